@@ -1,0 +1,80 @@
+"""Every bound in one place, each with its reason. All are checked before anything is allocated (SECURITY.md §3)."""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# -- records ---------------------------------------------------------------------------------------------------------
+BODY_BYTES_MAX: Final = 192 * KIB  # larger things are attachments; leaves room for every other field below
+RECORD_BYTES_MAX: Final = 256 * KIB
+NAME_BYTES_MAX: Final = 200  # fits a file name with room for a suffix
+CONTEXT_BYTES_MAX: Final = 64
+TEXT_FIELD_BYTES_MAX: Final = 200  # model name, media type
+TAGS_MAX: Final = 64
+TAG_BYTES_MAX: Final = 64
+VECTOR_ENTRIES_MAX: Final = 64  # writers one version may have seen
+TIMESTAMP_AHEAD_MS_MAX: Final = 10 * 60 * 1000  # beyond this a timestamp is flagged and never moves our clock
+CONTEXTS_MAX: Final = 64  # taken from peers when the configuration lists none; keeps a hello under its limit
+
+# -- CBOR ------------------------------------------------------------------------------------------------------------
+CBOR_DEPTH_MAX: Final = 16
+CBOR_ITEMS_MAX: Final = 65_536
+
+# -- frames and sessions ---------------------------------------------------------------------------------------------
+FRAME_BYTES_MAX: Final = 1 * MIB
+AUTH_BYTES_MAX: Final = 4 * KIB
+HELLO_BYTES_MAX: Final = 64 * KIB
+NOISE_MESSAGE_BYTES_MAX: Final = 65_535  # Noise spec §3
+REKEY_MESSAGES: Final = 2**14  # under 1 GiB a key, both directions (SECURITY.md H9)
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+AUTH_TIMEOUT_S: Final = 10.0
+FRAME_TIMEOUT_S: Final = 30.0  # for a whole frame, in total
+IDLE_TIMEOUT_S: Final = 300.0
+PING_INTERVAL_S: Final = (60.0, 90.0)  # drawn anew each time, so that nodes do not beat in step
+SESSION_AGE_S_MAX: Final = 12 * 3600.0
+HANDSHAKES_MAX: Final = 32
+HANDSHAKES_PER_ADDRESS_MAX: Final = 4
+CONNECTIONS_MAX: Final = 256
+SEND_QUEUE_BYTES_MAX: Final = 1 * MIB
+STORE_CALLS_WAITING_MAX: Final = 64
+
+# -- discovery and dialling ------------------------------------------------------------------------------------------
+CANDIDATES_MAX: Final = 1024
+DIALS_MAX: Final = 4
+DIAL_TIMEOUT_S: Final = 5.0
+BACKOFF_S: Final = (1.0, 300.0)  # full jitter: uniform(0, min(cap, base * 2**attempt))
+BACKOFF_RESET_S: Final = 60.0  # a session this long and good forgets earlier failures
+CHANGE_DELAY_S: Final = 0.02  # changes within it travel together; a change reaches the wire within 100 ms
+COMPARE_INTERVAL_S: Final = (45.0, 75.0)  # how often idle peers compare roots
+RELAY_FANOUT: Final = 2  # peers told at once of changes that came from somebody else
+WRITE_FANOUT: Final = 8  # peers told at once of our own writes
+
+# -- conversations ---------------------------------------------------------------------------------------------------
+BATCH_RECORDS_MAX: Final = 1000  # records in one message and in one transaction
+BATCH_BYTES_MAX: Final = 512 * KIB  # of records in one message: half a frame, so that one record more still fits
+PREFIXES_PER_MESSAGE_MAX: Final = 1024  # 16 children of 32 bytes each stay within a frame
+DIGESTS_PER_MESSAGE_MAX: Final = 8192
+WINDOW: Final = 4  # requests in flight
+ROUNDS_MAX: Final = 3  # walks in one conversation while writes keep moving a root
+HASH_COMPARISON_DEPTH: Final = (1, 2, 4)  # least, usual, most levels in one answer
+SMALL_SUBTREE_LEAVES: Final = 64  # a differing subtree this small comes whole
+VERIFY_CHUNK: Final = 128  # signatures checked in one thread hop
+
+# -- disk ------------------------------------------------------------------------------------------------------------
+READ_TRANSACTION_S_MAX: Final = 60.0
+HISTORY_DAYS: Final = 30
+HISTORY_ROWS_MAX: Final = 100_000
+FREE_SPACE_BYTES_MIN: Final = 64 * MIB
+BALLAST_BYTES: Final = 4 * MIB
+
+# -- pairing ---------------------------------------------------------------------------------------------------------
+INVITATION_TRIES: Final = 3
+INVITATION_EXPIRES_S: Final = 600.0
+INVITATION_USES_MAX: Final = 100
+
+# -- logs and people -------------------------------------------------------------------------------------------------
+LOG_LINES_PER_S: Final = 10  # per peer and event, then counted and folded
+LOG_LINE_BYTES_MAX: Final = 16 * KIB  # journald splits at 48 KiB
+PEER_TEXT_CHARS_MAX: Final = 128
+NODE_NAME_BYTES_MAX: Final = 64

@@ -1,0 +1,46 @@
+"""Text forms: ids as lower-case base32, names in NFC, and strings from peers made safe to show."""
+
+import unicodedata
+from base64 import b32decode, b32encode
+from typing import Final
+
+from echonode.limits import PEER_TEXT_CHARS_MAX
+
+# Bidirectional controls can make a terminal show another text than the one stored (Unicode TR 36 §2.6).
+_BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def to_base32(data: bytes) -> str:
+    """Lower-case base32 (RFC 4648) without padding."""
+    return b32encode(data).decode("ascii").rstrip("=").lower()
+
+
+def from_base32(text: str, size: int) -> bytes:
+    """The `size` bytes that `to_base32` wrote as `text`. Raises ValueError for anything else, other cases included."""
+    padded = text.upper() + "=" * (-len(text) % 8)
+    try:
+        data = b32decode(padded)
+    except ValueError:
+        data = b""
+    if len(data) != size or to_base32(data) != text:
+        raise ValueError(f"not {size} bytes of lower-case base32: {escape(text)!r}")
+    return data
+
+
+def is_nfc_text(text: str, bytes_max: int) -> bool:
+    """Whether `text` is a non-empty NFC string of at most `bytes_max` UTF-8 bytes without control characters."""
+    if text.isascii():
+        return 0 < len(text) <= bytes_max and text.isprintable()
+    if len(text) > bytes_max or len(text.encode("utf-8", "surrogatepass")) > bytes_max:
+        return False
+    return unicodedata.is_normalized("NFC", text) and not any(
+        unicodedata.category(char) in ("Cc", "Cs") for char in text
+    )
+
+
+def escape(text: str, chars_max: int = PEER_TEXT_CHARS_MAX) -> str:
+    """`text` from a peer, safe for a log or a terminal: controls, ESC and bidi marks escaped, cut at `chars_max`."""
+    shown = "".join(
+        char if (char.isprintable() and char not in _BIDI) else f"\\u{ord(char):04x}" for char in text[:chars_max]
+    )
+    return shown if len(text) <= chars_max else shown[: chars_max - 1] + "…"
