@@ -1,0 +1,101 @@
+"""The fields of a version's payload: their numbers, types and bounds (PROTOCOL.md §4).
+
+Fields 1 to 9 always stand; 10 to 13 stand only when they say something, so that a version has one encoding; higher
+numbers belong to later minor versions and are kept unread.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Final
+
+from echonode.clock import TIMESTAMP_MAX
+from echonode.errors import Reason, RemoteError
+from echonode.limits import (
+    BODY_BYTES_MAX,
+    CONTEXT_BYTES_MAX,
+    NAME_BYTES_MAX,
+    TAG_BYTES_MAX,
+    TAGS_MAX,
+    TEXT_FIELD_BYTES_MAX,
+    VECTOR_ENTRIES_MAX,
+)
+from echonode.model.identity import IDENTITY_BYTES, INSTANCE_BYTES, WRITER_BYTES
+from echonode.text import is_nfc_text
+
+CONTEXT, AUTHOR, NAME, TIMESTAMP, INSTANCE, VECTOR, MODEL, MODEL_VERSION, CREATED = range(1, 10)
+TAGS, MEDIA_TYPE, BODY, TOMBSTONE = range(10, 14)
+_ALWAYS: Final = frozenset(range(CONTEXT, CREATED + 1))
+
+
+def bad_record(detail: str) -> RemoteError:
+    """What every check of a version raises."""
+    return RemoteError(Reason.BAD_RECORD, detail)
+
+
+def check_fields(fields: object) -> None:
+    """Types and bounds of every field this format knows. `type(x) is int` because True is an int to isinstance."""
+    if type(fields) is not dict or not fields.keys() >= _ALWAYS:
+        raise bad_record("a field that every version has is missing")
+    get = fields.get
+    for number, size in ((AUTHOR, IDENTITY_BYTES), (INSTANCE, INSTANCE_BYTES)):
+        value = get(number)
+        if type(value) is not bytes or len(value) != size:
+            raise bad_record(f"field {number} is not {size} bytes")
+    for number, bound in ((CONTEXT, CONTEXT_BYTES_MAX), (NAME, NAME_BYTES_MAX), (MODEL, TEXT_FIELD_BYTES_MAX)):
+        value = get(number)
+        if type(value) is not str or not is_nfc_text(value, bound):
+            raise bad_record(_FIELD_TEXT[number])
+    for number in (TIMESTAMP, CREATED):
+        value = get(number)
+        if type(value) is not int or not 0 <= value <= TIMESTAMP_MAX:
+            raise bad_record(f"field {number} is not an unsigned 64-bit number")
+    _check_vector(get(VECTOR))
+    version = get(MODEL_VERSION)
+    if type(version) is not list or len(version) != 2 or any(type(n) is not int or n < 0 for n in version):
+        raise bad_record("the model version is not [major, minor]")
+    if len(fields) > len(_ALWAYS):
+        _check_optional(fields)
+
+
+_FIELD_TEXT: Final = {
+    CONTEXT: f"a context name is 1 to {CONTEXT_BYTES_MAX} bytes of NFC text without control characters",
+    NAME: f"a record name is 1 to {NAME_BYTES_MAX} bytes of NFC text without control characters",
+    MODEL: f"a model name is 1 to {TEXT_FIELD_BYTES_MAX} bytes of NFC text without control characters",
+}
+
+
+def _check_vector(vector: object) -> None:
+    if type(vector) is not dict or not 1 <= len(vector) <= VECTOR_ENTRIES_MAX:
+        raise bad_record(f"a vector has 1 to {VECTOR_ENTRIES_MAX} entries")
+    for writer, counter in vector.items():
+        if type(writer) is not bytes or len(writer) != WRITER_BYTES:
+            raise bad_record("a vector's writer is 16 bytes")
+        if type(counter) is not int or not 1 <= counter <= TIMESTAMP_MAX:
+            raise bad_record("a vector's counter is a positive 64-bit number")
+
+
+def _check_optional(fields: Mapping[int, object]) -> None:
+    """Fields that stand only when they say something; an empty one would be a second encoding of the same version."""
+    if any(type(number) is not int or number < 1 for number in fields):
+        raise bad_record("fields are numbered from 1")
+    if TAGS in fields:
+        _check_tags(fields[TAGS])
+    if MEDIA_TYPE in fields:
+        media_type = fields[MEDIA_TYPE]
+        if type(media_type) is not str or not is_nfc_text(media_type, TEXT_FIELD_BYTES_MAX):
+            raise bad_record(f"a media type is 1 to {TEXT_FIELD_BYTES_MAX} bytes of NFC text")
+    if BODY in fields:
+        body = fields[BODY]
+        if type(body) is not bytes or not 1 <= len(body) <= BODY_BYTES_MAX:
+            raise bad_record(f"a body is at most {BODY_BYTES_MAX} bytes")
+    if TOMBSTONE in fields and (fields[TOMBSTONE] is not True or BODY in fields):
+        raise bad_record("a tombstone has no body")
+
+
+def _check_tags(tags: object) -> None:
+    if type(tags) is not list or not 1 <= len(tags) <= TAGS_MAX:
+        raise bad_record(f"there are at most {TAGS_MAX} tags")
+    if any(type(tag) is not str or not is_nfc_text(tag, TAG_BYTES_MAX) for tag in tags):
+        raise bad_record(f"a tag is 1 to {TAG_BYTES_MAX} bytes of NFC text")
+    if any(not a < b for a, b in pairwise(tags)):
+        raise bad_record("tags are sorted, each once")

@@ -1,0 +1,109 @@
+"""Key statements: which keys speak for an identity. Records of the context `identities`, signed by the root alone.
+
+A statement says one thing of one key: active, retired or compromised. Each (key, state) is a record of its own, so two
+statements never compete: what is known of a key is the furthest state stated, and merging is union.
+
+    active < retired < compromised       retired: old records stand; compromised: every signature of the key is void
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Final
+
+from echonode import cbor
+from echonode.errors import Reason, RemoteError
+from echonode.model.identity import KEY_BYTES, IdentityId, PublicKey, identity_of, is_admissible
+from echonode.model.record import IDENTITIES, Draft, Record
+from echonode.text import to_base32
+
+STATEMENT_MODEL: Final = "key-statement"
+
+
+class KeyState(IntEnum):
+    """What the root says of a key. States only move forward."""
+
+    ACTIVE = 1
+    RETIRED = 2
+    COMPROMISED = 3
+
+
+class Admission(Enum):
+    """Whether a version may stand in a store, as far as its key is concerned."""
+
+    ADMITTED = "admitted"
+    UNKNOWN = "unknown"
+    VOID = "void"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What one key statement says."""
+
+    identity: IdentityId
+    key: PublicKey
+    state: KeyState
+
+
+def statement_draft(identity: IdentityId, key: PublicKey, state: KeyState) -> Draft:
+    """The draft of the statement; the root key signs it."""
+    return Draft(
+        context=IDENTITIES,
+        author=identity,
+        name=_statement_name(key, state),
+        body=cbor.encode([key, int(state)]),
+        model=STATEMENT_MODEL,
+        media_type="application/cbor",
+    )
+
+
+def read_statement(record: Record) -> Statement:
+    """What `record`, of the context `identities`, states. Raises RemoteError (BAD_RECORD) when it states nothing."""
+    if identity_of(record.kid) != record.author:
+        raise RemoteError(Reason.BAD_RECORD, "a key statement is signed by its identity's root key")
+    match cbor.decode(record.body) if record.body else None:
+        case [bytes(key), int(state)] if len(key) == KEY_BYTES and state in KeyState._value2member_map_:
+            statement = Statement(record.author, PublicKey(key), KeyState(state))
+        case _:
+            raise RemoteError(Reason.BAD_RECORD, "a key statement is [key, state]")
+    if record.name != _statement_name(statement.key, statement.state):
+        raise RemoteError(Reason.BAD_RECORD, "a key statement is named after what it states")
+    if not is_admissible(statement.key):
+        raise RemoteError(Reason.BAD_RECORD, "the stated key is not a point of the prime-order group")
+    return statement
+
+
+def _statement_name(key: PublicKey, state: KeyState) -> str:
+    return f"{to_base32(key)}/{state.name.lower()}"
+
+
+class Keyring:
+    """All that is known of everybody's keys: a union of statements."""
+
+    def __init__(self, statements: Iterable[Statement] = ()) -> None:
+        self._states: dict[tuple[IdentityId, PublicKey], KeyState] = {}
+        for statement in statements:
+            self.add(statement)
+
+    def add(self, statement: Statement) -> bool:
+        """Take note. True when the key moved forward."""
+        which = (statement.identity, statement.key)
+        known = self._states.get(which)
+        if known is not None and known >= statement.state:
+            return False
+        self._states[which] = statement.state
+        return True
+
+    def state_of(self, identity: IdentityId, key: PublicKey) -> KeyState | None:
+        """The furthest state stated, None when nothing was."""
+        return self._states.get((identity, key))
+
+    def admission(self, record: Record) -> Admission:
+        """Whether `record`'s key speaks for its author. For records outside `identities`."""
+        match self._states.get((record.author, record.kid)):
+            case None:
+                return Admission.UNKNOWN
+            case KeyState.COMPROMISED:
+                return Admission.VOID
+            case _:
+                return Admission.ADMITTED

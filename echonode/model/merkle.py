@@ -1,0 +1,213 @@
+"""The Merkle tree of one context: a 16-ary hash-prefix tree whose shape depends on the set of leaves alone.
+
+    leaf    key = BLAKE2b(author, name), 32 bytes      state = BLAKE2b(sorted head ids), 32 bytes
+    bucket  a subtree of at most 16 leaves             digest = H_bucket(count, key, state, key, state, ..)
+    branch  a larger one                               digest = H_node(count, 16 children's digests)
+
+An empty child's digest is 32 zero bytes; the root of the empty set is the digest of the empty bucket. Counts are 8
+bytes, big-endian. Real hashes of ordered children throughout: sums and XORs can be forged (SECURITY.md §2).
+
+A prefix is bytes of one nibble each. Buckets are kept as plain bytes, sorted, 64 a leaf: a million leaves take about
+100 MB, and rehashing a bucket costs no more than looking its digest up would. Branch digests are computed when asked.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final, NewType
+
+from echonode.digest import BUCKET, LEAF, NODE, STATE, digest
+from echonode.model.record import LeafKey, VersionId
+
+Digest = NewType("Digest", bytes)  # 32 bytes, or 16 on the wire
+State = NewType("State", bytes)  # 32 bytes
+Prefix = bytes  # one nibble (0..15) a byte
+
+ARITY: Final = 16
+BUCKET_LEAVES_MAX: Final = 16
+DEPTH_MAX: Final = 64
+EMPTY: Final = Digest(bytes(32))
+_KEY: Final = 32
+_ENTRY: Final = 64
+_HIGH_NIBBLE: Final = bytes(byte >> 4 for byte in range(256))
+_LOW_NIBBLE: Final = bytes(byte & 15 for byte in range(256))
+
+
+class _Branch:
+    __slots__ = ("children", "count", "digest")
+
+    def __init__(self, children: list["_Node"], count: int) -> None:
+        self.children = children
+        self.count = count
+        self.digest: Digest | None = None
+
+
+_Node = bytes | _Branch
+
+
+def state_of(head_ids: Iterable[VersionId]) -> State:
+    """A leaf's state: which heads a record has, in whatever order they are given."""
+    return State(digest(STATE, b"".join(sorted(head_ids))))
+
+
+def leaf_digest(key: LeafKey, state: State) -> Digest:
+    """A leaf as compared on the wire."""
+    return Digest(digest(LEAF, key + state))
+
+
+class Tree:
+    """The leaves of a context, their count, and the digest below any prefix."""
+
+    def __init__(self, entries: Iterable[tuple[LeafKey, State]] = ()) -> None:
+        """`entries`: each key once, in any order. Building in bulk costs a tenth of as many `put`s."""
+        self._top: _Node = _build(b"".join(key + state for key, state in sorted(entries)), 0)
+
+    @property
+    def root(self) -> Digest:
+        """The digest of the whole set."""
+        top = self._top
+        return _bucket_digest(top) if isinstance(top, bytes) else _digest(top)
+
+    def __len__(self) -> int:
+        return _count(self._top)
+
+    def get(self, key: LeafKey) -> State | None:
+        """The state stored under `key`."""
+        node, depth = self._top, 0
+        while not isinstance(node, bytes):
+            node = node.children[_nibble(key, depth)]
+            depth += 1
+        at = _find(node, key)
+        return None if at < 0 else State(node[at + _KEY : at + _ENTRY])
+
+    def put(self, key: LeafKey, state: State) -> None:
+        """Insert or replace one leaf."""
+        path, bucket = self._descend(key)
+        at = _find(bucket, key)
+        if at >= 0:
+            self._replace(path, key, bucket[: at + _KEY] + state + bucket[at + _ENTRY :], 0)
+            return
+        at = 0
+        while at < len(bucket) and bucket[at : at + _KEY] < key:
+            at += _ENTRY
+        self._replace(path, key, _build(bucket[:at] + key + state + bucket[at:], len(path)), 1)
+
+    def remove(self, key: LeafKey) -> None:
+        """Take one leaf out; nothing happens when it is not there."""
+        path, bucket = self._descend(key)
+        at = _find(bucket, key)
+        if at < 0:
+            return
+        self._replace(path, key, bucket[:at] + bucket[at + _ENTRY :], -1)
+        for depth, branch in enumerate(path):
+            if branch.count <= BUCKET_LEAVES_MAX:
+                # Every child is a bucket now, and their order is the order of the keys.
+                merged = b"".join(child for child in branch.children if isinstance(child, bytes))
+                self._replace(path[:depth], key, merged, 0)
+                return
+
+    def digest_at(self, prefix: Prefix) -> Digest:
+        """The digest of the leaves below `prefix`, EMPTY when there are none. The root's for the empty prefix."""
+        return _digest(self._node_at(prefix)) if prefix else self.root
+
+    def count_at(self, prefix: Prefix) -> int:
+        """How many leaves lie below `prefix`."""
+        return _count(self._node_at(prefix))
+
+    def children_at(self, prefix: Prefix) -> tuple[Digest, ...]:
+        """The 16 digests one level below `prefix`."""
+        node = self._node_at(prefix)
+        parts = node.children if isinstance(node, _Branch) else _partition(node, len(prefix))
+        return tuple(_digest(part) for part in parts)
+
+    def leaves_at(self, prefix: Prefix, after: LeafKey | None = None) -> Iterator[tuple[LeafKey, State]]:
+        """The leaves below `prefix` in key order, from behind `after`."""
+        for bucket in _buckets(self._node_at(prefix), len(prefix), after):
+            for at in range(0, len(bucket), _ENTRY):
+                key = LeafKey(bucket[at : at + _KEY])
+                if after is None or key > after:
+                    yield key, State(bucket[at + _KEY : at + _ENTRY])
+
+    def _descend(self, key: LeafKey) -> tuple[list[_Branch], bytes]:
+        path: list[_Branch] = []
+        node = self._top
+        while not isinstance(node, bytes):
+            path.append(node)
+            node = node.children[_nibble(key, len(path) - 1)]
+        return path, node
+
+    def _replace(self, path: list[_Branch], key: LeafKey, node: _Node, added: int) -> None:
+        """Put `node` where `path` leads for `key`, and mark the way there dirty."""
+        for branch in path:
+            branch.digest = None
+            branch.count += added
+        if path:
+            path[-1].children[_nibble(key, len(path) - 1)] = node
+        else:
+            self._top = node
+
+    def _node_at(self, prefix: Prefix) -> _Node:
+        node = self._top
+        for depth, nibble in enumerate(prefix):
+            if isinstance(node, bytes):
+                # A bucket above the prefix: the subtree is the part of it that the prefix selects.
+                node = _partition(node, depth)[nibble]
+            else:
+                node = node.children[nibble]
+        return node
+
+
+def _nibble(key: bytes, depth: int) -> int:
+    byte = key[depth >> 1]
+    return byte & 15 if depth & 1 else byte >> 4
+
+
+def _find(bucket: bytes, key: LeafKey) -> int:
+    at = bucket.find(key)
+    while at >= 0 and at % _ENTRY:
+        at = bucket.find(key, at + 1)
+    return at
+
+
+def _count(node: _Node) -> int:
+    return len(node) // _ENTRY if isinstance(node, bytes) else node.count
+
+
+def _bucket_digest(bucket: bytes) -> Digest:
+    return Digest(digest(BUCKET, (len(bucket) // _ENTRY).to_bytes(8, "big") + bucket))
+
+
+def _digest(node: _Node) -> Digest:
+    if isinstance(node, bytes):
+        return _bucket_digest(node) if node else EMPTY
+    if node.digest is None:
+        children = b"".join([_digest(child) for child in node.children])
+        node.digest = Digest(digest(NODE, node.count.to_bytes(8, "big") + children))
+    return node.digest
+
+
+def _build(entries: bytes, depth: int) -> _Node:
+    """The subtree of `entries` (sorted, 64 bytes each, all alike in their first `depth` nibbles)."""
+    if len(entries) <= BUCKET_LEAVES_MAX * _ENTRY:
+        return entries
+    children = [_build(part, depth + 1) for part in _partition(entries, depth)]
+    return _Branch(children, len(entries) // _ENTRY)
+
+
+def _partition(entries: bytes, depth: int) -> list[bytes]:
+    """`entries` cut in 16 by the nibble at `depth`. Sorted entries only need counting, which slices do at C speed."""
+    table = _LOW_NIBBLE if depth & 1 else _HIGH_NIBBLE
+    column = entries[depth >> 1 :: _ENTRY].translate(table)
+    parts, start = [], 0
+    for nibble in range(ARITY):
+        end = start + column.count(nibble) * _ENTRY
+        parts.append(entries[start:end])
+        start = end
+    return parts
+
+
+def _buckets(node: _Node, depth: int, after: LeafKey | None) -> Iterator[bytes]:
+    if isinstance(node, bytes):
+        yield node
+        return
+    first = 0 if after is None else _nibble(after, depth)
+    for nibble in range(first, ARITY):
+        yield from _buckets(node.children[nibble], depth + 1, after if nibble == first else None)

@@ -1,0 +1,309 @@
+"""Records: addressed by (context, author, name), each version a COSE_Sign1 (RFC 9052 §4.2) over deterministic CBOR.
+
+    bytes --parse--> SignedRecord --verify--> Record          only `sign` and `verify` make a Record
+
+    COSE_Sign1   = [protected: bstr .cbor {1: -8, 4: kid}, {}, payload: bstr .cbor fields, signature]
+    Sig_structure = ["Signature1", protected, external_aad, payload]       id = BLAKE2b-256 of it
+
+A version is kept and forwarded as the bytes received; fields this code does not know survive in them. The payload's
+fields are in model/fields.py (PROTOCOL.md §4). Everything here is a pure function of the bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NewType
+
+from echonode import cbor
+from echonode.clock import Timestamp
+from echonode.digest import LEAF_KEY, VERSION, digest
+from echonode.errors import LocalError, RemoteError
+from echonode.limits import RECORD_BYTES_MAX
+from echonode.model.fields import (
+    AUTHOR,
+    BODY,
+    CONTEXT,
+    CREATED,
+    INSTANCE,
+    MEDIA_TYPE,
+    MODEL,
+    MODEL_VERSION,
+    NAME,
+    TAGS,
+    TIMESTAMP,
+    TOMBSTONE,
+    VECTOR,
+    bad_record,
+    check_fields,
+)
+from echonode.model.identity import (
+    SIGNATURE_BYTES,
+    IdentityId,
+    Instance,
+    PublicKey,
+    SigningKey,
+    Writer,
+    is_signed,
+    writer_of,
+)
+
+VersionId = NewType("VersionId", bytes)  # 32 bytes
+LeafKey = NewType("LeafKey", bytes)  # 32 bytes
+Vector = Mapping[Writer, int]
+
+IDENTITIES: Final = "identities"  # the reserved context of key statements
+MAIN: Final = "main"
+
+_FORMAT_MAJOR: Final = 1
+_AAD_RECORD: Final = cbor.encode(["echonode", "record", _FORMAT_MAJOR])
+_AAD_STATEMENT: Final = cbor.encode(["echonode", "statement", _FORMAT_MAJOR])
+_PROTECTED_HEAD: Final = bytes.fromhex("a201270458 20")  # {1: -8 (EdDSA), 4: 32 bytes of kid}
+_COSE_HEAD: Final = bytes.fromhex("845826") + _PROTECTED_HEAD  # array(4), bstr(38), the protected header
+_KID_END: Final = len(_COSE_HEAD) + 32
+_UNPROTECTED: Final = 0xA0  # only the empty map: what is not signed is not there
+_SIGNATURE_HEAD: Final = bytes.fromhex("5840")
+_SIG_STRUCTURE_HEAD: Final = bytes.fromhex("846a") + b"Signature1" + bytes.fromhex("5826")
+
+class SignedRecord:
+    """A version whose shape was checked and whose signature was not. Nothing but `verify` may act on it."""
+
+    __slots__ = ("_fields", "_sig_structure", "id", "key", "kid", "raw", "writer")
+
+    def __init__(self, raw: bytes, kid: PublicKey, payload_bstr: bytes, fields: dict[int, cbor.Value]) -> None:
+        self.raw = raw
+        self.kid = kid
+        self._fields = fields
+        aad = _AAD_STATEMENT if fields[CONTEXT] == IDENTITIES else _AAD_RECORD
+        self._sig_structure = b"".join(
+            (_SIG_STRUCTURE_HEAD, raw[3:_KID_END], bytes((0x40 + len(aad),)), aad, payload_bstr)
+        )
+        self.id = VersionId(digest(VERSION, self._sig_structure))
+        self.key = leaf_key(self.author, self.name)
+        self.writer = writer_of(kid, self.instance)
+
+    @property
+    def context(self) -> str:
+        """The set it belongs to."""
+        return self._fields[CONTEXT]  # type: ignore[return-value]  # check_fields saw to the types of all of these
+
+    @property
+    def author(self) -> IdentityId:
+        """The identity (node or pool) whose record this is."""
+        return self._fields[AUTHOR]  # type: ignore[return-value]
+
+    @property
+    def name(self) -> str:
+        """Unique per context and author; NFC."""
+        return self._fields[NAME]  # type: ignore[return-value]
+
+    @property
+    def timestamp(self) -> Timestamp:
+        """Hybrid logical time of writing."""
+        return self._fields[TIMESTAMP]  # type: ignore[return-value]
+
+    @property
+    def instance(self) -> Instance:
+        """The store's life in which it was written."""
+        return self._fields[INSTANCE]  # type: ignore[return-value]
+
+    @property
+    def vector(self) -> Vector:
+        """All that this version has seen, its own dot included."""
+        return self._fields[VECTOR]  # type: ignore[return-value]
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._fields[MODEL]  # type: ignore[return-value]
+
+    @property
+    def model_version(self) -> tuple[int, int]:
+        """major, minor."""
+        return tuple(self._fields[MODEL_VERSION])  # type: ignore[arg-type, return-value]
+
+    @property
+    def created_ms(self) -> int:
+        """What the author says of its age, milliseconds since the Unix epoch; it decides nothing."""
+        return self._fields[CREATED]  # type: ignore[return-value]
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Sorted, each once."""
+        return tuple(self._fields.get(TAGS, ()))  # type: ignore[arg-type]
+
+    @property
+    def media_type(self) -> str:
+        """Media type of the body, "" when not said."""
+        return self._fields.get(MEDIA_TYPE, "")  # type: ignore[return-value]
+
+    @property
+    def body(self) -> bytes:
+        """The contents, b"" for a tombstone."""
+        return self._fields.get(BODY, b"")  # type: ignore[return-value]
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether this version deletes the record."""
+        return TOMBSTONE in self._fields
+
+    @property
+    def counter(self) -> int:
+        """The counter of its own dot."""
+        return self.vector[self.writer]
+
+    def _is_signed(self) -> bool:
+        return is_signed(self._sig_structure, self.raw[-SIGNATURE_BYTES:], self.kid)
+
+
+class Record(SignedRecord):
+    """A version known to be signed by `kid`. Made by `verify`, by `sign`, and from our own disk by `from_store`."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a caller wants written; the store adds instance, vector and counter, the clock the timestamp."""
+
+    context: str
+    author: IdentityId
+    name: str
+    body: bytes = b""
+    tags: tuple[str, ...] = ()
+    model: str = "note"
+    model_version: tuple[int, int] = (1, 0)
+    media_type: str = ""
+    created_ms: int | None = None
+    is_tombstone: bool = False
+
+    def is_written_in(self, version: SignedRecord) -> bool:
+        """Whether writing this over `version` would change nothing. A `created` left open agrees with any."""
+        return (
+            self.is_tombstone == version.is_tombstone
+            and self.body == version.body
+            and self.media_type == version.media_type
+            and tuple(sorted(set(self.tags))) == version.tags
+            and (self.model, self.model_version) == (version.model, version.model_version)
+            and self.created_ms in (None, version.created_ms)
+        )
+
+
+def leaf_key(author: IdentityId, name: str) -> LeafKey:
+    """Where (author, name) stands in its context's tree."""
+    return LeafKey(digest(LEAF_KEY, author + name.encode()))
+
+
+def parse(raw: bytes) -> SignedRecord:
+    """Check the shape of `raw`. Raises RemoteError (BAD_RECORD, or PROTOCOL_ERROR from the CBOR inside)."""
+    if len(raw) > RECORD_BYTES_MAX:
+        raise bad_record("larger than a record may be")
+    kid, payload_bstr, payload = _split(raw)
+    fields = cbor.decode(payload)
+    check_fields(fields)
+    signed = SignedRecord(raw, kid, payload_bstr, fields)  # type: ignore[arg-type]  # check_fields: a map of ints
+    if signed.vector.get(signed.writer, 0) < 1:
+        raise bad_record("its vector lacks its own dot")
+    return signed
+
+
+def verify(signed: SignedRecord) -> Record:
+    """The Record that `signed` claims to be. Raises RemoteError (BAD_RECORD) when the signature is not its kid's."""
+    if not signed._is_signed():
+        raise bad_record("the signature is not that of its key")
+    return _promote(signed)
+
+
+def from_store(raw: bytes) -> Record:
+    """A version read back from our own disk, where only verified ones go. Not re-checked: `echonode verify` does."""
+    kid, payload_bstr, payload = _split(raw)
+    return Record(raw, kid, payload_bstr, cbor.decode_trusted(payload))  # type: ignore[arg-type]
+
+
+def sign(draft: Draft, key: SigningKey, *, instance: Instance, vector: Vector, timestamp: Timestamp) -> Record:
+    """Write `draft` as a version by `key`. `vector` holds all it has seen, its own dot included.
+
+    Raises LocalError for a draft outside the limits; the text is fit for a person.
+    """
+    fields: dict[int, object] = {
+        CONTEXT: draft.context,
+        AUTHOR: draft.author,
+        NAME: draft.name,
+        TIMESTAMP: timestamp,
+        INSTANCE: instance,
+        VECTOR: dict(vector),
+        MODEL: draft.model,
+        MODEL_VERSION: list(draft.model_version),
+        CREATED: timestamp >> 16 if draft.created_ms is None else draft.created_ms,
+    }
+    if draft.tags:
+        fields[TAGS] = sorted(set(draft.tags))
+    if draft.media_type:
+        fields[MEDIA_TYPE] = draft.media_type
+    if draft.body:
+        fields[BODY] = draft.body
+    if draft.is_tombstone:
+        fields[TOMBSTONE] = True
+    try:
+        check_fields(fields)
+    except RemoteError as error:
+        raise LocalError(error.detail) from None
+    payload_bstr = cbor.encode(cbor.encode(fields))
+    kid = key.public
+    unsigned = b"".join((_COSE_HEAD, kid, bytes((_UNPROTECTED,)), payload_bstr, _SIGNATURE_HEAD))
+    record = Record(unsigned, kid, payload_bstr, fields)  # type: ignore[arg-type]
+    record.raw = unsigned + key.sign(record._sig_structure)
+    if len(record.raw) > RECORD_BYTES_MAX:
+        raise LocalError("larger than a record may be")
+    return record
+
+
+def _promote(signed: SignedRecord) -> Record:
+    record = Record.__new__(Record)
+    for slot in SignedRecord.__slots__:
+        setattr(record, slot, getattr(signed, slot))
+    return record
+
+
+def _split(raw: bytes) -> tuple[PublicKey, bytes, bytes]:
+    """kid, the payload as a byte string with its CBOR head, and the payload itself. The layout is fixed but for the
+    payload's length, so the outer CBOR is checked by comparing bytes."""
+    start = _KID_END + 1
+    end = len(raw) - SIGNATURE_BYTES - len(_SIGNATURE_HEAD)
+    if end <= start or raw[: len(_COSE_HEAD)] != _COSE_HEAD or raw[_KID_END] != _UNPROTECTED:
+        raise bad_record("not a COSE_Sign1 of the one form in use")
+    if raw[end : end + 2] != _SIGNATURE_HEAD:
+        raise bad_record("the signature is not 64 bytes")
+    payload_bstr = raw[start:end]
+    head = {0x58: 2, 0x59: 3, 0x5A: 5}.get(payload_bstr[0], 0)
+    payload = payload_bstr[head:]
+    if not head or payload_bstr[:head] != _bstr_head(len(payload)):
+        raise bad_record("the payload is not one byte string")
+    return PublicKey(raw[len(_COSE_HEAD) : _KID_END]), payload_bstr, payload
+
+
+def _bstr_head(length: int) -> bytes:
+    if length < 24:
+        return b""  # no payload is this short: the fixed fields alone take more
+    if length < 1 << 8:
+        return b"\x58" + length.to_bytes(1, "big")
+    if length < 1 << 16:
+        return b"\x59" + length.to_bytes(2, "big")
+    return b"\x5a" + length.to_bytes(4, "big")
+
+
+def supersedes(newer: SignedRecord, older: SignedRecord) -> bool:
+    """Whether `newer`'s vector strictly dominates `older`'s: it has seen all that `older` had, and more."""
+    ours, theirs = newer.vector, older.vector
+    return ours != theirs and all(ours.get(writer, 0) >= counter for writer, counter in theirs.items())
+
+
+def winner(heads: Sequence[Record]) -> Record:
+    """The head that readers get: the same on every node, whatever order the heads arrived in."""
+    return max(heads, key=lambda head: (head.timestamp, head.id))
+
+
+def merge_heads(heads: Sequence[Record], incoming: Record) -> list[Record]:
+    """The heads after `incoming` arrived, sorted by id; `heads` itself, as a list, when it brings nothing new."""
+    if any(head.id == incoming.id or supersedes(head, incoming) for head in heads):
+        return list(heads)
+    kept = [head for head in heads if not supersedes(incoming, head)]
+    return sorted([*kept, incoming], key=lambda head: head.id)

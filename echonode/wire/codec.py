@@ -1,0 +1,235 @@
+"""Messages to bytes and back. One table says the shape of every message; whatever does not fit it is refused.
+
+`decode` is total: any bytes give a Message or a RemoteError, in time and memory bounded by the frame's size.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Final, TypeAlias
+
+from echonode import cbor
+from echonode.errors import Reason, RemoteError
+from echonode.limits import (
+    BATCH_RECORDS_MAX,
+    CONTEXT_BYTES_MAX,
+    CONTEXTS_MAX,
+    DIGESTS_PER_MESSAGE_MAX,
+    HASH_COMPARISON_DEPTH,
+    NODE_NAME_BYTES_MAX,
+    PREFIXES_PER_MESSAGE_MAX,
+    RECORD_BYTES_MAX,
+    TEXT_FIELD_BYTES_MAX,
+    WINDOW,
+)
+from echonode.text import is_nfc_text
+from echonode.wire import messages as m
+
+Shape: TypeAlias = Callable[[Any], Any]  # the checked value, in its decoded form; _bad otherwise
+
+_U64: Final = 2**64 - 1
+_DEPTH_MAX: Final = 64
+_SPAKE2_SHARE_BYTES: Final = 33
+_SEALED_KEY_BYTES: Final = 48
+
+
+def encode(message: m.Message) -> bytes:
+    """The payload of `message`'s frame."""
+    return cbor.encode([message.code, *(_plain(getattr(message, field.name)) for field in fields(message))])
+
+
+def decode(payload: bytes) -> m.Message:
+    """The message in `payload`. Raises RemoteError (PROTOCOL_ERROR)."""
+    value = cbor.decode(payload)
+    if type(value) is not list or not value or type(value[0]) is not int:
+        raise _bad("a message is an array that begins with its code")
+    entry = _TABLE.get(value[0])
+    if entry is None:
+        raise _bad(f"there is no message {value[0]}")
+    kind, shapes = entry
+    return _build(kind, shapes, value[1:])  # type: ignore[no-any-return]
+
+
+def _bad(detail: str) -> RemoteError:
+    return RemoteError(Reason.PROTOCOL_ERROR, detail)
+
+
+def _build(kind: type[Any], shapes: tuple[Shape, ...], values: list[Any]) -> Any:
+    if len(values) != len(shapes):
+        raise _bad(f"{kind.__name__} has {len(shapes)} fields")
+    try:
+        return kind(*[shape(value) for shape, value in zip(shapes, values, strict=True)])
+    except RemoteError as error:
+        raise _bad(f"{kind.__name__}: {error.detail}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Parts as arrays; cbor2 writes tuples as arrays and IntEnums as numbers."""
+    if type(value) is tuple and value and isinstance(value[0], m.Offer | m.Summary | m.Wanted | m.Refusal):
+        return [[getattr(part, field.name) for field in fields(part)] for part in value]
+    return value
+
+
+# -- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def _uint(high: int = _U64, low: int = 0) -> Shape:
+    def shape(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise _bad(f"not a number from {low} to {high}")
+        return value
+
+    return shape
+
+
+def _data(*sizes: int) -> Shape:
+    def shape(value: Any) -> bytes:
+        if type(value) is not bytes or len(value) not in sizes:
+            raise _bad(f"not {' or '.join(map(str, sizes))} bytes")
+        return value
+
+    return shape
+
+
+def _data_up_to(high: int, low: int = 0, *, unit: int = 1) -> Shape:
+    def shape(value: Any) -> bytes:
+        if type(value) is not bytes or not low <= len(value) <= high or len(value) % unit:
+            raise _bad(f"not {low} to {high} bytes")
+        return value
+
+    return shape
+
+
+def _text(high: int) -> Shape:
+    def shape(value: Any) -> str:
+        if type(value) is not str or not is_nfc_text(value, high):
+            raise _bad(f"not 1 to {high} bytes of NFC text")
+        return value
+
+    return shape
+
+
+def _list(shape_of_one: Shape, high: int, low: int = 0) -> Shape:
+    def shape(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or not low <= len(value) <= high:
+            raise _bad(f"not a list of {low} to {high}")
+        return tuple([shape_of_one(item) for item in value])
+
+    return shape
+
+
+def _tuple(*shapes: Shape) -> Shape:
+    def shape(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or len(value) != len(shapes):
+            raise _bad(f"not a list of {len(shapes)}")
+        return tuple([one(item) for one, item in zip(shapes, value, strict=True)])
+
+    return shape
+
+
+def _map(key_shape: Shape, value_shape: Shape, high: int) -> Shape:
+    def shape(value: Any) -> dict[Any, Any]:
+        if type(value) is not dict or len(value) > high:
+            raise _bad(f"not a map of at most {high}")
+        return {key_shape(key): value_shape(item) for key, item in value.items()}
+
+    return shape
+
+
+def _maybe(one: Shape) -> Shape:
+    def shape(value: Any) -> Any:
+        return None if value is None else one(value)
+
+    return shape
+
+
+def _part_of(kind: type[Any], *shapes: Shape) -> Shape:
+    def shape(value: Any) -> Any:
+        if type(value) is not list:
+            raise _bad(f"not a {kind.__name__}")
+        return _build(kind, shapes, value)
+
+    return shape
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise _bad("not true or false")
+    return value
+
+
+def _prefix(value: Any) -> bytes:
+    if type(value) is not bytes or len(value) > _DEPTH_MAX or (value and max(value) > 15):
+        raise _bad("not a prefix: bytes of one nibble each")
+    return value
+
+
+def _width(value: Any) -> int:
+    if type(value) is not int or value not in (16, 32):
+        raise _bad("a digest is 16 or 32 bytes wide")
+    return value
+
+
+_VERSION: Final = _tuple(_uint(65_535), _uint(65_535))
+_ROOT: Final = _data(32)
+_KEY: Final = _data(32)
+_CONTEXT: Final = _text(CONTEXT_BYTES_MAX)
+_DIRECTION: Final = _uint(max(m.Direction))
+_NODE_PART: Final = _data_up_to(1 + 2 + 64 * 32, 1)
+_NAMES: Final = _list(_text(TEXT_FIELD_BYTES_MAX), 32)
+_RECORDS: Final = _list(_data_up_to(RECORD_BYTES_MAX, 1), BATCH_RECORDS_MAX)
+_OFFER: Final = _part_of(m.Offer, _data(32), _data(32), _data_up_to(1024, 1), _data(64))
+_SUMMARY: Final = _part_of(
+    m.Summary, _CONTEXT, _ROOT, _uint(), _uint(), _data_up_to(1 + 2 + 16 * 16, 1), _flag
+)
+_WANTED: Final = _part_of(
+    m.Wanted, _prefix, _maybe(_data_up_to(DIGESTS_PER_MESSAGE_MAX * 32, 16, unit=16)), _maybe(_KEY)
+)
+_WANTED_LIST: Final = _list(_WANTED, PREFIXES_PER_MESSAGE_MAX)
+_REFUSAL: Final = _part_of(m.Refusal, _data(32), _uint(255))
+
+_SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
+    m.Auth: (_list(_OFFER, 4, 1),),
+    m.Hello: (
+        _VERSION,
+        _data(16),
+        _text(NODE_NAME_BYTES_MAX),
+        _data(8),
+        _data(8),
+        _uint(65_535),
+        _map(_text(TEXT_FIELD_BYTES_MAX), _VERSION, 64),
+        _NAMES,
+        _list(_SUMMARY, CONTEXTS_MAX + 1),
+        _map(_data(8), _uint(), 16),
+    ),
+    m.Close: (_uint(255), _NAMES),
+    m.Done: (_ROOT, _uint(), _uint()),
+    m.Refused: (_uint(255), _NAMES),
+    m.Ping: (),
+    m.Pong: (),
+    m.Turn: (_list(_CONTEXT, CONTEXTS_MAX + 1),),
+    m.LevelWiseInit: (_VERSION, _CONTEXT, _DIRECTION, _width, _list(_prefix, PREFIXES_PER_MESSAGE_MAX, 1)),
+    m.NodesRequest: (_list(_prefix, PREFIXES_PER_MESSAGE_MAX, 1),),
+    m.Nodes: (_ROOT, _list(_NODE_PART, PREFIXES_PER_MESSAGE_MAX)),
+    m.HashComparisonInit: (
+        _VERSION,
+        _CONTEXT,
+        _DIRECTION,
+        _width,
+        _uint(HASH_COMPARISON_DEPTH[-1], HASH_COMPARISON_DEPTH[0]),
+        _NODE_PART,
+    ),
+    m.CompareRequest: (_prefix, _NODE_PART),
+    m.Differences: (_ROOT, _list(_tuple(_prefix, _NODE_PART), PREFIXES_PER_MESSAGE_MAX)),
+    m.SnapshotInit: (_VERSION, _CONTEXT, _maybe(_tuple(_ROOT, _KEY))),
+    m.Credit: (_uint(WINDOW, 1),),
+    m.Page: (_maybe(_tuple(_ROOT, _uint(), _uint(), _data(8))), _RECORDS, _flag),
+    m.Fetch: (_list(_WANTED, PREFIXES_PER_MESSAGE_MAX, 1),),
+    m.Records: (_RECORDS, _WANTED_LIST),
+    m.Put: (_list(_data_up_to(RECORD_BYTES_MAX, 1), BATCH_RECORDS_MAX, 1),),
+    m.Stored: (_uint(BATCH_RECORDS_MAX), _uint(BATCH_RECORDS_MAX), _list(_REFUSAL, BATCH_RECORDS_MAX)),
+    m.PairStart: (_data(_SPAKE2_SHARE_BYTES),),
+    m.PairAnswer: (_data(_SPAKE2_SHARE_BYTES),),
+    m.PairConfirm: (_data(32),),
+    m.PairFinish: (_data(32), _data(_SEALED_KEY_BYTES)),
+}
+_TABLE: Final = {kind.code: (kind, shapes) for kind, shapes in _SHAPES.items()}
