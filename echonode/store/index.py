@@ -1,0 +1,179 @@
+"""What every store keeps in memory beside its rows, and the rules by which versions enter: pure, shared by all stores.
+
+    plan   = index.plan(context, records, heads)      what would change; nothing has
+    (the store writes the plan in one transaction)
+    index.commit(plan)                                trees, keyring, conflicts and counters follow
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from echonode.errors import Reason, RemoteError
+from echonode.model.identity import IdentityId, Instance, PublicKey, Writer, writer_of
+from echonode.model.keys import Admission, Keyring, KeyState, Statement, read_statement
+from echonode.model.merkle import State, Tree, state_of
+from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, merge_heads
+from echonode.store.port import Applied, Refused
+
+
+@dataclass(slots=True)
+class Plan:
+    """The effects of one batch on one context. `before` and `after`: the heads of every leaf that changes."""
+
+    context: str
+    before: dict[LeafKey, list[Record]] = field(default_factory=dict)
+    after: dict[LeafKey, list[Record]] = field(default_factory=dict)
+    had: int = 0
+    refused: list[Refused] = field(default_factory=list)
+    counters: dict[tuple[PublicKey, Instance], int] = field(default_factory=dict)
+
+    def added(self) -> list[Record]:
+        """New heads, in the order their leaves were first touched."""
+        return [
+            head for key, heads in self.after.items() for head in heads if all(head.id != b.id for b in self.before[key])
+        ]
+
+    def removed(self) -> list[Record]:
+        """Heads that are none any more."""
+        return [
+            head for key, heads in self.before.items() for head in heads if all(head.id != a.id for a in self.after[key])
+        ]
+
+    def applied(self, voided: int = 0) -> Applied:
+        """The outcome to report."""
+        return Applied(tuple(self.added()), self.had, tuple(self.refused), voided)
+
+    def statements(self) -> list[Statement]:
+        """What the new heads state, when the context is `identities`."""
+        return [read_statement(record) for record in self.added()] if self.context == IDENTITIES else []
+
+    def compromised(self) -> list[Statement]:
+        """Keys whose every signature this batch makes void."""
+        return [statement for statement in self.statements() if statement.state is KeyState.COMPROMISED]
+
+
+class Index:
+    """Trees, keyring, conflicts and counters of one store."""
+
+    def __init__(self) -> None:
+        self.keyring = Keyring()
+        self.trees: dict[str, Tree] = {}
+        self.conflicts: dict[str, set[LeafKey]] = {}
+        self.authors: set[IdentityId] = set()
+        self.seen: dict[PublicKey, dict[Instance, int]] = {}
+        self._own: dict[Writer, tuple[PublicKey, Instance]] = {}
+
+    def contexts(self) -> tuple[str, ...]:
+        """Contexts with anything in them, `identities` first."""
+        names = (name for name, tree in self.trees.items() if len(tree))
+        return tuple(sorted(names, key=lambda name: (name != IDENTITIES, name)))
+
+    def watch_writer(self, key: PublicKey, instance: Instance) -> None:
+        """This store writes as (key, instance): what others' vectors say of that writer bounds its next counter."""
+        self._own[writer_of(key, instance)] = (key, instance)
+
+    def next_counter(self, instance: Instance) -> int:
+        """1 + the highest counter known of anything this store wrote in this life, whichever key signed it."""
+        own = {key for key, of_instance in self._own.values() if of_instance == instance}
+        return 1 + max((self.seen.get(key, {}).get(instance, 0) for key in own), default=0)
+
+    def needed(self, context: str, records: Iterable[Record]) -> list[LeafKey]:
+        """The leaves whose heads must be read before `plan`: those that exist and are not plainly the same."""
+        tree = self.trees.get(context)
+        if tree is None:
+            return []
+        needed: dict[LeafKey, None] = {}
+        for record in records:
+            state = tree.get(record.key)
+            if state is not None and state != state_of((record.id,)):
+                needed[record.key] = None
+        return list(needed)
+
+    def plan(self, context: str, records: Sequence[Record], heads: Mapping[LeafKey, list[Record]]) -> Plan:
+        """What applying `records` to `context` would change. `heads` holds at least the leaves `needed` named."""
+        plan = Plan(context)
+        tree = self.trees.get(context)
+        for record in records:
+            refused = self.refusal(plan.context, record)
+            if refused is not None:
+                plan.refused.append(refused)
+                continue
+            self._count(plan, record)
+            current = plan.after.get(record.key)
+            if current is None:
+                current = heads.get(record.key)
+                if current is None:
+                    if tree is not None and tree.get(record.key) is not None:
+                        plan.had += 1  # `needed` left it out: its one head is this very version
+                        continue
+                    current = []
+            merged = merge_heads(current, record)
+            if merged == current:
+                plan.had += 1
+                continue
+            plan.before.setdefault(record.key, current)
+            plan.after[record.key] = merged
+        return plan
+
+    def commit(self, plan: Plan) -> None:
+        """The plan is durable: follow it."""
+        for statement in plan.statements():
+            self.keyring.add(statement)
+        self.replace_heads(plan.context, {key: [head.id for head in heads] for key, heads in plan.after.items()})
+        for heads in plan.after.values():
+            self.authors.add(heads[0].author)
+        self.count(plan.counters)
+
+    def replace_heads(self, context: str, heads: Mapping[LeafKey, Sequence[VersionId]]) -> None:
+        """Set the leaves of `context` to these heads; no heads removes a leaf."""
+        tree = self.trees.setdefault(context, Tree())
+        conflicts = self.conflicts.setdefault(context, set())
+        for key, ids in heads.items():
+            if ids:
+                tree.put(key, State(state_of(ids)))
+            else:
+                tree.remove(key)
+            if len(ids) > 1:
+                conflicts.add(key)
+            else:
+                conflicts.discard(key)
+
+    def count(self, counters: Mapping[tuple[PublicKey, Instance], int]) -> None:
+        """Raise the highest counters seen."""
+        for (key, instance), counter in counters.items():
+            seen = self.seen.setdefault(key, {})
+            seen[instance] = max(counter, seen.get(instance, 0))
+
+    def _count(self, plan: Plan, record: Record) -> None:
+        dots = [((record.kid, record.instance), record.counter)]
+        if len(record.vector) > 1:
+            dots += [(own, counter) for writer, counter in record.vector.items() if (own := self._own.get(writer))]
+        for which, counter in dots:
+            if plan.counters.get(which, 0) < counter:
+                plan.counters[which] = counter
+
+    def refusal(self, context: str, record: Record) -> Refused | None:
+        """Why `record` may not stand in `context`, None when it may."""
+        if record.context != context:
+            return Refused(record.id, Reason.FOREIGN_CONTEXT, "it belongs to another context")
+        if context == IDENTITIES:
+            try:
+                read_statement(record)
+            except RemoteError as error:
+                return Refused(record.id, error.reason, error.detail)
+            return None
+        match self.keyring.admission(record):
+            case Admission.ADMITTED:
+                return None
+            case Admission.UNKNOWN:
+                return Refused(record.id, Reason.UNKNOWN_KEY, "no statement says that its key speaks for its author")
+            case Admission.VOID:
+                return Refused(record.id, Reason.KEY_REVOKED, "its key is compromised")
+
+
+def heads_among(versions: Iterable[Record]) -> list[Record]:
+    """The versions that no other of `versions` dominates."""
+    heads: list[Record] = []
+    for version in versions:
+        heads = merge_heads(heads, version)
+    return heads

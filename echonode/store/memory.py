@@ -1,0 +1,232 @@
+"""A store in memory, for simulation and as the judge of the one on disk: the same contract, no durability."""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from echonode.errors import LocalError, RemoteError
+from echonode.limits import BATCH_RECORDS_MAX
+from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
+from echonode.model.keys import Admission, Keyring, Statement, read_statement
+from echonode.model.merkle import Digest, State, Tree, state_of
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, leaf_key, parse, verify
+from echonode.store.index import Index, Plan, heads_among
+from echonode.store.port import Applied, Audit, ContextInfo, Refused, SnapshotReader, Staged, StateStamp, Tick
+from echonode.store.writing import sign_drafts
+
+
+class MemoryStore:
+    """Implements Store in dictionaries. Not durable; every method runs to its end without yielding."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._index = Index()
+        self._heads: dict[str, dict[LeafKey, list[Record]]] = {}
+        self._history: dict[str, dict[LeafKey, list[Record]]] = {}
+        self._log: dict[int, Record] = {}
+        self._seq_of: dict[bytes, int] = {}
+        self._newest: dict[str, int] = {}
+        self._last_seq = 0
+        self._staging: dict[str, tuple[Digest, dict[LeafKey, list[Record]]]] = {}
+        self._pins: dict[tuple[str, str], IdentityId] = {}
+
+    @property
+    def instance(self) -> Instance:
+        return self._instance
+
+    @property
+    def keyring(self) -> Keyring:
+        return self._index.keyring
+
+    def contexts(self) -> tuple[str, ...]:
+        return self._index.contexts()
+
+    def tree(self, context: str) -> Tree:
+        return self._index.trees.get(context) or Tree()
+
+    def seq(self, context: str) -> int:
+        return self._newest.get(context, 0)
+
+    def seen(self, key: PublicKey) -> Mapping[Instance, int]:
+        return self._index.seen.get(key, {})
+
+    def conflicts(self, context: str) -> Collection[LeafKey]:
+        return self._index.conflicts.get(context, set())
+
+    def authors(self) -> Collection[IdentityId]:
+        return self._index.authors
+
+    async def info(self, context: str) -> ContextInfo:
+        tree = self.tree(context)
+        size = sum(len(head.raw) for heads in self._heads.get(context, {}).values() for head in heads)
+        return ContextInfo(context, tree.root, len(tree), size, self.seq(context))
+
+    async def apply(self, context: str, records: Sequence[Record]) -> Applied:
+        return self._apply(context, records)
+
+    async def write(
+        self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
+    ) -> tuple[list[Record | None], Applied]:
+        if not drafts:
+            return [], Applied()
+        context = drafts[0].context
+        if any(draft.context != context for draft in drafts):
+            raise LocalError("one batch writes to one context")
+        self._index.watch_writer(key.public, self._instance)
+        versions = sign_drafts(
+            drafts,
+            key,
+            self._heads.get(context, {}),
+            instance=self._instance,
+            next_counter=self._index.next_counter(self._instance),
+            tick=tick,
+            skip_unchanged=skip_unchanged,
+        )
+        return versions, self._apply(context, [version for version in versions if version is not None])
+
+    async def read(self, context: str, keys: Sequence[LeafKey], *, bytes_max: int) -> tuple[list[bytes], int]:
+        return _fit(self._heads.get(context, {}), keys, bytes_max)
+
+    async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
+        return list(self._heads.get(context, {}).get(leaf_key(author, name), []))
+
+    async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
+        found: list[Record] = []
+        for seq, record in self._log.items():
+            if seq > after and record.context == context:
+                found.append(record)
+                after = seq
+                if len(found) == limit:
+                    break
+        return found, after
+
+    @asynccontextmanager
+    async def snapshot(self, context: str) -> AsyncIterator[SnapshotReader]:
+        tree = self.tree(context)
+        stamp = StateStamp(tree.root, len(tree), self.seq(context), self._instance)
+        yield _MemorySnapshot(stamp, dict(self._heads.get(context, {})))
+
+    async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[Refused, ...]:
+        known, staging = self._staging.get(context, (root, {}))
+        if known != root:
+            staging = {}
+        self._staging[context] = (root, staging)
+        refused = []
+        for record in records:
+            refusal = self._index.refusal(context, record)
+            if refusal is None:
+                staging[record.key] = heads_among([*staging.get(record.key, []), record])
+            else:
+                refused.append(refusal)
+        return tuple(refused)
+
+    def staged(self, context: str) -> Staged | None:
+        root, staging = self._staging.get(context, (Digest(b""), {}))
+        return Staged(root, max(staging), sum(map(len, staging.values()))) if staging else None
+
+    async def promote(self, context: str, *, expected: Digest) -> Applied | None:
+        _, staging = self._staging.pop(context, (expected, {}))
+        staged = Tree((key, State(state_of(head.id for head in heads))) for key, heads in staging.items())
+        if staged.root != expected:
+            return None
+        return self._apply(context, [head for key in sorted(staging) for head in staging[key]])
+
+    async def renew_instance(self, instance: Instance) -> None:
+        self._instance = instance
+
+    async def pins(self) -> dict[tuple[str, str], IdentityId]:
+        return dict(self._pins)
+
+    async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
+        self._pins[kind, value] = identity
+
+    async def audit(self) -> AsyncIterator[Audit]:
+        checked, problems = 0, []
+        keyring = Keyring(read_statement(r) for heads in self._heads.get(IDENTITIES, {}).values() for r in heads)
+        for context, leaves in self._heads.items():
+            tree = Tree((key, state_of(head.id for head in heads)) for key, heads in leaves.items() if heads)
+            if tree.root != self.tree(context).root:
+                problems.append(f"{context}: the tree is not that of its records")
+            for record in [head for heads in leaves.values() for head in heads]:
+                checked += 1
+                try:
+                    verify(parse(record.raw))
+                except RemoteError as error:
+                    problems.append(f"{context}: {record.name}: {error.detail}")
+                if context != IDENTITIES and keyring.admission(record) is not Admission.ADMITTED:
+                    problems.append(f"{context}: {record.name}: its key does not speak for its author")
+        yield Audit(checked, tuple(problems))
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _apply(self, context: str, records: Sequence[Record]) -> Applied:
+        leaves = self._heads.setdefault(context, {})
+        plan = self._index.plan(context, records, leaves)
+        self._write_plan(plan, leaves)
+        self._index.commit(plan)
+        return plan.applied(sum(self._void(statement) for statement in plan.compromised()))
+
+    def _write_plan(self, plan: Plan, leaves: dict[LeafKey, list[Record]]) -> None:
+        history = self._history.setdefault(plan.context, {})
+        for record in plan.removed():
+            self._log.pop(self._seq_of.pop(record.id))
+            history.setdefault(record.key, []).append(record)
+        leaves.update(plan.after)
+        for record in plan.added():
+            self._append(record)
+
+    def _append(self, record: Record) -> None:
+        self._last_seq += 1
+        self._log[self._last_seq] = record
+        self._seq_of[record.id] = self._newest[record.context] = self._last_seq
+
+    def _void(self, statement: Statement) -> int:
+        """Take out every version the compromised key signed, and let older ones be heads again."""
+        voided = 0
+        for context in [name for name in self._heads if name != IDENTITIES]:
+            leaves, history = self._heads[context], self._history.get(context, {})
+            for key in set(leaves) | set(history):
+                known = [*leaves.get(key, []), *history.get(key, [])]
+                kept = [r for r in known if (r.author, r.kid) != (statement.identity, statement.key)]
+                if len(kept) == len(known):
+                    continue
+                voided += len(known) - len(kept)
+                heads = heads_among(kept)
+                for record in known:
+                    self._log.pop(self._seq_of.pop(record.id, 0), None)
+                for head in heads:
+                    self._append(head)
+                leaves[key] = heads
+                history[key] = [r for r in kept if r not in heads]
+                if not heads:
+                    del leaves[key]
+                self._index.replace_heads(context, {key: [head.id for head in heads]})
+        return voided
+
+
+class _MemorySnapshot:
+    def __init__(self, stamp: StateStamp, leaves: dict[LeafKey, list[Record]]) -> None:
+        self._stamp = stamp
+        self._leaves = leaves
+        self._keys = sorted(leaves)
+
+    @property
+    def stamp(self) -> StateStamp:
+        return self._stamp
+
+    async def page(self, after: LeafKey | None, *, records_max: int, bytes_max: int) -> tuple[list[bytes], bool]:
+        keys = [key for key in self._keys if after is None or key > after]
+        records, taken = _fit(self._leaves, keys[: min(records_max, BATCH_RECORDS_MAX)], bytes_max)
+        return records, taken == len(keys)
+
+
+def _fit(leaves: Mapping[LeafKey, list[Record]], keys: Sequence[LeafKey], bytes_max: int) -> tuple[list[bytes], int]:
+    records: list[bytes] = []
+    size = 0
+    for taken, key in enumerate(keys):
+        heads = [head.raw for head in leaves.get(key, [])]
+        size += sum(map(len, heads))
+        if taken and size > bytes_max:
+            return records, taken
+        records += heads
+    return records, len(keys)
