@@ -108,12 +108,14 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What the sender's tree holds now that the conversation is over; recomputed, never copied from the peer."""
+    """What the sender's tree holds now, recomputed, never copied from the peer. The responder answers with its own Done;
+    the conversation is over when both roots are equal or the initiator's was final."""
 
     code: ClassVar[int] = 4
     root: bytes
     count: int
     seq: int
+    is_final: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,8 @@ class Differences:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInit:
-    """Opens `snapshot`. `resume`: the root of an earlier, cut-off snapshot and the last key staged from it."""
+    """Opens `snapshot`. `resume`: the root of an earlier, cut-off snapshot and the last key staged from it, from which
+    (that key included, its heads may have been cut apart) the pages go on if the root is still served."""
 
     code: ClassVar[int] = 24
     version: tuple[int, int]
@@ -249,11 +252,13 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Versions as received by the sender, and what of the request did not fit: ask for that next."""
+    """Versions as received by the sender, and what of the request did not fit: ask for that next. An answer may take
+    several messages; all but its last have `more` set and an empty `rest`."""
 
     code: ClassVar[int] = 33
     records: tuple[bytes, ...]
     rest: tuple[Wanted, ...]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,68 @@
+"""What a person asks of a node, as values: the API and the CLI show these."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from echonode.model.identity import IdentityId, Instance
+from echonode.node.events import SyncCompleted
+from echonode.store.port import ContextInfo
+
+
+class PeerState(Enum):
+    """Where a peer stands. The value is what is shown."""
+
+    CONNECTED = "connected"  # a session is open now
+    REACHABLE = "reachable"  # it answered when last asked
+    ABSENT = "absent"  # it was met and does not answer
+    SIGHTED = "sighted"  # seen, never spoken to
+    OTHER_NETWORK = "other network"
+    REFUSED = "refused"  # kept out, or keeps us out; `reason` says why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerView:
+    """One peer. `in_sync` is None when unknown; `reason` says in a plain sentence why not equal or not connected."""
+
+    id: IdentityId | None
+    name: str
+    state: PeerState
+    address: str
+    found_by: str
+    in_sync: bool | None
+    last_sync_ms: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """The node itself. `network` is a short public name of the network, or "open"; `invitation` the open one's slot."""
+
+    id: IdentityId
+    name: str
+    instance: Instance
+    network: str
+    listen: tuple[str, ...]
+    contexts: tuple[ContextInfo, ...]
+    peers: tuple[PeerView, ...]
+    invitation: str | None
+
+
+class SyncStatus(Enum):
+    """How a sync that somebody asked for ended with one peer."""
+
+    VERIFIED = "verified"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReport:
+    """One peer's part in a sync that somebody asked for. No conversations: there was nothing to do, or `error` says."""
+
+    peer: IdentityId
+    name: str
+    status: SyncStatus
+    conversations: tuple[SyncCompleted, ...]
+    error: str

@@ -1,0 +1,252 @@
+"""Moving records, and agreeing that all have moved: what `level_wise` and `hash_comparison` share.
+
+    initiator                                  responder
+      Fetch(wanted)  x window        ->
+                                     <-          Records(records, rest)      rest is fetched next
+      Put(records)   x window        ->
+                                     <-          Stored(stored, had, refused)
+      Done(root, is_final)           ->
+                                     <-          Done(root)                  over when equal or final, else walk again
+
+Pulling comes first: what the peer's records supersede need not be pushed. While one side's messages are large the
+other's are small, so two ends that write at once cannot block each other.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from echonode.errors import PeerRefused, Reason, RemoteError
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, PREFIXES_PER_MESSAGE_MAX, ROUNDS_MAX, WINDOW
+from echonode.model.merkle import Digest, Prefix, leaf_digest
+from echonode.model.record import LeafKey
+from echonode.sync.intake import Pipeline, merge
+from echonode.sync.outcome import Conversation, Result
+from echonode.wire.messages import Direction, Done, Fetch, Message, Put, Records, Refused, Stored, Wanted
+
+_M = TypeVar("_M")
+
+
+@dataclass(slots=True)
+class Difference:
+    """What a walk found, as of `their_root`. Prefixes name whole subtrees that one side lacks; leaves differ singly."""
+
+    their_root: bytes = b""
+    their_prefixes: list[Prefix] = field(default_factory=list)
+    our_prefixes: list[Prefix] = field(default_factory=list)
+    their_leaves: dict[Prefix, list[Digest]] = field(default_factory=dict)
+    our_leaves: list[LeafKey] = field(default_factory=list)
+
+
+Walk = Callable[[], AsyncIterator[Difference]]
+
+
+class Agreement:
+    """The initiator's side: walk and move records until the roots are equal, or say why they are not."""
+
+    def __init__(self, conversation: Conversation, direction: Direction, width: int, walk: Walk) -> None:
+        self._conversation = conversation
+        self._direction = direction
+        self._width = width
+        self._walk = walk
+        # Leaves dealt with, by digest: theirs that ours supersede, ours that they answered for. A later walk still
+        # sees them differ while only one side has moved.
+        self._settled: set[Digest] = set()
+        self._their_root = b""
+
+    async def reach(self) -> Result:
+        """Raises what transport, store and peer raise."""
+        tally = self._conversation.tally
+        for round_number in range(1, ROUNDS_MAX + 1):
+            before = (tally.received, tally.sent)
+            found = await self._round()
+            progressed = (tally.received, tally.sent) != before
+            is_last = round_number == ROUNDS_MAX or not (found and progressed)
+            if self._direction is not Direction.BOTH and not is_last:
+                continue  # one way is verified by a walk that finds nothing, not by equal roots
+            theirs = await finish(self._conversation, is_final=is_last)
+            if theirs == self._conversation.store.tree(self._conversation.context).root:
+                return Result.EQUAL
+            if is_last:
+                return self._verdict(found, theirs)
+        raise AssertionError("the last round is final")
+
+    def _verdict(self, found: bool, their_root: bytes) -> Result:
+        tally = self._conversation.tally
+        if tally.refused or tally.refused_there:
+            return Result.DIFFERENT
+        if their_root != self._their_root or found:
+            return Result.MOVED
+        return Result.DIFFERENT if self._direction is Direction.BOTH else Result.EQUAL
+
+    async def _round(self) -> bool:
+        """One walk and what it asks for. False when it found nothing that may move."""
+        found = False
+        async for difference in self._walk():
+            self._their_root = difference.their_root
+            if self._direction is not Direction.PUSH:
+                found |= await self._pull(difference)
+            if self._direction is not Direction.PULL:
+                found |= await self._push(difference)
+        return found
+
+    async def _pull(self, difference: Difference) -> bool:
+        wanted = [Wanted(prefix, None) for prefix in difference.their_prefixes]
+        for prefix, leaves in difference.their_leaves.items():
+            new = [leaf for leaf in leaves if leaf not in self._settled]
+            if new:
+                wanted.append(Wanted(prefix, b"".join(new)))
+        if not wanted:
+            return False
+        await fetch(self._conversation, wanted, self._width)
+        for leaves in difference.their_leaves.values():
+            self._settled.update(leaves)
+        return True
+
+    async def _push(self, difference: Difference) -> bool:
+        tree = self._conversation.store.tree(self._conversation.context)
+        theirs = {leaf for leaves in difference.their_leaves.values() for leaf in leaves}
+        keys: list[LeafKey] = []
+        for key in difference.our_leaves:
+            state = tree.get(key)
+            leaf = None if state is None else Digest(leaf_digest(key, state)[: self._width])
+            # What was pulled may have made our leaf what theirs is already.
+            if leaf is not None and leaf not in theirs and leaf not in self._settled:
+                self._settled.add(leaf)
+                keys.append(key)
+        if not keys and not difference.our_prefixes:
+            return False
+        await push(self._conversation, keys, difference.our_prefixes)
+        return True
+
+
+async def finish(conversation: Conversation, *, is_final: bool) -> bytes:
+    """Exchange Dones; the peer's root."""
+    await conversation.transport.send(stamp(conversation, is_final=is_final))
+    conversation.tally.round_trips += 1
+    return (await expect(conversation, Done)).root
+
+
+def stamp(conversation: Conversation, *, is_final: bool) -> Done:
+    """Our Done: what our tree holds now."""
+    tree = conversation.store.tree(conversation.context)
+    return Done(tree.root, len(tree), conversation.store.seq(conversation.context), is_final)
+
+
+async def expect(conversation: Conversation, kind: type[_M]) -> _M:
+    """The next message, which must be a `kind`. Raises PeerRefused for a Refused, RemoteError for anything else."""
+    message = await conversation.transport.recv()
+    if isinstance(message, kind):
+        return message
+    if isinstance(message, Refused):
+        reason = Reason(message.reason) if message.reason in Reason._value2member_map_ else Reason.PROTOCOL_ERROR
+        raise PeerRefused(reason, supported=message.supported)
+    raise unexpected(message)
+
+
+def unexpected(message: Message) -> RemoteError:
+    """The peer said something that has no place here."""
+    return RemoteError(Reason.PROTOCOL_ERROR, f"unexpected {type(message).__name__}")
+
+
+# -- the initiator's transfers ---------------------------------------------------------------------------------------
+
+
+async def fetch(conversation: Conversation, wanted: Sequence[Wanted], width: int) -> None:
+    """Fetch and merge all of `wanted`, a window of requests in flight."""
+    waiting = deque(_requests(wanted, width))
+    pipeline = Pipeline(conversation.context, lambda records: merge(conversation, records))
+    in_flight = 0
+    try:
+        while waiting or in_flight:
+            while waiting and in_flight < WINDOW:
+                await conversation.transport.send(Fetch(waiting.popleft()))
+                in_flight += 1
+            answer = await expect(conversation, Records)
+            if answer.rest:
+                waiting.appendleft(answer.rest)
+            if not answer.more:
+                in_flight -= 1
+                conversation.tally.round_trips += 1
+            if answer.records:
+                await pipeline.put(answer.records)
+            elif answer.rest:
+                raise RemoteError(Reason.PROTOCOL_ERROR, "an answer that brings nothing and promises more")
+        await pipeline.finish()
+    finally:
+        await pipeline.abandon()
+
+
+def _requests(wanted: Sequence[Wanted], width: int) -> Iterator[tuple[Wanted, ...]]:
+    """`wanted` in requests: about a window of them, none with more leaves than one answer's records."""
+    items_max = min(PREFIXES_PER_MESSAGE_MAX, -(-len(wanted) // WINDOW))
+    request: list[Wanted] = []
+    leaves = 0
+    for item in wanted:
+        size = len(item.leaves or b"") // width
+        if request and (len(request) >= items_max or leaves + size > BATCH_RECORDS_MAX):
+            yield tuple(request)
+            request, leaves = [], 0
+        request.append(item)
+        leaves += size
+    if request:
+        yield tuple(request)
+
+
+async def push(conversation: Conversation, keys: Sequence[LeafKey], prefixes: Sequence[Prefix]) -> None:
+    """Offer all heads of our leaves `keys` and of every leaf below `prefixes`, a window of Puts in flight."""
+    in_flight = 0
+    async for raws in _our_records(conversation, keys, prefixes):
+        for batch in batches(raws):
+            if in_flight == WINDOW:
+                await _take_stored(conversation)
+                in_flight -= 1
+            await conversation.transport.send(Put(tuple(batch)))
+            conversation.tally.sent += len(batch)
+            in_flight += 1
+            conversation.on_progress(conversation.tally)
+    for _ in range(in_flight):
+        await _take_stored(conversation)
+
+
+async def _take_stored(conversation: Conversation) -> None:
+    answer = await expect(conversation, Stored)
+    conversation.tally.round_trips += 1
+    conversation.tally.refused_there += len(answer.refused)
+
+
+async def _our_records(
+    conversation: Conversation, keys: Sequence[LeafKey], prefixes: Sequence[Prefix]
+) -> AsyncIterator[list[bytes]]:
+    for prefix in (None, *prefixes):
+        waiting = list(keys) if prefix is None else []
+        after: LeafKey | None = None
+        while True:
+            if not waiting and prefix is not None:
+                # Asked anew each time: the tree may change while we wait for the network.
+                leaves = conversation.store.tree(conversation.context).leaves_at(prefix, after)
+                waiting = [key for key, _ in islice(leaves, BATCH_RECORDS_MAX)]
+            if not waiting:
+                break
+            raws, taken = await conversation.store.read(
+                conversation.context, waiting[:BATCH_RECORDS_MAX], bytes_max=BATCH_BYTES_MAX
+            )
+            after, waiting = waiting[taken - 1], waiting[taken:]
+            if raws:
+                yield raws
+
+
+def batches(raws: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """`raws` in lists that each fit one message."""
+    batch: list[bytes] = []
+    size = 0
+    for raw in raws:
+        if batch and (len(batch) == BATCH_RECORDS_MAX or size + len(raw) > BATCH_BYTES_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append(raw)
+        size += len(raw)
+    if batch:
+        yield batch

@@ -1,0 +1,143 @@
+"""`level_wise`: breadth first, one batched request per tree level for all differing prefixes (PROTOCOL.md §8.1).
+
+    initiator                                   responder
+      LevelWiseInit(prefixes)         ->
+                                      <-          Nodes(one part per prefix)
+      NodesRequest(differing children) ->
+                                      <-          Nodes(..)                    one round trip a level
+      then Fetch, Put, Done (sync/exchange.py)
+
+Best for scattered differences: every level is one message, whatever the number of differing prefixes.
+"""
+
+from collections.abc import AsyncIterator
+
+from echonode.errors import Reason, RemoteError
+from echonode.limits import PREFIXES_PER_MESSAGE_MAX, SMALL_SUBTREE_LEAVES, WINDOW
+from echonode.model.merkle import DEPTH_MAX, Prefix
+from echonode.sync import parts
+from echonode.sync.answering import Answers
+from echonode.sync.exchange import Agreement, Difference, expect
+from echonode.sync.outcome import Conversation, Result
+from echonode.wire.messages import PROTOCOL_VERSION, Direction, LevelWiseInit, Nodes, NodesRequest
+
+
+async def run_initiator(
+    conversation: Conversation, direction: Direction = Direction.BOTH, *, width: int = 16
+) -> Result:
+    """Make both stores' `conversation.context` equal (or one way, nothing missing)."""
+    walker = _Walker(conversation, direction, width)
+    return await Agreement(conversation, direction, width, walker.walk).reach()
+
+
+async def run_responder(conversation: Conversation, init: LevelWiseInit) -> Result:
+    """Serve the conversation that `init` opened."""
+    answers = Answers(conversation, init.direction, init.width)
+    await _send_nodes(conversation, init.prefixes, init.width)
+    while True:
+        message = await conversation.transport.recv()
+        if isinstance(message, NodesRequest):
+            await _send_nodes(conversation, message.prefixes, init.width)
+        elif (result := await answers.give(message)) is not None:
+            return result
+
+
+async def _send_nodes(conversation: Conversation, prefixes: tuple[Prefix, ...], width: int) -> None:
+    tree = conversation.store.tree(conversation.context)
+    nodes = tuple(parts.encode_node(tree, prefix, width) for prefix in prefixes)
+    await conversation.transport.send(Nodes(tree.root, nodes))
+    conversation.tally.round_trips += 1
+
+
+class _Walker:
+    def __init__(self, conversation: Conversation, direction: Direction, width: int) -> None:
+        self._conversation = conversation
+        self._direction = direction
+        self._width = width
+        self._is_open = False
+
+    async def walk(self) -> AsyncIterator[Difference]:
+        """All differences, in one piece: the leaves are known only when the last level is."""
+        difference = Difference()
+        level: list[Prefix] = [b""]
+        while level:
+            deeper: list[Prefix] = []
+            async for prefix, node in self._nodes(level, difference):
+                compare(self._conversation, prefix, node, self._width, difference, deeper)
+            level = deeper
+        yield difference
+
+    async def _nodes(
+        self, prefixes: list[Prefix], difference: Difference
+    ) -> AsyncIterator[tuple[Prefix, parts.Branch | parts.Bucket]]:
+        """What the peer has at `prefixes`, asked in as few messages as fit, a window of them in flight."""
+        requests = [
+            tuple(prefixes[at : at + PREFIXES_PER_MESSAGE_MAX])
+            for at in range(0, len(prefixes), PREFIXES_PER_MESSAGE_MAX)
+        ]
+        for request in requests[:WINDOW]:
+            await self._ask(request)
+        for number, request in enumerate(requests):
+            answer = await expect(self._conversation, Nodes)
+            if len(answer.parts) != len(request):
+                raise RemoteError(Reason.PROTOCOL_ERROR, "Nodes answers another number of prefixes than was asked")
+            if number + WINDOW < len(requests):
+                await self._ask(requests[number + WINDOW])
+            difference.their_root = answer.root
+            for prefix, part in zip(request, answer.parts, strict=True):
+                yield prefix, parts.decode(part, self._width)
+        self._conversation.tally.round_trips += 1
+
+    async def _ask(self, prefixes: tuple[Prefix, ...]) -> None:
+        if self._is_open:
+            await self._conversation.transport.send(NodesRequest(prefixes))
+            return
+        self._is_open = True
+        context = self._conversation.context
+        init = LevelWiseInit(PROTOCOL_VERSION, context, self._direction, self._width, prefixes)
+        await self._conversation.transport.send(init)
+
+
+def compare(
+    conversation: Conversation,
+    prefix: Prefix,
+    theirs: parts.Branch | parts.Bucket,
+    width: int,
+    difference: Difference,
+    deeper: list[Prefix],
+) -> None:
+    """Note in `difference` what differs at `prefix`, and in `deeper` the children to look into."""
+    tree = conversation.store.tree(conversation.context)
+    if isinstance(theirs, list):
+        _compare_leaves(conversation, prefix, theirs, width, difference)
+        return
+    if len(prefix) >= DEPTH_MAX:
+        raise RemoteError(Reason.PROTOCOL_ERROR, "a tree has no branch below 64 nibbles")
+    ours = parts.cut(tree.children_at(prefix), width)
+    for nibble, (our_child, their_child) in enumerate(zip(ours, theirs, strict=True)):
+        child = prefix + bytes((nibble,))
+        if our_child == their_child:
+            continue
+        if our_child is None:
+            difference.their_prefixes.append(child)
+        elif their_child is None:
+            difference.our_prefixes.append(child)
+        else:
+            deeper.append(child)
+
+
+def _compare_leaves(
+    conversation: Conversation, prefix: Prefix, theirs: parts.Bucket, width: int, difference: Difference
+) -> None:
+    tree = conversation.store.tree(conversation.context)
+    if tree.count_at(prefix) > SMALL_SUBTREE_LEAVES:
+        # They have a handful where we have many: sending them all ours costs no more than telling which they have.
+        difference.our_prefixes.append(prefix)
+        difference.their_leaves[prefix] = theirs
+        return
+    ours = parts.leaves_by_digest(tree, prefix, width)
+    missing = [leaf for leaf in theirs if leaf not in ours]
+    if missing:
+        difference.their_leaves[prefix] = missing
+    known = set(theirs)
+    difference.our_leaves += [key for leaf, key in ours.items() if leaf not in known]

@@ -1,0 +1,71 @@
+"""Tree nodes as they travel (PROTOCOL.md §7): a branch by its children's digests, a bucket by its leaves'.
+
+    branch  00, two bytes naming the non-empty children (the first child in the highest bit), their digests in order
+    bucket  01, the digests of its leaves in key order
+
+`width` is how many bytes of each digest travel: 16, or 32 when a walk with 16 found nothing between unequal roots.
+"""
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+from echonode.errors import Reason, RemoteError
+from echonode.model.merkle import ARITY, BUCKET_LEAVES_MAX, EMPTY, Digest, Prefix, Tree, leaf_digest
+from echonode.model.record import LeafKey
+
+Branch: TypeAlias = tuple[Digest | None, ...]  # 16 children, None where there are no leaves
+Bucket: TypeAlias = list[Digest]
+
+PREFIX_MAX: Final = 64  # nibbles of a leaf key; a branch stands above
+_BRANCH: Final = 0
+_BUCKET: Final = 1
+
+
+def encode_branch(children: Sequence[Digest], width: int) -> bytes:
+    """The part of a node with these 16 children (EMPTY where there are no leaves)."""
+    bits = 0
+    for child in children:
+        bits = bits << 1 | (child != EMPTY)
+    return bytes((_BRANCH, bits >> 8, bits & 0xFF)) + b"".join([c[:width] for c in children if c != EMPTY])
+
+
+def encode_bucket(tree: Tree, prefix: Prefix, width: int) -> bytes:
+    """The part that lists every leaf below `prefix`."""
+    return bytes((_BUCKET,)) + b"".join([leaf_digest(key, state)[:width] for key, state in tree.leaves_at(prefix)])
+
+
+def encode_node(tree: Tree, prefix: Prefix, width: int, leaves_max: int = BUCKET_LEAVES_MAX) -> bytes:
+    """What stands at `prefix`: its leaves when they are at most `leaves_max`, else its children."""
+    if tree.count_at(prefix) <= leaves_max:
+        return encode_bucket(tree, prefix, width)
+    return encode_branch(tree.children_at(prefix), width)
+
+
+def decode(part: bytes, width: int) -> Branch | Bucket:
+    """A Branch (tuple) or a Bucket (list). Raises RemoteError (PROTOCOL_ERROR) for a part of no such form."""
+    kind, start = part[0], 1
+    if kind == _BRANCH and len(part) >= 3:
+        bits, start = part[1] << 8 | part[2], 3
+    digests = [Digest(part[at : at + width]) for at in range(start, len(part), width)]
+    if digests and len(digests[-1]) != width:
+        raise _bad("a digest is cut short")
+    if kind == _BUCKET:
+        return digests
+    if kind != _BRANCH or start != 3 or bits.bit_count() != len(digests):
+        raise _bad("neither a branch nor a bucket")
+    rest = iter(digests)
+    return tuple(next(rest) if bits >> (ARITY - 1 - child) & 1 else None for child in range(ARITY))
+
+
+def cut(children: Sequence[Digest], width: int) -> Branch:
+    """Our own 16 children in the form `decode` gives the peer's."""
+    return tuple(None if child == EMPTY else Digest(child[:width]) for child in children)
+
+
+def leaves_by_digest(tree: Tree, prefix: Prefix, width: int) -> dict[Digest, LeafKey]:
+    """Our leaves below `prefix`, by what the peer calls them."""
+    return {Digest(leaf_digest(key, state)[:width]): key for key, state in tree.leaves_at(prefix)}
+
+
+def _bad(detail: str) -> RemoteError:
+    return RemoteError(Reason.PROTOCOL_ERROR, f"tree part: {detail}")

@@ -1,0 +1,63 @@
+"""Which mode a conversation takes: a pure function of two summaries, with the reason that is logged.
+
+    ours        theirs      mode
+    equal roots             none        nothing to do, and it is said
+    empty       something   snapshot    (level_wise when the peer does not serve it)
+    something   empty       none        the peer is given the turn and opens the snapshot itself
+    few of 16 first-level subtrees differ     hash_comparison
+    otherwise               level_wise
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+# Up to this many differing first-level subtrees are followed depth first; more are cheaper level by level.
+_LOCALISED_MAX: Final = 2
+
+
+class Mode(Enum):
+    """The sync modes; the value is the name on the wire, in logs and in the API."""
+
+    LEVEL_WISE = "level_wise"
+    HASH_COMPARISON = "hash_comparison"
+    SNAPSHOT = "snapshot"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What selection needs to know of one side: root, exact count, and the 16 first-level digests, None where empty."""
+
+    root: bytes
+    count: int
+    level1: tuple[bytes | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The mode, or None when there is nothing to open; `is_theirs` leaves the context to the peer."""
+
+    mode: Mode | None
+    reason: str
+    is_theirs: bool = False
+
+
+def select(ours: State, theirs: State, common: Collection[Mode]) -> Selection:
+    """The mode for one context. `common`: modes both sides run."""
+    if ours.root == theirs.root:
+        return Selection(None, "roots are equal")
+    if Mode.SNAPSHOT in common:
+        if ours.count == 0:
+            return Selection(Mode.SNAPSHOT, f"empty here, {theirs.count} records there")
+        if theirs.count == 0:
+            return Selection(None, "empty there: left to the peer", is_theirs=True)
+    differing = sum(our != their for our, their in zip(ours.level1, theirs.level1, strict=True))
+    reason = f"{differing} of 16 subtrees differ, {ours.count} records here, {theirs.count} there"
+    if 0 < differing <= _LOCALISED_MAX and Mode.HASH_COMPARISON in common:
+        return Selection(Mode.HASH_COMPARISON, reason)
+    if Mode.LEVEL_WISE in common:
+        return Selection(Mode.LEVEL_WISE, reason)
+    if Mode.HASH_COMPARISON in common:
+        return Selection(Mode.HASH_COMPARISON, reason)
+    return Selection(None, "no mode in common")

@@ -1,0 +1,97 @@
+"""Messages over a secured stream: the SyncTransport of TCP and of simulation alike.
+
+Pings are answered and pongs swallowed here, so executors never see them. The end of a session is a Close; a stream that
+ends without one has failed (SECURITY.md H10).
+"""
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+from echonode.errors import PeerRefused, Reason, TransportError
+from echonode.limits import FRAME_TIMEOUT_S, IDLE_TIMEOUT_S
+from echonode.sync.port import ByteStream
+from echonode.wire.channel import Channel
+from echonode.wire.codec import decode, encode
+from echonode.wire.messages import Close, Message, Ping, Pong
+
+
+class SyncTransport(Protocol):
+    """One session's messages, in order."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of frames sent so far, encryption included."""
+        ...
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of frames received so far."""
+        ...
+
+    async def send(self, message: Message) -> None:
+        """Hand over one message; waits while the send queue is full. Raises TransportError."""
+        ...
+
+    async def recv(self) -> Message:
+        """The next message. Raises PeerRefused when it is a Close, TransportError when the stream fails or stays
+        silent too long, RemoteError when it is no message."""
+        ...
+
+
+class StreamTransport:
+    """A SyncTransport over a ByteStream and a Channel."""
+
+    def __init__(self, stream: ByteStream, channel: Channel) -> None:
+        self.stream = stream
+        self.channel = channel
+        self._payloads: deque[bytes] = deque()
+
+    @property
+    def bytes_sent(self) -> int:
+        return self.channel.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        return self.channel.bytes_received
+
+    async def send(self, message: Message) -> None:
+        await self.stream.write(self.channel.send(encode(message)))
+
+    async def recv(self) -> Message:
+        while True:
+            message = decode(await self._payload())
+            match message:
+                case Ping():
+                    await self.send(Pong())
+                case Pong():
+                    pass
+                case Close(reason, supported):
+                    known = Reason(reason) if reason in Reason._value2member_map_ else Reason.PROTOCOL_ERROR
+                    raise PeerRefused(known, supported=supported)
+                case _:
+                    return message
+
+    async def _payload(self) -> bytes:
+        while not self._payloads:
+            timeout_s = IDLE_TIMEOUT_S
+            if self.channel.has_partial_frame:
+                timeout_s = FRAME_TIMEOUT_S
+            try:
+                # For a whole frame, not per read: a peer that drips bytes gains nothing.
+                async with asyncio.timeout(timeout_s):
+                    await self._fill()
+            except TimeoutError:
+                raise TransportError("the peer fell silent") from None
+        return self._payloads.popleft()
+
+    async def _fill(self) -> None:
+        """Read until a frame is whole, or until one has begun (its own deadline starts then)."""
+        began = self.channel.has_partial_frame
+        while not self._payloads:
+            data = await self.stream.read()
+            if not data:
+                raise TransportError("the stream ended without a close")
+            self._payloads.extend(self.channel.receive_data(data))
+            if not began and self.channel.has_partial_frame:
+                return
