@@ -1,0 +1,225 @@
+"""The secured channel of SECURITY.md §1 (H1, H2, H9, H11): three handshake messages, then frames.
+
+    initiator                                                      responder
+      "ECHO", version 1, message 1 (48 bytes)  ------------------>  tries each network secret it accepts;
+                                                                    if none fits, it closes without a byte
+      message 3 (64 bytes)                     <------------------  message 2 (96 bytes)
+      is a channel now                         ------------------>  is a channel now
+      frames                                   <----------------->  frames
+
+The messages are those of `Noise_XXpsk3_25519_ChaChaPoly_SHA256` with empty payloads. The prologue is a domain, the five
+bytes sent in clear and the network's `netid`, which is never sent: the tag of message 1 covers it, so a responder knows
+an initiator of its network before it says anything. (A recorded message 1 can be replayed to learn that a node is still
+of that network; it leads nowhere, as message 2 opens only for the maker of the first.) Nothing says which node this is:
+identities are proved inside, by AUTH.
+
+Pure: bytes in, bytes out. Keys are handed in, and so are time limits' consequences: whoever reads the socket gives a
+handshake `HANDSHAKE_TIMEOUT_S` and a partial frame `FRAME_TIMEOUT_S`, and takes an end of stream for a failure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from echonode import digest
+from echonode.errors import LocalError, Reason, RemoteError
+from echonode.wire.frame import FrameReader, FrameWriter
+from echonode.wire.noise import HandshakeState, KeyPair
+
+PROTOCOL_NAME: Final = "Noise_XXpsk3_25519_ChaChaPoly_SHA256"
+MAGIC: Final = b"ECHO"
+CHANNEL_VERSION: Final = 1  # of what this module describes; meant never to change
+PREAMBLE: Final = MAGIC + bytes([CHANNEL_VERSION])
+NETWORK_KEY_BYTES: Final = 32
+
+_SIZES: Final = {1: len(PREAMBLE) + 48, 2: 96, 3: 64}  # of each handshake message, the first with what stands before it
+_DOMAIN: Final = b"echonode channel"
+# Published on purpose: what anyone may know, anyone may join.
+_PUBLIC_NETWORK_KEY: Final = digest.digest(digest.NETWORK, b"echonode public network")
+# One text for all that can go wrong before AUTH: neither a peer nor a log may tell a wrong key from an altered byte.
+_FAILED: Final = "the handshake failed: not of our network, or altered on the way"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSecret:
+    """What a member of a network proves to know: `psk` is mixed into the handshake, `netid` into its prologue."""
+
+    psk: bytes = field(repr=False)
+    netid: bytes = field(repr=False)
+
+    @classmethod
+    def private(cls, network_key: bytes) -> "NetworkSecret":
+        """The secret of the network whose key is the 32 random bytes `network_key` (SECURITY.md H8)."""
+        if len(network_key) != NETWORK_KEY_BYTES:
+            raise LocalError(f"a network key is {NETWORK_KEY_BYTES} bytes, not {len(network_key)}")
+        return cls(
+            psk=digest.keyed(digest.PSK, network_key, b""),
+            netid=digest.keyed(digest.NETWORK, network_key, b""),
+        )
+
+    @classmethod
+    def public(cls) -> "NetworkSecret":
+        """The secret that is none: the public network's, and the one invitations are answered under."""
+        return cls.private(_PUBLIC_NETWORK_KEY)
+
+
+class Channel:
+    """A connection whose two ends share keys, and know of each other only that they know `secret`.
+
+    `handshake_hash` names this connection and no other: AUTH signs it. `own_static` and `remote_static` are the X25519
+    public keys of both ends.
+    """
+
+    __slots__ = (
+        "_reader",
+        "_writer",
+        "bytes_received",
+        "bytes_sent",
+        "handshake_hash",
+        "is_initiator",
+        "own_static",
+        "remote_static",
+        "secret",
+    )
+
+    def __init__(
+        self, state: HandshakeState, *, secret: NetworkSecret, own_static: bytes, is_initiator: bool, held: bytes
+    ) -> None:
+        assert state.rs is not None, "XX tells each side the other's static key"
+        from_initiator, from_responder = state.split()
+        self.handshake_hash = state.handshake_hash
+        self.own_static = own_static
+        self.remote_static = state.rs
+        self.secret = secret
+        self.is_initiator = is_initiator
+        self.bytes_sent = 0  # as on the wire: lengths and tags included, the handshake not
+        self.bytes_received = len(held)
+        self._writer = FrameWriter(from_initiator if is_initiator else from_responder)
+        self._reader = FrameReader(from_responder if is_initiator else from_initiator, held)
+
+    @property
+    def receive_bytes_max(self) -> int:
+        """The largest payload taken, 1 MiB unless set. The first one is AUTH, and never over `AUTH_BYTES_MAX`."""
+        return self._reader.bytes_max
+
+    @receive_bytes_max.setter
+    def receive_bytes_max(self, bytes_max: int) -> None:
+        self._reader.bytes_max = bytes_max
+
+    @property
+    def has_partial_frame(self) -> bool:
+        """Whether a frame has begun to come and is not whole."""
+        return self._reader.is_partial
+
+    def send(self, payload: bytes) -> bytes:
+        """The frame of `payload`, 1 byte to 1 MiB. The caller must write every frame, in the order they were made."""
+        frame = self._writer.write(payload)
+        self.bytes_sent += len(frame)
+        return frame
+
+    def receive_data(self, data: bytes) -> list[bytes]:
+        """The payloads that `data` completes, whatever way the stream was cut.
+
+        Raises RemoteError, then and ever after: PROTOCOL_ERROR for what does not authenticate, TOO_LARGE for a length
+        of nothing or over the limit, as soon as its four bytes are there. Sending still works, to say why we leave.
+        """
+        self.bytes_received += len(data)
+        return self._reader.read(data)
+
+
+class Handshake:
+    """Becomes a `Channel`. After making one, and after each `receive_data`, the caller must write `data_to_send()`.
+
+    Once `channel` is there, bytes that came behind the handshake wait in it: begin with `channel.receive_data(b"")`.
+    """
+
+    def __init__(
+        self, secrets: Sequence[NetworkSecret], *, static: bytes, ephemeral: bytes, is_initiator: bool
+    ) -> None:
+        self.channel: Channel | None = None
+        self._secrets = secrets
+        self._static = KeyPair.of(static)
+        self._ephemeral = KeyPair.of(ephemeral)
+        self._is_initiator = is_initiator
+        self._awaited: Literal[1, 2, 3] = 1  # the handshake message to come
+        self._agreed: tuple[NetworkSecret, HandshakeState] | None = None
+        self._has_failed = False
+        self._incoming = bytearray()
+        self._outgoing = b""
+
+    @classmethod
+    def initiator(cls, secret: NetworkSecret, *, static: bytes, ephemeral: bytes) -> "Handshake":
+        """The side that dialled. `static` is this process's X25519 secret, `ephemeral` a fresh one; 32 bytes each."""
+        handshake = cls((secret,), static=static, ephemeral=ephemeral, is_initiator=True)
+        state = handshake._state(secret)
+        handshake._outgoing = PREAMBLE + state.write_message(b"")
+        handshake._agreed = secret, state
+        handshake._awaited = 2
+        return handshake
+
+    @classmethod
+    def responder(cls, secrets: Sequence[NetworkSecret], *, static: bytes, ephemeral: bytes) -> "Handshake":
+        """The side that was dialled, which takes part in any network of `secrets`."""
+        return cls(secrets, static=static, ephemeral=ephemeral, is_initiator=False)
+
+    def data_to_send(self) -> bytes:
+        """What to write now; b"" for nothing. Each byte is handed out once."""
+        outgoing, self._outgoing = self._outgoing, b""
+        return outgoing
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what the peer sent, cut in any way. After a RemoteError there is nothing to send: close silently."""
+        if self.channel is not None:
+            raise LocalError("the handshake is over: these bytes are the channel's")
+        if not self._has_failed:
+            self._incoming += data
+            try:
+                self._advance()
+            except RemoteError:
+                self._has_failed = True
+                self._outgoing = b""
+        if self._has_failed:
+            raise RemoteError(Reason.PROTOCOL_ERROR, _FAILED)
+
+    def _advance(self) -> None:
+        while self.channel is None and len(self._incoming) >= (size := _SIZES[self._awaited]):
+            message = bytes(self._incoming[:size])
+            del self._incoming[:size]
+            if self._agreed is None:
+                secret, state = self._agreed = self._recognise(message)
+                self._outgoing = state.write_message(b"")
+                self._awaited = 3
+            else:
+                secret, state = self._agreed
+                state.read_message(message)
+                if self._is_initiator:
+                    self._outgoing = state.write_message(b"")
+                self.channel = Channel(
+                    state,
+                    secret=secret,
+                    own_static=self._static.public,
+                    is_initiator=self._is_initiator,
+                    held=bytes(self._incoming),
+                )
+
+    def _recognise(self, data: bytes) -> tuple[NetworkSecret, HandshakeState]:
+        """The first of our secrets that message 1 was made with. Costs a hash and a tag each, no X25519."""
+        if data.startswith(PREAMBLE):
+            for secret in self._secrets:
+                state = self._state(secret)
+                try:
+                    state.read_message(data[len(PREAMBLE) :])
+                except RemoteError:
+                    continue
+                return secret, state
+        raise RemoteError(Reason.PROTOCOL_ERROR, _FAILED)
+
+    def _state(self, secret: NetworkSecret) -> HandshakeState:
+        return HandshakeState(
+            PROTOCOL_NAME,
+            initiator=self._is_initiator,
+            prologue=_DOMAIN + PREAMBLE + secret.netid,
+            s=self._static,
+            e=self._ephemeral,
+            psk=secret.psk,
+        )

@@ -1,0 +1,123 @@
+"""Frames: whole payloads over an ordered stream of bytes, sealed by one direction's Noise key.
+
+    frame   = length, piece, *piece
+    length  = 4 bytes, big-endian: bytes of payload, 1 to the receiver's limit
+    piece   = one Noise transport message: up to 65,519 bytes of payload and a 16-byte tag
+
+Every piece but the last is full, so the length says where each ends. The four bytes of length are the associated data
+of the first piece: whoever alters them is found out there, and until then they can only ask for more bytes within the
+limit. Each direction is rekeyed after exactly `REKEY_MESSAGES` pieces (SECURITY.md H9); both ends count them.
+
+What follows the last byte read is the caller's to time (`is_partial`), and an end of stream is the caller's to judge.
+"""
+
+from typing import Final
+
+from echonode.errors import LocalError, Reason, RemoteError
+from echonode.limits import AUTH_BYTES_MAX, FRAME_BYTES_MAX, NOISE_MESSAGE_BYTES_MAX, REKEY_MESSAGES
+from echonode.wire.noise import TAGLEN, CipherState
+
+HEADER_BYTES: Final = 4
+PIECE_BYTES_MAX: Final = NOISE_MESSAGE_BYTES_MAX - TAGLEN
+
+
+class FrameWriter:
+    """Payloads in, frames out."""
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, cipher: CipherState) -> None:
+        self._cipher = cipher
+
+    def write(self, payload: bytes) -> bytes:
+        """The frame of `payload`, 1 to `FRAME_BYTES_MAX` bytes."""
+        if not 0 < len(payload) <= FRAME_BYTES_MAX:
+            raise LocalError(f"a payload holds 1 to {FRAME_BYTES_MAX} bytes, not {len(payload)}")
+        header = len(payload).to_bytes(HEADER_BYTES, "big")
+        parts = [header]
+        ad = header
+        for start in range(0, len(payload), PIECE_BYTES_MAX):
+            parts.append(self._cipher.encrypt_with_ad(ad, payload[start : start + PIECE_BYTES_MAX]))
+            _rekey_if_due(self._cipher)
+            ad = b""
+        return b"".join(parts)
+
+
+class FrameReader:
+    """Bytes in, payloads out. Pieces are opened as they come, so at most one sealed piece waits for its end.
+
+    `bytes_max` bounds every payload after the first and may change at any time. The first is AUTH, and never more than
+    `AUTH_BYTES_MAX`: what follows it may have come in the same bytes, too early for a limit raised after reading it.
+    """
+
+    __slots__ = ("_ad", "_buffer", "_cipher", "_error", "_is_first", "_missing", "_pieces", "bytes_max")
+
+    def __init__(self, cipher: CipherState, held: bytes = b"") -> None:
+        self.bytes_max = FRAME_BYTES_MAX
+        self._cipher = cipher
+        self._buffer = bytearray(held)
+        self._error: RemoteError | None = None
+        self._is_first = True
+        self._missing = 0  # bytes of payload still to come in this frame; 0 between frames
+        self._ad = b""
+        self._pieces: list[bytes] = []
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a frame has begun to come and is not whole."""
+        return bool(self._buffer) or self._missing > 0
+
+    def read(self, data: bytes) -> list[bytes]:
+        """The payloads that `data` completes. Raises RemoteError, then and ever after, for what nobody honest sends."""
+        if self._error is not None:
+            raise self._error
+        payloads: list[bytes] = []
+        try:
+            if self._buffer:
+                self._buffer += data
+                with memoryview(self._buffer) as view:
+                    used = self._parse(view, payloads)
+                del self._buffer[:used]
+            else:  # nothing waits: cut straight from what came, and keep only the rest
+                with memoryview(data) as view:
+                    self._buffer += view[self._parse(view, payloads) :]
+        except RemoteError as error:
+            self._error = error
+            raise
+        return payloads
+
+    def _parse(self, view: memoryview, payloads: list[bytes]) -> int:
+        """Take what is whole off the front of `view`; how many bytes that was."""
+        at, end = 0, len(view)
+        while True:
+            if self._missing == 0:
+                if end - at < HEADER_BYTES:
+                    return at
+                self._begin(bytes(view[at : at + HEADER_BYTES]))
+                at += HEADER_BYTES
+            size = min(self._missing, PIECE_BYTES_MAX) + TAGLEN
+            if end - at < size:
+                return at
+            piece = self._cipher.decrypt_with_ad(self._ad, bytes(view[at : at + size]))
+            _rekey_if_due(self._cipher)
+            at += size
+            self._ad = b""
+            self._missing -= len(piece)
+            self._pieces.append(piece)
+            if self._missing == 0:
+                payloads.append(b"".join(self._pieces))  # hands a single piece back uncopied
+                self._pieces.clear()
+
+    def _begin(self, header: bytes) -> None:
+        length = int.from_bytes(header, "big")
+        limit = min(AUTH_BYTES_MAX, self.bytes_max) if self._is_first else self.bytes_max
+        if not 0 < length <= limit:
+            raise RemoteError(Reason.TOO_LARGE, f"a frame of {length} bytes, where 1 to {limit} may come")
+        self._is_first = False
+        self._ad = header
+        self._missing = length
+
+
+def _rekey_if_due(cipher: CipherState) -> None:
+    if cipher.n % REKEY_MESSAGES == 0:
+        cipher.rekey()

@@ -1,0 +1,197 @@
+"""Invitations: a short code proves a joiner to an inviter, who then hands over the network key (SECURITY.md H8).
+
+    joiner (initiator)                               inviter (responder)
+      start    -> share (33 bytes)        ------->     answer  -> share (33 bytes)
+      confirm  -> confirmation (32)       <-------
+                                          ------->     finish  -> confirmation (32), sealed network key (48)
+      accept   -> network key             <-------
+
+SPAKE2 as the package `spake2` speaks it over Ed25519 (older than RFC 9382, and not its transcript) runs inside a
+channel of the public network, with the code as the password and identities made of a domain, the role and that
+channel's handshake hash: an attacker in the middle has two handshake hashes, so shares passed on lead nowhere. Each
+exchange tests one guess of the code, and the inviter learns whether it was right before it says anything that depends
+on it: a guesser pays a try for each.
+
+    share         = side byte "A" (joiner) or "B" (inviter), encoded point
+    identities    = "echonode pairing joiner" and "echonode pairing inviter", each followed by the handshake hash
+    key           = SHA-256(SHA-256(code), SHA-256(joiner's identity), SHA-256(inviter's), both points, shared point)
+    confirmation  = BLAKE2b keyed with `key`, person "echonode pairing", over the role
+    sealed key    = ChaCha20-Poly1305 of the network key, nonce 0, associated data the handshake hash, under BLAKE2b
+                    keyed with `key`, person "echonode pairing", over "network key"
+
+`spake2` is Python and takes times that depend on the code: a neighbour who begins and abandons very many exchanges may
+learn a few of its bits, which is one more reason for an early expiry. Nothing here sends, waits or keeps time: bytes
+and seconds come in as values.
+"""
+
+import hmac
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NewType
+
+from spake2 import SPAKE2_A, SPAKE2_B, SPAKEError
+from spake2.ed25519_basic import NotOnCurve, Q
+
+from echonode import digest
+from echonode.errors import ConfigError, LocalError, Reason, RemoteError
+from echonode.limits import INVITATION_TRIES
+from echonode.text import escape
+from echonode.wire.noise import CipherState
+from echonode.wire.words import THREE_SYLLABLES, TWO_SYLLABLES
+
+CODE_ENTROPY_BYTES: Final = 10
+SLOTS: Final = 99
+SHARE_BYTES: Final = 33  # a side byte and a point
+
+_PAIRING: Final = b"echonode pairing"
+_JOINER: Final = b"joiner"
+_INVITER: Final = b"inviter"
+
+Code = NewType("Code", str)
+
+
+# -- codes -----------------------------------------------------------------------------------------------------------
+def new_code(entropy_bytes: bytes) -> Code:
+    """A code such as `7-crossover-clockwork` out of `CODE_ENTROPY_BYTES` random bytes: 16 secret bits, and a slot."""
+    if len(entropy_bytes) != CODE_ENTROPY_BYTES:
+        raise LocalError(f"a code is made of {CODE_ENTROPY_BYTES} random bytes, not {len(entropy_bytes)}")
+    slot = int.from_bytes(entropy_bytes[2:], "big") % SLOTS + 1  # 8 bytes leave no bias worth the name
+    return Code(f"{slot}-{THREE_SYLLABLES[entropy_bytes[0]]}-{TWO_SYLLABLES[entropy_bytes[1]]}")
+
+
+def normalise_code(text: str) -> Code:
+    """The code meant by what a person typed, in any case, with spaces or underscores for dashes. Raises ConfigError."""
+    match re.split(r"[\s_-]+", text.strip().lower()):
+        case [slot, first, second] if re.fullmatch(r"0?[1-9]|[1-9][0-9]", slot):
+            for word, words in ((first, THREE_SYLLABLES), (second, TWO_SYLLABLES)):
+                if word not in words:
+                    raise ConfigError(f"{escape(word)!r} is not a word of invitation codes in that place.")
+            return Code(f"{int(slot)}-{first}-{second}")
+    raise ConfigError("An invitation code is a number from 1 to 99 and two words, such as 7-crossover-clockwork.")
+
+
+def slot_of(code: Code) -> str:
+    """The number a code begins with: says which invitation is meant, and is no secret."""
+    return code.partition("-")[0]
+
+
+# -- invitations -----------------------------------------------------------------------------------------------------
+@dataclass(slots=True)
+class Invitation:
+    """A code the inviter answers to, until it is used up, guessed at too often, or `expires_s` (monotonic) has come."""
+
+    code: Code = field(repr=False)
+    expires_s: float
+    uses_left: int = 1
+    tries_left: int = INVITATION_TRIES
+
+    def is_open(self, now_s: float) -> bool:
+        """Whether a joiner may still try."""
+        return self.uses_left > 0 and self.tries_left > 0 and now_s < self.expires_s
+
+    def spend(self) -> None:
+        """Somebody joined by it."""
+        self.uses_left -= 1
+
+    def fail(self) -> None:
+        """Somebody tried with another code."""
+        self.tries_left -= 1
+
+
+# -- the exchange ----------------------------------------------------------------------------------------------------
+class PairingInitiator:
+    """The joiner: `start`, `confirm`, `accept`, once each. `entropy_f` gives that many random bytes."""
+
+    def __init__(self, code: Code, *, handshake_hash: bytes, entropy_f: Callable[[int], bytes]) -> None:
+        self._handshake_hash = handshake_hash
+        self._spake2 = SPAKE2_A(code.encode(), **_identities(handshake_hash), entropy_f=entropy_f)
+        self._key: bytes | None = None
+
+    def start(self) -> bytes:
+        """Our share."""
+        share: bytes = self._spake2.start()
+        return share
+
+    def confirm(self, share: bytes) -> bytes:
+        """Our confirmation, on the inviter's share. Raises RemoteError for what is no share."""
+        self._key = _finish(self._spake2, share)
+        return digest.keyed(_PAIRING, self._key, _JOINER)
+
+    def accept(self, confirmation: bytes, sealed: bytes) -> bytes:
+        """The network key. Raises RemoteError (PAIRING_FAILED) when the inviter does not know the code."""
+        key, self._key = self._key, None
+        if key is None:
+            raise LocalError("nothing was confirmed")
+        if not hmac.compare_digest(confirmation, digest.keyed(_PAIRING, key, _INVITER)):
+            raise _failed("the inviter does not know the code")
+        try:
+            return _seal(key).decrypt_with_ad(self._handshake_hash, sealed)
+        except RemoteError:
+            raise _failed("the network key was altered") from None
+
+
+class PairingResponder:
+    """The inviter: `answer`, `finish`, once each. It keeps `invitation`'s accounts, so that no caller can forget to."""
+
+    def __init__(
+        self,
+        invitation: Invitation,
+        *,
+        network_key: bytes,
+        handshake_hash: bytes,
+        entropy_f: Callable[[int], bytes],
+    ) -> None:
+        self._invitation = invitation
+        self._network_key = network_key
+        self._handshake_hash = handshake_hash
+        self._spake2 = SPAKE2_B(invitation.code.encode(), **_identities(handshake_hash), entropy_f=entropy_f)
+        self._key: bytes | None = None
+
+    def answer(self, share: bytes) -> bytes:
+        """Our share, which tells nothing about the code, on the joiner's. Raises RemoteError for what is no share."""
+        ours: bytes = self._spake2.start()
+        self._key = _finish(self._spake2, share)
+        return ours
+
+    def finish(self, confirmation: bytes, *, now_s: float) -> tuple[bytes, bytes]:
+        """Our confirmation and the sealed network key, if the joiner knew the code. This spends a use, or a try.
+
+        Raises RemoteError (PAIRING_FAILED) for another code, and for any once the invitation is closed: it may have
+        closed since `answer`, and exchanges side by side must not have more tries between them than one alone.
+        """
+        key, self._key = self._key, None
+        if key is None:
+            raise LocalError("nothing was answered")
+        if not self._invitation.is_open(now_s):
+            raise _failed("the invitation is closed")
+        if not hmac.compare_digest(confirmation, digest.keyed(_PAIRING, key, _JOINER)):
+            self._invitation.fail()
+            raise _failed("the joiner does not know the code")
+        self._invitation.spend()
+        sealed = _seal(key).encrypt_with_ad(self._handshake_hash, self._network_key)
+        return digest.keyed(_PAIRING, key, _INVITER), sealed
+
+
+def _identities(handshake_hash: bytes) -> dict[str, bytes]:
+    return {"idA": _PAIRING + b" " + _JOINER + handshake_hash, "idB": _PAIRING + b" " + _INVITER + handshake_hash}
+
+
+def _finish(spake2: SPAKE2_A | SPAKE2_B, share: bytes) -> bytes:
+    # The package takes no notice of bytes behind the point, and lets other encodings of a point pass, of zero even.
+    y = int.from_bytes(share[1:], "little") & ((1 << 255) - 1)
+    if len(share) != SHARE_BYTES or not 1 < y < Q:
+        raise _failed("not a share")
+    try:
+        key: bytes = spake2.finish(share)
+    except (SPAKEError, NotOnCurve, ValueError):  # own share or side; no point; outside the group
+        raise _failed("not a share") from None
+    return key
+
+
+def _seal(key: bytes) -> CipherState:
+    return CipherState(digest.keyed(_PAIRING, key, b"network key"))
+
+
+def _failed(detail: str) -> RemoteError:
+    return RemoteError(Reason.PAIRING_FAILED, detail)
