@@ -1,0 +1,242 @@
+"""The node's connections: dials what the scheduler says, accepts what comes, and runs a session over each.
+
+Whatever ends a session ends here, as one of: over, settled in favour of a crossing one, or failed with a reason that is
+logged once, answered with a Close where the peer is known, and remembered for back-off.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from echonode.clock import Clock, Entropy
+from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, StoreError, TransportError
+from echonode.limits import HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX
+from echonode.node.dialing import reach
+from echonode.node.events import Observer, PeerAbsent, PeerConnected, SessionFailed
+from echonode.node.live import LiveSessions
+from echonode.node.manager import Manager, SessionLog
+from echonode.node.scheduler import DialNow, Scheduler
+from echonode.node.session import LocalSide, Session, answer, initiate, shake_hands
+from echonode.sync.port import ByteStream, Dial
+from echonode.sync.transport import StreamTransport
+from echonode.wire.channel import Handshake, NetworkSecret
+from echonode.wire.messages import Close, Direction
+
+# Ends that are nobody's failure: the other direction's session goes on, or the peer is only busy.
+_SETTLED: Final = (Reason.DUPLICATE_SESSION, Reason.BUSY)
+_GOODBYE_S: Final = 1.0
+
+
+@dataclass(slots=True)
+class Connections:
+    """Everything between the scheduler's decisions and the manager's conversations.
+
+    `secrets` gives the networks a connection may be of, ours first; `pair` serves a connection made under the public
+    secret while an invitation is open; `greeted` is told of every session whose peer is known.
+    """
+
+    dial: Dial
+    clock: Clock
+    entropy: Entropy
+    observe: Observer
+    scheduler: Scheduler
+    manager: Manager
+    local: LocalSide
+    live: LiveSessions
+    secrets: Callable[[], tuple[NetworkSecret, ...]]
+    pair: Callable[[StreamTransport], Coroutine[Any, Any, None]]
+    greeted: Callable[[Session], Coroutine[Any, Any, None]]
+    _shaking: Counter[str] = field(default_factory=Counter)
+    _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # -- the scheduler's loop ----------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something happened that may change what is due."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Dial what is due, for ever."""
+        while True:
+            self._wake.clear()
+            now_s = self.clock.monotonic_s()
+            for decision in self.scheduler.due(now_s):
+                self._spawn(self._follow(decision))
+            wait_s = self.scheduler.next_due_s() - now_s
+            try:
+                async with asyncio.timeout(None if wait_s == float("inf") else max(wait_s, 0.0)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def close(self) -> None:
+        """Drop every connection, and wait until what was being stored is stored."""
+        self.live.abort_all()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self, decision: DialNow) -> None:
+        failure = await self._dial(decision)
+        target = self.scheduler.targets.get(decision.target)
+        absent = self.scheduler.dialled(self.clock.monotonic_s(), decision.target, failure=failure)
+        if absent and target is not None and target.peer is not None:
+            entry = self.scheduler.peers[target.peer]
+            self.observe(PeerAbsent(peer=target.peer, peer_name=entry.name, why=failure or ""))
+        self.wake()
+
+    async def _dial(self, decision: DialNow) -> str | None:
+        """None when the target answered, else why not."""
+        try:
+            stream = await reach(self.dial, decision.addresses)
+        except TransportError as error:
+            return str(error)
+        try:
+            await self.lead(stream, Direction.BOTH, target=decision.target)
+        except PeerRefused as refused:
+            if refused.reason is Reason.SELF:
+                self.scheduler.is_self(decision.target)
+            return None if refused.reason in _SETTLED else str(refused)
+        except EchonodeError as error:
+            return str(error)
+        return None
+
+    # -- both roles --------------------------------------------------------------------------------------------------
+
+    async def lead(self, stream: ByteStream, direction: Direction, *, target: str | None) -> SessionLog:
+        """Open a session over `stream` and have the first turn in it. Raises what ended it early."""
+        log = SessionLog()
+        try:
+            session = await initiate(stream, self.secrets()[0], self.local, self.entropy)
+        except BaseException as error:
+            await self._lost(stream, None, error)
+            raise
+        await self._hold(session, target, log, lambda: self.manager.lead(session, log, direction))
+        return log
+
+    async def accept(self, stream: ByteStream) -> None:
+        """Serve a stream that somebody opened to us. Never raises but for cancellation."""
+        host = stream.address.rpartition(":")[0]
+        if self._shaking.total() >= HANDSHAKES_MAX or self._shaking[host] >= HANDSHAKES_PER_ADDRESS_MAX:
+            stream.abort()
+            return
+        self._shaking[host] += 1
+        try:
+            session = await self._welcome(stream)
+        except EchonodeError as error:
+            await self._lost(stream, None, error)
+            return
+        except BaseException as error:
+            await self._lost(stream, None, error)
+            raise
+        finally:
+            self._shaking[host] -= 1
+            self._shaking += Counter()  # drops the zeros
+        if session is None:
+            await stream.close()
+            return
+        log = SessionLog()
+        try:
+            await self._hold(session, None, log, lambda: self.manager.serve(session, log))
+        except EchonodeError:
+            pass  # reported by _hold
+
+    async def _welcome(self, stream: ByteStream) -> Session | None:
+        """The session of whoever is at the other end; None when it was a joiner."""
+        own, *others = self.secrets()
+        handshake = Handshake.responder(
+            (own, *others), static=self.entropy.random_bytes(32), ephemeral=self.entropy.random_bytes(32)
+        )
+        transport = StreamTransport(stream, await shake_hands(stream, handshake))
+        if transport.channel.secret != own:
+            await self.pair(transport)
+            return None
+        return await answer(transport, self.local, self.entropy.random_bytes(16))
+
+    async def _hold(
+        self, session: Session, target: str | None, log: SessionLog, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Run an open session to its end, keeping the scheduler's account of it."""
+        peer, stream = session.peer.id, session.transport.stream
+        if self.scheduler.opened(peer, session.hello.name, session.address, target=target):
+            self.observe(PeerConnected(peer=peer, peer_name=session.hello.name, address=session.address))
+        error: BaseException | None = None
+        try:
+            await self.greeted(session)
+            await work()
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            # Accounts first: closing awaits, and may be cancelled.
+            if error is None:
+                self.live.leave(stream)
+            in_sync = log.in_sync if error is None else None
+            reason = "; ".join(f"{context}: {why}" for context, why in log.unequal.items())
+            self.scheduler.closed(self.clock.monotonic_s(), self.clock.now_ms(), peer, in_sync=in_sync, reason=reason)
+            self.wake()
+            if error is None:
+                await stream.close()
+            else:
+                await self._lost(stream, session, error)
+
+    async def _lost(self, stream: ByteStream, session: Session | None, error: BaseException) -> None:
+        """Report a failed session once, tell the peer why if we know each other, and drop the connection."""
+        was_replaced = self.live.leave(stream)
+        if isinstance(error, EchonodeError) and not was_replaced and not _is_settled(error):
+            reason, detail = _reason_of(error)
+            self.observe(
+                SessionFailed(
+                    session=session.id if session else b"",
+                    peer=session.peer.id if session else b"",
+                    address=stream.address,
+                    reason=reason,
+                    detail=detail,
+                )
+            )
+        if session is not None and not was_replaced and not isinstance(error, PeerRefused | TransportError):
+            await _say_goodbye(session.transport, error)
+        stream.abort()
+
+
+def _is_settled(error: BaseException) -> bool:
+    return isinstance(error, PeerRefused) and error.reason in _SETTLED
+
+
+def _reason_of(error: EchonodeError) -> tuple[str, str]:
+    match error:
+        case RemoteError():
+            return error.reason.text, error.detail
+        case PeerRefused():
+            return error.reason.text, str(error)
+        case TransportError():
+            return "transport", str(error)
+        case StoreError():
+            return Reason.STORE_FAILED.text, str(error)
+        case _:
+            return "local", str(error)
+
+
+async def _say_goodbye(transport: StreamTransport, error: BaseException) -> None:
+    """A Close with the reason. It may not get through, and we do not wait for long."""
+    match error:
+        case RemoteError():
+            reason = error.reason
+        case asyncio.CancelledError():
+            reason = Reason.SHUTTING_DOWN
+        case _:
+            reason = Reason.STORE_FAILED
+    try:
+        async with asyncio.timeout(_GOODBYE_S):
+            await transport.send(Close(reason))
+            await transport.stream.close()
+    except (EchonodeError, TimeoutError):
+        pass

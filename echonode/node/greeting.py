@@ -1,0 +1,95 @@
+"""What a node says of itself to a peer, and whom it lets in: hello, pins, revoked keys (SECURITY.md H7)."""
+
+from dataclasses import dataclass, field
+
+from echonode.errors import PeerRefused, Reason
+from echonode.limits import CONTEXTS_MAX
+from echonode.model.identity import IdentityId, Instance, PublicKey
+from echonode.model.keys import KeyState
+from echonode.model.record import IDENTITIES
+from echonode.node.events import Observer, PinViolated
+from echonode.node.live import LiveSessions
+from echonode.node.manager import MODES, summarise
+from echonode.node.records import RecordBook
+from echonode.sync.port import ByteStream
+from echonode.text import escape
+from echonode.wire.auth import Peer
+from echonode.wire.messages import PROTOCOL_VERSION, Hello
+
+_SEEN_INSTANCES_MAX = 16
+
+
+@dataclass(slots=True)
+class Greeter:
+    """Makes our hello and judges theirs. `contexts` None: whatever peers offer is taken."""
+
+    book: RecordBook
+    live: LiveSessions
+    observe: Observer
+    name: str
+    tag: bytes
+    port: int
+    contexts: frozenset[str] | None
+    pins: dict[tuple[str, str], IdentityId] = field(default_factory=dict)
+    # Who was kept out, and under which name or address: for `peers`, until a person decides.
+    kept_out: dict[IdentityId, str] = field(default_factory=dict)
+
+    def takes(self, context: str) -> bool:
+        """Whether `context` is kept here."""
+        if context == IDENTITIES:
+            return True
+        if self.contexts is not None:
+            return context in self.contexts
+        known = self.book.store.contexts()
+        return context in known or len(known) < CONTEXTS_MAX
+
+    def hello(self, peer: PublicKey, session: bytes) -> Hello:
+        """Our hello to the peer with that device key."""
+        store = self.book.store
+        seen = sorted(store.seen(peer).items(), key=lambda item: -item[1])[:_SEEN_INSTANCES_MAX]
+        names = dict.fromkeys((IDENTITIES, *[name for name in store.contexts() if self.takes(name)]))
+        return Hello(
+            version=PROTOCOL_VERSION,
+            session=session,
+            name=self.name,
+            tag=self.tag,
+            instance=store.instance,
+            port=self.port,
+            models={},
+            modes=tuple(mode.value for mode in MODES),
+            contexts=tuple(summarise(store, name) for name in names),
+            seen={bytes(instance): counter for instance, counter in seen},
+        )
+
+    def admit(self, peer: Peer, hello: Hello | None, stream: ByteStream, is_initiator: bool) -> None:
+        """Raises PeerRefused for a peer that is kept out. Called when its AUTH is known, and again with its hello."""
+        if hello is not None:
+            self._check_name(peer.id, hello.name)
+            return
+        if peer.id == self.book.id:
+            raise PeerRefused(Reason.SELF, "that is this very node")
+        state = self.book.store.keyring.state_of(peer.id, peer.key)
+        if state is not None and state is not KeyState.ACTIVE:
+            raise PeerRefused(Reason.KEY_REVOKED, f"its key is {state.name.lower()}")
+        self.live.enter(peer.id, stream, is_initiator=is_initiator)
+
+    def _check_name(self, peer: IdentityId, name: str) -> None:
+        pinned = self.pins.get(("name", name))
+        if pinned is None or pinned == peer:
+            self.kept_out.pop(peer, None)
+            return
+        self.kept_out[peer] = name
+        self.observe(PinViolated(kind="name", value=name, pinned=pinned, offered=peer))
+        raise PeerRefused(Reason.IDENTITY_CHANGED, f"the name {escape(name)} belongs to another identity here")
+
+    async def pin(self, peer: IdentityId, name: str) -> None:
+        """Tie `name` to `peer` on first use, or because a person said so."""
+        if self.pins.get(("name", name)) != peer:
+            self.pins["name", name] = peer
+            await self.book.store.pin("name", name, peer)
+
+    def is_rolled_back(self, hello: Hello) -> bool:
+        """Whether the peer holds more of what this instance wrote than this store does."""
+        instance = self.book.store.instance
+        ours = self.book.store.seen(self.book.identity.device.public).get(Instance(instance), 0)
+        return hello.seen.get(instance, 0) > ours

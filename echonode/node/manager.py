@@ -1,0 +1,328 @@
+"""What happens in a session once both ends know each other: turns, and the conversations in them.
+
+The session's initiator has the first turn. In a turn a node opens one conversation after another, `identities` first,
+because keys travel before what they sign. Contexts that are empty at the peer are left to it: a Turn hands over, the
+peer opens snapshots, and closes. Whoever does not have the turn serves: one `match` on the InitPayload.
+
+    initiator   identities, main, ..  ── Turn ──>  responder   snapshots  ── Close
+                                      ── Close     when nothing was left to the peer
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+from echonode.clock import Clock
+from echonode.errors import PeerRefused, Reason, RemoteError
+from echonode.limits import ROUNDS_MAX
+from echonode.model.identity import IdentityId
+from echonode.model.merkle import Tree
+from echonode.model.record import IDENTITIES, Record
+from echonode.node.events import Observer, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
+from echonode.node.session import Session
+from echonode.store.port import Store
+from echonode.sync import hash_comparison, level_wise, parts, snapshot
+from echonode.sync.outcome import Conversation, Result, Tally
+from echonode.sync.select import Mode, Selection, State, select
+from echonode.wire.messages import (
+    PROTOCOL_VERSION,
+    Close,
+    Direction,
+    HashComparisonInit,
+    InitPayload,
+    LevelWiseInit,
+    Refused,
+    SnapshotInit,
+    Summary,
+    Turn,
+)
+
+# Exactly the modes that `_respond` can run (I11).
+MODES: Final = (Mode.LEVEL_WISE, Mode.HASH_COMPARISON, Mode.SNAPSHOT)
+
+
+def summarise(store: Store, context: str) -> Summary:
+    """What a hello says of `context`."""
+    tree = store.tree(context)
+    level1 = parts.encode_branch(tree.children_at(b""), 16)
+    return Summary(context, tree.root, len(tree), store.seq(context), level1, False)
+
+
+@dataclass(slots=True)
+class SessionLog:
+    """What a session did, conversation by conversation, and which contexts ended unequal and why."""
+
+    conversations: list[SyncCompleted] = field(default_factory=list)
+    unequal: dict[str, str] = field(default_factory=dict)
+    is_compared: bool = False  # every context was looked at
+    is_one_way: bool = False  # nothing was learnt of what the other side lacks
+
+    @property
+    def in_sync(self) -> bool | None:
+        """Whether both sides are equal in every context; None when the session did not get to tell."""
+        return not self.unequal if self.is_compared and not self.is_one_way else None
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """Runs sessions for one store. `takes`: whether a context is wanted here."""
+
+    store: Store
+    clock: Clock
+    observe: Observer
+    takes: Callable[[str], bool]
+    on_applied: Callable[[IdentityId], None]
+    # (peer, context) -> both roots when records were refused: not diffed again until one of them changes.
+    stuck: dict[tuple[IdentityId, str], tuple[bytes, bytes]] = field(default_factory=dict)
+
+    async def lead(self, session: Session, log: SessionLog, direction: Direction = Direction.BOTH) -> None:
+        """The initiator's session, to its end. Raises what ends it early."""
+        log.is_one_way = direction is not Direction.BOTH
+        left = await self._turn(session, log, direction, {s.context: s for s in session.hello.contexts})
+        if left:
+            await session.transport.send(Turn(left))
+            await self.serve(session, log)
+        else:
+            await session.transport.send(Close(Reason.FINISHED))
+
+    async def serve(self, session: Session, log: SessionLog) -> None:
+        """Answer the peer's conversations until it closes, or hands over its turn."""
+        while True:
+            try:
+                message = await session.transport.recv()
+            except PeerRefused as close:
+                if close.reason is Reason.FINISHED:
+                    log.is_compared = True
+                    return
+                raise
+            match message:
+                case LevelWiseInit() | HashComparisonInit() | SnapshotInit():
+                    await self._answer(session, log, message)
+                case Turn(contexts) if not session.is_initiator:
+                    # Their hello is from before their conversations; theirs are the contexts that were empty here.
+                    theirs = {s.context: s for s in session.hello.contexts if s.context in contexts}
+                    await self._turn(session, log, Direction.PULL, theirs)
+                    await session.transport.send(Close(Reason.FINISHED))
+                    return
+                case _:
+                    raise RemoteError(Reason.PROTOCOL_ERROR, f"unexpected {type(message).__name__}")
+
+    # -- the turn ----------------------------------------------------------------------------------------------------
+
+    async def _turn(
+        self, session: Session, log: SessionLog, direction: Direction, theirs: dict[str, Summary]
+    ) -> tuple[str, ...]:
+        """Converse about every context; those left to the peer."""
+        left: list[str] = []
+        common = [mode for mode in MODES if mode.value in session.hello.modes]
+        names = dict.fromkeys((IDENTITIES, *self.store.contexts(), *theirs))
+        if not session.is_initiator:
+            names = dict.fromkeys(theirs)
+        for context in [name for name in names if self.takes(name)]:
+            summary = theirs.get(context) or Summary(context, _EMPTY_ROOT, 0, 0, _EMPTY_LEVEL1, False)
+            if summary.is_partial or (direction is Direction.PUSH and not len(self.store.tree(context))):
+                continue
+            selection = select(self._state(context), _state_of(summary), common)
+            if selection.is_theirs and session.is_initiator and direction is not Direction.PULL:
+                left.append(context)
+            elif selection.mode is not None:
+                await self._reach(session, log, context, selection, direction, summary)
+            elif selection.reason != "roots are equal" and not selection.is_theirs:
+                log.unequal[context] = selection.reason
+        log.is_compared = True
+        return tuple(left)
+
+    async def _reach(
+        self,
+        session: Session,
+        log: SessionLog,
+        context: str,
+        selection: Selection,
+        direction: Direction,
+        summary: Summary,
+    ) -> None:
+        """Converse about one context until it is equal, or there is a reason why it cannot be."""
+        mode, reason, width = selection.mode, selection.reason, 16
+        pair = (self.store.tree(context).root, summary.root)
+        if self.stuck.get((session.peer.id, context)) == pair:
+            log.unequal[context] = "records were refused, and nothing has changed since"
+            return
+        for attempt in range(ROUNDS_MAX):
+            assert mode is not None
+            before = self.store.tree(context).root
+            result, tally = await self._converse(session, log, context, mode, reason, direction, width)
+            if result is Result.EQUAL:
+                self.stuck.pop((session.peer.id, context), None)
+                return
+            mode = Mode.LEVEL_WISE
+            if result is Result.MOVED:
+                reason = "a root moved during the conversation"
+            elif any(refused.reason is Reason.UNKNOWN_KEY for refused in tally.refused) and attempt == 0:
+                # The peer learnt of a key after we had compared statements.
+                await self._converse(
+                    session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16
+                )
+                reason = "its key's statement was fetched"
+            elif result is Result.DIFFERENT and not tally.refused and not tally.refused_there and width == 16:
+                reason, width = "16-byte digests showed no difference between unequal roots", 32
+            else:
+                if result is Result.DIFFERENT and before == self.store.tree(context).root:
+                    self.stuck[session.peer.id, context] = pair
+                return
+
+    async def _converse(
+        self,
+        session: Session,
+        log: SessionLog,
+        context: str,
+        mode: Mode,
+        reason: str,
+        direction: Direction,
+        width: int,
+    ) -> tuple[Result, Tally]:
+        conversation, finish = self._begin(session, log, context, mode, reason, "initiator")
+        try:
+            match mode:
+                case Mode.LEVEL_WISE:
+                    result = await level_wise.run_initiator(conversation, direction, width=width)
+                case Mode.HASH_COMPARISON:
+                    result = await hash_comparison.run_initiator(conversation, direction, width=width)
+                case Mode.SNAPSHOT:
+                    result = await snapshot.run_initiator(conversation)
+                case _:
+                    assert_never(mode)
+        except PeerRefused as refused:
+            if refused.reason not in (Reason.UNSUPPORTED_MODE, Reason.UNKNOWN_CONTEXT):
+                raise
+            result = Result.REFUSED
+        finish(result)
+        return result, conversation.tally
+
+    # -- serving -----------------------------------------------------------------------------------------------------
+
+    async def _answer(self, session: Session, log: SessionLog, init: InitPayload) -> None:
+        refusal = self._refusal(init)
+        if refusal is not None:
+            await session.transport.send(refusal)
+            return
+        conversation, finish = self._begin(session, log, init.context, _mode_of(init), "asked for", "responder")
+        finish(await _respond(conversation, init))
+
+    def _refusal(self, init: InitPayload) -> Refused | None:
+        if init.version[0] != PROTOCOL_VERSION[0]:
+            return Refused(Reason.UNSUPPORTED_PROTOCOL, (".".join(map(str, PROTOCOL_VERSION)),))
+        if not self.takes(init.context):
+            return Refused(Reason.UNKNOWN_CONTEXT, self.store.contexts()[:32])
+        return None
+
+    # -- shared ------------------------------------------------------------------------------------------------------
+
+    def _begin(
+        self, session: Session, log: SessionLog, context: str, mode: Mode, reason: str, role: str
+    ) -> tuple[Conversation, Callable[[Result], None]]:
+        """A conversation, and what to call with its result."""
+        transport, peer = session.transport, session.peer.id
+        began_s, sent, received = self.clock.monotonic_s(), transport.bytes_sent, transport.bytes_received
+
+        def progress(tally: Tally) -> None:
+            self.observe(
+                SyncProgress(
+                    session=session.id,
+                    peer=peer,
+                    context=context,
+                    mode=mode.value,
+                    received=tally.received,
+                    sent=tally.sent,
+                    total=tally.total,
+                )
+            )
+
+        def applied(records: Sequence[Record]) -> None:
+            self.observe(RecordsApplied(context=context, source=peer, records=tuple(records)))
+            self.on_applied(peer)
+
+        conversation = Conversation(transport, self.store, context, applied, progress)
+
+        def finish(result: Result) -> None:
+            tally = conversation.tally
+            for refused in tally.refused[:1]:
+                self.observe(
+                    RecordRefused(peer=peer, context=context, reason=refused.reason.text, detail=refused.detail)
+                )
+            completed = SyncCompleted(
+                session=session.id,
+                peer=peer,
+                context=context,
+                mode=mode.value,
+                reason=reason,
+                role=role,
+                outcome=result.value,
+                verified=result is Result.EQUAL,
+                sent=tally.sent,
+                received=tally.received,
+                refused=len(tally.refused) + tally.refused_there,
+                bytes_sent=transport.bytes_sent - sent,
+                bytes_received=transport.bytes_received - received,
+                round_trips=tally.round_trips,
+                duration_s=round(self.clock.monotonic_s() - began_s, 6),
+            )
+            log.conversations.append(completed)
+            log.is_one_way |= result is Result.ONE_WAY
+            if result in (Result.EQUAL, Result.ONE_WAY):
+                log.unequal.pop(context, None)
+            else:
+                log.unequal[context] = _why(result, tally)
+            self.observe(completed)
+
+        return conversation, finish
+
+    def _state(self, context: str) -> State:
+        tree = self.store.tree(context)
+        return State(tree.root, len(tree), parts.cut(tree.children_at(b""), 16))
+
+
+_EMPTY_ROOT: Final = Tree().root
+_EMPTY_LEVEL1: Final = parts.encode_branch(Tree().children_at(b""), 16)
+
+
+async def _respond(conversation: Conversation, init: InitPayload) -> Result:
+    """The one place where an InitPayload selects the code that serves it."""
+    match init:
+        case LevelWiseInit():
+            return await level_wise.run_responder(conversation, init)
+        case HashComparisonInit():
+            return await hash_comparison.run_responder(conversation, init)
+        case SnapshotInit():
+            return await snapshot.run_responder(conversation, init)
+        case _:
+            assert_never(init)
+
+
+def _mode_of(init: InitPayload) -> Mode:
+    match init:
+        case LevelWiseInit():
+            return Mode.LEVEL_WISE
+        case HashComparisonInit():
+            return Mode.HASH_COMPARISON
+        case SnapshotInit():
+            return Mode.SNAPSHOT
+        case _:
+            assert_never(init)
+
+
+def _state_of(summary: Summary) -> State:
+    level1 = parts.decode(summary.level1, 16)
+    if isinstance(level1, list):
+        raise RemoteError(Reason.PROTOCOL_ERROR, "a summary's first level is a branch")
+    return State(summary.root, summary.count, level1)
+
+
+def _why(result: Result, tally: Tally) -> str:
+    if tally.refused:
+        return f"{len(tally.refused)} records refused here: {tally.refused[0].detail}"
+    if tally.refused_there:
+        return f"{tally.refused_there} records refused there"
+    return {
+        Result.MOVED: "writes went on during the comparison",
+        Result.REFUSED: "the peer does not take this context",
+    }.get(result, "the roots differ")

@@ -1,0 +1,283 @@
+"""Node: the facade. A record book, a peer table, and the sessions between them; all I/O comes in through ports.
+
+The shell hands in streams (`accept`), sightings (`sighted`, `gone`) and a way to dial; through `announce` it is told
+what to make known, through `save_network_key` what to keep. The same Node runs over TCP and in simulation.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from echonode.clock import Clock, Entropy
+from echonode.digest import GROUP_TAG, keyed
+from echonode.errors import LocalError
+from echonode.model.identity import Identity, IdentityId, Instance
+from echonode.model.record import IDENTITIES
+from echonode.node.connections import Connections
+from echonode.node.events import Event, InstanceRenewed, NodeStarted, NodeStopped, Observer, PeerSighted
+from echonode.node.fanout import Fanout
+from echonode.node.greeting import Greeter
+from echonode.node.inviting import Inviting
+from echonode.node.live import LiveSessions
+from echonode.node.manager import Manager
+from echonode.node.peers import PeerTable
+from echonode.node.records import RecordBook
+from echonode.node.requests import SyncRequests
+from echonode.node.scheduler import Scheduler
+from echonode.node.session import LocalSide, Session
+from echonode.node.views import NodeStatus, PeerView, SyncReport
+from echonode.store.port import Store
+from echonode.sync.port import ByteStream, Dial
+from echonode.sync.transport import StreamTransport
+from echonode.text import to_base32
+from echonode.wire.channel import NetworkSecret
+from echonode.wire.messages import Direction
+
+OPEN: str = "open"
+_OPEN_GROUP_KEY = b"echonode open network"  # group tags of the public network hide nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What discovery makes known: a tag of this start, which network (to members), and an open invitation's slot."""
+
+    tag: bytes
+    group: bytes
+    slot: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a person decides about a node. `network_key` None: the open network; `contexts` None: all on offer."""
+
+    name: str
+    network_key: bytes | None
+    contexts: frozenset[str] | None = None
+
+
+class Node(RecordBook):
+    """One running echonode. `start` before anything else, `stop` at the end."""
+
+    def __init__(
+        self,
+        store: Store,
+        identity: Identity,
+        settings: Settings,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        dial: Dial,
+        observe: Observer,
+        announce: Callable[[Announcement], None],
+        save_network_key: Callable[[bytes], None],
+    ) -> None:
+        self._fanout = Fanout(observe)
+        super().__init__(store, identity, clock, self._fanout)
+        self.name = settings.name
+        self._key = settings.network_key
+        self._tag = entropy.random_bytes(8)
+        self._entropy = entropy
+        self._announce = announce
+        self._save_network_key = save_network_key
+        self._listen: tuple[str, ...] = ()
+        self._runner: asyncio.Task[None] | None = None
+        self.scheduler = Scheduler(identity.id, entropy)
+        live = LiveSessions(self.scheduler.survives)
+        self._greeter = Greeter(self, live, self.observe, settings.name, self._tag, 0, settings.contexts)
+        self._inviting = Inviting(clock, entropy, self.observe, self._reannounce)
+        self.connections = Connections(
+            dial=dial,
+            clock=clock,
+            entropy=entropy,
+            observe=self.observe,
+            scheduler=self.scheduler,
+            manager=Manager(store, clock, self.observe, self._greeter.takes, self._on_received),
+            local=LocalSide(identity.device, self.own_statements, self._greeter.hello, self._greeter.admit),
+            live=live,
+            secrets=self._secrets,
+            pair=self._pair,
+            greeted=self._greeted,
+        )
+        self._peers = PeerTable(self.scheduler, self._greeter, lambda: self._inviting.slot)
+        self._requests = SyncRequests(self.connections, dial)
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self, listen: Sequence[str] = ()) -> None:
+        """Introduce ourselves in our own store, and begin to follow the scheduler. `listen`: where streams come in."""
+        self._listen = tuple(listen)
+        self._greeter.port = int(listen[0].rpartition(":")[2]) if listen else 0
+        self._greeter.pins.update(await self.store.pins())
+        await self.introduce(self._key)
+        self._runner = asyncio.create_task(self.connections.run())
+        self._reannounce()
+        self.observe(NodeStarted(id=self.id, node_name=self.name, network=self.network, listen=self._listen))
+
+    async def stop(self) -> None:
+        """Close every session with a word, and the store."""
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.gather(self._runner, return_exceptions=True)
+        await self.connections.close()
+        await self.store.close()
+        self.observe(NodeStopped())
+        self._fanout.end()
+
+    def subscribe(self) -> "AbstractContextManager[asyncio.Queue[Event | None]]":
+        """Every event from now on, None at the end."""
+        return self._fanout.subscribe()
+
+    # -- what the shell hands in -------------------------------------------------------------------------------------
+
+    async def accept(self, stream: ByteStream) -> None:
+        """Serve a stream that somebody opened to us, to its end."""
+        await self.connections.accept(stream)
+
+    def sighted(
+        self, key: str, addresses: Sequence[str], *, tag: bytes, group: bytes, slot: str | None = None
+    ) -> None:
+        """Discovery saw a node; a hint, never a decision."""
+        is_ours = group == group_tag(self._key, tag)
+        if tag == self._tag:
+            return
+        self._peers.groups[key] = (tag, group)
+        if self.scheduler.sighted(key, "mdns", tuple(addresses), is_ours=is_ours, slot=slot):
+            self.observe(PeerSighted(address=addresses[0] if addresses else "", found_by="mdns", same_network=is_ours))
+        self.connections.wake()
+
+    def gone(self, key: str) -> None:
+        """Discovery says that a node took its leave."""
+        self.scheduler.gone(key)
+        self._peers.groups.pop(key, None)
+
+    def add_peer(self, address: str) -> None:
+        """A peer that the configuration names."""
+        self.scheduler.sighted(f"static:{address}", "static", (address,))
+        self.connections.wake()
+
+    # -- what people ask ---------------------------------------------------------------------------------------------
+
+    @property
+    def network(self) -> str:
+        """A short public name of the network."""
+        return OPEN if self._key is None else to_base32(NetworkSecret.private(self._key).netid[:8])
+
+    async def status(self) -> NodeStatus:
+        """Who we are, who is there, and whether we are equal."""
+        contexts = tuple([await self.store.info(name) for name in self.store.contexts()])
+        return NodeStatus(
+            id=self.id,
+            name=self.name,
+            instance=self.store.instance,
+            network=self.network,
+            listen=self._listen,
+            contexts=contexts,
+            peers=tuple(self.peers()),
+            invitation=self._inviting.slot,
+        )
+
+    def peers(self) -> list[PeerView]:
+        """Everybody met or seen, other networks' nodes included."""
+        return self._peers.views()
+
+    async def sync(
+        self, peers: Sequence[IdentityId] | None, direction: Direction, timeout_s: float
+    ) -> list[SyncReport]:
+        """Converse with `peers` now (None: all that are known), and say how it went with each."""
+        wanted = [entry.id for entry in self.scheduler.peers.values()] if peers is None else list(peers)
+        return await self._requests.run(wanted, direction, timeout_s)
+
+    def resolve_peer(self, text: str) -> IdentityId:
+        """A peer by id, id prefix or name. Raises LocalError."""
+        return self._peers.resolve(text)
+
+    async def trust(self, text: str) -> None:
+        """Accept that a name now belongs to the peer that was kept out: a person's decision."""
+        peer, name = self._peers.find_kept_out(text)
+        await self._greeter.pin(peer, name)
+        self._greeter.kept_out.pop(peer, None)
+        for target in self.scheduler.targets.values():
+            target.not_before_s = 0.0
+        self.connections.wake()
+
+    # -- the network -------------------------------------------------------------------------------------------------
+
+    def network_key(self) -> bytes | None:
+        """The network key; None on the open network."""
+        return self._key
+
+    async def set_network_key(self, key: bytes) -> None:
+        """Become a member of another network. Records stay; sessions of the old network end."""
+        if key == self._key:
+            return
+        self._save_network_key(key)
+        self._key = key
+        await self.introduce(key)
+        self.connections.local = LocalSide(
+            self.identity.device, self.own_statements, self._greeter.hello, self._greeter.admit
+        )
+        self.connections.live.abort_all()
+        for target in list(self.scheduler.targets.values()):
+            tag, group = self._peers.groups.get(target.key, (b"", b""))
+            target.is_ours = target.found_by != "mdns" or group == group_tag(key, tag)
+            target.attempt, target.not_before_s = 0, 0.0
+        self._reannounce()
+        self._inviting.joined(self.network)
+        self.connections.wake()
+
+    async def invite(self, *, uses: int, expires_s: float) -> str:
+        """Open an invitation; the code to type on the other machine."""
+        if self._key is None:
+            raise LocalError("the open network needs no invitation: anyone may take part")
+        return self._inviting.open(uses=uses, expires_s=expires_s)
+
+    async def join(self, code: str, at: str | None = None, timeout_s: float = 60.0) -> str:
+        """Join the network of whoever gave `code`, found by itself or `at` HOST:PORT; the network's short name.
+
+        Raises ConfigError for what is no code, RemoteError or PeerRefused for a wrong one, TransportError when nobody
+        with an open invitation of that number is found in time.
+        """
+        key = await self._inviting.join(code, at, timeout_s, self.connections.dial, self._peers.inviters)
+        await self.set_network_key(key)
+        return self.network
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def on_written(self) -> None:
+        self.scheduler.changed(self.clock.monotonic_s(), None)
+        self.connections.wake()
+
+    def _on_received(self, source: IdentityId) -> None:
+        self.scheduler.changed(self.clock.monotonic_s(), source)
+        self.connections.wake()
+
+    def _secrets(self) -> tuple[NetworkSecret, ...]:
+        if self._key is None:
+            return (NetworkSecret.public(),)
+        own = NetworkSecret.private(self._key)
+        return (own, NetworkSecret.public()) if self._inviting.slot is not None else (own,)
+
+    async def _pair(self, transport: StreamTransport) -> None:
+        assert self._key is not None, "only a private network has invitations"
+        await self._inviting.serve(transport, self._key)
+
+    async def _greeted(self, session: Session) -> None:
+        """The first thing in every session: what its hello tells about the peer, and about ourselves."""
+        hello, peer = session.hello, session.peer
+        await self._greeter.pin(peer.id, hello.name)
+        if self.store.keyring.state_of(peer.id, peer.key) is None:
+            await self.store.apply(IDENTITIES, peer.statements)
+        self._peers.met(session)
+        if self._greeter.is_rolled_back(hello):
+            instance = Instance(self._entropy.random_bytes(8))
+            await self.store.renew_instance(instance)
+            self.observe(InstanceRenewed(instance=instance))
+
+    def _reannounce(self) -> None:
+        self._announce(Announcement(self._tag, group_tag(self._key, self._tag), self._inviting.slot))
+
+
+def group_tag(network_key: bytes | None, tag: bytes) -> bytes:
+    """8 bytes by which members know that the node announcing `tag` is of their network (SECURITY.md H5)."""
+    return keyed(GROUP_TAG, _OPEN_GROUP_KEY if network_key is None else network_key, tag, 8)

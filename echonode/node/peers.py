@@ -1,0 +1,125 @@
+"""Everybody met or seen, as people ask about them: views over the scheduler's tables, and look-ups by id or name."""
+
+from collections.abc import Callable, Sequence
+
+from echonode.errors import LocalError
+from echonode.model.identity import IdentityId
+from echonode.node.greeting import Greeter
+from echonode.node.scheduler import PeerEntry, Scheduler, Target
+from echonode.node.session import Session
+from echonode.node.views import PeerState, PeerView
+from echonode.text import escape, to_base32
+
+
+class PeerTable:
+    """`groups` remembers what each sighting announced, so that joining a network can judge them anew."""
+
+    def __init__(self, scheduler: Scheduler, greeter: Greeter, own_slot: Callable[[], str | None]) -> None:
+        self._scheduler = scheduler
+        self._greeter = greeter
+        self._own_slot = own_slot
+        self.groups: dict[str, tuple[bytes, bytes]] = {}
+
+    def met(self, session: Session) -> None:
+        """Tie what was sighted to who it proved to be; keep where it listens when nothing was sighted."""
+        peer, hello = session.peer.id, session.hello
+        for key, (tag, _) in self.groups.items():
+            if tag == hello.tag and key in self._scheduler.targets:
+                self._scheduler.targets[key].peer = peer
+        known = any(target.peer == peer for target in self._scheduler.targets.values())
+        if not known and hello.port and not session.is_initiator:
+            host = session.address.rpartition(":")[0]
+            key = f"peer:{to_base32(peer)}"
+            self._scheduler.sighted(key, "peer", (f"{host}:{hello.port}",))
+            if key in self._scheduler.targets:
+                self._scheduler.targets[key].peer = peer
+
+    def inviters(self, slot: str) -> list[Sequence[str]]:
+        """Addresses of every node sighted with that invitation open, ours excepted."""
+        return [target.addresses for target in self._scheduler.targets.values() if target.slot == slot]
+
+    def resolve(self, text: str) -> IdentityId:
+        """A peer by id, id prefix or name. Raises LocalError."""
+        found = {
+            entry.id
+            for entry in self._scheduler.peers.values()
+            if entry.name == text or (len(text) >= 4 and to_base32(entry.id).startswith(text))
+        }
+        if len(found) == 1:
+            return found.pop()
+        raise LocalError(
+            f"{escape(text)} could be {len(found)} peers: use more of the id" if found else f"no peer {escape(text)}"
+        )
+
+    def find_kept_out(self, text: str) -> tuple[IdentityId, str]:
+        """(id, name) of somebody kept out, by either. Raises LocalError."""
+        for peer, name in self._greeter.kept_out.items():
+            if name == text or (len(text) >= 4 and to_base32(peer).startswith(text)):
+                return peer, name
+        raise LocalError(f"nobody called {escape(text)} is kept out")
+
+    def views(self) -> list[PeerView]:
+        """One view a peer, then one a target that is not anybody's yet."""
+        by_peer: dict[IdentityId, list[Target]] = {}
+        for target in self._scheduler.targets.values():
+            if target.peer is not None:
+                by_peer.setdefault(target.peer, []).append(target)
+        views = [_met(entry, by_peer.get(entry.id, [])) for entry in self._scheduler.peers.values()]
+        views += [self._kept_out(peer, name) for peer, name in self._greeter.kept_out.items()]
+        for target in self._scheduler.targets.values():
+            is_known = target.peer in self._scheduler.peers or target.peer in self._greeter.kept_out
+            if not is_known and not target.is_self:
+                views.append(_sighted(target))
+        return views
+
+    def _kept_out(self, peer: IdentityId, name: str) -> PeerView:
+        reason = (
+            f"the name {escape(name)} is pinned to another identity; "
+            f"if this is right, type: echonode peers trust {to_base32(peer)[:16]}"
+        )
+        return PeerView(
+            id=peer,
+            name=name,
+            state=PeerState.REFUSED,
+            address="",
+            found_by="",
+            in_sync=None,
+            last_sync_ms=None,
+            reason=reason,
+        )
+
+
+def _met(entry: PeerEntry, targets: Sequence[Target]) -> PeerView:
+    if entry.sessions:
+        state = PeerState.CONNECTED
+    elif entry.is_reachable:
+        state = PeerState.REACHABLE
+    else:
+        state = PeerState.ABSENT
+    return PeerView(
+        id=entry.id,
+        name=entry.name,
+        state=state,
+        address=entry.address,
+        found_by=targets[0].found_by if targets else "peer",
+        in_sync=entry.in_sync,
+        last_sync_ms=entry.last_sync_ms,
+        reason=entry.reason,
+    )
+
+
+def _sighted(target: Target) -> PeerView:
+    reason, state = target.reason, PeerState.SIGHTED
+    if not target.is_ours:
+        state = PeerState.OTHER_NETWORK
+        reason = "of another network; to join it, type `echonode invite` there and `echonode join CODE` here"
+    return PeerView(
+        id=target.peer,
+        name="",
+        state=state,
+        address=target.addresses[0] if target.addresses else "",
+        found_by=target.found_by,
+        in_sync=None,
+        last_sync_ms=None,
+        reason=reason,
+    )

@@ -1,0 +1,197 @@
+"""Records as people and programs handle them: written, read by address, listed. What a node is without a network."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Final
+
+from echonode.clock import Clock, HybridClock, Timestamp
+from echonode.errors import LocalError
+from echonode.limits import BATCH_RECORDS_MAX
+from echonode.model.identity import Identity, IdentityId, SigningKey, shared_pool_root
+from echonode.model.keys import KeyState, statement_draft
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store, winner
+from echonode.node.events import Observer, RecordsApplied
+from echonode.store.port import Audit, Store
+from echonode.text import escape, to_base32
+
+SHARED: Final = "shared"
+ME: Final = "me"
+_PREFIX_CHARS_MIN: Final = 4  # a shorter author prefix would too often mean somebody else tomorrow
+
+
+class RecordBook:
+    """A store, the identity that writes into it, and the pool `shared` when the network is a private one."""
+
+    def __init__(self, store: Store, identity: Identity, clock: Clock, observe: Observer) -> None:
+        self.store = store
+        self.identity = identity
+        self.clock = clock
+        self.observe = observe
+        self.shared: IdentityId | None = None
+        self.own_statements: list[Record] = []
+        self._hybrid = HybridClock()
+
+    @property
+    def id(self) -> IdentityId:
+        """The node id."""
+        return self.identity.id
+
+    async def introduce(self, network_key: bytes | None) -> None:
+        """State that our device key speaks for us, and for the pool of the network whose key is given."""
+        roots = [self.identity.root]
+        if network_key is not None:
+            roots.append(shared_pool_root(network_key))
+        self.own_statements = [await self._state_device(root) for root in roots]
+        self.shared = self.own_statements[1].author if network_key is not None else None
+
+    async def _state_device(self, root: SigningKey) -> Record:
+        identity = Identity(root, self.identity.device).id
+        draft = statement_draft(identity, self.identity.device.public, KeyState.ACTIVE)
+        heads = await self.store.heads(IDENTITIES, identity, draft.name)
+        if heads:
+            return winner(heads)
+        (record,) = await self._write([draft], root, skip_unchanged=False)
+        assert record is not None
+        return record
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    async def put(self, draft: Draft) -> Record:
+        """Write one record; it covers every head known here. Raises LocalError when it may not be written."""
+        (record,) = await self.put_all([draft])
+        assert record is not None
+        return record
+
+    async def put_all(self, drafts: Sequence[Draft], *, skip_unchanged: bool = False) -> list[Record | None]:
+        """Write `drafts`, all of one context, in one transaction. None: unchanged, and left out."""
+        for draft in drafts:
+            if draft.context == IDENTITIES:
+                raise LocalError(f"the context {IDENTITIES} is kept by the nodes themselves")
+            if draft.author not in (self.id, self.shared):
+                raise LocalError("only one's own records and those of `shared` can be written")
+        return await self._write(drafts, self.identity.device, skip_unchanged=skip_unchanged)
+
+    async def delete(self, context: str, author: IdentityId, name: str) -> Record:
+        """Delete one record. Raises LocalError when there is nothing to delete."""
+        heads = await self.store.heads(context, author, name)
+        if not heads or winner(heads).is_tombstone:
+            raise LocalError(f"there is no record {self.label(author)}/{escape(name)}")
+        return await self.put(Draft(context=context, author=author, name=name, is_tombstone=True))
+
+    async def _write(self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool) -> list[Record | None]:
+        records, applied = await self.store.write(drafts, key, self._tick, skip_unchanged=skip_unchanged)
+        if applied.refused:
+            raise LocalError(applied.refused[0].detail)
+        if applied.records:
+            self.observe(
+                RecordsApplied(context=applied.records[0].context, source=b"", records=tuple(applied.records))
+            )
+            self.on_written()
+        return records
+
+    def on_written(self) -> None:
+        """Our own records changed. A node tells its peers."""
+
+    def _tick(self) -> Timestamp:
+        return self._hybrid.tick(self.clock.now_ms())
+
+    def observe_timestamps(self, records: Sequence[Record]) -> None:
+        """What we write next comes after what we have seen, if its clock is to be believed."""
+        now_ms = self.clock.now_ms()
+        for record in records:
+            self._hybrid.observe(record.timestamp, now_ms)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
+        """All heads of one record, tombstones included; [] when it is unknown. `winner` is what readers get."""
+        return await self.store.heads(context, author, name)
+
+    async def scan(
+        self,
+        context: str,
+        *,
+        author: IdentityId | None = None,
+        tag: str | None = None,
+        since_ms: int | None = None,
+        deleted: bool = False,
+    ) -> AsyncIterator[list[Record]]:
+        """The records of `context` that fit, in log order, in pages; of a conflict only the winner."""
+        after = 0
+        while True:
+            page, last = await self.store.scan(context, after, limit=BATCH_RECORDS_MAX)
+            found = [
+                record
+                for record in page
+                if (deleted or not record.is_tombstone)
+                and (author is None or record.author == author)
+                and (tag is None or tag in record.tags)
+                and (since_ms is None or record.created_ms >= since_ms)
+            ]
+            contested = self.store.conflicts(context)
+            if contested:
+                found = [record for record in found if await self._is_read(record, contested)]
+            if found:
+                yield found
+            if last == after:
+                return
+            after = last
+
+    async def _is_read(self, record: Record, contested: Collection[LeafKey]) -> bool:
+        if record.key not in contested:
+            return True
+        heads = await self.store.heads(record.context, record.author, record.name)
+        return not heads or winner(heads).id == record.id
+
+    async def conflicts(self, context: str) -> list[list[Record]]:
+        """Every record with more than one head: its heads, the winner first."""
+        found: list[list[Record]] = []
+        for key in sorted(self.store.conflicts(context)):
+            heads = await self._heads_at(context, key)
+            if len(heads) > 1:
+                found.append(sorted(heads, key=lambda head: (head.timestamp, head.id), reverse=True))
+        return found
+
+    async def _heads_at(self, context: str, key: LeafKey) -> list[Record]:
+        raws, _ = await self.store.read(context, [key], bytes_max=0)
+        return [from_store(raw) for raw in raws]
+
+    def audit(self) -> AsyncIterator[Audit]:
+        """Re-hash and re-verify everything held."""
+        return self.store.audit()
+
+    # -- addresses ---------------------------------------------------------------------------------------------------
+
+    def resolve(self, text: str) -> tuple[IdentityId, str]:
+        """(author, name) of `author/name`; the author as `resolve_author` takes it. A bare name is ours."""
+        author, slash, name = text.partition("/")
+        if slash and name:
+            known = self._author(author)
+            if known is not None:
+                return known, name
+        return self.id, text
+
+    def resolve_author(self, text: str) -> IdentityId:
+        """An author by `me`, `shared`, or an unambiguous prefix of its id. Raises LocalError."""
+        author = self._author(text)
+        if author is None:
+            raise LocalError(f"no author is known as {escape(text)}")
+        return author
+
+    def label(self, author: IdentityId) -> str:
+        """How an author is written: `shared`, or its id."""
+        return SHARED if author == self.shared else to_base32(author)
+
+    def _author(self, text: str) -> IdentityId | None:
+        if text == ME:
+            return self.id
+        if text == SHARED:
+            if self.shared is None:
+                raise LocalError("the open network has no `shared` records")
+            return self.shared
+        if len(text) < _PREFIX_CHARS_MIN:
+            return None
+        found = {author for author in {*self.store.authors(), self.id} if to_base32(author).startswith(text)}
+        if len(found) > 1:
+            raise LocalError(f"{escape(text)} could be {len(found)} authors: type more of it")
+        return next(iter(found), None)
+

@@ -1,0 +1,208 @@
+"""When to speak, and with whom: pure. Events and `now` go in, decisions come out (seconds of a monotonic clock).
+
+A target is something that can be dialled: a sighting, a configured peer, an address a peer told us. A peer is an
+identity that proved itself; a target becomes a peer's by the first session with it. One session with a peer at a time:
+
+    sighted ──dial──> session ──closed well──> compare again in 45-75 s, or 20 ms after a change
+                         └────failed─────────> back off: uniform(0, min(300 s, 1 s * 2^attempt))
+
+Two nodes that dial each other at once keep the session whose initiator has the greater id (`survives`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from echonode.clock import Entropy
+from echonode.limits import (
+    BACKOFF_S,
+    CANDIDATES_MAX,
+    CHANGE_DELAY_S,
+    COMPARE_INTERVAL_S,
+    DIALS_MAX,
+    RELAY_FANOUT,
+    WRITE_FANOUT,
+)
+from echonode.model.identity import IdentityId
+
+_NEVER = float("inf")
+
+
+@dataclass(slots=True)
+class Target:
+    """Something to dial. `key` names it; `found_by` is "mdns", "static" or "peer"."""
+
+    key: str
+    found_by: str
+    addresses: tuple[str, ...]
+    peer: IdentityId | None = None
+    is_ours: bool = True  # of our network; others are listed, never dialled
+    slot: str | None = None  # it has an invitation open
+    attempt: int = 0
+    not_before_s: float = 0.0
+    is_dialling: bool = False
+    is_self: bool = False
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class PeerEntry:
+    """A peer's standing. `compare_at_s`: when to compare roots next."""
+
+    id: IdentityId
+    name: str = ""
+    address: str = ""
+    sessions: int = 0
+    compare_at_s: float = 0.0
+    changed_meanwhile: bool = False
+    is_reachable: bool = False
+    in_sync: bool | None = None
+    last_sync_ms: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DialNow:
+    """Open a session to this target, addresses in order of preference."""
+
+    target: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """The peer table and its clock-work."""
+
+    me: IdentityId
+    entropy: Entropy
+    targets: dict[str, Target] = field(default_factory=dict)
+    peers: dict[IdentityId, PeerEntry] = field(default_factory=dict)
+    is_paused: bool = False
+
+    # -- what is known of the surroundings ---------------------------------------------------------------------------
+
+    def sighted(
+        self,
+        key: str,
+        found_by: str,
+        addresses: tuple[str, ...],
+        *,
+        is_ours: bool = True,
+        slot: str | None = None,
+    ) -> bool:
+        """A target appeared, or changed. True when it is new; nothing happens when there are too many already."""
+        target = self.targets.get(key)
+        if target is None:
+            if len(self.targets) >= CANDIDATES_MAX:
+                return False
+            self.targets[key] = Target(key, found_by, addresses, is_ours=is_ours, slot=slot)
+            return True
+        if (target.addresses, target.is_ours) != (addresses, is_ours):
+            target.attempt, target.not_before_s = 0, 0.0
+        target.addresses, target.is_ours, target.slot = addresses, is_ours, slot
+        return False
+
+    def gone(self, key: str) -> None:
+        """A sighting was withdrawn; what is known of the peer behind it stays."""
+        self.targets.pop(key, None)
+
+    def changed(self, now_s: float, source: IdentityId | None) -> None:
+        """Our store changed, by our own write or by what `source` sent: tell some peers soon."""
+        others = [peer for peer in self.peers.values() if peer.id != source and peer.is_reachable]
+        fanout = WRITE_FANOUT if source is None else RELAY_FANOUT
+        while len(others) > fanout:
+            others.pop(int(self.entropy.uniform(0, len(others))) % len(others))
+        for peer in others:
+            peer.changed_meanwhile = peer.sessions > 0
+            peer.compare_at_s = min(peer.compare_at_s, now_s + CHANGE_DELAY_S)
+
+    # -- sessions ----------------------------------------------------------------------------------------------------
+
+    def survives(self, peer: IdentityId, *, is_initiator: bool) -> bool:
+        """Whether a session of ours with `peer` outlives one in the other direction. Both ends decide alike."""
+        return (self.me > peer) == is_initiator
+
+    def opened(self, peer: IdentityId, name: str, address: str, *, target: str | None) -> bool:
+        """A session with `peer` is up. True when the peer was absent until now."""
+        entry = self.peers.setdefault(peer, PeerEntry(peer))
+        was_absent = not entry.is_reachable
+        entry.name, entry.address, entry.is_reachable = name, address, True
+        entry.sessions += 1
+        if target in self.targets:
+            self.targets[target].peer = peer
+        return was_absent
+
+    def closed(
+        self, now_s: float, now_ms: int, peer: IdentityId, *, in_sync: bool | None, reason: str
+    ) -> None:
+        """A session with `peer` ended. `in_sync` None: it ended before that was known, and changes nothing."""
+        entry = self.peers[peer]
+        entry.sessions -= 1
+        if in_sync is not None:
+            entry.in_sync, entry.reason = in_sync, reason
+            entry.last_sync_ms = now_ms if in_sync else entry.last_sync_ms
+            entry.compare_at_s = now_s + self.entropy.uniform(*COMPARE_INTERVAL_S)
+        if entry.changed_meanwhile:
+            entry.changed_meanwhile = False
+            entry.compare_at_s = now_s + CHANGE_DELAY_S
+
+    def dialled(self, now_s: float, key: str, *, failure: str | None) -> bool:
+        """The attempt to reach target `key` is over. True when its peer is absent from now on."""
+        target = self.targets.get(key)
+        if target is None:
+            return False
+        target.is_dialling = False
+        target.reason = failure or ""
+        if failure is None:
+            target.attempt = 0
+            return False
+        base_s, cap_s = BACKOFF_S
+        target.attempt += 1
+        target.not_before_s = now_s + self.entropy.uniform(0, min(cap_s, base_s * 2.0**target.attempt))
+        entry = self.peers.get(target.peer) if target.peer else None
+        if entry is None or not entry.is_reachable or entry.sessions:
+            return False
+        entry.is_reachable, entry.in_sync, entry.reason = False, None, failure
+        return True
+
+    def is_self(self, key: str) -> None:
+        """Target `key` turned out to be this very node."""
+        if key in self.targets:
+            self.targets[key].is_self = True
+            self.targets[key].is_dialling = False
+
+    # -- decisions ---------------------------------------------------------------------------------------------------
+
+    def due(self, now_s: float) -> list[DialNow]:
+        """The dials to begin now. Each is marked as begun: answer it with `dialled`."""
+        dials: list[DialNow] = []
+        busy = sum(target.is_dialling for target in self.targets.values())
+        reaching = {target.peer for target in self.targets.values() if target.is_dialling and target.peer}
+        for target, at_s in self._waiting(reaching):
+            if busy + len(dials) >= DIALS_MAX:
+                break
+            if at_s > now_s or target.peer in reaching:
+                continue
+            target.is_dialling = True
+            if target.peer is not None:
+                reaching.add(target.peer)
+            dials.append(DialNow(target.key, target.addresses))
+        return dials
+
+    def next_due_s(self) -> float:
+        """When `due` has something next, infinity when only an event can change that."""
+        if sum(target.is_dialling for target in self.targets.values()) >= DIALS_MAX:
+            return _NEVER
+        reaching = {target.peer for target in self.targets.values() if target.is_dialling and target.peer}
+        return min((at_s for _, at_s in self._waiting(reaching)), default=_NEVER)
+
+    def _waiting(self, reaching: set[IdentityId]) -> Iterator[tuple[Target, float]]:
+        if self.is_paused:
+            return
+        for target in self.targets.values():
+            if target.is_dialling or target.is_self or not target.is_ours or target.peer in reaching:
+                continue
+            entry = self.peers.get(target.peer) if target.peer else None
+            if entry is not None and entry.sessions:
+                continue
+            wanted_s = 0.0 if entry is None or not entry.is_reachable else entry.compare_at_s
+            yield target, max(wanted_s, target.not_before_s)

@@ -1,0 +1,151 @@
+"""A session's beginning: handshake, AUTH, hello. From here on both ends know whom they speak with (PROTOCOL.md §5).
+
+    initiator                                        responder
+      message 1                             ->
+                                            <-         message 2
+      message 3, AUTH                       ->         verifies, admits
+                                            <-         AUTH, Hello        (or Close)
+      verifies, admits; Hello, then a turn  ->
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from echonode.clock import Entropy
+from echonode.errors import PeerRefused, Reason, RemoteError, TransportError
+from echonode.limits import AUTH_TIMEOUT_S, HANDSHAKE_TIMEOUT_S
+from echonode.model.identity import PublicKey, SigningKey
+from echonode.model.record import Record
+from echonode.sync.port import ByteStream
+from echonode.sync.transport import StreamTransport
+from echonode.wire import auth
+from echonode.wire.channel import Channel, Handshake, NetworkSecret
+from echonode.wire.messages import PROTOCOL_VERSION, Auth, Close, Hello
+
+_M = TypeVar("_M")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An authenticated connection. `id` is the same on both nodes; `hello` is the peer's."""
+
+    id: bytes
+    transport: StreamTransport
+    peer: auth.Peer
+    hello: Hello
+    is_initiator: bool
+
+    @property
+    def address(self) -> str:
+        """Where the peer is."""
+        return self.transport.stream.address
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSide:
+    """What this node says of itself. `admit` raises PeerRefused for a peer that is kept out, once its AUTH and once
+    its hello is known; `make_hello` tells the peer with that key what we hold."""
+
+    device: SigningKey
+    statements: Sequence[Record]
+    make_hello: Callable[[PublicKey, bytes], Hello]
+    admit: Callable[[auth.Peer, Hello | None, ByteStream, bool], None]
+
+
+async def shake_hands(stream: ByteStream, handshake: Handshake) -> Channel:
+    """Run the handshake over `stream`. Raises TransportError, or RemoteError before which nothing was answered."""
+    try:
+        async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+            await _flush(stream, handshake)
+            while handshake.channel is None:
+                data = await stream.read()
+                if not data:
+                    raise TransportError("it hung up during the handshake: perhaps it is of another network")
+                handshake.receive_data(data)
+                await _flush(stream, handshake)
+            return handshake.channel
+    except TimeoutError:
+        raise TransportError("the handshake timed out") from None
+
+
+async def initiate(stream: ByteStream, secret: NetworkSecret, local: LocalSide, entropy: Entropy) -> Session:
+    """Open a session over a connected stream."""
+    handshake = Handshake.initiator(secret, static=entropy.random_bytes(32), ephemeral=entropy.random_bytes(32))
+    transport = StreamTransport(stream, await shake_hands(stream, handshake))
+    async with introductions():
+        return await _initiate(transport, local)
+
+
+async def _initiate(transport: StreamTransport, local: LocalSide) -> Session:
+    await transport.send(auth.offer(transport.channel, local.device, local.statements))
+    peer = auth.check(transport.channel, await _receive(transport, Auth))
+    await _admit(transport, local, peer, None, True)
+    hello = await _receive(transport, Hello)
+    await _check_version(transport, hello)
+    await _admit(transport, local, peer, hello, True)
+    await transport.send(local.make_hello(peer.key, hello.session))
+    return Session(hello.session, transport, peer, hello, True)
+
+
+async def answer(transport: StreamTransport, local: LocalSide, session_id: bytes) -> Session:
+    """The responder's side, once the handshake is done; `session_id` is 16 fresh random bytes."""
+    async with introductions():
+        return await _answer(transport, local, session_id)
+
+
+async def _answer(transport: StreamTransport, local: LocalSide, session_id: bytes) -> Session:
+    peer = auth.check(transport.channel, await _receive(transport, Auth))
+    await _admit(transport, local, peer, None, False)
+    await transport.send(auth.offer(transport.channel, local.device, local.statements))
+    await transport.send(local.make_hello(peer.key, session_id))
+    hello = await _receive(transport, Hello)
+    await _check_version(transport, hello)
+    if hello.session != session_id:
+        raise RemoteError(Reason.PROTOCOL_ERROR, "the hello names another session")
+    await _admit(transport, local, peer, hello, False)
+    return Session(session_id, transport, peer, hello, False)
+
+
+@asynccontextmanager
+async def introductions() -> AsyncIterator[None]:
+    """The time a peer has to say who it is."""
+    try:
+        async with asyncio.timeout(AUTH_TIMEOUT_S):
+            yield
+    except TimeoutError:
+        raise TransportError("the peer did not introduce itself in time") from None
+
+
+async def _receive(transport: StreamTransport, kind: type[_M]) -> _M:
+    message = await transport.recv()
+    if not isinstance(message, kind):
+        raise RemoteError(Reason.PROTOCOL_ERROR, f"expected {kind.__name__}, not {type(message).__name__}")
+    return message
+
+
+async def _check_version(transport: StreamTransport, hello: Hello) -> None:
+    if hello.version[0] != PROTOCOL_VERSION[0]:
+        supported = (".".join(map(str, PROTOCOL_VERSION)),)
+        await transport.send(Close(Reason.UNSUPPORTED_PROTOCOL, supported))
+        raise PeerRefused(Reason.UNSUPPORTED_PROTOCOL, f"it speaks {hello.version[0]}.{hello.version[1]}", supported)
+
+
+async def _admit(
+    transport: StreamTransport, local: LocalSide, peer: auth.Peer, hello: Hello | None, is_initiator: bool
+) -> None:
+    """Tell a peer that is kept out why, before the refusal is raised here."""
+    try:
+        local.admit(peer, hello, transport.stream, is_initiator)
+    except PeerRefused as refusal:
+        await transport.send(Close(refusal.reason, refusal.supported))
+        raise
+
+
+async def _flush(stream: ByteStream, handshake: Handshake) -> None:
+    data = handshake.data_to_send()
+    if data:
+        await stream.write(data)
+
