@@ -13,20 +13,20 @@ from typing import Any, Final
 from echonode.clock import Clock, Entropy
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, StoreError, TransportError
 from echonode.limits import HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX
+from echonode.node.account import SessionLog
 from echonode.node.dialing import reach
 from echonode.node.events import Observer, PeerAbsent, PeerConnected, SessionFailed
 from echonode.node.live import LiveSessions
-from echonode.node.manager import Manager, SessionLog
+from echonode.node.manager import Manager
 from echonode.node.scheduler import DialNow, Scheduler
 from echonode.node.session import LocalSide, Session, answer, initiate, shake_hands
 from echonode.sync.port import ByteStream, Dial
 from echonode.sync.transport import StreamTransport
 from echonode.wire.channel import Handshake, NetworkSecret
-from echonode.wire.messages import Close, Direction
+from echonode.wire.messages import Direction
 
 # Ends that are nobody's failure: the other direction's session goes on, or the peer is only busy.
 _SETTLED: Final = (Reason.DUPLICATE_SESSION, Reason.BUSY)
-_GOODBYE_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -74,7 +74,6 @@ class Connections:
 
     async def close(self) -> None:
         """Drop every connection, and wait until what was being stored is stored."""
-        self.live.abort_all()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -166,8 +165,8 @@ class Connections:
     ) -> None:
         """Run an open session to its end, keeping the scheduler's account of it."""
         peer, stream = session.peer.id, session.transport.stream
-        if self.scheduler.opened(peer, session.hello.name, session.address, target=target):
-            self.observe(PeerConnected(peer=peer, peer_name=session.hello.name, address=session.address))
+        if self.scheduler.opened(peer, session.hello.name, session.listens_at, target=target):
+            self.observe(PeerConnected(peer=peer, peer_name=session.hello.name, address=session.listens_at))
         error: BaseException | None = None
         try:
             await self.greeted(session)
@@ -203,8 +202,19 @@ class Connections:
                 )
             )
         if session is not None and not was_replaced and not isinstance(error, PeerRefused | TransportError):
-            await _say_goodbye(session.transport, error)
-        stream.abort()
+            await session.transport.part(_parting_reason(error))
+        elif not was_replaced:
+            if isinstance(error, PeerRefused):
+                await _close_soon(stream)  # a Close may still be on its way
+            stream.abort()
+
+
+async def _close_soon(stream: ByteStream) -> None:
+    try:
+        async with asyncio.timeout(1.0):
+            await stream.close()
+    except TimeoutError:
+        pass
 
 
 def _is_settled(error: BaseException) -> bool:
@@ -225,18 +235,11 @@ def _reason_of(error: EchonodeError) -> tuple[str, str]:
             return "local", str(error)
 
 
-async def _say_goodbye(transport: StreamTransport, error: BaseException) -> None:
-    """A Close with the reason. It may not get through, and we do not wait for long."""
+def _parting_reason(error: BaseException) -> Reason:
     match error:
         case RemoteError():
-            reason = error.reason
+            return error.reason
         case asyncio.CancelledError():
-            reason = Reason.SHUTTING_DOWN
+            return Reason.SHUTTING_DOWN
         case _:
-            reason = Reason.STORE_FAILED
-    try:
-        async with asyncio.timeout(_GOODBYE_S):
-            await transport.send(Close(reason))
-            await transport.stream.close()
-    except (EchonodeError, TimeoutError):
-        pass
+            return Reason.STORE_FAILED

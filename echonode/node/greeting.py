@@ -11,7 +11,7 @@ from echonode.node.events import Observer, PinViolated
 from echonode.node.live import LiveSessions
 from echonode.node.manager import MODES, summarise
 from echonode.node.records import RecordBook
-from echonode.sync.port import ByteStream
+from echonode.sync.transport import StreamTransport
 from echonode.text import escape
 from echonode.wire.auth import Peer
 from echonode.wire.messages import PROTOCOL_VERSION, Hello
@@ -61,7 +61,7 @@ class Greeter:
             seen={bytes(instance): counter for instance, counter in seen},
         )
 
-    def admit(self, peer: Peer, hello: Hello | None, stream: ByteStream, is_initiator: bool) -> None:
+    def admit(self, peer: Peer, hello: Hello | None, transport: StreamTransport) -> None:
         """Raises PeerRefused for a peer that is kept out. Called when its AUTH is known, and again with its hello."""
         if hello is not None:
             self._check_name(peer.id, hello.name)
@@ -71,7 +71,7 @@ class Greeter:
         state = self.book.store.keyring.state_of(peer.id, peer.key)
         if state is not None and state is not KeyState.ACTIVE:
             raise PeerRefused(Reason.KEY_REVOKED, f"its key is {state.name.lower()}")
-        self.live.enter(peer.id, stream, is_initiator=is_initiator)
+        self.live.enter(peer.id, transport)
 
     def _check_name(self, peer: IdentityId, name: str) -> None:
         pinned = self.pins.get(("name", name))

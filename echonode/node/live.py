@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from echonode.errors import PeerRefused, Reason
 from echonode.model.identity import IdentityId
 from echonode.sync.port import ByteStream
+from echonode.sync.transport import StreamTransport
 
 
 @dataclass(slots=True)
 class _Live:
-    stream: ByteStream
+    transport: StreamTransport
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     was_replaced: bool = False
 
@@ -23,9 +24,11 @@ class LiveSessions:
     survives: Callable[..., bool]
     _by_peer: dict[tuple[IdentityId, bool], _Live] = field(default_factory=dict)
     _by_stream: dict[ByteStream, _Live] = field(default_factory=dict)
+    _partings: set["asyncio.Task[None]"] = field(default_factory=set)
 
-    def enter(self, peer: IdentityId, stream: ByteStream, *, is_initiator: bool) -> None:
+    def enter(self, peer: IdentityId, transport: StreamTransport) -> None:
         """A session with `peer` begins. A crossing one that loses is dropped; raises PeerRefused when it wins."""
+        is_initiator = transport.channel.is_initiator
         crossing = self._by_peer.get((peer, not is_initiator))
         if crossing is not None:
             if not self.survives(peer, is_initiator=is_initiator):
@@ -35,7 +38,7 @@ class LiveSessions:
         if earlier is not None:
             # The peer began anew, so the earlier connection is dead, whatever TCP still believes.
             self._drop(earlier)
-        self._by_peer[peer, is_initiator] = self._by_stream[stream] = _Live(stream)
+        self._by_peer[peer, is_initiator] = self._by_stream[transport.stream] = _Live(transport)
 
     def leave(self, stream: ByteStream) -> bool:
         """Whatever went over `stream` ended. True when it was dropped here in favour of another."""
@@ -53,15 +56,17 @@ class LiveSessions:
         await live.ended.wait()
         return True
 
-    def abort_all(self) -> None:
-        """Drop every connection."""
+    def drop_all(self) -> None:
+        """End every session that is up."""
         for live in list(self._by_stream.values()):
             self._drop(live)
 
     def _drop(self, live: _Live) -> None:
         live.was_replaced = True
         self._remove(live)
-        live.stream.abort()
+        parting = asyncio.create_task(live.transport.part(Reason.DUPLICATE_SESSION))
+        self._partings.add(parting)
+        parting.add_done_callback(self._partings.discard)
 
     def _remove(self, live: _Live) -> None:
         live.ended.set()

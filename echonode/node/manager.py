@@ -8,17 +8,19 @@ peer opens snapshots, and closes. Whoever does not have the turn serves: one `ma
                                       ── Close     when nothing was left to the peer
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from echonode.clock import Clock
 from echonode.errors import PeerRefused, Reason, RemoteError
-from echonode.limits import ROUNDS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, ROUNDS_MAX
 from echonode.model.identity import IdentityId
 from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, Record
-from echonode.node.events import Observer, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
+from echonode.node.account import Account, SessionLog
+from echonode.node.events import Observer
 from echonode.node.session import Session
 from echonode.store.port import Store
 from echonode.sync import hash_comparison, level_wise, parts, snapshot
@@ -48,21 +50,6 @@ def summarise(store: Store, context: str) -> Summary:
     return Summary(context, tree.root, len(tree), store.seq(context), level1, False)
 
 
-@dataclass(slots=True)
-class SessionLog:
-    """What a session did, conversation by conversation, and which contexts ended unequal and why."""
-
-    conversations: list[SyncCompleted] = field(default_factory=list)
-    unequal: dict[str, str] = field(default_factory=dict)
-    is_compared: bool = False  # every context was looked at
-    is_one_way: bool = False  # nothing was learnt of what the other side lacks
-
-    @property
-    def in_sync(self) -> bool | None:
-        """Whether both sides are equal in every context; None when the session did not get to tell."""
-        return not self.unequal if self.is_compared and not self.is_one_way else None
-
-
 @dataclass(frozen=True, slots=True)
 class Manager:
     """Runs sessions for one store. `takes`: whether a context is wanted here."""
@@ -74,6 +61,8 @@ class Manager:
     on_applied: Callable[[IdentityId], None]
     # (peer, context) -> both roots when records were refused: not diffed again until one of them changes.
     stuck: dict[tuple[IdentityId, str], tuple[bytes, bytes]] = field(default_factory=dict)
+    # Contexts a peer is filling right now: others need not send the same again, nor stage it twice.
+    filling: set[str] = field(default_factory=set)
 
     async def lead(self, session: Session, log: SessionLog, direction: Direction = Direction.BOTH) -> None:
         """The initiator's session, to its end. Raises what ends it early."""
@@ -125,6 +114,8 @@ class Manager:
             selection = select(self._state(context), _state_of(summary), common)
             if selection.is_theirs and session.is_initiator and direction is not Direction.PULL:
                 left.append(context)
+            elif selection.mode is not None and context in self.filling:
+                log.unequal[context] = _FILLING
             elif selection.mode is not None:
                 await self._reach(session, log, context, selection, direction, summary)
             elif selection.reason != "roots are equal" and not selection.is_theirs:
@@ -182,17 +173,18 @@ class Manager:
     ) -> tuple[Result, Tally]:
         conversation, finish = self._begin(session, log, context, mode, reason, "initiator")
         try:
-            match mode:
-                case Mode.LEVEL_WISE:
-                    result = await level_wise.run_initiator(conversation, direction, width=width)
-                case Mode.HASH_COMPARISON:
-                    result = await hash_comparison.run_initiator(conversation, direction, width=width)
-                case Mode.SNAPSHOT:
-                    result = await snapshot.run_initiator(conversation)
-                case _:
-                    assert_never(mode)
+            with self._filled_by(session, context, mode):
+                match mode:
+                    case Mode.LEVEL_WISE:
+                        result = await level_wise.run_initiator(conversation, direction, width=width)
+                    case Mode.HASH_COMPARISON:
+                        result = await hash_comparison.run_initiator(conversation, direction, width=width)
+                    case Mode.SNAPSHOT:
+                        result = await snapshot.run_initiator(conversation)
+                    case _:
+                        assert_never(mode)
         except PeerRefused as refused:
-            if refused.reason not in (Reason.UNSUPPORTED_MODE, Reason.UNKNOWN_CONTEXT):
+            if refused.reason not in (Reason.UNSUPPORTED_MODE, Reason.UNKNOWN_CONTEXT, Reason.BUSY):
                 raise
             result = Result.REFUSED
         finish(result)
@@ -205,82 +197,56 @@ class Manager:
         if refusal is not None:
             await session.transport.send(refusal)
             return
-        conversation, finish = self._begin(session, log, init.context, _mode_of(init), "asked for", "responder")
-        finish(await _respond(conversation, init))
+        mode = _mode_of(init)
+        conversation, finish = self._begin(session, log, init.context, mode, "asked for", "responder")
+        with self._filled_by(session, init.context, mode):
+            result = await _respond(conversation, init)
+        finish(result)
 
     def _refusal(self, init: InitPayload) -> Refused | None:
         if init.version[0] != PROTOCOL_VERSION[0]:
             return Refused(Reason.UNSUPPORTED_PROTOCOL, (".".join(map(str, PROTOCOL_VERSION)),))
         if not self.takes(init.context):
             return Refused(Reason.UNKNOWN_CONTEXT, self.store.contexts()[:32])
+        if init.context in self.filling and not isinstance(init, SnapshotInit):
+            return Refused(Reason.BUSY)
         return None
 
     # -- shared ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _filled_by(self, session: Session, context: str, mode: Mode) -> Iterator[None]:
+        """While a conversation brings much more than we have, it is the only one that does."""
+        theirs = next((s.count for s in session.hello.contexts if s.context == context), 0)
+        is_bulk = theirs > len(self.store.tree(context)) + BATCH_RECORDS_MAX
+        if context in self.filling or (not is_bulk and not (mode is Mode.SNAPSHOT and session.is_initiator)):
+            yield
+            return
+        self.filling.add(context)
+        try:
+            yield
+        finally:
+            self.filling.discard(context)
 
     def _begin(
         self, session: Session, log: SessionLog, context: str, mode: Mode, reason: str, role: str
     ) -> tuple[Conversation, Callable[[Result], None]]:
         """A conversation, and what to call with its result."""
-        transport, peer = session.transport, session.peer.id
-        began_s, sent, received = self.clock.monotonic_s(), transport.bytes_sent, transport.bytes_received
-
-        def progress(tally: Tally) -> None:
-            self.observe(
-                SyncProgress(
-                    session=session.id,
-                    peer=peer,
-                    context=context,
-                    mode=mode.value,
-                    received=tally.received,
-                    sent=tally.sent,
-                    total=tally.total,
-                )
-            )
+        account = Account(self.clock, self.observe, session, context, mode, reason, role)
 
         def applied(records: Sequence[Record]) -> None:
-            self.observe(RecordsApplied(context=context, source=peer, records=tuple(records)))
-            self.on_applied(peer)
+            account.applied(records)
+            self.on_applied(session.peer.id)
 
-        conversation = Conversation(transport, self.store, context, applied, progress)
-
-        def finish(result: Result) -> None:
-            tally = conversation.tally
-            for refused in tally.refused[:1]:
-                self.observe(
-                    RecordRefused(peer=peer, context=context, reason=refused.reason.text, detail=refused.detail)
-                )
-            completed = SyncCompleted(
-                session=session.id,
-                peer=peer,
-                context=context,
-                mode=mode.value,
-                reason=reason,
-                role=role,
-                outcome=result.value,
-                verified=result is Result.EQUAL,
-                sent=tally.sent,
-                received=tally.received,
-                refused=len(tally.refused) + tally.refused_there,
-                bytes_sent=transport.bytes_sent - sent,
-                bytes_received=transport.bytes_received - received,
-                round_trips=tally.round_trips,
-                duration_s=round(self.clock.monotonic_s() - began_s, 6),
-            )
-            log.conversations.append(completed)
-            log.is_one_way |= result is Result.ONE_WAY
-            if result in (Result.EQUAL, Result.ONE_WAY):
-                log.unequal.pop(context, None)
-            else:
-                log.unequal[context] = _why(result, tally)
-            self.observe(completed)
-
-        return conversation, finish
+        conversation = Conversation(session.transport, self.store, context, applied, account.progress)
+        return conversation, lambda result: log.add(account.completed(result, conversation.tally), conversation.tally)
 
     def _state(self, context: str) -> State:
         tree = self.store.tree(context)
         return State(tree.root, len(tree), parts.cut(tree.children_at(b""), 16))
 
 
+_FILLING: Final = "another peer is filling it right now"
 _EMPTY_ROOT: Final = Tree().root
 _EMPTY_LEVEL1: Final = parts.encode_branch(Tree().children_at(b""), 16)
 
@@ -315,14 +281,3 @@ def _state_of(summary: Summary) -> State:
     if isinstance(level1, list):
         raise RemoteError(Reason.PROTOCOL_ERROR, "a summary's first level is a branch")
     return State(summary.root, summary.count, level1)
-
-
-def _why(result: Result, tally: Tally) -> str:
-    if tally.refused:
-        return f"{len(tally.refused)} records refused here: {tally.refused[0].detail}"
-    if tally.refused_there:
-        return f"{tally.refused_there} records refused there"
-    return {
-        Result.MOVED: "writes went on during the comparison",
-        Result.REFUSED: "the peer does not take this context",
-    }.get(result, "the roots differ")

@@ -93,7 +93,7 @@ class Node(RecordBook):
             observe=self.observe,
             scheduler=self.scheduler,
             manager=Manager(store, clock, self.observe, self._greeter.takes, self._on_received),
-            local=LocalSide(identity.device, self.own_statements, self._greeter.hello, self._greeter.admit),
+            local=LocalSide(identity.device, lambda: self.own_statements, self._greeter.hello, self._greeter.admit),
             live=live,
             secrets=self._secrets,
             pair=self._pair,
@@ -214,10 +214,7 @@ class Node(RecordBook):
         self._save_network_key(key)
         self._key = key
         await self.introduce(key)
-        self.connections.local = LocalSide(
-            self.identity.device, self.own_statements, self._greeter.hello, self._greeter.admit
-        )
-        self.connections.live.abort_all()
+        self.connections.live.drop_all()
         for target in list(self.scheduler.targets.values()):
             tag, group = self._peers.groups.get(target.key, (b"", b""))
             target.is_ours = target.found_by != "mdns" or group == group_tag(key, tag)

@@ -28,9 +28,8 @@ class PeerTable:
                 self._scheduler.targets[key].peer = peer
         known = any(target.peer == peer for target in self._scheduler.targets.values())
         if not known and hello.port and not session.is_initiator:
-            host = session.address.rpartition(":")[0]
             key = f"peer:{to_base32(peer)}"
-            self._scheduler.sighted(key, "peer", (f"{host}:{hello.port}",))
+            self._scheduler.sighted(key, "peer", (session.listens_at,))
             if key in self._scheduler.targets:
                 self._scheduler.targets[key].peer = peer
 

@@ -7,9 +7,9 @@ from typing import Final
 from echonode.errors import EchonodeError, PeerRefused, Reason, TransportError
 from echonode.limits import DIALS_MAX
 from echonode.model.identity import IdentityId
+from echonode.node.account import SessionLog
 from echonode.node.connections import Connections
 from echonode.node.dialing import reach
-from echonode.node.manager import SessionLog
 from echonode.node.views import SyncReport, SyncStatus
 from echonode.sync.port import Dial
 from echonode.wire.messages import Direction

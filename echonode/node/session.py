@@ -40,8 +40,15 @@ class Session:
 
     @property
     def address(self) -> str:
-        """Where the peer is."""
+        """The other end of the connection."""
         return self.transport.stream.address
+
+    @property
+    def listens_at(self) -> str:
+        """Where the peer can be dialled, as far as we know."""
+        if self.is_initiator or not self.hello.port:
+            return self.address
+        return f"{self.address.rpartition(':')[0]}:{self.hello.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +57,9 @@ class LocalSide:
     its hello is known; `make_hello` tells the peer with that key what we hold."""
 
     device: SigningKey
-    statements: Sequence[Record]
+    statements: Callable[[], Sequence[Record]]
     make_hello: Callable[[PublicKey, bytes], Hello]
-    admit: Callable[[auth.Peer, Hello | None, ByteStream, bool], None]
+    admit: Callable[[auth.Peer, Hello | None, StreamTransport], None]
 
 
 async def shake_hands(stream: ByteStream, handshake: Handshake) -> Channel:
@@ -80,12 +87,12 @@ async def initiate(stream: ByteStream, secret: NetworkSecret, local: LocalSide, 
 
 
 async def _initiate(transport: StreamTransport, local: LocalSide) -> Session:
-    await transport.send(auth.offer(transport.channel, local.device, local.statements))
+    await transport.send(auth.offer(transport.channel, local.device, local.statements()))
     peer = auth.check(transport.channel, await _receive(transport, Auth))
-    await _admit(transport, local, peer, None, True)
+    await _admit(transport, local, peer, None)
     hello = await _receive(transport, Hello)
     await _check_version(transport, hello)
-    await _admit(transport, local, peer, hello, True)
+    await _admit(transport, local, peer, hello)
     await transport.send(local.make_hello(peer.key, hello.session))
     return Session(hello.session, transport, peer, hello, True)
 
@@ -98,14 +105,14 @@ async def answer(transport: StreamTransport, local: LocalSide, session_id: bytes
 
 async def _answer(transport: StreamTransport, local: LocalSide, session_id: bytes) -> Session:
     peer = auth.check(transport.channel, await _receive(transport, Auth))
-    await _admit(transport, local, peer, None, False)
-    await transport.send(auth.offer(transport.channel, local.device, local.statements))
+    await _admit(transport, local, peer, None)
+    await transport.send(auth.offer(transport.channel, local.device, local.statements()))
     await transport.send(local.make_hello(peer.key, session_id))
     hello = await _receive(transport, Hello)
     await _check_version(transport, hello)
     if hello.session != session_id:
         raise RemoteError(Reason.PROTOCOL_ERROR, "the hello names another session")
-    await _admit(transport, local, peer, hello, False)
+    await _admit(transport, local, peer, hello)
     return Session(session_id, transport, peer, hello, False)
 
 
@@ -134,11 +141,11 @@ async def _check_version(transport: StreamTransport, hello: Hello) -> None:
 
 
 async def _admit(
-    transport: StreamTransport, local: LocalSide, peer: auth.Peer, hello: Hello | None, is_initiator: bool
+    transport: StreamTransport, local: LocalSide, peer: auth.Peer, hello: Hello | None
 ) -> None:
     """Tell a peer that is kept out why, before the refusal is raised here."""
     try:
-        local.admit(peer, hello, transport.stream, is_initiator)
+        local.admit(peer, hello, transport)
     except PeerRefused as refusal:
         await transport.send(Close(refusal.reason, refusal.supported))
         raise

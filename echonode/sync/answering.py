@@ -34,6 +34,8 @@ class Answers:
                 await self._conversation.transport.send(ours)
                 if root == ours.root:
                     return Result.EQUAL
+                if is_final and self._direction != Direction.BOTH:
+                    return Result.ONE_WAY
                 if is_final:
                     return Result.DIFFERENT if self._conversation.tally.refused else Result.MOVED
             case _:
@@ -56,7 +58,6 @@ class Answers:
             await conversation.transport.send(Records(tuple(batch), (), True))
         await conversation.transport.send(Records(tuple(messages[-1]), rest, False))
         conversation.tally.sent += len(raws)
-        conversation.tally.round_trips += 1
         conversation.on_progress(conversation.tally)
 
 

@@ -124,9 +124,11 @@ class Agreement:
 
 async def finish(conversation: Conversation, *, is_final: bool) -> bytes:
     """Exchange Dones; the peer's root."""
+    conversation.tally.ask()
     await conversation.transport.send(stamp(conversation, is_final=is_final))
-    conversation.tally.round_trips += 1
-    return (await expect(conversation, Done)).root
+    theirs = await expect(conversation, Done)
+    conversation.tally.answered()
+    return theirs.root
 
 
 def stamp(conversation: Conversation, *, is_final: bool) -> Done:
@@ -162,14 +164,15 @@ async def fetch(conversation: Conversation, wanted: Sequence[Wanted], width: int
     try:
         while waiting or in_flight:
             while waiting and in_flight < WINDOW:
+                conversation.tally.ask()
                 await conversation.transport.send(Fetch(waiting.popleft()))
                 in_flight += 1
             answer = await expect(conversation, Records)
-            if answer.rest:
-                waiting.appendleft(answer.rest)
             if not answer.more:
                 in_flight -= 1
-                conversation.tally.round_trips += 1
+                conversation.tally.answered()
+            if answer.rest:
+                waiting.appendleft(answer.rest)
             if answer.records:
                 await pipeline.put(answer.records)
             elif answer.rest:
@@ -203,6 +206,7 @@ async def push(conversation: Conversation, keys: Sequence[LeafKey], prefixes: Se
             if in_flight == WINDOW:
                 await _take_stored(conversation)
                 in_flight -= 1
+            conversation.tally.ask()
             await conversation.transport.send(Put(tuple(batch)))
             conversation.tally.sent += len(batch)
             in_flight += 1
@@ -213,7 +217,7 @@ async def push(conversation: Conversation, keys: Sequence[LeafKey], prefixes: Se
 
 async def _take_stored(conversation: Conversation) -> None:
     answer = await expect(conversation, Stored)
-    conversation.tally.round_trips += 1
+    conversation.tally.answered()
     conversation.tally.refused_there += len(answer.refused)
 
 

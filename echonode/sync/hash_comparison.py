@@ -73,7 +73,6 @@ async def _send_differences(
         if (None if ours == EMPTY else ours[: init.width]) != their_child:
             _describe(tree, prefix + bytes((nibble,)), init.width, init.max_depth, found)
     await conversation.transport.send(Differences(tree.root, tuple(found)))
-    conversation.tally.round_trips += 1
 
 
 def _describe(tree: Tree, prefix: Prefix, width: int, depth: int, found: list[tuple[Prefix, bytes]]) -> None:
@@ -105,7 +104,7 @@ class _Walker:
                 in_flight.append(stack.pop())
                 await self._ask(in_flight[-1])
             answer = await expect(self._conversation, Differences)
-            self._conversation.tally.round_trips += 1
+            self._conversation.tally.answered()
             difference.their_root = answer.root
             self._look(in_flight.popleft(), answer, difference, stack)
             if not in_flight and _size(difference) >= BATCH_RECORDS_MAX:
@@ -116,6 +115,7 @@ class _Walker:
     async def _ask(self, prefix: Prefix) -> None:
         tree = self._conversation.store.tree(self._conversation.context)
         children = parts.encode_branch(tree.children_at(prefix), self._width)
+        self._conversation.tally.ask()
         if self._is_open:
             await self._conversation.transport.send(CompareRequest(prefix, children))
             return

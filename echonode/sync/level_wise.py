@@ -46,7 +46,6 @@ async def _send_nodes(conversation: Conversation, prefixes: tuple[Prefix, ...], 
     tree = conversation.store.tree(conversation.context)
     nodes = tuple(parts.encode_node(tree, prefix, width) for prefix in prefixes)
     await conversation.transport.send(Nodes(tree.root, nodes))
-    conversation.tally.round_trips += 1
 
 
 class _Walker:
@@ -79,6 +78,7 @@ class _Walker:
             await self._ask(request)
         for number, request in enumerate(requests):
             answer = await expect(self._conversation, Nodes)
+            self._conversation.tally.answered()
             if len(answer.parts) != len(request):
                 raise RemoteError(Reason.PROTOCOL_ERROR, "Nodes answers another number of prefixes than was asked")
             if number + WINDOW < len(requests):
@@ -86,9 +86,9 @@ class _Walker:
             difference.their_root = answer.root
             for prefix, part in zip(request, answer.parts, strict=True):
                 yield prefix, parts.decode(part, self._width)
-        self._conversation.tally.round_trips += 1
 
     async def _ask(self, prefixes: tuple[Prefix, ...]) -> None:
+        self._conversation.tally.ask()
         if self._is_open:
             await self._conversation.transport.send(NodesRequest(prefixes))
             return

@@ -1,5 +1,6 @@
 """One conversation, one outcome: what log line, metric, API event and trace derive from."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,13 +15,18 @@ class Result(Enum):
 
     EQUAL = "equal"  # both roots recomputed and the same, or one way nothing missing: verified
     MOVED = "moved"  # writes kept moving a root; repeat
+    ONE_WAY = "one_way"  # the responder of a one-way conversation cannot tell; its initiator can
     DIFFERENT = "different"  # records were refused, or the peer's state cannot be reached
     REFUSED = "refused"  # the peer would not hold this conversation
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a conversation moved, counted as it goes."""
+    """What a conversation moved, counted as it goes.
+
+    Round trips are those that had to follow one another: requests that were in flight together count once. The
+    responder asks nothing and counts none.
+    """
 
     sent: int = 0
     received: int = 0
@@ -29,6 +35,19 @@ class Tally:
     total: int = 0  # records expected, when known
     refused: list[Refused] = field(default_factory=list)  # by us
     refused_there: int = 0
+    _asked: deque[int] = field(default_factory=deque)
+
+    def ask(self) -> None:
+        """A request went out."""
+        self._asked.append(self.round_trips)
+
+    def answered(self) -> None:
+        """The oldest request's answer is complete."""
+        self.round_trips = max(self.round_trips, self._asked.popleft() + 1)
+
+    def forget_asked(self) -> None:
+        """What was asked for will not come: credit that was left over."""
+        self._asked.clear()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ async def run_initiator(conversation: Conversation) -> Result:
     store, context = conversation.store, conversation.context
     staged = store.staged(context)
     resume = None if staged is None else (staged.root, staged.last_key)
+    for _ in range(WINDOW):  # the pages that come unasked count as asked for here
+        conversation.tally.ask()
     await conversation.transport.send(SnapshotInit(PROTOCOL_VERSION, context, resume))
     root = await _receive(conversation, resume[0] if resume else b"")
     applied = await store.promote(context, expected=Digest(root))
@@ -39,6 +41,7 @@ async def run_initiator(conversation: Conversation) -> Result:
         raise RemoteError(Reason.BAD_RECORD, "the snapshot's records do not give the root it was announced with")
     if applied is not None:
         conversation.on_applied(applied.records)
+    conversation.tally.forget_asked()
     theirs = await finish(conversation, is_final=True)
     if theirs == store.tree(context).root:
         return Result.EQUAL
@@ -48,6 +51,7 @@ async def run_initiator(conversation: Conversation) -> Result:
 async def _receive(conversation: Conversation, resumed: bytes) -> bytes:
     """Stage every page; the root that the first one announced."""
     first = await expect(conversation, Page)
+    conversation.tally.answered()
     if first.state is None:
         raise RemoteError(Reason.PROTOCOL_ERROR, "the first page says of no state")
     root, conversation.tally.total, _, _ = first.state
@@ -66,9 +70,10 @@ async def _receive(conversation: Conversation, resumed: bytes) -> bytes:
                 await pipeline.put(page.records)
             if page.is_last:
                 break
+            conversation.tally.ask()
             await conversation.transport.send(Credit(1))
-            conversation.tally.round_trips += 1
             page = await expect(conversation, Page)
+            conversation.tally.answered()
             if not page.records and not page.is_last:
                 raise RemoteError(Reason.PROTOCOL_ERROR, "an empty page that is not the last")
         await pipeline.finish()
@@ -115,7 +120,6 @@ async def _send_pages(conversation: Conversation, reader: SnapshotReader, after:
         for number, records in enumerate(pages, 1):
             if credit == 0:
                 credit += (await expect(conversation, Credit)).pages
-                conversation.tally.round_trips += 1
             await conversation.transport.send(Page(state, tuple(records), is_last and number == len(pages)))
             state = None
             credit -= 1

@@ -6,14 +6,16 @@ ends without one has failed (SECURITY.md H10).
 
 import asyncio
 from collections import deque
-from typing import Protocol
+from typing import Final, Protocol
 
-from echonode.errors import PeerRefused, Reason, TransportError
+from echonode.errors import EchonodeError, PeerRefused, Reason, TransportError
 from echonode.limits import FRAME_TIMEOUT_S, IDLE_TIMEOUT_S
 from echonode.sync.port import ByteStream
 from echonode.wire.channel import Channel
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Close, Message, Ping, Pong
+
+_GOODBYE_S: Final = 1.0
 
 
 class SyncTransport(Protocol):
@@ -45,7 +47,8 @@ class StreamTransport:
     def __init__(self, stream: ByteStream, channel: Channel) -> None:
         self.stream = stream
         self.channel = channel
-        self._payloads: deque[bytes] = deque()
+        # What came behind the handshake in one read waits inside the channel.
+        self._payloads = deque(channel.receive_data(b""))
 
     @property
     def bytes_sent(self) -> int:
@@ -71,6 +74,16 @@ class StreamTransport:
                     raise PeerRefused(known, supported=supported)
                 case _:
                     return message
+
+    async def part(self, reason: Reason) -> None:
+        """Say Close with `reason`, if it still gets through soon, and drop the connection. Never raises."""
+        try:
+            async with asyncio.timeout(_GOODBYE_S):
+                await self.send(Close(reason))
+                await self.stream.close()
+        except (EchonodeError, TimeoutError):
+            pass
+        self.stream.abort()
 
     async def _payload(self) -> bytes:
         while not self._payloads:

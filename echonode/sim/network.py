@@ -1,0 +1,160 @@
+"""Simulated hosts and what befalls the links between them. A host is the part of an address before its port.
+
+    cut         a connection breaks at both ends, at once or after any number of bytes; an end sees an error or,
+                as when somebody forges a FIN, an early end of file
+    block       bytes of one direction wait, as TCP's do, and so do the acknowledgements of the other; dials time out;
+                `partition` blocks between groups, `heal` lets everything through again
+    half_open   the bytes of the connections there are vanish for ever, and neither end is told
+    corrupt     one bit of the next fragment is flipped
+    crash       a host's listeners and connections are gone
+
+How a single connection behaves is in sim/link.py.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
+from itertools import permutations
+from typing import Final, TypeAlias
+
+from echonode.errors import TransportError
+from echonode.limits import CONNECTIONS_MAX, DIAL_TIMEOUT_S
+from echonode.sim.link import LAN, Connection, Ether, Link, SimStream, host_of
+from echonode.sim.loop import SimLoop
+from echonode.sync.port import ByteStream, Dial
+
+OnStream: TypeAlias = Callable[[ByteStream], Awaitable[None]]
+
+_EPHEMERAL_PORT: Final = 32_768
+_RETRANSMIT_S: Final = 3.0  # after a block ends, TCP goes on with its next retransmission
+
+
+class SimNetwork(Ether):
+    """Hosts, the links between them, and what befalls those."""
+
+    def __init__(self, loop: SimLoop, *, seed: int | str, link: Link = LAN) -> None:
+        super().__init__(loop, seed=seed, link=link)
+        self.connections = 0  # opened so far
+        self._listeners: dict[str, SimListener] = {}
+        self._ports: Counter[str] = Counter()
+
+    def listen(self, address: str, on_stream: OnStream) -> "SimListener":
+        """Hand each connection to `address` to `on_stream`, in a task of its own; port 0 takes a free one.
+
+        Raises TransportError when the address is taken.
+        """
+        host, _, port = address.rpartition(":")
+        address = address if port != "0" else self._address(host)
+        if address in self._listeners:
+            raise TransportError(f"{address} is taken")
+        self._listeners[address] = listener = SimListener(self, address, on_stream)
+        return listener
+
+    def dial(self, host: str) -> Dial:
+        """The Dial port of `host`."""
+
+        async def dial(address: str) -> ByteStream:
+            return await self._connect(host, address)
+
+        return dial
+
+    def cut(self, a: str, b: str, *, after_bytes: int = 0) -> None:
+        """Break every connection between two hosts once `after_bytes` more were delivered on it."""
+        for connection in self._between(a, b):
+            connection.bytes_left = after_bytes
+            if after_bytes == 0:
+                connection.cut()
+
+    def half_open(self, a: str, b: str) -> None:
+        """From now on the bytes of every connection between two hosts vanish. New connections work."""
+        for connection in self._between(a, b):
+            connection.vanished = True
+
+    def corrupt(self, source: str, target: str) -> None:
+        """Flip a bit in the next fragment of every connection between two hosts, in this direction."""
+        for connection in self._between(source, target):
+            for pipe in connection.pipes:
+                pipe.corrupted = pipe.corrupted or pipe.source == source
+
+    def crash(self, host: str) -> None:
+        """What the death of its process does to a host's network: listeners gone, connections dropped."""
+        self._listeners = {a: each for a, each in self._listeners.items() if host_of(a) != host}
+        for connection in list(self.live):
+            for stream in connection.streams:
+                if stream.host == host:
+                    stream.abort()
+
+    def block(self, source: str, target: str) -> None:
+        """Let nothing through in this direction until `heal`."""
+        self.blocked |= {(source, target)}
+
+    def partition(self, *groups: Collection[str]) -> None:
+        """Block every direction between hosts of different groups."""
+        for group, other in permutations(groups, 2):
+            self.blocked |= {(source, target) for source in group for target in other}
+
+    def heal(self) -> None:
+        """Lift every block; what waited arrives with the next retransmission."""
+        self.blocked = frozenset()
+        for connection in self.live:
+            for pipe in connection.pipes:
+                self.loop.call_later(self.random.uniform(0, _RETRANSMIT_S), pipe.resume)
+
+    def _between(self, a: str, b: str) -> list[Connection]:
+        return [each for each in self.live if {stream.host for stream in each.streams} == {a, b}]
+
+    def _address(self, host: str) -> str:
+        self._ports[host] += 1
+        return f"{host}:{_EPHEMERAL_PORT + self._ports[host]}"
+
+    async def _connect(self, host: str, address: str) -> ByteStream:
+        target = host_of(address)
+        await asyncio.sleep(self.delay_s(host, target))
+        if self.is_blocked(host, target) or self.is_blocked(target, host):
+            await asyncio.sleep(DIAL_TIMEOUT_S)
+            raise TransportError(f"{address} did not answer within {DIAL_TIMEOUT_S:.0f} s")
+        listener = self._listeners.get(address)
+        if listener is None:
+            await asyncio.sleep(self.delay_s(target, host))
+            raise TransportError(f"cannot connect to {address}: connection refused")
+        self.connections += 1
+        connection = Connection(self, self._address(host), address)
+        self.live[connection] = None
+        ours, theirs = connection.streams
+        listener.accept(theirs)
+        try:
+            await asyncio.sleep(self.delay_s(target, host))
+        except asyncio.CancelledError:
+            ours.abort()
+            raise
+        return ours
+
+
+class SimListener:
+    """The listening end, as host/tcp.py's: ends what is left of a connection when its handler returns."""
+
+    def __init__(self, network: SimNetwork, address: str, on_stream: OnStream) -> None:
+        self.address = address
+        self._network = network
+        self._on_stream = on_stream
+        self._handlers: dict[asyncio.Task[None], SimStream] = {}
+
+    def accept(self, stream: SimStream) -> None:
+        """Start a handler for a new connection."""
+        if len(self._handlers) >= CONNECTIONS_MAX:
+            stream.abort()
+            return
+        handler = self._network.loop.create_task(self._handle(stream))
+        self._handlers[handler] = stream
+        handler.add_done_callback(lambda done: self._handlers.pop(done).abort())
+
+    async def close(self) -> None:
+        """Stop accepting, then end every handler."""
+        self._network._listeners.pop(self.address, None)
+        for handler in self._handlers:
+            handler.cancel()
+        if self._handlers:
+            await asyncio.wait(self._handlers)
+
+    async def _handle(self, stream: SimStream) -> None:
+        await self._on_stream(stream)
