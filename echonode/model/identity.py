@@ -40,7 +40,7 @@ class SigningKey:
 
 
 def is_signed(message: bytes, signature: bytes, public: PublicKey) -> bool:
-    """Whether `signature` over `message` is `public`'s. Small-order and non-canonical inputs are refused (libsodium)."""
+    """Whether `signature` over `message` is `public`'s. Refuses small-order and non-canonical inputs (libsodium)."""
     if len(signature) != SIGNATURE_BYTES or not is_admissible(public):
         return False
     try:

@@ -58,10 +58,12 @@ _AAD_RECORD: Final = cbor.encode(["echonode", "record", _FORMAT_MAJOR])
 _AAD_STATEMENT: Final = cbor.encode(["echonode", "statement", _FORMAT_MAJOR])
 _PROTECTED_HEAD: Final = bytes.fromhex("a201270458 20")  # {1: -8 (EdDSA), 4: 32 bytes of kid}
 _COSE_HEAD: Final = bytes.fromhex("845826") + _PROTECTED_HEAD  # array(4), bstr(38), the protected header
-_KID_END: Final = len(_COSE_HEAD) + 32
+KID_AT: Final = len(_COSE_HEAD)  # where a version's bytes name the key that signed them, 32 bytes long
+_KID_END: Final = KID_AT + 32
 _UNPROTECTED: Final = 0xA0  # only the empty map: what is not signed is not there
 _SIGNATURE_HEAD: Final = bytes.fromhex("5840")
 _SIG_STRUCTURE_HEAD: Final = bytes.fromhex("846a") + b"Signature1" + bytes.fromhex("5826")
+
 
 class SignedRecord:
     """A version whose shape was checked and whose signature was not. Nothing but `verify` may act on it."""

@@ -173,7 +173,7 @@ class Manager:
     ) -> tuple[Result, Tally]:
         conversation, finish = self._begin(session, log, context, mode, reason, "initiator")
         try:
-            with self._filled_by(session, context, mode):
+            with self._filled_by(session, context, is_snapshot=mode is Mode.SNAPSHOT):
                 match mode:
                     case Mode.LEVEL_WISE:
                         result = await level_wise.run_initiator(conversation, direction, width=width)
@@ -199,7 +199,7 @@ class Manager:
             return
         mode = _mode_of(init)
         conversation, finish = self._begin(session, log, init.context, mode, "asked for", "responder")
-        with self._filled_by(session, init.context, mode):
+        with self._filled_by(session, init.context):
             result = await _respond(conversation, init)
         finish(result)
 
@@ -215,11 +215,11 @@ class Manager:
     # -- shared ------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _filled_by(self, session: Session, context: str, mode: Mode) -> Iterator[None]:
+    def _filled_by(self, session: Session, context: str, *, is_snapshot: bool = False) -> Iterator[None]:
         """While a conversation brings much more than we have, it is the only one that does."""
         theirs = next((s.count for s in session.hello.contexts if s.context == context), 0)
         is_bulk = theirs > len(self.store.tree(context)) + BATCH_RECORDS_MAX
-        if context in self.filling or (not is_bulk and not (mode is Mode.SNAPSHOT and session.is_initiator)):
+        if context in self.filling or not (is_bulk or is_snapshot):
             yield
             return
         self.filling.add(context)

@@ -1,8 +1,11 @@
 """What every store keeps in memory beside its rows, and the rules by which versions enter: pure, shared by all stores.
 
-    plan   = index.plan(context, records, heads)      what would change; nothing has
+    plan = index.plan(context, records, heads)      what would change; nothing has
     (the store writes the plan in one transaction)
-    index.commit(plan)                                trees, keyring, conflicts and counters follow
+    index.commit(plan)                              trees, keyring, conflicts and counters follow
+
+A store that writes several plans in one transaction keeps them in a `Pending`, so that a later one sees the earlier
+ones' effects while the index, and with it every reader, still shows only what is durable.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,15 +32,20 @@ class Plan:
 
     def added(self) -> list[Record]:
         """New heads, in the order their leaves were first touched."""
-        return [
-            head for key, heads in self.after.items() for head in heads if all(head.id != b.id for b in self.before[key])
-        ]
+        added: list[Record] = []
+        for key, heads in self.after.items():
+            before = self.before[key]
+            added += [head for head in heads if all(head.id != old.id for old in before)] if before else heads
+        return added
 
     def removed(self) -> list[Record]:
         """Heads that are none any more."""
-        return [
-            head for key, heads in self.before.items() for head in heads if all(head.id != a.id for a in self.after[key])
-        ]
+        removed: list[Record] = []
+        for key, before in self.before.items():
+            if before:
+                after = self.after[key]
+                removed += [old for old in before if all(old.id != head.id for head in after)]
+        return removed
 
     def applied(self, voided: int = 0) -> Applied:
         """The outcome to report."""
@@ -50,6 +58,25 @@ class Plan:
     def compromised(self) -> list[Statement]:
         """Keys whose every signature this batch makes void."""
         return [statement for statement in self.statements() if statement.state is KeyState.COMPROMISED]
+
+
+class Pending:
+    """Plans made, not yet durable: the heads and counters they lead to."""
+
+    def __init__(self) -> None:
+        self.counters: dict[tuple[PublicKey, Instance], int] = {}
+        self._heads: dict[str, dict[LeafKey, list[Record]]] = {}
+
+    def add(self, plan: Plan) -> None:
+        """Take note of the effects of `plan`."""
+        self._heads.setdefault(plan.context, {}).update(plan.after)
+        for which, counter in plan.counters.items():
+            self.counters[which] = max(counter, self.counters.get(which, 0))
+
+    def heads(self, context: str, keys: Iterable[LeafKey]) -> dict[LeafKey, list[Record]]:
+        """The heads that pending plans lead to, for those of `keys` that they touch."""
+        pending = self._heads.get(context)
+        return {key: pending[key] for key in keys if key in pending} if pending else {}
 
 
 class Index:
@@ -72,10 +99,15 @@ class Index:
         """This store writes as (key, instance): what others' vectors say of that writer bounds its next counter."""
         self._own[writer_of(key, instance)] = (key, instance)
 
-    def next_counter(self, instance: Instance) -> int:
-        """1 + the highest counter known of anything this store wrote in this life, whichever key signed it."""
-        own = {key for key, of_instance in self._own.values() if of_instance == instance}
-        return 1 + max((self.seen.get(key, {}).get(instance, 0) for key in own), default=0)
+    def next_counter(self, instance: Instance, pending: Mapping[tuple[PublicKey, Instance], int] | None = None) -> int:
+        """1 + the highest counter known of anything this store wrote in this life, whichever key signed it; `pending`
+        holds counters given and not yet durable."""
+        highest = 0
+        for key, of_instance in self._own.values():
+            if of_instance == instance:
+                given = (pending or {}).get((key, instance), 0)
+                highest = max(highest, given, self.seen.get(key, {}).get(instance, 0))
+        return 1 + highest
 
     def needed(self, context: str, records: Iterable[Record]) -> list[LeafKey]:
         """The leaves whose heads must be read before `plan`: those that exist and are not plainly the same."""
@@ -89,30 +121,34 @@ class Index:
                 needed[record.key] = None
         return list(needed)
 
-    def plan(self, context: str, records: Sequence[Record], heads: Mapping[LeafKey, list[Record]]) -> Plan:
-        """What applying `records` to `context` would change. `heads` holds at least the leaves `needed` named."""
+    def plan(
+        self, context: str, records: Sequence[Record], heads: Mapping[LeafKey, list[Record]], *, staged: bool = False
+    ) -> Plan:
+        """What applying `records` to `context` would change. `heads` holds at least the leaves `needed` named. With
+        `staged`, the leaves are those of a snapshot being received: nothing stands there but `heads`."""
         plan = Plan(context)
-        tree = self.trees.get(context)
+        tree = None if staged else self.trees.get(context)
         for record in records:
-            refused = self.refusal(plan.context, record)
+            refused = self.refusal(context, record)
             if refused is not None:
                 plan.refused.append(refused)
                 continue
             self._count(plan, record)
-            current = plan.after.get(record.key)
+            key = record.key
+            current = plan.after.get(key)
             if current is None:
-                current = heads.get(record.key)
+                current = heads.get(key)
                 if current is None:
-                    if tree is not None and tree.get(record.key) is not None:
+                    if tree is not None and tree.get(key) is not None:
                         plan.had += 1  # `needed` left it out: its one head is this very version
                         continue
                     current = []
-            merged = merge_heads(current, record)
+            merged = merge_heads(current, record) if current else [record]
             if merged == current:
                 plan.had += 1
                 continue
-            plan.before.setdefault(record.key, current)
-            plan.after[record.key] = merged
+            plan.before.setdefault(key, current)
+            plan.after[key] = merged
         return plan
 
     def commit(self, plan: Plan) -> None:
@@ -143,6 +179,14 @@ class Index:
         for (key, instance), counter in counters.items():
             seen = self.seen.setdefault(key, {})
             seen[instance] = max(counter, seen.get(instance, 0))
+
+    def news(self, counters: Mapping[tuple[PublicKey, Instance], int]) -> dict[tuple[PublicKey, Instance], int]:
+        """Those of `counters` that are higher than what was seen."""
+        return {
+            (key, instance): counter
+            for (key, instance), counter in counters.items()
+            if counter > self.seen.get(key, {}).get(instance, 0)
+        }
 
     def _count(self, plan: Plan, record: Record) -> None:
         dots = [((record.kid, record.instance), record.counter)]

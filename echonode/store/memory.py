@@ -10,6 +10,7 @@ from echonode.model.keys import Admission, Keyring, Statement, read_statement
 from echonode.model.merkle import Digest, State, Tree, state_of
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, leaf_key, parse, verify
 from echonode.store.index import Index, Plan, heads_among
+from echonode.store.paging import fit
 from echonode.store.port import Applied, Audit, ContextInfo, Refused, SnapshotReader, Staged, StateStamp, Tick
 from echonode.store.writing import sign_drafts
 
@@ -84,7 +85,9 @@ class MemoryStore:
         return versions, self._apply(context, [version for version in versions if version is not None])
 
     async def read(self, context: str, keys: Sequence[LeafKey], *, bytes_max: int) -> tuple[list[bytes], int]:
-        return _fit(self._heads.get(context, {}), keys, bytes_max)
+        leaves = self._heads.get(context, {})
+        records, taken, _ = fit((_raws(leaves.get(key, [])) for key in keys), bytes_max=bytes_max)
+        return records, taken
 
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
         return list(self._heads.get(context, {}).get(leaf_key(author, name), []))
@@ -110,14 +113,10 @@ class MemoryStore:
         if known != root:
             staging = {}
         self._staging[context] = (root, staging)
-        refused = []
-        for record in records:
-            refusal = self._index.refusal(context, record)
-            if refusal is None:
-                staging[record.key] = heads_among([*staging.get(record.key, []), record])
-            else:
-                refused.append(refusal)
-        return tuple(refused)
+        plan = self._index.plan(context, records, staging, staged=True)
+        staging.update(plan.after)
+        self._index.count(plan.counters)
+        return tuple(plan.refused)
 
     def staged(self, context: str) -> Staged | None:
         root, staging = self._staging.get(context, (Digest(b""), {}))
@@ -128,7 +127,8 @@ class MemoryStore:
         staged = Tree((key, State(state_of(head.id for head in heads))) for key, heads in staging.items())
         if staged.root != expected:
             return None
-        return self._apply(context, [head for key in sorted(staging) for head in staging[key]])
+        applied = self._apply(context, [head for key in sorted(staging) for head in staging[key]])
+        return Applied((), applied.had, applied.refused, applied.voided)
 
     async def renew_instance(self, instance: Instance) -> None:
         self._instance = instance
@@ -181,26 +181,36 @@ class MemoryStore:
         self._seq_of[record.id] = self._newest[record.context] = self._last_seq
 
     def _void(self, statement: Statement) -> int:
-        """Take out every version the compromised key signed, and let older ones be heads again."""
+        """Take out every version the compromised key signed, and let older ones be heads again. A snapshot being
+        received that holds one can never reach its root any more, and goes as a whole."""
+
+        def is_void(record: Record) -> bool:
+            return (record.author, record.kid) == (statement.identity, statement.key)
+
         voided = 0
         for context in [name for name in self._heads if name != IDENTITIES]:
             leaves, history = self._heads[context], self._history.get(context, {})
-            for key in set(leaves) | set(history):
-                known = [*leaves.get(key, []), *history.get(key, [])]
-                kept = [r for r in known if (r.author, r.kid) != (statement.identity, statement.key)]
-                if len(kept) == len(known):
+            for key in sorted(leaves.keys() | history.keys()):
+                logged, older = leaves.get(key, []), history.get(key, [])
+                kept = [record for record in [*logged, *older] if not is_void(record)]
+                if len(kept) == len(logged) + len(older):
                     continue
-                voided += len(known) - len(kept)
+                voided += len(logged) + len(older) - len(kept)
                 heads = heads_among(kept)
-                for record in known:
-                    self._log.pop(self._seq_of.pop(record.id, 0), None)
+                for record in logged:
+                    if record not in heads:
+                        self._log.pop(self._seq_of.pop(record.id))
                 for head in heads:
-                    self._append(head)
+                    if head not in logged:
+                        self._append(head)
                 leaves[key] = heads
-                history[key] = [r for r in kept if r not in heads]
+                history[key] = [record for record in kept if record not in heads]
                 if not heads:
                     del leaves[key]
                 self._index.replace_heads(context, {key: [head.id for head in heads]})
+        for context, (_, staging) in list(self._staging.items()):
+            if any(is_void(record) for heads in staging.values() for record in heads):
+                del self._staging[context]
         return voided
 
 
@@ -215,18 +225,10 @@ class _MemorySnapshot:
         return self._stamp
 
     async def page(self, after: LeafKey | None, *, records_max: int, bytes_max: int) -> tuple[list[bytes], bool]:
-        keys = [key for key in self._keys if after is None or key > after]
-        records, taken = _fit(self._leaves, keys[: min(records_max, BATCH_RECORDS_MAX)], bytes_max)
-        return records, taken == len(keys)
+        leaves = (_raws(self._leaves[key]) for key in self._keys if after is None or key > after)
+        records, _, is_all = fit(leaves, records_max=min(records_max, BATCH_RECORDS_MAX), bytes_max=bytes_max)
+        return records, is_all
 
 
-def _fit(leaves: Mapping[LeafKey, list[Record]], keys: Sequence[LeafKey], bytes_max: int) -> tuple[list[bytes], int]:
-    records: list[bytes] = []
-    size = 0
-    for taken, key in enumerate(keys):
-        heads = [head.raw for head in leaves.get(key, [])]
-        size += sum(map(len, heads))
-        if taken and size > bytes_max:
-            return records, taken
-        records += heads
-    return records, len(keys)
+def _raws(heads: Sequence[Record]) -> list[bytes]:
+    return [head.raw for head in heads]

@@ -88,7 +88,8 @@ class SnapshotReader(Protocol):
 
     async def page(self, after: LeafKey | None, *, records_max: int, bytes_max: int) -> tuple[list[bytes], bool]:
         """All heads of the next leaves behind `after`, in key order, a leaf's heads never split over two pages;
-        True when nothing follows. May pass `bytes_max` by the heads of one leaf."""
+        True when nothing follows. May pass both bounds by the heads of one leaf. Raises StoreError when it has been
+        open for longer than READ_TRANSACTION_S_MAX."""
         ...
 
 
@@ -165,16 +166,18 @@ class Store(Protocol):
 
     async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[Refused, ...]:
         """Keep `records` (in key order, behind those staged before) of a snapshot of `root`, visible to nobody yet.
-        Another root starts over. Refused ones are not kept."""
+        Another root starts over. Refused ones are not kept. A compromise of a key that signed anything staged drops
+        all that is staged, as its root cannot be reached any more."""
         ...
 
     def staged(self, context: str) -> Staged | None:
-        """What an unfinished snapshot left behind."""
+        """What an unfinished snapshot left behind, None when that is nothing."""
         ...
 
     async def promote(self, context: str, *, expected: Digest) -> Applied | None:
         """Make what is staged visible: swapped in when the staged leaves' recomputed root is `expected` and `context`
-        is still empty, merged when it is not empty any more. None, and all staged is dropped, when the root differs."""
+        is still empty, merged when it is not empty any more. None, and all staged is dropped, when the root differs.
+        `Applied.records` stays empty, however many there are: `scan` from behind the earlier `seq` gives them."""
         ...
 
     async def renew_instance(self, instance: Instance) -> None:
