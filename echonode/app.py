@@ -1,0 +1,308 @@
+"""The composition root: the one module that knows every room, and wires them into a process.
+
+    main        the command line's entry: hands it what it may not import itself
+    run_node    one node in the foreground, from its files to its last goodbye
+
+Heavy rooms are imported inside functions: `echonode --help` should not pay for a database and a web server.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from echonode import __version__
+from echonode.cli.services import HomeView, RunOptions
+from echonode.errors import ConfigError, TransportError
+from echonode.limits import NODE_NAME_BYTES_MAX
+
+if TYPE_CHECKING:
+    from echonode.host.config import Config
+    from echonode.host.home import Home
+    from echonode.host.mdns import Discovery
+    from echonode.host.observe import Logs
+    from echonode.node.node import Announcement, Node
+
+_INVITATION_S: Final = 600.0
+_SECRET_BYTES: Final = 32
+_INTERRUPTED: Final = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the process's exit code."""
+    from echonode.cli.main import main as command_line
+
+    return command_line(_Services(os.environ), argv)
+
+
+class _Services:
+    """What the command line is handed (cli/services.py)."""
+
+    version = __version__
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def find_home(self, flag: str | None) -> HomeView:
+        from echonode.host.home import Home
+
+        return _HomeFiles(Home.find(flag, self._environ))
+
+    def run_node(self, options: RunOptions) -> int:
+        from echonode.host.config import load_config
+        from echonode.host.observe import open_logs
+        from echonode.host.system import SystemClock
+
+        files = options.home
+        assert isinstance(files, _HomeFiles), "homes come from find_home"
+        config = load_config(files.home.config, self._environ, _flags(options))
+        files.home.prepare()
+        logs = open_logs(config.log.level, config.log.format, SystemClock(), self._environ)
+        logs.route_libraries()
+        with files.home.locked(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_Process(files, config, logs, self._environ, options.join).run())
+
+
+class _HomeFiles:
+    """One node's secrets in its home (cli/services.py: HomeView)."""
+
+    def __init__(self, home: "Home") -> None:
+        self.home = home
+
+    @property
+    def root(self) -> Path:
+        return self.home.folder
+
+    @property
+    def api_socket(self) -> Path:
+        return self.home.api_socket
+
+    def has_network(self) -> bool:
+        return self.home.network.exists() or self._open_mark.exists()
+
+    def read_network_key(self) -> bytes | None:
+        from echonode.host.home import read_secret
+
+        return read_secret(self.home.network, _SECRET_BYTES)
+
+    def write_network_key(self, key: bytes) -> None:
+        from echonode.host.home import write_secret
+
+        self.home.prepare()
+        write_secret(self.home.network, key)
+        self._open_mark.unlink(missing_ok=True)
+
+    def choose_open_network(self) -> None:
+        """Remember that this home takes part in the public network. Raises ConfigError when it has a private one."""
+        if self.home.network.exists():
+            raise ConfigError(f"{self.root} belongs to a private network; the open one needs a home of its own")
+        self._open_mark.touch(mode=0o600)
+
+    def identity_seeds(self, random_bytes: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+        """The root and device seeds, made on the first run."""
+        from echonode.host.home import read_secret, write_secret
+
+        seeds = []
+        for path in (self.home.root_key, self.home.device_key):
+            seed = read_secret(path, _SECRET_BYTES)
+            if seed is None:
+                seed = random_bytes(_SECRET_BYTES)
+                write_secret(path, seed)
+            seeds.append(seed)
+        return seeds[0], seeds[1]
+
+    @property
+    def _open_mark(self) -> Path:
+        return self.home.folder / "open"
+
+
+def _flags(options: RunOptions) -> dict[str, object]:
+    """What was said on the command line, by configuration key."""
+    said: dict[str, object] = {
+        "name": options.name,
+        "listen": options.listen,
+        "peers": list(options.peers) or None,
+        "interfaces": list(options.interfaces) or None,
+        "mdns": False if options.no_mdns else None,
+        "open": True if options.open else None,
+        "log.level": options.log_level,
+        "log.format": options.log_format,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed, the standard loop elsewhere."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+class _Process:
+    """One run of one node. What is opened is closed in reverse, goodbyes first."""
+
+    def __init__(
+        self, files: _HomeFiles, config: "Config", logs: "Logs", environ: Mapping[str, str], join: str | None
+    ) -> None:
+        self._files = files
+        self._config = config
+        self._logs = logs
+        self._environ = environ
+        self._join = join
+        self._discovery: Discovery | None = None
+        self._announcement: Announcement | None = None
+
+    async def run(self) -> int:
+        """Until SIGTERM or SIGINT; 0 after a clean stop."""
+        from echonode.host.service import ServiceManager, stop_on_signals
+
+        manager = ServiceManager(self._environ)
+        is_first_run = not self._files.has_network()
+        stop = asyncio.create_task(stop_on_signals().wait())
+        async with AsyncExitStack() as stack:
+            node = await self._start_node(stack)
+            if self._join is not None:
+                joining = asyncio.create_task(self._join_network(node, self._join))
+                await asyncio.wait((joining, stop), return_when=asyncio.FIRST_COMPLETED)
+                if stop.done():
+                    joining.cancel()
+                    return _INTERRUPTED
+                joining.result()
+            manager.ready(f"listening on {', '.join(node.listening)}")
+            watchdog = asyncio.create_task(manager.feed_watchdog())
+            self._greet(node, await self._invite_first(node, is_first_run))
+            await stop
+            watchdog.cancel()
+            manager.stopping()
+        return 0
+
+    async def _start_node(self, stack: AsyncExitStack) -> "Node":
+        from echonode.api.server import ApiServer
+        from echonode.host.system import SystemClock, SystemEntropy
+        from echonode.host.tcp import Listener, TcpDial
+        from echonode.model.identity import Identity, Instance
+        from echonode.node.node import Node, Settings
+        from echonode.store.sqlite import SqliteStore
+
+        clock, entropy = SystemClock(), SystemEntropy()
+        identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))
+        store = await SqliteStore.open(
+            self._files.home.store,
+            new_instance=lambda: Instance(entropy.random_bytes(8)),
+            now_ms=clock.now_ms,
+        )
+        node = Node(
+            store,
+            identity,
+            Settings(
+                name=self._config.name or socket.gethostname()[:NODE_NAME_BYTES_MAX],
+                network_key=self._network_key(entropy.random_bytes),
+                contexts=None if self._config.contexts is None else frozenset(self._config.contexts),
+            ),
+            clock=clock,
+            entropy=entropy,
+            dial=TcpDial(),
+            observe=self._logs,
+            announce=self._announce,
+            save_network_key=self._files.write_network_key,
+        )
+        stack.push_async_callback(node.stop)
+        listener = Listener()
+        stack.push_async_callback(listener.close)
+        moved = await listener.start(
+            self._config.listen, node.accept, lambda address: self._logs.log("tcp.refused", "warning", address=address)
+        )
+        if moved:
+            self._logs.log("tcp.port_taken", "warning", listen=listener.addresses)
+        await node.start(listener.addresses)
+        api = ApiServer(node, socket_path=self._files.api_socket, version=__version__)
+        await api.start()
+        stack.push_async_callback(api.close)
+        for peer in self._config.peers:
+            node.add_peer(peer)
+        if self._config.mdns:
+            await self._discover(stack, node, listener.addresses)
+        return node
+
+    def _network_key(self, random_bytes: Callable[[int], bytes]) -> bytes | None:
+        """The key of the network this home is of; made now when it has none and is not to join one."""
+        if self._config.open:
+            self._files.choose_open_network()
+            return None
+        if self._files.has_network():
+            return self._files.read_network_key()
+        key = random_bytes(_SECRET_BYTES)
+        if self._join is None:
+            self._files.write_network_key(key)
+        return key
+
+    # -- discovery ---------------------------------------------------------------------------------------------------
+
+    async def _discover(self, stack: AsyncExitStack, node: "Node", listen: Sequence[str]) -> None:
+        from echonode.host.announcement import Announcement as Announced
+        from echonode.host.mdns import Discovery, Sighting
+
+        assert self._announcement is not None, "a started node has announced itself"
+
+        def on_sighting(sighting: Sighting) -> None:
+            node.sighted(
+                sighting.name, sighting.addresses, tag=sighting.tag, group=sighting.group, slot=sighting.slot
+            )
+
+        announcement = self._announcement
+        self._discovery = Discovery(
+            Announced(announcement.tag, announcement.group, _version_text(), announcement.slot),
+            listen=listen,
+            is_ours=node.is_of_our_network,
+            on_sighting=on_sighting,
+            on_gone=node.gone,
+            interfaces=self._config.interfaces or None,
+        )
+        stack.push_async_callback(self._discovery.close)
+        try:
+            await self._discovery.start()
+        except TransportError as error:
+            self._logs.log("mdns.unavailable", "warning", reason=str(error))
+
+    def _announce(self, announcement: "Announcement") -> None:
+        self._announcement = announcement
+        if self._discovery is not None:
+            self._discovery.update(group=announcement.group)
+            self._discovery.set_invitation(announcement.slot)
+
+    # -- what a person at the terminal reads -------------------------------------------------------------------------
+
+    async def _join_network(self, node: "Node", code: str) -> None:
+        at = self._config.peers[0] if self._config.peers and not self._config.mdns else None
+        _say("looking for the node that made this invitation ..")
+        network = await node.join(code, at)
+        _say(f"joined the network {network}")
+
+    async def _invite_first(self, node: "Node", is_first_run: bool) -> str | None:
+        """The code of the invitation that a first run on a terminal opens."""
+        if not is_first_run or self._join or node.network_key() is None or not sys.stderr.isatty():
+            return None
+        return await node.invite(uses=1, expires_s=_INVITATION_S)
+
+    def _greet(self, node: "Node", code: str | None) -> None:
+        if not sys.stderr.isatty():
+            return
+        _say(f"{node.name} is up, listening on {', '.join(node.listening)}; stop it with Ctrl-C")
+        if code is not None:
+            _say(f"on the other machine, within ten minutes, type:\n\n    echonode run --join {code}\n")
+
+
+def _version_text() -> str:
+    from echonode.wire.messages import PROTOCOL_VERSION
+
+    return ".".join(map(str, PROTOCOL_VERSION))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
