@@ -1,0 +1,193 @@
+"""Settings: flag > environment > file > default. The file is TOML, in the node's home or where `home.py` says.
+
+Every key there is, with its default or an example:
+
+```toml
+name = "kitchen"                  # what others see; default: this machine's host name
+listen = "0.0.0.0:22087"          # default: every address, port 22087, or a free one where that is taken
+peers = ["192.168.1.20:22087"]    # dialled besides whatever mDNS finds; default: none
+interfaces = ["192.168.1.10"]     # addresses of ours to use for mDNS; default: all usable
+mdns = true                       # false: announce nothing, look for nobody
+open = false                      # true: take part in the public network, where anyone on the LAN may
+contexts = ["main"]               # to hold these and no others; default: main, and all that peers offer
+
+[log]
+level = "info"                    # debug, info, warning or error
+format = "auto"                   # json, console, or by where the log goes
+```
+
+In the environment: ECHO_NAME, ECHO_LISTEN, ECHO_PEERS (separated by commas, as are the other lists), ECHO_INTERFACES,
+ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Unknown keys in the file are
+errors: a misspelt setting is one that does not hold.
+"""
+
+import re
+import tomllib
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from echonode.errors import ConfigError
+from echonode.host.tcp import parse_address
+from echonode.limits import CONTEXT_BYTES_MAX, CONTEXTS_MAX, KIB, NODE_NAME_BYTES_MAX
+from echonode.model.record import IDENTITIES
+from echonode.text import escape, is_nfc_text
+
+_FILE_BYTES_MAX: Final = 256 * KIB
+_LISTS: Final = ("peers", "interfaces", "contexts")
+_TRUTHS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_EXPECTED: Final = {
+    "name": "a text",
+    "listen": "an address like '0.0.0.0:22087'",
+    "peers": "a list of addresses like '192.168.1.20:22087'",
+    "interfaces": "a list of IP addresses",
+    "mdns": "true or false",
+    "open": "true or false",
+    "contexts": "a list of names",
+    "log": "a table",
+    "log.level": "one of debug, info, warning and error",
+    "log.format": "one of auto, json and console",
+}
+_AT: Final = re.compile(r" - at `\$\.?([a-z.]*).*`$")
+_UNKNOWN: Final = re.compile(r"unknown field `(.*?)`", re.DOTALL)
+
+
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much is logged, and how it looks."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The settings of one node, checked."""
+
+    name: str | None = None
+    listen: str | None = None
+    peers: tuple[str, ...] = ()
+    interfaces: tuple[str, ...] | None = None
+    mdns: bool = True
+    open: bool = False
+    contexts: tuple[str, ...] | None = None
+    log: LogConfig = LogConfig()
+
+
+def load_config(path: Path, environ: Mapping[str, str], flags: Mapping[str, object]) -> Config:
+    """The settings that hold. `flags` are by key ("peers", "log.level"), None or () where not given.
+
+    Each source is checked by itself, so that an error names the key in the file, the variable or the flag. Raises
+    ConfigError.
+    """
+    from_file = _read(path)
+    from_environ = _nested({key: value for key in _EXPECTED if (value := _variable(key, environ)) is not None})
+    from_flags = _nested({key: value for key, value in flags.items() if value not in (None, ())})
+    _checked(from_file, lambda key: f"{path}: {key}" if key else str(path))
+    _checked(from_environ, lambda key: f"ECHO_{key.upper().replace('.', '_')}")
+    _checked(from_flags, lambda key: f"--{key.replace('.', '-')}")
+    merged = {**from_file, **from_environ, **from_flags}
+    merged["log"] = {**from_file.get("log", {}), **from_environ.get("log", {}), **from_flags.get("log", {})}
+    return _checked(merged, lambda key: key)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_BYTES_MAX + 1)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if len(data) > _FILE_BYTES_MAX:
+        raise ConfigError(f"{path} is no configuration: it is larger than {_FILE_BYTES_MAX // KIB} KiB")
+    try:
+        return tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not TOML: {escape(str(error))}") from error
+
+
+def _variable(key: str, environ: Mapping[str, str]) -> object:
+    name = f"ECHO_{key.upper().replace('.', '_')}"
+    text = environ.get(name)
+    if not text:
+        return None
+    if key in _LISTS:
+        return [each.strip() for each in text.split(",") if each.strip()]
+    if key in ("mdns", "open"):
+        if text.lower() not in _TRUTHS:
+            raise ConfigError(f"{name}: true or false is expected, not '{escape(text)}'")
+        return _TRUTHS[text.lower()]
+    return text
+
+
+def _nested(flat: Mapping[str, object]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        table, _, name = key.rpartition(".")
+        (nested.setdefault(table, {}) if table else nested)[name] = value
+    return nested
+
+
+def _checked(raw: Mapping[str, object], label: Callable[[str], str]) -> Config:
+    """`raw` as a Config. Raises ConfigError, with `label(key)` in front of what is wrong with a key."""
+    try:
+        config = msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        at = _AT.search(str(error))
+        unknown = _UNKNOWN.search(str(error))
+        key = at[1] if at else ""
+        if unknown:
+            table = f" in the table {key}" if key else ""
+            raise ConfigError(f"{label('')}: there is no setting '{escape(unknown[1])}'{table}") from None
+        raise ConfigError(f"{label(key)}: {_EXPECTED[key]} is expected") from None
+    contexts = None if config.contexts is None else tuple(_nfc(name) for name in config.contexts)
+    config = msgspec.structs.replace(config, name=config.name and _nfc(config.name), contexts=contexts)
+    for key, problem in _problems(config):
+        raise ConfigError(f"{label(key)}: {problem}")
+    return config
+
+
+def _problems(config: Config) -> Iterator[tuple[str, str]]:
+    """What the types do not say: (key, what is wrong)."""
+    if config.name is not None and not is_nfc_text(config.name, NODE_NAME_BYTES_MAX):
+        yield "name", f"1 to {NODE_NAME_BYTES_MAX} bytes without control characters are expected"
+    if config.listen is not None:
+        yield from (("listen", problem) for problem in _wrong_address(config.listen, port_min=0))
+    for address in config.peers:
+        yield from (("peers", problem) for problem in _wrong_address(address, port_min=1))
+    for text in config.interfaces or ():
+        if not _is_ip(text):
+            yield "interfaces", f"an IP address of this machine is expected, not '{escape(text)}'"
+    if config.contexts is not None:
+        if not 0 < len(config.contexts) <= CONTEXTS_MAX or len(set(config.contexts)) < len(config.contexts):
+            yield "contexts", f"1 to {CONTEXTS_MAX} different names are expected"
+        for name in config.contexts:
+            if not is_nfc_text(name, CONTEXT_BYTES_MAX):
+                yield "contexts", f"'{escape(name)}' is no context: 1 to {CONTEXT_BYTES_MAX} bytes are expected"
+            elif name == IDENTITIES:
+                yield "contexts", f"'{IDENTITIES}' is reserved, and always held"
+
+
+def _wrong_address(text: str, *, port_min: int) -> Iterator[str]:
+    try:
+        _, port = parse_address(text)
+    except ConfigError as error:
+        yield str(error)
+    else:
+        if port < port_min:
+            yield f"'{text}' has no port to dial"
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

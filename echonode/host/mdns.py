@@ -1,0 +1,236 @@
+"""mDNS: announces this node on the LAN and reports the others (RFC 6762, RFC 6763). The only door to zeroconf.
+
+    start -> announced, and heard by ourselves -> on_sighting(Sighting) / on_gone(name) ... -> close (goodbye)
+
+A hint where to dial, and nothing more. It is no sign of life either: a killed node stays listed until its records
+expire. One watcher task does everything that changes what we announce: every few seconds it compares the machine's
+addresses, and it wakes at once for an invitation or another network. Answers are checked in `announcement.py`.
+
+Bounded against floods: at most CANDIDATES_MAX sightings are live, nodes of our own network (`is_ours`, which cannot be
+forged without its key) are never pushed out by strangers, and two tasks in all ask for records that are missing.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from zeroconf import DNSQuestionType, ServiceStateChange, Zeroconf
+from zeroconf import Error as ZeroconfError
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from echonode.errors import TransportError
+from echonode.host.announcement import (
+    SERVICE,
+    Announcement,
+    Sighting,
+    instance_name,
+    read_sighting,
+    tag_of,
+    to_announce,
+    to_txt,
+)
+from echonode.host.system import LocalAddress, local_addresses
+from echonode.host.tcp import parse_address
+from echonode.limits import CANDIDATES_MAX
+
+__all__ = ["Discovery", "Sighting"]
+
+_WATCH_INTERVAL_S: Final = 3.0  # nothing else tells us that an address came or went
+_HEARD_TIMEOUT_S: Final = 3.0
+_RESOLVE_TIMEOUT_MS: Final = 3000
+_RESOLVERS: Final = 2
+
+
+class Discovery:
+    """This process's presence on the LAN. One per process; use once."""
+
+    def __init__(
+        self,
+        announcement: Announcement,
+        *,
+        listen: Sequence[str],
+        is_ours: Callable[[bytes, bytes], bool],
+        on_sighting: Callable[[Sighting], None],
+        on_gone: Callable[[str], None],
+        interfaces: Sequence[str] | None = None,
+    ) -> None:
+        """`listen`: what the Listener bound. `is_ours(tag, group)`: whether a group is that of our network.
+
+        `interfaces`: addresses of this machine to use; None for all usable.
+        """
+        self._announcement = announcement
+        self._listen = tuple(listen)
+        self._name = instance_name(announcement.tag)
+        self._is_ours = is_ours
+        self._on_sighting = on_sighting
+        self._on_gone = on_gone
+        self._interfaces = interfaces
+        self._own: tuple[LocalAddress, ...] = ()
+        self._serial = 0
+        self._live: dict[str, Sighting] = {}
+        self._unresolved: dict[str, None] = {}
+        self._to_resolve = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._heard = asyncio.Event()
+        self._tasks: list[asyncio.Future[None]] = []
+        self._zeroconf: AsyncZeroconf | None = None
+        self._browser: AsyncServiceBrowser | None = None
+        self.dropped = 0  # answers not believed, and sightings for which there was no room
+
+    async def start(self) -> None:
+        """Announce and browse. Returns once our own announcement was heard. Raises TransportError where none can be.
+
+        Call `close` whatever came of it.
+        """
+        self._own = to_announce(local_addresses(), self._interfaces, self._listen)
+        if not self._own:
+            raise TransportError("nothing to announce: no address that is listened on belongs to a usable interface")
+        ips = [str(each.ip) for each in self._own]
+        try:
+            zeroconf = self._zeroconf = AsyncZeroconf(interfaces=ips)
+            # Questions are to be answered to the group (QM) and not to us alone (QU): of several processes that share
+            # port 5353 on one machine, the kernel gives a unicast answer to any one.
+            self._browser = AsyncServiceBrowser(
+                zeroconf.zeroconf, SERVICE, handlers=[self._on_change], question_type=DNSQuestionType.QM
+            )
+            # "Cooperating" skips the probe for our name, 1.1 s: eight random bytes drawn a moment ago are not taken.
+            announcing = await zeroconf.async_register_service(self._service(), cooperating_responders=True)
+            self._tasks.append(asyncio.ensure_future(announcing))
+            async with asyncio.timeout(_HEARD_TIMEOUT_S):
+                await self._heard.wait()
+        except TimeoutError:
+            raise TransportError(f"multicast does not work on {', '.join(ips)}: we do not hear ourselves") from None
+        except (OSError, RuntimeError, ZeroconfError) as error:
+            raise TransportError(f"multicast does not work on {', '.join(ips)}: {error}") from error
+        self._tasks.append(asyncio.create_task(self._watch()))
+        self._tasks.extend(asyncio.create_task(self._resolve()) for _ in range(_RESOLVERS))
+
+    async def close(self) -> None:
+        """Say goodbye, so that others forget us at once, and stop. Safe to call twice."""
+        for task in self._tasks:  # first, or a repeated announcement could follow the goodbye
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._tasks = []
+        if self._browser is not None:
+            await self._browser.async_cancel()
+            self._browser = None
+        if self._zeroconf is not None:
+            closing, self._zeroconf = self._zeroconf, None
+            await closing.async_close()  # three goodbyes for whatever is registered
+
+    def set_invitation(self, slot: str | None) -> None:
+        """Announce that an invitation with this slot is open, or with None that none is."""
+        self._say(replace(self._announcement, slot=slot))
+
+    def update(self, *, group: bytes) -> None:
+        """Announce another network's group: this node joined one."""
+        self._say(replace(self._announcement, group=group))
+
+    @property
+    def sightings(self) -> tuple[Sighting, ...]:
+        """The live ones."""
+        return tuple(self._live.values())
+
+    def _say(self, announcement: Announcement) -> None:
+        self._announcement = announcement
+        self._changed.set()
+
+    # -- what we announce --------------------------------------------------------------------------------------------
+
+    def _service(self) -> AsyncServiceInfo:
+        return AsyncServiceInfo(
+            SERVICE,
+            self._name,
+            port=parse_address(self._listen[0])[1],
+            properties=to_txt(self._announcement, self._serial),
+            server=f"{self._announcement.tag.hex()}.local.",
+            parsed_addresses=[str(each.ip) for each in self._own],
+        )
+
+    async def _watch(self) -> None:
+        """Follow the machine's addresses and our own announcement."""
+        seen_last = self._own
+        while True:
+            try:
+                async with asyncio.timeout(_WATCH_INTERVAL_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                found = to_announce(local_addresses(), self._interfaces, self._listen)
+                if found != self._own and found == seen_last:  # seen twice: interfaces come up in several steps
+                    self._own = found
+                    self._changed.set()
+                seen_last = found
+            if self._changed.is_set():
+                self._changed.clear()
+                await self._announce_again()
+
+    async def _announce_again(self) -> None:
+        """Bring sockets and announcement in line with what holds now."""
+        if self._zeroconf is None:
+            return
+        self._serial += 1
+        try:
+            announcing = await self._zeroconf.async_update_service(self._service())
+            await self._zeroconf.async_update_interfaces([str(each.ip) for each in self._own])
+            await announcing
+        except (OSError, RuntimeError, ZeroconfError):
+            # An interface that went away between the scan and now. The next scan, if it finds the same, tries again.
+            self._own = ()
+
+    # -- what others announce ----------------------------------------------------------------------------------------
+
+    def _on_change(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        if name == self._name:
+            self._heard.set()
+        elif state_change is ServiceStateChange.Removed:
+            self._unresolved.pop(name, None)
+            if self._live.pop(name, None):
+                self._on_gone(name)
+        elif tag_of(name) is None:
+            self.dropped += 1
+        else:
+            info = AsyncServiceInfo(SERVICE, name)
+            if info.load_from_cache(zeroconf):
+                self._see(info)
+            else:
+                self._ask_for(name)
+
+    def _see(self, info: AsyncServiceInfo) -> None:
+        sighting = read_sighting(info.name, info.text, info.parsed_scoped_addresses(), info.port, self._own)
+        if sighting is None:
+            self.dropped += 1
+        elif sighting != self._live.get(sighting.name) and self._make_room(sighting):
+            self._live[sighting.name] = sighting
+            self._on_sighting(sighting)
+
+    def _make_room(self, sighting: Sighting) -> bool:
+        """Whether there is room for it, made at the cost of the stranger seen first if need be."""
+        if sighting.name in self._live or len(self._live) < CANDIDATES_MAX:
+            return True
+        self.dropped += 1
+        stranger = next((each for each in self._live.values() if not self._is_ours(each.tag, each.group)), None)
+        if stranger is None:
+            return False
+        del self._live[stranger.name]
+        self._on_gone(stranger.name)
+        return True
+
+    def _ask_for(self, name: str) -> None:
+        """Have the missing records of `name` asked for. They mostly come by themselves, and then nobody needs to."""
+        if name not in self._unresolved and len(self._unresolved) >= CANDIDATES_MAX:
+            del self._unresolved[next(iter(self._unresolved))]
+            self.dropped += 1
+        self._unresolved[name] = None
+        self._to_resolve.set()
+
+    async def _resolve(self) -> None:
+        while True:
+            while not self._unresolved:
+                self._to_resolve.clear()
+                await self._to_resolve.wait()
+            name, _ = self._unresolved.popitem()
+            info = AsyncServiceInfo(SERVICE, name)
+            if self._zeroconf is not None and await info.async_request(self._zeroconf.zeroconf, _RESOLVE_TIMEOUT_MS):
+                self._see(info)

@@ -1,0 +1,77 @@
+"""What an operating system asks of a service: sd_notify and signals.
+
+sd_notify(3) is one datagram to a Unix socket; nothing is sent, and nothing fails, where there is no service manager.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from types import FrameType
+
+
+class ServiceManager:
+    """Tells systemd how we are: READY, STATUS, STOPPING, and a sign of life where the unit has WatchdogSec=."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        path = environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + path[1:] if path.startswith("@") else path  # abstract sockets, unix(7)
+        meant_for_us = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        microseconds = environ.get("WATCHDOG_USEC", "")
+        self._watchdog_s = int(microseconds) / 1e6 if meant_for_us and microseconds.isdecimal() else None
+
+    def ready(self, status: str) -> None:
+        """Listening, and the first line of `systemctl status` to show."""
+        self._send("READY=1", _status(status))
+
+    def status(self, status: str) -> None:
+        """Another line to show."""
+        self._send(_status(status))
+
+    def stopping(self) -> None:
+        """On the way out."""
+        self._send("STOPPING=1")
+
+    async def feed_watchdog(self) -> None:
+        """For ever, at half the time that would mean we hang (sd_watchdog_enabled(3)); returns where nobody watches."""
+        while self._watchdog_s and self._address:
+            self._send("WATCHDOG=1")
+            await asyncio.sleep(self._watchdog_s / 2)
+
+    def _send(self, *assignments: str) -> None:
+        if not self._address:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
+                datagram.connect(self._address)
+                datagram.send("\n".join(assignments).encode())
+        except OSError:
+            pass  # a service manager that went away is no reason to stop
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set in the running loop. A second one ends the process at once: 130 or 143.
+
+    The second is handled outside the loop, so that it works on a loop that hangs.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def first(_: int) -> None:
+        stop.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            signal.signal(number, _exit_now)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, first, number)
+    return stop
+
+
+def _exit_now(number: int, _: FrameType | None) -> None:
+    os._exit(128 + number)
+
+
+def _status(status: str) -> str:
+    return "STATUS=" + status.replace("\n", " ")

@@ -1,0 +1,284 @@
+"""TCP: the asyncio side of `ByteStream` and `Dial`, and the listening end.
+
+    TcpDial(address) -> TcpStream          Listener.start(..) -> on_stream(TcpStream) for each connection
+
+A stream's send queue is bounded: `write` waits while more than SEND_QUEUE_BYTES_MAX lie unsent, and gives the peer
+FRAME_TIMEOUT_S to take them. (A stopped peer's kernel goes on acknowledging for a while, so this is a bound on memory
+and on a peer's patience with us, not a sign of life; sessions ping for that.) Foreign exceptions end here: whatever
+the socket layer raises becomes a TransportError, and what a person typed wrongly a ConfigError.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from echonode.errors import ConfigError, TransportError
+from echonode.limits import CONNECTIONS_MAX, DIAL_TIMEOUT_S, FRAME_TIMEOUT_S, KIB, SEND_QUEUE_BYTES_MAX
+from echonode.sync.port import ByteStream
+from echonode.text import escape
+
+DEFAULT_PORT: Final = 22087  # unassigned at IANA, below the ephemeral range (32768 on Linux)
+
+_READ_BYTES: Final = 256 * KIB
+_CLOSE_TIMEOUT_S: Final = 5.0  # how long the last bytes may take to reach a peer that is slow to hear them
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", re.ASCII)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of "HOST:PORT" or "[IPv6%scope]:PORT". Raises ConfigError."""
+    host, colon, port_text = text.rpartition(":")
+    shown = escape(text)
+    if not colon or not port_text.isascii() or not port_text.isdigit() or len(port_text) > 5 or int(port_text) > 65_535:
+        raise ConfigError(f"'{shown}' is not an address: HOST:PORT or [IPv6]:PORT is expected, with a port up to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            return str(ipaddress.IPv6Address(host[1:-1])), int(port_text)
+        except ValueError:
+            raise ConfigError(f"'{shown}' is not an address: between the brackets there is no IPv6 address") from None
+    if ":" in host:
+        raise ConfigError(f"'{shown}' is not an address: an IPv6 address goes in brackets, as in [::1]:{port_text}")
+    if not _HOST_NAME.fullmatch(host):
+        raise ConfigError(f"'{shown}' is not an address: '{escape(host)}' is no host name")
+    return host, int(port_text)
+
+
+def format_address(host: str, port: int) -> str:
+    """HOST:PORT, or [HOST]:PORT for IPv6: what `parse_address` reads."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class TcpStream:
+    """A connected TCP socket as a ByteStream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._reading = asyncio.Lock()
+        self._closing = False
+        self._aborted = False
+        self.address = _peer_address(writer)
+        writer.transport.set_write_buffer_limits(high=SEND_QUEUE_BYTES_MAX, low=SEND_QUEUE_BYTES_MAX // 2)
+        connection: socket.socket = writer.get_extra_info("socket")
+        with suppress(OSError):  # the peer may be gone already; then the first read says so
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    async def read(self) -> bytes:
+        """Up to 256 KiB of whatever has come; b"" once the peer ended its side. Raises TransportError."""
+        try:
+            async with self._reading:
+                data = await self._reader.read(_READ_BYTES)
+        except OSError as error:
+            raise _lost(error) from error
+        if not data and self._aborted:
+            raise TransportError("the connection was dropped at this end")
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Queue `data`, and wait while the send queue is over its limit. Raises TransportError."""
+        if self._closing or self._writer.is_closing():
+            raise TransportError("the connection is closed")
+        try:
+            self._writer.write(data)
+            async with asyncio.timeout(FRAME_TIMEOUT_S):
+                await self._writer.drain()
+            if self._aborted:  # which ends the waiting above as if all had been sent
+                raise TransportError("the connection was dropped at this end")
+        except TimeoutError:
+            # What is queued may be half a frame: nothing that could follow it would make sense to the peer.
+            self.abort()
+            raise TransportError(f"the peer took nothing for {FRAME_TIMEOUT_S:.0f} s") from None
+        except (OSError, RuntimeError) as error:  # uvloop: RuntimeError on a handle that closed meanwhile
+            raise _lost(error) from error
+
+    async def close(self) -> None:
+        """Flush what was written, end both sides. Never raises; safe to call twice.
+
+        Closing a socket with unread bytes makes the kernel send RST, which destroys what the peer has not read yet,
+        our own last words among it. So this end stops sending, reads until the peer ends its side too, then closes.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                self._writer.write_eof()
+                while await self.read():
+                    pass
+                self._writer.close()
+                await self._writer.wait_closed()
+        except (TimeoutError, TransportError, OSError, RuntimeError):
+            pass
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection now, unsent bytes with it. Never raises; wakes a waiting read or write."""
+        self._closing = self._aborted = True
+        self._writer.transport.abort()
+
+
+class TcpDial:
+    """Opens streams to HOST:PORT and [IPv6%scope]:PORT."""
+
+    async def __call__(self, address: str) -> ByteStream:
+        """A connected stream within DIAL_TIMEOUT_S. Raises TransportError."""
+        try:
+            host, port = parse_address(address)
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                return TcpStream(*await asyncio.open_connection(host, port, limit=_READ_BYTES))
+        except TimeoutError:
+            raise TransportError(f"{escape(address)} did not answer within {DIAL_TIMEOUT_S:.0f} s") from None
+        except ConfigError as error:
+            raise TransportError(str(error)) from error
+        except (OSError, OverflowError, UnicodeError) as error:
+            raise TransportError(f"cannot connect to {escape(address)}: {_why(error)}") from error
+
+
+class Listener:
+    """The listening end: hands each connection to `on_stream`, and ends what is left of it when that returns."""
+
+    def __init__(self) -> None:
+        self._servers: list[asyncio.Server] = []
+        self._handlers: dict[asyncio.Task[None], TcpStream] = {}
+        self.addresses: tuple[str, ...] = ()
+
+    async def start(
+        self,
+        host_port: str | None,
+        on_stream: Callable[[ByteStream], Awaitable[None]],
+        on_refused: Callable[[str], None],
+    ) -> bool:
+        """Listen on `host_port`, or with None on every address of the machine at DEFAULT_PORT.
+
+        True when DEFAULT_PORT was wanted, by nobody in particular, and is taken: `addresses` then has another port.
+        `on_refused` gets the address of each connection over CONNECTIONS_MAX. Raises ConfigError.
+        """
+        sockets, moved = _open_default() if host_port is None else (await _open_asked(host_port), False)
+        for listening in sockets:
+            self._servers.append(
+                await asyncio.start_server(
+                    lambda reader, writer: self._accept(TcpStream(reader, writer), on_stream, on_refused),
+                    sock=listening,
+                    backlog=CONNECTIONS_MAX,
+                    limit=_READ_BYTES,
+                )
+            )
+        self.addresses = tuple(format_address(*each.getsockname()[:2]) for each in sockets)
+        return moved
+
+    async def close(self) -> None:
+        """Stop accepting, then end every handler. Never raises."""
+        for server in self._servers:
+            server.close()
+        handlers = list(self._handlers)
+        for handler in handlers:
+            handler.cancel()
+        if handlers:
+            await asyncio.wait(handlers)
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
+
+    def _accept(
+        self,
+        stream: TcpStream,
+        on_stream: Callable[[ByteStream], Awaitable[None]],
+        on_refused: Callable[[str], None],
+    ) -> None:
+        if len(self._handlers) >= CONNECTIONS_MAX:
+            stream.abort()
+            on_refused(stream.address)
+            return
+        handler = asyncio.create_task(_handle(stream, on_stream))
+        self._handlers[handler] = stream
+        handler.add_done_callback(self._ended)
+
+    def _ended(self, handler: asyncio.Task[None]) -> None:
+        # Also here, and not only in `_handle`: a task cancelled before its first step never enters it.
+        self._handlers.pop(handler).abort()
+
+
+async def _handle(stream: TcpStream, on_stream: Callable[[ByteStream], Awaitable[None]]) -> None:
+    try:
+        await on_stream(stream)
+    except asyncio.CancelledError:
+        pass  # asyncio logs a traceback for each cancelled handler otherwise: thousands of lines at one stop
+
+
+async def _open_asked(host_port: str) -> list[socket.socket]:
+    """Sockets on the address somebody asked for: that one or an error."""
+    host, port = parse_address(host_port)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return _bind(sorted({(family, address) for family, _, _, _, address in found}))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            why = "another program has that port; choose another one, or 0 for a free one"
+        else:
+            why = _why(error)
+        raise ConfigError(f"cannot listen on {host_port}: {why}") from error
+
+
+def _open_default() -> tuple[list[socket.socket], bool]:
+    """Sockets on every address, at the usual port, or where that is taken at a free one; and whether it was taken."""
+    ports = (DEFAULT_PORT, 0, 0, 0)  # a port that is free for IPv4 may be taken for IPv6: try a few
+    for attempt, port in enumerate(ports, start=1):
+        try:
+            return _bind([(socket.AF_INET, ("0.0.0.0", port)), (socket.AF_INET6, ("::", port))]), attempt > 1
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or attempt == len(ports):
+                raise ConfigError(f"cannot listen for other nodes: {_why(error)}") from error
+    raise AssertionError("every attempt returned or raised")
+
+
+def _bind(wanted: Sequence[tuple[int, tuple[Any, ...]]]) -> list[socket.socket]:
+    """One listening socket for each (family, address), all at the same port. Raises OSError, leaving none open."""
+    opened: list[socket.socket] = []
+    try:
+        for family, address in wanted:
+            port = opened[0].getsockname()[1] if opened else address[1]
+            listening = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listening.bind((address[0], port, *address[2:]))
+                listening.listen(CONNECTIONS_MAX)
+                listening.setblocking(False)
+            except OSError:
+                listening.close()
+                raise
+            opened.append(listening)
+    except OSError as error:
+        if opened and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            return opened  # IPv6 comes second, and a machine may do without it
+        for listening in opened:
+            listening.close()
+        raise
+    return opened
+
+
+def _peer_address(writer: asyncio.StreamWriter) -> str:
+    peer = writer.get_extra_info("peername")
+    if not peer:  # it hung up between connecting and being accepted
+        return "unknown:0"
+    host, port = peer[:2]
+    if len(peer) == 4 and peer[3] and "%" not in host:
+        host = f"{host}%{peer[3]}"  # a link-local address means nothing without its interface
+    return format_address(host, port)
+
+
+def _lost(error: Exception) -> TransportError:
+    return TransportError(f"the connection was lost: {_why(error)}")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno).lower()  # asyncio puts a text of its own into strerror
+    return escape(getattr(error, "strerror", None) or str(error))

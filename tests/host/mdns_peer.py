@@ -1,0 +1,97 @@
+"""The other process of test_mdns.py: a node to be seen, or a network namespace to be tried out in."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from echonode.errors import TransportError
+from echonode.host.announcement import Announcement, Sighting, instance_name
+from echonode.host.mdns import Discovery
+from echonode.host.tcp import Listener, TcpDial
+from echonode.sync.port import ByteStream
+
+
+def ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def node(
+    *, listen: Sequence[str], interfaces: list[str] | None, sightings: "asyncio.Queue[Sighting]"
+) -> tuple[str, Discovery]:
+    announcement = Announcement(os.urandom(8), os.urandom(8), "1.0")
+    discovery = Discovery(
+        announcement,
+        listen=listen,
+        interfaces=interfaces,
+        is_ours=lambda _tag, _group: False,
+        on_sighting=sightings.put_nowait,
+        on_gone=lambda _name: None,
+    )
+    return instance_name(announcement.tag), discovery
+
+
+async def be_seen() -> None:
+    """Print our name, print "seen" once the name read from stdin is seen, stop when stdin ends."""
+    sightings: asyncio.Queue[Sighting] = asyncio.Queue()
+    name, discovery = node(listen=["127.0.0.1:4003"], interfaces=["127.0.0.1"], sightings=sightings)
+    await discovery.start()
+    print(name, flush=True)
+    wanted = (await asyncio.to_thread(sys.stdin.readline)).strip()
+    while (await sightings.get()).name != wanted:
+        pass
+    print("seen", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await discovery.close()
+
+
+async def address_appears() -> None:
+    """Two nodes meet on loopback, the only address there is; both must move to the network that then comes up."""
+    ip("link", "set", "lo", "up")
+    ip("link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
+    accepted: asyncio.Queue[str] = asyncio.Queue()
+
+    async def note(stream: ByteStream) -> None:
+        accepted.put_nowait(stream.address)
+
+    listener = Listener()
+    await listener.start(None, note, lambda _: None)
+    sightings: asyncio.Queue[Sighting] = asyncio.Queue()
+    name, one = node(listen=listener.addresses, interfaces=None, sightings=sightings)
+    _, two = node(listen=["0.0.0.0:4005", "[::]:4005"], interfaces=None, sightings=sightings)
+    await one.start()
+    await two.start()
+    while (seen := await sightings.get()).name != name:
+        pass
+    assert seen.addresses == ("127.0.0.1:22087",), seen
+    ip("link", "set", "lan0", "up")
+    ip("link", "set", "lan1", "up")
+    ip("address", "add", "10.77.0.1/24", "dev", "lan0")
+    has_ipv6 = "fe80" in ip("-6", "route", "show", "dev", "lan0")
+    while seen.name != name or seen.addresses[0] != "10.77.0.1:22087" or has_ipv6 > ("[fe80::" in str(seen.addresses)):
+        seen = await sightings.get()
+    for address in seen.addresses:
+        stream = await TcpDial()(address)
+        await accepted.get()
+        await stream.close()
+    for discovery in (one, two):
+        await discovery.close()
+    await listener.close()
+
+
+async def no_multicast() -> None:
+    """An address whose interface has no way to send anything."""
+    ip("link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
+    ip("address", "add", "10.77.0.1/24", "dev", "lan0")
+    _, discovery = node(listen=["0.0.0.0:4006"], interfaces=["10.77.0.1"], sightings=asyncio.Queue())
+    try:
+        await discovery.start()
+    except TransportError as error:
+        assert "10.77.0.1" in str(error), error
+    else:
+        raise AssertionError("announced on an interface that is down")
+    await discovery.close()
+
+
+asyncio.run({"address-appears": address_appears, "no-multicast": no_multicast}.get(sys.argv[-1], be_seen)())

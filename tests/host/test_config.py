@@ -1,0 +1,121 @@
+"""Settings from file, environment and flags, and what a person is told when one cannot be used."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from echonode.errors import ConfigError
+from echonode.host import config
+from echonode.host.config import Config, LogConfig, load_config
+
+
+def loaded(tmp_path: Path, text: str, environ: dict[str, str] | None = None, **flags: object) -> Config:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return load_config(path, environ or {}, flags)
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
+    assert load_config(tmp_path / "none.toml", {}, {}) == Config()
+    assert Config() == Config(
+        name=None,
+        listen=None,
+        peers=(),
+        interfaces=None,
+        mdns=True,
+        open=False,
+        contexts=None,
+        log=LogConfig(level="info", format="auto"),
+    )
+
+
+def test_the_example_in_the_documentation_loads_and_shows_every_key(tmp_path: Path) -> None:
+    example = re.search(r"```toml\n(.*?)```", config.__doc__ or "", re.DOTALL)
+    assert example is not None
+    assert loaded(tmp_path, example[1]) == Config(
+        name="kitchen",
+        listen="0.0.0.0:22087",
+        peers=("192.168.1.20:22087",),
+        interfaces=("192.168.1.10",),
+        contexts=("main",),
+    )
+    shown = set(re.findall(r"^(\w+) =", example[1], re.MULTILINE))
+    assert shown == {*Config.__struct_fields__, *LogConfig.__struct_fields__} - {"log"}
+
+
+def test_a_flag_goes_before_the_environment_that_before_the_file_and_that_before_the_default(tmp_path: Path) -> None:
+    text = 'name = "file"\npeers = ["file:1"]\nopen = true\n[log]\nlevel = "debug"\nformat = "json"\n'
+    assert loaded(tmp_path, text).name == "file"
+    environ = {"ECHO_NAME": "environ", "ECHO_PEERS": "environ:1, other:2", "ECHO_LOG_LEVEL": "error", "ECHO_OPEN": "no"}
+    mixed = loaded(tmp_path, text, environ, name="flag", peers=("flag:1",), mdns=False, listen=None, interfaces=())
+    assert mixed == Config(
+        name="flag", peers=("flag:1",), mdns=False, open=False, log=LogConfig(level="error", format="json")
+    )
+    assert loaded(tmp_path, text, environ).peers == ("environ:1", "other:2")
+    assert loaded(tmp_path, text, {"ECHO_NAME": ""}).name == "file"
+    assert loaded(tmp_path, "", {}, **{"log.format": "console"}).log.format == "console"
+
+
+def test_names_are_normalised_so_that_the_same_name_is_the_same_context(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "café")
+    assert loaded(tmp_path, f'name = "{decomposed}"\ncontexts = ["{decomposed}"]') == Config(
+        name="café", contexts=("café",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nmae = 'x'", "there is no setting 'nmae'"),
+        ("[log]\nlvl = 'x'", "there is no setting 'lvl' in the table log"),
+        ("name = 7", "name: a text is expected"),
+        ("name = ''", "name: 1 to 64 bytes"),
+        ("name = 'a\\u0007'", "name: 1 to 64 bytes"),
+        (f"name = '{'x' * 65}'", "name: 1 to 64 bytes"),
+        ("listen = 22087", "listen: an address like '0.0.0.0:22087' is expected"),
+        ("listen = '0.0.0.0'", "listen: '0.0.0.0' is not an address"),
+        ("peers = 'a:1'", "peers: a list of addresses"),
+        ("peers = [1]", "peers: a list of addresses"),
+        ("peers = ['a:1', 'a']", "peers: 'a' is not an address"),
+        ("peers = ['a:0']", "peers: 'a:0' has no port to dial"),
+        ("interfaces = ['eth0']", "interfaces: an IP address of this machine is expected, not 'eth0'"),
+        ("mdns = 'yes'", "mdns: true or false is expected"),
+        ("contexts = []", "contexts: 1 to 64 different names"),
+        ("contexts = ['a', 'a']", "contexts: 1 to 64 different names"),
+        ("contexts = ['']", "contexts: '' is no context"),
+        ("contexts = ['identities']", "contexts: 'identities' is reserved"),
+        ("log = 'debug'", "log: a table is expected"),
+        ("[log]\nlevel = 'loud'", "log.level: one of debug, info, warning and error is expected"),
+        ("[log]\nformat = 'xml'", "log.format: one of auto, json and console is expected"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_file_and_what_was_expected(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, text.replace("'", '"'))
+    assert str(caught.value).startswith(f"{tmp_path / 'config.toml'}: {said}")
+
+
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path) -> None:
+    for text, said in (("name = ", "is not TOML: Invalid value"), ("#" * 300_000, "is larger than 256 KiB")):
+        with pytest.raises(ConfigError, match=said):
+            loaded(tmp_path, text)
+    (tmp_path / "config.toml").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load_config(tmp_path / "config.toml", {}, {})
+    with pytest.raises(ConfigError, match="cannot be read: is a directory"):
+        load_config(tmp_path, {}, {})
+
+
+def test_a_wrong_variable_and_a_wrong_flag_are_named_as_such(tmp_path: Path) -> None:
+    for environ, flags, said in (
+        ({"ECHO_LISTEN": "nowhere"}, {}, "ECHO_LISTEN: 'nowhere' is not an address"),
+        ({"ECHO_MDNS": "maybe"}, {}, "ECHO_MDNS: true or false is expected, not 'maybe'"),
+        ({"ECHO_LOG_LEVEL": "loud"}, {}, "ECHO_LOG_LEVEL: one of"),
+        ({}, {"peers": ("a",)}, "--peers: 'a' is not an address"),
+        ({}, {"interfaces": ("lo",)}, "--interfaces: an IP address"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            loaded(tmp_path, "", environ, **flags)
+        assert str(caught.value).startswith(said)

@@ -1,0 +1,283 @@
+"""Discovery over real mDNS on loopback. Every node has a tag of its own, so runs beside each other do not meet."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from zeroconf import DNSOutgoing, DNSPointer, Zeroconf
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+
+from echonode.errors import TransportError
+from echonode.host.announcement import SERVICE, Announcement, Sighting, instance_name, to_txt
+from echonode.host.mdns import Discovery
+
+WAIT_S = 20.0
+PEER = Path(__file__).with_name("mdns_peer.py")
+
+
+class Watcher:
+    """A Discovery with what it reported, and a way to wait until that is what a test wants."""
+
+    def __init__(self, *, group: bytes | None = None, port: int = 4000, interface: str = "127.0.0.1") -> None:
+        self.announcement = Announcement(os.urandom(8), group or os.urandom(8), "1.0")
+        self.name = instance_name(self.announcement.tag)
+        self.seen: dict[str, Sighting] = {}
+        self.gone: list[str] = []
+        self._news = asyncio.Event()
+        self.discovery = Discovery(
+            self.announcement,
+            listen=[f"{interface}:{port}"],
+            is_ours=lambda _, theirs: theirs == group,
+            on_sighting=self._on_sighting,
+            on_gone=self._on_gone,
+            interfaces=[interface],
+        )
+
+    def _on_sighting(self, sighting: Sighting) -> None:
+        self.seen[sighting.name] = sighting
+        self._news.set()
+
+    def _on_gone(self, name: str) -> None:
+        self.gone.append(name)
+        self._news.set()
+
+    async def until(self, wanted: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not wanted():
+                self._news.clear()
+                await self._news.wait()
+
+
+@asynccontextmanager
+async def running(*watchers: Watcher) -> AsyncIterator[None]:
+    try:
+        for watcher in watchers:
+            await watcher.discovery.start()
+        yield
+    finally:
+        for watcher in watchers:
+            await watcher.discovery.close()
+
+
+def run(test: Callable[[], object]) -> None:
+    asyncio.run(test())  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _multicast() -> None:
+    async def probe() -> None:
+        async with running(Watcher()):
+            pass
+
+    try:
+        run(probe)
+    except TransportError as error:
+        pytest.skip(f"no multicast on loopback here: {error}")
+
+
+def test_two_nodes_see_each_other_and_never_themselves() -> None:
+    async def test() -> None:
+        one, two = Watcher(port=4001), Watcher(port=4002)
+        async with running(one, two):
+            await one.until(lambda: two.name in one.seen)
+            await two.until(lambda: one.name in two.seen)
+            assert one.seen[two.name] == Sighting(
+                two.name, ("127.0.0.1:4002",), two.announcement.tag, two.announcement.group, None, "1.0"
+            )
+            assert one.name not in one.seen
+            assert two.name not in two.seen
+
+    run(test)
+
+
+def test_a_node_in_another_process_is_seen_and_its_goodbye_is_too() -> None:
+    async def test() -> None:
+        here = Watcher()
+        async with running(here):
+            peer = await asyncio.create_subprocess_exec(
+                sys.executable, PEER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            assert peer.stdin is not None
+            assert peer.stdout is not None
+            try:
+                name = (await asyncio.wait_for(peer.stdout.readline(), WAIT_S)).decode().strip()
+                await here.until(lambda: name in here.seen)
+                peer.stdin.write(here.name.encode() + b"\n")  # it answers once it sees us
+                assert (await asyncio.wait_for(peer.stdout.readline(), WAIT_S)).strip() == b"seen"
+                assert name not in here.gone
+                peer.stdin.close()  # and this ends it
+                await here.until(lambda: name in here.gone)
+                assert await asyncio.wait_for(peer.wait(), WAIT_S) == 0
+            finally:
+                if peer.returncode is None:
+                    peer.kill()
+
+    run(test)
+
+
+def test_an_invitation_is_seen_while_it_is_open_and_again_when_reopened() -> None:
+    async def test() -> None:
+        one, two = Watcher(), Watcher()
+        async with running(one, two):
+            await two.until(lambda: one.name in two.seen)
+            for slot in ("7", None, "7", None):  # going back to an earlier text is news too
+                one.discovery.set_invitation(slot)
+                await two.until(lambda slot=slot: two.seen[one.name].slot == slot)
+            assert two.gone == []
+
+    run(test)
+
+
+def test_a_node_that_joins_a_network_is_seen_in_its_new_group() -> None:
+    async def test() -> None:
+        one, two = Watcher(), Watcher()
+        async with running(one, two):
+            await two.until(lambda: one.name in two.seen)
+            one.discovery.set_invitation("4")
+            one.discovery.update(group=b"new grou")
+            await two.until(lambda: two.seen[one.name].group == b"new grou")
+            await two.until(lambda: two.seen[one.name].slot == "4")
+
+    run(test)
+
+
+def test_a_goodbye_follows_a_stop_in_the_middle_of_an_announcement() -> None:
+    async def test() -> None:
+        one, two = Watcher(), Watcher()
+        async with running(two):
+            async with running(one):
+                await two.until(lambda: one.name in two.seen)
+                one.discovery.set_invitation("7")
+                await two.until(lambda: two.seen[one.name].slot == "7")  # its first of three packets
+            await two.until(lambda: one.name in two.gone)
+            assert one.name not in {each.name for each in two.discovery.sightings}
+            await one.discovery.close()
+
+    run(test)
+
+
+def service(tag: bytes, **changes: object) -> AsyncServiceInfo:
+    """The announcement of a hostile node: everything as it should be but for `changes`."""
+    as_it_should_be = {
+        "port": 4009,
+        "properties": to_txt(Announcement(tag, os.urandom(8), "1.0"), 0),
+        "server": f"{tag.hex()}.local.",
+        "parsed_addresses": ["127.0.0.1"],
+    }
+    return AsyncServiceInfo(SERVICE, str(changes.pop("name", instance_name(tag))), **{**as_it_should_be, **changes})  # type: ignore[arg-type]
+
+
+def test_hostile_announcements_are_dropped_and_counted_and_honest_ones_still_come_through() -> None:
+    async def test() -> None:
+        here, honest = Watcher(), Watcher()
+        shapes = [
+            service(os.urandom(8), properties=b"\xff" * 300),
+            service(os.urandom(8), properties=b""),
+            service(os.urandom(8), properties={"txtvers": "1", "pv": "1.0", "t": "0" * 16, "g": "0" * 16}),
+            service(os.urandom(8), port=0),
+            service(os.urandom(8), parsed_addresses=["224.0.0.1", "255.255.255.255"]),
+        ]
+        names = [f"\x1b[31m.{SERVICE}", f"{'ä' * 30}.{SERVICE}", f"{'A' * 16}.{SERVICE}"]
+        hostile = AsyncZeroconf(interfaces=["127.0.0.1"])
+        try:
+            async with running(here):
+                await hostile.zeroconf.async_wait_for_start()
+                for name in names:
+                    pointer = DNSOutgoing(0x8400)  # an authoritative response (RFC 6762 §18)
+                    pointer.add_answer_at_time(DNSPointer(SERVICE, 12, 1, 4500, name), 0)
+                    hostile.zeroconf.async_send(pointer)
+                for shape in shapes:
+                    await hostile.async_register_service(shape, cooperating_responders=True)
+                async with running(honest):
+                    await here.until(lambda: honest.name in here.seen)
+                    assert set(here.seen).isdisjoint([*names, *(shape.name for shape in shapes)])
+                    assert here.discovery.dropped >= len(shapes) + len(names)
+        finally:
+            await hostile.async_close()
+
+    run(test)
+
+
+def test_missing_records_are_asked_for() -> None:
+    """A bare pointer, as some responders send it, is resolved by questions of our own."""
+
+    class PointerOnly(Zeroconf):
+        def _add_broadcast_answer(self, out, info, override_ttl, broadcast_addresses=True) -> None:  # type: ignore[no-untyped-def]
+            out.add_answer_at_time(info.dns_pointer(override_ttl=override_ttl), 0)
+
+    async def test() -> None:
+        here = Watcher()
+        terse = AsyncZeroconf(zc=PointerOnly(interfaces=["127.0.0.1"]))
+        shape = service(os.urandom(8))
+        try:
+            async with running(here):
+                await terse.async_register_service(shape, cooperating_responders=True)
+                await here.until(lambda: shape.name in here.seen)
+        finally:
+            await terse.async_close()
+
+    run(test)
+
+
+def test_a_flood_of_strangers_is_bounded_and_never_pushes_out_our_own_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echonode.host.mdns.CANDIDATES_MAX", 8)
+
+    async def test() -> None:
+        group = os.urandom(8)
+        here, friend = Watcher(group=group), Watcher(group=group)
+        flood = AsyncZeroconf(interfaces=["127.0.0.1"])
+        shapes = [service(os.urandom(8)) for _ in range(30)]
+        try:
+            async with running(here, friend):
+                await here.until(lambda: friend.name in here.seen)
+                await flood.zeroconf.async_wait_for_start()
+                for shape in shapes:
+                    flood.zeroconf.registry.async_add(shape)
+                    flood.zeroconf.async_send(flood.zeroconf.generate_service_broadcast(shape, None))
+                await here.until(lambda: {shape.name for shape in shapes} <= here.seen.keys())
+                assert len(here.discovery.sightings) == 8
+                assert friend.name in {each.name for each in here.discovery.sightings}
+                assert friend.name not in here.gone
+                assert here.discovery.dropped >= 22
+        finally:
+            await flood.async_close()
+
+    run(test)
+
+
+def test_an_interface_that_is_not_ours_is_refused_in_a_sentence() -> None:
+    async def test() -> None:
+        watcher = Watcher(interface="192.0.2.77")
+        with pytest.raises(TransportError, match="nothing to announce"):
+            await watcher.discovery.start()
+        await watcher.discovery.close()
+
+    run(test)
+
+
+ISOLATED = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
+
+
+def isolated(script: str) -> None:
+    """Run `script` in a network namespace with nothing in it; skips where none can be made."""
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        pytest.skip("no unshare or ip command here (util-linux, iproute2)")
+    if subprocess.run([*ISOLATED, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no network namespace can be made here")
+    command = [*ISOLATED, sys.executable, PEER, script]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_address_that_appears_is_announced_without_a_restart() -> None:
+    isolated("address-appears")
+
+
+def test_where_multicast_is_cut_off_the_caller_learns_it() -> None:
+    isolated("no-multicast")

@@ -1,0 +1,135 @@
+"""sd_notify against a real socket, signals against a real process, the unit against systemd's own checks."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from echonode.host.service import ServiceManager
+
+UNIT = Path(__file__).parents[2] / "systemd" / "echonode.service"
+WAIT_S = 20
+
+
+def manager(address: str) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listening.bind(address)
+    listening.settimeout(WAIT_S)
+    return listening
+
+
+def test_ready_status_and_stopping_arrive_as_datagrams(tmp_path: Path) -> None:
+    with manager(str(tmp_path / "notify")) as systemd:
+        service = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        service.ready("listening on 0.0.0.0:22087")
+        service.status("3 peers\nin sync")
+        service.stopping()
+        assert systemd.recv(1000) == b"READY=1\nSTATUS=listening on 0.0.0.0:22087"
+        assert systemd.recv(1000) == b"STATUS=3 peers in sync"
+        assert systemd.recv(1000) == b"STOPPING=1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
+def test_an_abstract_socket_is_reached_too() -> None:
+    name = f"echonode-test-{os.getpid()}"
+    with manager("\0" + name) as systemd:
+        ServiceManager({"NOTIFY_SOCKET": "@" + name}).ready("up")
+        assert systemd.recv(1000) == b"READY=1\nSTATUS=up"
+
+
+def test_without_a_service_manager_nothing_happens_and_nothing_fails(tmp_path: Path) -> None:
+    for environ in ({}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
+        service = ServiceManager(environ)
+        service.ready("up")
+        service.stopping()
+        asyncio.run(asyncio.wait_for(ServiceManager({"WATCHDOG_USEC": "1000"}).feed_watchdog(), WAIT_S))
+
+
+def test_the_watchdog_is_fed_as_often_as_the_unit_asks_and_only_by_the_process_it_watches(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": str(os.getpid())}
+
+    async def test() -> None:
+        feeding = asyncio.create_task(ServiceManager(environ).feed_watchdog())
+        with manager(address) as systemd:
+            for _ in range(3):
+                assert await asyncio.to_thread(systemd.recv, 1000) == b"WATCHDOG=1"
+        feeding.cancel()
+        for other in ({"WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "nonsense"}, {"WATCHDOG_USEC": "0"}):
+            await ServiceManager({**environ, **other}).feed_watchdog()
+
+    asyncio.run(asyncio.wait_for(test(), WAIT_S))
+
+
+CHILD = """
+import asyncio, sys, time
+from echonode.host.service import stop_on_signals
+
+async def main():
+    stop = stop_on_signals()
+    print("ready", flush=True)
+    await stop.wait()
+    print("stopping", flush=True)
+    if "stubborn" in sys.argv:
+        while True:
+            time.sleep(0.01)  # a loop that hangs
+
+if "uvloop" in sys.argv:
+    import uvloop
+    asyncio.Runner(loop_factory=uvloop.new_event_loop).run(main())
+else:
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_first_signal_asks_to_stop_and_a_second_one_ends_even_a_hanging_process(
+    loop: str, number: signal.Signals, code: int
+) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    for arguments, expected in (([], 0), (["stubborn"], code)):
+        with subprocess.Popen([sys.executable, "-c", CHILD, loop, *arguments], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"ready\n"
+            child.send_signal(number)
+            assert child.stdout.readline() == b"stopping\n"
+            if arguments:
+                child.send_signal(number)
+            assert child.wait(WAIT_S) == expected
+
+
+def analyzed(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """systemd-analyze about the unit, with a binary that exists in place of the installed one."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here (Debian: systemd)")
+    unit = tmp_path / UNIT.name
+    text = UNIT.read_text()
+    assert "ExecStart=/opt/echonode/bin/echonode run" in text
+    unit.write_text(text.replace("/opt/echonode/bin/echonode", sys.executable))
+    command = ["systemd-analyze", *arguments, str(unit)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+    done = analyzed(tmp_path, "verify", "--man=no")
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_unit_is_hardened(tmp_path: Path) -> None:
+    done = analyzed(tmp_path, "security", "--offline=true", "--threshold=20", "--no-pager")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_unit_leaves_open_what_the_node_needs() -> None:
+    lines = UNIT.read_text().splitlines()
+    assert "Type=notify" in lines  # not notify-reload, which systemd 252 ignores
+    assert "StateDirectory=echonode" in lines
+    assert any(line.startswith("RestrictAddressFamilies=") and "AF_NETLINK" in line for line in lines)

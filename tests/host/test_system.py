@@ -1,0 +1,36 @@
+"""The machine's own clock, entropy and addresses."""
+
+import time
+from ipaddress import ip_address
+
+from echonode.clock import Clock, Entropy
+from echonode.host.system import SystemClock, SystemEntropy, in_order, local_address, local_addresses
+
+
+def test_the_clock_gives_milliseconds_since_1970_and_seconds_that_never_go_back() -> None:
+    clock: Clock = SystemClock()
+    before = int(time.time() * 1000) - 1
+    assert before <= clock.now_ms() <= before + 60_000
+    readings = [clock.monotonic_s() for _ in range(1000)]
+    assert readings == sorted(readings)
+
+
+def test_entropy_has_the_size_and_the_range_that_were_asked_for() -> None:
+    entropy: Entropy = SystemEntropy()
+    assert len(entropy.random_bytes(32)) == 32
+    assert entropy.random_bytes(32) != entropy.random_bytes(32)
+    drawn = [entropy.uniform(60.0, 90.0) for _ in range(1000)]
+    assert all(60.0 <= number <= 90.0 for number in drawn)
+    assert len(set(drawn)) > 900
+
+
+def test_loopback_is_among_the_addresses_and_two_scans_agree() -> None:
+    found = local_addresses()
+    assert ip_address("127.0.0.1") in {each.ip for each in found}
+    assert found == local_addresses()
+
+
+def test_addresses_come_each_once_ipv4_first() -> None:
+    six, four = local_address("eth0", "fe80::1", 64), local_address("eth0", "10.0.0.1", 24)
+    assert in_order([six, four, six]) == (four, six)
+    assert str(four.network) == "10.0.0.0/24"
