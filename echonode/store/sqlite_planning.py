@@ -1,0 +1,104 @@
+"""What a call to `apply` or `write` changes: read the heads it touches, plan, hand the rows to the transaction."""
+
+from collections.abc import Sequence
+
+from echonode.model.identity import Instance, SigningKey
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key
+from echonode.store.index import Index, Plan
+from echonode.store.port import Applied, Tick
+from echonode.store.sqlite_rows import Transaction, read_heads
+from echonode.store.sqlite_staging import StagingArea
+from echonode.store.sqlite_void import Void, find_void
+from echonode.store.sqlite_writer import Finish, Writer
+from echonode.store.writing import sign_drafts
+
+
+class Planner:
+    """Plans against the index, within the writer's turn."""
+
+    def __init__(self, writer: Writer, index: Index, staging: StagingArea) -> None:
+        self._writer = writer
+        self._index = index
+        self._staging = staging
+
+    async def apply(self, transaction: Transaction, context: str, records: Sequence[Record]) -> Finish[Applied]:
+        """Plan to merge `records` into `context`."""
+        needed = self._index.needed(context, records)
+        heads, seqs = await self._heads(transaction, context, needed, [record.key for record in records])
+        return await self._settle(transaction, self._index.plan(context, records, heads), seqs)
+
+    async def write(
+        self,
+        transaction: Transaction,
+        context: str,
+        drafts: Sequence[Draft],
+        key: SigningKey,
+        tick: Tick,
+        *,
+        instance: Instance,
+        skip_unchanged: bool,
+    ) -> Finish[tuple[list[Record | None], Applied]]:
+        """Plan to sign `drafts` and apply them."""
+        self._index.watch_writer(key.public, instance)
+        tree = self._index.trees.get(context)
+        touched = list(dict.fromkeys(leaf_key(draft.author, draft.name) for draft in drafts))
+        stored = [where for where in touched if tree.get(where) is not None] if tree else []
+        heads, seqs = await self._heads(transaction, context, stored, touched)
+        versions = sign_drafts(
+            drafts,
+            key,
+            heads,
+            instance=instance,
+            next_counter=self._index.next_counter(instance, transaction.pending.counters),
+            tick=tick,
+            skip_unchanged=skip_unchanged,
+        )
+        plan = self._index.plan(context, [version for version in versions if version is not None], heads)
+        finish = await self._settle(transaction, plan, seqs)
+        return lambda: (versions, finish())
+
+    async def _heads(
+        self, transaction: Transaction, context: str, stored: Sequence[LeafKey], touched: Sequence[LeafKey]
+    ) -> tuple[dict[LeafKey, list[Record]], dict[VersionId, int]]:
+        """The heads of the leaves `stored`, and of those of `touched` that earlier plans of the transaction change;
+        with the seqs of those that the log holds."""
+        heads: dict[LeafKey, list[Record]] = {}
+        seqs: dict[VersionId, int] = {}
+        shelf = self._writer.ledger.shelves.get(context)
+        if stored and shelf is not None:
+            shelf_id = shelf.id
+            heads, seqs = await self._writer.database.run(lambda connection: read_heads(connection, shelf_id, stored))
+        heads.update(transaction.pending.heads(context, touched))
+        return heads, seqs
+
+    async def _settle(self, transaction: Transaction, plan: Plan, seqs: dict[VersionId, int]) -> Finish[Applied]:
+        """Hand over the rows of `plan`, and of what it makes void."""
+        voids, spoilt = await self._find_void(plan)
+        transaction.add(plan, seqs)
+        transaction.count(self._index.news(plan.counters))
+        for name, void in voids.items():
+            transaction.add_void(name, void)
+        for context in spoilt:
+            self._staging.drop(transaction, context)
+
+        def finish() -> Applied:
+            self._index.commit(plan)
+            for name, void in voids.items():
+                self._index.replace_heads(name, void.leaves)
+            for context in spoilt:
+                self._staging.dropped(context)
+            return plan.applied(sum(void.count for void in voids.values()))
+
+        return finish
+
+    async def _find_void(self, plan: Plan) -> tuple[dict[str, Void], list[str]]:
+        """By context, what `plan` makes void; and the contexts whose staged snapshot it spoils."""
+        revoked = {(statement.identity, statement.key) for statement in plan.compromised()}
+        if not revoked:
+            return {}, []
+        named = {shelf.id: name for name, shelf in self._writer.ledger.shelves.items() if name != IDENTITIES}
+        staged = {staging.shelf_id: context for context, staging in self._staging.staging.items()}
+        voids, spoilt = await self._writer.database.run(
+            lambda connection: find_void(connection, revoked, named=named, staged=staged)
+        )
+        return {named[shelf_id]: void for shelf_id, void in voids.items()}, [staged[shelf_id] for shelf_id in spoilt]

@@ -1,0 +1,231 @@
+"""MemoryStore judges SqliteStore: whatever is done to both, both show the same, after reopening too."""
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import uvloop
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from echonode.errors import LocalError
+from echonode.model.identity import Instance
+from echonode.model.keys import KeyState
+from echonode.model.merkle import Digest, Tree, state_of
+from echonode.model.record import IDENTITIES, Record
+from echonode.store.index import heads_among
+from echonode.store.memory import MemoryStore
+from echonode.store.port import Applied, Store
+from echonode.store.sqlite import SqliteStore
+from tests.contracts.store import scanned, verdict_of
+from tests.store.people import NOW_MS, Owner, Person
+
+T = TypeVar("T")
+
+CONTEXTS = st.sampled_from(["main", "other"])
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+PICKS = st.lists(st.integers(0, 1000), max_size=8)
+BODIES = st.sampled_from([b"", b"x", b"y" * 300])
+PEOPLE = st.integers(0, 2)
+
+
+class Stores(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self.judge = MemoryStore(Instance(b"instance"))
+        self.disk = self.run(self.open())
+        self.people = [Person(number) for number in (2, 3, 4)]
+        self.owners = Owner(self.judge), Owner(self.disk)
+        self.versions: dict[str, list[Record]] = {"main": [], "other": []}
+        self.cursors: list[tuple[Store, str, int, set[bytes]]] = []
+        self.seqs: dict[tuple[Store, str], int] = {}
+        self.lives = 0
+
+    def run(self, coroutine: Awaitable[T]) -> T:
+        async def bounded() -> T:
+            async with asyncio.timeout(60):
+                return await coroutine
+
+        return self.runner.run(bounded())
+
+    async def open(self) -> SqliteStore:
+        path = Path(self.folder.name) / "store.db"
+        return await SqliteStore.open(path, new_instance=lambda: Instance(b"instance"), now_ms=lambda: NOW_MS)
+
+    def agree(self, applied: tuple[Applied, Applied]) -> None:
+        ours, theirs = applied
+        assert [record.raw for record in ours.records] == [record.raw for record in theirs.records]
+        assert (ours.had, ours.refused, ours.voided) == (theirs.had, theirs.refused, theirs.voided)
+
+    def apply(self, context: str, records: list[Record]) -> None:
+        self.agree((self.run(self.judge.apply(context, records)), self.run(self.disk.apply(context, records))))
+
+    @initialize()
+    def begin(self) -> None:
+        """Everybody may write for the first of them."""
+        for owner in self.owners:
+            self.run(owner.begin())
+        first = self.people[0]
+        statements = [first.statement(key=person.device.public) for person in self.people]
+        self.apply(IDENTITIES, statements)
+
+    @rule(who=PEOPLE, context=CONTEXTS, name=NAMES, body=BODIES, seen=PICKS, is_tombstone=st.booleans())
+    def somebody_writes(
+        self, who: int, context: str, name: str, body: bytes, seen: list[int], is_tombstone: bool
+    ) -> None:
+        """A version that has seen some of those before it. It stays where it is until it is applied."""
+        older = [version for version in self.versions[context] if version.name == name]
+        over = [older[pick % len(older)] for pick in seen] if older else []
+        body = b"" if is_tombstone else body
+        author = self.people[0].id
+        person = self.people[who]
+        version = person.version(name, body, over, context=context, author=author, is_tombstone=is_tombstone)
+        self.versions[context].append(version)
+
+    @rule(context=CONTEXTS, into=CONTEXTS, picks=PICKS)
+    def some_arrive(self, context: str, into: str, picks: list[int]) -> None:
+        """In any order, more than once, now and then in the wrong context."""
+        known = self.versions[context]
+        self.apply(into, [known[pick % len(known)] for pick in picks] if known else [])
+
+    @rule(context=CONTEXTS)
+    def all_arrive(self, context: str) -> None:
+        self.apply(context, list(reversed(self.versions[context])))
+
+    @rule(who=st.integers(1, 2), state=st.sampled_from([KeyState.RETIRED, KeyState.COMPROMISED]))
+    def a_key_is_given_up(self, who: int, state: KeyState) -> None:
+        self.apply(IDENTITIES, [self.people[0].statement(state, self.people[who].device.public)])
+
+    @rule(
+        context=CONTEXTS, names=st.lists(NAMES, min_size=1, max_size=5), body=BODIES, skip=st.booleans(), bad=st.booleans()
+    )
+    def we_write(self, context: str, names: list[str], body: bytes, skip: bool, bad: bool) -> None:
+        outcomes = []
+        for owner in self.owners:
+            drafts = [owner.draft(name, body, context) for name in [*names, ""][: len(names) + bad]]
+            with suppress(LocalError):
+                outcomes.append(self.run(owner.write(*drafts, skip_unchanged=skip)))
+        assert len(outcomes) == (0 if bad else 2)
+        if outcomes:
+            ours, theirs = ([version.raw if version else None for version in versions] for versions, _ in outcomes)
+            assert ours == theirs
+            self.agree((outcomes[0][1], outcomes[1][1]))
+
+    @rule(context=CONTEXTS, names=st.lists(NAMES, min_size=2, max_size=12), body=BODIES)
+    def we_write_many_at_once(self, context: str, names: list[str], body: bytes) -> None:
+        async def at_once(owner: Owner) -> list[bytes]:
+            return [version.raw for version in await asyncio.gather(*(owner.put(name, body, context) for name in names))]
+
+        assert self.run(at_once(self.owners[0])) == self.run(at_once(self.owners[1]))
+
+    @rule(context=CONTEXTS, name=NAMES)
+    def we_delete(self, context: str, name: str) -> None:
+        for owner in self.owners:
+            self.run(owner.write(owner.draft(name, context=context, is_tombstone=True)))
+
+    @rule(context=CONTEXTS, picks=PICKS, again=PICKS, is_right=st.booleans(), promote=st.booleans())
+    def a_snapshot_comes(
+        self, context: str, picks: list[int], again: list[int], is_right: bool, promote: bool
+    ) -> None:
+        known = self.versions[context] or [self.people[0].version("a", context=context, author=self.people[0].id)]
+        staged = {known[pick % len(known)].id: known[pick % len(known)] for pick in picks}
+        records = sorted(staged.values(), key=lambda record: (record.key, record.id))
+        admitted = [record for record in records if self.judge._index.refusal(context, record) is None]
+        root = self.root_of(admitted) if is_right else Digest(bytes([len(picks)]) * 32)
+        more = [records[pick % len(records)] for pick in again] if records else []
+        for store in (self.judge, self.disk):
+            self.run(store.stage(context, root, records[: len(records) // 2]))
+            self.run(store.stage(context, root, records[len(records) // 2 :]))
+            self.run(store.stage(context, root, more))
+        if promote:
+            ours = self.run(self.judge.promote(context, expected=root))
+            theirs = self.run(self.disk.promote(context, expected=root))
+            assert (ours is None) == (theirs is None)
+            if ours and theirs:
+                self.agree((ours, theirs))
+
+    @staticmethod
+    def root_of(records: list[Record]) -> Digest:
+        leaves: dict[bytes, list[Record]] = {}
+        for record in records:
+            leaves.setdefault(record.key, []).append(record)
+        heads = [heads_among(versions) for versions in leaves.values()]
+        return Tree((leaf[0].key, state_of(head.id for head in leaf)) for leaf in heads).root
+
+    @rule(context=CONTEXTS)
+    def what_was_staged_is_promoted(self, context: str) -> None:
+        staged = self.judge.staged(context)
+        if staged:
+            ours = self.run(self.judge.promote(context, expected=staged.root))
+            theirs = self.run(self.disk.promote(context, expected=staged.root))
+            assert (ours is None) == (theirs is None)
+
+    @rule(context=CONTEXTS)
+    def somebody_follows(self, context: str) -> None:
+        """From here on, nothing that becomes a head may be missed."""
+        for store in (self.judge, self.disk):
+            heads = {record.id for record in self.run(scanned(store, context))}
+            self.cursors.append((store, context, store.seq(context), heads))
+
+    @rule()
+    def reopen(self) -> None:
+        self.run(self.disk.close())
+        cursors = [cursor for cursor in self.cursors if cursor[0] is self.disk]
+        seqs = {context: seq for (store, context), seq in self.seqs.items() if store is self.disk}
+        disk = self.run(self.open())
+        self.cursors = [cursor for cursor in self.cursors if cursor not in cursors]
+        self.cursors += [(disk, *cursor[1:]) for cursor in cursors]
+        self.seqs.update({(disk, context): seq for context, seq in seqs.items()})
+        self.disk = self.owners[1].store = disk
+
+    @rule()
+    def the_store_begins_a_new_life(self) -> None:
+        self.lives += 1
+        for store in (self.judge, self.disk):
+            self.run(store.renew_instance(Instance(self.lives.to_bytes(8, "big"))))
+
+    @invariant()
+    def both_show_the_same(self) -> None:
+        judge, disk = self.judge, self.disk
+        assert disk.contexts() == judge.contexts()
+        assert disk.authors() == judge.authors()
+        assert disk.instance == judge.instance
+        for person in self.people:
+            assert disk.seen(person.device.public) == judge.seen(person.device.public)
+        for context in (IDENTITIES, "main", "other"):
+            assert disk.tree(context).root == judge.tree(context).root
+            assert set(disk.conflicts(context)) == set(judge.conflicts(context))
+            assert disk.staged(context) == judge.staged(context)
+            ours, theirs = self.run(judge.info(context)), self.run(disk.info(context))
+            assert (theirs.records, theirs.bytes) == (ours.records, ours.bytes)
+            heads = [{record.raw for record in self.run(scanned(store, context))} for store in (judge, disk)]
+            assert heads[0] == heads[1]
+            for store in (judge, disk):
+                assert store.seq(context) >= self.seqs.get((store, context), 0)
+                self.seqs[store, context] = store.seq(context)
+
+    @invariant()
+    def nobody_who_follows_misses_anything(self) -> None:
+        for store, context, seq, before in self.cursors:
+            now = {record.id for record in self.run(scanned(store, context))}
+            news = {record.id for record in self.run(scanned(store, context, seq))}
+            assert now - before <= news
+
+    def teardown(self) -> None:
+        verdict = self.run(verdict_of(self.disk))
+        self.run(self.disk.close())
+        self.runner.close()
+        self.folder.cleanup()
+        assert verdict.problems == ()
+
+
+TestStores = Stores.TestCase
+TestStores.settings = settings(
+    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
