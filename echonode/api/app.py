@@ -1,0 +1,51 @@
+"""The local HTTP API as one ASGI application: routes, and what becomes of whatever goes wrong in them.
+
+proto/openapi.yaml is its law. It knows nothing of sockets; api/server.py serves it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from starlette.routing import Router
+from starlette.types import Message, Receive, Scope, Send
+
+from echonode.api.control import ControlRoutes
+from echonode.api.faults import fault_of, not_found
+from echonode.api.records import RecordRoutes
+from echonode.api.replies import refusal
+from echonode.api.stopping import Stop
+from echonode.node.node import Node
+
+
+class Api:
+    """Serves `node` until `stop`. `version` is the program's; `api` says where it is reached, for `status`."""
+
+    def __init__(self, node: Node, stop: Stop, *, version: str, api: Sequence[str]) -> None:
+        routes = [*ControlRoutes(node, stop, version=version, api=api).routes(), *RecordRoutes(node, stop).routes()]
+        self._router = Router(routes, redirect_slashes=False, default=_no_such_path)
+        self._stop = stop
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_started = False
+
+        async def noted_send(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        # Routed by the path as it was sent: decoded before it is split, a slash in a context's name would split it.
+        scope = {**scope, "path": scope["raw_path"].decode("ascii")}
+        try:
+            await self._router(scope, receive, noted_send)
+        except Exception as error:
+            fault = fault_of(error)
+            if not has_started:
+                await refusal(fault)(scope, receive, send)
+        except asyncio.CancelledError:
+            # The server gave up on a client that does not read; nobody is left to be told.
+            if not self._stop.is_set:
+                raise
+
+
+async def _no_such_path(scope: Scope, receive: Receive, send: Send) -> None:
+    raise not_found("there is no such path in this API")

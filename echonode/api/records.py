@@ -1,0 +1,199 @@
+"""The routes of records: written, read, deleted, listed, imported, exported, and what contests them.
+
+A record is meant by `?id=`, which takes what `Node.resolve` takes: author/name, an unambiguous prefix of the author's
+id, `me`, `shared`, or a bare name of ours. Names may hold anything, so they never stand in the path.
+"""
+
+import re
+from collections.abc import AsyncGenerator
+from typing import Final
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from echonode.api import forms
+from echonode.api.faults import RequestError, not_found
+from echonode.api.importing import import_lines
+from echonode.api.replies import reply, route
+from echonode.api.requests import Query, address, body, chunks, context_name, context_of
+from echonode.api.stopping import Stop
+from echonode.api.streams import Lines, json_lines
+from echonode.clock import to_ms
+from echonode.errors import LocalError
+from echonode.model.identity import IdentityId
+from echonode.model.record import IDENTITIES, Draft, Record, winner
+from echonode.node.node import Node
+from echonode.text import escape, to_base32
+
+OCTETS: Final = "application/octet-stream"
+
+# Only what RFC 9110 §8.3.1 lets stand in a Content-Type: the media type is an author's word, any text at all.
+_TOKEN: Final = r"[\w!#$&^.+-]+"
+_CONTENT_TYPE: Final = re.compile(rf'{_TOKEN}/{_TOKEN}( ?; ?{_TOKEN}=({_TOKEN}|"[ !#-\[\]-~]*"))*', re.ASCII)
+
+
+class RecordRoutes:
+    """What can be done with the records of `node`."""
+
+    def __init__(self, node: Node, stop: Stop) -> None:
+        self._node = node
+        self._stop = stop
+
+    def routes(self) -> list[Route]:
+        """The paths, as openapi.yaml has them."""
+        path = "/v1/records/{context}"
+        return [
+            route(path, GET=self._get, PUT=self._put, DELETE=self._delete),
+            route(path + "/list", GET=self._list),
+            route(path + "/import", POST=self._import),
+            route(path + "/export", GET=self._export),
+            route("/v1/conflicts", GET=self._conflicts),
+        ]
+
+    async def _put(self, request: Request) -> Response:
+        context = context_of(request)
+        query = Query(request, ("id", "tag", "model", "type", "timestamp"))
+        author, name = address(self._node, query)
+        model, model_version = forms.read_model(query.one("model") or forms.MODEL)
+        timestamp = query.one("timestamp")
+        draft = Draft(
+            context=context,
+            author=author,
+            name=name,
+            tags=tuple(forms.nfc(tag) for tag in query.all("tag")),
+            model=model,
+            model_version=model_version,
+            media_type=query.one("type") or "",
+            created_ms=None if timestamp is None else forms.read_time(timestamp),
+            body=await body(request, self._stop),
+        )
+        return self._written(await self._node.put(draft))
+
+    async def _get(self, request: Request) -> Response:
+        context = context_of(request)
+        query = Query(request, ("id", "whole"))
+        is_whole = query.flag("whole")
+        author, name = address(self._node, query)
+        heads = await self._node.heads(context, author, name)
+        if not heads or winner(heads).is_tombstone:
+            raise self._unknown(context, author, name)
+        record = winner(heads)
+        if is_whole:
+            return reply(forms.whole(record, self._node.label, heads=len(heads), with_body=True))
+        return Response(
+            record.body,
+            headers={
+                "content-type": record.media_type if _CONTENT_TYPE.fullmatch(record.media_type) else OCTETS,
+                "echo-id": quote(forms.record_id(record, self._node.label)),
+                "echo-version": to_base32(record.id),
+            },
+        )
+
+    async def _delete(self, request: Request) -> Response:
+        context = context_of(request)
+        author, name = address(self._node, Query(request, ("id",)))
+        heads = await self._node.heads(context, author, name)
+        if not heads or winner(heads).is_tombstone:
+            raise self._unknown(context, author, name)
+        return self._written(await self._node.delete(context, author, name))
+
+    async def _list(self, request: Request) -> Response:
+        context = context_of(request)
+        query = Query(request, ("author", "tag", "since", "limit", "body"))
+        author, tag, since = query.one("author"), query.one("tag"), query.one("since")
+        pages = self._pages(
+            context,
+            author=None if author is None else self._author(author),
+            tag=None if tag is None else forms.nfc(tag),
+            since_ms=None if since is None else forms.read_time(since),
+            limit=query.count("limit"),
+        )
+        with_body = query.flag("body")
+
+        async def shown() -> AsyncGenerator[list[forms.WholeForm]]:
+            async for page in pages:
+                yield [await self._whole(record, with_body=with_body) for record in page]
+
+        return Lines(json_lines(shown(), self._stop))
+
+    async def _import(self, request: Request) -> Response:
+        context = context_of(request)
+        Query(request, ())
+        if context == IDENTITIES:
+            raise RequestError(f"the context {IDENTITIES} is kept by the nodes themselves")
+        return Lines(import_lines(self._node, context, chunks(request, self._stop)), is_watched=False)
+
+    async def _export(self, request: Request) -> Response:
+        context = context_of(request)
+        author = self._author(Query(request, ("author",)).one("author") or "me")
+
+        async def shown() -> AsyncGenerator[list[forms.LineForm]]:
+            async for page in self._pages(context, author=author):
+                yield [forms.line(record, self._node.label) for record in page]
+
+        return Lines(json_lines(shown(), self._stop))
+
+    async def _conflicts(self, request: Request) -> Response:
+        chosen = Query(request, ("context",)).one("context")
+        contexts = self._node.store.contexts() if chosen is None else (context_name(chosen),)
+        found = [heads for context in contexts for heads in await self._node.conflicts(context)]
+        return reply(
+            {
+                "conflicts": [
+                    {
+                        "id": forms.record_id(heads[0], self._node.label),
+                        "context": heads[0].context,
+                        "heads": [forms.head(record, is_winner=record is heads[0]) for record in heads],
+                    }
+                    for heads in found
+                ]
+            }
+        )
+
+    # -- what several of them need -----------------------------------------------------------------------------------
+
+    async def _pages(
+        self,
+        context: str,
+        *,
+        author: IdentityId | None,
+        tag: str | None = None,
+        since_ms: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncGenerator[list[Record]]:
+        """Live records in pages, `limit` of them in all."""
+        left = limit
+        async for page in self._node.scan(context, author=author, tag=tag, since_ms=since_ms):
+            if left is not None:
+                page = page[:left]
+                left -= len(page)
+            yield page
+            if left == 0:
+                return
+
+    async def _whole(self, record: Record, *, with_body: bool) -> forms.WholeForm:
+        heads = 1
+        if record.key in self._node.store.conflicts(record.context):
+            heads = len(await self._node.heads(record.context, record.author, record.name))
+        return forms.whole(record, self._node.label, heads=heads, with_body=with_body)
+
+    def _written(self, record: Record) -> Response:
+        return reply(
+            {
+                "id": forms.record_id(record, self._node.label),
+                "version": to_base32(record.id),
+                "context": record.context,
+                "timestamp": forms.time_of(to_ms(record.timestamp)),
+            }
+        )
+
+    def _author(self, text: str) -> IdentityId:
+        try:
+            return self._node.resolve_author(text)
+        except LocalError as error:
+            raise not_found(str(error)) from None
+
+    def _unknown(self, context: str, author: IdentityId, name: str) -> RequestError:
+        return not_found(f"there is no record {self._node.label(author)}/{escape(name)} in {escape(context)}")

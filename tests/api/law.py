@@ -1,0 +1,113 @@
+"""proto/openapi.yaml as a judge: whether an answer is one that it documents, to the letter.
+
+Stricter than the document's readers need to be: an answer may hold no field that is not written there.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+DOCUMENT = Path(__file__).parents[2] / "proto" / "openapi.yaml"
+METHODS = ("get", "put", "post", "delete")
+NDJSON = "application/x-ndjson"
+EVENT_STREAM = "text/event-stream"
+_URI = "urn:openapi"
+
+
+@cache
+def document() -> dict:
+    return _strict(yaml.safe_load(DOCUMENT.read_text()))
+
+
+def operations() -> Iterator[tuple[str, str]]:
+    """(METHOD, path template) of everything that can be asked."""
+    for path, item in document()["paths"].items():
+        yield from ((method.upper(), path) for method in METHODS if method in item)
+
+
+def documented() -> Iterator[tuple[str, str, str]]:
+    """(METHOD, path template, status) of every answer there is."""
+    for method, path in operations():
+        yield from ((method, path, status) for status in _operation(method, path)["responses"])
+
+
+def check(method: str, target: str, status: int, content_type: str, body: bytes) -> None:
+    """Raise AssertionError or ValidationError unless this is a documented answer to that request."""
+    path = template_of(target)
+    if path is None or method.lower() not in document()["paths"][path]:
+        assert status == (404 if path is None else 405), f"{method} {target} is not in the document"
+        if method != "HEAD":  # which has no body, whatever the status
+            validator("#/components/schemas/Error").validate(json.loads(body))
+        return
+    responses = _operation(method, path)["responses"]
+    chosen = str(status) if str(status) in responses else "default"
+    assert chosen != "default" or status in (500, 503), f"{method} {path}: {status} is not documented"
+    pointer = _pointer("#", "paths", path, method.lower(), "responses", chosen)
+    response = responses[chosen]
+    if "$ref" in response:
+        pointer, response = response["$ref"], resolve(response["$ref"])
+    essence = content_type.partition(";")[0]
+    if "whole=1" not in target and "*/*" in response["content"]:
+        return  # a record's body under its own media type
+    assert essence in response["content"], f"{method} {path}: {status} comes as {content_type}"
+    schema = validator(_pointer(pointer, "content", essence, "schema"))
+    for value in values(essence, body):
+        schema.validate(value)
+
+
+def values(essence: str, body: bytes) -> list:
+    """The JSON values in a body, one for JSON, one a line or an event for streams."""
+    if essence == NDJSON:
+        return [json.loads(line) for line in body.splitlines()]
+    if essence == EVENT_STREAM:
+        return [json.loads(line.removeprefix(b"data: ")) for line in body.splitlines() if line.startswith(b"data: ")]
+    return [json.loads(body)]
+
+
+def template_of(target: str) -> str | None:
+    """The documented path that `target` is an instance of; the most literal one."""
+    path = target.partition("?")[0]
+    fitting = [each for each in document()["paths"] if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each), path)]
+    return max(fitting, key=len, default=None)
+
+
+@cache
+def validator(pointer: str) -> Draft202012Validator:
+    registry = Registry().with_resource(_URI, Resource(contents=document(), specification=DRAFT202012))
+    return Draft202012Validator({"$ref": _URI + pointer}, registry=registry)
+
+
+def resolve(pointer: str) -> dict:
+    found = document()
+    for part in pointer.removeprefix("#/").split("/"):
+        found = found[part.replace("~1", "/").replace("~0", "~")]
+    return found
+
+
+def _operation(method: str, path: str) -> dict:
+    return document()["paths"][path][method.lower()]
+
+
+def _pointer(start: str, *parts: str) -> str:
+    return "/".join([start, *(part.replace("~", "~0").replace("/", "~1") for part in parts)])
+
+
+def _strict(value: object) -> object:
+    """Close every object whose fields are listed."""
+    match value:
+        case dict():
+            closed = {key: _strict(part) for key, part in value.items()}
+            if closed.get("type") == "object" and "properties" in closed:
+                closed.setdefault("additionalProperties", False)
+            return closed
+        case list():
+            return [_strict(part) for part in value]
+        case _:
+            return value

@@ -1,0 +1,210 @@
+"""proto/openapi.yaml says what the API does, all of it: every path, every answer, every event."""
+
+import base64
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+from jsonschema import Draft202012Validator
+
+from echonode.api.control import ControlRoutes
+from echonode.api.records import RecordRoutes
+from echonode.api.stopping import Stop
+from echonode.errors import StoreError
+from echonode.limits import BODY_BYTES_MAX
+from echonode.model.identity import IdentityId, Instance
+from echonode.model.record import MAIN, Record
+from echonode.node.events import Event
+from echonode.store.memory import MemoryStore
+from echonode.store.port import ContextInfo
+from echonode.text import to_base32
+from tests.api import law
+from tests.api.serving import KEY, Served, run, serving
+from tests.sync.pair import Author
+
+RECORDS = "/v1/records/main"
+BIG = b"x" * (BODY_BYTES_MAX + 1)
+BIG_JSON = b'{"peer": "' + b"x" * 65_536 + b'"}'
+NOWHERE = "127.0.0.1:1"
+
+# (node, status, method, target, body). One per documented answer at least; `open` is on the open network, `one` not.
+TOUR = [
+    ("one", 200, "GET", "/v1/status", b""),
+    ("one", 400, "GET", "/v1/status?verbose=1", b""),
+    ("one", 200, "GET", "/v1/peers", b""),
+    ("one", 400, "GET", "/v1/peers?x=1", b""),
+    ("one", 400, "POST", "/v1/peers/trust", b"{}"),
+    ("one", 404, "POST", "/v1/peers/trust", {"peer": "stranger"}),
+    ("one", 413, "POST", "/v1/peers/trust", BIG_JSON),
+    ("one", 200, "GET", "/v1/contexts", b""),
+    ("one", 400, "GET", "/v1/contexts?x=1", b""),
+    ("one", 200, "PUT", f"{RECORDS}?id=a&tag=t&model=m@2.1&type=text/plain&timestamp=2020-01-01", b"text"),
+    ("one", 400, "PUT", f"{RECORDS}?id=a&timestamp=yesterday", b"text"),
+    ("open", 409, "PUT", f"{RECORDS}?id=shared/a", b"text"),
+    ("one", 413, "PUT", f"{RECORDS}?id=a", BIG),
+    ("one", 422, "PUT", f"{RECORDS}?id={'n' * 201}", b"text"),
+    ("one", 200, "GET", f"{RECORDS}?id=a", b""),
+    ("one", 200, "GET", f"{RECORDS}?id=a&whole=1", b""),
+    ("one", 400, "GET", RECORDS, b""),
+    ("one", 404, "GET", f"{RECORDS}?id=unheard-of", b""),
+    ("open", 409, "GET", f"{RECORDS}?id=shared/a", b""),
+    ("one", 200, "DELETE", f"{RECORDS}?id=a", b""),
+    ("one", 400, "DELETE", f"{RECORDS}?name=a", b""),
+    ("one", 404, "DELETE", f"{RECORDS}?id=a", b""),
+    ("open", 409, "DELETE", f"{RECORDS}?id=shared/a", b""),
+    ("one", 422, "DELETE", f"{RECORDS}?id=FOREIGN/theirs", b""),
+    ("one", 200, "GET", f"{RECORDS}/list?body=1&limit=3&since=2000-01-01T00:00:00Z", b""),
+    ("one", 400, "GET", f"{RECORDS}/list?limit=many", b""),
+    ("one", 404, "GET", f"{RECORDS}/list?author=stranger", b""),
+    ("one", 200, "POST", f"{RECORDS}/import", b'{"name": "b", "body": {"k": [1, 2]}}\n{"nom": "c"}'),
+    ("one", 200, "POST", f"{RECORDS}/import", b'{"name": "b", "body": {"k": [1, 2]}}'),
+    ("one", 400, "POST", f"{RECORDS}/import?tag=x", b""),
+    ("one", 200, "GET", f"{RECORDS}/export", b""),
+    ("one", 400, "GET", f"{RECORDS}/export?tag=x", b""),
+    ("one", 404, "GET", f"{RECORDS}/export?author=stranger", b""),
+    ("one", 200, "GET", "/v1/conflicts?context=main", b""),
+    ("one", 400, "GET", "/v1/conflicts?context=", b""),
+    ("one", 200, "POST", "/v1/sync", b""),
+    ("one", 400, "POST", "/v1/sync", {"action": "sideways"}),
+    ("one", 404, "POST", "/v1/sync", {"peers": ["stranger"]}),
+    ("one", 413, "POST", "/v1/sync", BIG_JSON),
+    ("one", 400, "GET", "/v1/events?types=no.such", b""),
+    ("one", 200, "POST", "/v1/verify", b""),
+    ("one", 400, "POST", "/v1/verify?fast=1", b""),
+    ("one", 200, "POST", "/v1/invitations", {"uses": 2, "expires_s": 30}),
+    ("one", 400, "POST", "/v1/invitations", {"uses": 0}),
+    ("one", 413, "POST", "/v1/invitations", BIG_JSON),
+    ("open", 422, "POST", "/v1/invitations", b""),
+    ("open", 400, "POST", "/v1/join", b"not JSON"),
+    ("open", 413, "POST", "/v1/join", BIG_JSON),
+    ("open", 422, "POST", "/v1/join", {"code": "no code at all"}),
+    ("open", 502, "POST", "/v1/join", {"code": "7-crossover-clockwork", "at": NOWHERE}),
+    ("open", 200, "GET", "/v1/network", b""),
+    ("one", 200, "GET", "/v1/network", b""),
+    ("one", 400, "GET", "/v1/network?x=1", b""),
+    ("one", 200, "PUT", "/v1/network", {"key": to_base32(KEY)}),
+    ("one", 400, "PUT", "/v1/network", {"key": "short"}),
+    ("one", 413, "PUT", "/v1/network", BIG_JSON),
+    ("one", 404, "GET", "/v2/status", b""),
+    ("one", 404, "GET", "/", b""),
+    ("one", 404, "GET", "/v1/status/", b""),
+    ("one", 405, "POST", "/v1/status", b""),
+    ("one", 405, "HEAD", "/v1/status", b""),
+    ("one", 405, "PROPFIND", RECORDS, b""),
+]
+
+# These take a story of their own, in the files named.
+ELSEWHERE = {
+    ("POST", "/v1/peers/trust", "200"),  # test_control
+    ("POST", "/v1/join", "200"),  # test_control
+    ("GET", "/v1/events", "200"),  # test_events
+}
+
+
+class BreakableStore(MemoryStore):
+    """A store whose disk can give up, and one of whose methods then has a bug."""
+
+    is_broken = False
+
+    async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
+        if self.is_broken:
+            raise StoreError("the disk gave up")
+        return await super().heads(context, author, name)
+
+    async def info(self, context: str) -> ContextInfo:
+        if self.is_broken:
+            raise ZeroDivisionError("secret detail")
+        return await super().info(context)
+
+
+async def give_foreign_record(served: Served) -> str:
+    """Somebody else's record in `served`'s store; the author's id."""
+    author = Author(77)
+    await author.introduce()
+    record = await author.put("theirs", b"not yours")
+    statements, _ = await author.store.scan("identities", 0, limit=10)
+    await served.node.store.apply("identities", statements)
+    await served.node.store.apply(MAIN, [record])
+    return to_base32(author.identity.id)
+
+
+def test_every_documented_answer_is_given_and_is_as_documented(tmp_path: Path) -> None:
+    given = set(ELSEWHERE)
+
+    async def test() -> None:
+        async with serving(tmp_path) as one, serving(tmp_path, name="open", key=None) as open_:
+            foreign = await give_foreign_record(one)
+            for node, status, method, target, body in TOUR:
+                served = one if node == "one" else open_
+                answer = await served.ask(method, target.replace("FOREIGN", foreign), body)
+                assert answer.status == status, (method, target, answer)
+                if status == 405:
+                    assert answer.headers["allow"]
+                elif path := law.template_of(target):
+                    given.add((method, path, str(status)))
+
+    run(test)
+    assert {answer for answer in law.documented() if answer[2] != "default"} == given
+
+
+def test_a_failing_disk_is_said_and_a_bug_is_logged_but_not_told(tmp_path: Path, caplog) -> None:
+    async def test() -> None:
+        store = BreakableStore(Instance(b"instance"))
+        async with serving(tmp_path, store=store) as served:
+            store.is_broken = True
+            disk = await served.ask("GET", f"{RECORDS}?id=a")
+            assert (disk.status, disk.code, disk.message) == (503, "store_failed", "the disk gave up")
+            bug = await served.ask("GET", "/v1/status")
+            assert (bug.status, bug.code) == (500, "internal")
+            assert b"secret" not in bug.body
+
+    run(test)
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+
+
+def test_the_document_has_exactly_the_routes_that_are_served() -> None:
+    node, stop = None, Stop()
+    routes = [
+        *ControlRoutes(node, stop, version="", api=()).routes(),  # type: ignore[arg-type]
+        *RecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
+    ]
+    served = {(method, route.path) for route in routes for method in route.app._handlers}
+    assert served == set(law.operations())
+
+
+def test_the_document_has_exactly_the_events_that_there_are() -> None:
+    documented = {
+        schema["properties"]["event"]["const"]: tuple(schema["properties"])[1:]
+        for schema in law.resolve("#/components/schemas/Event")["oneOf"]
+        if "event" in schema["properties"]
+    }
+    assert documented == {kind.name: tuple(field.name for field in fields(kind)) for kind in get_args(Event)}
+
+
+def test_the_documents_schemas_are_schemas_and_all_are_used() -> None:
+    components = law.document()["components"]
+    text = law.DOCUMENT.read_text()
+    for kind, members in components.items():
+        for name, member in members.items():
+            assert f"#/components/{kind}/{name}" in text, f"nothing refers to {kind}/{name}"
+            if kind == "schemas":
+                Draft202012Validator.check_schema(member)
+
+
+def test_every_body_of_a_request_in_the_tour_that_was_taken_is_one_that_the_document_allows() -> None:
+    taken = [(method, target, body) for _, status, method, target, body in TOUR if status == 200 and type(body) is dict]
+    assert taken
+    for method, target, body in taken:
+        path = law.template_of(target)
+        pointer = f"#/paths/{path.replace('/', '~1')}/{method.lower()}/requestBody/content/application~1json/schema"
+        law.validator(pointer).validate(body)
+
+
+def test_a_line_to_import_is_described_by_the_document() -> None:
+    line = law.validator("#/components/schemas/Line")
+    body64 = base64.b64encode(b"\0").decode()
+    assert line.is_valid({"name": "a", "body": None, "tags": ["t"], "model": "m@1.2", "type": "", "timestamp": 1.5})
+    assert line.is_valid({"name": "a", "body_base64": body64})
+    assert not line.is_valid({"name": "a", "body": 1, "body_base64": body64})
+    assert not line.is_valid({"body": 1})
+    assert not line.is_valid({"name": "a", "tag": "t"})

@@ -1,0 +1,269 @@
+"""Records through the API: written, read back the same, listed, deleted, contested."""
+
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from echonode.model.identity import Identity, IdentityId
+from echonode.model.record import Draft
+from echonode.text import to_base32
+from tests.api.serving import run, serving
+from tests.api.test_law import give_foreign_record
+from tests.sync.pair import Author
+
+MAIN = "/v1/records/main"
+
+
+def test_what_was_put_is_got_byte_for_byte_under_its_media_type(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            body = bytes(range(256)) * 700
+            put = await served.put(
+                "a", body, "&type=image/x-noise&tag=b&tag=a&tag=b&model=scan@3.4&timestamp=2001-02-03"
+            )
+            assert put["id"] == f"{to_base32(served.node.id)}/a"
+            for name in (put["id"], "me/a", "a", f"{put['id'][:6]}/a"):
+                got = await served.ask("GET", f"{MAIN}?id={name}")
+                assert (got.body, got.headers["content-type"]) == (body, "image/x-noise")
+                assert (got.headers["echo-id"], got.headers["echo-version"]) == (put["id"], put["version"])
+            whole = await served.whole("a")
+            assert whole["version"] == put["version"] and whole["timestamp"] == put["timestamp"]
+            assert (whole["tags"], whole["model"], whole["model_version"]) == (["a", "b"], "scan", "3.4")
+            assert (whole["created"], whole["heads"], whole["deleted"]) == ("2001-02-03T00:00:00.000Z", 1, False)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body", "field", "shown"),
+    [
+        ("application/json", b'{"b": [1, 2.5, null], "a": "\\u00e9"}', "body", {"b": [1, 2.5, None], "a": "é"}),
+        ("application/geo+json; v=1", b"17", "body", 17),
+        ("application/json", b"{broken", "body", "{broken"),
+        ("application/json", b"[" * 20_000, "body", "[" * 20_000),
+        ("", b"", "body", ""),
+        ("", "naïve\n\tüber".encode(), "body", "naïve\n\tüber"),
+        ("text/plain", b'"json"', "body", '"json"'),
+        ("text/plain", b"\x1b[31m", "body_base64", "G1szMW0="),
+        ("text/plain", b"\xff\xfe", "body_base64", "//4="),
+        ("text/plain", "\u0085".encode(), "body_base64", "woU="),
+    ],
+)
+def test_a_body_is_shown_as_json_as_text_or_as_base64(
+    tmp_path: Path, media_type: str, body: bytes, field: str, shown: object
+) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            await served.put("a", body, f"&type={quote(media_type)}")
+            whole = await served.whole("a")
+            assert whole[field] == shown
+            (line,) = (await served.ask("GET", f"{MAIN}/list?body=1")).lines()
+            assert line == whole
+            (line,) = (await served.ask("GET", f"{MAIN}/list")).lines()
+            assert line == {key: value for key, value in whole.items() if key != field}
+
+    run(test)
+
+
+@pytest.mark.parametrize("media_type", ["text/htm\N{SNOWMAN}", " text/plain", "html", "a/b; c"])
+def test_a_media_type_that_no_header_can_hold_becomes_octets(tmp_path: Path, media_type: str) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            await served.put("a", b"x", f"&type={quote(media_type)}")
+            got = await served.ask("GET", f"{MAIN}?id=a")
+            assert (got.body, got.headers["content-type"]) == (b"x", "application/octet-stream")
+            assert (await served.whole("a"))["type"] == media_type
+
+    run(test)
+
+
+@pytest.mark.parametrize("context", ["a/b", "a/list", "list", "50% näher", "?x=1", ".."])
+def test_a_context_and_a_name_may_be_any_text(tmp_path: Path, context: str) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            path, name = f"/v1/records/{quote(context, safe='')}", "x/y z?&%\N{SNOWMAN}"
+            assert (await served.ask("PUT", f"{path}?id={quote(name, safe='')}", b"1")).json()["context"] == context
+            got = await served.ask("GET", f"{path}?id=me/{quote(name, safe='')}")
+            assert got.body == b"1" and got.headers["echo-id"].endswith("/x/y%20z%3F%26%25%E2%98%83")
+            assert [line["name"] for line in (await served.ask("GET", f"{path}/list")).lines()] == [name]
+            assert context in [each["name"] for each in (await served.ask("GET", "/v1/contexts")).json()["contexts"]]
+
+    run(test)
+
+
+def test_text_typed_on_two_keyboards_is_one_name(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            await served.put(quote("e\u0301"), b"1", "&tag=o%CC%88")
+            whole = await served.whole(quote("\u00e9"))
+            assert (whole["name"], whole["tags"]) == ("\u00e9", ["\u00f6"])
+
+    run(test)
+
+
+@pytest.mark.parametrize("path", ["/v1/records/%ff", "/v1/records/%01", "/v1/records/" + "c" * 65])
+def test_what_cannot_be_a_context_is_a_bad_request(tmp_path: Path, path: str) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            for method, target in [("PUT", "?id=a"), ("GET", "?id=a"), ("POST", "/import"), ("GET", "/list")]:
+                assert (await served.ask(method, path + target)).code == "bad_request"
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "id=",
+        "id=a&id=b",
+        "id=a&whole=yes",
+        "id=%ff",
+        "id=a&" + "&".join(["tag=x"] * 200),
+        "id=a&color=red",
+    ],
+)
+def test_a_query_that_is_not_understood_is_a_bad_request(tmp_path: Path, query: str) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            assert (await served.ask("GET", f"{MAIN}?{query}")).code == "bad_request"
+
+    run(test)
+
+
+def test_the_context_of_key_statements_cannot_be_written(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            assert (await served.ask("PUT", "/v1/records/identities?id=a", b"x")).code == "unusable"
+            assert (await served.ask("POST", "/v1/records/identities/import", b'{"name":"a"}')).code == "bad_request"
+            lines = (await served.ask("GET", "/v1/records/identities/list?body=1")).lines()
+            assert {line["model"] for line in lines} == {"key-statement"}
+
+    run(test)
+
+
+def test_only_ones_own_records_and_the_shared_ones_are_written(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            author = await give_foreign_record(served)
+            refused = await served.ask("PUT", f"{MAIN}?id={author}/theirs", b"mine")
+            assert (refused.status, refused.code) == (422, "unusable")
+            assert (await served.put("shared/todo", b"milk"))["id"] == "shared/todo"
+            assert (await served.whole("shared/todo"))["author"] == "shared"
+
+    run(test)
+
+
+def test_a_deleted_record_is_not_found_and_not_listed_until_it_is_written_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            put = await served.put("a")
+            gone = (await served.ask("DELETE", f"{MAIN}?id=a")).json()
+            assert gone["id"] == put["id"] and gone["version"] != put["version"]
+            for target in (f"{MAIN}?id=a", f"{MAIN}?id=a&whole=1"):
+                answer = await served.ask("GET", target)
+                assert (answer.code, answer.message) == ("not_found", f"there is no record {put['id']} in main")
+            assert (await served.ask("GET", f"{MAIN}/list")).lines() == []
+            assert (await served.ask("GET", f"{MAIN}/export")).lines() == []
+            await served.put("a", b"again")
+            assert (await served.whole("a"))["body"] == "again"
+
+    run(test)
+
+
+def test_a_list_is_chosen_by_author_tag_and_time_and_cut_at_its_limit(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            author = await give_foreign_record(served)
+            for number in range(5):
+                await served.put(f"n{number}", b"", f"&tag=t{number % 2}&timestamp=200{number}-06-01T12:00:00%2B02:00")
+
+            async def names(query: str) -> list[str]:
+                return [line["name"] for line in (await served.ask("GET", f"{MAIN}/list?{query}")).lines()]
+
+            assert await names("") == ["theirs", "n0", "n1", "n2", "n3", "n4"]
+            assert await names("author=me") == ["n0", "n1", "n2", "n3", "n4"]
+            assert await names(f"author={author[:8]}") == ["theirs"]
+            assert await names("tag=t1") == ["n1", "n3"]
+            assert await names("author=me&since=2002-06-01T10:00:00Z") == ["n2", "n3", "n4"]
+            assert await names("author=me&since=1022925600.5") == ["n3", "n4"]
+            assert await names("author=me&limit=2") == ["n0", "n1"]
+            assert await names("limit=0") == []
+
+    run(test)
+
+
+def test_an_id_that_could_be_two_authors_is_a_conflict(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            one, two = two_with_one_prefix()
+            for author in (one, two):
+                await author.introduce()
+                record = await author.put("a")
+                statements, _ = await author.store.scan("identities", 0, limit=10)
+                await served.node.store.apply("identities", statements)
+                await served.node.store.apply("main", [record])
+            prefix = to_base32(one.identity.id)[:4]
+            answer = await served.ask("GET", f"{MAIN}?id={prefix}/a")
+            assert (answer.status, answer.code) == (409, "conflict") and "type more of it" in answer.message
+            assert (await served.ask("GET", f"{MAIN}/list?author={prefix}")).status == 404
+            assert (await served.whole(f"{to_base32(two.identity.id)}/a"))["name"] == "a"
+
+    run(test)
+
+
+def two_with_one_prefix() -> tuple[Author, Author]:
+    """Two authors whose ids begin with the same four characters: 20 bits, a birthday among a few thousand."""
+    seen: dict[str, int] = {}
+    for number in range(100_000):
+        seed = number.to_bytes(4, "big")
+        prefix = to_base32(IdentityId(Identity.from_seeds(b"root" * 7 + seed, b"devi" * 7 + seed).id))[:4]
+        if prefix in seen:
+            return Author(seen[prefix]), Author(number)
+        seen[prefix] = number
+    raise AssertionError("no two of them")
+
+
+def test_a_conflict_shows_its_heads_the_winner_first_and_a_put_resolves_it(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served, serving(tmp_path, name="two") as other:
+            await served.put("shared/todo", b"milk", "&type=text/plain")
+            late = await other.node.put(
+                Draft(context="main", author=other.node.shared, name="todo", body=b"{}", media_type="application/json")
+            )
+            statements, _ = await other.node.store.scan("identities", 0, limit=10)
+            await served.node.store.apply("identities", statements)
+            await served.node.store.apply("main", [late])
+
+            (conflict,) = (await served.ask("GET", "/v1/conflicts")).json()["conflicts"]
+            assert conflict == (await served.ask("GET", "/v1/conflicts?context=main")).json()["conflicts"][0]
+            assert (conflict["id"], conflict["context"]) == ("shared/todo", "main")
+            winner, loser = conflict["heads"]
+            assert (winner["version"], winner["body"], winner["winner"]) == (to_base32(late.id), {}, True)
+            assert (loser["body"], loser["type"], loser["winner"]) == ("milk", "text/plain", False)
+            assert winner["key"] == to_base32(other.node.identity.device.public) != loser["key"]
+            assert (await served.ask("GET", "/v1/conflicts?context=elsewhere")).json() == {"conflicts": []}
+
+            whole = await served.whole("shared/todo")
+            assert (whole["heads"], whole["version"]) == (2, winner["version"])
+            lines = (await served.ask("GET", f"{MAIN}/list")).lines()
+            assert [(line["heads"], line["version"]) for line in lines] == [(2, winner["version"])]
+
+            await served.put("shared/todo", b"bread")
+            assert (await served.ask("GET", "/v1/conflicts")).json() == {"conflicts": []}
+            assert (await served.whole("shared/todo"))["heads"] == 1
+
+    run(test)
+
+
+def test_a_list_of_large_records_is_whole(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            for number in range(30):
+                await served.put(f"n{number}", json.dumps("x" * 150_000).encode(), "&type=application/json")
+            lines = (await served.ask("GET", f"{MAIN}/list?body=1")).lines()
+            assert [line["name"] for line in lines] == [f"n{number}" for number in range(30)]
+            assert {line["body"] for line in lines} == {"x" * 150_000}
+
+    run(test)

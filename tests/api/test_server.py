@@ -1,0 +1,256 @@
+"""The socket and its server: who may open it, what a crash leaves, how it stops."""
+
+import asyncio
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from echonode.api.server import ApiServer
+from echonode.errors import ConfigError
+from tests.api.serving import VERSION, WITHIN_S, Connection, Served, run, serving
+
+LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.SelectorEventLoop]
+try:
+    import uvloop
+
+    LOOPS.append(uvloop.new_event_loop)
+except ImportError:
+    pass
+on_each_loop = pytest.mark.parametrize("loop_factory", LOOPS, ids=lambda factory: factory.__module__.partition(".")[0])
+
+SOME = b"x" * 100_000
+
+
+def another(served: Served) -> ApiServer:
+    return ApiServer(served.node, socket_path=served.socket, version=VERSION)
+
+
+@on_each_loop
+def test_the_socket_is_for_its_owner_only_and_goes_when_the_server_does(tmp_path: Path, loop_factory) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            assert stat.S_IMODE(served.socket.stat().st_mode) == 0o600
+            assert (await served.ask("GET", "/v1/status")).json()["api"] == [str(served.socket)]
+            await served.server.close()
+            assert not served.socket.exists()
+            await served.server.close()
+
+    umask = os.umask(0)
+    try:
+        run(test, loop_factory)
+        assert os.umask(0) == 0, "the process's umask was not given back"
+    finally:
+        os.umask(umask)
+
+
+def test_a_socket_left_by_a_crash_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as crashed:
+        crashed.bind(str(tmp_path / "one.sock"))
+
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            assert (await served.ask("GET", "/v1/status")).status == 200
+
+    run(test)
+
+
+def test_a_socket_somebody_listens_on_is_left_alone(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            with pytest.raises(ConfigError, match="already listens"):
+                await another(served).start()
+            assert (await served.ask("GET", "/v1/status")).status == 200
+
+    run(test)
+
+
+def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            path = tmp_path / "notes.txt"
+            path.write_text("precious")
+            with pytest.raises(ConfigError, match="of another kind"):
+                await ApiServer(served.node, socket_path=path, version=VERSION).start()
+            assert path.read_text() == "precious"
+
+    run(test)
+
+
+@pytest.mark.parametrize("name", ["n" * 120, "missing/one.sock"])
+def test_a_path_that_no_socket_can_have_is_one_plain_sentence(tmp_path: Path, name: str) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            with pytest.raises(ConfigError, match=r"^The API socket .* cannot be made: .*\.$"):
+                await ApiServer(served.node, socket_path=tmp_path / name, version=VERSION).start()
+
+    run(test)
+
+
+def test_closing_leaves_the_socket_of_whoever_came_after(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            served.socket.unlink()
+            heir = another(served)
+            await heir.start()
+            await served.server.close()
+            assert (await served.ask("GET", "/v1/status")).status == 200
+            await heir.close()
+
+    run(test)
+
+
+def test_one_connection_carries_many_requests_refused_ones_included(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served, served.connection() as connection:
+            for target, body, status in [
+                ("?id=a", b"1", 200),
+                ("?id=b", SOME * 3, 413),
+                ("?nonsense=1", SOME, 400),
+                ("?id=c", b"2", 200),
+            ]:
+                answer = await connection.ask("PUT", f"/v1/records/main{target}", body)
+                assert answer.status == status
+                connection.next_request()
+            assert len((await connection.ask("GET", "/v1/records/main/list")).lines()) == 2
+
+    run(test)
+
+
+def test_a_body_too_large_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served, served.connection() as connection:
+            await connection.begin("PUT", "/v1/records/main?id=a", [("content-length", str(10**12))])
+            assert (await connection.answer()).code == "too_large"
+
+    run(test)
+
+
+def test_a_body_of_undeclared_length_is_refused_once_it_is_too_large(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served, served.connection() as connection:
+            await connection.begin("PUT", "/v1/records/main?id=a", [("transfer-encoding", "chunked")])
+            await connection.send(SOME)
+            await connection.send(SOME)
+            assert (await connection.answer()).code == "too_large"
+
+    run(test)
+
+
+def test_what_is_no_http_is_refused_and_the_server_lives_on(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            for noise in [b"\0" * 100 + b"\r\n\r\n", b"GET / HTTP/1.1\r\nhost: a\r\nx: " + SOME]:
+                reader, writer = await asyncio.open_unix_connection(str(served.socket))
+                writer.write(noise)
+                assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+                writer.close()
+            assert (await served.ask("GET", "/v1/status")).status == 200
+
+    run(test)
+
+
+# -- stopping --------------------------------------------------------------------------------------------------------
+
+
+async def idle(connection: Connection) -> None:
+    await connection.ask("GET", "/v1/status")
+
+
+async def listening(connection: Connection) -> None:
+    await connection.begin("GET", "/v1/events?types=node.stopped")
+    await connection.end()
+    assert (await connection.head()).status == 200
+    assert await anext(aiter(connection.data())) == b": listening\n\n"
+
+
+async def half_sent(connection: Connection) -> None:
+    await connection.begin("PUT", "/v1/records/main?id=half", [("content-length", "10")])
+    await connection.send(b"12345")
+    await asyncio.sleep(0)
+
+
+async def half_imported(connection: Connection) -> None:
+    await connection.begin("POST", "/v1/records/main/import", [("transfer-encoding", "chunked")])
+    for number in range(0, 1500, 500):
+        await connection.send(b"".join(b'{"name": "i%d"}\n' % (number + i) for i in range(500)))
+    assert (await connection.head()).status == 200
+    assert b'"lines":1000' in await anext(aiter(connection.data()))
+
+
+async def not_reading(connection: Connection) -> None:
+    await connection.begin("GET", "/v1/records/big/list?body=1")
+    await connection.end()
+    assert (await connection.head()).status == 200
+
+
+@on_each_loop
+def test_it_stops_at_once_whatever_clients_are_doing_and_logs_nothing(tmp_path: Path, loop_factory, caplog) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            for number in range(60):
+                await served.put(f"r{number}", SOME, context="big")
+            connections = []
+            for begin in (idle, listening, half_sent, half_imported, not_reading):
+                connection = Connection(*await asyncio.open_unix_connection(str(served.socket)))
+                await begin(connection)
+                connections.append(connection)
+            await asyncio.wait_for(served.server.close(), WITHIN_S)
+
+            _, events, put, imported, listed = connections
+            assert [data async for data in events.data()] == [b'event: end\ndata: {"reason":"stopping"}\n\n']
+            assert (await put.answer()).code == "stopping"
+            last = [data async for data in imported.data()]
+            assert b'"code":"stopping"' in last[0] and b'"written":1000' in last[0]
+            with pytest.raises(Exception, match="closed connection"):  # cut: it did not read
+                [data async for data in listed.data()]
+            with pytest.raises((FileNotFoundError, ConnectionRefusedError)):
+                await served.ask("GET", "/v1/status")
+            assert await served.node.heads("main", served.node.id, "half") == []
+            assert await served.node.heads("main", served.node.id, "i999")
+            assert await served.node.heads("main", served.node.id, "i1000") == []
+            for connection in connections:
+                await connection.close()
+
+    run(test, loop_factory)
+    assert [record.getMessage() for record in caplog.records if record.name != "asyncio"] == []
+
+
+def test_a_join_that_waits_for_a_silent_peer_ends_with_the_server(tmp_path: Path) -> None:
+    async def test() -> None:
+        met = asyncio.Event()
+        silent = await asyncio.start_server(lambda reader, writer: met.set(), "127.0.0.1", 0)
+        host, port = silent.sockets[0].getsockname()
+        async with serving(tmp_path, key=None) as served, served.connection() as connection:
+            body = b'{"code": "7-crossover-clockwork", "at": "%s:%d"}' % (host.encode(), port)
+            await connection.begin("POST", "/v1/join", [("content-length", str(len(body)))])
+            await connection.send(body)
+            await connection.end()
+            await met.wait()
+            await served.server.close()
+            assert (await connection.answer()).code == "stopping"
+        silent.close()
+
+    run(test)
+
+
+def test_an_idle_server_holds_no_timer(tmp_path: Path) -> None:
+    """uvicorn's own loop would wake ten times a second."""
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        async with serving(tmp_path) as served:
+            before = {timer for timer in loop._scheduled if not timer.cancelled()}  # type: ignore[attr-defined]
+            second = ApiServer(served.node, socket_path=tmp_path / "two.sock", version=VERSION)
+            await second.start()
+            await asyncio.sleep(0)
+            assert {timer for timer in loop._scheduled if not timer.cancelled()} <= before  # type: ignore[attr-defined]
+            await second.close()
+
+    run(test, asyncio.SelectorEventLoop)
