@@ -1,0 +1,141 @@
+"""The command `echonode`: what there is to type, and how everything ends.
+
+    main(services, args) -> exit code         data on stdout, everything else on stderr, no traceback ever
+
+Only click and what costs nothing is imported here; each command imports the rest when it is run (`--help` is to take
+120 ms, `status` 250).
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import click
+
+from echonode.cli import bulk, demo, looking, records, running, syncing
+from echonode.cli.exits import ExitCode, Failure
+from echonode.cli.finding import Here
+from echonode.cli.services import Services
+from echonode.errors import EchonodeError
+from echonode.text import escape
+
+PROGRAM: Final = "echonode"
+_COMPLETE: Final = "_ECHONODE_COMPLETE"
+_SENTENCE_CHARS_MAX: Final = 1000
+
+
+class _InOrder(click.Group):
+    """Commands are shown in the order in which people meet them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def commands(services: Services) -> click.Group:
+    """The command line of a process with these services."""
+
+    @click.group(
+        cls=_InOrder,
+        help="Keeps sets of signed records the same on every machine of a network, without a server.",
+        epilog="Exit codes: 0 done (sync: verified equal), 1 failed, 2 usage, 3 partial or conflicts left, "
+        "4 timed out, 5 the node is not running, 6 not authorised. "
+        "Environment: ECHO_HOME, ECHO_API_URL=unix:/PATH, ECHO_DEBUG=1.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    @click.option("--home", type=click.Path(file_okay=False), help="Everything of one node in this folder (ECHO_HOME).")
+    @click.version_option(services.version, prog_name=PROGRAM, message="%(prog)s %(version)s")
+    @click.pass_context
+    def echonode(ctx: click.Context, home: str | None) -> None:
+        ctx.obj = Here(services, home)
+
+    for command in (
+        *(running.run, running.invite, running.join, running.network),
+        *(records.put, records.get, records.delete, records.list_records, records.conflicts),
+        *(bulk.import_records, bulk.export_records),
+        *(looking.status, looking.peers, looking.contexts),
+        *(syncing.sync, syncing.watch, syncing.verify),
+        demo.demo,
+    ):
+        echonode.add_command(command)
+    return echonode
+
+
+def main(services: Services, args: Sequence[str] | None = None) -> int:
+    """Run the command that `args` (sys.argv[1:] by default) spell, and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # An old terminal's encoding is no reason to fail.
+        with suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = _invoke(commands(services), sys.argv[1:] if args is None else list(args))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _drop_output()
+        return ExitCode.READER_GONE
+    except (KeyboardInterrupt, click.Abort):
+        return ExitCode.INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        return _say(_usage_sentence(error), error.exit_code)
+    except Failure as error:
+        return _say(str(error), error.exit_code)
+    except EchonodeError as error:
+        return _say(str(error), ExitCode.FAILED)
+    except UnicodeEncodeError:
+        return _say("an argument holds bytes that are not text in UTF-8", ExitCode.USAGE)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _say(f"{error.strerror or error}{where}", ExitCode.FAILED)
+    except MemoryError:
+        return _say("there is not enough memory for this", ExitCode.FAILED)
+    except Exception as error:
+        return _say(
+            f"this should not have happened ({type(error).__name__}: {error}); ECHO_DEBUG=1 shows where",
+            ExitCode.FAILED,
+        )
+
+
+def _invoke(group: click.Group, args: list[str]) -> int:
+    if _COMPLETE in os.environ:
+        group.main(args, prog_name=PROGRAM, complete_var=_COMPLETE)
+    try:
+        # Not group.main(): that prints usage errors its own way, and turns a closed pipe into exit code 1.
+        with group.make_context(PROGRAM, args) as ctx:
+            result = group.invoke(ctx)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _usage_sentence(error: click.ClickException) -> str:
+    message = error.format_message()
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{message} ({ctx.command_path} --help says more)" if ctx else message
+
+
+def _say(sentence: str, code: int) -> int:
+    """Tell why, on stderr, and pass the code on."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+    if os.environ.get("ECHO_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exc()
+    with suppress(OSError):
+        print(f"{PROGRAM}: {escape(sentence, _SENTENCE_CHARS_MAX)}", file=sys.stderr)
+    return int(code)
+
+
+def _drop_output() -> None:
+    """Nobody reads any more: keep the interpreter from trying again at its end, and complaining."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError, ValueError):
+        os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

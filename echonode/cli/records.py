@@ -1,0 +1,144 @@
+"""put, get, delete, list, conflicts: records one at a time, and what there is of them."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from echonode.cli.arguments import context_option, json_option, read_body, to_moment
+from echonode.cli.finding import Here, pass_here
+from echonode.cli.show import count, moment, note, only, out, out_json, safe, short, table
+
+_PUT_FIELDS = ("id", "version")
+_PREVIEW_CHARS = 60
+_ID_HELP = "ID is author/name; an unambiguous prefix of the author will do, or me/ or shared/."
+
+
+@click.command("put", epilog="A bare NAME is ours; shared/NAME may be written by every member of the network.")
+@click.argument("name")
+@click.argument("value", required=False)
+@click.option("--file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="Take the body from it.")
+@click.option("-t", "--tag", "tags", multiple=True, help="Can be given several times.")
+@click.option("--model", metavar="NAME[@MAJOR.MINOR]", help="What kind of thing the record is.")
+@click.option("--type", "media_type", metavar="MEDIA", help="Media type, instead of a guess.")
+@context_option
+@json_option
+@pass_here
+def put(
+    here: Here,
+    name: str,
+    value: str | None,
+    file: str | None,
+    tags: Sequence[str],
+    model: str | None,
+    media_type: str | None,
+    context: str,
+    as_json: bool,
+) -> None:
+    """Write a record: VALUE, a file, or - for stdin."""
+    from echonode.cli.client import record_path
+
+    client = here.client()
+    body, guessed = read_body(value, file)
+    query = [("id", name), ("model", model), ("type", media_type or guessed), *(("tag", tag) for tag in tags)]
+    answer = client.call("PUT", record_path(context), query=query, body=body)
+    _show_written(answer, as_json)
+
+
+@click.command("get", epilog=_ID_HELP)
+@click.argument("id_text", metavar="ID")
+@context_option
+@json_option
+@pass_here
+def get(here: Here, id_text: str, context: str, as_json: bool) -> None:
+    """Write a record's body to stdout, byte for byte."""
+    from echonode.cli.client import record_path
+
+    client, path = here.client(), record_path(context)
+    if as_json:
+        out_json(client.call("GET", path, query=[("id", id_text), ("whole", "1")]))
+        return
+    with client.open("GET", path, query=[("id", id_text)]) as response:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(response.read())
+        sys.stdout.buffer.flush()
+
+
+@click.command("delete", epilog=_ID_HELP)
+@click.argument("id_text", metavar="ID")
+@context_option
+@json_option
+@pass_here
+def delete(here: Here, id_text: str, context: str, as_json: bool) -> None:
+    """Delete a record, on every node in time."""
+    from echonode.cli.client import record_path
+
+    _show_written(here.client().call("DELETE", record_path(context), query=[("id", id_text)]), as_json)
+
+
+def _show_written(answer: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        out_json(only(_PUT_FIELDS, answer))
+    else:
+        out(safe(answer["id"]))
+
+
+@click.command("list")
+@click.option("--author", metavar="A", help="Only of this author: a prefix, me, shared, or a peer's name.")
+@click.option("-t", "--tag", metavar="T", help="Only with this tag.")
+@click.option("--since", type=to_moment, metavar="TIME", help="Created since: 2026-11-22, 2026-11-22T12:00:00Z, 2h.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="No more than this many.")
+@context_option
+@json_option
+@pass_here
+def list_records(
+    here: Here, author: str | None, tag: str | None, since: str | None, limit: int | None, context: str, as_json: bool
+) -> None:
+    """List records, in the order in which they came to this node."""
+    from echonode.cli.client import record_path
+
+    query = [("author", author), ("tag", tag), ("since", since), ("limit", str(limit) if limit else None)]
+    with here.client().open("GET", record_path(context, "/list"), query=query) as response:
+        if as_json:
+            for record in response.values():
+                out_json(record)
+            return
+        for line in table(("ID", "CREATED", "TYPE", "TAGS"), map(_row, response.values())):
+            out(line)
+
+
+def _row(record: dict[str, Any]) -> tuple[str, ...]:
+    return short(record["id"]), moment(record["created"]), safe(record["type"]), safe(" ".join(record["tags"]))
+
+
+@click.command("conflicts")
+@click.option("-c", "--context", help="Only in this set of records.")
+@json_option
+@pass_here
+def conflicts(here: Here, context: str | None, as_json: bool) -> None:
+    """Records that several nodes wrote without knowing of each other. The next put by one that knows all settles it."""
+    answer = here.client().call("GET", "/v1/conflicts", query=[("context", context)])
+    if as_json:
+        out_json(answer)
+        return
+    for conflict in answer["conflicts"]:
+        out(f"{short(conflict['id'])} in {safe(conflict['context'])}")
+        for line in table(("", "", "VERSION", "WRITTEN", "BY KEY", "BODY"), _head_rows(conflict["heads"])):
+            out(line)
+    note(count(len(answer["conflicts"]), "conflict"))
+
+
+def _head_rows(heads: Iterable[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
+    for head in heads:
+        read = "read" if head["winner"] else ""
+        yield "", read, short(head["version"]), moment(head["timestamp"]), short(head["key"]), _preview(head)
+
+
+def _preview(head: dict[str, Any]) -> str:
+    if head["deleted"]:
+        return "(deleted)"
+    if "body" not in head:
+        return "(binary)"
+    text = safe(head["body"] if isinstance(head["body"], str) else str(head["body"]))
+    return text if len(text) <= _PREVIEW_CHARS else text[: _PREVIEW_CHARS - 1] + "…"

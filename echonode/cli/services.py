@@ -1,0 +1,70 @@
+"""What the commands need from outside their room: finding a home, running a node. `app.py` hands it in.
+
+    app.py -> main(services, args) -> exit code
+
+The commands may not import `host` and `api`; and most of them, talking to a node that runs already, should not pay for
+loading them either.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+class HomeView(Protocol):
+    """One node's files, whether it runs or not."""
+
+    @property
+    def root(self) -> Path:
+        """The folder; it need not exist yet."""
+        ...
+
+    @property
+    def api_socket(self) -> Path:
+        """Where its node listens for commands while it runs."""
+        ...
+
+    def has_network(self) -> bool:
+        """Whether a network was chosen here, a private one or the open one."""
+        ...
+
+    def read_network_key(self) -> bytes | None:
+        """The 32-byte key of the private network; None on the open one, and where none was chosen."""
+        ...
+
+    def write_network_key(self, key: bytes) -> None:
+        """Choose the private network with this key, making the folder if need be. Raises ConfigError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What `echonode run` was told. None, () and False: not said, so environment, file or default decide."""
+
+    home: HomeView
+    join: str | None = None  # an invitation code
+    name: str | None = None
+    listen: str | None = None  # HOST:PORT
+    peers: tuple[str, ...] = ()  # HOST:PORT each
+    interfaces: tuple[str, ...] = ()  # addresses of this machine, for mDNS
+    no_mdns: bool = False
+    open: bool = False
+    log_level: str | None = None
+    log_format: str | None = None
+
+
+class Services(Protocol):
+    """The outside, as one value."""
+
+    @property
+    def version(self) -> str:
+        """Of this program."""
+        ...
+
+    def find_home(self, flag: str | None) -> HomeView:
+        """The home that `flag` names; with None, the one the environment or the platform suggests. Creates nothing."""
+        ...
+
+    def run_node(self, options: RunOptions) -> int:
+        """Run a node until it is told to stop; the exit code. Raises EchonodeError before it got anywhere."""
+        ...

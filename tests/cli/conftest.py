@@ -1,0 +1,5 @@
+"""Fixtures of the command line's tests."""
+
+from tests.cli.house import shell
+
+__all__ = ["shell"]

@@ -1,0 +1,229 @@
+"""What the commands are tried in: a home and services of the tests' own, a real node behind its real API in a thread,
+and a server that says whatever a test wants said, byte for byte."""
+
+import asyncio
+import contextlib
+import io
+import json
+import socket
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echonode.cli.main import main
+from echonode.cli.services import HomeView, RunOptions
+from echonode.errors import ConfigError
+from tests.api.serving import Served, serving
+
+WITHIN_S = 30.0
+
+
+class Folder:
+    """A home that is a folder and nothing more."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.is_open = False
+
+    @property
+    def api_socket(self) -> Path:
+        return self.root / "api.sock"
+
+    def has_network(self) -> bool:
+        return self.is_open or (self.root / "network").exists()
+
+    def read_network_key(self) -> bytes | None:
+        return (self.root / "network").read_bytes() if (self.root / "network").exists() else None
+
+    def write_network_key(self, key: bytes) -> None:
+        try:
+            self.root.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.root} cannot be made") from error
+        (self.root / "network").write_bytes(key)
+
+
+@dataclass
+class Outside:
+    """The services: homes are folders, and running a node notes with what it was asked for."""
+
+    default: Path
+    version: str = "9.8.7"
+    runs: list[RunOptions] = field(default_factory=list)
+    run_gives: Callable[[], int] = lambda: 0
+
+    def find_home(self, flag: str | None) -> HomeView:
+        return Folder(Path(flag) if flag else self.default)
+
+    def run_node(self, options: RunOptions) -> int:
+        self.runs.append(options)
+        return self.run_gives()
+
+
+@dataclass
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+    @property
+    def json(self) -> Any:
+        (line,) = self.out.splitlines()
+        return json.loads(line)
+
+    @property
+    def json_lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@dataclass
+class Shell:
+    """Runs commands in this process, as `app.py` would."""
+
+    outside: Outside
+
+    def __call__(self, *args: str, stdin: bytes = b"") -> Result:
+        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+        before = sys.stdin
+        sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = main(self.outside, args)
+        finally:
+            sys.stdin = before
+        out.flush()
+        assert isinstance(out.buffer, io.BytesIO)
+        assert "Traceback" not in err.getvalue()
+        return Result(code, out.buffer.getvalue(), err.getvalue())
+
+    def fails(self, code: int, *args: str, stdin: bytes = b"") -> str:
+        """The one sentence with which a command ends that must exit with `code`."""
+        result = self(*args, stdin=stdin)
+        assert result.code == code, result
+        sentence = result.err.removesuffix("\n")
+        assert sentence.startswith("echonode: "), result
+        assert "\n" not in sentence, result
+        return sentence.removeprefix("echonode: ")
+
+
+@contextmanager
+def in_thread(body: Callable[[Future[Any], asyncio.Event], Coroutine[Any, Any, None]]) -> Iterator[Any]:
+    """What `body` puts into its Future, while it runs on a loop of another thread; the Event tells it to end."""
+    ready: Future[Any] = Future()
+    loop = asyncio.new_event_loop()
+    end = asyncio.Event()
+
+    def work() -> None:
+        try:
+            loop.run_until_complete(body(ready, end))
+        except BaseException as error:
+            if not ready.done():
+                ready.set_exception(error)
+            raise
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield ready.result(WITHIN_S)
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        thread.join(WITHIN_S)
+        assert not thread.is_alive()
+
+
+@dataclass
+class Live:
+    """A real node in another thread."""
+
+    served: Served
+    loop: asyncio.AbstractEventLoop
+
+    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Its result, of something done on the node's own loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(WITHIN_S)
+
+
+@contextmanager
+def live_node(folder: Path, name: str = "one", key: bytes | None = bytes(range(32))) -> Iterator[Live]:
+    """A node whose API is `folder`/api.sock, and which knows nobody."""
+
+    async def body(ready: Future[Any], end: asyncio.Event) -> None:
+        async with serving(folder, name=name, key=key) as served:
+            (folder / "api.sock").symlink_to(served.socket)
+            ready.set_result(Live(served, asyncio.get_running_loop()))
+            await end.wait()
+
+    folder.mkdir(exist_ok=True)
+    with in_thread(body) as live:
+        yield live
+
+
+@contextmanager
+def saying(path: Path, answer: bytes, *, reads_body: bool = True, hangs_up: bool = True) -> Iterator[list[bytes]]:
+    """Something that takes requests at `path` and answers each with these bytes; yields the requests it heard."""
+    heard: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            body = b""
+            if reads_body and b"content-length:" in head.lower():
+                size = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                body = await reader.readexactly(size)
+            elif reads_body and b"chunked" in head.lower():
+                body = await reader.readuntil(b"0\r\n\r\n")
+            heard.append(head + body)
+            writer.write(answer)
+            await writer.drain()
+            if not hangs_up:
+                await reader.read()
+        writer.close()
+
+    async def body(ready: Future[Any], end: asyncio.Event) -> None:
+        server = await asyncio.start_unix_server(talk, path)
+        ready.set_result(None)
+        await end.wait()
+        server.close()
+
+    path.parent.mkdir(exist_ok=True)
+    with in_thread(body):
+        yield heard
+
+
+def http(body: bytes | object, status: str = "200 OK", more: str = "") -> bytes:
+    """A whole answer; a `body` that is not bytes is sent as JSON."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(data)}\r\n{more}\r\n".encode() + data
+
+
+def refusal(status: str, code: str, message: str) -> bytes:
+    return http({"error": {"code": code, "message": message}}, status)
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Commands in an empty home, whatever the environment of the tests says."""
+    for name in ("ECHO_HOME", "ECHO_API_URL", "ECHO_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "home").mkdir()
+    return Shell(Outside(tmp_path / "home"))
+
+
+def is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
