@@ -203,6 +203,7 @@ class _Process:
             Settings(
                 name=self._config.name or socket.gethostname()[:NODE_NAME_BYTES_MAX],
                 network_key=self._network_key(entropy.random_bytes),
+                is_provisional=not self._config.open and not self._files.has_network(),
                 contexts=None if self._config.contexts is None else frozenset(self._config.contexts),
             ),
             clock=clock,

@@ -148,6 +148,19 @@ class RecordsApplied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimestampAhead:
+    """A record's timestamp lies further ahead than clocks honestly differ: the peer's clock is wrong, or ours is. The
+    record is kept; our clock does not follow it."""
+
+    name: ClassVar[str] = "record.timestamp_ahead"
+    level: ClassVar[str] = "warning"
+    peer: bytes
+    context: str
+    record: str
+    ahead_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InvitationOpened:
     name: ClassVar[str] = "invitation.opened"
     level: ClassVar[str] = "info"
@@ -192,6 +205,7 @@ Event: TypeAlias = (
     | SyncProgress
     | RecordRefused
     | RecordsApplied
+    | TimestampAhead
     | InvitationOpened
     | InvitationUsed
     | InvitationRefused

@@ -11,10 +11,11 @@ from echonode.node.events import Observer, PinViolated
 from echonode.node.live import LiveSessions
 from echonode.node.manager import MODES, summarise
 from echonode.node.records import RecordBook
+from echonode.sync.port import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.text import escape
 from echonode.wire.auth import Peer
-from echonode.wire.messages import PROTOCOL_VERSION, Hello
+from echonode.wire.messages import PROTOCOL_VERSION, Auth, Hello
 
 _SEEN_INSTANCES_MAX = 16
 
@@ -33,6 +34,8 @@ class Greeter:
     pins: dict[tuple[str, str], IdentityId] = field(default_factory=dict)
     # Who was kept out, and under which name or address: for `peers`, until a person decides.
     kept_out: dict[IdentityId, str] = field(default_factory=dict)
+    # Identities that somebody claimed and could not prove, and from where.
+    impostors: dict[IdentityId, str] = field(default_factory=dict)
 
     def takes(self, context: str) -> bool:
         """Whether `context` is kept here."""
@@ -72,6 +75,15 @@ class Greeter:
         if state is not None and state is not KeyState.ACTIVE:
             raise PeerRefused(Reason.KEY_REVOKED, f"its key is {state.name.lower()}")
         self.live.enter(peer.id, transport)
+
+    def suspect(self, claimed: Auth, stream: ByteStream) -> None:
+        """Somebody claimed an identity and could not prove it. If that is one we know, a person should hear of it."""
+        identity = IdentityId(claimed.offers[0].identity)
+        if identity in self.book.store.authors():
+            self.impostors[identity] = stream.address
+            self.observe(
+                PinViolated(kind="identity", value=stream.address, pinned=identity, offered=claimed.offers[0].key)
+            )
 
     def _check_name(self, peer: IdentityId, name: str) -> None:
         pinned = self.pins.get(("name", name))

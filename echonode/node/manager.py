@@ -58,7 +58,7 @@ class Manager:
     clock: Clock
     observe: Observer
     takes: Callable[[str], bool]
-    on_applied: Callable[[IdentityId], None]
+    on_applied: Callable[[IdentityId, Sequence[Record]], None]
     # (peer, context) -> both roots when records were refused: not diffed again until one of them changes.
     stuck: dict[tuple[IdentityId, str], tuple[bytes, bytes]] = field(default_factory=dict)
     # Contexts a peer is filling right now: others need not send the same again, nor stage it twice.
@@ -236,7 +236,7 @@ class Manager:
 
         def applied(records: Sequence[Record]) -> None:
             account.applied(records)
-            self.on_applied(session.peer.id)
+            self.on_applied(session.peer.id, records)
 
         conversation = Conversation(session.transport, self.store, context, applied, account.progress)
         return conversation, lambda result: log.add(account.completed(result, conversation.tally), conversation.tally)

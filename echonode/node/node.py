@@ -13,7 +13,7 @@ from echonode.clock import Clock, Entropy
 from echonode.digest import GROUP_TAG, keyed
 from echonode.errors import LocalError
 from echonode.model.identity import Identity, IdentityId, Instance
-from echonode.model.record import IDENTITIES
+from echonode.model.record import IDENTITIES, Record
 from echonode.node.connections import Connections
 from echonode.node.events import Event, InstanceRenewed, NodeStarted, NodeStopped, Observer, PeerSighted
 from echonode.node.fanout import Fanout
@@ -49,10 +49,14 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a person decides about a node. `network_key` None: the open network; `contexts` None: all on offer."""
+    """What a person decides about a node. `network_key` None: the open network; `contexts` None: all on offer.
+
+    `is_provisional`: the key is a placeholder that nobody else has, until an invitation brings the real one.
+    """
 
     name: str
     network_key: bytes | None
+    is_provisional: bool = False
     contexts: frozenset[str] | None = None
 
 
@@ -76,6 +80,7 @@ class Node(RecordBook):
         super().__init__(store, identity, clock, self._fanout)
         self.name = settings.name
         self._key = settings.network_key
+        self._is_provisional = settings.is_provisional
         self._tag = entropy.random_bytes(8)
         self._entropy = entropy
         self._announce = announce
@@ -92,8 +97,14 @@ class Node(RecordBook):
             entropy=entropy,
             observe=self.observe,
             scheduler=self.scheduler,
-            manager=Manager(store, clock, self.observe, self._greeter.takes, self._on_received),
-            local=LocalSide(identity.device, lambda: self.own_statements, self._greeter.hello, self._greeter.admit),
+            manager=Manager(store, clock, self.observe, self._greeter.takes, self.on_received),
+            local=LocalSide(
+                device=identity.device,
+                statements=lambda: self.own_statements,
+                make_hello=self._greeter.hello,
+                suspect=self._greeter.suspect,
+                admit=self._greeter.admit,
+            ),
             live=live,
             secrets=self._secrets,
             pair=self._pair,
@@ -109,7 +120,7 @@ class Node(RecordBook):
         self._listen = tuple(listen)
         self._greeter.port = int(listen[0].rpartition(":")[2]) if listen else 0
         self._greeter.pins.update(await self.store.pins())
-        await self.introduce(self._key)
+        await self.introduce(None if self._is_provisional else self._key)
         self._runner = asyncio.create_task(self.connections.run())
         self._reannounce()
         self.observe(NodeStarted(id=self.id, node_name=self.name, network=self.network, listen=self._listen))
@@ -138,13 +149,18 @@ class Node(RecordBook):
         self, key: str, addresses: Sequence[str], *, tag: bytes, group: bytes, slot: str | None = None
     ) -> None:
         """Discovery saw a node; a hint, never a decision."""
-        is_ours = group == group_tag(self._key, tag)
+        is_ours = self.is_of_our_network(tag, group)
         if tag == self._tag:
             return
-        self._peers.groups[key] = (tag, group)
-        if self.scheduler.sighted(key, "mdns", tuple(addresses), is_ours=is_ours, slot=slot):
+        is_new = self.scheduler.sighted(key, "mdns", tuple(addresses), is_ours=is_ours, slot=slot)
+        self._peers.sighted(key, tag, group)
+        if is_new:
             self.observe(PeerSighted(address=addresses[0] if addresses else "", found_by="mdns", same_network=is_ours))
         self.connections.wake()
+
+    def is_of_our_network(self, tag: bytes, group: bytes) -> bool:
+        """Whether who announces `tag` and `group` knows our network key."""
+        return group == group_tag(self._key, tag)
 
     def gone(self, key: str) -> None:
         """Discovery says that a node took its leave."""
@@ -157,6 +173,11 @@ class Node(RecordBook):
         self.connections.wake()
 
     # -- what people ask ---------------------------------------------------------------------------------------------
+
+    @property
+    def listening(self) -> tuple[str, ...]:
+        """HOST:PORT of every address on which streams come in."""
+        return self._listen
 
     @property
     def network(self) -> str:
@@ -245,7 +266,8 @@ class Node(RecordBook):
         self.scheduler.changed(self.clock.monotonic_s(), None)
         self.connections.wake()
 
-    def _on_received(self, source: IdentityId) -> None:
+    def on_received(self, source: IdentityId, records: Sequence[Record]) -> None:
+        super().on_received(source, records)
         self.scheduler.changed(self.clock.monotonic_s(), source)
         self.connections.wake()
 

@@ -19,19 +19,32 @@ class PeerTable:
         self._greeter = greeter
         self._own_slot = own_slot
         self.groups: dict[str, tuple[bytes, bytes]] = {}
+        self._tags: dict[bytes, IdentityId] = {}  # each peer's tag of this start, as its hello gave it
 
     def met(self, session: Session) -> None:
         """Tie what was sighted to who it proved to be; keep where it listens when nothing was sighted."""
         peer, hello = session.peer.id, session.hello
-        for key, (tag, _) in self.groups.items():
-            if tag == hello.tag and key in self._scheduler.targets:
-                self._scheduler.targets[key].peer = peer
+        self._tags = {tag: other for tag, other in self._tags.items() if other != peer} | {hello.tag: peer}
+        for key, (tag, group) in list(self.groups.items()):
+            if tag == hello.tag:
+                self.sighted(key, tag, group)
         known = any(target.peer == peer for target in self._scheduler.targets.values())
         if not known and hello.port and not session.is_initiator:
             key = f"peer:{to_base32(peer)}"
             self._scheduler.sighted(key, "peer", (session.listens_at,))
             if key in self._scheduler.targets:
                 self._scheduler.targets[key].peer = peer
+
+    def sighted(self, key: str, tag: bytes, group: bytes) -> None:
+        """Keep what the sighting `key` announced, and whose it is once that peer's hello has named its tag."""
+        target = self._scheduler.targets.get(key)
+        if target is None:
+            return
+        self.groups[key] = (tag, group)
+        peer = self._tags.get(tag)
+        if peer is not None:
+            target.peer = peer
+            self._scheduler.gone(f"peer:{to_base32(peer)}")
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
         """Addresses of every node sighted with that invitation open, ours excepted."""
@@ -65,6 +78,7 @@ class PeerTable:
                 by_peer.setdefault(target.peer, []).append(target)
         views = [_met(entry, by_peer.get(entry.id, [])) for entry in self._scheduler.peers.values()]
         views += [self._kept_out(peer, name) for peer, name in self._greeter.kept_out.items()]
+        views += [_impostor(peer, address) for peer, address in self._greeter.impostors.items()]
         for target in self._scheduler.targets.values():
             is_known = target.peer in self._scheduler.peers or target.peer in self._greeter.kept_out
             if not is_known and not target.is_self:
@@ -104,6 +118,19 @@ def _met(entry: PeerEntry, targets: Sequence[Target]) -> PeerView:
         in_sync=entry.in_sync,
         last_sync_ms=entry.last_sync_ms,
         reason=entry.reason,
+    )
+
+
+def _impostor(peer: IdentityId, address: str) -> PeerView:
+    return PeerView(
+        id=peer,
+        name="",
+        state=PeerState.REFUSED,
+        address=address,
+        found_by="peer",
+        in_sync=None,
+        last_sync_ms=None,
+        reason="somebody there claims this id with a key that its root never stated; nothing from it is kept",
     )
 
 

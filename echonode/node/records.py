@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Final
 
-from echonode.clock import Clock, HybridClock, Timestamp
+from echonode.clock import Clock, HybridClock, Timestamp, to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.identity import Identity, IdentityId, SigningKey, shared_pool_root
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store, winner
-from echonode.node.events import Observer, RecordsApplied
+from echonode.node.events import Observer, RecordsApplied, TimestampAhead
 from echonode.store.port import Audit, Store
 from echonode.text import escape, to_base32
 
@@ -94,11 +94,17 @@ class RecordBook:
     def _tick(self) -> Timestamp:
         return self._hybrid.tick(self.clock.now_ms())
 
-    def observe_timestamps(self, records: Sequence[Record]) -> None:
-        """What we write next comes after what we have seen, if its clock is to be believed."""
+    def on_received(self, source: IdentityId, records: Sequence[Record]) -> None:
+        """A peer's records were applied: what we write next comes after them, where their clock is to be believed."""
         now_ms = self.clock.now_ms()
-        for record in records:
-            self._hybrid.observe(record.timestamp, now_ms)
+        newest = max(records, key=lambda record: record.timestamp)
+        if not self._hybrid.observe(newest.timestamp, now_ms):
+            ahead_s = (to_ms(newest.timestamp) - now_ms) // 1000
+            self.observe(
+                TimestampAhead(peer=source, context=newest.context, record=newest.name, ahead_s=ahead_s)
+            )
+            for record in records:
+                self._hybrid.observe(record.timestamp, now_ms)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

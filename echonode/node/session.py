@@ -53,12 +53,16 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class LocalSide:
-    """What this node says of itself. `admit` raises PeerRefused for a peer that is kept out, once its AUTH and once
-    its hello is known; `make_hello` tells the peer with that key what we hold."""
+    """What this node says of itself, and whom it lets in.
+
+    `make_hello` tells the peer with that key what we hold; `suspect` hears of an AUTH that does not hold; `admit` raises
+    PeerRefused for a peer that is kept out: called once its AUTH is known, and again with its hello.
+    """
 
     device: SigningKey
     statements: Callable[[], Sequence[Record]]
     make_hello: Callable[[PublicKey, bytes], Hello]
+    suspect: Callable[[Auth, ByteStream], None]
     admit: Callable[[auth.Peer, Hello | None, StreamTransport], None]
 
 
@@ -88,8 +92,7 @@ async def initiate(stream: ByteStream, secret: NetworkSecret, local: LocalSide, 
 
 async def _initiate(transport: StreamTransport, local: LocalSide) -> Session:
     await transport.send(auth.offer(transport.channel, local.device, local.statements()))
-    peer = auth.check(transport.channel, await _receive(transport, Auth))
-    await _admit(transport, local, peer, None)
+    peer = await _identify(transport, local)
     hello = await _receive(transport, Hello)
     await _check_version(transport, hello)
     await _admit(transport, local, peer, hello)
@@ -104,8 +107,7 @@ async def answer(transport: StreamTransport, local: LocalSide, session_id: bytes
 
 
 async def _answer(transport: StreamTransport, local: LocalSide, session_id: bytes) -> Session:
-    peer = auth.check(transport.channel, await _receive(transport, Auth))
-    await _admit(transport, local, peer, None)
+    peer = await _identify(transport, local)
     await transport.send(auth.offer(transport.channel, local.device, local.statements()))
     await transport.send(local.make_hello(peer.key, session_id))
     hello = await _receive(transport, Hello)
@@ -131,6 +133,18 @@ async def _receive(transport: StreamTransport, kind: type[_M]) -> _M:
     if not isinstance(message, kind):
         raise RemoteError(Reason.PROTOCOL_ERROR, f"expected {kind.__name__}, not {type(message).__name__}")
     return message
+
+
+async def _identify(transport: StreamTransport, local: LocalSide) -> auth.Peer:
+    """Who is at the other end. Somebody whose proof fails gets no answer."""
+    claimed = await _receive(transport, Auth)
+    try:
+        peer = auth.check(transport.channel, claimed)
+    except RemoteError:
+        local.suspect(claimed, transport.stream)
+        raise
+    await _admit(transport, local, peer, None)
+    return peer
 
 
 async def _check_version(transport: StreamTransport, hello: Hello) -> None:

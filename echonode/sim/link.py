@@ -124,7 +124,6 @@ class _Pipe:
         self._unacknowledged = 0  # under way or unread
         self._unconfirmed = 0  # read, and the writer has not heard of it
         self._free_at_s = 0.0  # when the link has sent what it was given
-        self._last_at_s = 0.0
 
     def send(self, data: bytes) -> None:
         """Queue bytes, or _FIN."""
@@ -147,13 +146,11 @@ class _Pipe:
             self._unacknowledged += len(fragment)
             now = self._ether.loop.time()
             self._free_at_s = max(self._free_at_s, now) + len(fragment) / link.bandwidth_bytes_s
-            at = self._free_at_s + self._ether.delay_s(self.source, self.target)
-            self._last_at_s = max(self._last_at_s, at)
             self._flying.append(fragment)
-            self._ether.loop.call_at(self._last_at_s, self._land)
+            self._ether.loop.call_at(self._free_at_s + self._ether.delay_s(self.source, self.target), self._land)
 
     def _land(self) -> None:
-        """The oldest fragment arrives: timers of one moment run in any order, bytes do not."""
+        """The oldest fragment arrives: timers fire in any order, bytes come in theirs."""
         if self._connection.vanished:
             return
         self._landed += 1

@@ -1,9 +1,9 @@
 """A world of real nodes: simulated time, links and discovery, everything else the code that ships.
 
-    world = World(loop, seed=7)
-    a, b = [await world.add_node(name) for name in ("a", "b")]
-    world.introduce()                       everybody sights everybody
-    await world.settled(within_s=30)        all nodes of a network hold equal roots, and nobody is talking
+world = World(loop, seed=7)
+a, b = [await world.add_node(name) for name in ("a", "b")]
+world.introduce()                       everybody sights everybody
+await world.settled(within_s=30)        all nodes of a network hold equal roots, and nobody is talking
 """
 
 import asyncio

@@ -39,7 +39,7 @@ async def run_initiator(conversation: Conversation) -> Result:
     applied = await store.promote(context, expected=Digest(root))
     if applied is None and not conversation.tally.refused:
         raise RemoteError(Reason.BAD_RECORD, "the snapshot's records do not give the root it was announced with")
-    if applied is not None:
+    if applied is not None and applied.records:
         conversation.on_applied(applied.records)
     conversation.tally.forget_asked()
     theirs = await finish(conversation, is_final=True)

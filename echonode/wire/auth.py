@@ -1,0 +1,70 @@
+"""AUTH (SECURITY.md H3-H6): proof, inside the channel, of which identities its ends speak for.
+
+For every offered identity, its own node first and then the pools it is a member of, a signature by the offered key over
+everything that names this connection and this side of it. The handshake hash rules out replay and relay, the role byte
+reflection (a key may be shared by several nodes), the hash of the list any change to what is offered together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from echonode import cbor
+from echonode.digest import OFFERS, digest
+from echonode.errors import Reason, RemoteError
+from echonode.model.identity import IdentityId, PublicKey, SigningKey, is_signed
+from echonode.model.keys import KeyState, Statement, read_statement
+from echonode.model.record import Record, parse, verify
+from echonode.wire.channel import Channel
+from echonode.wire.messages import Auth, Offer
+
+_DOMAIN: Final = "echonode auth 1"
+_INITIATOR: Final = 0
+_RESPONDER: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end: proved, and backed by `statements` (verified; the node's own comes first)."""
+
+    id: IdentityId
+    key: PublicKey
+    statements: tuple[Record, ...]
+
+
+def offer(channel: Channel, device: SigningKey, statements: Sequence[Record]) -> Auth:
+    """Our AUTH: `statements` say for each identity, our own first, that `device` speaks for it."""
+    pairs = [(statement.author, device.public) for statement in statements]
+    message = _signed_bytes(channel, is_initiator=channel.is_initiator, static=channel.own_static, pairs=pairs)
+    signature = device.sign(message)
+    return Auth(tuple(Offer(s.author, device.public, s.raw, signature) for s in statements))
+
+
+def check(channel: Channel, auth: Auth) -> Peer:
+    """Who sent `auth`. Raises RemoteError when a signature or a statement does not hold."""
+    pairs = [(offered.identity, offered.key) for offered in auth.offers]
+    message = _signed_bytes(channel, is_initiator=not channel.is_initiator, static=channel.remote_static, pairs=pairs)
+    statements = []
+    for offered in auth.offers:
+        if not is_signed(message, offered.signature, PublicKey(offered.key)):
+            raise RemoteError(Reason.IDENTITY_CHANGED, "AUTH: the signature is not that of the offered key")
+        statements.append(_check_statement(offered))
+    first = auth.offers[0]
+    return Peer(IdentityId(first.identity), PublicKey(first.key), tuple(statements))
+
+
+def _check_statement(offered: Offer) -> Record:
+    record = verify(parse(offered.statement))
+    expected = Statement(IdentityId(offered.identity), PublicKey(offered.key), KeyState.ACTIVE)
+    if record.is_tombstone or read_statement(record) != expected:
+        raise RemoteError(Reason.IDENTITY_CHANGED, "AUTH: the identity's root does not state the offered key")
+    return record
+
+
+def _signed_bytes(
+    channel: Channel, *, is_initiator: bool, static: bytes, pairs: Sequence[tuple[bytes, bytes]]
+) -> bytes:
+    """PROTOCOL.md §5.2."""
+    role = _INITIATOR if is_initiator else _RESPONDER
+    offers = digest(OFFERS, cbor.encode([list(pair) for pair in pairs]))
+    return cbor.encode([_DOMAIN, role, channel.handshake_hash, static, pairs[0][0], offers])

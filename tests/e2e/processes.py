@@ -1,0 +1,138 @@
+"""Real nodes as real processes, driven by the command line as a person would."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+START_S = 20.0
+DEADLINE_S = 60.0
+_POLL_S = 0.05
+
+
+class NodeProcess:
+    """`echonode run` on a home of its own, and commands against it."""
+
+    def __init__(self, home: Path, name: str, *, mdns: bool = True) -> None:
+        self.home = home
+        self.name = name
+        self._mdns = mdns
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self.lines: list[bytes] = []
+
+    def start(self, *options: str, listen: str = "127.0.0.1:0") -> "NodeProcess":
+        """Run the node until its API answers."""
+        discovery = ["--interface", "127.0.0.1"] if self._mdns else ["--no-mdns"]
+        arguments = ["run", "--name", self.name, "--listen", listen, "--log-format", "json", *discovery, *options]
+        self._process = subprocess.Popen(self._command(*arguments), stderr=subprocess.PIPE, env=_environment())
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        wait_for(lambda: self.is_ended or self.cli("status", "--json", check=False).returncode == 0, START_S)
+        if self.is_ended:
+            raise AssertionError(f"{self.name} ended with {self._process.returncode}: {self.log()}")
+        return self
+
+    def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self.lines.append(line)
+
+    @property
+    def is_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def stop(self, *, kill: bool = False) -> int:
+        """Stop it with SIGTERM, or at once; the exit code."""
+        if self._process is None:
+            return 0
+        if kill:
+            self._process.kill()
+        else:
+            self._process.terminate()
+        code = self._process.wait(START_S)
+        assert self._reader is not None
+        self._reader.join(START_S)
+        return code
+
+    def cli(
+        self, *arguments: str, check: bool = True, stdin: bytes | None = None, timeout_s: float = 600
+    ) -> "subprocess.CompletedProcess[bytes]":
+        done = subprocess.run(
+            self._command(*arguments), input=stdin, capture_output=True, env=_environment(), timeout=timeout_s
+        )
+        assert not check or done.returncode == 0, (arguments, done.returncode, done.stderr.decode(), self.log()[-3000:])
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.cli(*arguments, "--json").stdout)
+
+    def lines_of(self, *arguments: str) -> list[Any]:
+        return [json.loads(line) for line in self.cli(*arguments, "--json").stdout.splitlines()]
+
+    def root(self, context: str) -> str | None:
+        found = [each["root"] for each in self.json("status")["contexts"] if each["name"] == context]
+        return found[0] if found else None
+
+    def address(self) -> str:
+        return str(self.json("status")["listen"][0])
+
+    def log(self) -> str:
+        return b"".join(self.lines).decode("utf-8", "replace")
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Log lines with that event name."""
+        parsed = (json.loads(line) for line in self.lines if line.startswith(b"{"))
+        return [line for line in parsed if line["event"] == name]
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "echonode", "--home", str(self.home), *arguments]
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = DEADLINE_S) -> Any:
+    """What `condition` gives, once it gives something true; AssertionError when that takes too long."""
+    deadline_s = time.monotonic() + timeout_s
+    while not (found := condition()):
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"not within {timeout_s} s: {condition}")
+        threading.Event().wait(_POLL_S)
+    return found
+
+
+def equal(nodes: "list[NodeProcess]", *contexts: str) -> bool:
+    """Whether all nodes have the same root in every one of `contexts`."""
+    return all(
+        len({node.root(context) for node in nodes}) == 1 and nodes[0].root(context) is not None for context in contexts
+    )
+
+
+def code_in(text: str) -> str:
+    found = re.search(r"\b\d{1,2}-[a-z]+-[a-z]+\b", text)
+    assert found, text
+    return found.group()
+
+
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("ECHO_")}
+
+
+def running(nodes: "list[NodeProcess]") -> Iterator[None]:
+    """Stop every node in the end, whatever happened."""
+    try:
+        yield
+    finally:
+        for node in nodes:
+            if not node.is_ended:
+                node.stop(kill=True)
