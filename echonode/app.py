@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _INVITATION_S: Final = 600.0
 _SECRET_BYTES: Final = 32
 _INTERRUPTED: Final = 130
+_DISCOVER_AGAIN_S: Final = 10.0  # an interface may come up long after us
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,14 +58,18 @@ class _Services:
         from echonode.host.observe import open_logs
         from echonode.host.system import SystemClock
 
+        os.umask(0o077)  # whatever this process makes is this user's alone
         files = options.home
         assert isinstance(files, _HomeFiles), "homes come from find_home"
         config = load_config(files.home.config, self._environ, _flags(options))
         files.home.prepare()
         logs = open_logs(config.log.level, config.log.format, SystemClock(), self._environ)
         logs.route_libraries()
-        with files.home.locked(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_Process(files, config, logs, self._environ, options.join).run())
+        try:
+            with files.home.locked(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                return runner.run(_Process(files, config, logs, self._environ, options.join).run())
+        finally:
+            logs.flush()
 
 
 class _HomeFiles:
@@ -228,7 +233,8 @@ class _Process:
         for peer in self._config.peers:
             node.add_peer(peer)
         if self._config.mdns:
-            await self._discover(stack, node, listener.addresses)
+            discovering = asyncio.create_task(self._discover(node, listener.addresses))
+            stack.push_async_callback(self._stop_discovering, discovering)
         return node
 
     def _network_key(self, random_bytes: Callable[[int], bytes]) -> bytes | None:
@@ -245,7 +251,28 @@ class _Process:
 
     # -- discovery ---------------------------------------------------------------------------------------------------
 
-    async def _discover(self, stack: AsyncExitStack, node: "Node", listen: Sequence[str]) -> None:
+    async def _discover(self, node: "Node", listen: Sequence[str]) -> None:
+        """Announce and browse; where that is not possible yet, say so once and try again, for ever."""
+        is_said = False
+        while True:
+            self._discovery = self._make_discovery(node, listen)
+            try:
+                await self._discovery.start()
+                return
+            except TransportError as error:
+                if not is_said:
+                    self._logs.log("mdns.unavailable", "warning", reason=str(error))
+                is_said = True
+            await self._discovery.close()
+            await asyncio.sleep(_DISCOVER_AGAIN_S)
+
+    async def _stop_discovering(self, discovering: "asyncio.Task[None]") -> None:
+        discovering.cancel()
+        await asyncio.wait((discovering,))
+        if self._discovery is not None:
+            await self._discovery.close()
+
+    def _make_discovery(self, node: "Node", listen: Sequence[str]) -> "Discovery":
         from echonode.host.announcement import Announcement as Announced
         from echonode.host.mdns import Discovery, Sighting
 
@@ -257,7 +284,7 @@ class _Process:
             )
 
         announcement = self._announcement
-        self._discovery = Discovery(
+        return Discovery(
             Announced(announcement.tag, announcement.group, _version_text(), announcement.slot),
             listen=listen,
             is_ours=node.is_of_our_network,
@@ -265,11 +292,6 @@ class _Process:
             on_gone=node.gone,
             interfaces=self._config.interfaces or None,
         )
-        stack.push_async_callback(self._discovery.close)
-        try:
-            await self._discovery.start()
-        except TransportError as error:
-            self._logs.log("mdns.unavailable", "warning", reason=str(error))
 
     def _announce(self, announcement: "Announcement") -> None:
         self._announcement = announcement

@@ -96,7 +96,7 @@ class ControlRoutes:
 
     async def _sync(self, request: Request) -> Response:
         wanted = await json_body(request, self._stop, SyncRequest)
-        peers = None if wanted.peers is None else [self._peer(text) for text in dict.fromkeys(wanted.peers)]
+        peers = None if wanted.peers is None else list(dict.fromkeys(self._peer(text) for text in wanted.peers))
         with self._stop.ends_waiting():
             reports = await self._node.sync(peers, _DIRECTIONS[wanted.action], wanted.timeout)
         return reply({"status": _overall(reports), "peers": [_report_form(report) for report in reports]})

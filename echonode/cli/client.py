@@ -243,31 +243,33 @@ class Response:
             self._exchange()
 
     def _exchange(self) -> None:
-        """Wait until bytes can be received, or some of ours can be sent, and do that."""
-        if not self._outgoing and self._body is not None:
-            part = next(self._body, None)
-            if part is None:
-                self._body = None
-            event = h11.EndOfMessage() if part is None else h11.Data(data=part)
-            self._outgoing = self._protocol.send(event) or b""
-        to_send = [self._connection] if self._outgoing else []
+        """Wait until bytes can be received, or some of ours can be sent, and do that; receiving comes first."""
+        to_send = [self._connection] if self._outgoing or self._body is not None else []
         readable, writable, _ = select.select([self._connection], to_send, [], self._timeout_s)
-        if not readable and not writable:
-            raise Failure(f"the node did not answer within {self._timeout_s:g} s", ExitCode.TIMED_OUT)
-        if writable:
-            try:
-                sent = self._connection.send(self._outgoing, socket.MSG_DONTWAIT)
-                self._outgoing = self._outgoing[sent:]
-            except BlockingIOError:
-                pass
-            except OSError:
-                # The node may have answered, and closed, before it had read everything: that answer is still to come.
-                self._outgoing, self._body = b"", None
         if readable:
             received = b""
             with suppress(ConnectionError):  # as good as an end: h11 knows whether it came too early
                 received = self._connection.recv(_READ_BYTES)
             self._protocol.receive_data(received)
+        elif writable:
+            self._send_some()
+        else:
+            raise Failure(f"the node did not answer within {self._timeout_s:g} s", ExitCode.TIMED_OUT)
+
+    def _send_some(self) -> None:
+        if not self._outgoing and self._body is not None:
+            part = next(self._body, None)
+            if part is None:
+                self._body = None
+            self._outgoing = self._protocol.send(h11.EndOfMessage() if part is None else h11.Data(data=part)) or b""
+        try:
+            sent = self._connection.send(self._outgoing, socket.MSG_DONTWAIT)
+            self._outgoing = self._outgoing[sent:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            # The node may have answered, and closed, before it had read everything: that answer is still to come.
+            self._outgoing, self._body = b"", None
 
 
 def _from_json(data: bytes) -> Any:

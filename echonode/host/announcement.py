@@ -1,5 +1,5 @@
 """What a node says of itself over mDNS, and what may be believed of others: pure, and the place where hostile
-answers end (SECURITY.md H5, PROTOCOL.md §10). `mdns.py` does the talking.
+answers end (SECURITY.md H5; RFC 6763 for the form). `mdns.py` does the talking.
 
     instance   <tag as 16 hex digits>._echonode._tcp.local.      host  <the same>.local.
     TXT        txtvers=1  pv=MAJOR.MINOR  t=<tag>  g=<group>  [i=<invitation slot>]  [s=<serial>]

@@ -55,7 +55,7 @@ class Session:
 class LocalSide:
     """What this node says of itself, and whom it lets in.
 
-    `make_hello` tells the peer with that key what we hold; `suspect` hears of an AUTH that does not hold; `admit` raises
+    `make_hello` tells the peer with that key what we hold; `suspect` hears of an AUTH that fails; `admit` raises
     PeerRefused for a peer that is kept out: called once its AUTH is known, and again with its hello.
     """
 

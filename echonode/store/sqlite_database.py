@@ -60,8 +60,14 @@ class Database:
     async def open(cls, path: Path, *, query_only: bool) -> "Database":
         """Connect to the existing file `path`. Raises StoreError."""
         uri = f"file:{quote(str(path))}?mode=rw"
+        connecting = asyncio.ensure_future(
+            aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+        )
         try:
-            connection = await aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+            connection = await asyncio.shield(connecting)
+        except asyncio.CancelledError:  # the thread runs by now, and must be told to end
+            await (await connecting).close()
+            raise
         except sqlite3.Error as error:
             raise plain(error, path) from error
         database = cls(connection, path)

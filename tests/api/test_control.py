@@ -144,12 +144,12 @@ def test_verify_counts_what_it_checked_and_names_what_is_wrong(tmp_path: Path) -
                 await served.put(f"n{number}")
             good = (await served.ask("POST", "/v1/verify")).lines()
             assert good[-1] == {"ok": True, "checked": 5, "problems": [], "done": True}
-            heads = served.node.store._contexts["main"].heads  # type: ignore[attr-defined]
+            heads = served.node.store._heads["main"] # type: ignore[attr-defined]
             damaged = next(iter(heads.values()))[0]
             damaged.raw = damaged.raw[:-1] + bytes((damaged.raw[-1] ^ 1,))
             bad = (await served.ask("POST", "/v1/verify")).lines()
             assert bad[-1]["ok"] is False and bad[-1]["problems"]
-            assert sum((part["problems"] for part in bad[:-1]), []) == bad[-1]["problems"]
+            assert [problem for part in bad[:-1] for problem in part["problems"]] == bad[-1]["problems"]
 
     run(test)
 

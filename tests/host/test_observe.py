@@ -249,7 +249,9 @@ def test_lines_of_libraries_join_the_stream_from_warnings_up(root: logging.Logge
     logging.getLogger("uvicorn.access").info("not this")
     logging.getLogger("zeroconf").warning("odd packet from %s", "\x1b[31m")
     logging.getLogger("asyncio").critical("down", exc_info=ValueError("why\n"))
-    warnings.warn("old", DeprecationWarning, stacklevel=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
     odd, down, old = lines(file)
     assert (odd["event"], odd["level"], odd["logger"]) == ("library.message", "warning", "zeroconf")
     assert odd["message"] == "odd packet from \\u001b[31m"

@@ -103,7 +103,11 @@ class Stores(RuleBasedStateMachine):
         self.apply(IDENTITIES, [self.people[0].statement(state, self.people[who].device.public)])
 
     @rule(
-        context=CONTEXTS, names=st.lists(NAMES, min_size=1, max_size=5), body=BODIES, skip=st.booleans(), bad=st.booleans()
+        context=CONTEXTS,
+        names=st.lists(NAMES, min_size=1, max_size=5),
+        body=BODIES,
+        skip=st.booleans(),
+        bad=st.booleans(),
     )
     def we_write(self, context: str, names: list[str], body: bytes, skip: bool, bad: bool) -> None:
         outcomes = []
@@ -120,7 +124,9 @@ class Stores(RuleBasedStateMachine):
     @rule(context=CONTEXTS, names=st.lists(NAMES, min_size=2, max_size=12), body=BODIES)
     def we_write_many_at_once(self, context: str, names: list[str], body: bytes) -> None:
         async def at_once(owner: Owner) -> list[bytes]:
-            return [version.raw for version in await asyncio.gather(*(owner.put(name, body, context) for name in names))]
+            return [
+                version.raw for version in await asyncio.gather(*(owner.put(name, body, context) for name in names))
+            ]
 
         assert self.run(at_once(self.owners[0])) == self.run(at_once(self.owners[1]))
 
@@ -130,9 +136,7 @@ class Stores(RuleBasedStateMachine):
             self.run(owner.write(owner.draft(name, context=context, is_tombstone=True)))
 
     @rule(context=CONTEXTS, picks=PICKS, again=PICKS, is_right=st.booleans(), promote=st.booleans())
-    def a_snapshot_comes(
-        self, context: str, picks: list[int], again: list[int], is_right: bool, promote: bool
-    ) -> None:
+    def a_snapshot_comes(self, context: str, picks: list[int], again: list[int], is_right: bool, promote: bool) -> None:
         known = self.versions[context] or [self.people[0].version("a", context=context, author=self.people[0].id)]
         staged = {known[pick % len(known)].id: known[pick % len(known)] for pick in picks}
         records = sorted(staged.values(), key=lambda record: (record.key, record.id))
@@ -170,7 +174,7 @@ class Stores(RuleBasedStateMachine):
     def somebody_follows(self, context: str) -> None:
         """From here on, nothing that becomes a head may be missed."""
         for store in (self.judge, self.disk):
-            heads = {record.id for record in self.run(scanned(store, context))}
+            heads: set[bytes] = {record.id for record in self.run(scanned(store, context))}
             self.cursors.append((store, context, store.seq(context), heads))
 
     @rule()

@@ -1,0 +1,382 @@
+"""Each command against a real node behind its real API."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from echonode.cli.exits import ExitCode
+from echonode.errors import ConfigError
+from echonode.text import to_base32
+from tests.cli.house import Folder, Live, Shell, live_node
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def live(shell: Shell) -> Iterator[Live]:
+    with live_node(shell.outside.default) as live:
+        yield live
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("live")
+def test_what_was_put_is_got_byte_for_byte(shell: Shell, tmp_path: Path) -> None:
+    body = bytes(range(256))
+    (tmp_path / "picture.png").write_bytes(body)
+    for name, more, stdin in (
+        ("file", ["--file", str(tmp_path / "picture.png")], b""),
+        ("stdin", ["-"], body),
+        ("stdin-file", ["--file", "-"], body),
+    ):
+        assert shell("put", name, *more, stdin=stdin).code == 0
+        assert shell("get", name).out == body
+    assert shell("put", "text", "grüß dich").code == 0
+    assert shell("get", "text").out == "grüß dich".encode()
+    types = {name: shell("get", "--json", name).json["type"] for name in ("file", "stdin", "text")}
+    assert types == {"file": "image/png", "stdin": "", "text": "text/plain"}
+
+
+def test_put_says_the_id_and_as_json_the_version_too(shell: Shell, live: Live) -> None:
+    me = to_base32(live.served.node.id)
+    assert shell("put", "a", "1").text == f"{me}/a\n"
+    written = shell("put", "--json", "shared/b", "1", "-t", "x", "--tag", "y", "--model", "note@2.3", "--type", "a/b")
+    assert set(written.json) == {"id", "version"}
+    whole = shell("get", "--json", "shared/b").json
+    assert whole["id"] == written.json["id"] == "shared/b"
+    assert whole["version"] == written.json["version"]
+    assert (whole["tags"], whole["model"], whole["model_version"], whole["type"]) == (["x", "y"], "note", "2.3", "a/b")
+
+
+@pytest.mark.usefixtures("live")
+def test_the_whole_record_has_its_body_as_json_text_or_base64(shell: Shell) -> None:
+    shell("put", "j", '{"x": [1]}', "--type", "application/json")
+    shell("put", "t", "text")
+    shell("put", "b", "-", stdin=b"\xff\x00")
+    assert shell("get", "j", "--json").json["body"] == {"x": [1]}
+    assert shell("get", "t", "--json").json["body"] == "text"
+    assert shell("get", "b", "--json").json["body_base64"] == "/wA="
+
+
+@pytest.mark.usefixtures("live")
+def test_what_is_not_there_is_a_failure_for_get_and_delete(shell: Shell) -> None:
+    assert "there is no record" in shell.fails(1, "get", "nothing")
+    assert "there is no record" in shell.fails(1, "delete", "nothing")
+    shell("put", "x", "1")
+    assert set(shell("delete", "x", "--json").json) == {"id", "version"}
+    shell.fails(1, "get", "x")
+    shell.fails(1, "delete", "me/x")
+
+
+@pytest.mark.usefixtures("live")
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(shell: Shell) -> None:
+    assert "192 KiB" in shell.fails(1, "put", "x", "-", stdin=b"x" * (192 * 1024 + 1))
+    assert shell("put", "x", "-", stdin=b"x" * (192 * 1024)).code == 0
+
+
+def test_a_list_has_columns_and_a_json_list_an_object_a_line(shell: Shell, live: Live) -> None:
+    me = to_base32(live.served.node.id)
+    shell("put", "one", "1", "-t", "odd")
+    shell("put", "shared/two", "2", "-t", "even", "-t", "prime")
+    shell("put", "elsewhere", "3", "-c", "other")
+    lines = shell("list").text.splitlines()
+    assert lines[0].split() == ["ID", "CREATED", "TYPE", "TAGS"]
+    assert [line.split()[0] for line in lines[1:]] == [f"{me[:8]}/one", "shared/two"]
+    assert lines[2].endswith("text/plain  even prime")
+    assert shell("get", f"{me[:8]}/one").out == b"1"  # what is shown can be typed
+    assert [each["id"] for each in shell("list", "--json").json_lines] == [f"{me}/one", "shared/two"]
+    assert [each["name"] for each in shell("list", "--json", "-c", "other").json_lines] == ["elsewhere"]
+    assert [each["name"] for each in shell("list", "--json", "--author", "shared").json_lines] == ["two"]
+    assert [each["name"] for each in shell("list", "--json", "-t", "odd").json_lines] == ["one"]
+    assert [each["name"] for each in shell("list", "--json", "--limit", "1").json_lines] == ["one"]
+
+
+@pytest.mark.usefixtures("live")
+@pytest.mark.parametrize(
+    ("since", "names"),
+    [
+        ("2001-01-02", {"middle", "new"}),
+        ("2001-01-01T23:00:00-02:00", {"middle", "new"}),
+        ("2001-01-02T01:00:00", {"new"}),
+        ("978393600", {"middle", "new"}),
+        ("2h", {"new"}),
+        ("2100-01-01", set()),
+    ],
+)
+def test_since_takes_dates_times_seconds_and_spans(shell: Shell, since: str, names: set[str]) -> None:
+    lines = [{"name": "old", "timestamp": "2001-01-01"}, {"name": "middle", "timestamp": "2001-01-02T00:30:00+00:00"}]
+    lines.append({"name": "new"})
+    shell("import", "-", stdin="\n".join(map(json.dumps, lines)).encode())
+    if since == "978393600":
+        lines[0]["timestamp"] = "2001-01-01"
+    assert {each["name"] for each in shell("list", "--json", "--since", since).json_lines} == names
+
+
+@pytest.mark.usefixtures("live")
+def test_names_of_others_cannot_command_the_terminal(shell: Shell) -> None:
+    name, tag = "a\u202eb", "\u2066x"
+    assert shell("put", name, "1", "-t", tag).code == 0
+    for command in (["list"], ["put", name, "2"]):
+        assert not {"\x1b", "\u202e", "\u2066"} & set(shell(*command).text), command
+    assert "a\\u202eb" in shell("list").text
+    assert shell("list", "--json").out.isascii()
+    assert shell("list", "--json").json["name"] == name
+
+
+def test_conflicts_show_every_head_and_which_one_is_read(shell: Shell, live: Live, tmp_path: Path) -> None:
+    with live_node(tmp_path / "far", "far") as far:
+        there = Shell(shell.outside.__class__(tmp_path / "far"))
+        assert shell("conflicts").err == "0 conflicts\n"
+        assert shell("put", "shared/x", "mine\x1b").code == 0
+        assert there("put", "shared/x", "theirs").code == 0
+        live.do(_meet(live, far))
+        both = shell("conflicts", "--json").json, there("conflicts", "--json").json
+        assert both[0] == both[1]
+        (conflict,) = both[0]["conflicts"]
+        assert {head["body"] for head in conflict["heads"] if "body" in head} | {"mine\x1b"} >= {"theirs", "mine\x1b"}
+        shown = shell("conflicts").text.splitlines()
+        assert shown[0] == "shared/x in main"
+        assert len(shown) == 4
+        assert "\x1b" not in shell("conflicts").text
+        assert sum("read" in line.split() for line in shown) == 1
+        assert shell("conflicts", "-c", "elsewhere").err == "0 conflicts\n"
+
+
+async def _meet(one: Live, other: Live) -> None:
+    import asyncio
+
+    one.served.node.add_peer(other.served.listen[0])
+    while not await one.served.node.conflicts("main"):
+        await asyncio.sleep(0.02)
+    while not (await asyncio.wrap_future(_conflicts(other))):
+        await asyncio.sleep(0.02)
+
+
+def _conflicts(live: Live):  # type: ignore[no-untyped-def]
+    import asyncio
+
+    return asyncio.run_coroutine_threadsafe(live.served.node.conflicts("main"), live.loop)
+
+
+# -- import and export -------------------------------------------------------------------------------------------------
+
+
+def lines(number: int) -> bytes:
+    return b"".join(
+        json.dumps({"name": f"n{each}", "body": {"is": each}, "tags": ["t"], "timestamp": "2001-01-01"}).encode() + b"\n"
+        for each in range(number)
+    )
+
+
+@pytest.mark.usefixtures("live")
+def test_an_import_says_what_it_wrote_and_the_same_again_writes_nothing(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines(2500))
+    first = shell("import", str(tmp_path / "in.jsonl"), "-c", "numbers")
+    assert (first.code, first.out) == (0, b"")
+    assert first.err == "2,500 lines: 2,500 records written, 0 unchanged\n"
+    again = shell("import", "-", "-c", "numbers", stdin=lines(2500))
+    assert again.err == "2,500 lines: 0 records written, 2,500 unchanged\n"
+    assert shell("get", "n7", "-c", "numbers", "--json").json["created"] == "2001-01-01T00:00:00.000Z"
+
+
+@pytest.mark.usefixtures("live")
+def test_a_bad_line_is_named_and_nothing_of_its_batch_is_written(shell: Shell) -> None:
+    sentence = shell.fails(1, "import", "-", stdin=lines(1500) + b'{"nam": 1}\n' + lines(5))
+    assert sentence.startswith("line 1501: ")
+    assert "1,000 records written" in sentence
+    assert len(shell("list", "--json").json_lines) == 1000
+
+
+@pytest.mark.usefixtures("live")
+def test_what_was_exported_imports_as_the_same(shell: Shell, tmp_path: Path) -> None:
+    shell("import", "-", stdin=lines(30))
+    shell("put", "b", "-", stdin=b"\xff")
+    result = shell("export", str(tmp_path / "out.jsonl"))
+    assert (result.out, result.err) == (b"", f"31 records exported to {tmp_path}/out.jsonl\n")
+    written = (tmp_path / "out.jsonl").read_bytes()
+    assert shell("export").out == shell("export", "-").out == written
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith("jsonl")] == ["out.jsonl"]
+    assert "0 records written, 31 unchanged" in shell("import", str(tmp_path / "out.jsonl")).err
+    assert shell("export", "--author", "shared").out == b""
+
+
+@pytest.mark.usefixtures("live")
+def test_an_export_that_fails_leaves_the_old_file_alone(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_text("precious")
+    shell.fails(1, "export", str(tmp_path / "out.jsonl"), "--author", "nobody-known")
+    assert (tmp_path / "out.jsonl").read_text() == "precious"
+    assert "No such file or directory" in shell.fails(1, "export", str(tmp_path / "missing" / "out.jsonl"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "out.jsonl"]
+
+
+# -- the node ----------------------------------------------------------------------------------------------------------
+
+
+def test_status_has_exactly_what_was_promised_to_scripts(shell: Shell, live: Live) -> None:
+    shell("put", "x", "1")
+    status = shell("status", "--json").json
+    assert list(status) == ["id", "name", "instance", "network", "listen", "api", "contexts", "peers"]
+    assert status["id"] == to_base32(live.served.node.id)
+    assert status["listen"] == list(live.served.listen)
+    assert [list(each) for each in status["contexts"]] == [["name", "root", "records", "bytes"]] * 2
+    assert shell("contexts", "--json").json == {"contexts": status["contexts"]}
+    assert shell("peers", "--json").json == {"peers": []}
+
+
+def test_status_tells_a_person_who_we_are_and_that_we_are_alone(shell: Shell, live: Live) -> None:
+    shell("put", "x", "1")
+    said = shell("status").text.splitlines()
+    assert said[0].startswith("one, a node of the network ")
+    assert f"id          {to_base32(live.served.node.id)}" in said
+    assert any(line.split()[:2] == ["main", "1"] for line in said)
+    assert said[-1] == "No other node of this network was seen yet; to add one, type: echonode invite"
+    assert [line.split()[0] for line in shell("contexts").text.splitlines()] == ["CONTEXT", "identities", "main"]
+    assert shell("peers").err == "no other node was seen yet\n"
+
+
+def test_two_nodes_that_meet_are_equal_and_a_sync_proves_it(shell: Shell, live: Live, tmp_path: Path) -> None:
+    with live_node(tmp_path / "far", "far") as far:
+        there = Shell(shell.outside.__class__(tmp_path / "far"))
+        shell("import", "-", stdin=lines(20))
+        live.do(_dial(live, far))
+        result = shell("sync", "--json", "--timeout", "20s")
+        assert result.code == ExitCode.DONE, result
+        assert list(result.json) == ["status", "peers"]
+        (peer,) = result.json["peers"]
+        promised = "id mode reason sent received bytes_sent bytes_received round_trips duration_s verified error"
+        assert list(peer) == promised.split()
+        assert (result.json["status"], peer["verified"], peer["id"]) == ("verified", True, to_base32(far.served.node.id))
+        assert len(there("list", "--json").json_lines) == 20
+        shown = shell("sync", "--node-id", "far", "--action", "push")
+        assert (shown.code, shown.err) == (0, "in sync with 1 node, and verified\n")
+        assert shown.text.splitlines()[1].split()[:2] == ["far", "yes"]
+        assert shell("status").text.splitlines()[-1] == "Equal with 1 node: all that are known."
+        assert shell("peers").text.splitlines()[1].split()[0] == "far"
+        assert [each["name"] for each in shell("peers", "--json").json["peers"]] == ["far"]
+        shell.fails(1, "sync", "--node-id", "nobody")
+
+
+async def _dial(one: Live, other: Live) -> None:
+    import asyncio
+
+    one.served.node.add_peer(other.served.listen[0])
+    while not any(peer.in_sync for peer in one.served.node.peers()):
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.usefixtures("live")
+def test_a_sync_with_nobody_fails_and_says_so(shell: Shell) -> None:
+    assert "no other node" in shell.fails(ExitCode.FAILED, "sync")
+    assert shell("sync", "--json").json == {"status": "no peers", "peers": []}
+
+
+@pytest.mark.usefixtures("live")
+def test_verify_counts_what_it_checked(shell: Shell) -> None:
+    shell("import", "-", stdin=lines(10))
+    result = shell("verify")
+    assert (result.code, result.out) == (0, b"")
+    assert result.err.endswith("versions checked, all is well\n")
+    promised = shell("verify", "--json").json
+    assert list(promised) == ["ok", "checked", "problems"]
+    assert promised["ok"] is True
+    assert promised["checked"] >= 10
+    assert promised["problems"] == []
+
+
+@pytest.mark.usefixtures("live")
+def test_trust_needs_somebody_to_trust(shell: Shell) -> None:
+    shell.fails(1, "peers", "trust", "nobody")
+
+
+# -- networks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("live")
+def test_only_the_code_of_an_invitation_goes_to_stdout(shell: Shell) -> None:
+    result = shell("invite", "--uses", "2", "--expires", "1h")
+    code = result.text.removesuffix("\n")
+    assert code.count("-") == 2
+    assert f"echonode run --join {code}" in result.err
+    assert "2 uses" in result.err
+    assert set(shell("invite", "--json").json) == {"code", "expires"}
+    assert "is open" in shell("status").text
+
+
+def test_a_node_joins_by_a_code_and_keeps_its_records(shell: Shell, live: Live, tmp_path: Path) -> None:
+    code = shell("invite").text.strip()
+    with live_node(tmp_path / "far", "far", key=bytes(32)):
+        there = Shell(shell.outside.__class__(tmp_path / "far"))
+        there("put", "mine", "1")
+        result = there("join", code, "--at", live.served.listen[0])
+        assert (result.code, result.text) == (0, f"{live.served.node.network}\n")
+        assert there("network", "show").text == shell("network", "show").text == f"{to_base32(KEY)}\n"
+        assert there("get", "mine").out == b"1"
+        there.fails(1, "join", code, "--at", live.served.listen[0])  # spent
+
+
+def test_the_network_key_is_shown_and_set_on_a_running_node(shell: Shell, live: Live) -> None:
+    network = live.served.node.network
+    assert shell("network", "show", "--json").json == {"network": network, "key": to_base32(KEY)}
+    other = to_base32(bytes(32))
+    assert shell("network", "set", other).code == 0
+    assert shell("network", "show").text == f"{other}\n"
+    assert live.served.node.network != network
+
+
+def test_the_open_network_has_no_key_to_show(shell: Shell) -> None:
+    with live_node(shell.outside.default, key=None):
+        result = shell("network", "show")
+        assert (result.code, result.out) == (0, b"")
+        assert "open network" in result.err
+        assert shell("network", "show", "--json").json == {"network": "open", "key": None}
+        assert "the open network" in shell("status").text
+
+
+def test_the_network_key_is_set_and_shown_before_the_first_run(shell: Shell) -> None:
+    home = Folder(shell.outside.default)
+    assert "has no network yet" in shell.fails(1, "network", "show")
+    for stdin, args in ((b"", [to_base32(KEY).upper()]), (f" {to_base32(KEY)}\n".encode(), []), (to_base32(KEY).encode(), ["-"])):
+        assert shell("network", "set", *args, stdin=stdin).code == 0
+        assert home.read_network_key() == KEY
+        home.root.joinpath("network").unlink()
+    shell("network", "set", to_base32(KEY))
+    shown = shell("network", "show", "--json").json
+    assert shown["key"] == to_base32(KEY)
+    assert shell("network", "show").text == f"{to_base32(KEY)}\n"
+    with live_node(shell.outside.default) as live:
+        assert live.served.node.network == shown["network"]
+
+
+def test_a_key_that_is_none_is_never_repeated(shell: Shell) -> None:
+    almost = to_base32(KEY)[:-1]
+    for args, stdin in (([almost], b""), ([], almost.encode()), (["-"], b"\xff")):
+        assert almost not in shell.fails(ExitCode.USAGE, "network", "set", *args, stdin=stdin)
+
+
+# -- run ---------------------------------------------------------------------------------------------------------------
+
+
+def test_run_hands_on_what_it_was_told_and_nothing_else(shell: Shell, tmp_path: Path) -> None:
+    shell("run")
+    flags = "--join 1-a-b --name n --listen 127.0.0.1:0 --peer a:1 --peer b:2 --interface 10.0.0.1 --no-mdns"
+    shell("--home", str(tmp_path / "h"), "run", *flags.split(), "--log-level", "debug", "--log-format", "json")
+    shell("run", "--open")
+    bare, full, public = shell.outside.runs
+    assert (bare.join, bare.name, bare.listen, bare.peers, bare.interfaces) == (None, None, None, (), ())
+    assert (bare.no_mdns, bare.open, bare.log_level, bare.log_format) == (False, False, None, None)
+    assert (full.join, full.name, full.listen) == ("1-a-b", "n", "127.0.0.1:0")
+    assert (full.peers, full.interfaces, full.no_mdns) == (("a:1", "b:2"), ("10.0.0.1",), True)
+    assert (full.log_level, full.log_format) == ("debug", "json")
+    assert full.home.root == tmp_path / "h"
+    assert (public.open, public.home.root) == (True, shell.outside.default)
+
+
+def test_a_node_that_cannot_run_is_one_sentence(shell: Shell) -> None:
+    def taken() -> int:
+        raise ConfigError("cannot listen on 127.0.0.1:1: another program has that port")
+
+    shell.outside.run_gives = taken
+    assert "another program has that port" in shell.fails(1, "run")

@@ -1,0 +1,342 @@
+"""How the command line ends, whatever happens in it; where it finds the node; what it imports."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from echonode.cli import show
+from echonode.cli.exits import ExitCode
+from echonode.cli.finding import SERVICE_SOCKET
+from echonode.errors import ConfigError, StoreError
+from tests.cli.house import Outside, Shell, http, live_node, refusal, saying
+
+WITHIN_S = 60
+COMMANDS = (
+    "run invite join network put get delete list conflicts import export status peers contexts sync watch verify demo"
+)
+STATUS = {"id": "i", "name": "n", "instance": "x", "network": "w", "listen": [], "api": [], "contexts": [], "peers": []}
+
+
+def test_help_names_every_command(shell: Shell) -> None:
+    result = shell("--help")
+    assert result.code == 0
+    named = re.findall(r"^  ([a-z]+)  ", result.text.partition("Commands:")[2], re.M)
+    assert named == COMMANDS.split()
+
+
+@pytest.mark.parametrize("command", [*COMMANDS.split(), "peers trust", "network show", "network set"])
+def test_every_command_has_help(shell: Shell, command: str) -> None:
+    result = shell(*command.split(), "--help")
+    assert result.code == 0
+    assert result.text.startswith(f"Usage: echonode {command} ")
+
+
+def test_the_version_is_the_one_handed_in(shell: Shell) -> None:
+    assert shell("--version").text == "echonode 9.8.7\n"
+
+
+def test_no_command_at_all_shows_the_help_and_is_a_usage_error(shell: Shell) -> None:
+    result = shell()
+    assert (result.code, result.out) == (ExitCode.USAGE, b"")
+    assert result.err.startswith("Usage: echonode")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["nonsense"],
+        ["--nonsense"],
+        ["put"],
+        ["put", "name"],
+        ["put", "name", "value", "--file", __file__],
+        ["put", "name", "--file", "no-such-file"],
+        ["get"],
+        ["list", "--limit", "0"],
+        ["list", "--since", "yesterday"],
+        ["sync", "--action", "steal"],
+        ["sync", "--timeout", "soon"],
+        ["invite", "--uses", "0"],
+        ["invite", "--expires", "0"],
+        ["import"],
+        ["import", "no-such-file"],
+        ["network"],
+        ["network", "set", "too-short"],
+        ["peers", "trust"],
+        ["run", "--open", "--join", "1-a-b"],
+        ["run", "--log-level", "loud"],
+        ["demo", "--nodes", "1"],
+        ["demo", "--records", "many"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_typed_wrongly_is_one_sentence_and_exit_2(shell: Shell, args: list[str]) -> None:
+    if args == ["network"]:
+        assert shell(*args).code == ExitCode.USAGE  # with the help of its own
+    else:
+        shell.fails(ExitCode.USAGE, *args)
+    assert shell.outside.runs == []
+
+
+READING = ["status", "peers", "contexts", "conflicts", "list", "export", "verify", "watch", "sync", "invite"]
+
+
+@pytest.mark.parametrize("command", [*READING, "get x", "put x y", "delete x", "peers trust x", "join 1-a-b"])
+def test_without_a_running_node_it_says_what_to_type(shell: Shell, command: str) -> None:
+    sentence = shell.fails(ExitCode.NOT_RUNNING, *command.split())
+    what = "run --join CODE" if command.startswith("join") else "run"
+    assert sentence == f"the node is not running; type: echonode {what}"
+
+
+def test_the_hint_names_the_home_that_was_named(shell: Shell, tmp_path: Path) -> None:
+    home = str(tmp_path / "two words")
+    assert shell.fails(ExitCode.NOT_RUNNING, "--home", home, "status").endswith(f"echonode --home '{home}' run")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "sentence"),
+    [
+        (ConfigError("port 5 is taken"), 1, "port 5 is taken"),
+        (StoreError("the database is corrupt"), 1, "the database is corrupt"),
+        (OSError(28, "No space left on device", "store.db"), 1, "No space left on device: store.db"),
+        (MemoryError(), 1, "there is not enough memory for this"),
+        (ValueError("odd\nthing"), 1, r"this should not have happened \(ValueError: odd\\u000athing\); ECHO_DEBUG=1"),
+        (ConfigError("\x1b[31mred\u202e"), 1, r"\\u001b\[31mred\\u202e"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_fails_is_one_plain_sentence(shell: Shell, raised: Exception, code: int, sentence: str) -> None:
+    def fail() -> int:
+        raise raised
+
+    shell.outside.run_gives = fail
+    assert re.match(sentence, shell.fails(code, "run"))
+
+
+def test_the_traceback_is_shown_to_who_asks_for_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHO_DEBUG", "1")
+    result = shell("status")
+    assert result.code == ExitCode.NOT_RUNNING
+    assert "Traceback" in result.err
+    assert result.err.splitlines()[-1] == "echonode: the node is not running; type: echonode run"
+
+
+def test_an_interrupted_command_ends_with_130_and_says_nothing(shell: Shell) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    shell.outside.run_gives = interrupted
+    result = shell("run")
+    assert (result.code, result.out, result.err) == (130, b"", "")
+
+
+def test_a_name_that_is_no_text_is_a_usage_error(shell: Shell) -> None:
+    with saying(shell.outside.default / "api.sock", http({})):
+        shell.fails(ExitCode.USAGE, "get", b"\xff".decode("utf-8", "surrogateescape"))
+
+
+def test_the_exit_code_of_a_node_is_the_exit_code_of_run(shell: Shell) -> None:
+    shell.outside.run_gives = lambda: 7
+    assert shell("run").code == 7
+
+
+# -- finding the node ----------------------------------------------------------------------------------------------------
+
+
+def test_flag_then_url_then_home_then_the_usual_one(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seen() -> str:
+        return str(shell("status", "--json").json["name"])
+
+    def flagged() -> str:
+        return str(shell("--home", str(tmp_path / "flag"), "status", "--json").json["name"])
+
+    with (
+        saying(tmp_path / "flag" / "api.sock", http({**STATUS, "name": "flag"})),
+        saying(tmp_path / "url.sock", http({**STATUS, "name": "url"})),
+        saying(tmp_path / "variable" / "api.sock", http({**STATUS, "name": "variable"})),
+        saying(shell.outside.default / "api.sock", http({**STATUS, "name": "default"})),
+    ):
+        assert seen() == "default"
+        monkeypatch.setenv("ECHO_HOME", str(tmp_path / "variable"))
+        assert seen() == "variable"
+        monkeypatch.setenv("ECHO_API_URL", f"unix:{tmp_path}/url.sock")
+        assert seen() == "url"
+        monkeypatch.setenv("ECHO_API_URL", f"unix://{tmp_path}/url.sock")
+        assert seen() == "url"
+        assert flagged() == "flag"
+
+
+def test_the_service_is_asked_when_no_home_was_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SERVICE_SOCKET == Path("/run/echonode/api.sock")
+    service = shell.outside.default / "service.sock"
+    monkeypatch.setattr("echonode.cli.finding.SERVICE_SOCKET", service)
+    with saying(service, http({**STATUS, "name": "service"})):
+        assert shell("status", "--json").json["name"] == "service"
+        shell.fails(ExitCode.NOT_RUNNING, "--home", str(shell.outside.default), "status")
+        monkeypatch.setenv("ECHO_HOME", str(shell.outside.default))
+        shell.fails(ExitCode.NOT_RUNNING, "status")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:80", "unix:relative", "nonsense"])
+def test_a_url_that_leads_nowhere_known_is_a_usage_error(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("ECHO_API_URL", url)
+    assert "unix:/PATH" in shell.fails(ExitCode.USAGE, "status")
+
+
+def test_who_is_named_by_a_url_and_silent_is_named_again(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHO_API_URL", "unix:/nowhere/api.sock")
+    assert "unix:/nowhere/api.sock" in shell.fails(ExitCode.NOT_RUNNING, "status")
+
+
+def test_a_refusal_of_the_node_is_passed_on(shell: Shell) -> None:
+    with saying(shell.outside.default / "api.sock", refusal("401 Unauthorized", "unauthorised", "who are you")):
+        assert shell.fails(ExitCode.NOT_AUTHORISED, "status") == "who are you"
+
+
+# -- processes -----------------------------------------------------------------------------------------------------------
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**{key: value for key, value in os.environ.items() if not key.startswith("ECHO_")}, **more}
+
+
+def echonode(*args: str) -> list[str]:
+    return [sys.executable, "-m", "echonode", *args]
+
+
+def test_the_commands_import_nothing_heavy() -> None:
+    heavy = {"starlette", "uvicorn", "zeroconf", "aiosqlite", "sqlite3", "numpy", "structlog", "rich", "nacl", "cbor2"}
+    heavy |= {"spake2", "msgspec", "asyncio", "h11", "socket", "tempfile"}
+    script = "import sys, echonode.cli.main; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=WITHIN_S)
+    assert heavy & set(done.stdout.split()) == set()
+
+
+def test_ctrl_c_ends_a_watch_with_130_and_not_a_word(tmp_path: Path) -> None:
+    with live_node(tmp_path / "home") as live:
+        url = f"unix:{tmp_path}/home/api.sock"
+        watching = subprocess.Popen(
+            echonode("watch"), env=environment(ECHO_API_URL=url), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert watching.stdout is not None
+        # A first change is seen once it listens; until then changes pass it by.
+        lines: list[bytes] = []
+        while not lines:
+            live.do(live.served.put("x"))
+            live.do(_moment())
+            if _has_more(watching.stdout.fileno()):
+                lines.append(watching.stdout.readline())
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(WITHIN_S) == ExitCode.INTERRUPTED
+        assert watching.communicate()[1] == b""
+    assert b"/x  written here" in lines[0]
+
+
+async def _moment() -> None:
+    import asyncio
+
+    await asyncio.sleep(0.05)
+
+
+def _has_more(descriptor: int) -> bool:
+    import select
+
+    return bool(select.select([descriptor], [], [], 0.05)[0])
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    with live_node(tmp_path / "home") as live:
+        for number in range(20):
+            live.do(live.served.put(f"{number}"))
+        reader, writer = os.pipe()
+        os.close(reader)
+        url = f"unix:{tmp_path}/home/api.sock"
+        for command in ("list", "status", "export", "get 3"):
+            done = subprocess.run(
+                echonode(*command.split()),
+                env=environment(ECHO_API_URL=url),
+                stdout=writer,
+                stderr=subprocess.PIPE,
+                timeout=WITHIN_S,
+            )
+            assert (done.returncode, done.stderr) == (ExitCode.READER_GONE, b""), command
+        os.close(writer)
+
+
+def test_a_full_disk_behind_stdout_is_one_sentence(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    with live_node(tmp_path / "home"), open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            echonode("status"),
+            env=environment(ECHO_API_URL=f"unix:{tmp_path}/home/api.sock"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=WITHIN_S,
+        )
+    assert (done.returncode, done.stderr) == (1, b"echonode: No space left on device\n")
+
+
+# -- what people read ----------------------------------------------------------------------------------------------------
+
+
+def test_columns_line_up_whatever_stands_in_them() -> None:
+    rows = [("a", "1"), ("日本", "22"), ("e\u0301", "333")]
+    assert list(show.table(("NAME", "N"), rows, right=(1,))) == ["NAME    N", "a       1", "日本   22", "e\u0301     333"]
+
+
+def test_a_long_list_starts_before_it_has_ended() -> None:
+    def rows():  # type: ignore[no-untyped-def]
+        for _ in range(1000):
+            yield ("x", "y")
+        raise AssertionError("it waited for the end")
+
+    lines = show.table(("A", "B"), rows())
+    assert [next(lines) for _ in range(500)][-1] == "x  y"
+
+
+@pytest.mark.parametrize(
+    ("shown", "wanted"),
+    [
+        (show.size(None), "0 B"),
+        (show.size(999), "999 B"),
+        (show.size(1000), "1.0 kB"),
+        (show.size(999_949), "999.9 kB"),
+        (show.size(999_950), "1.0 MB"),
+        (show.size(5 * 10**9), "5.0 GB"),
+        (show.size(5 * 10**12), "5.0 TB"),
+        (show.seconds(0.0312), "31 ms"),
+        (show.seconds(61), "61.0 s"),
+        (show.seconds(600), "10 min"),
+        (show.seconds(10_000), "3 h"),
+        (show.seconds(400_000), "5 days"),
+        (show.count(1, "node"), "1 node"),
+        (show.count(2000, "node"), "2,000 nodes"),
+        (show.moment("2026-11-22T12:00:00.999Z"), "2026-11-22 12:00:00Z"),
+        (show.ago(None, 0), "never"),
+        (show.ago("1970-01-01T00:01:00.000Z", 65), "5.0 s ago"),
+        (show.ago("1970-01-01T00:01:00.000Z", 60), "just now"),
+        (show.ago("1970-01-01T00:01:00.000Z", 10), "just now"),
+        (show.ago("odd\x1b", 10), "odd\\u001b"),
+        (show.short("a" * 52), "aaaaaaaa"),
+        (show.short("a" * 52 + "/x/y"), "aaaaaaaa/x/y"),
+        (show.short("shared/x"), "shared/x"),
+        (show.short(None), ""),
+    ],
+)
+def test_figures_are_short(shown: str, wanted: str) -> None:
+    assert shown == wanted
+
+
+def test_services_are_all_that_a_command_line_needs(tmp_path: Path) -> None:
+    from echonode.cli.main import main
+
+    assert main(Outside(tmp_path), ["--version"]) == 0

@@ -1,0 +1,145 @@
+"""What goes wrong for real people: a plain sentence, the right exit code, no traceback, no damage."""
+
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.processes import NodeProcess, code_in, equal, running, wait_for
+
+
+def _plain(done: "subprocess.CompletedProcess[bytes]", *, code: int, says: str) -> None:
+    text = done.stderr.decode()
+    assert done.returncode == code, (done.returncode, text)
+    assert says in text, text
+    assert "Traceback" not in text
+    assert len(text.strip().splitlines()) == 1, text
+
+
+def _run_fails(node: NodeProcess, *options: str, code: int = 1, says: str) -> None:
+    _plain(node.cli("run", "--no-mdns", "--listen", "127.0.0.1:0", *options, check=False), code=code, says=says)
+
+
+def test_commands_without_a_running_node_exit_5_with_what_to_type(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path / "a", "a")
+    for command in (["status"], ["put", "x", "y"], ["list"], ["sync"], ["verify"], ["peers"], ["invite"]):
+        _plain(node.cli(*command, check=False), code=5, says="not running")
+
+
+def test_a_second_node_on_one_home_refuses_to_start(tmp_path: Path) -> None:
+    first = NodeProcess(tmp_path / "a", "a", mdns=False)
+    for _ in running([first]):
+        first.start()
+        _run_fails(NodeProcess(tmp_path / "a", "b"), says="already runs")
+        assert first.cli("status").returncode == 0
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_an_error(tmp_path: Path) -> None:
+    first = NodeProcess(tmp_path / "a", "a", mdns=False)
+    for _ in running([first]):
+        first.start()
+        second = NodeProcess(tmp_path / "b", "b")
+        done = second.cli("run", "--no-mdns", "--listen", first.address(), check=False)
+        _plain(done, code=1, says="in use")
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    _run_fails(NodeProcess(tmp_path / "file" / "home", "a"), says=str(tmp_path / "file"))
+
+
+def test_an_unknown_setting_names_file_and_key(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.toml").write_text('nmae = "x"\n')
+    _run_fails(NodeProcess(tmp_path / "a", "a"), says="config.toml")
+
+
+@pytest.mark.parametrize("damage", ["garbage", "newer schema"])
+def test_a_database_that_cannot_be_used_is_left_as_it_is(tmp_path: Path, damage: str) -> None:
+    node = NodeProcess(tmp_path / "a", "a", mdns=False)
+    for _ in running([node]):
+        node.start()
+        node.cli("put", "x", "y")
+        assert node.stop() == 0
+    store = tmp_path / "a" / "store.db"
+    if damage == "garbage":
+        store.write_bytes(b"this is no database at all" * 1000)
+    else:
+        with sqlite3.connect(store) as connection:
+            connection.execute("PRAGMA user_version = 999")
+        connection.close()
+    before = store.read_bytes()
+    _run_fails(node, says="store.db" if damage == "garbage" else "newer")
+    assert store.read_bytes() == before
+
+
+def test_a_wrong_network_key_is_silence_on_the_wire_and_one_line_in_the_log(tmp_path: Path) -> None:
+    a, b = nodes = [NodeProcess(tmp_path / name, name, mdns=False) for name in ("a", "b")]
+    for _ in running(nodes):
+        a.start()
+        b.start("--peer", a.address())
+        wait_for(lambda: a.events("session.failed"))
+        (line,) = a.events("session.failed")[:1]
+        assert "not of our network" in line["detail"]
+        assert (line["peer"], line["session"]) == ("", "")
+        (peer,) = wait_for(lambda: [p for p in b.json("status")["peers"] if p["reason"]])
+        assert "another network" in peer["reason"]
+        assert a.json("status")["peers"] == []
+
+
+def test_wrong_spent_and_expired_invitation_codes_are_refused_in_words(tmp_path: Path) -> None:
+    a, b = nodes = [NodeProcess(tmp_path / name, name, mdns=False) for name in ("a", "b")]
+    for _ in running(nodes):
+        a.start()
+        b.start()
+        at = a.address()
+        code = code_in(a.cli("invite").stdout.decode())
+        slot, first, second = code.split("-")
+        other = "aardvark" if first != "aardvark" else "absurd"
+        wrong = f"{slot}-{second}-{first}" if len(first) == len(second) else f"{slot}-{other}-{second}"
+        _plain(b.cli("join", "not a code", check=False), code=1, says="code")
+        _plain(b.cli("join", wrong, "--at", at, check=False), code=1, says="not the code")
+        assert b.cli("join", code, "--at", at).returncode == 0
+        _plain(b.cli("join", code, "--at", at, check=False), code=1, says="spent or expired")
+        brief = code_in(a.cli("invite", "--expires", "1s").stdout.decode())
+        wait_for(lambda: a.json("status").get("invitation") is None)
+        _plain(b.cli("join", brief, "--at", at, check=False), code=1, says="spent or expired")
+        for _ in range(3):
+            closed = code_in(a.cli("invite").stdout.decode())
+        slot = closed.split("-")[0]
+        for attempt in range(3):
+            b.cli("join", f"{slot}-{other}-adroitness", "--at", at, check=False)
+        _plain(b.cli("join", closed, "--at", at, check=False), code=1, says="spent or expired")
+
+
+def test_two_nodes_of_one_name_are_kept_apart_until_a_person_decides(tmp_path: Path) -> None:
+    a, b, c = nodes = [NodeProcess(tmp_path / folder, name, mdns=False) for folder, name in
+                       (("a", "hub"), ("b", "pi"), ("c", "pi"))]
+    for _ in running(nodes):
+        a.start()
+        at = a.address()
+        b.start()
+        b.cli("join", code_in(a.cli("invite").stdout.decode()), "--at", at)
+        b.stop()
+        b.start("--peer", at)
+        wait_for(lambda: equal([a, b], "identities"))
+        c.start()
+        c.cli("join", code_in(a.cli("invite").stdout.decode()), "--at", at)
+        c.stop()
+        c.cli("network", "show")
+        c.start("--peer", at)
+        (refused,) = wait_for(lambda: [p for p in a.json("status")["peers"] if p["state"] == "refused"])
+        assert "peers trust" in refused["reason"]
+        assert refused["id"] == c.json("status")["id"]
+        c.cli("put", "from-c", "kept out until then")
+        a.cli("peers", "trust", refused["id"][:12])
+        wait_for(lambda: equal([a, c], "main", "identities"))
+
+
+def test_the_open_network_is_refused_on_a_private_home(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path / "a", "a", mdns=False)
+    for _ in running([node]):
+        node.start()
+        node.stop()
+        _run_fails(node, "--open", says="private network")

@@ -1,0 +1,90 @@
+"""A SQLite store in a file, opened and closed around a test."""
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from echonode.model.identity import Instance
+from echonode.store.sqlite import SqliteStore
+from tests.store.people import NOW_MS
+
+T = TypeVar("T")
+
+INSTANCE = Instance(b"instance")
+_WAL_HEADER_BYTES = 32
+_FRAME_HEADER_BYTES = 24
+
+
+async def open_store(path: Path, now_ms: int = NOW_MS) -> SqliteStore:
+    return await SqliteStore.open(path, new_instance=lambda: INSTANCE, now_ms=lambda: now_ms)
+
+
+@asynccontextmanager
+async def opened(path: Path, now_ms: int = NOW_MS) -> AsyncIterator[SqliteStore]:
+    store = await open_store(path, now_ms)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def run(coroutine: Coroutine[Any, Any, T], timeout_s: float = 60) -> T:
+    """Run to the end; nothing but a hang takes `timeout_s`."""
+
+    async def bounded() -> T:
+        async with asyncio.timeout(timeout_s):
+            return await coroutine
+
+    return asyncio.run(bounded())
+
+
+@contextmanager
+def no_thread_stays() -> Iterator[None]:
+    """Whatever threads begin inside have ended afterwards; one forgotten would keep a process from ever ending."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=10)
+        assert not thread.is_alive(), thread
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """File permissions mean nothing to root: be nobody for a while."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def look(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    """What a connection of our own reads."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def change(path: Path, *statements: str) -> None:
+    """Write past the store, which is closed."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def commits(path: Path) -> int:
+    """How many transactions the write-ahead log of `path` holds: its frames that end one (SQLite file format, §4.1)."""
+    wal = Path(f"{path}-wal").read_bytes()
+    page_bytes = int.from_bytes(wal[8:12], "big")
+    salts = wal[16:24]
+    count = 0
+    for at in range(_WAL_HEADER_BYTES, len(wal), _FRAME_HEADER_BYTES + page_bytes):
+        if wal[at + 8 : at + 16] == salts:
+            count += wal[at + 4 : at + 8] != bytes(4)
+    return count

@@ -1,0 +1,133 @@
+"""Whole conversations between two stores over the paired transport, in virtual time: a deadlock raises, nothing waits."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from echonode.errors import EchonodeError
+from echonode.model.record import MAIN, Record, supersedes
+from echonode.sim.loop import run
+from echonode.store.port import Store
+from echonode.sync import hash_comparison, level_wise, snapshot
+from echonode.sync.outcome import Conversation, Result
+from echonode.wire.messages import Done, HashComparisonInit, LevelWiseInit, Message, Put, Records, SnapshotInit
+from tests.sync.pair import Cut, PairedTransport, conversation, paired
+
+import asyncio
+
+T = TypeVar("T")
+Opener = Callable[..., Awaitable[Result]]
+Hook = Callable[[int, Message], Awaitable[None]]
+
+WALKS: dict[str, Opener] = {
+    "level_wise": level_wise.run_initiator,
+    **{
+        f"hash_comparison to depth {depth}": partial(hash_comparison.run_initiator, max_depth=depth)
+        for depth in (1, 2, 3, 4)
+    },
+}
+
+
+def virtually(main: Coroutine[Any, Any, T], *, seed: int = 0) -> T:
+    return run(main, seed=seed)
+
+
+@dataclass
+class Talk:
+    """One conversation, over: how it ended on each side, and all that was said."""
+
+    ours: Conversation
+    theirs: Conversation
+    our_end: Result | EchonodeError = Result.REFUSED
+    their_end: Result | EchonodeError = Result.REFUSED
+    said: list[Message] = field(default_factory=list)
+    # What the responder held whenever it sent its Done.
+    at_done: list[set[bytes]] = field(default_factory=list)
+
+    @property
+    def moved(self) -> tuple[int, ...]:
+        """Records that travelled either way, however they were counted."""
+        return tuple(len(message.records) for message in self.said if isinstance(message, Records | Put))
+
+
+class _Overheard(PairedTransport):
+    """A paired transport whose every message is written down, and behind each of which something may happen."""
+
+    talk: Talk
+    hook: Hook | None = None
+
+    async def send(self, message: Message) -> None:
+        if isinstance(message, Done) and self is self.talk.theirs.transport:
+            self.talk.at_done.append(versions_in(self.talk.theirs.store, self.talk.theirs.context))
+        await super().send(message)
+        self.talk.said.append(message)
+        if self.hook is not None:
+            await self.hook(len(self.talk.said), message)
+
+
+def overheard(ours: Store, theirs: Store, *, context: str = MAIN, cut: Cut | None = None, hook: Hook | None = None) -> Talk:
+    ends = [_Overheard(end._inbox, end._outbox, end._cut) for end in paired(cut)]
+    talk = Talk(conversation(ends[0], ours, context), conversation(ends[1], theirs, context))
+    for end in ends:
+        end.talk, end.hook = talk, hook
+    return talk
+
+
+async def converse(
+    ours: Store,
+    theirs: Store,
+    opener: Opener,
+    *,
+    context: str = MAIN,
+    cut: int | None = None,
+    hook: Hook | None = None,
+    **options: Any,
+) -> Talk:
+    """A conversation that `opener` opens; it breaks after `cut` messages. Raises only what is nobody's fault but ours."""
+    talk = overheard(ours, theirs, context=context, cut=Cut(cut), hook=hook)
+    talk.our_end, talk.their_end = await asyncio.gather(
+        to_its_end(talk.ours, opener(talk.ours, **options)), to_its_end(talk.theirs, serve(talk.theirs))
+    )
+    return talk
+
+
+async def to_its_end(conversation: Conversation, work: Awaitable[Result]) -> Result | EchonodeError:
+    """How `work` ends; whoever is left at the other end is told by an end of the stream."""
+    try:
+        return await work
+    except EchonodeError as error:
+        return error
+    finally:
+        conversation.transport.end()  # type: ignore[attr-defined]
+
+
+async def serve(conversation: Conversation) -> Result:
+    match await conversation.transport.recv():
+        case LevelWiseInit() as init:
+            return await level_wise.run_responder(conversation, init)
+        case HashComparisonInit() as init:
+            return await hash_comparison.run_responder(conversation, init)
+        case SnapshotInit() as init:
+            return await snapshot.run_responder(conversation, init)
+        case other:
+            raise AssertionError(other)
+
+
+def versions_in(store: Store, context: str = MAIN) -> set[bytes]:
+    """The ids of all heads a memory store holds."""
+    return {head.id for heads in store._heads.get(context, {}).values() for head in heads}  # type: ignore[attr-defined]
+
+
+def heads_in(store: Store, context: str = MAIN) -> list[Record]:
+    return [head for heads in store._heads.get(context, {}).values() for head in heads]  # type: ignore[attr-defined]
+
+
+def lacks(store: Store, records: list[Record], context: str = MAIN) -> list[Record]:
+    """Those of `records` that `store` neither holds nor has superseded."""
+    leaves = store._heads.get(context, {})  # type: ignore[attr-defined]
+    return [
+        record
+        for record in records
+        if not any(head.id == record.id or supersedes(head, record) for head in leaves.get(record.key, []))
+    ]

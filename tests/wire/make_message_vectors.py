@@ -1,0 +1,164 @@
+"""Writes proto/vectors/message.json: one message of every type and AUTH's signed bytes, frozen.
+
+Run `python -m tests.wire.make_message_vectors` to rewrite it, on purpose only: other bytes are another protocol, and
+nodes of today will not speak with nodes of tomorrow. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
+"""
+
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from echonode import cbor
+from echonode.clock import Timestamp
+from echonode.digest import OFFERS, digest
+from echonode.errors import Reason
+from echonode.model.identity import Identity, Instance, SigningKey, shared_pool_root, writer_of
+from echonode.model.keys import KeyState, statement_draft
+from echonode.model.record import Record, sign
+from echonode.wire import auth
+from echonode.wire import messages as m
+from echonode.wire.channel import Channel
+from echonode.wire.codec import encode
+from tests.wire.ends import NETWORK_KEY, channels, key
+
+PATH = Path(__file__).parents[2] / "proto" / "vectors" / "message.json"
+
+
+def _hash(number: int) -> bytes:
+    return bytes([number]) * 32
+
+
+INSTANCE = bytes.fromhex("0102030405060708")
+IDENTITY = Identity.from_seeds(key("vector root"), key("vector device"))
+BRANCH = bytes.fromhex("00 8001") + bytes([0x11]) * 16 + bytes([0x22]) * 16
+BUCKET = b"\x01" + bytes([0x33]) * 16
+
+# Every field is set, every list has something in it, and what may be absent is there once and absent once.
+SAMPLES: tuple[m.Message, ...] = (
+    m.Auth((m.Offer(_hash(1), _hash(2), b"statement", bytes([3]) * 64),)),
+    m.Hello(
+        version=m.PROTOCOL_VERSION,
+        session=bytes(range(16)),
+        name="Küche",
+        tag=bytes([9]) * 8,
+        instance=INSTANCE,
+        port=22087,
+        models={"note": (1, 0), "key-statement": (1, 2)},
+        modes=("level_wise", "hash_comparison", "snapshot"),
+        contexts=(
+            m.Summary("identities", _hash(4), 2, 2, BRANCH, False),
+            m.Summary("main", _hash(5), 150_000, 2**40, BRANCH, True),
+        ),
+        seen={INSTANCE: 7, bytes(8): 2**64 - 1},
+    ),
+    m.Close(Reason.FINISHED),
+    m.Close(Reason.UNSUPPORTED_PROTOCOL, ("1.0",)),
+    m.Done(_hash(6), 1000, 1234, True),
+    m.Refused(Reason.UNKNOWN_CONTEXT, ("identities", "main")),
+    m.Ping(),
+    m.Pong(),
+    m.Turn(("main", "books")),
+    m.LevelWiseInit(m.PROTOCOL_VERSION, "main", m.Direction.BOTH, 16, (b"",)),
+    m.NodesRequest((bytes([0]), bytes([15, 0, 10]))),
+    m.Nodes(_hash(7), (BRANCH, BUCKET, b"\x01")),
+    m.HashComparisonInit(m.PROTOCOL_VERSION, "main", m.Direction.PULL, 16, 2, BRANCH),
+    m.CompareRequest(bytes([0]), BRANCH),
+    m.Differences(_hash(8), ((bytes([0]), BRANCH), (bytes([0, 15]), BUCKET))),
+    m.SnapshotInit(m.PROTOCOL_VERSION, "main", None),
+    m.SnapshotInit(m.PROTOCOL_VERSION, "main", (_hash(9), _hash(10))),
+    m.Credit(1),
+    m.Page((_hash(9), 2, 5, INSTANCE), (b"record", b"another"), False),
+    m.Page(None, (b"last",), True),
+    m.Fetch((m.Wanted(bytes([1]), None), m.Wanted(bytes([2]), None, _hash(11)), m.Wanted(bytes([3]), BUCKET[1:]))),
+    m.Records((b"record",), (m.Wanted(bytes([1]), None, _hash(12)),), False),
+    m.Put((b"record", b"another")),
+    m.Stored(1, 0, (m.Refusal(_hash(13), Reason.UNKNOWN_KEY),)),
+    m.PairStart(b"A" + _hash(14)),
+    m.PairAnswer(b"B" + _hash(15)),
+    m.PairConfirm(_hash(16)),
+    m.PairFinish(_hash(17), bytes([18]) * 48),
+)
+
+
+def build() -> dict[str, Any]:
+    """The vector as JSON: bytes in hex, an absent part as null."""
+    return {
+        "about": "One message of every type: its fields in order, and the payload of its frame. Bytes in hex.",
+        "messages": [
+            {"message": type(message).__name__, "code": message.code, "fields": _plain(message), "bytes": _hex(message)}
+            for message in SAMPLES
+        ],
+        "auth": _auth(),
+    }
+
+
+def statements() -> tuple[Record, Record]:
+    """The node's own statement and the pool's, of one device key."""
+    first = _statement(IDENTITY.root, 1, 1_700_000_000_000 << 16)
+    return first, _statement(shared_pool_root(NETWORK_KEY), 1, 1_700_000_000_001 << 16)
+
+
+def _statement(root: SigningKey, counter: int, timestamp: int) -> Record:
+    identity = Identity(root, IDENTITY.device).id
+    draft = statement_draft(identity, IDENTITY.device.public, KeyState.ACTIVE)
+    vector = {writer_of(root.public, Instance(INSTANCE)): counter}
+    return sign(draft, root, instance=Instance(INSTANCE), vector=vector, timestamp=Timestamp(timestamp))
+
+
+def _auth() -> dict[str, Any]:
+    """Both ends of one channel prove the same identities: all that differs is the role and the static key."""
+    ours, theirs = channels()
+    return {
+        "about": "AUTH of a node with these seeds, as initiator and as responder of one channel (PROTOCOL.md §5.2).",
+        "network_key": NETWORK_KEY.hex(),
+        "root_seed": key("vector root").hex(),
+        "device_seed": key("vector device").hex(),
+        "identity": IDENTITY.id.hex(),
+        "device_key": IDENTITY.device.public.hex(),
+        "shared": Identity(shared_pool_root(NETWORK_KEY), IDENTITY.device).id.hex(),
+        "handshake_hash": ours.handshake_hash.hex(),
+        "initiator": _signed(ours, 0),
+        "responder": _signed(theirs, 1),
+    }
+
+
+def _signed(channel: Channel, role: int) -> dict[str, str]:
+    """Written from PROTOCOL.md, not with the code under test; `payload` is what that makes."""
+    listed = cbor.encode([[statement.author, IDENTITY.device.public] for statement in statements()])
+    digest_of_list = digest(OFFERS, listed)
+    signed = cbor.encode(
+        ["echonode auth 1", role, channel.handshake_hash, channel.own_static, IDENTITY.id, digest_of_list]
+    )
+    message = auth.offer(channel, IDENTITY.device, statements())
+    assert [offered.signature for offered in message.offers] == [IDENTITY.device.sign(signed)] * 2
+    return {
+        "static_key": channel.own_static.hex(),
+        "offer_list": listed.hex(),
+        "signed_bytes": signed.hex(),
+        "signature": IDENTITY.device.sign(signed).hex(),
+        "payload": _hex(message),
+    }
+
+
+def _hex(message: m.Message) -> str:
+    return encode(message).hex()
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON: bytes in hex, tuples as lists, parts as their fields."""
+    match value:
+        case bytes():
+            return value.hex()
+        case tuple():
+            return [_plain(item) for item in value]
+        case dict():
+            return {_plain(name): _plain(item) for name, item in value.items()}
+        case _ if is_dataclass(value):
+            return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        case _:
+            return value
+
+
+if __name__ == "__main__":
+    PATH.write_text(json.dumps(build(), indent=1, ensure_ascii=False) + "\n")
