@@ -197,6 +197,8 @@ class _Process:
 
         clock, entropy = SystemClock(), SystemEntropy()
         identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))
+        is_provisional = self._join is not None and not self._files.has_network()
+        network_key = self._network_key(entropy.random_bytes)
         store = await SqliteStore.open(
             self._files.home.store,
             new_instance=lambda: Instance(entropy.random_bytes(8)),
@@ -207,8 +209,8 @@ class _Process:
             identity,
             Settings(
                 name=self._config.name or socket.gethostname()[:NODE_NAME_BYTES_MAX],
-                network_key=self._network_key(entropy.random_bytes),
-                is_provisional=not self._config.open and not self._files.has_network(),
+                network_key=network_key,
+                is_provisional=is_provisional,
                 contexts=None if self._config.contexts is None else frozenset(self._config.contexts),
             ),
             clock=clock,
@@ -328,4 +330,4 @@ def _version_text() -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    sys.stderr.write(text + "\n")

@@ -24,14 +24,12 @@ CBOR_ITEMS_MAX: Final = 65_536
 # -- frames and sessions ---------------------------------------------------------------------------------------------
 FRAME_BYTES_MAX: Final = 1 * MIB
 AUTH_BYTES_MAX: Final = 4 * KIB
-HELLO_BYTES_MAX: Final = 64 * KIB
 NOISE_MESSAGE_BYTES_MAX: Final = 65_535  # Noise spec §3
 REKEY_MESSAGES: Final = 2**14  # under 1 GiB a key, both directions (SECURITY.md H9)
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 AUTH_TIMEOUT_S: Final = 10.0
 FRAME_TIMEOUT_S: Final = 30.0  # for a whole frame, in total
 IDLE_TIMEOUT_S: Final = 300.0
-PING_INTERVAL_S: Final = (60.0, 90.0)  # drawn anew each time, so that nodes do not beat in step
 SESSION_AGE_S_MAX: Final = 12 * 3600.0
 HANDSHAKES_MAX: Final = 32
 HANDSHAKES_PER_ADDRESS_MAX: Final = 4
@@ -44,7 +42,6 @@ CANDIDATES_MAX: Final = 1024
 DIALS_MAX: Final = 4
 DIAL_TIMEOUT_S: Final = 5.0
 BACKOFF_S: Final = (1.0, 300.0)  # full jitter: uniform(0, min(cap, base * 2**attempt))
-BACKOFF_RESET_S: Final = 60.0  # a session this long and good forgets earlier failures
 CHANGE_DELAY_S: Final = 0.005  # changes within it travel together; a change reaches the wire within 100 ms
 COMPARE_INTERVAL_S: Final = (45.0, 75.0)  # how often idle peers compare roots
 RELAY_FANOUT: Final = 2  # peers told at once of changes that came from somebody else
@@ -66,7 +63,6 @@ READ_TRANSACTION_S_MAX: Final = 60.0
 HISTORY_DAYS: Final = 30
 HISTORY_ROWS_MAX: Final = 100_000
 FREE_SPACE_BYTES_MIN: Final = 64 * MIB
-BALLAST_BYTES: Final = 4 * MIB
 
 # -- pairing ---------------------------------------------------------------------------------------------------------
 INVITATION_TRIES: Final = 3

@@ -175,7 +175,7 @@ INNOCENT: dict[str, tuple[str, str]] = {
     "a relative import in a room": ("wire/channel.py", "from .frame import Frame\nfrom ..model import record\n"),
     "the composition root": (
         "app.py",
-        "import uvloop\nfrom echonode import __version__\nfrom echonode.cli.main import cli\nimport echonode.sim.loop\n",
+        "import uvloop\nfrom echonode import __version__\nfrom echonode.cli.main import cli\nimport echonode.sim.loop",
     ),
     "a pure module": ("model/record.py", "import enum, hashlib\nfrom echonode.cbor import encode\n"),
     "an exception that is handled": ("host/a.py", "try:\n    f()\nexcept Exception as error:\n    report(error)\n"),

@@ -59,6 +59,7 @@ DOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "aiosqlite": ("store/sqlite*.py",),
     "sqlite3": ("store/sqlite*.py",),
     "zeroconf": ("host/mdns.py",),
+    "ifaddr": ("host/system.py",),
     "structlog": ("host/observe.py",),
     "uvloop": ("app.py",),
     "rich": ("cli/*.py",),

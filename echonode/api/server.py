@@ -117,14 +117,14 @@ def _clear(path: Path) -> None:
     if not stat.S_ISSOCK(mode):
         raise ConfigError(f"The API socket {path} cannot be made: there is a file of another kind in its place.")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
             return
-        except TimeoutError:
-            pass  # a full backlog: busy, but alive
+        except BlockingIOError:
+            pass  # its backlog is full: busy, but alive
     raise ConfigError(f"Another echonode already listens on {path}.")
 
 

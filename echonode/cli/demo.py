@@ -82,26 +82,35 @@ def _stoppable() -> Iterator[None]:
 
 def _start(nodes: "Nodes", wanted: int) -> list["DemoNode"]:
     """That many nodes of one new network, all taking commands."""
-    from echonode.cli.demo_nodes import LOOPBACK, multicast_works
-
-    common = ["--listen", f"{LOOPBACK}:0"]
-    has_multicast = multicast_works()
-    common += ["--interface", LOOPBACK] if has_multicast else ["--no-mdns"]
     note(f"starting {wanted} nodes on this machine")
-    first = nodes.start("node-1", common)
+    arguments = _meeting_places(wanted)
+    first = nodes.start("node-1", arguments[0])
     status = first.wait_ready()
-    if not has_multicast:
-        note("loopback has no multicast here, so mDNS cannot work: the nodes are given node-1's address instead")
-        common += ["--peer", status["listen"][0]]
     first.listen()
     invitation = {"uses": wanted - 1, "expires_s": _INVITATION_S}
     code = first.client.call("POST", "/v1/invitations", body=invitation)["code"]
     note(f"node-1 made the network {safe(status['network'])}; the others join with {safe(code)}")
-    others = [nodes.start(f"node-{number}", [*common, "--join", code]) for number in range(2, wanted + 1)]
+    others = [
+        nodes.start(f"node-{number}", [*each, "--join", code]) for number, each in enumerate(arguments[1:], start=2)
+    ]
     for node in others:
         node.wait_ready()
         node.listen()
     return [first, *others]
+
+
+def _meeting_places(wanted: int) -> list[list[str]]:
+    """What each node is told of where to listen, and how to find the others."""
+    from echonode.cli.demo_nodes import LOOPBACK, free_ports, multicast_works
+
+    if multicast_works():
+        return [["--listen", f"{LOOPBACK}:0", "--interface", LOOPBACK]] * wanted
+    note("loopback has no multicast here, so mDNS cannot work: each node is told the addresses of the others instead")
+    addresses = [f"{LOOPBACK}:{port}" for port in free_ports(wanted)]
+    return [
+        ["--listen", own, "--no-mdns", *(word for other in addresses if other != own for word in ("--peer", other))]
+        for own in addresses
+    ]
 
 
 def _meet(running: Sequence["DemoNode"], records_wanted: int, draw: Draw) -> list[Json]:
@@ -167,13 +176,13 @@ def _table() -> Iterator[Draw]:
     with Live(transient=False, refresh_per_second=8) as live:
 
         def draw(statuses: Sequence[Json], elapsed_s: float) -> None:
-            drawn = Table("node", "records", "root of main", "connected", title=f"{elapsed_s:.1f} s")
+            drawn = Table("node", "records", "root of main", "equal with", title=f"{elapsed_s:.1f} s")
             for status in statuses:
                 root = _root_in(status)
                 colour = "green" if root == _root_in(statuses[0]) else "yellow"
-                connected = sum(peer["state"] == "connected" for peer in status["peers"])
+                equal_with = sum(peer["in_sync"] is True for peer in status["peers"])
                 drawn.add_row(
-                    Text(safe(status["name"])), f"{records_in(status):,}", Text(root, style=colour), str(connected)
+                    Text(safe(status["name"])), f"{records_in(status):,}", Text(root, style=colour), str(equal_with)
                 )
             live.update(drawn, refresh=True)
 

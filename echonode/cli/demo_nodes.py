@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +51,13 @@ def multicast_works(interface: str = LOOPBACK) -> bool:
             return ear.recv(len(word)) == word
         except OSError:
             return False
+
+
+def free_ports(wanted: int) -> list[int]:
+    """TCP ports of loopback that nobody uses at the moment."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(wanted)]
+        return [probe.getsockname()[1] for probe in probes]
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """put, get, delete, list, conflicts: records one at a time, and what there is of them."""
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -140,5 +141,5 @@ def _preview(head: dict[str, Any]) -> str:
         return "(deleted)"
     if "body" not in head:
         return "(binary)"
-    text = safe(head["body"] if isinstance(head["body"], str) else str(head["body"]))
+    text = safe(head["body"] if isinstance(head["body"], str) else json.dumps(head["body"]))
     return text if len(text) <= _PREVIEW_CHARS else text[: _PREVIEW_CHARS - 1] + "…"

@@ -16,6 +16,7 @@ from echonode.text import from_base32, to_base32
 
 _KEY_BYTES: Final = 32
 _JOIN_TIMEOUT_S: Final = 90.0  # the node itself gives up after 60
+_LINE_BYTES_MAX: Final = 1024
 _NETWORK_FIELDS: Final = ("network", "key")
 
 
@@ -148,7 +149,7 @@ def _read_key(text: str | None) -> bytes:
         if sys.stdin.isatty():
             text = str(click.prompt("Network key", hide_input=True, err=True))
         else:
-            text = sys.stdin.readline()
+            text = sys.stdin.buffer.readline(_LINE_BYTES_MAX).decode("ascii", "replace")
     try:
         return from_base32("".join(text.split()).lower(), _KEY_BYTES)
     except ValueError:

@@ -51,7 +51,11 @@ def check_fields(fields: object) -> None:
             raise bad_record(f"field {number} is not an unsigned 64-bit number")
     _check_vector(get(VECTOR))
     version = get(MODEL_VERSION)
-    if type(version) is not list or len(version) != 2 or any(type(n) is not int or n < 0 for n in version):
+    if (
+        type(version) is not list
+        or len(version) != 2
+        or any(type(n) is not int or not 0 <= n <= TIMESTAMP_MAX for n in version)
+    ):
         raise bad_record("the model version is not [major, minor]")
     if len(fields) > len(_ALWAYS):
         _check_optional(fields)

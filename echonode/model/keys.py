@@ -28,6 +28,9 @@ class KeyState(IntEnum):
     COMPROMISED = 3
 
 
+_STATES: Final = frozenset(map(int, KeyState))
+
+
 class Admission(Enum):
     """Whether a version may stand in a store, as far as its key is concerned."""
 
@@ -62,7 +65,7 @@ def read_statement(record: Record) -> Statement:
     if identity_of(record.kid) != record.author:
         raise RemoteError(Reason.BAD_RECORD, "a key statement is signed by its identity's root key")
     match cbor.decode(record.body) if record.body else None:
-        case [bytes(key), int(state)] if len(key) == KEY_BYTES and state in KeyState._value2member_map_:
+        case [bytes(key), int(state)] if len(key) == KEY_BYTES and type(state) is int and state in _STATES:
             statement = Statement(record.author, PublicKey(key), KeyState(state))
         case _:
             raise RemoteError(Reason.BAD_RECORD, "a key statement is [key, state]")

@@ -60,7 +60,7 @@ _PROTECTED_HEAD: Final = bytes.fromhex("a201270458 20")  # {1: -8 (EdDSA), 4: 32
 _COSE_HEAD: Final = bytes.fromhex("845826") + _PROTECTED_HEAD  # array(4), bstr(38), the protected header
 KID_AT: Final = len(_COSE_HEAD)  # where a version's bytes name the key that signed them, 32 bytes long
 _KID_END: Final = KID_AT + 32
-_UNPROTECTED: Final = 0xA0  # only the empty map: what is not signed is not there
+_UNPROTECTED: Final = b"\xa0"  # only the empty map: what is not signed is not there
 _SIGNATURE_HEAD: Final = bytes.fromhex("5840")
 _SIG_STRUCTURE_HEAD: Final = bytes.fromhex("846a") + b"Signature1" + bytes.fromhex("5826")
 
@@ -162,6 +162,20 @@ class Record(SignedRecord):
     __slots__ = ()
 
 
+class UnsignedVersion(SignedRecord):
+    """A version of our own, complete but for its signature."""
+
+    __slots__ = ()
+
+    def sign(self, key: SigningKey) -> Record:
+        """The version, signed by the key it was prepared for."""
+        assert key.public == self.kid, "prepared for another key"
+        record = _promote(self)
+        # Within RECORD_BYTES_MAX, as the bounds of all its fields together are.
+        record.raw = self.raw + key.sign(self._sig_structure)
+        return record
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """What a caller wants written; the store adds instance, vector and counter, the clock the timestamp."""
@@ -225,13 +239,20 @@ def sign(draft: Draft, key: SigningKey, *, instance: Instance, vector: Vector, t
 
     Raises LocalError for a draft outside the limits; the text is fit for a person.
     """
+    return prepare(draft, key.public, instance=instance, vector=vector, timestamp=timestamp).sign(key)
+
+
+def prepare(
+    draft: Draft, kid: PublicKey, *, instance: Instance, vector: Vector, timestamp: Timestamp
+) -> UnsignedVersion:
+    """`sign`, up to the signature, which is half of the work and can be left to threads."""
     fields: dict[int, object] = {
         CONTEXT: draft.context,
         AUTHOR: draft.author,
         NAME: draft.name,
         TIMESTAMP: timestamp,
         INSTANCE: instance,
-        VECTOR: dict(vector),
+        VECTOR: dict(sorted(vector.items())),
         MODEL: draft.model,
         MODEL_VERSION: list(draft.model_version),
         CREATED: timestamp >> 16 if draft.created_ms is None else draft.created_ms,
@@ -248,20 +269,17 @@ def sign(draft: Draft, key: SigningKey, *, instance: Instance, vector: Vector, t
         check_fields(fields)
     except RemoteError as error:
         raise LocalError(error.detail) from None
-    payload_bstr = cbor.encode(cbor.encode(fields))
-    kid = key.public
-    unsigned = b"".join((_COSE_HEAD, kid, bytes((_UNPROTECTED,)), payload_bstr, _SIGNATURE_HEAD))
-    record = Record(unsigned, kid, payload_bstr, fields)  # type: ignore[arg-type]
-    record.raw = unsigned + key.sign(record._sig_structure)
-    if len(record.raw) > RECORD_BYTES_MAX:
-        raise LocalError("larger than a record may be")
-    return record
+    payload = cbor.encode_ordered(fields)
+    payload_bstr = _bstr_head(len(payload)) + payload
+    unsigned = b"".join((_COSE_HEAD, kid, _UNPROTECTED, payload_bstr, _SIGNATURE_HEAD))
+    return UnsignedVersion(unsigned, kid, payload_bstr, fields)  # type: ignore[arg-type]
 
 
 def _promote(signed: SignedRecord) -> Record:
     record = Record.__new__(Record)
-    for slot in SignedRecord.__slots__:
-        setattr(record, slot, getattr(signed, slot))
+    record.raw, record.kid, record._fields = signed.raw, signed.kid, signed._fields
+    record._sig_structure = signed._sig_structure
+    record.id, record.key, record.writer = signed.id, signed.key, signed.writer
     return record
 
 
@@ -270,7 +288,7 @@ def _split(raw: bytes) -> tuple[PublicKey, bytes, bytes]:
     payload's length, so the outer CBOR is checked by comparing bytes."""
     start = _KID_END + 1
     end = len(raw) - SIGNATURE_BYTES - len(_SIGNATURE_HEAD)
-    if end <= start or raw[: len(_COSE_HEAD)] != _COSE_HEAD or raw[_KID_END] != _UNPROTECTED:
+    if end <= start or raw[: len(_COSE_HEAD)] != _COSE_HEAD or raw[_KID_END : _KID_END + 1] != _UNPROTECTED:
         raise bad_record("not a COSE_Sign1 of the one form in use")
     if raw[end : end + 2] != _SIGNATURE_HEAD:
         raise bad_record("the signature is not 64 bytes")

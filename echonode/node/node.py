@@ -130,9 +130,9 @@ class Node(RecordBook):
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
-        await self.connections.close()
+            await self.connections.close()
+            self.observe(NodeStopped())
         await self.store.close()
-        self.observe(NodeStopped())
         self._fanout.end()
 
     def subscribe(self) -> "AbstractContextManager[asyncio.Queue[Event | None]]":

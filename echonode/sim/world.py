@@ -60,7 +60,7 @@ class World:
         self,
         name: str,
         *,
-        key: bytes | None | str = "ours",
+        key: bytes | str | None = "ours",
         skew_ms: int = 0,
         contexts: frozenset[str] | None = None,
         make_store: Callable[[Instance], Store] = MemoryStore,

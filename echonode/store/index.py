@@ -122,12 +122,17 @@ class Index:
         return list(needed)
 
     def plan(
-        self, context: str, records: Sequence[Record], heads: Mapping[LeafKey, list[Record]], *, staged: bool = False
+        self,
+        context: str,
+        records: Sequence[Record],
+        heads: Mapping[LeafKey, list[Record]],
+        *,
+        heads_are_all: bool = False,
     ) -> Plan:
         """What applying `records` to `context` would change. `heads` holds at least the leaves `needed` named. With
-        `staged`, the leaves are those of a snapshot being received: nothing stands there but `heads`."""
+        `heads_are_all`, no other leaf that `records` touch exists (as in a snapshot being received)."""
         plan = Plan(context)
-        tree = None if staged else self.trees.get(context)
+        tree = None if heads_are_all else self.trees.get(context)
         for record in records:
             refused = self.refusal(context, record)
             if refused is not None:

@@ -12,7 +12,7 @@ from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, leaf_key, 
 from echonode.store.index import Index, Plan, heads_among
 from echonode.store.paging import fit
 from echonode.store.port import Applied, Audit, ContextInfo, Refused, SnapshotReader, Staged, StateStamp, Tick
-from echonode.store.writing import sign_drafts
+from echonode.store.writing import prepare_versions, seal
 
 
 class MemoryStore:
@@ -73,15 +73,17 @@ class MemoryStore:
         if any(draft.context != context for draft in drafts):
             raise LocalError("one batch writes to one context")
         self._index.watch_writer(key.public, self._instance)
-        versions = sign_drafts(
+        prepared = prepare_versions(
             drafts,
-            key,
+            [leaf_key(draft.author, draft.name) for draft in drafts],
+            key.public,
             self._heads.get(context, {}),
             instance=self._instance,
             next_counter=self._index.next_counter(self._instance),
             tick=tick,
             skip_unchanged=skip_unchanged,
         )
+        versions = seal(prepared, key)
         return versions, self._apply(context, [version for version in versions if version is not None])
 
     async def read(self, context: str, keys: Sequence[LeafKey], *, bytes_max: int) -> tuple[list[bytes], int]:
@@ -113,7 +115,7 @@ class MemoryStore:
         if known != root:
             staging = {}
         self._staging[context] = (root, staging)
-        plan = self._index.plan(context, records, staging, staged=True)
+        plan = self._index.plan(context, records, staging, heads_are_all=True)
         staging.update(plan.after)
         self._index.count(plan.counters)
         return tuple(plan.refused)

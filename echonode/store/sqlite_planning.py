@@ -1,16 +1,27 @@
 """What a call to `apply` or `write` changes: read the heads it touches, plan, hand the rows to the transaction."""
 
+import asyncio
 from collections.abc import Sequence
 
+from echonode.limits import VERIFY_CHUNK
 from echonode.model.identity import Instance, SigningKey
-from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, UnsignedVersion, VersionId, leaf_key
 from echonode.store.index import Index, Plan
 from echonode.store.port import Applied, Tick
 from echonode.store.sqlite_rows import Transaction, read_heads
 from echonode.store.sqlite_staging import StagingArea
 from echonode.store.sqlite_void import Void, find_void
 from echonode.store.sqlite_writer import Finish, Writer
-from echonode.store.writing import sign_drafts
+from echonode.store.writing import prepare_versions, seal
+
+
+async def _seal(prepared: Sequence[UnsignedVersion | None], key: SigningKey) -> list[Record | None]:
+    """Sign on threads: no thread waits for the GIL while another signs, so that two cores give up to twice the rate."""
+    if len(prepared) <= VERIFY_CHUNK:
+        return seal(prepared, key)  # a few are signed in less time than threads take to wake
+    chunks = [prepared[start : start + VERIFY_CHUNK] for start in range(0, len(prepared), VERIFY_CHUNK)]
+    sealed = await asyncio.gather(*(asyncio.to_thread(seal, chunk, key) for chunk in chunks))
+    return [version for chunk in sealed for version in chunk]
 
 
 class Planner:
@@ -41,19 +52,22 @@ class Planner:
         """Plan to sign `drafts` and apply them."""
         self._index.watch_writer(key.public, instance)
         tree = self._index.trees.get(context)
-        touched = list(dict.fromkeys(leaf_key(draft.author, draft.name) for draft in drafts))
-        stored = [where for where in touched if tree.get(where) is not None] if tree else []
+        touched = [leaf_key(draft.author, draft.name) for draft in drafts]
+        stored = [where for where in set(touched) if tree.get(where) is not None] if tree else []
         heads, seqs = await self._heads(transaction, context, stored, touched)
-        versions = sign_drafts(
+        prepared = prepare_versions(
             drafts,
-            key,
+            touched,
+            key.public,
             heads,
             instance=instance,
             next_counter=self._index.next_counter(instance, transaction.pending.counters),
             tick=tick,
             skip_unchanged=skip_unchanged,
         )
-        plan = self._index.plan(context, [version for version in versions if version is not None], heads)
+        versions = await _seal(prepared, key)
+        signed = [version for version in versions if version is not None]
+        plan = self._index.plan(context, signed, heads, heads_are_all=True)
         finish = await self._settle(transaction, plan, seqs)
         return lambda: (versions, finish())
 

@@ -2,7 +2,7 @@
 
     initiator                                  responder
       Fetch(wanted)  x window        ->
-                                     <-          Records(records, rest)      rest is fetched next
+                                     <-          Records(records, rest)      rest is fetched next; see sync/asked.py
       Put(records)   x window        ->
                                      <-          Stored(stored, had, refused)
       Done(root, is_final)           ->
@@ -15,13 +15,15 @@ other's are small, so two ends that write at once cannot block each other.
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
 from echonode.errors import PeerRefused, Reason, RemoteError
 from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, PREFIXES_PER_MESSAGE_MAX, ROUNDS_MAX, WINDOW
 from echonode.model.merkle import Digest, Prefix, leaf_digest
-from echonode.model.record import LeafKey
+from echonode.model.record import LeafKey, Record
+from echonode.sync.asked import Asked
 from echonode.sync.intake import Pipeline, merge
 from echonode.sync.outcome import Conversation, Result
 from echonode.wire.messages import Direction, Done, Fetch, Message, Put, Records, Refused, Stored, Wanted
@@ -34,10 +36,16 @@ class Difference:
     """What a walk found, as of `their_root`. Prefixes name whole subtrees that one side lacks; leaves differ singly."""
 
     their_root: bytes = b""
+    has_moved: bool = False  # the peer's root did, in the middle of the walk
     their_prefixes: list[Prefix] = field(default_factory=list)
     our_prefixes: list[Prefix] = field(default_factory=list)
     their_leaves: dict[Prefix, list[Digest]] = field(default_factory=dict)
     our_leaves: list[LeafKey] = field(default_factory=list)
+
+    def as_of(self, root: bytes) -> None:
+        """An answer showed a tree of this root. Who saw two of them in one walk can vouch for neither."""
+        self.has_moved |= self.their_root not in (b"", root)
+        self.their_root = root
 
 
 Walk = Callable[[], AsyncIterator[Difference]]
@@ -54,21 +62,23 @@ class Agreement:
         # Leaves dealt with, by digest: theirs that ours supersede, ours that they answered for. A later walk still
         # sees them differ while only one side has moved.
         self._settled: set[Digest] = set()
-        self._their_root = b""
+        self._seen = Difference()  # the last piece of the last walk
+        self._our_root = b""  # when it began
 
     async def reach(self) -> Result:
         """Raises what transport, store and peer raise."""
         tally = self._conversation.tally
         for round_number in range(1, ROUNDS_MAX + 1):
-            before = (tally.received, tally.sent)
+            before = (tally.received, tally.had, tally.sent - tally.refused_there)
             found = await self._round()
-            progressed = (tally.received, tally.sent) != before
+            progressed = (tally.received, tally.had, tally.sent - tally.refused_there) != before
             is_last = round_number == ROUNDS_MAX or not (found and progressed)
             if self._direction is not Direction.BOTH and not is_last:
                 continue  # one way is verified by a walk that finds nothing, not by equal roots
-            theirs = await finish(self._conversation, is_final=is_last)
-            if theirs == self._conversation.store.tree(self._conversation.context).root:
-                return Result.EQUAL
+            ours = stamp(self._conversation, is_final=is_last)
+            theirs = await finish(self._conversation, ours)
+            if theirs == ours.root:  # the responder takes its leave, whatever was written here since
+                return Result.EQUAL if theirs == self._root() else Result.MOVED
             if is_last:
                 return self._verdict(found, theirs)
         raise AssertionError("the last round is final")
@@ -77,15 +87,18 @@ class Agreement:
         tally = self._conversation.tally
         if tally.refused or tally.refused_there:
             return Result.DIFFERENT
-        if their_root != self._their_root or found:
+        if found or self._seen.has_moved or their_root != self._seen.their_root:
             return Result.MOVED
+        if self._direction is not Direction.PULL and self._our_root != self._root():
+            return Result.MOVED  # what was written here since the walk began, it may have missed
         return Result.DIFFERENT if self._direction is Direction.BOTH else Result.EQUAL
 
     async def _round(self) -> bool:
         """One walk and what it asks for. False when it found nothing that may move."""
         found = False
+        self._our_root = self._root()
         async for difference in self._walk():
-            self._their_root = difference.their_root
+            self._seen = difference
             if self._direction is not Direction.PUSH:
                 found |= await self._pull(difference)
             if self._direction is not Direction.PULL:
@@ -100,9 +113,7 @@ class Agreement:
                 wanted.append(Wanted(prefix, b"".join(new)))
         if not wanted:
             return False
-        await fetch(self._conversation, wanted, self._width)
-        for leaves in difference.their_leaves.values():
-            self._settled.update(leaves)
+        self._settled |= await fetch(self._conversation, wanted, self._width)
         return True
 
     async def _push(self, difference: Difference) -> bool:
@@ -121,11 +132,14 @@ class Agreement:
         await push(self._conversation, keys, difference.our_prefixes)
         return True
 
+    def _root(self) -> bytes:
+        return self._conversation.store.tree(self._conversation.context).root
 
-async def finish(conversation: Conversation, *, is_final: bool) -> bytes:
+
+async def finish(conversation: Conversation, ours: Done) -> bytes:
     """Exchange Dones; the peer's root."""
     conversation.tally.ask()
-    await conversation.transport.send(stamp(conversation, is_final=is_final))
+    await conversation.transport.send(ours)
     theirs = await expect(conversation, Done)
     conversation.tally.answered()
     return theirs.root
@@ -156,30 +170,38 @@ def unexpected(message: Message) -> RemoteError:
 # -- the initiator's transfers ---------------------------------------------------------------------------------------
 
 
-async def fetch(conversation: Conversation, wanted: Sequence[Wanted], width: int) -> None:
-    """Fetch and merge all of `wanted`, a window of requests in flight."""
+async def fetch(conversation: Conversation, wanted: Sequence[Wanted], width: int) -> set[Digest]:
+    """Fetch and merge all of `wanted`, a window of requests in flight; which of the leaves it names came."""
     waiting = deque(_requests(wanted, width))
-    pipeline = Pipeline(conversation.context, lambda records: merge(conversation, records))
-    in_flight = 0
+    pipeline = Pipeline(conversation.context)
+    in_flight: deque[Asked] = deque()
+    came: set[Digest] = set()
+
+    async def take(asked: Asked, answer: Records, records: list[Record]) -> None:
+        asked.take(records, answer.rest)
+        await merge(conversation, records)
+        if not answer.more:
+            came.update(asked.came())
+
     try:
         while waiting or in_flight:
-            while waiting and in_flight < WINDOW:
+            while waiting and len(in_flight) < WINDOW:
+                in_flight.append(Asked(waiting.popleft(), width))
                 conversation.tally.ask()
-                await conversation.transport.send(Fetch(waiting.popleft()))
-                in_flight += 1
+                await conversation.transport.send(Fetch(in_flight[-1].wanted))
             answer = await expect(conversation, Records)
-            if not answer.more:
-                in_flight -= 1
-                conversation.tally.answered()
+            in_flight[0].look(answer)
+            if answer.records:
+                await pipeline.put(answer.records, partial(take, in_flight[0], answer))
             if answer.rest:
                 waiting.appendleft(answer.rest)
-            if answer.records:
-                await pipeline.put(answer.records)
-            elif answer.rest:
-                raise RemoteError(Reason.PROTOCOL_ERROR, "an answer that brings nothing and promises more")
+            if not answer.more:
+                conversation.tally.answered()
+                in_flight.popleft()
         await pipeline.finish()
     finally:
         await pipeline.abandon()
+    return came
 
 
 def _requests(wanted: Sequence[Wanted], width: int) -> Iterator[tuple[Wanted, ...]]:

@@ -22,7 +22,7 @@ from echonode.limits import (
     SMALL_SUBTREE_LEAVES,
     WINDOW,
 )
-from echonode.model.merkle import EMPTY, Prefix, Tree
+from echonode.model.merkle import ARITY, EMPTY, Prefix, Tree
 from echonode.sync import parts
 from echonode.sync.answering import Answers
 from echonode.sync.exchange import Agreement, Difference, expect
@@ -105,11 +105,11 @@ class _Walker:
                 await self._ask(in_flight[-1])
             answer = await expect(self._conversation, Differences)
             self._conversation.tally.answered()
-            difference.their_root = answer.root
+            difference.as_of(answer.root)
             self._look(in_flight.popleft(), answer, difference, stack)
             if not in_flight and _size(difference) >= BATCH_RECORDS_MAX:
                 yield difference
-                difference = Difference(difference.their_root)
+                difference = Difference(difference.their_root, difference.has_moved)
         yield difference
 
     async def _ask(self, prefix: Prefix) -> None:
@@ -129,11 +129,13 @@ class _Walker:
     def _look(self, asked: Prefix, answer: Differences, difference: Difference, stack: list[Prefix]) -> None:
         """Compare what came with what we have; children that differ and were not described go on the stack."""
         described = {prefix for prefix, _ in answer.parts}
+        above = {asked}  # every part stands below one that came before it, once: no subtree is looked into twice
         over: set[Prefix] = set()  # nothing below these needs a look
         tree = self._conversation.store.tree(self._conversation.context)
         for prefix, part in answer.parts:
-            if not prefix.startswith(asked) or len(prefix) <= len(asked):
+            if prefix in above or prefix[:-1] not in above:
                 raise RemoteError(Reason.PROTOCOL_ERROR, "Differences describes what was not asked for")
+            above.add(prefix)
             if any(prefix[:depth] in over for depth in range(len(asked) + 1, len(prefix) + 1)):
                 continue
             theirs = parts.decode(part, self._width)
@@ -144,7 +146,8 @@ class _Walker:
             deeper: list[Prefix] = []
             compare(self._conversation, prefix, theirs, self._width, difference, deeper)
             stack += [child for child in deeper if child not in described]
-            over.update(child for child in described if child[:-1] == prefix and child not in deeper)
+            children = [prefix + bytes((nibble,)) for nibble in range(ARITY)]
+            over.update(child for child in children if child in described and child not in deeper)
 
 
 def _size(difference: Difference) -> int:

@@ -14,6 +14,8 @@ from echonode.model.record import Record, parse, verify
 from echonode.store.port import Applied
 from echonode.sync.outcome import Conversation
 
+Write = Callable[[list[Record]], Awaitable[object]]
+
 _IN_FLIGHT_MAX = 3  # one batch being received, one verified, one written
 
 
@@ -51,17 +53,16 @@ async def merge(conversation: Conversation, records: Sequence[Record]) -> Applie
 class Pipeline:
     """Lets batches be received, verified and written at the same time, a bounded number of them; written in order."""
 
-    def __init__(self, context: str, write: Callable[[list[Record]], Awaitable[object]]) -> None:
+    def __init__(self, context: str) -> None:
         self._context = context
-        self._write = write
         self._tasks: deque[asyncio.Task[None]] = deque()
 
-    async def put(self, raws: Sequence[bytes]) -> None:
+    async def put(self, raws: Sequence[bytes], write: Write) -> None:
         """Hand over a batch; waits while too many are under way. Raises what an earlier batch raised."""
         while len(self._tasks) >= _IN_FLIGHT_MAX:
             await self._tasks.popleft()
         before = self._tasks[-1] if self._tasks else None
-        self._tasks.append(asyncio.create_task(self._run(raws, before)))
+        self._tasks.append(asyncio.create_task(self._run(raws, before, write)))
 
     async def finish(self) -> None:
         """Wait for every batch. Raises what one of them raised."""
@@ -73,8 +74,8 @@ class Pipeline:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
-    async def _run(self, raws: Sequence[bytes], before: asyncio.Task[None] | None) -> None:
+    async def _run(self, raws: Sequence[bytes], before: asyncio.Task[None] | None, write: Write) -> None:
         records = await verify_all(raws, self._context)
         if before is not None:
             await before
-        await self._write(records)
+        await write(records)

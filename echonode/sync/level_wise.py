@@ -83,7 +83,7 @@ class _Walker:
                 raise RemoteError(Reason.PROTOCOL_ERROR, "Nodes answers another number of prefixes than was asked")
             if number + WINDOW < len(requests):
                 await self._ask(requests[number + WINDOW])
-            difference.their_root = answer.root
+            difference.as_of(answer.root)
             for prefix, part in zip(request, answer.parts, strict=True):
                 yield prefix, parts.decode(part, self._width)
 
@@ -111,8 +111,8 @@ def compare(
     if isinstance(theirs, list):
         _compare_leaves(conversation, prefix, theirs, width, difference)
         return
-    if len(prefix) >= DEPTH_MAX:
-        raise RemoteError(Reason.PROTOCOL_ERROR, "a tree has no branch below 64 nibbles")
+    if len(prefix) >= DEPTH_MAX - 1:  # at most 16 keys share so much: they are a bucket
+        raise RemoteError(Reason.PROTOCOL_ERROR, "a tree has no branch this deep")
     ours = parts.cut(tree.children_at(prefix), width)
     for nibble, (our_child, their_child) in enumerate(zip(ours, theirs, strict=True)):
         child = prefix + bytes((nibble,))

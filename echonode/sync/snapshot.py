@@ -21,6 +21,7 @@ from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, WINDOW
 from echonode.model.merkle import Digest
 from echonode.model.record import LeafKey, Record, from_store
 from echonode.store.port import SnapshotReader
+from echonode.sync.asked import START, in_order
 from echonode.sync.exchange import batches, expect, finish, stamp, unexpected
 from echonode.sync.intake import Pipeline
 from echonode.sync.outcome import Conversation, Result
@@ -42,7 +43,7 @@ async def run_initiator(conversation: Conversation) -> Result:
     if applied is not None and applied.records:
         conversation.on_applied(applied.records)
     conversation.tally.forget_asked()
-    theirs = await finish(conversation, is_final=True)
+    theirs = await finish(conversation, stamp(conversation, is_final=True))
     if theirs == store.tree(context).root:
         return Result.EQUAL
     return Result.DIFFERENT if conversation.tally.refused else Result.MOVED
@@ -56,18 +57,22 @@ async def _receive(conversation: Conversation, resumed: bytes) -> bytes:
         raise RemoteError(Reason.PROTOCOL_ERROR, "the first page says of no state")
     root, conversation.tally.total, _, _ = first.state
 
+    last = START
+
     async def stage(records: list[Record]) -> None:
+        nonlocal last
+        last = in_order(records, last)
         conversation.tally.refused += await conversation.store.stage(conversation.context, Digest(root), records)
         conversation.tally.received += len(records)
         conversation.on_progress(conversation.tally)
 
-    pipeline = Pipeline(conversation.context, stage)
+    pipeline = Pipeline(conversation.context)
     page = first
     try:
         while True:
             # An empty first page still has to begin the staging, or drop what another root left there.
             if page.records or page is first:
-                await pipeline.put(page.records)
+                await pipeline.put(page.records, stage)
             if page.is_last:
                 break
             conversation.tally.ask()

@@ -14,7 +14,7 @@ from echonode.digest import OFFERS, digest
 from echonode.errors import Reason, RemoteError
 from echonode.model.identity import IdentityId, PublicKey, SigningKey, is_signed
 from echonode.model.keys import KeyState, Statement, read_statement
-from echonode.model.record import Record, parse, verify
+from echonode.model.record import IDENTITIES, Record, parse, verify
 from echonode.wire.channel import Channel
 from echonode.wire.messages import Auth, Offer
 
@@ -56,7 +56,7 @@ def check(channel: Channel, auth: Auth) -> Peer:
 def _check_statement(offered: Offer) -> Record:
     record = verify(parse(offered.statement))
     expected = Statement(IdentityId(offered.identity), PublicKey(offered.key), KeyState.ACTIVE)
-    if record.is_tombstone or read_statement(record) != expected:
+    if record.context != IDENTITIES or record.is_tombstone or read_statement(record) != expected:
         raise RemoteError(Reason.IDENTITY_CHANGED, "AUTH: the identity's root does not state the offered key")
     return record
 

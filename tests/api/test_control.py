@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from echonode.model.record import Draft
 from echonode.node.events import Event
 from echonode.text import to_base32
 from tests.api.serving import KEY, VERSION, Served, run, serving
@@ -25,6 +26,12 @@ async def until(served: Served, kind: str) -> AsyncIterator[None]:
 async def meet(one: Served, two: Served) -> None:
     async with until(one, "sync.completed"):
         one.node.add_peer(two.listen[0])
+
+
+async def put_quietly(served: Served, name: str) -> None:
+    """Write so that the node's scheduler does not hear of it: only a sync that was asked for will carry it."""
+    draft = Draft(context="main", author=served.node.id, name=name, body=b"x")
+    await served.node.store.write([draft], served.node.identity.device, served.node._tick)
 
 
 def test_status_tells_who_this_is(tmp_path: Path) -> None:
@@ -51,13 +58,16 @@ def test_a_sync_makes_two_nodes_equal_and_says_what_it_cost(tmp_path: Path) -> N
     async def test() -> None:
         async with serving(tmp_path) as one, serving(tmp_path, name="two") as two:
             await meet(one, two)
-            await one.put("ours")
-            await two.put("theirs")
+            await put_quietly(one, "ours")
+            await put_quietly(two, "theirs")
             answer = (await one.ask("POST", "/v1/sync", {"peers": ["two"], "timeout": 10})).json()
-            assert answer["status"] == "verified"
+            assert answer["status"] == "verified", answer
             (report,) = answer["peers"]
             assert (report["id"], report["name"], report["verified"]) == (to_base32(two.node.id), "two", True)
-            assert report["error"] == ""
+            assert (report["error"], report["sent"], report["received"]) == ("", 1, 1)
+            (main,) = [part for part in report["contexts"] if part["context"] == "main"]
+            assert (report["mode"], report["reason"]) == (main["mode"], main["reason"])
+            assert (main["outcome"], main["role"]) == ("equal", "initiator")
             for figure in ("sent", "received", "bytes_sent", "bytes_received", "round_trips"):
                 assert report[figure] == sum(part[figure] for part in report["contexts"])
             assert one.node.store.tree("main").root == two.node.store.tree("main").root
@@ -144,7 +154,7 @@ def test_verify_counts_what_it_checked_and_names_what_is_wrong(tmp_path: Path) -
                 await served.put(f"n{number}")
             good = (await served.ask("POST", "/v1/verify")).lines()
             assert good[-1] == {"ok": True, "checked": 5, "problems": [], "done": True}
-            heads = served.node.store._heads["main"] # type: ignore[attr-defined]
+            heads = served.node.store._heads["main"]  # type: ignore[attr-defined]
             damaged = next(iter(heads.values()))[0]
             damaged.raw = damaged.raw[:-1] + bytes((damaged.raw[-1] ^ 1,))
             bad = (await served.ask("POST", "/v1/verify")).lines()

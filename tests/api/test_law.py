@@ -111,6 +111,11 @@ class BreakableStore(MemoryStore):
             raise StoreError("the disk gave up")
         return await super().heads(context, author, name)
 
+    async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
+        if self.is_broken and after:
+            raise StoreError("the disk gave up")
+        return await super().scan(context, after, limit=min(limit, 2))
+
     async def info(self, context: str) -> ContextInfo:
         if self.is_broken:
             raise ZeroDivisionError("secret detail")
@@ -160,6 +165,21 @@ def test_a_failing_disk_is_said_and_a_bug_is_logged_but_not_told(tmp_path: Path,
 
     run(test)
     assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+
+
+def test_what_goes_wrong_in_a_stream_is_its_last_line(tmp_path: Path) -> None:
+    async def test() -> None:
+        store = BreakableStore(Instance(b"instance"))
+        async with serving(tmp_path, store=store) as served:
+            for number in range(3):
+                await served.put(f"n{number}")
+            store.is_broken = True
+            for what in ("list", "export"):
+                *lines, last = (await served.ask("GET", f"{RECORDS}/{what}")).lines()
+                assert [line["name"] for line in lines] == ["n0", "n1"]
+                assert last == {"error": {"code": "store_failed", "message": "the disk gave up"}}
+
+    run(test)
 
 
 def test_the_document_has_exactly_the_routes_that_are_served() -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,28 @@ def test_a_socket_somebody_listens_on_is_left_alone(tmp_path: Path) -> None:
             assert (await served.ask("GET", "/v1/status")).status == 200
 
     run(test)
+
+
+def test_a_socket_whose_owner_is_too_busy_to_answer_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "two.sock"
+    with socket.socket(socket.AF_UNIX) as busy, ExitStack() as waiting:
+        busy.bind(str(path))
+        busy.listen(0)
+        while True:
+            client = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            try:
+                client.connect(str(path))
+            except BlockingIOError:
+                break
+
+        async def test() -> None:
+            async with serving(tmp_path) as served:
+                with pytest.raises(ConfigError, match="already listens"):
+                    await ApiServer(served.node, socket_path=path, version=VERSION).start()
+
+        run(test)
+        assert path.is_socket()
 
 
 def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:

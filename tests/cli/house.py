@@ -6,10 +6,9 @@ import contextlib
 import io
 import json
 import os
-import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ import pytest
 from echonode.cli.main import main
 from echonode.cli.services import HomeView, RunOptions
 from echonode.errors import ConfigError
+from echonode.node.node import Node
 from tests.api.serving import Served, serving
 
 WITHIN_S = 30.0
@@ -158,6 +158,17 @@ class Live:
         """Its result, of something done on the node's own loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(WITHIN_S)
 
+    def until(self, condition: Callable[[Node], Awaitable[object]]) -> None:
+        """Wait for something to become true of the node."""
+
+        async def wait() -> None:
+            with self.served.node.subscribe() as events:
+                while not await condition(self.served.node):
+                    with contextlib.suppress(TimeoutError):  # not all that becomes true of a node is an event
+                        await asyncio.wait_for(events.get(), 0.2)
+
+        self.do(wait())
+
 
 @contextmanager
 def live_node(folder: Path, name: str = "one", key: bytes | None = bytes(range(32))) -> Iterator[Live]:
@@ -204,6 +215,7 @@ def saying(path: Path, answer: bytes, *, reads_body: bool = True, hangs_up: bool
     path.parent.mkdir(exist_ok=True)
     with in_thread(body):
         yield heard
+    path.unlink()
 
 
 def http(body: bytes | object, status: str = "200 OK", more: str = "") -> bytes:
@@ -223,8 +235,3 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "home").mkdir()
     return Shell(Outside(tmp_path / "home"))
-
-
-def is_listening(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0

@@ -41,7 +41,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(tmp_path: Path) -> N
         first.start()
         second = NodeProcess(tmp_path / "b", "b")
         done = second.cli("run", "--no-mdns", "--listen", first.address(), check=False)
-        _plain(done, code=1, says="in use")
+        _plain(done, code=1, says="another program has that port")
 
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def world(seed):
 def traces(**environment: str) -> str:
     script = WORLD + "print(*(f'{world(seed).count}:{world(seed).digest}' for seed in range(5)))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120)
     return done.stdout
 
 

@@ -1,5 +1,6 @@
-"""Whole conversations between two stores over the paired transport, in virtual time: a deadlock raises, nothing waits."""
+"""Whole conversations between two stores over the paired transport, in virtual time: a deadlock raises."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,8 +14,6 @@ from echonode.sync import hash_comparison, level_wise, snapshot
 from echonode.sync.outcome import Conversation, Result
 from echonode.wire.messages import Done, HashComparisonInit, LevelWiseInit, Message, Put, Records, SnapshotInit
 from tests.sync.pair import Cut, PairedTransport, conversation, paired
-
-import asyncio
 
 T = TypeVar("T")
 Opener = Callable[..., Awaitable[Result]]
@@ -66,7 +65,9 @@ class _Overheard(PairedTransport):
             await self.hook(len(self.talk.said), message)
 
 
-def overheard(ours: Store, theirs: Store, *, context: str = MAIN, cut: Cut | None = None, hook: Hook | None = None) -> Talk:
+def overheard(
+    ours: Store, theirs: Store, *, context: str = MAIN, cut: Cut | None = None, hook: Hook | None = None
+) -> Talk:
     ends = [_Overheard(end._inbox, end._outbox, end._cut) for end in paired(cut)]
     talk = Talk(conversation(ends[0], ours, context), conversation(ends[1], theirs, context))
     for end in ends:
@@ -84,7 +85,7 @@ async def converse(
     hook: Hook | None = None,
     **options: Any,
 ) -> Talk:
-    """A conversation that `opener` opens; it breaks after `cut` messages. Raises only what is nobody's fault but ours."""
+    """A conversation that `opener` opens; it breaks after `cut` messages. Raises only what is our own fault."""
     talk = overheard(ours, theirs, context=context, cut=Cut(cut), hook=hook)
     talk.our_end, talk.their_end = await asyncio.gather(
         to_its_end(talk.ours, opener(talk.ours, **options)), to_its_end(talk.theirs, serve(talk.theirs))

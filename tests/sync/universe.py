@@ -100,7 +100,9 @@ class Universe:
                     versions.append(two.record(name, concurrent, deleted, context=context, author=author))
         return versions
 
-    def store(self, holds: Collection[int], context: str = MAIN, *, knows: Sequence[Record] | None = None) -> MemoryStore:
+    def store(
+        self, holds: Collection[int], context: str = MAIN, *, knows: Sequence[Record] | None = None
+    ) -> MemoryStore:
         """A store that got to hold these versions, and the statements it `knows` (all, unless said)."""
         store = MemoryStore(Instance(bytes(8)))
         pieces = [(IDENTITIES, self.statements if knows is None else knows)]

@@ -1,0 +1,252 @@
+"""What becomes of answers that a healthy node, alone in a test, does not give: scripted, over a real socket."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echonode.cli.exits import ExitCode
+from echonode.cli.looking import verdict
+from tests.cli.house import Shell, http, saying
+
+ID = "b" * 52
+ALONE = "No other node of this network was seen yet; to add one, type: echonode invite"
+
+
+@pytest.fixture
+def socket(shell: Shell) -> Path:
+    return shell.outside.default / "api.sock"
+
+
+def stream(*values: object) -> bytes:
+    return http(b"".join(json.dumps(value, separators=(",", ":")).encode() + b"\n" for value in values))
+
+
+def peer(**more: object) -> dict[str, Any]:
+    return {
+        "id": ID,
+        "name": "pantry",
+        "state": "connected",
+        "address": "10.0.0.2:22087",
+        "found_by": "mdns",
+        "in_sync": True,
+        "last_sync": "2026-11-22T12:00:00.000Z",
+        "reason": "",
+        **more,
+    }
+
+
+# -- sync -------------------------------------------------------------------------------------------------------------
+
+
+def synced(status: str, **more: object) -> bytes:
+    report = {
+        "id": ID,
+        "name": "pantry",
+        "status": status,
+        "mode": "level_wise",
+        "reason": "roots differ",
+        "sent": 1234,
+        "received": 2,
+        "bytes_sent": 1000,
+        "bytes_received": 500,
+        "round_trips": 3,
+        "duration_s": 0.0123,
+        "verified": status == "verified",
+        "error": "",
+        "contexts": [],
+        **more,
+    }
+    return http({"status": status, "peers": [report]})
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("verified", ExitCode.DONE),
+        ("partial", ExitCode.PARTIAL),
+        ("failed", ExitCode.FAILED),
+        ("timed out", ExitCode.TIMED_OUT),
+        ("no peers", ExitCode.FAILED),
+        ("a word of tomorrow", ExitCode.FAILED),
+    ],
+)
+def test_sync_exits_0_only_when_verified(shell: Shell, socket: Path, status: str, code: ExitCode) -> None:
+    with saying(socket, synced(status)):
+        for form in ([], ["--json"]):
+            assert shell("sync", *form).code == code
+
+
+def test_sync_asks_for_what_was_typed(shell: Shell, socket: Path) -> None:
+    with saying(socket, synced("verified")) as heard:
+        shell("sync")
+        shell("sync", "--node-id", "pantry", "--action", "push", "--timeout", "2m")
+        shell("sync", "--action", "pull")
+    assert [json.loads(each.partition(b"\r\n\r\n")[2]) for each in heard] == [
+        {"peers": None, "action": "both", "timeout": 30.0},
+        {"peers": ["pantry"], "action": "push", "timeout": 120.0},
+        {"peers": None, "action": "pull", "timeout": 30.0},
+    ]
+
+
+def test_a_sync_shows_what_it_cost_and_why_it_failed(shell: Shell, socket: Path) -> None:
+    with saying(socket, synced("verified")):
+        (row,) = shell("sync").text.splitlines()[1:]
+    assert " ".join(row.split()) == "pantry yes level_wise 1,234 2 1.5 kB 3 12 ms roots differ"
+    with saying(socket, synced("failed", error="it said \x1b[2J")):
+        (row,) = shell("sync").text.splitlines()[1:]
+    assert row.endswith("it said \\u001b[2J")
+
+
+# -- who is there -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("peers", "sentence"),
+    [
+        ([], ALONE),
+        ([peer(state="other network")], ALONE),
+        ([peer(), peer()], "Equal with 2 nodes: all that are known."),
+        ([peer(), peer(state="other network", in_sync=None)], "Equal with 1 node: all that are known."),
+        (
+            [peer(), peer(name="attic", in_sync=False, reason="does not answer since 10:00.")],
+            "Equal with 1 of 2 nodes. attic: does not answer since 10:00.",
+        ),
+        ([peer(in_sync=False)], "Equal with 0 of 1 node. pantry: not equal yet."),
+        ([peer(name="", id=None, in_sync=None, state="sighted")], "Equal with 0 of 1 node. 10.0.0.2:22087: sighted."),
+        (
+            [peer(name="a\u202e", in_sync=None, state="absent"), peer(name="", in_sync=False, reason="x")],
+            "Equal with 0 of 2 nodes. a\\u202e: absent; bbbbbbbb: x.",
+        ),
+    ],
+)
+def test_one_sentence_says_whether_we_are_equal_and_if_not_why(peers: list[dict[str, Any]], sentence: str) -> None:
+    assert verdict(peers) == sentence
+
+
+def test_nodes_of_other_networks_are_listed_as_such(shell: Shell, socket: Path) -> None:
+    how = "to join it, type `echonode invite` there and `echonode join CODE` here"
+    stranger = peer(id=None, name="", state="other network", in_sync=None, last_sync=None, reason=how)
+    with saying(socket, http({"peers": [peer(), stranger]})):
+        _, known, unknown = shell("peers").text.splitlines()
+    assert known.split()[:4] == ["pantry", "bbbbbbbb", "connected", "yes"]
+    assert "other network" in unknown
+    assert unknown.endswith(how)
+
+
+def test_trusting_sends_what_was_typed(shell: Shell, socket: Path) -> None:
+    with saying(socket, http({})) as heard:
+        assert shell("peers", "trust", "pantry").code == 0
+    assert heard[0].startswith(b"POST /v1/peers/trust ")
+    assert heard[0].endswith(b'{"peer": "pantry"}')
+
+
+def test_a_contested_body_is_shown_in_a_few_words(shell: Shell, socket: Path) -> None:
+    def head(**more: object) -> dict[str, object]:
+        times = {"timestamp": "2026-11-22T12:00:00.000Z", "created": "2026-11-22T12:00:00.000Z"}
+        return {"version": ID, "key": ID, "deleted": False, "winner": False, **times, **more}
+
+    heads = [head(body="x" * 100), head(body={"a": 1}), head(body_base64="/w=="), head(deleted=True, winner=True)]
+    with saying(socket, http({"conflicts": [{"id": "shared/x", "context": "main", "heads": heads}]})):
+        lines = shell("conflicts").text.splitlines()[2:]
+    assert [line.split("bbbbbbbb  ")[-1] for line in lines] == ["x" * 59 + "…", '{"a": 1}', "(binary)", "(deleted)"]
+    assert [line.split()[0] for line in lines] == ["bbbbbbbb", "bbbbbbbb", "bbbbbbbb", "read"]
+
+
+# -- verify -----------------------------------------------------------------------------------------------------------
+
+
+def test_verify_names_each_problem_and_exits_1(shell: Shell, socket: Path) -> None:
+    problems = ["version x: the signature is not right", "root \x1b of main is another"]
+    answer = stream(
+        {"checked": 5, "problems": problems[:1]},
+        {"ok": False, "checked": 9, "problems": problems, "done": True},
+    )
+    with saying(socket, answer):
+        result = shell("verify")
+        as_json = shell("verify", "--json")
+    assert (result.code, result.text) == (1, f"{problems[0]}\nroot \\u001b of main is another\n")
+    assert result.err == "echonode: 9 versions checked, 2 problems found\n"
+    assert (as_json.code, as_json.json) == (1, {"ok": False, "checked": 9, "problems": problems})
+
+
+@pytest.mark.parametrize("answer", [stream(), stream({"checked": 5, "problems": []})], ids=["nothing", "half"])
+def test_a_verify_that_was_not_finished_found_nothing(shell: Shell, socket: Path, answer: bytes) -> None:
+    with saying(socket, answer):
+        assert "before all was checked" in shell.fails(1, "verify")
+
+
+def test_a_verify_that_breaks_says_why(shell: Shell, socket: Path) -> None:
+    error = {"error": {"code": "store_failed", "message": "the disk cannot be read"}}
+    with saying(socket, stream({"checked": 5, "problems": []}, error)):
+        assert shell.fails(1, "verify") == "the disk cannot be read"
+
+
+# -- import and export ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last", "sentence"),
+    [
+        (
+            {"lines": 7, "written": 5, "unchanged": 2, "error": {"code": "bad_request", "message": "no", "line": 1234}},
+            "line 1234: no (5 records written, 2 unchanged; nothing of that line's batch was written)",
+        ),
+        (
+            {"lines": 7, "written": 1, "unchanged": 0, "error": {"code": "stopping", "message": "it is stopping"}},
+            "it is stopping (1 record written, 0 unchanged)",
+        ),
+        (
+            {"lines": 7, "written": 7, "unchanged": 0},
+            "the node ended before all was imported (7 records written, 0 unchanged for certain)",
+        ),
+    ],
+)
+def test_an_import_that_breaks_says_what_was_written(
+    shell: Shell, socket: Path, last: dict[str, Any], sentence: str
+) -> None:
+    with saying(socket, stream({"lines": 1, "written": 1, "unchanged": 0}, last)):
+        assert shell.fails(1, "import", "-", stdin=b"{}\n") == sentence
+
+
+def test_an_export_cut_short_leaves_no_file(shell: Shell, socket: Path, tmp_path: Path) -> None:
+    cut = b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"name": "a"}\n'
+    with saying(socket, cut):
+        assert "cut short" in shell.fails(1, "export", str(tmp_path / "out"))
+    assert not [path for path in tmp_path.iterdir() if path.name != "home"]
+
+
+# -- watch ------------------------------------------------------------------------------------------------------------
+
+
+def sse(*events: tuple[str, object]) -> bytes:
+    said = b"".join(b"event: %s\ndata: %s\n\n" % (name.encode(), json.dumps(data).encode()) for name, data in events)
+    return http(b": listening\n\n" + said)
+
+
+def change(name: str, *, context: str = "main", source: str = "", deleted: bool = False) -> tuple[str, object]:
+    record = {"id": f"{ID}/{name}", "context": context, "timestamp": "2026-11-22T12:00:00.000Z", "deleted": deleted}
+    return "records.applied", {"event": "records.applied", "context": context, "source": source, "records": [record]}
+
+
+def test_watch_writes_a_line_a_change_until_the_node_stops(shell: Shell, socket: Path) -> None:
+    events = (change("a"), change("b", source=ID, deleted=True), change("c\u202e", context="other"))
+    with saying(socket, sse(*events, ("end", {"reason": "stopping"}))) as heard:
+        result = shell("watch")
+        only_other = shell("watch", "-c", "other", "--json")
+    assert heard[0].startswith(b"GET /v1/events?types=records.applied ")
+    assert (result.code, result.err) == (ExitCode.NOT_RUNNING, "echonode: the node stopped\n")
+    assert result.text.splitlines() == [
+        "2026-11-22T12:00:00.000Z  main  bbbbbbbb/a  written here",
+        "2026-11-22T12:00:00.000Z  main  bbbbbbbb/b  deleted from bbbbbbbb",
+        "2026-11-22T12:00:00.000Z  other  bbbbbbbb/c\\u202e  written here",
+    ]
+    assert [(each["id"], each["source"]) for each in only_other.json_lines] == [(f"{ID}/c\u202e", "")]
+
+
+def test_a_watch_that_missed_changes_says_so(shell: Shell, socket: Path) -> None:
+    with saying(socket, sse(change("a"), ("end", {"reason": "slow reader"}))):
+        assert "some were missed" in shell.fails(1, "watch")
+    with saying(socket, sse(change("a"))):
+        shell.fails(ExitCode.NOT_RUNNING, "watch")

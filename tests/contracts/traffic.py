@@ -1,0 +1,195 @@
+"""Real traffic: nodes that meet, become equal, refuse and invite each other, and every payload that passed between them.
+
+The nodes are those that ship, over simulated links; a tap on `StreamTransport` notes what each end sends and receives.
+A few peers are driven by hand, to ask for what no honest node would.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+from echonode.errors import EchonodeError, PeerRefused
+from echonode.model.keys import KeyState, statement_draft
+from echonode.model.record import MAIN, Draft, Record
+from echonode.node.session import LocalSide, Session, initiate
+from echonode.sim.loop import SimEntropy, SimLoop, run
+from echonode.sim.world import PORT, Member, World
+from echonode.sync.transport import StreamTransport
+from echonode.wire.channel import NetworkSecret
+from echonode.wire.codec import encode
+from echonode.wire.messages import Hello, LevelWiseInit, Ping, SnapshotInit, Turn
+from tests.sync.pair import Author
+
+SEED = 7
+
+
+@dataclass
+class Heard:
+    """What one end of one connection sent and received, in its own order: (was sent by the initiator, payload)."""
+
+    is_initiator: bool
+    payloads: list[tuple[bool, bytes]] = field(default_factory=list)
+
+
+@contextmanager
+def tapped() -> Iterator[list[Heard]]:
+    """Notes every payload of every StreamTransport, one Heard for each end."""
+    heard: dict[int, Heard] = {}
+    transports: list[StreamTransport] = []  # kept, so that no two share an id
+    send, receive = StreamTransport.send, StreamTransport._payload
+
+    def note(transport: StreamTransport, is_sent: bool, payload: bytes) -> None:
+        if id(transport) not in heard:
+            transports.append(transport)
+            heard[id(transport)] = Heard(transport.channel.is_initiator)
+        heard[id(transport)].payloads.append((transport.channel.is_initiator == is_sent, payload))
+
+    async def noted_send(self, message):
+        note(self, True, encode(message))
+        await send(self, message)
+
+    async def noted_receive(self):
+        payload = await receive(self)
+        note(self, False, payload)
+        return payload
+
+    StreamTransport.send, StreamTransport._payload = noted_send, noted_receive  # type: ignore[method-assign]
+    try:
+        yield (ends := [])
+    finally:
+        StreamTransport.send, StreamTransport._payload = send, receive  # type: ignore[method-assign]
+        ends += heard.values()
+
+
+@cache
+def sessions() -> tuple[Heard, ...]:
+    """Every connection of a world in which everything happens once, each told by both its ends."""
+    with tapped() as ends:
+        run(_everything(), seed=SEED)
+    return tuple(ends)
+
+
+@cache
+def payloads() -> tuple[bytes, ...]:
+    """Every payload of it, each once."""
+    return tuple(dict.fromkeys(payload for end in sessions() for _, payload in end.payloads))
+
+
+async def _everything() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimLoop)
+    world = World(loop, seed=SEED)
+    full = await world.add_node("full")
+    await _put(full, [f"n{number}" for number in range(2500)])
+    await _put(full, ["moby dick", "emma"], context="books")
+    await world.add_node("empty")
+    await world.add_node("third", node_name="Straße 3")
+    world.introduce()
+    await world.settled(within_s=60)  # snapshots, one of them after a turn
+    await _differ(world)
+    await _invite(world)
+    await _ask_by_hand(world, full)
+    await world.stop()
+
+
+async def _put(member: Member, names: Sequence[str], *, context: str = MAIN, deleted: bool = False) -> None:
+    node = member.node
+    body = b"" if deleted else b"x"
+    await node.put_all(
+        [
+            Draft(context=context, author=node.id, name=name, body=body, tags=("a", "b"), is_tombstone=deleted)
+            for name in names
+        ]
+    )
+
+
+async def _differ(world: World) -> None:
+    """Few differences, then many, on both sides at once; a conflict; a deletion."""
+    full, empty, third = world.members.values()
+    await _put(full, ["one more"])
+    await world.settled(within_s=60)
+    world.network.partition([full.host], [empty.host, third.host])
+    for member in (full, third):
+        await _put(member, [f"{member.name} {number}" for number in range(300)])
+        assert member.node.shared is not None
+        await member.node.put(Draft(context=MAIN, author=member.node.shared, name="todo", body=member.name.encode()))
+    await _put(full, ["one more"], deleted=True)
+    world.network.heal()
+    await world.settled(within_s=600)
+
+
+async def _invite(world: World) -> None:
+    """A node of another network joins, after it was told a wrong code."""
+    inviter = world.members["full"]
+    joiner = await world.add_node("joiner", key=bytes(32), contexts=frozenset({MAIN}))
+    code = await inviter.node.invite(uses=1, expires_s=600)
+    slot = code.partition("-")[0]
+    with _expected(EchonodeError):
+        await joiner.node.join(f"{slot}-adroitness-aardvark", at=f"{inviter.host}:{PORT}")
+    await joiner.node.join(code, at=f"{inviter.host}:{PORT}")
+
+
+async def _ask_by_hand(world: World, full: Member) -> None:
+    """What an honest node would not ask, of a full node and of one that takes `main` alone."""
+    stranger = Author(99)
+    await stranger.introduce()
+    picky = world.members["joiner"]
+
+    session = await _meet(world, full, stranger, lambda hello: hello)
+    await session.transport.send(Ping())
+    await session.transport.send(LevelWiseInit((2, 0), MAIN, 0, 16, (b"",)))
+    await session.transport.recv()  # Refused: another major
+    await session.transport.send(Turn(()))
+    await _until_over(session)
+
+    session = await _meet(world, picky, stranger, lambda hello: hello)
+    await session.transport.send(SnapshotInit((1, 0), "books", None))
+    await session.transport.recv()  # Refused: not taken here
+    await session.transport.send(Ping())
+    await session.transport.send(session.hello)  # has no place here
+    await _until_over(session)
+
+    newer = await _meet(world, full, stranger, lambda hello: replace(hello, version=(2, 0)))
+    await _until_over(newer)
+
+
+async def _meet(world: World, member: Member, stranger: Author, change: Callable[[Hello], Hello]) -> Session:
+    """A session with `member`, opened by `stranger`, who sends `change` of its hello."""
+    device = stranger.identity.device
+    draft = statement_draft(stranger.identity.id, device.public, KeyState.ACTIVE)
+    own: list[Record] = await stranger.store.heads(draft.context, draft.author, draft.name)
+
+    def hello(_: object, session: bytes) -> Hello:
+        plain = Hello((1, 0), session, "stranger", bytes(8), stranger.store.instance, 0, {"note": (1, 0)}, (), (), {})
+        return change(plain)
+
+    local = LocalSide(
+        device=device,
+        statements=lambda: own,
+        make_hello=hello,
+        suspect=lambda *_: None,
+        admit=lambda *_: None,
+    )
+    stream = await world.network.dial("10.9.9.9")(f"{member.host}:{PORT}")
+    key = member.network_key
+    assert key is not None
+    return await initiate(stream, NetworkSecret.private(key), local, SimEntropy("stranger"))
+
+
+async def _until_over(session: Session) -> None:
+    with _expected(PeerRefused):
+        while True:
+            await session.transport.recv()
+    session.transport.stream.abort()
+
+
+@contextmanager
+def _expected(kind: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except kind:
+        return
+    raise AssertionError(f"a {kind.__name__} was expected")
+

@@ -1,0 +1,126 @@
+"""Writes proto/vectors/record.json: versions and key statements, frozen.
+
+Run `python -m tests.model.make_record_vectors` to rewrite it, on purpose only: other bytes are another format, and what
+is stored today could not be read tomorrow. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from echonode.clock import Timestamp
+from echonode.model.identity import Identity, Instance, SigningKey, Writer, shared_pool_root, writer_of
+from echonode.model.keys import KeyState, statement_draft
+from echonode.model.record import MAIN, Draft, Record, sign
+from tests.model.forge import PLAIN, forged
+
+PATH = Path(__file__).parents[2] / "proto" / "vectors" / "record.json"
+ROOT_SEED, DEVICE_SEED = b"echonode vector root".ljust(32, b"."), b"echonode vector device".ljust(32, b".")
+PERSON = Identity.from_seeds(ROOT_SEED, DEVICE_SEED)
+POOL = shared_pool_root(b"echonode vector network key".ljust(32, b"."))
+LIFE = Instance(b"life one")
+AT = Timestamp(1_700_000_000_123 << 16 | 7)
+
+
+def build() -> dict[str, Any]:
+    """The vectors as JSON: bytes in hex."""
+    return {
+        "about": "Versions, signed with the device key, and key statements, signed with the root key. Bytes in hex.",
+        "root_seed": ROOT_SEED.hex(),
+        "root_public": PERSON.root.public.hex(),
+        "identity": PERSON.id.hex(),
+        "device_seed": DEVICE_SEED.hex(),
+        "device_public": PERSON.device.public.hex(),
+        "instance": LIFE.hex(),
+        "device_writer": writer_of(PERSON.device.public, LIFE).hex(),
+        "network_key": b"echonode vector network key".ljust(32, b".").hex(),
+        "shared_pool_root_public": POOL.public.hex(),
+        "shared_pool_identity": Identity(POOL, PERSON.device).id.hex(),
+        "versions": [_described(what, version) for what, version in versions().items()],
+        "refused": {what: raw.hex() for what, raw in refused().items()},
+    }
+
+
+def versions() -> dict[str, Record]:
+    """What every implementation must sign alike."""
+    own = writer_of(PERSON.device.public, LIFE)
+    other = Writer(bytes(range(16)))
+    plain = Draft(context=MAIN, author=PERSON.id, name="plain")
+    full = Draft(
+        context="caf\u00e9",
+        author=PERSON.id,
+        name="u+1f600 \U0001f600",
+        body=b'{"name": "GRINNING FACE"}',
+        tags=("So", "emoji", "a"),
+        model="character",
+        model_version=(2, 1),
+        media_type="application/json",
+        created_ms=1_600_000_000_000,
+    )
+    gone = Draft(context=MAIN, author=PERSON.id, name="plain", is_tombstone=True)
+    large = Draft(context=MAIN, author=PERSON.id, name="large", body=bytes(range(256)) * 300)
+    device, root = PERSON.device, PERSON.root
+    return {
+        "the least a version can say": _sign(plain, device, {own: 1}),
+        "every field": _sign(full, device, {own: 2, other: 2**40}),
+        "a tombstone that has seen two writers": _sign(gone, device, {other: 5, own: 24}),
+        "a body whose length takes four bytes": _sign(large, device, {own: 4}),
+        **{
+            f"a key statement: {state.name.lower()}": _sign(
+                statement_draft(PERSON.id, device.public, state), root, {writer_of(root.public, LIFE): int(state)}
+            )
+            for state in KeyState
+        },
+        "the pool's statement for the same device": _sign(
+            statement_draft(Identity(POOL, device).id, device.public, KeyState.ACTIVE),
+            POOL,
+            {writer_of(POOL.public, LIFE): 9},
+        ),
+    }
+
+
+def refused() -> dict[str, bytes]:
+    """What none may accept, though each is signed as it should be but the first."""
+    good = versions()["the least a version can say"].raw
+    return {
+        "the signature's last bit": good[:-1] + bytes([good[-1] ^ 1]),
+        "a field that every version has is missing": forged({k: v for k, v in PLAIN.items() if k != 9}),
+        "its own dot is missing": forged({**PLAIN, 6: {bytes(16): 1}}),
+        "tags out of order": forged({**PLAIN, 10: ["b", "a"]}),
+        "an empty body": forged({**PLAIN, 12: b""}),
+        "a tombstone with a body": forged({**PLAIN, 12: b"x", 13: True}),
+        "a name that is not NFC": forged({**PLAIN, 3: "e\u0301"}),
+    }
+
+
+def _sign(draft: Draft, key: SigningKey, vector: dict[Writer, int]) -> Record:
+    return sign(draft, key, instance=LIFE, vector=vector, timestamp=AT)
+
+
+def _described(what: str, version: Record) -> dict[str, Any]:
+    return {
+        "what": what,
+        "context": version.context,
+        "author": version.author.hex(),
+        "name": version.name,
+        "timestamp": str(version.timestamp),  # past 2**53, where JSON numbers are not safe
+        "instance": version.instance.hex(),
+        "vector": {writer.hex(): counter for writer, counter in version.vector.items()},
+        "model": version.model,
+        "model_version": list(version.model_version),
+        "created_ms": version.created_ms,
+        "tags": list(version.tags),
+        "media_type": version.media_type,
+        "body": version.body.hex() if len(version.body) < 1000 else f"00..ff, {len(version.body) // 256} times",
+        "tombstone": version.is_tombstone,
+        "signed_by": version.kid.hex(),
+        "writer": version.writer.hex(),
+        "key": version.key.hex(),
+        "id": version.id.hex(),
+        "bytes": version.raw.hex() if len(version.raw) < 1000 else None,
+        "bytes_length": len(version.raw),
+    }
+
+
+if __name__ == "__main__":
+    PATH.write_text(json.dumps(build(), indent=2) + "\n")

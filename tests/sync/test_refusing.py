@@ -1,0 +1,237 @@
+"""What is not taken: records of keys that are unknown or compromised, one by one; anything forged, with its batch."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from echonode.errors import Reason, RemoteError
+from echonode.model.keys import KeyState
+from echonode.model.record import IDENTITIES, MAIN, Record
+from echonode.store.memory import MemoryStore
+from echonode.sync import level_wise, snapshot
+from echonode.sync.outcome import Conversation, Result
+from echonode.sync.parts import encode_node
+from echonode.wire.messages import (
+    Direction,
+    Fetch,
+    LevelWiseInit,
+    Nodes,
+    Page,
+    Put,
+    Records,
+    Refusal,
+    Stored,
+)
+from tests.sync.talk import WALKS, converse, heads_in, overheard, to_its_end, versions_in, virtually
+from tests.sync.universe import OTHER, root_of, universe
+
+walks = pytest.mark.parametrize("walk", WALKS.values(), ids=list(WALKS))
+
+
+# -- refused one by one ----------------------------------------------------------------------------------------------
+
+
+def of_third(store: MemoryStore) -> list[Record]:
+    third = universe().writers[2].identity.device.public
+    return [head for head in heads_in(store) if head.kid == third]
+
+
+def without_third() -> list[Record]:
+    third = universe().writers[2].identity.device.public
+    return [one for one in universe().statements if third not in one.body]
+
+
+@walks
+def test_records_of_an_unknown_key_are_refused_by_name_and_the_rest_is_taken(walk):
+    async def main() -> None:
+        knowing = universe().store(range(300))
+        everything = heads_in(knowing)
+        unknown = of_third(knowing)
+        assert unknown
+
+        ours = MemoryStore(knowing.instance)
+        await ours.apply(IDENTITIES, without_third())
+        talk = await converse(ours, knowing, walk)
+        assert talk.our_end is Result.DIFFERENT
+        assert talk.their_end is Result.MOVED  # it is not told why; its own view is that roots still differ
+        assert {refused.version for refused in talk.ours.tally.refused} == {record.id for record in unknown}
+        assert {refused.reason for refused in talk.ours.tally.refused} == {Reason.UNKNOWN_KEY}
+        assert versions_in(ours) == {record.id for record in everything} - {record.id for record in unknown}
+
+        theirs = MemoryStore(knowing.instance)
+        await theirs.apply(IDENTITIES, without_third())
+        talk = await converse(knowing, theirs, walk)
+        assert talk.our_end is talk.their_end is Result.DIFFERENT
+        assert talk.ours.tally.refused_there == len(talk.theirs.tally.refused) >= len(unknown)
+        refusals = [refusal for said in talk.said if isinstance(said, Stored) for refusal in said.refused]
+        assert set(refusals) == {Refusal(record.id, Reason.UNKNOWN_KEY) for record in unknown}
+        assert versions_in(theirs) == versions_in(ours)
+
+        await theirs.apply(IDENTITIES, universe().statements)
+        assert (await converse(knowing, theirs, walk)).our_end is Result.EQUAL
+
+    virtually(main())
+
+
+@walks
+@pytest.mark.parametrize("direction", [Direction.PULL, Direction.BOTH])
+def test_records_of_a_compromised_key_are_refused_by_name_whichever_way_they_come(walk, direction):
+    async def main() -> None:
+        unaware, aware = universe().store(range(300)), universe().store(range(300))
+        one = universe().writers[0]
+        revoked = one.states(one.identity.device.public, KeyState.COMPROMISED)
+        void = {head.id for head in heads_in(unaware) if head.author == one.id}
+        applied = await aware.apply(IDENTITIES, [revoked])
+        assert applied.voided >= len(void) > 0
+        assert not versions_in(aware) & void
+
+        talk = await converse(aware, unaware, walk, direction=direction)
+        assert talk.our_end is Result.DIFFERENT
+        assert {refused.reason for refused in talk.ours.tally.refused} == {Reason.KEY_REVOKED}
+        assert not versions_in(aware) & void
+
+        await unaware.apply(IDENTITIES, [revoked])
+        assert (await converse(aware, unaware, walk)).our_end is Result.EQUAL
+
+    virtually(main())
+
+
+def test_a_push_that_is_refused_is_not_tried_again_in_the_same_conversation():
+    async def main() -> None:
+        knowing, theirs = universe().store(range(300)), MemoryStore(universe().store(()).instance)
+        talk = await converse(knowing, theirs, level_wise.run_initiator, direction=Direction.PUSH)
+        assert talk.our_end is Result.DIFFERENT
+        assert talk.ours.tally.refused_there == talk.ours.tally.sent == len(versions_in(knowing))
+
+    virtually(main())
+
+
+@pytest.mark.parametrize("walk", [*WALKS.values(), snapshot.run_initiator], ids=[*WALKS, "snapshot"])
+def test_nothing_of_it_is_called_equal_when_a_snapshot_or_walk_was_refused_in_part(walk):
+    async def main() -> None:
+        ours, theirs = MemoryStore(universe().store(()).instance), universe().store(range(300))
+        await ours.apply(IDENTITIES, without_third())
+        talk = await converse(ours, theirs, walk)
+        assert talk.our_end is Result.DIFFERENT
+        assert {refused.version for refused in talk.ours.tally.refused} == {record.id for record in of_third(theirs)}
+
+    virtually(main())
+
+
+# -- forged ----------------------------------------------------------------------------------------------------------
+
+
+def flipped(record: Record) -> bytes:
+    """The same version under a signature that is not its key's."""
+    return record.raw[:-1] + bytes((record.raw[-1] ^ 1,))
+
+
+def bodies() -> dict[str, tuple[bytes, Reason]]:
+    """Bytes that no honest peer sends in the context `main`."""
+    good = universe().versions[MAIN][100]
+    foreign = universe().versions[OTHER][0]
+    return {
+        "bad signature": (flipped(good), Reason.BAD_RECORD),
+        "not a record": (b"\xff" * 200, Reason.BAD_RECORD),
+        "cut short": (good.raw[:-1], Reason.BAD_RECORD),
+        "not canonical inside": (good.raw[:43] + bytes((good.raw[43] ^ 1,)) + good.raw[44:], Reason.BAD_RECORD),
+        "another context": (foreign.raw, Reason.FOREIGN_CONTEXT),
+    }
+
+
+forgeries = pytest.mark.parametrize("forgery", list(bodies()))
+Liar = Callable[[Conversation], Awaitable[Result]]
+
+
+async def against(victim: Awaitable[Result], talk, liar: Awaitable[Result]) -> RemoteError:
+    """What `victim` raises when `liar` is at the other end; that it ends is half of the claim."""
+    ends = await asyncio.gather(to_its_end(talk.ours, victim), to_its_end(talk.theirs, liar))
+    assert isinstance(ends[0], RemoteError), ends
+    return ends[0]
+
+
+@forgeries
+def test_a_forged_record_in_an_answer_ends_the_session_and_nothing_of_its_batch_is_stored(forgery):
+    raw, reason = bodies()[forgery]
+    good = [record.raw for record in universe().some(range(300))]
+
+    async def main() -> None:
+        ours, theirs = universe().store(()), universe().store(range(300))
+
+        async def liar(conversation: Conversation) -> Result:
+            transport, tree = conversation.transport, theirs.tree(MAIN)
+            while True:
+                match await transport.recv():
+                    case LevelWiseInit(prefixes=prefixes):
+                        await transport.send(Nodes(tree.root, tuple(encode_node(tree, at, 16) for at in prefixes)))
+                    case Fetch(wanted):
+                        (keys := [key for item in wanted for key, _ in tree.leaves_at(item.prefix)]).sort()
+                        raws, _ = await theirs.read(MAIN, keys, bytes_max=1 << 19)
+                        await transport.send(Records((*raws, raw), (), False))
+                    case other:
+                        raise AssertionError(other)
+
+        talk = overheard(ours, theirs)
+        error = await against(level_wise.run_initiator(talk.ours), talk, liar(talk.theirs))
+        assert error.reason is reason
+        assert not versions_in(ours)
+        assert len(good) == 300
+
+    virtually(main())
+
+
+@forgeries
+def test_a_forged_record_in_a_put_ends_the_session_and_nothing_of_its_batch_is_stored(forgery):
+    raw, reason = bodies()[forgery]
+
+    async def main() -> None:
+        ours, theirs = universe().store(()), universe().store(())
+
+        async def liar(conversation: Conversation) -> Result:
+            good = tuple(record.raw for record in universe().some(range(10)))
+            await conversation.transport.send(LevelWiseInit((1, 0), MAIN, Direction.BOTH, 16, (b"",)))
+            await conversation.transport.recv()
+            await conversation.transport.send(Put(good))
+            await conversation.transport.recv()
+            more = tuple(record.raw for record in universe().some(range(70, 80)))
+            await conversation.transport.send(Put((*more, raw)))
+            await conversation.transport.recv()
+            raise AssertionError("it was answered")
+
+        talk = overheard(ours, theirs)
+        init = LevelWiseInit((1, 0), MAIN, Direction.BOTH, 16, (b"",))
+
+        async def victim() -> Result:
+            assert await talk.ours.transport.recv() == init
+            return await level_wise.run_responder(talk.ours, init)
+
+        error = await against(victim(), talk, liar(talk.theirs))
+        assert error.reason is reason
+        assert ours.tree(MAIN).root == root_of(universe().some(range(10)))
+
+    virtually(main())
+
+
+@forgeries
+def test_a_forged_record_in_a_snapshot_ends_the_session_and_nothing_is_visible(forgery):
+    raw, reason = bodies()[forgery]
+
+    async def main() -> None:
+        ours, theirs = universe().store(()), universe().store(range(300))
+
+        async def liar(conversation: Conversation) -> Result:
+            await conversation.transport.recv()
+            records = sorted(heads_in(theirs), key=lambda head: (head.key, head.id))
+            state = (theirs.tree(MAIN).root, len(records), 1, bytes(8))
+            await conversation.transport.send(Page(state, tuple(record.raw for record in records[:50]), False))
+            await conversation.transport.send(Page(None, (*[record.raw for record in records[50:]], raw), True))
+            return Result.MOVED
+
+        talk = overheard(ours, theirs)
+        error = await against(snapshot.run_initiator(talk.ours), talk, liar(talk.theirs))
+        assert error.reason is reason
+        assert not versions_in(ours)
+        assert len(ours.tree(MAIN)) == 0
+
+    virtually(main())
