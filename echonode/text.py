@@ -2,12 +2,8 @@
 
 import unicodedata
 from base64 import b32decode, b32encode
-from typing import Final
 
 from echonode.limits import PEER_TEXT_CHARS_MAX
-
-# Bidirectional controls can make a terminal show another text than the one stored (Unicode TR 36 §2.6).
-_BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def to_base32(data: bytes) -> str:
@@ -39,8 +35,10 @@ def is_nfc_text(text: str, bytes_max: int) -> bool:
 
 
 def escape(text: str, chars_max: int = PEER_TEXT_CHARS_MAX) -> str:
-    """`text` from a peer, safe for a log or a terminal: controls, ESC and bidi marks escaped, cut at `chars_max`."""
-    shown = "".join(
-        char if (char.isprintable() and char not in _BIDI) else f"\\u{ord(char):04x}" for char in text[:chars_max]
-    )
-    return shown if len(text) <= chars_max else shown[: chars_max - 1] + "…"
+    """`text` from a peer, safe for a log or a terminal, in at most `chars_max` characters.
+
+    Controls, ESC and bidirectional marks (none of them printable to Python) are escaped: they can make a terminal show
+    another text than the one stored (Unicode TR 36 §2.6).
+    """
+    shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text[:chars_max])
+    return shown if max(len(text), len(shown)) <= chars_max else shown[: chars_max - 1] + "…"

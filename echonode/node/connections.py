@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from echonode.clock import Clock, Entropy
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, StoreError, TransportError
-from echonode.limits import HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX
+from echonode.limits import HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, SESSION_AGE_S_MAX
 from echonode.node.account import SessionLog
 from echonode.node.dialing import reach
 from echonode.node.events import Observer, PeerAbsent, PeerConnected, SessionFailed
@@ -169,8 +169,13 @@ class Connections:
             self.observe(PeerConnected(peer=peer, peer_name=session.hello.name, address=session.listens_at))
         error: BaseException | None = None
         try:
-            await self.greeted(session)
-            await work()
+            # Jittered, so that nodes started together do not all shake hands anew together (H9).
+            async with asyncio.timeout(SESSION_AGE_S_MAX * self.entropy.uniform(0.8, 1.0)):
+                await self.greeted(session)
+                await work()
+        except TimeoutError:
+            error = TransportError("the session reached its greatest age")
+            raise error from None
         except BaseException as caught:
             error = caught
             raise

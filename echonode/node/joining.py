@@ -72,7 +72,7 @@ async def invite(
         try:
             finish = pairing.finish(confirmation, now_s=now_s())
         except RemoteError as error:
-            await transport.send(Close(error.reason))
+            await transport.part(error.reason)
             raise
         await transport.send(PairFinish(*finish))
         try:

@@ -10,7 +10,7 @@ else of the language, and says so by failing.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -62,6 +62,7 @@ class Control:
 @dataclass(frozen=True)
 class Entry:
     key: "Type | None"  # None in an array
+    label: str  # what an array's place is called, for people
     type: "Type"
     least: int
     most: float
@@ -81,12 +82,16 @@ class Schema:
 
     def __init__(self, text: str) -> None:
         self.rules = dict(_Parser(text).rules())
-        unknown = set(_names(self.rules.values())) - self.rules.keys() - _PRELUDE.keys()
+        unknown = {part.name for part in self.parts() if isinstance(part, Name)} - self.rules.keys() - _PRELUDE.keys()
         assert not unknown, f"no such rules: {unknown}"
 
     def fits(self, rule: str, value: Any) -> bool:
         """Whether `value`, as `cbor.decode` gives it, is a `rule`."""
         return self._fits(self.rules[rule], value)
+
+    def parts(self) -> Iterator[Type]:
+        """Every type written anywhere in the text."""
+        return _parts(self.rules.values())
 
     def _fits(self, kind: Type, value: Any) -> bool:
         match kind:
@@ -137,17 +142,16 @@ class Schema:
         return at == len(values)
 
 
-def _names(kinds: Any) -> Iterator[str]:
+def _parts(kinds: Iterable[Type]) -> Iterator[Type]:
     for kind in kinds:
+        yield kind
         match kind:
-            case Name(name):
-                yield name
             case Choice(options):
-                yield from _names(options)
+                yield from _parts(options)
             case Control(base, _, operand):
-                yield from _names((base, operand))
+                yield from _parts((base, operand))
             case Group(_, entries):
-                yield from _names([part for entry in entries for part in (entry.key, entry.type) if part])
+                yield from _parts([part for entry in entries for part in (entry.key, entry.type) if part])
 
 
 class _Parser:
@@ -219,12 +223,14 @@ class _Parser:
         while self._peek() != end:
             least, most = self._occurrence()
             key: Type | None = None
+            label = ""
             if is_map:
                 key = self._type1()
                 self._expect("=>")
             elif self._peek(1) == ":":
-                self._at += 2  # names of an array's places are for people
-            entries.append(Entry(key, self._type(), least, most))
+                label = self._next()
+                self._expect(":")
+            entries.append(Entry(key, label, self._type(), least, most))
             if self._peek() != end:
                 self._expect(",")
         self._next()

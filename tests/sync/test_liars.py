@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
 from itertools import count
 
 import pytest
@@ -511,7 +510,6 @@ def test_a_snapshot_that_goes_round_in_circles_ends():
 # -- anything at all -------------------------------------------------------------------------------------------------
 
 
-@cache
 def a_message() -> st.SearchStrategy[Message]:
     """Any message of a conversation, of things that mean something to who gets it."""
     nibbles = st.binary(max_size=3).map(lambda some: bytes(one & 15 for one in some))
@@ -563,7 +561,7 @@ INITS: list[Message] = [
 
 @given(
     opener=st.sampled_from([level_wise.run_initiator, hash_comparison.run_initiator, snapshot.run_initiator]),
-    said=st.lists(st.deferred(lambda: a_message()), max_size=6),
+    said=st.lists(st.deferred(a_message), max_size=6),
     held=st.sampled_from([(), (1, 2, 3, 100), tuple(range(0, 250, 2))]),
 )
 @settings(max_examples=80)
@@ -589,7 +587,7 @@ def test_whatever_a_responder_says_an_initiator_ends_by_name_and_loses_nothing(o
     virtually(main())
 
 
-@given(init=st.sampled_from(INITS), said=st.lists(st.deferred(lambda: a_message()), max_size=6))
+@given(init=st.sampled_from(INITS), said=st.lists(st.deferred(a_message), max_size=6))
 @settings(max_examples=80)
 def test_whatever_an_initiator_says_a_responder_ends_by_name_and_loses_nothing(init, said):
     async def main() -> None:

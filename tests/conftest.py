@@ -1,0 +1,9 @@
+"""One profile for every property test: no deadline, because machines pause; more examples on request."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("usual", deadline=None, max_examples=60)
+settings.register_profile("release", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("ECHO_HYPOTHESIS", "usual"))

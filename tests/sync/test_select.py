@@ -1,0 +1,70 @@
+"""Which mode is chosen, and the reason that is given: a table."""
+
+from itertools import product
+
+import pytest
+
+from echonode.sync.select import Mode, Selection, State, select
+
+ALL = tuple(Mode)
+WALKS = (Mode.LEVEL_WISE, Mode.HASH_COMPARISON)
+ROOTS = {name: name.encode() * 8 for name in ("none", "here", "there")}
+ALL_DIFFER = "16 of 16 subtrees differ, {} records here, {} there"
+NOTHING = State(ROOTS["none"], 0, (None,) * 16)
+
+
+def state(name: str, count: int, *differing: int) -> State:
+    """A side with `count` records whose first-level subtrees differ from the other side's in these places."""
+    level1 = tuple((name if place in differing else "same").encode() for place in range(16))
+    return State(ROOTS[name], count, level1)
+
+
+def sides(differing: int) -> tuple[State, State]:
+    return state("here", 100, *range(differing)), state("there", 90, *range(differing))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "common", "mode", "reason", "is_theirs"),
+    [
+        (state("here", 5), state("here", 5), ALL, None, "roots are equal", False),
+        (NOTHING, NOTHING, ALL, None, "roots are equal", False),
+        (state("here", 5), state("here", 5), (), None, "roots are equal", False),
+        (NOTHING, state("there", 9), ALL, Mode.SNAPSHOT, "empty here, 9 records there", False),
+        (state("here", 9), NOTHING, ALL, None, "empty there: left to the peer", True),
+        (NOTHING, state("there", 9), WALKS, Mode.LEVEL_WISE, ALL_DIFFER.format(0, 9), False),
+        (state("here", 9), NOTHING, WALKS, Mode.LEVEL_WISE, ALL_DIFFER.format(9, 0), False),
+        (*sides(1), ALL, Mode.HASH_COMPARISON, "1 of 16 subtrees differ, 100 records here, 90 there", False),
+        (*sides(2), ALL, Mode.HASH_COMPARISON, "2 of 16 subtrees differ, 100 records here, 90 there", False),
+        (*sides(3), ALL, Mode.LEVEL_WISE, "3 of 16 subtrees differ, 100 records here, 90 there", False),
+        (*sides(16), ALL, Mode.LEVEL_WISE, "16 of 16 subtrees differ, 100 records here, 90 there", False),
+        # Roots differ and 16 bytes of each subtree do not: somebody found a collision, or lies.
+        (*sides(0), ALL, Mode.LEVEL_WISE, "0 of 16 subtrees differ, 100 records here, 90 there", False),
+        (*sides(1), (Mode.LEVEL_WISE,), Mode.LEVEL_WISE, "1 of 16 subtrees differ, 100 records here, 90 there", False),
+        (
+            *sides(9),
+            (Mode.HASH_COMPARISON,),
+            Mode.HASH_COMPARISON,
+            "9 of 16 subtrees differ, 100 records here, 90 there",
+            False,
+        ),
+        (*sides(9), (Mode.SNAPSHOT,), None, "no mode in common", False),
+        (*sides(1), (), None, "no mode in common", False),
+    ],
+)
+def test_the_table(ours, theirs, common, mode, reason, is_theirs):
+    assert select(ours, theirs, common) == Selection(mode, reason, is_theirs)
+
+
+def test_a_mode_that_one_side_does_not_run_is_never_chosen():
+    states = [NOTHING, state("here", 5), *sides(1), *sides(9)]
+    for ours, theirs, size in product(states, states, range(len(ALL) + 1)):
+        for common in (ALL[:size], ALL[size:]):
+            chosen = select(ours, theirs, common)
+            assert chosen.mode is None or chosen.mode in common
+            assert chosen.reason
+            # Both sides never leave it to each other.
+            assert not (chosen.is_theirs and select(theirs, ours, common).is_theirs)
+
+
+def test_names_are_those_of_the_protocol():
+    assert {mode.value for mode in Mode} == {"level_wise", "hash_comparison", "snapshot"}
