@@ -54,7 +54,7 @@ PREFIXES_PER_MESSAGE_MAX: Final = 1024  # 16 children of 32 bytes each stay with
 DIGESTS_PER_MESSAGE_MAX: Final = 8192
 WINDOW: Final = 4  # requests in flight
 ROUNDS_MAX: Final = 3  # walks in one conversation while writes keep moving a root
-HASH_COMPARISON_DEPTH: Final = (1, 2, 4)  # least, usual, most levels in one answer
+HASH_COMPARISON_DEPTH: Final = (1, 4)  # least (as we ask) and most levels in one answer
 SMALL_SUBTREE_LEAVES: Final = 64  # a differing subtree this small comes whole
 VERIFY_CHUNK: Final = 128  # signatures checked in one thread hop
 

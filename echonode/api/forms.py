@@ -26,6 +26,7 @@ from echonode.clock import to_ms
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record
 from echonode.node.events import Event
+from echonode.node.records import SHARED
 from echonode.text import escape, to_base32
 
 JSON_TYPE: Final = "application/json"
@@ -161,7 +162,7 @@ def line(record: Record, label: Label) -> LineForm:
         body = Body(body_base64=b64encode(record.body).decode("ascii"))
     return LineForm(
         id=record_id(record, label),
-        name=record.name,
+        name=record_id(record, label) if label(record.author) == SHARED else record.name,
         tags=record.tags,
         model=_model_text(record.model, record.model_version),
         type=record.media_type,

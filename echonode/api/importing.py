@@ -2,8 +2,8 @@
 
     {"name": .., "body" or "body_base64": .., "tags": [..], "model": NAME[@MAJOR.MINOR], "type": .., "timestamp": ..}
 
-Only `name` must stand. A `body` that is text is written as UTF-8 (text/plain when no type is given), unless the type
-says JSON; any other value, and text of a JSON type, is written as compact JSON (application/json). `timestamp` becomes
+Only `name` must stand; `shared/NAME` is a record of the pool, as for `put`, any other name is ours. A `body` that is
+text is written as UTF-8 (text/plain when no type is given), unless the type says JSON; any other value, and text of a JSON type, is written as compact JSON (application/json). `timestamp` becomes
 the signed `created` time, never the clock. `id` may stand, since exports have it, and is not read: what is imported is
 ours. Empty lines count as lines and are passed over.
 
@@ -27,6 +27,7 @@ from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, KIB, MIB
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft
 from echonode.node.node import Node
+from echonode.node.records import SHARED
 from echonode.store.writing import DraftError
 from echonode.text import escape
 
@@ -88,17 +89,17 @@ async def import_lines(node: Node, context: str, chunks: AsyncIterator[bytes]) -
 
 async def _write(node: Node, context: str, batch: _Numbered, progress: Progress) -> None:
     """One batch, one transaction. Of lines with the same name the last one counts."""
-    drafts: dict[str, tuple[int, Draft]] = {}
+    drafts: dict[tuple[IdentityId, str], tuple[int, Draft]] = {}
     for number, line in batch:
         try:
-            draft = _draft(context, node.id, _decode(line))
+            draft = _draft(context, node, _decode(line))
         except RecursionError:
             raise LineError(number, RequestError("nested too deeply")) from None
         except LocalError as error:
             raise LineError(number, error) from None
         except ValueError as error:
             raise LineError(number, RequestError(f"not a record: {escape(str(error))}")) from None
-        drafts[draft.name] = (number, draft)
+        drafts[draft.author, draft.name] = (number, draft)
     try:
         records = await node.put_all([draft for _, draft in drafts.values()], skip_unchanged=True)
     except DraftError as error:
@@ -146,13 +147,16 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
         yield [bytes(rest)]
 
 
-def _draft(context: str, author: IdentityId, line: _Line) -> Draft:
+def _draft(context: str, node: Node, line: _Line) -> Draft:
     body, media_type = _body(line)
     model, model_version = read_model(line.model)
+    author, name = node.id, nfc(line.name)
+    if name.startswith(f"{SHARED}/"):
+        author, name = node.resolve(name)
     return Draft(
         context=context,
         author=author,
-        name=nfc(line.name),
+        name=name,
         body=body,
         tags=tuple(nfc(tag) for tag in line.tags),
         model=model,

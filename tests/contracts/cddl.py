@@ -4,9 +4,9 @@
     controls   .size (a number or a range)  .cbor         literals       numbers, "text", true, null
     arrays     [name: type, 1*4 type, * type]              maps           { 1 => type, ? 2 => type, * key => type }
 
-pycddl (the Rust crate cddl) takes text for bytes of the same size, looks at no keys behind `*`, and mistakes some arrays
-of arrays. Its word is good for the syntax and for what it refuses; this one's is good for every type. It reads nothing
-else of the language, and says so by failing.
+pycddl (the Rust crate cddl) takes text for bytes of the same size, looks at no keys behind `*`, and of several arrays
+in an array is content with one. Its word is good for the syntax and for what it refuses; this reader's is good for
+every type. It reads nothing else of the language, and says so by failing.
 """
 
 import re
@@ -104,8 +104,7 @@ class Schema:
             case Choice(options):
                 return any(self._fits(option, value) for option in options)
             case Control(base, ".size", operand):
-                size = len(value.encode() if isinstance(value, str) else value) if isinstance(value, str | bytes) else -1
-                return self._fits(base, value) and self._fits(operand, size)
+                return self._fits(base, value) and self._fits(operand, _size(value))
             case Control(base, ".cbor", operand):
                 return self._fits(base, value) and self._fits_decoded(operand, value)
             case Group(True, entries):
@@ -140,6 +139,10 @@ class Schema:
             if at - begin < entry.least:
                 return False
         return at == len(values)
+
+
+def _size(value: str | bytes) -> int:
+    return len(value.encode() if isinstance(value, str) else value)
 
 
 def _parts(kinds: Iterable[Type]) -> Iterator[Type]:

@@ -1,4 +1,4 @@
-"""Real traffic: nodes that meet, become equal, refuse and invite each other, and every payload that passed between them.
+"""Real traffic: nodes that meet, become equal, refuse and invite each other, and every payload that passed.
 
 The nodes are those that ship, over simulated links; a tap on `StreamTransport` notes what each end sends and receives.
 A few peers are driven by hand, to ask for what no honest node would.

@@ -27,7 +27,7 @@ def test_the_largest_messages_fit_a_frame() -> None:
     assert limits.BATCH_BYTES_MAX + limits.RECORD_BYTES_MAX < limits.FRAME_BYTES_MAX
     assert limits.PREFIXES_PER_MESSAGE_MAX * 16 * (32 + 2) < limits.FRAME_BYTES_MAX
     assert limits.DIGESTS_PER_MESSAGE_MAX * (32 + 2) < limits.FRAME_BYTES_MAX
-    assert limits.AUTH_BYTES_MAX < limits.HELLO_BYTES_MAX < limits.FRAME_BYTES_MAX
+    assert limits.AUTH_BYTES_MAX < limits.FRAME_BYTES_MAX
     assert limits.BATCH_RECORDS_MAX < limits.CBOR_ITEMS_MAX
 
 
@@ -37,8 +37,7 @@ def test_a_hello_of_as_many_contexts_as_allowed_fits() -> None:
     assert limits.CONTEXTS_MAX * context < 64 * limits.KIB
 
 
-def test_a_quiet_peer_is_pinged_in_time_and_a_slow_one_given_up_first() -> None:
-    assert 2 * limits.PING_INTERVAL_S[1] < limits.IDLE_TIMEOUT_S
+def test_the_longer_a_peer_is_known_the_longer_it_may_take() -> None:
     assert limits.HANDSHAKE_TIMEOUT_S <= limits.AUTH_TIMEOUT_S <= limits.FRAME_TIMEOUT_S < limits.IDLE_TIMEOUT_S
 
 

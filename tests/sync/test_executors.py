@@ -23,7 +23,7 @@ def root(store, context=MAIN):
 
 @walks
 @given(held=two_holdings(), width=widths)
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_both_stores_end_as_the_merge_of_both_and_a_second_conversation_moves_nothing(walk, held: Holdings, width: int):
     async def main() -> None:
         ours, theirs = (universe().store(numbers) for numbers in held)
@@ -42,7 +42,7 @@ def test_both_stores_end_as_the_merge_of_both_and_a_second_conversation_moves_no
 
 @walks
 @given(held=two_holdings(OTHER))
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_one_context_is_made_equal_and_no_other_is_touched(walk, held: Holdings):
     async def main() -> None:
         ours, theirs = (universe().store(numbers, OTHER) for numbers in held)
@@ -57,7 +57,7 @@ def test_one_context_is_made_equal_and_no_other_is_touched(walk, held: Holdings)
 
 
 @given(held=two_holdings())
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_a_snapshot_into_an_empty_store_gives_what_every_other_mode_gives(held: Holdings):
     async def main() -> None:
         ours, theirs = universe().store(()), universe().store(held[1])
@@ -75,7 +75,7 @@ def test_a_snapshot_into_an_empty_store_gives_what_every_other_mode_gives(held: 
 
 @walks
 @given(held=two_holdings(), cut=st.integers(0, 12), again=st.sampled_from(list(WALKS.values())))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_cut_at_any_message_stores_only_grow_and_the_next_conversation_converges(walk, held: Holdings, cut, again):
     async def main() -> None:
         ours, theirs = (universe().store(numbers) for numbers in held)
@@ -99,7 +99,7 @@ def test_cut_at_any_message_stores_only_grow_and_the_next_conversation_converges
 
 @walks
 @given(held=two_holdings(), width=widths)
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_a_pull_leaves_nothing_missing_here_and_changes_nothing_there(walk, held: Holdings, width: int):
     async def main() -> None:
         ours, theirs = (universe().store(numbers) for numbers in held)
@@ -116,7 +116,7 @@ def test_a_pull_leaves_nothing_missing_here_and_changes_nothing_there(walk, held
 
 @walks
 @given(held=two_holdings(), width=widths)
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_a_push_leaves_nothing_missing_there_and_changes_nothing_here(walk, held: Holdings, width: int):
     async def main() -> None:
         ours, theirs = (universe().store(numbers) for numbers in held)

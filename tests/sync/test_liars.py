@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from echonode.errors import EchonodeError, Reason, RemoteError, TransportError
+from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, TransportError
 from echonode.limits import BATCH_RECORDS_MAX, PREFIXES_PER_MESSAGE_MAX, ROUNDS_MAX, WINDOW
 from echonode.model.merkle import ARITY, DEPTH_MAX, EMPTY, Prefix, Tree, leaf_digest
 from echonode.model.record import MAIN, Record
@@ -280,6 +280,21 @@ def test_leaves_that_nobody_has_are_asked_for_a_few_times_and_come_to_nothing():
             talk = await lie_to_initiator(universe().store(range(9)), walk, Invents(theirs()))
             assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
             assert len([said for said in talk.said if isinstance(said, m.Fetch)]) <= ROUNDS_MAX * WINDOW
+
+    virtually(main())
+
+
+@both_walks
+@pytest.mark.parametrize(("reason", "is_understood_as"), [(5, Reason.UNKNOWN_CONTEXT), (200, Reason.PROTOCOL_ERROR)])
+def test_a_refusal_ends_the_conversation_by_its_reason_known_here_or_not(walk, reason, is_understood_as):
+    async def refuses(transport: PairedTransport, _: Message) -> None:
+        await transport.send(m.Refused(reason, ("this", "that")))
+
+    async def main() -> None:
+        for opener in (walk, snapshot.run_initiator):
+            talk = await lie_to_initiator(universe().store(()), opener, refuses)
+            assert isinstance(talk.our_end, PeerRefused)
+            assert (talk.our_end.reason, talk.our_end.supported) == (is_understood_as, ("this", "that"))
 
     virtually(main())
 

@@ -92,21 +92,21 @@ async def written_into(walk, held, planned, direction: Direction, **options) -> 
 
 @walks
 @given(held=two_holdings(), planned=writes)
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_writes_during_a_conversation_are_kept_and_never_taken_for_equal(walk, held, planned):
     virtually(written_into(walk, held, planned, Direction.BOTH))
 
 
 @walks
 @given(held=two_holdings(), planned=writes)
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_a_pull_vouches_only_for_what_the_peer_held_at_its_end(walk, held, planned):
     virtually(written_into(walk, held, planned, Direction.PULL))
 
 
 @walks
 @given(held=two_holdings(), planned=writes)
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_a_push_vouches_only_for_what_was_here_at_its_end(walk, held, planned):
     virtually(written_into(walk, held, planned, Direction.PUSH))
 

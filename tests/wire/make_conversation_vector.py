@@ -1,7 +1,7 @@
 """Writes proto/vectors/conversation.json: two small stores become equal by `level_wise`, every message frozen.
 
-Run `python -m tests.wire.make_conversation_vector` to rewrite it, on purpose only: other bytes are another protocol, and
-nodes of today will not speak with nodes of tomorrow. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
+Run `python -m tests.wire.make_conversation_vector` to rewrite it, on purpose only: other bytes are another protocol,
+and nodes of today will not speak with nodes of tomorrow. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
 """
 
 import asyncio
@@ -32,7 +32,9 @@ class End:
 
     bytes_sent = bytes_received = 0
 
-    def __init__(self, name: str, inbox: "asyncio.Queue[bytes]", outbox: "asyncio.Queue[bytes]", log: list[Any]) -> None:
+    def __init__(
+        self, name: str, inbox: "asyncio.Queue[bytes]", outbox: "asyncio.Queue[bytes]", log: list[Any]
+    ) -> None:
         self._name, self._inbox, self._outbox, self._log = name, inbox, outbox, log
 
     async def send(self, message: Message) -> None:
@@ -62,15 +64,15 @@ class Writer:
         draft = statement_draft(identity_of(root.public), self.identity.device.public, KeyState.ACTIVE)
         return (await self._write([draft], root))[0]
 
-    async def put(self, *names: str, author: IdentityId | None = None, body: bytes = b"1", deleted: bool = False) -> None:
+    async def put(self, *names: str, author: IdentityId | None = None, body: bytes = b"1") -> None:
         drafts = [
             Draft(
                 context=MAIN,
                 author=author or self.identity.id,
                 name=name,
-                body=b"" if deleted else body,
+                body=body,
                 media_type="text/plain",
-                is_tombstone=deleted,
+                is_tombstone=not body,
             )
             for name in names
         ]
@@ -94,7 +96,7 @@ async def _stores() -> tuple[Writer, Writer, list[Record]]:
     await left.put(*[f"common {number}" for number in range(_COMMON)])
     await right.store.apply(MAIN, await left.heads())
     await left.put("common 7", body=b"edited")
-    await left.put("common 8", deleted=True)
+    await left.put("common 8", body=b"")
     await left.put("new on the left")
     await right.put("new on the right", "Ångström", body=b"2")
     await left.put("todo", author=SHARED, body=b"milk")

@@ -42,7 +42,7 @@ def _flat(value: Any) -> list[Any]:
 
 
 def places(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every place below `value`: list items by number, map entries by twice theirs (the key) and one more (the value)."""
+    """Every place below `value`: list items by number, map keys by twice theirs, map values by one more."""
     for number, item in enumerate(_flat(value)):
         yield (*path, number), item
         yield from places(item, (*path, number))

@@ -72,7 +72,7 @@ def by_hand(channel: Channel, who: Identity, statements: Sequence[Record], **cha
     return Auth(tuple(Offer(each.author, device, each.raw, signature) for each in statements))
 
 
-# -- what is proved ------------------------------------------------------------------------------------------------------
+# -- what is proved ----------------------------------------------------------------------------------------------------
 def test_each_end_learns_who_the_other_is() -> None:
     ours, theirs = channels()
     for sender, receiver, who in ((ours, theirs, ALICE), (theirs, ours, BOB)):
@@ -96,7 +96,7 @@ def test_what_is_signed_is_what_the_document_says() -> None:
         )
 
 
-# -- what is not ---------------------------------------------------------------------------------------------------------
+# -- what is not -------------------------------------------------------------------------------------------------------
 def test_an_auth_reflected_to_its_maker_proves_nothing() -> None:
     for channel in channels():
         assert "not that of the offered key" in refused(channel, offer(channel, ALICE.device, [own(ALICE)]))
@@ -160,7 +160,7 @@ def test_a_key_of_small_order_signs_nothing() -> None:
         refused(theirs, Auth((replace(one, key=point, signature=b"\x01" + bytes(63)),)))
 
 
-# -- statements ------------------------------------------------------------------------------------------------------------
+# -- statements --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("state", [KeyState.RETIRED, KeyState.COMPROMISED])
 def test_a_statement_that_the_key_is_not_active_backs_no_offer(state: KeyState) -> None:
     ours, theirs = channels()
