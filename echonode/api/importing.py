@@ -2,10 +2,10 @@
 
     {"name": .., "body" or "body_base64": .., "tags": [..], "model": NAME[@MAJOR.MINOR], "type": .., "timestamp": ..}
 
-Only `name` must stand; `shared/NAME` is a record of the pool, as for `put`, any other name is ours. A `body` that is
-text is written as UTF-8 (text/plain when no type is given), unless the type says JSON; any other value, and text of a JSON type, is written as compact JSON (application/json). `timestamp` becomes
-the signed `created` time, never the clock. `id` may stand, since exports have it, and is not read: what is imported is
-ours. Empty lines count as lines and are passed over.
+Only `name` must stand: `shared/NAME` is a record of the pool, as for `put`, any other name is one of ours. A `body`
+that is text is written as UTF-8 (text/plain when no type is given), unless the type says JSON; any other value, and
+text of a JSON type, is written as compact JSON (application/json). `timestamp` becomes the signed `created` time, never
+the clock. `id` may stand, since exports have it, and is not read. Empty lines count as lines and are passed over.
 
 After every batch a line of progress comes back: {"lines": n, "written": n, "unchanged": n}. The last one has
 "done": true, or "error": {"code", "message", "line"?}, and then what those figures count is what was written.
@@ -92,7 +92,8 @@ async def _write(node: Node, context: str, batch: _Numbered, progress: Progress)
     drafts: dict[tuple[IdentityId, str], tuple[int, Draft]] = {}
     for number, line in batch:
         try:
-            draft = _draft(context, node, _decode(line))
+            fields = _decode(line)
+            draft = _draft(context, _address(node, nfc(fields.name)), fields)
         except RecursionError:
             raise LineError(number, RequestError("nested too deeply")) from None
         except LocalError as error:
@@ -147,12 +148,14 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
         yield [bytes(rest)]
 
 
-def _draft(context: str, node: Node, line: _Line) -> Draft:
+def _address(node: Node, name: str) -> tuple[IdentityId, str]:
+    return node.resolve(name) if name.startswith(f"{SHARED}/") else (node.id, name)
+
+
+def _draft(context: str, address: tuple[IdentityId, str], line: _Line) -> Draft:
+    author, name = address
     body, media_type = _body(line)
     model, model_version = read_model(line.model)
-    author, name = node.id, nfc(line.name)
-    if name.startswith(f"{SHARED}/"):
-        author, name = node.resolve(name)
     return Draft(
         context=context,
         author=author,

@@ -41,6 +41,7 @@ class Target:
     not_before_s: float = 0.0
     is_dialling: bool = False
     is_self: bool = False
+    is_gone: bool = False  # withdrawn while it was dialled: forgotten when that is over
     reason: str = ""
 
 
@@ -97,17 +98,25 @@ class Scheduler:
             self.targets[key] = Target(key, found_by, addresses, is_ours=is_ours, slot=slot)
             return True
         if (target.addresses, target.is_ours) != (addresses, is_ours):
-            target.attempt, target.not_before_s = 0, 0.0
-        target.addresses, target.is_ours, target.slot = addresses, is_ours, slot
+            target.attempt, target.not_before_s, target.is_self = 0, 0.0, False
+        target.addresses, target.is_ours, target.slot, target.is_gone = addresses, is_ours, slot, False
         return False
 
-    def gone(self, key: str) -> None:
-        """A sighting was withdrawn; what is known of the peer behind it stays."""
-        self.targets.pop(key, None)
+    def gone(self, key: str) -> bool:
+        """A sighting was withdrawn; what is known of the peer behind it stays. True when it is absent from now on."""
+        target = self.targets.get(key)
+        if target is None:
+            return False
+        if target.is_dialling:
+            target.is_gone = True  # should it come back meanwhile, there is one dial, not two
+        else:
+            del self.targets[key]
+        return self._lost(target.peer, "it took its leave")
 
     def changed(self, now_s: float, source: IdentityId | None) -> None:
         """Our store changed, by our own write or by what `source` sent: tell some peers soon."""
-        others = [peer for peer in self.peers.values() if peer.id != source and peer.is_reachable]
+        known = {target.peer for target in self.targets.values() if target.is_ours and not target.is_gone}
+        others = [peer for peer in self.peers.values() if peer.id != source and peer.is_reachable and peer.id in known]
         fanout = WRITE_FANOUT if source is None else RELAY_FANOUT
         while len(others) > fanout:
             others.pop(int(self.entropy.uniform(0, len(others))) % len(others))
@@ -152,17 +161,15 @@ class Scheduler:
             return False
         target.is_dialling = False
         target.reason = failure or ""
+        if target.is_gone:
+            del self.targets[key]
         if failure is None:
             target.attempt = 0
             return False
         base_s, cap_s = BACKOFF_S
         target.attempt += 1
         target.not_before_s = now_s + self.entropy.uniform(0, min(cap_s, base_s * 2.0**target.attempt))
-        entry = self.peers.get(target.peer) if target.peer else None
-        if entry is None or not entry.is_reachable or entry.sessions:
-            return False
-        entry.is_reachable, entry.in_sync, entry.reason = False, None, failure
-        return True
+        return self._lost(target.peer, failure)
 
     def is_self(self, key: str) -> None:
         """Target `key` turned out to be this very node."""
@@ -175,7 +182,7 @@ class Scheduler:
     def due(self, now_s: float) -> list[DialNow]:
         """The dials to begin now. Each is marked as begun: answer it with `dialled`."""
         dials: list[DialNow] = []
-        busy = sum(target.is_dialling for target in self.targets.values())
+        busy = self._busy()
         reaching = {target.peer for target in self.targets.values() if target.is_dialling and target.peer}
         for target, at_s in self._waiting(reaching):
             if busy + len(dials) >= DIALS_MAX:
@@ -190,10 +197,27 @@ class Scheduler:
 
     def next_due_s(self) -> float:
         """When `due` has something next, infinity when only an event can change that."""
-        if sum(target.is_dialling for target in self.targets.values()) >= DIALS_MAX:
+        if self._busy() >= DIALS_MAX:
             return _NEVER
         reaching = {target.peer for target in self.targets.values() if target.is_dialling and target.peer}
         return min((at_s for _, at_s in self._waiting(reaching)), default=_NEVER)
+
+    def _busy(self) -> int:
+        """Dials that have not led to a session yet. Those that have do not keep others waiting."""
+        return sum(target.is_dialling and not self._has_session(target.peer) for target in self.targets.values())
+
+    def _has_session(self, peer: IdentityId | None) -> bool:
+        return peer in self.peers and self.peers[peer].sessions > 0
+
+    def _lost(self, peer: IdentityId | None, why: str) -> bool:
+        """Make `peer` absent, unless a session is up or another of its targets answered when last dialled."""
+        if peer not in self.peers or not self.peers[peer].is_reachable or self._has_session(peer):
+            return False
+        if any(other.peer == peer and other.attempt == 0 and not other.is_gone for other in self.targets.values()):
+            return False
+        entry = self.peers[peer]
+        entry.is_reachable, entry.in_sync, entry.reason = False, None, why
+        return True
 
     def _waiting(self, reaching: set[IdentityId]) -> Iterator[tuple[Target, float]]:
         if self.is_paused:
@@ -201,8 +225,8 @@ class Scheduler:
         for target in self.targets.values():
             if target.is_dialling or target.is_self or not target.is_ours or target.peer in reaching:
                 continue
-            entry = self.peers.get(target.peer) if target.peer else None
-            if entry is not None and entry.sessions:
+            if self._has_session(target.peer):
                 continue
+            entry = self.peers.get(target.peer) if target.peer else None
             wanted_s = 0.0 if entry is None or not entry.is_reachable else entry.compare_at_s
             yield target, max(wanted_s, target.not_before_s)

@@ -37,16 +37,26 @@ async def run_initiator(conversation: Conversation) -> Result:
         conversation.tally.ask()
     await conversation.transport.send(SnapshotInit(PROTOCOL_VERSION, context, resume))
     root = await _receive(conversation, resume[0] if resume else b"")
+    seq = store.seq(context)
     applied = await store.promote(context, expected=Digest(root))
     if applied is None and not conversation.tally.refused:
         raise RemoteError(Reason.BAD_RECORD, "the snapshot's records do not give the root it was announced with")
-    if applied is not None and applied.records:
-        conversation.on_applied(applied.records)
+    if applied is not None:
+        await _tell(conversation, seq)
     conversation.tally.forget_asked()
     theirs = await finish(conversation, stamp(conversation, is_final=True))
     if theirs == store.tree(context).root:
         return Result.EQUAL
     return Result.DIFFERENT if conversation.tally.refused else Result.MOVED
+
+
+async def _tell(conversation: Conversation, seq: int) -> None:
+    """Tell of what came into the log behind `seq`, in batches: promoting a snapshot does not list it."""
+    while True:
+        records, seq = await conversation.store.scan(conversation.context, seq, limit=BATCH_RECORDS_MAX)
+        if not records:
+            return
+        conversation.on_applied(records)
 
 
 async def _receive(conversation: Conversation, resumed: bytes) -> bytes:

@@ -100,7 +100,10 @@ def test_an_export_fills_another_node_with_the_same(tmp_path: Path) -> None:
             got = await two.ask("GET", "/v1/records/main?id=json")
             assert got.body == b'{"spaced": 1}'
             shared = await one.ask("GET", "/v1/records/main/export?author=shared")
-            assert [each["id"] for each in shared.lines()] == ["shared/todo"]
+            assert [(each["id"], each["name"]) for each in shared.lines()] == [("shared/todo", "shared/todo")]
+            assert (await import_(two, shared.body + line(name="todo")))[-1]["written"] == 2
+            assert (await two.whole("shared/todo"))["body"] == "milk"
+            assert (await two.whole("me/todo"))["body"] == ""
 
     run(test)
 
@@ -139,6 +142,15 @@ def test_a_bad_line_is_named_and_nothing_of_its_batch_is_written(
             assert (error["line"], error["code"]) == (1502, code)
             assert says in error["message"]
             assert await names(served) == [f"n{number}" for number in range(1000)]
+
+    run(test)
+
+
+def test_a_shared_line_is_a_bad_one_where_nothing_is_shared(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path, key=None) as served:
+            (last,) = await import_(served, line(name="a") + line(name="shared/a"))
+            assert (last["error"]["line"], last["error"]["code"], last["written"]) == (2, "unusable", 0)
 
     run(test)
 

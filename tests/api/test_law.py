@@ -1,6 +1,7 @@
 """proto/openapi.yaml says what the API does, all of it: every path, every answer, every event."""
 
 import base64
+from collections.abc import AsyncIterator
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
@@ -16,7 +17,7 @@ from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import MAIN, Record
 from echonode.node.events import Event
 from echonode.store.memory import MemoryStore
-from echonode.store.port import ContextInfo
+from echonode.store.port import Audit, ContextInfo
 from echonode.text import to_base32
 from tests.api import law
 from tests.api.serving import KEY, Served, run, serving
@@ -116,6 +117,11 @@ class BreakableStore(MemoryStore):
             raise StoreError("the disk gave up")
         return await super().scan(context, after, limit=min(limit, 2))
 
+    async def audit(self) -> AsyncIterator[Audit]:
+        yield Audit(1)
+        yield Audit(2, ("one",))
+        yield Audit(4, ("one", "two", "three"))
+
     async def info(self, context: str) -> ContextInfo:
         if self.is_broken:
             raise ZeroDivisionError("secret detail")
@@ -178,6 +184,19 @@ def test_what_goes_wrong_in_a_stream_is_its_last_line(tmp_path: Path) -> None:
                 *lines, last = (await served.ask("GET", f"{RECORDS}/{what}")).lines()
                 assert [line["name"] for line in lines] == ["n0", "n1"]
                 assert last == {"error": {"code": "store_failed", "message": "the disk gave up"}}
+
+    run(test)
+
+
+def test_verify_tells_each_problem_when_it_is_found_and_all_of_them_at_the_end(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path, store=BreakableStore(Instance(b"instance"))) as served:
+            assert (await served.ask("POST", "/v1/verify")).lines() == [
+                {"checked": 1, "problems": []},
+                {"checked": 2, "problems": ["one"]},
+                {"checked": 4, "problems": ["two", "three"]},
+                {"ok": False, "checked": 4, "problems": ["one", "two", "three"], "done": True},
+            ]
 
     run(test)
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from echonode.model.identity import Identity, IdentityId
-from echonode.model.record import Draft
+from echonode.model.record import Draft, winner
 from echonode.text import to_base32
 from tests.api.serving import run, serving
 from tests.api.test_law import give_foreign_record
@@ -239,16 +239,19 @@ def test_a_conflict_shows_its_heads_the_winner_first_and_a_put_resolves_it(tmp_p
             (conflict,) = (await served.ask("GET", "/v1/conflicts")).json()["conflicts"]
             assert conflict == (await served.ask("GET", "/v1/conflicts?context=main")).json()["conflicts"][0]
             assert (conflict["id"], conflict["context"]) == ("shared/todo", "main")
-            winner, loser = conflict["heads"]
-            assert (winner["version"], winner["body"], winner["winner"]) == (to_base32(late.id), {}, True)
-            assert (loser["body"], loser["type"], loser["winner"]) == ("milk", "text/plain", False)
-            assert winner["key"] == to_base32(other.node.identity.device.public) != loser["key"]
+            first, second = conflict["heads"]
+            assert first["version"] == to_base32(winner(await served.node.heads("main", late.author, "todo")).id)
+            assert (first["winner"], second["winner"]) == (True, False)
+            theirs, ours = sorted((first, second), key=lambda head: head["version"] != to_base32(late.id))
+            assert (theirs["body"], theirs["type"]) == ({}, "application/json")
+            assert (ours["body"], ours["type"]) == ("milk", "text/plain")
+            assert theirs["key"] == to_base32(other.node.identity.device.public) != ours["key"]
             assert (await served.ask("GET", "/v1/conflicts?context=elsewhere")).json() == {"conflicts": []}
 
             whole = await served.whole("shared/todo")
-            assert (whole["heads"], whole["version"]) == (2, winner["version"])
+            assert (whole["heads"], whole["version"]) == (2, first["version"])
             lines = (await served.ask("GET", f"{MAIN}/list")).lines()
-            assert [(line["heads"], line["version"]) for line in lines] == [(2, winner["version"])]
+            assert [(line["heads"], line["version"]) for line in lines] == [(2, first["version"])]
 
             await served.put("shared/todo", b"bread")
             assert (await served.ask("GET", "/v1/conflicts")).json() == {"conflicts": []}

@@ -162,7 +162,7 @@ def test_heads_of_one_leaf_that_fill_several_messages(opener):
 @walks
 def test_named_leaves_too_large_for_one_answer_come_in_several(walk):
     # Both have the leaves; theirs have newer heads, which are named one by one.
-    (one, *_), leaves = universe().writers, 9
+    (one, *_), leaves = universe().writers, 24
     older = [one.record(f"named-{number}") for number in range(leaves)]
     newer = [one.record(old.name, old, body=b"x" * (BATCH_BYTES_MAX // 4)) for old in older]
     ours, theirs = universe().store(()), universe().store(())

@@ -1,5 +1,7 @@
 """Snapshots that break off, change under way, or find the context no longer empty (I5, I7)."""
 
+import asyncio
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,9 +11,9 @@ from echonode.limits import BATCH_BYTES_MAX
 from echonode.model.record import MAIN
 from echonode.store.memory import MemoryStore
 from echonode.sync import level_wise, snapshot
-from echonode.sync.outcome import Result
+from echonode.sync.outcome import Conversation, Result
 from echonode.wire.messages import Message, Page, SnapshotInit
-from tests.sync.talk import converse, heads_in, lacks, versions_in, virtually
+from tests.sync.talk import converse, heads_in, lacks, overheard, serve, to_its_end, versions_in, virtually
 from tests.sync.universe import at_once, root_of, universe
 
 BODY = b"x" * (BATCH_BYTES_MAX // 5)  # four of these to a page
@@ -124,5 +126,26 @@ def test_an_empty_snapshot_of_an_empty_context_is_equal_and_said():
         (page,) = [said for said in talk.said if isinstance(said, Page)]
         assert page.is_last and page.records == ()
         assert ours.staged(MAIN) is None
+
+    virtually(main())
+
+
+def test_what_a_snapshot_brought_is_told_in_batches_once_it_is_visible():
+    async def main() -> None:
+        ours, theirs = universe().store(()), universe().store(range(300))
+        told: list[bytes] = []
+
+        def on_applied(records) -> None:
+            assert set(versions_in(ours)) >= {record.id for record in records}
+            told.extend(record.id for record in records)
+
+        talk = overheard(ours, theirs)
+        heard = Conversation(talk.ours.transport, ours, MAIN, on_applied, talk.ours.on_progress)
+        ends = await asyncio.gather(
+            to_its_end(heard, snapshot.run_initiator(heard)), to_its_end(talk.theirs, serve(talk.theirs))
+        )
+        assert ends == [Result.EQUAL, Result.EQUAL]
+        assert len(told) == len(set(told))
+        assert set(told) == versions_in(theirs)
 
     virtually(main())

@@ -1,0 +1,252 @@
+"""proto/PROTOCOL.md says what the code does: its tables are read here and held to the implementation and its traffic."""
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from hashlib import blake2b
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echonode import cbor, digest, limits
+from echonode.digest import OFFERS
+from echonode.errors import Reason
+from echonode.host.announcement import Announcement, to_txt
+from echonode.host.tcp import DEFAULT_PORT
+from echonode.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, WINDOW
+from echonode.model import fields as record_fields
+from echonode.model.identity import Instance, PublicKey, identity_of, shared_pool_root, writer_of
+from echonode.model.keys import KeyState, statement_draft
+from echonode.model.merkle import Digest, State, Tree, leaf_digest, state_of
+from echonode.model.record import LeafKey, VersionId, leaf_key
+from echonode.node.node import group_tag
+from echonode.sync.select import Mode, select
+from echonode.sync.select import State as Side
+from echonode.wire import messages as m
+from echonode.wire import pairing
+from echonode.wire.channel import NetworkSecret
+from echonode.wire.codec import _TABLE, decode, encode
+from tests.contracts.traffic import Heard, sessions
+from tests.wire.make_message_vectors import SAMPLES
+
+KEY = bytes(range(32))
+
+
+# -- sections ------------------------------------------------------------------------------------------------------------
+def test_every_section_that_is_cited_is_there() -> None:
+    cited = set()
+    for path in [*(ROOT / "echonode").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), ROOT / "proto" / "echonode.cddl"]:
+        text = path.read_text()
+        for found in re.findall(r"PROTOCOL\.md (?:§|section )([0-9.]+[0-9]|[0-9]+)((?:, §[0-9.]*[0-9])*)", text):
+            cited |= {found[0], *re.findall(r"[0-9.]*[0-9]", found[1])}
+    cited |= set(re.findall(r"(?<![A-Za-z0-9] )§([0-9]+(?:\.[0-9]+)?)", re.sub(r"(RFC [0-9]+|Noise) §[0-9.]+", "", TEXT)))
+    assert {"3", "4", "5", "5.2", "6", "7", "8.1", "8.2", "8.3", "9"} <= cited
+    for number in cited:
+        section(number)
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    for name in re.findall(r"`(vectors/[a-z]+\.json|[a-z]+\.cddl)`", TEXT):
+        assert (ROOT / "proto" / name).is_file(), name
+
+
+# -- §3 ------------------------------------------------------------------------------------------------------------------
+def by_the_table(name: str, data: bytes, key: bytes = b"") -> bytes:
+    row = next(row for row in table("3", "name") if row["name"] == name)
+    assert bool(row["key"]) == bool(key)
+    return blake2b(data, digest_size=int(row["bytes"]), person=row["person"].encode(), key=key).digest()
+
+
+def test_every_hash_is_made_as_the_table_says() -> None:
+    public, instance = PublicKey(bytes([1]) * 32), Instance(bytes(8))
+    author = identity_of(public)
+    heads = [VersionId(bytes([number]) * 32) for number in (3, 1, 2)]
+    key, state = leaf_key(author, "Küche"), state_of(heads)
+    assert author == by_the_table("identity id", public)
+    assert writer_of(public, instance) == by_the_table("writer", public + instance)
+    assert key == by_the_table("leaf key", author + "Küche".encode())
+    assert state == by_the_table("state", b"".join(sorted(heads)))
+    assert leaf_digest(key, state) == by_the_table("leaf digest", key + state)
+    assert digest.digest(OFFERS, b"list") == by_the_table("offers digest", b"list")
+    secret = NetworkSecret.private(KEY)
+    assert secret.netid == by_the_table("netid", b"", KEY)
+    assert secret.psk == by_the_table("psk", b"", KEY)
+    assert bytes(group_tag(KEY, b"8 bytes.")) == by_the_table("group tag", b"8 bytes.", KEY)
+    assert group_tag(None, b"8 bytes.") == by_the_table("group tag", b"8 bytes.", b"echonode open network")
+    assert shared_pool_root(KEY).public == type(shared_pool_root(KEY))(by_the_table("root seed of `shared`".replace("`", ""), b"shared", KEY)).public
+    public_key = blake2b(b"echonode public network", digest_size=32, person=b"echonode netid").digest()
+    assert NetworkSecret.public() == NetworkSecret.private(public_key)
+
+
+def test_every_person_string_is_in_the_table_and_none_twice_but_for_the_public_networks_key() -> None:
+    persons = [row["person"].encode() for row in table("3", "name")]
+    constants = {value for name, value in vars(digest).items() if name.isupper() and isinstance(value, bytes)}
+    assert len(set(persons)) == len(persons)
+    assert set(persons) == constants | {pairing._PAIRING}
+
+
+def test_a_version_id_is_the_hash_of_the_sig_structure() -> None:
+    from tests.wire.make_message_vectors import statements
+
+    record = statements()[0]
+    protected, _, payload, _ = cbor.decode(record.raw)  # type: ignore[misc]
+    aad = cbor.encode(["echonode", "statement", 1])
+    assert record.id == by_the_table("version id", cbor.encode(["Signature1", protected, aad, payload]))
+
+
+# -- §4 ------------------------------------------------------------------------------------------------------------------
+def test_the_fields_of_a_record_are_those_of_the_code() -> None:
+    rows = {row["field"]: int(row["number"]) for row in table("4.2", "number")}
+    for name, number in rows.items():
+        assert getattr(record_fields, name.upper().replace(" ", "_")) == number
+    assert list(rows.values()) == list(range(1, 14))
+
+
+def test_a_key_statement_is_named_as_the_document_says() -> None:
+    for state in KeyState:
+        assert re.search(rf"\b{state.value} \({state.name.lower()}\)", section("4.6"))
+    draft = statement_draft(identity_of(PublicKey(KEY)), PublicKey(KEY), KeyState.RETIRED)
+    assert draft.name == "aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq/retired"
+    assert f"`{draft.model}`" in section("4.6") and f"`{draft.media_type}`" in section("4.6")
+
+
+# -- §6 ------------------------------------------------------------------------------------------------------------------
+def test_the_table_of_messages_is_that_of_the_codec() -> None:
+    rows = table("6", "code")
+    assert [int(row["code"]) for row in rows] == sorted(_TABLE)
+    for row in rows:
+        kind, _ = _TABLE[int(row["code"])]
+        assert row["message"] == kind.__name__
+        assert [name for name in row["fields"].split(", ") if name] == [field.name for field in fields(kind)]
+
+
+# -- §7 ------------------------------------------------------------------------------------------------------------------
+def test_the_digest_below_a_prefix_is_a_function_of_its_leaves_as_the_document_says() -> None:
+    leaves = sorted((LeafKey(digest.digest(b"a test", bytes([number]))), State(bytes([number]) * 32)) for number in range(200))
+
+    def below(prefix: bytes) -> Digest:
+        own = [(key, state) for key, state in leaves if key.hex().startswith(prefix.hex()[1::2])]
+        count = len(own).to_bytes(8, "big")
+        if not own and prefix:
+            return Digest(bytes(32))
+        if len(own) <= 16:
+            return Digest(by_the_table("bucket digest", count + b"".join(key + state for key, state in own)))
+        return Digest(by_the_table("branch digest", count + b"".join(below(prefix + bytes([n])) for n in range(16))))
+
+    tree = Tree(leaves)
+    for prefix in (b"", b"\x00", b"\x0f", b"\x03\x01", b"\x03\x01\x04\x01"):
+        assert tree.digest_at(prefix) == below(prefix)
+    leaves = []
+    assert Tree().root == below(b"")
+
+
+SIDES = {"empty": Side(b"0", 0, (None,) * 16), "some": Side(b"1", 9, (b"1",) + (None,) * 15)}
+
+
+def by_the_selection_table(rows: Sequence[Row], ours: Side, theirs: Side, common: Sequence[Mode]) -> str:
+    differing = sum(our != their for our, their in zip(ours.level1, theirs.level1, strict=True))
+    tests: dict[str, Callable[[str], bool]] = {
+        "roots": lambda cell: cell == ("equal" if ours.root == theirs.root else "unequal"),
+        "here": lambda cell: cell == ("empty" if ours.count == 0 else "some"),
+        "there": lambda cell: cell == ("empty" if theirs.count == 0 else "some"),
+        "differing": lambda cell: str(differing) in cell.split(" or "),
+        "common has": lambda cell: cell in [mode.value for mode in common],
+    }
+    for row in rows:
+        if all(row[column] == "any" or test(row[column]) for column, test in tests.items()):
+            return row["opens"]
+    raise AssertionError("no row fits")
+
+
+def test_the_selection_table_chooses_as_the_code_does() -> None:
+    rows = table("8.6", "roots")
+    others = [Side(b"2", 9, (b"2",) * count + (b"1",) + (None,) * (15 - count)) for count in (0, 1, 2, 3, 15)]
+    others += [Side(b"3", 9, SIDES["some"].level1), *SIDES.values()]
+    chosen = set()
+    for size in range(4):
+        for common, ours, theirs in product(combinations(Mode, size), others, others):
+            selection = select(ours, theirs, common)
+            opens = by_the_selection_table(rows, ours, theirs, common)
+            expected = selection.mode.value if selection.mode else "nothing: left to the peer" if selection.is_theirs else "nothing"
+            assert opens.partition(" (")[0] == expected, (ours, theirs, common)
+            chosen.add(opens)
+    assert chosen == {row["opens"] for row in rows}
+
+
+# -- §9 ------------------------------------------------------------------------------------------------------------------
+def test_the_reasons_are_those_of_the_code() -> None:
+    assert {row["reason"]: int(row["code"]) for row in table("9.1", "code")} == {each.text: each for each in Reason}
+
+
+# -- §10 -----------------------------------------------------------------------------------------------------------------
+def test_the_keys_of_the_announcement_are_those_of_the_code() -> None:
+    txt = to_txt(Announcement(bytes(8), bytes(8), "1.0", "7"), 1)
+    rows = table("10.1", "key")
+    assert [row["key"] for row in rows] == list(txt)
+    assert [row["value"] for row in rows][:2] == [txt["txtvers"], "protocol version, 1.0"]
+    assert f"default port is {DEFAULT_PORT}" in section("10.1")
+
+
+def test_the_points_and_strings_of_pairing_are_those_of_the_code() -> None:
+    from spake2.parameters.ed25519 import ParamsEd25519
+
+    for point in (ParamsEd25519.M, ParamsEd25519.N):
+        assert f"`{point.to_bytes().hex()}`" in section("10.2")
+    for role in (pairing._JOINER, pairing._INVITER):
+        assert f"`{(pairing._PAIRING + b' ' + role).decode()}` ‖ handshake hash" in section("10.2")
+
+
+# -- §11, §12 --------------------------------------------------------------------------------------------------------------
+def test_the_protocol_version_is_that_of_the_code() -> None:
+    assert f"# The echonode protocol, version {'.'.join(map(str, m.PROTOCOL_VERSION))}\n" in TEXT
+    assert f"*Protocol version* {list(m.PROTOCOL_VERSION)}" in section("11")
+
+
+# What a node keeps to by itself: nothing on the wire shows it.
+LOCAL = {
+    "KIB MIB SESSION_AGE_S_MAX HANDSHAKES_MAX HANDSHAKES_PER_ADDRESS_MAX CONNECTIONS_MAX SEND_QUEUE_BYTES_MAX",
+    "STORE_CALLS_WAITING_MAX CANDIDATES_MAX DIALS_MAX DIAL_TIMEOUT_S BACKOFF_S BACKOFF_RESET_S CHANGE_DELAY_S",
+    "COMPARE_INTERVAL_S RELAY_FANOUT WRITE_FANOUT VERIFY_CHUNK HISTORY_DAYS HISTORY_ROWS_MAX FREE_SPACE_BYTES_MIN",
+    "BALLAST_BYTES LOG_LINES_PER_S LOG_LINE_BYTES_MAX PEER_TEXT_CHARS_MAX",
+}
+
+
+def test_the_limits_are_those_of_the_code_and_all_of_them() -> None:
+    constants = {name: value for name, value in vars(limits).items() if name.isupper()}
+    local = set(" ".join(LOCAL).split())
+    rows = table("12", "what")
+    named = {row["name"] for row in rows}
+    assert len(named) == len(rows)
+    assert not named & local
+    assert set(constants) - local <= named
+    for row in rows:
+        numbers = [int(number.replace(",", "")) for number in re.findall(r"[0-9][0-9,]*", row["limit"])]
+        value = constants[row["name"]]
+        assert numbers == ([value[0], value[-1]] if isinstance(value, tuple) else [value]), row
+
+
+def test_the_largest_hello_keeps_its_limit_by_the_bounds_of_its_fields() -> None:
+    hello = next(message for message in SAMPLES if isinstance(message, m.Hello))
+    largest = m.Hello(
+        (65_535, 65_535),
+        hello.session,
+        "x" * 64,
+        hello.tag,
+        hello.instance,
+        65_535,
+        {f"{number:0200}": (65_535, 65_535) for number in range(64)},
+        ("x" * 200,) * 32,
+        (m.Summary("x" * 64, bytes(32), 2**64 - 1, 2**64 - 1, bytes(259), True),) * 65,
+        {number.to_bytes(8, "big"): 2**64 - 1 for number in range(16)},
+    )
+    payload = encode(largest)
+    assert decode(payload) == largest
+    assert len(payload) <= HELLO_BYTES_MAX <= FRAME_BYTES_MAX
+
+
+@pytest.mark.parametrize("bound", ["262,144", "1,048,576", "4,096", "65,519", "65,536"])
+def test_numbers_in_the_text_are_those_of_the_table(bound: str) -> None:
+    assert TEXT.count(bound) > 1
