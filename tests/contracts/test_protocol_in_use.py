@@ -1,4 +1,4 @@
-"""Real traffic keeps to PROTOCOL.md: who may send what in which state, what answers what, and how a conversation ends."""
+"""Real traffic keeps to PROTOCOL.md: who may send what in which state, what answers what, how conversations end."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.contracts.document import table
 from tests.contracts.traffic import Heard, sessions
 
 
-# -- §5 ------------------------------------------------------------------------------------------------------------------
+# -- §5 ----------------------------------------------------------------------------------------------------------------
 def is_conversing(kind: type[Any]) -> bool:
     return kind not in (m.Auth, m.Hello, m.Close, m.Turn, m.Ping, m.Pong)
 
@@ -50,7 +50,6 @@ def test_real_sessions_move_from_state_to_state_as_the_table_says() -> None:
     assert seen == {row["state"] for row in rows}
 
 
-
 def test_every_message_comes_from_whom_the_table_says() -> None:
     from_whom = {row["message"]: row["from"] for row in table("6", "code")}
     for end in sessions():
@@ -70,7 +69,7 @@ def test_every_message_comes_from_whom_the_table_says() -> None:
                 assert who.startswith("both")
 
 
-# -- §8 ------------------------------------------------------------------------------------------------------------------
+# -- §8 ----------------------------------------------------------------------------------------------------------------
 MODE_OF = {m.LevelWiseInit: "level_wise", m.HashComparisonInit: "hash_comparison", m.SnapshotInit: "snapshot"}
 
 

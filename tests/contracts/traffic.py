@@ -109,6 +109,7 @@ async def _differ(world: World) -> None:
     """Few differences, then many, on both sides at once; a conflict; a deletion."""
     full, empty, third = world.members.values()
     await _put(full, ["one more"])
+    await _put(third, ["and another"])
     await world.settled(within_s=60)
     world.network.partition([full.host], [empty.host, third.host])
     for member in (full, third):
