@@ -5,6 +5,7 @@ numbers belong to later minor versions and are kept unread.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -26,6 +27,9 @@ CONTEXT, AUTHOR, NAME, TIMESTAMP, INSTANCE, VECTOR, MODEL, MODEL_VERSION, CREATE
 TAGS, MEDIA_TYPE, BODY, TOMBSTONE = range(10, 14)
 _ALWAYS: Final = frozenset(range(CONTEXT, CREATED + 1))
 
+# Contexts, models, media types and tags are the same few words in all versions; only names differ.
+_is_word = lru_cache(maxsize=1024)(is_nfc_text)
+
 
 def bad_record(detail: str) -> RemoteError:
     """What every check of a version raises."""
@@ -41,9 +45,12 @@ def check_fields(fields: object) -> None:
         value = get(number)
         if type(value) is not bytes or len(value) != size:
             raise bad_record(f"field {number} is not {size} bytes")
-    for number, bound in ((CONTEXT, CONTEXT_BYTES_MAX), (NAME, NAME_BYTES_MAX), (MODEL, TEXT_FIELD_BYTES_MAX)):
+    name = get(NAME)
+    if type(name) is not str or not is_nfc_text(name, NAME_BYTES_MAX):
+        raise bad_record(_FIELD_TEXT[NAME])
+    for number, bound in ((CONTEXT, CONTEXT_BYTES_MAX), (MODEL, TEXT_FIELD_BYTES_MAX)):
         value = get(number)
-        if type(value) is not str or not is_nfc_text(value, bound):
+        if type(value) is not str or not _is_word(value, bound):
             raise bad_record(_FIELD_TEXT[number])
     for number in (TIMESTAMP, CREATED):
         value = get(number)
@@ -51,12 +58,11 @@ def check_fields(fields: object) -> None:
             raise bad_record(f"field {number} is not an unsigned 64-bit number")
     _check_vector(get(VECTOR))
     version = get(MODEL_VERSION)
-    if (
-        type(version) is not list
-        or len(version) != 2
-        or any(type(n) is not int or not 0 <= n <= TIMESTAMP_MAX for n in version)
-    ):
+    if type(version) is not list or len(version) != 2:
         raise bad_record("the model version is not [major, minor]")
+    for number in version:
+        if type(number) is not int or not 0 <= number <= TIMESTAMP_MAX:
+            raise bad_record("the model version is not [major, minor]")
     if len(fields) > len(_ALWAYS):
         _check_optional(fields)
 
@@ -80,13 +86,14 @@ def _check_vector(vector: object) -> None:
 
 def _check_optional(fields: Mapping[int, object]) -> None:
     """Fields that stand only when they say something; an empty one would be a second encoding of the same version."""
-    if any(type(number) is not int or number < 1 for number in fields):
-        raise bad_record("fields are numbered from 1")
+    for number in fields:
+        if type(number) is not int or number < 1:
+            raise bad_record("fields are numbered from 1")
     if TAGS in fields:
         _check_tags(fields[TAGS])
     if MEDIA_TYPE in fields:
         media_type = fields[MEDIA_TYPE]
-        if type(media_type) is not str or not is_nfc_text(media_type, TEXT_FIELD_BYTES_MAX):
+        if type(media_type) is not str or not _is_word(media_type, TEXT_FIELD_BYTES_MAX):
             raise bad_record(f"a media type is 1 to {TEXT_FIELD_BYTES_MAX} bytes of NFC text")
     if BODY in fields:
         body = fields[BODY]
@@ -99,7 +106,9 @@ def _check_optional(fields: Mapping[int, object]) -> None:
 def _check_tags(tags: object) -> None:
     if type(tags) is not list or not 1 <= len(tags) <= TAGS_MAX:
         raise bad_record(f"there are at most {TAGS_MAX} tags")
-    if any(type(tag) is not str or not is_nfc_text(tag, TAG_BYTES_MAX) for tag in tags):
-        raise bad_record(f"a tag is 1 to {TAG_BYTES_MAX} bytes of NFC text")
-    if any(not a < b for a, b in pairwise(tags)):
-        raise bad_record("tags are sorted, each once")
+    for tag in tags:
+        if type(tag) is not str or not _is_word(tag, TAG_BYTES_MAX):
+            raise bad_record(f"a tag is 1 to {TAG_BYTES_MAX} bytes of NFC text")
+    for before, tag in pairwise(tags):
+        if not before < tag:
+            raise bad_record("tags are sorted, each once")

@@ -61,10 +61,20 @@ class Tree:
         self._top: _Node = _build(b"".join(key + state for key, state in sorted(entries)), 0)
 
     @classmethod
-    def from_sorted(cls, entries: bytes) -> "Tree":
-        """`entries`: key and state of every leaf (64 bytes), one behind the other in key order, each key once."""
+    def from_sorted(cls, pieces: Iterable[bytes]) -> "Tree":
+        """`pieces`: key and state of every leaf (64 bytes), one behind the other in key order, each key once, cut
+        anywhere between leaves. Takes little more memory than the tree itself."""
+        parts = [bytearray() for _ in range(ARITY)]
+        for piece in pieces:
+            for part, more in zip(parts, _partition(piece, 0), strict=True):
+                part += more
+        size = sum(map(len, parts))
         tree = cls()
-        tree._top = _build(entries, 0)
+        if size <= BUCKET_LEAVES_MAX * _ENTRY:
+            tree._top = b"".join(parts)
+        else:
+            children = [_build(bytes(parts.pop()), 1) for _ in range(ARITY)]
+            tree._top = _Branch(children[::-1], size // _ENTRY)
         return tree
 
     @property

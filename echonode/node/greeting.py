@@ -1,9 +1,10 @@
 """What a node says of itself to a peer, and whom it lets in: hello, pins, revoked keys (SECURITY.md H7)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from echonode.errors import PeerRefused, Reason
-from echonode.limits import CONTEXTS_MAX
+from echonode.limits import CANDIDATES_MAX, CONTEXTS_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES
@@ -31,6 +32,7 @@ class Greeter:
     tag: bytes
     port: int
     contexts: frozenset[str] | None
+    is_full: Callable[[IdentityId], bool]
     pins: dict[tuple[str, str], IdentityId] = field(default_factory=dict)
     # Who was kept out, and under which name or address: for `peers`, until a person decides.
     kept_out: dict[IdentityId, str] = field(default_factory=dict)
@@ -50,7 +52,7 @@ class Greeter:
         """Our hello to the peer with that device key."""
         store = self.book.store
         seen = sorted(store.seen(peer).items(), key=lambda item: -item[1])[:_SEEN_INSTANCES_MAX]
-        names = dict.fromkeys((IDENTITIES, *[name for name in store.contexts() if self.takes(name)]))
+        names = list(dict.fromkeys((IDENTITIES, *[name for name in store.contexts() if self.takes(name)])))
         return Hello(
             version=PROTOCOL_VERSION,
             session=session,
@@ -60,7 +62,7 @@ class Greeter:
             port=self.port,
             models={},
             modes=tuple(mode.value for mode in MODES),
-            contexts=tuple(summarise(store, name) for name in names),
+            contexts=tuple(summarise(store, name) for name in names[:CONTEXTS_MAX]),
             seen={bytes(instance): counter for instance, counter in seen},
         )
 
@@ -69,6 +71,8 @@ class Greeter:
         if hello is not None:
             self._check_name(peer.id, hello.name)
             return
+        if self.is_full(peer.id):
+            raise PeerRefused(Reason.BUSY, "too many peers are known already")
         if peer.id == self.book.id:
             raise PeerRefused(Reason.SELF, "that is this very node")
         state = self.book.store.keyring.state_of(peer.id, peer.key)
@@ -79,7 +83,7 @@ class Greeter:
     def suspect(self, claimed: Auth, stream: ByteStream) -> None:
         """Somebody claimed an identity and could not prove it. If that is one we know, a person should hear of it."""
         identity = IdentityId(claimed.offers[0].identity)
-        if identity in self.book.store.authors():
+        if identity in self.book.store.authors() and len(self.impostors) < CANDIDATES_MAX:
             self.impostors[identity] = stream.address
             self.observe(
                 PinViolated(kind="identity", value=stream.address, pinned=identity, offered=claimed.offers[0].key)

@@ -15,7 +15,7 @@ from echonode.errors import LocalError
 from echonode.model.identity import Identity, IdentityId, Instance
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.connections import Connections
-from echonode.node.events import Event, InstanceRenewed, NodeStarted, NodeStopped, Observer, PeerSighted
+from echonode.node.events import Event, InstanceRenewed, NodeStarted, NodeStopped, Observer, PeerAbsent, PeerSighted
 from echonode.node.fanout import Fanout
 from echonode.node.greeting import Greeter
 from echonode.node.inviting import Inviting
@@ -89,7 +89,9 @@ class Node(RecordBook):
         self._runner: asyncio.Task[None] | None = None
         self.scheduler = Scheduler(identity.id, entropy)
         live = LiveSessions(self.scheduler.survives)
-        self._greeter = Greeter(self, live, self.observe, settings.name, self._tag, 0, settings.contexts)
+        self._greeter = Greeter(
+            self, live, self.observe, settings.name, self._tag, 0, settings.contexts, self.scheduler.is_full
+        )
         self._inviting = Inviting(clock, entropy, self.observe, self._reannounce)
         self.connections = Connections(
             dial=dial,
@@ -164,7 +166,10 @@ class Node(RecordBook):
 
     def gone(self, key: str) -> None:
         """Discovery says that a node took its leave."""
-        self.scheduler.gone(key)
+        target = self.scheduler.targets.get(key)
+        if self.scheduler.gone(key) and target is not None and target.peer is not None:
+            entry = self.scheduler.peers[target.peer]
+            self.observe(PeerAbsent(peer=target.peer, peer_name=entry.name, why=entry.reason))
         self._peers.groups.pop(key, None)
 
     def add_peer(self, address: str) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 from echonode.clock import Clock, HybridClock, Timestamp, to_ms
 from echonode.errors import LocalError
-from echonode.limits import BATCH_RECORDS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_MAX
 from echonode.model.identity import Identity, IdentityId, SigningKey, shared_pool_root
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store, winner
@@ -68,6 +68,9 @@ class RecordBook:
                 raise LocalError(f"the context {IDENTITIES} is kept by the nodes themselves")
             if draft.author not in (self.id, self.shared):
                 raise LocalError("only one's own records and those of `shared` can be written")
+        known = self.store.contexts()
+        if len(known) >= CONTEXTS_MAX and any(draft.context not in known for draft in drafts):
+            raise LocalError(f"there are {CONTEXTS_MAX} contexts already, {IDENTITIES} included: no peer takes more")
         return await self._write(drafts, self.identity.device, skip_unchanged=skip_unchanged)
 
     async def delete(self, context: str, author: IdentityId, name: str) -> Record:
@@ -96,6 +99,8 @@ class RecordBook:
 
     def on_received(self, source: IdentityId, records: Sequence[Record]) -> None:
         """A peer's records were applied: what we write next comes after them, where their clock is to be believed."""
+        if not records:
+            return
         now_ms = self.clock.now_ms()
         newest = max(records, key=lambda record: record.timestamp)
         if not self._hybrid.observe(newest.timestamp, now_ms):

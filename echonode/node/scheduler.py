@@ -18,6 +18,7 @@ from echonode.limits import (
     CANDIDATES_MAX,
     CHANGE_DELAY_S,
     COMPARE_INTERVAL_S,
+    CONNECTIONS_MAX,
     DIALS_MAX,
     RELAY_FANOUT,
     WRITE_FANOUT,
@@ -25,6 +26,7 @@ from echonode.limits import (
 from echonode.model.identity import IdentityId
 
 _NEVER = float("inf")
+_LED_MAX = CONNECTIONS_MAX // 2  # of our connections, those that we opened: others want to reach us too
 
 
 @dataclass(slots=True)
@@ -77,7 +79,6 @@ class Scheduler:
     entropy: Entropy
     targets: dict[str, Target] = field(default_factory=dict)
     peers: dict[IdentityId, PeerEntry] = field(default_factory=dict)
-    is_paused: bool = False
 
     # -- what is known of the surroundings ---------------------------------------------------------------------------
 
@@ -125,6 +126,10 @@ class Scheduler:
             peer.compare_at_s = min(peer.compare_at_s, now_s + CHANGE_DELAY_S)
 
     # -- sessions ----------------------------------------------------------------------------------------------------
+
+    def is_full(self, peer: IdentityId) -> bool:
+        """Whether there is no room to know one more peer, `peer` being a new one."""
+        return peer not in self.peers and len(self.peers) >= CANDIDATES_MAX
 
     def survives(self, peer: IdentityId, *, is_initiator: bool) -> bool:
         """Whether a session of ours with `peer` outlives one in the other direction. Both ends decide alike."""
@@ -182,10 +187,10 @@ class Scheduler:
     def due(self, now_s: float) -> list[DialNow]:
         """The dials to begin now. Each is marked as begun: answer it with `dialled`."""
         dials: list[DialNow] = []
-        busy = self._busy()
+        room = self._room()
         reaching = {target.peer for target in self.targets.values() if target.is_dialling and target.peer}
         for target, at_s in self._waiting(reaching):
-            if busy + len(dials) >= DIALS_MAX:
+            if len(dials) >= room:
                 break
             if at_s > now_s or target.peer in reaching:
                 continue
@@ -197,14 +202,16 @@ class Scheduler:
 
     def next_due_s(self) -> float:
         """When `due` has something next, infinity when only an event can change that."""
-        if self._busy() >= DIALS_MAX:
+        if self._room() <= 0:
             return _NEVER
         reaching = {target.peer for target in self.targets.values() if target.is_dialling and target.peer}
         return min((at_s for _, at_s in self._waiting(reaching)), default=_NEVER)
 
-    def _busy(self) -> int:
-        """Dials that have not led to a session yet. Those that have do not keep others waiting."""
-        return sum(target.is_dialling and not self._has_session(target.peer) for target in self.targets.values())
+    def _room(self) -> int:
+        """How many dials may begin. Those that led to a session keep no others waiting, within the bound on all."""
+        begun = [target for target in self.targets.values() if target.is_dialling]
+        reaching = sum(not self._has_session(target.peer) for target in begun)
+        return min(DIALS_MAX - reaching, _LED_MAX - len(begun))
 
     def _has_session(self, peer: IdentityId | None) -> bool:
         return peer in self.peers and self.peers[peer].sessions > 0
@@ -220,8 +227,6 @@ class Scheduler:
         return True
 
     def _waiting(self, reaching: set[IdentityId]) -> Iterator[tuple[Target, float]]:
-        if self.is_paused:
-            return
         for target in self.targets.values():
             if target.is_dialling or target.is_self or not target.is_ours or target.peer in reaching:
                 continue

@@ -8,7 +8,7 @@ A store that writes several plans in one transaction keeps them in a `Pending`, 
 ones' effects while the index, and with it every reader, still shows only what is durable.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from echonode.errors import Reason, RemoteError
@@ -109,30 +109,32 @@ class Index:
                 highest = max(highest, given, self.seen.get(key, {}).get(instance, 0))
         return 1 + highest
 
-    def needed(self, context: str, records: Iterable[Record]) -> list[LeafKey]:
-        """The leaves whose heads must be read before `plan`: those that exist and are not plainly the same."""
+    def look_up(self, context: str, records: Iterable[Record]) -> tuple[list[LeafKey], set[LeafKey]]:
+        """What stands where `records` want to: the leaves whose heads `plan` must be given, and those whose one head
+        is the very version that comes. All other leaves that `records` touch do not exist."""
         tree = self.trees.get(context)
-        if tree is None:
-            return []
-        needed: dict[LeafKey, None] = {}
-        for record in records:
-            state = tree.get(record.key)
-            if state is not None and state != state_of((record.id,)):
-                needed[record.key] = None
-        return list(needed)
+        differ: dict[LeafKey, None] = {}
+        same: set[LeafKey] = set()
+        if tree:
+            for record in records:
+                state = tree.get(record.key)
+                if state is not None:
+                    if state == state_of((record.id,)):
+                        same.add(record.key)
+                    else:
+                        differ[record.key] = None
+        return list(differ), same
 
     def plan(
         self,
         context: str,
         records: Sequence[Record],
         heads: Mapping[LeafKey, list[Record]],
-        *,
-        heads_are_all: bool = False,
+        same: Collection[LeafKey] = (),
     ) -> Plan:
-        """What applying `records` to `context` would change. `heads` holds at least the leaves `needed` named. With
-        `heads_are_all`, no other leaf that `records` touch exists (as in a snapshot being received)."""
+        """What applying `records` to `context` would change. `heads` and `same` hold every leaf that exists among
+        those touched, as `look_up` tells them apart; a leaf in both is as `heads` says."""
         plan = Plan(context)
-        tree = None if heads_are_all else self.trees.get(context)
         for record in records:
             refused = self.refusal(context, record)
             if refused is not None:
@@ -140,15 +142,15 @@ class Index:
                 continue
             self._count(plan, record)
             key = record.key
-            current = plan.after.get(key)
+            current = plan.after.get(key) or heads.get(key)
             if current is None:
-                current = heads.get(key)
-                if current is None:
-                    if tree is not None and tree.get(key) is not None:
-                        plan.had += 1  # `needed` left it out: its one head is this very version
-                        continue
-                    current = []
-            merged = merge_heads(current, record) if current else [record]
+                if key in same:
+                    plan.had += 1
+                else:
+                    plan.before[key] = []
+                    plan.after[key] = [record]
+                continue
+            merged = merge_heads(current, record)
             if merged == current:
                 plan.had += 1
                 continue
@@ -161,8 +163,7 @@ class Index:
         for statement in plan.statements():
             self.keyring.add(statement)
         self.replace_heads(plan.context, {key: [head.id for head in heads] for key, heads in plan.after.items()})
-        for heads in plan.after.values():
-            self.authors.add(heads[0].author)
+        self.authors.update({heads[0].author for heads in plan.after.values()})
         self.count(plan.counters)
 
     def replace_heads(self, context: str, heads: Mapping[LeafKey, Sequence[VersionId]]) -> None:

@@ -115,7 +115,7 @@ class MemoryStore:
         if known != root:
             staging = {}
         self._staging[context] = (root, staging)
-        plan = self._index.plan(context, records, staging, heads_are_all=True)
+        plan = self._index.plan(context, records, staging)
         staging.update(plan.after)
         self._index.count(plan.counters)
         return tuple(plan.refused)

@@ -34,9 +34,9 @@ class Planner:
 
     async def apply(self, transaction: Transaction, context: str, records: Sequence[Record]) -> Finish[Applied]:
         """Plan to merge `records` into `context`."""
-        needed = self._index.needed(context, records)
-        heads, seqs = await self._heads(transaction, context, needed, [record.key for record in records])
-        return await self._settle(transaction, self._index.plan(context, records, heads), seqs)
+        differ, same = self._index.look_up(context, records)
+        heads, seqs = await self._heads(transaction, context, differ, [record.key for record in records])
+        return await self._settle(transaction, self._index.plan(context, records, heads, same), seqs)
 
     async def write(
         self,
@@ -67,7 +67,7 @@ class Planner:
         )
         versions = await _seal(prepared, key)
         signed = [version for version in versions if version is not None]
-        plan = self._index.plan(context, signed, heads, heads_are_all=True)
+        plan = self._index.plan(context, signed, heads)
         finish = await self._settle(transaction, plan, seqs)
         return lambda: (versions, finish())
 

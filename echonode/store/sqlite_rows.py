@@ -24,6 +24,7 @@ from echonode.store.sqlite_database import DamageError, read_record
 from echonode.store.sqlite_void import Void
 
 _KEY_BYTES: Final = 32
+_PIECE: Final = 8192
 _KEYS_PER_QUERY: Final = 500
 _KEYS_PER_PAGE: Final = 128  # an answer of bounded bytes seldom takes more, and what is read beyond it is thrown away
 _DAY_MS: Final = 24 * 3600 * 1000
@@ -229,26 +230,33 @@ def leaves_after(
 
 def read_leaves(connection: sqlite3.Connection, shelf_id: int) -> tuple[Tree, set[LeafKey]]:
     """The tree of a context and its conflicts, from one scan of the covering index."""
-    entries = bytearray()
     conflicts: set[LeafKey] = set()
+    return Tree.from_sorted(_entries(connection, shelf_id, conflicts)), conflicts
+
+
+def _entries(connection: sqlite3.Connection, shelf_id: int, conflicts: set[LeafKey]) -> Iterator[bytes]:
+    """Key and state of every leaf in key order, some thousand at a time; keys with more than one head go into
+    `conflicts`."""
     rows = connection.execute("SELECT key, id FROM log WHERE context = ? ORDER BY key, id", (shelf_id,))
-    last, ids = LeafKey(b""), list[VersionId]()
-
-    def close_leaf() -> None:
-        if ids:
-            if len(last) != _KEY_BYTES:
-                raise DamageError("a key in the log is not 32 bytes")
-            entries.extend(last + state_of(ids))
-            if len(ids) > 1:
-                conflicts.add(last)
-
+    leaf = LeafKey(b"")
+    ids: list[VersionId] = []
+    piece: list[bytes] = []
     for key, version in rows:
-        if key != last:
-            close_leaf()
-            last, ids = key, []
-        ids.append(version)
-    close_leaf()
-    return Tree.from_sorted(bytes(entries)), conflicts
+        if key == leaf:
+            ids.append(version)
+            conflicts.add(key)
+            continue
+        if ids:
+            piece += (leaf, state_of(ids))
+            if len(piece) >= _PIECE:
+                yield b"".join(piece)
+                piece = []
+        if len(key) != _KEY_BYTES:
+            raise DamageError("a key in the log is not 32 bytes")
+        leaf, ids = key, [version]
+    if ids:
+        piece += (leaf, state_of(ids))
+    yield b"".join(piece)
 
 
 def delete_some(connection: sqlite3.Connection, shelf_id: int, rows_max: int) -> bool:

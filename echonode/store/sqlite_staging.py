@@ -54,7 +54,7 @@ class StagingArea:
                 after.first_seq = transaction.last_seq + 1
         known = [record.key for record in records if record.key <= after.last_key]
         heads, seqs = await self._writer.database.run(lambda connection: read_heads(connection, after.shelf_id, known))
-        plan = self._index.plan(context, records, heads, heads_are_all=True)
+        plan = self._index.plan(context, records, heads)
         added, removed = plan.added(), plan.removed()
         if added:
             transaction.add_staged(after.shelf_id, plan, seqs)

@@ -1,7 +1,6 @@
 """What `export` says, `import` understands; times and models as people write them."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -16,7 +15,6 @@ from echonode.text import to_base32
 
 IDENTITY = Identity.from_seeds(b"r" * 32, b"d" * 32)
 INSTANCE = Instance(b"instance")
-OURS = SimpleNamespace(id=IDENTITY.id)
 TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20).map(forms.nfc)
 TYPES = st.sampled_from(["", "text/plain", "application/json", "a/b+json; c=d", "image/png"]) | TEXT
 JSON = st.recursive(
@@ -50,8 +48,8 @@ def test_an_exported_line_imports_as_the_same_record(**fields: object) -> None:
     exported = record(**fields)
     line = forms.encode(forms.line(exported, to_base32))
     assert b"\n" not in line
-    fields = importing._decode(line)
-    draft = importing._draft("main", (IDENTITY.id, fields.name), fields)
+    read = importing._decode(line)
+    draft = importing._draft("main", (IDENTITY.id, read.name), read)
     assert draft.is_written_in(exported), line
 
 

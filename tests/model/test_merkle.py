@@ -94,8 +94,10 @@ def test_the_root_depends_on_the_set_alone(leaves: Leaves, random: Random) -> No
     for key in keys:
         tree.put(key, leaves[key])
     assert tree.root == Tree(leaves.items()).root == naive(leaves)
-    in_order = b"".join(key + leaves[key] for key in sorted(leaves))
-    assert Tree.from_sorted(in_order).root == tree.root
+    in_order = [key + leaves[key] for key in sorted(leaves)]
+    assert Tree.from_sorted(in_order).root == Tree.from_sorted([b"".join(in_order)]).root == tree.root
+    rebuilt = Tree.from_sorted([b"".join(in_order[:3]), b"", b"".join(in_order[3:])])
+    assert (len(rebuilt), dict(rebuilt.leaves_at(b""))) == (len(leaves), leaves)
 
 
 @given(st.lists(st.tuples(KEYS, st.none() | STATES), max_size=80))

@@ -303,6 +303,7 @@ def test_the_largest_draft_is_within_the_size_of_a_record() -> None:
         ({"created_ms": -1}, "field 9 is not an unsigned 64-bit number"),
         ({"body": b"x", "is_tombstone": True}, "a tombstone has no body"),
         ({"model_version": (1, -1)}, "the model version is not"),
+        ({"model_version": (1, 1 << 64)}, "the model version is not"),
     ],
 )
 def test_a_draft_outside_the_limits_is_our_own_error_in_words(change: dict[str, Any], expected: str) -> None:
