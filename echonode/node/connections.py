@@ -27,6 +27,7 @@ from echonode.wire.messages import Direction
 
 # Ends that are nobody's failure: the other direction's session goes on, or the peer is only busy.
 _SETTLED: Final = (Reason.DUPLICATE_SESSION, Reason.BUSY)
+_CLOSE_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -116,7 +117,8 @@ class Connections:
         try:
             session = await initiate(stream, self.secrets()[0], self.local, self.entropy)
         except BaseException as error:
-            await self._lost(stream, None, error)
+            if await self._lost(stream, None, error):
+                raise _settled_here() from None
             raise
         await self._hold(session, target, log, lambda: self.manager.lead(session, log, direction))
         return log
@@ -167,33 +169,36 @@ class Connections:
         peer, stream = session.peer.id, session.transport.stream
         if self.scheduler.opened(peer, session.hello.name, session.listens_at, target=target):
             self.observe(PeerConnected(peer=peer, peer_name=session.hello.name, address=session.listens_at))
-        error: BaseException | None = None
+        error = await self._caught(session, work)
+        in_sync = log.in_sync if error is None else None
+        reason = "; ".join(f"{context}: {why}" for context, why in log.unequal.items())
+        # Accounts first: closing awaits, and may be cancelled.
+        self.scheduler.closed(self.clock.monotonic_s(), self.clock.now_ms(), peer, in_sync=in_sync, reason=reason)
+        self.wake()
+        if error is None:
+            self.live.leave(stream)
+            await stream.close()
+            return
+        if await self._lost(stream, session, error):
+            raise _settled_here()
+        raise error
+
+    async def _caught(self, session: Session, work: Callable[[], Coroutine[Any, Any, None]]) -> BaseException | None:
+        """What ended the session early, None when it came to its end."""
         try:
             # Jittered, so that nodes started together do not all shake hands anew together (H9).
             async with asyncio.timeout(SESSION_AGE_S_MAX * self.entropy.uniform(0.8, 1.0)):
                 await self.greeted(session)
                 await work()
         except TimeoutError:
-            error = TransportError("the session reached its greatest age")
-            raise error from None
-        except BaseException as caught:
-            error = caught
-            raise
-        finally:
-            # Accounts first: closing awaits, and may be cancelled.
-            if error is None:
-                self.live.leave(stream)
-            in_sync = log.in_sync if error is None else None
-            reason = "; ".join(f"{context}: {why}" for context, why in log.unequal.items())
-            self.scheduler.closed(self.clock.monotonic_s(), self.clock.now_ms(), peer, in_sync=in_sync, reason=reason)
-            self.wake()
-            if error is None:
-                await stream.close()
-            else:
-                await self._lost(stream, session, error)
+            return TransportError("the session reached its greatest age")
+        except BaseException as error:
+            return error
+        return None
 
-    async def _lost(self, stream: ByteStream, session: Session | None, error: BaseException) -> None:
-        """Report a failed session once, tell the peer why if we know each other, and drop the connection."""
+    async def _lost(self, stream: ByteStream, session: Session | None, error: BaseException) -> bool:
+        """Report a failed session once, tell the peer why if we know each other, and drop the connection. True when it
+        did not fail but was dropped here, in favour of another session with the same peer."""
         was_replaced = self.live.leave(stream)
         if isinstance(error, EchonodeError) and not was_replaced and not _is_settled(error):
             reason, detail = _reason_of(error)
@@ -212,14 +217,19 @@ class Connections:
             if isinstance(error, PeerRefused):
                 await _close_soon(stream)  # a Close may still be on its way
             stream.abort()
+        return was_replaced and isinstance(error, EchonodeError)
 
 
 async def _close_soon(stream: ByteStream) -> None:
     try:
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(_CLOSE_S):
             await stream.close()
     except TimeoutError:
         pass
+
+
+def _settled_here() -> PeerRefused:
+    return PeerRefused(Reason.DUPLICATE_SESSION, "dropped in favour of another session with the same peer")
 
 
 def _is_settled(error: BaseException) -> bool:
