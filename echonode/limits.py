@@ -66,6 +66,7 @@ FREE_SPACE_BYTES_MIN: Final = 64 * MIB
 
 # -- pairing ---------------------------------------------------------------------------------------------------------
 INVITATION_TRIES: Final = 3
+INVITATION_EXCHANGES_MAX: Final = 100  # begun ones, finished or not: SPAKE2 in Python is not constant-time
 INVITATION_EXPIRES_S: Final = 600.0
 INVITATION_USES_MAX: Final = 100
 

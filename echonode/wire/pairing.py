@@ -19,8 +19,8 @@ on it: a guesser pays a try for each.
     sealed key    = ChaCha20-Poly1305 of the network key, nonce 0, associated data the handshake hash, under BLAKE2b
                     keyed with `key`, person "echonode pairing", over "network key"
 
-`spake2` is Python and takes times that depend on the code: a neighbour who begins and abandons very many exchanges may
-learn a few of its bits, which is one more reason for an early expiry. Nothing here sends, waits or keeps time: bytes
+`spake2` is Python and takes times that depend on the code: a neighbour who begins and abandons very many exchanges
+could learn a few of its bits, so their number is bounded too. Nothing here sends, waits or keeps time: bytes
 and seconds come in as values.
 """
 
@@ -35,7 +35,7 @@ from spake2.ed25519_basic import NotOnCurve, Q
 
 from echonode import digest
 from echonode.errors import ConfigError, LocalError, Reason, RemoteError
-from echonode.limits import INVITATION_TRIES
+from echonode.limits import INVITATION_EXCHANGES_MAX, INVITATION_TRIES
 from echonode.text import escape
 from echonode.wire.noise import CipherState
 from echonode.wire.words import THREE_SYLLABLES, TWO_SYLLABLES
@@ -44,7 +44,7 @@ CODE_ENTROPY_BYTES: Final = 10
 SLOTS: Final = 99
 SHARE_BYTES: Final = 33  # a side byte and a point
 
-_PAIRING: Final = b"echonode pairing"
+_PAIRING: Final = digest.PAIRING
 _JOINER: Final = b"joiner"
 _INVITER: Final = b"inviter"
 
@@ -85,10 +85,15 @@ class Invitation:
     expires_s: float
     uses_left: int = 1
     tries_left: int = INVITATION_TRIES
+    exchanges_left: int = INVITATION_EXCHANGES_MAX
 
     def is_open(self, now_s: float) -> bool:
         """Whether a joiner may still try."""
-        return self.uses_left > 0 and self.tries_left > 0 and now_s < self.expires_s
+        return min(self.uses_left, self.tries_left, self.exchanges_left) > 0 and now_s < self.expires_s
+
+    def begin(self) -> None:
+        """Somebody began an exchange, and may or may not finish it."""
+        self.exchanges_left -= 1
 
     def spend(self) -> None:
         """Somebody joined by it."""
@@ -150,6 +155,7 @@ class PairingResponder:
 
     def answer(self, share: bytes) -> bytes:
         """Our share, which tells nothing about the code, on the joiner's. Raises RemoteError for what is no share."""
+        self._invitation.begin()
         ours: bytes = self._spake2.start()
         self._key = _finish(self._spake2, share)
         return ours

@@ -11,7 +11,7 @@ from nacl.bindings import crypto_aead_chacha20poly1305_ietf_decrypt
 from spake2 import SPAKE2_A
 
 from echonode.errors import ConfigError, LocalError, Reason, RemoteError
-from echonode.limits import INVITATION_TRIES
+from echonode.limits import INVITATION_EXCHANGES_MAX, INVITATION_TRIES
 from echonode.wire.pairing import (
     CODE_ENTROPY_BYTES,
     Code,
@@ -326,3 +326,11 @@ def test_an_invitation_that_expires_during_the_exchange_is_closed() -> None:
 
 def test_an_invitation_does_not_show_its_code() -> None:
     assert CODE not in repr(open_invitation())
+
+
+def test_exchanges_that_are_begun_and_abandoned_close_the_invitation_too() -> None:
+    invitation = Invitation(CODE, expires_s=100.0)
+    for _ in range(INVITATION_EXCHANGES_MAX):
+        assert invitation.is_open(0.0)
+        invitation.begin()
+    assert not invitation.is_open(0.0)
