@@ -108,8 +108,10 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What the sender's tree holds now, recomputed, never copied from the peer. The responder answers with its own Done;
-    the conversation is over when both roots are equal or the initiator's was final."""
+    """What the sender's tree holds now, recomputed, never copied from the peer.
+
+    The responder answers with its own Done; the conversation is over when both roots are equal, or the initiator's Done
+    was final."""
 
     code: ClassVar[int] = 4
     root: bytes
