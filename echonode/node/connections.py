@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from echonode.clock import Clock, Entropy
-from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, StoreError, TransportError
+from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, StoreError, TransportError
 from echonode.limits import HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, SESSION_AGE_S_MAX
 from echonode.node.account import SessionLog
 from echonode.node.dialing import reach
@@ -22,6 +22,7 @@ from echonode.node.scheduler import DialNow, Scheduler
 from echonode.node.session import LocalSide, Session, answer, initiate, shake_hands
 from echonode.sync.port import ByteStream, Dial
 from echonode.sync.transport import StreamTransport
+from echonode.text import escape
 from echonode.wire.channel import Handshake, NetworkSecret
 from echonode.wire.messages import Direction
 
@@ -85,28 +86,38 @@ class Connections:
         task.add_done_callback(self._tasks.discard)
 
     async def _follow(self, decision: DialNow) -> None:
-        failure = await self._dial(decision)
+        try:
+            failure = await self._dial(decision)
+        except Exception as error:
+            # A fault of ours. The target must not count as being dialled for ever because of it.
+            self._dialled(decision, LocalError(f"broken off here by {type(error).__name__}"))
+            raise
+        self._dialled(decision, failure)
+
+    def _dialled(self, decision: DialNow, failure: EchonodeError | None) -> None:
         target = self.scheduler.targets.get(decision.target)
-        absent = self.scheduler.dialled(self.clock.monotonic_s(), decision.target, failure=failure)
+        absent = self.scheduler.dialled(
+            self.clock.monotonic_s(),
+            decision.target,
+            failure=None if failure is None else _in_words(failure),
+            is_refusal=isinstance(failure, PeerRefused),
+        )
         if absent and target is not None and target.peer is not None:
             entry = self.scheduler.peers[target.peer]
-            self.observe(PeerAbsent(peer=target.peer, peer_name=entry.name, why=failure or ""))
+            self.observe(PeerAbsent(peer=target.peer, peer_name=entry.name, why=entry.reason))
         self.wake()
 
-    async def _dial(self, decision: DialNow) -> str | None:
+    async def _dial(self, decision: DialNow) -> EchonodeError | None:
         """None when the target answered, else why not."""
         try:
             stream = await reach(self.dial, decision.addresses)
-        except TransportError as error:
-            return str(error)
-        try:
             await self.lead(stream, Direction.BOTH, target=decision.target)
         except PeerRefused as refused:
             if refused.reason is Reason.SELF:
                 self.scheduler.is_self(decision.target)
-            return None if refused.reason in _SETTLED else str(refused)
+            return None if refused.reason in _SETTLED else refused
         except EchonodeError as error:
-            return str(error)
+            return error
         return None
 
     # -- both roles --------------------------------------------------------------------------------------------------
@@ -241,13 +252,19 @@ def _reason_of(error: EchonodeError) -> tuple[str, str]:
         case RemoteError():
             return error.reason.text, error.detail
         case PeerRefused():
-            return error.reason.text, str(error)
+            return error.reason.text, _in_words(error)
         case TransportError():
             return "transport", str(error)
         case StoreError():
             return Reason.STORE_FAILED.text, str(error)
         case _:
             return "local", str(error)
+
+
+def _in_words(error: EchonodeError) -> str:
+    """`error`, and what the peer says would do instead."""
+    supported = error.supported if isinstance(error, PeerRefused) else ()
+    return str(error) + (f"; what would do: {escape(', '.join(supported))}" if supported else "")
 
 
 def _parting_reason(error: BaseException) -> Reason:

@@ -59,8 +59,9 @@ class Manager:
     observe: Observer
     takes: Callable[[str], bool]
     on_applied: Callable[[IdentityId, Sequence[Record]], None]
-    # (peer, context) -> both roots when records were refused: not diffed again until one of them changes.
-    stuck: dict[tuple[IdentityId, str], tuple[bytes, bytes]] = field(default_factory=dict)
+    # (peer, context) -> both roots, and that of `identities`, when records were refused: not diffed again until one of
+    # them changes.
+    stuck: dict[tuple[IdentityId, str], tuple[bytes, bytes, bytes]] = field(default_factory=dict)
     # Contexts a peer is filling right now: others need not send the same again, nor stage it twice.
     filling: set[str] = field(default_factory=set)
 
@@ -69,6 +70,7 @@ class Manager:
         log.is_one_way = direction is not Direction.BOTH
         left = await self._turn(session, log, direction, {s.context: s for s in session.hello.contexts})
         if left:
+            log.unequal |= dict.fromkeys(left, _NOT_ASKED_FOR)  # until it is
             await session.transport.send(Turn(left))
             await self.serve(session, log)
         else:
@@ -81,7 +83,7 @@ class Manager:
                 message = await session.transport.recv()
             except PeerRefused as close:
                 if close.reason is Reason.FINISHED:
-                    log.is_compared = True
+                    self._take_stock(session, log)
                     return
                 raise
             match message:
@@ -91,10 +93,23 @@ class Manager:
                     # Their hello is from before their conversations; theirs are the contexts that were empty here.
                     theirs = {s.context: s for s in session.hello.contexts if s.context in contexts}
                     await self._turn(session, log, Direction.PULL, theirs)
+                    self._take_stock(session, log)
                     await session.transport.send(Close(Reason.FINISHED))
                     return
                 case _:
                     raise RemoteError(Reason.PROTOCOL_ERROR, f"unexpected {type(message).__name__}")
+
+    def _take_stock(self, session: Session, log: SessionLog) -> None:
+        """Note which contexts are not known to be equal, no conversation having been held about them."""
+        log.is_compared = True
+        theirs = {summary.context: summary for summary in session.hello.contexts}
+        held = {conversation.context for conversation in log.conversations}
+        for context in dict.fromkeys((*self.store.contexts(), *theirs)):
+            if context in held or not self.takes(context):
+                continue
+            summary = theirs.get(context, _empty(context))
+            if not summary.is_partial and summary.root != self.store.tree(context).root:
+                log.unequal.setdefault(context, _NOT_ASKED_FOR)
 
     # -- the turn ----------------------------------------------------------------------------------------------------
 
@@ -107,8 +122,10 @@ class Manager:
         names = dict.fromkeys((IDENTITIES, *self.store.contexts(), *theirs))
         if not session.is_initiator:
             names = dict.fromkeys(theirs)
-        for context in [name for name in names if self.takes(name)]:
-            summary = theirs.get(context) or Summary(context, _EMPTY_ROOT, 0, 0, _EMPTY_LEVEL1, False)
+        for context in names:
+            if not self.takes(context):  # asked one by one: each that is taken leaves room for one less
+                continue
+            summary = theirs.get(context, _empty(context))
             if summary.is_partial or (direction is Direction.PUSH and not len(self.store.tree(context))):
                 continue
             selection = select(self._state(context), _state_of(summary), common)
@@ -134,8 +151,8 @@ class Manager:
     ) -> None:
         """Converse about one context until it is equal, or there is a reason why it cannot be."""
         mode, reason, width = selection.mode, selection.reason, 16
-        pair = (self.store.tree(context).root, summary.root)
-        if self.stuck.get((session.peer.id, context)) == pair:
+        which = (session.peer.id, context)
+        if self.stuck.get(which) == self._roots(context, summary):
             log.unequal[context] = "records were refused, and nothing has changed since"
             return
         for attempt in range(ROUNDS_MAX):
@@ -143,23 +160,29 @@ class Manager:
             before = self.store.tree(context).root
             result, tally = await self._converse(session, log, context, mode, reason, direction, width)
             if result is Result.EQUAL:
-                self.stuck.pop((session.peer.id, context), None)
+                self.stuck.pop(which, None)
                 return
-            mode = Mode.LEVEL_WISE
+            was_snapshot, mode = mode is Mode.SNAPSHOT, Mode.LEVEL_WISE
+            is_refused = tally.refused_there or any(one.reason is Reason.UNKNOWN_KEY for one in tally.refused)
             if result is Result.MOVED:
                 reason = "a root moved during the conversation"
-            elif any(refused.reason is Reason.UNKNOWN_KEY for refused in tally.refused) and attempt == 0:
-                # The peer learnt of a key after we had compared statements.
+            elif is_refused and attempt == 0 and context != IDENTITIES:
+                # One of us may have learnt of a key after we had compared statements.
                 await self._converse(
                     session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16
                 )
-                reason = "its key's statement was fetched"
+                reason = "key statements were compared again"
+            elif result is Result.DIFFERENT and was_snapshot:
+                reason = "parts of the snapshot were refused"
             elif result is Result.DIFFERENT and not tally.refused and not tally.refused_there and width == 16:
                 reason, width = "16-byte digests showed no difference between unequal roots", 32
             else:
                 if result is Result.DIFFERENT and before == self.store.tree(context).root:
-                    self.stuck[session.peer.id, context] = pair
+                    self.stuck[which] = self._roots(context, summary)
                 return
+
+    def _roots(self, context: str, summary: Summary) -> tuple[bytes, bytes, bytes]:
+        return self.store.tree(context).root, summary.root, self.store.tree(IDENTITIES).root
 
     async def _converse(
         self,
@@ -247,8 +270,14 @@ class Manager:
 
 
 _FILLING: Final = "another peer is filling it right now"
+_NOT_ASKED_FOR: Final = "left to the peer, which did not ask for it"
 _EMPTY_ROOT: Final = Tree().root
 _EMPTY_LEVEL1: Final = parts.encode_branch(Tree().children_at(b""), 16)
+
+
+def _empty(context: str) -> Summary:
+    """What a hello would say of a context that it does not mention."""
+    return Summary(context, _EMPTY_ROOT, 0, 0, _EMPTY_LEVEL1, False)
 
 
 async def _respond(conversation: Conversation, init: InitPayload) -> Result:

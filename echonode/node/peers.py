@@ -107,6 +107,8 @@ def _met(entry: PeerEntry, targets: Sequence[Target]) -> PeerView:
         state = PeerState.CONNECTED
     elif entry.is_reachable:
         state = PeerState.REACHABLE
+    elif entry.is_refused:
+        state = PeerState.REFUSED
     else:
         state = PeerState.ABSENT
     return PeerView(
@@ -135,7 +137,7 @@ def _impostor(peer: IdentityId, address: str) -> PeerView:
 
 
 def _sighted(target: Target) -> PeerView:
-    reason, state = target.reason, PeerState.SIGHTED
+    reason, state = target.reason, PeerState.REFUSED if target.is_refused else PeerState.SIGHTED
     if not target.is_ours:
         state = PeerState.OTHER_NETWORK
         reason = "of another network; to join it, type `echonode invite` there and `echonode join CODE` here"

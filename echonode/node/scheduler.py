@@ -43,6 +43,7 @@ class Target:
     not_before_s: float = 0.0
     is_dialling: bool = False
     is_self: bool = False
+    is_refused: bool = False  # who answers there keeps us out
     is_gone: bool = False  # withdrawn while it was dialled: forgotten when that is over
     reason: str = ""
 
@@ -58,6 +59,7 @@ class PeerEntry:
     compare_at_s: float = 0.0
     changed_meanwhile: bool = False
     is_reachable: bool = False
+    is_refused: bool = False  # it keeps us out
     in_sync: bool | None = None
     last_sync_ms: int | None = None
     reason: str = ""
@@ -139,7 +141,7 @@ class Scheduler:
         """A session with `peer` is up. True when the peer was absent until now."""
         entry = self.peers.setdefault(peer, PeerEntry(peer))
         was_absent = not entry.is_reachable
-        entry.name, entry.address, entry.is_reachable = name, address, True
+        entry.name, entry.address, entry.is_reachable, entry.is_refused = name, address, True, False
         entry.sessions += 1
         if target in self.targets:
             self.targets[target].peer = peer
@@ -159,13 +161,13 @@ class Scheduler:
             entry.changed_meanwhile = False
             entry.compare_at_s = now_s + CHANGE_DELAY_S
 
-    def dialled(self, now_s: float, key: str, *, failure: str | None) -> bool:
+    def dialled(self, now_s: float, key: str, *, failure: str | None, is_refusal: bool = False) -> bool:
         """The attempt to reach target `key` is over. True when its peer is absent from now on."""
         target = self.targets.get(key)
         if target is None:
             return False
         target.is_dialling = False
-        target.reason = failure or ""
+        target.reason, target.is_refused = failure or "", is_refusal
         if target.is_gone:
             del self.targets[key]
         if failure is None:
@@ -174,7 +176,7 @@ class Scheduler:
         base_s, cap_s = BACKOFF_S
         target.attempt += 1
         target.not_before_s = now_s + self.entropy.uniform(0, min(cap_s, base_s * 2.0**target.attempt))
-        return self._lost(target.peer, failure)
+        return self._lost(target.peer, failure, is_refusal=is_refusal)
 
     def is_self(self, key: str) -> None:
         """Target `key` turned out to be this very node."""
@@ -216,14 +218,14 @@ class Scheduler:
     def _has_session(self, peer: IdentityId | None) -> bool:
         return peer in self.peers and self.peers[peer].sessions > 0
 
-    def _lost(self, peer: IdentityId | None, why: str) -> bool:
+    def _lost(self, peer: IdentityId | None, why: str, *, is_refusal: bool = False) -> bool:
         """Make `peer` absent, unless a session is up or another of its targets answered when last dialled."""
         if peer not in self.peers or not self.peers[peer].is_reachable or self._has_session(peer):
             return False
         if any(other.peer == peer and other.attempt == 0 and not other.is_gone for other in self.targets.values()):
             return False
         entry = self.peers[peer]
-        entry.is_reachable, entry.in_sync, entry.reason = False, None, why
+        entry.is_reachable, entry.is_refused, entry.in_sync, entry.reason = False, is_refusal, None, why
         return True
 
     def _waiting(self, reaching: set[IdentityId]) -> Iterator[tuple[Target, float]]:

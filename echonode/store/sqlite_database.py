@@ -6,7 +6,8 @@ runs inside one function cannot be cut in two by a cancelled caller (no BEGIN is
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -60,15 +61,16 @@ class Database:
     async def open(cls, path: Path, *, query_only: bool) -> "Database":
         """Connect to the existing file `path`. Raises StoreError."""
         uri = f"file:{quote(str(path))}?mode=rw"
-        connecting = asyncio.ensure_future(
-            aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
-        )
+        connection = aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+        connecting = asyncio.ensure_future(connection)
         try:
-            connection = await asyncio.shield(connecting)
+            await asyncio.shield(connecting)
         except asyncio.CancelledError:  # the thread runs by now, and must be told to end
             await (await connecting).close()
             raise
         except sqlite3.Error as error:
+            # aiosqlite told its thread to end and does not wait for it; a loop closed before that is its traceback.
+            await asyncio.to_thread(connection._thread.join)
             raise plain(error, path) from error
         database = cls(connection, path)
         try:
@@ -104,6 +106,19 @@ def _prepare(connection: sqlite3.Connection, *, query_only: bool) -> None:
     connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB if query_only else _WRITER_CACHE_KIB}")
     if query_only:
         connection.execute("PRAGMA query_only = ON")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """BEGIN to COMMIT, or ROLLBACK where SQLite has not done that already."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def plain(error: sqlite3.Error, path: Path) -> StoreError:

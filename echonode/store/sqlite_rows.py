@@ -20,7 +20,7 @@ from echonode.model.identity import Instance, PublicKey
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import LeafKey, Record, VersionId
 from echonode.store.index import Pending, Plan
-from echonode.store.sqlite_database import DamageError, read_record
+from echonode.store.sqlite_database import DamageError, read_record, transaction
 from echonode.store.sqlite_void import Void
 
 _KEY_BYTES: Final = 32
@@ -142,9 +142,8 @@ class Transaction:
             self.execute("INSERT OR REPLACE INTO writers VALUES (?, ?, ?)", *rows)
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """BEGIN to COMMIT. Raises sqlite3.Error with nothing written."""
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        """All of it. Raises sqlite3.Error with nothing written."""
+        with transaction(connection):
             for sql, rows in self._statements:
                 connection.executemany(sql, rows)
             connection.executemany("DELETE FROM log WHERE seq = ?", self._deletes)
@@ -152,11 +151,6 @@ class Transaction:
             sizes = [(shelf.size, shelf.id) for shelf in self.shelves.values()]
             connection.executemany("UPDATE contexts SET bytes = ? WHERE id = ?", sizes)
             self._write_history(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
     def _remove(self, shelf_id: int, version: VersionId, seqs: dict[VersionId, int]) -> None:
         if self._inserts.pop((shelf_id, version), None) is None:
@@ -261,17 +255,11 @@ def _entries(connection: sqlite3.Connection, shelf_id: int, conflicts: set[LeafK
 
 def delete_some(connection: sqlite3.Connection, shelf_id: int, rows_max: int) -> bool:
     """Delete up to `rows_max` log rows of a nameless context, and its own row with the last. True when it is gone."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         deleted = connection.execute(
             "DELETE FROM log WHERE seq IN (SELECT seq FROM log WHERE context = ? LIMIT ?)", (shelf_id, rows_max)
         )
         is_gone = deleted.rowcount < rows_max
         if is_gone:
             connection.execute("DELETE FROM contexts WHERE id = ?", (shelf_id,))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
     return is_gone

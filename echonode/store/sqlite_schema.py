@@ -21,6 +21,7 @@ from typing import Final
 
 from echonode.errors import StoreError
 from echonode.model.identity import Instance
+from echonode.store.sqlite_database import transaction
 
 SCHEMA: Final = 1
 APPLICATION_ID: Final = 0x4543484F  # "ECHO"
@@ -74,8 +75,7 @@ def wrong_schema(path: Path, version: int) -> StoreError:
 
 def prepare(connection: sqlite3.Connection, path: Path, new_instance: Callable[[], Instance]) -> None:
     """Make the tables when there are none, and see that the file can be written."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
             for statement in _TABLES:
                 connection.execute(statement)
@@ -85,10 +85,6 @@ def prepare(connection: sqlite3.Connection, path: Path, new_instance: Callable[[
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA:
             raise wrong_schema(path, version)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
     # Only now, so that the numbers `check_file` reads are in the file itself before a WAL can hold anything back.
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StoreError(f"{path} cannot keep a write-ahead log: it must be on a local disk")

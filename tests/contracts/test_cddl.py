@@ -280,6 +280,28 @@ def test_the_file_and_the_parser_take_the_same_values_in_every_field_of_a_record
             assert is_parsed(raw) == is_lawful, other
 
 
+def test_the_file_and_the_parser_bound_vectors_tags_and_bodies_alike() -> None:
+    own = statements()[0].vector
+    (writer,) = own
+    other = bytes(16)
+    for number, value, is_taken in (
+        (6, {writer: 0}, False),
+        (6, {writer: 2**64 - 1}, True),
+        (6, {writer: 1, other: 0}, False),
+        (6, {writer: 1, other: 2**64 - 1}, True),
+        (6, {writer: 1, bytes(15): 1}, False),
+        (6, {writer: 1, other: True}, False),
+        (10, [f"{tag:02}" for tag in range(64)], True),
+        (10, [f"{tag:02}" for tag in range(65)], False),
+        (12, bytes(196_608), True),
+        (12, bytes(196_609), False),
+        (14, {"any": [None, -1]}, True),
+        (0, 1, False),
+    ):
+        raw, is_lawful = altered(number, value)
+        assert (is_lawful, is_parsed(raw)) == (is_taken, is_taken), (number, value)
+
+
 @pytest.mark.parametrize("number", range(1, 10))
 def test_pycddl_too_refuses_another_type_in_every_field_of_a_record(number: int) -> None:
     raw, _ = altered(number, None)

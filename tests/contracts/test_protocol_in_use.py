@@ -145,5 +145,3 @@ def test_reasons_in_real_traffic_stand_where_the_table_says() -> None:
                     assert "Refused" in where[reason]
                 case m.Stored(_, _, refused):
                     assert all("Refusal" in where[each.reason] for each in refused)
-
-

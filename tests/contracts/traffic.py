@@ -193,4 +193,3 @@ def _expected(kind: type[Exception]) -> Iterator[None]:
     except kind:
         return
     raise AssertionError(f"a {kind.__name__} was expected")
-

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
+import tests.contracts.store_snapshots
+import tests.contracts.store_voids
+import tests.contracts.store_writing  # noqa: F401 each adds its checks to CHECKS
 from echonode.model.identity import Instance
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Store

@@ -142,6 +142,51 @@ def test_what_changes_behind_an_open_store_is_found(whole: Path, tmp_path: Path,
     assert any(expected in problem for problem in problems), problems
 
 
+def test_a_key_of_another_length_is_found(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    shutil.copy(whole, path)
+
+    async def go() -> Audit:
+        async with opened(path) as store:
+            change(path, "UPDATE log SET key = x'00' WHERE seq = 20")
+            return await verdict_of(store)
+
+    problems = run(go()).problems
+    assert any(problem.startswith("main: log entry 20 ") for problem in problems), problems
+    assert any("the root shown is not that of its records" in problem for problem in problems), problems
+
+
+def test_a_record_among_the_statements_that_states_nothing_is_found(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    shutil.copy(whole, path)
+    stray = Person(2).version("nothing said", context=IDENTITIES, key=Person(2).identity.root)
+
+    async def go() -> Audit:
+        async with opened(path) as store:
+            columns = ", ".join(f"x'{column.hex()}'" for column in (stray.key, stray.id, stray.raw))
+            change(path, f"INSERT INTO log (context, key, id, bytes) VALUES (1, {columns})")
+            return await verdict_of(store)
+
+    assert any("(nothing said): a key statement is" in problem for problem in run(go()).problems)
+
+
+def test_a_part_that_cannot_be_read_does_not_hide_the_others(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    shutil.copy(whole, path)
+    change(
+        path, "UPDATE log SET id = randomblob(32) WHERE context = (SELECT id FROM contexts WHERE staged_for = 'staged')"
+    )
+    # A page in the middle of `main`, far from the key statements that opening reads.
+    ((raw,),) = look(path, "SELECT bytes FROM log WHERE seq = 40")
+    data = bytearray(path.read_bytes())
+    page = data.find(raw) // 4096 * 4096
+    data[page : page + 4096] = bytes(4096)
+    path.write_bytes(data)
+    problems = audited(path)
+    assert any("is damaged (database disk image is malformed)" in problem for problem in problems), problems
+    assert any(problem.startswith("staged: log entry") for problem in problems), problems
+
+
 def test_a_row_that_the_index_does_not_know_is_found(whole: Path, tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     shutil.copy(whole, path)
@@ -151,12 +196,17 @@ def test_a_row_that_the_index_does_not_know_is_found(whole: Path, tmp_path: Path
         "CREATE TABLE kept AS SELECT * FROM sqlite_schema WHERE name = 'log_leaf'",
         "DELETE FROM sqlite_schema WHERE name = 'log_leaf'",
     )
-    change(path, "UPDATE log SET key = randomblob(32) WHERE seq = 20")
+    change(
+        path,
+        "UPDATE log SET key = randomblob(32) WHERE seq = 20",
+        "INSERT INTO log (context, key, id, bytes) SELECT context, key, id, bytes FROM log WHERE seq = 21",
+    )
     change(path, "PRAGMA writable_schema = ON", "INSERT INTO sqlite_schema SELECT * FROM kept")
     change(path, "DROP TABLE kept")
     problems = audited(path)
     assert any("log entry 20: not a COSE_Sign1" in problem for problem in problems), problems
     assert any(problem.startswith("file: ") for problem in problems), problems
+    assert any("of them in the index" in problem for problem in problems), problems
 
 
 def test_an_audit_tells_how_far_it_is_and_sees_one_state_while_writes_go_on(tmp_path: Path) -> None:

@@ -69,6 +69,21 @@ def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
     run(go())
 
 
+def test_a_large_store_is_read_back_piece_by_piece(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def go() -> None:
+        async with opened(path) as store:
+            owner = Owner(store)
+            await owner.begin()
+            await owner.write(*(owner.draft(f"n{number}") for number in range(6000)))
+            root = store.tree(MAIN).root
+        async with opened(path) as store:
+            assert (store.tree(MAIN).root, len(store.tree(MAIN))) == (root, 6000)
+
+    run(go())
+
+
 def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     path.touch()

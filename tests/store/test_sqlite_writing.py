@@ -1,7 +1,6 @@
 """How a SqliteStore writes: many calls in one transaction, and what happens when the disk will not have it."""
 
 import asyncio
-import os
 import resource
 import sqlite3
 from contextlib import closing
@@ -15,8 +14,9 @@ from echonode.limits import BATCH_RECORDS_MAX, HISTORY_DAYS, STORE_CALLS_WAITING
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, MAIN, Record
-from tests.contracts.store import admit, ids, root_of, verdict_of
-from tests.store.files import commits, look, opened, run
+from echonode.store.sqlite_database import Database, UndoneError, plain
+from tests.contracts.store import admit, ids, verdict_of
+from tests.store.files import change, commits, look, no_thread_stays, opened, run
 from tests.store.people import NOW_MS, Owner, Person
 
 
@@ -161,8 +161,9 @@ def test_a_failed_write_is_the_end_of_the_store_until_it_is_opened_again(tmp_pat
                     await owner.write(*(owner.draft(f"n{number}", bytes(150_000)) for number in range(20)))
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-            with pytest.raises(StoreError, match="fails"):
-                await owner.put("after")
+            waiting = [owner.put("after"), store.pin("name", "a", owner.id), store.pin("name", "b", owner.id)]
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [StoreError] * 3
             assert (store.tree(MAIN).root, store.seq(MAIN)) == (root, seq)
             assert await ids(store) == [first.id]
         async with opened(path) as store:
@@ -171,6 +172,92 @@ def test_a_failed_write_is_the_end_of_the_store_until_it_is_opened_again(tmp_pat
             assert (await verdict_of(store)).problems == ()
 
     run(go())
+
+
+def test_a_log_that_somebody_else_wrote_to_is_the_end_of_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def go() -> None:
+        async with opened(path) as store:
+            owner = Owner(store)
+            await owner.begin()
+            first = await owner.put("first")
+            change(path, "INSERT INTO log (context, key, id, bytes) VALUES (9, x'', x'', x'')")
+            for _ in range(2):
+                with pytest.raises(StoreError, match="UNIQUE constraint failed"):
+                    await owner.put("second")
+            assert await ids(store) == [first.id]
+        assert look(path, "SELECT count(*) FROM log") == [(3,)]
+
+    run(go())
+
+
+def test_calls_that_wait_behind_a_failed_write_fail_with_it(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with opened(tmp_path / "store.db") as store:
+            owner = Owner(store)
+            await owner.begin()
+            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+            try:
+                writes = [owner.write(*(owner.draft(f"n{number}", bytes(150_000)) for number in range(20)))]
+                outcomes = await asyncio.gather(
+                    *writes, *(store.pin("name", name, owner.id) for name in "abc"), return_exceptions=True
+                )
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            assert [str(outcome) for outcome in outcomes] == [str(outcomes[0])] * 4
+            assert "fails" in str(outcomes[0])
+
+    run(go())
+
+
+def test_a_full_disk_refuses_a_write_and_takes_the_next_when_there_is_room(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def go() -> None:
+        async with opened(path) as store:
+            owner = Owner(store)
+            await owner.begin()
+            first = await owner.put("first")
+            database = store._writer.database
+            await database.run(lambda connection: connection.execute("PRAGMA max_page_count = 30").fetchall())
+            with pytest.raises(StoreError, match="is full; nothing was written"):
+                await owner.write(*(owner.draft(f"n{number}", bytes(100_000)) for number in range(5)))
+            assert await ids(store) == [first.id]
+            await database.run(lambda connection: connection.execute("PRAGMA max_page_count = 1000000").fetchall())
+            second = await owner.put("second")
+            assert second.counter == first.counter + 1
+            assert await ids(store) == [first.id, second.id]
+            assert (await verdict_of(store)).problems == ()
+
+    run(go())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "is_harmless"),
+    [
+        ("SQLITE_FULL", "is full; nothing was written", True),
+        ("SQLITE_BUSY_SNAPSHOT", "is locked by another process", True),
+        ("SQLITE_NOTADB", "is not an echonode store", False),
+        ("SQLITE_CORRUPT_INDEX", "is damaged (said so)", False),
+        ("SQLITE_READONLY_DBMOVED", "cannot be opened for writing", False),
+        ("SQLITE_CANTOPEN", "cannot be opened for writing", False),
+        ("SQLITE_IOERR_FSYNC", "fails (SQLITE_IOERR_FSYNC)", False),
+        ("SQLITE_ERROR", "/a/store.db: said so", False),
+    ],
+)
+def test_errors_of_sqlite_are_put_in_plain_words(name: str, expected: str, is_harmless: bool) -> None:
+    error = sqlite3.OperationalError("said so")
+    error.sqlite_errorname = name
+    mapped = plain(error, Path("/a/store.db"))
+    assert expected in str(mapped)
+    assert isinstance(mapped, UndoneError) == is_harmless
+
+
+def test_a_file_that_is_gone_cannot_be_connected_to(tmp_path: Path) -> None:
+    with no_thread_stays(), pytest.raises(StoreError, match="cannot be opened for writing"):
+        run(Database.open(tmp_path / "gone.db", query_only=True))
 
 
 def test_a_lock_held_by_somebody_else_delays_and_then_refuses_one_write(
@@ -232,117 +319,3 @@ def test_what_is_superseded_is_kept_for_a_while(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("echonode.store.sqlite_rows.HISTORY_ROWS_MAX", 5)
     run(edit(20, NOW_MS))
     assert look(path, "SELECT count(*) FROM history") == [(5,)]
-
-
-def test_what_is_left_of_a_snapshot_is_deleted_when_there_is_time(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-
-    async def staged(person: Person) -> list[Record]:
-        return sorted((person.version(f"n{number}") for number in range(1300)), key=lambda record: record.key)
-
-    async def until_gone() -> None:
-        while look(path, "SELECT count(*) FROM contexts WHERE name IS NULL") != [(0,)]:  # noqa: ASYNC110 it is in a file
-            await asyncio.sleep(0)
-
-    async def go() -> None:
-        async with opened(path) as store:
-            person = Person(2)
-            await admit(store, person)
-            versions = await staged(person)
-            await store.stage(MAIN, Digest(bytes(32)), versions)
-            await store.stage(MAIN, root_of(*([version] for version in versions)), versions)
-            await store.promote(MAIN, expected=Digest(bytes(32)))
-            await until_gone()
-            assert look(path, "SELECT count(*) FROM log") == [(1,)]
-            await store.stage(MAIN, Digest(bytes(32)), versions)
-            await store.promote(MAIN, expected=Digest(bytes(32)))
-        assert look(path, "SELECT count(*) FROM contexts WHERE name IS NULL") == [(1,)]
-        async with opened(path) as store:
-            await until_gone()
-            assert (await verdict_of(store)).problems == ()
-
-    run(go())
-
-
-def test_a_staged_snapshot_goes_on_after_reopening(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-    person = Person(2)
-    versions = sorted((person.version(f"n{number}") for number in range(100)), key=lambda record: record.key)
-    root = root_of(*([version] for version in versions))
-
-    async def go() -> None:
-        async with opened(path) as store:
-            await admit(store, person)
-            await store.stage(MAIN, root, versions[:60])
-            before = store.staged(MAIN)
-        async with opened(path) as store:
-            assert store.staged(MAIN) == before
-            assert store.contexts() == (IDENTITIES,)
-            assert (await verdict_of(store)).problems == ()
-            await store.stage(MAIN, root, versions[60:])
-            frames = commits(path)
-            assert await store.promote(MAIN, expected=root) is not None
-            assert commits(path) == frames + 1
-        async with opened(path) as store:
-            assert store.tree(MAIN).root == root
-            assert await ids(store) == [version.id for version in versions]
-            assert (await verdict_of(store)).problems == ()
-
-    run(go())
-
-
-def test_naming_a_staged_context_writes_a_page_or_two_however_much_it_holds(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-    person = Person(2)
-    versions = sorted((person.version(f"n{number}") for number in range(2000)), key=lambda record: record.key)
-    root = root_of(*([version] for version in versions))
-
-    async def go() -> None:
-        async with opened(path) as store:
-            await admit(store, person)
-            await store.stage(MAIN, root, versions)
-            before = os.stat(f"{path}-wal").st_size
-            assert await store.promote(MAIN, expected=root) is not None
-            assert os.stat(f"{path}-wal").st_size - before < 10 * 4200
-
-    run(go())
-
-
-def test_a_snapshot_ends_when_it_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("echonode.store.sqlite_snapshot.READ_TRANSACTION_S_MAX", 0.05)
-
-    async def go() -> None:
-        async with opened(tmp_path / "store.db") as store:
-            await Owner(store).begin()
-            async with store.snapshot(IDENTITIES) as snapshot:
-                with pytest.raises(StoreError, match=r"at most|closed"):
-                    while True:
-                        assert len((await snapshot.page(None, records_max=10, bytes_max=1000))[0]) == 1
-                with pytest.raises(StoreError, match=r"0\.05 s at most"):
-                    await snapshot.page(None, records_max=10, bytes_max=1000)
-
-    run(go())
-
-
-def test_no_more_than_a_handful_of_snapshots_are_served_at_once(tmp_path: Path) -> None:
-    async def go() -> None:
-        async with opened(tmp_path / "store.db") as store:
-            leave = [asyncio.Event() for _ in range(6)]
-            entered: asyncio.Queue[int] = asyncio.Queue()
-
-            async def hold(number: int) -> None:
-                async with store.snapshot(MAIN):
-                    entered.put_nowait(number)
-                    await leave[number].wait()
-
-            tasks = [asyncio.create_task(hold(number)) for number in range(6)]
-            first = [await entered.get() for _ in range(4)]
-            await store.pin("name", "a", Person(1).id)  # time enough for a fifth, were it let in
-            assert entered.empty()
-            leave[first[0]].set()
-            assert await entered.get() not in first
-            for event in leave:
-                event.set()
-            await asyncio.gather(*tasks)
-
-    run(go())

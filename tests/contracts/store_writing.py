@@ -1,0 +1,190 @@
+"""What every Store does when its owner writes."""
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from echonode.errors import LocalError
+from echonode.limits import NAME_BYTES_MAX, VECTOR_ENTRIES_MAX
+from echonode.model.identity import Instance, Writer, writer_of
+from echonode.model.record import IDENTITIES, MAIN, Record, from_store
+from echonode.store.port import Store
+from echonode.store.writing import DraftError
+from tests.contracts.store import admit, check, ids, root_of, scanned
+from tests.store.people import Owner, Person
+
+
+@check
+async def what_is_written_is_read_back_as_it_was_signed(store: Store) -> None:
+    owner = Owner(store)
+    await owner.begin()
+    versions, applied = await owner.write(owner.draft("a", b"one"), owner.draft("b", b"two"))
+    assert [record.body for record in applied.records] == [b"one", b"two"]
+    (head,) = await store.heads(MAIN, owner.id, "b")
+    assert versions[1] is not None
+    assert head.raw == versions[1].raw
+    assert store.contexts() == (IDENTITIES, MAIN)
+    assert store.authors() == {owner.id}
+    info = await store.info(MAIN)
+    assert (info.records, info.bytes) == (2, sum(len(record.raw) for record in applied.records))
+    assert info.root == root_of([applied.records[0]], [applied.records[1]]) == store.tree(MAIN).root
+    assert (info.seq, store.seq(MAIN)) == (store.seq(MAIN), (await store.scan(MAIN, 0, limit=9))[1])
+
+
+@check
+async def a_write_covers_all_heads_its_store_knows(store: Store) -> None:
+    owner, other = Owner(store), Person(2)
+    await owner.begin()
+    root = Person(1)  # the owner's own keys, speaking from elsewhere
+    await store.apply(IDENTITIES, [root.statement(key=other.device.public)])
+    theirs = [other.version("a", body, author=owner.id) for body in (b"x",)]
+    ours = await owner.put("a", b"y")
+    await store.apply(MAIN, theirs)
+    assert store.conflicts(MAIN) == {ours.key}
+    (settled,), _ = await owner.write(owner.draft("a", is_tombstone=True))
+    assert settled is not None
+    assert [head.id for head in await store.heads(MAIN, owner.id, "a")] == [settled.id]
+    assert settled.is_tombstone
+    assert settled.vector.keys() == ours.vector.keys() | theirs[0].vector.keys()
+    assert len(store.tree(MAIN)) == 1
+
+
+@check
+async def counters_go_on_over_all_contexts_and_past_what_others_have_seen(store: Store) -> None:
+    owner, other = Owner(store), Person(2)
+    await owner.begin()
+    await admit(store, other)
+    first, second = await owner.put("a"), await owner.put("a", context="other")
+    assert second.counter == first.counter + 1
+    assert store.seen(owner.identity.device.public) == {store.instance: second.counter}
+    # A store rolled back to before what the other has seen must not give those counters out again.
+    own = writer_of(owner.identity.device.public, store.instance)
+    ahead = Person(2).version("b")
+    ahead = other.version("b", b"saw more", [_with_vector(ahead, {own: second.counter + 7})])
+    await store.apply(MAIN, [ahead])
+    assert (await owner.put("c")).counter == second.counter + 8
+
+
+def _with_vector(record: Record, vector: Mapping[Writer, int]) -> Record:
+    """A stand-in that has seen all this."""
+    copy = from_store(record.raw)
+    copy._fields = {**copy._fields, 6: {writer: counter for writer, counter in vector.items()}}  # noqa: C416
+    return copy
+
+
+@check
+async def writing_what_stands_already_can_be_skipped(store: Store) -> None:
+    owner = Owner(store)
+    await owner.begin()
+    await owner.write(owner.draft("a", b"1"), owner.draft("b", b"2"))
+    seq = store.seq(MAIN)
+    versions, applied = await owner.write(owner.draft("a", b"1"), owner.draft("b", b"2"), skip_unchanged=True)
+    assert (versions, applied.records, store.seq(MAIN)) == ([None, None], (), seq)
+    versions, applied = await owner.write(owner.draft("a", b"1"), owner.draft("b", b"3"), skip_unchanged=True)
+    assert versions[0] is None
+    assert [record.body for record in applied.records] == [b"3"]
+    again, _ = await owner.write(owner.draft("a", b"1"))
+    assert again[0] is not None
+
+
+@check
+async def a_later_draft_of_a_batch_covers_an_earlier_one_of_the_same_record(store: Store) -> None:
+    owner = Owner(store)
+    await owner.begin()
+    versions, applied = await owner.write(owner.draft("a", b"1"), owner.draft("b"), owner.draft("a", b"2"))
+    assert [record.body for record in applied.records] == [b"2", b""]
+    assert len({version.counter for version in versions if version}) == 3
+    assert store.conflicts(MAIN) == set()
+
+
+@check
+async def a_draft_outside_the_limits_is_named_and_nothing_of_its_batch_is_written(store: Store) -> None:
+    owner = Owner(store)
+    await owner.begin()
+    with pytest.raises(DraftError) as raised:
+        await owner.write(owner.draft("fine"), owner.draft("n" * (NAME_BYTES_MAX + 1)), owner.draft("also fine"))
+    assert raised.value.place == 1
+    with pytest.raises(LocalError, match="one context"):
+        await owner.write(owner.draft("fine"), owner.draft("fine", context="other"))
+    assert await ids(store) == []
+    assert (await owner.put("next")).counter == 2, "the statement had 1; a draft refused takes none"
+
+
+@check
+async def a_bad_batch_does_not_spoil_those_written_beside_it(store: Store) -> None:
+    owner = Owner(store)
+    await owner.begin()
+    outcomes = await asyncio.gather(
+        *(owner.put("" if number % 3 == 0 else f"n{number}") for number in range(12)), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [DraftError if n % 3 == 0 else Record for n in range(12)]
+    assert len(await ids(store)) == 8
+    counters = sorted(outcome.counter for outcome in outcomes if isinstance(outcome, Record))
+    assert counters == list(range(2, 10))
+
+
+@check
+async def a_record_edited_by_too_many_writers_takes_no_more(store: Store) -> None:
+    owner, other = Owner(store), Person(2)
+    await owner.begin()
+    await store.apply(IDENTITIES, [Person(1).statement(key=other.device.public)])
+    crowd = {Writer(bytes([number]) * 16): 1 for number in range(VECTOR_ENTRIES_MAX - 1)}
+    full = other.version("a", b"full", [_with_vector(other.version("a"), crowd)], author=owner.id)
+    await store.apply(MAIN, [full])
+    with pytest.raises(DraftError, match=f"more than {VECTOR_ENTRIES_MAX} writers have edited a") as raised:
+        await owner.write(owner.draft("b"), owner.draft("a"))
+    assert raised.value.place == 1
+    assert await ids(store) == [full.id]
+
+
+@check
+async def writes_of_one_record_at_once_follow_each_other(store: Store) -> None:
+    owner = Owner(store)
+    await owner.begin()
+    versions = await asyncio.gather(*(owner.put("same", bytes([number])) for number in range(20)))
+    (head,) = await store.heads(MAIN, owner.id, "same")
+    assert head.counter == max(version.counter for version in versions) == 21
+    assert store.conflicts(MAIN) == set()
+
+
+@check
+async def a_new_instance_begins_with_a_writer_nobody_has_seen(store: Store) -> None:
+    owner = Owner(store)
+    await owner.begin()
+    before = await owner.put("a", b"1")
+    old = store.instance
+    await store.renew_instance(Instance(b"renewed!"))
+    assert store.instance == b"renewed!" != old
+    after = await owner.put("a", b"2")
+    assert (after.instance, after.counter) == (b"renewed!", 1)
+    assert after.vector.keys() == {*before.vector, after.writer}
+    assert store.seen(owner.identity.device.public) == {old: 2, Instance(b"renewed!"): 1}
+
+
+@check
+async def contexts_are_sorted_with_identities_first(store: Store) -> None:
+    owner = Owner(store)
+    await owner.put("a", context="zebra")
+    assert store.contexts() == (), "its key is unknown yet"
+    await owner.begin()
+    for context in ("zebra", "apple", "main"):
+        await owner.put("a", context=context)
+    assert store.contexts() == (IDENTITIES, "apple", "main", "zebra")
+
+
+@check
+async def a_caller_that_gives_up_leaves_a_whole_store(store: Store) -> None:
+    owner = Owner(store)
+    await owner.begin()
+    tasks = [asyncio.create_task(owner.put(f"n{number}")) for number in range(30)]
+    for turns, task in enumerate(tasks):
+        for _ in range(turns % 4):
+            await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    last = await owner.put("last")
+    written = await scanned(store)
+    assert written[-1].id == last.id
+    assert len({record.counter for record in written}) == len(written)
+    assert len(store.tree(MAIN)) == len(written)

@@ -1,0 +1,284 @@
+"""Who is let in: names tied to identities, keys the root took back, stores that were rolled back (SECURITY.md H7)."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from echonode.errors import LocalError, Reason
+from echonode.limits import CONTEXTS_MAX, KIB
+from echonode.model.identity import Instance
+from echonode.model.keys import KeyState, statement_draft
+from echonode.model.record import IDENTITIES, MAIN
+from echonode.node.events import InstanceRenewed, PeerConnected, PinViolated, SessionFailed
+from echonode.node.views import PeerState
+from echonode.sim.world import Member, World
+from echonode.text import to_base32
+from echonode.wire.codec import decode, encode
+from echonode.wire.messages import PROTOCOL_VERSION, Hello
+from tests.node.worlds import in_a_world, loud, names, put, saved, sight, told, view_of
+
+
+async def two_of_a_name(world: World) -> tuple[Member, Member, Member]:
+    """A node that met a laptop, that laptop, and another of the same name that the first has not met."""
+    first = await world.add_node("first")
+    laptop = await world.add_node("laptop")
+    sight(first, laptop)
+    await world.settled(within_s=10)
+    impostor = await world.add_node("impostor", node_name="laptop")
+    await put(impostor, "theirs")
+    return first, laptop, impostor
+
+
+@pytest.mark.parametrize("who_dials", ["the one who knows the name", "the one who bears it"])
+def test_a_name_of_another_identity_is_kept_out_and_shown_on_both_sides(who_dials):
+    async def work(world: World) -> None:
+        first, laptop, impostor = await two_of_a_name(world)
+        if who_dials == "the one who knows the name":
+            sight(first, impostor)
+        else:
+            sight(impostor, first)
+        await asyncio.sleep(30)
+        assert MAIN not in first.node.store.contexts()
+        (violation, *_) = told(first, PinViolated)
+        assert (violation.kind, violation.value) == ("name", "laptop")
+        assert (violation.pinned, violation.offered) == (laptop.node.id, impostor.node.id)
+        view = view_of(first, impostor)
+        assert view.state is PeerState.REFUSED
+        assert f"echonode peers trust {to_base32(impostor.node.id)[:16]}" in view.reason
+        assert {failure.reason for failure in told(impostor, SessionFailed)} == {Reason.IDENTITY_CHANGED.text}
+        if who_dials == "the one who bears it":
+            view = view_of(impostor, first)
+            assert view.state is PeerState.REFUSED
+            assert "identity_changed" in view.reason
+
+    in_a_world(work, hushed=True)
+
+
+@pytest.mark.parametrize("by", ["name", "id", "the beginning of the id"])
+def test_a_person_may_decide_that_the_name_now_belongs_to_the_other(by):
+    async def work(world: World) -> None:
+        first, laptop, impostor = await two_of_a_name(world)
+        sight(first, impostor)
+        await asyncio.sleep(30)
+        text = to_base32(impostor.node.id)
+        text = {"name": "laptop", "id": text, "the beginning of the id": text[:8]}[by]
+        await first.node.trust(text)
+        await asyncio.sleep(1)
+        assert "theirs" in await names(first)
+        assert view_of(first, impostor).state is PeerState.REACHABLE
+        assert await first.node.store.pins() == {("name", "laptop"): impostor.node.id}
+        with pytest.raises(LocalError):
+            await first.node.trust(to_base32(impostor.node.id))
+        # Now the first laptop is the one that is kept out.
+        await put(laptop, "again")
+        await put(first, "so that they speak")
+        await asyncio.sleep(90)
+        assert [view.id for view in first.node.peers() if view.state is PeerState.REFUSED] == [laptop.node.id]
+
+    in_a_world(work, hushed=True)
+
+
+def test_one_who_was_kept_out_under_a_name_is_let_in_under_another():
+    async def work(world: World) -> None:
+        first, _, impostor = await two_of_a_name(world)
+        sight(first, impostor)
+        await asyncio.sleep(30)
+        local = impostor.node.connections.local
+        impostor.node.connections.local = replace(
+            local, make_hello=lambda *asked: replace(local.make_hello(*asked), name="renamed")
+        )
+        await asyncio.sleep(600)
+        assert "theirs" in await names(first)
+        assert view_of(first, impostor).state is PeerState.REACHABLE
+        assert not [view for view in first.node.peers() if view.state is PeerState.REFUSED]
+
+    in_a_world(work, hushed=True)
+
+
+@pytest.mark.parametrize("state", [KeyState.RETIRED, KeyState.COMPROMISED])
+@pytest.mark.parametrize("who_dials", ["ours", "theirs"])
+def test_a_key_that_its_root_took_back_is_not_let_in(state, who_dials):
+    async def work(world: World) -> None:
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        identity = theirs.node.identity
+        draft = statement_draft(identity.id, identity.device.public, state)
+        (statement,), _ = await world.members["theirs"].node.store.write(
+            [draft], identity.root, theirs.node._tick, skip_unchanged=False
+        )
+        assert statement is not None
+        restored = ours.node.store
+        await restored.apply(IDENTITIES, [statement])
+        await put(ours, "not for them")
+        if who_dials == "ours":
+            sight(ours, theirs)
+        else:
+            sight(theirs, ours)
+        await asyncio.sleep(30)
+        assert Reason.KEY_REVOKED.text in {failure.reason for failure in told(theirs, SessionFailed)}
+        assert MAIN not in theirs.node.store.contexts()
+        if who_dials == "ours":
+            assert "key_revoked" in told(ours, SessionFailed)[0].reason
+
+    in_a_world(work, hushed=True)
+
+
+def test_a_store_that_was_rolled_back_takes_a_new_instance_and_gets_back_what_it_lost():
+    async def work(world: World) -> None:
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        world.introduce()
+        await put(ours, "kept", b"1")
+        await world.settled(within_s=10)
+        restore = saved(ours)
+        lost = [await put(ours, f"lost-{number}") for number in range(3)]
+        await world.settled(within_s=10)
+        instance = ours.node.store.instance
+        restore()
+        assert await names(ours) == {"kept"}
+        await asyncio.sleep(120)
+        await world.settled(within_s=10)
+        (renewed,) = told(ours, InstanceRenewed)
+        assert renewed.instance == ours.node.store.instance != instance
+        assert not told(theirs, InstanceRenewed)
+        assert await names(ours) == {"kept", "lost-0", "lost-1", "lost-2"}
+        again = await put(ours, "lost-0", b"again")
+        assert again.instance != lost[0].instance
+        await world.settled(within_s=10)
+        assert [head.id for head in await theirs.node.heads(MAIN, ours.node.id, "lost-0")] == [again.id]
+
+    in_a_world(work)
+
+
+def test_a_store_that_merely_lags_keeps_its_instance():
+    async def work(world: World) -> None:
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        await put(ours, "a")
+        world.introduce()
+        await world.settled(within_s=10)
+        restore = saved(theirs)
+        await put(ours, "b")
+        await world.settled(within_s=10)
+        restore()
+        await asyncio.sleep(120)
+        await world.settled(within_s=10)
+        assert not told(ours, InstanceRenewed) and not told(theirs, InstanceRenewed)
+        assert await names(theirs) == {"a", "b"}
+
+    in_a_world(work)
+
+
+@pytest.mark.parametrize("who_dials", ["ours", "theirs"])
+def test_another_protocol_major_is_refused_naming_what_is_spoken(who_dials):
+    async def work(world: World) -> None:
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        local = theirs.node.connections.local
+        theirs.node.connections.local = replace(
+            local, make_hello=lambda *asked: replace(local.make_hello(*asked), version=(2, 7))
+        )
+        await put(ours, "a")
+        if who_dials == "ours":
+            sight(ours, theirs)
+        else:
+            sight(theirs, ours)
+        await asyncio.sleep(10)
+        (failure, *_) = told(ours, SessionFailed)
+        assert failure.reason == Reason.UNSUPPORTED_PROTOCOL.text
+        assert "2.7" in failure.detail
+        spoken = ".".join(map(str, PROTOCOL_VERSION))
+        (failure, *_) = told(theirs, SessionFailed)
+        assert failure.reason == Reason.UNSUPPORTED_PROTOCOL.text
+        assert spoken in failure.detail
+        assert MAIN not in theirs.node.store.contexts()
+
+    in_a_world(work, hushed=True)
+
+
+def test_a_higher_minor_is_spoken_with():
+    async def work(world: World) -> None:
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        local = theirs.node.connections.local
+        theirs.node.connections.local = replace(
+            local, make_hello=lambda *asked: replace(local.make_hello(*asked), version=(1, 99))
+        )
+        await put(ours, "a")
+        world.introduce()
+        await world.settled(within_s=10)
+        assert "a" in await names(theirs)
+
+    in_a_world(work)
+
+
+def test_a_node_does_not_speak_with_itself():
+    async def work(world: World) -> None:
+        ours = await world.add_node("ours")
+        ours.node.add_peer(f"{ours.host}:22087")
+        await asyncio.sleep(3600)
+        assert ours.node.peers() == []
+        assert not told(ours, PeerConnected)
+        assert world.network.connections <= 2
+        assert len(loud(ours)) <= 2
+
+    in_a_world(work)
+
+
+# -- the hello -------------------------------------------------------------------------------------------------------
+
+
+def test_a_hello_tells_of_every_context_and_fits_its_bound():
+    async def work(world: World) -> None:
+        ours = await world.add_node("ours")
+        for number in range(CONTEXTS_MAX - 1):
+            await put(ours, "a", context=f"{number:02}" + "ü" * 31)
+        greeter = ours.node._greeter
+        hello = greeter.hello(ours.node.identity.device.public, bytes(16))
+        assert len(hello.contexts) == CONTEXTS_MAX
+        assert hello.contexts[0].context == IDENTITIES
+        encoded = encode(hello)
+        assert len(encoded) <= 64 * KIB
+        assert decode(encoded) == hello
+        # Whatever a store holds, its hello can be read.
+        seen = ours.node.store._index.seen.setdefault(ours.node.identity.device.public, {})
+        seen |= {Instance(bytes((number,)) * 8): 1000 + number for number in range(40)}
+        for number in range(5):
+            record = await ours.node.store.heads("00" + "ü" * 31, ours.node.id, "a")
+            assert record
+            ours.node.store._index.trees[f"more-{number}"] = ours.node.store.tree("00" + "ü" * 31)
+        hello = greeter.hello(ours.node.identity.device.public, bytes(16))
+        assert isinstance(decode(encode(hello)), Hello)
+        assert max(hello.seen.values()) == 1039
+
+    in_a_world(work)
+
+
+def test_of_what_peers_offer_no_more_contexts_are_taken_than_the_bound():
+    async def work(world: World) -> None:
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        for number in range(40):
+            await put(ours, "a", context=f"ours-{number:02}")
+            await put(theirs, "a", context=f"theirs-{number:02}")
+        await put(ours, "a")
+        await put(theirs, "b")
+        world.introduce()
+        await asyncio.sleep(200)
+        for member in (ours, theirs):
+            assert len(member.node.store.contexts()) == CONTEXTS_MAX
+            assert await names(member) == {"a", "b"}
+        assert not told(ours, SessionFailed) and not told(theirs, SessionFailed)
+
+    in_a_world(work)
+
+
+def test_a_node_that_lists_its_contexts_keeps_those_only():
+    async def work(world: World) -> None:
+        ours = await world.add_node("ours", contexts=frozenset({MAIN}))
+        theirs = await world.add_node("theirs")
+        await put(theirs, "a")
+        await put(theirs, "a", context="other")
+        await put(ours, "b", context="mine")
+        world.introduce()
+        await asyncio.sleep(100)
+        assert set(ours.node.store.contexts()) == {IDENTITIES, MAIN, "mine"}
+        assert set(theirs.node.store.contexts()) == {IDENTITIES, MAIN, "other"}
+        assert await names(ours) == {"a"}
+
+    in_a_world(work)

@@ -1,0 +1,80 @@
+"""Worlds of real nodes for the tests of this room, in virtual time."""
+
+import copy
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from echonode.model.record import MAIN, Draft, Record
+from echonode.node.events import Event, PeerAbsent, PeerConnected, SessionFailed, SyncCompleted
+from echonode.node.views import PeerView
+from echonode.sim.loop import SimLoop
+from echonode.sim.world import PORT, Member, World
+
+E = TypeVar("E")
+
+# What an operator would read in the log.
+LOUD = (SessionFailed, PeerAbsent, PeerConnected, SyncCompleted)
+
+
+class HushedWorld(World):
+    """Nobody sights anybody but by `sight`."""
+
+    def _spread(self, member: Member) -> None:
+        pass
+
+
+def in_a_world(work: Callable[[World], Awaitable[None]], *, seed: int = 1, hushed: bool = False) -> SimLoop:
+    """Run `work` with a world of no nodes yet; whatever a task raised unseen fails the test."""
+    loop = SimLoop(seed=seed)
+    world = (HushedWorld if hushed else World)(loop, seed=seed)
+
+    async def main() -> None:
+        await work(world)
+        await world.stop()
+
+    loop.complete(main())
+    return loop
+
+
+async def put(member: Member, name: str, body: bytes = b"", *, shared: bool = False, context: str = MAIN) -> Record:
+    author = member.node.shared if shared else member.node.id
+    assert author is not None
+    return await member.node.put(Draft(context=context, author=author, name=name, body=body))
+
+
+def sight(member: Member, *others: Member) -> None:
+    """`member` alone sights these."""
+    for other in others:
+        announced = other.announcement
+        assert announced is not None
+        member.node.sighted(
+            other.name, [f"{other.host}:{PORT}"], tag=announced.tag, group=announced.group, slot=announced.slot
+        )
+
+
+def told(member: Member, kind: type[E]) -> list[E]:
+    return [event for event in member.events if isinstance(event, kind)]
+
+
+def loud(member: Member, since: int = 0) -> list[Event]:
+    return [event for event in member.events[since:] if isinstance(event, LOUD)]
+
+
+def view_of(member: Member, other: Member) -> PeerView:
+    (view,) = [view for view in member.node.peers() if view.id == other.node.id]
+    return view
+
+
+async def names(member: Member, context: str = MAIN) -> set[str]:
+    return {record.name async for page in member.node.scan(context) for record in page}
+
+
+def saved(member: Member) -> Callable[[], None]:
+    """A copy of the node's store as it is now; calling it puts that back, as a restored backup would."""
+    held = copy.deepcopy(vars(member.node.store))
+
+    def restore() -> None:
+        vars(member.node.store).clear()
+        vars(member.node.store).update(held)
+
+    return restore
