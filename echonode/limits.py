@@ -14,6 +14,7 @@ TEXT_FIELD_BYTES_MAX: Final = 200  # model name, media type
 TAGS_MAX: Final = 64
 TAG_BYTES_MAX: Final = 64
 VECTOR_ENTRIES_MAX: Final = 64  # writers one version may have seen
+COUNTER_MENTIONED_MAX: Final = 2**48  # no store writes as often; a higher claim of our own counter is a lie
 TIMESTAMP_AHEAD_MS_MAX: Final = 10 * 60 * 1000  # beyond this a timestamp is flagged and never moves our clock
 CONTEXTS_MAX: Final = 64  # taken from peers when the configuration lists none; keeps a hello under its limit
 
@@ -52,6 +53,8 @@ BATCH_RECORDS_MAX: Final = 1000  # records in one message and in one transaction
 BATCH_BYTES_MAX: Final = 512 * KIB  # of records in one message: half a frame, so that one record more still fits
 PREFIXES_PER_MESSAGE_MAX: Final = 1024  # 16 children of 32 bytes each stay within a frame
 DIGESTS_PER_MESSAGE_MAX: Final = 8192
+FILLING_S_MAX: Final = 600.0  # one peer may be the only one to fill a context for so long
+WALK_PREFIXES_MAX: Final = 2**20  # differing prefixes in one level; honest trees have fewer up to 10 million records
 WINDOW: Final = 4  # requests in flight
 ROUNDS_MAX: Final = 3  # walks in one conversation while writes keep moving a root
 HASH_COMPARISON_DEPTH: Final = (1, 4)  # least (as we ask) and most levels in one answer

@@ -23,15 +23,22 @@ def from_base32(text: str, size: int) -> bytes:
     return data
 
 
-def is_nfc_text(text: str, bytes_max: int) -> bool:
-    """Whether `text` is a non-empty NFC string of at most `bytes_max` UTF-8 bytes without control characters."""
+def is_plain_text(text: str, bytes_max: int) -> bool:
+    """Whether `text` is a non-empty string of at most `bytes_max` UTF-8 bytes without control characters.
+
+    This is all that is asked of text from elsewhere: which characters are controls never changes, while what counts as
+    NFC depends on the version of Unicode, and must not decide what belongs to a context.
+    """
     if text.isascii():
         return 0 < len(text) <= bytes_max and text.isprintable()
     if len(text) > bytes_max or len(text.encode("utf-8", "surrogatepass")) > bytes_max:
         return False
-    return unicodedata.is_normalized("NFC", text) and not any(
-        unicodedata.category(char) in ("Cc", "Cs") for char in text
-    )
+    return not any(unicodedata.category(char) in ("Cc", "Cs") for char in text)
+
+
+def is_nfc_text(text: str, bytes_max: int) -> bool:
+    """Whether `text` is plain, and in NFC besides: what we write is, so that one name has one form."""
+    return is_plain_text(text, bytes_max) and unicodedata.is_normalized("NFC", text)
 
 
 def escape(text: str, chars_max: int = PEER_TEXT_CHARS_MAX) -> str:

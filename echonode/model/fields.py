@@ -21,14 +21,14 @@ from echonode.limits import (
     VECTOR_ENTRIES_MAX,
 )
 from echonode.model.identity import IDENTITY_BYTES, INSTANCE_BYTES, WRITER_BYTES
-from echonode.text import is_nfc_text
+from echonode.text import is_plain_text
 
 CONTEXT, AUTHOR, NAME, TIMESTAMP, INSTANCE, VECTOR, MODEL, MODEL_VERSION, CREATED = range(1, 10)
 TAGS, MEDIA_TYPE, BODY, TOMBSTONE = range(10, 14)
 _ALWAYS: Final = frozenset(range(CONTEXT, CREATED + 1))
 
 # Contexts, models, media types and tags are the same few words in all versions; only names differ.
-_is_word = lru_cache(maxsize=1024)(is_nfc_text)
+_is_word = lru_cache(maxsize=1024)(is_plain_text)
 
 
 def bad_record(detail: str) -> RemoteError:
@@ -46,7 +46,7 @@ def check_fields(fields: object) -> None:
         if type(value) is not bytes or len(value) != size:
             raise bad_record(f"field {number} is not {size} bytes")
     name = get(NAME)
-    if type(name) is not str or not is_nfc_text(name, NAME_BYTES_MAX):
+    if type(name) is not str or not is_plain_text(name, NAME_BYTES_MAX):
         raise bad_record(_FIELD_TEXT[NAME])
     for number, bound in ((CONTEXT, CONTEXT_BYTES_MAX), (MODEL, TEXT_FIELD_BYTES_MAX)):
         value = get(number)

@@ -12,6 +12,7 @@ fields are in model/fields.py (PROTOCOL.md §4). Everything here is a pure funct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NewType
+from unicodedata import is_normalized
 
 from echonode import cbor
 from echonode.clock import Timestamp
@@ -269,6 +270,10 @@ def prepare(
         check_fields(fields)
     except RemoteError as error:
         raise LocalError(error.detail) from None
+    for text in (draft.context, draft.name, draft.model, draft.media_type, *draft.tags):
+        # Asked of what we write and of nothing else: whether it is depends on the version of Unicode (text.py).
+        if not text.isascii() and not is_normalized("NFC", text):
+            raise LocalError("names, tags and types are written in Unicode's form NFC")
     payload = cbor.encode_ordered(fields)
     payload_bstr = _bstr_head(len(payload)) + payload
     unsigned = b"".join((_COSE_HEAD, kid, _UNPROTECTED, payload_bstr, _SIGNATURE_HEAD))

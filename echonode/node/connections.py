@@ -178,7 +178,11 @@ class Connections:
     ) -> None:
         """Run an open session to its end, keeping the scheduler's account of it."""
         peer, stream = session.peer.id, session.transport.stream
-        if self.scheduler.opened(peer, session.hello.name, session.listens_at, target=target):
+        was_absent = self.scheduler.opened(
+            peer, session.hello.name, session.listens_at, target=target, is_initiator=session.is_initiator
+        )
+        self.wake()  # this dial no longer keeps another waiting
+        if was_absent:
             self.observe(PeerConnected(peer=peer, peer_name=session.hello.name, address=session.listens_at))
         error = await self._caught(session, work)
         in_sync = log.in_sync if error is None else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from echonode.errors import PeerRefused, Reason
 from echonode.limits import CANDIDATES_MAX, CONTEXTS_MAX
@@ -18,7 +19,8 @@ from echonode.text import escape
 from echonode.wire.auth import Peer
 from echonode.wire.messages import PROTOCOL_VERSION, Auth, Hello
 
-_SEEN_INSTANCES_MAX = 16
+_NAMES_PER_PEER_MAX: Final = 8
+_SEEN_INSTANCES_MAX: Final = 16
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class Greeter:
     tag: bytes
     port: int
     contexts: frozenset[str] | None
+    first_instance: Instance
     is_full: Callable[[IdentityId], bool]
     pins: dict[tuple[str, str], IdentityId] = field(default_factory=dict)
     # Who was kept out, and under which name or address: for `peers`, until a person decides.
@@ -71,6 +74,8 @@ class Greeter:
         if hello is not None:
             self._check_name(peer.id, hello.name)
             return
+        if peer.id == self.book.shared:
+            raise PeerRefused(Reason.NOT_ACCEPTED, "a pool is not a node")
         if self.is_full(peer.id):
             raise PeerRefused(Reason.BUSY, "too many peers are known already")
         if peer.id == self.book.id:
@@ -99,13 +104,20 @@ class Greeter:
         raise PeerRefused(Reason.IDENTITY_CHANGED, f"the name {escape(name)} belongs to another identity here")
 
     async def pin(self, peer: IdentityId, name: str) -> None:
-        """Tie `name` to `peer` on first use, or because a person said so."""
-        if self.pins.get(("name", name)) != peer:
+        """Tie `name` to `peer` on first use, or because a person said so. A peer that goes through names gets few."""
+        owned = sum(owner == peer for owner in self.pins.values())
+        if self.pins.get(("name", name)) != peer and owned < _NAMES_PER_PEER_MAX:
             self.pins["name", name] = peer
             await self.book.store.pin("name", name, peer)
 
     def is_rolled_back(self, hello: Hello) -> bool:
-        """Whether the peer holds more of what this instance wrote than this store does."""
+        """Whether the peer claims more of what this instance wrote than this store holds.
+
+        It need not prove it, so it is heard only about the instance we started with: nobody can honestly know more of
+        one that began under our eyes, and a liar gains one new instance a start and no more.
+        """
         instance = self.book.store.instance
+        if instance != self.first_instance:
+            return False
         ours = self.book.store.seen(self.book.identity.device.public).get(Instance(instance), 0)
         return hello.seen.get(instance, 0) > ours

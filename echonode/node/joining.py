@@ -26,10 +26,17 @@ _M = TypeVar("_M")
 
 
 async def join(stream: ByteStream, code: Code, entropy: Entropy) -> bytes:
-    """The network key of the inviter at the other end of `stream`.
+    """The network key of the inviter at the other end of `stream`, which is closed then.
 
     Raises RemoteError (PAIRING_FAILED) or PeerRefused for a wrong code, TransportError when nobody invites there.
     """
+    try:
+        return await _join(stream, code, entropy)
+    finally:
+        stream.abort()
+
+
+async def _join(stream: ByteStream, code: Code, entropy: Entropy) -> bytes:
     handshake = Handshake.initiator(
         NetworkSecret.public(), static=entropy.random_bytes(32), ephemeral=entropy.random_bytes(32)
     )

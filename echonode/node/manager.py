@@ -15,7 +15,7 @@ from typing import Final, assert_never
 
 from echonode.clock import Clock
 from echonode.errors import PeerRefused, Reason, RemoteError
-from echonode.limits import BATCH_RECORDS_MAX, ROUNDS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, FILLING_S_MAX, FRAME_TIMEOUT_S, ROUNDS_MAX
 from echonode.model.identity import IdentityId
 from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, Record
@@ -26,6 +26,7 @@ from echonode.store.port import Store
 from echonode.sync import hash_comparison, level_wise, parts, snapshot
 from echonode.sync.outcome import Conversation, Result, Tally
 from echonode.sync.select import Mode, Selection, State, select
+from echonode.wire.codec import UnknownMessage
 from echonode.wire.messages import (
     PROTOCOL_VERSION,
     Close,
@@ -50,6 +51,14 @@ def summarise(store: Store, context: str) -> Summary:
     return Summary(context, tree.root, len(tree), store.seq(context), level1, False)
 
 
+@dataclass(slots=True)
+class Filling:
+    """Since when a context is being filled, and when records last came (monotonic seconds)."""
+
+    began_s: float
+    moved_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Manager:
     """Runs sessions for one store. `takes`: whether a context is wanted here."""
@@ -63,7 +72,7 @@ class Manager:
     # them changes.
     stuck: dict[tuple[IdentityId, str], tuple[bytes, bytes, bytes]] = field(default_factory=dict)
     # Contexts a peer is filling right now: others need not send the same again, nor stage it twice.
-    filling: set[str] = field(default_factory=set)
+    filling: dict[str, Filling] = field(default_factory=dict)
 
     async def lead(self, session: Session, log: SessionLog, direction: Direction = Direction.BOTH) -> None:
         """The initiator's session, to its end. Raises what ends it early."""
@@ -81,6 +90,9 @@ class Manager:
         while True:
             try:
                 message = await session.transport.recv()
+            except UnknownMessage:
+                await session.transport.send(Refused(Reason.UNSUPPORTED_MODE, tuple(mode.value for mode in MODES)))
+                continue
             except PeerRefused as close:
                 if close.reason is Reason.FINISHED:
                     self._take_stock(session, log)
@@ -131,7 +143,7 @@ class Manager:
             selection = select(self._state(context), _state_of(summary), common)
             if selection.is_theirs and session.is_initiator and direction is not Direction.PULL:
                 left.append(context)
-            elif selection.mode is not None and context in self.filling:
+            elif selection.mode is not None and self._is_being_filled(context):
                 log.unequal[context] = _FILLING
             elif selection.mode is not None:
                 await self._reach(session, log, context, selection, direction, summary)
@@ -231,7 +243,7 @@ class Manager:
             return Refused(Reason.UNSUPPORTED_PROTOCOL, (".".join(map(str, PROTOCOL_VERSION)),))
         if not self.takes(init.context):
             return Refused(Reason.UNKNOWN_CONTEXT, self.store.contexts()[:32])
-        if init.context in self.filling and not isinstance(init, SnapshotInit):
+        if self._is_being_filled(init.context) and not isinstance(init, SnapshotInit):
             return Refused(Reason.BUSY)
         return None
 
@@ -242,14 +254,31 @@ class Manager:
         """While a conversation brings much more than we have, it is the only one that does."""
         theirs = next((s.count for s in session.hello.contexts if s.context == context), 0)
         is_bulk = theirs > len(self.store.tree(context)) + BATCH_RECORDS_MAX
-        if context in self.filling or not (is_bulk or is_snapshot):
+        if self._is_being_filled(context) or not (is_bulk or is_snapshot):
             yield
             return
-        self.filling.add(context)
+        now_s = self.clock.monotonic_s()
+        filling = self.filling[context] = Filling(now_s, now_s)
         try:
             yield
         finally:
-            self.filling.discard(context)
+            if self.filling.get(context) is filling:
+                del self.filling[context]
+
+    def _is_being_filled(self, context: str) -> bool:
+        """Whether a peer is filling `context`, and getting on with it: one that claims much and brings nothing, or
+        takes for ever, must not keep the others out."""
+        filling = self.filling.get(context)
+        now_s = self.clock.monotonic_s()
+        return (
+            filling is not None
+            and now_s - filling.moved_s < FRAME_TIMEOUT_S
+            and now_s - filling.began_s < FILLING_S_MAX
+        )
+
+    def _moved_on(self, context: str) -> None:
+        if context in self.filling:
+            self.filling[context].moved_s = self.clock.monotonic_s()
 
     def _begin(
         self, session: Session, log: SessionLog, context: str, mode: Mode, reason: str, role: str
@@ -261,7 +290,11 @@ class Manager:
             account.applied(records)
             self.on_applied(session.peer.id, records)
 
-        conversation = Conversation(session.transport, self.store, context, applied, account.progress)
+        def progress(tally: Tally) -> None:
+            self._moved_on(context)
+            account.progress(tally)
+
+        conversation = Conversation(session.transport, self.store, context, applied, progress)
         return conversation, lambda result: log.add(account.completed(result, conversation.tally), conversation.tally)
 
     def _state(self, context: str) -> State:

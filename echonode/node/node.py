@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from echonode.clock import Clock, Entropy
 from echonode.digest import GROUP_TAG, keyed
 from echonode.errors import LocalError
-from echonode.model.identity import Identity, IdentityId, Instance
+from echonode.model.identity import Identity, IdentityId
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.connections import Connections
-from echonode.node.events import Event, InstanceRenewed, NodeStarted, NodeStopped, Observer, PeerAbsent, PeerSighted
+from echonode.node.events import Event, NodeStarted, NodeStopped, Observer, PeerAbsent, PeerSighted
 from echonode.node.fanout import Fanout
 from echonode.node.greeting import Greeter
 from echonode.node.inviting import Inviting
@@ -77,7 +77,7 @@ class Node(RecordBook):
         save_network_key: Callable[[bytes], None],
     ) -> None:
         self._fanout = Fanout(observe)
-        super().__init__(store, identity, clock, self._fanout)
+        super().__init__(store, identity, clock, entropy, self._fanout)
         self.name = settings.name
         self._key = settings.network_key
         self._is_provisional = settings.is_provisional
@@ -90,7 +90,16 @@ class Node(RecordBook):
         self.scheduler = Scheduler(identity.id, entropy)
         live = LiveSessions(self.scheduler.survives)
         self._greeter = Greeter(
-            self, live, self.observe, settings.name, self._tag, 0, settings.contexts, self.scheduler.is_full
+
+            book=self,
+            live=live,
+            observe=self.observe,
+            name=settings.name,
+            tag=self._tag,
+            port=0,
+            contexts=settings.contexts,
+            first_instance=store.instance,
+            is_full=self.scheduler.is_full,
         )
         self._inviting = Inviting(clock, entropy, self.observe, self._reannounce)
         self.connections = Connections(
@@ -263,6 +272,8 @@ class Node(RecordBook):
         """
         key = await self._inviting.join(code, at, timeout_s, self.connections.dial, self._peers.inviters)
         await self.set_network_key(key)
+        if at is not None:
+            self.add_peer(at)  # where discovery does not reach, this is how we found it
         return self.network
 
     # -- inside ------------------------------------------------------------------------------------------------------
@@ -294,9 +305,7 @@ class Node(RecordBook):
             await self.store.apply(IDENTITIES, peer.statements)
         self._peers.met(session)
         if self._greeter.is_rolled_back(hello):
-            instance = Instance(self._entropy.random_bytes(8))
-            await self.store.renew_instance(instance)
-            self.observe(InstanceRenewed(instance=instance))
+            await self.renew_instance()
 
     def _reannounce(self) -> None:
         self._announce(Announcement(self._tag, group_tag(self._key, self._tag), self._inviting.slot))

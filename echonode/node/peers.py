@@ -76,7 +76,8 @@ class PeerTable:
         for target in self._scheduler.targets.values():
             if target.peer is not None:
                 by_peer.setdefault(target.peer, []).append(target)
-        views = [_met(entry, by_peer.get(entry.id, [])) for entry in self._scheduler.peers.values()]
+        met = [entry for entry in self._scheduler.peers.values() if entry.id not in self._greeter.kept_out]
+        views = [_met(entry, by_peer.get(entry.id, [])) for entry in met]
         views += [self._kept_out(peer, name) for peer, name in self._greeter.kept_out.items()]
         views += [_impostor(peer, address) for peer, address in self._greeter.impostors.items()]
         for target in self._scheduler.targets.values():

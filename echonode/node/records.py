@@ -3,14 +3,21 @@
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Final
 
-from echonode.clock import Clock, HybridClock, Timestamp, to_ms
+from echonode.clock import Clock, Entropy, HybridClock, Timestamp, to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_MAX
-from echonode.model.identity import Identity, IdentityId, SigningKey, shared_pool_root
+from echonode.model.identity import (
+    INSTANCE_BYTES,
+    Identity,
+    IdentityId,
+    Instance,
+    SigningKey,
+    shared_pool_root,
+)
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store, winner
-from echonode.node.events import Observer, RecordsApplied, TimestampAhead
-from echonode.store.port import Audit, Store
+from echonode.node.events import InstanceRenewed, Observer, RecordsApplied, TimestampAhead
+from echonode.store.port import Audit, StaleWriterError, Store
 from echonode.text import escape, to_base32
 
 SHARED: Final = "shared"
@@ -21,10 +28,13 @@ _PREFIX_CHARS_MIN: Final = 4  # a shorter author prefix would too often mean som
 class RecordBook:
     """A store, the identity that writes into it, and the pool `shared` when the network is a private one."""
 
-    def __init__(self, store: Store, identity: Identity, clock: Clock, observe: Observer) -> None:
+    def __init__(
+        self, store: Store, identity: Identity, clock: Clock, entropy: Entropy, observe: Observer
+    ) -> None:
         self.store = store
         self.identity = identity
         self.clock = clock
+        self.entropy = entropy
         self.observe = observe
         self.shared: IdentityId | None = None
         self.own_statements: list[Record] = []
@@ -81,7 +91,11 @@ class RecordBook:
         return await self.put(Draft(context=context, author=author, name=name, is_tombstone=True))
 
     async def _write(self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool) -> list[Record | None]:
-        records, applied = await self.store.write(drafts, key, self._tick, skip_unchanged=skip_unchanged)
+        try:
+            records, applied = await self.store.write(drafts, key, self._tick, skip_unchanged=skip_unchanged)
+        except StaleWriterError:
+            await self.renew_instance()
+            records, applied = await self.store.write(drafts, key, self._tick, skip_unchanged=skip_unchanged)
         if applied.refused:
             raise LocalError(applied.refused[0].detail)
         if applied.records:
@@ -90,6 +104,12 @@ class RecordBook:
             )
             self.on_written()
         return records
+
+    async def renew_instance(self) -> None:
+        """Write as somebody nobody has seen yet: our store was rolled back, or others lie about what we wrote."""
+        instance = Instance(self.entropy.random_bytes(INSTANCE_BYTES))
+        await self.store.renew_instance(instance)
+        self.observe(InstanceRenewed(instance=instance))
 
     def on_written(self) -> None:
         """Our own records changed. A node tells its peers."""

@@ -26,6 +26,7 @@ from echonode.limits import (
 from echonode.model.identity import IdentityId
 
 _NEVER = float("inf")
+_SEEN_S = 2 * COMPARE_INTERVAL_S[1]  # who dials us compares at least this often
 _LED_MAX = CONNECTIONS_MAX // 2  # of our connections, those that we opened: others want to reach us too
 
 
@@ -58,8 +59,10 @@ class PeerEntry:
     sessions: int = 0
     compare_at_s: float = 0.0
     changed_meanwhile: bool = False
+    seen_s: float = 0.0  # when its last session ended
     is_reachable: bool = False
     is_refused: bool = False  # it keeps us out
+    only_dials: bool = False  # it reaches us, and we do not reach it: a firewall, as a rule
     in_sync: bool | None = None
     last_sync_ms: int | None = None
     reason: str = ""
@@ -137,12 +140,15 @@ class Scheduler:
         """Whether a session of ours with `peer` outlives one in the other direction. Both ends decide alike."""
         return (self.me > peer) == is_initiator
 
-    def opened(self, peer: IdentityId, name: str, address: str, *, target: str | None) -> bool:
+    def opened(
+        self, peer: IdentityId, name: str, address: str, *, target: str | None, is_initiator: bool = True
+    ) -> bool:
         """A session with `peer` is up. True when the peer was absent until now."""
         entry = self.peers.setdefault(peer, PeerEntry(peer))
         was_absent = not entry.is_reachable
         entry.name, entry.address, entry.is_reachable, entry.is_refused = name, address, True, False
         entry.sessions += 1
+        entry.only_dials = not is_initiator and not self._answers(peer)
         if target in self.targets:
             self.targets[target].peer = peer
         return was_absent
@@ -153,6 +159,7 @@ class Scheduler:
         """A session with `peer` ended. `in_sync` None: it ended before that was known, and changes nothing."""
         entry = self.peers[peer]
         entry.sessions -= 1
+        entry.seen_s = now_s
         if in_sync is not None:
             entry.in_sync, entry.reason = in_sync, reason
             entry.last_sync_ms = now_ms if in_sync else entry.last_sync_ms
@@ -176,6 +183,9 @@ class Scheduler:
         base_s, cap_s = BACKOFF_S
         target.attempt += 1
         target.not_before_s = now_s + self.entropy.uniform(0, min(cap_s, base_s * 2.0**target.attempt))
+        entry = self.peers.get(target.peer) if target.peer else None
+        if entry is not None and entry.only_dials and now_s < entry.seen_s + _SEEN_S:
+            return False
         return self._lost(target.peer, failure, is_refusal=is_refusal)
 
     def is_self(self, key: str) -> None:
@@ -222,11 +232,15 @@ class Scheduler:
         """Make `peer` absent, unless a session is up or another of its targets answered when last dialled."""
         if peer not in self.peers or not self.peers[peer].is_reachable or self._has_session(peer):
             return False
-        if any(other.peer == peer and other.attempt == 0 and not other.is_gone for other in self.targets.values()):
+        if self._answers(peer):
             return False
         entry = self.peers[peer]
         entry.is_reachable, entry.is_refused, entry.in_sync, entry.reason = False, is_refusal, None, why
         return True
+
+    def _answers(self, peer: IdentityId | None) -> bool:
+        """Whether a target of `peer` answered when last dialled, or was not dialled yet."""
+        return any(other.peer == peer and other.attempt == 0 and not other.is_gone for other in self.targets.values())
 
     def _waiting(self, reaching: set[IdentityId]) -> Iterator[tuple[Target, float]]:
         for target in self.targets.values():

@@ -97,6 +97,7 @@ async def _initiate(transport: StreamTransport, local: LocalSide) -> Session:
     await _check_version(transport, hello)
     await _admit(transport, local, peer, hello)
     await transport.send(local.make_hello(peer.key, hello.session))
+    transport.is_introduced = True
     return Session(hello.session, transport, peer, hello, True)
 
 
@@ -115,6 +116,7 @@ async def _answer(transport: StreamTransport, local: LocalSide, session_id: byte
     if hello.session != session_id:
         raise RemoteError(Reason.PROTOCOL_ERROR, "the hello names another session")
     await _admit(transport, local, peer, hello)
+    transport.is_introduced = True
     return Session(session_id, transport, peer, hello, False)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from echonode.errors import Reason, RemoteError
+from echonode.limits import COUNTER_MENTIONED_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey, Writer, writer_of
 from echonode.model.keys import Admission, Keyring, KeyState, Statement, read_statement
 from echonode.model.merkle import State, Tree, state_of
@@ -197,7 +198,12 @@ class Index:
     def _count(self, plan: Plan, record: Record) -> None:
         dots = [((record.kid, record.instance), record.counter)]
         if len(record.vector) > 1:
-            dots += [(own, counter) for writer, counter in record.vector.items() if (own := self._own.get(writer))]
+            dots += [
+                (own, counter)
+                for writer, counter in record.vector.items()
+                # What others say of our counter is followed, not believed: past this it would leave us none.
+                if counter <= COUNTER_MENTIONED_MAX and (own := self._own.get(writer))
+            ]
         for which, counter in dots:
             if plan.counters.get(which, 0) < counter:
                 plan.counters[which] = counter

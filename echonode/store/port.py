@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from echonode.clock import Timestamp
-from echonode.errors import Reason
+from echonode.errors import LocalError, Reason
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Keyring
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import Draft, LeafKey, Record, VersionId
 
 Tick = Callable[[], Timestamp]
+
+
+class StaleWriterError(LocalError):
+    """A head claims to have seen more of this writer than can be: what it writes next would not cover that head. A new
+    instance can write it."""
 
 
 @dataclass(frozen=True, slots=True)

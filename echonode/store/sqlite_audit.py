@@ -229,7 +229,9 @@ def _cross_check(
             problems.append(f"log: {rows} entries of a context that is not there")
         elif shelf_id in visited and visited[shelf_id] != rows:
             problems.append(f"log: {rows} entries of context {shelf_id}, {visited[shelf_id]} of them in the index")
-    known = {(key, instance): counter for key, instance, counter in query("SELECT * FROM writers")}
+    known = {
+        (key, instance): int.from_bytes(counter, "big") for key, instance, counter in query("SELECT * FROM writers")
+    }
     problems += [
         "writers: a counter is behind the log" for which, counter in counters.items() if known.get(which, 0) < counter
     ]

@@ -106,7 +106,7 @@ def _staging(connection: sqlite3.Connection, shelf_id: int, root: Digest, size: 
 
 def _load_writers(connection: sqlite3.Connection, loaded: Loaded) -> None:
     for key, instance, counter in connection.execute("SELECT key, instance, counter FROM writers"):
-        loaded.index.count({(key, instance): counter})
+        loaded.index.count({(key, instance): int.from_bytes(counter, "big")})
         if instance == loaded.instance:
             loaded.index.watch_writer(key, instance)
 

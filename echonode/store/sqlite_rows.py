@@ -137,7 +137,7 @@ class Transaction:
 
     def count(self, counters: dict[tuple[PublicKey, Instance], int]) -> None:
         """Counters to remember, higher than those known."""
-        rows = [(key, instance, counter) for (key, instance), counter in counters.items()]
+        rows = [(key, instance, counter.to_bytes(8, "big")) for (key, instance), counter in counters.items()]
         if rows:
             self.execute("INSERT OR REPLACE INTO writers VALUES (?, ?, ?)", *rows)
 

@@ -7,7 +7,8 @@
               floor, bytes                           seqs at or below `floor` were given out; bytes of all its versions
     log       seq, context, key, id, bytes           every head, as received; seq is the cursor and never comes back
     history   n, context, key, id, bytes, superseded_ms      what was a head once, for a while
-    writers   key, instance, counter                 the highest counter held of each writer's dots
+    writers   key, instance, counter                 the highest counter held of each writer's dots: 8 bytes,
+                                                     big-endian, as SQLite's numbers end where a signed one does
     pins      kind, value, identity
 
 A look-up by id is not among the indexes: nothing asks for one yet, and random ids would cost a third of all writing.
@@ -39,7 +40,7 @@ _TABLES: Final = (
     "CREATE TABLE history (n INTEGER PRIMARY KEY, context INTEGER NOT NULL, key BLOB NOT NULL, id BLOB NOT NULL,"
     " bytes BLOB NOT NULL, superseded_ms INTEGER NOT NULL) STRICT",
     "CREATE INDEX history_leaf ON history (context, key)",
-    "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter INTEGER NOT NULL,"
+    "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter BLOB NOT NULL,"
     " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
     "CREATE TABLE pins (kind TEXT NOT NULL, value TEXT NOT NULL, identity BLOB NOT NULL,"
     " PRIMARY KEY (kind, value)) STRICT, WITHOUT ROWID",

@@ -56,9 +56,9 @@ class StagingArea:
         heads, seqs = await self._writer.database.run(lambda connection: read_heads(connection, after.shelf_id, known))
         plan = self._index.plan(context, records, heads)
         added, removed = plan.added(), plan.removed()
+        transaction.count(self._index.news(plan.counters))
         if added:
             transaction.add_staged(after.shelf_id, plan, seqs)
-            transaction.count(self._index.news(plan.counters))
             after.newest = transaction.last_seq
             after.last_key = max(after.last_key, *plan.after)
             after.count += len(added) - len(removed)

@@ -144,9 +144,9 @@ class Writer:
         except UndoneError as error:
             self._fail(calls, error)
             return False
-        except StoreError as error:
-            self._broken = error
-            self._fail(calls, error)
+        except Exception as error:  # whatever it is: what the file holds now is not what memory shows
+            self._broken = error if isinstance(error, StoreError) else StoreError(f"a write failed: {error!r}")
+            self._fail(calls, self._broken)
             return False
         return True
 

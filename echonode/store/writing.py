@@ -12,7 +12,7 @@ from echonode.errors import LocalError
 from echonode.limits import VECTOR_ENTRIES_MAX
 from echonode.model.identity import Instance, PublicKey, SigningKey, Writer, writer_of
 from echonode.model.record import Draft, LeafKey, Record, SignedRecord, UnsignedVersion, prepare
-from echonode.store.port import Tick
+from echonode.store.port import StaleWriterError, Tick
 
 
 class DraftError(LocalError):
@@ -35,7 +35,8 @@ def prepare_versions(
     skip_unchanged: bool,
 ) -> list[UnsignedVersion | None]:
     """Versions of `drafts`, whose leaf keys are `keys`, in order; counters from `next_counter` on. A later draft of
-    the same record covers the earlier one. Raises DraftError for the first draft outside the limits."""
+    the same record covers the earlier one. Raises DraftError for the first draft outside the limits, and
+    StaleWriterError."""
     writer = writer_of(kid, instance)
     newest: dict[LeafKey, UnsignedVersion] = {}
     versions: list[UnsignedVersion | None] = []
@@ -45,6 +46,8 @@ def prepare_versions(
             versions.append(None)
             continue
         vector = _union(current) if current else {}
+        if vector.get(writer, 0) >= next_counter:
+            raise StaleWriterError(f"{draft.name}: a head claims a counter that this store never gave")
         vector[writer] = next_counter
         if len(vector) > VECTOR_ENTRIES_MAX:
             raise DraftError(place, f"more than {VECTOR_ENTRIES_MAX} writers have edited {draft.name}")

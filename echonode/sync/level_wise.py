@@ -13,7 +13,7 @@ Best for scattered differences: every level is one message, whatever the number 
 from collections.abc import AsyncIterator
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import PREFIXES_PER_MESSAGE_MAX, SMALL_SUBTREE_LEAVES, WINDOW
+from echonode.limits import PREFIXES_PER_MESSAGE_MAX, SMALL_SUBTREE_LEAVES, WALK_PREFIXES_MAX, WINDOW
 from echonode.model.merkle import DEPTH_MAX, Prefix
 from echonode.sync import parts
 from echonode.sync.answering import Answers
@@ -63,6 +63,8 @@ class _Walker:
             deeper: list[Prefix] = []
             async for prefix, node in self._nodes(level, difference):
                 compare(self._conversation, prefix, node, self._width, difference, deeper)
+            if len(deeper) > WALK_PREFIXES_MAX:
+                raise RemoteError(Reason.TOO_LARGE, "a tree of more differing prefixes than there can be")
             level = deeper
         yield difference
 

@@ -47,6 +47,7 @@ class StreamTransport:
     def __init__(self, stream: ByteStream, channel: Channel) -> None:
         self.stream = stream
         self.channel = channel
+        self.is_introduced = False  # pings have no place before both ends are known
         # What came behind the handshake in one read waits inside the channel.
         self._payloads = deque(channel.receive_data(b""))
 
@@ -65,9 +66,9 @@ class StreamTransport:
         while True:
             message = decode(await self._payload())
             match message:
-                case Ping():
+                case Ping() if self.is_introduced:
                     await self.send(Pong())
-                case Pong():
+                case Pong() if self.is_introduced:
                     pass
                 case Close(reason, supported):
                     known = Reason(reason) if reason in Reason._value2member_map_ else Reason.PROTOCOL_ERROR

@@ -21,7 +21,7 @@ from echonode.limits import (
     TEXT_FIELD_BYTES_MAX,
     WINDOW,
 )
-from echonode.text import is_nfc_text
+from echonode.text import is_plain_text
 from echonode.wire import messages as m
 
 Shape: TypeAlias = Callable[[Any], Any]  # the checked value, in its decoded form; _bad otherwise
@@ -44,9 +44,16 @@ def decode(payload: bytes) -> m.Message:
         raise _bad("a message is an array that begins with its code")
     entry = _TABLE.get(value[0])
     if entry is None:
-        raise _bad(f"there is no message {value[0]}")
+        raise UnknownMessage(f"there is no message {value[0]}")
     kind, shapes = entry
     return _build(kind, shapes, value[1:])  # type: ignore[no-any-return]
+
+
+class UnknownMessage(RemoteError):
+    """A well-formed message of a kind that this version does not speak: perhaps the InitPayload of a mode to come."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Reason.UNSUPPORTED_MODE, detail)
 
 
 def _bad(detail: str) -> RemoteError:
@@ -101,8 +108,8 @@ def _data_up_to(high: int, low: int = 0, *, unit: int = 1) -> Shape:
 
 def _text(high: int) -> Shape:
     def shape(value: Any) -> str:
-        if type(value) is not str or not is_nfc_text(value, high):
-            raise _bad(f"not 1 to {high} bytes of NFC text")
+        if type(value) is not str or not is_plain_text(value, high):
+            raise _bad(f"not 1 to {high} bytes of text")
         return value
 
     return shape

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from echonode.clock import TIMESTAMP_MAX
 from echonode.errors import Reason
 from echonode.model.keys import Admission, KeyState
 from echonode.model.merkle import Digest, Tree, state_of
@@ -267,6 +268,16 @@ async def many_leaves_are_read_in_the_order_asked_for(store: Store) -> None:
     edits = [person.version(version.name, b"edit", [version]) for version in versions]
     assert len((await store.apply(MAIN, edits)).records) == 700
     assert await ids(store) == [edit.id for edit in edits]
+
+
+@check
+async def a_counter_as_large_as_a_counter_can_be_is_kept(store: Store) -> None:
+    person = Person(2)
+    await admit(store, person)
+    person.counter = TIMESTAMP_MAX - 1
+    version = person.version("a")
+    assert (await store.apply(MAIN, [version])).records == (version,)
+    assert store.seen(person.device.public) == {person.instance: TIMESTAMP_MAX}
 
 
 @check

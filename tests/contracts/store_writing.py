@@ -6,11 +6,11 @@ from collections.abc import Mapping
 import pytest
 
 from echonode.errors import LocalError
-from echonode.limits import NAME_BYTES_MAX, VECTOR_ENTRIES_MAX
+from echonode.limits import COUNTER_MENTIONED_MAX, NAME_BYTES_MAX, VECTOR_ENTRIES_MAX
 from echonode.model.identity import Instance, Writer, writer_of
 from echonode.model.record import IDENTITIES, MAIN, Record, from_store
 from echonode.store.port import Store
-from echonode.store.writing import DraftError
+from echonode.store.writing import DraftError, StaleWriterError
 from tests.contracts.store import admit, check, ids, root_of, scanned
 from tests.store.people import Owner, Person
 
@@ -71,6 +71,24 @@ def _with_vector(record: Record, vector: Mapping[Writer, int]) -> Record:
     copy = from_store(record.raw)
     copy._fields = {**copy._fields, 6: {writer: counter for writer, counter in vector.items()}}  # noqa: C416
     return copy
+
+
+@check
+async def what_others_claim_of_our_counter_beyond_reason_is_not_believed(store: Store) -> None:
+    owner, other = Owner(store), Person(2)
+    await owner.begin()
+    await store.apply(IDENTITIES, [Person(1).statement(key=other.device.public)])
+    own = writer_of(owner.identity.device.public, store.instance)
+    liar = other.version(
+        "a", b"lie", [_with_vector(other.version("a"), {own: COUNTER_MENTIONED_MAX + 1})], author=owner.id
+    )
+    await store.apply(MAIN, [liar])
+    assert (await owner.put("b")).counter == 2
+    with pytest.raises(StaleWriterError):
+        await owner.put("a")
+    await store.renew_instance(Instance(b"renewed!"))
+    assert (await owner.put("a")).vector[own] == COUNTER_MENTIONED_MAX + 1
+    assert len(await store.heads(MAIN, owner.id, "a")) == 1
 
 
 @check

@@ -74,19 +74,23 @@ MODE_OF = {m.LevelWiseInit: "level_wise", m.HashComparisonInit: "hash_comparison
 
 
 def conversations() -> Iterator[list[tuple[bool, m.Message]]]:
-    """Each conversation of real traffic as (from its initiator, message), its InitPayload first."""
+    """Each conversation of real traffic as (from its initiator, message), its InitPayload first. The last one of a
+    session that was broken off (two that cross are settled so) is left out."""
     for end in sessions():
         current: list[tuple[bool, m.Message]] = []
         opener = True
+        closed: int | None = None
         for by_initiator, payload in end.payloads:
             message = decode(payload)
+            if isinstance(message, m.Close):
+                closed = message.reason
             if isinstance(message, m.InitPayload):
                 if current:
                     yield current
                 current, opener = [], by_initiator
             if is_conversing(type(message)) and (current or isinstance(message, m.InitPayload)):
                 current.append((by_initiator == opener, message))
-        if current:
+        if current and closed == Reason.FINISHED:
             yield current
 
 

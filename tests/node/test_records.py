@@ -13,7 +13,7 @@ from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, supersedes, winner
 from echonode.node.events import Event, RecordsApplied, TimestampAhead
 from echonode.node.records import RecordBook
-from echonode.sim.loop import EPOCH_MS
+from echonode.sim.loop import EPOCH_MS, SimEntropy
 from echonode.store.memory import MemoryStore
 from echonode.text import to_base32
 from tests.sync.universe import at_once, universe
@@ -43,7 +43,7 @@ class Book:
         self.events: list[Event] = []
         self.store = store or MemoryStore(Instance(seed * 8))
         identity = Identity.from_seeds(b"r" * 31 + seed, b"d" * 31 + seed)
-        self.book = RecordBook(self.store, identity, self.clock, self.events.append)
+        self.book = RecordBook(self.store, identity, self.clock, SimEntropy(1), self.events.append)
         at_once(self.book.introduce(key))
 
     def draft(self, name: str, body: bytes = b"", **fields) -> Draft:
@@ -308,7 +308,8 @@ def test_a_prefix_of_two_authors_is_refused_rather_than_guessed():
     store = MemoryStore(Instance(bytes(8)))
     book = Book(store=store)
     for number, identity in enumerate(alike()):
-        other = RecordBook(MemoryStore(Instance(bytes((number,)) * 8)), identity, StoppedClock(), lambda _: None)
+        held = MemoryStore(Instance(bytes((number,)) * 8))
+        other = RecordBook(held, identity, StoppedClock(), SimEntropy(2), lambda _: None)
         at_once(other.introduce(None))
         at_once(store.apply(IDENTITIES, other.own_statements))
     one, two = (to_base32(identity.id) for identity in alike())

@@ -1,10 +1,13 @@
 """Nodes that meet: crossing dials, peers that come and go, syncs that somebody asked for."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn
 
 import pytest
 
-from echonode.errors import LocalError
+from echonode.errors import LocalError, TransportError
 from echonode.limits import COMPARE_INTERVAL_S, DIALS_MAX, WRITE_FANOUT
 from echonode.model.identity import IdentityId
 from echonode.model.record import MAIN
@@ -14,7 +17,25 @@ from echonode.sim.link import Link
 from echonode.sim.world import PORT, Member, World
 from echonode.text import to_base32
 from echonode.wire.messages import Direction
-from tests.node.worlds import in_a_world, loud, names, put, sight, told, view_of
+from tests.node.worlds import in_a_world, loud, names, put, put_unnoticed, sight, told, view_of
+from tests.sync.talk import heads_in, versions_in
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that must come within minutes."""
+    for _ in range(60_000):
+        if holds():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it never came")
+
+
+def holds(member: Member, name: str) -> bool:
+    return any(head.name == name for head in heads_in(member.node.store))
+
+
+def has_version(member: Member, version: bytes) -> bool:
+    return version in versions_in(member.node.store)
 
 
 async def crowd(world: World, count: int) -> list[Member]:
@@ -89,16 +110,12 @@ def test_a_sync_one_way_moves_nothing_the_other_way():
         ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
         sight(ours, theirs)
         await world.settled(within_s=10)
-        quiet = ours.node.scheduler
-        quiet.changed = theirs.node.scheduler.changed = lambda *_: None  # nobody tells of changes by itself
-        for entry in (*quiet.peers.values(), *theirs.node.scheduler.peers.values()):
-            entry.compare_at_s = 1e9
-        await put(ours, "a")
-        await put(theirs, "b")
+        await put_unnoticed(ours, "a")
+        await put_unnoticed(theirs, "b")
         (report,) = await ours.node.sync(None, Direction.PULL, 10)
         assert report.status is SyncStatus.VERIFIED
         assert (await names(ours), await names(theirs)) == ({"a", "b"}, {"b"})
-        await put(theirs, "c")
+        await put_unnoticed(theirs, "c")
         (report,) = await ours.node.sync(None, Direction.PUSH, 10)
         assert report.status is SyncStatus.VERIFIED
         assert (await names(ours), await names(theirs)) == ({"a", "b"}, {"a", "b", "c"})
@@ -126,8 +143,7 @@ def test_a_change_reaches_every_peer_within_a_hundred_milliseconds():
         await asyncio.sleep(10)
         began = world.loop.time()
         await put(members[2], "news")
-        while not all([await member.node.heads(MAIN, members[2].node.id, "news") for member in members]):
-            await asyncio.sleep(0.005)
+        await until(lambda: all(holds(member, "news") for member in members))
         assert world.loop.time() - began < 0.1
 
     in_a_world(work)
@@ -141,10 +157,9 @@ def test_a_change_in_a_chain_is_passed_on():
         await asyncio.sleep(5)
         for number, body in enumerate((b"first, by snapshot", b"then by a walk")):
             began = world.loop.time()
-            await put(one, "news", body)
-            while not [head for head in await three.node.heads(MAIN, one.node.id, "news") if head.body == body]:
-                await asyncio.sleep(0.01)
-                assert world.loop.time() - began < 1, number
+            record = await put(one, "news", body)
+            await until(partial(has_version, three, record.id))
+            assert world.loop.time() - began < 0.3, number
         await asyncio.sleep(100)
 
     in_a_world(work, hushed=True)
@@ -166,14 +181,13 @@ def test_a_slow_peer_does_not_keep_the_others_waiting():
         ours, *others = members
         slow, fast = others[:-1], others[-1]
         for member in slow:
-            world.network.set_link(member.host, ours.host, Link(bandwidth_bytes_s=100))
-        await put(ours, "a")
-        await asyncio.sleep(1)
+            world.network.set_link(ours.host, member.host, Link(bandwidth_bytes_s=10_000))
+        await put(ours, "a", b"x" * 150_000)
+        await asyncio.sleep(3)
         assert "a" in await names(fast)
         began = world.loop.time()
         await put(ours, "b")
-        while "b" not in await names(fast):
-            await asyncio.sleep(0.01)
+        await until(lambda: holds(fast, "b"))
         assert world.loop.time() - began < 0.2
 
     in_a_world(work)
@@ -189,15 +203,43 @@ def test_a_peer_that_stops_is_absent_once_and_back_when_it_returns():
         await world.settled(within_s=10)
         assert theirs.listener is not None
         await theirs.listener.close()
+        dial, theirs.node.connections.dial = theirs.node.connections.dial, nowhere
         await asyncio.sleep(2000)
         assert len(told(ours, PeerAbsent)) == 1
         assert view_of(ours, theirs).state is PeerState.ABSENT
         assert len(loud(ours)) < 10
         theirs.listener = world.network.listen(f"{theirs.host}:{PORT}", theirs.node.accept)
+        theirs.node.connections.dial = dial
         await put(ours, "b")
         await asyncio.sleep(400)
         assert "b" in await names(theirs)
         assert view_of(ours, theirs).state is PeerState.REACHABLE
+
+    in_a_world(work)
+
+
+async def nowhere(address: str) -> NoReturn:
+    raise TransportError(f"cannot connect to {address}")
+
+
+def test_a_peer_that_reaches_us_and_is_not_reached_by_us_is_there_and_no_noise():
+    async def work(world: World) -> None:
+        ours, theirs = await crowd(world, 2)
+        ours.node.connections.dial = nowhere
+        await asyncio.sleep(1000)
+        before = len(loud(ours))
+        assert before < 12
+        await asyncio.sleep(3 * 3600)
+        assert len(loud(ours)) == before
+        assert view_of(ours, theirs).state is PeerState.REACHABLE
+        await put(theirs, "a")
+        await asyncio.sleep(1)
+        await put(ours, "b")
+        await asyncio.sleep(80)
+        assert await names(ours) == await names(theirs) == {"a", "b"}
+        theirs.node.connections.dial = nowhere
+        await asyncio.sleep(1000)
+        assert view_of(ours, theirs).state is PeerState.ABSENT
 
     in_a_world(work)
 

@@ -42,6 +42,12 @@ async def put(member: Member, name: str, body: bytes = b"", *, shared: bool = Fa
     return await member.node.put(Draft(context=context, author=author, name=name, body=body))
 
 
+async def put_unnoticed(member: Member, name: str) -> None:
+    """Into the store, behind the node's back: nobody is told."""
+    node = member.node
+    await node.store.write([Draft(context=MAIN, author=node.id, name=name)], node.identity.device, node._tick)
+
+
 def sight(member: Member, *others: Member) -> None:
     """`member` alone sights these."""
     for other in others:

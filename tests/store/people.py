@@ -24,7 +24,7 @@ class Person:
         self.identity = Identity.from_seeds(bytes([number]) * 32, bytes([number, 1]) * 16)
         self.instance = Instance(bytes([number]) * 8)
         self._tick = ticking()
-        self._counter = 0
+        self.counter = 0
 
     @property
     def id(self) -> IdentityId:
@@ -55,12 +55,12 @@ class Person:
         return self._sign(draft, key or self.device, over)
 
     def _sign(self, draft: Draft, key: SigningKey, over: Sequence[Record]) -> Record:
-        self._counter += 1
+        self.counter += 1
         vector = {writer: counter for head in over for writer, counter in head.vector.items()}
         for head in over:
             for writer, counter in head.vector.items():
                 vector[writer] = max(counter, vector[writer])
-        vector[writer_of(key.public, self.instance)] = self._counter
+        vector[writer_of(key.public, self.instance)] = self.counter
         return sign(draft, key, instance=self.instance, vector=vector, timestamp=Timestamp(self._tick()))
 
 

@@ -105,7 +105,7 @@ def test_every_flipped_bit_in_live_data_is_found(whole: Path, tmp_path: Path) ->
         ("UPDATE contexts SET bytes = 7 WHERE name = 'main'", "bytes, not 7"),
         ("UPDATE history SET id = randomblob(32) WHERE n = 3", "history entry 3"),
         ("UPDATE history SET bytes = x'00' WHERE n = 3", "history entry 3"),
-        ("UPDATE writers SET counter = 1", "writers: a counter is behind the log"),
+        ("UPDATE writers SET counter = x'0000000000000001'", "writers: a counter is behind the log"),
         ("UPDATE pins SET identity = x'00'", "pins: an identity is not 32 bytes"),
     ],
 )

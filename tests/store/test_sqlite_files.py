@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from echonode.errors import StoreError
-from echonode.model.record import MAIN
+from echonode.model.keys import KeyState
+from echonode.model.record import IDENTITIES, MAIN
 from echonode.store.sqlite import SqliteStore
 from echonode.store.sqlite_schema import APPLICATION_ID, SCHEMA
-from tests.contracts.store import admit, ids, verdict_of
-from tests.store.files import change, look, no_thread_stays, open_store, opened, run, unprivileged
+from tests.contracts.store import admit, ids, scanned, verdict_of
+from tests.store.files import INSTANCE, change, look, no_thread_stays, open_store, opened, run, unprivileged
 from tests.store.people import Owner, Person
 
 
@@ -80,6 +81,45 @@ def test_a_large_store_is_read_back_piece_by_piece(tmp_path: Path) -> None:
             root = store.tree(MAIN).root
         async with opened(path) as store:
             assert (store.tree(MAIN).root, len(store.tree(MAIN))) == (root, 6000)
+
+    run(go())
+
+
+def test_a_seq_given_out_before_a_compromise_does_not_come_back_after_reopening(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def go() -> None:
+        async with opened(path) as store:
+            one, thief = Person(2), Person(3)
+            await admit(store, one, thief)
+            await store.apply(MAIN, [one.version("a")])
+            await store.apply(MAIN, [thief.version("b")])
+            seq = store.seq(MAIN)
+            await store.apply(IDENTITIES, [thief.statement(KeyState.COMPROMISED)])
+        async with opened(path) as store:
+            assert store.seq(MAIN) >= seq
+            news = one.version("c")
+            await store.apply(MAIN, [news])
+            assert [record.id for record in await scanned(store, MAIN, seq)] == [news.id]
+
+    run(go())
+
+
+def test_what_others_saw_of_our_counter_is_heard_after_reopening_before_we_write(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    ahead, other = Person(1), Person(2)  # the owner's own keys: a version of ours that this store lost
+    ahead.instance = INSTANCE
+    ahead.counter = 40
+
+    async def go() -> None:
+        async with opened(path) as store:
+            owner = Owner(store)
+            await owner.begin()
+            await owner.put("a")
+            await admit(store, other)
+        async with opened(path) as store:
+            await store.apply(MAIN, [other.version("b", b"", [ahead.version("b")])])
+            assert (await Owner(store).put("c")).counter == 42
 
     run(go())
 

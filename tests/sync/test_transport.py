@@ -56,6 +56,7 @@ def test_messages_arrive_whole_and_in_order_however_the_stream_is_cut():
 
 def test_pings_are_answered_and_neither_they_nor_their_answers_are_seen():
     async def talk(ours: StreamTransport, theirs: StreamTransport, _) -> None:
+        ours.is_introduced = theirs.is_introduced = True
         for message in (Ping(), Pong(), Ping(), HELLO):
             await ours.send(message)
         assert await theirs.recv() == HELLO
@@ -177,7 +178,15 @@ def test_what_is_no_message_is_the_peers_fault():
         await ours.stream.write(ours.channel.send(b"\x81\x18\x63"))
         with pytest.raises(RemoteError) as error:
             await theirs.recv()
-        assert error.value.reason is Reason.PROTOCOL_ERROR
+        assert error.value.reason is Reason.UNSUPPORTED_MODE
+
+    between(talk)
+
+
+def test_before_both_ends_are_known_a_ping_is_a_message_like_any_other():
+    async def talk(ours: StreamTransport, theirs: StreamTransport, _) -> None:
+        await ours.send(Ping())
+        assert await theirs.recv() == Ping()
 
     between(talk)
 

@@ -25,7 +25,7 @@ BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
     (m.Auth, (1, 0, 3), [bytes(64)], [bytes(63), bytes(65)]),
     (m.Hello, (1,), [[0, 0], [U16, U16]], [[U16 + 1, 0], [0, U16 + 1], [1, -1], [1], [1, 0, 0], [True, 0]]),
     (m.Hello, (2,), [bytes(16)], [bytes(15), bytes(17)]),
-    (m.Hello, (3,), ["x", text(64), WIDE], ["", text(65), WIDE + "x", "e\u0301", "a\nb", "a\x7f", "\x00"]),
+    (m.Hello, (3,), ["x", text(64), WIDE, "e\u0301"], ["", text(65), WIDE + "x", "a\nb", "a\x7f", "\x00"]),
     (m.Hello, (4,), [bytes(8)], [bytes(7), bytes(9)]),
     (m.Hello, (5,), [bytes(8)], [bytes(7), bytes(9)]),
     (m.Hello, (6,), [0, U16], [U16 + 1, -1]),
