@@ -54,6 +54,7 @@ BATCH_BYTES_MAX: Final = 512 * KIB  # of records in one message: half a frame, s
 PREFIXES_PER_MESSAGE_MAX: Final = 1024  # 16 children of 32 bytes each stay within a frame
 DIGESTS_PER_MESSAGE_MAX: Final = 8192
 FILLING_S_MAX: Final = 600.0  # one peer may be the only one to fill a context for so long
+MISTRUST_S: Final = 3600.0  # and not again for so long when it brought less than half of what it claimed
 WALK_PREFIXES_MAX: Final = 2**20  # differing prefixes in one level; honest trees have fewer up to 10 million records
 WINDOW: Final = 4  # requests in flight
 ROUNDS_MAX: Final = 3  # walks in one conversation while writes keep moving a root

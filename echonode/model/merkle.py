@@ -163,9 +163,11 @@ class Tree:
 
     def _node_at(self, prefix: Prefix) -> _Node:
         node = self._top
-        for depth, nibble in enumerate(prefix):
-            # A bucket above the prefix: the subtree is the part of it that the prefix selects.
-            node = _partition(node, depth)[nibble] if isinstance(node, bytes) else node.children[nibble]
+        for nibble in prefix:
+            if isinstance(node, bytes):
+                # A bucket above the prefix: the subtree is the part of it that the prefix selects.
+                return _below(node, prefix)
+            node = node.children[nibble]
         return node
 
 
@@ -216,6 +218,16 @@ def _partition(entries: bytes, depth: int) -> list[bytes]:
         parts.append(entries[start:end])
         start = end
     return parts
+
+
+def _below(bucket: bytes, prefix: Prefix) -> bytes:
+    """The entries of `bucket` whose keys begin with `prefix`."""
+    whole, is_odd = divmod(len(prefix), 2)
+    head = bytes(prefix[at] << 4 | prefix[at + 1] for at in range(0, 2 * whole, 2))
+    entries = (bucket[at : at + _ENTRY] for at in range(0, len(bucket), _ENTRY))
+    return b"".join(
+        [each for each in entries if each.startswith(head) and (not is_odd or each[whole] >> 4 == prefix[-1])]
+    )
 
 
 def _buckets(node: _Node, depth: int, after: LeafKey | None) -> Iterator[bytes]:

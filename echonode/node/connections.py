@@ -99,8 +99,9 @@ class Connections:
         absent = self.scheduler.dialled(
             self.clock.monotonic_s(),
             decision.target,
-            failure=None if failure is None else _in_words(failure),
+            failure=None if failure is None or _is_settled(failure) else _in_words(failure),
             is_refusal=isinstance(failure, PeerRefused),
+            is_settled=failure is not None and _is_settled(failure),
         )
         if absent and target is not None and target.peer is not None:
             entry = self.scheduler.peers[target.peer]
@@ -115,7 +116,7 @@ class Connections:
         except PeerRefused as refused:
             if refused.reason is Reason.SELF:
                 self.scheduler.is_self(decision.target)
-            return None if refused.reason in _SETTLED else refused
+            return refused
         except EchonodeError as error:
             return error
         return None

@@ -99,14 +99,19 @@ class Greeter:
         if pinned is None or pinned == peer:
             self.kept_out.pop(peer, None)
             return
-        self.kept_out[peer] = name
+        if len(self.kept_out) < CANDIDATES_MAX:
+            self.kept_out[peer] = name
         self.observe(PinViolated(kind="name", value=name, pinned=pinned, offered=peer))
         raise PeerRefused(Reason.IDENTITY_CHANGED, f"the name {escape(name)} belongs to another identity here")
 
+    async def meet(self, peer: IdentityId, name: str) -> None:
+        """Tie `name` to `peer` on first use. A peer that goes through names gets few."""
+        if sum(owner == peer for owner in self.pins.values()) < _NAMES_PER_PEER_MAX:
+            await self.pin(peer, name)
+
     async def pin(self, peer: IdentityId, name: str) -> None:
-        """Tie `name` to `peer` on first use, or because a person said so. A peer that goes through names gets few."""
-        owned = sum(owner == peer for owner in self.pins.values())
-        if self.pins.get(("name", name)) != peer and owned < _NAMES_PER_PEER_MAX:
+        """Tie `name` to `peer`."""
+        if self.pins.get(("name", name)) != peer:
             self.pins["name", name] = peer
             await self.book.store.pin("name", name, peer)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from echonode.clock import Clock, Entropy
 from echonode.errors import LocalError, PeerRefused, Reason, RemoteError, TransportError
-from echonode.limits import INVITATION_USES_MAX
+from echonode.limits import INVITATION_TRIES, INVITATION_USES_MAX
 from echonode.node import joining
 from echonode.node.dialing import reach
 from echonode.node.events import (
@@ -89,6 +89,14 @@ class Inviting:
             "or the other machine is not on this network (try --at HOST:PORT)"
         )
         tried: set[tuple[str, ...]] = set()
+        guesses = 0
+
+        def guessed() -> None:
+            nonlocal guesses
+            if guesses == INVITATION_TRIES:
+                raise LocalError("others answer to this invitation too: make a new one, and join with --at HOST:PORT")
+            guesses += 1
+
         while True:
             found = [(at,)] if at else [tuple(addresses) for addresses in inviters(slot_of(code))]
             for addresses in found:
@@ -96,7 +104,7 @@ class Inviting:
                     continue
                 tried.add(addresses)
                 try:
-                    return await joining.join(await reach(dial, addresses), code, self._entropy)
+                    return await joining.join(await reach(dial, addresses), code, self._entropy, guessed)
                 except PeerRefused as refused:
                     error = _explain(refused.reason)
                 except RemoteError as refused:

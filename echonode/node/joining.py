@@ -25,18 +25,19 @@ from echonode.wire.pairing import Code, Invitation, PairingInitiator, PairingRes
 _M = TypeVar("_M")
 
 
-async def join(stream: ByteStream, code: Code, entropy: Entropy) -> bytes:
-    """The network key of the inviter at the other end of `stream`, which is closed then.
+async def join(stream: ByteStream, code: Code, entropy: Entropy, on_guess: Callable[[], None]) -> bytes:
+    """The network key of the inviter at the other end of `stream`, which is closed then. `on_guess` is called when the
+    other end is about to learn whether it guessed our code: whoever announces an invitation may be somebody else.
 
     Raises RemoteError (PAIRING_FAILED) or PeerRefused for a wrong code, TransportError when nobody invites there.
     """
     try:
-        return await _join(stream, code, entropy)
+        return await _join(stream, code, entropy, on_guess)
     finally:
         stream.abort()
 
 
-async def _join(stream: ByteStream, code: Code, entropy: Entropy) -> bytes:
+async def _join(stream: ByteStream, code: Code, entropy: Entropy, on_guess: Callable[[], None]) -> bytes:
     handshake = Handshake.initiator(
         NetworkSecret.public(), static=entropy.random_bytes(32), ephemeral=entropy.random_bytes(32)
     )
@@ -48,6 +49,7 @@ async def _join(stream: ByteStream, code: Code, entropy: Entropy) -> bytes:
     async with introductions():
         await transport.send(PairStart(await _compute(pairing.start)))
         share = (await _receive(transport, PairAnswer)).share
+        on_guess()
         await transport.send(PairConfirm(await _compute(lambda: pairing.confirm(share))))
         finish = await _receive(transport, PairFinish)
         key = pairing.accept(finish.confirmation, finish.sealed)

@@ -3,25 +3,33 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from echonode.errors import PeerRefused, Reason
+from echonode.limits import AUTH_TIMEOUT_S, DIAL_TIMEOUT_S, HANDSHAKE_TIMEOUT_S
 from echonode.model.identity import IdentityId
 from echonode.sync.port import ByteStream
 from echonode.sync.transport import StreamTransport
+
+# Nobody dials a peer that it has a session with. Who still does after this long has lost it.
+_CROSSING_S: Final = DIAL_TIMEOUT_S + HANDSHAKE_TIMEOUT_S + AUTH_TIMEOUT_S
 
 
 @dataclass(slots=True)
 class _Live:
     transport: StreamTransport
+    began_s: float
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     was_replaced: bool = False
 
 
 @dataclass(slots=True)
 class LiveSessions:
-    """Streams whose peer is known, by peer and direction. `survives(peer, is_initiator=..)` is the scheduler's rule."""
+    """Streams whose peer is known, by peer and direction. `survives(peer, is_initiator=..)` is the scheduler's rule;
+    `now_s` the monotonic clock."""
 
     survives: Callable[..., bool]
+    now_s: Callable[[], float]
     _by_peer: dict[tuple[IdentityId, bool], _Live] = field(default_factory=dict)
     _by_stream: dict[ByteStream, _Live] = field(default_factory=dict)
     _partings: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -31,14 +39,15 @@ class LiveSessions:
         is_initiator = transport.channel.is_initiator
         crossing = self._by_peer.get((peer, not is_initiator))
         if crossing is not None:
-            if not self.survives(peer, is_initiator=is_initiator):
+            is_recent = self.now_s() - crossing.began_s < _CROSSING_S
+            if is_recent and not self.survives(peer, is_initiator=is_initiator):
                 raise PeerRefused(Reason.DUPLICATE_SESSION, "both sides dialled at once; the other session goes on")
             self._drop(crossing)
         earlier = self._by_peer.get((peer, is_initiator))
         if earlier is not None:
             # The peer began anew, so the earlier connection is dead, whatever TCP still believes.
             self._drop(earlier)
-        self._by_peer[peer, is_initiator] = self._by_stream[transport.stream] = _Live(transport)
+        self._by_peer[peer, is_initiator] = self._by_stream[transport.stream] = _Live(transport, self.now_s())
 
     def leave(self, stream: ByteStream) -> bool:
         """Whatever went over `stream` ended. True when it was dropped here in favour of another."""

@@ -8,19 +8,20 @@ peer opens snapshots, and closes. Whoever does not have the turn serves: one `ma
                                       ── Close     when nothing was left to the peer
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from echonode.clock import Clock
 from echonode.errors import PeerRefused, Reason, RemoteError
-from echonode.limits import BATCH_RECORDS_MAX, FILLING_S_MAX, FRAME_TIMEOUT_S, ROUNDS_MAX
+from echonode.limits import ROUNDS_MAX
 from echonode.model.identity import IdentityId
 from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.account import Account, SessionLog
 from echonode.node.events import Observer
+from echonode.node.filling import Filling
 from echonode.node.session import Session
 from echonode.store.port import Store
 from echonode.sync import hash_comparison, level_wise, parts, snapshot
@@ -52,14 +53,6 @@ def summarise(store: Store, context: str) -> Summary:
 
 
 @dataclass(slots=True)
-class Filling:
-    """Since when a context is being filled, and when records last came (monotonic seconds)."""
-
-    began_s: float
-    moved_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Manager:
     """Runs sessions for one store. `takes`: whether a context is wanted here."""
 
@@ -68,11 +61,13 @@ class Manager:
     observe: Observer
     takes: Callable[[str], bool]
     on_applied: Callable[[IdentityId, Sequence[Record]], None]
-    # (peer, context) -> both roots, and that of `identities`, when records were refused: not diffed again until one of
-    # them changes.
-    stuck: dict[tuple[IdentityId, str], tuple[bytes, bytes, bytes]] = field(default_factory=dict)
-    # Contexts a peer is filling right now: others need not send the same again, nor stage it twice.
-    filling: dict[str, Filling] = field(default_factory=dict)
+    # (peer, context) -> both roots, and those of `identities`, when records were refused: not diffed again until one
+    # of them changes.
+    stuck: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
+    filling: Filling = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.filling = Filling(self.clock)
 
     async def lead(self, session: Session, log: SessionLog, direction: Direction = Direction.BOTH) -> None:
         """The initiator's session, to its end. Raises what ends it early."""
@@ -120,7 +115,9 @@ class Manager:
             if context in held or not self.takes(context):
                 continue
             summary = theirs.get(context, _empty(context))
-            if not summary.is_partial and summary.root != self.store.tree(context).root:
+            if summary.is_partial:
+                log.unequal[context] = _PARTIAL
+            elif summary.root != self.store.tree(context).root:
                 log.unequal.setdefault(context, _NOT_ASKED_FOR)
 
     # -- the turn ----------------------------------------------------------------------------------------------------
@@ -138,12 +135,15 @@ class Manager:
             if not self.takes(context):  # asked one by one: each that is taken leaves room for one less
                 continue
             summary = theirs.get(context, _empty(context))
-            if summary.is_partial or (direction is Direction.PUSH and not len(self.store.tree(context))):
+            if summary.is_partial:
+                log.unequal[context] = _PARTIAL
+                continue
+            if (direction is Direction.PUSH and not len(self.store.tree(context))):
                 continue
             selection = select(self._state(context), _state_of(summary), common)
             if selection.is_theirs and session.is_initiator and direction is not Direction.PULL:
                 left.append(context)
-            elif selection.mode is not None and self._is_being_filled(context):
+            elif selection.mode is not None and self.filling.is_busy(context):
                 log.unequal[context] = _FILLING
             elif selection.mode is not None:
                 await self._reach(session, log, context, selection, direction, summary)
@@ -164,7 +164,7 @@ class Manager:
         """Converse about one context until it is equal, or there is a reason why it cannot be."""
         mode, reason, width = selection.mode, selection.reason, 16
         which = (session.peer.id, context)
-        if self.stuck.get(which) == self._roots(context, summary):
+        if self.stuck.get(which) == self._roots(session, context, summary):
             log.unequal[context] = "records were refused, and nothing has changed since"
             return
         for attempt in range(ROUNDS_MAX):
@@ -190,11 +190,12 @@ class Manager:
                 reason, width = "16-byte digests showed no difference between unequal roots", 32
             else:
                 if result is Result.DIFFERENT and before == self.store.tree(context).root:
-                    self.stuck[which] = self._roots(context, summary)
+                    self.stuck[which] = self._roots(session, context, summary)
                 return
 
-    def _roots(self, context: str, summary: Summary) -> tuple[bytes, bytes, bytes]:
-        return self.store.tree(context).root, summary.root, self.store.tree(IDENTITIES).root
+    def _roots(self, session: Session, context: str, summary: Summary) -> tuple[bytes, ...]:
+        their_keys = [each.root for each in session.hello.contexts if each.context == IDENTITIES]
+        return self.store.tree(context).root, summary.root, self.store.tree(IDENTITIES).root, *their_keys
 
     async def _converse(
         self,
@@ -243,42 +244,19 @@ class Manager:
             return Refused(Reason.UNSUPPORTED_PROTOCOL, (".".join(map(str, PROTOCOL_VERSION)),))
         if not self.takes(init.context):
             return Refused(Reason.UNKNOWN_CONTEXT, self.store.contexts()[:32])
-        if self._is_being_filled(init.context) and not isinstance(init, SnapshotInit):
+        if self.filling.is_busy(init.context) and not isinstance(init, SnapshotInit):
             return Refused(Reason.BUSY)
         return None
 
     # -- shared ------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _filled_by(self, session: Session, context: str, *, is_snapshot: bool = False) -> Iterator[None]:
-        """While a conversation brings much more than we have, it is the only one that does."""
-        theirs = next((s.count for s in session.hello.contexts if s.context == context), 0)
-        is_bulk = theirs > len(self.store.tree(context)) + BATCH_RECORDS_MAX
-        if self._is_being_filled(context) or not (is_bulk or is_snapshot):
-            yield
-            return
-        now_s = self.clock.monotonic_s()
-        filling = self.filling[context] = Filling(now_s, now_s)
-        try:
-            yield
-        finally:
-            if self.filling.get(context) is filling:
-                del self.filling[context]
-
-    def _is_being_filled(self, context: str) -> bool:
-        """Whether a peer is filling `context`, and getting on with it: one that claims much and brings nothing, or
-        takes for ever, must not keep the others out."""
-        filling = self.filling.get(context)
-        now_s = self.clock.monotonic_s()
-        return (
-            filling is not None
-            and now_s - filling.moved_s < FRAME_TIMEOUT_S
-            and now_s - filling.began_s < FILLING_S_MAX
+    def _filled_by(
+        self, session: Session, context: str, *, is_snapshot: bool = False
+    ) -> AbstractContextManager[None]:
+        claimed = next((each.count for each in session.hello.contexts if each.context == context), 0)
+        return self.filling.by(
+            session.peer.id, context, claimed, lambda: len(self.store.tree(context)), is_snapshot=is_snapshot
         )
-
-    def _moved_on(self, context: str) -> None:
-        if context in self.filling:
-            self.filling[context].moved_s = self.clock.monotonic_s()
 
     def _begin(
         self, session: Session, log: SessionLog, context: str, mode: Mode, reason: str, role: str
@@ -290,8 +268,13 @@ class Manager:
             account.applied(records)
             self.on_applied(session.peer.id, records)
 
+        received = 0
+
         def progress(tally: Tally) -> None:
-            self._moved_on(context)
+            nonlocal received
+            if tally.received > received:  # what was here already moves nothing
+                received = tally.received
+                self.filling.moved_on(context)
             account.progress(tally)
 
         conversation = Conversation(session.transport, self.store, context, applied, progress)
@@ -302,6 +285,7 @@ class Manager:
         return State(tree.root, len(tree), parts.cut(tree.children_at(b""), 16))
 
 
+_PARTIAL: Final = "the peer keeps only a part of it"
 _FILLING: Final = "another peer is filling it right now"
 _NOT_ASKED_FOR: Final = "left to the peer, which did not ask for it"
 _EMPTY_ROOT: Final = Tree().root

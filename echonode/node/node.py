@@ -88,7 +88,7 @@ class Node(RecordBook):
         self._listen: tuple[str, ...] = ()
         self._runner: asyncio.Task[None] | None = None
         self.scheduler = Scheduler(identity.id, entropy)
-        live = LiveSessions(self.scheduler.survives)
+        live = LiveSessions(self.scheduler.survives, clock.monotonic_s)
         self._greeter = Greeter(
 
             book=self,
@@ -300,7 +300,7 @@ class Node(RecordBook):
     async def _greeted(self, session: Session) -> None:
         """The first thing in every session: what its hello tells about the peer, and about ourselves."""
         hello, peer = session.hello, session.peer
-        await self._greeter.pin(peer.id, hello.name)
+        await self._greeter.meet(peer.id, hello.name)
         if self.store.keyring.state_of(peer.id, peer.key) is None:
             await self.store.apply(IDENTITIES, peer.statements)
         self._peers.met(session)

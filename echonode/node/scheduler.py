@@ -41,6 +41,7 @@ class Target:
     is_ours: bool = True  # of our network; others are listed, never dialled
     slot: str | None = None  # it has an invitation open
     attempt: int = 0
+    settled: int = 0  # dials in a row that it answered and did not want
     not_before_s: float = 0.0
     is_dialling: bool = False
     is_self: bool = False
@@ -160,6 +161,9 @@ class Scheduler:
         entry = self.peers[peer]
         entry.sessions -= 1
         entry.seen_s = now_s
+        for target in self.targets.values():
+            if target.peer == peer:
+                target.settled = 0
         if in_sync is not None:
             entry.in_sync, entry.reason = in_sync, reason
             entry.last_sync_ms = now_ms if in_sync else entry.last_sync_ms
@@ -168,8 +172,11 @@ class Scheduler:
             entry.changed_meanwhile = False
             entry.compare_at_s = now_s + CHANGE_DELAY_S
 
-    def dialled(self, now_s: float, key: str, *, failure: str | None, is_refusal: bool = False) -> bool:
-        """The attempt to reach target `key` is over. True when its peer is absent from now on."""
+    def dialled(
+        self, now_s: float, key: str, *, failure: str | None, is_refusal: bool = False, is_settled: bool = False
+    ) -> bool:
+        """The attempt to reach target `key` is over. True when its peer is absent from now on. `is_settled`: it was
+        there, and did not want the session: another goes on, or it is busy."""
         target = self.targets.get(key)
         if target is None:
             return False
@@ -179,6 +186,11 @@ class Scheduler:
             del self.targets[key]
         if failure is None:
             target.attempt = 0
+            target.settled += is_settled
+            if is_settled:
+                # As a rule the other session is seen in a moment. If not, it only exists at the other end.
+                bound_s = min(BACKOFF_S[1], CHANGE_DELAY_S * 2.0**target.settled)
+                target.not_before_s = now_s + self.entropy.uniform(0, bound_s)
             return False
         base_s, cap_s = BACKOFF_S
         target.attempt += 1

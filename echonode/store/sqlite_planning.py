@@ -107,7 +107,9 @@ class Planner:
 
     async def _find_void(self, plan: Plan) -> tuple[dict[str, Void], list[str]]:
         """By context, what `plan` makes void; and the contexts whose staged snapshot it spoils."""
-        revoked = {(statement.identity, statement.key) for statement in plan.compromised()}
+        # A key that signed nothing held here voids nothing, and costs no look at every version.
+        signed = self._index.seen
+        revoked = {(statement.identity, statement.key) for statement in plan.compromised() if statement.key in signed}
         if not revoked:
             return {}, []
         named = {shelf.id: name for name, shelf in self._writer.ledger.shelves.items() if name != IDENTITIES}

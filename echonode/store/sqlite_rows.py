@@ -139,7 +139,12 @@ class Transaction:
         """Counters to remember, higher than those known."""
         rows = [(key, instance, counter.to_bytes(8, "big")) for (key, instance), counter in counters.items()]
         if rows:
-            self.execute("INSERT OR REPLACE INTO writers VALUES (?, ?, ?)", *rows)
+            # Several calls of one group may count the same writer, in any order: a counter never goes back.
+            self.execute(
+                "INSERT INTO writers VALUES (?, ?, ?) ON CONFLICT (key, instance)"
+                " DO UPDATE SET counter = max(counter, excluded.counter)",
+                *rows,
+            )
 
     def write(self, connection: sqlite3.Connection) -> None:
         """All of it. Raises sqlite3.Error with nothing written."""

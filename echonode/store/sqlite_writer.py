@@ -129,6 +129,8 @@ class Writer:
                 planned.append((call, await call.plan(transaction)))
             except Exception as error:  # whatever it is, it is the caller's: the others go on
                 self._fail([call], error)
+        if not planned:
+            return
         if not transaction.is_empty and not await self._write(transaction, [call for call, _ in planned]):
             return
         self.ledger.follow(transaction)

@@ -50,7 +50,7 @@ def on_a_wire(work: Callable[[Wire], Awaitable[None]]) -> None:
 
 
 def sessions_of(me: IdentityId) -> LiveSessions:
-    return LiveSessions(Scheduler(me, SimEntropy("live")).survives)
+    return LiveSessions(Scheduler(me, SimEntropy("live")).survives, asyncio.get_running_loop().time)
 
 
 def settle(live: LiveSessions, peer: IdentityId, transports: dict[str, StreamTransport]) -> set[str]:
@@ -104,6 +104,20 @@ def test_a_peer_that_begins_anew_has_left_its_earlier_session():
         live.enter(LOW, second[1])
         assert live.leave(first[1].stream)
         assert not live.leave(second[1].stream)
+
+    on_a_wire(work)
+
+
+@pytest.mark.parametrize("me", [LOW, HIGH])
+def test_a_peer_that_dials_long_after_a_session_began_has_lost_it(me):
+    async def work(wire: Wire) -> None:
+        live, peer = sessions_of(me), HIGH if me == LOW else LOW
+        ours, theirs = await wire.connect("a", "b"), await wire.connect("b", "a")
+        live.enter(peer, ours[0])
+        await asyncio.sleep(60)
+        live.enter(peer, theirs[1])
+        assert live.leave(ours[0].stream)
+        assert not live.leave(theirs[1].stream)
 
     on_a_wire(work)
 

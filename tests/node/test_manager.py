@@ -8,13 +8,13 @@ import pytest
 
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError
 from echonode.limits import BATCH_RECORDS_MAX, ROUNDS_MAX
-from echonode.model.identity import PublicKey
+from echonode.model.identity import IdentityId, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.node.account import SessionLog
 from echonode.node.events import Event, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
-from echonode.node.manager import MODES, Filling, Manager, summarise
+from echonode.node.manager import MODES, Manager, summarise
 from echonode.node.session import Session
 from echonode.sim.loop import SimClock
 from echonode.store.memory import MemoryStore
@@ -225,8 +225,8 @@ def test_a_context_left_to_a_peer_that_does_not_ask_for_it_is_not_called_equal(w
         if why == "it does not take it":
             theirs.takes = {IDENTITIES, OTHER}
         else:
-            now_s = theirs.manager.clock.monotonic_s()
-            theirs.manager.filling[MAIN] = Filling(now_s, now_s)
+            other = theirs.manager.filling.by(IdentityId(bytes(32)), MAIN, 0, lambda: 0, is_snapshot=True)
+            other.__enter__()
         met = await meet(ours, theirs)
         assert met.ends == [None, None]
         assert met.ours.in_sync is False
@@ -600,7 +600,7 @@ def test_while_one_peer_fills_a_context_others_wait_and_small_contexts_do_not():
         assert led.ours.unequal == {MAIN: "another peer is filling it right now"}
         assert [message for message in served.said if isinstance(message, m.Refused)] == [m.Refused(Reason.BUSY)]
         assert newcomer.store.tree(OTHER).root == second.store.tree(OTHER).root
-        assert newcomer.manager.filling == full.manager.filling == {}
+        assert not newcomer.manager.filling.is_busy(MAIN) and not full.manager.filling.is_busy(MAIN)
         assert all_well(await meet(newcomer, second))
 
     virtually(main())
@@ -611,7 +611,7 @@ def test_a_context_is_not_kept_for_a_peer_that_broke_off(cut):
     async def main() -> None:
         ours, theirs = Side(0, filled(())), Side(1, filled(range(300)))
         met = await meet(ours, theirs, cut=cut)
-        assert ours.manager.filling == theirs.manager.filling == {}
+        assert not ours.manager.filling.is_busy(MAIN) and not theirs.manager.filling.is_busy(MAIN)
         if met.ends[0] is not None:
             assert met.ours.in_sync is None
         assert all_well(await meet(ours, theirs))

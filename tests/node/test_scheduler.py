@@ -241,6 +241,28 @@ def test_a_session_that_told_nothing_leaves_what_was_known():
     assert (entry.in_sync, entry.last_sync_ms, entry.reason) == (False, 77, "main: records refused")
 
 
+def test_dials_that_are_not_wanted_are_repeated_less_and_less_and_are_no_failure():
+    schedule = scheduler(at=1.0)
+    sight(schedule, 1)
+    now_s, bounds = 0.0, []
+    for _ in range(20):
+        assert schedule.due(now_s)
+        assert not schedule.dialled(now_s, "t1", failure=None, is_settled=True)
+        bounds.append(schedule.next_due_s() - now_s)
+        now_s = schedule.next_due_s()
+        assert schedule.targets["t1"].attempt == 0
+    assert bounds[0] <= 2 * CHANGE_DELAY_S
+    assert bounds[:15] == sorted(bounds[:15])
+    assert bounds[-1] == pytest.approx(BACKOFF_S[1])
+    schedule.due(now_s)
+    open_(schedule, 1)
+    schedule.closed(now_s, 0, peer_id(1), in_sync=True, reason="")
+    schedule.dialled(now_s, "t1", failure=None)
+    schedule.due(now_s + 1e4)
+    schedule.dialled(now_s + 1e4, "t1", failure=None, is_settled=True)
+    assert schedule.targets["t1"].not_before_s <= now_s + 1e4 + 2 * CHANGE_DELAY_S
+
+
 # -- changes ---------------------------------------------------------------------------------------------------------
 
 

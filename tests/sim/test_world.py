@@ -22,19 +22,22 @@ from echonode.model.keys import Admission
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, parse, supersedes, verify
 from echonode.node.events import InstanceRenewed, PeerAbsent, SessionFailed, SyncCompleted, SyncProgress
+from echonode.node.node import Announcement, Node, Settings
+from echonode.node.views import SyncReport, SyncStatus
 from echonode.sim.link import Link
-from echonode.sim.loop import SimLoop
-from echonode.sim.world import Member, World
+from echonode.sim.loop import SimEntropy, SimLoop
+from echonode.sim.world import PORT, Member, World
+from echonode.wire.messages import Direction
 
 SEEDS = range(30)
 CONTEXTS = (MAIN, MAIN, MAIN, "notes")
-FAULTS_S = 40.0
+FAULTS_S = 20.0
 # A session that hangs is given up after IDLE_TIMEOUT_S, and its peer dialled again within the longest back-off.
 SETTLED_WITHIN_S = 2 * IDLE_TIMEOUT_S + max(COMPARE_INTERVAL_S)
 LINKS = (
     Link(),
     Link(latency_s=0.05, jitter_s=0.05, fragment_bytes_max=1400),
-    Link(latency_s=0.3, jitter_s=0.5, fragment_bytes_max=64),
+    Link(latency_s=0.3, jitter_s=0.5, fragment_bytes_max=100),
     Link(latency_s=0.01, bandwidth_bytes_s=100_000, fragment_bytes_max=500),
 )
 
@@ -57,12 +60,13 @@ class Scenario:
         self.draw = Random(f"scenario/{seed}")
         self.ledger = Ledger()
         self.members: list[Member] = []
+        self.asking: list[asyncio.Task[list[SyncReport]]] = []
 
     async def begin(self) -> None:
         for number in range(self.draw.randint(2, 6)):
             skew_ms = self.draw.choice([0, 0, 0, 3_000, -60_000, 3_600_000])
             self.members.append(await self.world.add_node(f"n{number}", skew_ms=skew_ms))
-            for _ in range(self.draw.choice([0, 3, 30])):
+            for _ in range(self.draw.choice([0, 3, 15])):
                 await self.write()
         for one, other in combinations(self.members, 2):
             for source, target in ((one, other), (other, one)):
@@ -84,8 +88,8 @@ class Scenario:
             except LocalError:
                 pass  # there is no such record
             return
-        names = [name] if self.draw.random() < 0.9 else [f"{name}-{more}" for more in range(self.draw.randrange(200))]
-        body = self.draw.randbytes(self.draw.choice([0, 10, 10, 5_000, 60_000]) if len(names) == 1 else 20)
+        names = [name] if self.draw.random() < 0.95 else [f"{name}-{more}" for more in range(self.draw.randrange(100))]
+        body = self.draw.randbytes(self.draw.choice([0, 10, 10, 1_000, 10_000]) if len(names) == 1 else 10)
         drafts = [Draft(context=context, author=author, name=each, body=body) for each in names]
         for record in await node.put_all(drafts):
             assert record is not None
@@ -93,8 +97,16 @@ class Scenario:
 
     async def keep_writing(self) -> None:
         while True:
-            await asyncio.sleep(self.draw.expovariate(1.0))
+            await asyncio.sleep(self.draw.expovariate(0.7))
             await self.write()
+
+    async def keep_asking(self) -> None:
+        """Somebody types `echonode sync` now and then; a word he waits for comes in time."""
+        while True:
+            await asyncio.sleep(self.draw.expovariate(0.2))
+            direction = self.draw.choice(list(Direction))
+            asked = self.draw.choice(self.members).node.sync(None, direction, 20.0)
+            self.asking.append(asyncio.create_task(asked))
 
     # -- what befalls them -------------------------------------------------------------------------------------------
 
@@ -119,23 +131,57 @@ class Scenario:
     async def keep_befalling(self) -> None:
         while True:
             await asyncio.sleep(self.draw.expovariate(0.3))
-            self.befall()
+            if self.draw.random() < 0.1:
+                await self.restart(self.draw.choice(self.members))
+            else:
+                self.befall()
             if self.draw.random() < 0.3:
                 self.world.network.heal()
+
+    async def restart(self, member: Member) -> None:
+        """A node dies and comes up again over the store it had, at the same address."""
+        world, old = self.world, member.node
+        world.network.crash(member.host)
+        await old.connections.close()
+        assert old._runner is not None
+        old._runner.cancel()
+        await asyncio.sleep(self.draw.uniform(0, 5))
+
+        def announce(announcement: Announcement) -> None:
+            member.announcement = announcement
+            world.introduce()
+
+        member.node = Node(
+            old.store,
+            old.identity,
+            Settings(name=old.name, network_key=world.key),
+            clock=old.clock,
+            entropy=SimEntropy(self.draw.random().hex()),
+            dial=world.network.dial(member.host),
+            observe=member.events.append,
+            announce=announce,
+            save_network_key=lambda _: None,
+        )
+        address = f"{member.host}:{PORT}"
+        member.listener = world.network.listen(address, member.node.accept)
+        await member.node.start([address])
 
     # -- phases ------------------------------------------------------------------------------------------------------
 
     async def under_faults(self) -> None:
-        busy = [asyncio.create_task(self.keep_writing()), asyncio.create_task(self.keep_befalling())]
-        for _ in range(4):
-            await asyncio.sleep(FAULTS_S / 4)
+        busy = [asyncio.create_task(work()) for work in (self.keep_writing, self.keep_befalling, self.keep_asking)]
+        for _ in range(3):
+            await asyncio.sleep(FAULTS_S / 3)
             await self.check_safety()
         for task in busy:
             task.cancel()
-        assert all(isinstance(end, asyncio.CancelledError) for end in await asyncio.gather(*busy, return_exceptions=True))
+        ends = await asyncio.gather(*busy, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ends), ends
 
     async def at_rest(self) -> float:
         self.world.network.heal()
+        reports = await asyncio.gather(*self.asking)
+        assert all(report.error or report.status is SyncStatus.VERIFIED for some in reports for report in some)
         return await self.world.settled(within_s=SETTLED_WITHIN_S)
 
     # -- what must hold ----------------------------------------------------------------------------------------------
@@ -249,7 +295,7 @@ def test_groups_that_write_apart_keep_every_concurrent_version_and_agree_on_the_
                 draft = Draft(context=MAIN, author=group[0].node.shared, name=f"todo-{number}", body=body)
                 await group[0].node.put(draft)
         await asyncio.sleep(100)
-        assert all(await member.node.conflicts(MAIN) == [] for member in members)
+        assert [await member.node.conflicts(MAIN) for member in members] == [[]] * 4
         world.network.heal()
         await world.settled(within_s=SETTLED_WITHIN_S)
         conflicts = [await member.node.conflicts(MAIN) for member in members]

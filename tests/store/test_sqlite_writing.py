@@ -280,6 +280,22 @@ def test_a_lock_held_by_somebody_else_delays_and_then_refuses_one_write(
     run(go())
 
 
+def test_a_call_taken_back_before_it_began_is_not_carried_out(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with opened(tmp_path / "store.db") as store:
+            owner = Owner(store)
+            await owner.begin()
+            first = asyncio.create_task(owner.put("first"))
+            behind = asyncio.create_task(store.pin("name", "anna", owner.id))
+            await asyncio.sleep(0)  # both are in the queue, and pins never share a transaction
+            behind.cancel()
+            await first
+            await store.pin("name", "berta", owner.id)
+            assert await store.pins() == {("name", "berta"): owner.id}
+
+    run(go())
+
+
 def test_a_bug_in_one_call_is_that_callers_alone(tmp_path: Path) -> None:
     async def go() -> None:
         async with opened(tmp_path / "store.db") as store:

@@ -1,0 +1,62 @@
+"""Contexts that a peer is filling right now: others need not send the same again, nor stage a snapshot twice.
+
+Exclusive only while it gets on: a peer that claims much and brings little, or takes for ever, keeps nobody out.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from echonode.clock import Clock
+from echonode.limits import BATCH_RECORDS_MAX, FILLING_S_MAX, FRAME_TIMEOUT_S, MISTRUST_S
+from echonode.model.identity import IdentityId
+
+
+@dataclass(slots=True)
+class _Fill:
+    began_s: float
+    moved_s: float  # when a record last came that was new
+
+
+@dataclass(slots=True)
+class Filling:
+    """By context, the one conversation that brings much more than is there."""
+
+    clock: Clock
+    _fills: dict[str, _Fill] = field(default_factory=dict)
+    _mistrusted: dict[tuple[IdentityId, str], float] = field(default_factory=dict)
+
+    def is_busy(self, context: str) -> bool:
+        """Whether a peer is filling `context`, and getting on with it."""
+        fill = self._fills.get(context)
+        now_s = self.clock.monotonic_s()
+        return fill is not None and now_s - fill.moved_s < FRAME_TIMEOUT_S and now_s - fill.began_s < FILLING_S_MAX
+
+    def moved_on(self, context: str) -> None:
+        """A record came that was new."""
+        if context in self._fills:
+            self._fills[context].moved_s = self.clock.monotonic_s()
+
+    @contextmanager
+    def by(
+        self, peer: IdentityId, context: str, claimed: int, held: Callable[[], int], *, is_snapshot: bool
+    ) -> Iterator[None]:
+        """A conversation with `peer`, which claims that many records; `held` counts ours. A no-op when it is not much,
+        or somebody is filling already."""
+        is_bulk = claimed > held() + BATCH_RECORDS_MAX
+        now_s = self.clock.monotonic_s()
+        is_believed = now_s >= self._mistrusted.get((peer, context), 0.0)
+        # A snapshot is staged, and only one can be: it is exclusive whoever serves it.
+        if self.is_busy(context) or not (is_snapshot or (is_bulk and is_believed)):
+            yield
+            return
+        fill = self._fills[context] = _Fill(now_s, now_s)
+        try:
+            yield
+        finally:
+            now_s = self.clock.monotonic_s()
+            self._mistrusted = {which: until_s for which, until_s in self._mistrusted.items() if until_s > now_s}
+            if not is_snapshot and held() < claimed // 2:
+                self._mistrusted[peer, context] = now_s + MISTRUST_S
+            if self._fills.get(context) is fill:
+                del self._fills[context]
