@@ -114,6 +114,8 @@ class _HomeFiles:
         seeds = []
         for path in (self.home.root_key, self.home.device_key):
             seed = read_secret(path, _SECRET_BYTES)
+            if seed is None and self.home.store.exists():
+                raise ConfigError(f"{path} is missing, and the store beside it belongs to it: restore it from a copy")
             if seed is None:
                 seed = random_bytes(_SECRET_BYTES)
                 write_secret(path, seed)
@@ -305,6 +307,8 @@ class _Process:
 
     async def _join_network(self, node: "Node", code: str) -> None:
         at = self._config.peers[0] if self._config.peers and not self._config.mdns else None
+        if at is None and not self._config.mdns:
+            raise ConfigError("without mDNS an inviting node is not found: say where it is with --peer HOST:PORT")
         _say("looking for the node that made this invitation ..")
         network = await node.join(code, at)
         _say(f"joined the network {network}")

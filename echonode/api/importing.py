@@ -27,7 +27,7 @@ from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, KIB, MIB
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft
 from echonode.node.node import Node
-from echonode.node.records import SHARED
+from echonode.node.records import ME, SHARED
 from echonode.store.writing import DraftError
 from echonode.text import escape
 
@@ -149,7 +149,7 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
 
 
 def _address(node: Node, name: str) -> tuple[IdentityId, str]:
-    return node.resolve(name) if name.startswith(f"{SHARED}/") else (node.id, name)
+    return node.resolve(name) if name.startswith((f"{SHARED}/", f"{ME}/")) else (node.id, name)
 
 
 def _draft(context: str, address: tuple[IdentityId, str], line: _Line) -> Draft:

@@ -36,9 +36,10 @@ class Greeter:
     contexts: frozenset[str] | None
     first_instance: Instance
     is_full: Callable[[IdentityId], bool]
+    meeting: Callable[[IdentityId], None]
     pins: dict[tuple[str, str], IdentityId] = field(default_factory=dict)
-    # Who was kept out, and under which name or address: for `peers`, until a person decides.
-    kept_out: dict[IdentityId, str] = field(default_factory=dict)
+    # Who was kept out, under which name and at which address: for `peers`, until a person decides.
+    kept_out: dict[IdentityId, tuple[str, str]] = field(default_factory=dict)
     # Identities that somebody claimed and could not prove, and from where.
     impostors: dict[IdentityId, str] = field(default_factory=dict)
 
@@ -72,7 +73,7 @@ class Greeter:
     def admit(self, peer: Peer, hello: Hello | None, transport: StreamTransport) -> None:
         """Raises PeerRefused for a peer that is kept out. Called when its AUTH is known, and again with its hello."""
         if hello is not None:
-            self._check_name(peer.id, hello.name)
+            self._check_name(peer.id, hello.name, transport.stream.address)
             return
         if peer.id == self.book.shared:
             raise PeerRefused(Reason.NOT_ACCEPTED, "a pool is not a node")
@@ -84,6 +85,7 @@ class Greeter:
         if state is not None and state is not KeyState.ACTIVE:
             raise PeerRefused(Reason.KEY_REVOKED, f"its key is {state.name.lower()}")
         self.live.enter(peer.id, transport)
+        self.meeting(peer.id)
 
     def suspect(self, claimed: Auth, stream: ByteStream) -> None:
         """Somebody claimed an identity and could not prove it. If that is one we know, a person should hear of it."""
@@ -94,13 +96,13 @@ class Greeter:
                 PinViolated(kind="identity", value=stream.address, pinned=identity, offered=claimed.offers[0].key)
             )
 
-    def _check_name(self, peer: IdentityId, name: str) -> None:
+    def _check_name(self, peer: IdentityId, name: str, address: str) -> None:
         pinned = self.pins.get(("name", name))
         if pinned is None or pinned == peer:
             self.kept_out.pop(peer, None)
             return
         if len(self.kept_out) < CANDIDATES_MAX:
-            self.kept_out[peer] = name
+            self.kept_out[peer] = (name, address)
         self.observe(PinViolated(kind="name", value=name, pinned=pinned, offered=peer))
         raise PeerRefused(Reason.IDENTITY_CHANGED, f"the name {escape(name)} belongs to another identity here")
 

@@ -100,6 +100,7 @@ class Node(RecordBook):
             contexts=settings.contexts,
             first_instance=store.instance,
             is_full=self.scheduler.is_full,
+            meeting=self.scheduler.meeting,
         )
         self._inviting = Inviting(clock, entropy, self.observe, self._reannounce)
         self.connections = Connections(
@@ -121,7 +122,7 @@ class Node(RecordBook):
             pair=self._pair,
             greeted=self._greeted,
         )
-        self._peers = PeerTable(self.scheduler, self._greeter, lambda: self._inviting.slot)
+        self._peers = PeerTable(self.scheduler, self._greeter)
         self._requests = SyncRequests(self.connections, dial)
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -176,10 +177,11 @@ class Node(RecordBook):
     def gone(self, key: str) -> None:
         """Discovery says that a node took its leave."""
         target = self.scheduler.targets.get(key)
+        self._peers.gone(key)
         if self.scheduler.gone(key) and target is not None and target.peer is not None:
             entry = self.scheduler.peers[target.peer]
             self.observe(PeerAbsent(peer=target.peer, peer_name=entry.name, why=entry.reason))
-        self._peers.groups.pop(key, None)
+        self.connections.wake()
 
     def add_peer(self, address: str) -> None:
         """A peer that the configuration names."""
@@ -222,6 +224,22 @@ class Node(RecordBook):
         """Converse with `peers` now (None: all that are known), and say how it went with each."""
         wanted = [entry.id for entry in self.scheduler.peers.values()] if peers is None else list(peers)
         return await self._requests.run(wanted, direction, timeout_s)
+
+    def resolve_author(self, text: str) -> IdentityId:
+        """As a record book does, and by the name of a node: ours, or a peer's that was met."""
+        if text == self.name:
+            return self.id
+        try:
+            return super().resolve_author(text)
+        except LocalError:
+            named = [entry.id for entry in self.scheduler.peers.values() if entry.name == text]
+            if len(named) != 1:
+                raise
+            return named[0]
+
+    def keeps(self, context: str) -> bool:
+        contexts = self._greeter.contexts
+        return super().keeps(context) and (contexts is None or context in contexts)
 
     def resolve_peer(self, text: str) -> IdentityId:
         """A peer by id, id prefix or name. Raises LocalError."""

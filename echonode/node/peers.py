@@ -1,6 +1,6 @@
 """Everybody met or seen, as people ask about them: views over the scheduler's tables, and look-ups by id or name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from echonode.errors import LocalError
 from echonode.model.identity import IdentityId
@@ -14,10 +14,9 @@ from echonode.text import escape, to_base32
 class PeerTable:
     """`groups` remembers what each sighting announced, so that joining a network can judge them anew."""
 
-    def __init__(self, scheduler: Scheduler, greeter: Greeter, own_slot: Callable[[], str | None]) -> None:
+    def __init__(self, scheduler: Scheduler, greeter: Greeter) -> None:
         self._scheduler = scheduler
         self._greeter = greeter
-        self._own_slot = own_slot
         self.groups: dict[str, tuple[bytes, bytes]] = {}
         self._tags: dict[bytes, IdentityId] = {}  # each peer's tag of this start, as its hello gave it
 
@@ -28,7 +27,10 @@ class PeerTable:
         for key, (tag, group) in list(self.groups.items()):
             if tag == hello.tag:
                 self.sighted(key, tag, group)
-        known = any(target.peer == peer for target in self._scheduler.targets.values())
+        known = any(
+            target.peer == peer and session.listens_at in target.addresses
+            for target in self._scheduler.targets.values()
+        )
         if not known and hello.port and not session.is_initiator:
             key = f"peer:{to_base32(peer)}"
             self._scheduler.sighted(key, "peer", (session.listens_at,))
@@ -45,6 +47,17 @@ class PeerTable:
         if peer is not None:
             target.peer = peer
             self._scheduler.gone(f"peer:{to_base32(peer)}")
+
+    def gone(self, key: str) -> None:
+        """A sighting was withdrawn. That says nothing about who was met there: dialling will tell (mDNS is a hint)."""
+        target = self._scheduler.targets.get(key)
+        if target is not None and target.peer in self._scheduler.peers and target.addresses:
+            own = f"peer:{to_base32(target.peer)}"
+            self._scheduler.sighted(own, "peer", target.addresses)
+            if own in self._scheduler.targets:
+                self._scheduler.targets[own].peer = target.peer
+                self._scheduler.peers[target.peer].compare_at_s = 0.0
+        self.groups.pop(key, None)
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
         """Addresses of every node sighted with that invitation open, ours excepted."""
@@ -65,7 +78,7 @@ class PeerTable:
 
     def find_kept_out(self, text: str) -> tuple[IdentityId, str]:
         """(id, name) of somebody kept out, by either. Raises LocalError."""
-        for peer, name in self._greeter.kept_out.items():
+        for peer, (name, _) in self._greeter.kept_out.items():
             if name == text or (len(text) >= 4 and to_base32(peer).startswith(text)):
                 return peer, name
         raise LocalError(f"nobody called {escape(text)} is kept out")
@@ -78,29 +91,14 @@ class PeerTable:
                 by_peer.setdefault(target.peer, []).append(target)
         met = [entry for entry in self._scheduler.peers.values() if entry.id not in self._greeter.kept_out]
         views = [_met(entry, by_peer.get(entry.id, [])) for entry in met]
-        views += [self._kept_out(peer, name) for peer, name in self._greeter.kept_out.items()]
+        views += [_kept_out(peer, name, address) for peer, (name, address) in self._greeter.kept_out.items()]
+        kept_out_at = {address for _, address in self._greeter.kept_out.values()}
         views += [_impostor(peer, address) for peer, address in self._greeter.impostors.items()]
         for target in self._scheduler.targets.values():
-            is_known = target.peer in self._scheduler.peers or target.peer in self._greeter.kept_out
+            is_known = target.peer in self._scheduler.peers or not kept_out_at.isdisjoint(target.addresses)
             if not is_known and not target.is_self:
                 views.append(_sighted(target))
         return views
-
-    def _kept_out(self, peer: IdentityId, name: str) -> PeerView:
-        reason = (
-            f"the name {escape(name)} is pinned to another identity; "
-            f"if this is right, type: echonode peers trust {to_base32(peer)[:16]}"
-        )
-        return PeerView(
-            id=peer,
-            name=name,
-            state=PeerState.REFUSED,
-            address="",
-            found_by="",
-            in_sync=None,
-            last_sync_ms=None,
-            reason=reason,
-        )
 
 
 def _met(entry: PeerEntry, targets: Sequence[Target]) -> PeerView:
@@ -121,6 +119,23 @@ def _met(entry: PeerEntry, targets: Sequence[Target]) -> PeerView:
         in_sync=entry.in_sync,
         last_sync_ms=entry.last_sync_ms,
         reason=entry.reason,
+    )
+
+
+def _kept_out(peer: IdentityId, name: str, address: str) -> PeerView:
+    reason = (
+        f"the name {escape(name)} is pinned to another identity; "
+        f"if this is right, type: echonode peers trust {to_base32(peer)[:16]}"
+    )
+    return PeerView(
+        id=peer,
+        name=name,
+        state=PeerState.REFUSED,
+        address=address,
+        found_by="",
+        in_sync=None,
+        last_sync_ms=None,
+        reason=reason,
     )
 
 

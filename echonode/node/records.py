@@ -76,12 +76,18 @@ class RecordBook:
         for draft in drafts:
             if draft.context == IDENTITIES:
                 raise LocalError(f"the context {IDENTITIES} is kept by the nodes themselves")
+            if not self.keeps(draft.context):
+                raise LocalError(f"the context {escape(draft.context)} is not kept here")
             if draft.author not in (self.id, self.shared):
                 raise LocalError("only one's own records and those of `shared` can be written")
         known = self.store.contexts()
         if len(known) >= CONTEXTS_MAX and any(draft.context not in known for draft in drafts):
             raise LocalError(f"there are {CONTEXTS_MAX} contexts already, {IDENTITIES} included: no peer takes more")
         return await self._write(drafts, self.identity.device, skip_unchanged=skip_unchanged)
+
+    def keeps(self, context: str) -> bool:
+        """Whether `context` may be written. A node says which contexts it keeps."""
+        return context != IDENTITIES
 
     async def delete(self, context: str, author: IdentityId, name: str) -> Record:
         """Delete one record. Raises LocalError when there is nothing to delete."""

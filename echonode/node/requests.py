@@ -36,6 +36,7 @@ class SyncRequests:
             except TimeoutError:
                 return self._report(peer, SyncStatus.TIMED_OUT, log, f"not done within {timeout_s:g} s")
             except TransportError as error:
+                self._connections.scheduler.missed(peer, str(error))
                 return self._report(peer, SyncStatus.UNREACHABLE, log, str(error))
             except EchonodeError as error:
                 return self._report(peer, SyncStatus.FAILED, log, str(error))

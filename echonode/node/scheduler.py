@@ -60,6 +60,7 @@ class PeerEntry:
     sessions: int = 0
     compare_at_s: float = 0.0
     changed_meanwhile: bool = False
+    is_meeting: bool = False  # a session is being opened, and our hello may be made already
     seen_s: float = 0.0  # when its last session ended
     is_reachable: bool = False
     is_refused: bool = False  # it keeps us out
@@ -127,15 +128,33 @@ class Scheduler:
         fanout = WRITE_FANOUT if source is None else RELAY_FANOUT
         while len(others) > fanout:
             others.pop(int(self.entropy.uniform(0, len(others))) % len(others))
+        for peer in self.peers.values():
+            if peer.id != source and peer.in_sync:
+                peer.in_sync, peer.reason = None, "not compared since the last change"
         for peer in others:
-            peer.changed_meanwhile = peer.sessions > 0
+            peer.changed_meanwhile |= peer.sessions > 0 or peer.is_meeting
             peer.compare_at_s = min(peer.compare_at_s, now_s + CHANGE_DELAY_S)
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
     def is_full(self, peer: IdentityId) -> bool:
-        """Whether there is no room to know one more peer, `peer` being a new one."""
-        return peer not in self.peers and len(self.peers) >= CANDIDATES_MAX
+        """Whether there is no room to know one more peer, `peer` being a new one. Absent ones make room."""
+        return peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and self._oldest_absent() is None
+
+    def meeting(self, peer: IdentityId) -> None:
+        """A hello is about to be made for `peer`: what changes from now on may not be in it."""
+        if peer in self.peers:
+            self.peers[peer].is_meeting = True
+
+    def missed(self, peer: IdentityId, why: str) -> None:
+        """Somebody asked for a session with `peer`, and it did not answer."""
+        if peer in self.peers and not self._has_session(peer):
+            entry = self.peers[peer]
+            entry.is_reachable, entry.in_sync, entry.reason = False, None, why
+
+    def _oldest_absent(self) -> IdentityId | None:
+        absent = [entry for entry in self.peers.values() if not entry.is_reachable and not entry.sessions]
+        return min(absent, key=lambda entry: entry.seen_s).id if absent else None
 
     def survives(self, peer: IdentityId, *, is_initiator: bool) -> bool:
         """Whether a session of ours with `peer` outlives one in the other direction. Both ends decide alike."""
@@ -145,7 +164,10 @@ class Scheduler:
         self, peer: IdentityId, name: str, address: str, *, target: str | None, is_initiator: bool = True
     ) -> bool:
         """A session with `peer` is up. True when the peer was absent until now."""
+        if peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and (oldest := self._oldest_absent()):
+            del self.peers[oldest]
         entry = self.peers.setdefault(peer, PeerEntry(peer))
+        entry.is_meeting = False
         was_absent = not entry.is_reachable
         entry.name, entry.address, entry.is_reachable, entry.is_refused = name, address, True, False
         entry.sessions += 1
@@ -213,7 +235,8 @@ class Scheduler:
         dials: list[DialNow] = []
         room = self._room()
         reaching = {target.peer for target in self.targets.values() if target.is_dialling and target.peer}
-        for target, at_s in self._waiting(reaching):
+        # The longest due first: many that never answer must not keep back one that would.
+        for target, at_s in sorted(self._waiting(reaching), key=lambda waiting: waiting[1]):
             if len(dials) >= room:
                 break
             if at_s > now_s or target.peer in reaching:

@@ -274,10 +274,11 @@ def test_a_node_that_lists_its_contexts_keeps_those_only():
         theirs = await world.add_node("theirs")
         await put(theirs, "a")
         await put(theirs, "a", context="other")
-        await put(ours, "b", context="mine")
+        with pytest.raises(LocalError, match="not kept here"):
+            await put(ours, "b", context="mine")
         world.introduce()
         await asyncio.sleep(100)
-        assert set(ours.node.store.contexts()) == {IDENTITIES, MAIN, "mine"}
+        assert set(ours.node.store.contexts()) == {IDENTITIES, MAIN}
         assert set(theirs.node.store.contexts()) == {IDENTITIES, MAIN, "other"}
         assert await names(ours) == {"a"}
 
