@@ -12,7 +12,6 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
@@ -22,13 +21,13 @@ from echonode.limits import NODE_NAME_BYTES_MAX
 
 if TYPE_CHECKING:
     from echonode.host.config import Config
-    from echonode.host.home import Home
+    from echonode.host.files import NodeFiles
     from echonode.host.mdns import Discovery
     from echonode.host.observe import Logs
     from echonode.node.node import Announcement, Node
+    from echonode.store.sqlite import SqliteStore
 
 _INVITATION_S: Final = 600.0
-_SECRET_BYTES: Final = 32
 _INTERRUPTED: Final = 130
 _DISCOVER_AGAIN_S: Final = 10.0  # an interface may come up long after us
 
@@ -49,18 +48,20 @@ class _Services:
         self._environ = environ
 
     def find_home(self, flag: str | None) -> HomeView:
+        from echonode.host.files import NodeFiles
         from echonode.host.home import Home
 
-        return _HomeFiles(Home.find(flag, self._environ))
+        return NodeFiles(Home.find(flag, self._environ))
 
     def run_node(self, options: RunOptions) -> int:
         from echonode.host.config import load_config
+        from echonode.host.files import NodeFiles
         from echonode.host.observe import open_logs
         from echonode.host.system import SystemClock
 
         os.umask(0o077)  # whatever this process makes is this user's alone
         files = options.home
-        assert isinstance(files, _HomeFiles), "homes come from find_home"
+        assert isinstance(files, NodeFiles), "homes come from find_home"
         config = load_config(files.home.config, self._environ, _flags(options))
         files.home.prepare()
         logs = open_logs(config.log.level, config.log.format, SystemClock(), self._environ)
@@ -70,61 +71,6 @@ class _Services:
                 return runner.run(_Process(files, config, logs, self._environ, options.join).run())
         finally:
             logs.flush()
-
-
-class _HomeFiles:
-    """One node's secrets in its home (cli/services.py: HomeView)."""
-
-    def __init__(self, home: "Home") -> None:
-        self.home = home
-
-    @property
-    def root(self) -> Path:
-        return self.home.folder
-
-    @property
-    def api_socket(self) -> Path:
-        return self.home.api_socket
-
-    def has_network(self) -> bool:
-        return self.home.network.exists() or self._open_mark.exists()
-
-    def read_network_key(self) -> bytes | None:
-        from echonode.host.home import read_secret
-
-        return read_secret(self.home.network, _SECRET_BYTES)
-
-    def write_network_key(self, key: bytes) -> None:
-        from echonode.host.home import write_secret
-
-        self.home.prepare()
-        write_secret(self.home.network, key)
-        self._open_mark.unlink(missing_ok=True)
-
-    def choose_open_network(self) -> None:
-        """Remember that this home takes part in the public network. Raises ConfigError when it has a private one."""
-        if self.home.network.exists():
-            raise ConfigError(f"{self.root} belongs to a private network; the open one needs a home of its own")
-        self._open_mark.touch(mode=0o600)
-
-    def identity_seeds(self, random_bytes: Callable[[int], bytes]) -> tuple[bytes, bytes]:
-        """The root and device seeds, made on the first run."""
-        from echonode.host.home import read_secret, write_secret
-
-        seeds = []
-        for path in (self.home.root_key, self.home.device_key):
-            seed = read_secret(path, _SECRET_BYTES)
-            if seed is None and self.home.store.exists():
-                raise ConfigError(f"{path} is missing, and the store beside it belongs to it: restore it from a copy")
-            if seed is None:
-                seed = random_bytes(_SECRET_BYTES)
-                write_secret(path, seed)
-            seeds.append(seed)
-        return seeds[0], seeds[1]
-
-    @property
-    def _open_mark(self) -> Path:
-        return self.home.folder / "open"
 
 
 def _flags(options: RunOptions) -> dict[str, object]:
@@ -155,7 +101,7 @@ class _Process:
     """One run of one node. What is opened is closed in reverse, goodbyes first."""
 
     def __init__(
-        self, files: _HomeFiles, config: "Config", logs: "Logs", environ: Mapping[str, str], join: str | None
+        self, files: "NodeFiles", config: "Config", logs: "Logs", environ: Mapping[str, str], join: str | None
     ) -> None:
         self._files = files
         self._config = config
@@ -163,6 +109,7 @@ class _Process:
         self._environ = environ
         self._join = join
         self._discovery: Discovery | None = None
+        self._store: SqliteStore | None = None
         self._announcement: Announcement | None = None
 
     async def run(self) -> int:
@@ -184,10 +131,29 @@ class _Process:
             manager.ready(f"listening on {', '.join(node.listening)}")
             watchdog = asyncio.create_task(manager.feed_watchdog())
             self._greet(node, await self._invite_first(node, is_first_run))
-            await stop
-            watchdog.cancel()
-            manager.stopping()
+            try:
+                await self._until(stop, node)
+            finally:
+                watchdog.cancel()
+                manager.stopping()
         return 0
+
+    async def _until(self, stop: "asyncio.Task[bool]", node: "Node") -> None:
+        """Wait for `stop`. Raises what makes going on pointless: a node that cannot write, or no longer dials, must not
+        look alive to its service manager."""
+        assert self._store is not None, "a started node has a store"
+        broken = asyncio.create_task(self._store.wait_until_broken())
+        running = asyncio.create_task(node.run())
+        try:
+            await asyncio.wait((stop, broken, running), return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                return
+            if broken.done():
+                raise broken.result()
+            running.result()
+        finally:
+            for task in (broken, running):
+                task.cancel()
 
     async def _start_node(self, stack: AsyncExitStack) -> "Node":
         from echonode.api.server import ApiServer
@@ -206,6 +172,7 @@ class _Process:
             new_instance=lambda: Instance(entropy.random_bytes(8)),
             now_ms=clock.now_ms,
         )
+        self._store = store
         node = Node(
             store,
             identity,
@@ -243,12 +210,14 @@ class _Process:
 
     def _network_key(self, random_bytes: Callable[[int], bytes]) -> bytes | None:
         """The key of the network this home is of; made now when it has none and is not to join one."""
+        from echonode.host.files import SECRET_BYTES
+
         if self._config.open:
             self._files.choose_open_network()
             return None
         if self._files.has_network():
             return self._files.read_network_key()
-        key = random_bytes(_SECRET_BYTES)
+        key = random_bytes(SECRET_BYTES)
         if self._join is None:
             self._files.write_network_key(key)
         return key

@@ -147,6 +147,15 @@ class Node(RecordBook):
         await self.store.close()
         self._fanout.end()
 
+    async def run(self) -> None:
+        """Return when the node was stopped. Raises what made it stop speaking to peers: a fault of ours."""
+        assert self._runner is not None, "a node is started first"
+        try:
+            await asyncio.shield(self._runner)
+        except asyncio.CancelledError:
+            if not self._runner.cancelled():
+                raise
+
     def subscribe(self) -> "AbstractContextManager[asyncio.Queue[Event | None]]":
         """Every event from now on, None at the end."""
         return self._fanout.subscribe()

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from echonode.errors import LocalError
+from echonode.errors import LocalError, StoreError
 from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Keyring
@@ -224,6 +224,10 @@ class SqliteStore:
             async for total in Auditor(database, shown).run():
                 yield total
 
+    async def wait_until_broken(self) -> StoreError:
+        """Return when a write failed in a way after which nobody knows what the disk holds: stop, restart, audit."""
+        return await self._writer.wait_until_broken()
+
     async def close(self) -> None:
         await self._writer.close()
         await self._reading.close()
@@ -233,11 +237,13 @@ class SqliteStore:
         """Bring what is staged into a context that is not empty. Its records are too many to be reported."""
         had, refused, after = 0, list[Refused](), LeafKey(b"")
         try:
-            while records := await self._reader.run(partial(records_of, staging.shelf_id, after, BATCH_RECORDS_MAX)):
+            while True:
+                records, after = await self._reader.run(partial(records_of, staging.shelf_id, after, BATCH_RECORDS_MAX))
+                if not records:
+                    break
                 applied = await self.apply(context, records)
                 had += applied.had
                 refused += applied.refused
-                after = records[-1].key
         finally:
             self._writer.discard(staging.shelf_id)
         return Applied((), had, tuple(refused))

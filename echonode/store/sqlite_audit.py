@@ -23,7 +23,7 @@ from echonode.model.keys import Admission, Keyring, read_statement
 from echonode.model.merkle import Digest, Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, parse, supersedes, verify
 from echonode.store.port import Audit
-from echonode.store.sqlite_database import Database
+from echonode.store.sqlite_database import Database, out_of_order
 from echonode.text import escape
 
 _PAGE_ROWS: Final = 8 * VERIFY_CHUNK
@@ -185,9 +185,12 @@ def _leaf_page(shown: Shown, after: LeafKey, connection: sqlite3.Connection) -> 
         (shown.shelf_id, after),
     )
     for entry in rows:
-        if len(entries) >= _PAGE_ROWS and entry[0] != entries[-1][0]:
+        if entry[0] < after:
+            raise out_of_order()
+        if len(entries) >= _PAGE_ROWS and entry[0] != after:
             break
         entries.append(entry)
+        after = entry[0]
     rows.close()
     logged: dict[int, tuple[int, LeafKey, VersionId, bytes]] = {}
     for start in range(0, len(entries), VERIFY_CHUNK):

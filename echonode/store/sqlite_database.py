@@ -48,6 +48,11 @@ class DamageError(sqlite3.DatabaseError):
     """Rows that SQLite gives out in good faith and that this store never wrote."""
 
 
+def out_of_order() -> DamageError:
+    """SQLite gives an index's entries as they stand; one out of place would make who pages through it go in circles."""
+    return DamageError("the log's index is out of order")
+
+
 class Database:
     """One connection. Calls run one after another, at most STORE_CALLS_WAITING_MAX of them waiting in the thread."""
 

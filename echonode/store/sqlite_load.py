@@ -12,7 +12,7 @@ from echonode.model.keys import read_statement
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, LeafKey, Record, parse
 from echonode.store.index import Index
-from echonode.store.sqlite_database import DamageError, read_record
+from echonode.store.sqlite_database import DamageError, out_of_order, read_record
 from echonode.store.sqlite_rows import Ledger, Shelf, read_leaves
 
 
@@ -111,14 +111,21 @@ def _load_writers(connection: sqlite3.Connection, loaded: Loaded) -> None:
             loaded.index.watch_writer(key, instance)
 
 
-def records_of(shelf_id: int, after: LeafKey, limit: int, connection: sqlite3.Connection) -> list[Record]:
-    """The heads of the next leaves behind `after`, some `limit` of them; a leaf's heads stay together."""
+def records_of(
+    shelf_id: int, after: LeafKey, limit: int, connection: sqlite3.Connection
+) -> tuple[list[Record], LeafKey]:
+    """The heads of the next leaves behind `after`, some `limit` of them, and the last one's key. A leaf's heads stay
+    together."""
     records: list[Record] = []
-    rows = connection.execute("SELECT bytes FROM log WHERE context = ? AND key > ? ORDER BY key, id", (shelf_id, after))
-    for (raw,) in rows:
-        record = read_record(raw)
-        if len(records) >= limit and record.key != records[-1].key:
+    rows = connection.execute(
+        "SELECT key, bytes FROM log WHERE context = ? AND key > ? ORDER BY key, id", (shelf_id, after)
+    )
+    for key, raw in rows:
+        if key < after:
+            raise out_of_order()
+        if len(records) >= limit and key != after:
             break
-        records.append(record)
+        records.append(read_record(raw))
+        after = key
     rows.close()
-    return records
+    return records, after

@@ -20,7 +20,7 @@ from echonode.model.identity import Instance, PublicKey
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import LeafKey, Record, VersionId
 from echonode.store.index import Pending, Plan
-from echonode.store.sqlite_database import DamageError, read_record, transaction
+from echonode.store.sqlite_database import DamageError, out_of_order, read_record, transaction
 from echonode.store.sqlite_void import Void
 
 _KEY_BYTES: Final = 32
@@ -220,8 +220,12 @@ def leaves_after(
     rows = connection.execute(
         "SELECT key, bytes FROM log WHERE context = ? AND key > ? ORDER BY key, id", (shelf_id, after or b"")
     )
+    last = after or LeafKey(b"")
     try:
         for key, group in groupby(rows, itemgetter(0)):
+            if key <= last:
+                raise out_of_order()
+            last = key
             yield key, [raw for _, raw in group]
     finally:
         rows.close()
@@ -252,6 +256,8 @@ def _entries(connection: sqlite3.Connection, shelf_id: int, conflicts: set[LeafK
                 piece = []
         if len(key) != _KEY_BYTES:
             raise DamageError("a key in the log is not 32 bytes")
+        if key < leaf:
+            raise out_of_order()
         leaf, ids = key, [version]
     if ids:
         piece += (leaf, state_of(ids))

@@ -55,6 +55,7 @@ class Writer:
         self._arrived = asyncio.Event()
         self._is_closing = False
         self._broken: StoreError | None = None
+        self._has_broken = asyncio.Event()
         self._space_checked_s = float("-inf")
         self._garbage: list[int] = []
         self._task = asyncio.create_task(self._run(), name="store writer")
@@ -79,6 +80,16 @@ class Writer:
         """Delete the rows of a nameless context, bit by bit, whenever there is nothing else to do."""
         self._garbage.append(context)
         self._arrived.set()
+
+    async def wait_until_broken(self) -> StoreError:
+        """What ended the store, once something did."""
+        await self._has_broken.wait()
+        assert self._broken is not None, "set with it"
+        return self._broken
+
+    def _break(self, error: StoreError) -> None:
+        self._broken = error
+        self._has_broken.set()
 
     async def close(self) -> None:
         """Carry out what waits, then let go of the connection."""
@@ -147,8 +158,9 @@ class Writer:
             self._fail(calls, error)
             return False
         except Exception as error:  # whatever it is: what the file holds now is not what memory shows
-            self._broken = error if isinstance(error, StoreError) else StoreError(f"a write failed: {error!r}")
-            self._fail(calls, self._broken)
+            broken = error if isinstance(error, StoreError) else StoreError(f"a write failed: {error!r}")
+            self._break(broken)
+            self._fail(calls, broken)
             return False
         return True
 
@@ -172,7 +184,7 @@ class Writer:
         except StoreError as error:
             self._garbage.clear()
             if not isinstance(error, UndoneError):
-                self._broken = error
+                self._break(error)
             return
         if is_gone:
             self._garbage.remove(context)

@@ -142,3 +142,39 @@ def test_the_open_network_is_refused_on_a_private_home(tmp_path: Path) -> None:
         node.start()
         node.stop()
         _run_fails(node, "--open", says="private network")
+
+
+def test_a_key_that_is_missing_beside_its_store_is_not_made_anew(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path / "a", "a", mdns=False)
+    for _ in running([node]):
+        node.start()
+        node.stop()
+    (tmp_path / "a" / "keys" / "device").unlink()
+    _run_fails(node, says="keys/device is missing")
+    assert not (tmp_path / "a" / "keys" / "device").exists()
+
+
+def test_a_context_that_the_configuration_does_not_list_is_not_written(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path / "a", "a", mdns=False)
+    (tmp_path / "a").mkdir(mode=0o700)
+    (tmp_path / "a" / "config.toml").write_text('contexts = ["main"]\n')
+    for _ in running([node]):
+        node.start()
+        _plain(node.cli("put", "x", "y", "-c", "other", check=False), code=1, says="not kept here")
+        assert node.cli("put", "x", "y").returncode == 0
+
+
+def test_a_peer_that_comes_back_on_another_port_is_told_of_changes_at_once(tmp_path: Path) -> None:
+    a, b = nodes = [NodeProcess(tmp_path / name, name, mdns=False) for name in ("a", "b")]
+    for _ in running(nodes):
+        a.start()
+        key = a.cli("network", "show").stdout
+        b.cli("network", "set", stdin=key)
+        b.start("--peer", a.address())
+        wait_for(lambda: equal(nodes, "identities"))
+        b.stop()
+        b.start("--peer", a.address())
+        wait_for(lambda: [p for p in a.json("status")["peers"] if p["state"] == "reachable"])
+        for number in range(3):
+            a.cli("put", f"n{number}", "x")
+            wait_for(lambda number=number: b.cli("get", f"{a.json('status')['id']}/n{number}", check=False).stdout, 10)

@@ -187,6 +187,41 @@ def test_a_part_that_cannot_be_read_does_not_hide_the_others(whole: Path, tmp_pa
     assert any(problem.startswith("staged: log entry") for problem in problems), problems
 
 
+def test_an_index_out_of_order_is_damage_and_nobody_goes_in_circles(whole: Path, tmp_path: Path) -> None:
+    """The first key of the last leaves, made the least of all: who pages by it would begin again and again."""
+    path = tmp_path / "store.db"
+    keys = [key for (key,) in look(whole, "SELECT key FROM log WHERE context = 2 ORDER BY key")]
+    for key in keys[-3:]:
+        data = bytearray(whole.read_bytes())
+        at = data.find(key)
+        while at >= 0:
+            data[at] = 0
+            at = data.find(key, at + 1)
+        path.write_bytes(data)
+        assert any("out of order" in problem for problem in audited(path))
+
+
+def test_pages_of_an_index_that_falls_out_of_order_end(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    shutil.copy(whole, path)
+    ((key,),) = look(path, "SELECT max(key) FROM log WHERE context = 2")
+
+    async def go() -> Audit:
+        async with opened(path) as store:
+            data = bytearray(path.read_bytes())
+            at = data.find(key)
+            while at >= 0:
+                data[at] = 0
+                at = data.find(key, at + 1)
+            path.write_bytes(data)
+            async with store.snapshot(MAIN) as snapshot:
+                with pytest.raises(StoreError, match="out of order"):
+                    await snapshot.page(None, records_max=1000, bytes_max=1 << 30)
+            return await verdict_of(store)
+
+    assert any("out of order" in problem for problem in run(go()).problems)
+
+
 def test_a_row_that_the_index_does_not_know_is_found(whole: Path, tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     shutil.copy(whole, path)

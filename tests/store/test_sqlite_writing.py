@@ -183,9 +183,11 @@ def test_a_log_that_somebody_else_wrote_to_is_the_end_of_the_store(tmp_path: Pat
             await owner.begin()
             first = await owner.put("first")
             change(path, "INSERT INTO log (context, key, id, bytes) VALUES (9, x'', x'', x'')")
+            end = asyncio.create_task(store.wait_until_broken())
             for _ in range(2):
                 with pytest.raises(StoreError, match="UNIQUE constraint failed"):
                     await owner.put("second")
+            assert "UNIQUE constraint failed" in str(await end)
             assert await ids(store) == [first.id]
         assert look(path, "SELECT count(*) FROM log") == [(3,)]
 

@@ -1,0 +1,59 @@
+"""One node's keys and its network, in the files of its home: made on the first run, never overwritten by accident."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from echonode.errors import ConfigError
+from echonode.host.home import Home, read_secret, write_secret
+
+SECRET_BYTES: Final = 32
+
+
+class NodeFiles:
+    """What one node keeps in its home beside the database; `home` has the paths."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+
+    @property
+    def root(self) -> Path:
+        return self.home.folder
+
+    @property
+    def api_socket(self) -> Path:
+        return self.home.api_socket
+
+    def has_network(self) -> bool:
+        return self.home.network.exists() or self._open_mark.exists()
+
+    def read_network_key(self) -> bytes | None:
+        return read_secret(self.home.network, SECRET_BYTES)
+
+    def write_network_key(self, key: bytes) -> None:
+        self.home.prepare()
+        write_secret(self.home.network, key)
+        self._open_mark.unlink(missing_ok=True)
+
+    def choose_open_network(self) -> None:
+        """Remember that this home takes part in the public network. Raises ConfigError when it has a private one."""
+        if self.home.network.exists():
+            raise ConfigError(f"{self.root} belongs to a private network; the open one needs a home of its own")
+        self._open_mark.touch(mode=0o600)
+
+    def identity_seeds(self, random_bytes: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+        """The root and device seeds, made on the first run."""
+        seeds = []
+        for path in (self.home.root_key, self.home.device_key):
+            seed = read_secret(path, SECRET_BYTES)
+            if seed is None and self.home.store.exists():
+                raise ConfigError(f"{path} is missing, and the store beside it belongs to it: restore it from a copy")
+            if seed is None:
+                seed = random_bytes(SECRET_BYTES)
+                write_secret(path, seed)
+            seeds.append(seed)
+        return seeds[0], seeds[1]
+
+    @property
+    def _open_mark(self) -> Path:
+        return self.home.folder / "open"
