@@ -10,19 +10,16 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
 
 from echonode.clock import Entropy
 from echonode.errors import PeerRefused, Reason, RemoteError, TransportError
 from echonode.limits import AUTH_BYTES_MAX
-from echonode.node.session import introductions, shake_hands
+from echonode.node.session import introductions, receive, shake_hands
 from echonode.sync.port import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.wire.channel import Handshake, NetworkSecret
 from echonode.wire.messages import Close, PairAnswer, PairConfirm, PairFinish, PairStart
 from echonode.wire.pairing import Code, Invitation, PairingInitiator, PairingResponder
-
-_M = TypeVar("_M")
 
 
 async def join(stream: ByteStream, code: Code, entropy: Entropy, on_guess: Callable[[], None]) -> bytes:
@@ -48,10 +45,10 @@ async def _join(stream: ByteStream, code: Code, entropy: Entropy, on_guess: Call
     )
     async with introductions():
         await transport.send(PairStart(await _compute(pairing.start)))
-        share = (await _receive(transport, PairAnswer)).share
+        share = (await receive(transport, PairAnswer)).share
         on_guess()
         await transport.send(PairConfirm(await _compute(lambda: pairing.confirm(share))))
-        finish = await _receive(transport, PairFinish)
+        finish = await receive(transport, PairFinish)
         key = pairing.accept(finish.confirmation, finish.sealed)
         await transport.send(Close(Reason.FINISHED))
     await stream.close()
@@ -75,9 +72,9 @@ async def invite(
         entropy_f=entropy.random_bytes,
     )
     async with introductions():
-        share = (await _receive(transport, PairStart)).share
+        share = (await receive(transport, PairStart)).share
         await transport.send(PairAnswer(await _compute(lambda: pairing.answer(share))))
-        confirmation = (await _receive(transport, PairConfirm)).confirmation
+        confirmation = (await receive(transport, PairConfirm)).confirmation
         try:
             finish = pairing.finish(confirmation, now_s=now_s())
         except RemoteError as error:
@@ -93,10 +90,3 @@ async def invite(
 async def _compute(work: Callable[[], bytes]) -> bytes:
     """SPAKE2 in Python takes milliseconds: off the loop."""
     return await asyncio.get_running_loop().run_in_executor(None, work)
-
-
-async def _receive(transport: StreamTransport, kind: type[_M]) -> _M:
-    message = await transport.recv()
-    if not isinstance(message, kind):
-        raise RemoteError(Reason.PROTOCOL_ERROR, f"expected {kind.__name__}, not {type(message).__name__}")
-    return message

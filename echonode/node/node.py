@@ -82,7 +82,6 @@ class Node(RecordBook):
         self._key = settings.network_key
         self._is_provisional = settings.is_provisional
         self._tag = entropy.random_bytes(8)
-        self._entropy = entropy
         self._announce = announce
         self._save_network_key = save_network_key
         self._listen: tuple[str, ...] = ()

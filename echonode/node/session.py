@@ -93,7 +93,7 @@ async def initiate(stream: ByteStream, secret: NetworkSecret, local: LocalSide, 
 async def _initiate(transport: StreamTransport, local: LocalSide) -> Session:
     await transport.send(auth.offer(transport.channel, local.device, local.statements()))
     peer = await _identify(transport, local)
-    hello = await _receive(transport, Hello)
+    hello = await receive(transport, Hello)
     await _check_version(transport, hello)
     await _admit(transport, local, peer, hello)
     await transport.send(local.make_hello(peer.key, hello.session))
@@ -111,7 +111,7 @@ async def _answer(transport: StreamTransport, local: LocalSide, session_id: byte
     peer = await _identify(transport, local)
     await transport.send(auth.offer(transport.channel, local.device, local.statements()))
     await transport.send(local.make_hello(peer.key, session_id))
-    hello = await _receive(transport, Hello)
+    hello = await receive(transport, Hello)
     await _check_version(transport, hello)
     if hello.session != session_id:
         raise RemoteError(Reason.PROTOCOL_ERROR, "the hello names another session")
@@ -130,7 +130,8 @@ async def introductions() -> AsyncIterator[None]:
         raise TransportError("the peer did not introduce itself in time") from None
 
 
-async def _receive(transport: StreamTransport, kind: type[_M]) -> _M:
+async def receive(transport: StreamTransport, kind: type[_M]) -> _M:
+    """The next message, which must be a `kind`. Raises RemoteError for another."""
     message = await transport.recv()
     if not isinstance(message, kind):
         raise RemoteError(Reason.PROTOCOL_ERROR, f"expected {kind.__name__}, not {type(message).__name__}")
@@ -139,7 +140,7 @@ async def _receive(transport: StreamTransport, kind: type[_M]) -> _M:
 
 async def _identify(transport: StreamTransport, local: LocalSide) -> auth.Peer:
     """Who is at the other end. Somebody whose proof fails gets no answer."""
-    claimed = await _receive(transport, Auth)
+    claimed = await receive(transport, Auth)
     try:
         peer = auth.check(transport.channel, claimed)
     except RemoteError:
