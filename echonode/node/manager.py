@@ -74,7 +74,6 @@ class Manager:
         log.is_one_way = direction is not Direction.BOTH
         left = await self._turn(session, log, direction, {s.context: s for s in session.hello.contexts})
         if left:
-            log.unequal |= dict.fromkeys(left, _NOT_ASKED_FOR)  # until it is
             await session.transport.send(Turn(left))
             await self.serve(session, log)
         else:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, TypeAlias
 
+from echonode.errors import Reason, RemoteError
 from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, SMALL_SUBTREE_LEAVES
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import LeafKey
@@ -49,6 +50,8 @@ class Answers:
 
     async def _records(self, wanted: tuple[Wanted, ...]) -> None:
         conversation = self._conversation
+        if len({item.prefix for item in wanted}) < len(wanted):
+            raise RemoteError(Reason.PROTOCOL_ERROR, "a Fetch names a prefix twice")  # each costs its subtree's hashes
         entries = list(islice(_entries(conversation.store.tree(conversation.context), wanted, self._width), _ENTRIES))
         keys = [key for _, _, key in entries[:BATCH_RECORDS_MAX]]
         raws, taken = await conversation.store.read(conversation.context, keys, bytes_max=BATCH_BYTES_MAX)

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from echonode import cbor
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError
 from echonode.limits import BATCH_RECORDS_MAX, ROUNDS_MAX
 from echonode.model.identity import IdentityId, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Tree
-from echonode.model.record import IDENTITIES, MAIN, Record
+from echonode.model.record import IDENTITIES, MAIN
 from echonode.node.account import SessionLog
 from echonode.node.events import Event, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
 from echonode.node.manager import MODES, Manager, summarise
@@ -402,6 +403,22 @@ def test_what_is_not_served_is_refused_by_name_and_the_session_goes_on(init):
     virtually(main())
 
 
+def test_a_mode_to_come_is_refused_naming_those_that_are_spoken_and_the_session_goes_on():
+    async def main() -> None:
+        async def script(transport: PairedTransport) -> None:
+            transport._outbox.put_nowait(cbor.encode([19, [1, 0], MAIN, "of some later mode"]))
+            assert await transport.recv() == m.Refused(Reason.UNSUPPORTED_MODE, tuple(mode.value for mode in MODES))
+            await transport.send(m.SnapshotInit((1, 0), MAIN, None))
+            assert isinstance(await transport.recv(), m.Page)
+            await transport.send(m.Done(Tree().root, 0, 0, True))
+            await transport.recv()
+            await transport.send(m.Close(Reason.FINISHED))
+
+        assert await asked(Side(1, filled(range(9))), Side(0, filled(())), script) is None
+
+    virtually(main())
+
+
 @pytest.mark.parametrize("reason", [Reason.UNSUPPORTED_MODE, Reason.UNKNOWN_CONTEXT, Reason.BUSY])
 def test_a_refused_conversation_leaves_its_context_unequal_and_the_next_goes_on(reason):
     async def main() -> None:
@@ -441,10 +458,6 @@ def test_a_refusal_for_another_reason_ends_the_session():
 # -- contexts that stay unequal --------------------------------------------------------------------------------------
 
 
-def own_records(count: int) -> list[Record]:
-    return universe().some(range(count))
-
-
 async def with_a_void_key(ours: Side, theirs: Side) -> None:
     """`ours` knows that the first writer's key is compromised; `theirs` cannot be told."""
     one = universe().writers[0]
@@ -480,9 +493,8 @@ def test_a_snapshot_that_is_refused_in_part_is_finished_by_a_walk():
     async def main() -> None:
         ours, theirs = Side(0, filled(())), Side(1, filled(range(300)))
         await with_a_void_key(ours, theirs)
-        one = universe().writers[0].identity.device.public
         void = {head.id for head in heads_in(theirs.store) if head.author == universe().writers[0].id}
-        assert void and one
+        assert void
         met = await meet(ours, theirs, Direction.PULL)
         assert met.ends == [None, None]
         assert versions_in(ours.store) == versions_in(theirs.store) - void

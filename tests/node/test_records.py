@@ -9,14 +9,14 @@ from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, CONTEXTS_MAX, TIMESTAMP_AHEAD_MS_MAX
 from echonode.model.identity import Identity, Instance, identity_of, shared_pool_root
-from echonode.model.keys import KeyState
+from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, supersedes, winner
 from echonode.node.events import Event, RecordsApplied, TimestampAhead
 from echonode.node.records import RecordBook
 from echonode.sim.loop import EPOCH_MS, SimEntropy
 from echonode.store.memory import MemoryStore
 from echonode.text import to_base32
-from tests.sync.universe import at_once, universe
+from tests.sync.universe import at_once
 
 NETWORK = bytes(range(32))
 
@@ -125,10 +125,6 @@ def test_only_ones_own_and_shared_records_are_written_and_never_key_statements()
 def test_a_key_that_was_revoked_writes_nothing_more():
     book = Book()
     root = book.book.identity.root
-    one = universe().writers[0]
-    del one
-    from echonode.model.keys import statement_draft
-
     draft = statement_draft(book.book.id, book.book.identity.device.public, KeyState.COMPROMISED)
     at_once(book.store.write([draft], root, book.book._tick))
     assert "compromised" in refusal(book.book.put(book.draft("x")))

@@ -380,6 +380,61 @@ def test_a_peer_that_took_its_leave_is_absent_unless_there_is_another_way_to_it(
     assert not schedule.gone("t3"), "nobody was met there"
 
 
+def test_a_full_table_of_peers_takes_a_new_one_for_the_longest_absent_and_none_for_those_that_are_there():
+    schedule = scheduler()
+    many = [IdentityId(number.to_bytes(32, "big")) for number in range(CANDIDATES_MAX)]
+    for number, peer in enumerate(many):
+        schedule.opened(peer, "", "", target=None)
+        schedule.closed(float(number), 0, peer, in_sync=True, reason="")
+    newcomer = peer_id(250)
+    assert schedule.is_full(newcomer)
+    assert not schedule.is_full(many[0]), "who is known may always come back"
+    for peer in (many[7], many[5]):
+        schedule.missed(peer, "no answer")
+        assert not schedule.peers[peer].is_reachable
+    assert not schedule.is_full(newcomer)
+    schedule.opened(newcomer, "", "", target=None)
+    assert newcomer in schedule.peers and many[5] not in schedule.peers
+    assert len(schedule.peers) == CANDIDATES_MAX
+    schedule.missed(newcomer, "a session is up")
+    assert schedule.peers[newcomer].is_reachable
+    schedule.missed(peer_id(251), "nobody knows it")
+
+
+def test_a_change_while_a_hello_is_on_its_way_is_told_behind_the_session():
+    schedule = met(1)
+    schedule.due(100.0)
+    schedule.meeting(peer_id(1))
+    schedule.meeting(peer_id(9))
+    schedule.changed(100.0, None)
+    open_(schedule, 1)
+    schedule.closed(101.0, 0, peer_id(1), in_sync=True, reason="")
+    schedule.dialled(101.0, "t1", failure=None)
+    assert schedule.next_due_s() == 101.0 + CHANGE_DELAY_S
+
+
+def test_after_a_change_nobody_is_called_equal_before_it_was_compared():
+    schedule = met(2)
+    schedule.changed(10.0, peer_id(2))
+    assert [entry.in_sync for entry in schedule.peers.values()] == [None, True]
+    schedule.due(10.0 + CHANGE_DELAY_S)
+    open_(schedule, 1)
+    schedule.closed(11.0, 0, peer_id(1), in_sync=True, reason="")
+    assert [(entry.in_sync, entry.reason) for entry in schedule.peers.values()] == [(True, ""), (True, "")]
+
+
+def test_a_peer_that_only_dials_us_is_absent_when_it_has_not_for_long():
+    schedule = met(1)
+    schedule.due(1e4)
+    assert schedule.dialled(1e4, "t1", failure="no answer")
+    assert schedule.opened(peer_id(1), "", "", target=None, is_initiator=False)
+    schedule.closed(1e4 + 10, 0, peer_id(1), in_sync=True, reason="")
+    assert schedule.due(1e4 + 100)
+    assert not schedule.dialled(1e4 + 100, "t1", failure="no answer")
+    assert schedule.due(1e4 + 1000)
+    assert schedule.dialled(1e4 + 1000, "t1", failure="no answer")
+
+
 # -- anything that may happen ----------------------------------------------------------------------------------------
 
 

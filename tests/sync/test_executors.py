@@ -115,6 +115,21 @@ def test_a_pull_leaves_nothing_missing_here_and_changes_nothing_there(walk, held
 
 
 @walks
+def test_a_pull_of_nothing_but_what_ours_supersedes_is_verified_at_once(walk):
+    async def main() -> None:
+        one = universe().writers[0]
+        old = [one.record(f"old-{number}") for number in range(5)]
+        ours, theirs = universe().store(range(100)), universe().store(range(100))
+        await theirs.apply(MAIN, old)
+        await ours.apply(MAIN, [one.record(record.name, record, body=b"newer") for record in old])
+        talk = await converse(ours, theirs, walk, direction=Direction.PULL)
+        assert talk.our_end is Result.EQUAL
+        assert (talk.ours.tally.received, talk.ours.tally.had) == (0, 5)
+
+    virtually(main())
+
+
+@walks
 @given(held=two_holdings(), width=widths)
 @settings(max_examples=20)
 def test_a_push_leaves_nothing_missing_there_and_changes_nothing_here(walk, held: Holdings, width: int):

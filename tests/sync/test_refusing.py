@@ -154,7 +154,6 @@ async def against(victim: Awaitable[Result], talk, liar: Awaitable[Result]) -> R
 @forgeries
 def test_a_forged_record_in_an_answer_ends_the_session_and_nothing_of_its_batch_is_stored(forgery):
     raw, reason = bodies()[forgery]
-    good = [record.raw for record in universe().some(range(300))]
 
     async def main() -> None:
         ours, theirs = universe().store(()), universe().store(range(300))
@@ -166,7 +165,7 @@ def test_a_forged_record_in_an_answer_ends_the_session_and_nothing_of_its_batch_
                     case LevelWiseInit(prefixes=prefixes):
                         await transport.send(Nodes(tree.root, tuple(encode_node(tree, at, 16) for at in prefixes)))
                     case Fetch(wanted):
-                        (keys := [key for item in wanted for key, _ in tree.leaves_at(item.prefix)]).sort()
+                        keys = sorted(key for item in wanted for key, _ in tree.leaves_at(item.prefix))
                         raws, _ = await theirs.read(MAIN, keys, bytes_max=1 << 19)
                         await transport.send(Records((*raws, raw), (), False))
                     case other:
@@ -176,7 +175,6 @@ def test_a_forged_record_in_an_answer_ends_the_session_and_nothing_of_its_batch_
         error = await against(level_wise.run_initiator(talk.ours), talk, liar(talk.theirs))
         assert error.reason is reason
         assert not versions_in(ours)
-        assert len(good) == 300
 
     virtually(main())
 
