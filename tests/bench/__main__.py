@@ -70,8 +70,9 @@ def _nodes(folder: Path, count: int) -> dict[str, object]:
 
 def _rate(node: NodeProcess, least: int) -> int:
     """Records a second of the conversation that brought at least most of `least`."""
-    big = max(node.events("sync.completed"), key=lambda event: event["received"])
-    assert big["received"] > least // 2, big
+    big = wait_for(
+        lambda: next((event for event in node.events("sync.completed") if event["received"] > least // 2), None)
+    )
     return round(big["received"] / big["duration_s"])
 
 
