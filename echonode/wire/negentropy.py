@@ -1,0 +1,233 @@
+"""Range-based set reconciliation, as the Negentropy Protocol V1 has it: messages in, messages out, nothing else.
+
+    initiator                                    responder
+      initiate()          -- message -->           answer(message)
+      answer(message)     <-- message --
+      ..                                            until the initiator's answer is None
+
+The specification is docs/negentropy-protocol-v1.md of github.com/hoytech/negentropy; messages are those of its
+reference implementation, byte for byte, frame-size limit included (tests/vectors/negentropy_v1.json). A set is split
+into ranges; ranges of equal fingerprints are skipped, others are split in 16 or, where few items are left, listed.
+
+A message from a peer gives an answer or a RemoteError, at a cost bounded by its own size and that of the answer. Under
+a limit the reference can overlook a difference (a range that did not fit is left out of the sum that stands for it),
+and so do we. Whoever needs certainty compares hashes of both sets at the end.
+"""
+
+from typing import Final
+
+from echonode.errors import LocalError, Reason, RemoteError
+from echonode.wire.ranges import FINGERPRINT_BYTES, ID_BYTES, INFINITY, TIME_BYTES, Items, bound, varint
+
+VERSION: Final = 0x61
+LIMIT_BYTES_MIN: Final = 4096
+
+_VERSIONS: Final = range(0x60, 0x70)
+_SKIP, _FINGERPRINT, _ID_LIST = range(3)
+_BUCKETS: Final = 16
+_LISTED_MAX: Final = 2 * _BUCKETS - 1  # a range of more is split
+_SLACK_BYTES: Final = 200  # left below the limit for what closes a message
+_U64_MAX: Final = 2**64 - 1
+_VARINT_BYTES_MAX: Final = 10
+_END: Final = bound(INFINITY)
+
+
+class Negentropy:
+    """One side of one reconciliation of `items`. `limit`: the most bytes of a message, 0 for no limit.
+
+    The initiator's `have` and `need` grow with every answer: ids only it has, and ids only the other has.
+    """
+
+    def __init__(self, items: Items, *, limit: int = 0) -> None:
+        if limit and limit < LIMIT_BYTES_MIN:
+            raise LocalError(f"a limit is at least {LIMIT_BYTES_MIN} bytes")
+        self._items = items
+        self._limit = limit
+        self.is_initiator = False
+        self.have: list[bytes] = []
+        self.need: list[bytes] = []
+
+    def initiate(self) -> bytes:
+        """The first message, which makes this side the initiator."""
+        self.is_initiator = True
+        return bytes((VERSION,)) + self._split(0, len(self._items), _END, _Writer())
+
+    def answer(self, message: bytes) -> bytes | None:
+        """The answer to `message`; None when the initiator knows all. Raises RemoteError."""
+        reader = _Reader(message)
+        version = reader.byte()
+        if version not in _VERSIONS:
+            raise _bad("not a version of the protocol")
+        if version != VERSION:
+            if self.is_initiator:
+                raise RemoteError(Reason.UNSUPPORTED_PROTOCOL, f"negentropy version {version:#x}")
+            return bytes((VERSION,))
+        answer = self._ranges(reader)
+        return None if self.is_initiator and len(answer) == 1 else answer
+
+    def _ranges(self, reader: "_Reader") -> bytes:
+        items, writer = self._items, _Writer()
+        said = bytearray((VERSION,))
+        skipped: bytes | None = None  # where the ranges that need no answer end
+        lower, last = 0, b""
+        while reader:
+            end = reader.bound()
+            if _padded(end) < _padded(last):
+                raise _bad("a range that ends before it begins")
+            mode = reader.varint()
+            upper = items.find(end, lower)
+            part = b""
+            if mode == _SKIP:
+                skipped = end
+            elif mode == _FINGERPRINT:
+                if reader.take(FINGERPRINT_BYTES) == items.fingerprint(lower, upper):
+                    skipped = end
+                else:
+                    part = writer.skip(skipped) + self._split(lower, upper, end, writer)
+                    skipped = None
+            elif mode == _ID_LIST:
+                theirs = reader.ids()
+                if self.is_initiator:
+                    self._compare(lower, upper, theirs)
+                    skipped = end
+                else:
+                    said += writer.skip(skipped)
+                    skipped = None
+                    upper = self._list(said, lower, upper, end, writer)
+            else:
+                raise _bad(f"a range of mode {mode}")
+            if self._is_full(len(said) + len(part)):
+                # What does not fit is summed up, and so is all that follows.
+                said += writer.bound(_END) + varint(_FINGERPRINT) + items.fingerprint(upper, len(items))
+                break
+            said += part
+            lower, last = upper, end
+        return bytes(said)
+
+    def _compare(self, lower: int, upper: int, theirs: list[bytes]) -> None:
+        ours = self._items.ids(lower, upper)
+        known, listed = set(ours), set(theirs)
+        self.have += [id for id in ours if id not in listed]
+        self.need += [id for id in dict.fromkeys(theirs) if id not in known]
+
+    def _list(self, said: bytearray, lower: int, upper: int, end: bytes, writer: "_Writer") -> int:
+        """Append the ids of a range, as many as fit; where they end."""
+        room = upper - lower
+        if self._limit:
+            # The reference counts what was said before this range and its pending skip, and the ids.
+            left = self._limit - _SLACK_BYTES - (len(said) - writer.skip_bytes)
+            room = max(0, left // ID_BYTES + 1)
+        if room < upper - lower:
+            upper = lower + room
+            end = self._items.at(upper)
+        said += writer.bound(end) + varint(_ID_LIST) + varint(upper - lower) + b"".join(self._items.ids(lower, upper))
+        return upper
+
+    def _split(self, lower: int, upper: int, end: bytes, writer: "_Writer") -> bytes:
+        """What to say of a range about which there is no agreement."""
+        count = upper - lower
+        if count <= _LISTED_MAX:
+            ids = b"".join(self._items.ids(lower, upper))
+            return writer.bound(end) + varint(_ID_LIST) + varint(count) + ids
+        said = bytearray()
+        size, larger = divmod(count, _BUCKETS)
+        for bucket in range(_BUCKETS):
+            stop = lower + size + (bucket < larger)
+            fingerprint = self._items.fingerprint(lower, stop)
+            said += writer.bound(end) if stop == upper else writer.between(self._items, stop)
+            said += varint(_FINGERPRINT) + fingerprint
+            lower = stop
+        return bytes(said)
+
+    def _is_full(self, size: int) -> bool:
+        return self._limit > 0 and size > self._limit - _SLACK_BYTES
+
+
+class _Writer:
+    """What bounds of one message are encoded against: timestamps are differences."""
+
+    def __init__(self) -> None:
+        self._timestamp = 0
+        self.skip_bytes = 0  # of the last pending skip
+
+    def skip(self, end: bytes | None) -> bytes:
+        """Whatever lies before `end` needs no answer; nothing when that is nothing."""
+        said = b"" if end is None else self.bound(end) + varint(_SKIP)
+        self.skip_bytes = len(said)
+        return said
+
+    def bound(self, end: bytes) -> bytes:
+        """A bound as it is, with the prefix it came with."""
+        timestamp = int.from_bytes(end[:TIME_BYTES], "big")
+        said = b"\0" if timestamp == INFINITY else varint(timestamp - self._timestamp + 1)
+        self._timestamp = timestamp
+        return said + varint(len(end) - TIME_BYTES) + end[TIME_BYTES:]
+
+    def between(self, items: Items, index: int) -> bytes:
+        """The shortest bound that tells the item at `index` from the one before it."""
+        before, behind = items.at(index - 1), items.at(index)
+        size = TIME_BYTES
+        if before[:TIME_BYTES] == behind[:TIME_BYTES]:
+            while before[size] == behind[size]:
+                size += 1
+            size += 1
+        return self.bound(behind[:size])
+
+
+class _Reader:
+    """What is left of a message from the peer."""
+
+    def __init__(self, message: bytes) -> None:
+        self._message = message
+        self._at = 0
+        self._timestamp = 0
+
+    def __bool__(self) -> bool:
+        return self._at < len(self._message)
+
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes."""
+        end = self._at + size
+        if end > len(self._message):
+            raise _bad("a message that ends early")
+        taken = self._message[self._at : end]
+        self._at = end
+        return taken
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def varint(self) -> int:
+        value = 0
+        for place in range(_VARINT_BYTES_MAX):
+            digit = self.byte()
+            if place == 0 and digit == 0x80:
+                break
+            value = value << 7 | digit & 0x7F
+            if digit < 0x80:
+                if value > _U64_MAX:
+                    break
+                return value
+        raise _bad("a number that is too long")
+
+    def bound(self) -> bytes:
+        step = self.varint()
+        # A sum past the last timestamp is the last one, as the reference has it.
+        self._timestamp = min(INFINITY, self._timestamp + step - 1) if step else INFINITY
+        size = self.varint()
+        if size > ID_BYTES:
+            raise _bad("a bound longer than an id")
+        return bound(self._timestamp, self.take(size))
+
+    def ids(self) -> list[bytes]:
+        count = self.varint()
+        ids = self.take(count * ID_BYTES)
+        return [ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)]
+
+
+def _padded(end: bytes) -> bytes:
+    return end.ljust(TIME_BYTES + ID_BYTES, b"\0")
+
+
+def _bad(detail: str) -> RemoteError:
+    return RemoteError(Reason.PROTOCOL_ERROR, f"negentropy: {detail}")
