@@ -64,6 +64,7 @@ VERIFY_CHUNK: Final = 128  # signatures checked in one thread hop
 
 # -- disk ------------------------------------------------------------------------------------------------------------
 READ_TRANSACTION_S_MAX: Final = 60.0
+CURSORS_MAX: Final = 2**14  # a peer, a context and a filter each; the oldest go
 HISTORY_DAYS: Final = 30
 HISTORY_ROWS_MAX: Final = 100_000
 FREE_SPACE_BYTES_MIN: Final = 64 * MIB

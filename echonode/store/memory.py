@@ -1,6 +1,7 @@
 """A store in memory, for simulation and as the judge of the one on disk: the same contract, no durability."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+import itertools
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from echonode.errors import LocalError, RemoteError
@@ -8,10 +9,22 @@ from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Admission, Keyring, Statement, read_statement
 from echonode.model.merkle import Digest, State, Tree, state_of
-from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, leaf_key, parse, verify
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key, parse, verify
+from echonode.store.cursors import Cursors
 from echonode.store.index import Index, Plan, heads_among
-from echonode.store.paging import fit
-from echonode.store.port import Applied, Audit, ContextInfo, Refused, SnapshotReader, Staged, StateStamp, Tick
+from echonode.store.paging import fit, fit_changes
+from echonode.store.port import (
+    Applied,
+    Audit,
+    Change,
+    ContextInfo,
+    Cursor,
+    Refused,
+    SnapshotReader,
+    Staged,
+    StateStamp,
+    Tick,
+)
 from echonode.store.writing import prepare_versions, seal
 
 
@@ -29,6 +42,7 @@ class MemoryStore:
         self._last_seq = 0
         self._staging: dict[str, tuple[Digest, dict[LeafKey, list[Record]]]] = {}
         self._pins: dict[tuple[str, str], IdentityId] = {}
+        self._cursors = Cursors()
 
     @property
     def instance(self) -> Instance:
@@ -61,8 +75,17 @@ class MemoryStore:
         size = sum(len(head.raw) for heads in self._heads.get(context, {}).values() for head in heads)
         return ContextInfo(context, tree.root, len(tree), size, self.seq(context))
 
-    async def apply(self, context: str, records: Sequence[Record]) -> Applied:
-        return self._apply(context, records)
+    async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
+        applied = self._apply(context, records)
+        if cursor is not None and not applied.is_gap:
+            self._cursors.note(cursor)
+        return applied
+
+    def cursor(self, peer: IdentityId, context: str, filter_digest: bytes = b"") -> Cursor | None:
+        return self._cursors.get(peer, context, filter_digest)
+
+    def note(self, cursor: Cursor) -> None:
+        self._cursors.note(cursor)
 
     async def write(
         self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
@@ -103,6 +126,21 @@ class MemoryStore:
                 if len(found) == limit:
                     break
         return found, after
+
+    async def changes(
+        self, context: str, after: int, *, records_max: int, bytes_max: int
+    ) -> tuple[list[Change], int]:
+        entries = (Change(*entry) for entry in self._entries_after(context, after))
+        found, is_all = fit_changes(entries, records_max=records_max, bytes_max=bytes_max)
+        return found, max(self.seq(context), after) if is_all else found[-1].seq
+
+    def _entries_after(self, context: str, after: int) -> Iterator[tuple[int, VersionId, bytes]]:
+        """Entries from behind `after`, looked for from the end: those who follow want the newest."""
+        newest = itertools.takewhile(lambda seq: seq > after, reversed(self._log))
+        for seq in reversed(list(newest)):
+            record = self._log[seq]
+            if record.context == context:
+                yield seq, record.id, record.raw
 
     @asynccontextmanager
     async def snapshot(self, context: str) -> AsyncIterator[SnapshotReader]:

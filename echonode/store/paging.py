@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from echonode.store.port import Change
+
 
 def fit(
     leaves: Iterable[Sequence[bytes]], *, bytes_max: int, records_max: int | None = None
@@ -17,3 +19,15 @@ def fit(
         records += heads
         taken += 1
     return records, taken, True
+
+
+def fit_changes(entries: Iterable[Change], *, records_max: int, bytes_max: int) -> tuple[list[Change], bool]:
+    """As many `entries` as fit, or the first one however large it is; and whether these were all."""
+    found: list[Change] = []
+    size = 0
+    for entry in entries:
+        size += len(entry.raw)
+        if found and (len(found) == records_max or size > bytes_max):
+            return found, False
+        found.append(entry)
+    return found, True

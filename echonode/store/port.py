@@ -44,6 +44,11 @@ class Applied:
     refused: tuple[Refused, ...] = ()
     voided: int = 0  # versions that a compromise statement took out
 
+    @property
+    def is_gap(self) -> bool:
+        """Whether something was refused that may be admitted later, and has to come again."""
+        return any(refused.reason is Reason.UNKNOWN_KEY for refused in self.refused)
+
 
 @dataclass(frozen=True, slots=True)
 class ContextInfo:
@@ -81,6 +86,27 @@ class Audit:
 
     checked: int
     problems: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a peer's change log has been followed in one context: all that stood in it up to `seq`, in that life of
+    its store, is held here, or what superseded it. `filter`: the digest of the filter it holds for, empty for none."""
+
+    peer: IdentityId
+    instance: Instance
+    context: str
+    seq: int
+    filter: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of the change log: a head, as stored."""
+
+    seq: int
+    version: VersionId
+    raw: bytes
 
 
 class SnapshotReader(Protocol):
@@ -132,9 +158,19 @@ class Store(Protocol):
         """The figures of one context."""
         ...
 
-    async def apply(self, context: str, records: Sequence[Record]) -> Applied:
+    async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
         """Merge `records` into `context`. Those of other contexts, unknown or compromised keys are refused, one by one;
-        the rest is stored in one durable transaction."""
+        the rest is stored in one durable transaction, and `cursor` with it, unless a key was unknown: then it has to
+        come again. (When nothing changes, the cursor is noted.)"""
+        ...
+
+    def cursor(self, peer: IdentityId, context: str, filter_digest: bytes = b"") -> Cursor | None:
+        """How far `peer` has been followed, None when it never was. Of several of its instances the last one counts."""
+        ...
+
+    def note(self, cursor: Cursor) -> None:
+        """Keep `cursor`, all that it covers being held and durable; it is saved with the next transaction, or at the
+        end. One that goes back in the same instance is passed over."""
         ...
 
     async def write(
@@ -155,6 +191,13 @@ class Store(Protocol):
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
         """Up to `limit` heads in log order from behind the seq `after`, and the last one's seq (`after` at the end)."""
+        ...
+
+    async def changes(
+        self, context: str, after: int, *, records_max: int, bytes_max: int
+    ) -> tuple[list[Change], int]:
+        """The log of `context` from behind the seq `after`: as many entries as fit, or at least one; and up to which
+        seq nothing is missing (the newest of the log when these were all)."""
         ...
 
     def conflicts(self, context: str) -> Collection[LeafKey]:

@@ -13,7 +13,7 @@ durable (WAL, synchronous=FULL).
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -24,8 +24,19 @@ from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Keyring
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, leaf_key
-from echonode.store.paging import fit
-from echonode.store.port import Applied, Audit, ContextInfo, Refused, SnapshotReader, Staged, StateStamp, Tick
+from echonode.store.paging import fit, fit_changes
+from echonode.store.port import (
+    Applied,
+    Audit,
+    Change,
+    ContextInfo,
+    Cursor,
+    Refused,
+    SnapshotReader,
+    Staged,
+    StateStamp,
+    Tick,
+)
 from echonode.store.sqlite_audit import Auditor, Shown
 from echonode.store.sqlite_database import Database, read_record
 from echonode.store.sqlite_load import Loaded, Staging, load, records_of
@@ -48,7 +59,8 @@ class SqliteStore:
         self._writer = writer
         self._reader = reader
         self._staging = StagingArea(writer, loaded.index, loaded.staging)
-        self._planner = Planner(writer, loaded.index, self._staging)
+        self._cursors = loaded.cursors
+        self._planner = Planner(writer, loaded.index, self._staging, loaded.cursors)
         self._snapshots = asyncio.Semaphore(_SNAPSHOTS_MAX)
         self._reading = ReadTransactions(path, writer)
         for shelf_id in loaded.garbage:
@@ -103,12 +115,18 @@ class SqliteStore:
         tree = self.tree(context)
         return ContextInfo(context, tree.root, len(tree), shelf.size if shelf else 0, self.seq(context))
 
-    async def apply(self, context: str, records: Sequence[Record]) -> Applied:
+    async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
         return await self._writer.submit(
-            lambda transaction: self._planner.apply(transaction, context, records),
+            lambda transaction: self._planner.apply(transaction, context, records, cursor),
             joins=context != IDENTITIES,
             size=len(records),
         )
+
+    def cursor(self, peer: IdentityId, context: str, filter_digest: bytes = b"") -> Cursor | None:
+        return self._cursors.get(peer, context, filter_digest)
+
+    def note(self, cursor: Cursor) -> None:
+        self._cursors.note(cursor)
 
     async def write(
         self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
@@ -159,6 +177,26 @@ class SqliteStore:
                 (shelf_id, after, limit),
             ).fetchall()
             return [read_record(raw) for _, raw in rows], rows[-1][0] if rows else after
+
+        return await self._reader.run(read)
+
+    async def changes(
+        self, context: str, after: int, *, records_max: int, bytes_max: int
+    ) -> tuple[list[Change], int]:
+        shelf = self._writer.ledger.shelves.get(context)
+        if shelf is None:
+            return [], after
+        shelf_id, newest = shelf.id, shelf.newest  # what is newer by the time of reading comes next time
+
+        def read(connection: sqlite3.Connection) -> tuple[list[Change], int]:
+            rows = connection.execute(
+                "SELECT seq, id, bytes FROM log WHERE context = ? AND seq > ? AND seq <= ? ORDER BY seq",
+                (shelf_id, after, newest),
+            )
+            entries = (Change(*row) for row in rows)
+            found, is_all = fit_changes(entries, records_max=records_max, bytes_max=bytes_max)
+            rows.close()
+            return found, max(newest, after) if is_all else found[-1].seq
 
         return await self._reader.run(read)
 
@@ -229,6 +267,9 @@ class SqliteStore:
         return await self._writer.wait_until_broken()
 
     async def close(self) -> None:
+        if any(self._cursors.unsaved()):
+            with suppress(StoreError):  # a store that cannot write any more; they cost a comparison
+                await self._writer.submit(self._planner.save_cursors)
         await self._writer.close()
         await self._reading.close()
         await self._reader.close()

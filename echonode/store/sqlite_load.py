@@ -11,7 +11,9 @@ from echonode.model.identity import INSTANCE_BYTES, Instance
 from echonode.model.keys import read_statement
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, LeafKey, Record, parse
+from echonode.store.cursors import Cursors
 from echonode.store.index import Index
+from echonode.store.port import Cursor
 from echonode.store.sqlite_database import DamageError, out_of_order, read_record
 from echonode.store.sqlite_rows import Ledger, Shelf, read_leaves
 
@@ -39,6 +41,7 @@ class Loaded:
     ledger: Ledger = field(default_factory=Ledger)
     staging: dict[str, Staging] = field(default_factory=dict)
     garbage: list[int] = field(default_factory=list)
+    cursors: Cursors = field(default_factory=Cursors)
 
 
 def load(connection: sqlite3.Connection) -> Loaded:
@@ -48,6 +51,9 @@ def load(connection: sqlite3.Connection) -> Loaded:
         loaded = Loaded(_instance(connection))
         _load_contexts(connection, loaded)
         _load_writers(connection, loaded)
+        rows = connection.execute("SELECT peer, instance, context, seq, filter FROM cursors ORDER BY n")
+        for row in rows:
+            loaded.cursors.load(Cursor(*row))
         (newest,) = connection.execute("SELECT max(seq) FROM log").fetchone()
         given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
         loaded.ledger.last_seq = given[0] if given else 0

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from echonode.limits import VERIFY_CHUNK
 from echonode.model.identity import Instance, SigningKey
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, UnsignedVersion, VersionId, leaf_key
+from echonode.store.cursors import Cursors
 from echonode.store.index import Index, Plan
-from echonode.store.port import Applied, Tick
+from echonode.store.port import Applied, Cursor, Tick
 from echonode.store.sqlite_rows import Transaction, read_heads
 from echonode.store.sqlite_staging import StagingArea
 from echonode.store.sqlite_void import Void, find_void
@@ -27,16 +28,24 @@ async def _seal(prepared: Sequence[UnsignedVersion | None], key: SigningKey) -> 
 class Planner:
     """Plans against the index, within the writer's turn."""
 
-    def __init__(self, writer: Writer, index: Index, staging: StagingArea) -> None:
+    def __init__(self, writer: Writer, index: Index, staging: StagingArea, cursors: Cursors) -> None:
         self._writer = writer
         self._index = index
         self._staging = staging
+        self._cursors = cursors
 
-    async def apply(self, transaction: Transaction, context: str, records: Sequence[Record]) -> Finish[Applied]:
+    async def apply(
+        self, transaction: Transaction, context: str, records: Sequence[Record], cursor: Cursor | None
+    ) -> Finish[Applied]:
         """Plan to merge `records` into `context`."""
         differ, same = self._index.look_up(context, records)
         heads, seqs = await self._heads(transaction, context, differ, [record.key for record in records])
-        return await self._settle(transaction, self._index.plan(context, records, heads, same), seqs)
+        plan = self._index.plan(context, records, heads, same)
+        return await self._settle(transaction, plan, seqs, None if plan.applied().is_gap else cursor)
+
+    async def save_cursors(self, transaction: Transaction) -> Finish[None]:
+        """Plan to save what was only noted."""
+        return self._save(transaction, None)
 
     async def write(
         self,
@@ -85,8 +94,10 @@ class Planner:
         heads.update(transaction.pending.heads(context, touched))
         return heads, seqs
 
-    async def _settle(self, transaction: Transaction, plan: Plan, seqs: dict[VersionId, int]) -> Finish[Applied]:
-        """Hand over the rows of `plan`, and of what it makes void."""
+    async def _settle(
+        self, transaction: Transaction, plan: Plan, seqs: dict[VersionId, int], cursor: Cursor | None = None
+    ) -> Finish[Applied]:
+        """Hand over the rows of `plan`, of what it makes void, and of cursors, which alone are worth no transaction."""
         voids, spoilt = await self._find_void(plan)
         transaction.add(plan, seqs)
         transaction.count(self._index.news(plan.counters))
@@ -94,8 +105,13 @@ class Planner:
             transaction.add_void(name, void)
         for context in spoilt:
             self._staging.drop(transaction, context)
+        saved = self._save(transaction, cursor) if plan.after else None
 
         def finish() -> Applied:
+            if cursor is not None:
+                self._cursors.note(cursor)
+            if saved is not None:
+                saved()
             self._index.commit(plan)
             for name, void in voids.items():
                 self._index.replace_heads(name, void.leaves)
@@ -104,6 +120,16 @@ class Planner:
             return plan.applied(sum(void.count for void in voids.values()))
 
         return finish
+
+    def _save(self, transaction: Transaction, cursor: Cursor | None) -> Finish[None]:
+        cursors, deleted = self._cursors.unsaved()
+        cursors += [cursor] if cursor is not None else []
+        transaction.execute(
+            "INSERT OR REPLACE INTO cursors (peer, context, filter, instance, seq) VALUES (?, ?, ?, ?, ?)",
+            *[(each.peer, each.context, each.filter, each.instance, each.seq) for each in cursors],
+        )
+        transaction.execute("DELETE FROM cursors WHERE peer = ? AND context = ? AND filter = ?", *deleted)
+        return lambda: self._cursors.saved(cursors, deleted)
 
     async def _find_void(self, plan: Plan) -> tuple[dict[str, Void], list[str]]:
         """By context, what `plan` makes void; and the contexts whose staged snapshot it spoils."""

@@ -10,6 +10,7 @@
     writers   key, instance, counter                 the highest counter held of each writer's dots: 8 bytes,
                                                      big-endian, as SQLite's numbers end where a signed one does
     pins      kind, value, identity
+    cursors   peer, context, filter, instance, seq   how far that peer's log was followed; the latest written comes last
 
 A look-up by id is not among the indexes: nothing asks for one yet, and random ids would cost a third of all writing.
 """
@@ -24,7 +25,7 @@ from echonode.errors import StoreError
 from echonode.model.identity import Instance
 from echonode.store.sqlite_database import transaction
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 APPLICATION_ID: Final = 0x4543484F  # "ECHO"
 _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
@@ -44,6 +45,8 @@ _TABLES: Final = (
     " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
     "CREATE TABLE pins (kind TEXT NOT NULL, value TEXT NOT NULL, identity BLOB NOT NULL,"
     " PRIMARY KEY (kind, value)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE cursors (n INTEGER PRIMARY KEY, peer BLOB NOT NULL, context TEXT NOT NULL, filter BLOB NOT NULL,"
+    " instance BLOB NOT NULL, seq INTEGER NOT NULL, UNIQUE (peer, context, filter)) STRICT",
 )
 
 
@@ -68,9 +71,11 @@ def check_file(path: Path) -> None:
 
 
 def wrong_schema(path: Path, version: int) -> StoreError:
-    """There is no older schema than this one, so any other is newer, or no schema at all."""
+    """No release had another schema than this one: any other is newer, of a version in development, or none at all."""
     if version > SCHEMA:
         return StoreError(f"{path} was written by a newer echonode (schema {version}, this one knows {SCHEMA})")
+    if version > 0:
+        return StoreError(f"{path} is of schema {version}, which no release had: export it with the version it is of")
     return StoreError(f"{path} is damaged: its schema has no number")
 
 

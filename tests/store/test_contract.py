@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+import tests.contracts.store_cursors
 import tests.contracts.store_snapshots
 import tests.contracts.store_voids
 import tests.contracts.store_writing  # noqa: F401 each adds its checks to CHECKS

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from echonode.errors import LocalError
-from echonode.model.identity import Instance
+from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Digest, Tree, state_of
 from echonode.model.record import IDENTITIES, Record
 from echonode.store.index import heads_among
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Applied, Store
+from echonode.store.port import Applied, Cursor, Store
 from echonode.store.sqlite import SqliteStore
 from tests.contracts.store import scanned, verdict_of
 from tests.store.people import NOW_MS, Owner, Person
@@ -31,6 +31,8 @@ NAMES = st.sampled_from(["a", "b", "c", "d"])
 PICKS = st.lists(st.integers(0, 1000), max_size=8)
 BODIES = st.sampled_from([b"", b"x", b"y" * 300])
 PEOPLE = st.integers(0, 2)
+PEERS = st.sampled_from([IdentityId(b"p" * 32), IdentityId(b"q" * 32)])
+LIVES = st.sampled_from([Instance(b"one life"), Instance(b"another.")])
 
 
 class Stores(RuleBasedStateMachine):
@@ -97,6 +99,15 @@ class Stores(RuleBasedStateMachine):
     @rule(context=CONTEXTS)
     def all_arrive(self, context: str) -> None:
         self.apply(context, list(reversed(self.versions[context])))
+
+    @rule(context=CONTEXTS, picks=PICKS, peer=PEERS, life=LIVES, seq=st.integers(0, 5))
+    def some_arrive_with_a_cursor(
+        self, context: str, picks: list[int], peer: IdentityId, life: Instance, seq: int
+    ) -> None:
+        known = self.versions[context]
+        records = [known[pick % len(known)] for pick in picks] if known else []
+        cursor = Cursor(peer, life, context, seq)
+        self.agree(tuple(self.run(store.apply(context, records, cursor)) for store in (self.judge, self.disk)))
 
     @rule(who=st.integers(1, 2), state=st.sampled_from([KeyState.RETIRED, KeyState.COMPROMISED]))
     def a_key_is_given_up(self, who: int, state: KeyState) -> None:
@@ -208,6 +219,8 @@ class Stores(RuleBasedStateMachine):
             assert disk.staged(context) == judge.staged(context)
             ours, theirs = self.run(judge.info(context)), self.run(disk.info(context))
             assert (theirs.records, theirs.bytes) == (ours.records, ours.bytes)
+            for peer in (IdentityId(b"p" * 32), IdentityId(b"q" * 32)):
+                assert disk.cursor(peer, context) == judge.cursor(peer, context)
             heads = [{record.raw for record in self.run(scanned(store, context))} for store in (judge, disk)]
             assert heads[0] == heads[1]
             for store in (judge, disk):

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from echonode.errors import StoreError
+from echonode.model.identity import IdentityId
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, MAIN
+from echonode.store.port import Cursor
 from echonode.store.sqlite import SqliteStore
 from echonode.store.sqlite_schema import APPLICATION_ID, SCHEMA
 from tests.contracts.store import admit, ids, scanned, verdict_of
@@ -136,7 +138,7 @@ def test_a_newer_schema_is_refused_and_the_file_left_as_it_was(tmp_path: Path) -
     make(path)
     change(path, f"PRAGMA user_version = {SCHEMA + 1}")
     before = contents(tmp_path)
-    assert "was written by a newer echonode (schema 2, this one knows 1)" in refused(path)
+    assert "was written by a newer echonode (schema 3, this one knows 2)" in refused(path)
     assert contents(tmp_path) == before
 
 
@@ -153,6 +155,15 @@ def test_a_newer_schema_that_is_still_in_the_write_ahead_log_is_refused(tmp_path
 
     run(go())
     assert "newer echonode" in refused(copy)
+
+
+def test_a_schema_of_a_version_in_development_is_refused_and_the_file_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    make(path)
+    change(path, f"PRAGMA user_version = {SCHEMA - 1}")
+    before = contents(tmp_path)
+    assert "is of schema 1, which no release had" in refused(path)
+    assert contents(tmp_path) == before
 
 
 def test_a_store_without_a_schema_number_is_refused(tmp_path: Path) -> None:
@@ -258,6 +269,34 @@ def test_what_a_crash_left_in_the_write_ahead_log_is_there(tmp_path: Path) -> No
                 assert found.tree(MAIN).root == store.tree(MAIN).root
                 assert found.seen(person.device.public) == store.seen(person.device.public)
                 assert (await verdict_of(found)).problems == ()
+
+    run(go())
+
+
+def test_a_cursor_is_in_the_file_with_the_records_it_covers_and_a_noted_one_with_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    person, peer = Person(2), IdentityId(b"p" * 32)
+
+    def cursor(seq: int) -> Cursor:
+        return Cursor(peer, INSTANCE, MAIN, seq)
+
+    async def survives(copy: Path) -> Cursor | None:
+        shutil.copy(path, copy)
+        shutil.copy(f"{path}-wal", f"{copy}-wal")
+        async with opened(copy) as store:
+            return store.cursor(peer, MAIN)
+
+    async def go() -> None:
+        async with opened(path) as store:
+            await store.apply(IDENTITIES, [person.statement()])
+            await store.apply(MAIN, [person.version("a")], cursor(5))
+            store.note(cursor(6))
+            assert await survives(tmp_path / "crashed.db") == cursor(5)
+            await store.apply(MAIN, [person.version("b")])
+            assert await survives(tmp_path / "crashed-later.db") == cursor(6)
+            store.note(cursor(7))
+        async with opened(path) as store:
+            assert store.cursor(peer, MAIN) == cursor(7)
 
     run(go())
 

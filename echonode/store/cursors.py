@@ -1,0 +1,66 @@
+"""The cursors of a store: how far each peer's change log has been followed. Pure, shared by all stores.
+
+    saved with records   in the transaction that stores what they cover (`Store.apply`)
+    noted                in memory; what they cover is durable already, so they may wait for the next transaction
+
+A cursor that is lost costs a comparison of trees and nothing else; one that says too much would cost records. So what
+is kept may lag behind what is held, never run ahead of it.
+"""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from echonode.limits import CURSORS_MAX
+from echonode.model.identity import IdentityId
+from echonode.store.port import Cursor
+
+_Key: TypeAlias = tuple[IdentityId, str, bytes]
+
+
+def _key(cursor: Cursor) -> _Key:
+    return cursor.peer, cursor.context, cursor.filter
+
+
+@dataclass(slots=True)
+class Cursors:
+    """One cursor for each peer, context and filter, that of the peer's latest instance; the oldest go when there are
+    too many."""
+
+    _kept: dict[_Key, Cursor] = field(default_factory=dict)
+    _unsaved: dict[_Key, Cursor | None] = field(default_factory=dict)
+
+    def get(self, peer: IdentityId, context: str, filter_digest: bytes) -> Cursor | None:
+        """How far `peer` has been followed, None when it never was."""
+        return self._kept.get((peer, context, filter_digest))
+
+    def note(self, cursor: Cursor) -> None:
+        """`cursor` stands from now on; `unsaved` has it until `saved` is told. One that goes back in the same life of
+        the peer's store is passed over: records it would cover are held."""
+        key = _key(cursor)
+        known = self._kept.pop(key, None)
+        if known is not None and known.instance == cursor.instance and known.seq >= cursor.seq:
+            self._kept[key] = known
+            return
+        if known is None and len(self._kept) >= CURSORS_MAX:
+            oldest = next(iter(self._kept))
+            del self._kept[oldest]
+            self._unsaved[oldest] = None
+        self._kept[key] = self._unsaved[key] = cursor
+
+    def load(self, cursor: Cursor) -> None:
+        """`cursor` was read from where it is saved."""
+        self._kept[_key(cursor)] = cursor
+
+    def unsaved(self) -> tuple[list[Cursor], list[_Key]]:
+        """What a transaction should save, and what it should delete."""
+        changed = [cursor for cursor in self._unsaved.values() if cursor is not None]
+        return changed, [key for key, cursor in self._unsaved.items() if cursor is None]
+
+    def saved(self, cursors: list[Cursor], deleted: list[_Key]) -> None:
+        """A transaction that saved `cursors` and deleted `deleted` is durable."""
+        for cursor in cursors:
+            if self._unsaved.get(_key(cursor)) == cursor:
+                del self._unsaved[_key(cursor)]
+        for key in deleted:
+            if key in self._unsaved and self._unsaved[key] is None:
+                del self._unsaved[key]
