@@ -19,6 +19,7 @@ PSK: Final = b"echonode psk"
 POOL_ROOT: Final = b"echonode pool"
 GROUP_TAG: Final = b"echonode group"
 OFFERS: Final = b"echonode offers"
+FILTER: Final = b"echonode filter"
 PAIRING: Final = b"echonode pairing"
 
 

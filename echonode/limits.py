@@ -61,6 +61,7 @@ ROUNDS_MAX: Final = 3  # walks in one conversation while writes keep moving a ro
 HASH_COMPARISON_DEPTH: Final = (1, 4)  # least (as we ask) and most levels in one answer
 SMALL_SUBTREE_LEAVES: Final = 64  # a differing subtree this small comes whole
 VERIFY_CHUNK: Final = 128  # signatures checked in one thread hop
+FILTER_ENTRIES_MAX: Final = 256  # of one list of a filter: it travels with every request that has one
 
 # -- disk ------------------------------------------------------------------------------------------------------------
 READ_TRANSACTION_S_MAX: Final = 60.0

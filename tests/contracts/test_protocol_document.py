@@ -16,6 +16,7 @@ from echonode.host.announcement import Announcement, to_txt
 from echonode.host.tcp import DEFAULT_PORT
 from echonode.limits import CONTEXTS_MAX
 from echonode.model import fields as record_fields
+from echonode.model.filter import _SHAPES, Filter
 from echonode.model.identity import Instance, PublicKey, SigningKey, identity_of, shared_pool_root, writer_of
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.merkle import Digest, State, Tree, leaf_digest, state_of
@@ -67,6 +68,7 @@ def test_every_hash_is_made_as_the_table_says() -> None:
     assert key == by_the_table("leaf key", author + "Küche".encode())
     assert state == by_the_table("state", b"".join(sorted(heads)))
     assert leaf_digest(key, state) == by_the_table("leaf digest", key + state)
+    assert Filter(name="a*").digest() == by_the_table("filter digest", cbor.encode({11: "a*"}))
     assert digest.digest(OFFERS, b"list") == by_the_table("offers digest", b"list")
     secret = NetworkSecret.private(KEY)
     assert secret.netid == by_the_table("netid", b"", KEY)
@@ -107,6 +109,12 @@ def test_a_key_statement_is_named_as_the_document_says() -> None:
     draft = statement_draft(identity_of(PublicKey(KEY)), PublicKey(KEY), KeyState.RETIRED)
     assert draft.name == "aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq/retired"
     assert f"`{draft.model}`" in section("4.6") and f"`{draft.media_type}`" in section("4.6")
+
+
+def test_the_fields_of_a_filter_are_those_of_the_code() -> None:
+    rows = {int(row["number"]): row["field"] for row in table("4.8", "number")}
+    code = {number: name.removesuffix("_ms").replace("_", " ") for number, (name, _) in _SHAPES.items()}
+    assert rows == code
 
 
 # -- §6 ----------------------------------------------------------------------------------------------------------------

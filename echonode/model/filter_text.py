@@ -1,0 +1,97 @@
+"""Filters as people write them, in the configuration and on the command line: a list of terms, each KEY=VALUE.
+
+    author=ID  author!=ID     by these authors; by all but these
+    sender=ID  sender!=ID     from these peers; from all but these
+    pool=ID                   of these pools
+    model=NAME                of these models
+    tag=TAG    tags=TAG,TAG   with one of these tags; with all of these
+    since=TIME until=TIME     created from then on; created before then
+    name=GLOB                 with such a name: * is any characters, ? is one
+
+A key may stand several times: one of its values has to fit (of `tags`, all have to), and every key has to. TIME is a
+date, an RFC 3339 time, or seconds since 1970. Who an ID is, the caller knows.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from unicodedata import normalize
+
+from echonode.errors import LocalError, RemoteError
+from echonode.limits import FILTER_ENTRIES_MAX
+from echonode.model.filter import Filter
+from echonode.model.identity import IDENTITY_BYTES, IdentityId
+from echonode.text import escape, from_base32
+
+WhoIs = Callable[[str], IdentityId]
+
+_TERM: Final = re.compile(r"([a-z]+)(!?=)(.+)", re.DOTALL)
+_IDENTITIES: Final = {
+    ("author", "="): "authors",
+    ("author", "!="): "not_authors",
+    ("sender", "="): "senders",
+    ("sender", "!="): "not_senders",
+    ("pool", "="): "pools",
+}
+_WORDS: Final = {"model": "models", "tag": "tags_any", "tags": "tags_all"}
+_MOMENTS: Final = {"since": "since_ms", "until": "until_ms"}
+_KEYS: Final = "author, author!, sender, sender!, pool, model, tag, tags, since, until and name"
+_SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,3})?", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def read_filter(terms: Iterable[str], who_is: WhoIs) -> Filter:
+    """The filter of these terms. Raises LocalError, a sentence for a person, and what `who_is` raises."""
+    parts: dict[str, Any] = {}
+    for term in terms:
+        match = _TERM.fullmatch(term)
+        if match is None:
+            raise LocalError(f"'{escape(term)}' is no term of a filter: write KEY=VALUE, as in tag=news")
+        key, sign, value = match.groups()
+        if (key, sign) in _IDENTITIES:
+            name = _IDENTITIES[key, sign]
+            parts[name] = parts.get(name, frozenset()) | {who_is(value)}
+        elif sign == "=" and key in _WORDS:
+            words = value.split(",") if key == "tags" else [value]
+            name = _WORDS[key]
+            parts[name] = parts.get(name, frozenset()) | {normalize("NFC", word.strip()) for word in words}
+        elif sign == "=" and key in _MOMENTS:
+            parts[_once(_MOMENTS[key], parts, term)] = _ms(value)
+        elif sign == "=" and key == "name":
+            parts[_once("name", parts, term)] = normalize("NFC", value)
+        else:
+            raise LocalError(f"'{escape(term)}': a filter knows no {escape(key + sign[:-1])}; it knows {_KEYS}")
+    wanted = Filter(**parts)
+    try:
+        return Filter.from_fields(wanted.fields())
+    except RemoteError as error:  # its text says what a value may be
+        raise LocalError(f"{error.detail}; a key takes up to {FILTER_ENTRIES_MAX} values") from None
+
+
+def full_id(text: str) -> IdentityId:
+    """An identity by its whole id. Raises LocalError."""
+    try:
+        return IdentityId(from_base32(text, IDENTITY_BYTES))
+    except ValueError:
+        raise LocalError(f"'{escape(text)}' is no id: 52 characters of base32 are expected") from None
+
+
+def _once(name: str, parts: dict[str, Any], term: str) -> str:
+    if name in parts:
+        raise LocalError(f"'{escape(term)}': this can be said once in a filter")
+    return name
+
+
+def _ms(text: str) -> int:
+    """Milliseconds since 1970 of a time as people write it; without a zone it is UTC."""
+    if _SECONDS.fullmatch(text):
+        return round(float(text) * 1000)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise LocalError(f"'{escape(text)}' is no time: write 2026-11-22, 2026-11-22T12:00:00Z, or seconds") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment < _EPOCH:
+        raise LocalError(f"'{escape(text)}' lies before 1970, where time begins here")
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
