@@ -60,7 +60,8 @@ def load(connection: sqlite3.Connection) -> Loaded:
         if (newest or 0) > loaded.ledger.last_seq:
             raise DamageError("the log is ahead of its own sequence")
     finally:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite ends it by itself when the disk fails
+            connection.execute("ROLLBACK")
     return loaded
 
 

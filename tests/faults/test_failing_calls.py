@@ -1,0 +1,74 @@
+"""The n-th call to the disk fails, for each n: never silently.
+
+Either the write was not acknowledged, and whoever wrote got an error in plain words, or it is there after a restart. A
+short write is the file system's right, and passes unnoticed.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echonode.model.record import MAIN
+from tests.contracts.store import verdict_of
+from tests.faults.shim import loaded
+from tests.store.files import opened, run
+from tests.store.people import Owner
+
+# On every change 50 numbers in all, spread over the calls of one run; before a release, every one up to 2,000.
+WANTED = {"EIO": 22, "ENOSPC": 18, "SHORT": 10}
+IS_SLOW = bool(os.environ.get("ECHO_TEST_SLOW"))
+ROUNDS = 50 if IS_SLOW else 4
+
+
+def runs(shim: Path, folder: Path, kind: str, numbers: list[int]) -> list[dict[str, Any]]:
+    """What became of a run for each of `numbers`."""
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "tests.faults.driver", "fail", folder, kind, str(ROUNDS), *map(str, numbers)]
+    done = subprocess.run(command, check=True, env=loaded(shim), stdout=subprocess.PIPE)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def contents(path: Path, names: list[str]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The counters of those of `names` that the store at `path` has, and what is wrong with it."""
+
+    async def go() -> tuple[dict[str, int], tuple[str, ...]]:
+        async with opened(path) as store:
+            owner = Owner(store)
+            held = {name: await store.heads(MAIN, owner.id, name) for name in names}
+            counters = {name: heads[0].counter for name, heads in held.items() if heads}
+            await owner.begin()  # and it goes on taking writes
+            await owner.put("after")
+            return counters, (await verdict_of(store)).problems
+
+    return run(go())
+
+
+@pytest.mark.parametrize("kind", ["EIO", "ENOSPC", "SHORT"])
+def test_a_call_that_fails_is_never_silent(shim: Path, tmp_path: Path, kind: str) -> None:
+    (whole,) = runs(shim, tmp_path / "whole", kind, [1 << 30])
+    assert not whole["failed"]
+    assert not whole["error"], whole
+    calls = whole["calls"]
+    step = 1 if IS_SLOW else calls // WANTED[kind]
+    ended = [0, 0]
+    for outcome in runs(shim, tmp_path / "each", kind, list(range(1, calls + 1, step))):
+        path = tmp_path / "each" / str(outcome["number"]) / "store.db"
+        acknowledged: dict[str, int] = outcome["acknowledged"]
+        assert outcome["unexpected"] == "", outcome
+        # Calls that go out together share a transaction or do not: no two runs make quite the same number.
+        assert outcome["failed"] or outcome["number"] > 0.9 * calls, outcome
+        assert "rollback" not in outcome["error"], "the first error is the one to tell"
+        assert kind != "SHORT" or not outcome["error"], outcome
+        if not outcome["error"]:
+            assert acknowledged.keys() == whole["acknowledged"].keys()
+        counters, problems = contents(path, list(acknowledged))
+        assert problems == (), outcome
+        for name, counter in acknowledged.items():
+            assert counters.get(name, 0) >= counter, (name, outcome)
+        ended[bool(outcome["error"])] += 1
+    assert ended[1] or kind == "SHORT", "some of them are errors that a caller hears of"
