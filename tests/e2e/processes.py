@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,20 @@ _POLL_S = 0.05
 class NodeProcess:
     """`echonode run` on a home of its own, and commands against it."""
 
-    def __init__(self, home: Path, name: str, *, mdns: bool = True) -> None:
+    def __init__(
+        self,
+        home: Path,
+        name: str,
+        *,
+        mdns: bool = True,
+        environ: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """`environ`: of the node itself, in place of ours. `prefix`: a command that runs it."""
         self.home = home
         self.name = name
+        self._environ = environ
+        self._prefix = prefix
         self._mdns = mdns
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -31,7 +42,8 @@ class NodeProcess:
         """Run the node until its API answers."""
         discovery = ["--interface", "127.0.0.1"] if self._mdns else ["--no-mdns"]
         arguments = ["run", "--name", self.name, "--listen", listen, "--log-format", "json", *discovery, *options]
-        self._process = subprocess.Popen(self._command(*arguments), stderr=subprocess.PIPE, env=_environment())
+        command = [*self._prefix, *self._command(*arguments)]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, env=self._environ or _environment())
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         wait_for(lambda: self.is_ended or self.cli("status", "--json", check=False).returncode == 0, START_S)

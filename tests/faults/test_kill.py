@@ -1,0 +1,50 @@
+"""kill -9 under load, a real node with a real peer: nothing acknowledged is lost, and both end equal."""
+
+import os
+import random
+import socket
+from pathlib import Path
+
+from tests.e2e.processes import NodeProcess, equal, running, wait_for
+from tests.faults.load import Load, lost
+
+ROUNDS = 1000 if os.environ.get("ECHO_TEST_SLOW") else 10
+NETWORK_KEY = "a" * 52
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def joined(folder: Path, *names: str) -> list[NodeProcess]:
+    """Nodes of one network, not started."""
+    nodes = [NodeProcess(folder / name, name, mdns=False) for name in names]
+    for node in nodes:
+        node.cli("network", "set", NETWORK_KEY)
+    return nodes
+
+
+def test_a_killed_node_has_what_it_acknowledged(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    a, b = nodes = joined(tmp_path, "anna", "bert")
+    at = {node.name: f"127.0.0.1:{free_port()}" for node in nodes}
+    load = Load(a)
+    for _ in running(nodes):
+        for node, other in ((a, b), (b, a)):
+            node.start("--peer", at[other.name], listen=at[node.name])
+        for round_ in range(ROUNDS):
+            load.start()
+            load.wait_for(rng.randrange(20, 200))
+            victim, other = (a, b) if round_ % 3 else (b, a)  # the one written to, or the one that receives
+            victim.stop(kill=True)
+            load.stop()
+            victim.start("--peer", at[other.name], listen=at[victim.name])
+            assert lost(a, load.acknowledged) == [], f"round {round_}"
+        assert load.refusals == []
+        wait_for(lambda: equal(nodes, "main", "identities"))
+        assert lost(b, load.acknowledged) == []
+        for node in nodes:
+            assert node.json("verify")["ok"]
