@@ -104,11 +104,13 @@ class Home:
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
             except BlockingIOError:
                 pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
                 raise ConfigError(f"a node already runs on the home {self.folder} (process {pid or '?'})") from None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+            except OSError as error:
+                raise ConfigError(f"the home {self.folder} cannot be used: {_why(error)}") from error
             yield
         finally:
             os.close(descriptor)  # which gives the lock back; the file stays, or two could hold two files of one name

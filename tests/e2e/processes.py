@@ -40,6 +40,13 @@ class NodeProcess:
 
     def start(self, *options: str, listen: str = "127.0.0.1:0") -> "NodeProcess":
         """Run the node until its API answers."""
+        if not self.begin(*options, listen=listen):
+            assert self._process is not None
+            raise AssertionError(f"{self.name} ended with {self._process.returncode}: {self.log()}")
+        return self
+
+    def begin(self, *options: str, listen: str = "127.0.0.1:0") -> bool:
+        """Run the node until its API answers, or it ends; whether it answers."""
         discovery = ["--interface", "127.0.0.1"] if self._mdns else ["--no-mdns"]
         arguments = ["run", "--name", self.name, "--listen", listen, "--log-format", "json", *discovery, *options]
         command = [*self._prefix, *self._command(*arguments)]
@@ -47,9 +54,7 @@ class NodeProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         wait_for(lambda: self.is_ended or self.cli("status", "--json", check=False).returncode == 0, START_S)
-        if self.is_ended:
-            raise AssertionError(f"{self.name} ended with {self._process.returncode}: {self.log()}")
-        return self
+        return not self.is_ended
 
     def _read(self) -> None:
         assert self._process is not None

@@ -15,7 +15,9 @@ import pytest
 
 from echonode.model.record import MAIN
 from tests.contracts.store import verdict_of
-from tests.faults.shim import loaded
+from tests.e2e.processes import NodeProcess, running
+from tests.faults.load import Load, lost
+from tests.faults.shim import failing, loaded
 from tests.store.files import opened, run
 from tests.store.people import Owner
 
@@ -72,3 +74,31 @@ def test_a_call_that_fails_is_never_silent(shim: Path, tmp_path: Path, kind: str
             assert counters.get(name, 0) >= counter, (name, outcome)
         ended[bool(outcome["error"])] += 1
     assert ended[1] or kind == "SHORT", "some of them are errors that a caller hears of"
+
+
+@pytest.mark.parametrize("number", range(1, 400) if IS_SLOW else (3, 16, 40, 64, 90, 140))
+def test_a_node_whose_disk_fails_stops_with_an_error_or_goes_on(shim: Path, tmp_path: Path, number: int) -> None:
+    kind = "ENOSPC" if number % 3 == 1 else "EIO"
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    acknowledged: dict[str, int] = {}
+    refusals: list[str] = []
+    faulty = NodeProcess(home, "anna", mdns=False, environ=failing(shim, under=home, at=number, kind=kind))
+    for _ in running([faulty]):
+        if faulty.begin():
+            load = Load(faulty, acknowledged=acknowledged, refusals=refusals).start()
+            load.wait_for(30)
+            load.stop()
+        code = faulty.stop()
+        assert code in (0, 1, 2)
+        assert "Traceback" not in faulty.log()
+        if code:
+            assert str(home) in faulty.log().splitlines()[-1], "the last line says what is wrong with what"
+        else:
+            assert all("nothing was written" in refusal for refusal in refusals), refusals
+    again = NodeProcess(home, "anna", mdns=False)
+    for _ in running([again]):
+        again.start()
+        assert lost(again, acknowledged) == []
+        assert again.json("verify")["ok"]
+        assert again.stop() == 0
