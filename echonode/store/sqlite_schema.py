@@ -29,6 +29,7 @@ SCHEMA: Final = 2
 APPLICATION_ID: Final = 0x4543484F  # "ECHO"
 _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
+_JOURNAL_MAGIC: Final = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 
 _TABLES: Final = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
@@ -59,7 +60,7 @@ def check_file(path: Path) -> None:
             header = file.read(_HEADER_BYTES)
     except OSError as error:
         raise StoreError(f"{path} cannot be opened: {error.strerror}") from None
-    if not header:
+    if not header or _was_being_made(path):
         return
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
         raise StoreError(f"{path} is not an echonode store, or its beginning is damaged")
@@ -68,6 +69,17 @@ def check_file(path: Path) -> None:
         raise StoreError(f"{path} is the database of another program")
     if version != SCHEMA:
         raise wrong_schema(path, version)
+
+
+def _was_being_made(path: Path) -> bool:
+    """Whether the power went while the file got its first pages: SQLite takes them back by a rollback journal that says
+    the file was empty before (SQLite file format, §3). Any later journal says otherwise, or is not there: a WAL is."""
+    try:
+        with Path(f"{path}-journal").open("rb") as file:
+            head = file.read(20)
+    except OSError:
+        return False
+    return head.startswith(_JOURNAL_MAGIC) and head[16:20] == bytes(4)
 
 
 def wrong_schema(path: Path, version: int) -> StoreError:

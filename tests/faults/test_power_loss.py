@@ -15,12 +15,12 @@ from echonode.model.record import MAIN
 from tests.contracts.store import verdict_of
 from tests.e2e.processes import NodeProcess, running
 from tests.faults.load import Load
-from tests.faults.power import Entry, images, mark, read_record
+from tests.faults.power import MARK, Entry, images, mark, read_record
 from tests.faults.shim import recording
 from tests.store.files import opened, run
 from tests.store.people import Owner
 
-IMAGES, NODE_IMAGES = (18_000, 2_000) if os.environ.get("ECHO_TEST_SLOW") else (250, 50)
+IMAGES, EARLY_IMAGES, NODE_IMAGES = (14_000, 4_000, 2_000) if os.environ.get("ECHO_TEST_SLOW") else (150, 100, 50)
 PLANTED_IMAGES = 150
 SEED = int(os.environ.get("ECHO_TEST_SEED", "1"))
 
@@ -61,6 +61,13 @@ def test_power_loss_takes_nothing_that_was_acknowledged(shim: Path, tmp_path: Pa
     ):
         assert lost(image, acknowledged) == [], f"image {number} of seed {SEED}, {len(acknowledged)} acknowledged"
     assert acknowledged, "the last image has some"
+
+
+def test_power_loss_while_a_store_is_made_leaves_one_that_opens(shim: Path, tmp_path: Path) -> None:
+    entries, below = recorded(shim, tmp_path, "FULL")
+    made = entries[: next(place for place, entry in enumerate(entries) if entry.kind == MARK)]
+    for number, (image, _) in enumerate(images(made, below, EARLY_IMAGES, random.Random(SEED), tmp_path / "image")):
+        assert lost(image, []) == [], f"image {number} of seed {SEED}"
 
 
 def test_a_store_that_syncs_less_loses_what_it_acknowledged(shim: Path, tmp_path: Path) -> None:
