@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
-from echonode.cli.services import HomeView, RunOptions
+from echonode.cli.services import HomeView, RepairReport, RunOptions
 from echonode.errors import ConfigError, TransportError
 from echonode.limits import NODE_NAME_BYTES_MAX
 
@@ -73,6 +73,33 @@ class _Services:
                 return runner.run(_Process(files, config, logs, self._environ, options.join).run())
         finally:
             logs.flush()
+
+
+    def repair(self, home: HomeView) -> RepairReport:
+        from echonode.host.files import NodeFiles
+        from echonode.host.system import SystemClock, SystemEntropy
+        from echonode.model.identity import INSTANCE_BYTES, Identity, Instance
+        from echonode.node.records import RecordBook
+        from echonode.store.sqlite_repair import repair
+
+        assert isinstance(home, NodeFiles), "homes come from find_home"
+        if not home.home.store.exists():
+            raise ConfigError(f"there is no store in {home.root}")
+        os.umask(0o077)
+        clock, entropy = SystemClock(), SystemEntropy()
+        with home.home.locked():
+            identity = Identity.from_seeds(*home.identity_seeds(entropy.random_bytes))
+            network_key = home.read_network_key()
+            return asyncio.run(
+                repair(
+                    home.home.store,
+                    new_instance=lambda: Instance(entropy.random_bytes(INSTANCE_BYTES)),
+                    now_ms=clock.now_ms,
+                    introduce=lambda store: RecordBook(store, identity, clock, entropy, lambda _: None).introduce(
+                        network_key
+                    ),
+                )
+            )
 
 
 def _flags(options: RunOptions) -> dict[str, object]:

@@ -53,6 +53,25 @@ class RunOptions:
     log_format: str | None = None
 
 
+class RepairReport(Protocol):
+    """What became of a damaged store."""
+
+    @property
+    def kept(self) -> int:
+        """Versions that are whole."""
+        ...
+
+    @property
+    def left(self) -> int:
+        """Rows that are not, or that nothing vouches for any more."""
+        ...
+
+    @property
+    def put_aside(self) -> Path:
+        """Where the damaged file is now."""
+        ...
+
+
 class Services(Protocol):
     """The outside, as one value."""
 
@@ -67,4 +86,8 @@ class Services(Protocol):
 
     def run_node(self, options: RunOptions) -> int:
         """Run a node until it is told to stop; the exit code. Raises EchonodeError before it got anywhere."""
+        ...
+
+    def repair(self, home: HomeView) -> RepairReport:
+        """Make the store of a node that does not run anew, of what is whole in it. Raises EchonodeError."""
         ...

@@ -108,10 +108,16 @@ def _change_line(record: dict[str, Any], source: str) -> str:
 
 
 @click.command("verify")
+@click.option("--repair", "is_repair", is_flag=True, help="Make the store of a stopped node anew of what is whole.")
 @json_option
 @pass_here
-def verify(here: Here, as_json: bool) -> ExitCode:
-    """Re-hash everything held: versions, signatures, heads, tree, log."""
+def verify(here: Here, is_repair: bool, as_json: bool) -> ExitCode:
+    """Re-hash everything held: versions, signatures, heads, tree, log.
+
+    With --repair what is damaged is left behind; once the node runs again, it gets that from its peers.
+    """
+    if is_repair:
+        return _repair(here, as_json)
     last: dict[str, Any] = {}
     with (
         here.client().open("POST", "/v1/verify", timeout_s=_VERIFY_TIMEOUT_S) as response,
@@ -131,6 +137,18 @@ def verify(here: Here, as_json: bool) -> ExitCode:
         raise Failure(f"{checked} checked, {count(len(last['problems']), 'problem')} found")
     if not as_json:
         note(f"{checked} checked, all is well")
+    return ExitCode.DONE
+
+
+def _repair(here: Here, as_json: bool) -> ExitCode:
+    with _counter() as says:
+        says("keeping what is whole")
+        done = here.services.repair(here.home())
+    if as_json:
+        out_json({"kept": done.kept, "left": done.left, "put_aside": str(done.put_aside)})
+        return ExitCode.DONE
+    note(f"{count(done.kept, 'version')} kept, {count(done.left, 'row')} left behind, in {safe(str(done.put_aside))}")
+    note("start the node: what its peers have of the rest, they bring back")
     return ExitCode.DONE
 
 

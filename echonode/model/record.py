@@ -76,9 +76,7 @@ class SignedRecord:
         self.kid = kid
         self._fields = fields
         aad = _AAD_STATEMENT if fields[CONTEXT] == IDENTITIES else _AAD_RECORD
-        self._sig_structure = b"".join(
-            (_SIG_STRUCTURE_HEAD, raw[3:_KID_END], bytes((0x40 + len(aad),)), aad, payload_bstr)
-        )
+        self._sig_structure = _sig_structure(raw, aad, payload_bstr)
         self.id = VersionId(digest(VERSION, self._sig_structure))
         self.key = leaf_key(self.author, self.name)
         self.writer = writer_of(kid, self.instance)
@@ -240,6 +238,18 @@ def fields_of(raw: bytes) -> Mapping[int, cbor.Value]:
     return cbor.decode_trusted(_split(raw)[2])  # type: ignore[return-value]
 
 
+def is_version(raw: bytes, version: VersionId) -> bool:
+    """Whether `version` is the id of these bytes: all but the signature are as they were written. A tenth of what
+    `verify` costs."""
+    try:
+        _, payload_bstr, _ = _split(raw)
+    except RemoteError:
+        return False
+    return any(
+        digest(VERSION, _sig_structure(raw, aad, payload_bstr)) == version for aad in (_AAD_RECORD, _AAD_STATEMENT)
+    )
+
+
 def sign(draft: Draft, key: SigningKey, *, instance: Instance, vector: Vector, timestamp: Timestamp) -> Record:
     """Write `draft` as a version by `key`. `vector` holds all it has seen, its own dot included.
 
@@ -291,6 +301,10 @@ def _promote(signed: SignedRecord) -> Record:
     record._sig_structure = signed._sig_structure
     record.id, record.key, record.writer = signed.id, signed.key, signed.writer
     return record
+
+
+def _sig_structure(raw: bytes, aad: bytes, payload_bstr: bytes) -> bytes:
+    return b"".join((_SIG_STRUCTURE_HEAD, raw[3:_KID_END], bytes((0x40 + len(aad),)), aad, payload_bstr))
 
 
 def _split(raw: bytes) -> tuple[PublicKey, bytes, bytes]:

@@ -5,6 +5,7 @@
     sqlite_writer     the one writer, group commit        sqlite_planning what a call changes
     sqlite_staging    snapshots being received            sqlite_void     what a compromised key takes with it
     sqlite_snapshot   read transactions                   sqlite_audit    `verify`
+    sqlite_repair     a damaged file made anew (not by this class)
 
 Writing goes through the writer's queue; reading uses a connection that cannot write. What a method returned is
 durable (WAL, synchronous=FULL).
@@ -38,7 +39,7 @@ from echonode.store.port import (
     Tick,
 )
 from echonode.store.sqlite_audit import Auditor, Shown
-from echonode.store.sqlite_database import Database, read_record
+from echonode.store.sqlite_database import Database, read_raw, read_record
 from echonode.store.sqlite_load import Loaded, Staging, load, records_of
 from echonode.store.sqlite_planning import Planner
 from echonode.store.sqlite_rows import Transaction, read_heads, read_raws
@@ -173,10 +174,10 @@ class SqliteStore:
 
         def read(connection: sqlite3.Connection) -> tuple[list[Record], int]:
             rows = connection.execute(
-                "SELECT seq, bytes FROM log WHERE context = ? AND seq > ? ORDER BY seq LIMIT ?",
+                "SELECT seq, id, bytes FROM log WHERE context = ? AND seq > ? ORDER BY seq LIMIT ?",
                 (shelf_id, after, limit),
             ).fetchall()
-            return [read_record(raw) for _, raw in rows], rows[-1][0] if rows else after
+            return [read_record(raw, version) for _, version, raw in rows], rows[-1][0] if rows else after
 
         return await self._reader.run(read)
 
@@ -193,7 +194,7 @@ class SqliteStore:
                 "SELECT seq, id, bytes FROM log WHERE context = ? AND seq > ? AND seq <= ? ORDER BY seq",
                 (shelf_id, after, newest),
             )
-            entries = (Change(*row) for row in rows)
+            entries = (Change(seq, version, read_raw(raw, version)) for seq, version, raw in rows)
             found, is_all = fit_changes(entries, records_max=records_max, bytes_max=bytes_max)
             rows.close()
             return found, max(newest, after) if is_all else found[-1].seq

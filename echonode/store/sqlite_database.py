@@ -16,7 +16,7 @@ import aiosqlite
 
 from echonode.errors import StoreError
 from echonode.limits import MIB, STORE_CALLS_WAITING_MAX
-from echonode.model.record import Record, from_store
+from echonode.model.record import Record, VersionId, from_store, is_version
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ def plain(error: sqlite3.Error, path: Path) -> StoreError:
     if name.startswith("SQLITE_NOTADB"):
         return StoreError(f"{path} is not an echonode store, or its beginning is damaged")
     if isinstance(error, DamageError) or name.startswith("SQLITE_CORRUPT"):
-        return StoreError(f"{path} is damaged ({error}); put a backup in its place, or move it away and sync anew")
+        return StoreError(f"{path} is damaged ({error}); to keep what is whole, type: echonode verify --repair")
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
         return StoreError(f"{path} cannot be opened for writing ({error})")
     if name.startswith("SQLITE_IOERR"):
@@ -144,9 +144,19 @@ def plain(error: sqlite3.Error, path: Path) -> StoreError:
     return StoreError(f"{path}: {error}")
 
 
-def read_record(raw: bytes) -> Record:
-    """`from_store`, for bytes that may have been damaged since they were written."""
+def read_record(raw: bytes, version: VersionId) -> Record:
+    """`from_store`, for bytes that may have been damaged since they were written as `version`."""
     try:
-        return from_store(raw)
+        record = from_store(raw)
     except Exception as error:  # whatever bytes that were never checked lead to
         raise DamageError("a version cannot be read") from error
+    if record.id != version:
+        raise DamageError("a version is not what was written")
+    return record
+
+
+def read_raw(raw: bytes, version: VersionId) -> bytes:
+    """`raw`, once it is seen to be what was written: nobody is given anything else."""
+    if not is_version(raw, version):
+        raise DamageError("a version is not what was written")
+    return raw

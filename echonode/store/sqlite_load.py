@@ -91,10 +91,10 @@ def _load_contexts(connection: sqlite3.Connection, loaded: Loaded) -> None:
 
 def _load_keyring(connection: sqlite3.Connection, shelf_id: int, index: Index) -> None:
     """Whoever is the author of anything has a statement, so the statements name all authors too."""
-    for (raw,) in connection.execute("SELECT bytes FROM log WHERE context = ?", (shelf_id,)):
+    for version, raw in connection.execute("SELECT id, bytes FROM log WHERE context = ?", (shelf_id,)):
         try:
             parse(raw)
-            record = read_record(raw)
+            record = read_record(raw, version)
             index.keyring.add(read_statement(record))
         except RemoteError as error:
             raise DamageError(f"a key statement cannot be read: {error.detail}") from error
@@ -125,14 +125,14 @@ def records_of(
     together."""
     records: list[Record] = []
     rows = connection.execute(
-        "SELECT key, bytes FROM log WHERE context = ? AND key > ? ORDER BY key, id", (shelf_id, after)
+        "SELECT key, id, bytes FROM log WHERE context = ? AND key > ? ORDER BY key, id", (shelf_id, after)
     )
-    for key, raw in rows:
+    for key, version, raw in rows:
         if key < after:
             raise out_of_order()
         if len(records) >= limit and key != after:
             break
-        records.append(read_record(raw))
+        records.append(read_record(raw, version))
         after = key
     rows.close()
     return records, after

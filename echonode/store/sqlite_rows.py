@@ -20,7 +20,7 @@ from echonode.model.identity import Instance, PublicKey
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import LeafKey, Record, VersionId
 from echonode.store.index import Pending, Plan
-from echonode.store.sqlite_database import DamageError, out_of_order, read_record, transaction
+from echonode.store.sqlite_database import DamageError, out_of_order, read_raw, read_record, transaction
 from echonode.store.sqlite_void import Void
 
 _KEY_BYTES: Final = 32
@@ -182,8 +182,8 @@ def read_heads(
     """The heads of those of `keys` that exist, sorted by id, and the seq of each head."""
     heads: dict[LeafKey, list[Record]] = {}
     seqs: dict[VersionId, int] = {}
-    for seq, key, raw in _rows_of(connection, shelf_id, keys):
-        record = read_record(raw)
+    for seq, key, version, raw in _rows_of(connection, shelf_id, keys):
+        record = read_record(raw, version)
         heads.setdefault(key, []).append(record)
         seqs[record.id] = seq
     return heads, seqs
@@ -194,20 +194,20 @@ def read_raws(connection: sqlite3.Connection, shelf_id: int, keys: Sequence[Leaf
     for start in range(0, len(keys), _KEYS_PER_PAGE):
         chunk = keys[start : start + _KEYS_PER_PAGE]
         found: dict[LeafKey, list[bytes]] = {}
-        for _, key, raw in _rows_of(connection, shelf_id, chunk):
-            found.setdefault(key, []).append(raw)
+        for _, key, version, raw in _rows_of(connection, shelf_id, chunk):
+            found.setdefault(key, []).append(read_raw(raw, version))
         for key in chunk:
             yield found.get(key, [])
 
 
 def _rows_of(
     connection: sqlite3.Connection, shelf_id: int, keys: Sequence[LeafKey]
-) -> Iterator[tuple[int, LeafKey, bytes]]:
+) -> Iterator[tuple[int, LeafKey, VersionId, bytes]]:
     for start in range(0, len(keys), _KEYS_PER_QUERY):
         chunk = keys[start : start + _KEYS_PER_QUERY]
         marks = ", ".join("?" * len(chunk))
         yield from connection.execute(
-            f"SELECT seq, key, bytes FROM log WHERE context = ? AND key IN ({marks}) ORDER BY key, id",
+            f"SELECT seq, key, id, bytes FROM log WHERE context = ? AND key IN ({marks}) ORDER BY key, id",
             (shelf_id, *chunk),
         )
 
@@ -218,7 +218,7 @@ def leaves_after(
     """The leaves behind `after` with the bytes of their heads, in key order. Close it when it is not read to its end:
     an open cursor keeps its read transaction."""
     rows = connection.execute(
-        "SELECT key, bytes FROM log WHERE context = ? AND key > ? ORDER BY key, id", (shelf_id, after or b"")
+        "SELECT key, id, bytes FROM log WHERE context = ? AND key > ? ORDER BY key, id", (shelf_id, after or b"")
     )
     last = after or LeafKey(b"")
     try:
@@ -226,7 +226,7 @@ def leaves_after(
             if key <= last:
                 raise out_of_order()
             last = key
-            yield key, [raw for _, raw in group]
+            yield key, [read_raw(raw, version) for _, version, raw in group]
     finally:
         rows.close()
 

@@ -51,16 +51,18 @@ def _touched(connection: sqlite3.Connection, revoked: Revoked) -> set[tuple[int,
     touched: set[tuple[int, LeafKey]] = set()
     for table in ("log", "history"):
         rows = connection.execute(
-            f"SELECT context, key, bytes FROM {table} WHERE substr(bytes, ?, ?) IN ({marks})",
+            f"SELECT context, key, id, bytes FROM {table} WHERE substr(bytes, ?, ?) IN ({marks})",
             (KID_AT + 1, KEY_BYTES, *kids),
         )
-        touched.update((shelf_id, key) for shelf_id, key, raw in rows if _is_revoked(read_record(raw), revoked))
+        touched.update(
+            (shelf_id, key) for shelf_id, key, version, raw in rows if _is_revoked(read_record(raw, version), revoked)
+        )
     return touched
 
 
 def _derive(connection: sqlite3.Connection, shelf_id: int, key: LeafKey, revoked: Revoked, void: Void) -> None:
-    logged = _versions(connection, "SELECT seq, bytes FROM log", shelf_id, key)
-    older = _versions(connection, "SELECT n, bytes FROM history", shelf_id, key)
+    logged = _versions(connection, "SELECT seq, id, bytes FROM log", shelf_id, key)
+    older = _versions(connection, "SELECT n, id, bytes FROM history", shelf_id, key)
     known = [record for _, record in logged + older]
     heads = heads_among(record for record in known if not _is_revoked(record, revoked))
     were = {record.id for _, record in logged}
@@ -75,7 +77,7 @@ def _derive(connection: sqlite3.Connection, shelf_id: int, key: LeafKey, revoked
 
 def _versions(connection: sqlite3.Connection, select: str, shelf_id: int, key: LeafKey) -> list[tuple[int, Record]]:
     rows = connection.execute(f"{select} WHERE context = ? AND key = ?", (shelf_id, key)).fetchall()
-    return [(number, read_record(raw)) for number, raw in rows]
+    return [(number, read_record(raw, version)) for number, version, raw in rows]
 
 
 def _is_revoked(record: Record, revoked: Revoked) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from echonode.cli.main import main
-from echonode.cli.services import HomeView, RunOptions
+from echonode.cli.services import HomeView, RepairReport, RunOptions
 from echonode.errors import ConfigError
 from echonode.node.node import Node
 from tests.api.serving import Served, serving
@@ -51,6 +51,15 @@ class Folder:
         (self.root / "network").write_bytes(key)
 
 
+@dataclass(frozen=True)
+class Repaired:
+    """A report of a repair."""
+
+    kept: int
+    left: int
+    put_aside: Path
+
+
 @dataclass
 class Outside:
     """The services: homes are folders, and running a node notes with what it was asked for."""
@@ -66,6 +75,9 @@ class Outside:
     def run_node(self, options: RunOptions) -> int:
         self.runs.append(options)
         return self.run_gives()
+
+    def repair(self, home: HomeView) -> RepairReport:
+        return Repaired(1234, 1, home.root / "store.db.damaged-1")
 
 
 @dataclass

@@ -171,6 +171,17 @@ def test_verify_names_each_problem_and_exits_1(shell: Shell, socket: Path) -> No
     assert (as_json.code, as_json.json) == (1, {"ok": False, "checked": 9, "problems": problems})
 
 
+def test_a_repair_says_what_was_kept_and_where_the_rest_is(shell: Shell) -> None:
+    result = shell("verify", "--repair")
+    aside = shell.outside.default / "store.db.damaged-1"
+    assert (result.code, result.text) == (0, "")
+    assert result.err.splitlines() == [
+        f"1,234 versions kept, 1 row left behind, in {aside}",
+        "start the node: what its peers have of the rest, they bring back",
+    ]
+    assert shell("verify", "--repair", "--json").json == {"kept": 1234, "left": 1, "put_aside": str(aside)}
+
+
 @pytest.mark.parametrize("answer", [stream(), stream({"checked": 5, "problems": []})], ids=["nothing", "half"])
 def test_a_verify_that_was_not_finished_found_nothing(shell: Shell, socket: Path, answer: bytes) -> None:
     with saying(socket, answer):

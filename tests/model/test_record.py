@@ -29,7 +29,9 @@ from echonode.model.record import (
     Draft,
     Record,
     SignedRecord,
+    VersionId,
     from_store,
+    is_version,
     leaf_key,
     parse,
     sign,
@@ -37,6 +39,7 @@ from echonode.model.record import (
 )
 from echonode.text import is_nfc_text
 from tests.model.forge import LIFE, NOW, PERSON, PLAIN, WRITER, forged, signed_over, without, written
+from tests.store.people import Person
 
 PROPERTIES = [name for name in dir(SignedRecord) if not name.startswith("_") and name != "raw"]
 
@@ -352,3 +355,12 @@ def test_a_draft_that_says_anything_else_is_not_written_yet(change: dict[str, An
     assert draft.is_written_in(version)
     assert dataclasses.replace(draft, created_ms=None).is_written_in(version)
     assert not dataclasses.replace(draft, **change).is_written_in(version)
+
+
+def test_an_id_is_that_of_the_same_bytes_and_of_no_others() -> None:
+    for record in (Person(2).version("n", b"body"), Person(2).statement()):
+        assert is_version(record.raw, record.id)
+        assert not is_version(record.raw, VersionId(bytes(32)))
+        for at in (0, 3, len(record.raw) // 2):
+            assert not is_version(record.raw[:at] + bytes((record.raw[at] ^ 1,)) + record.raw[at + 1 :], record.id)
+        assert not is_version(b"", record.id)

@@ -78,6 +78,24 @@ def change(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
+def places(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Where the file holds live data: what it is, its offset, its length. Keys and ids stand in the index too."""
+    data = path.read_bytes()
+    for seq, key, version, raw in look(path, "SELECT seq, key, id, bytes FROM log"):
+        for what, piece in (("key", key), ("id", version), ("bytes", raw[:2000])):
+            at = data.find(piece)
+            while at >= 0:
+                yield f"{what} of {seq}", at, len(piece)
+                at = data.find(piece, at + 1)
+
+
+def flip(path: Path, bit: int) -> None:
+    """Turn one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
 def commits(path: Path) -> int:
     """How many transactions the write-ahead log of `path` holds: its frames that end one (SQLite file format, §4.1)."""
     wal = Path(f"{path}-wal").read_bytes()

@@ -3,7 +3,6 @@
 import os
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, MAIN
 from echonode.store.port import Audit
 from tests.contracts.store import admit, verdict_of
-from tests.store.files import change, look, opened, run
+from tests.store.files import change, flip, look, opened, places, run
 from tests.store.people import Owner, Person
 
 FLIPS = 4000 if os.environ.get("ECHO_TEST_SLOW") else 60
@@ -66,17 +65,6 @@ def audited(path: Path) -> tuple[str, ...]:
         return (str(error),)
 
 
-def places(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Where the file holds live data: what it is, its offset, its length. Keys and ids stand in the index too."""
-    data = path.read_bytes()
-    for seq, key, version, raw in look(path, "SELECT seq, key, id, bytes FROM log"):
-        for what, piece in (("key", key), ("id", version), ("bytes", raw[:2000])):
-            at = data.find(piece)
-            while at >= 0:
-                yield f"{what} of {seq}", at, len(piece)
-                at = data.find(piece, at + 1)
-
-
 def test_every_flipped_bit_in_live_data_is_found(whole: Path, tmp_path: Path) -> None:
     rng = random.Random(4)
     known = list(places(whole))
@@ -84,11 +72,9 @@ def test_every_flipped_bit_in_live_data_is_found(whole: Path, tmp_path: Path) ->
     path = tmp_path / "store.db"
     for what, at, length in rng.choices(known, k=FLIPS):
         shutil.copy(whole, path)
-        bit = rng.randrange(8 * length)
-        data = bytearray(path.read_bytes())
-        data[at + bit // 8] ^= 1 << bit % 8
-        path.write_bytes(data)
-        assert audited(path), f"bit {bit} of {what}, at {at}"
+        bit = 8 * at + rng.randrange(8 * length)
+        flip(path, bit)
+        assert audited(path), f"bit {bit}, of {what}"
 
 
 @pytest.mark.parametrize(
