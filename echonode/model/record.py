@@ -75,8 +75,7 @@ class SignedRecord:
         self.raw = raw
         self.kid = kid
         self._fields = fields
-        aad = _AAD_STATEMENT if fields[CONTEXT] == IDENTITIES else _AAD_RECORD
-        self._sig_structure = _sig_structure(raw, aad, payload_bstr)
+        self._sig_structure = _sig_structure(raw, payload_bstr, is_statement=fields[CONTEXT] == IDENTITIES)
         self.id = VersionId(digest(VERSION, self._sig_structure))
         self.key = leaf_key(self.author, self.name)
         self.writer = writer_of(kid, self.instance)
@@ -239,15 +238,12 @@ def fields_of(raw: bytes) -> Mapping[int, cbor.Value]:
 
 
 def is_version(raw: bytes, version: VersionId) -> bool:
-    """Whether `version` is the id of these bytes: all but the signature are as they were written. A tenth of what
-    `verify` costs."""
+    """Whether `version` is the id of these bytes: all but their signature is as it was written."""
     try:
-        _, payload_bstr, _ = _split(raw)
+        payload = _split(raw)[1]
     except RemoteError:
         return False
-    return any(
-        digest(VERSION, _sig_structure(raw, aad, payload_bstr)) == version for aad in (_AAD_RECORD, _AAD_STATEMENT)
-    )
+    return any(digest(VERSION, _sig_structure(raw, payload, is_statement=kind)) == version for kind in (False, True))
 
 
 def sign(draft: Draft, key: SigningKey, *, instance: Instance, vector: Vector, timestamp: Timestamp) -> Record:
@@ -303,7 +299,8 @@ def _promote(signed: SignedRecord) -> Record:
     return record
 
 
-def _sig_structure(raw: bytes, aad: bytes, payload_bstr: bytes) -> bytes:
+def _sig_structure(raw: bytes, payload_bstr: bytes, *, is_statement: bool) -> bytes:
+    aad = _AAD_STATEMENT if is_statement else _AAD_RECORD
     return b"".join((_SIG_STRUCTURE_HEAD, raw[3:_KID_END], bytes((0x40 + len(aad),)), aad, payload_bstr))
 
 
