@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from echonode import cbor
 from echonode.clock import Timestamp
@@ -158,6 +160,23 @@ def test_a_key_of_small_order_signs_nothing() -> None:
     (one,) = offer(ours, ALICE.device, [own(ALICE)]).offers
     for point in (bytes(32), b"\x01" + bytes(31)):
         refused(theirs, Auth((replace(one, key=point, signature=b"\x01" + bytes(63)),)))
+
+
+@given(st.booleans(), st.data())
+def test_an_auth_altered_anywhere_is_no_message_or_proves_nothing(by_initiator: bool, change: st.DataObject) -> None:
+    sender, checker = channels() if by_initiator else channels()[::-1]
+    honest = encode(offer(sender, ALICE.device, [own(ALICE), member(ALICE)]))
+    start = change.draw(st.integers(0, len(honest)))
+    end = change.draw(st.integers(start, min(start + 64, len(honest))))
+    altered = honest[:start] + change.draw(st.binary(max_size=64)) + honest[end:]
+    try:
+        auth = decode(altered)
+        assert isinstance(auth, Auth)
+        check(checker, auth)
+    except RemoteError:
+        assert altered != honest
+    else:
+        assert altered == honest
 
 
 # -- statements --------------------------------------------------------------------------------------------------------

@@ -131,6 +131,33 @@ def test_a_handshake_cut_anywhere_just_waits() -> None:
         assert theirs.data_to_send() == second and theirs.channel is None
 
 
+def test_a_handshake_message_of_no_other_length_leads_to_a_session() -> None:
+    """Every message cut by any number of bytes, or lengthened by up to a message, with the honest rest behind it."""
+    first, second, third = messages()
+    ours, theirs = channels()
+    frames = ours.send(b"auth") + ours.send(b"more"), theirs.send(b"auth") + theirs.send(b"more")
+    for size in range(1, 97):
+        more = bytes(size)
+        for heard in (first[:-size] + third + frames[0], first + more + third + frames[0]):
+            assert_no_session(responder(), heard)
+        for heard in (first + third[:-size] + frames[0], first + third + more + frames[0]):
+            assert_no_session(responder(), heard)
+        for heard in (second[:-size] + frames[1], second + more + frames[1]):
+            assert_no_session(initiator(), heard)
+
+
+def assert_no_session(handshake: Handshake, heard: bytes) -> None:
+    """Nothing that is heard behind an altered handshake is ever taken for a payload."""
+    handshake.data_to_send()
+    try:
+        handshake.receive_data(heard)
+        channel = handshake.channel
+        if channel is not None:  # the bytes put in stand where the first frame should
+            assert channel.receive_data(b"") == []
+    except RemoteError as error:
+        assert error.reason in (Reason.PROTOCOL_ERROR, Reason.TOO_LARGE)
+
+
 @given(st.binary(max_size=300))
 def test_whatever_else_a_stranger_sends_is_met_with_silence(data: bytes) -> None:
     for greeting in (b"", PREAMBLE):

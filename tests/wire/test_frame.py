@@ -118,6 +118,29 @@ def test_no_flipped_bit_of_a_frame_goes_unnoticed() -> None:
             receiver.receive_data(bytes(frame) + bytes(FRAME_BYTES_MAX))
 
 
+@settings(max_examples=60)
+@given(st.lists(sizes, min_size=1, max_size=4), st.floats(0, 1), st.binary(max_size=40), st.integers(0, 40))
+def test_of_an_altered_stream_nothing_is_taken_but_what_came_before(
+    lengths: list[int], where: float, put_in: bytes, left_out: int
+) -> None:
+    sender, receiver = past_auth()
+    payloads = [bytes([number + 1]) * length for number, length in enumerate(lengths)]
+    stream = b"".join(sender.send(payload) for payload in payloads)
+    at = int(where * len(stream))
+    altered = stream[:at] + put_in + stream[at + left_out :]
+    got: list[bytes] = []
+    is_refused = False
+    for start in range(0, len(altered), 60_000):
+        try:
+            got += receiver.receive_data(altered[start : start + 60_000])
+        except RemoteError as error:
+            assert error.reason in (Reason.PROTOCOL_ERROR, Reason.TOO_LARGE)
+            is_refused = True
+            break
+    assert got == payloads[: len(got)]
+    assert (got == payloads and not is_refused and not receiver.has_partial_frame) == (altered == stream)
+
+
 @pytest.mark.parametrize("length", [4, 6])
 def test_the_length_is_covered_by_the_first_tag_even_where_the_bytes_would_fit(length: int) -> None:
     sender, receiver = past_auth()
