@@ -1,0 +1,251 @@
+"""Targets that are functions of bytes: CBOR, a record, a message, what mDNS answers say of a node.
+
+    cbor           accepts exactly the canonical encodings of the values we speak: cbor2 is the judge, both ways
+    record         parse and verify; the same bytes as a payload with an honest signature, through store and key rules
+    message        decodes to what encodes to the same bytes
+    announcement   TXT records and addresses in, None or a sighting that can be dialled out
+"""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import cbor2
+
+from echonode import cbor
+from echonode.errors import Reason, RemoteError
+from echonode.host.announcement import (
+    ADDRESSES_MAX,
+    Announcement,
+    instance_name,
+    parse_txt,
+    read_sighting,
+    to_txt,
+)
+from echonode.host.system import local_address
+from echonode.host.tcp import parse_address
+from echonode.limits import CBOR_DEPTH_MAX, CBOR_ITEMS_MAX
+from echonode.model.keys import Admission, Keyring, read_statement
+from echonode.model.record import IDENTITIES, SignedRecord, from_store, merge_heads, parse, supersedes, verify, winner
+from echonode.wire.codec import decode, encode
+from tests.fuzz import mutate
+from tests.fuzz.target import Reader, Target
+from tests.model.forge import PERSON, PLAIN, forged, signed_over, without, written
+
+_VECTORS: Final = Path(__file__).parents[2] / "proto" / "vectors"
+
+
+@cache
+def vector(name: str) -> Any:
+    """A file of frozen bytes."""
+    return json.loads((_VECTORS / f"{name}.json").read_text())
+
+
+# -- cbor ------------------------------------------------------------------------------------------------------------
+
+
+def run_cbor(data: bytes) -> None:
+    try:
+        value = cbor.decode(data)
+    except RemoteError as error:
+        assert error.reason is Reason.PROTOCOL_ERROR
+        assert not _is_canonical(data), "refused, and yet the one encoding of a value"
+        return
+    assert cbor2.dumps(value, canonical=True) == data, "accepted, and yet not the one encoding of its value"
+    assert cbor.encode(value) == cbor.encode(cbor.decode_trusted(data)) == data
+
+
+def _is_canonical(data: bytes) -> bool:
+    """What the judge says: these bytes are the canonical encoding of a value of the kinds we speak."""
+    try:
+        value = cbor2.loads(data)
+        return _is_spoken(value, CBOR_DEPTH_MAX, [CBOR_ITEMS_MAX - 1]) and cbor2.dumps(value, canonical=True) == data
+    except Exception:  # whatever ails the judge, it does not accept
+        return False
+
+
+def _is_spoken(value: Any, depth: int, budget: list[int]) -> bool:
+    if type(value) is int:
+        return -(2**64) <= value < 2**64
+    if type(value) in (bytes, str, bool) or value is None:
+        return True
+    if type(value) not in (list, dict) or depth == 0:
+        return False
+    inside = value if type(value) is list else [each for pair in value.items() for each in pair]
+    budget[0] -= len(inside)
+    if budget[0] < 0:
+        return False
+    if type(value) is dict and (
+        any(type(key) not in (int, bytes, str) for key in value)
+        or len({cbor2.dumps(key)[0] >> 5 for key in value}) > 1
+    ):
+        return False
+    return all(_is_spoken(item, depth - 1, budget) for item in inside)
+
+
+# -- record ----------------------------------------------------------------------------------------------------------
+
+
+def run_record(data: bytes) -> None:
+    for raw in (data, signed_over(data), signed_over(data, PERSON.root, "statement")):
+        try:
+            signed = parse(raw)
+        except RemoteError:
+            continue
+        _look_at(signed, raw)
+
+
+_HELD: Final = written()
+
+
+def _look_at(signed: SignedRecord, raw: bytes) -> None:
+    assert signed.raw == raw
+    assert 1 <= signed.counter < 2**64 and signed.tags == tuple(sorted(set(signed.tags)))
+    assert (len(signed.body) == 0) or not signed.is_tombstone
+    assert signed.model_version >= (0, 0) and signed.created_ms >= 0 and signed.timestamp >= 0 and signed.model
+    assert isinstance(signed.media_type, str)
+    try:
+        record = verify(signed)
+    except RemoteError as error:
+        assert error.reason is Reason.BAD_RECORD
+        return
+    kept = from_store(raw)
+    assert (kept.id, kept.key, kept.writer, kept.vector) == (record.id, record.key, record.writer, record.vector)
+    assert winner(merge_heads([_HELD], record)) in (_HELD, record)
+    assert not (supersedes(record, _HELD) and supersedes(_HELD, record))
+    assert merge_heads(merge_heads([_HELD], record), record) == merge_heads([_HELD], record)
+    keyring = Keyring()
+    if record.context == IDENTITIES:
+        try:
+            statement = read_statement(record)
+        except RemoteError:
+            return
+        assert keyring.add(statement) and not keyring.add(statement)
+        assert statement.identity == record.author
+    assert keyring.admission(record) in Admission
+
+
+def _record_seeds() -> Iterator[bytes]:
+    for group in vector("record").values():
+        yield from (bytes.fromhex(text) for text in _hex_in(group) if len(text) > 200)
+    yield forged(PLAIN)
+    for fields in (PLAIN, without(9), {**PLAIN, 10: ["a", "b"], 11: "text/plain", 12: b"body"}, {**PLAIN, 13: True}):
+        yield cbor.encode(dict(fields))
+    yield cbor.encode({**PLAIN, 1: IDENTITIES})
+
+
+def _hex_in(value: Any) -> Iterator[str]:
+    """Every string of hexadecimal digits in a vector."""
+    match value:
+        case str() if len(value) % 2 == 0 and value and not value.strip("0123456789abcdef"):
+            yield value
+        case list():
+            for item in value:
+                yield from _hex_in(item)
+        case dict():
+            for item in value.values():
+                yield from _hex_in(item)
+
+
+def _mutate_record(data: bytes, rng: Random) -> bytes:
+    """The fields changed, as a payload to be signed or inside the old signature."""
+    try:
+        payload = parse(data)
+    except RemoteError:
+        return mutate.of_cbor(data, rng)
+    if rng.random() < 0.3:
+        return mutate.of_bytes(data, rng)
+    fields = cbor.encode(dict(payload._fields))
+    return mutate.of_cbor(fields if rng.random() < 0.5 else data, rng)
+
+
+# -- message ---------------------------------------------------------------------------------------------------------
+
+
+def run_message(data: bytes) -> None:
+    try:
+        message = decode(data)
+    except RemoteError as error:
+        assert error.reason in (Reason.PROTOCOL_ERROR, Reason.UNSUPPORTED_MODE)
+        return
+    assert encode(message) == data
+    assert decode(encode(message)) == message
+
+
+@cache
+def message_seeds() -> tuple[bytes, ...]:
+    """Every frozen message: one of each kind, and a whole conversation."""
+    one = [bytes.fromhex(entry["bytes"]) for entry in vector("message")["messages"]]
+    said = [bytes.fromhex(entry["payload"]) for entry in vector("conversation")["messages"]]
+    return tuple(one + said)
+
+
+def _mutate_message(data: bytes, rng: Random) -> bytes:
+    return mutate.with_samples(data, rng, message_seeds)
+
+
+# -- announcement ----------------------------------------------------------------------------------------------------
+
+_OWN: Final = (
+    (local_address("lo", "127.0.0.1", 8),),
+    (local_address("eth0", "192.168.1.7", 24), local_address("eth0", "fe80::1%eth0", 64)),
+)
+
+
+def run_announcement(data: bytes) -> None:
+    """A byte of options, the port, a byte for the length of the TXT record, that record, and addresses."""
+    reader = Reader(data)
+    options, port, size = reader.number(), reader.number(2), reader.number()
+    txt, rest = reader.take(size), reader.rest()
+    announced = parse_txt(txt)
+    if announced is not None:
+        _check_round_trip(announced)
+    name = instance_name(announced.tag) if announced and options & 1 else rest[:60].decode("latin-1")
+    sighting = read_sighting(name, txt, list(_addresses(rest, options)), port, _OWN[options >> 1 & 1])
+    if sighting is None:
+        return
+    assert announced is not None and name == instance_name(sighting.tag)
+    assert 1 <= len(sighting.addresses) <= ADDRESSES_MAX and len(set(sighting.addresses)) == len(sighting.addresses)
+    for address in sighting.addresses:
+        host, at = parse_address(address)
+        assert at == port and not ip_address(host).is_unspecified and not ip_address(host).is_multicast
+
+
+def _check_round_trip(announced: Announcement) -> None:
+    pairs = to_txt(announced, 0)
+    strings = [f"{key}={value}".encode() for key, value in pairs.items()]
+    assert parse_txt(b"".join(bytes([len(each)]) + each for each in strings)) == announced
+
+
+def _addresses(data: bytes, options: int) -> Iterator[str]:
+    """As the resolver gives them, four or sixteen bytes each; or as any text between line ends."""
+    if options & 4:
+        yield from data.decode("latin-1").split("\n")
+        return
+    size = 16 if options & 8 else 4
+    for at in range(0, len(data) - size + 1, size):
+        yield str(ip_address(data[at : at + size])) + ("%eth0" if options & 16 else "")
+
+
+def _announcement_seeds() -> Iterator[bytes]:
+    for slot, serial in ((None, 0), ("7", 3)):
+        pairs = to_txt(Announcement(b"tag tag ", b"group gr", "1.0", slot), serial)
+        strings = [*(f"{name}={value}".encode() for name, value in pairs.items()), b"", b"flag", b"x=y=z"]
+        txt = b"".join(bytes([len(each)]) + each for each in strings)
+        head = (22087).to_bytes(2, "big") + bytes([len(txt)]) + txt
+        yield b"\x03" + head + ip_address("192.168.1.9").packed + ip_address("10.1.2.3").packed
+        yield b"\x09" + head + ip_address("fe80::2").packed + ip_address("::1").packed
+        yield b"\x1b" + head + ip_address("fe80::2").packed
+        yield b"\x05" + head + b"127.0.0.1\nfe80::1%eth0\n::ffff:10.0.0.1\nlocalhost"
+
+
+TARGETS: Final = (
+    Target("cbor", run_cbor, message_seeds, mutate.of_cbor, 16_384),
+    Target("record", run_record, lambda: list(_record_seeds()), _mutate_record),
+    Target("message", run_message, message_seeds, _mutate_message, 16_384),
+    Target("announcement", run_announcement, lambda: list(_announcement_seeds()), mutate.of_bytes, 1024),
+)

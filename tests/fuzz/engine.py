@@ -1,0 +1,52 @@
+"""One target under atheris, in a process of its own: `python -m tests.fuzz.engine TARGET FOLDER [LIBFUZZER OPTION ..]`.
+
+FOLDER is where the inputs are (`inputs/`, grows), and where what is found goes: `slowest`, the input that took longest;
+`slow-*`, the first that took longer than any may (as measured here, where all is slower: to be measured again); and
+`crash-*` and the like from libFuzzer, which ends the process itself.
+"""
+
+import sys
+import time
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import atheris  # type: ignore[import-untyped, unused-ignore]
+
+from tests.fuzz.target import LIMIT_S
+
+with atheris.instrument_imports(include=["echonode"], exclude=["echonode.sim"], enable_loader_override=False):
+    from tests.fuzz.targets import TARGETS
+
+_SLOW_KEPT: Final = 20
+
+
+def main() -> None:
+    name, folder, *options = sys.argv[1:]
+    target, found = TARGETS[name], Path(folder)
+    slowest_s, slow = 0.0, 0
+
+    def run(data: bytes) -> None:
+        nonlocal slowest_s, slow
+        began = time.thread_time()
+        target.run(data)
+        took = time.thread_time() - began
+        if took > slowest_s:
+            slowest_s = took
+            (found / "slowest").write_bytes(data)
+        if took > LIMIT_S and slow < _SLOW_KEPT:
+            slow += 1
+            (found / f"slow-{slow}").write_bytes(data)
+
+    def mutate(data: bytes, bytes_max: int, seed: int) -> bytes:
+        rng = Random(seed)
+        if rng.random() < 0.3:
+            return bytes(atheris.Mutate(data, bytes_max))
+        return target.mutate(data, rng)[:bytes_max]
+
+    arguments = [sys.argv[0], *options, f"-max_len={target.bytes_max}", f"-artifact_prefix={folder}/"]
+    atheris.Setup([*arguments, f"{folder}/inputs"], run, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+main()

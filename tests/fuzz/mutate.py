@@ -1,0 +1,168 @@
+"""Changes to inputs: of bytes, of the CBOR they hold, of the scripts that peers follow. All drawn from a `Random`.
+
+A flipped bit of deterministic CBOR mostly breaks its form and gets no further. So most changes are made to the value:
+another number, a longer list, a field twice, and then encoded again, badly on purpose now and then.
+"""
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Final
+
+from echonode import cbor
+from echonode.errors import RemoteError
+from tests.wire.payloads import Path, places, replaced
+
+_SCRIPT_HEAD: Final = 1  # a byte of options
+_HEADS: Final = (0, 1, 0x18, 0x1F, 0x58, 0x7F, 0x80, 0x9F, 0xA0, 0xC2, 0xF9, 0xFF)
+_NUMBERS: Final = (
+    *(0, 1, 2, 3, 4, 5, 15, 16, 23, 24, 31, 32, 33, 63, 64, 65, 255, 256, 1000, 1001, 1024, 65_535, 65_536),
+    *(2**32 - 1, 2**32, 2**48, 2**48 + 1, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1, 2**64),
+)
+_ODD: Final[tuple[Any, ...]] = (None, True, False, -1, b"", "", [], {}, "main", "few", "books", "e\u0301", "\x00")
+
+
+def of_bytes(data: bytes, rng: Random) -> bytes:
+    """A few bytes replaced, left out, doubled or put in."""
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
+        at = rng.randint(0, len(data))
+        end = min(len(data), at + rng.choice((0, 1, 1, 2, 4, 16)))
+        match rng.randrange(6):
+            case 0 if data:
+                at = rng.randrange(len(data))
+                data = data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+            case 1:
+                data = data[:at] + rng.randbytes(rng.choice((1, 1, 2, 4, 32))) + data[end:]
+            case 2:
+                data = data[:at] + data[end:]
+            case 3:
+                data = data[:end] + data[at:]
+            case 4:
+                data = data[:at] + bytes([rng.choice(_HEADS)]) + data[end:]
+            case _:
+                data = data[:at]
+    return data
+
+
+def of_cbor(data: bytes, rng: Random) -> bytes:
+    """One place of the value in `data` changed; bytes changed when it holds none, and sometimes anyway."""
+    if rng.random() < 0.2:
+        return of_bytes(data, rng)
+    try:
+        value = cbor.decode(data)
+    except RemoteError:
+        return of_bytes(data, rng)
+    for _ in range(rng.choice((1, 1, 2))):
+        path, there = rng.choice([((), value), *places(value)])
+        value = _put(value, path, _another(there, rng))
+    return _encoded(value) or of_bytes(data, rng)
+
+
+def _put(value: Any, path: Path, new: Any) -> Any:
+    """`value` with `new` at `path`; as it was, where that would be a map keyed by a list."""
+    try:
+        return replaced(value, path, new)
+    except TypeError:
+        return value
+
+
+def _another(value: Any, rng: Random) -> Any:
+    """A value in place of `value`, mostly of its kind."""
+    if rng.random() < 0.15:
+        return rng.choice((*_ODD, rng.choice(_NUMBERS)))
+    match value:
+        case bool() | None:
+            return rng.choice((None, True, False, 0, [bytes(32), bytes(32)]))
+        case int():
+            return rng.choice((value + 1, value - 1, rng.choice(_NUMBERS), rng.getrandbits(rng.choice((8, 64)))))
+        case bytes():
+            return rng.choice((value[:-1], value + value[-1:], value * 2, of_bytes(value, rng), _turned(value, rng)))
+        case str():
+            return rng.choice((value * 2, value[1:], value + "\u202e", value + chr(rng.randrange(0xD800)), "x" * 64))
+        case list() if value:
+            at = rng.randrange(len(value))
+            return rng.choice(
+                (
+                    value[:at] + value[at + 1 :],
+                    value[: at + 1] + value[at:],
+                    [*value[:at], value[-1], *value[at + 1 :]],
+                    value[::-1],
+                    value * rng.choice((2, 20)),
+                )
+            )
+        case dict() if value:
+            key = rng.choice(list(value))
+            more = rng.choice((0, 1, b"\xff" * 16, "more", -1))
+            return rng.choice(({key: value[key]}, {**value, more: 1}, {k: v for k, v in value.items() if k != key}))
+        case _:
+            return rng.choice((*_ODD, [[]], {0: 0}))
+
+
+def _turned(value: bytes, rng: Random) -> bytes:
+    """As long as `value`, so that fixed sizes stay."""
+    at = rng.randrange(len(value) + 1)
+    size = min(len(value) - at, rng.choice((1, 2, 32)))
+    return value[:at] + rng.randbytes(size) + value[at + size :]
+
+
+def _encoded(value: Any) -> bytes:
+    """b"" for a value that no encoder takes, as a map keyed by a list."""
+    try:
+        return cbor.encode(value)
+    except Exception:  # the encoder is not what is being tested: values of ours are always taken
+        return b""
+
+
+# -- scripts: a byte of options, then frames, each behind two bytes of length ------------------------------------------
+
+
+def script(options: int, frames: Sequence[bytes]) -> bytes:
+    """The input that says: with these options, these frames in turn."""
+    return bytes([options]) + b"".join(len(frame).to_bytes(2, "big") + frame for frame in frames if len(frame) < 65_536)
+
+
+def frames_of(data: bytes) -> list[bytes]:
+    """The frames of a script; the last may be short of what its length says."""
+    frames, at = [], _SCRIPT_HEAD
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 2], "big")
+        frames.append(data[at + 2 : at + 2 + size])
+        at += 2 + size
+    return frames
+
+
+def of_script(data: bytes, rng: Random, samples: Callable[[], Sequence[bytes]], options: Sequence[int]) -> bytes:
+    """Another order, one frame more or less or changed, or a sample in its place."""
+    chosen, frames = data[0] if data else rng.choice(options), frames_of(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        at = rng.randrange(len(frames) + 1)
+        match rng.randrange(8):
+            case 0:
+                chosen = rng.choice(options)
+            case 1:
+                frames.insert(at, rng.choice(samples()))
+            case 2 if frames:
+                frames.insert(at, rng.choice(frames))
+            case 3:
+                del frames[at : at + 1]
+            case 4 if at < len(frames):
+                frames[at] = rng.choice(samples())
+            case _ if frames:
+                at = rng.randrange(len(frames))
+                frames[at] = with_samples(frames[at], rng, samples)
+            case _:
+                frames.append(rng.choice(samples()))
+    return script(chosen, frames)
+
+
+def with_samples(frame: bytes, rng: Random, samples: Callable[[], Sequence[bytes]]) -> bytes:
+    """`of_cbor`; now and then a piece of another frame of the same form is grafted in."""
+    if rng.random() < 0.25:
+        try:
+            value, other = cbor.decode(frame), cbor.decode(rng.choice(samples()))
+        except RemoteError:
+            return of_cbor(frame, rng)
+        path, there = rng.choice([((), value), *places(value)])
+        grafts = [item for _, item in places(other) if type(item) is type(there)]
+        if grafts and path:
+            return _encoded(_put(value, path, rng.choice(grafts))) or frame
+    return of_cbor(frame, rng)

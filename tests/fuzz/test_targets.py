@@ -1,0 +1,158 @@
+"""Every target without its engine: all that is known to be interesting, and a few hundred changes of it, each run."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from echonode import cbor
+from echonode.model.record import _promote
+from echonode.node.events import InvitationRefused, InvitationUsed, SessionFailed, SyncCompleted
+from echonode.sync import intake
+from echonode.wire import auth, noise
+from echonode.wire import messages as m
+from echonode.wire.codec import decode
+from tests.fuzz import __main__ as command
+from tests.fuzz import mutate
+from tests.fuzz.cast import cast
+from tests.fuzz.corpus import kept, regressions
+from tests.fuzz.node import initiate, overheard, played, respond
+from tests.fuzz.peers import GREETED, INVITED, PACED, SMALL
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS, inputs
+
+HERE = Path(__file__).parent
+CHANGES = {"responder": 120, "initiator": 120, "pairing": 200}  # these cost milliseconds each
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_no_known_input_breaks_a_promise(target: Target) -> None:
+    known = inputs(target)
+    assert known
+    for data in known:
+        target.run(data)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_no_change_of_a_known_input_breaks_a_promise(target: Target) -> None:
+    rng = Random(f"changes/{target.name}")
+    pool = inputs(target)
+    for _ in range(CHANGES.get(target.name, 500)):
+        data = target.mutate(rng.choice(pool), rng)[: target.bytes_max]
+        try:
+            target.run(data)
+        except BaseException as error:
+            error.add_note(f"the input, for regressions.txt: {target.name} {data.hex()}")
+            raise
+        if rng.random() < 0.1:
+            pool.append(data)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_changes_are_drawn_from_the_seed_alone(target: Target) -> None:
+    data = next(iter(target.seeds()))
+    changed = [[target.mutate(data, rng) for _ in range(20)] for rng in (Random(3), Random(3))]
+    assert changed[0] == changed[1] and len(set(changed[0])) > 10
+
+
+def test_what_is_kept_belongs_to_a_target() -> None:
+    assert {path.stem for path in (HERE / "corpus").glob("*.hex")} <= set(TARGETS)
+    lines = (HERE / "regressions.txt").read_text().splitlines()
+    entries = [line for line in lines if line and not line.startswith("#")]
+    assert sum(len(regressions(name)) for name in TARGETS) == len(entries)
+    assert sum(len(data) for name in TARGETS for data in kept(name)) < 200 * 1024
+
+
+def test_the_peer_s_scripts_open_every_mode_and_have_every_kind_of_answer() -> None:
+    dialled, dialling = [{type(decode(said)) for said in overheard(each).payloads} for each in (True, False)]
+    assert dialled >= {m.LevelWiseInit, m.HashComparisonInit, m.SnapshotInit, m.Fetch, m.Put, m.Done, m.Turn}
+    assert dialling >= {m.Nodes, m.Differences, m.Page, m.Records, m.Stored, m.Done, m.SnapshotInit, m.Close}
+
+
+@pytest.mark.parametrize(("play", "peer_dials"), [(respond, True), (initiate, False)])
+@pytest.mark.parametrize("options", [GREETED, GREETED | PACED, GREETED | SMALL])
+def test_what_was_overheard_still_carries_every_conversation_to_its_end(
+    play: Callable[[bytes], Any], peer_dials: bool, options: int
+) -> None:
+    _, stage = played(play(mutate.script(options, overheard(peer_dials).payloads)))
+    assert not [event for event in stage.events if isinstance(event, SessionFailed)]
+    completed = [event for event in stage.events if isinstance(event, SyncCompleted)]
+    assert {event.context for event in completed} == {"identities", "main", "few", "notes", "books"}
+    assert {event.mode for event in completed} == {"level_wise", "hash_comparison", "snapshot"}
+    assert stage.store.tree("books").root == cast().peer.store.tree("books").root
+
+
+def test_a_script_joins_by_the_code_and_another_is_refused() -> None:
+    outcomes = []
+    for script in TARGETS["responder"].seeds():
+        if script[0] & INVITED:
+            _, stage = played(respond(script))
+            told = [type(event) for event in stage.events]
+            outcomes.append([kind for kind in told if kind in (InvitationUsed, InvitationRefused)])
+    assert outcomes == [[InvitationUsed], [InvitationRefused], [InvitationRefused], [InvitationRefused]]
+
+
+def test_scripts_come_apart_as_they_were_put_together() -> None:
+    frames = [b"one", b"", b"x" * 300]
+    assert mutate.frames_of(mutate.script(3, frames)) == frames
+    assert mutate.frames_of(mutate.script(3, frames)[:-1]) == [*frames[:2], b"x" * 299]
+
+
+# -- the targets can tell ----------------------------------------------------------------------------------------------
+
+
+def plant(module: Any, name: str, wrong: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda patch: patch.setattr(module, name, wrong)
+
+
+def unsealed(self: noise.CipherState, _: bytes, ciphertext: bytes) -> bytes:
+    self.n += 1
+    return ciphertext[: -noise.TAGLEN]
+
+
+BUGS = {
+    "cbor: what cbor2 takes is taken": ("cbor", plant(cbor, "decode", cbor.decode_trusted)),
+    "auth: signatures are not looked at": ("auth", plant(auth, "is_signed", lambda *_: True)),
+    "responder: records are not verified": ("responder", plant(intake, "verify", _promote)),
+    "initiator: records are not verified": ("initiator", plant(intake, "verify", _promote)),
+    "handshake: tags are not looked at": ("handshake", plant(noise.CipherState, "decrypt_with_ad", unsealed)),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_check_that_is_left_out_is_noticed(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, planted = BUGS[bug]
+    target, rng = TARGETS[name], Random(bug)
+    pool = inputs(target)
+    planted(monkeypatch)
+    with pytest.raises(Exception):  # noqa: B017 - whatever it raises, it is noticed
+        for data in pool:
+            target.run(data)
+        for _ in range(1000):
+            target.run(target.mutate(rng.choice(pool), rng))
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["tests.fuzz", *arguments])
+    return command.main()
+
+
+def test_an_input_is_replayed_and_priced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "input").write_bytes(cbor.encode([1, 2, 3]))
+    assert called(monkeypatch, "cbor", "--replay", str(tmp_path / "input")) == 0
+    assert "cbor: no promise broken" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--replay", "file"], ["cbor", "record", "--replay", "file"]])
+def test_what_cannot_be_run_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        called(monkeypatch, *arguments)
+    assert caught.value.code == 2
