@@ -36,6 +36,7 @@ class Reason(IntEnum):
     PAIRING_FAILED = 16
     NOT_ACCEPTED = 17
     SELF = 18
+    STALE_CURSOR = 19
 
     @property
     def text(self) -> str:

@@ -56,6 +56,7 @@ DIGESTS_PER_MESSAGE_MAX: Final = 8192
 FILLING_S_MAX: Final = 600.0  # one peer may be the only one to fill a context for so long
 MISTRUST_S: Final = 3600.0  # and not again for so long when it brought less than half of what it claimed
 WALK_PREFIXES_MAX: Final = 2**20  # differing prefixes in one level; honest trees have fewer up to 10 million records
+DELTA_RECORDS_MAX: Final = 100_000  # changes in one conversation; whoever is further behind goes on from its new cursor
 WINDOW: Final = 4  # requests in flight
 ROUNDS_MAX: Final = 3  # walks in one conversation while writes keep moving a root
 HASH_COMPARISON_DEPTH: Final = (1, 4)  # least (as we ask) and most levels in one answer

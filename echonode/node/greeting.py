@@ -11,7 +11,7 @@ from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES
 from echonode.node.events import Observer, PinViolated
 from echonode.node.live import LiveSessions
-from echonode.node.manager import MODES, summarise
+from echonode.node.modes import MODES, summarise
 from echonode.node.records import RecordBook
 from echonode.sync.port import ByteStream
 from echonode.sync.transport import StreamTransport

@@ -11,26 +11,26 @@ peer opens snapshots, and closes. Whoever does not have the turn serves: one `ma
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Final, assert_never
+from typing import Final
 
 from echonode.clock import Clock
 from echonode.errors import PeerRefused, Reason, RemoteError
 from echonode.limits import ROUNDS_MAX
 from echonode.model.identity import IdentityId
-from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.account import Account, SessionLog
 from echonode.node.events import Observer
 from echonode.node.filling import Filling
+from echonode.node.modes import MODES, Following, empty, initiate, mode_of, respond, state_of
 from echonode.node.session import Session
 from echonode.store.port import Store
-from echonode.sync import hash_comparison, level_wise, parts, snapshot
 from echonode.sync.outcome import Conversation, Result, Tally
-from echonode.sync.select import Mode, Selection, State, select
+from echonode.sync.select import Mode, Selection, select
 from echonode.wire.codec import UnknownMessage
 from echonode.wire.messages import (
     PROTOCOL_VERSION,
     Close,
+    DeltaInit,
     Direction,
     HashComparisonInit,
     InitPayload,
@@ -40,16 +40,6 @@ from echonode.wire.messages import (
     Summary,
     Turn,
 )
-
-# Exactly the modes that `_respond` can run (I11).
-MODES: Final = (Mode.LEVEL_WISE, Mode.HASH_COMPARISON, Mode.SNAPSHOT)
-
-
-def summarise(store: Store, context: str) -> Summary:
-    """What a hello says of `context`."""
-    tree = store.tree(context)
-    level1 = parts.encode_branch(tree.children_at(b""), 16)
-    return Summary(context, tree.root, len(tree), store.seq(context), level1, False)
 
 
 @dataclass(slots=True)
@@ -93,7 +83,7 @@ class Manager:
                     return
                 raise
             match message:
-                case LevelWiseInit() | HashComparisonInit() | SnapshotInit():
+                case LevelWiseInit() | HashComparisonInit() | SnapshotInit() | DeltaInit():
                     await self._answer(session, log, message)
                 case Turn(contexts) if not session.is_initiator:
                     # Their hello is from before their conversations; theirs are the contexts that were empty here.
@@ -113,11 +103,13 @@ class Manager:
         for context in dict.fromkeys((*self.store.contexts(), *theirs)):
             if context in held or not self.takes(context):
                 continue
-            summary = theirs.get(context, _empty(context))
+            summary = theirs.get(context, empty(context))
             if summary.is_partial:
                 log.unequal[context] = _PARTIAL
             elif summary.root != self.store.tree(context).root:
                 log.unequal.setdefault(context, _NOT_ASKED_FOR)
+            else:
+                Following.of(self.store, session).reached(context, summary.seq)
 
     # -- the turn ----------------------------------------------------------------------------------------------------
 
@@ -126,6 +118,7 @@ class Manager:
     ) -> tuple[str, ...]:
         """Converse about every context; those left to the peer."""
         left: list[str] = []
+        following = Following.of(self.store, session)
         common = [mode for mode in MODES if mode.value in session.hello.modes]
         names = dict.fromkeys((IDENTITIES, *self.store.contexts(), *theirs))
         if not session.is_initiator:
@@ -133,20 +126,22 @@ class Manager:
         for context in names:
             if not self.takes(context):  # asked one by one: each that is taken leaves room for one less
                 continue
-            summary = theirs.get(context, _empty(context))
+            summary = theirs.get(context, empty(context))
             if summary.is_partial:
                 log.unequal[context] = _PARTIAL
                 continue
-            if (direction is Direction.PUSH and not len(self.store.tree(context))):
+            if direction is Direction.PUSH and not len(self.store.tree(context)):
                 continue
-            selection = select(self._state(context), _state_of(summary), common)
+            selection = select(following.our_state(context), state_of(summary), common)
             if selection.is_theirs and session.is_initiator and direction is not Direction.PULL:
                 left.append(context)
             elif selection.mode is not None and self.filling.is_busy(context):
                 log.unequal[context] = _FILLING
             elif selection.mode is not None:
                 await self._reach(session, log, context, selection, direction, summary)
-            elif selection.reason != "roots are equal" and not selection.is_theirs:
+            elif selection.reason == "roots are equal":
+                following.reached(context, summary.seq)
+            elif not selection.is_theirs:
                 log.unequal[context] = selection.reason
         log.is_compared = True
         return tuple(left)
@@ -173,24 +168,34 @@ class Manager:
             if result is Result.EQUAL:
                 self.stuck.pop(which, None)
                 return
-            was_snapshot, mode = mode is Mode.SNAPSHOT, Mode.LEVEL_WISE
+            was, mode = mode, Mode.LEVEL_WISE
             is_refused = tally.refused_there or any(one.reason is Reason.UNKNOWN_KEY for one in tally.refused)
             if result is Result.MOVED:
+                mode = self._next(session, context, was)
                 reason = "a root moved during the conversation"
             elif is_refused and attempt == 0 and context != IDENTITIES:
                 # One of us may have learnt of a key after we had compared statements.
                 await self._converse(
                     session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16
                 )
+                mode = was if was is Mode.DELTA else mode  # its cursor waits
                 reason = "key statements were compared again"
-            elif result is Result.DIFFERENT and was_snapshot:
+            elif result is Result.DIFFERENT and was is Mode.SNAPSHOT:
                 reason = "parts of the snapshot were refused"
+            elif was is Mode.DELTA:
+                reason = "following its log did not make the roots equal"
             elif result is Result.DIFFERENT and not tally.refused and not tally.refused_there and width == 16:
                 reason, width = "16-byte digests showed no difference between unequal roots", 32
             else:
                 if result is Result.DIFFERENT and before == self.store.tree(context).root:
                     self.stuck[which] = self._roots(session, context, summary)
                 return
+
+    def _next(self, session: Session, context: str, was: Mode) -> Mode:
+        """What to go on with when writes moved a root during `was`: what it leaves behind tells where to begin."""
+        is_served = Mode.DELTA.value in session.hello.modes
+        is_followed = Following.of(self.store, session).cursor(context) is not None
+        return Mode.DELTA if was in (Mode.SNAPSHOT, Mode.DELTA) and is_served and is_followed else Mode.LEVEL_WISE
 
     def _roots(self, session: Session, context: str, summary: Summary) -> tuple[bytes, ...]:
         their_keys = [each.root for each in session.hello.contexts if each.context == IDENTITIES]
@@ -209,17 +214,10 @@ class Manager:
         conversation, finish = self._begin(session, log, context, mode, reason, "initiator")
         try:
             with self._filled_by(session, context, is_snapshot=mode is Mode.SNAPSHOT):
-                match mode:
-                    case Mode.LEVEL_WISE:
-                        result = await level_wise.run_initiator(conversation, direction, width=width)
-                    case Mode.HASH_COMPARISON:
-                        result = await hash_comparison.run_initiator(conversation, direction, width=width)
-                    case Mode.SNAPSHOT:
-                        result = await snapshot.run_initiator(conversation)
-                    case _:
-                        assert_never(mode)
+                cursor = Following.of(self.store, session).cursor(context)
+                result = await initiate(conversation, mode, direction, width, cursor)
         except PeerRefused as refused:
-            if refused.reason not in (Reason.UNSUPPORTED_MODE, Reason.UNKNOWN_CONTEXT, Reason.BUSY):
+            if refused.reason not in _DECLINED:
                 raise
             result = Result.REFUSED
         finish(result)
@@ -232,10 +230,10 @@ class Manager:
         if refusal is not None:
             await session.transport.send(refusal)
             return
-        mode = _mode_of(init)
-        conversation, finish = self._begin(session, log, init.context, mode, "asked for", "responder")
+        conversation, finish = self._begin(session, log, init.context, mode_of(init), "asked for", "responder")
+        followed = Following.of(self.store, session).seq(init.context)
         with self._filled_by(session, init.context):
-            result = await _respond(conversation, init)
+            result = await respond(conversation, init, followed)
         finish(result)
 
     def _refusal(self, init: InitPayload) -> Refused | None:
@@ -245,6 +243,9 @@ class Manager:
             return Refused(Reason.UNKNOWN_CONTEXT, self.store.contexts()[:32])
         if self.filling.is_busy(init.context) and not isinstance(init, SnapshotInit):
             return Refused(Reason.BUSY)
+        if isinstance(init, DeltaInit):
+            is_ours = init.instance == self.store.instance and init.since <= self.store.seq(init.context)
+            return None if is_ours else Refused(Reason.STALE_CURSOR)
         return None
 
     # -- shared ------------------------------------------------------------------------------------------------------
@@ -277,52 +278,17 @@ class Manager:
             account.progress(tally)
 
         conversation = Conversation(session.transport, self.store, context, applied, progress)
-        return conversation, lambda result: log.add(account.completed(result, conversation.tally), conversation.tally)
 
-    def _state(self, context: str) -> State:
-        tree = self.store.tree(context)
-        return State(tree.root, len(tree), parts.cut(tree.children_at(b""), 16))
+        def finish(result: Result) -> None:
+            if conversation.tally.followed is not None:
+                Following.of(self.store, session).reached(context, conversation.tally.followed)
+            log.add(account.completed(result, conversation.tally), conversation.tally)
+
+        return conversation, finish
 
 
+# Answers to an InitPayload after which another may fare better.
+_DECLINED: Final = (Reason.UNSUPPORTED_MODE, Reason.UNKNOWN_CONTEXT, Reason.BUSY, Reason.STALE_CURSOR)
 _PARTIAL: Final = "the peer keeps only a part of it"
 _FILLING: Final = "another peer is filling it right now"
 _NOT_ASKED_FOR: Final = "left to the peer, which did not ask for it"
-_EMPTY_ROOT: Final = Tree().root
-_EMPTY_LEVEL1: Final = parts.encode_branch(Tree().children_at(b""), 16)
-
-
-def _empty(context: str) -> Summary:
-    """What a hello would say of a context that it does not mention."""
-    return Summary(context, _EMPTY_ROOT, 0, 0, _EMPTY_LEVEL1, False)
-
-
-async def _respond(conversation: Conversation, init: InitPayload) -> Result:
-    """The one place where an InitPayload selects the code that serves it."""
-    match init:
-        case LevelWiseInit():
-            return await level_wise.run_responder(conversation, init)
-        case HashComparisonInit():
-            return await hash_comparison.run_responder(conversation, init)
-        case SnapshotInit():
-            return await snapshot.run_responder(conversation, init)
-        case _:
-            assert_never(init)
-
-
-def _mode_of(init: InitPayload) -> Mode:
-    match init:
-        case LevelWiseInit():
-            return Mode.LEVEL_WISE
-        case HashComparisonInit():
-            return Mode.HASH_COMPARISON
-        case SnapshotInit():
-            return Mode.SNAPSHOT
-        case _:
-            assert_never(init)
-
-
-def _state_of(summary: Summary) -> State:
-    level1 = parts.decode(summary.level1, 16)
-    if isinstance(level1, list):
-        raise RemoteError(Reason.PROTOCOL_ERROR, "a summary's first level is a branch")
-    return State(summary.root, summary.count, level1)

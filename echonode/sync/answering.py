@@ -8,7 +8,7 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, SMALL_SUBTREE_LEAVES
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import LeafKey
-from echonode.sync.exchange import batches, stamp, unexpected
+from echonode.sync.exchange import batches, note_seq, stamp, unexpected
 from echonode.sync.intake import merge, verify_all
 from echonode.sync.outcome import Conversation, Result
 from echonode.sync.parts import leaves_by_digest
@@ -31,6 +31,7 @@ class Answers:
             case Put(records) if self._direction != Direction.PULL:
                 await self._stored(records)
             case Done(root, _, _, is_final):
+                note_seq(self._conversation, message)
                 ours = stamp(self._conversation, is_final=is_final)
                 await self._conversation.transport.send(ours)
                 if root == ours.root:

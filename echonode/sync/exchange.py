@@ -138,11 +138,23 @@ class Agreement:
 
 async def finish(conversation: Conversation, ours: Done) -> bytes:
     """Exchange Dones; the peer's root."""
+    return (await exchange_dones(conversation, ours)).root
+
+
+async def exchange_dones(conversation: Conversation, ours: Done) -> Done:
+    """Exchange Dones; the peer's."""
     conversation.tally.ask()
     await conversation.transport.send(ours)
     theirs = await expect(conversation, Done)
     conversation.tally.answered()
-    return theirs.root
+    note_seq(conversation, theirs)
+    return theirs
+
+
+def note_seq(conversation: Conversation, theirs: Done) -> None:
+    """Equal roots say how far we have followed the peer: all that its log held at its Done is held here."""
+    if theirs.root == conversation.store.tree(conversation.context).root:
+        conversation.tally.followed = theirs.seq
 
 
 def stamp(conversation: Conversation, *, is_final: bool) -> Done:
@@ -221,9 +233,14 @@ def _requests(wanted: Sequence[Wanted], width: int) -> Iterator[tuple[Wanted, ..
 
 
 async def push(conversation: Conversation, keys: Sequence[LeafKey], prefixes: Sequence[Prefix]) -> None:
-    """Offer all heads of our leaves `keys` and of every leaf below `prefixes`, a window of Puts in flight."""
+    """Offer all heads of our leaves `keys` and of every leaf below `prefixes`."""
+    await offer(conversation, _our_records(conversation, keys, prefixes))
+
+
+async def offer(conversation: Conversation, pieces: AsyncIterator[list[bytes]]) -> None:
+    """Offer all versions of `pieces`, a window of Puts in flight."""
     in_flight = 0
-    async for raws in _our_records(conversation, keys, prefixes):
+    async for raws in pieces:
         for batch in batches(raws):
             if in_flight == WINDOW:
                 await _take_stored(conversation)

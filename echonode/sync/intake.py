@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from echonode.errors import Reason, RemoteError
 from echonode.limits import VERIFY_CHUNK
 from echonode.model.record import Record, parse, verify
-from echonode.store.port import Applied
+from echonode.store.port import Applied, Cursor
 from echonode.sync.outcome import Conversation
 
 Write = Callable[[list[Record]], Awaitable[object]]
@@ -37,9 +37,9 @@ def _verify_chunk(raws: Sequence[bytes], context: str) -> list[Record]:
     return records
 
 
-async def merge(conversation: Conversation, records: Sequence[Record]) -> Applied:
-    """Apply verified `records` to the conversation's context; the tally follows."""
-    applied = await conversation.store.apply(conversation.context, records)
+async def merge(conversation: Conversation, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
+    """Apply verified `records` to the conversation's context, and `cursor` with them; the tally follows."""
+    applied = await conversation.store.apply(conversation.context, records, cursor)
     tally = conversation.tally
     tally.received += len(applied.records)
     tally.had += applied.had

@@ -35,6 +35,7 @@ class Tally:
     total: int = 0  # records expected, when known
     refused: list[Refused] = field(default_factory=list)  # by us
     refused_there: int = 0
+    followed: int | None = None  # the seq up to which nothing of the peer's log is missing here, once that is known
     _asked: deque[int] = field(default_factory=deque)
 
     def ask(self) -> None:

@@ -4,6 +4,7 @@
     equal roots             none        nothing to do, and it is said
     empty       something   snapshot    (level_wise when the peer does not serve it)
     something   empty       none        the peer is given the turn and opens the snapshot itself
+    a cursor of its log that holds      delta
     few of 16 first-level subtrees differ     hash_comparison
     otherwise               level_wise
 """
@@ -23,15 +24,19 @@ class Mode(Enum):
     LEVEL_WISE = "level_wise"
     HASH_COMPARISON = "hash_comparison"
     SNAPSHOT = "snapshot"
+    DELTA = "delta"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What selection needs to know of one side: root, exact count, and the 16 first-level digests, None where empty."""
+    """What selection needs to know of one side: root, exact count, and the 16 first-level digests, None where empty;
+    its log's newest seq, and how far it has followed the other's log in its present life, None where it has not."""
 
     root: bytes
     count: int
     level1: tuple[bytes | None, ...]
+    seq: int = 0
+    cursor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,9 @@ def select(ours: State, theirs: State, common: Collection[Mode]) -> Selection:
             return Selection(Mode.SNAPSHOT, f"empty here, {theirs.count} records there")
         if theirs.count == 0:
             return Selection(None, "empty there: left to the peer", is_theirs=True)
+    # A log shorter than what was followed of it is not the same log any more.
+    if Mode.DELTA in common and ours.cursor is not None and ours.cursor <= theirs.seq:
+        return Selection(Mode.DELTA, f"followed to {ours.cursor}, its log is at {theirs.seq}")
     differing = sum(our != their for our, their in zip(ours.level1, theirs.level1, strict=True))
     reason = f"{differing} of 16 subtrees differ, {ours.count} records here, {theirs.count} there"
     if 0 < differing <= _LOCALISED_MAX and Mode.HASH_COMPARISON in common:

@@ -22,7 +22,7 @@ from echonode.model.merkle import Digest
 from echonode.model.record import LeafKey, Record, from_store
 from echonode.store.port import SnapshotReader
 from echonode.sync.asked import START, in_order
-from echonode.sync.exchange import batches, expect, finish, stamp, unexpected
+from echonode.sync.exchange import batches, expect, finish, note_seq, stamp, unexpected
 from echonode.sync.intake import Pipeline
 from echonode.sync.outcome import Conversation, Result
 from echonode.wire.messages import PROTOCOL_VERSION, Credit, Done, Page, SnapshotInit
@@ -36,13 +36,15 @@ async def run_initiator(conversation: Conversation) -> Result:
     for _ in range(WINDOW):  # the pages that come unasked count as asked for here
         conversation.tally.ask()
     await conversation.transport.send(SnapshotInit(PROTOCOL_VERSION, context, resume))
-    root = await _receive(conversation, resume[0] if resume else b"")
+    root, their_seq = await _receive(conversation)
     seq = store.seq(context)
     applied = await store.promote(context, expected=Digest(root))
     if applied is None and not conversation.tally.refused:
         raise RemoteError(Reason.BAD_RECORD, "the snapshot's records do not give the root it was announced with")
     if applied is not None:
         await _tell(conversation, seq)
+        if not conversation.tally.refused and not applied.refused:
+            conversation.tally.followed = their_seq  # whatever was written there since
     conversation.tally.forget_asked()
     theirs = await finish(conversation, stamp(conversation, is_final=True))
     if theirs == store.tree(context).root:
@@ -59,13 +61,13 @@ async def _tell(conversation: Conversation, seq: int) -> None:
         conversation.on_applied(records)
 
 
-async def _receive(conversation: Conversation, resumed: bytes) -> bytes:
-    """Stage every page; the root that the first one announced."""
+async def _receive(conversation: Conversation) -> tuple[bytes, int]:
+    """Stage every page; root and seq that the first one announced."""
     first = await expect(conversation, Page)
     conversation.tally.answered()
     if first.state is None:
         raise RemoteError(Reason.PROTOCOL_ERROR, "the first page says of no state")
-    root, conversation.tally.total, _, _ = first.state
+    root, conversation.tally.total, seq, _ = first.state
 
     last = START
 
@@ -94,7 +96,7 @@ async def _receive(conversation: Conversation, resumed: bytes) -> bytes:
         await pipeline.finish()
     finally:
         await pipeline.abandon()
-    return root
+    return root, seq
 
 
 async def run_responder(conversation: Conversation, init: SnapshotInit) -> Result:
@@ -105,7 +107,8 @@ async def run_responder(conversation: Conversation, init: SnapshotInit) -> Resul
         match await conversation.transport.recv():
             case Credit():
                 pass
-            case Done(root):
+            case Done(root) as theirs:
+                note_seq(conversation, theirs)
                 ours = stamp(conversation, is_final=True)
                 await conversation.transport.send(ours)
                 return Result.EQUAL if root == ours.root else Result.MOVED

@@ -27,6 +27,7 @@ from echonode.wire import messages as m
 Shape: TypeAlias = Callable[[Any], Any]  # the checked value, in its decoded form; _bad otherwise
 
 _U64: Final = 2**64 - 1
+_U63: Final = 2**63 - 1  # of a log's seqs: numbers of databases end there
 _DEPTH_MAX: Final = 64
 _SPAKE2_SHARE_BYTES: Final = 33
 _SEALED_KEY_BYTES: Final = 48
@@ -177,6 +178,7 @@ def _width(value: Any) -> int:
 
 
 _VERSION: Final = _tuple(_uint(65_535), _uint(65_535))
+_SEQ: Final = _uint(_U63)
 _ROOT: Final = _data(32)
 _KEY: Final = _data(32)
 _CONTEXT: Final = _text(CONTEXT_BYTES_MAX)
@@ -186,7 +188,7 @@ _NAMES: Final = _list(_text(TEXT_FIELD_BYTES_MAX), 32)
 _RECORDS: Final = _list(_data_up_to(RECORD_BYTES_MAX, 1), BATCH_RECORDS_MAX)
 _OFFER: Final = _part_of(m.Offer, _data(32), _data(32), _data_up_to(1024, 1), _data(64))
 _SUMMARY: Final = _part_of(
-    m.Summary, _CONTEXT, _ROOT, _uint(), _uint(), _data_up_to(1 + 2 + 16 * 16, 1), _flag
+    m.Summary, _CONTEXT, _ROOT, _uint(), _SEQ, _data_up_to(1 + 2 + 16 * 16, 1), _flag
 )
 _WANTED: Final = _part_of(
     m.Wanted, _prefix, _maybe(_data_up_to(DIGESTS_PER_MESSAGE_MAX * 32, 16, unit=16)), _maybe(_KEY)
@@ -209,7 +211,7 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
         _map(_data(8), _uint(), 16),
     ),
     m.Close: (_uint(255), _NAMES),
-    m.Done: (_ROOT, _uint(), _uint(), _flag),
+    m.Done: (_ROOT, _uint(), _SEQ, _flag),
     m.Refused: (_uint(255), _NAMES),
     m.Ping: (),
     m.Pong: (),
@@ -229,11 +231,13 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.Differences: (_ROOT, _list(_tuple(_prefix, _NODE_PART), PREFIXES_PER_MESSAGE_MAX)),
     m.SnapshotInit: (_VERSION, _CONTEXT, _maybe(_tuple(_ROOT, _KEY))),
     m.Credit: (_uint(WINDOW, 1),),
-    m.Page: (_maybe(_tuple(_ROOT, _uint(), _uint(), _data(8))), _RECORDS, _flag),
+    m.Page: (_maybe(_tuple(_ROOT, _uint(), _SEQ, _data(8))), _RECORDS, _flag),
     m.Fetch: (_list(_WANTED, PREFIXES_PER_MESSAGE_MAX, 1),),
     m.Records: (_RECORDS, _WANTED_LIST, _flag),
     m.Put: (_list(_data_up_to(RECORD_BYTES_MAX, 1), BATCH_RECORDS_MAX, 1),),
     m.Stored: (_uint(BATCH_RECORDS_MAX), _uint(BATCH_RECORDS_MAX), _list(_REFUSAL, BATCH_RECORDS_MAX)),
+    m.DeltaInit: (_VERSION, _CONTEXT, _DIRECTION, _data(8), _SEQ),
+    m.Changes: (_SEQ, _RECORDS, _flag, _maybe(_SEQ)),
     m.PairStart: (_data(_SPAKE2_SHARE_BYTES),),
     m.PairAnswer: (_data(_SPAKE2_SHARE_BYTES),),
     m.PairConfirm: (_data(32),),

@@ -4,9 +4,10 @@ A message is a CBOR array: its code, then its fields in the order of the class. 
 bytes and back, and holds the shape and bound of every field.
 
     session       Auth  Hello  Turn  Close  Ping  Pong                      who we are, and the way out
-    InitPayload   LevelWiseInit  HashComparisonInit  SnapshotInit           opens a conversation, selects its mode
+    InitPayload   LevelWiseInit  HashComparisonInit  SnapshotInit  DeltaInit   opens a conversation, selects its mode
     tree          NodesRequest  Nodes  CompareRequest  Differences          what differs
     records       Fetch  Records  Put  Stored  Credit  Page                 what moves
+    log           Changes                                                   what is new
     end           Done  Refused                                             equal, or why not
     pairing       PairStart  PairAnswer  PairConfirm  PairFinish            instead of Auth, under an open invitation
 """
@@ -14,6 +15,9 @@ bytes and back, and holds the shape and bound of every field.
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final, TypeAlias
+
+from echonode.wire.log_messages import Changes as Changes
+from echonode.wire.log_messages import DeltaInit as DeltaInit
 
 PROTOCOL_VERSION: Final = (1, 0)
 
@@ -314,7 +318,7 @@ class PairFinish:
     sealed: bytes
 
 
-InitPayload: TypeAlias = LevelWiseInit | HashComparisonInit | SnapshotInit
+InitPayload: TypeAlias = LevelWiseInit | HashComparisonInit | SnapshotInit | DeltaInit
 Message: TypeAlias = (
     Auth
     | Hello
@@ -335,6 +339,7 @@ Message: TypeAlias = (
     | Records
     | Put
     | Stored
+    | Changes
     | PairStart
     | PairAnswer
     | PairConfirm

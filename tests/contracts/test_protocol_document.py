@@ -153,9 +153,10 @@ SIDES = {"empty": Side(b"0", 0, (None,) * 16), "some": Side(b"1", 9, (b"1",) + (
 
 def by_the_selection_table(rows: Sequence[Row], ours: Side, theirs: Side, common: Sequence[Mode]) -> str:
     differing = sum(our != their for our, their in zip(ours.level1, theirs.level1, strict=True))
+    is_followed = ours.cursor is not None and ours.cursor <= theirs.seq
     tests: dict[str, Callable[[str], bool]] = {
         "roots": lambda cell: cell == ("equal" if ours.root == theirs.root else "unequal"),
-        "here": lambda cell: cell == ("empty" if ours.count == 0 else "some"),
+        "here": lambda cell: cell in ("empty" if ours.count == 0 else "some", "followed" if is_followed else ""),
         "there": lambda cell: cell == ("empty" if theirs.count == 0 else "some"),
         "differing": lambda cell: str(differing) in cell.split(" or "),
         "common has": lambda cell: cell in [mode.value for mode in common],
@@ -169,9 +170,10 @@ def by_the_selection_table(rows: Sequence[Row], ours: Side, theirs: Side, common
 def test_the_selection_table_chooses_as_the_code_does() -> None:
     rows = table("8.6", "roots")
     others = [Side(b"2", 9, (b"2",) * count + (b"1",) + (None,) * (15 - count)) for count in (0, 1, 2, 3, 15)]
+    others += [Side(bytes([cursor]), 9, (bytes([cursor]),) * 16, 7, cursor) for cursor in (6, 7, 8)]
     others += [Side(b"3", 9, SIDES["some"].level1), *SIDES.values()]
     chosen = set()
-    for size in range(4):
+    for size in range(len(Mode) + 1):
         for common, ours, theirs in product(combinations(Mode, size), others, others):
             selection = select(ours, theirs, common)
             opens = by_the_selection_table(rows, ours, theirs, common)

@@ -70,7 +70,14 @@ def test_every_message_comes_from_whom_the_table_says() -> None:
 
 
 # -- §8 ----------------------------------------------------------------------------------------------------------------
-MODE_OF = {m.LevelWiseInit: "level_wise", m.HashComparisonInit: "hash_comparison", m.SnapshotInit: "snapshot"}
+MODE_OF = {
+    m.LevelWiseInit: "level_wise",
+    m.HashComparisonInit: "hash_comparison",
+    m.SnapshotInit: "snapshot",
+    m.DeltaInit: "delta",
+}
+# Answered by a stream for which credit is given; what is left of it is ignored.
+STREAMS = {"snapshot": "Page", "delta": "Changes"}
 
 
 def conversations() -> Iterator[list[tuple[bool, m.Message]]]:
@@ -105,19 +112,30 @@ def test_real_conversations_keep_to_the_table_of_requests() -> None:
             if from_initiator:
                 assert (mode, name) in answers, (mode, name)
                 used.add((mode, name))
-                assert not waiting or set(waiting) <= {name} | {"Credit", "SnapshotInit"}, "one kind at a time"
-                assert not (waiting and name == "Done") or mode == "snapshot"
+                if mode in STREAMS and name not in ("Credit", "SnapshotInit", "DeltaInit"):
+                    waiting = deque(asked for asked in waiting if asked == name)
+                is_stream = set(waiting) | {name} <= {"Credit", "SnapshotInit", "DeltaInit"}
+                assert not waiting or set(waiting) == {name} or is_stream, "one kind at a time"
+                assert not (waiting and name == "Done")
                 waiting.append(name)
-                assert len(waiting) <= WINDOW or mode == "snapshot"
-            elif mode == "snapshot" and name == "Page":
-                assert waiting[0] in ("SnapshotInit", "Credit")
+                assert len(waiting) <= WINDOW or is_stream
+            elif name == STREAMS.get(mode):
+                assert waiting[0] in ("SnapshotInit", "DeltaInit", "Credit")
             else:
-                asked = waiting.pop() if mode == "snapshot" else waiting[0]
-                assert name in answers[mode, asked], (mode, asked, name)
-                if mode != "snapshot" and not (isinstance(message, m.Records) and message.more):
+                assert name in answers[mode, waiting[0]], (mode, waiting[0], name)
+                if not (isinstance(message, m.Records) and message.more):
                     waiting.popleft()
-        assert mode == "snapshot" or not waiting
+        assert mode in STREAMS or not waiting
     assert used == answers.keys()
+
+
+def test_changes_end_once_and_only_the_last_says_how_far_the_other_was_followed() -> None:
+    deltas = [each for each in conversations() if isinstance(each[0][1], m.DeltaInit)]
+    changes = [[message for _, message in each if isinstance(message, m.Changes)] for each in deltas]
+    assert any(each and each[-1].followed is not None for each in changes)
+    for each in filter(None, changes):
+        assert [message.is_last for message in each] == [False] * (len(each) - 1) + [True]
+        assert all(message.followed is None for message in each[:-1])
 
 
 def test_a_page_says_of_which_state_once_and_ends_once() -> None:

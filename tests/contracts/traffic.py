@@ -106,8 +106,11 @@ async def _put(member: Member, names: Sequence[str], *, context: str = MAIN, del
 
 
 async def _differ(world: World) -> None:
-    """Few differences, then many, on both sides at once; a conflict; a deletion."""
+    """Few differences, then many, on both sides at once; a conflict; a deletion. First between stores that are not the
+    ones that were followed, then between those that are."""
     full, empty, third = world.members.values()
+    for member in (full, third, empty):
+        await member.node.renew_instance()
     await _put(full, ["one more"])
     await _put(third, ["and another"])
     await world.settled(within_s=60)
@@ -117,6 +120,13 @@ async def _differ(world: World) -> None:
         assert member.node.shared is not None
         await member.node.put(Draft(context=MAIN, author=member.node.shared, name="todo", body=member.name.encode()))
     await _put(full, ["one more"], deleted=True)
+    for member in (full, third, empty):
+        await member.node.renew_instance()
+    world.network.heal()
+    await world.settled(within_s=600)
+    world.network.partition([full.host], [empty.host, third.host])
+    await _put(full, [f"more {number}" for number in range(1200)])
+    await _put(empty, ["more here"])
     world.network.heal()
     await world.settled(within_s=600)
 

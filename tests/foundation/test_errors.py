@@ -33,6 +33,7 @@ ON_THE_WIRE = [
     "pairing_failed",
     "not_accepted",
     "self",
+    "stale_cursor",
 ]
 
 

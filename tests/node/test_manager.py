@@ -9,16 +9,18 @@ import pytest
 from echonode import cbor
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError
 from echonode.limits import BATCH_RECORDS_MAX, ROUNDS_MAX
-from echonode.model.identity import IdentityId, PublicKey
+from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, MAIN
 from echonode.node.account import SessionLog
 from echonode.node.events import Event, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
-from echonode.node.manager import MODES, Manager, summarise
+from echonode.node.manager import Manager
+from echonode.node.modes import MODES, summarise
 from echonode.node.session import Session
 from echonode.sim.loop import SimClock
 from echonode.store.memory import MemoryStore
+from echonode.store.port import Cursor
 from echonode.sync import parts
 from echonode.sync.select import Mode
 from echonode.wire import messages as m
@@ -26,7 +28,9 @@ from echonode.wire.auth import Peer
 from echonode.wire.messages import Direction, Message
 from tests.sync.pair import Cut, PairedTransport, paired
 from tests.sync.talk import heads_in, lacks, versions_in, virtually
-from tests.sync.universe import OTHER, at_once, universe
+from tests.sync.universe import OTHER, Writing, at_once, universe
+
+TREES = (Mode.LEVEL_WISE, Mode.HASH_COMPARISON)
 
 
 class Recorded(PairedTransport):
@@ -73,7 +77,7 @@ class Side:
         names = [name for name in dict.fromkeys((IDENTITIES, *self.store.contexts())) if self.manager.takes(name)]
         summaries = tuple(summarise(self.store, name) for name in names)
         modes = tuple(mode.value for mode in self.modes)
-        return m.Hello((1, 0), bytes(16), "n", bytes(8), bytes(8), 0, {}, modes, summaries, {})
+        return m.Hello((1, 0), bytes(16), "n", bytes(8), self.store.instance, 0, {}, modes, summaries, {})
 
     def session(self, other: "Side", transport: PairedTransport, *, is_initiator: bool) -> Session:
         return Session(bytes(16), transport, other.peer, other.hello(), is_initiator)  # type: ignore[arg-type]
@@ -272,6 +276,109 @@ def test_what_opens_no_conversation_ends_the_session(message):
     virtually(main())
 
 
+# -- cursors ---------------------------------------------------------------------------------------------------------
+
+
+async def apart(ours: Side, theirs: Side) -> None:
+    """Both hold the same, have met, and write on."""
+    assert all_well(await meet(ours, theirs))
+    for side in (ours, theirs):
+        await side.store.apply(MAIN, [universe().writers[side.number].record(f"of {side.number}")])
+
+
+@pytest.mark.parametrize("held", [((), range(50)), (range(50), ()), (range(50), range(50)), (range(40), range(9, 50))])
+def test_whoever_has_met_catches_up_by_cursor_in_one_conversation_both_ways(held):
+    async def main() -> None:
+        ours, theirs = Side(0, filled(held[0])), Side(1, filled(held[1]))
+        await apart(ours, theirs)
+        for one, other in ((ours, theirs), (theirs, ours)):
+            before = len(one.conversations)
+            assert all_well(await meet(one, other))
+            (done,) = one.conversations[before:]
+            assert (done.mode, done.sent, done.received, done.verified) == ("delta", 1, 1, True)
+            assert done.reason.startswith("followed to ")
+            assert roots(one) == roots(other)
+            await other.store.apply(MAIN, [universe().writers[2].record("another")])
+            await one.store.apply(MAIN, [universe().writers[1].record("and one")])
+
+    virtually(main())
+
+
+@pytest.mark.parametrize("why", ["it went back", "it is a clone", "it does not say so"])
+def test_a_store_that_is_not_the_one_that_was_followed_is_compared_by_its_tree(why):
+    async def main() -> None:
+        ours, theirs = Side(0, filled(range(50))), Side(1, filled(range(50)))
+        await apart(ours, theirs)
+        before = theirs.store.seq(MAIN)
+        if why == "it went back":
+            theirs.store = theirs.manager.store = filled(range(45))
+            assert theirs.store.seq(MAIN) < before
+        else:
+            await theirs.store.renew_instance(Instance(b"new life"))
+
+        def as_before(session: Session) -> Session:
+            return replace(session, hello=replace(session.hello, instance=bytes(8)))
+
+        met = await meet(ours, theirs, before=as_before if why == "it does not say so" else lambda session: session)
+        assert all_well(met)
+        modes = [done.mode for done in ours.conversations]
+        assert modes[0] == "delta" if why == "it does not say so" else "delta" not in modes
+        assert met.count(m.DeltaInit) == (why == "it does not say so")
+        refused = [one.reason for one in met.said if isinstance(one, m.Refused)]
+        assert refused == [Reason.STALE_CURSOR] * modes.count("delta")
+        assert roots(ours) == roots(theirs)
+
+    virtually(main())
+
+
+def test_a_peer_that_never_followed_us_gets_what_it_lacks_by_its_tree():
+    async def main() -> None:
+        ours, theirs = Side(0, filled(range(50))), Side(1, filled(range(40)))
+        ours.store.note(Cursor(theirs.peer.id, Instance(bytes(8)), MAIN, theirs.store.seq(MAIN)))
+        assert all_well(await meet(ours, theirs))
+        assert [done.mode for done in ours.conversations] == ["delta", "level_wise"]
+        assert ours.conversations[1].reason == "following its log did not make the roots equal"
+
+    virtually(main())
+
+
+def test_a_key_that_was_unknown_is_asked_for_and_the_log_followed_on():
+    async def main() -> None:
+        ours, theirs = Side(0, filled(range(50))), Side(1, filled(range(50)))
+        assert all_well(await meet(ours, theirs))
+        stranger = Writing(77)
+
+        async def learns(message: Message) -> None:
+            if isinstance(message, m.DeltaInit) and not theirs.store.keyring.state_of(stranger.id, key):
+                await theirs.store.apply(IDENTITIES, [stranger.states(key)])
+                await theirs.store.apply(MAIN, [stranger.record("early")])
+
+        key = PublicKey(stranger.identity.device.public)
+        await theirs.store.apply(MAIN, [universe().writers[1].record("late")])
+        met = await meet(ours, theirs, hook=learns)
+        assert all_well(met)
+        assert [done.mode for done in ours.conversations] == ["delta", "level_wise", "delta"]
+        assert roots(ours) == roots(theirs)
+
+    virtually(main())
+
+
+def test_a_snapshot_that_writes_ran_away_from_is_followed_up_by_its_cursor():
+    async def main() -> None:
+        ours, theirs = Side(0, filled(())), Side(1, filled(range(100)))
+
+        async def write_on(message: Message) -> None:
+            if isinstance(message, m.Page):
+                await theirs.store.apply(MAIN, [universe().writers[1].record("meanwhile")])
+
+        met = await meet(ours, theirs, hook=write_on)
+        assert all_well(met)
+        assert [done.mode for done in ours.conversations] == ["snapshot", "delta"]
+        assert ours.conversations[1].received == 1
+
+    virtually(main())
+
+
 # -- one way ---------------------------------------------------------------------------------------------------------
 
 
@@ -334,7 +441,7 @@ def test_a_mode_that_the_peer_does_not_name_is_not_opened():
 
 def test_few_differences_are_compared_depth_first_and_many_level_by_level():
     async def main() -> None:
-        ours, theirs = Side(0, filled(range(100))), Side(1, filled(range(100)))
+        ours, theirs = Side(0, filled(range(100))), Side(1, filled(range(100)), modes=TREES)
         await theirs.store.apply(MAIN, [universe().writers[1].record("one more")])
         assert all_well(await meet(ours, theirs))
         await theirs.store.apply(MAIN, [universe().writers[1].record(f"more-{number}") for number in range(60)])
@@ -377,6 +484,7 @@ INITS: list[Callable[[tuple[int, int], str], Message]] = [
     lambda version, context: m.LevelWiseInit(version, context, 0, 16, (b"",)),
     lambda version, context: m.HashComparisonInit(version, context, 0, 16, 2, bytes(3)),
     lambda version, context: m.SnapshotInit(version, context, None),
+    lambda version, context: m.DeltaInit(version, context, 0, bytes(8), 0),
 ]
 
 
@@ -398,7 +506,7 @@ def test_what_is_not_served_is_refused_by_name_and_the_session_goes_on(init):
         assert await asked(theirs, ours, script) is None
         assert answers[0] == m.Refused(Reason.UNSUPPORTED_PROTOCOL, ("1.0",))
         assert answers[1] == m.Refused(Reason.UNKNOWN_CONTEXT, (IDENTITIES, MAIN, OTHER))
-        assert isinstance(answers[2], m.Nodes | m.Differences | m.Page), "a higher minor is served"
+        assert isinstance(answers[2], m.Nodes | m.Differences | m.Page | m.Changes), "a higher minor is served"
 
     virtually(main())
 

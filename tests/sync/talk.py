@@ -10,9 +10,19 @@ from echonode.errors import EchonodeError
 from echonode.model.record import MAIN, Record, supersedes
 from echonode.sim.loop import run
 from echonode.store.port import Store
-from echonode.sync import hash_comparison, level_wise, snapshot
+from echonode.sync import delta, hash_comparison, level_wise, snapshot
 from echonode.sync.outcome import Conversation, Result
-from echonode.wire.messages import Done, HashComparisonInit, LevelWiseInit, Message, Put, Records, SnapshotInit
+from echonode.wire.messages import (
+    Changes,
+    DeltaInit,
+    Done,
+    HashComparisonInit,
+    LevelWiseInit,
+    Message,
+    Put,
+    Records,
+    SnapshotInit,
+)
 from tests.sync.pair import Cut, PairedTransport, conversation, paired
 
 T = TypeVar("T")
@@ -47,7 +57,7 @@ class Talk:
     @property
     def moved(self) -> tuple[int, ...]:
         """Records that travelled either way, however they were counted."""
-        return tuple(len(message.records) for message in self.said if isinstance(message, Records | Put))
+        return tuple(len(message.records) for message in self.said if isinstance(message, Records | Put | Changes))
 
 
 class _Overheard(PairedTransport):
@@ -83,12 +93,14 @@ async def converse(
     context: str = MAIN,
     cut: int | None = None,
     hook: Hook | None = None,
+    followed: int | None = None,
     **options: Any,
 ) -> Talk:
-    """A conversation that `opener` opens; it breaks after `cut` messages. Raises only what is our own fault."""
+    """A conversation that `opener` opens; it breaks after `cut` messages. `followed`: how far the responder has
+    followed its initiator. Raises only what is our own fault."""
     talk = overheard(ours, theirs, context=context, cut=Cut(cut), hook=hook)
     talk.our_end, talk.their_end = await asyncio.gather(
-        to_its_end(talk.ours, opener(talk.ours, **options)), to_its_end(talk.theirs, serve(talk.theirs))
+        to_its_end(talk.ours, opener(talk.ours, **options)), to_its_end(talk.theirs, serve(talk.theirs, followed))
     )
     return talk
 
@@ -103,7 +115,7 @@ async def to_its_end(conversation: Conversation, work: Awaitable[Result]) -> Res
         conversation.transport.end()  # type: ignore[attr-defined]
 
 
-async def serve(conversation: Conversation) -> Result:
+async def serve(conversation: Conversation, followed: int | None = None) -> Result:
     match await conversation.transport.recv():
         case LevelWiseInit() as init:
             return await level_wise.run_responder(conversation, init)
@@ -111,6 +123,8 @@ async def serve(conversation: Conversation) -> Result:
             return await hash_comparison.run_responder(conversation, init)
         case SnapshotInit() as init:
             return await snapshot.run_responder(conversation, init)
+        case DeltaInit() as init:
+            return await delta.run_responder(conversation, init, followed)
         case other:
             raise AssertionError(other)
 

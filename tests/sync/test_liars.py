@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import count
 
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import strategies as st
 
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, TransportError
 from echonode.limits import PREFIXES_PER_MESSAGE_MAX, ROUNDS_MAX, WINDOW
+from echonode.model.identity import Instance
 from echonode.model.merkle import ARITY, DEPTH_MAX, EMPTY, Prefix, Tree, leaf_digest
 from echonode.model.record import MAIN, Record
 from echonode.store.memory import MemoryStore
-from echonode.sync import hash_comparison, level_wise, parts, snapshot
+from echonode.store.port import Cursor
+from echonode.sync import delta, hash_comparison, level_wise, parts, snapshot
 from echonode.sync.outcome import Result
 from echonode.wire import messages as m
 from echonode.wire.messages import Direction, Message, Wanted
@@ -386,6 +389,7 @@ BRANCH = parts.encode_branch(Tree().children_at(b""), 16)
 COMPARISON = {
     direction: m.HashComparisonInit((1, 0), MAIN, direction, 16, 2, BRANCH) for direction in Direction
 }
+DELTA = {direction: m.DeltaInit((1, 0), MAIN, direction, bytes(8), 0) for direction in Direction}
 OUT_OF_PLACE: dict[str, list[Message]] = {
     "a put in a pull": [LEVEL_WISE[Direction.PULL], m.Put((b"x",))],
     "a fetch in a push": [LEVEL_WISE[Direction.PUSH], m.Fetch((Wanted(b"", None),))],
@@ -399,6 +403,9 @@ OUT_OF_PLACE: dict[str, list[Message]] = {
     "a turn in a conversation": [COMPARISON[Direction.BOTH], m.Turn(())],
     "a comparison below the leaves": [COMPARISON[Direction.BOTH], m.CompareRequest(bytes(64), BRANCH)],
     "a comparison with a bucket": [COMPARISON[Direction.BOTH], m.CompareRequest(b"", b"\1")],
+    "a put in a followed pull": [DELTA[Direction.PULL], m.Put((b"x",))],
+    "a fetch behind changes": [DELTA[Direction.BOTH], m.Fetch((Wanted(b"", None),))],
+    "a done behind changes that is not the last": [DELTA[Direction.BOTH], m.Done(LIE, 0, 0, False)],
     "a fetch behind a snapshot": [m.SnapshotInit((1, 0), MAIN, None), m.Fetch((Wanted(b"", None),))],
 }
 
@@ -565,6 +572,13 @@ def a_message() -> st.SearchStrategy[Message]:
             st.lists(record, **few).map(tuple),
             st.booleans(),
         ),
+        st.builds(
+            m.Changes,
+            st.integers(0, 500),
+            st.lists(record, **few).map(tuple),
+            st.booleans(),
+            st.one_of(st.none(), st.integers(0, 500)),
+        ),
         st.builds(m.Refused, st.integers(0, 255)),
         st.builds(m.Turn, st.just(())),
     )
@@ -575,11 +589,19 @@ INITS: list[Message] = [
     *COMPARISON.values(),
     m.SnapshotInit((1, 0), MAIN, None),
     m.SnapshotInit((1, 0), MAIN, (LIE, LIE)),
+    *[m.DeltaInit((1, 0), MAIN, direction, bytes(8), since) for direction in Direction for since in (0, 100)],
 ]
 
 
 @given(
-    opener=st.sampled_from([level_wise.run_initiator, hash_comparison.run_initiator, snapshot.run_initiator]),
+    opener=st.sampled_from(
+        [
+            level_wise.run_initiator,
+            hash_comparison.run_initiator,
+            snapshot.run_initiator,
+            partial(delta.run_initiator, cursor=Cursor(universe().pool, Instance(bytes(8)), MAIN, 3)),
+        ]
+    ),
     said=st.lists(st.deferred(a_message), max_size=6),
     held=st.sampled_from([(), (1, 2, 3, 100), tuple(range(0, 250, 2))]),
 )

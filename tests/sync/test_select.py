@@ -1,5 +1,6 @@
 """Which mode is chosen, and the reason that is given: a table."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -21,6 +22,11 @@ def state(name: str, count: int, *differing: int) -> State:
 
 def sides(differing: int) -> tuple[State, State]:
     return state("here", 100, *range(differing)), state("there", 90, *range(differing))
+
+
+def followed(cursor: int, seq: int) -> tuple[State, State]:
+    ours, theirs = sides(16)
+    return replace(ours, cursor=cursor), replace(theirs, seq=seq)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +54,11 @@ def sides(differing: int) -> tuple[State, State]:
             False,
         ),
         (*sides(9), (Mode.SNAPSHOT,), None, "no mode in common", False),
+        (*followed(7, 9), ALL, Mode.DELTA, "followed to 7, its log is at 9", False),
+        (*followed(9, 9), ALL, Mode.DELTA, "followed to 9, its log is at 9", False),
+        (*followed(9, 9), WALKS, Mode.LEVEL_WISE, ALL_DIFFER.format(100, 90), False),
+        # It has gone back: its log is not the one that was followed.
+        (*followed(10, 9), ALL, Mode.LEVEL_WISE, ALL_DIFFER.format(100, 90), False),
         (*sides(1), (), None, "no mode in common", False),
     ],
 )
@@ -56,7 +67,7 @@ def test_the_table(ours, theirs, common, mode, reason, is_theirs):
 
 
 def test_a_mode_that_one_side_does_not_run_is_never_chosen():
-    states = [NOTHING, state("here", 5), *sides(1), *sides(9)]
+    states = [NOTHING, state("here", 5), *sides(1), *sides(9), *followed(7, 9)]
     for ours, theirs, size in product(states, states, range(len(ALL) + 1)):
         for common in (ALL[:size], ALL[size:]):
             chosen = select(ours, theirs, common)
@@ -67,4 +78,4 @@ def test_a_mode_that_one_side_does_not_run_is_never_chosen():
 
 
 def test_names_are_those_of_the_protocol():
-    assert {mode.value for mode in Mode} == {"level_wise", "hash_comparison", "snapshot"}
+    assert {mode.value for mode in Mode} == {"level_wise", "hash_comparison", "snapshot", "delta"}

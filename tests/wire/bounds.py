@@ -10,7 +10,7 @@ def text(size: int) -> str:
     return "x" * size
 
 
-U16, U64 = 2**16 - 1, 2**64 - 1
+U16, U63, U64 = 2**16 - 1, 2**63 - 1, 2**64 - 1
 WIDE = "é" * 32  # 64 bytes in 32 characters
 PART = b"\x00\x80\x00" + bytes(16)
 OFFER = [bytes(32), bytes(32), b"s", bytes(64)]
@@ -40,7 +40,7 @@ BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
     (m.Hello, (9, 0, 0), [text(64)], [text(65), ""]),
     (m.Hello, (9, 0, 1), [bytes(32)], [bytes(31), bytes(33)]),
     (m.Hello, (9, 0, 2), [0, U64], [-1]),
-    (m.Hello, (9, 0, 3), [0, U64], [-1]),
+    (m.Hello, (9, 0, 3), [0, U63], [-1, U63 + 1]),
     (m.Hello, (9, 0, 4), [b"\x00", bytes(259)], [b"", bytes(260)]),
     (m.Hello, (9, 0, 5), [True, False], [0, 1, None]),
     (
@@ -53,7 +53,7 @@ BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
     (m.Close, (2,), [["x"] * 32, [text(200)]], [["x"] * 33, [text(201)], [b"x"]]),
     (m.Done, (1,), [bytes(32)], [bytes(31), bytes(33)]),
     (m.Done, (2,), [0, U64], [-1]),
-    (m.Done, (3,), [0, U64], [-1]),
+    (m.Done, (3,), [0, U63], [-1, U63 + 1]),
     (m.Done, (4,), [True, False], [0, 1]),
     (m.Refused, (1,), [0, 255], [-1, 256]),
     (m.Refused, (2,), [["x"] * 32], [["x"] * 33]),
@@ -77,8 +77,11 @@ BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
     (
         m.Page,
         (1,),
-        [None, [bytes(32), 0, U64, bytes(8)]],
-        [[bytes(32), 0, 0], [bytes(31), 0, 0, bytes(8)], [bytes(32), -1, 0, bytes(8)], [bytes(32), 0, 0, bytes(7)]],
+        [None, [bytes(32), U64, U63, bytes(8)]],
+        [
+            *([bytes(32), 0, 0], [bytes(31), 0, 0, bytes(8)], [bytes(32), 0, 0, bytes(7)]),
+            *([bytes(32), -1, 0, bytes(8)], [bytes(32), 0, U63 + 1, bytes(8)]),
+        ],
     ),
     (m.Page, (2,), [[], [b"r"] * 1000, [bytes(256 * 1024)]], [[b""], [b"r"] * 1001, [bytes(256 * 1024 + 1)]]),
     (m.Page, (3,), [True, False], [0, None]),
@@ -93,6 +96,15 @@ BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
     (m.Stored, (1,), [0, 1000], [-1, 1001]),
     (m.Stored, (2,), [0, 1000], [-1, 1001]),
     (m.Stored, (3,), [[], [[bytes(32), 255]] * 1000], [[[bytes(32), 0]] * 1001, [[bytes(31), 0]], [[bytes(32), 256]]]),
+    (m.DeltaInit, (1,), [[0, 0]], [[0]]),
+    (m.DeltaInit, (2,), [text(64)], [text(65)]),
+    (m.DeltaInit, (3,), [0, 1, 2], [-1, 3]),
+    (m.DeltaInit, (4,), [bytes(8)], [bytes(7), bytes(9)]),
+    (m.DeltaInit, (5,), [0, U63], [-1, U63 + 1]),
+    (m.Changes, (1,), [0, U63], [-1, U63 + 1]),
+    (m.Changes, (2,), [[], [b"r"] * 1000], [[b""], [b"r"] * 1001]),
+    (m.Changes, (3,), [True, False], [0, None]),
+    (m.Changes, (4,), [None, 0, U63], [-1, U63 + 1, False]),
     (m.PairStart, (1,), [bytes(33)], [bytes(32), bytes(34)]),
     (m.PairAnswer, (1,), [bytes(33)], [bytes(32), bytes(34)]),
     (m.PairConfirm, (1,), [bytes(32)], [bytes(31), bytes(33)]),

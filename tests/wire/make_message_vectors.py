@@ -45,7 +45,7 @@ SAMPLES: tuple[m.Message, ...] = (
         instance=INSTANCE,
         port=22087,
         models={"note": (1, 0), "key-statement": (1, 2)},
-        modes=("level_wise", "hash_comparison", "snapshot"),
+        modes=("level_wise", "hash_comparison", "snapshot", "delta"),
         contexts=(
             m.Summary("identities", _hash(4), 2, 2, BRANCH, False),
             m.Summary("main", _hash(5), 150_000, 2**40, BRANCH, True),
@@ -74,6 +74,9 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Records((b"record",), (m.Wanted(bytes([1]), None, _hash(12)),), False),
     m.Put((b"record", b"another")),
     m.Stored(1, 0, (m.Refusal(_hash(13), Reason.UNKNOWN_KEY),)),
+    m.DeltaInit(m.PROTOCOL_VERSION, "main", m.Direction.BOTH, INSTANCE, 1234),
+    m.Changes(1250, (b"record", b"another"), False, None),
+    m.Changes(1251, (b"last",), True, 77),
     m.PairStart(b"A" + _hash(14)),
     m.PairAnswer(b"B" + _hash(15)),
     m.PairConfirm(_hash(16)),

@@ -32,6 +32,7 @@ def maps(key: SearchStrategy[Any], value: SearchStrategy[Any]) -> SearchStrategy
 
 u16 = st.integers(0, 2**16 - 1)
 u64 = st.integers(0, 2**64 - 1) | st.sampled_from([0, 23, 24, 255, 256, 2**16, 2**32, 2**63, 2**64 - 1])
+seqs = st.integers(0, 2**63 - 1)
 hashes = data(32)
 versions = st.tuples(u16, u16)
 contexts = text(64)
@@ -63,12 +64,12 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
         maps(names, versions),
         lists(names),
         lists(
-            st.builds(m.Summary, contexts, hashes, u64, u64, st.binary(min_size=1, max_size=259), st.booleans())
+            st.builds(m.Summary, contexts, hashes, u64, seqs, st.binary(min_size=1, max_size=259), st.booleans())
         ),
         maps(data(8), u64),
     ),
     m.Close: st.builds(m.Close, reasons, lists(names)),
-    m.Done: st.builds(m.Done, hashes, u64, u64, st.booleans()),
+    m.Done: st.builds(m.Done, hashes, u64, seqs, st.booleans()),
     m.Refused: st.builds(m.Refused, reasons, lists(names)),
     m.Ping: st.just(m.Ping()),
     m.Pong: st.just(m.Pong()),
@@ -86,7 +87,7 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     m.SnapshotInit: st.builds(m.SnapshotInit, *opening, st.none() | st.tuples(hashes, hashes)),
     m.Credit: st.builds(m.Credit, st.integers(1, 4)),
     m.Page: st.builds(
-        m.Page, st.none() | st.tuples(hashes, u64, u64, data(8)), lists(records), st.booleans()
+        m.Page, st.none() | st.tuples(hashes, u64, seqs, data(8)), lists(records), st.booleans()
     ),
     m.Fetch: st.builds(m.Fetch, lists(wanted, low=1)),
     m.Records: st.builds(m.Records, lists(records), lists(wanted), st.booleans()),
@@ -94,6 +95,8 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     m.Stored: st.builds(
         m.Stored, st.integers(0, 1000), st.integers(0, 1000), lists(st.builds(m.Refusal, hashes, reasons))
     ),
+    m.DeltaInit: st.builds(m.DeltaInit, *opening, st.integers(0, 2), data(8), seqs),
+    m.Changes: st.builds(m.Changes, seqs, lists(records), st.booleans(), st.none() | seqs),
     m.PairStart: st.builds(m.PairStart, data(33)),
     m.PairAnswer: st.builds(m.PairAnswer, data(33)),
     m.PairConfirm: st.builds(m.PairConfirm, hashes),

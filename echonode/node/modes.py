@@ -1,0 +1,130 @@
+"""The modes this node runs: what a hello says of them, and the two places where a mode selects its code."""
+
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from echonode.errors import Reason, RemoteError
+from echonode.model.identity import IdentityId, Instance
+from echonode.model.merkle import Tree
+from echonode.node.session import Session
+from echonode.store.port import Cursor, Store
+from echonode.sync import delta, hash_comparison, level_wise, parts, snapshot
+from echonode.sync.outcome import Conversation, Result
+from echonode.sync.select import Mode, State
+from echonode.wire.messages import (
+    DeltaInit,
+    Direction,
+    HashComparisonInit,
+    InitPayload,
+    LevelWiseInit,
+    SnapshotInit,
+    Summary,
+)
+
+# Exactly the modes that `respond` can run (I11).
+MODES: Final = (Mode.LEVEL_WISE, Mode.HASH_COMPARISON, Mode.SNAPSHOT, Mode.DELTA)
+
+_EMPTY_ROOT: Final = Tree().root
+_EMPTY_LEVEL1: Final = parts.encode_branch(Tree().children_at(b""), 16)
+
+
+def summarise(store: Store, context: str) -> Summary:
+    """What a hello says of `context`."""
+    tree = store.tree(context)
+    level1 = parts.encode_branch(tree.children_at(b""), 16)
+    return Summary(context, tree.root, len(tree), store.seq(context), level1, False)
+
+
+def empty(context: str) -> Summary:
+    """What a hello would say of a context that it does not mention."""
+    return Summary(context, _EMPTY_ROOT, 0, 0, _EMPTY_LEVEL1, False)
+
+
+def state_of(summary: Summary) -> State:
+    """The peer's side of a selection."""
+    level1 = parts.decode(summary.level1, 16)
+    if isinstance(level1, list):
+        raise RemoteError(Reason.PROTOCOL_ERROR, "a summary's first level is a branch")
+    return State(summary.root, summary.count, level1, summary.seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """How far one peer's log has been followed: that of the instance its hello names."""
+
+    store: Store
+    peer: IdentityId
+    instance: Instance
+
+    @classmethod
+    def of(cls, store: Store, session: Session) -> "Following":
+        """The peer of `session`."""
+        return cls(store, session.peer.id, Instance(session.hello.instance))
+
+    def cursor(self, context: str) -> Cursor | None:
+        """The cursor, None when there is none or it is of another life of the peer's store."""
+        cursor = self.store.cursor(self.peer, context)
+        return cursor if cursor is not None and cursor.instance == self.instance else None
+
+    def seq(self, context: str) -> int | None:
+        """The same as a seq."""
+        cursor = self.cursor(context)
+        return None if cursor is None else cursor.seq
+
+    def reached(self, context: str, seq: int) -> None:
+        """Nothing of the peer's log up to `seq` is missing here."""
+        self.store.note(Cursor(self.peer, self.instance, context, seq))
+
+    def our_state(self, context: str) -> State:
+        """Our side of a selection."""
+        tree = self.store.tree(context)
+        level1 = parts.cut(tree.children_at(b""), 16)
+        return State(tree.root, len(tree), level1, self.store.seq(context), self.seq(context))
+
+
+async def initiate(
+    conversation: Conversation, mode: Mode, direction: Direction, width: int, cursor: Cursor | None
+) -> Result:
+    """Open a conversation of that mode."""
+    match mode:
+        case Mode.LEVEL_WISE:
+            return await level_wise.run_initiator(conversation, direction, width=width)
+        case Mode.HASH_COMPARISON:
+            return await hash_comparison.run_initiator(conversation, direction, width=width)
+        case Mode.SNAPSHOT:
+            return await snapshot.run_initiator(conversation)
+        case Mode.DELTA:
+            assert cursor is not None, "selected for its cursor"
+            return await delta.run_initiator(conversation, cursor, direction)
+        case _:
+            assert_never(mode)
+
+
+async def respond(conversation: Conversation, init: InitPayload, followed: int | None) -> Result:
+    """Serve the conversation that `init` opens. `followed`: how far we have followed its initiator."""
+    match init:
+        case LevelWiseInit():
+            return await level_wise.run_responder(conversation, init)
+        case HashComparisonInit():
+            return await hash_comparison.run_responder(conversation, init)
+        case SnapshotInit():
+            return await snapshot.run_responder(conversation, init)
+        case DeltaInit():
+            return await delta.run_responder(conversation, init, followed)
+        case _:
+            assert_never(init)
+
+
+def mode_of(init: InitPayload) -> Mode:
+    """The mode that `init` opens."""
+    match init:
+        case LevelWiseInit():
+            return Mode.LEVEL_WISE
+        case HashComparisonInit():
+            return Mode.HASH_COMPARISON
+        case SnapshotInit():
+            return Mode.SNAPSHOT
+        case DeltaInit():
+            return Mode.DELTA
+        case _:
+            assert_never(init)
