@@ -6,6 +6,7 @@
     deadlock    nothing ready, no timer, and the main task not done: `Deadlock`, naming who waits where
     livelock    a million callbacks without time moving: `Livelock`
     forbidden   sockets, processes, threads, signals, blocking sleep: `Forbidden`
+    owners      what a task starts is its owner's too; `kill(owner)` ends all of it, as the death of a process would
 
 The same seed gives the same run, in any process: tasks and futures hash by order of creation (a TaskGroup cancels in
 the order of a set), and garbage is collected at counted steps, not when the allocator says. `SimLoop.trace` is a
@@ -18,22 +19,19 @@ It rests on these parts of asyncio.BaseEventLoop, the same in CPython 3.11 to 3.
 import asyncio
 import gc
 import heapq
-import os
 import random
-import signal
-import socket
-import subprocess
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
+from contextvars import Context, ContextVar
 from functools import partial
 from hashlib import blake2b
 from itertools import count
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from echonode.errors import LocalError
+from echonode.sim.sealed import Forbidden, forbidden, sealed
+
+__all__ = ["Forbidden", "SimClock", "SimEntropy", "SimLoop", "Trace", "run"]
 
 T = TypeVar("T")
 
@@ -44,6 +42,9 @@ REAPED_WITHIN_S: Final = 3600.0  # virtual time a cancelled task may take to end
 EPOCH_MS: Final = 1_735_689_600_000  # 2025-01-01, where the simulated wall clock starts
 LAST_EVENTS: Final = 200  # how much of a trace is kept as text
 
+# Whose process a task runs in; "" is the simulation itself.
+OWNER: Final[ContextVar[str]] = ContextVar("owner", default="")
+
 
 class Deadlock(LocalError):
     """Nothing can ever happen again, and the main task is not done."""
@@ -51,10 +52,6 @@ class Deadlock(LocalError):
 
 class Livelock(LocalError):
     """Callbacks keep each other busy and time never moves."""
-
-
-class Forbidden(LocalError):
-    """Simulated code reached for the real world."""
 
 
 class Trace:
@@ -80,8 +77,9 @@ class Trace:
 class SimTask(asyncio.Task[T]):
     """A task that hashes by order of creation: what is kept in a set is visited in the same order in every process."""
 
-    def __init__(self, coro: Any, *, sequence: int, **options: Any) -> None:
+    def __init__(self, coro: Any, *, sequence: int, owner: str, **options: Any) -> None:
         self.sequence = sequence  # before Task.__init__, which already puts the task into a set
+        self.owner = owner
         super().__init__(coro, **options)
 
     def __hash__(self) -> int:
@@ -126,11 +124,23 @@ class SimLoop(asyncio.BaseEventLoop):
         """A future that hashes by order of creation."""
         return SimFuture(sequence=next(self._sequence), loop=self)
 
-    def create_task(self, coro: Any, *, name: object = None, **options: Any) -> asyncio.Task[Any]:
+    def create_task(
+        self, coro: Any, *, name: object = None, context: Context | None = None, **options: Any
+    ) -> asyncio.Task[Any]:
         """A task that hashes by order of creation and, unless named, is called `ORDER COROUTINE`."""
         sequence = next(self._sequence)
         name = name or f"{sequence} {getattr(coro, '__qualname__', type(coro).__name__)}"
-        return SimTask(coro, sequence=sequence, loop=self, name=name, **options)
+        owner = OWNER.get() if context is None else context.get(OWNER, "")
+        return SimTask(coro, sequence=sequence, owner=owner, loop=self, name=name, context=context, **options)
+
+    def tasks_of(self, owner: str) -> "list[SimTask[Any]]":
+        """The tasks of `owner` that are not done, oldest first."""
+        return [task for task in self._tasks() if task.owner == owner and not task.done()]
+
+    def kill(self, owner: str) -> None:
+        """End every task of `owner`. They still run what they run when cancelled; see to it that it reaches nobody."""
+        for task in self.tasks_of(owner):
+            task.cancel()
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         """Run `func` here and now, whatever `executor` is; its outcome is seen in a later step."""
@@ -197,7 +207,7 @@ class SimLoop(asyncio.BaseEventLoop):
         Raises what `main` raises, with the seed and the last events as notes; or an ExceptionGroup of what tasks and
         callbacks raised unseen. Both together: main's exception, the unseen ones among its notes.
         """
-        with _sealed():
+        with sealed():
             try:
                 result = self.run_until_complete(main)
                 self._collect_tasks()
@@ -305,46 +315,5 @@ def _where(task: asyncio.Task[Any]) -> str:
     return f"{task.get_name()} ({' > '.join(calls)})"
 
 
-# -- keeping the real world out -------------------------------------------------------------------------------------
-
-_REAL: Final[tuple[tuple[Any, str], ...]] = (
-    (socket.socket, "__init__"),
-    (socket, "getaddrinfo"),
-    (subprocess.Popen, "__init__"),
-    (threading.Thread, "start"),
-    (os, "fork"),
-    (signal, "signal"),
-    (time, "sleep"),
-)
-
-
-def _forbidden(what: str) -> Callable[..., NoReturn]:
-    def refuse(*_args: object, **_options: object) -> NoReturn:
-        raise Forbidden(f"{what} does not exist in a simulation")
-
-    return refuse
-
-
 for _name in ("add_reader", "add_writer", "add_signal_handler", "subprocess_exec", "subprocess_shell"):
-    setattr(SimLoop, _name, _forbidden(f"loop.{_name}"))
-
-
-@contextmanager
-def _sealed() -> Iterator[None]:
-    """While a simulation runs, reaching for the operating system raises Forbidden in whoever does it.
-
-    The collector runs finalisers, so when it runs is part of the order: the loop calls it at counted steps. What was
-    there before is frozen: it costs nothing to collect around, and its finalisers are not of this run.
-    """
-    saved = [(owner, name, getattr(owner, name)) for owner, name in _REAL]
-    gc.disable()
-    gc.freeze()
-    for owner, name, _ in saved:
-        setattr(owner, name, _forbidden(f"{owner.__name__}.{name}"))
-    try:
-        yield
-    finally:
-        for owner, name, original in saved:
-            setattr(owner, name, original)
-        gc.unfreeze()
-        gc.enable()
+    setattr(SimLoop, _name, forbidden(f"loop.{_name}"))

@@ -14,6 +14,7 @@ How a single connection behaves is in sim/link.py.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
+from contextvars import copy_context
 from itertools import permutations
 from typing import Final, TypeAlias
 
@@ -137,6 +138,7 @@ class SimListener:
         self.address = address
         self._network = network
         self._on_stream = on_stream
+        self._context = copy_context()  # handlers are the listener's, whoever dials
         self._handlers: dict[asyncio.Task[None], SimStream] = {}
 
     def accept(self, stream: SimStream) -> None:
@@ -144,7 +146,7 @@ class SimListener:
         if len(self._handlers) >= CONNECTIONS_MAX:
             stream.abort()
             return
-        handler = self._network.loop.create_task(self._handle(stream))
+        handler = self._network.loop.create_task(self._handle(stream), context=self._context.copy())
         self._handlers[handler] = stream
         handler.add_done_callback(lambda done: self._handlers.pop(done).abort())
 

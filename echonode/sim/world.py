@@ -1,40 +1,65 @@
-"""A world of real nodes: simulated time, links and discovery, everything else the code that ships.
+"""A world of real nodes: simulated time, links, discovery and disks, everything else the code that ships.
 
 world = World(loop, seed=7)
 a, b = [await world.add_node(name) for name in ("a", "b")]
 world.introduce()                       everybody sights everybody
 await world.settled(within_s=30)        all nodes of a network hold equal roots, and nobody is talking
+
+world.crash(a)                          its tasks, its connections and what it had not committed are gone
+await world.start(a)                    another process over the same disk, at the same address
 """
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, field
 
-from echonode.errors import LocalError
+from echonode.errors import LocalError, TransportError
 from echonode.model.identity import Identity, Instance
 from echonode.node.events import Event, SyncCompleted
 from echonode.node.node import Announcement, Node, Settings
-from echonode.sim.loop import SimClock, SimEntropy, SimLoop
+from echonode.sim.discovery import CLEAR, Air, SimDiscovery
+from echonode.sim.disk import SimStore
+from echonode.sim.link import LAN, Link
+from echonode.sim.loop import OWNER, SimClock, SimEntropy, SimLoop
 from echonode.sim.network import SimListener, SimNetwork
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
+from echonode.sync.port import ByteStream
 
 PORT = 22087
 _STEP_S = 0.05
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Member:
     """One node of the world, with what a machine would hold for it."""
 
     name: str
     host: str
-    node: Node
+    identity: Identity
+    clock: SimClock
+    entropy: SimEntropy
+    settings: Settings
     store: Store
+    node: Node = field(init=False)
     events: list[Event] = field(default_factory=list)
+    observers: list[Callable[[Event], None]] = field(default_factory=list)
     announcement: Announcement | None = None
     network_key: bytes | None = None
     listener: SimListener | None = None
+    starts: int = 0
+    is_up: bool = False
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"{self.host}:{PORT}"
+
+    @property
+    def owner(self) -> str:
+        """Whose the tasks of its present process are."""
+        return f"{self.name}/{self.starts}"
 
     @property
     def conversations(self) -> list[SyncCompleted]:
@@ -49,9 +74,10 @@ class Member:
 class World:
     """N nodes on one simulated network. Every choice that is not given is drawn from `seed`."""
 
-    def __init__(self, loop: SimLoop, *, seed: int) -> None:
+    def __init__(self, loop: SimLoop, *, seed: int | str, link: Link = LAN, air: Air = CLEAR) -> None:
         self.loop = loop
-        self.network = SimNetwork(loop, seed=seed)
+        self.network = SimNetwork(loop, seed=seed, link=link)
+        self.discovery = SimDiscovery(loop, seed=seed, air=air, is_blocked=self.network.is_blocked)
         self.members: dict[str, Member] = {}
         self._entropy = SimEntropy(f"world {seed}")
         self.key = self._entropy.random_bytes(32)
@@ -67,13 +93,61 @@ class World:
         node_name: str | None = None,
     ) -> Member:
         """Start a node. `key`: the world's network unless another (or None, the open one) is given."""
-        host = f"10.0.0.{len(self.members) + 1}"
+        member = self.make_member(
+            name, key=key, skew_ms=skew_ms, contexts=contexts, make_store=make_store, node_name=node_name
+        )
+        await self.start(member)
+        return member
+
+    def make_member(
+        self,
+        name: str,
+        *,
+        key: bytes | str | None = "ours",
+        skew_ms: int = 0,
+        contexts: frozenset[str] | None = None,
+        make_store: Callable[[Instance], Store] = MemoryStore,
+        node_name: str | None = None,
+    ) -> Member:
+        """A machine with an empty store, not started."""
         network_key = self.key if isinstance(key, str) else key
         entropy = SimEntropy(self._entropy.random_bytes(16).hex())
         identity = Identity.from_seeds(entropy.random_bytes(32), entropy.random_bytes(32))
         store = make_store(Instance(entropy.random_bytes(8)))
-        events: list[Event] = []
-        member: Member
+        settings = Settings(name=node_name or name, network_key=network_key, contexts=contexts)
+        number = len(self.members) + 1
+        member = Member(
+            name,
+            f"10.0.{number >> 8}.{number & 255}",
+            identity,
+            SimClock(self.loop, skew_ms=skew_ms),
+            entropy,
+            settings,
+            store,
+            network_key=network_key,
+        )
+        self.members[name] = member
+        return member
+
+    async def start(self, member: Member) -> None:
+        """A process comes up over the member's store, at its address."""
+        member.starts += 1
+        started = member.starts
+        network_dial = self.network.dial(member.host)
+
+        def is_current() -> bool:
+            return member.starts == started and member.is_up
+
+        async def dial(address: str) -> ByteStream:
+            if not is_current():
+                raise TransportError("the process that dials is gone")
+            return await network_dial(address)
+
+        def observe(event: Event) -> None:
+            if is_current():
+                member.events.append(event)
+                for observer in member.observers:
+                    observer(event)
 
         def announce(announcement: Announcement) -> None:
             member.announcement = announcement
@@ -82,23 +156,41 @@ class World:
         def save(new_key: bytes) -> None:
             member.network_key = new_key
 
-        node = Node(
-            store,
-            identity,
-            Settings(name=node_name or name, network_key=network_key, contexts=contexts),
-            clock=SimClock(self.loop, skew_ms=skew_ms),
-            entropy=entropy,
-            dial=self.network.dial(host),
-            observe=events.append,
+        member.is_up = True
+        member.node = Node(
+            member.store,
+            member.identity,
+            member.settings,
+            clock=member.clock,
+            entropy=member.entropy,
+            dial=dial,
+            observe=observe,
             announce=announce,
             save_network_key=save,
         )
-        member = Member(name, host, node, store, events, network_key=network_key)
-        self.members[name] = member
-        address = f"{host}:{PORT}"
-        member.listener = self.network.listen(address, node.accept)
-        await node.start([address])
-        return member
+        context = copy_context()
+        context.run(OWNER.set, member.owner)
+        member.listener = context.run(self.network.listen, member.address, member.node.accept)
+        self.discovery.listen(member.host, member.node)
+        await self.loop.create_task(member.node.start([member.address]), context=context)
+
+    def crash(self, member: Member) -> None:
+        """The process dies between two instructions: tasks, connections and uncommitted writes are gone, nobody is
+        told. A SimStore is opened anew; a plain one keeps what it has."""
+        member.is_up = False
+        self.network.crash(member.host)
+        self.discovery.deafen(member.host)
+        self.loop.kill(member.owner)
+        if isinstance(member.store, SimStore):
+            member.store = member.store.reopen()
+
+    async def leave(self, member: Member) -> None:
+        """Stop one node in an orderly way, with a goodbye."""
+        self.discovery.withdraw(member.host)
+        if member.listener is not None:
+            await member.listener.close()
+        await member.node.stop()
+        member.is_up = False
 
     def introduce(self) -> None:
         """Everybody sights everybody, as mDNS would have it."""
@@ -108,9 +200,8 @@ class World:
     async def stop(self) -> None:
         """Stop every node, one after another."""
         for member in self.members.values():
-            if member.listener is not None:
-                await member.listener.close()
-            await member.node.stop()
+            if member.is_up:
+                await self.leave(member)
 
     async def settled(self, *, within_s: float) -> float:
         """Wait until all nodes hold the same roots and no session is up; how long it took. Raises LocalError."""
@@ -124,20 +215,11 @@ class World:
 
     def is_settled(self) -> bool:
         """Equal roots everywhere, and nobody talking."""
-        states = [member.roots() for member in self.members.values()]
-        quiet = not any(entry.sessions for m in self.members.values() for entry in m.node.scheduler.peers.values())
+        members = [member for member in self.members.values() if member.is_up]
+        states = [member.roots() for member in members]
+        quiet = not any(entry.sessions for m in members for entry in m.node.scheduler.peers.values())
         return quiet and all(state == states[0] for state in states)
 
     def _spread(self, member: Member) -> None:
-        announcement = member.announcement
-        if announcement is None:
-            return
-        for other in self.members.values():
-            if other is not member:
-                other.node.sighted(
-                    member.name,
-                    [f"{member.host}:{PORT}"],
-                    tag=announcement.tag,
-                    group=announcement.group,
-                    slot=announcement.slot,
-                )
+        if member.announcement is not None:
+            self.discovery.announce(member.host, member.announcement, member.address)

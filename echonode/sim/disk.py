@@ -1,0 +1,108 @@
+"""A store that takes time to commit, fails when its disk does, and loses at a crash what was not committed.
+
+    caller    apply ........ queue, latency ........ | committed | ........ latency ........ acknowledged
+                              a crash here: lost                    a crash here: durable, and nobody was told
+
+It is MemoryStore in everything else, and its one writer commits call after call, as SQLite's does. `reopen` is the next
+process's store over the same disk; whoever still holds the old one gets errors.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from typing import Final
+
+from echonode.clock import Entropy
+from echonode.errors import StoreError
+from echonode.model.identity import IdentityId, Instance, SigningKey
+from echonode.model.merkle import Digest
+from echonode.model.record import Draft, Record
+from echonode.store.memory import MemoryStore
+from echonode.store.port import Applied, Refused, Tick
+
+OnCommit = Callable[["SimStore", str, Sequence[Record]], None]
+
+_OWN: Final = ("_entropy", "_commit_s", "_on_commit", "_writer", "is_dead")  # of the process, not of the disk
+
+
+class SimStore(MemoryStore):
+    """`commit_s`: the longest a commit takes. `on_commit` sees what became heads, the moment it is durable."""
+
+    def __init__(self, instance: Instance, *, entropy: Entropy, commit_s: float, on_commit: OnCommit) -> None:
+        super().__init__(instance)
+        self._entropy = entropy
+        self._commit_s = commit_s
+        self._on_commit = on_commit
+        self._writer = asyncio.Lock()
+        self.is_dead = False
+        self.is_full = False
+
+    def reopen(self) -> "SimStore":
+        """What is on the disk, opened by a new process."""
+        self.is_dead = True
+        return self._over({name: value for name, value in vars(self).items() if name not in _OWN})
+
+    def backup(self) -> Callable[[], "SimStore"]:
+        """A copy of what is on the disk now; calling it gives a store over that copy, as if it had been put back."""
+        kept = deepcopy({name: value for name, value in vars(self).items() if name not in _OWN})
+        return lambda: self._over(deepcopy(kept))
+
+    def _over(self, disk: dict[str, object]) -> "SimStore":
+        opened = SimStore(
+            self.instance, entropy=self._entropy, commit_s=self._commit_s, on_commit=self._on_commit
+        )
+        vars(opened).update(disk)
+        return opened
+
+    async def apply(self, context: str, records: Sequence[Record]) -> Applied:
+        async with self._transaction():
+            applied = await super().apply(context, records)
+            self._on_commit(self, context, applied.records)
+        return applied
+
+    async def write(
+        self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
+    ) -> tuple[list[Record | None], Applied]:
+        async with self._transaction():
+            versions, applied = await super().write(drafts, key, tick, skip_unchanged=skip_unchanged)
+            self._on_commit(self, drafts[0].context if drafts else "", applied.records)
+        return versions, applied
+
+    async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[Refused, ...]:
+        async with self._transaction():
+            return await super().stage(context, root, records)
+
+    async def promote(self, context: str, *, expected: Digest) -> Applied | None:
+        async with self._transaction():
+            seq = self.seq(context)
+            applied = await super().promote(context, expected=expected)
+            if applied is not None:
+                self._on_commit(self, context, (await self.scan(context, seq, limit=1 << 62))[0])
+        return applied
+
+    async def renew_instance(self, instance: Instance) -> None:
+        async with self._transaction():
+            await super().renew_instance(instance)
+
+    async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
+        async with self._transaction():
+            await super().pin(kind, value, identity)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[None]:
+        async with self._writer:
+            await self._wait()
+            if self.is_full:
+                raise StoreError("the disk is full")
+            yield
+        await self._wait()
+
+    async def _wait(self) -> None:
+        self._check()
+        await asyncio.sleep(self._entropy.uniform(0.0, self._commit_s / 2))
+        self._check()
+
+    def _check(self) -> None:
+        if self.is_dead:
+            raise StoreError("the process that had this store open is gone")
