@@ -45,6 +45,11 @@ class RecordBook:
         """The node id."""
         return self.identity.id
 
+    @property
+    def latest(self) -> Timestamp:
+        """The greatest timestamp given to a version of ours, or noted from one of a peer's."""
+        return self._hybrid.latest
+
     async def introduce(self, network_key: bytes | None) -> None:
         """State that our device key speaks for us, and for the pool of the network whose key is given."""
         roots = [self.identity.root]

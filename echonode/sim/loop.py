@@ -158,7 +158,9 @@ class SimLoop(asyncio.BaseEventLoop):
         self._move_time()
         due = self._now + CLOCK_RESOLUTION_S
         while self._scheduled and self._scheduled[0].when() <= due:  # not <: in a millennium now + resolution is now
-            self._ready.append(heapq.heappop(self._scheduled))
+            timer = heapq.heappop(self._scheduled)
+            self._now = max(self._now, timer.when())  # or who waits for what is due in less would do so for ever
+            self._ready.append(timer)
         batch = list(self._ready)
         self._ready.clear()
         self._random.shuffle(batch)

@@ -38,6 +38,7 @@ class SimNetwork(Ether):
         self.connections = 0  # opened so far
         self._listeners: dict[str, SimListener] = {}
         self._ports: Counter[str] = Counter()
+        self._hosts: set[str] = set()  # that have ever listened
 
     def listen(self, address: str, on_stream: OnStream) -> "SimListener":
         """Hand each connection to `address` to `on_stream`, in a task of its own; port 0 takes a free one.
@@ -48,6 +49,7 @@ class SimNetwork(Ether):
         address = address if port != "0" else self._address(host)
         if address in self._listeners:
             raise TransportError(f"{address} is taken")
+        self._hosts.add(host_of(address))
         self._listeners[address] = listener = SimListener(self, address, on_stream)
         return listener
 
@@ -101,6 +103,10 @@ class SimNetwork(Ether):
             for pipe in connection.pipes:
                 self.loop.call_later(self.random.uniform(0, _RETRANSMIT_S), pipe.resume)
 
+    def connections_of(self, host: str) -> int:
+        """How many connections of `host` are there."""
+        return sum(stream.host == host and not stream.gone for each in self.live for stream in each.streams)
+
     def _between(self, a: str, b: str) -> list[Connection]:
         return [each for each in self.live if {stream.host for stream in each.streams} == {a, b}]
 
@@ -111,7 +117,7 @@ class SimNetwork(Ether):
     async def _connect(self, host: str, address: str) -> ByteStream:
         target = host_of(address)
         await asyncio.sleep(self.delay_s(host, target))
-        if self.is_blocked(host, target) or self.is_blocked(target, host):
+        if target not in self._hosts or self.is_blocked(host, target) or self.is_blocked(target, host):
             await asyncio.sleep(DIAL_TIMEOUT_S)
             raise TransportError(f"{address} did not answer within {DIAL_TIMEOUT_S:.0f} s")
         listener = self._listeners.get(address)

@@ -184,6 +184,11 @@ class World:
         if isinstance(member.store, SimStore):
             member.store = member.store.reopen()
 
+    async def wait_until_up(self, member: Member) -> None:
+        """Wait while somebody has the member down."""
+        while not member.is_up:  # noqa: ASYNC110  an event would have to be part of every way down
+            await asyncio.sleep(1.0)
+
     async def leave(self, member: Member) -> None:
         """Stop one node in an orderly way, with a goodbye."""
         self.discovery.withdraw(member.host)

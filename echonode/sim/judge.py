@@ -1,0 +1,251 @@
+"""What must be true of a world of nodes, all the while and in the end.
+
+    on each commit      S1 every version durable anywhere is signed by its kid, and its key speaks for its author
+    on each event       V  a conversation called equal ended at a root that the honest peer really had
+    at any moment       S2 root == recomputed root      S3 what was acknowledged is there, or what superseded it
+                        S4 nothing a tombstone (or anything else) covers is visible       S5 pins stay
+                        S6 clocks stay near a wall clock  S7 queues, tasks, connections, tables are bounded
+    after healing       E1 all live nodes hold the same versions, roots and statements    E2 the model's merge, no more
+                        E4 nothing pending              E5 two versions under one dot are both known to everybody
+
+E3, the bound in time and in conversations, is the swarm's (sim/swarm.py). S8, no conversation complete without its
+close, is V and the tests of sync/transport.py. SEEDS.md's invariants are these again: I1 is E1; I2 and I3 are E2; I4
+is E2 under whichever modes ran; I5 is S3; I6 is S3 and E2, as writes go on during syncs; I7 is S1 and V; I8 is S4; I9
+is the same trace in any process (tests/sim/test_determinism.py); I11 is checked as modes run; I12 is E4, V and
+`Workload.hear_answers`.
+
+The model knows every version that was ever durable on a node that is still there, so also those whose writer was never
+told of it.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from echonode.clock import to_ms
+from echonode.errors import LocalError
+from echonode.limits import CANDIDATES_MAX, CONNECTIONS_MAX, TIMESTAMP_AHEAD_MS_MAX
+from echonode.model.identity import IdentityId, PublicKey
+from echonode.model.keys import Admission, KeyState, read_statement
+from echonode.model.merkle import Tree, state_of
+from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, parse, supersedes, verify
+from echonode.node.events import Event, SyncCompleted
+from echonode.node.manager import MODES
+from echonode.sim.world import Member, World
+from echonode.store.port import Store
+
+TASKS_MAX: Final = 3 * CONNECTIONS_MAX
+EMPTY_ROOT: Final = Tree().root
+_LATELY: Final = 8  # commits that may come between a Done and the event that tells of it
+_PAGE: Final = 1000
+
+
+class Violation(LocalError):
+    """Something that must always hold does not."""
+
+
+class Judge:
+    """Watches one world. `is_honest` tells who may be believed."""
+
+    def __init__(self, world: World, is_honest: Callable[[IdentityId], bool] = lambda _: True) -> None:
+        self._world = world
+        self._is_honest = is_honest
+        self.committed: dict[str, dict[str, dict[VersionId, Record]]] = defaultdict(lambda: defaultdict(dict))
+        self.acknowledged: dict[Member, list[Record]] = defaultdict(list)
+        self.void: set[tuple[IdentityId, PublicKey]] = set()
+        self.modes_that_ran: set[str] = set()
+        self._sound: set[bytes] = set()  # bytes of versions whose signature was checked here, independently
+        self._roots: dict[tuple[str, str], dict[bytes, None]] = defaultdict(dict)  # by member and context, in order
+        self._pins: dict[Member, dict[tuple[str, str], IdentityId]] = {}
+        self._walls_ms: dict[Member, int] = {}
+        self._one_way: set[tuple[IdentityId, IdentityId]] = set()
+
+    # -- on each commit and each event -------------------------------------------------------------------------------
+
+    def on_commit(self, name: str, store: Store, context: str, records: Sequence[Record]) -> None:
+        """S1, for what just became durable on the disk of the member `name`; the model takes note."""
+        for changed in store.contexts() if context == IDENTITIES else (context,):
+            self._roots[name, changed][store.tree(changed).root] = None
+        for record in records:
+            self._check_sound(store, context, record)
+            self.committed[name][context][record.id] = record
+            if context == IDENTITIES and (stated := read_statement(record)).state is KeyState.COMPROMISED:
+                self.void.add((stated.identity, stated.key))
+
+    def watch(self, member: Member) -> None:
+        """Listen to the member's events from now on."""
+        member.observers.append(lambda event: self._on_event(member, event))
+
+    def one_way(self, member: Member, peer: IdentityId) -> None:
+        """From now on `equal` between these two may mean that nothing is missing on one side."""
+        self._one_way |= {(member.identity.id, peer), (peer, member.identity.id)}
+
+    def _on_event(self, member: Member, event: Event) -> None:
+        if isinstance(event, SyncCompleted):
+            self.modes_that_ran.add(event.mode)
+            if event.mode not in [mode.value for mode in MODES]:
+                raise Violation(f"I11: {member.name} ran {event.mode}, which it does not advertise")
+            if event.verified:
+                self._check_equal(member, event)
+
+    def _check_equal(self, member: Member, event: SyncCompleted) -> None:
+        """V: the root at which `member` says it is equal to an honest peer is one that the peer has had."""
+        me, peer = member.identity.id, IdentityId(event.peer)
+        if not self._is_honest(peer) or (me, peer) in self._one_way:
+            return
+        other = next(one for one in self._world.members.values() if one.identity.id == peer)
+        theirs = {EMPTY_ROOT, *self._roots[other.name, event.context]}
+        latest = list(self._roots[member.name, event.context])[-_LATELY:] or [EMPTY_ROOT]
+        if theirs.isdisjoint(latest):
+            raise Violation(f"V: {member.name} calls itself equal to {other.name} in {event.context}, and never was")
+
+    def _check_sound(self, store: Store, context: str, record: Record) -> None:
+        if record.raw not in self._sound:
+            if verify(parse(record.raw)).id != record.id:
+                raise Violation("S1: a version is stored under another id")
+            self._sound.add(record.raw)
+        if record.context != context:
+            raise Violation(f"S1: {record.name} of {record.context} is stored in {context}")
+        if context == IDENTITIES:
+            read_statement(record)
+        elif store.keyring.admission(record) is not Admission.ADMITTED:
+            raise Violation(f"S1: {record.name} is stored, and its key does not speak for its author")
+
+    # -- what clients did --------------------------------------------------------------------------------------------
+
+    def acknowledge(self, member: Member, records: Iterable[Record | None]) -> None:
+        """`member` told a client that these are stored."""
+        self.acknowledged[member] += [record for record in records if record is not None]
+
+    async def forget_lost(self, member: Member) -> None:
+        """`member`'s disk was put back to an earlier state: what came later is not to be found on it any more."""
+        for context, versions in self.committed[member.name].items():
+            leaves = leaves_of(await all_heads(member.store, context))
+            gone = [one.id for one in versions.values() if not is_covered(one, leaves)]
+            for version in gone:
+                del versions[version]
+        self.acknowledged[member] = [
+            record for record in self.acknowledged[member] if record.id in self.committed[member.name][record.context]
+        ]
+        self._pins.pop(member, None)
+
+    # -- at any moment -----------------------------------------------------------------------------------------------
+
+    async def check(self, member: Member) -> None:
+        """S1 to S7 of one node that is up, in full."""
+        store, name = member.node.store, member.name
+        for context in store.contexts():
+            leaves = leaves_of(await all_heads(store, context))
+            tree = Tree((key, state_of(head.id for head in heads)) for key, heads in leaves.items())
+            if tree.root != store.tree(context).root:
+                raise Violation(f"S2: {name}'s root of {context} is not that of its records")
+            for heads in leaves.values():
+                for head in heads:
+                    self._check_sound(store, context, head)
+                    if any(supersedes(other, head) for other in heads):
+                        raise Violation(f"S4: {name} shows {head.name}, which it knows to be superseded")
+            self._check_acknowledged(member, context, leaves)
+        self._check_clock(member)
+        await self._check_pins(member)
+        self._check_bounds(member)
+
+    def _check_acknowledged(self, member: Member, context: str, leaves: dict[LeafKey, list[Record]]) -> None:
+        for record in self.acknowledged[member]:
+            if record.context != context or (record.author, record.kid) in self.void:
+                continue
+            if not is_covered(record, leaves):
+                raise Violation(f"S3: {member.name} acknowledged {context}/{record.name} and has lost it")
+
+    def _check_clock(self, member: Member) -> None:
+        wall_ms = self._walls_ms[member] = max(self._walls_ms.get(member, 0), member.clock.now_ms())
+        if to_ms(member.node.latest) > wall_ms + TIMESTAMP_AHEAD_MS_MAX + 1:
+            raise Violation(f"S6: {member.name}'s clock followed somebody far ahead")
+
+    async def _check_pins(self, member: Member) -> None:
+        pins = await member.node.store.pins()
+        for which, identity in self._pins.get(member, {}).items():
+            if pins.get(which) != identity:
+                raise Violation(f"S5: {member.name} changed the pin of {which}")
+        self._pins[member] = dict(pins)
+
+    def _check_bounds(self, member: Member) -> None:
+        scheduler = member.node.scheduler
+        sizes = {
+            "targets": (len(scheduler.targets), CANDIDATES_MAX),
+            "peers": (len(scheduler.peers), CANDIDATES_MAX),
+            "tasks": (len(self._world.loop.tasks_of(member.owner)), TASKS_MAX),
+            "connections": (self._world.network.connections_of(member.host), 2 * CONNECTIONS_MAX),
+        }
+        for what, (size, most) in sizes.items():
+            if size > most:
+                raise Violation(f"S7: {member.name} has {size} {what}, more than {most}")
+
+    # -- after healing -----------------------------------------------------------------------------------------------
+
+    async def check_agreement(self, members: Sequence[Member]) -> None:
+        """E1, E2 and E5 over the live full nodes, given that nothing is written any more."""
+        for member in members:
+            await self.check(member)
+        contexts = {context for member in members for context in member.node.store.contexts()}
+        for context in contexts:
+            known = {version.id: version for one in members for version in self.committed[one.name][context].values()}
+            expected = merge_of(
+                version
+                for version in known.values()
+                if context == IDENTITIES or (version.author, version.kid) not in self.void
+            )
+            for member in members:
+                held = {head.id for head in await all_heads(member.node.store, context)}
+                if held != expected:
+                    raise Violation(
+                        f"E2: {member.name} holds {len(held - expected)} versions of {context} too many "
+                        f"and lacks {len(expected - held)}"
+                    )
+        roots = [member.roots() for member in members]
+        if any(each != roots[0] for each in roots):
+            raise Violation("E1: nodes that hold the same versions have different roots")
+
+    def check_rest(self, members: Sequence[Member]) -> None:
+        """E4: every node knows every honest node of its network to be equal, and nothing is half done."""
+        here = {member.identity.id: member.name for member in members}
+        for member in members:
+            for peer in member.node.peers():
+                if peer.id in here and not peer.in_sync:
+                    raise Violation(f"E4: {member.name} does not know {here[peer.id]} to be equal: {peer.reason}")
+            for context in member.node.store.contexts():
+                if member.node.store.staged(context) is not None:
+                    raise Violation(f"E4: {member.name} has an unfinished snapshot of {context}")
+
+
+async def all_heads(store: Store, context: str) -> list[Record]:
+    """Every head of a context, in log order."""
+    heads: list[Record] = []
+    after = 0
+    while True:
+        page, after = await store.scan(context, after, limit=_PAGE)
+        if not page:
+            return heads
+        heads += page
+
+
+def leaves_of(heads: Iterable[Record]) -> dict[LeafKey, list[Record]]:
+    """Versions by the record they are of."""
+    leaves: dict[LeafKey, list[Record]] = defaultdict(list)
+    for head in heads:
+        leaves[head.key].append(head)
+    return leaves
+
+
+def is_covered(record: Record, leaves: Mapping[LeafKey, Sequence[Record]]) -> bool:
+    """Whether `record` is among the heads, or superseded by one."""
+    return any(head.id == record.id or supersedes(head, record) for head in leaves.get(record.key, ()))
+
+
+def merge_of(versions: Iterable[Record]) -> set[VersionId]:
+    """What no other version dominates, by the definition."""
+    return {
+        one.id
+        for some in leaves_of(versions).values()
+        for one in some
+        if not any(supersedes(other, one) for other in some)
+    }

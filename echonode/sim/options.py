@@ -1,0 +1,84 @@
+"""What a world is like: drawn from the seed, so that every seed is another experiment.
+
+Most worlds are small and short, as most bugs need few nodes and little time; a few are large, slow or long.
+"""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from echonode.sim.discovery import CLEAR, Air
+from echonode.sim.link import LAN, Link
+from echonode.sim.workload import Habits
+
+KINDS_OF_FAULT: Final = (
+    *("cut", "cut_later", "half_open", "corrupt", "block", "partition", "heal", "slow_link"),
+    *("crash", "full_disk", "put_back", "set_clock", "mislead", "restart"),
+)
+_LINKS: Final = (
+    LAN,
+    LAN,
+    Link(latency_s=0.05, jitter_s=0.05),
+    Link(latency_s=0.3, jitter_s=0.5),
+    Link(latency_s=0.01, bandwidth_bytes_s=100_000),
+    Link(latency_s=0.005, fragment_bytes_max=2000, window_bytes=4096),
+    Link(latency_s=0.02, cut_after_bytes=30_000),
+)
+USUAL: Final = Habits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """One world. Rates are per second over the whole world; `links` are drawn from for each direction of each pair."""
+
+    nodes: int = 3
+    records: int = 20  # in all, before anybody meets
+    habits: Habits = USUAL
+    links: tuple[Link, ...] = (LAN,)
+    air: Air = CLEAR
+    commit_s: float = 0.0
+    skews_ms: tuple[int, ...] = (0,)
+    faults_s: float = 0.0  # how long the bad time lasts
+    faults: tuple[str, ...] = ()
+    fault_rate: float = 0.3
+    liars: int = 0
+    liars_stay: bool = False  # they go on lying, though they write no more, while the others come to agree
+    strangers: int = 0  # nodes of another network on the same LAN
+    newcomers: int = 0  # join by an invitation in the bad time
+    is_compromised: bool = False  # somebody's device key is stated compromised in the bad time
+    rest_s: float = 0.0  # how long the quiet afterwards is watched
+
+
+def draw_options(seed: int) -> Options:
+    """The world that `seed` stands for."""
+    draw = Random(f"options/{seed}")
+    is_large = draw.random() < 0.03
+    nodes = draw.randint(8, 12) if is_large else draw.choices([2, 3, 4, 5, 6], [25, 35, 20, 12, 8])[0]
+    contexts = draw.choice([("main",), ("main",), ("main", "notes"), ("main", "main", "notes", "a/b c")])
+    habits = Habits(
+        contexts=contexts,
+        names=draw.choice([3, 30, 300]),
+        writes_per_s=draw.choice([0.3, 0.7, 2.0]),
+        questions_per_s=draw.choice([0.01, 0.2]),
+        burst_records=draw.choice([5, 20, 60]),
+        import_records=draw.choice([0, 0, 0, 0, 1200]),
+        bodies=draw.choice([(0, 10), (0, 10), (0, 10, 10, 100, 1_000), (10, 10_000)]),
+    )
+    return Options(
+        nodes=nodes,
+        records=draw.choice([0, 3, 15, 40]) * nodes,
+        habits=habits,
+        links=tuple(draw.sample(_LINKS, draw.choice([1, 1, 2, 3]))),
+        air=draw.choice([CLEAR, Air(delay_s=2.0), Air(delay_s=5.0, loss=0.3)]),
+        commit_s=draw.choice([0.0, 0.002, 0.02, 0.5]),
+        skews_ms=draw.choice([(0,), (0,), (0, 3_000, -60_000), (0, 3_600_000, -86_400_000)]),
+        faults_s=draw.choice([5.0, 10.0, 20.0, 20.0, 60.0]),
+        faults=tuple(kind for kind in KINDS_OF_FAULT if draw.random() < draw.choice([0.2, 0.5])),
+        fault_rate=draw.choice([0.1, 0.3, 1.0]),
+        liars=draw.choices([0, 1, 2], [70, 25, 5])[0],
+        liars_stay=draw.random() < 0.4,
+        strangers=draw.choices([0, 1], [85, 15])[0],
+        newcomers=draw.choices([0, 1], [85, 15])[0],
+        is_compromised=draw.random() < 0.08,
+        rest_s=draw.choices([0.0, 300.0], [85, 15])[0],
+    )

@@ -1,0 +1,118 @@
+"""What clients do to the nodes of a world: seeded puts, edits, deletes, bursts, imports, and questions.
+
+Every acknowledged write goes to the judge. A refused one (a full disk, a process that died meanwhile) was not
+acknowledged, and may be there or not.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from echonode.errors import LocalError, StoreError
+from echonode.model.record import Draft, winner
+from echonode.node.views import SyncReport, SyncStatus
+from echonode.sim.judge import Judge, Violation
+from echonode.sim.world import Member
+from echonode.wire.messages import Direction
+
+SYNC_TIMEOUT_S: Final = 20.0
+_BODIES: Final = (0, 10, 10, 10, 100, 1_000, 10_000)
+_TAGS: Final = ((), (), ("red",), ("blue", "red"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How clients behave. Rates are per second over the whole world."""
+
+    contexts: tuple[str, ...] = ("main",)
+    names: int = 30
+    writes_per_s: float = 0.7
+    questions_per_s: float = 0.2
+    burst_records: int = 20
+    import_records: int = 0  # in one import, now and then; 0: nobody imports
+    bodies: tuple[int, ...] = _BODIES
+
+
+class Workload:
+    """The clients of one world; `members` are the nodes they talk to."""
+
+    def __init__(self, members: Sequence[Member], judge: Judge, habits: Habits, seed: int | str) -> None:
+        self._members = members
+        self._judge = judge
+        self._habits = habits
+        self._draw = Random(f"workload/{seed}")
+        self._questions: set[asyncio.Task[list[SyncReport]]] = set()
+
+    async def fill(self, member: Member, records: int) -> None:
+        """Records that are there from the start."""
+        for _ in range(records):
+            await self._write(member)
+
+    async def keep_writing(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await asyncio.sleep(self._draw.expovariate(self._habits.writes_per_s))
+            up = [member for member in self._members if member.is_up]
+            if up:
+                await self._write(self._draw.choice(up))
+
+    async def keep_asking(self) -> None:
+        """Somebody types `echonode sync` now and then; a word he waits for comes in time."""
+        while True:
+            await asyncio.sleep(self._draw.expovariate(self._habits.questions_per_s))
+            up = [member for member in self._members if member.is_up]
+            if up:
+                member, direction = self._draw.choice(up), self._draw.choice(list(Direction))
+                if direction is not Direction.BOTH:
+                    for peer in member.node.scheduler.peers:
+                        self._judge.one_way(member, peer)
+                asked = member.node.sync(None, direction, SYNC_TIMEOUT_S)
+                self._questions.add(asyncio.create_task(asked))
+
+    async def hear_answers(self) -> None:
+        """Every question is answered, with a reason unless all is well."""
+        for reports in await asyncio.gather(*self._questions):
+            for report in reports:
+                if not report.error and report.status is not SyncStatus.VERIFIED:
+                    raise Violation(f"I12: a sync with {report.name} ended {report.status.value}, and nobody says why")
+
+    async def _write(self, member: Member) -> None:
+        """One put, edit, delete, burst, import or resolution."""
+        node, draw = member.node, self._draw
+        author = node.id if node.shared is None else draw.choice([node.id, node.shared])
+        context = draw.choice(self._habits.contexts)
+        name = f"r{draw.randrange(self._habits.names)}"
+        kind = draw.random()
+        try:
+            if kind < 0.12:
+                self._judge.acknowledge(member, [await node.delete(context, author, name)])
+                return
+            if kind < 0.18:
+                await self._resolve(member, context)
+                return
+            names, body = [name], draw.randbytes(draw.choice(self._habits.bodies))
+            is_import = kind > 0.985 and self._habits.import_records > 0
+            if is_import:
+                names = [f"{name}-{number}" for number in range(self._habits.import_records)]
+            elif kind > 0.95:
+                names = [f"{name}-{number}" for number in range(draw.randrange(self._habits.burst_records + 1))]
+            drafts = [
+                Draft(context=context, author=author, name=each, body=body[: 10 if len(names) > 1 else None],
+                      tags=draw.choice(_TAGS))
+                for each in names
+            ]
+            self._judge.acknowledge(member, await node.put_all(drafts, skip_unchanged=is_import))
+        except (StoreError, LocalError):
+            # Nothing to delete, a full disk, or the process died: not acknowledged.
+            return
+
+    async def _resolve(self, member: Member, context: str) -> None:
+        """Somebody settles the oldest conflict, as a person would: by writing what should stand."""
+        for heads in await member.node.conflicts(context):
+            best = winner(heads)
+            if best.author in (member.node.id, member.node.shared):
+                draft = Draft(context=context, author=best.author, name=best.name, body=best.body or b"settled")
+                self._judge.acknowledge(member, [await member.node.put(draft)])
+            return
