@@ -52,27 +52,27 @@ class Options:
 def draw_options(seed: int) -> Options:
     """The world that `seed` stands for."""
     draw = Random(f"options/{seed}")
-    is_large = draw.random() < 0.03
-    nodes = draw.randint(8, 12) if is_large else draw.choices([2, 3, 4, 5, 6], [25, 35, 20, 12, 8])[0]
+    is_large = draw.random() < 0.02
+    nodes = draw.randint(7, 12) if is_large else draw.choices([2, 3, 4, 5, 6], [30, 40, 18, 8, 4])[0]
     contexts = draw.choice([("main",), ("main",), ("main", "notes"), ("main", "main", "notes", "a/b c")])
     habits = Habits(
         contexts=contexts,
         names=draw.choice([3, 30, 300]),
-        writes_per_s=draw.choice([0.3, 0.7, 2.0]),
-        questions_per_s=draw.choice([0.01, 0.2]),
+        writes_per_s=draw.choice([0.3, 0.7, 2.0]) * 2 / nodes,
+        questions_per_s=draw.choice([0.01, 0.05, 0.2]),
         burst_records=draw.choice([5, 20, 60]),
-        import_records=draw.choice([0, 0, 0, 0, 1200]),
+        import_records=draw.choices([0, 1200], [93, 7])[0],
         bodies=draw.choice([(0, 10), (0, 10), (0, 10, 10, 100, 1_000), (10, 10_000)]),
     )
     return Options(
         nodes=nodes,
-        records=draw.choice([0, 3, 15, 40]) * nodes,
+        records=draw.choice([0, 0, 3, 3, 15, 40]) * min(nodes, 4),
         habits=habits,
         links=tuple(draw.sample(_LINKS, draw.choice([1, 1, 2, 3]))),
         air=draw.choice([CLEAR, Air(delay_s=2.0), Air(delay_s=5.0, loss=0.3)]),
         commit_s=draw.choice([0.0, 0.002, 0.02, 0.5]),
         skews_ms=draw.choice([(0,), (0,), (0, 3_000, -60_000), (0, 3_600_000, -86_400_000)]),
-        faults_s=draw.choice([5.0, 10.0, 20.0, 20.0, 60.0]),
+        faults_s=draw.choices([3.0, 6.0, 12.0, 20.0, 60.0], [25, 30, 25, 15, 5])[0],
         faults=tuple(kind for kind in KINDS_OF_FAULT if draw.random() < draw.choice([0.2, 0.5])),
         fault_rate=draw.choice([0.1, 0.3, 1.0]),
         liars=draw.choices([0, 1, 2], [70, 25, 5])[0],
@@ -80,5 +80,5 @@ def draw_options(seed: int) -> Options:
         strangers=draw.choices([0, 1], [85, 15])[0],
         newcomers=draw.choices([0, 1], [85, 15])[0],
         is_compromised=draw.random() < 0.08,
-        rest_s=draw.choices([0.0, 300.0], [85, 15])[0],
+        rest_s=draw.choices([0.0, 120.0], [92, 8])[0],
     )
