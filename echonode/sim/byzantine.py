@@ -45,9 +45,11 @@ class Liar:
         self._stranger = SigningKey(self.draw.randbytes(32))
         self._twins: dict[bytes, bytes] = {}  # of a version, another under the same dot
         self._old: list[bytes] = []  # records it once sent or saw
+        self._names: tuple[str, ...] = (member.name,)
 
-    def corrupt(self) -> None:
-        """Make the member's present process lie."""
+    def corrupt(self, as_well: tuple[str, ...] = ()) -> None:
+        """Make the member's present process lie. `as_well`: names of others that it also goes by."""
+        self._names = (self.member.name, self.member.name, *as_well)
         connections = self.member.node.connections
         connections.manager = _LyingManager(connections.manager, self)  # type: ignore[assignment]
         honest = connections.local.make_hello
@@ -207,7 +209,7 @@ class Liar:
         if self.draw.random() < 0.3:
             victims = {bytes(hello.instance): 2**40, self.draw.randbytes(8): 7}
             bent = replace(bent, seen=dict(sorted(victims.items())))
-        return replace(bent, name=self.draw.choice([hello.name, hello.name, "n0"]))
+        return replace(bent, name=self.draw.choice(self._names))
 
 
 def _replaced(message: Message, field: str, value: object) -> Message:

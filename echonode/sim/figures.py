@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
+from echonode.model.record import Record, VersionId
 from echonode.node.events import SyncCompleted
 from echonode.sim.judge import Judge
 from echonode.sim.loop import SimLoop
@@ -14,15 +16,19 @@ _SAMPLES_MAX = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """One world. Times are virtual seconds; `groups` says how many different states there were, and when."""
+    """One world. Times are virtual seconds; lags are of writes made after the nodes had met, from the writer's commit
+    to the last node's; `groups` says when there were how many different states."""
 
     seed: int
     nodes: int
     versions: int
-    agreed_after_s: float
+    met_after_s: float | None  # from nothing to equal, when that was waited for
+    agreed_after_s: float  # once everything works
     virtual_s: float
     bytes_per_node: float
+    bytes_of_records: int
     conversations: dict[str, int]
+    median_lag_s: float
     worst_lag_s: float
     groups: tuple[tuple[float, int], ...]
     trace: str
@@ -35,15 +41,23 @@ class Progress:
         self._world = world
         self._members = members
         self._groups: list[tuple[float, int]] = []
+        self._spread: dict[VersionId, tuple[float, float, int]] = {}  # first and last commit, on how many disks
+        self.met_after_s: float | None = None
         self.agreed_after_s = 0.0
-        self.worst_lag_s = 0.0
+
+    def committed(self, records: Sequence[Record], *, is_live: bool) -> None:
+        """Somebody's disk holds these now. Only what is written while `is_live` is followed."""
+        now_s = self._world.loop.time()
+        for record in records:
+            first_s, _, disks = self._spread.get(record.id, (now_s, now_s, 0))
+            if disks or is_live:
+                self._spread[record.id] = (first_s, now_s, disks + 1)
 
     def note(self) -> None:
         """How many different states there are now."""
         groups = len({tuple(sorted(member.roots().items())) for member in self._members})
-        if not self._groups or self._groups[-1][1] != groups:
+        if len(self._groups) < _SAMPLES_MAX and (not self._groups or self._groups[-1][1] != groups):
             self._groups.append((round(self._world.loop.time(), 3), groups))
-            del self._groups[_SAMPLES_MAX:]
 
     def describe(self) -> str:
         """Who holds what, for the message of a failure."""
@@ -62,17 +76,25 @@ class Progress:
             for event in member.events
             if isinstance(event, SyncCompleted) and event.role == "initiator"
         )
-        versions = {each for name in judge.committed for some in judge.committed[name].values() for each in some}
-        sent = sum(self._world.network.delivered.values())
+        known = {
+            record.id: len(record.raw)
+            for contexts in judge.committed.values()
+            for versions in contexts.values()
+            for record in versions.values()
+        }
+        lags = [last_s - first_s for first_s, last_s, disks in self._spread.values() if disks > 1] or [0.0]
         return Figures(
             seed=seed,
             nodes=len(self._members),
-            versions=len(versions),
+            versions=len(known),
+            met_after_s=self.met_after_s,
             agreed_after_s=round(self.agreed_after_s, 3),
             virtual_s=round(loop.time(), 3),
-            bytes_per_node=round(sent / max(1, len(self._world.members)), 1),
+            bytes_per_node=round(sum(self._world.network.delivered.values()) / max(1, len(self._world.members)), 1),
+            bytes_of_records=sum(known.values()),
             conversations=dict(sorted(modes.items())),
-            worst_lag_s=round(self.worst_lag_s, 6),
+            median_lag_s=round(median(lags), 6),
+            worst_lag_s=round(max(lags), 6),
             groups=tuple(self._groups),
             trace=loop.trace.digest,
         )

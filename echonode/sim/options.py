@@ -38,7 +38,9 @@ class Options:
     air: Air = CLEAR
     commit_s: float = 0.0
     skews_ms: tuple[int, ...] = (0,)
+    meets_first: bool = False  # nothing happens until all are equal for the first time
     faults_s: float = 0.0  # how long the bad time lasts
+    partition_s: float = 0.0  # how long, from its beginning, one half hears nothing of the other
     faults: tuple[str, ...] = ()
     fault_rate: float = 0.3
     liars: int = 0
@@ -72,6 +74,7 @@ def draw_options(seed: int) -> Options:
         air=draw.choice([CLEAR, Air(delay_s=2.0), Air(delay_s=5.0, loss=0.3)]),
         commit_s=draw.choice([0.0, 0.002, 0.02, 0.5]),
         skews_ms=draw.choice([(0,), (0,), (0, 3_000, -60_000), (0, 3_600_000, -86_400_000)]),
+        meets_first=draw.random() < 0.3,
         faults_s=draw.choices([3.0, 6.0, 12.0, 20.0, 60.0], [25, 30, 25, 15, 5])[0],
         faults=tuple(kind for kind in KINDS_OF_FAULT if draw.random() < draw.choice([0.2, 0.5])),
         fault_rate=draw.choice([0.1, 0.3, 1.0]),

@@ -19,6 +19,7 @@ from echonode.errors import EchonodeError
 from echonode.limits import COMPARE_INTERVAL_S, IDLE_TIMEOUT_S
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState, statement_draft
+from echonode.model.record import Record
 from echonode.node.events import SyncProgress
 from echonode.sim.byzantine import Liar
 from echonode.sim.disk import SimStore
@@ -52,6 +53,7 @@ class Swarm:
         self._clients: list[Member] = []
         self._liars: list[Liar] = []
         self._strangers: list[Member] = []
+        self._is_live = False  # clients are writing, after the beginning
         self.progress = Progress(self.world, self.honest)
 
     def _is_honest(self, identity: IdentityId) -> bool:
@@ -64,6 +66,8 @@ class Swarm:
         options = self.options
         workload = Workload(self._clients, self.judge, options.habits, self._seed)
         await self._begin(workload)
+        if options.meets_first:
+            self.progress.met_after_s = round(await self._until_equal(), 3)
         if options.faults_s:
             faults = Faults(self.world, self._clients, self.judge, options, self._seed)
             busy: list[Coroutine[Any, Any, None]] = [
@@ -73,9 +77,13 @@ class Swarm:
                 *[liar.keep_lying(self.world) for liar in self._liars],
                 *[self._let_in(number) for number in range(options.newcomers)],
             ]
+            if options.partition_s:
+                busy.append(self._cut_in_two())
             if options.is_compromised:
                 busy.append(self._compromise())
+            self._is_live = True
             await self._under_faults(busy)
+            self._is_live = False
             await faults.mend()
             await workload.hear_answers()
         await self._come_to_agree()
@@ -98,7 +106,8 @@ class Swarm:
             member = self._add(f"liar{number}")
             await self.world.start(member)
             self._liars.append(Liar(member, self._seed))
-            self._liars[-1].corrupt()
+            # Whoever comes first under a name has it, until a person decides. So only when all have met.
+            self._liars[-1].corrupt(as_well=("n0",) if options.meets_first else ())
         for number in range(options.strangers):
             stranger = self._add(f"stranger{number}", key=self._draw.randbytes(32))
             self._strangers.append(stranger)
@@ -119,15 +128,12 @@ class Swarm:
         return member
 
     def _disk(self, name: str, instance: Instance) -> SimStore:
-        is_liar = name.startswith("liar")
-        return SimStore(
-            instance,
-            entropy=self._entropy,
-            commit_s=self.options.commit_s,
-            on_commit=lambda store, context, records: (
-                None if is_liar else self.judge.on_commit(name, store, context, records)
-            ),
-        )
+        def committed(store: SimStore, context: str, records: Sequence[Record]) -> None:
+            if not name.startswith("liar"):
+                self.judge.on_commit(name, store, context, records)
+                self.progress.committed(records, is_live=self._is_live)
+
+        return SimStore(instance, entropy=self._entropy, commit_s=self.options.commit_s, on_commit=committed)
 
     async def _under_faults(self, busy: Sequence[Coroutine[Any, Any, None]]) -> None:
         tasks = [asyncio.create_task(work) for work in busy]
@@ -153,22 +159,22 @@ class Swarm:
             for liar in self._liars:
                 await self.world.leave(liar.member)
         before = sum(len(member.conversations) for member in self.honest)
-        began_s = self._loop.time()
-        while not self._is_agreed():
-            self.progress.note()
-            if self._loop.time() - began_s > SETTLED_WITHIN_S:
-                raise Violation(f"E3: not equal {SETTLED_WITHIN_S:.0f} s after healing: {self.progress.describe()}")
-            await asyncio.sleep(_STEP_S)
-        self.progress.agreed_after_s = self._loop.time() - began_s
+        self.progress.agreed_after_s = await self._until_equal()
         pairs = len(self.honest) * (len(self.honest) - 1) // 2
         held = sum(len(member.conversations) for member in self.honest) - before
         if held > 2 * CONVERSATIONS_PER_PAIR_MAX * max(1, pairs) * len(set(self.options.habits.contexts)):
             raise Violation(f"E3: {held} conversations to agree among {len(self.honest)} nodes")
         await self.judge.check_agreement(self.honest)
 
-    def _is_agreed(self) -> bool:
-        roots = [member.roots() for member in self.honest]
-        return all(each == roots[0] for each in roots)
+    async def _until_equal(self) -> float:
+        """Wait until all honest nodes have the same roots; how long that took. E3: it is bounded."""
+        began_s = self._loop.time()
+        while len({tuple(sorted(member.roots().items())) for member in self.honest}) > 1:
+            self.progress.note()
+            if self._loop.time() - began_s > SETTLED_WITHIN_S:
+                raise Violation(f"E3: not equal within {SETTLED_WITHIN_S:.0f} s: {self.progress.describe()}")
+            await asyncio.sleep(_STEP_S)
+        return self._loop.time() - began_s
 
     async def _rest(self) -> None:
         """E4: once all that was unattended has timed out, all know that they are equal, and nobody goes on talking."""
@@ -182,6 +188,12 @@ class Swarm:
         await self.judge.check_agreement(self.honest)
 
     # -- what happens once -------------------------------------------------------------------------------------------
+
+    async def _cut_in_two(self) -> None:
+        hosts = [member.host for member in self._clients]
+        self.world.network.partition(hosts[::2], hosts[1::2])
+        await asyncio.sleep(self.options.partition_s)
+        self.world.network.heal()
 
     async def _let_in(self, number: int) -> None:
         """A machine joins by an invitation, typed where the inviter is heard of or by its address."""
