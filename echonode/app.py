@@ -11,12 +11,12 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
-from echonode.cli.services import HomeView, RepairReport, RunOptions
+from echonode.cli.services import HomeView, RepairReport, RunOptions, SimulatedWorld, SimulateOptions
 from echonode.errors import ConfigError, TransportError
 from echonode.limits import NODE_NAME_BYTES_MAX
 
@@ -54,6 +54,25 @@ class _Services:
         from echonode.host.home import Home
 
         return NodeFiles(Home.find(flag, self._environ))
+
+    def simulate(self, options: SimulateOptions) -> Iterator[SimulatedWorld]:
+        from echonode.sim.runs import options_for, run_many
+
+        worlds = (
+            (
+                seed,
+                options_for(
+                    seed,
+                    is_calm=options.is_calm,
+                    nodes=options.nodes,
+                    records=options.records,
+                    losses_per_minute=options.losses_per_minute,
+                    partition_s=options.partition_s,
+                ),
+            )
+            for seed in options.seeds
+        )
+        return run_many(worlds, options.jobs)
 
     def run_node(self, options: RunOptions) -> int:
         from echonode.host.config import load_config

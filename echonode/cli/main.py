@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from echonode.cli import bulk, demo, looking, records, running, syncing
+from echonode.cli import bulk, demo, looking, records, running, simulate, syncing
 from echonode.cli.exits import ExitCode, Failure
 from echonode.cli.finding import Here
 from echonode.cli.services import Services
@@ -57,6 +57,7 @@ def commands(services: Services) -> click.Group:
         *(looking.status, looking.peers, looking.contexts),
         *(syncing.sync, syncing.watch, syncing.verify),
         demo.demo,
+        simulate.simulate,
     ):
         echonode.add_command(command)
     return echonode

@@ -6,6 +6,7 @@ The commands may not import `host` and `api`; and most of them, talking to a nod
 loading them either.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -72,6 +73,47 @@ class RepairReport(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulateOptions:
+    """What `echonode simulate` was told. None: as the seed draws it, or in a calm world the usual."""
+
+    seeds: range
+    is_calm: bool  # nothing goes wrong but what is asked for
+    nodes: int | None = None
+    records: int | None = None
+    losses_per_minute: float | None = None
+    partition_s: float | None = None
+    jobs: int = 1
+
+
+class SimulatedWorld(Protocol):
+    """What a simulated world tells. Times are virtual seconds."""
+
+    @property
+    def seed(self) -> int:
+        """What it was drawn from."""
+        ...
+
+    @property
+    def failure(self) -> str:
+        """What did not hold, with what is needed to find out why; "" when all is well."""
+        ...
+
+    @property
+    def virtual_s(self) -> float:
+        """How long the world lasted."""
+        ...
+
+    @property
+    def groups(self) -> Sequence[tuple[float, int]]:
+        """From when on there were how many different states."""
+        ...
+
+    def as_dict(self) -> dict[str, object]:
+        """Everything, by name, fit for JSON."""
+        ...
+
+
 class Services(Protocol):
     """The outside, as one value."""
 
@@ -90,4 +132,8 @@ class Services(Protocol):
 
     def repair(self, home: HomeView) -> RepairReport:
         """Make the store of a node that does not run anew, of what is whole in it. Raises EchonodeError."""
+        ...
+
+    def simulate(self, options: SimulateOptions) -> Iterator[SimulatedWorld]:
+        """Simulate one world a seed, in processes of their own if there are several; as they come to their end."""
         ...

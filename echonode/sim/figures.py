@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 
 from echonode.model.record import Record, VersionId
@@ -20,6 +20,7 @@ class Figures:
     to the last node's; `groups` says when there were how many different states."""
 
     seed: int
+    failure: str = ""
     nodes: int
     versions: int
     met_after_s: float | None  # from nothing to equal, when that was waited for
@@ -32,6 +33,30 @@ class Figures:
     worst_lag_s: float
     groups: tuple[tuple[float, int], ...]
     trace: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Everything, by name."""
+        return asdict(self)
+
+
+def failed(seed: int, why: str) -> Figures:
+    """The account of a world in which something did not hold."""
+    return Figures(
+        seed=seed,
+        failure=why,
+        nodes=0,
+        versions=0,
+        met_after_s=None,
+        agreed_after_s=0.0,
+        virtual_s=0.0,
+        bytes_per_node=0.0,
+        bytes_of_records=0,
+        conversations={},
+        median_lag_s=0.0,
+        worst_lag_s=0.0,
+        groups=(),
+        trace="",
+    )
 
 
 class Progress:

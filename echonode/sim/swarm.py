@@ -35,6 +35,7 @@ from echonode.sim.world import Member, World
 SETTLED_WITHIN_S: Final = 2 * IDLE_TIMEOUT_S + max(COMPARE_INTERVAL_S)
 CONVERSATIONS_PER_PAIR_MAX: Final = 60  # while coming to agree, whatever went wrong before
 _CHECKS: Final = 3  # full checks in the bad time, beside those at the end of each phase
+_SAMPLES: Final = 20  # of how the roots stand, between two checks
 _STEP_S: Final = 0.25
 
 
@@ -138,7 +139,9 @@ class Swarm:
     async def _under_faults(self, busy: Sequence[Coroutine[Any, Any, None]]) -> None:
         tasks = [asyncio.create_task(work) for work in busy]
         for _ in range(_CHECKS):
-            await asyncio.sleep(self.options.faults_s / _CHECKS)
+            for _ in range(_SAMPLES):
+                await asyncio.sleep(self.options.faults_s / _CHECKS / _SAMPLES)
+                self.progress.note()
             await self._check_safety()
             for task in tasks:
                 if task.done():

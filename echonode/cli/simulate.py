@@ -1,0 +1,162 @@
+"""simulate: worlds of real nodes in virtual time, to find bugs and to plan deployments.
+
+    echonode simulate --nodes 50 --records 1000       what a network of that size costs, on a day without trouble
+    echonode simulate --seed 7                        the world that seed 7 stands for, faults, liars and all
+    echonode simulate --seeds 0..300 --jobs 2         as many of those, and which of them failed
+
+Exits 0 when everything held that must, 1 when something did not.
+"""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+
+from echonode.cli.exits import ExitCode, Failure
+from echonode.cli.finding import Here, pass_here
+from echonode.cli.plot import meeting_plot
+from echonode.cli.services import SimulatedWorld, SimulateOptions
+from echonode.cli.show import count, note, out, seconds, size
+
+_SEEDS: Final = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
+_NODES_MAX: Final = 1000
+_LAST_LINES: Final = 12
+
+
+class _Seeds(click.ParamType[range]):
+    """A..B, the last one not included."""
+
+    name = "A..B"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> range:
+        found = _SEEDS.fullmatch(value)
+        if found is None or int(found[1]) >= int(found[2]):
+            self.fail("seeds are given as FIRST..END, as 0..300; the end is not included", param, ctx)
+        return range(int(found[1]), int(found[2]))
+
+
+@click.command("simulate")
+@click.option("--seed", type=click.IntRange(0), help="The world that this number stands for, with its faults.")
+@click.option("--seeds", type=_Seeds(), help="As many worlds, the end not included.")
+@click.option("--nodes", type=click.IntRange(2, _NODES_MAX), help="How many nodes there are.")
+@click.option("--records", type=click.IntRange(0, 1_000_000), help="How many records they hold before they meet.")
+@click.option(
+    "--loss-of-links", "losses", type=click.FloatRange(0, 6000), help="Connections lost a minute, in the whole network."
+)
+@click.option(
+    "--partition", type=click.FloatRange(0, 100_000), help="Seconds for which one half hears nothing of the other."
+)
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes to use.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, writable=True), help="Write all figures here.")
+@click.option("--plot", type=click.Path(dir_okay=False, writable=True), help="Draw how the roots met, as SVG.")
+@pass_here
+def simulate(
+    here: Here,
+    seed: int | None,
+    seeds: range | None,
+    nodes: int | None,
+    records: int | None,
+    losses: float | None,
+    partition: float | None,
+    jobs: int,
+    json_file: str | None,
+    plot: str | None,
+) -> ExitCode:
+    """Run networks of real nodes in virtual time, with simulated links, disks and clocks."""
+    if seed is not None and seeds is not None:
+        raise click.UsageError("--seed names one world and --seeds several: use one of them")
+    chosen = seeds if seeds is not None else range(seed or 0, (seed or 0) + 1)
+    options = SimulateOptions(
+        seeds=chosen,
+        is_calm=seed is None and seeds is None,
+        nodes=nodes,
+        records=records,
+        losses_per_minute=losses,
+        partition_s=partition,
+        jobs=jobs,
+    )
+    began_s = time.monotonic()
+    worlds: list[SimulatedWorld] = []
+    with _bar(len(chosen)) as advance:
+        for world in here.services.simulate(options):
+            worlds.append(world)
+            advance()
+            if world.failure:
+                _tell_of(world)
+    worlds.sort(key=lambda world: world.seed)
+    if json_file is not None:
+        _write(json_file, json.dumps([world.as_dict() for world in worlds], indent=1) + "\n")
+    if plot is not None:
+        _write(plot, meeting_plot([(world.seed, world.groups) for world in worlds if world.groups]))
+    for line in _report(worlds) if len(worlds) == 1 else _summary(worlds, time.monotonic() - began_s):
+        out(line)
+    return ExitCode.FAILED if any(world.failure for world in worlds) else ExitCode.DONE
+
+
+def _tell_of(world: SimulatedWorld) -> None:
+    lines = world.failure.rstrip().splitlines()
+    note(f"seed {world.seed} failed:")
+    for line in lines[-_LAST_LINES:] if len(lines) > _LAST_LINES else lines:
+        note(f"  {line}")
+    note(f"  to see it again: echonode simulate --seed {world.seed}")
+
+
+def _report(worlds: list[SimulatedWorld]) -> Iterator[str]:
+    (world,) = worlds
+    if world.failure:
+        return
+    told = world.as_dict()
+    yield f"{told['nodes']} nodes, {told['versions']} versions, {seconds(world.virtual_s)} of virtual time"
+    if told["met_after_s"] is not None:
+        yield f"equal for the first time after   {told['met_after_s']} s"
+    yield f"equal after all trouble          {told['agreed_after_s']} s"
+    yield f"a write is everywhere after      {told['median_lag_s']} s (median), {told['worst_lag_s']} s (worst)"
+    yield f"bytes sent per node              {size(round(_number(told['bytes_per_node'])))}"
+    if told["versions"]:
+        share = _number(told["bytes_per_node"]) / max(1.0, _number(told["bytes_of_records"]))
+        yield f"  of the records' own bytes      {share:.2f}"
+    conversations = told["conversations"]
+    assert isinstance(conversations, dict)
+    for mode, held in conversations.items():
+        yield f"conversations by {mode:<16}{held}"
+    yield f"trace                            {told['trace']}"
+
+
+def _number(value: object) -> float:
+    assert isinstance(value, int | float)
+    return value
+
+
+def _summary(worlds: list[SimulatedWorld], took_s: float) -> Iterator[str]:
+    bad = [world.seed for world in worlds if world.failure]
+    virtual_h = sum(world.virtual_s for world in worlds) / 3600
+    yield f"{count(len(worlds), 'world')}, {virtual_h:.1f} h of virtual time, in {seconds(took_s)}: {len(bad)} failed"
+    if bad:
+        yield f"failed: {', '.join(map(str, bad))}"
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _bar(worlds: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal when there is something to wait for, else nothing; calling what it gives moves it on."""
+    if worlds == 1 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("worlds", total=worlds)
+        yield lambda: progress.advance(task)

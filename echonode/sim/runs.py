@@ -1,0 +1,79 @@
+"""Many worlds, in as many processes as are wanted: a simulation takes over its process while it runs."""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from itertools import islice
+from traceback import format_exception
+from typing import Final
+
+from echonode.sim.discovery import Air
+from echonode.sim.figures import Figures, failed
+from echonode.sim.options import Options, draw_options
+from echonode.sim.swarm import run_seed
+from echonode.sim.workload import Habits
+
+_AHEAD: Final = 8  # worlds handed out to each process before the first came back
+_CALM_NODES: Final = 10
+_CALM_RECORDS: Final = 200
+_LIVE_S: Final = 60.0
+
+
+def calm() -> Options:
+    """A LAN on which nothing goes wrong: all nodes start at once, then for a minute somebody writes each second."""
+    return Options(
+        nodes=_CALM_NODES,
+        records=_CALM_RECORDS,
+        habits=Habits(names=1_000_000, writes_per_s=1.0, questions_per_s=1e-9, burst_records=0, bodies=(200,)),
+        air=Air(delay_s=1.0),
+        commit_s=0.005,
+        meets_first=True,
+        faults_s=_LIVE_S,
+    )
+
+
+def options_for(
+    seed: int,
+    *,
+    is_calm: bool,
+    nodes: int | None,
+    records: int | None,
+    losses_per_minute: float | None,
+    partition_s: float | None,
+) -> Options:
+    """The world of `seed`, or the calm one, with what is given in place of what it would have."""
+    options = calm() if is_calm else draw_options(seed)
+    if nodes is not None:
+        options = replace(options, nodes=nodes)
+    if records is not None:
+        options = replace(options, records=records)
+    if losses_per_minute:
+        options = replace(options, faults=("cut",), fault_rate=losses_per_minute / 60.0)
+    if partition_s:
+        options = replace(options, partition_s=partition_s, faults_s=max(options.faults_s, partition_s))
+    return options
+
+
+def run_many(worlds: Iterator[tuple[int, Options]], jobs: int) -> Iterator[Figures]:
+    """The figures of each world, as they come to their end."""
+    if jobs == 1:
+        yield from (_run(seed, options) for seed, options in worlds)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        try:
+            waiting = {pool.submit(_run, *world) for world in islice(worlds, jobs * _AHEAD)}
+            while waiting:
+                done = next(as_completed(waiting))
+                waiting.remove(done)
+                yield done.result()
+                waiting |= {pool.submit(_run, *world) for world in islice(worlds, 1)}
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _run(seed: int, options: Options) -> Figures:
+    try:
+        return run_seed(seed, options)
+    except Exception as error:
+        # Whatever ended a world is what was looked for.
+        return failed(seed, "".join(format_exception(error)))
