@@ -22,11 +22,10 @@ from echonode.cli.exits import ExitCode, Failure
 from echonode.cli.finding import Here, pass_here
 from echonode.cli.plot import meeting_plot
 from echonode.cli.services import SimulatedWorld, SimulateOptions
-from echonode.cli.show import count, note, out, seconds, size
+from echonode.cli.show import count, note, out, safe, seconds, size
 
 _SEEDS: Final = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
 _NODES_MAX: Final = 1000
-_LAST_LINES: Final = 12
 
 
 class _Seeds(click.ParamType[range]):
@@ -81,6 +80,8 @@ def simulate(
         partition_s=partition,
         jobs=jobs,
     )
+    given = {"--nodes": nodes, "--records": records, "--loss-of-links": losses, "--partition": partition}
+    again = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
     began_s = time.monotonic()
     worlds: list[SimulatedWorld] = []
     with _bar(len(chosen)) as advance:
@@ -88,7 +89,7 @@ def simulate(
             worlds.append(world)
             advance()
             if world.failure:
-                _tell_of(world)
+                _tell_of(world, again if options.is_calm else f" --seed {world.seed}{again}")
     worlds.sort(key=lambda world: world.seed)
     if json_file is not None:
         _write(json_file, json.dumps([world.as_dict() for world in worlds], indent=1) + "\n")
@@ -99,12 +100,10 @@ def simulate(
     return ExitCode.FAILED if any(world.failure for world in worlds) else ExitCode.DONE
 
 
-def _tell_of(world: SimulatedWorld) -> None:
-    lines = world.failure.rstrip().splitlines()
-    note(f"seed {world.seed} failed:")
-    for line in lines[-_LAST_LINES:] if len(lines) > _LAST_LINES else lines:
-        note(f"  {line}")
-    note(f"  to see it again: echonode simulate --seed {world.seed}")
+def _tell_of(world: SimulatedWorld, again: str) -> None:
+    """What did not hold, in its first line; the rest goes into --json."""
+    note(f"seed {world.seed}: {safe(world.failure.partition(chr(10))[0])}")
+    note(f"  to see it again, with all that is known of it in F: echonode simulate{again} --json F")
 
 
 def _report(worlds: list[SimulatedWorld]) -> Iterator[str]:

@@ -18,12 +18,14 @@ from echonode.errors import StoreError
 from echonode.model.identity import IdentityId, Instance, SigningKey
 from echonode.model.merkle import Digest
 from echonode.model.record import Draft, Record
+from echonode.store.cursors import Cursors
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Applied, Refused, Tick
+from echonode.store.port import Applied, Cursor, Refused, Tick
 
 OnCommit = Callable[["SimStore", str, Sequence[Record]], None]
 
-_OWN: Final = ("_entropy", "_commit_s", "_on_commit", "_writer", "is_dead")  # of the process, not of the disk
+# Of the process, not of the disk.
+_OWN: Final = ("_entropy", "_commit_s", "_on_commit", "_writer", "_cursors", "is_dead")
 
 
 class SimStore(MemoryStore):
@@ -35,6 +37,7 @@ class SimStore(MemoryStore):
         self._commit_s = commit_s
         self._on_commit = on_commit
         self._writer = asyncio.Lock()
+        self._saved_cursors: dict[tuple[IdentityId, str, bytes], Cursor] = {}
         self.is_dead = False
         self.is_full = False
 
@@ -53,11 +56,14 @@ class SimStore(MemoryStore):
             self.instance, entropy=self._entropy, commit_s=self._commit_s, on_commit=self._on_commit
         )
         vars(opened).update(disk)
+        opened._cursors = Cursors()
+        for cursor in opened._saved_cursors.values():
+            opened._cursors.load(cursor)
         return opened
 
-    async def apply(self, context: str, records: Sequence[Record]) -> Applied:
+    async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
         async with self._transaction():
-            applied = await super().apply(context, records)
+            applied = await super().apply(context, records, cursor)
             self._on_commit(self, context, applied.records)
         return applied
 
@@ -89,6 +95,10 @@ class SimStore(MemoryStore):
         async with self._transaction():
             await super().pin(kind, value, identity)
 
+    async def close(self) -> None:
+        if not self.is_dead:
+            self._save_cursors()
+
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[None]:
         async with self._writer:
@@ -96,7 +106,16 @@ class SimStore(MemoryStore):
             if self.is_full:
                 raise StoreError("the disk is full")
             yield
+            self._save_cursors()
         await self._wait()
+
+    def _save_cursors(self) -> None:
+        """Cursors that were only noted wait for a transaction; a crash before it loses them."""
+        changed, deleted = self._cursors.unsaved()
+        self._saved_cursors |= {(cursor.peer, cursor.context, cursor.filter): cursor for cursor in changed}
+        for key in deleted:
+            self._saved_cursors.pop(key, None)
+        self._cursors.saved(changed, deleted)
 
     async def _wait(self) -> None:
         self._check()

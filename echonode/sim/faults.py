@@ -70,7 +70,9 @@ class Faults:
                 link = network.link(one.host, other.host)
                 network.set_link(one.host, other.host, replace(link, bandwidth_bytes_s=draw.choice([5e3, 5e4, 5e5])))
             case "set_clock":
+                self._judge.note_clock(one)
                 one.clock.skew_ms = draw.choice(self._options.skews_ms) + draw.randrange(-5_000, 5_000)
+                self._judge.note_clock(one)
             case "mislead":
                 self._world.discovery.mislead(one.host, draw.choice([1, 3, 60]))
             case "full_disk":

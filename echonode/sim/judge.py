@@ -30,7 +30,7 @@ from echonode.model.keys import Admission, KeyState, read_statement
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, parse, supersedes, verify
 from echonode.node.events import Event, SyncCompleted
-from echonode.node.manager import MODES
+from echonode.node.modes import MODES
 from echonode.sim.world import Member, World
 from echonode.store.port import Store
 
@@ -156,9 +156,13 @@ class Judge:
             if not is_covered(record, leaves):
                 raise Violation(f"S3: {member.name} acknowledged {context}/{record.name} and has lost it")
 
+    def note_clock(self, member: Member) -> None:
+        """What the member's wall clock shows now; to be told before and after somebody sets it."""
+        self._walls_ms[member] = max(self._walls_ms.get(member, 0), member.clock.now_ms())
+
     def _check_clock(self, member: Member) -> None:
-        wall_ms = self._walls_ms[member] = max(self._walls_ms.get(member, 0), member.clock.now_ms())
-        if to_ms(member.node.latest) > wall_ms + TIMESTAMP_AHEAD_MS_MAX + 1:
+        self.note_clock(member)
+        if to_ms(member.node.latest) > self._walls_ms[member] + TIMESTAMP_AHEAD_MS_MAX + 1:
             raise Violation(f"S6: {member.name}'s clock followed somebody far ahead")
 
     async def _check_pins(self, member: Member) -> None:

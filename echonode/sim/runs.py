@@ -76,4 +76,4 @@ def _run(seed: int, options: Options) -> Figures:
         return run_seed(seed, options)
     except Exception as error:
         # Whatever ended a world is what was looked for.
-        return failed(seed, "".join(format_exception(error)))
+        return failed(seed, f"{type(error).__name__}: {error}\n{''.join(format_exception(error))}")

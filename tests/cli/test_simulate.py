@@ -1,0 +1,130 @@
+"""simulate: what is asked of the simulator, what people and files are told of the worlds, how it exits."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from echonode.cli.plot import meeting_plot
+from echonode.cli.services import SimulateOptions
+from tests.cli.house import Shell
+
+
+@dataclass
+class World:
+    """A simulated world's account."""
+
+    seed: int
+    failure: str = ""
+    virtual_s: float = 7200.0
+    groups: tuple[tuple[float, int], ...] = ((0.0, 3), (1.5, 1))
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "seed": self.seed,
+            "failure": self.failure,
+            "nodes": 3,
+            "versions": 20,
+            "met_after_s": 1.5,
+            "agreed_after_s": 0.5,
+            "bytes_per_node": 1234.5,
+            "bytes_of_records": 1000,
+            "conversations": {"level_wise": 4},
+            "median_lag_s": 0.01,
+            "worst_lag_s": 2.5,
+            "trace": "abc",
+        }
+
+
+@dataclass
+class Wind:
+    """Gives the worlds it was told to, and keeps what it was asked."""
+
+    failing: frozenset[int] = frozenset()
+    asked: list[SimulateOptions] = field(default_factory=list)
+
+    def __call__(self, options: SimulateOptions) -> Iterator[World]:
+        self.asked.append(options)
+        for seed in reversed(options.seeds):
+            yield World(seed, "Violation: S3: lost\nwhere and why" if seed in self.failing else "")
+
+
+@pytest.fixture
+def wind(shell: Shell) -> Wind:
+    wind = Wind()
+    shell.outside.simulate = wind
+    return wind
+
+
+def test_without_a_seed_a_calm_network_is_planned(shell: Shell, wind: Wind) -> None:
+    done = shell("simulate", "--nodes", "50", "--records", "1000", "--loss-of-links", "3", "--partition", "20")
+    assert done.code == 0
+    (asked,) = wind.asked
+    assert asked == SimulateOptions(
+        seeds=range(1), is_calm=True, nodes=50, records=1000, losses_per_minute=3.0, partition_s=20.0, jobs=1
+    )
+    for told in ("3 nodes, 20 versions", "0.01 s (median), 2.5 s (worst)", "conversations by level_wise", "1.23"):
+        assert told in done.text
+    assert done.err == ""
+
+
+def test_a_seed_is_one_world_and_seeds_are_several(shell: Shell, wind: Wind) -> None:
+    assert shell("simulate", "--seed", "7").code == 0
+    assert shell("simulate", "--seeds", "3..6", "--jobs", "2").text.startswith("3 worlds, 6.0 h of virtual time, in ")
+    one, several = wind.asked
+    assert (one.seeds, one.is_calm) == (range(7, 8), False)
+    assert (several.seeds, several.is_calm, several.jobs) == (range(3, 6), False, 2)
+
+
+def test_a_world_that_fails_is_told_with_the_command_that_shows_it_again(shell: Shell, wind: Wind) -> None:
+    wind.failing = frozenset({4})
+    done = shell("simulate", "--seeds", "3..6", "--nodes", "5")
+    assert done.code == 1
+    assert "failed: 4" in done.text
+    assert "S3: lost" in done.err
+    assert "echonode simulate --seed 4 --nodes 5 --json F" in done.err
+    alone = shell("simulate", "--seed", "4")
+    assert (alone.code, alone.text) == (1, "")
+
+
+def test_figures_and_drawing_go_into_files_in_the_order_of_seeds(shell: Shell, wind: Wind, tmp_path: Path) -> None:
+    figures, drawing = tmp_path / "f.json", tmp_path / "f.svg"
+    done = shell("simulate", "--seeds", "0..3", "--json", str(figures), "--plot", str(drawing))
+    assert done.code == 0
+    assert [world["seed"] for world in json.loads(figures.read_text())] == [0, 1, 2]
+    assert ElementTree.parse(drawing).getroot().tag.endswith("svg")
+
+
+def test_what_makes_no_sense_is_a_usage_error_in_one_sentence(shell: Shell, wind: Wind) -> None:
+    for wrong in (
+        ["--seed", "1", "--seeds", "0..2"],
+        ["--seeds", "5..5"],
+        ["--seeds", "7"],
+        ["--nodes", "1"],
+        ["--nodes", "1001"],
+        ["--jobs", "0"],
+        ["--loss-of-links", "-1"],
+    ):
+        done = shell("simulate", *wrong)
+        assert done.code == 2, wrong
+        assert done.err.count("\n") == 1, done.err
+    assert wind.asked == []
+
+
+def test_a_file_that_cannot_be_written_is_named(shell: Shell, wind: Wind, tmp_path: Path) -> None:
+    done = shell("simulate", "--json", str(tmp_path / "no" / "f.json"))
+    assert done.code != 0
+    assert "f.json" in done.err
+
+
+def test_a_drawing_has_a_line_for_each_world_and_stays_inside_its_frame() -> None:
+    drawing = ElementTree.fromstring(meeting_plot([(1, ((0.0, 5), (2.0, 2), (3.0, 1))), (2, ((0.0, 1),))]))
+    space = "{http://www.w3.org/2000/svg}"
+    lines = [path for path in drawing.iter(f"{space}path") if path.get("stroke-width")]
+    assert len(lines) == 2
+    texts = [text.text or "" for text in drawing.iter(f"{space}text")]
+    assert {"seed 1", "seed 2", "virtual seconds", "different states", "5"} <= set(texts)
+    assert ElementTree.fromstring(meeting_plot([])) is not None

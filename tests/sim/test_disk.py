@@ -1,0 +1,119 @@
+"""A simulated disk: what a crash loses and what it keeps, and the contract of every other store."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from echonode.errors import StoreError
+from echonode.model.identity import Instance
+from echonode.model.record import MAIN
+from echonode.sim.disk import SimStore
+from echonode.sim.loop import SimEntropy, run
+from tests.contracts import store_snapshots, store_voids, store_writing
+from tests.contracts.store import CHECKS, Check, admit, holds
+from tests.store.people import Person
+
+assert store_snapshots and store_voids and store_writing  # each adds its checks
+
+COMMIT_S = 1.0
+
+
+def opened(seed: int = 0, commit_s: float = COMMIT_S) -> SimStore:
+    return SimStore(
+        Instance(b"instance"), entropy=SimEntropy(seed), commit_s=commit_s, on_commit=lambda *_: None
+    )
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_it_keeps_the_contract_of_every_store(check: Check) -> None:
+    def fresh() -> AbstractAsyncContextManager[SimStore]:
+        @asynccontextmanager
+        async def store():
+            yield opened()
+
+        return store()
+
+    run(holds(check, fresh(), timeout_s=1e6), seed=0)
+
+
+@pytest.mark.parametrize("at_s", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.1])
+def test_a_crash_keeps_all_that_was_acknowledged_and_each_call_whole_or_not_at_all(at_s: float) -> None:
+    async def main() -> None:
+        for seed in range(30):
+            store, person = opened(seed), Person(1)
+            await admit(store, person)
+            before = store.tree(MAIN).root
+            records = [person.version(f"r{number}") for number in range(3)]
+            call = asyncio.create_task(store.apply(MAIN, records))
+            await asyncio.sleep(at_s)
+            after = store.reopen()
+            if call.done() and call.exception() is None:
+                assert len(after.tree(MAIN)) == 3
+            else:
+                with pytest.raises(StoreError):
+                    await call
+                assert len(after.tree(MAIN)) == 3 or after.tree(MAIN).root == before
+
+    run(main(), seed=1)
+
+
+def test_a_crash_finds_calls_on_both_sides_of_their_commit() -> None:
+    async def main() -> set[int]:
+        found = set()
+        for seed in range(40):
+            store, person = opened(seed), Person(1)
+            await admit(store, person)
+            call = asyncio.create_task(store.apply(MAIN, [person.version("r")]))
+            await asyncio.sleep(0.25)
+            was_told = call.done()
+            kept = len(store.reopen().tree(MAIN))
+            await asyncio.wait([call])
+            if not was_told:
+                assert isinstance(call.exception(), StoreError)
+                found.add(kept)
+        return found
+
+    assert run(main(), seed=1) == {0, 1}
+
+
+def test_who_still_holds_the_store_of_a_dead_process_can_do_nothing() -> None:
+    async def main() -> None:
+        store, person = opened(), Person(1)
+        await admit(store, person)
+        reopened = store.reopen()
+        with pytest.raises(StoreError, match="gone"):
+            await store.apply(MAIN, [person.version("r")])
+        assert (await reopened.apply(MAIN, [person.version("s")])).records
+
+    run(main(), seed=0)
+
+
+def test_a_full_disk_takes_nothing_and_loses_nothing() -> None:
+    async def main() -> None:
+        store, person = opened(), Person(1)
+        await admit(store, person)
+        await store.apply(MAIN, [person.version("r")])
+        store.is_full = True
+        with pytest.raises(StoreError, match="full"):
+            await store.apply(MAIN, [person.version("s")])
+        store.is_full = False
+        await store.apply(MAIN, [person.version("t")])
+        assert len(store.tree(MAIN)) == 2
+
+    run(main(), seed=0)
+
+
+def test_a_copy_of_the_disk_is_as_it_was_however_the_original_goes_on() -> None:
+    async def main() -> None:
+        store, person = opened(), Person(1)
+        await admit(store, person)
+        await store.apply(MAIN, [person.version("r")])
+        put_back, root = store.backup(), store.tree(MAIN).root
+        await store.apply(MAIN, [person.version("s")])
+        assert put_back().tree(MAIN).root == root != store.tree(MAIN).root
+        earlier = put_back()
+        await earlier.apply(MAIN, [person.version("t")])
+        assert put_back().tree(MAIN).root == root
+
+    run(main(), seed=0)

@@ -1,0 +1,90 @@
+"""Worlds drawn from seeds: safe all the while, equal soon after all is well again. CI runs 300 (`.ci/run`)."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from echonode.errors import StoreError
+from echonode.sim.options import KINDS_OF_FAULT, Options, draw_options
+from echonode.sim.runs import calm, options_for, run_many
+from echonode.sim.swarm import run_seed
+from echonode.sim.workload import Habits
+
+ROOT = Path(__file__).parents[2]
+SEEDS = range(12)
+REGRESSIONS = [
+    int(line.split()[0])
+    for line in (Path(__file__).parent / "regressions.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+
+
+@pytest.mark.parametrize("seed", [*SEEDS, *REGRESSIONS])
+def test_whatever_befalls_nothing_is_lost_and_all_become_equal(seed: int) -> None:
+    run_seed(seed)
+
+
+def test_seeds_draw_every_kind_of_trouble_and_no_two_the_same() -> None:
+    drawn = [draw_options(seed) for seed in range(300)]
+    assert len(set(map(repr, drawn))) > 290
+    assert {kind for options in drawn for kind in options.faults} == set(KINDS_OF_FAULT)
+    for trouble in ("liars", "liars_stay", "strangers", "newcomers", "is_compromised", "rest_s", "meets_first"):
+        assert {bool(getattr(options, trouble)) for options in drawn} == {True, False}, trouble
+
+
+def test_a_world_without_trouble_is_equal_at_once_and_stays_so() -> None:
+    figures = run_seed(1, replace(calm(), nodes=4, records=40))
+    assert figures.nodes == 4
+    assert figures.met_after_s is not None
+    assert figures.met_after_s < 10
+    assert figures.agreed_after_s < 1
+    assert figures.groups[-1][1] == 1
+    assert figures.worst_lag_s < 5
+
+
+def test_what_is_given_takes_the_place_of_what_the_seed_draws() -> None:
+    options = options_for(5, is_calm=False, nodes=4, records=7, losses_per_minute=60.0, partition_s=100.0)
+    assert (options.nodes, options.records, options.faults, options.fault_rate) == (4, 7, ("cut",), 1.0)
+    assert options.faults_s >= options.partition_s == 100.0
+    kept = options_for(5, is_calm=False, nodes=None, records=None, losses_per_minute=None, partition_s=None)
+    assert kept == draw_options(5)
+
+
+SMALL = Options(nodes=2, records=4, habits=Habits(writes_per_s=1.0), faults_s=3.0, faults=("cut", "crash"))
+
+
+def test_worlds_in_several_processes_are_the_worlds_of_one() -> None:
+    worlds = [(seed, SMALL) for seed in range(6)]
+    alone = {figures.seed: figures for figures in run_many(iter(worlds), 1)}
+    together = {figures.seed: figures for figures in run_many(iter(worlds), 2)}
+    assert alone == together
+    assert not any(figures.failure for figures in alone.values())
+
+
+def test_a_world_that_fails_is_told_with_its_seed_and_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise StoreError("planted")
+
+    monkeypatch.setattr("echonode.sim.judge.Judge.check_agreement", broken)
+    (figures,) = run_many(iter([(3, SMALL)]), 1)
+    assert figures.seed == 3
+    for told in ("planted", "seed 3", "options: Options(nodes=2"):
+        assert told in figures.failure
+
+
+def test_the_same_seed_gives_the_same_world_in_any_process() -> None:
+    script = "from echonode.sim.swarm import run_seed\nprint(*(run_seed(seed).trace for seed in (3, 4)))"
+
+    def traces(**environment: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=300)
+        return done.stdout
+
+    first = traces(PYTHONHASHSEED="0")
+    assert len(set(first.split())) == 2
+    assert traces(PYTHONHASHSEED="random", PYTHONMALLOC="malloc") == first
