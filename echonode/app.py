@@ -58,21 +58,7 @@ class _Services:
     def simulate(self, options: SimulateOptions) -> Iterator[SimulatedWorld]:
         from echonode.sim.runs import options_for, run_many
 
-        worlds = (
-            (
-                seed,
-                options_for(
-                    seed,
-                    is_calm=options.is_calm,
-                    nodes=options.nodes,
-                    records=options.records,
-                    losses_per_minute=options.losses_per_minute,
-                    partition_s=options.partition_s,
-                ),
-            )
-            for seed in options.seeds
-        )
-        return run_many(worlds, options.jobs)
+        return run_many(((seed, options_for(seed, options)) for seed in options.seeds), options.jobs)
 
     def run_node(self, options: RunOptions) -> int:
         from echonode.host.config import load_config

@@ -41,9 +41,10 @@ class Faults:
         """Everything works from now on: links, disks, processes."""
         self._world.network.heal()
         await asyncio.gather(*self._mending)
-        for member in self._members:
+        everybody = self._world.members.values()
+        for member in everybody:
             member.store.is_full = False  # type: ignore[attr-defined]  # every member's store is a SimStore
-            for other in self._members:
+            for other in everybody:
                 link = self._world.network.link(member.host, other.host)
                 self._world.network.set_link(member.host, other.host, replace(link, cut_after_bytes=None))
 

@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import islice
 from traceback import format_exception
-from typing import Final
+from typing import Final, Protocol
 
 from echonode.sim.discovery import Air
 from echonode.sim.figures import Figures, failed
@@ -32,25 +32,47 @@ def calm() -> Options:
     )
 
 
-def options_for(
-    seed: int,
-    *,
-    is_calm: bool,
-    nodes: int | None,
-    records: int | None,
-    losses_per_minute: float | None,
-    partition_s: float | None,
-) -> Options:
+class Wishes(Protocol):
+    """What a person asks of a world. None: as the seed draws it, or in the calm world the usual."""
+
+    @property
+    def is_calm(self) -> bool:
+        """Nothing goes wrong but what is asked for."""
+        ...
+
+    @property
+    def nodes(self) -> int | None:
+        """How many there are."""
+        ...
+
+    @property
+    def records(self) -> int | None:
+        """How many they hold before they meet, in all."""
+        ...
+
+    @property
+    def losses_per_minute(self) -> float | None:
+        """Connections cut, in the whole network."""
+        ...
+
+    @property
+    def partition_s(self) -> float | None:
+        """How long one half hears nothing of the other."""
+        ...
+
+
+def options_for(seed: int, wishes: Wishes) -> Options:
     """The world of `seed`, or the calm one, with what is given in place of what it would have."""
-    options = calm() if is_calm else draw_options(seed)
-    if nodes is not None:
-        options = replace(options, nodes=nodes)
-    if records is not None:
-        options = replace(options, records=records)
-    if losses_per_minute:
-        options = replace(options, faults=("cut",), fault_rate=losses_per_minute / 60.0)
-    if partition_s:
-        options = replace(options, partition_s=partition_s, faults_s=max(options.faults_s, partition_s))
+    options = calm() if wishes.is_calm else draw_options(seed)
+    if wishes.nodes is not None:
+        options = replace(options, nodes=wishes.nodes)
+    if wishes.records is not None:
+        options = replace(options, records=wishes.records)
+    if wishes.losses_per_minute:
+        options = replace(options, faults=("cut",), fault_rate=wishes.losses_per_minute / 60.0)
+    if wishes.partition_s:
+        lasting_s = max(options.faults_s, wishes.partition_s)
+        options = replace(options, partition_s=wishes.partition_s, faults_s=lasting_s)
     return options
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from echonode.cli.services import SimulateOptions
 from echonode.errors import StoreError
 from echonode.sim.options import KINDS_OF_FAULT, Options, draw_options
 from echonode.sim.runs import calm, options_for, run_many
@@ -47,11 +48,12 @@ def test_a_world_without_trouble_is_equal_at_once_and_stays_so() -> None:
 
 
 def test_what_is_given_takes_the_place_of_what_the_seed_draws() -> None:
-    options = options_for(5, is_calm=False, nodes=4, records=7, losses_per_minute=60.0, partition_s=100.0)
+    asked = SimulateOptions(seeds=range(1), is_calm=False)
+    options = options_for(5, replace(asked, nodes=4, records=7, losses_per_minute=60.0, partition_s=100.0))
     assert (options.nodes, options.records, options.faults, options.fault_rate) == (4, 7, ("cut",), 1.0)
     assert options.faults_s >= options.partition_s == 100.0
-    kept = options_for(5, is_calm=False, nodes=None, records=None, losses_per_minute=None, partition_s=None)
-    assert kept == draw_options(5)
+    assert options_for(5, asked) == draw_options(5)
+    assert options_for(5, replace(asked, is_calm=True)) == calm()
 
 
 SMALL = Options(nodes=2, records=4, habits=Habits(writes_per_s=1.0), faults_s=3.0, faults=("cut", "crash"))
