@@ -43,6 +43,8 @@ async def run_responder(conversation: Conversation, init: LevelWiseInit) -> Resu
 
 
 async def _send_nodes(conversation: Conversation, prefixes: tuple[Prefix, ...], width: int) -> None:
+    if len(set(prefixes)) < len(prefixes):  # a short request would cost a long answer
+        raise RemoteError(Reason.PROTOCOL_ERROR, "a request names a prefix twice")
     tree = conversation.store.tree(conversation.context)
     nodes = tuple(parts.encode_node(tree, prefix, width) for prefix in prefixes)
     await conversation.transport.send(Nodes(tree.root, nodes))

@@ -46,6 +46,7 @@ def main() -> None:
 
     arguments = [sys.argv[0], *options, f"-max_len={target.bytes_max}", f"-artifact_prefix={folder}/"]
     atheris.Setup([*arguments, f"{folder}/inputs"], run, custom_mutator=mutate)
+    target.run(b"")  # what is made once a process is not the first input's to pay
     atheris.Fuzz()
 
 

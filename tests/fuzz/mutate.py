@@ -13,6 +13,7 @@ from echonode.errors import RemoteError
 from tests.wire.payloads import Path, places, replaced
 
 _SCRIPT_HEAD: Final = 1  # a byte of options
+_FRAMES_MAX: Final = 64
 _HEADS: Final = (0, 1, 0x18, 0x1F, 0x58, 0x7F, 0x80, 0x9F, 0xA0, 0xC2, 0xF9, 0xFF)
 _NUMBERS: Final = (
     *(0, 1, 2, 3, 4, 5, 15, 16, 23, 24, 31, 32, 33, 63, 64, 65, 255, 256, 1000, 1001, 1024, 65_535, 65_536),
@@ -121,13 +122,13 @@ def script(options: int, frames: Sequence[bytes]) -> bytes:
 
 
 def frames_of(data: bytes) -> list[bytes]:
-    """The frames of a script; the last may be short of what its length says."""
+    """The frames of a script, as many as one is to cost; the last may be short of what its length says."""
     frames, at = [], _SCRIPT_HEAD
     while at < len(data):
         size = int.from_bytes(data[at : at + 2], "big")
         frames.append(data[at + 2 : at + 2 + size])
         at += 2 + size
-    return frames
+    return frames[:_FRAMES_MAX]
 
 
 def of_script(data: bytes, rng: Random, samples: Callable[[], Sequence[bytes]], options: Sequence[int]) -> bytes:

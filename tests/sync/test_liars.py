@@ -399,6 +399,8 @@ OUT_OF_PLACE: dict[str, list[Message]] = {
     "a second conversation": [LEVEL_WISE[Direction.BOTH], LEVEL_WISE[Direction.BOTH]],
     "the other mode's request": [LEVEL_WISE[Direction.BOTH], m.CompareRequest(b"", BRANCH)],
     "a level in a comparison": [COMPARISON[Direction.BOTH], m.NodesRequest((b"",))],
+    "a prefix named twice at first": [m.LevelWiseInit((1, 0), MAIN, Direction.BOTH, 16, (b"", b""))],
+    "a prefix named twice later": [LEVEL_WISE[Direction.BOTH], m.NodesRequest((b"\1", b"\2", b"\1"))],
     "credit in a walk": [LEVEL_WISE[Direction.BOTH], m.Credit(1)],
     "a turn in a conversation": [COMPARISON[Direction.BOTH], m.Turn(())],
     "a comparison below the leaves": [COMPARISON[Direction.BOTH], m.CompareRequest(bytes(64), BRANCH)],
