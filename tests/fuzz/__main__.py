@@ -25,7 +25,7 @@ from tests.fuzz.corpus import keep
 from tests.fuzz.target import LIMIT_S, Target, cost_s
 from tests.fuzz.targets import TARGETS, inputs
 
-_CORPUS_BYTES_MAX: Final = 16 * 1024  # of one target, in the repository
+_CORPUS_BYTES_MAX: Final = 8 * 1024  # of one target, in the repository
 _INPUT_S_MAX: Final = 60  # of wall time: a hang; the machine may be a slow one
 
 

@@ -5,6 +5,7 @@ FOLDER is where the inputs are (`inputs/`, grows), and where what is found goes:
 `crash-*` and the like from libFuzzer, which ends the process itself.
 """
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -44,8 +45,9 @@ def main() -> None:
             return bytes(atheris.Mutate(data, bytes_max))
         return target.mutate(data, rng)[:bytes_max]
 
-    arguments = [sys.argv[0], *options, f"-max_len={target.bytes_max}", f"-artifact_prefix={folder}/"]
-    atheris.Setup([*arguments, f"{folder}/inputs"], run, custom_mutator=mutate)
+    itself = shlex.join([sys.executable, "-m", "tests.fuzz.engine", name, folder])  # a merge runs this as a command
+    bounds = [f"-max_len={target.bytes_max}", f"-artifact_prefix={folder}/"]
+    atheris.Setup([itself, *bounds, f"{folder}/inputs", *options], run, custom_mutator=mutate)
     target.run(b"")  # what is made once a process is not the first input's to pay
     atheris.Fuzz()
 
