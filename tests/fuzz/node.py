@@ -118,10 +118,13 @@ async def initiate(script: bytes) -> tuple[Peer, Stage]:
     """The node dials, and the peer follows `script`."""
     stage = await _stage(options_of(script), cast().node, cast().held, HERE)
     said: asyncio.Future[Peer] = stage.network.loop.create_future()
+    dials = 0
 
     async def answer(stream: ByteStream) -> None:
-        if said.done():
-            return  # a second dial: one conversation is enough
+        nonlocal dials
+        dials += 1
+        if dials > 1:
+            return  # one session is enough
         peer = Peer(stream, script, overheard(False).hello)
         secret = (NetworkSecret.private(NETWORK_KEY),)
         try:
@@ -132,8 +135,8 @@ async def initiate(script: bytes) -> tuple[Peer, Stage]:
     listener = stage.network.listen(THERE, answer)
     stage.node.add_peer(THERE)
     peer = await said
-    if dials := list(stage.node.connections._tasks):
-        await asyncio.wait(dials)
+    if sessions := list(stage.node.connections._tasks):
+        await asyncio.wait(sessions)
     await listener.close()
     await _judge(stage)
     await stage.node.stop()

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from tests.fuzz import data, node, secured
+from tests.fuzz import data, node, secured, wanting
 from tests.fuzz.corpus import kept, regressions
 from tests.fuzz.target import Target
 
-TARGETS: Final = {target.name: target for target in (*data.TARGETS, *secured.TARGETS, *node.TARGETS)}
+TARGETS: Final = {target.name: target for target in (*data.TARGETS, *secured.TARGETS, *wanting.TARGETS, *node.TARGETS)}
 
 
 def inputs(target: Target) -> list[bytes]:

@@ -1,0 +1,169 @@
+"""Targets that say what is wanted: filters, as peers send and as people write them, and range-based reconciliation.
+
+    filter        fields on the wire: a filter or a RemoteError; a glob agrees with a matcher of its definition
+    terms         what a person types: the same filter again by its fields, or a LocalError
+    negentropy    a message to either side: an answer or a RemoteError; what is had is never made up
+"""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from echonode import cbor
+from echonode.errors import LocalError, Reason, RemoteError
+from echonode.model.fields import AUTHOR, CREATED, MODEL, NAME, TAGS
+from echonode.model.filter import Filter
+from echonode.model.filter_text import full_id, read_filter
+from echonode.model.record import parse
+from echonode.text import to_base32
+from echonode.wire.negentropy import LIMIT_BYTES_MIN, Negentropy
+from echonode.wire.ranges import Items, item
+from tests.fuzz import mutate
+from tests.fuzz.data import vector
+from tests.fuzz.target import Reader, Target
+
+# -- filters ---------------------------------------------------------------------------------------------------------
+
+
+def run_filter(data: bytes) -> None:
+    """An array of a filter's fields and, if there is one, a name to match."""
+    try:
+        value = cbor.decode(data)
+        fields, *more = value if type(value) is list and value else [value]
+        wanted = Filter.from_fields(fields)
+    except RemoteError as error:
+        assert error.reason is Reason.PROTOCOL_ERROR
+        return
+    _check_filter(wanted)
+    for name in (each for each in more if type(each) is str and len(each) <= 200):
+        version: dict[int, Any] = {AUTHOR: bytes(32), NAME: name, CREATED: 0, MODEL: "note", TAGS: ["a"]}
+        is_named = Filter(name=wanted.name).selects(version)
+        assert is_named == (not wanted.name or _is_glob_of(wanted.name, name)), "the glob means something else"
+        assert is_named or not wanted.selects(version)
+
+
+def _check_filter(wanted: Filter) -> None:
+    written = cbor.encode(wanted.fields())
+    again = Filter.from_fields(cbor.decode(written))
+    assert again == wanted and again.digest() == wanted.digest() and cbor.encode(again.fields()) == written
+    assert wanted.takes_all == (wanted.fields() == {})
+    for record in _records():
+        if wanted.of_records.matches(record):
+            assert record.author not in wanted.not_authors and (not wanted.models or record.model in wanted.models)
+
+
+@cache
+def _records() -> tuple[Any, ...]:
+    return tuple(parse(bytes.fromhex(raw)) for raw in vector("filter")["records"].values())
+
+
+def _is_glob_of(pattern: str, name: str) -> bool:
+    """Whether `name` fits: * is any characters, ? is one. By the places in `pattern` that may be reached."""
+    reached = {0}
+    for char in (*name, None):
+        for place in sorted(reached):
+            while place < len(pattern) and pattern[place] == "*":
+                place += 1
+                reached.add(place)
+        if char is None:
+            break
+        reached = {
+            place + (pattern[place] != "*")
+            for place in reached
+            if place < len(pattern) and pattern[place] in ("*", "?", char)
+        }
+    return len(pattern) in reached
+
+
+def run_terms(data: bytes) -> None:
+    """Terms, one a line."""
+    try:
+        wanted = read_filter(data.decode("utf-8", "replace").split("\n"), full_id)
+    except LocalError:
+        return
+    _check_filter(wanted)
+
+
+def _filter_seeds() -> Iterator[bytes]:
+    for entry in vector("filter")["filters"]:
+        fields = cbor.decode(bytes.fromhex(entry["bytes"]))
+        yield cbor.encode([fields, "name", "a name"])
+    for glob in ("*", "a*b?c*", "*a*a*a*a*a*b", "[a]*", "**??"):
+        yield cbor.encode([{11: glob}, "a" * 40 + "b", "axbyc", "[a]", "aaaaaaaaab"])
+
+
+def _term_seeds() -> Iterator[bytes]:
+    someone = to_base32(bytes(32))
+    yield f"author={someone}\nauthor!={someone}\npool={someone}\nsender={someone}".encode()
+    yield b"model=note\ntag=a\ntag=b\ntags=c,d\nname=*x?"
+    yield b"since=2026-11-22\nuntil=2026-11-22T12:00:00+01:00"
+    yield b"since=1700000000.5\nuntil=9999-12-31T23:59:59.999999-23:59"
+
+
+# -- negentropy ------------------------------------------------------------------------------------------------------
+
+_VECTORS: Final = Path(__file__).parents[1] / "vectors" / "negentropy_v1.json"
+
+
+@cache
+def _conversations() -> Any:
+    return json.loads(_VECTORS.read_text())["vectors"]
+
+
+@cache
+def _items() -> Items:
+    """Those of a conversation in which much differs."""
+    (scattered,) = [each for each in _conversations() if each["name"] == "scattered"]
+    return Items(item(timestamp, bytes.fromhex(id)) for timestamp, id in scattered["initiator_items"])
+
+
+def run_negentropy(data: bytes) -> None:
+    """A byte of options (initiator, limited), then what the other side says."""
+    reader = Reader(data)
+    options, message = reader.number(), reader.rest()
+    limit = LIMIT_BYTES_MIN if options & 2 else 0
+    side = Negentropy(_items(), limit=limit)
+    if options & 1:
+        assert not limit or len(side.initiate()) <= limit
+        side.initiate()
+    try:
+        answer = side.answer(message)
+    except RemoteError as error:
+        assert error.reason in (Reason.PROTOCOL_ERROR, Reason.UNSUPPORTED_PROTOCOL)
+        return
+    ours = set(_items().ids(0, len(_items())))
+    assert ours.issuperset(side.have), "had without having it"
+    if answer is None:
+        return
+    assert not limit or len(answer) <= limit
+    other = Negentropy(_items(), limit=limit)
+    if not options & 1:
+        other.initiate()
+    other.answer(answer)  # whatever was asked, what is answered is a message
+    assert not other.need, "both sides hold the same"
+
+
+def _negentropy_seeds() -> Iterator[bytes]:
+    for conversation in _conversations():
+        for said in conversation["messages"]:
+            is_initiators = said["from"] == "initiator"
+            for limited in (0, 2):
+                yield bytes([limited | (not is_initiators)]) + bytes.fromhex(said["hex"])
+
+
+def _mutate_negentropy(data: bytes, rng: Random) -> bytes:
+    """Numbers are what matters: digits of varints changed more often than the ids between them."""
+    if rng.random() < 0.5 or len(data) < 2:
+        return mutate.of_bytes(data, rng)
+    at = rng.randrange(1, len(data))
+    return data[:at] + rng.choice((b"\0", b"\1", b"\2", b"\x7f", b"\x81\0", b"\xff" * 9 + b"\x7f")) + data[at + 1 :]
+
+
+TARGETS: Final = (
+    Target("filter", run_filter, lambda: list(_filter_seeds()), mutate.of_cbor),
+    Target("terms", run_terms, lambda: list(_term_seeds()), mutate.of_bytes, 1024),
+    Target("negentropy", run_negentropy, lambda: list(_negentropy_seeds()), _mutate_negentropy, 16_384),
+)
