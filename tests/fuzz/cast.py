@@ -3,6 +3,7 @@
     context   the node's store and the peer's
     main      much in common; edited, deleted and written on both sides
     few       one record differs
+    log       each has followed the other's so far, and both have written since
     notes     only the node has it
     books     only the peer has it
 
@@ -19,13 +20,14 @@ from echonode.model.identity import Instance, identity_of, shared_pool_root
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Record, leaf_key
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Store
+from echonode.store.port import Cursor, Store
 from echonode.wire.messages import Put, Records
 from tests.model.forge import PERSON, PLAIN, forged
 from tests.store.people import Person
 from tests.sync.pair import Author, acquainted
 from tests.wire.ends import NETWORK_KEY
 
+_UNFOLLOWED: Final = 3  # of `log`, on either side
 _BESIDE: Final = 48  # records of `main` below one child of the root, so that the tree has a third level
 
 
@@ -39,6 +41,8 @@ class Cast:
     held: dict[str, list[Record]]
     theirs: dict[str, list[Record]]
     statements: tuple[Record, ...]
+    ours: Cursor  # how far the node has followed the peer's `log` ..
+    its: Cursor  # .. and the peer the node's
 
 
 @cache
@@ -51,11 +55,13 @@ async def _cast() -> Cast:
     node, peer, carol = await acquainted(3)
     await carol.put_all([(name, b"carol's") for name in _names(carol)])
     await carol.put_all([(f"few {number}", b"1") for number in range(40)], context="few")
-    for context in (MAIN, "few"):
+    await carol.put_all([(f"entry {number}", b"1") for number in range(8)], context="log")
+    for context in (MAIN, "few", "log"):
         records = await _heads(carol.store, context)
         await node.store.apply(context, records)
         await peer.store.apply(context, records[:-6] if context == MAIN else records)
     for author in (node, peer):
+        await author.put_all([(f"{number} of mine", b"2") for number in range(_UNFOLLOWED)], context="log")
         await author.put_all([(f"{number} of {author.identity.id[0]}", b"own") for number in range(12)])
     await node.delete("1 of " + str(node.identity.id[0]))
     await peer.put("few and mine", b"2", context="few")
@@ -68,7 +74,14 @@ async def _cast() -> Cast:
         {context: await _heads(author.store, context) for context in author.store.contexts()} for author in (node, peer)
     ]
     held[IDENTITIES] = [record for record in held[IDENTITIES] if record.author != peer.identity.id]
-    return Cast(node, peer, carol, held, theirs, statements)
+    ours, its = await _cursor(peer, theirs), await _cursor(node, held)
+    return Cast(node, peer, carol, held, theirs, statements, ours, its)
+
+
+async def _cursor(author: Author, holds: dict[str, list[Record]]) -> Cursor:
+    """That of somebody who has followed the author's `log` up to what only the author has."""
+    store = await store_of(holds, author.store.instance)
+    return Cursor(author.identity.id, store.instance, "log", store.seq("log") - _UNFOLLOWED)
 
 
 async def _join_pool(author: Author) -> Record:

@@ -24,6 +24,7 @@ from echonode.sim.link import Link
 from echonode.sim.loop import SimClock, SimEntropy, SimLoop
 from echonode.sim.network import SimNetwork
 from echonode.store.memory import MemoryStore
+from echonode.store.port import Cursor
 from echonode.sync.port import ByteStream
 from echonode.wire.channel import Handshake, NetworkSecret
 from echonode.wire.codec import decode, encode
@@ -54,16 +55,20 @@ class Stage:
     events: list[Event]
 
 
-async def _stage(options: int, author: Author, held: dict[str, list[Record]], address: str) -> Stage:
+async def _stage(options: int) -> Stage:
+    """The node under test, alone so far."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
     link = Link(latency_s=0.0, fragment_bytes_max=64 if options & SMALL else 64 * KIB)
-    return await _join(SimNetwork(loop, seed=1, link=link), author, held, address)
+    return await _join(SimNetwork(loop, seed=1, link=link), cast().node, cast().held, cast().ours, HERE)
 
 
-async def _join(network: SimNetwork, author: Author, held: dict[str, list[Record]], address: str) -> Stage:
-    """A node that holds what `author` does, listening at `address`."""
+async def _join(
+    network: SimNetwork, author: Author, held: dict[str, list[Record]], cursor: Cursor, address: str
+) -> Stage:
+    """A node that holds what `author` does and has followed as far as `cursor`, listening at `address`."""
     store = await store_of(held, author.store.instance)
+    store.note(cursor)
     events: list[Event] = []
     node = Node(
         store,
@@ -97,7 +102,7 @@ def played(play: Coroutine[Any, Any, T]) -> T:
 async def respond(script: bytes) -> tuple[Peer, Stage]:
     """The peer dials, and follows `script`."""
     options = options_of(script)
-    stage = await _stage(options, cast().node, cast().held, HERE)
+    stage = await _stage(options)
     secret = NetworkSecret.private(NETWORK_KEY)
     if options & INVITED:
         await stage.node.invite(uses=1, expires_s=600.0)
@@ -116,7 +121,7 @@ async def respond(script: bytes) -> tuple[Peer, Stage]:
 
 async def initiate(script: bytes) -> tuple[Peer, Stage]:
     """The node dials, and the peer follows `script`."""
-    stage = await _stage(options_of(script), cast().node, cast().held, HERE)
+    stage = await _stage(options_of(script))
     said: asyncio.Future[Peer] = stage.network.loop.create_future()
     dials = 0
 
@@ -195,8 +200,8 @@ def overheard(peer_dials: bool) -> Told:
 
 async def _meeting(peer_dials: bool) -> None:
     """The peer as a real node: the two become equal."""
-    here = await _stage(0, cast().node, cast().held, HERE)
-    there = await _join(here.network, cast().peer, cast().theirs, THERE)
+    here = await _stage(0)
+    there = await _join(here.network, cast().peer, cast().theirs, cast().its, THERE)
     listeners = [here.network.listen(HERE, here.node.accept), here.network.listen(THERE, there.node.accept)]
     (there.node if peer_dials else here.node).add_peer(HERE if peer_dials else THERE)
     for _ in range(100):

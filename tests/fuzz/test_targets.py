@@ -13,16 +13,16 @@ from echonode.model.record import _promote
 from echonode.node.events import InvitationRefused, InvitationUsed, SessionFailed, SyncCompleted
 from echonode.sync import intake
 from echonode.wire import auth, noise
-from echonode.wire import messages as m
 from echonode.wire.codec import decode
 from tests.fuzz import __main__ as command
 from tests.fuzz import mutate
 from tests.fuzz.cast import cast
 from tests.fuzz.corpus import kept, regressions
-from tests.fuzz.node import initiate, overheard, played, respond
+from tests.fuzz.node import initiate, overheard, played, respond, samples
 from tests.fuzz.peers import GREETED, INVITED, PACED, SMALL
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS, inputs
+from tests.wire.strategies import MESSAGES
 
 HERE = Path(__file__).parent
 CHANGES = {"responder": 120, "initiator": 120, "pairing": 200}  # these cost milliseconds each
@@ -66,10 +66,9 @@ def test_what_is_kept_belongs_to_a_target() -> None:
     assert sum(len(data) for name in TARGETS for data in kept(name)) < 200 * 1024
 
 
-def test_the_peer_s_scripts_open_every_mode_and_have_every_kind_of_answer() -> None:
-    dialled, dialling = [{type(decode(said)) for said in overheard(each).payloads} for each in (True, False)]
-    assert dialled >= {m.LevelWiseInit, m.HashComparisonInit, m.SnapshotInit, m.Fetch, m.Put, m.Done, m.Turn}
-    assert dialling >= {m.Nodes, m.Differences, m.Page, m.Records, m.Stored, m.Done, m.SnapshotInit, m.Close}
+def test_there_is_a_sample_of_every_message_for_scripts_to_hold() -> None:
+    kinds = {type(decode(payload)) for payload in samples()}
+    assert kinds == set(MESSAGES)
 
 
 @pytest.mark.parametrize(("play", "peer_dials"), [(respond, True), (initiate, False)])
@@ -80,8 +79,8 @@ def test_what_was_overheard_still_carries_every_conversation_to_its_end(
     _, stage = played(play(mutate.script(options, overheard(peer_dials).payloads)))
     assert not [event for event in stage.events if isinstance(event, SessionFailed)]
     completed = [event for event in stage.events if isinstance(event, SyncCompleted)]
-    assert {event.context for event in completed} == {"identities", "main", "few", "notes", "books"}
-    assert {event.mode for event in completed} == {"level_wise", "hash_comparison", "snapshot"}
+    assert {event.context for event in completed} == {"identities", "main", "few", "log", "notes", "books"}
+    assert {event.mode for event in completed} >= {"snapshot", "delta"}
     assert stage.store.tree("books").root == cast().peer.store.tree("books").root
 
 
