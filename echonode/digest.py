@@ -20,6 +20,7 @@ POOL_ROOT: Final = b"echonode pool"
 GROUP_TAG: Final = b"echonode group"
 OFFERS: Final = b"echonode offers"
 FILTER: Final = b"echonode filter"
+ID_LIST: Final = b"echonode ids"
 PAIRING: Final = b"echonode pairing"
 
 

@@ -62,6 +62,9 @@ ROUNDS_MAX: Final = 3  # walks in one conversation while writes keep moving a ro
 HASH_COMPARISON_DEPTH: Final = (1, 4)  # least (as we ask) and most levels in one answer
 SMALL_SUBTREE_LEAVES: Final = 64  # a differing subtree this small comes whole
 VERIFY_CHUNK: Final = 128  # signatures checked in one thread hop
+NEGENTROPY_BYTES_MAX: Final = 1_000_000  # of one reconciliation message: just under a frame
+NEGENTROPY_MESSAGES_MAX: Final = 2048  # of each side in one pass; disjoint sets of 10 million need 700
+PULL_SCAN_MAX: Final = 8  # pages of the log looked through for one page of ids
 FILTER_ENTRIES_MAX: Final = 256  # of one list of a filter: it travels with every request that has one
 
 # -- disk ------------------------------------------------------------------------------------------------------------

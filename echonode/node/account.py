@@ -23,6 +23,8 @@ class SessionLog:
     def add(self, completed: SyncCompleted, tally: Tally) -> None:
         """One more conversation is over."""
         self.conversations.append(completed)
+        if completed.outcome == Result.ANSWERED.value:
+            return  # what else differs was not asked
         self.is_one_way |= completed.outcome == Result.ONE_WAY.value
         if completed.outcome in (Result.EQUAL.value, Result.ONE_WAY.value):
             self.unequal.pop(completed.context, None)

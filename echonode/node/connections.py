@@ -8,7 +8,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from echonode.clock import Clock, Entropy
 from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, StoreError, TransportError
@@ -29,6 +30,8 @@ from echonode.wire.messages import Direction
 # Ends that are nobody's failure: the other direction's session goes on, or the peer is only busy.
 _SETTLED: Final = (Reason.DUPLICATE_SESSION, Reason.BUSY)
 _CLOSE_S: Final = 1.0
+
+Work: TypeAlias = Callable[[Session, SessionLog], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -123,8 +126,11 @@ class Connections:
 
     # -- both roles --------------------------------------------------------------------------------------------------
 
-    async def lead(self, stream: ByteStream, direction: Direction, *, target: str | None) -> SessionLog:
-        """Open a session over `stream` and have the first turn in it. Raises what ended it early."""
+    async def lead(
+        self, stream: ByteStream, direction: Direction, *, target: str | None, instead: Work | None = None
+    ) -> SessionLog:
+        """Open a session over `stream` and have the first turn in it, or do something else `instead`, to the session's
+        end. Raises what ended it early."""
         log = SessionLog()
         try:
             session = await initiate(stream, self.secrets()[0], self.local, self.entropy)
@@ -132,7 +138,8 @@ class Connections:
             if await self._lost(stream, None, error):
                 raise _settled_here() from None
             raise
-        await self._hold(session, target, log, lambda: self.manager.lead(session, log, direction))
+        work = instead or partial(self.manager.lead, direction=direction)
+        await self._hold(session, target, log, lambda: work(session, log))
         return log
 
     async def accept(self, stream: ByteStream) -> None:

@@ -37,6 +37,7 @@ class Greeter:
     first_instance: Instance
     is_full: Callable[[IdentityId], bool]
     meeting: Callable[[IdentityId], None]
+    is_partial: Callable[[str], bool]
     pins: dict[tuple[str, str], IdentityId] = field(default_factory=dict)
     # Who was kept out, under which name and at which address: for `peers`, until a person decides.
     kept_out: dict[IdentityId, tuple[str, str]] = field(default_factory=dict)
@@ -66,7 +67,9 @@ class Greeter:
             port=self.port,
             models={},
             modes=tuple(mode.value for mode in MODES),
-            contexts=tuple(summarise(store, name) for name in names[:CONTEXTS_MAX]),
+            contexts=tuple(
+                summarise(store, name, is_partial=self.is_partial(name)) for name in names[:CONTEXTS_MAX]
+            ),
             seen={bytes(instance): counter for instance, counter in seen},
         )
 

@@ -8,10 +8,10 @@ peer opens snapshots, and closes. Whoever does not have the turn serves: one `ma
                                       ── Close     when nothing was left to the peer
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
 
 from echonode.clock import Clock
 from echonode.errors import PeerRefused, Reason, RemoteError
@@ -19,27 +19,26 @@ from echonode.limits import ROUNDS_MAX
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.account import Account, SessionLog
+from echonode.node.declining import DECLINED, refusal_of
 from echonode.node.events import Observer
 from echonode.node.filling import Filling
 from echonode.node.modes import MODES, Following, empty, initiate, mode_of, respond, state_of
+from echonode.node.partial import SERVED_IN_PART, Partial
 from echonode.node.session import Session
 from echonode.store.port import Store
 from echonode.sync.outcome import Conversation, Result, Tally
 from echonode.sync.select import Mode, Selection, select
 from echonode.wire.codec import UnknownMessage
 from echonode.wire.messages import (
-    PROTOCOL_VERSION,
     Close,
-    DeltaInit,
     Direction,
-    HashComparisonInit,
     InitPayload,
-    LevelWiseInit,
     Refused,
-    SnapshotInit,
     Summary,
     Turn,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -55,9 +54,11 @@ class Manager:
     # of them changes.
     stuck: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
     filling: Filling = field(init=False)
+    partial: Partial = field(init=False)
 
     def __post_init__(self) -> None:
         self.filling = Filling(self.clock)
+        self.partial = Partial(self.store)
 
     async def lead(self, session: Session, log: SessionLog, direction: Direction = Direction.BOTH) -> None:
         """The initiator's session, to its end. Raises what ends it early."""
@@ -68,6 +69,28 @@ class Manager:
             await self.serve(session, log)
         else:
             await session.transport.send(Close(Reason.FINISHED))
+
+    async def ask(
+        self, session: Session, log: SessionLog, context: str, mode: Mode, work: Callable[[Conversation], Awaitable[T]]
+    ) -> T:
+        """The initiator's session about one thing, `work`, that `mode` names; `identities` first, as always."""
+        theirs = {summary.context: summary for summary in session.hello.contexts if summary.context == IDENTITIES}
+        await self._turn(session, log, Direction.BOTH, theirs, only=(IDENTITIES,))
+        conversation, finish = self._begin(session, log, context, mode, "asked for", "initiator")
+        if mode is Mode.GET:
+            conversation = replace(conversation, wants=None)  # a person wants it
+        try:
+            if mode.value not in session.hello.modes:
+                raise PeerRefused(Reason.UNSUPPORTED_MODE, supported=session.hello.modes)
+            result = await work(conversation)
+        except PeerRefused as refused:
+            if refused.reason in DECLINED:
+                finish(Result.REFUSED)
+                await session.transport.send(Close(Reason.FINISHED))
+            raise
+        finish(Result.ANSWERED)
+        await session.transport.send(Close(Reason.FINISHED))
+        return result
 
     async def serve(self, session: Session, log: SessionLog) -> None:
         """Answer the peer's conversations until it closes, or hands over its turn."""
@@ -83,8 +106,8 @@ class Manager:
                     return
                 raise
             match message:
-                case LevelWiseInit() | HashComparisonInit() | SnapshotInit() | DeltaInit():
-                    await self._answer(session, log, message)
+                case opening if isinstance(opening, InitPayload):
+                    await self._answer(session, log, opening)
                 case Turn(contexts) if not session.is_initiator:
                     # Their hello is from before their conversations; theirs are the contexts that were empty here.
                     theirs = {s.context: s for s in session.hello.contexts if s.context in contexts}
@@ -99,14 +122,15 @@ class Manager:
         """Note which contexts are not known to be equal, no conversation having been held about them."""
         log.is_compared = True
         theirs = {summary.context: summary for summary in session.hello.contexts}
-        held = {conversation.context for conversation in log.conversations}
+        answered = Result.ANSWERED.value
+        held = {conversation.context for conversation in log.conversations if conversation.outcome != answered}
         for context in dict.fromkeys((*self.store.contexts(), *theirs)):
             if context in held or not self.takes(context):
                 continue
             summary = theirs.get(context, empty(context))
-            if summary.is_partial:
-                log.unequal[context] = _PARTIAL
-            elif summary.root != self.store.tree(context).root:
+            if summary.is_partial or self.partial.of(context) is not None:
+                continue  # whoever wants a part asks for it when there is something to ask for
+            if summary.root != self.store.tree(context).root:
                 log.unequal.setdefault(context, _NOT_ASKED_FOR)
             else:
                 Following.of(self.store, session).reached(context, summary.seq)
@@ -114,27 +138,36 @@ class Manager:
     # -- the turn ----------------------------------------------------------------------------------------------------
 
     async def _turn(
-        self, session: Session, log: SessionLog, direction: Direction, theirs: dict[str, Summary]
+        self,
+        session: Session,
+        log: SessionLog,
+        direction: Direction,
+        theirs: dict[str, Summary],
+        only: tuple[str, ...] | None = None,
     ) -> tuple[str, ...]:
-        """Converse about every context; those left to the peer."""
+        """Converse about every context, or `only` these; those left to the peer."""
         left: list[str] = []
         following = Following.of(self.store, session)
         common = [mode for mode in MODES if mode.value in session.hello.modes]
         names = dict.fromkeys((IDENTITIES, *self.store.contexts(), *theirs))
         if not session.is_initiator:
             names = dict.fromkeys(theirs)
+        if only is not None:
+            names = dict.fromkeys(only)
         for context in names:
             if not self.takes(context):  # asked one by one: each that is taken leaves room for one less
                 continue
             summary = theirs.get(context, empty(context))
-            if summary.is_partial:
-                log.unequal[context] = _PARTIAL
-                continue
             if direction is Direction.PUSH and not len(self.store.tree(context)):
                 continue
-            selection = select(following.our_state(context), state_of(summary), common)
+            is_partial = self.partial.of(context) is not None
+            selection = select(following.our_state(context, is_partial), state_of(summary), common)
             if selection.is_theirs and session.is_initiator and direction is not Direction.PULL:
                 left.append(context)
+            elif selection.mode is Mode.RECONCILE or (selection.is_theirs and summary.is_partial):
+                if summary.is_partial and session.is_initiator and direction is Direction.BOTH:
+                    left.append(context)  # each pulls its own part
+                await self._reconcile(session, log, selection.reason, direction, summary)
             elif selection.mode is not None and self.filling.is_busy(context):
                 log.unequal[context] = _FILLING
             elif selection.mode is not None:
@@ -143,7 +176,7 @@ class Manager:
                 following.reached(context, summary.seq)
             elif not selection.is_theirs:
                 log.unequal[context] = selection.reason
-        log.is_compared = True
+        log.is_compared = only is None
         return tuple(left)
 
     async def _reach(
@@ -197,6 +230,31 @@ class Manager:
         is_followed = Following.of(self.store, session).cursor(context) is not None
         return Mode.DELTA if was in (Mode.SNAPSHOT, Mode.DELTA) and is_served and is_followed else Mode.LEVEL_WISE
 
+    async def _reconcile(
+        self, session: Session, log: SessionLog, reason: str, direction: Direction, summary: Summary
+    ) -> None:
+        """Converse about the part of one context that is wanted, until that is equal."""
+        context, peer = summary.context, session.peer.id
+        if not session.is_initiator:
+            direction = Direction.BOTH  # the turn was given for this, not to pull what is empty here
+        way = self.partial.way(context, peer, direction, is_theirs_partial=summary.is_partial)
+        if way is None or self.partial.is_settled(peer, context, self._roots(session, context, summary)):
+            return
+        for attempt in range(ROUNDS_MAX):
+            result, tally = await self._converse(session, log, context, Mode.RECONCILE, reason, way, 16)
+            if result is Result.EQUAL:
+                self.partial.settle(peer, context, self._roots(session, context, summary))
+                return
+            if result is Result.MOVED:
+                reason = "a root moved during the conversation"
+            elif attempt == 0 and any(one.reason is Reason.UNKNOWN_KEY for one in tally.refused):
+                await self._converse(
+                    session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16
+                )
+                reason = "key statements were compared again"
+            else:
+                return
+
     def _roots(self, session: Session, context: str, summary: Summary) -> tuple[bytes, ...]:
         their_keys = [each.root for each in session.hello.contexts if each.context == IDENTITIES]
         return self.store.tree(context).root, summary.root, self.store.tree(IDENTITIES).root, *their_keys
@@ -213,11 +271,11 @@ class Manager:
     ) -> tuple[Result, Tally]:
         conversation, finish = self._begin(session, log, context, mode, reason, "initiator")
         try:
-            with self._filled_by(session, context, is_snapshot=mode is Mode.SNAPSHOT):
+            with self._filled_by(session, context, mode):
                 cursor = Following.of(self.store, session).cursor(context)
-                result = await initiate(conversation, mode, direction, width, cursor)
+                result = await initiate(conversation, mode, direction, width, cursor, self.partial.of(context))
         except PeerRefused as refused:
-            if refused.reason not in _DECLINED:
+            if refused.reason not in DECLINED:
                 raise
             result = Result.REFUSED
         finish(result)
@@ -226,36 +284,27 @@ class Manager:
     # -- serving -----------------------------------------------------------------------------------------------------
 
     async def _answer(self, session: Session, log: SessionLog, init: InitPayload) -> None:
-        refusal = self._refusal(init)
+        refusal = refusal_of(init, self.store, self.takes, self.filling, self.partial)
         if refusal is not None:
             await session.transport.send(refusal)
             return
-        conversation, finish = self._begin(session, log, init.context, mode_of(init), "asked for", "responder")
+        mode = mode_of(init)
+        conversation, finish = self._begin(session, log, init.context, mode, "asked for", "responder")
         followed = Following.of(self.store, session).seq(init.context)
-        with self._filled_by(session, init.context):
+        with self._filled_by(session, init.context, Mode.LEVEL_WISE if mode is Mode.SNAPSHOT else mode):
             result = await respond(conversation, init, followed)
         finish(result)
-
-    def _refusal(self, init: InitPayload) -> Refused | None:
-        if init.version[0] != PROTOCOL_VERSION[0]:
-            return Refused(Reason.UNSUPPORTED_PROTOCOL, (".".join(map(str, PROTOCOL_VERSION)),))
-        if not self.takes(init.context):
-            return Refused(Reason.UNKNOWN_CONTEXT, self.store.contexts()[:32])
-        if self.filling.is_busy(init.context) and not isinstance(init, SnapshotInit):
-            return Refused(Reason.BUSY)
-        if isinstance(init, DeltaInit):
-            is_ours = init.instance == self.store.instance and init.since <= self.store.seq(init.context)
-            return None if is_ours else Refused(Reason.STALE_CURSOR)
-        return None
 
     # -- shared ------------------------------------------------------------------------------------------------------
 
     def _filled_by(
-        self, session: Session, context: str, *, is_snapshot: bool = False
+        self, session: Session, context: str, mode: Mode
     ) -> AbstractContextManager[None]:
+        if mode in SERVED_IN_PART:
+            return nullcontext()  # brings a part, and is not to be measured by the whole
         claimed = next((each.count for each in session.hello.contexts if each.context == context), 0)
         return self.filling.by(
-            session.peer.id, context, claimed, lambda: len(self.store.tree(context)), is_snapshot=is_snapshot
+            session.peer.id, context, claimed, lambda: len(self.store.tree(context)), is_snapshot=mode is Mode.SNAPSHOT
         )
 
     def _begin(
@@ -277,7 +326,8 @@ class Manager:
                 self.filling.moved_on(context)
             account.progress(tally)
 
-        conversation = Conversation(session.transport, self.store, context, applied, progress)
+        wants = self.partial.wants(context, session.peer.id)
+        conversation = Conversation(session.transport, self.store, context, applied, progress, wants=wants)
 
         def finish(result: Result) -> None:
             if conversation.tally.followed is not None:
@@ -287,8 +337,5 @@ class Manager:
         return conversation, finish
 
 
-# Answers to an InitPayload after which another may fare better.
-_DECLINED: Final = (Reason.UNSUPPORTED_MODE, Reason.UNKNOWN_CONTEXT, Reason.BUSY, Reason.STALE_CURSOR)
-_PARTIAL: Final = "the peer keeps only a part of it"
 _FILLING: Final = "another peer is filling it right now"
 _NOT_ASKED_FOR: Final = "left to the peer, which did not ask for it"

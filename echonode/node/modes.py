@@ -3,36 +3,42 @@
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from echonode.errors import Reason, RemoteError
+from echonode.errors import LocalError, Reason, RemoteError
+from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.merkle import Tree
+from echonode.node.partial import EVERYTHING, SERVED_IN_PART
 from echonode.node.session import Session
 from echonode.store.port import Cursor, Store
-from echonode.sync import delta, hash_comparison, level_wise, parts, snapshot
+from echonode.sync import delta, get, hash_comparison, level_wise, parts, pull, put, reconcile, snapshot
 from echonode.sync.outcome import Conversation, Result
 from echonode.sync.select import Mode, State
 from echonode.wire.messages import (
     DeltaInit,
     Direction,
+    GetInit,
     HashComparisonInit,
     InitPayload,
     LevelWiseInit,
+    PullInit,
+    PutInit,
+    ReconcileInit,
     SnapshotInit,
     Summary,
 )
 
 # Exactly the modes that `respond` can run (I11).
-MODES: Final = (Mode.LEVEL_WISE, Mode.HASH_COMPARISON, Mode.SNAPSHOT, Mode.DELTA)
+MODES: Final = (Mode.LEVEL_WISE, Mode.HASH_COMPARISON, Mode.SNAPSHOT, Mode.DELTA, *SERVED_IN_PART)
 
 _EMPTY_ROOT: Final = Tree().root
 _EMPTY_LEVEL1: Final = parts.encode_branch(Tree().children_at(b""), 16)
 
 
-def summarise(store: Store, context: str) -> Summary:
+def summarise(store: Store, context: str, *, is_partial: bool = False) -> Summary:
     """What a hello says of `context`."""
     tree = store.tree(context)
     level1 = parts.encode_branch(tree.children_at(b""), 16)
-    return Summary(context, tree.root, len(tree), store.seq(context), level1, False)
+    return Summary(context, tree.root, len(tree), store.seq(context), level1, is_partial)
 
 
 def empty(context: str) -> Summary:
@@ -45,7 +51,7 @@ def state_of(summary: Summary) -> State:
     level1 = parts.decode(summary.level1, 16)
     if isinstance(level1, list):
         raise RemoteError(Reason.PROTOCOL_ERROR, "a summary's first level is a branch")
-    return State(summary.root, summary.count, level1, summary.seq)
+    return State(summary.root, summary.count, level1, summary.seq, is_partial=summary.is_partial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +81,22 @@ class Following:
         """Nothing of the peer's log up to `seq` is missing here."""
         self.store.note(Cursor(self.peer, self.instance, context, seq))
 
-    def our_state(self, context: str) -> State:
-        """Our side of a selection."""
+    def our_state(self, context: str, is_partial: bool) -> State:
+        """Our side of a selection. `is_partial`: only a part of the context is wanted here."""
         tree = self.store.tree(context)
         level1 = parts.cut(tree.children_at(b""), 16)
-        return State(tree.root, len(tree), level1, self.store.seq(context), self.seq(context))
+        return State(tree.root, len(tree), level1, self.store.seq(context), self.seq(context), is_partial)
 
 
 async def initiate(
-    conversation: Conversation, mode: Mode, direction: Direction, width: int, cursor: Cursor | None
+    conversation: Conversation,
+    mode: Mode,
+    direction: Direction,
+    width: int,
+    cursor: Cursor | None,
+    wanted: Filter | None,
 ) -> Result:
-    """Open a conversation of that mode."""
+    """Open a conversation of that mode. `wanted`: the part of the context that is kept here, None for all of it."""
     match mode:
         case Mode.LEVEL_WISE:
             return await level_wise.run_initiator(conversation, direction, width=width)
@@ -96,6 +107,12 @@ async def initiate(
         case Mode.DELTA:
             assert cursor is not None, "selected for its cursor"
             return await delta.run_initiator(conversation, cursor, direction)
+        case Mode.RECONCILE:
+            return await reconcile.run_initiator(
+                conversation, wanted or EVERYTHING, direction, follows_all=wanted is not None
+            )
+        case Mode.PULL | Mode.GET | Mode.PUT:
+            raise LocalError(f"{mode.value} is asked for, never selected")
         case _:
             assert_never(mode)
 
@@ -111,6 +128,14 @@ async def respond(conversation: Conversation, init: InitPayload, followed: int |
             return await snapshot.run_responder(conversation, init)
         case DeltaInit():
             return await delta.run_responder(conversation, init, followed)
+        case ReconcileInit():
+            return await reconcile.run_responder(conversation, init)
+        case PullInit():
+            return await pull.run_responder(conversation, init)
+        case GetInit():
+            return await get.run_responder(conversation, init)
+        case PutInit():
+            return await put.run_responder(conversation, init)
         case _:
             assert_never(init)
 
@@ -126,5 +151,13 @@ def mode_of(init: InitPayload) -> Mode:
             return Mode.SNAPSHOT
         case DeltaInit():
             return Mode.DELTA
+        case ReconcileInit():
+            return Mode.RECONCILE
+        case PullInit():
+            return Mode.PULL
+        case GetInit():
+            return Mode.GET
+        case PutInit():
+            return Mode.PUT
         case _:
             assert_never(init)

@@ -5,15 +5,16 @@ what to make known, through `save_network_key` what to keep. The same Node runs 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from echonode.clock import Clock, Entropy
 from echonode.digest import GROUP_TAG, keyed
 from echonode.errors import LocalError
 from echonode.model.identity import Identity, IdentityId
 from echonode.model.record import IDENTITIES, Record
+from echonode.node.asking import Asking
 from echonode.node.connections import Connections
 from echonode.node.events import Event, NodeStarted, NodeStopped, Observer, PeerAbsent, PeerSighted
 from echonode.node.fanout import Fanout
@@ -49,7 +50,8 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a person decides about a node. `network_key` None: the open network; `contexts` None: all on offer.
+    """What a person decides about a node. `network_key` None: the open network; `contexts` None: all on offer;
+    `subscriptions`: by context, the terms of the filter (model/filter_text.py) that says which part is wanted.
 
     `is_provisional`: the key is a placeholder that nobody else has, until an invitation brings the real one.
     """
@@ -58,6 +60,7 @@ class Settings:
     network_key: bytes | None
     is_provisional: bool = False
     contexts: frozenset[str] | None = None
+    subscriptions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class Node(RecordBook):
@@ -89,7 +92,6 @@ class Node(RecordBook):
         self.scheduler = Scheduler(identity.id, entropy)
         live = LiveSessions(self.scheduler.survives, clock.monotonic_s)
         self._greeter = Greeter(
-
             book=self,
             live=live,
             observe=self.observe,
@@ -100,6 +102,7 @@ class Node(RecordBook):
             first_instance=store.instance,
             is_full=self.scheduler.is_full,
             meeting=self.scheduler.meeting,
+            is_partial=lambda context: self.partial.of(context) is not None,
         )
         self._inviting = Inviting(clock, entropy, self.observe, self._reannounce)
         self.connections = Connections(
@@ -123,6 +126,9 @@ class Node(RecordBook):
         )
         self._peers = PeerTable(self.scheduler, self._greeter)
         self._requests = SyncRequests(self.connections, dial)
+        self._subscriptions = settings.subscriptions
+        self.partial = self.connections.manager.partial
+        self.asking = Asking(self._requests, self.connections.manager)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -132,6 +138,8 @@ class Node(RecordBook):
         self._greeter.port = int(listen[0].rpartition(":")[2]) if listen else 0
         self._greeter.pins.update(await self.store.pins())
         await self.introduce(None if self._is_provisional else self._key)
+        if not self._is_provisional:  # `shared` means something only in a network
+            self.partial.subscribe(self._subscriptions, self.identity_of)
         self._runner = asyncio.create_task(self.connections.run())
         self._reannounce()
         self.observe(NodeStarted(id=self.id, node_name=self.name, network=self.network, listen=self._listen))
@@ -165,9 +173,7 @@ class Node(RecordBook):
         """Serve a stream that somebody opened to us, to its end."""
         await self.connections.accept(stream)
 
-    def sighted(
-        self, key: str, addresses: Sequence[str], *, tag: bytes, group: bytes, slot: str | None = None
-    ) -> None:
+    def sighted(self, key: str, addresses: Sequence[str], *, tag: bytes, group: bytes, slot: str | None = None) -> None:
         """Discovery saw a node; a hint, never a decision."""
         is_ours = self.is_of_our_network(tag, group)
         if tag == self._tag:
@@ -210,14 +216,13 @@ class Node(RecordBook):
 
     async def status(self) -> NodeStatus:
         """Who we are, who is there, and whether we are equal."""
-        contexts = tuple([await self.store.info(name) for name in self.store.contexts()])
         return NodeStatus(
             id=self.id,
             name=self.name,
             instance=self.store.instance,
             network=self.network,
             listen=self._listen,
-            contexts=contexts,
+            contexts=tuple([await self.store.info(name) for name in self.store.contexts()]),
             peers=tuple(self.peers()),
             invitation=self._inviting.slot,
         )
@@ -275,6 +280,7 @@ class Node(RecordBook):
         self._save_network_key(key)
         self._key = key
         await self.introduce(key)
+        self.partial.subscribe(self._subscriptions, self.identity_of)
         self.connections.live.drop_all()
         for target in list(self.scheduler.targets.values()):
             tag, group = self._peers.groups.get(target.key, (b"", b""))

@@ -6,6 +6,7 @@ from typing import Final
 from echonode.clock import Clock, Entropy, HybridClock, Timestamp, to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_MAX
+from echonode.model.filter_text import full_id
 from echonode.model.identity import (
     INSTANCE_BYTES,
     Identity,
@@ -218,6 +219,10 @@ class RecordBook:
         if author is None:
             raise LocalError(f"no author is known as {escape(text)}")
         return author
+
+    def identity_of(self, text: str) -> IdentityId:
+        """Who is meant in a filter: `me`, `shared`, or a whole id, of whomever. Raises LocalError."""
+        return self.resolve_author(text) if text in (ME, SHARED) else full_id(text)
 
     def label(self, author: IdentityId) -> str:
         """How an author is written: `shared`, or its id."""

@@ -8,7 +8,7 @@ from echonode.errors import EchonodeError, PeerRefused, Reason, TransportError
 from echonode.limits import DIALS_MAX
 from echonode.model.identity import IdentityId
 from echonode.node.account import SessionLog
-from echonode.node.connections import Connections
+from echonode.node.connections import Connections, Work
 from echonode.node.dialing import reach
 from echonode.node.views import SyncReport, SyncStatus
 from echonode.sync.port import Dial
@@ -47,7 +47,7 @@ class SyncRequests:
 
         return list(await asyncio.gather(*[one(peer) for peer in peers]))
 
-    async def _session(self, peer: IdentityId, direction: Direction) -> SessionLog:
+    async def _session(self, peer: IdentityId, direction: Direction, instead: Work | None = None) -> SessionLog:
         """A session with `peer`, once any that is under way is over."""
         scheduler, live = self._connections.scheduler, self._connections.live
         while True:
@@ -61,11 +61,19 @@ class SyncRequests:
             ]
             stream = await reach(self._dial, addresses)
             try:
-                return await self._connections.lead(stream, direction, target=None)
+                return await self._connections.lead(stream, direction, target=None, instead=instead)
             except PeerRefused as refused:
                 if refused.reason not in (Reason.DUPLICATE_SESSION, Reason.BUSY):
                     raise
             await asyncio.sleep(self._connections.entropy.uniform(*_AGAIN_S))
+
+    async def ask(self, peer: IdentityId, work: Work, timeout_s: float) -> None:
+        """A session with `peer` for `work` alone, all within `timeout_s`. Raises what ends it early."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._session(peer, Direction.BOTH, work)
+        except TimeoutError:
+            raise TransportError(f"not done within {timeout_s:g} s") from None
 
     def _report(self, peer: IdentityId, status: SyncStatus, log: SessionLog, error: str) -> SyncReport:
         entry = self._connections.scheduler.peers[peer]

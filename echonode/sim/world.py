@@ -10,7 +10,7 @@ await world.start(a)                    another process over the same disk, at t
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 
@@ -89,12 +89,19 @@ class World:
         key: bytes | str | None = "ours",
         skew_ms: int = 0,
         contexts: frozenset[str] | None = None,
+        subscriptions: Mapping[str, Sequence[str]] | None = None,
         make_store: Callable[[Instance], Store] = MemoryStore,
         node_name: str | None = None,
     ) -> Member:
         """Start a node. `key`: the world's network unless another (or None, the open one) is given."""
         member = self.make_member(
-            name, key=key, skew_ms=skew_ms, contexts=contexts, make_store=make_store, node_name=node_name
+            name,
+            key=key,
+            skew_ms=skew_ms,
+            contexts=contexts,
+            subscriptions=subscriptions,
+            make_store=make_store,
+            node_name=node_name,
         )
         await self.start(member)
         return member
@@ -106,6 +113,7 @@ class World:
         key: bytes | str | None = "ours",
         skew_ms: int = 0,
         contexts: frozenset[str] | None = None,
+        subscriptions: Mapping[str, Sequence[str]] | None = None,
         make_store: Callable[[Instance], Store] = MemoryStore,
         node_name: str | None = None,
     ) -> Member:
@@ -114,7 +122,9 @@ class World:
         entropy = SimEntropy(self._entropy.random_bytes(16).hex())
         identity = Identity.from_seeds(entropy.random_bytes(32), entropy.random_bytes(32))
         store = make_store(Instance(entropy.random_bytes(8)))
-        settings = Settings(name=node_name or name, network_key=network_key, contexts=contexts)
+        settings = Settings(
+            name=node_name or name, network_key=network_key, contexts=contexts, subscriptions=subscriptions or {}
+        )
         number = len(self.members) + 1
         member = Member(
             name,

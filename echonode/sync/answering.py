@@ -29,7 +29,7 @@ class Answers:
             case Fetch(wanted) if self._direction != Direction.PUSH:
                 await self._records(wanted)
             case Put(records) if self._direction != Direction.PULL:
-                await self._stored(records)
+                await store_put(self._conversation, records)
             case Done(root, _, _, is_final):
                 note_seq(self._conversation, message)
                 ours = stamp(self._conversation, is_final=is_final)
@@ -43,11 +43,6 @@ class Answers:
             case _:
                 raise unexpected(message)
         return None
-
-    async def _stored(self, raws: tuple[bytes, ...]) -> None:
-        applied = await merge(self._conversation, await verify_all(raws, self._conversation.context))
-        refused = tuple(Refusal(refused.version, refused.reason) for refused in applied.refused)
-        await self._conversation.transport.send(Stored(len(applied.records), applied.had, refused))
 
     async def _records(self, wanted: tuple[Wanted, ...]) -> None:
         conversation = self._conversation
@@ -63,6 +58,13 @@ class Answers:
         await conversation.transport.send(Records(tuple(messages[-1]), rest, False))
         conversation.tally.sent += len(raws)
         conversation.on_progress(conversation.tally)
+
+
+async def store_put(conversation: Conversation, raws: tuple[bytes, ...]) -> None:
+    """Answer a Put."""
+    applied = await merge(conversation, await verify_all(raws, conversation.context))
+    refused = tuple(Refusal(refused.version, refused.reason) for refused in applied.refused)
+    await conversation.transport.send(Stored(len(applied.records), applied.had, refused))
 
 
 # (which item of the request, which digest of it, the leaf)

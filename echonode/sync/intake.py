@@ -7,11 +7,12 @@ of its batch is stored. One whose key is unknown or compromised is refused by it
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from echonode.errors import Reason, RemoteError
 from echonode.limits import VERIFY_CHUNK
 from echonode.model.record import Record, parse, verify
-from echonode.store.port import Applied, Cursor
+from echonode.store.port import Applied, Cursor, Refused
 from echonode.sync.outcome import Conversation
 
 Write = Callable[[list[Record]], Awaitable[object]]
@@ -39,7 +40,10 @@ def _verify_chunk(raws: Sequence[bytes], context: str) -> list[Record]:
 
 async def merge(conversation: Conversation, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
     """Apply verified `records` to the conversation's context, and `cursor` with them; the tally follows."""
+    records, unwanted = _sorted_out(conversation, records)
     applied = await conversation.store.apply(conversation.context, records, cursor)
+    if unwanted:
+        applied = replace(applied, refused=(*applied.refused, *unwanted))
     tally = conversation.tally
     tally.received += len(applied.records)
     tally.had += applied.had
@@ -48,6 +52,16 @@ async def merge(conversation: Conversation, records: Sequence[Record], cursor: C
         conversation.on_applied(applied.records)
     conversation.on_progress(tally)
     return applied
+
+
+def _sorted_out(conversation: Conversation, records: Sequence[Record]) -> tuple[Sequence[Record], list[Refused]]:
+    """The records that are wanted, and the rest as refused."""
+    if conversation.wants is None:
+        return records, []
+    wanted = {record.id for record in records if conversation.wants(record)}
+    unwanted = [record for record in records if record.id not in wanted]
+    refused = [Refused(record.id, Reason.NOT_ACCEPTED, "it is not wanted here") for record in unwanted]
+    return [record for record in records if record.id in wanted], refused
 
 
 class Pipeline:

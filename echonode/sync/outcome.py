@@ -17,6 +17,7 @@ class Result(Enum):
     MOVED = "moved"  # writes kept moving a root; repeat
     ONE_WAY = "one_way"  # the responder of a one-way conversation cannot tell; its initiator can
     DIFFERENT = "different"  # records were refused, or the peer's state cannot be reached
+    ANSWERED = "answered"  # what was asked for was done, and nothing said of what else differs
     REFUSED = "refused"  # the peer would not hold this conversation
 
 
@@ -53,7 +54,9 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What an executor works with: the other end, our store, one context, and where to tell of progress."""
+    """What an executor works with: the other end, our store, one context, and where to tell of progress.
+
+    `wants`: whether a record of the peer's is to be kept here, where only a part of the context is."""
 
     transport: SyncTransport
     store: Store
@@ -61,3 +64,4 @@ class Conversation:
     on_applied: Callable[[Sequence[Record]], None]
     on_progress: Callable[[Tally], None]
     tally: Tally = field(default_factory=Tally)
+    wants: Callable[[Record], bool] | None = None

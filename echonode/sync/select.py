@@ -2,6 +2,8 @@
 
     ours        theirs      mode
     equal roots             none        nothing to do, and it is said
+    partial     any         reconcile   what is wanted here
+    whole       partial     none        the peer is given the turn and reconciles what it wants
     empty       something   snapshot    (level_wise when the peer does not serve it)
     something   empty       none        the peer is given the turn and opens the snapshot itself
     a cursor of its log that holds      delta
@@ -25,18 +27,24 @@ class Mode(Enum):
     HASH_COMPARISON = "hash_comparison"
     SNAPSHOT = "snapshot"
     DELTA = "delta"
+    RECONCILE = "reconcile"
+    PULL = "pull"  # this and the next two are asked for by name, never selected
+    GET = "get"
+    PUT = "put"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """What selection needs to know of one side: root, exact count, and the 16 first-level digests, None where empty;
-    its log's newest seq, and how far it has followed the other's log in its present life, None where it has not."""
+    its log's newest seq, and how far it has followed the other's log in its present life, None where it has not;
+    whether only a part of the context is wanted there."""
 
     root: bytes
     count: int
     level1: tuple[bytes | None, ...]
     seq: int = 0
     cursor: int | None = None
+    is_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,12 @@ def select(ours: State, theirs: State, common: Collection[Mode]) -> Selection:
     """The mode for one context. `common`: modes both sides run."""
     if ours.root == theirs.root:
         return Selection(None, "roots are equal")
+    if ours.is_partial or theirs.is_partial:
+        if Mode.RECONCILE not in common:
+            return Selection(None, "a part is wanted, and reconcile is not in common")
+        if ours.is_partial:
+            return Selection(Mode.RECONCILE, "a part is wanted")
+        return Selection(None, "a part is wanted there: left to the peer", is_theirs=True)
     if Mode.SNAPSHOT in common:
         if ours.count == 0:
             return Selection(Mode.SNAPSHOT, f"empty here, {theirs.count} records there")

@@ -15,12 +15,15 @@ from echonode.limits import (
     CONTEXTS_MAX,
     DIGESTS_PER_MESSAGE_MAX,
     HASH_COMPARISON_DEPTH,
+    NAME_BYTES_MAX,
+    NEGENTROPY_BYTES_MAX,
     NODE_NAME_BYTES_MAX,
     PREFIXES_PER_MESSAGE_MAX,
     RECORD_BYTES_MAX,
     TEXT_FIELD_BYTES_MAX,
     WINDOW,
 )
+from echonode.model.filter import Filter
 from echonode.text import is_plain_text
 from echonode.wire import messages as m
 
@@ -70,9 +73,12 @@ def _build(kind: type[Any], shapes: tuple[Shape, ...], values: list[Any]) -> Any
         raise _bad(f"{kind.__name__}: {error.detail}") from None
 
 
+_PARTS: Final = (m.Offer, m.Summary, m.Wanted, m.Refusal, m.RecordId, m.Asked)
+
+
 def _plain(value: Any) -> Any:
     """Parts as arrays; cbor2 writes tuples as arrays and IntEnums as numbers."""
-    if type(value) is tuple and value and isinstance(value[0], m.Offer | m.Summary | m.Wanted | m.Refusal):
+    if type(value) is tuple and value and isinstance(value[0], _PARTS):
         return [[getattr(part, field.name) for field in fields(part)] for part in value]
     return value
 
@@ -177,6 +183,10 @@ def _width(value: Any) -> int:
     return value
 
 
+def _filter(value: Any) -> dict[int, Any]:
+    return Filter.from_fields(value).fields()
+
+
 _VERSION: Final = _tuple(_uint(65_535), _uint(65_535))
 _SEQ: Final = _uint(_U63)
 _ROOT: Final = _data(32)
@@ -195,6 +205,11 @@ _WANTED: Final = _part_of(
 )
 _WANTED_LIST: Final = _list(_WANTED, PREFIXES_PER_MESSAGE_MAX)
 _REFUSAL: Final = _part_of(m.Refusal, _data(32), _uint(255))
+
+_LEAVES: Final = _list(_tuple(_KEY, _data(m.OFFERED_STATE_BYTES)), BATCH_RECORDS_MAX, 1)
+_NEGENTROPY: Final = _data_up_to(NEGENTROPY_BYTES_MAX, 1)
+_RECORD_ID: Final = _part_of(m.RecordId, _KEY, _text(NAME_BYTES_MAX), _ROOT)
+_ASKED: Final = _list(_part_of(m.Asked, _KEY, _maybe(_ROOT)), BATCH_RECORDS_MAX, 1)
 
 _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.Auth: (_list(_OFFER, 4, 1),),
@@ -238,6 +253,17 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.Stored: (_uint(BATCH_RECORDS_MAX), _uint(BATCH_RECORDS_MAX), _list(_REFUSAL, BATCH_RECORDS_MAX)),
     m.DeltaInit: (_VERSION, _CONTEXT, _DIRECTION, _data(8), _SEQ),
     m.Changes: (_SEQ, _RECORDS, _flag, _maybe(_SEQ)),
+    m.ReconcileInit: (_VERSION, _CONTEXT, _DIRECTION, _filter, _NEGENTROPY),
+    m.Reconcile: (_NEGENTROPY,),
+    m.Want: (_list(_ROOT, BATCH_RECORDS_MAX, 1),),
+    m.Offers: (_LEAVES,),
+    m.Heads: (_list(_uint(BATCH_RECORDS_MAX - 1), BATCH_RECORDS_MAX), _RECORDS, _flag),
+    m.PullInit: (_VERSION, _CONTEXT, _filter, _SEQ),
+    m.PullMore: (_SEQ,),
+    m.Ids: (_list(_RECORD_ID, BATCH_RECORDS_MAX), _SEQ, _flag),
+    m.GetInit: (_VERSION, _CONTEXT, _ASKED),
+    m.GetMore: (_ASKED,),
+    m.PutInit: (_VERSION, _CONTEXT, _LEAVES),
     m.PairStart: (_data(_SPAKE2_SHARE_BYTES),),
     m.PairAnswer: (_data(_SPAKE2_SHARE_BYTES),),
     m.PairConfirm: (_data(32),),

@@ -8,6 +8,7 @@ bytes and back, and holds the shape and bound of every field.
     tree          NodesRequest  Nodes  CompareRequest  Differences          what differs
     records       Fetch  Records  Put  Stored  Credit  Page                 what moves
     log           Changes                                                   what is new
+    asking        wire/asking_messages.py                                   what is wanted, from whom
     end           Done  Refused                                             equal, or why not
     pairing       PairStart  PairAnswer  PairConfirm  PairFinish            instead of Auth, under an open invitation
 """
@@ -16,10 +17,28 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final, TypeAlias
 
+from echonode.wire.asking_messages import Asked as Asked
+from echonode.wire.asking_messages import GetInit as GetInit
+from echonode.wire.asking_messages import GetMore as GetMore
+from echonode.wire.asking_messages import Heads as Heads
+from echonode.wire.asking_messages import Ids as Ids
+from echonode.wire.asking_messages import Offers as Offers
+from echonode.wire.asking_messages import PullInit as PullInit
+from echonode.wire.asking_messages import PullMore as PullMore
+from echonode.wire.asking_messages import PutInit as PutInit
+from echonode.wire.asking_messages import Reconcile as Reconcile
+from echonode.wire.asking_messages import ReconcileInit as ReconcileInit
+from echonode.wire.asking_messages import RecordId as RecordId
+from echonode.wire.asking_messages import Want as Want
 from echonode.wire.log_messages import Changes as Changes
 from echonode.wire.log_messages import DeltaInit as DeltaInit
+from echonode.wire.pairing_messages import PairAnswer as PairAnswer
+from echonode.wire.pairing_messages import PairConfirm as PairConfirm
+from echonode.wire.pairing_messages import PairFinish as PairFinish
+from echonode.wire.pairing_messages import PairStart as PairStart
 
 PROTOCOL_VERSION: Final = (1, 0)
+OFFERED_STATE_BYTES: Final = 16  # so many of the state of a leaf that is offered
 
 
 class Direction(IntEnum):
@@ -285,40 +304,8 @@ class Stored:
     refused: tuple[Refusal, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PairStart:
-    """The joiner's SPAKE2 share."""
-
-    code: ClassVar[int] = 48
-    share: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class PairAnswer:
-    """The inviter's SPAKE2 share."""
-
-    code: ClassVar[int] = 49
-    share: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class PairConfirm:
-    """The joiner proves it knows the code."""
-
-    code: ClassVar[int] = 50
-    confirmation: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class PairFinish:
-    """The inviter proves the same, and hands over the network key, sealed."""
-
-    code: ClassVar[int] = 51
-    confirmation: bytes
-    sealed: bytes
-
-
-InitPayload: TypeAlias = LevelWiseInit | HashComparisonInit | SnapshotInit | DeltaInit
+AskingInit: TypeAlias = ReconcileInit | PullInit | GetInit | PutInit
+InitPayload: TypeAlias = LevelWiseInit | HashComparisonInit | SnapshotInit | DeltaInit | AskingInit
 Message: TypeAlias = (
     Auth
     | Hello
@@ -340,6 +327,13 @@ Message: TypeAlias = (
     | Put
     | Stored
     | Changes
+    | Reconcile
+    | Want
+    | Offers
+    | Heads
+    | PullMore
+    | Ids
+    | GetMore
     | PairStart
     | PairAnswer
     | PairConfirm

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from hashlib import blake2b
 from itertools import combinations, product
 
@@ -24,6 +24,7 @@ from echonode.model.record import LeafKey, VersionId, leaf_key
 from echonode.node.node import group_tag
 from echonode.sync.select import Mode, select
 from echonode.sync.select import State as Side
+from echonode.sync.survey import id_list_digest
 from echonode.wire import messages as m
 from echonode.wire import pairing
 from echonode.wire.channel import NetworkSecret
@@ -69,6 +70,7 @@ def test_every_hash_is_made_as_the_table_says() -> None:
     assert state == by_the_table("state", b"".join(sorted(heads)))
     assert leaf_digest(key, state) == by_the_table("leaf digest", key + state)
     assert Filter(name="a*").digest() == by_the_table("filter digest", cbor.encode({11: "a*"}))
+    assert id_list_digest(heads) == by_the_table("id list", b"".join(sorted(heads)))
     assert digest.digest(OFFERS, b"list") == by_the_table("offers digest", b"list")
     secret = NetworkSecret.private(KEY)
     assert secret.netid == by_the_table("netid", b"", KEY)
@@ -156,6 +158,7 @@ def by_the_selection_table(rows: Sequence[Row], ours: Side, theirs: Side, common
     is_followed = ours.cursor is not None and ours.cursor <= theirs.seq
     tests: dict[str, Callable[[str], bool]] = {
         "roots": lambda cell: cell == ("equal" if ours.root == theirs.root else "unequal"),
+        "wants a part": lambda cell: (ours.is_partial and "here" in cell) or (theirs.is_partial and "there" in cell),
         "here": lambda cell: cell in ("empty" if ours.count == 0 else "some", "followed" if is_followed else ""),
         "there": lambda cell: cell == ("empty" if theirs.count == 0 else "some"),
         "differing": lambda cell: str(differing) in cell.split(" or "),
@@ -172,9 +175,11 @@ def test_the_selection_table_chooses_as_the_code_does() -> None:
     others = [Side(b"2", 9, (b"2",) * count + (b"1",) + (None,) * (15 - count)) for count in (0, 1, 2, 3, 15)]
     others += [Side(bytes([cursor]), 9, (bytes([cursor]),) * 16, 7, cursor) for cursor in (6, 7, 8)]
     others += [Side(b"3", 9, SIDES["some"].level1), *SIDES.values()]
+    others += [replace(others[1], is_partial=True), replace(SIDES["empty"], is_partial=True)]
+    modes = [mode for mode in Mode if mode not in (Mode.PULL, Mode.GET, Mode.PUT)]
     chosen = set()
-    for size in range(len(Mode) + 1):
-        for common, ours, theirs in product(combinations(Mode, size), others, others):
+    for size in range(len(modes) + 1):
+        for common, ours, theirs in product(combinations(modes, size), others, others):
             selection = select(ours, theirs, common)
             opens = by_the_selection_table(rows, ours, theirs, common)
             assert opens.startswith(selection.mode.value if selection.mode else "nothing"), (ours, theirs, common)

@@ -75,6 +75,10 @@ MODE_OF = {
     m.HashComparisonInit: "hash_comparison",
     m.SnapshotInit: "snapshot",
     m.DeltaInit: "delta",
+    m.ReconcileInit: "reconcile",
+    m.PullInit: "pull",
+    m.GetInit: "get",
+    m.PutInit: "put",
 }
 # Answered by a stream for which credit is given; what is left of it is ignored.
 STREAMS = {"snapshot": "Page", "delta": "Changes"}
@@ -123,7 +127,7 @@ def test_real_conversations_keep_to_the_table_of_requests() -> None:
                 assert waiting[0] in ("SnapshotInit", "DeltaInit", "Credit")
             else:
                 assert name in answers[mode, waiting[0]], (mode, waiting[0], name)
-                if not (isinstance(message, m.Records) and message.more):
+                if not (isinstance(message, m.Records | m.Heads) and message.more):
                     waiting.popleft()
         assert mode in STREAMS or not waiting
     assert used == answers.keys()

@@ -11,15 +11,18 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from echonode.errors import EchonodeError, PeerRefused
+from echonode.limits import BATCH_RECORDS_MAX
+from echonode.model.filter import Filter
+from echonode.model.identity import IdentityId
 from echonode.model.keys import KeyState, statement_draft
-from echonode.model.record import MAIN, Draft, Record
+from echonode.model.record import MAIN, Draft, Record, leaf_key
 from echonode.node.session import LocalSide, Session, initiate
 from echonode.sim.loop import SimEntropy, SimLoop, run
 from echonode.sim.world import PORT, Member, World
 from echonode.sync.transport import StreamTransport
 from echonode.wire.channel import NetworkSecret
 from echonode.wire.codec import encode
-from echonode.wire.messages import Hello, LevelWiseInit, Ping, SnapshotInit, Turn
+from echonode.wire.messages import Asked, Hello, LevelWiseInit, Ping, SnapshotInit, Turn
 from tests.sync.pair import Author
 
 SEED = 7
@@ -91,6 +94,7 @@ async def _everything() -> None:
     await _differ(world)
     await _invite(world)
     await _ask_by_hand(world, full)
+    await _want_a_part(world, full)
     await world.stop()
 
 
@@ -125,8 +129,8 @@ async def _differ(world: World) -> None:
     world.network.heal()
     await world.settled(within_s=600)
     world.network.partition([full.host], [empty.host, third.host])
-    await _put(full, [f"more {number}" for number in range(1200)])
-    await _put(empty, ["more here"])
+    await _put(full, [f"more {number}" for number in range(1200)])  # than a message holds, whoever dials
+    await _put(empty, [f"more here {number}" for number in range(1200)])
     world.network.heal()
     await world.settled(within_s=600)
 
@@ -140,6 +144,27 @@ async def _invite(world: World) -> None:
     with _expected(EchonodeError):
         await joiner.node.join(f"{slot}-adroitness-aardvark", at=f"{inviter.host}:{PORT}")
     await joiner.node.join(code, at=f"{inviter.host}:{PORT}")
+
+
+async def _want_a_part(world: World, full: Member) -> None:
+    """A node that wants a part of `main`, also after both sides wrote; and questions of each kind and several pages."""
+    part = await world.add_node("part", subscriptions={MAIN: ("tag=a",)})
+    others = [member.host for member in world.members.values() if member is not part]
+    world.introduce()
+    await asyncio.sleep(30)
+    world.network.partition(others, [part.host])
+    await _put(full, ["for all"])
+    await _put(part, ["of part"])
+    world.network.heal()
+    await asyncio.sleep(600)
+    pulled = await part.node.asking.pull(full.node.id, MAIN, Filter(), after=0, limit=2000, timeout_s=60)
+    wanted = [Asked(leaf_key(IdentityId(one.author), one.name), None) for one in pulled.ids]
+    await part.node.asking.get(full.node.id, MAIN, wanted[: BATCH_RECORDS_MAX + 1], 60)
+    node = part.node
+    drafts = [Draft(context=MAIN, author=node.id, name=f"offered {number}") for number in range(BATCH_RECORDS_MAX + 1)]
+    await node.store.write(drafts, node.identity.device, node._tick)  # so that nobody is told
+    keys = [leaf_key(node.id, draft.name) for draft in drafts]
+    await node.asking.offer(full.node.id, MAIN, keys, 60)
 
 
 async def _ask_by_hand(world: World, full: Member) -> None:

@@ -452,16 +452,32 @@ def test_few_differences_are_compared_depth_first_and_many_level_by_level():
     virtually(main())
 
 
-def test_partial_peers_are_no_source_and_not_compared_with():
+def partly(session: Session) -> Session:
+    """The peer says that it wants only a part of everything."""
+    contexts = tuple(
+        replace(summary, is_partial=summary.context != IDENTITIES) for summary in session.hello.contexts
+    )
+    return replace(session, hello=replace(session.hello, contexts=contexts))
+
+
+def test_what_a_peer_wants_only_a_part_of_is_left_to_it_and_it_is_not_called_unequal():
     async def main() -> None:
         ours, theirs = Side(0, filled(range(10))), Side(1, filled(range(50)))
-
-        def partly(session: Session) -> Session:
-            contexts = tuple(replace(summary, is_partial=True) for summary in session.hello.contexts)
-            return replace(session, hello=replace(session.hello, contexts=contexts))
-
         met = await meet(ours, theirs, before=partly)
-        assert met.said == [m.Close(Reason.FINISHED)]
+        assert met.said[0] == m.Turn((MAIN,))
+        assert MAIN not in met.ours.unequal and MAIN not in met.theirs.unequal
+        assert versions_in(ours.store) != versions_in(theirs.store)
+
+    virtually(main())
+
+
+def test_a_pull_from_a_peer_that_holds_a_part_takes_all_that_it_holds():
+    async def main() -> None:
+        ours, theirs = Side(0, filled(range(10))), Side(1, filled(range(50)))
+        met = await meet(ours, theirs, Direction.PULL, before=partly)
+        assert met.ends == [None, None]
+        assert [done.mode for done in ours.conversations] == ["reconcile"]
+        assert not lacks(ours.store, heads_in(theirs.store))
 
     virtually(main())
 

@@ -2,24 +2,30 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from echonode.errors import EchonodeError
+from echonode.model.filter import Filter
 from echonode.model.record import MAIN, Record, supersedes
 from echonode.sim.loop import run
 from echonode.store.port import Store
-from echonode.sync import delta, hash_comparison, level_wise, snapshot
+from echonode.sync import delta, get, hash_comparison, level_wise, pull, put, reconcile, snapshot
 from echonode.sync.outcome import Conversation, Result
 from echonode.wire.messages import (
     Changes,
     DeltaInit,
+    Direction,
     Done,
+    GetInit,
     HashComparisonInit,
     LevelWiseInit,
     Message,
+    PullInit,
     Put,
+    PutInit,
+    ReconcileInit,
     Records,
     SnapshotInit,
 )
@@ -29,6 +35,16 @@ T = TypeVar("T")
 Opener = Callable[..., Awaitable[Result]]
 Hook = Callable[[int, Message], Awaitable[None]]
 
+
+
+async def reconciled(
+    conversation: Conversation, direction: Direction = Direction.BOTH, *, wanted: Filter | None = None, **options: Any
+) -> Result:
+    """`reconcile`, as if it were a walk: a width of digests means nothing to it."""
+    options.pop("width", None)
+    return await reconcile.run_initiator(conversation, wanted or Filter(), direction, **options)
+
+
 WALKS: dict[str, Opener] = {
     "level_wise": level_wise.run_initiator,
     **{
@@ -36,6 +52,10 @@ WALKS: dict[str, Opener] = {
         for depth in (1, 2, 3, 4)
     },
 }
+
+
+# Whatever makes two stores equal that both hold something.
+AGREEING: dict[str, Opener] = {**WALKS, "reconcile": reconciled}
 
 
 def virtually(main: Coroutine[Any, Any, T], *, seed: int = 0) -> T:
@@ -94,11 +114,13 @@ async def converse(
     cut: int | None = None,
     hook: Hook | None = None,
     followed: int | None = None,
+    wants_there: Callable[[Record], bool] | None = None,
     **options: Any,
 ) -> Talk:
     """A conversation that `opener` opens; it breaks after `cut` messages. `followed`: how far the responder has
-    followed its initiator. Raises only what is our own fault."""
+    followed its initiator; `wants_there`: what it keeps. Raises only what is our own fault."""
     talk = overheard(ours, theirs, context=context, cut=Cut(cut), hook=hook)
+    talk.theirs = replace(talk.theirs, wants=wants_there)
     talk.our_end, talk.their_end = await asyncio.gather(
         to_its_end(talk.ours, opener(talk.ours, **options)), to_its_end(talk.theirs, serve(talk.theirs, followed))
     )
@@ -125,6 +147,14 @@ async def serve(conversation: Conversation, followed: int | None = None) -> Resu
             return await snapshot.run_responder(conversation, init)
         case DeltaInit() as init:
             return await delta.run_responder(conversation, init, followed)
+        case ReconcileInit() as init:
+            return await reconcile.run_responder(conversation, init)
+        case PullInit() as init:
+            return await pull.run_responder(conversation, init)
+        case GetInit() as init:
+            return await get.run_responder(conversation, init)
+        case PutInit() as init:
+            return await put.run_responder(conversation, init)
         case other:
             raise AssertionError(other)
 

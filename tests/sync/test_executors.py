@@ -9,10 +9,10 @@ from echonode.model.record import MAIN
 from echonode.sync import snapshot
 from echonode.sync.outcome import Result
 from echonode.wire.messages import Direction
-from tests.sync.talk import WALKS, converse, heads_in, lacks, versions_in, virtually
+from tests.sync.talk import AGREEING, converse, heads_in, lacks, versions_in, virtually
 from tests.sync.universe import OTHER, root_of, two_holdings, universe
 
-walks = pytest.mark.parametrize("walk", WALKS.values(), ids=list(WALKS))
+walks = pytest.mark.parametrize("walk", AGREEING.values(), ids=list(AGREEING))
 widths = st.sampled_from([16, 32])
 Holdings = tuple[frozenset[int], frozenset[int]]
 
@@ -65,7 +65,7 @@ def test_a_snapshot_into_an_empty_store_gives_what_every_other_mode_gives(held: 
         assert (talk.our_end, talk.their_end) == (Result.EQUAL, Result.EQUAL)
         assert versions_in(ours) == versions_in(theirs)
         assert talk.ours.tally.received == talk.theirs.tally.sent == len(versions_in(theirs))
-        for walk in WALKS.values():
+        for walk in AGREEING.values():
             other = universe().store(())
             await converse(other, theirs, walk)
             assert root(other) == root(ours)
@@ -74,7 +74,7 @@ def test_a_snapshot_into_an_empty_store_gives_what_every_other_mode_gives(held: 
 
 
 @walks
-@given(held=two_holdings(), cut=st.integers(0, 12), again=st.sampled_from(list(WALKS.values())))
+@given(held=two_holdings(), cut=st.integers(0, 12), again=st.sampled_from(list(AGREEING.values())))
 @settings(max_examples=20)
 def test_cut_at_any_message_stores_only_grow_and_the_next_conversation_converges(walk, held: Holdings, cut, again):
     async def main() -> None:

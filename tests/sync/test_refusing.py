@@ -23,10 +23,10 @@ from echonode.wire.messages import (
     Refusal,
     Stored,
 )
-from tests.sync.talk import WALKS, converse, heads_in, overheard, to_its_end, versions_in, virtually
+from tests.sync.talk import AGREEING, converse, heads_in, overheard, to_its_end, versions_in, virtually
 from tests.sync.universe import OTHER, root_of, universe
 
-walks = pytest.mark.parametrize("walk", WALKS.values(), ids=list(WALKS))
+walks = pytest.mark.parametrize("walk", AGREEING.values(), ids=list(AGREEING))
 
 
 # -- refused one by one ----------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_a_push_that_is_refused_is_not_tried_again_in_the_same_conversation():
     virtually(main())
 
 
-@pytest.mark.parametrize("walk", [*WALKS.values(), snapshot.run_initiator], ids=[*WALKS, "snapshot"])
+@pytest.mark.parametrize("walk", [*AGREEING.values(), snapshot.run_initiator], ids=[*AGREEING, "snapshot"])
 def test_nothing_of_it_is_called_equal_when_a_snapshot_or_walk_was_refused_in_part(walk):
     async def main() -> None:
         ours, theirs = MemoryStore(universe().store(()).instance), universe().store(range(300))

@@ -29,6 +29,11 @@ def followed(cursor: int, seq: int) -> tuple[State, State]:
     return replace(ours, cursor=cursor), replace(theirs, seq=seq)
 
 
+def part(side: State) -> State:
+    """The same side, where only a part of the context is wanted."""
+    return replace(side, is_partial=True)
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "common", "mode", "reason", "is_theirs"),
     [
@@ -53,6 +58,13 @@ def followed(cursor: int, seq: int) -> tuple[State, State]:
             "9 of 16 subtrees differ, 100 records here, 90 there",
             False,
         ),
+        (part(sides(1)[0]), sides(1)[1], ALL, Mode.RECONCILE, "a part is wanted", False),
+        (part(NOTHING), sides(1)[1], ALL, Mode.RECONCILE, "a part is wanted", False),
+        (part(sides(1)[0]), part(sides(1)[1]), ALL, Mode.RECONCILE, "a part is wanted", False),
+        (sides(1)[0], part(sides(1)[1]), ALL, None, "a part is wanted there: left to the peer", True),
+        (part(sides(1)[0]), sides(1)[1], WALKS, None, "a part is wanted, and reconcile is not in common", False),
+        (sides(1)[0], part(sides(1)[1]), WALKS, None, "a part is wanted, and reconcile is not in common", False),
+        (part(state("here", 5)), state("here", 5), ALL, None, "roots are equal", False),
         (*sides(9), (Mode.SNAPSHOT,), None, "no mode in common", False),
         (*followed(7, 9), ALL, Mode.DELTA, "followed to 7, its log is at 9", False),
         (*followed(9, 9), ALL, Mode.DELTA, "followed to 9, its log is at 9", False),
@@ -67,7 +79,7 @@ def test_the_table(ours, theirs, common, mode, reason, is_theirs):
 
 
 def test_a_mode_that_one_side_does_not_run_is_never_chosen():
-    states = [NOTHING, state("here", 5), *sides(1), *sides(9), *followed(7, 9)]
+    states = [NOTHING, state("here", 5), *sides(1), *sides(9), *followed(7, 9), *map(part, sides(1))]
     for ours, theirs, size in product(states, states, range(len(ALL) + 1)):
         for common in (ALL[:size], ALL[size:]):
             chosen = select(ours, theirs, common)
@@ -78,4 +90,7 @@ def test_a_mode_that_one_side_does_not_run_is_never_chosen():
 
 
 def test_names_are_those_of_the_protocol():
-    assert {mode.value for mode in Mode} == {"level_wise", "hash_comparison", "snapshot", "delta"}
+    assert {mode.value for mode in Mode} == {
+        *("level_wise", "hash_comparison", "snapshot", "delta"),
+        *("reconcile", "pull", "get", "put"),
+    }

@@ -15,10 +15,10 @@ from echonode.store.port import Store
 from echonode.sync import level_wise, snapshot
 from echonode.sync.outcome import Result
 from echonode.wire.messages import Direction, Done, Fetch, Message, Nodes
-from tests.sync.talk import WALKS, Hook, Talk, converse, heads_in, lacks, versions_in, virtually
+from tests.sync.talk import AGREEING, Hook, Talk, converse, heads_in, lacks, versions_in, virtually
 from tests.sync.universe import Universe, crowded_names, root_of, two_holdings, universe
 
-walks = pytest.mark.parametrize("walk", WALKS.values(), ids=list(WALKS))
+walks = pytest.mark.parametrize("walk", AGREEING.values(), ids=list(AGREEING))
 # After which message, on which side, and what: a record of its own, one of the pool both write for, or many in one go.
 writes = st.lists(
     st.tuples(st.integers(1, 12), st.integers(0, 1), st.sampled_from(["own", "pool", "delete", "many", "crowd"])),
@@ -130,7 +130,7 @@ def test_a_write_while_the_dones_cross_ends_the_conversation_for_both():
     async def main() -> None:
         ours, theirs = universe().store(()), universe().store({0})
         scribe = Scribe(universe(), (ours, theirs), ())
-        for (side, nth), walk in product([(0, 1), (0, 2), (1, 2)], WALKS.values()):
+        for (side, nth), walk in product([(0, 1), (0, 2), (1, 2)], AGREEING.values()):
             meanwhile = behind(Done, partial(scribe.write, side, "many", 1), nth=nth)
             talk = await converse(ours, theirs, walk, hook=meanwhile)
             assert talk.their_end is Result.EQUAL

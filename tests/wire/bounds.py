@@ -15,6 +15,9 @@ WIDE = "é" * 32  # 64 bytes in 32 characters
 PART = b"\x00\x80\x00" + bytes(16)
 OFFER = [bytes(32), bytes(32), b"s", bytes(64)]
 LEAVES = [b"\x01", bytes(16), None]
+LEAF = [bytes(32), bytes(16)]
+ID = [bytes(32), "x", bytes(32)]
+ASKED = [bytes(32), None]
 
 # (message, where, what is accepted there at the edge, what lies just over it)
 BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
@@ -105,6 +108,34 @@ BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
     (m.Changes, (2,), [[], [b"r"] * 1000], [[b""], [b"r"] * 1001]),
     (m.Changes, (3,), [True, False], [0, None]),
     (m.Changes, (4,), [None, 0, U63], [-1, U63 + 1, False]),
+    (m.ReconcileInit, (3,), [0, 1, 2], [-1, 3]),
+    (
+        m.ReconcileInit,
+        (4,),
+        [{}, {9: 0}, {1: [number.to_bytes(32, "big") for number in range(256)]}],
+        [{0: 0}, {12: 0}, {1: []}, {1: [bytes(31)]}, []],
+    ),
+    (m.ReconcileInit, (5,), [b"a", bytes(1_000_000)], [b"", bytes(1_000_001), "a"]),
+    (m.Reconcile, (1,), [b"a", bytes(1_000_000)], [b"", bytes(1_000_001)]),
+    (m.Want, (1,), [[bytes(32)] * 1000], [[], [bytes(32)] * 1001, [bytes(31)]]),
+    (m.Offers, (1,), [[LEAF] * 1000], [[], [LEAF] * 1001, [LEAF[:1]], [[bytes(32), bytes(15)]]]),
+    (m.Heads, (1,), [[], [999] * 1000], [[0] * 1001, [1000], [-1]]),
+    (m.Heads, (2,), [[], [b"r"] * 1000], [[b""], [b"r"] * 1001]),
+    (m.Heads, (3,), [True, False], [0, None]),
+    (
+        m.PullInit,
+        (3,),
+        [{}, {11: text(200)}, {7: [f"{number:03}" for number in range(256)]}],
+        [{11: text(201)}, {7: ["a"] * 257}, {9: -1}, None],
+    ),
+    (m.PullInit, (4,), [0, 2**63 - 1], [-1, 2**63]),
+    (m.PullMore, (1,), [0, 2**63 - 1], [-1, 2**63]),
+    (m.Ids, (1,), [[], [ID] * 1000], [[ID] * 1001, [ID[:2]], [[bytes(32), "", bytes(32)]]]),
+    (m.Ids, (2,), [0, 2**63 - 1], [-1, 2**63]),
+    (m.Ids, (3,), [True, False], [0]),
+    (m.GetInit, (3,), [[ASKED] * 1000, [[bytes(32), bytes(32)]]], [[], [ASKED] * 1001, [[bytes(31), None]]]),
+    (m.GetMore, (1,), [[ASKED] * 1000], [[], [ASKED] * 1001, [[bytes(32), bytes(31)]], [ASKED[:1]]]),
+    (m.PutInit, (3,), [[LEAF] * 1000], [[], [LEAF] * 1001]),
     (m.PairStart, (1,), [bytes(33)], [bytes(32), bytes(34)]),
     (m.PairAnswer, (1,), [bytes(33)], [bytes(32), bytes(34)]),
     (m.PairConfirm, (1,), [bytes(32)], [bytes(31), bytes(33)]),

@@ -33,6 +33,7 @@ INSTANCE = bytes.fromhex("0102030405060708")
 IDENTITY = Identity.from_seeds(key("vector root"), key("vector device"))
 BRANCH = bytes.fromhex("00 8001") + bytes([0x11]) * 16 + bytes([0x22]) * 16
 BUCKET = b"\x01" + bytes([0x33]) * 16
+FILTER = {1: [_hash(31)], 5: [_hash(32)], 6: ["note"], 7: ["a", "b"], 8: ["ü"], 9: 0, 10: 2**64 - 1, 11: "notes/*"}
 
 # Every field is set, every list has something in it, and what may be absent is there once and absent once.
 SAMPLES: tuple[m.Message, ...] = (
@@ -77,6 +78,17 @@ SAMPLES: tuple[m.Message, ...] = (
     m.DeltaInit(m.PROTOCOL_VERSION, "main", m.Direction.BOTH, INSTANCE, 1234),
     m.Changes(1250, (b"record", b"another"), False, None),
     m.Changes(1251, (b"last",), True, 77),
+    m.ReconcileInit(m.PROTOCOL_VERSION, "main", m.Direction.BOTH, FILTER, bytes.fromhex("6100000200")),
+    m.Reconcile(bytes.fromhex("6100000200")),
+    m.Want((_hash(19), _hash(20))),
+    m.Offers(((_hash(21), bytes([22]) * 16),)),
+    m.Heads((0, 999), (b"record",), False),
+    m.PullInit(m.PROTOCOL_VERSION, "main", {}, 0),
+    m.PullMore(2**40),
+    m.Ids((m.RecordId(_hash(23), "Küche/Liste", _hash(24)),), 2**40, True),
+    m.GetInit(m.PROTOCOL_VERSION, "main", (m.Asked(_hash(25), _hash(26)), m.Asked(_hash(27), None))),
+    m.GetMore((m.Asked(_hash(28), None),)),
+    m.PutInit(m.PROTOCOL_VERSION, "main", ((_hash(29), bytes([30]) * 16),)),
     m.PairStart(b"A" + _hash(14)),
     m.PairAnswer(b"B" + _hash(15)),
     m.PairConfirm(_hash(16)),
@@ -153,10 +165,10 @@ def _plain(value: Any) -> Any:
     match value:
         case bytes():
             return value.hex()
-        case tuple():
+        case tuple() | list():
             return [_plain(item) for item in value]
         case dict():
-            return {_plain(name): _plain(item) for name, item in value.items()}
+            return {str(_plain(name)): _plain(item) for name, item in value.items()}
         case _ if is_dataclass(value):
             return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         case _:

@@ -48,6 +48,20 @@ wanted = st.builds(
     st.none() | hashes,
 )
 opening = (versions, contexts)
+seqs = st.integers(0, 2**63 - 1)
+asked = st.builds(m.Asked, hashes, st.none() | hashes)
+filters = st.fixed_dictionaries(
+    {},
+    optional={
+        **{number: st.sets(hashes, min_size=1, max_size=2).map(sorted) for number in range(1, 6)},
+        6: st.sets(names, min_size=1, max_size=2).map(sorted),
+        7: st.sets(contexts, min_size=1, max_size=2).map(sorted),
+        8: st.sets(contexts, min_size=1, max_size=2).map(sorted),
+        9: u64,
+        10: u64,
+        11: names,
+    },
+)
 
 MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     m.Auth: st.builds(
@@ -97,6 +111,17 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     ),
     m.DeltaInit: st.builds(m.DeltaInit, *opening, st.integers(0, 2), data(8), seqs),
     m.Changes: st.builds(m.Changes, seqs, lists(records), st.booleans(), st.none() | seqs),
+    m.ReconcileInit: st.builds(m.ReconcileInit, *opening, st.integers(0, 2), filters, parts),
+    m.Reconcile: st.builds(m.Reconcile, parts),
+    m.Want: st.builds(m.Want, lists(hashes, low=1)),
+    m.Offers: st.builds(m.Offers, lists(st.tuples(hashes, data(16)), low=1)),
+    m.Heads: st.builds(m.Heads, lists(st.integers(0, 999)), lists(records), st.booleans()),
+    m.PullInit: st.builds(m.PullInit, *opening, filters, seqs),
+    m.PullMore: st.builds(m.PullMore, seqs),
+    m.Ids: st.builds(m.Ids, lists(st.builds(m.RecordId, hashes, names, hashes)), seqs, st.booleans()),
+    m.GetInit: st.builds(m.GetInit, *opening, lists(asked, low=1)),
+    m.GetMore: st.builds(m.GetMore, lists(asked, low=1)),
+    m.PutInit: st.builds(m.PutInit, *opening, lists(st.tuples(hashes, data(16)), low=1)),
     m.PairStart: st.builds(m.PairStart, data(33)),
     m.PairAnswer: st.builds(m.PairAnswer, data(33)),
     m.PairConfirm: st.builds(m.PairConfirm, hashes),

@@ -1,0 +1,126 @@
+"""What a filter takes of one context here: the set that `reconcile` compares, with the means to read its records.
+
+    survey = await Survey.take(store, context, wanted)      one pass over the log, in pages
+    await survey.refresh()                                   only what was written since
+    survey.items()   survey.digest()   survey.key_of(id)
+
+Writers go on meanwhile: what is written during the pass is seen at its end, and what it replaced is let go.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from echonode.digest import ID_LIST, digest
+from echonode.limits import BATCH_RECORDS_MAX, MIB
+from echonode.model.fields import AUTHOR, CREATED, NAME
+from echonode.model.filter import Filter
+from echonode.model.merkle import Digest
+from echonode.model.record import IDENTITIES, LeafKey, VersionId, fields_of, from_store, leaf_key
+from echonode.store.port import Change, Store
+from echonode.wire.ranges import Items, item
+
+_PAGE_BYTES: Final = 4 * MIB
+_MS: Final = 1000
+
+_Entry: TypeAlias = tuple[bytes, LeafKey, VersionId]  # the item, and which record and version it is
+
+
+class Survey:
+    """Made by `take`."""
+
+    def __init__(self, store: Store, context: str, wanted: Filter) -> None:
+        self._store = store
+        self._context = context
+        self._wanted = wanted
+        self._entries: list[_Entry] = []
+        self._seq = 0
+        self._statements = Digest(b"")
+        self._keys: dict[VersionId, LeafKey] | None = None
+
+    @classmethod
+    async def take(cls, store: Store, context: str, wanted: Filter) -> "Survey":
+        """Look through all that `context` holds."""
+        survey = cls(store, context, wanted)
+        await survey.refresh()
+        return survey
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def refresh(self) -> None:
+        """Take note of what was written since."""
+        statements = self._store.tree(IDENTITIES).root
+        if statements != self._statements:
+            # A compromised key takes versions out of the log and leaves no entry there.
+            self._entries, self._seq, self._statements, self._keys = [], 0, statements, None
+        began = self._seq or self._store.seq(self._context)
+        edited: set[LeafKey] = set()
+        while True:
+            changes, self._seq = await self._store.changes(
+                self._context, self._seq, records_max=BATCH_RECORDS_MAX, bytes_max=_PAGE_BYTES
+            )
+            if not changes:
+                break
+            loop = asyncio.get_running_loop()
+            stood = [change for change in changes if change.seq <= began]
+            self._entries += await loop.run_in_executor(None, _entries_of, stood, self._wanted)
+            edited.update(_key_of(fields_of(change.raw)) for change in changes[len(stood) :])
+        if edited:
+            # Their earlier versions may have come before them.
+            await self._look_again(sorted(edited))
+
+    async def _look_again(self, keys: Sequence[LeafKey]) -> None:
+        """Replace the entries of these leaves by what stands there now."""
+        again = set(keys)
+        self._keys = None
+        self._entries = [entry for entry in self._entries if entry[1] not in again]
+        while keys:
+            raws, taken = await self._store.read(self._context, keys[:BATCH_RECORDS_MAX], bytes_max=_PAGE_BYTES)
+            keys = keys[taken:]
+            heads = [from_store(raw) for raw in raws]
+            self._entries += [
+                (item(head.created_ms // _MS, head.id), head.key, head.id)
+                for head in heads
+                if self._wanted.matches(head)
+            ]
+
+    def items(self) -> Items:
+        """The set as the Negentropy protocol has it, `created` in whole seconds. A large one takes a thread a while."""
+        return Items(entry[0] for entry in self._entries)
+
+    def digest(self) -> bytes:
+        """32 bytes over all ids: equal on two nodes exactly when their sets are."""
+        return id_list_digest(version for _, _, version in self._entries)
+
+    def key_of(self, version: bytes) -> LeafKey | None:
+        """Where a version of the set stands."""
+        if self._keys is None:
+            self._keys = {version: key for _, key, version in self._entries}
+        return self._keys.get(VersionId(version))
+
+    def ids(self) -> set[bytes]:
+        """All of them."""
+        return {version for _, _, version in self._entries}
+
+    def keys(self) -> set[LeafKey]:
+        """The leaves of which a version is in the set."""
+        return {key for _, key, _ in self._entries}
+
+
+def id_list_digest(versions: Iterable[bytes]) -> bytes:
+    """What two sets of versions are compared by (PROTOCOL.md §3)."""
+    return digest(ID_LIST, b"".join(sorted(versions)))
+
+
+def _entries_of(changes: Sequence[Change], wanted: Filter) -> list[_Entry]:
+    entries: list[_Entry] = []
+    for change in changes:
+        fields: Mapping[int, Any] = fields_of(change.raw)
+        if wanted.selects(fields):
+            entries.append((item(fields[CREATED] // _MS, change.version), _key_of(fields), change.version))
+    return entries
+
+
+def _key_of(fields: Mapping[int, Any]) -> LeafKey:
+    return leaf_key(fields[AUTHOR], fields[NAME])
