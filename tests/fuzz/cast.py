@@ -21,7 +21,7 @@ from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Record, leaf_key
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor, Store
-from echonode.wire.messages import Put, Records
+from echonode.wire.messages import Close, Message, Put, Records, Refused
 from tests.model.forge import PERSON, PLAIN, forged
 from tests.store.people import Person
 from tests.sync.pair import Author, acquainted
@@ -156,12 +156,14 @@ def spoiled(raw: bytes) -> bytes:
 
 
 @cache
-def hostile_messages() -> tuple[Put | Records, ...]:
-    """Messages that carry them."""
+def hostile_messages() -> tuple[Message, ...]:
+    """Messages that carry them, and reasons that there are not."""
     raws = hostile_records()
     several = [raws[at : at + 4] for at in range(0, len(raws), 4)]
     return (
         *[Put((raw,)) for raw in raws],
         *[Records(tuple(some), (), False) for some in several],
         *[Records((raw,), (), True) for raw in raws[:4]],
+        Close(200, ("x",)),
+        Refused(200, ("x",)),
     )

@@ -203,6 +203,7 @@ def run_announcement(data: bytes) -> None:
     txt, rest = reader.take(size), reader.rest()
     announced = parse_txt(txt)
     if announced is not None:
+        assert _is_whole(txt)
         _check_round_trip(announced)
     name = instance_name(announced.tag) if announced and options & 1 else rest[:60].decode("latin-1")
     sighting = read_sighting(name, txt, list(_addresses(rest, options)), port, _OWN[options >> 1 & 1])
@@ -213,6 +214,16 @@ def run_announcement(data: bytes) -> None:
     for address in sighting.addresses:
         host, at = parse_address(address)
         assert at == port and not ip_address(host).is_unspecified and not ip_address(host).is_multicast
+
+
+def _is_whole(txt: bytes) -> bool:
+    """Whether it is made of strings behind their lengths, and nothing else (RFC 6763 §6.1)."""
+    while txt:
+        size = 1 + txt[0]
+        if size > len(txt):
+            return False
+        txt = txt[size:]
+    return True
 
 
 def _check_round_trip(announced: Announcement) -> None:

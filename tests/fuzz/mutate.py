@@ -47,7 +47,7 @@ def of_bytes(data: bytes, rng: Random) -> bytes:
 def of_cbor(data: bytes, rng: Random) -> bytes:
     """One place of the value in `data` changed; bytes changed when it holds none, and sometimes anyway."""
     if rng.random() < 0.2:
-        return of_bytes(data, rng)
+        return rng.choice((of_bytes, _widened))(data, rng)
     try:
         value = cbor.decode(data)
     except RemoteError:
@@ -56,6 +56,24 @@ def of_cbor(data: bytes, rng: Random) -> bytes:
         path, there = rng.choice([((), value), *places(value)])
         value = _put(value, path, _another(there, rng))
     return _encoded(value) or of_bytes(data, rng)
+
+
+def _widened(data: bytes, rng: Random) -> bytes:
+    """A number or a length in a longer form than it needs."""
+    short = [at for at, byte in enumerate(data) if byte & 0x1F < 24]
+    if not short:
+        return data
+    at = rng.choice(short)
+    kind, number = data[at] & 0xE0, data[at] & 0x1F
+    size = rng.choice((1, 2, 4, 8))
+    return data[:at] + bytes([kind + 23 + size.bit_length()]) + number.to_bytes(size, "big") + data[at + 1 :]
+
+
+def shortened(data: bytes) -> list[bytes]:
+    """`data`, which is CBOR, once for every list in it that can be one item short, or one longer."""
+    value = cbor.decode(data)
+    lists = [(path, item) for path, item in places(value) if type(item) is list and item]
+    return [_encoded(replaced(value, path, new)) for path, item in lists for new in (item[:-1], [*item, item[-1]])]
 
 
 def _put(value: Any, path: Path, new: Any) -> Any:

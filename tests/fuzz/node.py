@@ -16,8 +16,9 @@ from random import Random
 from typing import Any, Final, TypeVar
 
 from echonode.limits import KIB
+from echonode.model.keys import KeyState
 from echonode.model.merkle import Tree, state_of
-from echonode.model.record import MAIN, Draft, Record, parse, supersedes, verify
+from echonode.model.record import IDENTITIES, MAIN, Draft, Record, parse, supersedes, verify
 from echonode.node.events import Event, SessionFailed
 from echonode.node.node import Node, Settings
 from echonode.sim.link import Link
@@ -164,7 +165,7 @@ async def _judge(stage: Stage) -> None:
             store.tree(context).root
         ), "the tree is not that of the records"
         for head in [head for heads in leaves.values() for head in heads]:
-            assert head.id in known or verify(parse(head.raw)).context == context, "a version that nobody signed"
+            assert head.id in known or _is_admissible(stage, head, context), f"{head.name} has no place here"
     for context, records in cast().held.items():
         for record in records:
             heads = store._heads[context].get(record.key, [])
@@ -173,6 +174,14 @@ async def _judge(stage: Stage) -> None:
     assert [head.id for head in await store.heads(MAIN, node.id, "afterwards")] == [written.id]
 
 
+def _is_admissible(stage: Stage, head: Record, context: str) -> bool:
+    """Whether a version that came is signed, of this context, and by a key that may speak for its author."""
+    if verify(parse(head.raw)).context != context:
+        return False
+    return context == IDENTITIES or stage.store.keyring.state_of(head.author, head.kid) in _SPEAKING
+
+
+_SPEAKING: Final = (KeyState.ACTIVE, KeyState.RETIRED)
 _OPENING: Final = encode(LevelWiseInit((1, 0), MAIN, 0, 16, (b"",)))
 
 # -- seeds -----------------------------------------------------------------------------------------------------------
@@ -234,6 +243,8 @@ def _scripts(told: tuple[bytes, ...], play: Play) -> Iterator[bytes]:
     for payload in message_seeds():
         yield mutate.script(GREETED, [payload])
     for at, payload in enumerate(told):
+        for other in mutate.shortened(payload):
+            yield mutate.script(GREETED, [*told[:at], other, *told[at + 1 :]])
         match decode(payload):
             case Records(records, rest, more) if records:
                 bad = encode(Records((*records[:-1], spoiled(records[-1])), rest, more))

@@ -13,6 +13,8 @@ from hashlib import sha256
 from random import Random
 from typing import Final
 
+from spake2.ed25519_basic import Q
+
 from echonode import cbor
 from echonode.digest import OFFERS, digest
 from echonode.errors import ConfigError, Reason, RemoteError
@@ -208,7 +210,10 @@ def run_auth(data: bytes) -> None:
     if _is_proved(checker, message):
         assert payload == _honest(is_initiators), "somebody proved what Alice alone can"
     forged = _signed_by_mallory(checker, message, is_initiators)
-    if _is_proved(checker, forged):
+    is_proved = _is_proved(checker, forged)
+    honest = [(MALLORY.id, _OTHERS[0].raw)]
+    assert is_proved or [(offer.identity, offer.statement) for offer in forged.offers] != honest, "nor Mallory herself"
+    if is_proved:
         for offer in forged.offers:
             assert offer.key == MALLORY.device.public
             assert offer.identity in (MALLORY.id, POOL.id), "Mallory proved to be somebody else"
@@ -323,6 +328,11 @@ def _pairing_seeds() -> Iterator[bytes]:
     start, answer, right, theirs, key = _honest_exchange()
     yield bytes([0, 33]) + start + right
     yield bytes([1, 33]) + answer + theirs + key
+    yield bytes([0, 34]) + start + b"\0" + right
+    yield bytes([1, 34]) + answer + b"\0" + theirs + key
+    for y in (0, 1, Q - 1, Q, Q + 1, 2**255 - 1):  # of small order, or another encoding of one that is
+        yield bytes([0, 33]) + b"A" + y.to_bytes(32, "little") + right
+        yield bytes([1, 33]) + b"B" + y.to_bytes(32, "little") + theirs + key
     yield bytes([0, 33]) + answer + right
     yield bytes([1, 33]) + start + theirs + key
     yield b"\x02\0" + b" 07 Crossover_clockwork"
