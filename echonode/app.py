@@ -218,6 +218,7 @@ class _Process:
                 network_key=network_key,
                 is_provisional=is_provisional,
                 contexts=None if self._config.contexts is None else frozenset(self._config.contexts),
+                subscriptions=self._config.subscriptions,
             ),
             clock=clock,
             entropy=entropy,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
+from echonode.api.asking import AskingRoutes
 from echonode.api.control import ControlRoutes
 from echonode.api.faults import fault_of, not_found
 from echonode.api.records import RecordRoutes
@@ -21,7 +22,11 @@ class Api:
     """Serves `node` until `stop`. `version` is the program's; `api` says where it is reached, for `status`."""
 
     def __init__(self, node: Node, stop: Stop, *, version: str, api: Sequence[str]) -> None:
-        routes = [*ControlRoutes(node, stop, version=version, api=api).routes(), *RecordRoutes(node, stop).routes()]
+        routes = [
+            *ControlRoutes(node, stop, version=version, api=api).routes(),
+            *RecordRoutes(node, stop).routes(),
+            *AskingRoutes(node, stop).routes(),
+        ]
         self._router = Router(routes, redirect_slashes=False, default=_no_such_path)
         self._stop = stop
 

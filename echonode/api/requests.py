@@ -12,14 +12,23 @@ from echonode.api.faults import RequestError, too_large
 from echonode.api.forms import nfc
 from echonode.api.stopping import Stop
 from echonode.errors import LocalError, TransportError
-from echonode.limits import BODY_BYTES_MAX, CONTEXT_BYTES_MAX, INVITATION_EXPIRES_S, INVITATION_USES_MAX, KIB
+from echonode.limits import (
+    BATCH_RECORDS_MAX,
+    BODY_BYTES_MAX,
+    CONTEXT_BYTES_MAX,
+    INVITATION_EXPIRES_S,
+    INVITATION_USES_MAX,
+    KIB,
+)
 from echonode.model.identity import IdentityId
+from echonode.model.record import MAIN
 from echonode.node.node import Node
 from echonode.text import escape, is_nfc_text
 
 JSON_BYTES_MAX: Final = 64 * KIB  # of a request that is one JSON object
 _EXPIRES_S_MAX: Final = 7 * 86_400
 _TIMEOUT_S_MAX: Final = 3600
+_IDS_MAX: Final = 100_000  # of one pull: about 20 MB of JSON
 _FIELDS_MAX: Final = 100  # 64 tags and every other parameter
 
 _T = TypeVar("_T", bound=Struct)
@@ -37,6 +46,41 @@ class SyncRequest(Struct, forbid_unknown_fields=True):
     peers: list[str] | None = None
     action: Literal["both", "pull", "push"] = "both"
     timeout: Annotated[float, Meta(gt=0, le=_TIMEOUT_S_MAX)] = 30.0
+
+
+class _OfPeer(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A question to one peer. `peer`: as in TrustRequest; `timeout`: seconds in all."""
+
+    peer: str
+    context: str = MAIN
+    timeout: Annotated[float, Meta(gt=0, le=_TIMEOUT_S_MAX)] = 30.0
+
+
+class PullRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
+    """`filter`: terms (model/filter_text.py); `after`: where the last answer ended; `limit`: ids enough."""
+
+    filter: list[str] = []
+    after: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    limit: Annotated[int, Meta(ge=1, le=_IDS_MAX)] = BATCH_RECORDS_MAX
+
+
+class GetItem(Struct, forbid_unknown_fields=True):
+    """author/name, and one version of it when it is given."""
+
+    id: str
+    version: str | None = None
+
+
+class GetRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
+    """The records to fetch."""
+
+    records: Annotated[list[GetItem], Meta(min_length=1, max_length=BATCH_RECORDS_MAX)]
+
+
+class OfferRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
+    """The records to offer: author/name of each."""
+
+    records: Annotated[list[str], Meta(min_length=1, max_length=BATCH_RECORDS_MAX)]
 
 
 class InvitationRequest(Struct, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from echonode.cli import bulk, demo, looking, records, running, simulate, syncing
+from echonode.cli import asking, bulk, demo, looking, records, running, simulate, syncing
 from echonode.cli.exits import ExitCode, Failure
 from echonode.cli.finding import Here
 from echonode.cli.services import Services
@@ -53,6 +53,7 @@ def commands(services: Services) -> click.Group:
     for command in (
         *(running.run, running.invite, running.join, running.network),
         *(records.put, records.get, records.delete, records.list_records, records.conflicts),
+        *(asking.pull, asking.offer),
         *(bulk.import_records, bulk.export_records),
         *(looking.status, looking.peers, looking.contexts),
         *(syncing.sync, syncing.watch, syncing.verify),

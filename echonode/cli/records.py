@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from echonode.cli.arguments import context_option, json_option, read_body, to_moment
+from echonode.cli.asking import filter_option, get_from_peer, list_of_peer
+from echonode.cli.exits import ExitCode
 from echonode.cli.finding import Here, pass_here
 from echonode.cli.show import count, moment, note, only, out, out_json, safe, short, table
 
@@ -48,22 +50,34 @@ def put(
 
 
 @click.command("get", epilog=_ID_HELP)
-@click.argument("id_text", metavar="ID")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--from", "peer", metavar="ID", help="Fetch the records from this peer, and keep them.")
+@click.option("--version", metavar="V", help="With --from: only this version of the one record.")
 @context_option
 @json_option
 @pass_here
-def get(here: Here, id_text: str, context: str, as_json: bool) -> None:
-    """Write a record's body to stdout, byte for byte."""
+def get(
+    here: Here, ids: Sequence[str], peer: str | None, version: str | None, context: str, as_json: bool
+) -> ExitCode | None:
+    """Write a record's body to stdout, byte for byte; or fetch records from a peer."""
     from echonode.cli.client import record_path
 
+    if len(ids) > 1 and (peer is None or version is not None):
+        raise click.UsageError("One ID is enough here; several are fetched with --from, without --version.")
+    if peer is not None:
+        return get_from_peer(here, ids, peer, version=version, context=context, as_json=as_json)
+    if version is not None:
+        raise click.UsageError("--version says what to fetch: it wants --from.")
+    (id_text,) = ids
     client, path = here.client(), record_path(context)
     if as_json:
         out_json(client.call("GET", path, query=[("id", id_text), ("whole", "1")]))
-        return
+        return None
     with client.open("GET", path, query=[("id", id_text)]) as response:
         sys.stdout.flush()
         sys.stdout.buffer.write(response.read())
         sys.stdout.buffer.flush()
+    return None
 
 
 @click.command("delete", epilog=_ID_HELP)
@@ -86,6 +100,8 @@ def _show_written(answer: dict[str, Any], as_json: bool) -> None:
 
 
 @click.command("list")
+@click.option("--from", "peer", metavar="ID", help="Of this peer instead: the same as pull, whose --filter it takes.")
+@filter_option
 @click.option("--author", metavar="A", help="Only of this author: a prefix, me, shared, or a peer's name.")
 @click.option("-t", "--tag", metavar="T", help="Only with this tag.")
 @click.option("--since", type=to_moment, metavar="TIME", help="Created since: 2026-11-22, 2026-11-22T12:00:00Z, 2h.")
@@ -94,11 +110,26 @@ def _show_written(answer: dict[str, Any], as_json: bool) -> None:
 @json_option
 @pass_here
 def list_records(
-    here: Here, author: str | None, tag: str | None, since: str | None, limit: int | None, context: str, as_json: bool
+    here: Here,
+    peer: str | None,
+    terms: Sequence[str],
+    author: str | None,
+    tag: str | None,
+    since: str | None,
+    limit: int | None,
+    context: str,
+    as_json: bool,
 ) -> None:
     """List records, in the order in which they came to this node."""
     from echonode.cli.client import record_path
 
+    if peer is not None:
+        said = {"author": author, "tag": tag, "since": since}
+        terms = [*terms, *(f"{key}={value}" for key, value in said.items() if value)]
+        list_of_peer(here, peer, terms, limit=limit, context=context, as_json=as_json)
+        return
+    if terms:
+        raise click.UsageError("--filter is for what a peer has: it wants --from.")
     query = [("author", author), ("tag", tag), ("since", since), ("limit", str(limit) if limit else None)]
     with here.client().open("GET", record_path(context, "/list"), query=query) as response:
         if as_json:

@@ -11,14 +11,17 @@ mdns = true                       # false: announce nothing, look for nobody
 open = false                      # true: take part in the public network, where anyone on the LAN may
 contexts = ["main"]               # to hold these and no others; default: main, and all that peers offer
 
+[subscriptions]                   # which part of a context to keep; default: all of it
+main = ["tag=news", "since=2026-01-01"]  # terms of a filter (model/filter_text.py); authors by whole ids, me or shared
+
 [log]
 level = "info"                    # debug, info, warning or error
 format = "auto"                   # json, console, or by where the log goes
 ```
 
 In the environment: ECHO_NAME, ECHO_LISTEN, ECHO_PEERS (separated by commas, as are the other lists), ECHO_INTERFACES,
-ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Unknown keys in the file are
-errors: a misspelt setting is one that does not hold.
+ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand in the file
+alone. Unknown keys in the file are errors: a misspelt setting is one that does not hold.
 """
 
 import re
@@ -31,9 +34,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from echonode.errors import ConfigError
+from echonode.errors import ConfigError, LocalError
 from echonode.host.tcp import parse_address
 from echonode.limits import CONTEXT_BYTES_MAX, CONTEXTS_MAX, KIB, NODE_NAME_BYTES_MAX
+from echonode.model.filter_text import full_id, read_filter
+from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES
 from echonode.text import escape, is_nfc_text
 
@@ -48,10 +53,12 @@ _EXPECTED: Final = {
     "mdns": "true or false",
     "open": "true or false",
     "contexts": "a list of names",
+    "subscriptions": "a table of contexts, each with a list of terms like 'tag=news'",
     "log": "a table",
     "log.level": "one of debug, info, warning and error",
     "log.format": "one of auto, json and console",
 }
+_SAID_ANYWHERE: Final = [key for key in _EXPECTED if key != "subscriptions"]  # a variable holds no table
 _AT: Final = re.compile(r" - at `\$\.?([a-z.]*).*`$")
 _UNKNOWN: Final = re.compile(r"unknown field `(.*?)`", re.DOTALL)
 
@@ -73,6 +80,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     mdns: bool = True
     open: bool = False
     contexts: tuple[str, ...] | None = None
+    subscriptions: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     log: LogConfig = LogConfig()
 
 
@@ -83,7 +91,7 @@ def load_config(path: Path, environ: Mapping[str, str], flags: Mapping[str, obje
     ConfigError.
     """
     from_file = _read(path)
-    from_environ = _nested({key: value for key in _EXPECTED if (value := _variable(key, environ)) is not None})
+    from_environ = _nested({key: value for key in _SAID_ANYWHERE if (value := _variable(key, environ)) is not None})
     from_flags = _nested({key: value for key, value in flags.items() if value not in (None, ())})
     _checked(from_file, lambda key: f"{path}: {key}" if key else str(path))
     _checked(from_environ, lambda key: f"ECHO_{key.upper().replace('.', '_')}")
@@ -142,9 +150,14 @@ def _checked(raw: Mapping[str, object], label: Callable[[str], str]) -> Config:
         if unknown:
             table = f" in the table {key}" if key else ""
             raise ConfigError(f"{label('')}: there is no setting '{escape(unknown[1])}'{table}") from None
+        if key.startswith("subscriptions"):
+            key = "subscriptions"
         raise ConfigError(f"{label(key)}: {_EXPECTED[key]} is expected") from None
     contexts = None if config.contexts is None else tuple(_nfc(name) for name in config.contexts)
-    config = msgspec.structs.replace(config, name=config.name and _nfc(config.name), contexts=contexts)
+    subscriptions = {_nfc(name): terms for name, terms in config.subscriptions.items()}
+    config = msgspec.structs.replace(
+        config, name=config.name and _nfc(config.name), contexts=contexts, subscriptions=subscriptions
+    )
     for key, problem in _problems(config):
         raise ConfigError(f"{label(key)}: {problem}")
     return config
@@ -169,6 +182,25 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
                 yield "contexts", f"'{escape(name)}' is no context: 1 to {CONTEXT_BYTES_MAX} bytes are expected"
             elif name == IDENTITIES:
                 yield "contexts", f"'{IDENTITIES}' is reserved, and always held"
+
+
+    for name, terms in config.subscriptions.items():
+        yield from (("subscriptions", problem) for problem in _wrong_subscription(config, name, terms))
+
+
+def _wrong_subscription(config: Config, name: str, terms: tuple[str, ...]) -> Iterator[str]:
+    if not is_nfc_text(name, CONTEXT_BYTES_MAX):
+        yield f"'{escape(name)}' is no context: 1 to {CONTEXT_BYTES_MAX} bytes are expected"
+    elif name == IDENTITIES:
+        yield f"'{IDENTITIES}' is always kept whole"
+    elif config.contexts is not None and name not in config.contexts:
+        yield f"'{escape(name)}' is not among the contexts that are kept"
+    try:
+        read_filter(terms, lambda text: IdentityId(bytes(32)) if text in ("me", "shared") else full_id(text))
+    except LocalError as error:
+        yield f"{escape(name)}: {error}"
+    if config.open and any(term.endswith("=shared") for term in terms):
+        yield "the open network has no `shared` records"
 
 
 def _wrong_address(text: str, *, port_min: int) -> Iterator[str]:

@@ -26,9 +26,9 @@ from echonode.wire.messages import PROTOCOL_VERSION, Asked, Done, GetInit, GetMo
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """Which versions came, and which of them were not taken, and why."""
+    """Which versions came, of which records; which of them were not taken, and why."""
 
-    versions: frozenset[VersionId]
+    versions: dict[VersionId, LeafKey]
     refused: dict[VersionId, Reason]
 
 
@@ -45,7 +45,7 @@ async def run_initiator(conversation: Conversation, wanted: Sequence[Asked]) -> 
     await finish(conversation, stamp(conversation, is_final=True))
     came = [named for _, named in requests]
     return Got(
-        frozenset(version for named in came for version in named.came),
+        {version: key for named in came for version, key in named.came.items()},
         {version: reason for named in came for version, reason in named.refused.items()},
     )
 

@@ -56,7 +56,7 @@ class Named:
 
     versions: Collection[bytes] = ()
     leaves: Mapping[LeafKey, Collection[bytes] | None] = field(default_factory=dict)
-    came: set[VersionId] = field(default_factory=set)
+    came: dict[VersionId, LeafKey] = field(default_factory=dict)
     refused: dict[VersionId, Reason] = field(default_factory=dict)
 
     def look(self, records: Sequence[Record]) -> None:
@@ -66,7 +66,7 @@ class Named:
             is_asked = record.id in self.versions or named is None or record.id in named
             if not is_asked or record.id in self.came:
                 raise RemoteError(Reason.PROTOCOL_ERROR, "a version that was not asked for, or came before")
-            self.came.add(record.id)
+            self.came[record.id] = record.key
 
 
 async def take_named(conversation: Conversation, requests: Sequence[tuple[Message, Named]]) -> None:

@@ -8,6 +8,7 @@ from typing import get_args
 
 from jsonschema import Draft202012Validator
 
+from echonode.api.asking import AskingRoutes
 from echonode.api.control import ControlRoutes
 from echonode.api.records import RecordRoutes
 from echonode.api.stopping import Stop
@@ -69,6 +70,18 @@ TOUR = [
     ("one", 400, "POST", "/v1/sync", {"action": "sideways"}),
     ("one", 404, "POST", "/v1/sync", {"peers": ["stranger"]}),
     ("one", 413, "POST", "/v1/sync", BIG_JSON),
+    ("one", 200, "POST", "/v1/pull", {"peer": "unreachable", "filter": ["tag=a"], "timeout": 1}),
+    ("one", 400, "POST", "/v1/pull", {"peer": "unreachable", "filter": ["colour=red"]}),
+    ("one", 404, "POST", "/v1/pull", {"peer": "stranger"}),
+    ("one", 413, "POST", "/v1/pull", BIG_JSON),
+    ("one", 200, "POST", "/v1/get", {"peer": "unreachable", "records": [{"id": "me/a"}], "timeout": 1}),
+    ("one", 400, "POST", "/v1/get", {"peer": "unreachable", "records": [{"id": "me/a", "version": "x"}]}),
+    ("one", 404, "POST", "/v1/get", {"peer": "stranger", "records": [{"id": "me/a"}]}),
+    ("one", 413, "POST", "/v1/get", BIG_JSON),
+    ("one", 200, "POST", "/v1/offer", {"peer": "unreachable", "records": ["me/b"], "timeout": 1}),
+    ("one", 400, "POST", "/v1/offer", {"peer": "unreachable", "records": []}),
+    ("one", 404, "POST", "/v1/offer", {"peer": "unreachable", "records": ["me/unheard-of"]}),
+    ("one", 413, "POST", "/v1/offer", BIG_JSON),
     ("one", 400, "GET", "/v1/events?types=no.such", b""),
     ("one", 200, "POST", "/v1/verify", b""),
     ("one", 400, "POST", "/v1/verify?fast=1", b""),
@@ -145,6 +158,8 @@ def test_every_documented_answer_is_given_and_is_as_documented(tmp_path: Path) -
     async def test() -> None:
         async with serving(tmp_path) as one, serving(tmp_path, name="open", key=None) as open_:
             foreign = await give_foreign_record(one)
+            one.node.scheduler.opened(IdentityId(bytes(32)), "unreachable", NOWHERE, target=None, is_initiator=False)
+            one.node.scheduler.closed(0, 0, IdentityId(bytes(32)), in_sync=None, reason="")
             for node, status, method, target, body in TOUR:
                 served = one if node == "one" else open_
                 answer = await served.ask(method, target.replace("FOREIGN", foreign), body)
@@ -206,6 +221,7 @@ def test_the_document_has_exactly_the_routes_that_are_served() -> None:
     routes = [
         *ControlRoutes(node, stop, version="", api=()).routes(),  # type: ignore[arg-type]
         *RecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
+        *AskingRoutes(node, stop).routes(),  # type: ignore[arg-type]
     ]
     served = {(method, route.path) for route in routes for method in route.app._handlers}
     assert served == set(law.operations())

@@ -27,6 +27,7 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
         mdns=True,
         open=False,
         contexts=None,
+        subscriptions={},
         log=LogConfig(level="info", format="auto"),
     )
 
@@ -40,9 +41,10 @@ def test_the_example_in_the_documentation_loads_and_shows_every_key(tmp_path: Pa
         peers=("192.168.1.20:22087",),
         interfaces=("192.168.1.10",),
         contexts=("main",),
+        subscriptions={"main": ("tag=news", "since=2026-01-01")},
     )
-    shown = set(re.findall(r"^(\w+) =", example[1], re.MULTILINE))
-    assert shown == {*Config.__struct_fields__, *LogConfig.__struct_fields__} - {"log"}
+    shown = set(re.findall(r"^\[?(\w+)(?: =|\])", example[1], re.MULTILINE))
+    assert shown == {*Config.__struct_fields__, *LogConfig.__struct_fields__, "main"}
 
 
 def test_a_flag_goes_before_the_environment_that_before_the_file_and_that_before_the_default(tmp_path: Path) -> None:
@@ -63,6 +65,14 @@ def test_names_are_normalised_so_that_the_same_name_is_the_same_context(tmp_path
     assert loaded(tmp_path, f'name = "{decomposed}"\ncontexts = ["{decomposed}"]') == Config(
         name="café", contexts=("café",)
     )
+
+
+def test_a_subscription_is_terms_by_context_and_a_variable_holds_none(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "café")
+    text = f'[subscriptions]\n"{decomposed}" = ["author=me", "pool=shared", "tag=x"]'
+    assert loaded(tmp_path, text, {"ECHO_SUBSCRIPTIONS": "x"}).subscriptions == {
+        "café": ("author=me", "pool=shared", "tag=x")
+    }
 
 
 @pytest.mark.parametrize(
@@ -86,6 +96,15 @@ def test_names_are_normalised_so_that_the_same_name_is_the_same_context(tmp_path
         ("contexts = ['a', 'a']", "contexts: 1 to 64 different names"),
         ("contexts = ['']", "contexts: '' is no context"),
         ("contexts = ['identities']", "contexts: 'identities' is reserved"),
+        ("subscriptions = ['tag=a']", "subscriptions: a table of contexts"),
+        ("[subscriptions]\nmain = 'tag=a'", "subscriptions: a table of contexts"),
+        ("[subscriptions]\nmain = [1]", "subscriptions: a table of contexts"),
+        ("[subscriptions]\nmain = ['news']", "subscriptions: main: 'news' is no term of a filter"),
+        ("[subscriptions]\nmain = ['author=abc']", "subscriptions: main: 'abc' is no id"),
+        ("[subscriptions]\nidentities = []", "subscriptions: 'identities' is always kept whole"),
+        ("contexts = ['a']\n[subscriptions]\nb = []", "subscriptions: 'b' is not among the contexts"),
+        ("[subscriptions]\n'' = []", "subscriptions: '' is no context"),
+        ("open = true\n[subscriptions]\nmain = ['pool=shared']", "subscriptions: the open network has no `shared`"),
         ("log = 'debug'", "log: a table is expected"),
         ("[log]\nlevel = 'loud'", "log.level: one of debug, info, warning and error is expected"),
         ("[log]\nformat = 'xml'", "log.format: one of auto, json and console is expected"),

@@ -281,7 +281,7 @@ def test_one_peer_is_asked_what_it_has_and_gives_what_it_is_asked_for():
         assert [(one.author, one.name) for one in pulled.ids] == [(whole.node.shared, "b")]
         key = leaf_key(whole.node.shared, "b")
         got = await asking.get(whole.node.id, MAIN, [Asked(key, pulled.ids[0].version)], 30)
-        assert got.versions == {pulled.ids[0].version}
+        assert got.versions == {pulled.ids[0].version: key}
         assert set(await bodies(part)) == {"a", "b"}  # what a person asks for is kept
         await write(whole, "b", body=b"later")
         await quiet(world)
