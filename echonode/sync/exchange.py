@@ -234,51 +234,63 @@ def _requests(wanted: Sequence[Wanted], width: int) -> Iterator[tuple[Wanted, ..
 
 async def push(conversation: Conversation, keys: Sequence[LeafKey], prefixes: Sequence[Prefix]) -> None:
     """Offer all heads of our leaves `keys` and of every leaf below `prefixes`."""
-    await offer(conversation, _our_records(conversation, keys, prefixes))
+    await offer(conversation, our_records(conversation, keys, prefixes))
 
 
 async def offer(conversation: Conversation, pieces: AsyncIterator[list[bytes]]) -> None:
     """Offer all versions of `pieces`, a window of Puts in flight."""
+    await take_stored(conversation, await put_all(conversation, pieces, WINDOW))
+
+
+async def put_all(conversation: Conversation, pieces: AsyncIterator[list[bytes]], window: int) -> int:
+    """As `offer`, but the last Puts, whose number is returned, are not answered yet: `take_stored` of so many is due."""
     in_flight = 0
     async for raws in pieces:
         for batch in batches(raws):
-            if in_flight == WINDOW:
-                await _take_stored(conversation)
+            if in_flight == window:
+                await take_stored(conversation, 1)
                 in_flight -= 1
             conversation.tally.ask()
             await conversation.transport.send(Put(tuple(batch)))
             conversation.tally.sent += len(batch)
             in_flight += 1
             conversation.on_progress(conversation.tally)
-    for _ in range(in_flight):
-        await _take_stored(conversation)
+    return in_flight
 
 
-async def _take_stored(conversation: Conversation) -> None:
-    answer = await expect(conversation, Stored)
-    conversation.tally.answered()
-    conversation.tally.refused_there += len(answer.refused)
+async def take_stored(conversation: Conversation, puts: int) -> None:
+    """The answers to so many Puts."""
+    for _ in range(puts):
+        answer = await expect(conversation, Stored)
+        conversation.tally.answered()
+        conversation.tally.refused_there += len(answer.refused)
 
 
-async def _our_records(
+async def our_records(
     conversation: Conversation, keys: Sequence[LeafKey], prefixes: Sequence[Prefix]
 ) -> AsyncIterator[list[bytes]]:
-    for prefix in (None, *prefixes):
-        waiting = list(keys) if prefix is None else []
-        after: LeafKey | None = None
-        while True:
-            if not waiting and prefix is not None:
-                # Asked anew each time: the tree may change while we wait for the network.
-                leaves = conversation.store.tree(conversation.context).leaves_at(prefix, after)
-                waiting = [key for key, _ in islice(leaves, BATCH_RECORDS_MAX)]
-            if not waiting:
-                break
-            raws, taken = await conversation.store.read(
-                conversation.context, waiting[:BATCH_RECORDS_MAX], bytes_max=BATCH_BYTES_MAX
-            )
-            after, waiting = waiting[taken - 1], waiting[taken:]
-            if raws:
-                yield raws
+    """All heads of our leaves `keys` and of every leaf below `prefixes`, a batch at a time."""
+    waiting = list(keys)
+    below = deque(prefixes)
+    after: LeafKey | None = None  # in the first of `below`
+    while True:
+        # Asked anew each time: the tree may change while we wait for the network. Many small subtrees fill one message.
+        tree = conversation.store.tree(conversation.context)
+        while below and len(waiting) < BATCH_RECORDS_MAX:
+            room = BATCH_RECORDS_MAX - len(waiting)
+            more = [key for key, _ in islice(tree.leaves_at(below[0], after), room)]
+            waiting += more
+            after = more[-1] if len(more) == room else None
+            if after is None:
+                below.popleft()
+        if not waiting:
+            return
+        raws, taken = await conversation.store.read(
+            conversation.context, waiting[:BATCH_RECORDS_MAX], bytes_max=BATCH_BYTES_MAX
+        )
+        waiting = waiting[taken:]
+        if raws:
+            yield raws
 
 
 def batches(raws: Sequence[bytes]) -> Iterator[list[bytes]]:

@@ -125,6 +125,19 @@ def test_scattered_differences_cost_little_more_than_themselves(library, walk):
     virtually(main())
 
 
+def test_small_subtrees_that_only_we_have_are_offered_together(library):
+    # A scattered few hundred of thousands: most of them are alone below some prefix.
+    ours, theirs = library.store(), library.store(0, -300)
+
+    async def main() -> None:
+        talk = await converse(ours, theirs, level_wise.run_initiator)
+        assert talk.our_end is Result.EQUAL
+        assert any(len(said.prefixes) > 100 for said in talk.said if isinstance(said, NodesRequest))
+        assert [len(said.records) for said in talk.said if isinstance(said, Put)] == [300]
+
+    virtually(main())
+
+
 # -- large records ---------------------------------------------------------------------------------------------------
 
 
