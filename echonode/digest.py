@@ -21,6 +21,7 @@ GROUP_TAG: Final = b"echonode group"
 OFFERS: Final = b"echonode offers"
 FILTER: Final = b"echonode filter"
 ID_LIST: Final = b"echonode ids"
+SKETCH: Final = b"echonode sketch"
 PAIRING: Final = b"echonode pairing"
 
 

@@ -1,6 +1,7 @@
 """The source keeps the rules of tests/tidy.py, and every rule notices a planted violation of it."""
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -52,6 +53,12 @@ def test_the_usual_module_is_short() -> None:
 def test_dependencies_and_doors_are_the_same() -> None:
     standard = {"sqlite3"}
     assert tidy.declared((ROOT / "pyproject.toml").read_text()) == set(tidy.DOORS) - standard
+
+
+def test_numpy_is_loaded_only_when_a_sketch_is_built() -> None:
+    everything = "; ".join(f"import {module.name}" for module in tidy.package() if module.path != "model/sketch.py")
+    script = f"import sys; {everything}; sys.exit('numpy' in sys.modules)".replace("import echonode.__main__; ", "")
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_nothing_else_lies_at_the_top_level() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NewType
 
 from echonode.digest import BUCKET, LEAF, NODE, STATE, digest
+from echonode.limits import JOURNAL_LEAVES_MAX
 from echonode.model.record import LeafKey, VersionId
 
 Digest = NewType("Digest", bytes)  # 32 bytes, or 16 on the wire
@@ -29,6 +30,27 @@ _KEY: Final = 32
 _ENTRY: Final = 64
 _HIGH_NIBBLE: Final = bytes(byte >> 4 for byte in range(256))
 _LOW_NIBBLE: Final = bytes(byte & 15 for byte in range(256))
+
+
+class Journal:
+    """Leaves that came and went since it was begun, key and state of each (64 bytes), for who keeps something of all
+    leaves up to date. One that has grown too long is of no use any more."""
+
+    __slots__ = ("added", "removed")
+
+    def __init__(self) -> None:
+        self.added = bytearray()
+        self.removed = bytearray()
+
+    @property
+    def is_long(self) -> bool:
+        """Whether beginning anew costs less than what is noted here."""
+        return len(self.added) + len(self.removed) > JOURNAL_LEAVES_MAX * _ENTRY
+
+    def clear(self) -> None:
+        """What is noted has been dealt with."""
+        self.added.clear()
+        self.removed.clear()
 
 
 class _Branch:
@@ -59,6 +81,7 @@ class Tree:
     def __init__(self, entries: Iterable[tuple[LeafKey, State]] = ()) -> None:
         """`entries`: each key once, in any order. Building in bulk costs a tenth of as many `put`s."""
         self._top: _Node = _build(b"".join(key + state for key, state in sorted(entries)), 0)
+        self._journal: Journal | None = None
 
     @classmethod
     def from_sorted(cls, pieces: Iterable[bytes]) -> "Tree":
@@ -99,6 +122,7 @@ class Tree:
         """Insert or replace one leaf."""
         path, bucket = self._descend(key)
         at = _find(bucket, key)
+        self._note(b"" if at < 0 else bucket[at : at + _ENTRY], key + state)
         if at >= 0:
             self._replace(path, key, bucket[: at + _KEY] + state + bucket[at + _ENTRY :], 0)
             return
@@ -113,6 +137,7 @@ class Tree:
         at = _find(bucket, key)
         if at < 0:
             return
+        self._note(bucket[at : at + _ENTRY], b"")
         self._replace(path, key, bucket[:at] + bucket[at + _ENTRY :], -1)
         for depth, branch in enumerate(path):
             if branch.count <= BUCKET_LEAVES_MAX:
@@ -142,6 +167,30 @@ class Tree:
                 key = LeafKey(bucket[at : at + _KEY])
                 if after is None or key > after:
                     yield key, State(bucket[at + _KEY : at + _ENTRY])
+
+    def entries_around(self, prefix: Prefix) -> Iterator[bytes]:
+        """Key and state (64 bytes) of every leaf below `prefix`, and of those that happen to be kept beside them."""
+        node, depth = self._top, 0
+        while depth < len(prefix) and not isinstance(node, bytes):
+            node = node.children[prefix[depth]]
+            depth += 1
+        yield from _buckets(node, depth, None)
+
+    def keep_journal(self) -> Journal:
+        """Note from now on which leaves come and go, instead of in any journal begun before."""
+        self._journal = Journal()
+        return self._journal
+
+    def has(self, journal: Journal) -> bool:
+        """Whether `journal` tells all that changed since it was begun."""
+        return self._journal is journal
+
+    def _note(self, before: bytes, after: bytes) -> None:
+        if self._journal is not None:
+            self._journal.removed += before
+            self._journal.added += after
+            if self._journal.is_long:
+                self._journal = None
 
     def _descend(self, key: LeafKey) -> tuple[list[_Branch], bytes]:
         path: list[_Branch] = []

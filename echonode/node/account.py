@@ -89,7 +89,7 @@ class Account:
             peer=self._session.peer.id,
             context=self._context,
             mode=self._mode.value,
-            reason=self._reason,
+            reason="; ".join(filter(None, (self._reason, tally.note))),
             role=self._role,
             outcome=result.value,
             verified=result is Result.EQUAL,

@@ -22,12 +22,13 @@ from echonode.node.account import Account, SessionLog
 from echonode.node.declining import DECLINED, refusal_of
 from echonode.node.events import Observer
 from echonode.node.filling import Filling
-from echonode.node.modes import MODES, Following, empty, initiate, mode_of, respond, state_of
+from echonode.node.modes import MODES, Following, empty, in_common, initiate, mode_of, respond, state_of
 from echonode.node.partial import SERVED_IN_PART, Partial
 from echonode.node.session import Session
 from echonode.store.port import Store
 from echonode.sync.outcome import Conversation, Result, Tally
 from echonode.sync.select import Mode, Selection, select
+from echonode.sync.sketching import Sketches
 from echonode.wire.codec import UnknownMessage
 from echonode.wire.messages import (
     Close,
@@ -53,6 +54,7 @@ class Manager:
     # (peer, context) -> both roots, and those of `identities`, when records were refused: not diffed again until one
     # of them changes.
     stuck: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
+    sketches: Sketches = field(default_factory=Sketches)
     filling: Filling = field(init=False)
     partial: Partial = field(init=False)
 
@@ -148,13 +150,9 @@ class Manager:
         """Converse about every context, or `only` these; those left to the peer."""
         left: list[str] = []
         following = Following.of(self.store, session)
-        common = [mode for mode in MODES if mode.value in session.hello.modes]
-        names = dict.fromkeys((IDENTITIES, *self.store.contexts(), *theirs))
-        if not session.is_initiator:
-            names = dict.fromkeys(theirs)
-        if only is not None:
-            names = dict.fromkeys(only)
-        for context in names:
+        common = in_common(session.hello.modes, direction)
+        names = (IDENTITIES, *self.store.contexts(), *theirs) if session.is_initiator else tuple(theirs)
+        for context in dict.fromkeys(names if only is None else only):
             if not self.takes(context):  # asked one by one: each that is taken leaves room for one less
                 continue
             summary = theirs.get(context, empty(context))
@@ -197,7 +195,9 @@ class Manager:
         for attempt in range(ROUNDS_MAX):
             assert mode is not None
             before = self.store.tree(context).root
-            result, tally = await self._converse(session, log, context, mode, reason, direction, width)
+            result, tally = await self._converse(
+                session, log, context, mode, reason, direction, width, 0 if attempt else selection.expected
+            )
             if result is Result.EQUAL:
                 self.stuck.pop(which, None)
                 return
@@ -268,12 +268,15 @@ class Manager:
         reason: str,
         direction: Direction,
         width: int,
+        expected: int | None = 0,
     ) -> tuple[Result, Tally]:
         conversation, finish = self._begin(session, log, context, mode, reason, "initiator")
         try:
             with self._filled_by(session, context, mode):
                 cursor = Following.of(self.store, session).cursor(context)
-                result = await initiate(conversation, mode, direction, width, cursor, self.partial.of(context))
+                result = await initiate(
+                    conversation, mode, direction, width, cursor, self.partial.of(context), expected
+                )
         except PeerRefused as refused:
             if refused.reason not in DECLINED:
                 raise
@@ -328,6 +331,7 @@ class Manager:
 
         wants = self.partial.wants(context, session.peer.id)
         conversation = Conversation(session.transport, self.store, context, applied, progress, wants=wants)
+        conversation = replace(conversation, sketches=self.sketches, session=session.id)
 
         def finish(result: Result) -> None:
             if conversation.tally.followed is not None:

@@ -1,5 +1,6 @@
 """The modes this node runs: what a hello says of them, and the two places where a mode selects its code."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -10,7 +11,7 @@ from echonode.model.merkle import Tree
 from echonode.node.partial import EVERYTHING, SERVED_IN_PART
 from echonode.node.session import Session
 from echonode.store.port import Cursor, Store
-from echonode.sync import delta, get, hash_comparison, level_wise, parts, pull, put, reconcile, snapshot
+from echonode.sync import delta, get, hash_comparison, level_wise, parts, pull, put, reconcile, sketch, snapshot
 from echonode.sync.outcome import Conversation, Result
 from echonode.sync.select import Mode, State
 from echonode.wire.messages import (
@@ -23,12 +24,13 @@ from echonode.wire.messages import (
     PullInit,
     PutInit,
     ReconcileInit,
+    SketchInit,
     SnapshotInit,
     Summary,
 )
 
 # Exactly the modes that `respond` can run (I11).
-MODES: Final = (Mode.LEVEL_WISE, Mode.HASH_COMPARISON, Mode.SNAPSHOT, Mode.DELTA, *SERVED_IN_PART)
+MODES: Final = (Mode.LEVEL_WISE, Mode.HASH_COMPARISON, Mode.SNAPSHOT, Mode.DELTA, Mode.SKETCH, *SERVED_IN_PART)
 
 _EMPTY_ROOT: Final = Tree().root
 _EMPTY_LEVEL1: Final = parts.encode_branch(Tree().children_at(b""), 16)
@@ -88,6 +90,12 @@ class Following:
         return State(tree.root, len(tree), level1, self.store.seq(context), self.seq(context), is_partial)
 
 
+def in_common(theirs: Collection[str], direction: Direction) -> list[Mode]:
+    """The modes that both sides run and that serve this direction: one way, a sketch proves nothing."""
+    ours = MODES if direction is Direction.BOTH else [mode for mode in MODES if mode is not Mode.SKETCH]
+    return [mode for mode in ours if mode.value in theirs]
+
+
 async def initiate(
     conversation: Conversation,
     mode: Mode,
@@ -95,11 +103,13 @@ async def initiate(
     width: int,
     cursor: Cursor | None,
     wanted: Filter | None,
+    expected: int | None,
 ) -> Result:
-    """Open a conversation of that mode. `wanted`: the part of the context that is kept here, None for all of it."""
+    """Open a conversation of that mode. `wanted`: the part of the context that is kept here, None for all of it;
+    `expected`: about how many leaves differ, as selected."""
     match mode:
         case Mode.LEVEL_WISE:
-            return await level_wise.run_initiator(conversation, direction, width=width)
+            return await level_wise.run_initiator(conversation, direction, width=width, expected=expected)
         case Mode.HASH_COMPARISON:
             return await hash_comparison.run_initiator(conversation, direction, width=width)
         case Mode.SNAPSHOT:
@@ -107,6 +117,8 @@ async def initiate(
         case Mode.DELTA:
             assert cursor is not None, "selected for its cursor"
             return await delta.run_initiator(conversation, cursor, direction)
+        case Mode.SKETCH:
+            return await sketch.run_initiator(conversation, expected=expected)
         case Mode.RECONCILE:
             return await reconcile.run_initiator(
                 conversation, wanted or EVERYTHING, direction, follows_all=wanted is not None
@@ -128,6 +140,8 @@ async def respond(conversation: Conversation, init: InitPayload, followed: int |
             return await snapshot.run_responder(conversation, init)
         case DeltaInit():
             return await delta.run_responder(conversation, init, followed)
+        case SketchInit():
+            return await sketch.run_responder(conversation, init)
         case ReconcileInit():
             return await reconcile.run_responder(conversation, init)
         case PullInit():
@@ -151,6 +165,8 @@ def mode_of(init: InitPayload) -> Mode:
             return Mode.SNAPSHOT
         case DeltaInit():
             return Mode.DELTA
+        case SketchInit():
+            return Mode.SKETCH
         case ReconcileInit():
             return Mode.RECONCILE
         case PullInit():

@@ -30,6 +30,7 @@ from echonode.node.session import LocalSide, Session
 from echonode.node.views import NodeStatus, PeerView, SyncReport
 from echonode.store.port import Store
 from echonode.sync.port import ByteStream, Dial
+from echonode.sync.sketching import Sketches
 from echonode.sync.transport import StreamTransport
 from echonode.text import to_base32
 from echonode.wire.channel import NetworkSecret
@@ -105,13 +106,14 @@ class Node(RecordBook):
             is_partial=lambda context: self.partial.of(context) is not None,
         )
         self._inviting = Inviting(clock, entropy, self.observe, self._reannounce)
+        sketches = Sketches(lambda: self._secrets()[0].netid)
         self.connections = Connections(
             dial=dial,
             clock=clock,
             entropy=entropy,
             observe=self.observe,
             scheduler=self.scheduler,
-            manager=Manager(store, clock, self.observe, self._greeter.takes, self.on_received),
+            manager=Manager(store, clock, self.observe, self._greeter.takes, self.on_received, sketches=sketches),
             local=LocalSide(
                 device=identity.device,
                 statements=lambda: self.own_statements,

@@ -243,7 +243,7 @@ async def offer(conversation: Conversation, pieces: AsyncIterator[list[bytes]]) 
 
 
 async def put_all(conversation: Conversation, pieces: AsyncIterator[list[bytes]], window: int) -> int:
-    """As `offer`, but the last Puts, whose number is returned, are not answered yet: `take_stored` of so many is due."""
+    """As `offer`, but the last Puts, as many as is returned, are not answered yet: `take_stored` of them is due."""
     in_flight = 0
     async for raws in pieces:
         for batch in batches(raws):

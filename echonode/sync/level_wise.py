@@ -11,10 +11,11 @@ Best for scattered differences: every level is one message, whatever the number 
 """
 
 from collections.abc import AsyncIterator
+from typing import Final
 
 from echonode.errors import Reason, RemoteError
 from echonode.limits import PREFIXES_PER_MESSAGE_MAX, SMALL_SUBTREE_LEAVES, WALK_PREFIXES_MAX, WINDOW
-from echonode.model.merkle import DEPTH_MAX, Prefix
+from echonode.model.merkle import ARITY, DEPTH_MAX, Prefix
 from echonode.sync import parts
 from echonode.sync.answering import Answers
 from echonode.sync.exchange import Agreement, Difference, expect
@@ -23,26 +24,28 @@ from echonode.wire.messages import PROTOCOL_VERSION, Direction, LevelWiseInit, N
 
 
 async def run_initiator(
-    conversation: Conversation, direction: Direction = Direction.BOTH, *, width: int = 16
+    conversation: Conversation, direction: Direction = Direction.BOTH, *, width: int = 16, expected: int | None = 0
 ) -> Result:
-    """Make both stores' `conversation.context` equal (or one way, nothing missing)."""
-    walker = _Walker(conversation, direction, width)
+    """Make both stores' `conversation.context` equal (or one way, nothing missing). `expected`: about how many leaves
+    differ, None when it is more than a hello can tell."""
+    walker = Walker(conversation, direction, width, _MANY if expected is None else expected)
     return await Agreement(conversation, direction, width, walker.walk).reach()
 
 
 async def run_responder(conversation: Conversation, init: LevelWiseInit) -> Result:
     """Serve the conversation that `init` opened."""
     answers = Answers(conversation, init.direction, init.width)
-    await _send_nodes(conversation, init.prefixes, init.width)
+    await send_nodes(conversation, init.prefixes, init.width)
     while True:
         message = await conversation.transport.recv()
         if isinstance(message, NodesRequest):
-            await _send_nodes(conversation, message.prefixes, init.width)
+            await send_nodes(conversation, message.prefixes, init.width)
         elif (result := await answers.give(message)) is not None:
             return result
 
 
-async def _send_nodes(conversation: Conversation, prefixes: tuple[Prefix, ...], width: int) -> None:
+async def send_nodes(conversation: Conversation, prefixes: tuple[Prefix, ...], width: int) -> None:
+    """Answer what stands at each of `prefixes`."""
     if len(set(prefixes)) < len(prefixes):  # a short request would cost a long answer
         raise RemoteError(Reason.PROTOCOL_ERROR, "a request names a prefix twice")
     tree = conversation.store.tree(conversation.context)
@@ -50,17 +53,37 @@ async def _send_nodes(conversation: Conversation, prefixes: tuple[Prefix, ...], 
     await conversation.transport.send(Nodes(tree.root, nodes))
 
 
-class _Walker:
-    def __init__(self, conversation: Conversation, direction: Direction, width: int) -> None:
+_MANY: Final = 50  # with so many, all 16 first-level subtrees differ as likely as not
+
+
+def first_level(expected: int, leaves: int) -> list[Prefix]:
+    """The prefixes to ask for first: the level whose children are about four times as many as the expected differences,
+    and no more than there are leaves. Walking there from the root would ask for almost all of them too, one round trip
+    a level."""
+    level: list[Prefix] = [b""]
+    while ARITY * len(level) < min(expected, leaves) and ARITY * len(level) <= PREFIXES_PER_MESSAGE_MAX:
+        level = [prefix + bytes((nibble,)) for prefix in level for nibble in range(ARITY)]
+    return level
+
+
+class Walker:
+    """Finds what differs, level by level. `is_open`: the conversation is, so that a walk begins with a NodesRequest."""
+
+    def __init__(
+        self, conversation: Conversation, direction: Direction, width: int, expected: int = 0, *, is_open: bool = False
+    ) -> None:
         self._conversation = conversation
         self._direction = direction
         self._width = width
-        self._is_open = False
+        self._expected = expected
+        self._is_open = is_open
 
     async def walk(self) -> AsyncIterator[Difference]:
         """All differences, in one piece: the leaves are known only when the last level is."""
         difference = Difference()
-        level: list[Prefix] = [b""]
+        tree = self._conversation.store.tree(self._conversation.context)
+        level = first_level(self._expected, len(tree))
+        self._expected = 0  # a second walk finds little
         while level:
             deeper: list[Prefix] = []
             async for prefix, node in self._nodes(level, difference):

@@ -7,6 +7,7 @@ from enum import Enum
 
 from echonode.model.record import Record
 from echonode.store.port import Refused, Store
+from echonode.sync.sketching import Sketches
 from echonode.sync.transport import SyncTransport
 
 
@@ -37,6 +38,7 @@ class Tally:
     refused: list[Refused] = field(default_factory=list)  # by us
     refused_there: int = 0
     followed: int | None = None  # the seq up to which nothing of the peer's log is missing here, once that is known
+    note: str = ""  # what became of the mode, when it had to go another way
     _asked: deque[int] = field(default_factory=deque)
 
     def ask(self) -> None:
@@ -65,3 +67,5 @@ class Conversation:
     on_progress: Callable[[Tally], None]
     tally: Tally = field(default_factory=Tally)
     wants: Callable[[Record], bool] | None = None
+    sketches: Sketches = field(default_factory=Sketches)
+    session: bytes = b""  # random bytes that both ends know and nobody knew before

@@ -20,12 +20,15 @@ from echonode.limits import (
     NODE_NAME_BYTES_MAX,
     PREFIXES_PER_MESSAGE_MAX,
     RECORD_BYTES_MAX,
+    SKETCH_COUNTS_MAX,
+    SKETCH_SYMBOLS_MAX,
     TEXT_FIELD_BYTES_MAX,
     WINDOW,
 )
 from echonode.model.filter import Filter
 from echonode.text import is_plain_text
 from echonode.wire import messages as m
+from echonode.wire.sketch_messages import SYMBOL_BYTES, WANTED_BYTES
 
 Shape: TypeAlias = Callable[[Any], Any]  # the checked value, in its decoded form; _bad otherwise
 
@@ -210,6 +213,8 @@ _LEAVES: Final = _list(_tuple(_KEY, _data(m.OFFERED_STATE_BYTES)), BATCH_RECORDS
 _NEGENTROPY: Final = _data_up_to(NEGENTROPY_BYTES_MAX, 1)
 _RECORD_ID: Final = _part_of(m.RecordId, _KEY, _text(NAME_BYTES_MAX), _ROOT)
 _ASKED: Final = _list(_part_of(m.Asked, _KEY, _maybe(_ROOT)), BATCH_RECORDS_MAX, 1)
+_COUNTS: Final = _data_up_to(SKETCH_COUNTS_MAX)
+_SYMBOLS: Final = _data_up_to(SKETCH_SYMBOLS_MAX * SYMBOL_BYTES)  # whole ones, as sync/sketch.py sees to
 
 _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.Auth: (_list(_OFFER, 4, 1),),
@@ -247,6 +252,16 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.SnapshotInit: (_VERSION, _CONTEXT, _maybe(_tuple(_ROOT, _KEY))),
     m.Credit: (_uint(WINDOW, 1),),
     m.Page: (_maybe(_tuple(_ROOT, _uint(), _SEQ, _data(8))), _RECORDS, _flag),
+    m.SketchInit: (_VERSION, _CONTEXT, _ROOT, _uint(), _COUNTS, _SYMBOLS),
+    m.SketchMore: (_flag, _uint(SKETCH_SYMBOLS_MAX), _COUNTS, _SYMBOLS),
+    m.SketchAnswer: (
+        _ROOT,
+        _uint(),
+        _flag,
+        _uint(SKETCH_SYMBOLS_MAX),
+        _data_up_to(SKETCH_SYMBOLS_MAX * WANTED_BYTES),
+        _uint(SKETCH_SYMBOLS_MAX),
+    ),
     m.Fetch: (_list(_WANTED, PREFIXES_PER_MESSAGE_MAX, 1),),
     m.Records: (_RECORDS, _WANTED_LIST, _flag),
     m.Put: (_list(_data_up_to(RECORD_BYTES_MAX, 1), BATCH_RECORDS_MAX, 1),),

@@ -4,11 +4,10 @@ A message is a CBOR array: its code, then its fields in the order of the class. 
 bytes and back, and holds the shape and bound of every field.
 
     session       Auth  Hello  Turn  Close  Ping  Pong                      who we are, and the way out
-    InitPayload   LevelWiseInit  HashComparisonInit  SnapshotInit  DeltaInit   opens a conversation, selects its mode
+    InitPayload   LevelWiseInit  HashComparisonInit  SnapshotInit  ..       opens a conversation, selects its mode
     tree          NodesRequest  Nodes  CompareRequest  Differences          what differs
     records       Fetch  Records  Put  Stored  Credit  Page                 what moves
-    log           Changes                                                   what is new
-    asking        wire/asking_messages.py                                   what is wanted, from whom
+    single modes  wire/asking_messages.py  .._messages.py                   what is new, or wanted, or differs
     end           Done  Refused                                             equal, or why not
     pairing       PairStart  PairAnswer  PairConfirm  PairFinish            instead of Auth, under an open invitation
 """
@@ -36,6 +35,9 @@ from echonode.wire.pairing_messages import PairAnswer as PairAnswer
 from echonode.wire.pairing_messages import PairConfirm as PairConfirm
 from echonode.wire.pairing_messages import PairFinish as PairFinish
 from echonode.wire.pairing_messages import PairStart as PairStart
+from echonode.wire.sketch_messages import SketchAnswer as SketchAnswer
+from echonode.wire.sketch_messages import SketchInit as SketchInit
+from echonode.wire.sketch_messages import SketchMore as SketchMore
 
 PROTOCOL_VERSION: Final = (1, 0)
 OFFERED_STATE_BYTES: Final = 16  # so many of the state of a leaf that is offered
@@ -93,8 +95,6 @@ class Refusal:
 
 
 # -- messages --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Auth:
     """The first offer is the node's own identity and device key; the rest are pools it is a member of."""
@@ -305,7 +305,7 @@ class Stored:
 
 
 AskingInit: TypeAlias = ReconcileInit | PullInit | GetInit | PutInit
-InitPayload: TypeAlias = LevelWiseInit | HashComparisonInit | SnapshotInit | DeltaInit | AskingInit
+InitPayload: TypeAlias = LevelWiseInit | HashComparisonInit | SnapshotInit | DeltaInit | SketchInit | AskingInit
 Message: TypeAlias = (
     Auth
     | Hello
@@ -322,6 +322,8 @@ Message: TypeAlias = (
     | Differences
     | Credit
     | Page
+    | SketchMore
+    | SketchAnswer
     | Fetch
     | Records
     | Put

@@ -150,6 +150,7 @@ def test_the_digest_below_a_prefix_is_a_function_of_its_leaves_as_the_document_s
     assert Tree().root == below(b"")
 
 
+MANY = 2048
 SIDES = {"empty": Side(b"0", 0, (None,) * 16), "some": Side(b"1", 9, (b"1",) + (None,) * 15)}
 
 
@@ -159,8 +160,11 @@ def by_the_selection_table(rows: Sequence[Row], ours: Side, theirs: Side, common
     tests: dict[str, Callable[[str], bool]] = {
         "roots": lambda cell: cell == ("equal" if ours.root == theirs.root else "unequal"),
         "wants a part": lambda cell: (ours.is_partial and "here" in cell) or (theirs.is_partial and "there" in cell),
-        "here": lambda cell: cell in ("empty" if ours.count == 0 else "some", "followed" if is_followed else ""),
-        "there": lambda cell: cell == ("empty" if theirs.count == 0 else "some"),
+        "here": lambda cell: (
+            is_followed if cell == "followed" else ours.count == 0 if cell == "empty" else ours.count >= MANY
+        ),
+        "there": lambda cell: theirs.count == 0 if cell == "empty" else theirs.count >= MANY,
+        "surplus": lambda cell: abs(ours.count - theirs.count) <= int(cell.split()[-1].replace(",", "")),
         "differing": lambda cell: str(differing) in cell.split(" or "),
         "common has": lambda cell: cell in [mode.value for mode in common],
     }
@@ -176,6 +180,8 @@ def test_the_selection_table_chooses_as_the_code_does() -> None:
     others += [Side(bytes([cursor]), 9, (bytes([cursor]),) * 16, 7, cursor) for cursor in (6, 7, 8)]
     others += [Side(b"3", 9, SIDES["some"].level1), *SIDES.values()]
     others += [replace(others[1], is_partial=True), replace(SIDES["empty"], is_partial=True)]
+    others += [Side(count.to_bytes(3, "big"), count, (b"2",) * 16) for count in (MANY - 1, MANY, MANY + 32_768)]
+    others += [Side(b"4", MANY + 32_769, (b"2",) * 16)]
     modes = [mode for mode in Mode if mode not in (Mode.PULL, Mode.GET, Mode.PUT)]
     chosen = set()
     for size in range(len(modes) + 1):
@@ -220,7 +226,7 @@ LOCAL = {
     "KIB MIB HANDSHAKES_MAX HANDSHAKES_PER_ADDRESS_MAX CONNECTIONS_MAX SEND_QUEUE_BYTES_MAX",
     "STORE_CALLS_WAITING_MAX CANDIDATES_MAX DIALS_MAX DIAL_TIMEOUT_S BACKOFF_S BACKOFF_RESET_S CHANGE_DELAY_S",
     "COMPARE_INTERVAL_S RELAY_FANOUT WRITE_FANOUT VERIFY_CHUNK HISTORY_DAYS HISTORY_ROWS_MAX FREE_SPACE_BYTES_MIN",
-    "CURSORS_MAX BALLAST_BYTES LOG_LINES_PER_S LOG_LINE_BYTES_MAX PEER_TEXT_CHARS_MAX",
+    "CURSORS_MAX BALLAST_BYTES LOG_LINES_PER_S LOG_LINE_BYTES_MAX PEER_TEXT_CHARS_MAX SKETCHES_MAX JOURNAL_LEAVES_MAX",
 }
 
 

@@ -19,11 +19,14 @@ from echonode.model.record import MAIN, Draft, Record, leaf_key
 from echonode.node.session import LocalSide, Session, initiate
 from echonode.sim.loop import SimEntropy, SimLoop, run
 from echonode.sim.world import PORT, Member, World
+from echonode.sync import sketch
+from echonode.sync.outcome import Conversation
+from echonode.sync.sketching import Sketches
 from echonode.sync.transport import StreamTransport
 from echonode.wire.channel import NetworkSecret
 from echonode.wire.codec import encode
 from echonode.wire.messages import Asked, Hello, LevelWiseInit, Ping, SnapshotInit, Turn
-from tests.sync.pair import Author
+from tests.sync.pair import Author, ignore
 
 SEED = 7
 
@@ -86,7 +89,7 @@ async def _everything() -> None:
     world = World(loop, seed=SEED)
     full = await world.add_node("full")
     await _put(full, [f"n{number}" for number in range(2500)])
-    await _put(full, ["moby dick", "emma"], context="books")
+    await _put(full, [f"book {number}" for number in range(1200)], context="books")
     await world.add_node("empty")
     await world.add_node("third", node_name="Straße 3")
     world.introduce()
@@ -110,17 +113,20 @@ async def _put(member: Member, names: Sequence[str], *, context: str = MAIN, del
 
 
 async def _differ(world: World) -> None:
-    """Few differences, then many, on both sides at once; a conflict; a deletion. First between stores that are not the
-    ones that were followed, then between those that are."""
+    """Few differences, then many, on both sides at once, in a context large enough for sketches and in another; a
+    conflict; a deletion. First between stores that are not the ones that were followed, then between those that are."""
     full, empty, third = world.members.values()
     for member in (full, third, empty):
         await member.node.renew_instance()
     await _put(full, ["one more"])
+    await _put(full, ["emma"], context="books")
     await _put(third, ["and another"])
+    await _put(third, ["persuasion"], context="books")
     await world.settled(within_s=60)
     world.network.partition([full.host], [empty.host, third.host])
     for member in (full, third):
         await _put(member, [f"{member.name} {number}" for number in range(300)])
+        await _put(member, [f"{member.name} {number}" for number in range(100)], context="books")
         assert member.node.shared is not None
         await member.node.put(Draft(context=MAIN, author=member.node.shared, name="todo", body=member.name.encode()))
     await _put(full, ["one more"], deleted=True)
@@ -185,6 +191,16 @@ async def _ask_by_hand(world: World, full: Member) -> None:
     await session.transport.recv()  # Refused: not taken here
     await session.transport.send(Ping())
     await session.transport.send(session.hello)  # has no place here
+    await _until_over(session)
+
+    session = await _meet(world, full, stranger, lambda hello: hello)
+    await stranger.put("own")
+    # One that computes other short ids: what it sends cannot be read, salted or not, and it has to walk.
+    strange = Sketches(lambda: b"another network")
+    await sketch.run_initiator(
+        Conversation(session.transport, stranger.store, MAIN, ignore, ignore, sketches=strange, session=session.id)
+    )
+    await session.transport.send(Turn(()))
     await _until_over(session)
 
     newer = await _meet(world, full, stranger, lambda hello: replace(hello, version=(2, 0)))

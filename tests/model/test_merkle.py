@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echonode.digest import LEAF
+from echonode.model import merkle
 from echonode.model.merkle import (
     ARITY,
     BUCKET_LEAVES_MAX,
@@ -20,6 +21,7 @@ from echonode.model.merkle import (
     state_of,
 )
 from echonode.model.record import LeafKey, VersionId
+from tests.model.make_merkle_vectors import leaf
 
 Leaves = Mapping[LeafKey, State]
 
@@ -214,3 +216,48 @@ def test_leaves_buckets_and_branches_are_hashed_in_domains_of_their_own() -> Non
     key, state = LeafKey(b"k" * 32), State(b"s" * 32)
     assert leaf_digest(key, state) == hashed(LEAF.decode(), key + state)
     assert leaf_digest(key, state) != Tree([(key, state)]).root
+
+
+# -- journals ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_journal_tells_every_leaf_that_came_or_went_since_it_was_begun():
+    tree = Tree([leaf(number) for number in range(40)])
+    journal = tree.keep_journal()
+    (key, state), (gone, before), new = leaf(3), leaf(5), leaf(50)
+    tree.put(key, before)
+    tree.remove(gone)
+    tree.remove(gone)
+    tree.put(*new)
+    assert tree.has(journal)
+    assert bytes(journal.removed) == key + state + gone + before
+    assert bytes(journal.added) == key + before + b"".join(new)
+    journal.clear()
+    tree.put(*leaf(51))
+    assert (bytes(journal.removed), bytes(journal.added)) == (b"", b"".join(leaf(51)))
+
+
+def test_a_journal_ends_where_another_begins_and_where_it_grows_too_long(monkeypatch):
+    monkeypatch.setattr(merkle, "JOURNAL_LEAVES_MAX", 3)
+    tree = Tree()
+    assert not tree.has(merkle.Journal())
+    first = tree.keep_journal()
+    second = tree.keep_journal()
+    tree.put(*leaf(1))
+    assert not tree.has(first) and not first.added
+    assert tree.has(second) and not second.is_long
+    for number in range(2, 9):
+        tree.put(*leaf(number))
+    assert not tree.has(second) and second.is_long
+    assert len(second.added) == 4 * 64, "nothing is noted any more"
+
+
+@given(st.sets(st.integers(0, 400), max_size=300), st.lists(st.integers(0, 15), max_size=4).map(bytes))
+def test_the_entries_around_a_prefix_are_those_below_it_and_neighbours(numbers, prefix):
+    tree = Tree(leaf(number) for number in numbers)
+    entries = b"".join(tree.entries_around(prefix))
+    found = {(entries[at : at + 32], entries[at + 32 : at + 64]) for at in range(0, len(entries), 64)}
+    assert found >= set(tree.leaves_at(prefix))
+    assert found <= {leaf(number) for number in numbers}
+    assert len(found) == len(entries) // 64
+    assert len(found) <= max(16, tree.count_at(prefix))

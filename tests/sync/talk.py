@@ -11,7 +11,7 @@ from echonode.model.filter import Filter
 from echonode.model.record import MAIN, Record, supersedes
 from echonode.sim.loop import run
 from echonode.store.port import Store
-from echonode.sync import delta, get, hash_comparison, level_wise, pull, put, reconcile, snapshot
+from echonode.sync import delta, get, hash_comparison, level_wise, pull, put, reconcile, sketch, snapshot
 from echonode.sync.outcome import Conversation, Result
 from echonode.wire.messages import (
     Changes,
@@ -27,6 +27,7 @@ from echonode.wire.messages import (
     PutInit,
     ReconcileInit,
     Records,
+    SketchInit,
     SnapshotInit,
 )
 from tests.sync.pair import Cut, PairedTransport, conversation, paired
@@ -56,6 +57,15 @@ WALKS: dict[str, Opener] = {
 
 # Whatever makes two stores equal that both hold something.
 AGREEING: dict[str, Opener] = {**WALKS, "reconcile": reconciled}
+# Every way to make two stores equal in both directions, whatever they hold. A new mode joins the properties here.
+MODES: dict[str, Opener] = {
+    "level_wise": level_wise.run_initiator,
+    "level_wise from a lower level": partial(level_wise.run_initiator, expected=300),
+    "hash_comparison": hash_comparison.run_initiator,
+    "sketch": sketch.run_initiator,
+    "sketch, told that little differs": partial(sketch.run_initiator, expected=1),
+    "reconcile": reconciled,
+}
 
 
 def virtually(main: Coroutine[Any, Any, T], *, seed: int = 0) -> T:
@@ -155,6 +165,8 @@ async def serve(conversation: Conversation, followed: int | None = None) -> Resu
             return await get.run_responder(conversation, init)
         case PutInit() as init:
             return await put.run_responder(conversation, init)
+        case SketchInit() as init:
+            return await sketch.run_responder(conversation, init)
         case other:
             raise AssertionError(other)
 

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from echonode.sync.select import Mode, Selection, State, select
+from echonode.sync.select import Mode, State, select
 
 ALL = tuple(Mode)
 WALKS = (Mode.LEVEL_WISE, Mode.HASH_COMPARISON)
@@ -32,6 +32,10 @@ def followed(cursor: int, seq: int) -> tuple[State, State]:
 def part(side: State) -> State:
     """The same side, where only a part of the context is wanted."""
     return replace(side, is_partial=True)
+
+
+def large(ours: int, theirs: int, differing: int = 16) -> tuple[State, State]:
+    return state("here", ours, *range(differing)), state("there", theirs, *range(differing))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +69,13 @@ def part(side: State) -> State:
         (part(sides(1)[0]), sides(1)[1], WALKS, None, "a part is wanted, and reconcile is not in common", False),
         (sides(1)[0], part(sides(1)[1]), WALKS, None, "a part is wanted, and reconcile is not in common", False),
         (part(state("here", 5)), state("here", 5), ALL, None, "roots are equal", False),
+        (*large(2048, 2048), ALL, Mode.SKETCH, "16 of 16 subtrees differ, 2048 records here, 2048 there", False),
+        (*large(2048, 2048, 1), ALL, Mode.SKETCH, "1 of 16 subtrees differ, 2048 records here, 2048 there", False),
+        (*large(2048, 2048), WALKS, Mode.LEVEL_WISE, "16 of 16 subtrees differ, 2048 records here, 2048 there", False),
+        (*large(2047, 9999), ALL, Mode.LEVEL_WISE, "16 of 16 subtrees differ, 2047 records here, 9999 there", False),
+        (*large(9999, 2047), ALL, Mode.LEVEL_WISE, "16 of 16 subtrees differ, 9999 records here, 2047 there", False),
+        (*large(3000, 35768), ALL, Mode.SKETCH, "16 of 16 subtrees differ, 3000 records here, 35768 there", False),
+        (*large(35769, 3000), ALL, Mode.LEVEL_WISE, "16 of 16 subtrees differ, 35769 records here, 3000 there", False),
         (*sides(9), (Mode.SNAPSHOT,), None, "no mode in common", False),
         (*followed(7, 9), ALL, Mode.DELTA, "followed to 7, its log is at 9", False),
         (*followed(9, 9), ALL, Mode.DELTA, "followed to 9, its log is at 9", False),
@@ -75,7 +86,16 @@ def part(side: State) -> State:
     ],
 )
 def test_the_table(ours, theirs, common, mode, reason, is_theirs):
-    assert select(ours, theirs, common) == Selection(mode, reason, is_theirs)
+    chosen = select(ours, theirs, common)
+    assert (chosen.mode, chosen.reason, chosen.is_theirs) == (mode, reason, is_theirs)
+
+
+def test_the_first_level_tells_about_how_many_leaves_differ_unless_all_of_it_does():
+    told = [select(*large(5000, 5000, differing), ALL).expected for differing in range(17)]
+    assert told == [0, 1, 2, 3, 4, 6, 7, 9, 11, 13, 15, 18, 21, 26, 32, 43, None]
+    assert select(*sides(3), ALL).expected == 10, "one side has so many more"
+    assert select(*large(5000, 5000), ALL).expected is None
+    assert select(*sides(1), (Mode.SNAPSHOT,)).expected == 0
 
 
 def test_a_mode_that_one_side_does_not_run_is_never_chosen():
@@ -91,6 +111,6 @@ def test_a_mode_that_one_side_does_not_run_is_never_chosen():
 
 def test_names_are_those_of_the_protocol():
     assert {mode.value for mode in Mode} == {
-        *("level_wise", "hash_comparison", "snapshot", "delta"),
+        *("level_wise", "hash_comparison", "snapshot", "delta", "sketch"),
         *("reconcile", "pull", "get", "put"),
     }

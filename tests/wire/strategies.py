@@ -47,6 +47,7 @@ wanted = st.builds(
     st.none() | st.integers(1, 5).flatmap(lambda count: data(16 * count)),
     st.none() | hashes,
 )
+symbols = st.integers(0, 5).flatmap(lambda count: data(12 * count))
 opening = (versions, contexts)
 seqs = st.integers(0, 2**63 - 1)
 asked = st.builds(m.Asked, hashes, st.none() | hashes)
@@ -102,6 +103,17 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     m.Credit: st.builds(m.Credit, st.integers(1, 4)),
     m.Page: st.builds(
         m.Page, st.none() | st.tuples(hashes, u64, seqs, data(8)), lists(records), st.booleans()
+    ),
+    m.SketchInit: st.builds(m.SketchInit, *opening, hashes, u64, st.binary(max_size=80), symbols),
+    m.SketchMore: st.builds(m.SketchMore, st.booleans(), st.integers(0, 65_536), st.binary(max_size=80), symbols),
+    m.SketchAnswer: st.builds(
+        m.SketchAnswer,
+        hashes,
+        u64,
+        st.booleans(),
+        st.integers(0, 65_536),
+        st.integers(0, 5).flatmap(lambda count: data(5 * count)),
+        st.integers(0, 65_536),
     ),
     m.Fetch: st.builds(m.Fetch, lists(wanted, low=1)),
     m.Records: st.builds(m.Records, lists(records), lists(wanted), st.booleans()),

@@ -1,0 +1,291 @@
+"""A rateless sketch of a set of leaves (PROTOCOL.md §7.1): what two sets differ in, for bytes of the difference alone.
+
+    short id   64 bits that name a leaf: 24 of its key, which say where it stands, 40 of a keyed hash of its state
+    symbol     the sum of the ids, and of their checks, of the leaves that fall into it: 12 bytes
+    sketch     symbols 0, 1, 2, .. Symbol 0 holds every leaf, symbol i about one in 1 + i/2
+
+The difference of two sketches is the sketch of the difference. A symbol of a single id shows it (its check fits); that
+id is taken out of its other symbols, and so on until all are empty: some 1.4 symbols an id. Any beginning of a sketch
+is a sketch, so whoever sent too few sends the next ones. (Yang, Gilad, Alizadeh: Practical Rateless Set Reconciliation,
+SIGCOMM 2024; ours sums where theirs XORs, so that the sign says whose leaf it is.)
+
+Ids can collide and a peer can lie: what is read from a sketch is a hint, and roots decide. Numbers wrap around in 64
+bits, floats are IEEE 754 doubles in single operations: every platform computes the same. The one module that needs
+numpy, so whoever uses it imports it when the first sketch is built, not before.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echonode.limits import SKETCH_SYMBOLS_MAX
+
+Ids: TypeAlias = NDArray[np.uint64]
+_Words: TypeAlias = NDArray[np.uint64]
+
+SYMBOL_BYTES: Final = 12
+WANTED_BYTES: Final = 5  # the beginning of a short id: enough to find a leaf by, among those that stand there
+_PLACE_BITS: Final = 24
+_HASH_BITS: Final = 64 - _PLACE_BITS
+_ENTRY: Final = 64  # bytes of a leaf in a tree's buckets: key, state
+_CHUNK: Final = 16_384  # leaves worked on at once: their columns stay within a processor's cache
+_ROUNDS_MAX: Final = 400  # of peeling; honest sketches take a tenth of it, only a forged one more
+_STEP: Final = np.uint64(0xDA942042E4DD58B5)
+_LOW32: Final = np.uint64(0xFFFF_FFFF)
+_WIRE: Final = np.dtype([("ids", ">u8"), ("checks", ">u4")])
+
+
+# -- short ids -------------------------------------------------------------------------------------------------------
+
+
+def short_ids(entries: bytes, key: bytes) -> Ids:
+    """Of every leaf in `entries` (key and state, 64 bytes each), its short id under the 16-byte `key`."""
+    rows = np.frombuffer(entries, "<u8").reshape(-1, _ENTRY // 8)
+    ids = np.empty(len(rows), np.uint64)
+    for at in range(0, len(rows), _CHUNK):
+        chunk = rows[at : at + _CHUNK]
+        hashed = _siphash([np.ascontiguousarray(chunk[:, column], np.uint64) for column in range(4, 8)], key)
+        place = chunk[:, 0].byteswap().astype(np.uint64) >> np.uint64(_HASH_BITS)
+        ids[at : at + _CHUNK] = place << np.uint64(_HASH_BITS) | hashed & np.uint64((1 << _HASH_BITS) - 1)
+    return ids
+
+
+def places(ids: Ids) -> list[bytes]:
+    """The prefixes (six nibbles) below which leaves of these ids stand, each once, in order."""
+    found = np.unique(ids >> np.uint64(_HASH_BITS)).tolist()
+    return [bytes(place >> shift & 15 for shift in range(_PLACE_BITS - 4, -4, -4)) for place in found]
+
+
+def keys_among(entries: bytes, key: bytes, ids: Ids, *, bits: int = 64) -> dict[int, bytes]:
+    """Of the leaves in `entries` the keys of those whose short id has the first `bits` of one of `ids`, by these."""
+    shift = np.uint64(64 - bits)
+    own = short_ids(entries, key) >> shift
+    rows = np.nonzero(np.isin(own, ids >> shift))[0].tolist()
+    return {int(own[row]): entries[row * _ENTRY : row * _ENTRY + 32] for row in rows}
+
+
+def _siphash(words: list[_Words], key: bytes) -> _Words:
+    """SipHash-2-4 (Aumasson and Bernstein, 2012) of messages whose 8-byte words stand in these columns."""
+    k0, k1 = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little")
+    size = len(words[0])
+    start = (0x736F6D6570736575 ^ k0, 0x646F72616E646F6D ^ k1, 0x6C7967656E657261 ^ k0, 0x7465646279746573 ^ k1)
+    v0, v1, v2, v3 = (np.full(size, value, np.uint64) for value in start)
+    spare = np.empty(size, np.uint64)
+
+    def turn(words: _Words, bits: int) -> None:
+        np.right_shift(words, np.uint64(64 - bits), out=spare)
+        np.left_shift(words, np.uint64(bits), out=words)
+        np.bitwise_or(words, spare, out=words)
+
+    def mix(into: _Words, turned: _Words, bits: int) -> None:
+        np.add(into, turned, out=into)
+        turn(turned, bits)
+        np.bitwise_xor(turned, into, out=turned)
+
+    def rounds(count: int) -> None:
+        for _ in range(count):
+            mix(v0, v1, 13)
+            turn(v0, 32)
+            mix(v2, v3, 16)
+            mix(v0, v3, 21)
+            mix(v2, v1, 17)
+            turn(v2, 32)
+
+    for word in (*words, np.full(size, 8 * len(words) << 56, np.uint64)):
+        np.bitwise_xor(v3, word, out=v3)
+        rounds(2)
+        np.bitwise_xor(v0, word, out=v0)
+    np.bitwise_xor(v2, np.uint64(0xFF), out=v2)
+    rounds(4)
+    return v0 ^ v1 ^ v2 ^ v3
+
+
+# -- symbols ---------------------------------------------------------------------------------------------------------
+
+
+def _scrambled(ids: Ids) -> _Words:
+    """SplitMix64's finalizer. The upper half is an id's check, all of it the start of its walk over the symbols."""
+    mixed = (ids ^ ids >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ mixed >> np.uint64(31)
+
+
+def _checks(ids: Ids) -> _Words:
+    return _scrambled(ids) >> np.uint64(32)
+
+
+def _walk(ids: Ids, count: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
+    """(which of `ids`, into which symbol) step by step, until all are past the first `count` symbols."""
+    which = np.arange(len(ids))
+    at = np.zeros(len(ids), np.int64)
+    state = _scrambled(ids) | np.uint64(1)
+    while len(which):
+        yield which, at
+        state = state * _STEP
+        # One rounded operation at a time, none fused: the next symbol is the same on every machine.
+        skip = (state >> np.uint64(32)).astype(np.float64) + 1.0
+        np.sqrt(skip, out=skip)
+        np.divide(65536.0, skip, out=skip)
+        np.subtract(skip, 1.0, out=skip)
+        np.multiply(skip, at + 1.5, out=skip)
+        np.ceil(skip, out=skip)
+        np.maximum(skip, 1.0, out=skip)
+        at = at + skip.astype(np.int64)
+        kept = at < count
+        which, at, state = which[kept], at[kept], state[kept]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What was read: ids that only the other sketch's set has, and ids that only ours has."""
+
+    theirs: Ids
+    ours: Ids
+
+
+class Sketch:
+    """The first symbols of a set's sketch, kept up to date as leaves come and go."""
+
+    def __init__(self, count: int = SKETCH_SYMBOLS_MAX) -> None:
+        self._ids = np.zeros(count, np.uint64)
+        self._checks = np.zeros(count, np.uint64)
+        self._counts = np.zeros(count, np.uint64)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(self, ids: Ids) -> None:
+        """Ids that joined the set."""
+        self._change(ids, np.add)
+
+    def remove(self, ids: Ids) -> None:
+        """Ids that left it."""
+        self._change(ids, np.subtract)
+
+    def _change(self, ids: Ids, change: np.ufunc) -> None:
+        for start in range(0, len(ids), _CHUNK):
+            chunk = ids[start : start + _CHUNK]
+            checks = _checks(chunk)
+            for which, at in _walk(chunk, len(self)):
+                change.at(self._ids, at, chunk[which])
+                change.at(self._checks, at, checks[which])
+                change.at(self._counts, at, np.uint64(1))
+
+    def symbols(self, start: int, end: int) -> bytes:
+        """Symbols `start` to `end` as they travel: id sum in 8 bytes, check sum in 4, big-endian."""
+        block = np.empty(end - start, _WIRE)
+        block["ids"] = self._ids[start:end]
+        block["checks"] = self._checks[start:end] & _LOW32
+        return block.tobytes()
+
+    def counts(self, end: int) -> bytes:
+        """How many leaves each of the first `end` symbols holds, modulo 256: one byte each."""
+        return self._counts[:end].astype(np.uint8).tobytes()
+
+    def estimate(self, counts: bytes, surplus: int) -> int:
+        """About how many leaves two sets differ in, by the other's `counts` and how many leaves more it has.
+
+        Of d leaves, each on one side or the other, about d/(1 + i/2) fall into symbol i, and their signed number has
+        that variance: each symbol is a sample. Never less than the surplus.
+        """
+        ours = self._counts[: len(counts)].astype(np.uint8)
+        signed = (np.frombuffer(counts, np.uint8) - ours).astype(np.int8).astype(np.float64)
+        share = 1.0 / (1.0 + np.arange(len(counts)) / 2)
+        expected = (surplus * share + 128.0) % 256.0 - 128.0
+        # The first symbols hold so much that a byte cannot tell.
+        few = min(_SAMPLED_FROM, len(counts) // 2)
+        squares = (((signed - expected + 128.0) % 256.0 - 128.0) ** 2)[few:]
+        spread = (share * (1.0 - share))[few:]
+        found = float(squares.sum() / spread.sum()) if len(squares) and spread.any() else 0.0
+        for _ in range(2):  # weighed by how much each sample tells of so many
+            weights = spread / (1.0 + 2.0 * spread * max(found, 1.0))
+            found = float((weights * squares / np.maximum(spread, 1e-9)).sum() / max(weights.sum(), 1e-9))
+        return max(round(found), abs(surplus))
+
+    def against(self, symbols: bytes) -> Callable[[], Difference | None]:
+        """Call what this returns, on any thread, for what the other set, of which these are the first symbols, and ours
+        as it is now differ in; None when so many do not tell."""
+        theirs = np.frombuffer(symbols, _WIRE)
+        count = len(theirs)
+        ids = theirs["ids"].astype(np.uint64) - self._ids[:count]
+        checks = theirs["checks"].astype(np.uint64) - self._checks[:count] & _LOW32
+        return partial(_peel, ids, checks)
+
+
+_SAMPLED_FROM: Final = 8
+
+
+def _peel(ids: _Words, checks: _Words) -> Difference | None:
+    """Read a difference, consuming it. Bounded whatever it holds: an id more than symbols, or too many rounds, and it
+    is given up."""
+    found: list[tuple[Ids, Ids]] = []
+    left = len(ids)
+    touched = np.arange(len(ids))
+    for _ in range(_ROUNDS_MAX):
+        sums, sums_of_checks = ids[touched], checks[touched]
+        opposite = np.uint64(0) - sums
+        is_theirs = _checks(sums) == sums_of_checks
+        is_ours = _checks(opposite) == (np.uint64(0) - sums_of_checks & _LOW32)
+        theirs = np.unique(sums[is_theirs & (sums != 0)])
+        ours = np.unique(opposite[is_ours & (sums != 0)])
+        left -= len(theirs) + len(ours)
+        if left < 0:
+            return None
+        if not len(theirs) and not len(ours):
+            break
+        found.append((theirs, ours))
+        touched = np.unique(
+            np.concatenate([_take_out(ids, checks, theirs, np.subtract), _take_out(ids, checks, ours, np.add)])
+        )
+        np.bitwise_and(checks, _LOW32, out=checks)
+    if not len(ids) or ids.any() or checks.any():
+        return None
+    nothing = np.empty(0, np.uint64)
+    return Difference(
+        np.concatenate([nothing, *(theirs for theirs, _ in found)]),
+        np.concatenate([nothing, *(ours for _, ours in found)]),
+    )
+
+
+def _take_out(ids: _Words, checks: _Words, known: Ids, change: np.ufunc) -> NDArray[np.int64]:
+    """Undo `known` in all its symbols; which these are."""
+    own = _checks(known)
+    touched = [np.empty(0, np.int64)]
+    for which, at in _walk(known, len(ids)):
+        change.at(ids, at, known[which])
+        change.at(checks, at, own[which])
+        touched.append(at)
+    return np.concatenate(touched)
+
+
+# -- ids as they travel ----------------------------------------------------------------------------------------------
+
+
+def wanted(ids: Ids) -> bytes:
+    """The beginnings of `ids`, ascending, each once, one behind the other."""
+    return b"".join(number.to_bytes(WANTED_BYTES, "big") for number in np.unique(ids >> np.uint64(24)).tolist())
+
+
+def ids_wanted(beginnings: bytes) -> Ids:
+    """Ids that begin as was asked for, the rest of each zero."""
+    pieces = np.frombuffer(beginnings, np.uint8).reshape(-1, WANTED_BYTES)
+    whole = np.zeros((len(pieces), 8), np.uint8)
+    whole[:, :WANTED_BYTES] = pieces
+    return whole.reshape(-1).view(">u8").astype(np.uint64)
+
+
+def of(pieces: Iterable[bytes], key: bytes, count: int = SKETCH_SYMBOLS_MAX) -> Sketch:
+    """The sketch of all leaves in `pieces` (key and state, 64 bytes each)."""
+    sketch = Sketch(count)
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        if len(waiting) >= _CHUNK * _ENTRY:
+            sketch.add(short_ids(bytes(waiting), key))
+            waiting.clear()
+    sketch.add(short_ids(bytes(waiting), key))
+    return sketch

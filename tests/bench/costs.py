@@ -1,0 +1,237 @@
+"""`python -m tests.bench.costs [--json F] [--svg F]`: what each mode costs, by size of the sets and of the difference.
+
+Two stores hold N leaves each and differ in d records, half of them at either end: *newest*, records that the other
+lacks, or *scattered*, old ones of which one end has a later version (two leaves differ for each). Every mode makes
+them equal over a transport in memory, the two ends on a thread each, so that each end's CPU is its own. Bytes are of
+payloads, without the records themselves and what wraps them, which every mode has to move.
+
+Leaves that both ends hold are made of random hashes, without records: no conversation reads one.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from echonode import cbor
+from echonode.model.merkle import Tree
+from echonode.model.record import MAIN
+from echonode.store.memory import MemoryStore
+from echonode.sync import hash_comparison, level_wise, parts, sketch
+from echonode.sync.outcome import Conversation, Result
+from echonode.sync.select import Mode, State, select
+from echonode.sync.sketching import Sketches
+from echonode.wire.codec import decode, encode
+from echonode.wire.messages import Message
+from tests.bench.plot import chart
+from tests.sync.pair import ignore
+from tests.sync.talk import serve
+from tests.sync.universe import at_once, universe
+
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+DIFFERENCES = (0, 1, 10, 100, 1_000, 10_000)
+KINDS = ("newest", "scattered")
+_SKIP_S = 60.0  # a mode that took longer is not tried with ten times the differences
+
+# The modes that make two stores equal both ways; one that joins is drawn and printed beside the others.
+MODES: dict[str, Callable[[Conversation, int | None], Awaitable[Result]]] = {
+    "level_wise": lambda conversation, expected: level_wise.run_initiator(conversation, expected=expected),
+    "hash_comparison": lambda conversation, _: hash_comparison.run_initiator(conversation),
+    "sketch": lambda conversation, expected: sketch.run_initiator(conversation, expected=expected),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One cell of the table."""
+
+    leaves: int
+    differences: int
+    kind: str
+    mode: str
+    selected: bool
+    result: str
+    bytes: int
+    round_trips: int
+    cpu_initiator_ms: float
+    cpu_responder_ms: float
+    wall_ms: float
+    note: str
+
+    @property
+    def bytes_each(self) -> float:
+        """Bytes for each differing record."""
+        return self.bytes / max(1, self.differences)
+
+
+class _Inline(ThreadPoolExecutor):
+    """Runs work where it is handed over, so that its CPU counts for that end."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **named: Any) -> "Future[Any]":
+        done: Future[Any] = Future()
+        try:
+            done.set_result(work(*args, **named))
+        except Exception as error:  # noqa: BLE001: handed to whoever waits
+            done.set_exception(error)
+        return done
+
+
+class _End:
+    """One end of a transport between two event loops on two threads."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.inbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self.other: _End | None = None
+        self.bytes_sent = self.bytes_received = self.record_bytes = 0
+        self.cpu_ms = 0.0
+
+    async def send(self, message: Message) -> None:
+        payload = encode(message)
+        self.bytes_sent += len(payload)
+        self.record_bytes += sum(len(cbor.encode(raw)) for raw in getattr(message, "records", ()))
+        assert self.other is not None
+        self.other.loop.call_soon_threadsafe(self.other.inbox.put_nowait, payload)
+
+    async def recv(self) -> Message:
+        payload = await self.inbox.get()
+        self.bytes_received += len(payload)
+        return decode(payload)
+
+    def run(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Run `work` on this end's loop, to its end, in this thread."""
+        asyncio.set_event_loop(self.loop)
+        self.loop.set_default_executor(_Inline())
+        began = time.thread_time()
+        try:
+            return self.loop.run_until_complete(work())
+        finally:
+            self.cpu_ms = 1000 * (time.thread_time() - began)
+            self.loop.close()
+
+
+def _hashed_leaves(count: int) -> list[bytes]:
+    """`count` leaves that stand for records nobody reads, in pieces, in key order."""
+    draw = random.Random(count)
+    keys = sorted(draw.randbytes(32) for _ in range(count))
+    return [key + draw.randbytes(32) for key in keys]
+
+
+def _pair(leaves: Sequence[bytes], differences: int, kind: str) -> tuple[MemoryStore, MemoryStore]:
+    writer = universe().writers[0]
+    stores = universe().store(()), universe().store(())
+    for store in stores:
+        store._index.trees[MAIN] = Tree.from_sorted(leaves)
+    for number in range(differences):
+        record = writer.record(f"{kind}-{number}", body=b"x" * 100)
+        if kind == "scattered":
+            for store in stores:
+                at_once(store.apply(MAIN, [record]))
+            record = writer.record(record.name, record, body=b"y" * 100)
+        at_once(stores[number % 2].apply(MAIN, [record]))
+    return stores
+
+
+def measure(leaves: Sequence[bytes], differences: int, kind: str, mode: str) -> Cost:
+    """One cell."""
+    stores = _pair(leaves, differences, kind)
+    selection = select(*(state(store) for store in stores), tuple(Mode))
+    ours, theirs = _End(), _End()
+    ours.other, theirs.other = theirs, ours
+    talks = []
+    for end, store in ((ours, stores[0]), (theirs, stores[1])):
+        sketches = Sketches()
+        if mode == "sketch":  # kept up to date since long before: what building one takes stands by itself
+            asyncio.run(sketches.of(MAIN, store.tree(MAIN)))
+            sketches._building = asyncio.Lock()
+        talks.append(Conversation(end, store, MAIN, ignore, ignore, sketches=sketches, session=b"session"))
+    responder = threading.Thread(target=theirs.run, args=(lambda: serve(talks[1]),))
+    began = time.perf_counter()
+    responder.start()
+    result = ours.run(lambda: MODES[mode](talks[0], selection.expected))
+    responder.join()
+    wall_ms = 1000 * (time.perf_counter() - began)
+    assert stores[0].tree(MAIN).root == stores[1].tree(MAIN).root
+    sent = ours.bytes_sent + theirs.bytes_sent - ours.record_bytes - theirs.record_bytes
+    tally = talks[0].tally
+    return Cost(
+        leaves=len(stores[0].tree(MAIN)),
+        differences=differences,
+        kind=kind,
+        mode=mode,
+        selected=selection.mode is not None and selection.mode.value == mode,
+        result=result.value,
+        bytes=sent,
+        round_trips=tally.round_trips,
+        cpu_initiator_ms=round(ours.cpu_ms, 1),
+        cpu_responder_ms=round(theirs.cpu_ms, 1),
+        wall_ms=round(wall_ms, 1),
+        note=tally.note,
+    )
+
+
+def state(store: MemoryStore) -> State:
+    """What selection is told of `store`."""
+    tree = store.tree(MAIN)
+    return State(tree.root, len(tree), parts.cut(tree.children_at(b""), 16))
+
+
+def table(sizes: Sequence[int], differences: Sequence[int], kinds: Sequence[str]) -> Iterator[Cost]:
+    """Every cell that does not take too long."""
+    for size in sizes:
+        leaves = _hashed_leaves(size)
+        for kind, mode in product(kinds, MODES):
+            for count in differences:
+                if count > size:
+                    continue
+                cost = measure(leaves, count, kind, mode)
+                yield cost
+                if cost.wall_ms > 1000 * _SKIP_S:
+                    print(f"{mode} at {size:,} is left out beyond {count:,} differences: it took {cost.wall_ms:,} ms")
+                    break
+
+
+def building(size: int) -> float:
+    """Seconds of CPU to build the sketch of so many leaves, which a node does once."""
+    tree = Tree.from_sorted(_hashed_leaves(size))
+    end = _End()
+    end.run(lambda: Sketches().of(MAIN, tree))
+    return end.cpu_ms / 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.costs")
+    parser.add_argument("--leaves", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--differences", type=int, nargs="+", default=DIFFERENCES)
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--svg", type=Path, help="draw bytes against differences here")
+    asked = parser.parse_args()
+    costs = []
+    print(f"{'N':>9} {'d':>6} kind      mode            {'bytes':>11} {'each':>8} trips  CPU ms, both ends    wall ms")
+    for cost in table(asked.leaves, asked.differences, asked.kinds):
+        costs.append(cost)
+        print(
+            f"{cost.leaves:9,} {cost.differences:6,} {cost.kind:9} {cost.mode:15} {cost.bytes:11,} "
+            f"{cost.bytes_each:8,.1f} {cost.round_trips:5} {cost.cpu_initiator_ms:9,.1f} {cost.cpu_responder_ms:9,.1f} "
+            f"{cost.wall_ms:10,.1f} {'<- select' if cost.selected else ''} {cost.note}",
+            flush=True,
+        )
+    for size in asked.leaves:
+        print(f"building a sketch of {size:,} leaves: {building(size):.3f} s of CPU, once")
+    if asked.json:
+        asked.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=1) + "\n")
+    if asked.svg:
+        asked.svg.write_text(chart(costs))
+
+
+if __name__ == "__main__":
+    main()
