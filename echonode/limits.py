@@ -79,6 +79,7 @@ CURSORS_MAX: Final = 2**14  # a peer, a context and a filter each; the oldest go
 HISTORY_DAYS: Final = 30
 HISTORY_ROWS_MAX: Final = 100_000
 FREE_SPACE_BYTES_MIN: Final = 64 * MIB
+BALLAST_BYTES: Final = 1 * MIB  # a store is opened and read in 160 KiB, even with a WAL of 64 MiB
 
 # -- pairing ---------------------------------------------------------------------------------------------------------
 INVITATION_TRIES: Final = 3

@@ -16,7 +16,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -104,13 +104,12 @@ class Home:
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
             except BlockingIOError:
                 pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
                 raise ConfigError(f"a node already runs on the home {self.folder} (process {pid or '?'})") from None
-            except OSError as error:
-                raise ConfigError(f"the home {self.folder} cannot be used: {_why(error)}") from error
+            with suppress(OSError):  # who holds it helps people; on a full disk there may be no room to say so
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
             yield
         finally:
             os.close(descriptor)  # which gives the lock back; the file stays, or two could hold two files of one name

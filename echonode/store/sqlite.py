@@ -5,7 +5,7 @@
     sqlite_writer     the one writer, group commit        sqlite_planning what a call changes
     sqlite_staging    snapshots being received            sqlite_void     what a compromised key takes with it
     sqlite_snapshot   read transactions                   sqlite_audit    `verify`
-    sqlite_repair     a damaged file made anew (not by this class)
+    sqlite_space      room on the disk                    sqlite_repair   a damaged file made anew
 
 Writing goes through the writer's queue; reading uses a connection that cannot write. What a method returned is
 durable (WAL, synchronous=FULL).
@@ -45,6 +45,7 @@ from echonode.store.sqlite_planning import Planner
 from echonode.store.sqlite_rows import Transaction, read_heads, read_raws
 from echonode.store.sqlite_schema import check_file, prepare
 from echonode.store.sqlite_snapshot import ReadTransactions, SqliteSnapshot
+from echonode.store.sqlite_space import Space
 from echonode.store.sqlite_staging import StagingArea
 from echonode.store.sqlite_writer import Finish, Writer
 
@@ -73,6 +74,7 @@ class SqliteStore:
     ) -> "SqliteStore":
         """Open the store in the file `path`, or make one there (its folder must exist). Raises StoreError, with the
         file as it was, when it is not a store, is damaged, is of a newer schema, or cannot be written."""
+        Space(path).make_way()
         check_file(path)
         database = await Database.open(path, query_only=False)
         try:

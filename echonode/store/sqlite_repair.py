@@ -201,5 +201,5 @@ def _swap(path: Path, new: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm", "-journal"):
+    for suffix in ("", "-wal", "-shm", "-journal", "-ballast"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)

@@ -12,7 +12,6 @@ The exceptions are a full disk and a lock held by somebody else, where nothing w
 """
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 from echonode.errors import StoreError
-from echonode.limits import BATCH_RECORDS_MAX, FREE_SPACE_BYTES_MIN, MIB, STORE_CALLS_WAITING_MAX
+from echonode.limits import BATCH_RECORDS_MAX, STORE_CALLS_WAITING_MAX
 from echonode.store.sqlite_database import Database, UndoneError
 from echonode.store.sqlite_rows import Ledger, Transaction, delete_some
+from echonode.store.sqlite_space import Space
 
 T = TypeVar("T")
 Finish: TypeAlias = Callable[[], T]
@@ -47,7 +47,7 @@ class Writer:
     def __init__(self, database: Database, path: Path, ledger: Ledger, now_ms: Callable[[], int]) -> None:
         self.ledger = ledger
         self.database = database
-        self._folder = path.absolute().parent
+        self._space = Space(path)
         self._now_ms = now_ms
         self._waiting: deque[_Call] = deque()
         self._group: list[_Call] = []
@@ -167,14 +167,9 @@ class Writer:
     def _check_space(self) -> None:
         """Stop taking writes while there is still room for what SQLite itself must write to stay whole."""
         now_s = asyncio.get_running_loop().time()
-        if now_s - self._space_checked_s < _SPACE_CHECK_INTERVAL_S:
-            return
-        usage = os.statvfs(self._folder)
-        free = usage.f_bavail * usage.f_frsize
-        if free < FREE_SPACE_BYTES_MIN:
-            needed = FREE_SPACE_BYTES_MIN // MIB
-            raise UndoneError(f"disk nearly full: {free // MIB} MiB left under {self._folder}, writes need {needed}")
-        self._space_checked_s = now_s
+        if now_s - self._space_checked_s >= _SPACE_CHECK_INTERVAL_S:
+            self._space.check()
+            self._space_checked_s = now_s
 
     async def _purge(self, context: int) -> None:
         """Delete some rows of a context that nobody sees. What cannot be deleted waits for the next start."""

@@ -132,7 +132,7 @@ def test_below_the_free_space_floor_writes_are_refused_and_reads_go_on(
         async with opened(tmp_path / "store.db") as store:
             owner = Owner(store)
             with monkeypatch.context() as patch:
-                patch.setattr("echonode.store.sqlite_writer.FREE_SPACE_BYTES_MIN", 1 << 62)
+                patch.setattr("echonode.store.sqlite_space.FREE_SPACE_BYTES_MIN", 1 << 62)
                 with pytest.raises(StoreError, match="disk nearly full"):
                     await owner.begin()
                 assert await store.pins() == {}
