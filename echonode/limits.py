@@ -34,6 +34,7 @@ IDLE_TIMEOUT_S: Final = 300.0
 SESSION_AGE_S_MAX: Final = 12 * 3600.0
 HANDSHAKES_MAX: Final = 32
 HANDSHAKES_PER_ADDRESS_MAX: Final = 4
+HANDSHAKES_KEPT: Final = 16  # more, for addresses where peers were met: a flood of strangers does not shut them out
 CONNECTIONS_MAX: Final = 256
 SEND_QUEUE_BYTES_MAX: Final = 1 * MIB
 STORE_CALLS_WAITING_MAX: Final = 64

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from echonode.clock import Clock, Entropy
 from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, StoreError, TransportError
-from echonode.limits import HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, SESSION_AGE_S_MAX
+from echonode.limits import HANDSHAKES_KEPT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, SESSION_AGE_S_MAX
 from echonode.node.account import SessionLog
 from echonode.node.dialing import reach
 from echonode.node.events import Observer, PeerAbsent, PeerConnected, SessionFailed
@@ -145,7 +145,7 @@ class Connections:
     async def accept(self, stream: ByteStream) -> None:
         """Serve a stream that somebody opened to us. Never raises but for cancellation."""
         host = stream.address.rpartition(":")[0]
-        if self._shaking.total() >= HANDSHAKES_MAX or self._shaking[host] >= HANDSHAKES_PER_ADDRESS_MAX:
+        if not self._has_place(host):
             stream.abort()
             return
         self._shaking[host] += 1
@@ -168,6 +168,15 @@ class Connections:
             await self._hold(session, None, log, lambda: self.manager.serve(session, log))
         except EchonodeError:
             pass  # reported by _hold
+
+    def _has_place(self, host: str) -> bool:
+        """Whether one more handshake may begin. Strangers cannot take all places from those who were met before."""
+        begun = self._shaking.total()
+        if self._shaking[host] >= HANDSHAKES_PER_ADDRESS_MAX or begun >= HANDSHAKES_MAX + HANDSHAKES_KEPT:
+            return False
+        return begun < HANDSHAKES_MAX or any(
+            entry.address.rpartition(":")[0] == host for entry in self.scheduler.peers.values()
+        )
 
     async def _welcome(self, stream: ByteStream) -> Session | None:
         """The session of whoever is at the other end; None when it was a joiner."""

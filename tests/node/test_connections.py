@@ -113,6 +113,23 @@ def test_of_many_addresses_a_bounded_number_of_handshakes_goes_on():
     in_a_world(work)
 
 
+def test_a_flood_of_strangers_does_not_shut_out_who_was_met_before():
+    async def work(world: World) -> None:
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        sight(theirs, ours)
+        await world.settled(within_s=3)
+        hosts = [f"10.8.0.{number}" for number in range(60)]
+        ends = [asyncio.create_task(hangs_up(await knock(world, ours, host=host))) for host in hosts]
+        await asyncio.sleep(0.1)
+        await put(theirs, "a")
+        await world.settled(within_s=HANDSHAKE_TIMEOUT_S / 2)
+        assert sum(not end.done() for end in ends) == HANDSHAKES_MAX
+        assert "a" in await names(ours)
+        assert all(await asyncio.gather(*ends))
+
+    in_a_world(work, hushed=True)
+
+
 def test_who_claims_an_identity_without_its_key_is_told_of_and_not_let_in():
     async def work(world: World) -> None:
         ours, victim, impostor = [await world.add_node(name) for name in ("ours", "victim", "impostor")]
