@@ -115,7 +115,8 @@ class Logs:
     def _line(self, name: str, level: str, fields: Fields, chars_max: int) -> None:
         id_chars = None if self._console is None else _SHORT_ID
         shown = {key: _shown(value, id_chars, chars_max) for key, value in fields.items()}
-        about = str(shown.get("peer") or shown.get("address") or shown.get("logger") or "")
+        host = str(shown.get("address") or "").rpartition(":")[0]  # whoever floods us has many ports
+        about = str(shown.get("peer") or host or shown.get("logger") or "")
         if self._fold.window_ends(self._clock.monotonic_s()):
             self.flush()
         if self._fold.admits(name, about, level):

@@ -26,6 +26,7 @@ from echonode.node.events import (
     PeerSighted,
     RecordRefused,
     RecordsApplied,
+    SessionFailed,
     SyncCompleted,
 )
 from echonode.text import to_base32
@@ -176,6 +177,16 @@ def test_a_flood_from_made_up_addresses_is_folded_too() -> None:
     clock.ms += 1000
     logs.flush()
     assert sum(line["count"] for line in lines(file)[written:]) == 5000 - written
+
+
+def test_connections_from_one_host_are_one_flood_whatever_their_ports() -> None:
+    logs, file, clock = opened()
+    for number in range(500):
+        logs(SessionFailed(session=b"", peer=b"", address=f"[fe80::1]:{number}", reason="transport", detail="gone"))
+    assert len(lines(file)) == LOG_LINES_PER_S
+    clock.ms += 1000
+    logs.flush()
+    assert (lines(file)[-1]["about"], lines(file)[-1]["count"]) == ("[fe80::1]", 500 - LOG_LINES_PER_S)
 
 
 def test_what_was_folded_is_said_even_if_nothing_follows() -> None:
