@@ -27,6 +27,12 @@ DEFAULT_PORT: Final = 22087  # unassigned at IANA, below the ephemeral range (32
 
 _READ_BYTES: Final = 256 * KIB
 _CLOSE_TIMEOUT_S: Final = 5.0  # how long the last bytes may take to reach a peer that is slow to hear them
+_SILENCE: Final = (
+    ("TCP_KEEPIDLE", 60),
+    ("TCP_KEEPINTVL", 10),
+    ("TCP_KEEPCNT", 3),
+    ("TCP_USER_TIMEOUT", int(FRAME_TIMEOUT_S * 1000)),
+)
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", re.ASCII)
 
 
@@ -67,6 +73,7 @@ class TcpStream:
         connection: socket.socket = writer.get_extra_info("socket")
         with suppress(OSError):  # the peer may be gone already; then the first read says so
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _notice_silence(connection)
 
     async def read(self) -> bytes:
         """Up to 256 KiB of whatever has come; b"" once the peer ended its side. Raises TransportError."""
@@ -262,6 +269,16 @@ def _bind(wanted: Sequence[tuple[int, tuple[Any, ...]]]) -> list[socket.socket]:
             listening.close()
         raise
     return opened
+
+
+def _notice_silence(connection: socket.socket) -> None:
+    """Have the kernel give up a peer whose machine is gone, or the way to it: FRAME_TIMEOUT_S after it should have
+    acknowledged something (RFC 5482), some 70 s after the last byte when there was nothing to acknowledge. By itself it
+    would wait for a quarter of an hour, or for ever. Without these options (macOS) IDLE_TIMEOUT_S ends sessions."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _SILENCE:
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _peer_address(writer: asyncio.StreamWriter) -> str:

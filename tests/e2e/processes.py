@@ -25,6 +25,7 @@ class NodeProcess:
         name: str,
         *,
         mdns: bool = True,
+        interfaces: Sequence[str] = ("127.0.0.1",),
         environ: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
     ) -> None:
@@ -33,7 +34,7 @@ class NodeProcess:
         self.name = name
         self._environ = environ
         self._prefix = prefix
-        self._mdns = mdns
+        self._discovery = [part for each in interfaces for part in ("--interface", each)] if mdns else ["--no-mdns"]
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self.lines: list[bytes] = []
@@ -47,8 +48,7 @@ class NodeProcess:
 
     def begin(self, *options: str, listen: str = "127.0.0.1:0") -> bool:
         """Run the node until its API answers, or it ends; whether it answers."""
-        discovery = ["--interface", "127.0.0.1"] if self._mdns else ["--no-mdns"]
-        arguments = ["run", "--name", self.name, "--listen", listen, "--log-format", "json", *discovery, *options]
+        arguments = ["run", "--name", self.name, "--listen", listen, "--log-format", "json", *self._discovery, *options]
         command = [*self._prefix, *self._command(*arguments)]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, env=self._environ or _environment())
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -70,6 +70,11 @@ class NodeProcess:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def signal(self, number: int) -> None:
+        """Send the process a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self, *, kill: bool = False) -> int:
         """Stop it with SIGTERM, or at once; the exit code."""

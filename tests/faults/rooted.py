@@ -4,7 +4,9 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -30,3 +32,76 @@ def small_disk(folder: Path, size_mib: int) -> Iterator[Path]:
         yield folder
     finally:
         command("umount", "--lazy", folder)
+
+
+@dataclass(frozen=True)
+class Star:
+    """Network namespaces: a hub, and around it some others that reach it alone, each over a link of its own."""
+
+    hub: str
+    leaves: tuple[str, ...]
+
+    def address(self, leaf: int, host: int = 1) -> str:
+        """On the link of that leaf: of the hub, or with 2 of the leaf."""
+        return f"10.79.{leaf}.{host}"
+
+    @staticmethod
+    def inside(namespace: str) -> tuple[str, ...]:
+        """What to put before a command that is to run in `namespace`."""
+        return ("ip", "netns", "exec", namespace)
+
+    def cut(self, leaf: int) -> None:
+        """From now on nothing that comes over that link is heard, on either side, and nobody is told."""
+        for namespace, link in ((self.hub, f"v{leaf}"), (self.leaves[leaf], "eth0")):
+            nft = (*self.inside(namespace), "nft")
+            command(*nft, "add table inet cut")
+            command(*nft, "add chain inet cut heard { type filter hook input priority 0; }")
+            command(*nft, f"add rule inet cut heard iifname {link} drop")
+
+    def mend(self, leaf: int) -> None:
+        """Everything passes again."""
+        for namespace in (self.hub, self.leaves[leaf]):
+            command(*self.inside(namespace), "nft", "delete table inet cut")
+
+
+@contextmanager
+def star(leaves: int) -> Iterator[Star]:
+    """Namespaces of our own, gone afterwards."""
+    needs_root()
+    hub, *names = [f"echo-{os.getpid()}-{number}" for number in range(leaves + 1)]
+    made: list[str] = []
+    try:
+        for name in (hub, *names):
+            command("ip", "netns", "add", name)
+            made.append(name)
+            command("ip", "-n", name, "link", "set", "lo", "up")
+        for number, name in enumerate(names):
+            command("ip", "-n", hub, "link", "add", f"v{number}", "type", "veth", "peer", "name", "eth0", "netns", name)
+            for namespace, link, host in ((hub, f"v{number}", 1), (name, "eth0", 2)):
+                command("ip", "-n", namespace, "address", "add", f"10.79.{number}.{host}/24", "dev", link)
+                command("ip", "-n", namespace, "link", "set", link, "up")
+        yield Star(hub, tuple(names))
+    finally:
+        for name in made:
+            command("ip", "netns", "delete", name)
+
+
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+
+
+@contextmanager
+def little_memory(mib: int) -> Iterator[tuple[str, ...]]:
+    """What to put before a command that is to do with so much memory: the kernel kills what takes more."""
+    needs_root()
+    is_first_version = (_CGROUPS / "memory").is_dir()
+    group = (_CGROUPS / "memory" if is_first_version else _CGROUPS) / f"echo-{os.getpid()}"
+    try:
+        group.mkdir()
+        limit = group / ("memory.limit_in_bytes" if is_first_version else "memory.max")
+        limit.write_text(str(mib << 20))
+    except OSError:
+        pytest.skip("no control group for memory can be made here")
+    try:
+        yield ("sh", "-c", f'echo $$ >{group}/cgroup.procs && exec "$@"', "sh")
+    finally:
+        group.rmdir()
