@@ -33,12 +33,18 @@ class Cursors:
         """How far `peer` has been followed, None when it never was."""
         return self._kept.get((peer, context, filter_digest))
 
+    def is_behind(self, cursor: Cursor) -> bool:
+        """Whether one at least as far, of the same life of the peer's store, is kept already."""
+        known = self._kept.get(_key(cursor))
+        return known is not None and known.instance == cursor.instance and known.seq >= cursor.seq
+
     def note(self, cursor: Cursor) -> None:
         """`cursor` stands from now on; `unsaved` has it until `saved` is told. One that goes back in the same life of
         the peer's store is passed over: records it would cover are held."""
         key = _key(cursor)
+        is_behind = self.is_behind(cursor)
         known = self._kept.pop(key, None)
-        if known is not None and known.instance == cursor.instance and known.seq >= cursor.seq:
+        if known is not None and is_behind:
             self._kept[key] = known
             return
         if known is None and len(self._kept) >= CURSORS_MAX:

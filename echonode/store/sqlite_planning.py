@@ -123,7 +123,8 @@ class Planner:
 
     def _save(self, transaction: Transaction, cursor: Cursor | None) -> Finish[None]:
         cursors, deleted = self._cursors.unsaved()
-        cursors += [cursor] if cursor is not None else []
+        if cursor is not None and not self._cursors.is_behind(cursor):
+            cursors.append(cursor)
         transaction.execute(
             "INSERT OR REPLACE INTO cursors (peer, context, filter, instance, seq) VALUES (?, ?, ?, ?, ?)",
             *[(each.peer, each.context, each.filter, each.instance, each.seq) for each in cursors],

@@ -295,8 +295,11 @@ def test_a_cursor_is_in_the_file_with_the_records_it_covers_and_a_noted_one_with
             await store.apply(MAIN, [person.version("b")])
             assert await survives(tmp_path / "crashed-later.db") == cursor(6)
             store.note(cursor(7))
+            await store.apply(MAIN, [person.version("late")], cursor(6))
+            assert await survives(tmp_path / "crashed-late.db") == cursor(7)
+            store.note(cursor(8))
         async with opened(path) as store:
-            assert store.cursor(peer, MAIN) == cursor(7)
+            assert store.cursor(peer, MAIN) == cursor(8)
 
     run(go())
 
