@@ -49,6 +49,7 @@ class RecordRoutes:
             route(path + "/list", GET=self._list),
             route(path + "/import", POST=self._import),
             route(path + "/export", GET=self._export),
+            route(path + "/forget", POST=self._forget),
             route("/v1/conflicts", GET=self._conflicts),
         ]
 
@@ -134,6 +135,11 @@ class RecordRoutes:
                 yield [forms.line(record, self._node.label) for record in page]
 
         return Lines(json_lines(shown(), self._stop))
+
+    async def _forget(self, request: Request) -> Response:
+        context = context_of(request)
+        Query(request, ())
+        return reply({"forgotten": await self._node.partial.forget(context, self._node.is_own)})
 
     async def _conflicts(self, request: Request) -> Response:
         chosen = Query(request, ("context",)).one("context")

@@ -53,7 +53,7 @@ def commands(services: Services) -> click.Group:
     for command in (
         *(running.run, running.invite, running.join, running.network),
         *(records.put, records.get, records.delete, records.list_records, records.conflicts),
-        *(asking.pull, asking.offer),
+        *(asking.pull, asking.offer, records.forget),
         *(bulk.import_records, bulk.export_records),
         *(looking.status, looking.peers, looking.contexts),
         *(syncing.sync, syncing.watch, syncing.verify),

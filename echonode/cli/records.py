@@ -144,6 +144,21 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
     return short(record["id"]), moment(record["created"]), safe(record["type"]), safe(" ".join(record["tags"]))
 
 
+@click.command("forget")
+@context_option
+@json_option
+@pass_here
+def forget(here: Here, context: str, as_json: bool) -> None:
+    """Let go of records that the subscription to a context does not want, here alone. Our own stay."""
+    from echonode.cli.client import record_path
+
+    answer = here.client().call("POST", record_path(context, "/forget"), timeout_s=600.0)
+    if as_json:
+        out_json(answer)
+    else:
+        note(f"{count(answer['forgotten'], 'record')} forgotten")
+
+
 @click.command("conflicts")
 @click.option("-c", "--context", help="Only in this set of records.")
 @json_option

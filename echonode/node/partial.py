@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from echonode.errors import LocalError
+from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.filter import Filter
 from echonode.model.filter_text import WhoIs, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Record
 from echonode.store.port import Store
 from echonode.sync.select import Mode
+from echonode.text import escape
 from echonode.wire.messages import Direction, GetInit, InitPayload, PullInit, PutInit, ReconcileInit
 
 # What a partial node serves about such a context.
@@ -51,6 +54,20 @@ class Partial:
         tree = self.store.tree(context)
         is_heard = wanted.hears(peer)
         return lambda record: is_heard and (tree.get(record.key) is not None or wanted.matches(record))
+
+    async def forget(self, context: str, is_own: Callable[[Record], bool]) -> int:
+        """Let go of what is held of `context` and not wanted, but for our own records; how many there were. Raises
+        LocalError when all of it is wanted."""
+        wanted = self.of(context)
+        if wanted is None:
+            raise LocalError(f"all of {escape(context)} is wanted: there is no subscription that leaves anything out")
+        keys = [key for key, _ in self.store.tree(context).leaves_at(b"")]
+        forgotten = 0
+        for start in range(0, len(keys), BATCH_RECORDS_MAX):
+            forgotten += await self.store.forget(
+                context, keys[start : start + BATCH_RECORDS_MAX], lambda head: is_own(head) or wanted.matches(head)
+            )
+        return forgotten
 
     def refuses(self, init: InitPayload) -> bool:
         """Whether `init` asks of a part what only the whole can answer."""

@@ -143,6 +143,10 @@ class RecordBook:
             for record in records:
                 self._hybrid.observe(record.timestamp, now_ms)
 
+    def is_own(self, record: Record) -> bool:
+        """Whether this node wrote `record`, or it is of its own identity: the only copy may be here."""
+        return record.kid == self.identity.device.public or record.author == self.id
+
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:

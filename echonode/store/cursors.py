@@ -53,6 +53,12 @@ class Cursors:
             self._unsaved[oldest] = None
         self._kept[key] = self._unsaved[key] = cursor
 
+    def drop(self, context: str) -> None:
+        """No peer has been followed in `context` any more; what is saved of it goes by another hand."""
+        for kept in (self._kept, self._unsaved):
+            for key in [key for key in kept if key[1] == context]:
+                del kept[key]
+
     def load(self, cursor: Cursor) -> None:
         """`cursor` was read from where it is saved."""
         self._kept[_key(cursor)] = cursor

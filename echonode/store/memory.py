@@ -1,7 +1,7 @@
 """A store in memory, for simulation and as the judge of the one on disk: the same contract, no durability."""
 
 import itertools
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from echonode.errors import LocalError, RemoteError
@@ -108,6 +108,18 @@ class MemoryStore:
         )
         versions = seal(prepared, key)
         return versions, self._apply(context, [version for version in versions if version is not None])
+
+    async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
+        leaves = self._heads.get(context, {})
+        gone = [key for key in dict.fromkeys(keys) if key in leaves and not any(map(keeps, leaves[key]))]
+        for key in gone:
+            for head in leaves.pop(key):
+                self._log.pop(self._seq_of.pop(head.id))
+            self._history.get(context, {}).pop(key, None)
+        if gone:
+            self._index.replace_heads(context, dict.fromkeys(gone, ()))
+            self._cursors.drop(context)
+        return len(gone)
 
     async def read(self, context: str, keys: Sequence[LeafKey], *, bytes_max: int) -> tuple[list[bytes], int]:
         leaves = self._heads.get(context, {})

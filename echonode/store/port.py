@@ -181,6 +181,11 @@ class Store(Protocol):
         is outside the limits."""
         ...
 
+    async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
+        """Let go of those of these leaves of which `keeps` takes no head: heads and history, but not counters. Cursors
+        of the context go with them, as they would vouch for what is not held. How many leaves went."""
+        ...
+
     async def read(self, context: str, keys: Sequence[LeafKey], *, bytes_max: int) -> tuple[list[bytes], int]:
         """The heads of as many of `keys` as fit, as stored, and how many keys that were: all, or at least one."""
         ...

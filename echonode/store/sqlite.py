@@ -147,6 +147,11 @@ class SqliteStore:
             size=len(drafts),
         )
 
+    async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
+        return await self._writer.submit(
+            lambda transaction: self._planner.forget(transaction, context, keys, keeps), size=len(keys)
+        )
+
     async def read(self, context: str, keys: Sequence[LeafKey], *, bytes_max: int) -> tuple[list[bytes], int]:
         shelf = self._writer.ledger.shelves.get(context)
         if shelf is None:

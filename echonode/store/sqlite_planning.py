@@ -1,7 +1,7 @@
 """What a call to `apply` or `write` changes: read the heads it touches, plan, hand the rows to the transaction."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from echonode.limits import VERIFY_CHUNK
 from echonode.model.identity import Instance, SigningKey
@@ -79,6 +79,25 @@ class Planner:
         plan = self._index.plan(context, signed, heads)
         finish = await self._settle(transaction, plan, seqs)
         return lambda: (versions, finish())
+
+    async def forget(
+        self, transaction: Transaction, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]
+    ) -> Finish[int]:
+        """Plan to let go of leaves of which `keeps` takes no head."""
+        tree = self._index.trees.get(context)
+        stored = [key for key in dict.fromkeys(keys) if tree.get(key) is not None] if tree else []
+        heads, seqs = await self._heads(transaction, context, stored, stored)
+        gone = {key: there for key, there in heads.items() if not any(map(keeps, there))}
+        if gone:
+            transaction.add_forgotten(context, gone, seqs)
+
+        def finish() -> int:
+            if gone:
+                self._index.replace_heads(context, dict.fromkeys(gone, ()))
+                self._cursors.drop(context)
+            return len(gone)
+
+        return finish
 
     async def _heads(
         self, transaction: Transaction, context: str, stored: Sequence[LeafKey], touched: Sequence[LeafKey]

@@ -9,7 +9,7 @@ Everything here that takes a connection is synchronous, for the database's threa
 """
 
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -127,6 +127,18 @@ class Transaction:
         self.execute("DELETE FROM history WHERE n = ?", *[(n,) for n in void.history])
         for record in void.restored:
             shelf.newest = self.insert(shelf.id, record.key, record.id, record.raw)
+        self.execute("UPDATE contexts SET floor = ? WHERE id = ?", (shelf.newest, shelf.id))
+
+    def add_forgotten(
+        self, context: str, leaves: Mapping[LeafKey, Sequence[Record]], seqs: dict[VersionId, int]
+    ) -> None:
+        """The rows of leaves that are let go of, and of cursors of their context. The newest seq may be among them."""
+        shelf = self.shelf(context)
+        for heads in leaves.values():
+            shelf.size -= sum(len(head.raw) for head in heads)
+            self._deletes += [(seqs[head.id],) for head in heads]
+        self.execute("DELETE FROM history WHERE context = ? AND key = ?", *[(shelf.id, key) for key in leaves])
+        self.execute("DELETE FROM cursors WHERE context = ?", (context,))
         self.execute("UPDATE contexts SET floor = ? WHERE id = ?", (shelf.newest, shelf.id))
 
     def insert(self, shelf_id: int, key: LeafKey, version: VersionId, raw: bytes) -> int:

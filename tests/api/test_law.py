@@ -64,6 +64,9 @@ TOUR = [
     ("one", 200, "GET", f"{RECORDS}/export", b""),
     ("one", 400, "GET", f"{RECORDS}/export?tag=x", b""),
     ("one", 404, "GET", f"{RECORDS}/export?author=stranger", b""),
+    ("open", 200, "POST", f"{RECORDS}/forget", b""),
+    ("one", 422, "POST", f"{RECORDS}/forget", b""),
+    ("one", 400, "POST", f"{RECORDS}/forget?all=1", b""),
     ("one", 200, "GET", "/v1/conflicts?context=main", b""),
     ("one", 400, "GET", "/v1/conflicts?context=", b""),
     ("one", 200, "POST", "/v1/sync", b""),
@@ -158,6 +161,7 @@ def test_every_documented_answer_is_given_and_is_as_documented(tmp_path: Path) -
     async def test() -> None:
         async with serving(tmp_path) as one, serving(tmp_path, name="open", key=None) as open_:
             foreign = await give_foreign_record(one)
+            open_.node.partial.subscribe({"main": ["tag=news"]}, open_.node.identity_of)
             one.node.scheduler.opened(IdentityId(bytes(32)), "unreachable", NOWHERE, target=None, is_initiator=False)
             one.node.scheduler.closed(0, 0, IdentityId(bytes(32)), in_sync=None, reason="")
             for node, status, method, target, body in TOUR:

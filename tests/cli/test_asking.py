@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from echonode.cli.exits import ExitCode
+from echonode.model.identity import IdentityId
+from echonode.model.record import Draft, leaf_key
+from echonode.wire.messages import Asked
 from tests.api.test_asking import write_unheard
-from tests.cli.house import Live, Shell, live_node
+from tests.cli.house import Live, Outside, Shell, live_node
 from tests.cli.test_commands import is_equal, meet
 
 
@@ -81,3 +84,27 @@ def test_what_a_peer_does_not_support_is_a_failure_that_says_what_it_does(shell:
     assert sentence.startswith("not supported: ") and "identities" in sentence
     assert "no peer" in shell.fails(1, "pull", "--from", "nobody")
     assert "knows no colour" in shell.fails(ExitCode.USAGE, "pull", "--from", "far", "--filter", "colour=red")
+
+
+def test_what_is_not_wanted_is_forgotten_on_request_and_nothing_where_all_is_wanted(shell: Shell, far: Live) -> None:
+    shell("get", "--from", "far", "shared/a", "shared/b")
+    there = Shell(Outside(far.served.socket.parent))
+    assert "all of main is wanted" in there.fails(1, "forget")
+    far.served.node.partial.subscribe({"main": ["tag=nothing"]}, far.served.node.identity_of)
+    assert there("forget", "--json").json == {"forgotten": 0}  # it wrote them itself
+    far.do(far.served.node.put(Draft(context="main", author=far.served.node.id, name="own", body=b"x")))
+    shell("put", "shared/ours", "1")
+    far.do(far.served.node.asking.get(_only_peer(far), "main", [_asked(far, "ours")], 10))
+    assert there("forget").err == "1 record forgotten\n"
+    assert there("get", "own").out == b"x"
+
+
+def _only_peer(far: Live) -> IdentityId:
+    (peer,) = far.served.node.peers()
+    assert peer.id is not None
+    return peer.id
+
+
+def _asked(far: Live, name: str) -> Asked:
+    assert far.served.node.shared is not None
+    return Asked(leaf_key(far.served.node.shared, name), None)

@@ -18,8 +18,8 @@ from tests.cli.house import Outside, Shell, http, live_node, refusal, saying
 
 WITHIN_S = 60
 COMMANDS = (
-    "run invite join network put get delete list conflicts pull offer import export status peers contexts sync watch"
-    " verify demo simulate"
+    "run invite join network put get delete list conflicts pull offer forget import export status peers contexts sync"
+    " watch verify demo simulate"
 )
 STATUS = {"id": "i", "name": "n", "instance": "x", "network": "w", "listen": [], "api": [], "contexts": [], "peers": []}
 

@@ -243,6 +243,32 @@ def test_a_filter_that_narrows_keeps_what_is_held_and_follows_it():
     in_a_world(work)
 
 
+def test_what_is_not_wanted_any_more_is_forgotten_when_a_person_says_so_and_comes_back_when_it_is_wanted():
+    async def work(world: World) -> None:
+        whole, part = await two(world, {})
+        for name in ("news", "sport"):
+            await write(whole, name, name)
+        await write(part, "written here", "sport")
+        await part.node.put(Draft(context=MAIN, author=part.node.id, name="own", body=b"x"))
+        world.introduce()
+        await quiet(world)
+        with pytest.raises(LocalError, match="all of main"):
+            await part.node.partial.forget(MAIN, part.node.is_own)
+        part.node.partial.subscribe(NEWS, part.node.identity_of)
+        assert await part.node.partial.forget(MAIN, part.node.is_own) == 1
+        assert await part.node.partial.forget(MAIN, part.node.is_own) == 0
+        assert set(await bodies(part)) == {"news", "written here", "own"}
+        await write(whole, "sport", "sport", body=b"edited")
+        await asyncio.sleep(120)
+        assert set(await bodies(part)) == {"news", "written here", "own"}
+        part.node.partial.subscribe({}, part.node.identity_of)
+        await asyncio.sleep(120)
+        assert (await bodies(part))["sport"] == b"edited"
+        assert part.roots() == whole.roots()
+
+    in_a_world(work)
+
+
 def test_shared_in_a_subscription_is_the_pool_of_the_network_that_is_joined():
     async def work(world: World) -> None:
         whole = await world.add_node("whole")

@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 import tests.contracts.store_cursors
+import tests.contracts.store_forgetting
 import tests.contracts.store_snapshots
 import tests.contracts.store_voids
 import tests.contracts.store_writing  # noqa: F401 each adds its checks to CHECKS

@@ -109,6 +109,16 @@ class Stores(RuleBasedStateMachine):
         cursor = Cursor(peer, life, context, seq)
         self.agree(tuple(self.run(store.apply(context, records, cursor)) for store in (self.judge, self.disk)))
 
+    @rule(context=CONTEXTS, picks=PICKS, keeps_bodies=st.booleans())
+    def some_are_forgotten(self, context: str, picks: list[int], keeps_bodies: bool) -> None:
+        known = self.versions[context]
+        keys = [known[pick % len(known)].key for pick in picks] if known else []
+        gone = [
+            self.run(store.forget(context, keys, lambda head: keeps_bodies and bool(head.body)))
+            for store in (self.judge, self.disk)
+        ]
+        assert gone[0] == gone[1]
+
     @rule(who=st.integers(1, 2), state=st.sampled_from([KeyState.RETIRED, KeyState.COMPROMISED]))
     def a_key_is_given_up(self, who: int, state: KeyState) -> None:
         self.apply(IDENTITIES, [self.people[0].statement(state, self.people[who].device.public)])
