@@ -188,6 +188,8 @@ def _swap(path: Path, new: Path) -> Path:
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
+    owner = path.stat()
+    os.chown(new, owner.st_uid, owner.st_gid)  # root may repair what belongs to the service's user
     os.link(path, aside)
     for leftover in ("-wal", "-shm"):  # empty: all of it is in the file
         Path(f"{path}{leftover}").unlink(missing_ok=True)

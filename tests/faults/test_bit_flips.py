@@ -20,6 +20,7 @@ from echonode.sync import level_wise
 from echonode.sync.outcome import Result
 from tests.contracts.store import admit, verdict_of
 from tests.e2e.processes import NodeProcess, equal, running, wait_for
+from tests.faults.rooted import needs_root
 from tests.faults.test_kill import NETWORK_KEY, free_port
 from tests.store.files import change, flip, look, opened, places, run
 from tests.store.people import NOW_MS, Owner, Person
@@ -189,6 +190,30 @@ def test_a_damaged_head_gives_way_to_the_version_before_it(whole: tuple[Path, Pa
     bodies = run(standing())
     assert [body for body in bodies if body != b"edit"] == [b"body" * 9]
     run(restored(ours, theirs, whole[2]))
+
+
+@pytest.mark.root
+def test_a_store_that_root_repairs_stays_its_owners(whole: tuple[Path, Path, Roots], tmp_path: Path) -> None:
+    needs_root()
+    ours = tmp_path / "ours.db"
+    shutil.copy(whole[0], ours)
+    shutil.copy(whole[1], tmp_path / "theirs.db")
+    os.chown(ours, 65534, 65533)
+    run(repaired(ours))
+    assert (ours.stat().st_uid, ours.stat().st_gid, ours.stat().st_mode & 0o777) == (65534, 65533, 0o600)
+
+
+def test_a_repair_for_which_there_is_no_room_leaves_the_store_as_it_was(
+    whole: tuple[Path, Path, Roots], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = tmp_path / "ours.db"
+    shutil.copy(whole[0], ours)
+    before = ours.read_bytes()
+    monkeypatch.setattr("echonode.store.sqlite_space.FREE_SPACE_BYTES_MIN", 1 << 62)
+    with pytest.raises(StoreError, match="disk nearly full"):
+        run(repaired(ours))
+    assert [each.name for each in tmp_path.iterdir()] == ["ours.db"]
+    assert ours.read_bytes() == before
 
 
 def test_damaged_bytes_are_given_to_nobody(whole: tuple[Path, Path, Roots], tmp_path: Path) -> None:
