@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from echonode.cli.arguments import json_option, to_seconds
-from echonode.cli.exits import ExitCode, Failure
+from echonode.cli.exits import ExitCode, Failure, NotRunning
 from echonode.cli.finding import Here, pass_here
 from echonode.cli.show import count, note, only, out, out_json, safe, seconds, short, size, table
 
@@ -25,6 +25,7 @@ _SYNC_EXITS: Final = {
 }
 _SYNC_MARGIN_S: Final = 10.0  # for the node to say that its own time is up
 _VERIFY_TIMEOUT_S: Final = 600.0  # between two lines of progress
+_HOW_TO_REPAIR: Final = "stop the node and type: echonode verify --repair"
 
 
 @click.command("sync")
@@ -134,13 +135,19 @@ def verify(here: Here, is_repair: bool, as_json: bool) -> ExitCode:
             out(safe(problem))
     checked = count(last["checked"], "version")
     if not last["ok"]:
-        raise Failure(f"{checked} checked, {count(len(last['problems']), 'problem')} found")
+        raise Failure(f"{checked} checked, {count(len(last['problems']), 'problem')} found; {_HOW_TO_REPAIR}")
     if not as_json:
         note(f"{checked} checked, all is well")
     return ExitCode.DONE
 
 
 def _repair(here: Here, as_json: bool) -> ExitCode:
+    try:
+        here.client().call("GET", "/v1/status")
+    except NotRunning:
+        pass
+    else:
+        raise Failure("the node is running, and holds its store: stop it, repair, then start it again")
     with _counter() as says:
         says("keeping what is whole")
         done = here.services.repair(here.home())

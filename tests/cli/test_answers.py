@@ -167,7 +167,7 @@ def test_verify_names_each_problem_and_exits_1(shell: Shell, socket: Path) -> No
         result = shell("verify")
         as_json = shell("verify", "--json")
     assert (result.code, result.text) == (1, f"{problems[0]}\nroot \\u001b of main is another\n")
-    assert result.err == "echonode: 9 versions checked, 2 problems found\n"
+    assert result.err.startswith("echonode: 9 versions checked, 2 problems found; stop the node and type: ")
     assert (as_json.code, as_json.json) == (1, {"ok": False, "checked": 9, "problems": problems})
 
 
