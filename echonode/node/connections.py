@@ -22,6 +22,7 @@ from echonode.node.manager import Manager
 from echonode.node.scheduler import DialNow, Scheduler
 from echonode.node.session import LocalSide, Session, answer, initiate, shake_hands
 from echonode.sync.port import ByteStream, Dial
+from echonode.sync.tasks import all_ended
 from echonode.sync.transport import StreamTransport
 from echonode.text import escape
 from echonode.wire.channel import Handshake, NetworkSecret
@@ -81,7 +82,7 @@ class Connections:
         """Drop every connection, and wait until what was being stored is stored."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await all_ended(tuple(self._tasks))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -6,6 +6,7 @@ from typing import Final
 
 from echonode.errors import TransportError
 from echonode.sync.port import ByteStream, Dial
+from echonode.sync.tasks import all_ended
 
 _HEAD_START_S: Final = 0.25
 
@@ -31,6 +32,7 @@ async def reach(dial: Dial, addresses: Sequence[str]) -> ByteStream:
     finally:
         for attempt in attempts:
             attempt.cancel()
-        for result in await asyncio.gather(*attempts, return_exceptions=True):
-            if not isinstance(result, BaseException):
-                result.abort()
+        await all_ended(attempts)
+        for attempt in attempts:
+            if not attempt.cancelled() and attempt.exception() is None:
+                attempt.result().abort()

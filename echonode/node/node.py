@@ -150,7 +150,7 @@ class Node(RecordBook):
         """Close every session with a word, and the store."""
         if self._runner is not None:
             self._runner.cancel()
-            await asyncio.gather(self._runner, return_exceptions=True)
+            await asyncio.wait([self._runner])
             await self.connections.close()
             self.observe(NodeStopped())
         await self.store.close()

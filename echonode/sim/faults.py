@@ -12,11 +12,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
+from typing import Final
 
 from echonode.sim.disk import SimStore
 from echonode.sim.judge import Judge
 from echonode.sim.options import Options
 from echonode.sim.world import Member, World
+from echonode.sync.tasks import all_ended
+
+# A message of BATCH_BYTES_MAX has FRAME_TIMEOUT_S to come: over a link of less than 18 kB/s it never does.
+_USABLE_BYTES_S: Final = 100_000.0
 
 
 class Faults:
@@ -40,13 +45,16 @@ class Faults:
     async def mend(self) -> None:
         """Everything works from now on: links, disks, processes."""
         self._world.network.heal()
-        await asyncio.gather(*self._mending)
+        for failed in await all_ended(self._mending):
+            raise failed
         everybody = self._world.members.values()
         for member in everybody:
             member.store.is_full = False  # type: ignore[attr-defined]  # every member's store is a SimStore
             for other in everybody:
                 link = self._world.network.link(member.host, other.host)
-                self._world.network.set_link(member.host, other.host, replace(link, cut_after_bytes=None))
+                bandwidth_bytes_s = max(link.bandwidth_bytes_s, _USABLE_BYTES_S)
+                link = replace(link, cut_after_bytes=None, bandwidth_bytes_s=bandwidth_bytes_s)
+                self._world.network.set_link(member.host, other.host, link)
 
     async def _befall(self, kind: str) -> None:
         draw, network = self._draw, self._world.network

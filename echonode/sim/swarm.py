@@ -30,6 +30,7 @@ from echonode.sim.loop import SimEntropy, SimLoop
 from echonode.sim.options import Options, draw_options
 from echonode.sim.workload import Workload
 from echonode.sim.world import Member, World
+from echonode.sync.tasks import all_ended
 
 # A session that hangs is given up after IDLE_TIMEOUT_S, and its peer dialled again within the longest back-off.
 SETTLED_WITHIN_S: Final = 2 * IDLE_TIMEOUT_S + max(COMPARE_INTERVAL_S)
@@ -148,9 +149,8 @@ class Swarm:
                     task.result()  # raises what ended it
         for task in tasks:
             task.cancel()
-        for end in await asyncio.gather(*tasks, return_exceptions=True):
-            if end is not None and not isinstance(end, asyncio.CancelledError):
-                raise end
+        for failed in await all_ended(tasks):
+            raise failed
 
     async def _check_safety(self) -> None:
         for member in self.honest:

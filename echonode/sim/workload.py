@@ -15,6 +15,7 @@ from echonode.model.record import Draft, winner
 from echonode.node.views import SyncReport, SyncStatus
 from echonode.sim.judge import Judge, Violation
 from echonode.sim.world import Member
+from echonode.sync.tasks import all_ended
 from echonode.wire.messages import Direction
 
 SYNC_TIMEOUT_S: Final = 20.0
@@ -73,8 +74,10 @@ class Workload:
 
     async def hear_answers(self) -> None:
         """Every question is answered, with a reason unless all is well."""
-        for reports in await asyncio.gather(*self._questions):
-            for report in reports:
+        for failed in await all_ended(self._questions):
+            raise failed
+        for question in self._questions:
+            for report in question.result():
                 if not report.error and report.status is not SyncStatus.VERIFIED:
                     raise Violation(f"I12: a sync with {report.name} ended {report.status.value}, and nobody says why")
 

@@ -14,6 +14,7 @@ from echonode.limits import VERIFY_CHUNK
 from echonode.model.record import Record, parse, verify
 from echonode.store.port import Applied, Cursor, Refused
 from echonode.sync.outcome import Conversation
+from echonode.sync.tasks import all_ended
 
 Write = Callable[[list[Record]], Awaitable[object]]
 
@@ -85,7 +86,7 @@ class Pipeline:
 
     async def abandon(self) -> None:
         """Let what was begun end, whatever its outcome: a store transaction is never cut in half."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await all_ended(self._tasks)
         self._tasks.clear()
 
     async def _run(self, raws: Sequence[bytes], before: asyncio.Task[None] | None, write: Write) -> None:

@@ -1,0 +1,99 @@
+"""`python -m tests.planted [WORDS ...]`: plant each bug, one at a time, in a copy of the tree, and see what catches it.
+
+A bug's own tests are run until one fails, and simulated worlds until one fails. One that neither catches is a missing
+test, and the exit code is 1. With WORDS only the bugs whose names contain one of them.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from tests.planted.bugs import BUGS, Bug
+
+ROOT: Final = Path(__file__).parents[2]
+_TIMEOUT_S: Final = 600
+_HANGS: Final = "it does not end any more"
+_COPIED: Final = ("echonode", "tests", "proto", "systemd", "pyproject.toml", "README.md", "CHANGELOG.md")
+_FIRST_SEED: Final = """
+import sys
+from echonode.sim.swarm import run_seed
+for seed in range(int(sys.argv[1])):
+    try:
+        run_seed(seed)
+    except Exception as error:
+        print(seed, type(error).__name__, str(error).splitlines()[0][:70])
+        break
+"""
+
+
+def planted(source: str, bug: Bug) -> str:
+    """The file with the bug in it. Raises ValueError when there is no one place for it."""
+    if source.count(bug.right) != 1:
+        raise ValueError(f"{bug.name}: {bug.file} has {source.count(bug.right)} places for it, not one")
+    return source.replace(bug.right, bug.wrong)
+
+
+def main(words: list[str]) -> int:
+    """Every bug, or those that `words` choose; 1 if something was not caught."""
+    missed = []
+    for bug in BUGS:
+        if words and not any(word in bug.name for word in words):
+            continue
+        began_s = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="echonode-planted-") as folder:
+            tree = Path(folder)
+            for name in _COPIED:
+                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+                copy(ROOT / name, tree / name)
+            (tree / "echonode" / bug.file).write_text(planted((ROOT / "echonode" / bug.file).read_text(), bug))
+            test, seed = _by_test(tree, bug), _by_seed(tree, bug)
+        if not test and not seed:
+            missed.append(bug.name)
+        took_s = time.monotonic() - began_s
+        print(f"{bug.name:<60} {took_s:4.0f} s  seed: {seed or '-':<40}  test: {test or '-'}", flush=True)
+    print(f"{len(missed)} not caught" + "".join(f"\n  {name}" for name in missed))
+    return 1 if missed else 0
+
+
+def _by_test(tree: Path, bug: Bug) -> str:
+    """The first of the bug's tests that fails."""
+    command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *[f"tests/{each}" for each in bug.tests]]
+    said = _run(tree, command)
+    if said is None:
+        return _HANGS
+    found = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", said, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _by_seed(tree: Path, bug: Bug) -> str:
+    """The first simulated world in which something does not hold, and what."""
+    said = _run(tree, ["-c", _FIRST_SEED, str(bug.seeds)]) if bug.seeds else ""
+    return _HANGS if said is None else said.strip()
+
+
+def _run(tree: Path, arguments: list[str]) -> str | None:
+    """What it printed; None when it did not come to its end."""
+    environment = {**os.environ, "PYTHONPATH": str(tree), "CI": "true"}
+    try:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tree,
+            env=environment,
+            capture_output=True,
+            check=False,  # that it fails is what is hoped for
+            text=True,
+            timeout=_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,321 @@
+"""Small wrong changes, each of which some seed or some test must catch: `python -m tests.planted`.
+
+A bug is one replacement in one file. `tests` are where it ought to be caught, nearest first; `seeds` says how many
+simulated worlds may be tried for it, 0 where no simulation can see it (a real disk, another implementation's bytes).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bug:
+    """One wrong change."""
+
+    name: str
+    file: str  # below the package
+    right: str  # stands in it exactly once
+    wrong: str
+    tests: tuple[str, ...]  # below tests/
+    seeds: int = 60
+
+
+BUGS: Final = (
+    # -- versions ----------------------------------------------------------------------------------------------------
+    Bug(
+        name="signatures are not checked",
+        file="model/record.py",
+        right="    if not signed._is_signed():\n",
+        wrong="    if len(signed.raw) == 0:\n",
+        tests=("model/test_record.py",),
+    ),
+    Bug(
+        name="versions of any context are taken",
+        file="sync/intake.py",
+        right="        if signed.context != context:\n",
+        wrong="        if not context:\n",
+        tests=("sync/test_refusing.py", "sync/test_liars.py"),
+    ),
+    Bug(
+        name="equal vectors supersede",
+        file="model/record.py",
+        right="    return ours != theirs and all(",
+        wrong="    return newer.id != older.id and all(",
+        tests=("model/test_heads.py",),
+    ),
+    Bug(
+        name="the winner is whoever came first",
+        file="model/record.py",
+        right="    return max(heads, key=lambda head: (head.timestamp, head.id))\n",
+        wrong="    return heads[0]\n",
+        tests=("model/test_heads.py",),
+    ),
+    Bug(
+        name="concurrent heads: the later one wins at once",
+        file="model/record.py",
+        right="    return sorted([*kept, incoming], key=lambda head: head.id)\n",
+        wrong="    return [incoming]\n",
+        tests=("model/test_heads.py",),
+    ),
+    Bug(
+        name="a put covers only the winner",
+        file="store/writing.py",
+        right="        vector = _union(current) if current else {}\n",
+        wrong="        vector = _union(current[:1]) if current else {}\n",
+        tests=("store/test_contract.py",),
+    ),
+    Bug(
+        name="tombstones are dropped on arrival",
+        file="store/index.py",
+        right="            if refused is not None:\n                plan.refused.append(refused)\n",
+        wrong="            if record.is_tombstone:\n                plan.had += 1\n                continue\n"
+        "            if refused is not None:\n                plan.refused.append(refused)\n",
+        tests=("store/test_contract.py",),
+    ),
+    Bug(
+        name="an unknown key is as good as a known one",
+        file="model/keys.py",
+        right="            case None:\n                return Admission.UNKNOWN\n",
+        wrong="            case None:\n                return Admission.ADMITTED\n",
+        tests=("store/test_contract.py",),
+    ),
+    Bug(
+        name="a compromised key goes on speaking",
+        file="model/keys.py",
+        right="            case KeyState.COMPROMISED:\n                return Admission.VOID\n",
+        wrong="            case KeyState.COMPROMISED:\n                return Admission.ADMITTED\n",
+        tests=("store/test_contract.py",),
+    ),
+    Bug(
+        name="key statements go back",
+        file="model/keys.py",
+        right="        if known is not None and known >= statement.state:\n",
+        wrong="        if known is not None and known == statement.state:\n",
+        tests=("model/",),
+    ),
+    Bug(
+        name="counters start anew with every head that is read",
+        file="store/index.py",
+        right="        return 1 + highest\n",
+        wrong="        return max(1, highest)\n",
+        tests=("store/test_contract.py",),
+    ),
+    # -- clocks ------------------------------------------------------------------------------------------------------
+    Bug(
+        name="the clock follows anybody, however far ahead",
+        file="clock.py",
+        right="        if is_ahead(seen, now_ms):\n            return False\n",
+        wrong="",
+        tests=("foundation/",),
+    ),
+    Bug(
+        name="timestamps may stand still",
+        file="clock.py",
+        right="Timestamp(max(self._latest + 1, now_ms << _LOGICAL_BITS))",
+        wrong="Timestamp(max(self._latest, now_ms << _LOGICAL_BITS))",
+        tests=("foundation/",),
+    ),
+    # -- the tree ----------------------------------------------------------------------------------------------------
+    Bug(
+        name="digests are XORed",
+        file="model/merkle.py",
+        right='        children = b"".join([_digest(child) for child in node.children])\n',
+        wrong="        children = bytes(32)\n        for child in node.children:\n"
+        "            children = bytes(a ^ b for a, b in zip(children, _digest(child), strict=True))\n",
+        tests=("model/test_merkle.py",),
+    ),
+    Bug(
+        name="the count is not hashed in",
+        file="model/merkle.py",
+        right='digest(NODE, node.count.to_bytes(8, "big") + children)',
+        wrong="digest(NODE, children)",
+        tests=("model/test_merkle.py",),
+    ),
+    Bug(
+        name="paths are not marked dirty",
+        file="model/merkle.py",
+        right="            branch.digest = None\n            branch.count += added\n",
+        wrong="            branch.count += added\n",
+        tests=("model/test_merkle.py",),
+    ),
+    Bug(
+        name="a state depends on the order of the heads",
+        file="model/merkle.py",
+        right='digest(STATE, b"".join(sorted(head_ids)))',
+        wrong='digest(STATE, b"".join(head_ids))',
+        tests=("model/test_merkle.py",),
+    ),
+    # -- conversations -----------------------------------------------------------------------------------------------
+    Bug(
+        name="the initiator believes the root that it is told",
+        file="sync/exchange.py",
+        right="            if theirs == ours.root:  # the responder",
+        wrong="            if theirs:  # the responder",
+        tests=("sync/test_liars.py",),
+    ),
+    Bug(
+        name="the responder repeats the root that it is told",
+        file="sync/answering.py",
+        right="                ours = stamp(self._conversation, is_final=is_final)\n",
+        wrong="                ours = Done(root, 0, 0, is_final)\n",
+        tests=("sync/test_executors.py",),
+    ),
+    Bug(
+        name="nothing is pushed",
+        file="sync/exchange.py",
+        right="        if not keys and not difference.our_prefixes:\n            return False\n",
+        wrong="        if keys or not difference.our_prefixes:\n            return False\n",
+        tests=("sync/test_executors.py",),
+    ),
+    Bug(
+        name="an answer may come for ever",
+        file="sync/asked.py",
+        right="            if (record.key, record.id) <= self._last[prefix]:\n",
+        wrong="            if record.key < self._last[prefix][0]:\n",
+        tests=("sync/test_asked.py", "sync/test_liars.py"),
+    ),
+    Bug(
+        name="a snapshot is taken as it comes",
+        file="store/memory.py",
+        right="        if staged.root != expected:\n            return None\n",
+        wrong="",
+        tests=("store/test_contract.py",),
+    ),
+    Bug(
+        name="a snapshot that was cut goes on behind the last key",
+        file="sync/snapshot.py",
+        right='LeafKey((last - 1).to_bytes(32, "big")) if last else None',
+        wrong='LeafKey(last.to_bytes(32, "big")) if last else None',
+        tests=("sync/test_resuming.py",),
+    ),
+    Bug(
+        name="any peer goes on with any snapshot",
+        file="sync/snapshot.py",
+        right="    if init.resume is None or init.resume[0] != reader.stamp.root:\n",
+        wrong="    if init.resume is None:\n",
+        tests=("sync/test_resuming.py",),
+    ),
+    Bug(
+        name="a stream that ends is a session that ended well",
+        file="sync/transport.py",
+        right='                raise TransportError("the stream ended without a close")\n',
+        wrong="                raise PeerRefused(Reason.FINISHED)\n",
+        tests=("sync/test_transport.py",),
+    ),
+    Bug(
+        name="a silent peer is waited for without end",
+        file="sync/transport.py",
+        right="            timeout_s = IDLE_TIMEOUT_S\n",
+        wrong="            timeout_s = IDLE_TIMEOUT_S * 1_000_000\n",
+        tests=("sync/test_transport.py",),
+    ),
+    # -- the channel -------------------------------------------------------------------------------------------------
+    Bug(
+        name="AUTH signs no role",
+        file="wire/auth.py",
+        right="    role = _INITIATOR if is_initiator else _RESPONDER\n",
+        wrong="    role = _INITIATOR if is_initiator else _INITIATOR\n",
+        tests=("wire/test_auth.py",),
+        seeds=0,
+    ),
+    Bug(
+        name="AUTH's signature is not checked",
+        file="wire/auth.py",
+        right="        if not is_signed(message, offered.signature, PublicKey(offered.key)):\n",
+        wrong="        if not offered.signature:\n",
+        tests=("wire/test_auth.py",),
+        seeds=0,
+    ),
+    Bug(
+        name="a frame's length is not bound",
+        file="wire/frame.py",
+        right="        if not 0 < length <= limit:\n",
+        wrong="        if not 0 < length:\n",
+        tests=("wire/test_frame.py",),
+    ),
+    Bug(
+        name="a frame's length is not authenticated",
+        file="wire/frame.py",
+        right="        self._ad = header\n",
+        wrong='        self._ad = b""\n',
+        tests=("wire/test_frame.py",),
+    ),
+    Bug(
+        name="keys are never renewed",
+        file="wire/frame.py",
+        right="    if cipher.n % REKEY_MESSAGES == 0:\n",
+        wrong="    if cipher.n < 0:\n",
+        tests=("wire/",),
+        seeds=0,
+    ),
+    Bug(
+        name="an invitation may be guessed at without end",
+        file="wire/pairing.py",
+        right="        self.tries_left -= 1\n",
+        wrong="        self.tries_left -= 0\n",
+        tests=("wire/test_pairing.py",),
+        seeds=0,
+    ),
+    Bug(
+        name="map keys may come twice",
+        file="cbor.py",
+        right="        if encoded <= before:\n",
+        wrong="        if encoded < before:\n",
+        tests=("foundation/",),
+        seeds=0,
+    ),
+    Bug(
+        name="numbers may be written at length",
+        file="cbor.py",
+        right="        if argument < least:\n",
+        wrong="        if argument < 0:\n",
+        tests=("foundation/",),
+        seeds=0,
+    ),
+    # -- when, and with whom -----------------------------------------------------------------------------------------
+    Bug(
+        name="a failed dial is tried again at once",
+        file="node/scheduler.py",
+        right="now_s + self.entropy.uniform(0, min(cap_s, base_s * 2.0**target.attempt))\n",
+        wrong="now_s\n",
+        tests=("node/test_scheduler.py",),
+    ),
+    Bug(
+        name="a name may belong to anybody",
+        file="node/greeting.py",
+        right="        if pinned is None or pinned == peer:\n",
+        wrong="        if pinned is None or pinned != name:\n",
+        tests=("node/test_greeting.py",),
+    ),
+    Bug(
+        name="a store that was put back goes on under the same writer",
+        file="node/greeting.py",
+        right="        return hello.seen.get(instance, 0) > ours\n",
+        wrong="        return hello.seen.get(instance, 0) > 2 * ours + 1000\n",
+        tests=("node/test_greeting.py",),
+    ),
+    # -- the disk ----------------------------------------------------------------------------------------------------
+    Bug(
+        name="a superseded version stays in the change log",
+        file="store/memory.py",
+        right="            self._log.pop(self._seq_of.pop(record.id))\n            history.setdefault",
+        wrong="            self._seq_of.pop(record.id)\n            history.setdefault",
+        tests=("store/test_contract.py",),
+    ),
+    Bug(
+        name="the change log loses what has no history",
+        file="store/memory.py",
+        right="        for record in plan.added():\n            self._append(record)\n",
+        wrong="        for record in plan.added():\n            if plan.before[record.key]:\n"
+        "                self._append(record)\n",
+        tests=("store/test_contract.py",),
+    ),
+    Bug(
+        name="the disk is told to hurry",
+        file="store/sqlite_database.py",
+        right='    "PRAGMA synchronous = FULL",\n',
+        wrong='    "PRAGMA synchronous = NORMAL",\n',
+        tests=("faults/", "store/test_sqlite_files.py"),
+        seeds=0,
+    ),
+)
