@@ -76,6 +76,7 @@ FILTER_ENTRIES_MAX: Final = 256  # of one list of a filter: it travels with ever
 
 # -- disk ------------------------------------------------------------------------------------------------------------
 READ_TRANSACTION_S_MAX: Final = 60.0
+WAL_BYTES_MAX: Final = 256 * MIB  # written while a read transaction is open, which keeps it out of the file
 CURSORS_MAX: Final = 2**14  # a peer, a context and a filter each; the oldest go
 HISTORY_DAYS: Final = 30
 HISTORY_ROWS_MAX: Final = 100_000

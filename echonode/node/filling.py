@@ -32,6 +32,10 @@ class Filling:
         now_s = self.clock.monotonic_s()
         return fill is not None and now_s - fill.moved_s < FRAME_TIMEOUT_S and now_s - fill.began_s < FILLING_S_MAX
 
+    def is_going_on(self, context: str) -> bool:
+        """Whether a peer is filling `context`, however slowly."""
+        return context in self._fills
+
     def moved_on(self, context: str) -> None:
         """A record came that was new."""
         if context in self._fills:

@@ -26,6 +26,7 @@ from echonode.node.modes import MODES, Following, empty, in_common, initiate, mo
 from echonode.node.partial import SERVED_IN_PART, Partial
 from echonode.node.session import Session
 from echonode.store.port import Store
+from echonode.sync import snapshot
 from echonode.sync.outcome import Conversation, Result, Tally
 from echonode.sync.select import Mode, Selection, select
 from echonode.sync.sketching import Sketches
@@ -271,6 +272,8 @@ class Manager:
         expected: int | None = 0,
     ) -> tuple[Result, Tally]:
         conversation, finish = self._begin(session, log, context, mode, reason, "initiator")
+        if mode is not Mode.SNAPSHOT and not self.filling.is_going_on(context):
+            await snapshot.merge_left_over(conversation)
         try:
             with self._filled_by(session, context, mode):
                 cursor = Following.of(self.store, session).cursor(context)

@@ -79,7 +79,7 @@ class SimStore(MemoryStore):
         async with self._transaction():
             return await super().stage(context, root, records)
 
-    async def promote(self, context: str, *, expected: Digest) -> Applied | None:
+    async def promote(self, context: str, *, expected: Digest | None) -> Applied | None:
         async with self._transaction():
             seq = self.seq(context)
             applied = await super().promote(context, expected=expected)

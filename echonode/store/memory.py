@@ -174,10 +174,10 @@ class MemoryStore:
         root, staging = self._staging.get(context, (Digest(b""), {}))
         return Staged(root, max(staging), sum(map(len, staging.values()))) if staging else None
 
-    async def promote(self, context: str, *, expected: Digest) -> Applied | None:
-        _, staging = self._staging.pop(context, (expected, {}))
+    async def promote(self, context: str, *, expected: Digest | None) -> Applied | None:
+        _, staging = self._staging.pop(context, (Digest(b""), {}))
         staged = Tree((key, State(state_of(head.id for head in heads))) for key, heads in staging.items())
-        if staged.root != expected:
+        if expected is not None and staged.root != expected:
             return None
         applied = self._apply(context, [head for key in sorted(staging) for head in staging[key]])
         return Applied((), applied.had, applied.refused, applied.voided)

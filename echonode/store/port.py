@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from echonode.clock import Timestamp
-from echonode.errors import LocalError, Reason
+from echonode.errors import LocalError, Reason, StoreError
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Keyring
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import Draft, LeafKey, Record, VersionId
 
 Tick = Callable[[], Timestamp]
+
+
+class SnapshotOverError(StoreError):
+    """A snapshot was read from for too long, or too much was written meanwhile. What it showed may still be there."""
 
 
 class StaleWriterError(LocalError):
@@ -119,8 +123,8 @@ class SnapshotReader(Protocol):
 
     async def page(self, after: LeafKey | None, *, records_max: int, bytes_max: int) -> tuple[list[bytes], bool]:
         """All heads of the next leaves behind `after`, in key order, a leaf's heads never split over two pages;
-        True when nothing follows. May pass both bounds by the heads of one leaf. Raises StoreError when it has been
-        open for longer than READ_TRANSACTION_S_MAX."""
+        True when nothing follows. May pass both bounds by the heads of one leaf. Raises SnapshotOverError when it has
+        been open for longer than READ_TRANSACTION_S_MAX, or the log of writes it holds up is past WAL_BYTES_MAX."""
         ...
 
 
@@ -227,9 +231,10 @@ class Store(Protocol):
         """What an unfinished snapshot left behind, None when that is nothing."""
         ...
 
-    async def promote(self, context: str, *, expected: Digest) -> Applied | None:
+    async def promote(self, context: str, *, expected: Digest | None) -> Applied | None:
         """Make what is staged visible: swapped in when the staged leaves' recomputed root is `expected` and `context`
         is still empty, merged when it is not empty any more. None, and all staged is dropped, when the root differs.
+        `expected` None: whatever came, of a snapshot that nobody will finish; every record of it is verified.
         `Applied.records` stays empty, however many there are: `scan` from behind the earlier `seq` gives them."""
         ...
 

@@ -216,7 +216,7 @@ class SqliteStore:
             return shelf.id if shelf else None, StateStamp(tree.root, len(tree), self.seq(context), self._instance)
 
         async with self._snapshots, self._reading.begin(view) as (database, (shelf_id, stamp)):
-            snapshot = SqliteSnapshot(database, shelf_id, stamp)
+            snapshot = SqliteSnapshot(database, shelf_id, stamp, self._reading.log)
             try:
                 yield snapshot
             finally:
@@ -230,7 +230,7 @@ class SqliteStore:
     def staged(self, context: str) -> Staged | None:
         return self._staging.staged(context)
 
-    async def promote(self, context: str, *, expected: Digest) -> Applied | None:
+    async def promote(self, context: str, *, expected: Digest | None) -> Applied | None:
         shown = await self._writer.submit(lambda transaction: self._staging.promote(transaction, context, expected))
         if isinstance(shown, Staging):
             return await self._merge(context, shown)

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 16  # of digests, when it comes to walking
 _PROBE_SYMBOLS: Final = 64
-_PROBE_COUNTS: Final = 256
+_PROBE_COUNTS: Final = 192  # 256 tell a tenth better and cost as much as they save
 
 
 async def run_initiator(conversation: Conversation, *, expected: int | None = None) -> Result:
@@ -303,8 +303,9 @@ def _needed(have: int, counts: int, estimate: int) -> int:
     """How many symbols to ask for, having `have`, and an estimate by `counts`; 0 when a sketch is not the way."""
     if counts < _PROBE_COUNTS:
         return max(_PROBE_SYMBOLS, have)  # with the next ones come counts that tell more
-    # The estimate is off by a tenth more often than not.
-    needed = max(symbols_for(round(1.15 * estimate) + 4), have + have // 2)
+    # Enough 19 times of 20, as both the reading and the estimate spread: by a root of it, and by a tenth of it.
+    spread = sqrt(estimate + (0.14 * estimate) ** 2)
+    needed = max(ceil(1.36 * estimate + sqrt(estimate) + 1.65 * spread), have + have // 2)
     return needed if needed <= SKETCH_SYMBOLS_MAX else 0
 
 

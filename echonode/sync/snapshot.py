@@ -9,9 +9,12 @@
       Done(root, final)               ->
                                       <-          Done(root)
 
-Pages come in key order out of one read transaction. What came is staged, invisible; when the last page is in, the root
-is recomputed from the staged leaves and compared with the first page's, and only then does the context appear. What a
-cut-off conversation staged is kept, and any peer that serves the same root can go on with it.
+Pages come in key order out of one read transaction, or several that show the same root: none is held open for long.
+What came is staged, invisible; when the last page is in, the root is recomputed from the staged leaves and compared
+with the first page's, and only then does the context appear. What a cut-off conversation staged is kept, and any peer
+that serves the same root can go on with it. One that has moved on says so (a page that `is_cut`): then what is staged,
+every version of it verified, is merged, and walking brings the rest. So whoever never stops writing keeps nobody from
+finishing, however often the connection is cut.
 """
 
 from collections.abc import Sequence
@@ -20,7 +23,7 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, WINDOW
 from echonode.model.merkle import Digest
 from echonode.model.record import LeafKey, Record, from_store
-from echonode.store.port import SnapshotReader
+from echonode.store.port import SnapshotOverError, SnapshotReader, Staged, StateStamp
 from echonode.sync.asked import START, in_order
 from echonode.sync.exchange import batches, expect, finish, note_seq, stamp, unexpected
 from echonode.sync.intake import Pipeline
@@ -36,20 +39,29 @@ async def run_initiator(conversation: Conversation) -> Result:
     for _ in range(WINDOW):  # the pages that come unasked count as asked for here
         conversation.tally.ask()
     await conversation.transport.send(SnapshotInit(PROTOCOL_VERSION, context, resume))
-    root, their_seq = await _receive(conversation)
+    root, their_seq = await _receive(conversation, staged)
     seq = store.seq(context)
-    applied = await store.promote(context, expected=Digest(root))
+    applied = await store.promote(context, expected=None if root is None else Digest(root))
     if applied is None and not conversation.tally.refused:
         raise RemoteError(Reason.BAD_RECORD, "the snapshot's records do not give the root it was announced with")
     if applied is not None:
         await _tell(conversation, seq)
-        if not conversation.tally.refused and not applied.refused:
+        if root is not None and not conversation.tally.refused and not applied.refused:
             conversation.tally.followed = their_seq  # whatever was written there since
     conversation.tally.forget_asked()
     theirs = await finish(conversation, stamp(conversation, is_final=True))
     if theirs == store.tree(context).root:
         return Result.EQUAL
     return Result.DIFFERENT if conversation.tally.refused else Result.MOVED
+
+
+async def merge_left_over(conversation: Conversation) -> None:
+    """Merge what a snapshot left staged that nobody will go on with. Every version of it is verified."""
+    store, context = conversation.store, conversation.context
+    if store.staged(context) is not None:
+        seq = store.seq(context)
+        await store.promote(context, expected=None)
+        await _tell(conversation, seq)
 
 
 async def _tell(conversation: Conversation, seq: int) -> None:
@@ -61,14 +73,17 @@ async def _tell(conversation: Conversation, seq: int) -> None:
         conversation.on_applied(records)
 
 
-async def _receive(conversation: Conversation) -> tuple[bytes, int]:
-    """Stage every page; root and seq that the first one announced."""
+async def _receive(conversation: Conversation, staged: Staged | None) -> tuple[bytes | None, int]:
+    """Stage every page; root and seq that the first one announced, no root when the peer cut it short."""
     first = await expect(conversation, Page)
     conversation.tally.answered()
     if first.state is None:
         raise RemoteError(Reason.PROTOCOL_ERROR, "the first page says of no state")
-    root, conversation.tally.total, seq, _ = first.state
-
+    root, count, seq, _ = first.state
+    if staged is not None and staged.root != root:
+        await merge_left_over(conversation)  # what came is not lost to what comes
+    is_resumed = staged is not None and staged.root == root
+    conversation.tally.total = max(0, count - staged.count) if is_resumed and staged is not None else count
     last = START
 
     async def stage(records: list[Record]) -> None:
@@ -82,9 +97,11 @@ async def _receive(conversation: Conversation) -> tuple[bytes, int]:
     page = first
     try:
         while True:
-            # An empty first page still has to begin the staging, or drop what another root left there.
-            if page.records or page is first:
+            # An empty first page still has to begin the staging.
+            if page.records or (page is first and not page.is_cut):
                 await pipeline.put(page.records, stage)
+            if page.is_cut and not page.is_last:
+                raise RemoteError(Reason.PROTOCOL_ERROR, "what is cut short has a last page")
             if page.is_last:
                 break
             conversation.tally.ask()
@@ -96,13 +113,18 @@ async def _receive(conversation: Conversation) -> tuple[bytes, int]:
         await pipeline.finish()
     finally:
         await pipeline.abandon()
-    return root, seq
+    return None if page.is_cut else root, seq
 
 
 async def run_responder(conversation: Conversation, init: SnapshotInit) -> Result:
     """Serve the conversation that `init` opened."""
-    async with conversation.store.snapshot(conversation.context) as reader:
-        await _send_pages(conversation, reader, _resume_after(init, reader))
+    sender: _Sender | None = None
+    while sender is None or not sender.is_over:
+        # A transaction that has been open for too long is followed by another, while that shows the same.
+        async with conversation.store.snapshot(conversation.context) as reader:
+            if sender is None:
+                sender = _Sender(conversation, init, reader.stamp)
+            await sender.send(reader)
     while True:
         match await conversation.transport.recv():
             case Credit():
@@ -116,30 +138,58 @@ async def run_responder(conversation: Conversation, init: SnapshotInit) -> Resul
                 raise unexpected(other)
 
 
-def _resume_after(init: SnapshotInit, reader: SnapshotReader) -> LeafKey | None:
-    """The key behind which pages start: just before the last one staged, whose heads may have been cut apart."""
-    if init.resume is None or init.resume[0] != reader.stamp.root:
-        return None
-    last = int.from_bytes(init.resume[1], "big")
-    return LeafKey((last - 1).to_bytes(32, "big")) if last else None
+class _Sender:
+    """Sends the pages of one state, as long as it is to be had."""
+
+    def __init__(self, conversation: Conversation, init: SnapshotInit, stamped: StateStamp) -> None:
+        self._conversation = conversation
+        self._root = init.resume[0] if init.resume else stamped.root  # what the initiator is after
+        self._after = _just_before(init.resume[1]) if init.resume else None
+        self._state: tuple[bytes, int, int, bytes] | None = (
+            stamped.root,
+            stamped.count,
+            stamped.seq,
+            stamped.instance,
+        )
+        self._credit = WINDOW
+        self.is_over = False
+        conversation.tally.total = stamped.count
+
+    async def send(self, reader: SnapshotReader) -> None:
+        """All that `reader` shows from here on, or that it is not what was asked for; `is_over` then. Comes back early
+        when it may be read no longer."""
+        is_to_be_had, has_shown = reader.stamp.root == self._root, False
+        while is_to_be_had and not self.is_over:
+            try:
+                raws, is_last = await reader.page(
+                    self._after, records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
+                )
+            except SnapshotOverError:
+                if has_shown:
+                    return
+                break  # not even a page could be read: it is not going to get better
+            has_shown = True
+            if raws:
+                self._after = from_store(raws[-1]).key
+            pages: Sequence[list[bytes]] = list(batches(raws)) or [[]]
+            for number, records in enumerate(pages, 1):
+                await self._page(records, is_last=is_last and number == len(pages))
+        if not self.is_over:
+            await self._page([], is_last=True, is_cut=True)
+
+    async def _page(self, records: list[bytes], *, is_last: bool, is_cut: bool = False) -> None:
+        conversation = self._conversation
+        if self._credit == 0:
+            self._credit += (await expect(conversation, Credit)).pages
+        await conversation.transport.send(Page(self._state, tuple(records), is_last, is_cut))
+        self._state = None
+        self._credit -= 1
+        self.is_over = is_last
+        conversation.tally.sent += len(records)
+        conversation.on_progress(conversation.tally)
 
 
-async def _send_pages(conversation: Conversation, reader: SnapshotReader, after: LeafKey | None) -> None:
-    stamped = reader.stamp
-    state: tuple[bytes, int, int, bytes] | None = (stamped.root, stamped.count, stamped.seq, stamped.instance)
-    conversation.tally.total = stamped.count
-    credit = WINDOW
-    is_last = False
-    while not is_last:
-        raws, is_last = await reader.page(after, records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX)
-        if raws:
-            after = from_store(raws[-1]).key
-        pages: Sequence[list[bytes]] = list(batches(raws)) or [[]]
-        for number, records in enumerate(pages, 1):
-            if credit == 0:
-                credit += (await expect(conversation, Credit)).pages
-            await conversation.transport.send(Page(state, tuple(records), is_last and number == len(pages)))
-            state = None
-            credit -= 1
-            conversation.tally.sent += len(records)
-            conversation.on_progress(conversation.tally)
+def _just_before(last: bytes) -> LeafKey | None:
+    """The key behind which pages go on: just before the last one staged, whose heads may have been cut apart."""
+    number = int.from_bytes(last, "big")
+    return LeafKey((number - 1).to_bytes(32, "big")) if number else None

@@ -251,7 +251,7 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.Differences: (_ROOT, _list(_tuple(_prefix, _NODE_PART), PREFIXES_PER_MESSAGE_MAX)),
     m.SnapshotInit: (_VERSION, _CONTEXT, _maybe(_tuple(_ROOT, _KEY))),
     m.Credit: (_uint(WINDOW, 1),),
-    m.Page: (_maybe(_tuple(_ROOT, _uint(), _SEQ, _data(8))), _RECORDS, _flag),
+    m.Page: (_maybe(_tuple(_ROOT, _uint(), _SEQ, _data(8))), _RECORDS, _flag, _flag),
     m.SketchInit: (_VERSION, _CONTEXT, _ROOT, _uint(), _COUNTS, _SYMBOLS),
     m.SketchMore: (_flag, _uint(SKETCH_SYMBOLS_MAX), _COUNTS, _SYMBOLS),
     m.SketchAnswer: (

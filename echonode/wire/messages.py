@@ -259,12 +259,14 @@ class Credit:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Records in key order. The first page says of which state: root, count, seq and instance of one transaction."""
+    """Records in key order. The first page says of which state: root, count, seq and instance of one transaction. The
+    last one `is_cut` when that state is not to be had any more and the rest will not come."""
 
     code: ClassVar[int] = 26
     state: tuple[bytes, int, int, bytes] | None
     records: tuple[bytes, ...]
     is_last: bool
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,10 @@ import json
 import random
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -24,11 +26,13 @@ from typing import Any
 from echonode import cbor
 from echonode.model.merkle import Tree
 from echonode.model.record import MAIN
+from echonode.model.sketch import Sketch
+from echonode.model.sketch import of as sketch_of
 from echonode.store.memory import MemoryStore
 from echonode.sync import hash_comparison, level_wise, parts, sketch
 from echonode.sync.outcome import Conversation, Result
 from echonode.sync.select import Mode, State, select
-from echonode.sync.sketching import Sketches
+from echonode.sync.sketching import Sketches, _Kept
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Message
 from tests.bench.plot import chart
@@ -51,7 +55,7 @@ MODES: dict[str, Callable[[Conversation, int | None], Awaitable[Result]]] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """One cell of the table."""
+    """One cell of the table. `leaves`: those that both ends hold."""
 
     leaves: int
     differences: int
@@ -79,7 +83,7 @@ class _Inline(ThreadPoolExecutor):
         done: Future[Any] = Future()
         try:
             done.set_result(work(*args, **named))
-        except Exception as error:  # noqa: BLE001: handed to whoever waits
+        except Exception as error:
             done.set_exception(error)
         return done
 
@@ -118,18 +122,33 @@ class _End:
             self.loop.close()
 
 
-def _hashed_leaves(count: int) -> list[bytes]:
-    """`count` leaves that stand for records nobody reads, in pieces, in key order."""
-    draw = random.Random(count)
-    keys = sorted(draw.randbytes(32) for _ in range(count))
-    return [key + draw.randbytes(32) for key in keys]
+@dataclass(frozen=True)
+class Common:
+    """Leaves that stand for records nobody reads, in key order, and their sketch: what both ends hold."""
+
+    entries: bytes
+    sketch: Sketch
+
+    @classmethod
+    def of(cls, count: int) -> "Common":
+        draw = random.Random(count)
+        keys = sorted(draw.randbytes(32) for _ in range(count))
+        entries = b"".join(key + draw.randbytes(32) for key in keys)
+        return cls(entries, sketch_of([entries], Sketches().key(MAIN)))
+
+    def give(self, store: MemoryStore) -> Sketches:
+        """Let `store` hold them, and keep a sketch of it from here on, as a node would that has had one built."""
+        tree = store._index.trees[MAIN] = Tree.from_sorted([self.entries])
+        sketches = Sketches()
+        kept = _Kept(weakref.ref(tree), tree.keep_journal(), sketches.key(MAIN), deepcopy(self.sketch))
+        sketches._kept[MAIN] = kept
+        return sketches
 
 
-def _pair(leaves: Sequence[bytes], differences: int, kind: str) -> tuple[MemoryStore, MemoryStore]:
+def _pair(common: Common, differences: int, kind: str) -> tuple[list[MemoryStore], list[Sketches]]:
     writer = universe().writers[0]
-    stores = universe().store(()), universe().store(())
-    for store in stores:
-        store._index.trees[MAIN] = Tree.from_sorted(leaves)
+    stores = [universe().store(()), universe().store(())]
+    sketches = [common.give(store) for store in stores]
     for number in range(differences):
         record = writer.record(f"{kind}-{number}", body=b"x" * 100)
         if kind == "scattered":
@@ -137,22 +156,19 @@ def _pair(leaves: Sequence[bytes], differences: int, kind: str) -> tuple[MemoryS
                 at_once(store.apply(MAIN, [record]))
             record = writer.record(record.name, record, body=b"y" * 100)
         at_once(stores[number % 2].apply(MAIN, [record]))
-    return stores
+    return stores, sketches
 
 
-def measure(leaves: Sequence[bytes], differences: int, kind: str, mode: str) -> Cost:
+def measure(common: Common, differences: int, kind: str, mode: str) -> Cost:
     """One cell."""
-    stores = _pair(leaves, differences, kind)
+    stores, sketches = _pair(common, differences, kind)
     selection = select(*(state(store) for store in stores), tuple(Mode))
     ours, theirs = _End(), _End()
     ours.other, theirs.other = theirs, ours
-    talks = []
-    for end, store in ((ours, stores[0]), (theirs, stores[1])):
-        sketches = Sketches()
-        if mode == "sketch":  # kept up to date since long before: what building one takes stands by itself
-            asyncio.run(sketches.of(MAIN, store.tree(MAIN)))
-            sketches._building = asyncio.Lock()
-        talks.append(Conversation(end, store, MAIN, ignore, ignore, sketches=sketches, session=b"session"))
+    talks = [
+        Conversation(end, store, MAIN, ignore, ignore, sketches=kept, session=b"session")
+        for end, store, kept in zip((ours, theirs), stores, sketches, strict=True)
+    ]
     responder = threading.Thread(target=theirs.run, args=(lambda: serve(talks[1]),))
     began = time.perf_counter()
     responder.start()
@@ -163,7 +179,7 @@ def measure(leaves: Sequence[bytes], differences: int, kind: str, mode: str) -> 
     sent = ours.bytes_sent + theirs.bytes_sent - ours.record_bytes - theirs.record_bytes
     tally = talks[0].tally
     return Cost(
-        leaves=len(stores[0].tree(MAIN)),
+        leaves=len(common.entries) // 64,
         differences=differences,
         kind=kind,
         mode=mode,
@@ -187,12 +203,12 @@ def state(store: MemoryStore) -> State:
 def table(sizes: Sequence[int], differences: Sequence[int], kinds: Sequence[str]) -> Iterator[Cost]:
     """Every cell that does not take too long."""
     for size in sizes:
-        leaves = _hashed_leaves(size)
+        common = Common.of(size)
         for kind, mode in product(kinds, MODES):
             for count in differences:
                 if count > size:
                     continue
-                cost = measure(leaves, count, kind, mode)
+                cost = measure(common, count, kind, mode)
                 yield cost
                 if cost.wall_ms > 1000 * _SKIP_S:
                     print(f"{mode} at {size:,} is left out beyond {count:,} differences: it took {cost.wall_ms:,} ms")
@@ -201,7 +217,7 @@ def table(sizes: Sequence[int], differences: Sequence[int], kinds: Sequence[str]
 
 def building(size: int) -> float:
     """Seconds of CPU to build the sketch of so many leaves, which a node does once."""
-    tree = Tree.from_sorted(_hashed_leaves(size))
+    tree = Tree.from_sorted([Common.of(size).entries])
     end = _End()
     end.run(lambda: Sketches().of(MAIN, tree))
     return end.cpu_ms / 1000

@@ -29,7 +29,7 @@ class Point(Protocol):
 def chart(costs: Sequence[Point]) -> str:
     """The SVG. A ring around a point says that `select` picks the mode there."""
     drawn = [cost for cost in costs if cost.differences and cost.kind == costs[0].kind]
-    sizes = sorted({_rounded(cost.leaves) for cost in drawn})
+    sizes = sorted({cost.leaves for cost in drawn})
     modes = list(dict.fromkeys(cost.mode for cost in drawn))
     low, high = 2.0, max(log10(cost.bytes) for cost in drawn) + 0.2
     far = max(log10(cost.differences) for cost in drawn)
@@ -68,7 +68,7 @@ def chart(costs: Sequence[Point]) -> str:
             points = sorted(
                 (cost.differences, cost.bytes, cost.selected)
                 for cost in drawn
-                if cost.mode == mode and _rounded(cost.leaves) == size
+                if cost.mode == mode and cost.leaves == size
             )
             path = " ".join(f"{x(differences):.1f},{y(count):.1f}" for differences, count, _ in points)
             out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
@@ -83,11 +83,6 @@ def chart(costs: Sequence[Point]) -> str:
         out.append(f'<text x="{left + 30}" y="{height - 14}">{escape(mode)}</text>')
     out.append(f'<text x="{width - 10}" y="{height - 14}" text-anchor="end">ring: selected</text>')
     return "\n".join([*out, "</svg>", ""])
-
-
-def _rounded(leaves: int) -> int:
-    """N without the differing records, which are in it."""
-    return int(10 ** round(log10(leaves)))
 
 
 def _bytes(power: int) -> str:

@@ -201,3 +201,21 @@ async def statements_come_into_force_only_when_their_snapshot_is_promoted(store:
     assert await store.promote(IDENTITIES, expected=root_of([statement])) is not None
     assert (await store.apply(MAIN, [version])).records == (version,)
     assert store.authors() == {person.id}
+
+
+@check
+async def what_is_staged_may_be_shown_unfinished(store: Store) -> None:
+    person = Person(2)
+    await admit(store, person)
+    versions = sorted((person.version(f"n{number}") for number in range(6)), key=lambda version: version.key)
+    await store.stage(MAIN, Digest(bytes(32)), versions[:3])
+    assert await store.promote(MAIN, expected=None) is not None
+    assert store.tree(MAIN).root == root_of(*[[version] for version in versions[:3]])
+    assert store.staged(MAIN) is None
+    # And into what is there by now.
+    await store.stage(MAIN, Digest(bytes(32)), versions[2:5])
+    applied = await store.promote(MAIN, expected=None)
+    assert applied is not None and applied.had == 1
+    assert store.tree(MAIN).root == root_of(*[[version] for version in versions[:5]])
+    nothing = await store.promote(MAIN, expected=None)
+    assert nothing is not None and nothing.records == ()

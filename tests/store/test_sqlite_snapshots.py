@@ -11,6 +11,7 @@ import pytest
 from echonode.errors import StoreError
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, MAIN, Record
+from echonode.store.port import SnapshotOverError
 from tests.contracts.store import admit, ids, root_of, verdict_of
 from tests.store.files import change, commits, look, opened, run
 from tests.store.people import Owner, Person
@@ -102,6 +103,25 @@ def test_a_snapshot_ends_when_it_is_too_old(tmp_path: Path, monkeypatch: pytest.
                         assert len((await snapshot.page(None, records_max=10, bytes_max=1000))[0]) == 1
                 with pytest.raises(StoreError, match=r"0\.05 s at most"):
                     await snapshot.page(None, records_max=10, bytes_max=1000)
+
+    run(go())
+
+
+def test_a_snapshot_ends_when_much_was_written_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echonode.store.sqlite_snapshot.WAL_BYTES_MAX", 100_000)
+
+    async def go() -> None:
+        async with opened(tmp_path / "store.db") as store:
+            owner = Owner(store)
+            await owner.begin()
+            async with store.snapshot(MAIN) as snapshot:
+                await snapshot.page(None, records_max=10, bytes_max=1000)
+                for number in range(4):
+                    await owner.put(f"n{number}", b"x" * 50_000)
+                with pytest.raises(SnapshotOverError, match=r"100,000 bytes"):
+                    await snapshot.page(None, records_max=10, bytes_max=1000)
+            async with store.snapshot(MAIN) as again:
+                assert (await again.page(None, records_max=10, bytes_max=1 << 20))[1]
 
     run(go())
 

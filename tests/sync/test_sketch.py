@@ -79,7 +79,7 @@ def test_an_expectation_that_is_far_off_costs_one_round_trip_more():
         talk = await converse(ours, theirs, sketch.run_initiator, expected=1)
         assert talk.our_end is Result.EQUAL
         assert talk.ours.tally.round_trips <= 4
-        assert len(said(talk, SketchMore)[0].counts) == 256  # type: ignore[attr-defined]
+        assert len(said(talk, SketchMore)[0].counts) == 192  # type: ignore[attr-defined]
 
     virtually(main())
 

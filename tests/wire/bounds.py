@@ -88,6 +88,7 @@ BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
     ),
     (m.Page, (2,), [[], [b"r"] * 1000, [bytes(256 * 1024)]], [[b""], [b"r"] * 1001, [bytes(256 * 1024 + 1)]]),
     (m.Page, (3,), [True, False], [0, None]),
+    (m.Page, (4,), [True, False], [0, None]),
     (m.SketchInit, (2,), ["x", text(64)], ["", text(65)]),
     (m.SketchInit, (3,), [bytes(32)], [bytes(31), bytes(33)]),
     (m.SketchInit, (4,), [0, U64], [-1]),

@@ -71,6 +71,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Credit(1),
     m.Page((_hash(9), 2, 5, INSTANCE), (b"record", b"another"), False),
     m.Page(None, (b"last",), True),
+    m.Page(None, (), True, True),
     m.SketchInit(m.PROTOCOL_VERSION, "main", _hash(19), 150_000, bytes([240, 7, 0]), bytes([20]) * 24),
     m.SketchMore(False, 2, b"", bytes([21]) * 12),
     m.SketchMore(True, 0, bytes([240]), bytes([22]) * 12),

@@ -102,7 +102,7 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     m.SnapshotInit: st.builds(m.SnapshotInit, *opening, st.none() | st.tuples(hashes, hashes)),
     m.Credit: st.builds(m.Credit, st.integers(1, 4)),
     m.Page: st.builds(
-        m.Page, st.none() | st.tuples(hashes, u64, seqs, data(8)), lists(records), st.booleans()
+        m.Page, st.none() | st.tuples(hashes, u64, seqs, data(8)), lists(records), st.booleans(), st.booleans()
     ),
     m.SketchInit: st.builds(m.SketchInit, *opening, hashes, u64, st.binary(max_size=80), symbols),
     m.SketchMore: st.builds(m.SketchMore, st.booleans(), st.integers(0, 65_536), st.binary(max_size=80), symbols),
