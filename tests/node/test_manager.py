@@ -755,6 +755,43 @@ def test_a_context_is_not_kept_for_a_peer_that_broke_off(cut):
     virtually(main())
 
 
+@pytest.mark.parametrize("meanwhile", ["written here", "written there"])
+def test_what_a_cut_snapshot_left_staged_is_merged_when_no_snapshot_will_go_on_with_it(meanwhile):
+    async def main() -> None:
+        ours, theirs = Side(0, filled(())), Side(1, filled(range(300)))
+        staged = sorted(heads_in(theirs.store), key=lambda head: head.key)[:100]
+        await ours.store.stage(MAIN, theirs.store.tree(MAIN).root, staged)
+        writer = universe().writers[0]
+        written = ours if meanwhile == "written here" else theirs
+        await written.store.apply(MAIN, [writer.record("meanwhile")])
+        assert all_well(await meet(ours, theirs))
+        assert ours.store.staged(MAIN) is None
+        sent = sum(each.sent for each in theirs.conversations if each.context == MAIN)
+        assert sent <= len(heads_in(theirs.store)) - len(staged) + 1, "what was staged did not come again"
+        told = [record.id for event in ours.events if isinstance(event, RecordsApplied) for record in event.records]
+        assert set(told) >= {record.id for record in staged}
+
+    virtually(main())
+
+
+def test_large_sets_that_differ_are_compared_by_sketch():
+    async def main() -> None:
+        ours, theirs = Side(0, filled(())), Side(1, filled(()))
+        writer = universe().writers[0]
+        many = [writer.record(f"many-{number}") for number in range(2060)]
+        await ours.store.apply(MAIN, many[10:])
+        await theirs.store.apply(MAIN, many[:-10])
+        assert all_well(await meet(ours, theirs))
+        assert [(each.mode, each.round_trips) for each in ours.conversations] == [("sketch", 2)]
+        pulling = Side(2, filled(()))
+        await pulling.store.apply(MAIN, many[20:])
+        await meet(pulling, theirs, Direction.PULL)
+        assert not lacks(pulling.store, many)
+        assert "sketch" not in {each.mode for each in pulling.conversations}, "one way, it proves nothing"
+
+    virtually(main())
+
+
 # -- what is told ----------------------------------------------------------------------------------------------------
 
 
