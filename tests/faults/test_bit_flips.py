@@ -118,13 +118,17 @@ def test_every_flipped_bit_in_live_data_is_found_and_repaired_from_a_peer(
 ) -> None:
     rng = random.Random(SEED)
     ours, theirs = tmp_path / "ours.db", tmp_path / "theirs.db"
+    known = "SELECT seq FROM log WHERE context = (SELECT id FROM contexts WHERE name = 'identities')"
+    statements = {seq for (seq,) in look(whole[0], known)}
     for what, at, length in rng.choices(list(places(whole[0])), k=FLIPS):
         shutil.copy(whole[0], ours)
         shutil.copy(whole[1], theirs)
         bit = 8 * at + rng.randrange(8 * length)
         flip(ours, bit)
         assert problems_of(ours), f"bit {bit}, of {what}"
-        assert run(repaired(ours)) in (0, 1), f"bit {bit}, of {what}: no more is lost than what was hit"
+        left = run(repaired(ours))
+        # Without the statement of its key nothing vouches for a version: those come back with the statement.
+        assert left <= 1 or int(what.split()[-1]) in statements, f"bit {bit}, of {what}: {left} left behind"
         run(restored(ours, theirs, whole[2]))
 
 
