@@ -18,6 +18,7 @@ from echonode.sync import level_wise, snapshot
 from echonode.sync.outcome import Conversation, Result
 from echonode.wire.messages import Done, Message, Page, SnapshotInit
 from tests.sync.talk import converse, heads_in, lacks, overheard, serve, to_its_end, versions_in, virtually
+from tests.sync.test_bulk import heavy_heads
 from tests.sync.test_liars import broke_the_protocol, lie_to_initiator
 from tests.sync.universe import at_once, root_of, universe
 
@@ -67,6 +68,21 @@ def test_what_was_staged_before_a_cut_is_not_sent_again_by_any_peer_of_the_same_
         assert versions_in(ours) == versions_in(theirs)
         assert talk.theirs.tally.sent <= total - staged + 2, "the last leaf comes again: its heads may be cut apart"
         assert ours.staged(MAIN) is None
+
+    virtually(main())
+
+
+def test_a_leaf_whose_heads_a_cut_took_apart_comes_again_whole():
+    theirs = heavy_heads(universe(), leaves=2)  # more heads than fit a message, each leaf
+
+    async def main() -> None:
+        for cut in range(2, 12):
+            ours = universe().store(())
+            await converse(ours, theirs, snapshot.run_initiator, cut=cut)
+            again = snapshot.run_initiator if ours.staged(MAIN) else level_wise.run_initiator
+            talk = await converse(ours, theirs, again)
+            assert talk.our_end is Result.EQUAL
+            assert versions_in(ours) == versions_in(theirs)
 
     virtually(main())
 
