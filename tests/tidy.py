@@ -56,7 +56,7 @@ DOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "cbor2": ("cbor.py",),
     "nacl": ("model/identity.py", "wire/noise.py"),
     "spake2": ("wire/pairing.py",),
-    "numpy": ("model/sketch.py",),  # which is itself imported only when a sketch is built: 25 MB and 0.1 s
+    "numpy": ("model/sketch.py",),  # which is itself imported only when a sketch is built: 13 MiB and 0.1 s
     "aiosqlite": ("store/sqlite*.py",),
     "sqlite3": ("store/sqlite*.py",),
     "zeroconf": ("host/mdns.py",),
