@@ -72,7 +72,7 @@ class ControlRoutes:
                 "version": self._version,
                 "listen": status.listen,
                 "api": self._api,
-                "contexts": [_context_form(info) for info in status.contexts],
+                "contexts": [self._context_form(info) for info in status.contexts],
                 "peers": [_peer_form(peer) for peer in status.peers],
                 "invitation": status.invitation,
             }
@@ -92,7 +92,7 @@ class ControlRoutes:
 
     async def _contexts(self, request: Request) -> Response:
         Query(request, ())
-        return reply({"contexts": [_context_form(info) for info in (await self._node.status()).contexts]})
+        return reply({"contexts": [self._context_form(info) for info in (await self._node.status()).contexts]})
 
     async def _sync(self, request: Request) -> Response:
         wanted = await json_body(request, self._stop, SyncRequest)
@@ -146,15 +146,21 @@ class ControlRoutes:
         await self._node.set_network_key(key)
         return reply({"network": self._node.network})
 
+    def _context_form(self, info: ContextInfo) -> dict[str, object]:
+        partial = self._node.partial
+        return {
+            "name": info.name,
+            "root": to_base32(info.root),
+            "records": info.records,
+            "bytes": info.bytes,
+            "wants": None if partial.of(info.name) is None else list(partial.terms[info.name]),
+        }
+
     def _peer(self, text: str) -> IdentityId:
         try:
             return self._node.resolve_peer(text)
         except LocalError as error:
             raise not_found(str(error)) from None
-
-
-def _context_form(info: ContextInfo) -> dict[str, object]:
-    return {"name": info.name, "root": to_base32(info.root), "records": info.records, "bytes": info.bytes}
 
 
 def _peer_form(peer: PeerView) -> dict[str, object]:

@@ -11,7 +11,7 @@ from echonode.cli.finding import Here, pass_here
 from echonode.cli.show import ago, count, note, only, out, out_json, safe, short, size, table
 
 _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
-_CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes")
+_CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "wants")
 _PEER_FIELDS: Final = ("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason")
 _OTHER_NETWORK: Final = "other network"
 _EQUAL: Final = {True: "yes", False: "no", None: "?"}
@@ -95,12 +95,17 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
 
 
 def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
-    """The table of contexts."""
-    rows = (
-        (safe(context["name"]), f"{context['records']:,}", size(context["bytes"]), safe(context["root"]))
+    """The table of contexts; what is wanted of them where that is not all."""
+    rows = [
+        (
+            *(safe(context["name"]), f"{context['records']:,}", size(context["bytes"]), safe(context["root"])),
+            "all" if context.get("wants") is None else safe(" ".join(context["wants"])),
+        )
         for context in contexts
-    )
-    return table(("CONTEXT", "RECORDS", "SIZE", "ROOT"), rows, right=(1, 2))
+    ]
+    if all(wanted == "all" for *_, wanted in rows):
+        return table(("CONTEXT", "RECORDS", "SIZE", "ROOT"), [row[:-1] for row in rows], right=(1, 2))
+    return table(("CONTEXT", "RECORDS", "SIZE", "ROOT", "WANTED"), rows, right=(1, 2))
 
 
 @click.command("contexts")

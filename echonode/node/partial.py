@@ -33,6 +33,7 @@ class Partial:
 
     store: Store
     filters: Mapping[str, Filter] = field(default_factory=dict)
+    terms: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what the filters were made of, for people
     # (peer, context) -> both roots, those of `identities` and the filter, when all that is wanted was equal: not
     # reconciled again until one of them changes.
     _settled: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Partial:
     def subscribe(self, subscriptions: Mapping[str, Sequence[str]], who_is: WhoIs) -> None:
         """Take these terms (model/filter_text.py) for what is wanted, by context. Raises LocalError."""
         self.filters = {context: read_filter(terms, who_is) for context, terms in subscriptions.items()}
+        self.terms = subscriptions
 
     def of(self, context: str) -> Filter | None:
         """What is wanted of `context`, None when that is all of it."""
@@ -51,9 +53,14 @@ class Partial:
         wanted = self.of(context)
         if wanted is None:
             return None
-        tree = self.store.tree(context)
         is_heard = wanted.hears(peer)
-        return lambda record: is_heard and (tree.get(record.key) is not None or wanted.matches(record))
+
+        def is_wanted(record: Record) -> bool:
+            # The tree is asked for each time: that of an empty context is not the one it will have.
+            is_held = self.store.tree(context).get(record.key) is not None
+            return is_heard and (is_held or wanted.matches(record))
+
+        return is_wanted
 
     async def forget(self, context: str, is_own: Callable[[Record], bool]) -> int:
         """Let go of what is held of `context` and not wanted, but for our own records; how many there were. Raises

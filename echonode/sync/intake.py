@@ -59,10 +59,10 @@ def _sorted_out(conversation: Conversation, records: Sequence[Record]) -> tuple[
     """The records that are wanted, and the rest as refused."""
     if conversation.wants is None:
         return records, []
-    wanted = {record.id for record in records if conversation.wants(record)}
-    unwanted = [record for record in records if record.id not in wanted]
+    keys = {record.key for record in records if conversation.wants(record)}  # of a conflict all heads, or none
+    unwanted = [record for record in records if record.key not in keys]
     refused = [Refused(record.id, Reason.NOT_ACCEPTED, "it is not wanted here") for record in unwanted]
-    return [record for record in records if record.id in wanted], refused
+    return [record for record in records if record.key in keys], refused
 
 
 class Pipeline:

@@ -1,5 +1,7 @@
 """What a filter takes of one context here: the set that `reconcile` compares, with the means to read its records.
 
+It holds all heads of each record of which the filter takes one: of a conflict nobody is to hold a part.
+
     survey = await Survey.take(store, context, wanted)      one pass over the log, in pages
     await survey.refresh()                                   only what was written since
     survey.items()   survey.digest()   survey.key_of(id)
@@ -54,6 +56,7 @@ class Survey:
         if statements != self._statements:
             # A compromised key takes versions out of the log and leaves no entry there.
             self._entries, self._seq, self._statements, self._keys = [], 0, statements, None
+        is_whole = self._seq == 0
         began = self._seq or self._store.seq(self._context)
         edited: set[LeafKey] = set()
         while True:
@@ -66,8 +69,10 @@ class Survey:
             stood = [change for change in changes if change.seq <= began]
             self._entries += await loop.run_in_executor(None, _entries_of, stood, self._wanted)
             edited.update(_key_of(fields_of(change.raw)) for change in changes[len(stood) :])
+        if is_whole:
+            edited.update(self._store.conflicts(self._context))
         if edited:
-            # Their earlier versions may have come before them.
+            # Their earlier versions may have come before them, and those of a conflict go together.
             await self._look_again(sorted(edited))
 
     async def _look_again(self, keys: Sequence[LeafKey]) -> None:
@@ -79,10 +84,9 @@ class Survey:
             raws, taken = await self._store.read(self._context, keys[:BATCH_RECORDS_MAX], bytes_max=_PAGE_BYTES)
             keys = keys[taken:]
             heads = [from_store(raw) for raw in raws]
+            fitting = {head.key for head in heads if self._wanted.matches(head)}
             self._entries += [
-                (item(head.created_ms // _MS, head.id), head.key, head.id)
-                for head in heads
-                if self._wanted.matches(head)
+                (item(head.created_ms // _MS, head.id), head.key, head.id) for head in heads if head.key in fitting
             ]
 
     def items(self) -> Items:

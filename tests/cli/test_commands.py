@@ -226,7 +226,7 @@ def test_status_has_exactly_what_was_promised_to_scripts(shell: Shell, live: Liv
     assert list(status) == ["id", "name", "instance", "network", "listen", "api", "contexts", "peers"]
     assert status["id"] == to_base32(live.served.node.id)
     assert status["listen"] == list(live.served.listen)
-    assert [list(each) for each in status["contexts"]] == [["name", "root", "records", "bytes"]] * 2
+    assert [list(each) for each in status["contexts"]] == [["name", "root", "records", "bytes", "wants"]] * 2
     assert shell("contexts", "--json").json == {"contexts": status["contexts"]}
     assert shell("peers", "--json").json == {"peers": []}
 
@@ -240,6 +240,17 @@ def test_status_tells_a_person_who_we_are_and_that_we_are_alone(shell: Shell, li
     assert said[-1] == "No other node of this network was seen yet; to add one, type: echonode invite"
     assert [line.split()[0] for line in shell("contexts").text.splitlines()] == ["CONTEXT", "identities", "main"]
     assert shell("peers").err == "no other node was seen yet\n"
+
+
+def test_status_and_contexts_say_what_is_wanted_where_that_is_not_all(shell: Shell, live: Live) -> None:
+    shell("put", "a", "1")
+    live.served.node.partial.subscribe({"main": ["tag=news", "since=2026-01-01"]}, live.served.node.identity_of)
+    header, identities, main = shell("contexts").text.splitlines()
+    assert header.split()[-1] == "WANTED" and identities.split()[-1] == "all"
+    assert main.endswith("  tag=news since=2026-01-01")
+    assert main in shell("status").text.splitlines()
+    wants = {context["name"]: context["wants"] for context in shell("status", "--json").json["contexts"]}
+    assert wants == {"identities": None, "main": ["tag=news", "since=2026-01-01"]}
 
 
 def test_two_nodes_that_meet_are_equal_and_a_sync_proves_it(shell: Shell, live: Live, tmp_path: Path) -> None:

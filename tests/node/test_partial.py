@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from echonode.errors import LocalError, PeerRefused, Reason, TransportError
 from echonode.model.filter import Filter
-from echonode.model.record import IDENTITIES, MAIN, Draft, leaf_key
+from echonode.model.record import IDENTITIES, MAIN, Draft, Record, leaf_key
 from echonode.node.events import SessionFailed, SyncCompleted
 from echonode.node.partial import Partial
 from echonode.node.views import SyncStatus
@@ -17,17 +19,18 @@ from echonode.sync.put import Outcome
 from echonode.text import to_base32
 from echonode.wire.messages import Asked, Direction
 from tests.node.worlds import in_a_world, loud, told, view_of
+from tests.sync.talk import heads_in
 from tests.sync.universe import universe
 
 NEWS = {MAIN: ("tag=news",)}
 
 
-async def write(member: Member, name: str, *tags: str, body: bytes = b"x", context: str = MAIN) -> None:
+async def write(member: Member, name: str, *tags: str, body: bytes = b"x", context: str = MAIN) -> Record:
     """A shared record; a tombstone without a body."""
     author = member.node.shared
     assert author is not None
     draft = Draft(context=context, author=author, name=name, tags=tags, body=body, is_tombstone=not body)
-    await member.node.put(draft)
+    return await member.node.put(draft)
 
 
 async def bodies(member: Member, context: str = MAIN) -> dict[str, bytes]:
@@ -359,3 +362,61 @@ def test_a_peer_that_is_not_there_is_not_reached_in_time():
             await whole.node.asking.pull(part.node.id, MAIN, Filter(), after=0, limit=1, timeout_s=3)
 
     in_a_world(work)
+
+
+# -- whatever happens --------------------------------------------------------------------------------------------------
+
+TAGS = ("news", "sport", "else")
+SUBSCRIPTIONS = st.lists(
+    st.sampled_from(
+        [None, ("tag=news",), ("tag=sport", "tag=news"), ("name=a*",), ("tags=news,sport",), ("until=1971-01-01",)]
+    ),
+    min_size=2,
+    max_size=3,
+)
+# Which node writes which record with which tags, or deletes it; or who is cut off from everybody for a while.
+DEEDS = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.sampled_from(["a1", "a2", "b1", "b2"]),
+        st.lists(st.sampled_from(TAGS), max_size=2, unique=True) | st.just(None) | st.just("cut"),
+    ),
+    max_size=10,
+)
+
+
+@given(subscriptions=SUBSCRIPTIONS, deeds=DEEDS, seed=st.integers(0, 2**16))
+@settings(max_examples=8, deadline=None)
+def test_a_partial_node_ends_with_all_it_wants_and_the_latest_of_all_it_holds(subscriptions, deeds, seed: int):
+    async def work(world: World) -> None:
+        whole = await world.add_node("whole")
+        parts = [
+            await world.add_node(f"part {number}", subscriptions={MAIN: terms} if terms else None)
+            for number, terms in enumerate(subscriptions)
+        ]
+        members = [whole, *parts]
+        world.introduce()
+        ever: list[tuple[Member, Record]] = []
+        for number, (who, name, tags) in enumerate(deeds):
+            member = members[who % len(members)]
+            if tags == "cut":
+                others = [other.host for other in members if other is not member]
+                world.network.partition([member.host], others)
+            else:
+                body = b"" if tags is None else b"%d" % number
+                ever.append((member, await write(member, name, *(tags or ()), body=body)))
+            await asyncio.sleep(number * seed % 7 / 3)
+        world.network.heal()
+        await asyncio.sleep(600)
+        everything = heads_in(whole.store)
+        for part in parts:
+            wanted = part.node.partial.of(MAIN) or Filter()
+            held = {head.id for head in heads_in(part.store)}
+            keys = {head.key for head in heads_in(part.store)}
+            assert held == {head.id for head in everything if head.key in keys}
+            assert held >= {head.id for head in everything if wanted.matches(head)}
+            # Nothing is held that it neither wrote nor ever wanted.
+            assert keys <= {record.key for member, record in ever if member is part or wanted.matches(record)}
+            assert view_of(part, whole).in_sync is not False
+
+    in_a_world(work, seed=seed)

@@ -47,7 +47,9 @@ def taken(records: Collection[Record], wanted: Filter) -> set[bytes]:
 
 
 def held(store: MemoryStore, wanted: Filter) -> set[bytes]:
-    return {head.id for head in heads_in(store) if wanted.matches(head)}
+    """All heads of each record of which `wanted` takes one."""
+    keys = {head.key for head in heads_in(store) if wanted.matches(head)}
+    return {head.id for head in heads_in(store) if head.key in keys}
 
 
 def noted(writer, name: str, *tags: str, covers: Collection[Record] = (), body: bytes = b"x") -> Record:
@@ -147,6 +149,21 @@ def test_a_later_version_that_the_filter_does_not_take_is_followed(covering: str
     virtually(main())
 
 
+@pytest.mark.parametrize("is_held", ["here", "there"])
+def test_the_other_head_of_a_conflict_is_followed_though_the_filter_does_not_take_it(is_held: str):
+    async def main() -> None:
+        one, two = noted(ONE, "a", "news"), noted(TWO, "a", "other")
+        ours, theirs = universe().store(()), universe().store(())
+        await _put(ours, one, *([two] if is_held == "here" else []))
+        await _put(theirs, one, *([two] if is_held == "there" else []))
+        for follows_all in (True, False):
+            talk = await converse(ours, theirs, reconciled, wanted=NEWS, follows_all=follows_all)
+            assert talk.our_end is Result.EQUAL
+            assert versions_in(ours) == versions_in(theirs) == {one.id, two.id}
+
+    virtually(main())
+
+
 def test_what_is_written_here_goes_there_whether_the_filter_takes_it_or_not():
     async def main() -> None:
         ours, theirs = universe().store(()), universe().store(())
@@ -169,6 +186,18 @@ def test_concurrent_versions_of_which_the_filter_takes_one_are_a_conflict_on_bot
         talk = await converse(ours, theirs, reconciled, wanted=NEWS, follows_all=True)
         assert talk.our_end is Result.EQUAL
         assert versions_in(ours) == versions_in(theirs) == {one.id, two.id}
+
+    virtually(main())
+
+
+def test_a_conflict_comes_whole_where_one_head_is_wanted():
+    async def main() -> None:
+        one, two = noted(ONE, "a", "news"), noted(TWO, "a", "other")
+        ours, theirs = universe().store(()), universe().store(())
+        await _put(ours, one, two)
+        talk = await converse(ours, theirs, reconciled, wanted=NEWS, wants_there=NEWS.matches)
+        assert talk.our_end is talk.their_end is Result.EQUAL
+        assert versions_in(theirs) == {one.id, two.id}
 
     virtually(main())
 
