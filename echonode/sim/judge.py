@@ -28,7 +28,7 @@ from echonode.digest import VERSION, digest
 from echonode.errors import LocalError
 from echonode.limits import CANDIDATES_MAX, CONNECTIONS_MAX, TIMESTAMP_AHEAD_MS_MAX
 from echonode.model.identity import IdentityId, PublicKey, is_signed
-from echonode.model.keys import Admission, KeyState, read_statement
+from echonode.model.keys import KeyState, read_statement
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, supersedes
 from echonode.node.events import Event, SyncCompleted
@@ -56,6 +56,7 @@ class Judge:
         self.acknowledged: dict[Member, list[Record]] = defaultdict(list)
         self.void: set[tuple[IdentityId, PublicKey]] = set()
         self.modes_that_ran: set[str] = set()
+        self._stated: dict[str, dict[tuple[IdentityId, PublicKey], KeyState]] = defaultdict(dict)  # by member
         self._sound: set[bytes] = set()  # bytes of versions whose signature was checked here, independently
         self._roots: dict[tuple[str, str], dict[bytes, None]] = defaultdict(dict)  # by member and context, in order
         self._pins: dict[Member, dict[tuple[str, str], IdentityId]] = {}
@@ -69,10 +70,10 @@ class Judge:
         for changed in store.contexts() if context == IDENTITIES else (context,):
             self._roots[name, changed][store.tree(changed).root] = None
         for record in records:
-            self._check_sound(store, context, record)
+            self._check_sound(name, context, record)
             self.committed[name][context][record.id] = record
-            if context == IDENTITIES and (stated := read_statement(record)).state is KeyState.COMPROMISED:
-                self.void.add((stated.identity, stated.key))
+            if context == IDENTITIES:
+                self._note_statement(name, record)
 
     def watch(self, member: Member) -> None:
         """Listen to the member's events from now on."""
@@ -101,7 +102,14 @@ class Judge:
         if theirs.isdisjoint(latest):
             raise Violation(f"V: {member.name} calls itself equal to {other.name} in {event.context}, and never was")
 
-    def _check_sound(self, store: Store, context: str, record: Record) -> None:
+    def _note_statement(self, name: str, record: Record) -> None:
+        stated = read_statement(record)
+        which = (stated.identity, stated.key)
+        self._stated[name][which] = max(stated.state, self._stated[name].get(which, KeyState.ACTIVE))
+        if stated.state is KeyState.COMPROMISED:
+            self.void.add(which)
+
+    def _check_sound(self, name: str, context: str, record: Record) -> None:
         if record.raw not in self._sound:
             if not is_sound(record.raw, record.id):
                 raise Violation(f"S1: the signature or the id of {record.name} is not that of its bytes")
@@ -110,8 +118,8 @@ class Judge:
             raise Violation(f"S1: {record.name} of {record.context} is stored in {context}")
         if context == IDENTITIES:
             read_statement(record)
-        elif store.keyring.admission(record) is not Admission.ADMITTED:
-            raise Violation(f"S1: {record.name} is stored, and its key does not speak for its author")
+        elif self._stated[name].get((record.author, record.kid)) not in (KeyState.ACTIVE, KeyState.RETIRED):
+            raise Violation(f"S1: {name} stores {record.name}, and its key does not speak for its author")
 
     # -- what clients did --------------------------------------------------------------------------------------------
 
@@ -130,6 +138,9 @@ class Judge:
             record for record in self.acknowledged[member] if record.id in self.committed[member.name][record.context]
         ]
         self._pins.pop(member, None)
+        self._stated[member.name].clear()
+        for statement in await all_heads(member.store, IDENTITIES):
+            self._note_statement(member.name, statement)
 
     # -- at any moment -----------------------------------------------------------------------------------------------
 
@@ -143,7 +154,7 @@ class Judge:
                 raise Violation(f"S2: {name}'s root of {context} is not that of its records")
             for heads in leaves.values():
                 for head in heads:
-                    self._check_sound(store, context, head)
+                    self._check_sound(name, context, head)
                     if any(supersedes(other, head) for other in heads):
                         raise Violation(f"S4: {name} shows {head.name}, which it knows to be superseded")
             self._check_acknowledged(member, context, leaves)

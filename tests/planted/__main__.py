@@ -1,8 +1,8 @@
 """`python -m tests.planted [--worlds] [WORDS ...]`: plant each bug in a copy of the tree, and see what catches it.
 
 A bug's own tests are run until one fails; where none does, or with --worlds in any case, simulated worlds until one
-fails. A bug that neither catches is a missing test, and the exit code is 1. With WORDS only the bugs whose names contain
-one of them.
+fails. A bug that neither catches is a missing test, and the exit code is 1. With WORDS only the bugs whose names
+contain one of them.
 """
 
 import os
