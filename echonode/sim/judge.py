@@ -94,8 +94,8 @@ class Judge:
     def _check_equal(self, member: Member, event: SyncCompleted) -> None:
         """V: the root at which `member` says it is equal to an honest peer is one that the peer has had."""
         me, peer = member.identity.id, IdentityId(event.peer)
-        if not self._is_honest(peer) or (me, peer) in self._one_way:
-            return
+        if not self._is_honest(peer) or (me, peer) in self._one_way or event.mode == "reconcile":
+            return  # of what a filter takes there is no root: `check_part` looks at the versions
         other = next(one for one in self._world.members.values() if one.identity.id == peer)
         theirs = {EMPTY_ROOT, *self._roots[other.name, event.context]}
         latest = list(self._roots[member.name, event.context])[-_LATELY:] or [EMPTY_ROOT]
@@ -221,6 +221,15 @@ class Judge:
         roots = [member.roots() for member in members]
         if any(each != roots[0] for each in roots):
             raise Violation("E1: nodes that hold the same versions have different roots")
+
+    async def check_part(self, member: Member, full: Member, context: str, tag: str) -> None:
+        """E1 of a partial node: it holds all that is tagged so, and of everything else nothing that is not current."""
+        current = {head.id: head for head in await all_heads(full.node.store, context)}
+        held = {head.id for head in await all_heads(member.node.store, context)}
+        if lacking := {version for version, head in current.items() if tag in head.tags} - held:
+            raise Violation(f"E1: {member.name} lacks {len(lacking)} versions of {context} that it wants")
+        if stale := held - set(current):
+            raise Violation(f"E1: {member.name} holds {len(stale)} versions of {context} that nobody else does")
 
     def check_rest(self, members: Sequence[Member]) -> None:
         """E4: every node knows every honest node of its network to be equal, and nothing is half done."""

@@ -25,6 +25,7 @@ _LINKS: Final = (
     Link(latency_s=0.02, cut_after_bytes=30_000),
 )
 USUAL: Final = Habits()
+PARTIAL_TAG: Final = "red"  # one that clients use now and then (sim/workload.py)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class Options:
     fault_rate: float = 0.3
     liars: int = 0
     liars_stay: bool = False  # they go on lying, though they write no more, while the others come to agree
+    partials: int = 0  # nodes that want only what is tagged PARTIAL_TAG of the first context
     strangers: int = 0  # nodes of another network on the same LAN
     newcomers: int = 0  # join by an invitation in the bad time
     is_compromised: bool = False  # somebody's device key is stated compromised in the bad time
@@ -82,6 +84,7 @@ def draw_options(seed: int) -> Options:
         fault_rate=draw.choice([0.1, 0.3, 1.0]),
         liars=draw.choices([0, 1, 2], [70, 25, 5])[0],
         liars_stay=draw.random() < 0.4,
+        partials=draw.choices([0, 1, 2], [80, 15, 5])[0],
         strangers=draw.choices([0, 1], [85, 15])[0],
         newcomers=draw.choices([0, 1], [85, 15])[0],
         is_compromised=draw.random() < 0.08,

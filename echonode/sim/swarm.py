@@ -27,7 +27,7 @@ from echonode.sim.faults import Faults
 from echonode.sim.figures import Figures, Progress
 from echonode.sim.judge import Judge, Violation
 from echonode.sim.loop import SimEntropy, SimLoop
-from echonode.sim.options import Options, draw_options
+from echonode.sim.options import PARTIAL_TAG, Options, draw_options
 from echonode.sim.workload import Workload
 from echonode.sim.world import Member, World
 from echonode.sync.tasks import all_ended
@@ -55,11 +55,12 @@ class Swarm:
         self._clients: list[Member] = []
         self._liars: list[Liar] = []
         self._strangers: list[Member] = []
+        self._partials: list[Member] = []
         self._is_live = False  # clients are writing, after the beginning
         self.progress = Progress(self.world, self.honest)
 
     def _is_honest(self, identity: IdentityId) -> bool:
-        return any(member.identity.id == identity for member in self.honest)
+        return any(member.identity.id == identity for member in (*self.honest, *self._partials))
 
     # -- phases ------------------------------------------------------------------------------------------------------
 
@@ -110,6 +111,12 @@ class Swarm:
             self._liars.append(Liar(member, self._seed))
             # Whoever comes first under a name has it, until a person decides. So only when all have met.
             self._liars[-1].corrupt(as_well=("n0",) if options.meets_first else ())
+        for number in range(options.partials):
+            partial = self._add(f"part{number}")
+            subscriptions = {options.habits.contexts[0]: (f"tag={PARTIAL_TAG}",)}
+            partial.settings = replace(partial.settings, subscriptions=subscriptions)
+            self._partials.append(partial)
+            await self.world.start(partial)
         for number in range(options.strangers):
             stranger = self._add(f"stranger{number}", key=self._draw.randbytes(32))
             self._strangers.append(stranger)
@@ -172,12 +179,23 @@ class Swarm:
     async def _until_equal(self) -> float:
         """Wait until all honest nodes have the same roots; how long that took. E3: it is bounded."""
         began_s = self._loop.time()
-        while len({tuple(sorted(member.roots().items())) for member in self.honest}) > 1:
+        while why := await self._difference():
             self.progress.note()
             if self._loop.time() - began_s > SETTLED_WITHIN_S:
-                raise Violation(f"E3: not equal within {SETTLED_WITHIN_S:.0f} s: {self.progress.describe()}")
+                raise Violation(f"E3: not equal within {SETTLED_WITHIN_S:.0f} s: {why}")
             await asyncio.sleep(_STEP_S)
         return self._loop.time() - began_s
+
+    async def _difference(self) -> str:
+        """Why honest nodes are not equal now, "" when they are."""
+        if len({tuple(sorted(member.roots().items())) for member in self.honest}) > 1:
+            return self.progress.describe()
+        for partial in self._partials:
+            try:
+                await self.judge.check_part(partial, self.honest[0], self.options.habits.contexts[0], PARTIAL_TAG)
+            except Violation as violation:
+                return str(violation)
+        return ""
 
     async def _rest(self) -> None:
         """E4: once all that was unattended has timed out, all know that they are equal, and nobody goes on talking."""
