@@ -33,7 +33,8 @@ def test_seeds_draw_every_kind_of_trouble_and_no_two_the_same() -> None:
     drawn = [draw_options(seed) for seed in range(300)]
     assert len(set(map(repr, drawn))) > 290
     assert {kind for options in drawn for kind in options.faults} == set(KINDS_OF_FAULT)
-    for trouble in ("liars", "liars_stay", "partials", "strangers", "newcomers", "is_compromised", "rest_s", "meets_first"):
+    troubles = ("liars", "liars_stay", "partials", "strangers", "newcomers", "is_compromised", "rest_s", "meets_first")
+    for trouble in troubles:
         assert {bool(getattr(options, trouble)) for options in drawn} == {True, False}, trouble
 
 
