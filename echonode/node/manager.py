@@ -191,7 +191,7 @@ class Manager:
         mode, reason, width = selection.mode, selection.reason, 16
         which = (session.peer.id, context)
         if self.stuck.get(which) == self._roots(session, context, summary):
-            log.unequal[context] = "records were refused, and nothing has changed since"
+            log.unequal[context] = _STUCK
             return
         for attempt in range(ROUNDS_MAX):
             assert mode is not None
@@ -209,9 +209,7 @@ class Manager:
                 reason = "a root moved during the conversation"
             elif is_refused and attempt == 0 and context != IDENTITIES:
                 # One of us may have learnt of a key after we had compared statements.
-                await self._converse(
-                    session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16
-                )
+                await self._converse(session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16)
                 mode = was if was is Mode.DELTA else mode  # its cursor waits
                 reason = "key statements were compared again"
             elif result is Result.DIFFERENT and was is Mode.SNAPSHOT:
@@ -241,19 +239,24 @@ class Manager:
         way = self.partial.way(context, peer, direction, is_theirs_partial=summary.is_partial)
         if way is None or self.partial.is_settled(peer, context, self._roots(session, context, summary)):
             return
+        if self.stuck.get((peer, context)) == self._roots(session, context, summary):
+            log.unequal[context] = _STUCK
+            return
         for attempt in range(ROUNDS_MAX):
             result, tally = await self._converse(session, log, context, Mode.RECONCILE, reason, way, 16)
             if result is Result.EQUAL:
+                self.stuck.pop((peer, context), None)
                 self.partial.settle(peer, context, self._roots(session, context, summary))
                 return
+            is_refused = tally.refused_there or any(one.reason is Reason.UNKNOWN_KEY for one in tally.refused)
             if result is Result.MOVED:
                 reason = "a root moved during the conversation"
-            elif attempt == 0 and any(one.reason is Reason.UNKNOWN_KEY for one in tally.refused):
-                await self._converse(
-                    session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16
-                )
+            elif attempt == 0 and is_refused:
+                await self._converse(session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16)
                 reason = "key statements were compared again"
             else:
+                if result is Result.DIFFERENT:
+                    self.stuck[peer, context] = self._roots(session, context, summary)
                 return
 
     def _roots(self, session: Session, context: str, summary: Summary) -> tuple[bytes, ...]:
@@ -303,9 +306,7 @@ class Manager:
 
     # -- shared ------------------------------------------------------------------------------------------------------
 
-    def _filled_by(
-        self, session: Session, context: str, mode: Mode
-    ) -> AbstractContextManager[None]:
+    def _filled_by(self, session: Session, context: str, mode: Mode) -> AbstractContextManager[None]:
         if mode in SERVED_IN_PART:
             return nullcontext()  # brings a part, and is not to be measured by the whole
         claimed = next((each.count for each in session.hello.contexts if each.context == context), 0)
@@ -344,5 +345,6 @@ class Manager:
         return conversation, finish
 
 
+_STUCK: Final = "records were refused, and nothing has changed since"
 _FILLING: Final = "another peer is filling it right now"
 _NOT_ASKED_FOR: Final = "left to the peer, which did not ask for it"

@@ -9,6 +9,7 @@ import pytest
 from echonode import cbor
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError
 from echonode.limits import BATCH_RECORDS_MAX, ROUNDS_MAX
+from echonode.model.filter_text import full_id
 from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Tree
@@ -653,6 +654,53 @@ def test_a_key_learnt_of_during_the_session_is_fetched_and_its_records_taken():
 
     for lacking in (0, 1):
         virtually(meet_while_one_learns(lacking))
+
+
+def test_a_key_learnt_of_during_a_reconciliation_is_fetched_and_its_records_taken():
+    third = universe().writers[2].identity.device.public
+    news = [statement for statement in universe().statements if third in statement.body]
+
+    async def meet_while_one_learns(lacking: int) -> None:
+        sides = [Side(number, MemoryStore(universe().store(()).instance)) for number in range(2)]
+        sides[0].manager.partial.subscribe({MAIN: ("name=*",)}, full_id)
+        for side in sides:
+            await side.store.apply(IDENTITIES, [one for one in universe().statements if one not in news])
+            await side.store.apply(MAIN, universe().some(range(3)))
+        told = False
+
+        async def learn(message: Message) -> None:
+            nonlocal told
+            if isinstance(message, m.ReconcileInit) and not told:
+                told = True
+                await sides[1 - lacking].store.apply(IDENTITIES, news)
+                await sides[1 - lacking].store.apply(MAIN, universe().some(range(300)))
+
+        await sides[0].store.apply(MAIN, universe().some(range(4)))
+        met = await meet(sides[0], sides[1], hook=learn)
+        assert met.ends == [None, None]
+        assert roots(sides[0])[MAIN] == roots(sides[1])[MAIN]
+        assert [done.mode for done in sides[0].conversations][-1] == "reconcile"
+
+    for lacking in (0, 1):
+        virtually(meet_while_one_learns(lacking))
+
+
+def test_a_part_that_cannot_be_made_equal_is_not_reconciled_again_until_something_changes():
+    async def main() -> None:
+        ours, theirs = Side(0, filled(range(50))), Side(1, filled(range(40)))
+        ours.manager.partial.subscribe({MAIN: ("name=*",)}, full_id)
+        theirs.manager.partial.subscribe({MAIN: ("name=none",)}, full_id)  # which its hello does not say
+        met = await meet(ours, theirs)
+        assert "refused there" in met.ours.unequal[MAIN]
+        before = len(ours.conversations)
+        met = await meet(ours, theirs)
+        assert len(ours.conversations) == before
+        assert "nothing has changed since" in met.ours.unequal[MAIN]
+        await ours.store.apply(MAIN, [universe().writers[0].record("one more")])
+        await meet(ours, theirs)
+        assert len(ours.conversations) > before
+
+    virtually(main())
 
 
 def test_writes_that_never_stop_are_followed_a_few_times_and_then_left_for_the_next_session():
