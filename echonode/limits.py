@@ -74,6 +74,20 @@ NEGENTROPY_MESSAGES_MAX: Final = 2048  # of each side in one pass; disjoint sets
 PULL_SCAN_MAX: Final = 8  # pages of the log looked through for one page of ids
 FILTER_ENTRIES_MAX: Final = 256  # of one list of a filter: it travels with every request that has one
 
+# -- following -------------------------------------------------------------------------------------------------------
+FOLLOWS: Final = 3  # peers a node chooses to follow; random graphs of as many are connected, however large
+FOLLOWERS_MAX: Final = 32  # links with peers, whoever opened them; ten times what chance brings
+FOLLOW_WINDOW_BYTES: Final = 2 * MIB  # told and not yet taken; four full messages
+ANNOUNCEMENT_WEIGHT: Final = 512  # of that window, for what is only announced: bounds how much may be waited for
+BEAT_S: Final = (60.0, 90.0)  # how often a link with nothing to tell tells its roots; three within IDLE_TIMEOUT_S
+ROOTS_DELAY_S: Final = (0.5, 1.5)  # behind the last thing told, so that each learns that the other has all of it
+ANNOUNCE_DELAY_S: Final = 0.25  # announcements within it travel together; bodies take another way meanwhile
+REPLAYS_MAX: Final = 10_000  # records in a row that were no news, beyond twice what is held; then the peer is a liar
+RECENT_MAX: Final = 8192  # versions remembered as stored lately, so that nobody's announcement is asked for in vain
+SUSPECT_INTERVAL_S: Final = 30.0  # between comparisons with a peer whose root stays another
+REFOLLOW_S: Final = (0.1, 300.0)  # full jitter, as for BACKOFF_S, before a lost or refused link is tried again
+MIX_S: Final = 3600.0  # how often one of the peers to follow is chosen anew: networks that grew apart find together
+
 # -- disk ------------------------------------------------------------------------------------------------------------
 READ_TRANSACTION_S_MAX: Final = 60.0
 WAL_BYTES_MAX: Final = 256 * MIB  # written while a read transaction is open, which keeps it out of the file

@@ -44,7 +44,9 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
 }
 
 PURE_ROOMS: Final = frozenset({"foundation", "model", "wire"})
-PURE_MODULES: Final = frozenset({"echonode.sync.select", "echonode.node.scheduler"})
+PURE_MODULES: Final = frozenset(
+    {"echonode.sync.select", "echonode.node.scheduler", "echonode.node.choosing", "echonode.node.standing"}
+)
 _NOT_FROM_A_SEED: Final = frozenset(
     {"time", "random", "secrets", "uuid", "socket", "threading", "subprocess", "logging"}
 )

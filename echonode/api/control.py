@@ -173,6 +173,8 @@ def _peer_form(peer: PeerView) -> dict[str, object]:
         "in_sync": peer.in_sync,
         "last_sync": maybe_time_of(peer.last_sync_ms),
         "reason": peer.reason,
+        "following": peer.following,
+        "lag": peer.lag,
     }
 
 

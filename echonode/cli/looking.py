@@ -12,7 +12,10 @@ from echonode.cli.show import ago, count, note, only, out, out_json, safe, short
 
 _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "wants")
-_PEER_FIELDS: Final = ("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason")
+_PEER_FIELDS: Final = (
+    *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
+    *("following", "lag"),
+)
 _OTHER_NETWORK: Final = "other network"
 _EQUAL: Final = {True: "yes", False: "no", None: "?"}
 
@@ -76,6 +79,13 @@ def _why(peer: Json) -> str:
     return reason or ("not equal yet" if peer["in_sync"] is False else safe(peer["state"]))
 
 
+def _following(peer: Json) -> str:
+    """Whether changes travel as they happen, and what is still to be told."""
+    if not peer["following"]:
+        return "-"
+    return f"{peer['lag']:,} behind" if peer["lag"] else "yes"
+
+
 def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
     """The table of peers."""
     rows = (
@@ -84,6 +94,7 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
             short(peer["id"]) or "-",
             safe(peer["state"]),
             "-" if peer["state"] == _OTHER_NETWORK else _EQUAL[peer["in_sync"]],
+            _following(peer),
             ago(peer["last_sync"], now_s),
             safe(peer["address"]) or "-",
             safe(peer["found_by"]) or "-",
@@ -91,7 +102,7 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
         )
         for peer in peers
     )
-    return table(("PEER", "ID", "STATE", "EQUAL", "LAST SYNC", "ADDRESS", "FOUND BY", "WHY"), rows)
+    return table(("PEER", "ID", "STATE", "EQUAL", "FOLLOWS", "LAST SYNC", "ADDRESS", "FOUND BY", "WHY"), rows)
 
 
 def context_lines(contexts: Iterable[Json]) -> Iterator[str]:

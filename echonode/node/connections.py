@@ -17,10 +17,13 @@ from echonode.limits import HANDSHAKES_KEPT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDR
 from echonode.node.account import SessionLog
 from echonode.node.dialing import reach
 from echonode.node.events import Observer, PeerAbsent, PeerConnected, SessionFailed
+from echonode.node.links import FOLLOW
 from echonode.node.live import LiveSessions
 from echonode.node.manager import Manager
-from echonode.node.scheduler import DialNow, Scheduler
+from echonode.node.scheduler import Scheduler
 from echonode.node.session import LocalSide, Session, answer, initiate, shake_hands
+from echonode.node.standing import DialNow
+from echonode.sync.follow import Link
 from echonode.sync.port import ByteStream, Dial
 from echonode.sync.tasks import all_ended
 from echonode.sync.transport import StreamTransport
@@ -31,8 +34,9 @@ from echonode.wire.messages import Direction
 # Ends that are nobody's failure: the other direction's session goes on, or the peer is only busy.
 _SETTLED: Final = (Reason.DUPLICATE_SESSION, Reason.BUSY)
 _CLOSE_S: Final = 1.0
+_Linked: TypeAlias = tuple[Session, Link]
 
-Work: TypeAlias = Callable[[Session, SessionLog], Coroutine[Any, Any, None]]
+Work: TypeAlias = Callable[[Session, SessionLog], Coroutine[Any, Any, Link | None]]
 
 
 @dataclass(slots=True)
@@ -70,7 +74,7 @@ class Connections:
             self._wake.clear()
             now_s = self.clock.monotonic_s()
             for decision in self.scheduler.due(now_s):
-                self._spawn(self._follow(decision))
+                self._spawn(self._carry_out(decision))
             wait_s = self.scheduler.next_due_s() - now_s
             try:
                 async with asyncio.timeout(None if wait_s == float("inf") else max(wait_s, 0.0)):
@@ -89,14 +93,16 @@ class Connections:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _follow(self, decision: DialNow) -> None:
+    async def _carry_out(self, decision: DialNow) -> None:
         try:
-            failure = await self._dial(decision)
+            linked, failure = await self._dial(decision)
         except Exception as error:
             # A fault of ours. The target must not count as being dialled for ever because of it.
             self._dialled(decision, LocalError(f"broken off here by {type(error).__name__}"))
             raise
         self._dialled(decision, failure)
+        if linked is not None:
+            await self._keep(*linked)
 
     def _dialled(self, decision: DialNow, failure: EchonodeError | None) -> None:
         target = self.scheduler.targets.get(decision.target)
@@ -112,36 +118,37 @@ class Connections:
             self.observe(PeerAbsent(peer=target.peer, peer_name=entry.name, why=entry.reason))
         self.wake()
 
-    async def _dial(self, decision: DialNow) -> EchonodeError | None:
-        """None when the target answered, else why not."""
+    async def _dial(self, decision: DialNow) -> tuple[_Linked | None, EchonodeError | None]:
+        """What became a link; why the target did not answer, or did not want us."""
         try:
             stream = await reach(self.dial, decision.addresses)
-            await self.lead(stream, Direction.BOTH, target=decision.target)
+            work = partial(self.manager.lead, may_link=True)
+            return await self._lead(stream, decision.target, SessionLog(), work), None
         except PeerRefused as refused:
             if refused.reason is Reason.SELF:
                 self.scheduler.is_self(decision.target)
-            return refused
+            return None, refused
         except EchonodeError as error:
-            return error
-        return None
+            return None, error
 
     # -- both roles --------------------------------------------------------------------------------------------------
 
-    async def lead(
-        self, stream: ByteStream, direction: Direction, *, target: str | None, instead: Work | None = None
-    ) -> SessionLog:
+    async def lead(self, stream: ByteStream, direction: Direction, instead: Work | None = None) -> SessionLog:
         """Open a session over `stream` and have the first turn in it, or do something else `instead`, to the session's
         end. Raises what ended it early."""
         log = SessionLog()
+        work = instead or partial(self.manager.lead, direction=direction)
+        await self._lead(stream, None, log, work)
+        return log
+
+    async def _lead(self, stream: ByteStream, target: str | None, log: SessionLog, work: Work) -> _Linked | None:
         try:
             session = await initiate(stream, self.secrets()[0], self.local, self.entropy)
         except BaseException as error:
             if await self._lost(stream, None, error):
                 raise _settled_here() from None
             raise
-        work = instead or partial(self.manager.lead, direction=direction)
-        await self._hold(session, target, log, lambda: work(session, log))
-        return log
+        return await self._hold(session, target, log, lambda: work(session, log))
 
     async def accept(self, stream: ByteStream) -> None:
         """Serve a stream that somebody opened to us. Never raises but for cancellation."""
@@ -166,9 +173,11 @@ class Connections:
             return
         log = SessionLog()
         try:
-            await self._hold(session, None, log, lambda: self.manager.serve(session, log))
+            linked = await self._hold(session, None, log, lambda: self.manager.serve(session, log))
+            if linked is not None:
+                await self._keep(*linked)
         except EchonodeError:
-            pass  # reported by _hold
+            pass  # reported where it was met
 
     def _has_place(self, host: str) -> bool:
         """Whether one more handshake may begin. Strangers cannot take all places from those who were met before."""
@@ -192,42 +201,73 @@ class Connections:
         return await answer(transport, self.local, self.entropy.random_bytes(16))
 
     async def _hold(
-        self, session: Session, target: str | None, log: SessionLog, work: Callable[[], Coroutine[Any, Any, None]]
-    ) -> None:
-        """Run an open session to its end, keeping the scheduler's account of it."""
+        self,
+        session: Session,
+        target: str | None,
+        log: SessionLog,
+        work: Callable[[], Coroutine[Any, Any, Link | None]],
+    ) -> _Linked | None:
+        """Run an open session to its end, or until it is a link, keeping the scheduler's account of it."""
         peer, stream = session.peer.id, session.transport.stream
         was_absent = self.scheduler.opened(
-            peer, session.hello.name, session.listens_at, target=target, is_initiator=session.is_initiator
+            peer,
+            session.hello.name,
+            session.listens_at,
+            target=target,
+            is_initiator=session.is_initiator,
+            can_follow=FOLLOW in session.hello.modes and self.manager.links.wants_all(),
         )
         self.wake()  # this dial no longer keeps another waiting
         if was_absent:
             self.observe(PeerConnected(peer=peer, peer_name=session.hello.name, address=session.listens_at))
-        error = await self._caught(session, work)
+        link, error = await self._caught(session, work)
+        if link is not None:
+            self.live.becomes_link(peer, stream)
         in_sync = log.in_sync if error is None else None
         reason = "; ".join(f"{context}: {why}" for context, why in log.unequal.items())
         # Accounts first: closing awaits, and may be cancelled.
         self.scheduler.closed(self.clock.monotonic_s(), self.clock.now_ms(), peer, in_sync=in_sync, reason=reason)
         self.wake()
+        if link is not None:
+            return session, link
         if error is None:
             self.live.leave(stream)
             await stream.close()
-            return
+            return None
         if await self._lost(stream, session, error):
             raise _settled_here()
         raise error
 
-    async def _caught(self, session: Session, work: Callable[[], Coroutine[Any, Any, None]]) -> BaseException | None:
-        """What ended the session early, None when it came to its end."""
+    async def _keep(self, session: Session, link: Link) -> None:
+        """Follow, and be followed, to the end."""
+        stream = session.transport.stream
+        try:
+            await self.manager.links.keep(session, link)
+        except TransportError:  # which nobody is to blame for, and the end of the link was told
+            self.live.leave(stream)
+            stream.abort()
+            return
+        except BaseException as error:
+            await self._lost(stream, session, error)
+            if not isinstance(error, EchonodeError):
+                raise
+            return
+        if not self.live.leave(stream):
+            await session.transport.part(Reason.FINISHED)
+
+    async def _caught(
+        self, session: Session, work: Callable[[], Coroutine[Any, Any, Link | None]]
+    ) -> tuple[Link | None, BaseException | None]:
+        """What the session became, if it goes on; what ended it early. Neither when it came to its end."""
         try:
             # Jittered, so that nodes started together do not all shake hands anew together (H9).
             async with asyncio.timeout(SESSION_AGE_S_MAX * self.entropy.uniform(0.8, 1.0)):
                 await self.greeted(session)
-                await work()
+                return await work(), None
         except TimeoutError:
-            return TransportError("the session reached its greatest age")
+            return None, TransportError("the session reached its greatest age")
         except BaseException as error:
-            return error
-        return None
+            return None, error
 
     async def _lost(self, stream: ByteStream, session: Session | None, error: BaseException) -> bool:
         """Report a failed session once, tell the peer why if we know each other, and drop the connection. True when it

@@ -127,6 +127,37 @@ class SyncProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FollowBegan:
+    """A session goes on as a link: each tells the other what it stores."""
+
+    name: ClassVar[str] = "follow.began"
+    level: ClassVar[str] = "info"
+    session: bytes
+    peer: bytes
+    role: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowEnded:
+    """A link is over. Of what was `announced`, most came by other links; the rest was `fetched`."""
+
+    name: ClassVar[str] = "follow.ended"
+    level: ClassVar[str] = "info"
+    session: bytes
+    peer: bytes
+    why: str
+    sent: int
+    received: int
+    had: int
+    announced: int
+    fetched: int
+    refused: int
+    bytes_sent: int
+    bytes_received: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordRefused:
     name: ClassVar[str] = "record.refused"
     level: ClassVar[str] = "warning"
@@ -203,6 +234,8 @@ Event: TypeAlias = (
     | SessionFailed
     | SyncCompleted
     | SyncProgress
+    | FollowBegan
+    | FollowEnded
     | RecordRefused
     | RecordsApplied
     | TimestampAhead

@@ -10,8 +10,9 @@ from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES
 from echonode.node.events import Observer, PinViolated
+from echonode.node.links import NAMES, NAMES_IN_PART
 from echonode.node.live import LiveSessions
-from echonode.node.modes import MODES, summarise
+from echonode.node.modes import summarise
 from echonode.node.records import RecordBook
 from echonode.sync.port import ByteStream
 from echonode.sync.transport import StreamTransport
@@ -38,6 +39,7 @@ class Greeter:
     is_full: Callable[[IdentityId], bool]
     meeting: Callable[[IdentityId], None]
     is_partial: Callable[[str], bool]
+    wants_all: Callable[[], bool]
     pins: dict[tuple[str, str], IdentityId] = field(default_factory=dict)
     # Who was kept out, under which name and at which address: for `peers`, until a person decides.
     kept_out: dict[IdentityId, tuple[str, str]] = field(default_factory=dict)
@@ -66,7 +68,7 @@ class Greeter:
             instance=store.instance,
             port=self.port,
             models={},
-            modes=tuple(mode.value for mode in MODES),
+            modes=NAMES if self.wants_all() else NAMES_IN_PART,
             contexts=tuple(
                 summarise(store, name, is_partial=self.is_partial(name)) for name in names[:CONTEXTS_MAX]
             ),

@@ -1,4 +1,7 @@
-"""The sessions that are up: one with a peer at a time, and how two that cross are settled (SECURITY.md §3)."""
+"""The sessions that are up, and how two that cross are settled (SECURITY.md §3).
+
+With one peer there is one working session at a time and, beside it, one link: a session that goes on as `follow`.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -31,6 +34,7 @@ class LiveSessions:
     survives: Callable[..., bool]
     now_s: Callable[[], float]
     _by_peer: dict[tuple[IdentityId, bool], _Live] = field(default_factory=dict)
+    _links: dict[IdentityId, _Live] = field(default_factory=dict)
     _by_stream: dict[ByteStream, _Live] = field(default_factory=dict)
     _partings: set["asyncio.Task[None]"] = field(default_factory=set)
 
@@ -49,6 +53,16 @@ class LiveSessions:
             self._drop(earlier)
         self._by_peer[peer, is_initiator] = self._by_stream[transport.stream] = _Live(transport, self.now_s())
 
+    def becomes_link(self, peer: IdentityId, stream: ByteStream) -> None:
+        """The working session over `stream` is a link from now on; another one with `peer` is over: who asks for a
+        link knows of none."""
+        working = self._by_stream[stream]
+        self._remove(working)
+        earlier = self._links.get(peer)
+        if earlier is not None:
+            self._drop(earlier)
+        self._links[peer] = self._by_stream[stream] = _Live(working.transport, working.began_s)
+
     def leave(self, stream: ByteStream) -> bool:
         """Whatever went over `stream` ended. True when it was dropped here in favour of another."""
         live = self._by_stream.pop(stream, None)
@@ -58,7 +72,7 @@ class LiveSessions:
         return live.was_replaced
 
     async def wait_until_over(self, peer: IdentityId) -> bool:
-        """Wait for a session with `peer` that is up now. False when there was none."""
+        """Wait for a working session with `peer` that is up now. False when there was none."""
         live = self._by_peer.get((peer, True)) or self._by_peer.get((peer, False))
         if live is None:
             return False
@@ -82,3 +96,6 @@ class LiveSessions:
         for which, other in list(self._by_peer.items()):
             if other is live:
                 del self._by_peer[which]
+        for peer, other in list(self._links.items()):
+            if other is live:
+                del self._links[peer]

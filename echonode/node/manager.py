@@ -4,8 +4,9 @@ The session's initiator has the first turn. In a turn a node opens one conversat
 because keys travel before what they sign. Contexts that are empty at the peer are left to it: a Turn hands over, the
 peer opens snapshots, and closes. Whoever does not have the turn serves: one `match` on the InitPayload.
 
-    initiator   identities, main, ..  ── Turn ──>  responder   snapshots  ── Close
-                                      ── Close     when nothing was left to the peer
+    initiator   identities, main, ..  ── Turn ──>  responder   snapshots
+                                      <── Turn ──
+                                      ── FollowInit, or Close
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,11 +23,14 @@ from echonode.node.account import Account, SessionLog
 from echonode.node.declining import DECLINED, refusal_of
 from echonode.node.events import Observer
 from echonode.node.filling import Filling
-from echonode.node.modes import MODES, Following, empty, in_common, initiate, mode_of, respond, state_of
+from echonode.node.links import NAMES, Links
+from echonode.node.modes import Following, empty, in_common, initiate, mode_of, respond, state_of
 from echonode.node.partial import SERVED_IN_PART, Partial
 from echonode.node.session import Session
+from echonode.node.stock import take_stock
 from echonode.store.port import Store
 from echonode.sync import snapshot
+from echonode.sync.follow import Link
 from echonode.sync.outcome import Conversation, Result, Tally
 from echonode.sync.select import Mode, Selection, select
 from echonode.sync.sketching import Sketches
@@ -34,6 +38,7 @@ from echonode.wire.codec import UnknownMessage
 from echonode.wire.messages import (
     Close,
     Direction,
+    FollowInit,
     InitPayload,
     Refused,
     Summary,
@@ -52,6 +57,7 @@ class Manager:
     observe: Observer
     takes: Callable[[str], bool]
     on_applied: Callable[[IdentityId, Sequence[Record]], None]
+    links: Links
     # (peer, context) -> both roots, and those of `identities`, when records were refused: not diffed again until one
     # of them changes.
     stuck: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
@@ -63,15 +69,19 @@ class Manager:
         self.filling = Filling(self.clock)
         self.partial = Partial(self.store)
 
-    async def lead(self, session: Session, log: SessionLog, direction: Direction = Direction.BOTH) -> None:
-        """The initiator's session, to its end. Raises what ends it early."""
+    async def lead(
+        self, session: Session, log: SessionLog, direction: Direction = Direction.BOTH, *, may_link: bool = False
+    ) -> Link | None:
+        """The initiator's session, to its end or until it becomes a link. Raises what ends it early."""
         log.is_one_way = direction is not Direction.BOTH
         left = await self._turn(session, log, direction, {s.context: s for s in session.hello.contexts})
         if left:
             await session.transport.send(Turn(left))
             await self.serve(session, log)
-        else:
+        link = await self.links.open(session) if may_link else None
+        if link is None:
             await session.transport.send(Close(Reason.FINISHED))
+        return link
 
     async def ask(
         self, session: Session, log: SessionLog, context: str, mode: Mode, work: Callable[[Conversation], Awaitable[T]]
@@ -95,48 +105,39 @@ class Manager:
         await session.transport.send(Close(Reason.FINISHED))
         return result
 
-    async def serve(self, session: Session, log: SessionLog) -> None:
-        """Answer the peer's conversations until it closes, or hands over its turn."""
+    async def serve(self, session: Session, log: SessionLog) -> Link | None:
+        """Answer the peer's conversations until it closes, hands over its turn, or goes on as a link."""
+        is_last = False  # only the end is left to say
         while True:
             try:
                 message = await session.transport.recv()
             except UnknownMessage:
-                await session.transport.send(Refused(Reason.UNSUPPORTED_MODE, tuple(mode.value for mode in MODES)))
+                await session.transport.send(Refused(Reason.UNSUPPORTED_MODE, NAMES))
                 continue
             except PeerRefused as close:
                 if close.reason is Reason.FINISHED:
-                    self._take_stock(session, log)
-                    return
+                    take_stock(session, log, self.store, self.takes, self.partial)
+                    return None
                 raise
             match message:
-                case opening if isinstance(opening, InitPayload):
+                case opening if isinstance(opening, InitPayload) and not is_last:
                     await self._answer(session, log, opening)
-                case Turn(contexts) if not session.is_initiator:
+                case Turn(contexts) if not session.is_initiator and not is_last:
                     # Their hello is from before their conversations; theirs are the contexts that were empty here.
                     theirs = {s.context: s for s in session.hello.contexts if s.context in contexts}
                     await self._turn(session, log, Direction.PULL, theirs)
-                    self._take_stock(session, log)
-                    await session.transport.send(Close(Reason.FINISHED))
-                    return
+                    await session.transport.send(Turn(()))
+                    is_last = True
+                case Turn() if session.is_initiator:
+                    take_stock(session, log, self.store, self.takes, self.partial)
+                    return None
+                case FollowInit() if not session.is_initiator:
+                    take_stock(session, log, self.store, self.takes, self.partial)
+                    link = await self.links.answer(session, message)
+                    if link is not None:
+                        return link
                 case _:
                     raise RemoteError(Reason.PROTOCOL_ERROR, f"unexpected {type(message).__name__}")
-
-    def _take_stock(self, session: Session, log: SessionLog) -> None:
-        """Note which contexts are not known to be equal, no conversation having been held about them."""
-        log.is_compared = True
-        theirs = {summary.context: summary for summary in session.hello.contexts}
-        answered = Result.ANSWERED.value
-        held = {conversation.context for conversation in log.conversations if conversation.outcome != answered}
-        for context in dict.fromkeys((*self.store.contexts(), *theirs)):
-            if context in held or not self.takes(context):
-                continue
-            summary = theirs.get(context, empty(context))
-            if summary.is_partial or self.partial.of(context) is not None:
-                continue  # whoever wants a part asks for it when there is something to ask for
-            if summary.root != self.store.tree(context).root:
-                log.unequal.setdefault(context, _NOT_ASKED_FOR)
-            else:
-                Following.of(self.store, session).reached(context, summary.seq)
 
     # -- the turn ----------------------------------------------------------------------------------------------------
 
@@ -205,7 +206,7 @@ class Manager:
             was, mode = mode, Mode.LEVEL_WISE
             is_refused = tally.refused_there or any(one.reason is Reason.UNKNOWN_KEY for one in tally.refused)
             if result is Result.MOVED:
-                mode = self._next(session, context, was)
+                mode = Following.of(self.store, session).next_mode(context, was, session.hello.modes)
                 reason = "a root moved during the conversation"
             elif is_refused and attempt == 0 and context != IDENTITIES:
                 # One of us may have learnt of a key after we had compared statements.
@@ -222,12 +223,6 @@ class Manager:
                 if result is Result.DIFFERENT and before == self.store.tree(context).root:
                     self.stuck[which] = self._roots(session, context, summary)
                 return
-
-    def _next(self, session: Session, context: str, was: Mode) -> Mode:
-        """What to go on with when writes moved a root during `was`: what it leaves behind tells where to begin."""
-        is_served = Mode.DELTA.value in session.hello.modes
-        is_followed = Following.of(self.store, session).cursor(context) is not None
-        return Mode.DELTA if was in (Mode.SNAPSHOT, Mode.DELTA) and is_served and is_followed else Mode.LEVEL_WISE
 
     async def _reconcile(
         self, session: Session, log: SessionLog, reason: str, direction: Direction, summary: Summary
@@ -347,4 +342,3 @@ class Manager:
 
 _STUCK: Final = "records were refused, and nothing has changed since"
 _FILLING: Final = "another peer is filling it right now"
-_NOT_ASKED_FOR: Final = "left to the peer, which did not ask for it"

@@ -5,12 +5,10 @@ what to make known, through `save_network_key` what to keep. The same Node runs 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 
 from echonode.clock import Clock, Entropy
-from echonode.digest import GROUP_TAG, keyed
 from echonode.errors import LocalError
 from echonode.model.identity import Identity, IdentityId
 from echonode.model.record import IDENTITIES, Record
@@ -20,6 +18,7 @@ from echonode.node.events import Event, NodeStarted, NodeStopped, Observer, Peer
 from echonode.node.fanout import Fanout
 from echonode.node.greeting import Greeter
 from echonode.node.inviting import Inviting
+from echonode.node.links import Links
 from echonode.node.live import LiveSessions
 from echonode.node.manager import Manager
 from echonode.node.peers import PeerTable
@@ -27,6 +26,9 @@ from echonode.node.records import RecordBook
 from echonode.node.requests import SyncRequests
 from echonode.node.scheduler import Scheduler
 from echonode.node.session import LocalSide, Session
+from echonode.node.settings import Announcement as Announcement
+from echonode.node.settings import Settings as Settings
+from echonode.node.settings import group_tag as group_tag
 from echonode.node.views import NodeStatus, PeerView, SyncReport
 from echonode.store.port import Store
 from echonode.sync.port import ByteStream, Dial
@@ -37,31 +39,6 @@ from echonode.wire.channel import NetworkSecret
 from echonode.wire.messages import Direction
 
 OPEN: str = "open"
-_OPEN_GROUP_KEY = b"echonode open network"  # group tags of the public network hide nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """What discovery makes known: a tag of this start, which network (to members), and an open invitation's slot."""
-
-    tag: bytes
-    group: bytes
-    slot: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a person decides about a node. `network_key` None: the open network; `contexts` None: all on offer;
-    `subscriptions`: by context, the terms of the filter (model/filter_text.py) that says which part is wanted.
-
-    `is_provisional`: the key is a placeholder that nobody else has, until an invitation brings the real one.
-    """
-
-    name: str
-    network_key: bytes | None
-    is_provisional: bool = False
-    contexts: frozenset[str] | None = None
-    subscriptions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class Node(RecordBook):
@@ -104,8 +81,11 @@ class Node(RecordBook):
             is_full=self.scheduler.is_full,
             meeting=self.scheduler.meeting,
             is_partial=lambda context: self.partial.of(context) is not None,
+            wants_all=self._wants_all,
         )
         self._inviting = Inviting(clock, entropy, self.observe, self._reannounce)
+        told = (self._greeter.takes, self.on_received, self._wake, self._wants_all)
+        self._links = Links(store, clock, entropy, self.observe, self.scheduler, *told)
         sketches = Sketches(lambda: self._secrets()[0].netid)
         self.connections = Connections(
             dial=dial,
@@ -113,7 +93,9 @@ class Node(RecordBook):
             entropy=entropy,
             observe=self.observe,
             scheduler=self.scheduler,
-            manager=Manager(store, clock, self.observe, self._greeter.takes, self.on_received, sketches=sketches),
+            manager=Manager(
+                store, clock, self.observe, self._greeter.takes, self.on_received, self._links, sketches=sketches
+            ),
             local=LocalSide(
                 device=identity.device,
                 statements=lambda: self.own_statements,
@@ -126,7 +108,7 @@ class Node(RecordBook):
             pair=self._pair,
             greeted=self._greeted,
         )
-        self._peers = PeerTable(self.scheduler, self._greeter)
+        self._peers = PeerTable(self.scheduler, self._greeter, self._links.behind)
         self._requests = SyncRequests(self.connections, dial)
         self._subscriptions = settings.subscriptions
         self.partial = self.connections.manager.partial
@@ -265,6 +247,7 @@ class Node(RecordBook):
         peer, name = self._peers.find_kept_out(text)
         await self._greeter.pin(peer, name)
         self._greeter.kept_out.pop(peer, None)
+        self._links.end_named(name, peer)
         for target in self.scheduler.targets.values():
             target.not_before_s = 0.0
         self.connections.wake()
@@ -283,6 +266,7 @@ class Node(RecordBook):
         self._key = key
         await self.introduce(key)
         self.partial.subscribe(self._subscriptions, self.identity_of)
+        self._links.end_all()
         self.connections.live.drop_all()
         for target in list(self.scheduler.targets.values()):
             tag, group = self._peers.groups.get(target.key, (b"", b""))
@@ -312,13 +296,24 @@ class Node(RecordBook):
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def on_written(self) -> None:
-        self.scheduler.changed(self.clock.monotonic_s(), None)
-        self.connections.wake()
+    def on_written(self, records: Sequence[Record]) -> None:
+        self._changed(records, None)
 
     def on_received(self, source: IdentityId, records: Sequence[Record]) -> None:
         super().on_received(source, records)
+        self._changed(records, source)
+
+    def _changed(self, records: Sequence[Record], source: IdentityId | None) -> None:
+        if any(record.context == IDENTITIES for record in records):
+            self._links.end_revoked()
+        self._links.spread.stored(records, source)
         self.scheduler.changed(self.clock.monotonic_s(), source)
+        self.connections.wake()
+
+    def _wants_all(self) -> bool:
+        return not self.partial.filters
+
+    def _wake(self) -> None:
         self.connections.wake()
 
     def _secrets(self) -> tuple[NetworkSecret, ...]:
@@ -343,8 +338,3 @@ class Node(RecordBook):
 
     def _reannounce(self) -> None:
         self._announce(Announcement(self._tag, group_tag(self._key, self._tag), self._inviting.slot))
-
-
-def group_tag(network_key: bytes | None, tag: bytes) -> bytes:
-    """8 bytes by which members know that the node announcing `tag` is of their network (SECURITY.md H5)."""
-    return keyed(GROUP_TAG, _OPEN_GROUP_KEY if network_key is None else network_key, tag, 8)

@@ -1,12 +1,13 @@
 """Everybody met or seen, as people ask about them: views over the scheduler's tables, and look-ups by id or name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from echonode.errors import LocalError
 from echonode.model.identity import IdentityId
 from echonode.node.greeting import Greeter
-from echonode.node.scheduler import PeerEntry, Scheduler, Target
+from echonode.node.scheduler import Scheduler
 from echonode.node.session import Session
+from echonode.node.standing import PeerEntry, Target
 from echonode.node.views import PeerState, PeerView
 from echonode.text import escape, to_base32
 
@@ -14,9 +15,12 @@ from echonode.text import escape, to_base32
 class PeerTable:
     """`groups` remembers what each sighting announced, so that joining a network can judge them anew."""
 
-    def __init__(self, scheduler: Scheduler, greeter: Greeter) -> None:
+    def __init__(
+        self, scheduler: Scheduler, greeter: Greeter, behind: Callable[[IdentityId], int | None]
+    ) -> None:
         self._scheduler = scheduler
         self._greeter = greeter
+        self._behind = behind
         self.groups: dict[str, tuple[bytes, bytes]] = {}
         self._tags: dict[bytes, IdentityId] = {}  # each peer's tag of this start, as its hello gave it
 
@@ -90,7 +94,7 @@ class PeerTable:
             if target.peer is not None:
                 by_peer.setdefault(target.peer, []).append(target)
         met = [entry for entry in self._scheduler.peers.values() if entry.id not in self._greeter.kept_out]
-        views = [_met(entry, by_peer.get(entry.id, [])) for entry in met]
+        views = [_met(entry, by_peer.get(entry.id, []), self._behind(entry.id)) for entry in met]
         views += [_kept_out(peer, name, address) for peer, (name, address) in self._greeter.kept_out.items()]
         kept_out_at = {address for _, address in self._greeter.kept_out.values()}
         views += [_impostor(peer, address) for peer, address in self._greeter.impostors.items()]
@@ -101,8 +105,8 @@ class PeerTable:
         return views
 
 
-def _met(entry: PeerEntry, targets: Sequence[Target]) -> PeerView:
-    if entry.sessions:
+def _met(entry: PeerEntry, targets: Sequence[Target], lag: int | None) -> PeerView:
+    if entry.sessions or entry.is_following:
         state = PeerState.CONNECTED
     elif entry.is_reachable:
         state = PeerState.REACHABLE
@@ -119,6 +123,8 @@ def _met(entry: PeerEntry, targets: Sequence[Target]) -> PeerView:
         in_sync=entry.in_sync,
         last_sync_ms=entry.last_sync_ms,
         reason=entry.reason,
+        following=entry.is_following,
+        lag=lag,
     )
 
 

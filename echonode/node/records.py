@@ -114,7 +114,7 @@ class RecordBook:
             self.observe(
                 RecordsApplied(context=applied.records[0].context, source=b"", records=tuple(applied.records))
             )
-            self.on_written()
+            self.on_written(applied.records)
         return records
 
     async def renew_instance(self) -> None:
@@ -123,8 +123,8 @@ class RecordBook:
         await self.store.renew_instance(instance)
         self.observe(InstanceRenewed(instance=instance))
 
-    def on_written(self) -> None:
-        """Our own records changed. A node tells its peers."""
+    def on_written(self, records: Sequence[Record]) -> None:
+        """We wrote `records`. A node tells its peers."""
 
     def _tick(self) -> Timestamp:
         return self._hybrid.tick(self.clock.now_ms())

@@ -61,7 +61,7 @@ class SyncRequests:
             ]
             stream = await reach(self._dial, addresses)
             try:
-                return await self._connections.lead(stream, direction, target=None, instead=instead)
+                return await self._connections.lead(stream, direction, instead)
             except PeerRefused as refused:
                 if refused.reason not in (Reason.DUPLICATE_SESSION, Reason.BUSY):
                     raise

@@ -1,11 +1,15 @@
 """When to speak, and with whom: pure. Events and `now` go in, decisions come out (seconds of a monotonic clock).
 
 A target is something that can be dialled: a sighting, a configured peer, an address a peer told us. A peer is an
-identity that proved itself; a target becomes a peer's by the first session with it. One session with a peer at a time:
+identity that proved itself; a target becomes a peer's by the first session with it. One working session with a peer at
+a time, and a few of them become links, in which both follow each other:
 
-    sighted ──dial──> session ──closed well──> compare again in 45-75 s, or 20 ms after a change
-                         └────failed─────────> back off: uniform(0, min(300 s, 1 s * 2^attempt))
+    sighted ──dial──> session ──closed well──> compare again in 45-75 s, or 5 ms after a change
+                         │└───failed─────────> back off: uniform(0, min(300 s, 1 s * 2^attempt))
+                         └────link ──lost────> again, soon
 
+Whom to follow is drawn: every peer gets a rank, those with the lowest are followed. Where a link is up, changes travel
+along it; no comparison is due with that peer, and one at a time with the others, at random.
 Two nodes that dial each other at once keep the session whose initiator has the greater id (`survives`).
 """
 
@@ -24,58 +28,12 @@ from echonode.limits import (
     WRITE_FANOUT,
 )
 from echonode.model.identity import IdentityId
+from echonode.node.choosing import Choosing
+from echonode.node.standing import DialNow, PeerEntry, Target
 
 _NEVER = float("inf")
 _SEEN_S = 2 * COMPARE_INTERVAL_S[1]  # who dials us compares at least this often
 _LED_MAX = CONNECTIONS_MAX // 2  # of our connections, those that we opened: others want to reach us too
-
-
-@dataclass(slots=True)
-class Target:
-    """Something to dial. `key` names it; `found_by` is "mdns", "static" or "peer"."""
-
-    key: str
-    found_by: str
-    addresses: tuple[str, ...]
-    peer: IdentityId | None = None
-    is_ours: bool = True  # of our network; others are listed, never dialled
-    slot: str | None = None  # it has an invitation open
-    attempt: int = 0
-    settled: int = 0  # dials in a row that it answered and did not want
-    not_before_s: float = 0.0
-    is_dialling: bool = False
-    is_self: bool = False
-    is_refused: bool = False  # who answers there keeps us out
-    is_gone: bool = False  # withdrawn while it was dialled: forgotten when that is over
-    reason: str = ""
-
-
-@dataclass(slots=True)
-class PeerEntry:
-    """A peer's standing. `compare_at_s`: when to compare roots next."""
-
-    id: IdentityId
-    name: str = ""
-    address: str = ""
-    sessions: int = 0
-    compare_at_s: float = 0.0
-    changed_meanwhile: bool = False
-    is_meeting: bool = False  # a session is being opened, and our hello may be made already
-    seen_s: float = 0.0  # when its last session ended
-    is_reachable: bool = False
-    is_refused: bool = False  # it keeps us out
-    only_dials: bool = False  # it reaches us, and we do not reach it: a firewall, as a rule
-    in_sync: bool | None = None
-    last_sync_ms: int | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DialNow:
-    """Open a session to this target, addresses in order of preference."""
-
-    target: str
-    addresses: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -86,6 +44,10 @@ class Scheduler:
     entropy: Entropy
     targets: dict[str, Target] = field(default_factory=dict)
     peers: dict[IdentityId, PeerEntry] = field(default_factory=dict)
+    links: Choosing = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.links = Choosing(self.entropy, self.peers)
 
     # -- what is known of the surroundings ---------------------------------------------------------------------------
 
@@ -124,7 +86,15 @@ class Scheduler:
     def changed(self, now_s: float, source: IdentityId | None) -> None:
         """Our store changed, by our own write or by what `source` sent: tell some peers soon."""
         known = {target.peer for target in self.targets.values() if target.is_ours and not target.is_gone}
-        others = [peer for peer in self.peers.values() if peer.id != source and peer.is_reachable and peer.id in known]
+        others = [
+            peer
+            for peer in self.peers.values()
+            if peer.id != source
+            and peer.is_reachable
+            and peer.id in known
+            and not peer.is_following
+            and not (self.links.is_linked and peer.can_follow)  # it hears of it from those whom it follows
+        ]
         fanout = WRITE_FANOUT if source is None else RELAY_FANOUT
         while len(others) > fanout:
             others.pop(int(self.entropy.uniform(0, len(others))) % len(others))
@@ -148,12 +118,12 @@ class Scheduler:
 
     def missed(self, peer: IdentityId, why: str) -> None:
         """Somebody asked for a session with `peer`, and it did not answer."""
-        if peer in self.peers and not self._has_session(peer):
+        if peer in self.peers and not self._is_up(peer):
             entry = self.peers[peer]
             entry.is_reachable, entry.in_sync, entry.reason = False, None, why
 
     def _oldest_absent(self) -> IdentityId | None:
-        absent = [entry for entry in self.peers.values() if not entry.is_reachable and not entry.sessions]
+        absent = [entry for entry in self.peers.values() if not entry.is_reachable and not self._is_up(entry.id)]
         return min(absent, key=lambda entry: entry.seen_s).id if absent else None
 
     def survives(self, peer: IdentityId, *, is_initiator: bool) -> bool:
@@ -161,16 +131,26 @@ class Scheduler:
         return (self.me > peer) == is_initiator
 
     def opened(
-        self, peer: IdentityId, name: str, address: str, *, target: str | None, is_initiator: bool = True
+        self,
+        peer: IdentityId,
+        name: str,
+        address: str,
+        *,
+        target: str | None,
+        is_initiator: bool = True,
+        can_follow: bool = False,
     ) -> bool:
         """A session with `peer` is up. True when the peer was absent until now."""
         if peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and (oldest := self._oldest_absent()):
             del self.peers[oldest]
-        entry = self.peers.setdefault(peer, PeerEntry(peer))
+        if peer not in self.peers:
+            self.peers[peer] = PeerEntry(peer, rank=self.entropy.uniform(0, 1))
+        entry = self.peers[peer]
         entry.is_meeting = False
         was_absent = not entry.is_reachable
         entry.name, entry.address, entry.is_reachable, entry.is_refused = name, address, True, False
         entry.sessions += 1
+        entry.can_follow = can_follow
         entry.only_dials = not is_initiator and not self._answers(peer)
         if target in self.targets:
             self.targets[target].peer = peer
@@ -189,7 +169,7 @@ class Scheduler:
         if in_sync is not None:
             entry.in_sync, entry.reason = in_sync, reason
             entry.last_sync_ms = now_ms if in_sync else entry.last_sync_ms
-            entry.compare_at_s = now_s + self.entropy.uniform(*COMPARE_INTERVAL_S)
+            entry.compare_at_s = self.links.compare_next_s(entry, now_s)
         if entry.changed_meanwhile:
             entry.changed_meanwhile = False
             entry.compare_at_s = now_s + CHANGE_DELAY_S
@@ -232,6 +212,7 @@ class Scheduler:
 
     def due(self, now_s: float) -> list[DialNow]:
         """The dials to begin now. Each is marked as begun: answer it with `dialled`."""
+        self.links.mix(now_s)
         dials: list[DialNow] = []
         room = self._room()
         reaching = {target.peer for target in self.targets.values() if target.is_dialling and target.peer}
@@ -263,9 +244,12 @@ class Scheduler:
     def _has_session(self, peer: IdentityId | None) -> bool:
         return peer in self.peers and self.peers[peer].sessions > 0
 
+    def _is_up(self, peer: IdentityId | None) -> bool:
+        return self._has_session(peer) or (peer in self.peers and self.peers[peer].is_following)
+
     def _lost(self, peer: IdentityId | None, why: str, *, is_refusal: bool = False) -> bool:
         """Make `peer` absent, unless a session is up or another of its targets answered when last dialled."""
-        if peer not in self.peers or not self.peers[peer].is_reachable or self._has_session(peer):
+        if peer not in self.peers or not self.peers[peer].is_reachable or self._is_up(peer):
             return False
         if self._answers(peer):
             return False
@@ -278,6 +262,7 @@ class Scheduler:
         return any(other.peer == peer and other.attempt == 0 and not other.is_gone for other in self.targets.values())
 
     def _waiting(self, reaching: set[IdentityId]) -> Iterator[tuple[Target, float]]:
+        chosen = self.links.chosen()
         for target in self.targets.values():
             if target.is_dialling or target.is_self or not target.is_ours or target.peer in reaching:
                 continue
@@ -285,4 +270,6 @@ class Scheduler:
                 continue
             entry = self.peers.get(target.peer) if target.peer else None
             wanted_s = 0.0 if entry is None or not entry.is_reachable else entry.compare_at_s
+            if entry is not None and entry.id in chosen and not entry.is_following:
+                wanted_s = min(wanted_s, entry.follow_at_s)
             yield target, max(wanted_s, target.not_before_s)

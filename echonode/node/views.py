@@ -21,7 +21,9 @@ class PeerState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerView:
-    """One peer. `in_sync` is None when unknown; `reason` says in a plain sentence why not equal or not connected."""
+    """One peer. `in_sync` is None when unknown; `reason` says in a plain sentence why not equal or not connected.
+    `following`: a link is up, and each tells the other what it stores; `lag`: how many changes here it was not told of
+    yet, None without a link."""
 
     id: IdentityId | None
     name: str
@@ -31,6 +33,8 @@ class PeerView:
     in_sync: bool | None
     last_sync_ms: int | None
     reason: str
+    following: bool = False
+    lag: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ A lie is drawn per message, at a rate drawn per session, so that some sessions g
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import fields, replace
 from random import Random
 from typing import Any, Final
@@ -27,6 +27,7 @@ from echonode.node.account import SessionLog
 from echonode.node.manager import Manager
 from echonode.node.session import Session
 from echonode.sim.world import Member, World
+from echonode.sync.follow import Link
 from echonode.sync.transport import StreamTransport
 from echonode.wire.codec import encode
 from echonode.wire.messages import Direction, Hello, Message
@@ -85,7 +86,7 @@ class Liar:
             await node.store.apply(MAIN, [version])
         except EchonodeError:
             return
-        node.on_written()
+        node.on_written([version])
 
     async def keep_lying(self, world: World) -> None:
         """Write, and pester listeners with connections that go nowhere, until cancelled."""
@@ -256,15 +257,20 @@ class _LyingManager:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    async def lead(self, session: Session, log: SessionLog, direction: Direction = Direction.BOTH) -> None:
-        await self._lie(session, lambda bent: self._inner.lead(bent, log, direction))
+    async def lead(
+        self, session: Session, log: SessionLog, direction: Direction = Direction.BOTH, *, may_link: bool = False
+    ) -> Link | None:
+        return await self._lie(session, lambda bent: self._inner.lead(bent, log, direction, may_link=may_link))
 
-    async def serve(self, session: Session, log: SessionLog) -> None:
-        await self._lie(session, lambda bent: self._inner.serve(bent, log))
+    async def serve(self, session: Session, log: SessionLog) -> Link | None:
+        return await self._lie(session, lambda bent: self._inner.serve(bent, log))
 
-    async def _lie(self, session: Session, work: Callable[[Session], Any]) -> None:
+    async def _lie(
+        self, session: Session, work: Callable[[Session], Coroutine[Any, Any, Link | None]]
+    ) -> Link | None:
+        lying = _LyingTransport(session.transport, self._liar, session.peer.id)
         try:
-            await work(replace(session, transport=_LyingTransport(session.transport, self._liar, session.peer.id)))
+            return await work(replace(session, transport=lying))
         except EchonodeError:
             raise
         except Exception as error:

@@ -249,11 +249,11 @@ class Swarm:
             teller = self._draw.choice(self._clients)
             store = teller.store
             try:
-                await store.write([draft], victim.identity.root, teller.node._tick)
+                written, _ = await store.write([draft], victim.identity.root, teller.node._tick)
             except EchonodeError:
                 await asyncio.sleep(1.0)
                 continue
-            teller.node.on_written()
+            teller.node.on_written([record for record in written if record is not None])
             return
 
 

@@ -18,11 +18,14 @@ from echonode.sync.tasks import all_ended
 
 Write = Callable[[list[Record]], Awaitable[object]]
 
+_INLINE_MAX = 4  # are verified in less time than threads take to wake
 _IN_FLIGHT_MAX = 3  # one batch being received, one verified, one written
 
 
 async def verify_all(raws: Sequence[bytes], context: str) -> list[Record]:
     """The records of `raws`. Raises RemoteError (BAD_RECORD, FOREIGN_CONTEXT, PROTOCOL_ERROR) for the first bad one."""
+    if len(raws) <= _INLINE_MAX:
+        return _verify_chunk(raws, context)
     loop = asyncio.get_running_loop()
     chunks = [raws[at : at + VERIFY_CHUNK] for at in range(0, len(raws), VERIFY_CHUNK)]
     verified = await asyncio.gather(*[loop.run_in_executor(None, _verify_chunk, chunk, context) for chunk in chunks])

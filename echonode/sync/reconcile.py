@@ -1,4 +1,4 @@
-"""`reconcile`: two filtered sets made equal by range-based reconciliation (PROTOCOL.md §8.10).
+"""`reconcile`: two filtered sets made equal by range-based reconciliation (PROTOCOL.md §8.15).
 
     initiator                                        responder
       ReconcileInit(filter, message)         ->

@@ -14,6 +14,7 @@ from echonode.limits import (
     CONTEXT_BYTES_MAX,
     CONTEXTS_MAX,
     DIGESTS_PER_MESSAGE_MAX,
+    FOLLOW_WINDOW_BYTES,
     HASH_COMPARISON_DEPTH,
     NAME_BYTES_MAX,
     NEGENTROPY_BYTES_MAX,
@@ -76,7 +77,7 @@ def _build(kind: type[Any], shapes: tuple[Shape, ...], values: list[Any]) -> Any
         raise _bad(f"{kind.__name__}: {error.detail}") from None
 
 
-_PARTS: Final = (m.Offer, m.Summary, m.Wanted, m.Refusal, m.RecordId, m.Asked)
+_PARTS: Final = (m.Offer, m.Summary, m.Wanted, m.Refusal, m.RecordId, m.Asked, m.Place, m.Mark)
 
 
 def _plain(value: Any) -> Any:
@@ -207,6 +208,7 @@ _WANTED: Final = _part_of(
     m.Wanted, _prefix, _maybe(_data_up_to(DIGESTS_PER_MESSAGE_MAX * 32, 16, unit=16)), _maybe(_KEY)
 )
 _WANTED_LIST: Final = _list(_WANTED, PREFIXES_PER_MESSAGE_MAX)
+_PLACES: Final = _list(_part_of(m.Place, _CONTEXT, _maybe(_SEQ)), CONTEXTS_MAX + 1)
 _REFUSAL: Final = _part_of(m.Refusal, _data(32), _uint(255))
 
 _LEAVES: Final = _list(_tuple(_KEY, _data(m.OFFERED_STATE_BYTES)), BATCH_RECORDS_MAX, 1)
@@ -279,6 +281,14 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.GetInit: (_VERSION, _CONTEXT, _ASKED),
     m.GetMore: (_ASKED,),
     m.PutInit: (_VERSION, _CONTEXT, _LEAVES),
+    m.FollowInit: (_VERSION, _data(8), _PLACES),
+    m.Follow: (_PLACES,),
+    m.Commits: (_CONTEXT, _SEQ, _RECORDS, _list(_tuple(_SEQ, _data(16)), BATCH_RECORDS_MAX)),
+    m.Missing: (_CONTEXT, _list(_SEQ, BATCH_RECORDS_MAX, 1)),
+    m.Bodies: (_CONTEXT, _list(_SEQ, BATCH_RECORDS_MAX, 1), _RECORDS),
+    m.Roots: (_list(_part_of(m.Mark, _CONTEXT, _ROOT, _SEQ), CONTEXTS_MAX + 1, 1),),
+    m.Taken: (_uint(FOLLOW_WINDOW_BYTES, 1),),
+    m.Lazy: (),
     m.PairStart: (_data(_SPAKE2_SHARE_BYTES),),
     m.PairAnswer: (_data(_SPAKE2_SHARE_BYTES),),
     m.PairConfirm: (_data(32),),

@@ -9,7 +9,7 @@ bytes and back, and holds the shape and bound of every field.
     records       Fetch  Records  Put  Stored  Credit  Page                 what moves
     single modes  wire/asking_messages.py  .._messages.py                   what is new, or wanted, or differs
     end           Done  Refused                                             equal, or why not
-    pairing       PairStart  PairAnswer  PairConfirm  PairFinish            instead of Auth, under an open invitation
+    pairing       PairStart  ..  (pairing_messages)                         instead of Auth, under an open invitation
 """
 
 from dataclasses import dataclass
@@ -29,8 +29,18 @@ from echonode.wire.asking_messages import Reconcile as Reconcile
 from echonode.wire.asking_messages import ReconcileInit as ReconcileInit
 from echonode.wire.asking_messages import RecordId as RecordId
 from echonode.wire.asking_messages import Want as Want
+from echonode.wire.log_messages import Bodies as Bodies
 from echonode.wire.log_messages import Changes as Changes
+from echonode.wire.log_messages import Commits as Commits
 from echonode.wire.log_messages import DeltaInit as DeltaInit
+from echonode.wire.log_messages import Follow as Follow
+from echonode.wire.log_messages import FollowInit as FollowInit
+from echonode.wire.log_messages import Lazy as Lazy
+from echonode.wire.log_messages import Mark as Mark
+from echonode.wire.log_messages import Missing as Missing
+from echonode.wire.log_messages import Place as Place
+from echonode.wire.log_messages import Roots as Roots
+from echonode.wire.log_messages import Taken as Taken
 from echonode.wire.pairing_messages import PairAnswer as PairAnswer
 from echonode.wire.pairing_messages import PairConfirm as PairConfirm
 from echonode.wire.pairing_messages import PairFinish as PairFinish
@@ -38,6 +48,9 @@ from echonode.wire.pairing_messages import PairStart as PairStart
 from echonode.wire.sketch_messages import SketchAnswer as SketchAnswer
 from echonode.wire.sketch_messages import SketchInit as SketchInit
 from echonode.wire.sketch_messages import SketchMore as SketchMore
+from echonode.wire.snapshot_messages import Credit as Credit
+from echonode.wire.snapshot_messages import Page as Page
+from echonode.wire.snapshot_messages import SnapshotInit as SnapshotInit
 
 PROTOCOL_VERSION: Final = (1, 0)
 OFFERED_STATE_BYTES: Final = 16  # so many of the state of a leaf that is offered
@@ -239,37 +252,6 @@ class Differences:
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotInit:
-    """Opens `snapshot`. `resume`: the root of an earlier, cut-off snapshot and the last key staged from it, from which
-    (that key included, its heads may have been cut apart) the pages go on if the root is still served."""
-
-    code: ClassVar[int] = 24
-    version: tuple[int, int]
-    context: str
-    resume: tuple[bytes, bytes] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Credit:
-    """So many pages more may be sent."""
-
-    code: ClassVar[int] = 25
-    pages: int
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Records in key order. The first page says of which state: root, count, seq and instance of one transaction. The
-    last one `is_cut` when that state is not to be had any more and the rest will not come."""
-
-    code: ClassVar[int] = 26
-    state: tuple[bytes, int, int, bytes] | None
-    records: tuple[bytes, ...]
-    is_last: bool
-    is_cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Fetch:
     """Asks for all heads of these leaves."""
 
@@ -308,6 +290,8 @@ class Stored:
 
 AskingInit: TypeAlias = ReconcileInit | PullInit | GetInit | PutInit
 InitPayload: TypeAlias = LevelWiseInit | HashComparisonInit | SnapshotInit | DeltaInit | SketchInit | AskingInit
+# What follows a FollowInit, from either side.
+LinkMessage: TypeAlias = FollowInit | Follow | Commits | Missing | Bodies | Roots | Taken | Lazy
 Message: TypeAlias = (
     Auth
     | Hello
@@ -338,6 +322,7 @@ Message: TypeAlias = (
     | PullMore
     | Ids
     | GetMore
+    | LinkMessage
     | PairStart
     | PairAnswer
     | PairConfirm

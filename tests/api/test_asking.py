@@ -5,11 +5,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from echonode.model.record import Draft
+from echonode.node import choosing
 from echonode.sync.select import Mode
 from echonode.text import to_base32
 from tests.api.serving import Served, run, serving
 from tests.api.test_control import meet
+
+
+@pytest.fixture(autouse=True)
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is asked for moves records here."""
+    monkeypatch.setattr(choosing, "FOLLOWS", 0)
 
 
 @asynccontextmanager
@@ -104,7 +113,7 @@ def test_what_a_peer_does_not_do_is_not_supported_and_it_says_what_is(tmp_path: 
 def test_a_peer_that_speaks_no_such_mode_is_not_asked(tmp_path: Path, monkeypatch) -> None:
     async def test() -> None:
         async with two(tmp_path) as (one, _):
-            monkeypatch.setattr("echonode.node.greeting.MODES", (Mode.LEVEL_WISE,))
+            monkeypatch.setattr("echonode.node.greeting.NAMES", (Mode.LEVEL_WISE.value,))
             answer = await asked(one, "get", records=[{"id": "shared/a"}])
             assert (answer["status"], answer["supported"]) == ("not supported", ["level_wise"])
 

@@ -5,12 +5,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from echonode.model.record import Draft
+from echonode.node import choosing
 from echonode.node.events import Event
 from echonode.text import to_base32
 from tests.api.serving import KEY, VERSION, Served, run, serving
 
 OTHER_KEY = bytes(reversed(range(32)))
+
+
+@pytest.fixture(autouse=True)
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is asked for moves records here."""
+    monkeypatch.setattr(choosing, "FOLLOWS", 0)
 
 
 @asynccontextmanager

@@ -33,6 +33,8 @@ def peer(**more: object) -> dict[str, Any]:
         "in_sync": True,
         "last_sync": "2026-11-22T12:00:00.000Z",
         "reason": "",
+        "following": True,
+        "lag": 0,
         **more,
     }
 

@@ -8,14 +8,21 @@ import pytest
 from echonode.cli.exits import ExitCode
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft, leaf_key
+from echonode.node import choosing
 from echonode.wire.messages import Asked
 from tests.api.test_asking import write_unheard
 from tests.cli.house import Live, Outside, Shell, live_node
 from tests.cli.test_commands import is_equal, meet
 
 
+@pytest.fixture(autouse=True)
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is asked for moves records here."""
+    monkeypatch.setattr(choosing, "FOLLOWS", 0)
+
+
 @pytest.fixture
-def far(shell: Shell, tmp_path: Path) -> Iterator[Live]:
+def far(shell: Shell, tmp_path: Path, no_links: None) -> Iterator[Live]:
     """Another node, called far, that has met ours and holds what ours has not heard of."""
     with live_node(shell.outside.default) as near, live_node(tmp_path / "far", "far") as far:
         near.do(meet(near, far))

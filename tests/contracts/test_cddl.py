@@ -130,7 +130,7 @@ def test_records_in_real_traffic_are_lawful() -> None:
         if record.context == IDENTITIES:
             assert STRICT.fits("statement-body", cbor.decode(record.body))
             assert pycddl_fits("statement-body", record.body)
-    assert contexts == {"identities", "main", "books"}
+    assert contexts == {"identities", "main", "books", "notes"}
 
 
 def test_what_auth_signs_is_lawful() -> None:

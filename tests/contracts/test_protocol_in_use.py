@@ -11,10 +11,12 @@ from echonode.wire.codec import decode
 from tests.contracts.document import table
 from tests.contracts.traffic import Heard, sessions
 
-
 # -- §5 ----------------------------------------------------------------------------------------------------------------
+LINKED = m.LinkMessage.__args__  # type: ignore[attr-defined]
+
+
 def is_conversing(kind: type[Any]) -> bool:
-    return kind not in (m.Auth, m.Hello, m.Close, m.Turn, m.Ping, m.Pong)
+    return kind not in (m.Auth, m.Hello, m.Close, m.Turn, m.Ping, m.Pong, *LINKED)
 
 
 def pairs(end: Heard) -> bool:
@@ -32,14 +34,15 @@ def test_real_sessions_move_from_state_to_state_as_the_table_says() -> None:
                 continue
             opens = kind in m.InitPayload.__args__  # type: ignore[attr-defined]
             name = "InitPayload" if opens else kind.__name__
-            if is_conversing(kind) and not opens:
+            if is_conversing(kind) and not opens and state != "asked":
                 assert state in ("first turn", "second turn"), (state, kind)
                 continue
             fitting = [
                 row
                 for row in rows
-                if (row["state"], row["message"]) == (state, name)
-                and (row["who speaks"] == "initiator") == by_initiator
+                if row["state"] == state
+                and name in row["message"].split(", ")
+                and row["who speaks"] in ("both", "initiator" if by_initiator else "responder")
             ]
             if not fitting:  # what a peer driven by hand sent, and was shown the door for
                 assert type(decode(end.payloads[-1][1])) is m.Close, (state, kind)
@@ -100,6 +103,11 @@ def conversations() -> Iterator[list[tuple[bool, m.Message]]]:
                 if current:
                     yield current
                 current, opener = [], by_initiator
+            if isinstance(message, m.FollowInit):
+                if current:
+                    yield current
+                current = []
+                break
             if is_conversing(type(message)) and (current or isinstance(message, m.InitPayload)):
                 current.append((by_initiator == opener, message))
         if current and closed == Reason.FINISHED:

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from echonode.errors import EchonodeError, PeerRefused
+from echonode.errors import EchonodeError, PeerRefused, Reason
 from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import MAIN, Draft, Record, leaf_key
-from echonode.node.session import LocalSide, Session, initiate
+from echonode.node.session import LocalSide, Session, initiate, receive
 from echonode.sim.loop import SimEntropy, SimLoop, run
 from echonode.sim.world import PORT, Member, World
 from echonode.sync import sketch
@@ -25,7 +25,23 @@ from echonode.sync.sketching import Sketches
 from echonode.sync.transport import StreamTransport
 from echonode.wire.channel import NetworkSecret
 from echonode.wire.codec import encode
-from echonode.wire.messages import Asked, Hello, LevelWiseInit, Ping, SnapshotInit, Turn
+from echonode.wire.messages import (
+    Asked,
+    Bodies,
+    Close,
+    Commits,
+    Follow,
+    FollowInit,
+    Hello,
+    Lazy,
+    LevelWiseInit,
+    Missing,
+    Ping,
+    Place,
+    Refused,
+    SnapshotInit,
+    Turn,
+)
 from tests.sync.pair import Author, ignore
 
 SEED = 7
@@ -95,6 +111,7 @@ async def _everything() -> None:
     world.introduce()
     await world.settled(within_s=60)  # snapshots, one of them after a turn
     await _differ(world)
+    await _write_on(world)
     await _invite(world)
     await _ask_by_hand(world, full)
     await _want_a_part(world, full)
@@ -118,12 +135,14 @@ async def _differ(world: World) -> None:
     full, empty, third = world.members.values()
     for member in (full, third, empty):
         await member.node.renew_instance()
+    _part(world, full, empty, third)
     await _put(full, ["one more"])
     await _put(full, ["emma"], context="books")
     await _put(third, ["and another"])
     await _put(third, ["persuasion"], context="books")
-    await world.settled(within_s=60)
-    world.network.partition([full.host], [empty.host, third.host])
+    world.network.heal()
+    await world.settled(within_s=600)
+    _part(world, full, empty, third)
     for member in (full, third):
         await _put(member, [f"{member.name} {number}" for number in range(300)])
         await _put(member, [f"{member.name} {number}" for number in range(100)], context="books")
@@ -134,11 +153,32 @@ async def _differ(world: World) -> None:
         await member.node.renew_instance()
     world.network.heal()
     await world.settled(within_s=600)
-    world.network.partition([full.host], [empty.host, third.host])
+    _part(world, full, empty, third)
     await _put(full, [f"more {number}" for number in range(1200)])  # than a message holds, whoever dials
     await _put(empty, [f"more here {number}" for number in range(1200)])
     world.network.heal()
     await world.settled(within_s=600)
+
+
+def _part(world: World, one: Member, *others: Member) -> None:
+    """From now on until all is healed, `one` and the others know nothing of each other."""
+    world.network.partition([one.host], [other.host for other in others])
+    for other in others:
+        world.network.cut(one.host, other.host)
+
+
+async def _write_on(world: World) -> None:
+    """What links carry: one after another, enough for the window to open again, a context that is new."""
+    full, empty, third = world.members.values()
+    for number, member in enumerate((full, third, empty, full)):
+        await _put(member, [f"live {number}"])
+        await asyncio.sleep(2)
+    node = full.node
+    for number in range(12):
+        await node.put(Draft(context=MAIN, author=node.id, name=f"large {number}", body=bytes(100_000)))
+    await _put(third, ["a note"], context="notes")
+    await asyncio.sleep(100)
+    await world.settled(within_s=60)
 
 
 async def _invite(world: World) -> None:
@@ -184,7 +224,11 @@ async def _ask_by_hand(world: World, full: Member) -> None:
     await session.transport.send(LevelWiseInit((2, 0), MAIN, 0, 16, (b"",)))
     await session.transport.recv()  # Refused: another major
     await session.transport.send(Turn(()))
-    await _until_over(session)
+    await receive(session.transport, Turn)
+    await session.transport.send(FollowInit((2, 0), session.hello.instance, ()))
+    await receive(session.transport, Refused)
+    await session.transport.send(Close(Reason.FINISHED))
+    await session.transport.stream.close()
 
     session = await _meet(world, picky, stranger, lambda hello: hello)
     await session.transport.send(SnapshotInit((1, 0), "books", None))
@@ -200,11 +244,32 @@ async def _ask_by_hand(world: World, full: Member) -> None:
     await sketch.run_initiator(
         Conversation(session.transport, stranger.store, MAIN, ignore, ignore, sketches=strange, session=session.id)
     )
-    await session.transport.send(Turn(()))
-    await _until_over(session)
+    await session.transport.send(Close(Reason.FINISHED))
+    await session.transport.stream.close()
+
+    session = await _meet(world, full, stranger, lambda hello: hello)
+    await _follow_by_hand(session, full)
 
     newer = await _meet(world, full, stranger, lambda hello: replace(hello, version=(2, 0)))
     await _until_over(newer)
+
+
+async def _follow_by_hand(session: Session, full: Member) -> None:
+    """Have a version announced, and ask for it."""
+    transport = session.transport
+    await transport.send(FollowInit((1, 0), session.hello.instance, (Place(MAIN, None),)))
+    await receive(transport, Follow)
+    await transport.send(Lazy())
+    await asyncio.sleep(1)  # until that is heard
+    await _put(full, ["announced"])
+    while True:
+        match await transport.recv():
+            case Commits(context, _, (), ((seq, _),)):
+                await transport.send(Missing(context, (seq,)))
+            case Bodies():
+                break
+    await transport.send(Close(Reason.FINISHED))
+    await transport.stream.close()
 
 
 async def _meet(world: World, member: Member, stranger: Author, change: Callable[[Hello], Hello]) -> Session:

@@ -174,7 +174,7 @@ def test_a_peer_that_comes_back_on_another_port_is_told_of_changes_at_once(tmp_p
         wait_for(lambda: equal(nodes, "identities"))
         b.stop()
         b.start("--peer", a.address())
-        wait_for(lambda: [p for p in a.json("status")["peers"] if p["state"] == "reachable"])
+        wait_for(lambda: [p for p in a.json("status")["peers"] if p["following"]])
         for number in range(3):
             a.cli("put", f"n{number}", "x")
             wait_for(lambda number=number: b.cli("get", f"{a.json('status')['id']}/n{number}", check=False).stdout, 10)

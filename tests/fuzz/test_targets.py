@@ -77,7 +77,8 @@ def test_what_was_overheard_still_carries_every_conversation_to_its_end(
     play: Callable[[bytes], Any], peer_dials: bool, options: int
 ) -> None:
     _, stage = played(play(mutate.script(options, overheard(peer_dials).payloads)))
-    assert not [event for event in stage.events if isinstance(event, SessionFailed)]
+    # Who was told of a link dials again when it is over; nobody is there any more.
+    assert not [event for event in stage.events if isinstance(event, SessionFailed) and event.session]
     completed = [event for event in stage.events if isinstance(event, SyncCompleted)]
     assert {event.context for event in completed} == {"identities", "main", "few", "log", "notes", "books"}
     assert {event.mode for event in completed} >= {"snapshot", "delta"}

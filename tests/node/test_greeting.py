@@ -66,7 +66,7 @@ def test_a_person_may_decide_that_the_name_now_belongs_to_the_other(by):
         await first.node.trust(text)
         await asyncio.sleep(1)
         assert "theirs" in await names(first)
-        assert view_of(first, impostor).state is PeerState.REACHABLE
+        assert view_of(first, impostor).state is PeerState.CONNECTED
         assert await first.node.store.pins() == {("name", "laptop"): impostor.node.id}
         with pytest.raises(LocalError):
             await first.node.trust(to_base32(impostor.node.id))
@@ -90,7 +90,7 @@ def test_one_who_was_kept_out_under_a_name_is_let_in_under_another():
         )
         await asyncio.sleep(600)
         assert "theirs" in await names(first)
-        assert view_of(first, impostor).state is PeerState.REACHABLE
+        assert view_of(first, impostor).state is PeerState.CONNECTED
         assert not [view for view in first.node.peers() if view.state is PeerState.REFUSED]
 
     in_a_world(work, hushed=True)

@@ -44,7 +44,7 @@ def test_a_code_brings_a_node_into_the_network_with_the_records_it_has():
         assert joiner.node.shared == member.node.shared
         await world.settled(within_s=10)
         assert await names(member) == await names(joiner) == {"theirs", "ours"}
-        assert view_of(joiner, member).state is PeerState.REACHABLE
+        assert view_of(joiner, member).state is PeerState.CONNECTED
         assert (await member.node.status()).invitation is None
         (opened,), (used,) = told(member, InvitationOpened), told(member, InvitationUsed)
         assert opened.slot == used.slot == slot_of(code)

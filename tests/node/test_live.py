@@ -150,6 +150,29 @@ def test_waiting_lasts_as_long_as_the_session():
     on_a_wire(work)
 
 
+def test_a_session_that_becomes_a_link_leaves_room_for_a_working_one_and_a_later_link_takes_its_place():
+    async def work(wire: Wire) -> None:
+        first, second, third = [await wire.connect("b", "a") for _ in range(3)]
+        live = sessions_of(HIGH)
+        live.enter(LOW, first[1])
+        waiting = asyncio.create_task(live.wait_until_over(LOW))
+        await asyncio.sleep(0.01)
+        live.becomes_link(LOW, first[1].stream)
+        assert await waiting, "it is no working session any more"
+        assert not await live.wait_until_over(LOW)
+        live.enter(LOW, second[1])
+        live.becomes_link(LOW, second[1].stream)
+        with pytest.raises(PeerRefused) as closed:
+            await first[0].recv()
+        assert closed.value.reason is Reason.DUPLICATE_SESSION
+        assert live.leave(first[1].stream)
+        live.enter(LOW, third[1])
+        assert not live.leave(third[1].stream)
+        assert not live.leave(second[1].stream)
+
+    on_a_wire(work)
+
+
 def test_all_are_dropped_at_once():
     async def work(wire: Wire) -> None:
         one, two = await wire.connect("a", "b"), await wire.connect("c", "a")

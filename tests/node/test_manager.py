@@ -16,10 +16,12 @@ from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, MAIN
 from echonode.node.account import SessionLog
 from echonode.node.events import Event, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
+from echonode.node.links import NAMES, Links
 from echonode.node.manager import Manager
 from echonode.node.modes import MODES, summarise
+from echonode.node.scheduler import Scheduler
 from echonode.node.session import Session
-from echonode.sim.loop import SimClock
+from echonode.sim.loop import SimClock, SimEntropy
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
 from echonode.sync import parts
@@ -58,16 +60,33 @@ class Side:
     events: list[Event] = field(default_factory=list)
     changed_by: list[bytes] = field(default_factory=list)
     manager: Manager = field(init=False)
+    scheduler: Scheduler = field(init=False)
 
     def __post_init__(self) -> None:
-        loop = asyncio.get_running_loop()
+        clock, entropy = SimClock(asyncio.get_running_loop()), SimEntropy(f"side {self.number}")
+        self.scheduler = Scheduler(self.peer.id, entropy)
+        links = Links(
+            self.store,
+            clock,
+            entropy,
+            self.events.append,
+            self.scheduler,
+            self.wants,
+            lambda peer, _: self.changed_by.append(peer),
+            wake=lambda: None,
+            wants_all=lambda: True,
+        )
         self.manager = Manager(
             self.store,
-            SimClock(loop),
+            clock,
             self.events.append,
-            lambda context: self.takes is None or context in self.takes,
+            self.wants,
             lambda peer, _: self.changed_by.append(peer),
+            links,
         )
+
+    def wants(self, context: str) -> bool:
+        return self.takes is None or context in self.takes
 
     @property
     def peer(self) -> Peer:
@@ -202,7 +221,11 @@ def test_a_context_empty_at_the_peer_is_left_to_it_and_taken_by_snapshot():
         ours, theirs = Side(0, filled(range(100), range(20))), Side(1, filled(()))
         met = await meet(ours, theirs)
         assert all_well(met)
-        assert [message for message in met.said if isinstance(message, m.Turn)] == [m.Turn((MAIN, OTHER))]
+        assert [message for message in met.said if isinstance(message, m.Turn)] == [
+            m.Turn((MAIN, OTHER)),
+            m.Turn(()),
+        ]
+        assert met.said[-1] == m.Close(Reason.FINISHED)
         assert met.count(m.SnapshotInit) == 2
         assert roots(ours) == roots(theirs)
         (told, *_) = [event for event in theirs.events if isinstance(event, RecordsApplied)]
@@ -248,10 +271,12 @@ def test_turns_are_taken_by_whom_they_are_given_to():
         async def turns_back(transport: PairedTransport) -> None:
             assert isinstance(await transport.recv(), m.Turn)
             await transport.send(m.Turn(()))
-            await transport.recv()
+            with pytest.raises(PeerRefused):
+                await transport.recv()
 
         met = await meet(ours, theirs, instead=turns_back)
-        assert isinstance(met.ends[0], RemoteError)
+        assert met.ends == [None, None]
+        assert list(met.ours.unequal) == [MAIN]
 
         async def closes_without(transport: PairedTransport) -> None:
             assert isinstance(await transport.recv(), m.Turn)
@@ -259,6 +284,20 @@ def test_turns_are_taken_by_whom_they_are_given_to():
 
         met = await meet(ours, theirs, instead=closes_without)
         assert isinstance(met.ends[0], PeerRefused)
+
+    virtually(main())
+
+
+@pytest.mark.parametrize("said", [m.Turn(()), m.LevelWiseInit((1, 0), MAIN, 0, 16, (b"",))])
+def test_behind_the_second_turn_there_is_nothing_but_the_end(said):
+    async def main() -> None:
+        async def script(transport: PairedTransport) -> None:
+            await transport.send(m.Turn(()))
+            assert await transport.recv() == m.Turn(())
+            await transport.send(said)
+
+        end = await asked(Side(1, filled(())), Side(0, filled(())), script)
+        assert isinstance(end, RemoteError) and end.reason is Reason.PROTOCOL_ERROR
 
     virtually(main())
 
@@ -532,7 +571,7 @@ def test_a_mode_to_come_is_refused_naming_those_that_are_spoken_and_the_session_
     async def main() -> None:
         async def script(transport: PairedTransport) -> None:
             transport._outbox.put_nowait(cbor.encode([19, [1, 0], MAIN, "of some later mode"]))
-            assert await transport.recv() == m.Refused(Reason.UNSUPPORTED_MODE, tuple(mode.value for mode in MODES))
+            assert await transport.recv() == m.Refused(Reason.UNSUPPORTED_MODE, NAMES)
             await transport.send(m.SnapshotInit((1, 0), MAIN, None))
             assert isinstance(await transport.recv(), m.Page)
             await transport.send(m.Done(Tree().root, 0, 0, True))

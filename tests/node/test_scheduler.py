@@ -18,7 +18,8 @@ from echonode.limits import (
     WRITE_FANOUT,
 )
 from echonode.model.identity import IdentityId
-from echonode.node.scheduler import DialNow, Scheduler
+from echonode.node.scheduler import Scheduler
+from echonode.node.standing import DialNow
 from echonode.sim.loop import SimEntropy
 
 NEVER = float("inf")

@@ -36,8 +36,9 @@ def lied_to(seeds: range) -> tuple[Counter[str], set[type]]:
 
 
 def test_honest_nodes_meet_lies_of_many_kinds_and_agree_all_the_same() -> None:
-    reasons, kinds = lied_to(range(3))
-    assert {Reason.PROTOCOL_ERROR.text, Reason.BAD_RECORD.text, "transport"} <= set(reasons)
+    reasons, kinds = lied_to(range(6))
+    assert {Reason.PROTOCOL_ERROR.text, "transport"} <= set(reasons)
+    assert {Reason.BAD_RECORD.text, Reason.FOREIGN_CONTEXT.text} & set(reasons)
     assert TimestampAhead in kinds
 
 

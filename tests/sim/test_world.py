@@ -6,9 +6,16 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from echonode.errors import LocalError
-from echonode.limits import COMPARE_INTERVAL_S, IDLE_TIMEOUT_S
+from echonode.limits import COMPARE_INTERVAL_S, IDLE_TIMEOUT_S, SESSION_AGE_S_MAX
 from echonode.model.record import MAIN, Draft
-from echonode.node.events import PeerAbsent, SessionFailed, SyncCompleted, SyncProgress
+from echonode.node.events import (
+    FollowBegan,
+    FollowEnded,
+    PeerAbsent,
+    SessionFailed,
+    SyncCompleted,
+    SyncProgress,
+)
 from echonode.sim.link import Link
 from echonode.sim.loop import SimLoop
 from echonode.sim.world import World
@@ -106,7 +113,7 @@ def test_a_half_open_link_in_the_middle_of_a_transfer_is_given_up_and_the_transf
 # -- quiet networks --------------------------------------------------------------------------------------------------
 
 
-def test_two_idle_nodes_for_a_day_say_nothing_and_dial_as_often_as_they_compare():
+def test_two_idle_nodes_for_a_day_say_nothing_and_dial_as_often_as_links_are_renewed():
     day_s = 24 * 3600
 
     async def work(world: World) -> None:
@@ -116,12 +123,13 @@ def test_two_idle_nodes_for_a_day_say_nothing_and_dial_as_often_as_they_compare(
         await world.settled(within_s=10)
         said, dialled = [len(member.events) for member in members], world.network.connections
         await asyncio.sleep(day_s)
-        assert [len(member.events) for member in members] == said
-        assert world.network.connections - dialled <= day_s / min(COMPARE_INTERVAL_S) * 1.1
-        assert world.network.connections - dialled >= day_s / max(COMPARE_INTERVAL_S)
-        for member in members:
-            assert all(entry.in_sync for entry in member.node.scheduler.peers.values())
-        assert not world.network.live
+        renewals = int(day_s / (0.8 * SESSION_AGE_S_MAX))
+        assert 0 < world.network.connections - dialled <= renewals
+        for member, before in zip(members, said, strict=True):
+            news = member.events[before:]
+            assert {type(event) for event in news} == {FollowBegan, FollowEnded}
+            assert all(entry.in_sync and entry.is_following for entry in member.node.scheduler.peers.values())
+        assert len(world.network.live) == 1
 
     in_world(1, work)
 

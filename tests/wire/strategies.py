@@ -48,6 +48,7 @@ wanted = st.builds(
     st.none() | hashes,
 )
 symbols = st.integers(0, 5).flatmap(lambda count: data(12 * count))
+places = st.builds(m.Place, contexts, st.none() | seqs)
 opening = (versions, contexts)
 seqs = st.integers(0, 2**63 - 1)
 asked = st.builds(m.Asked, hashes, st.none() | hashes)
@@ -123,6 +124,14 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     ),
     m.DeltaInit: st.builds(m.DeltaInit, *opening, st.integers(0, 2), data(8), seqs),
     m.Changes: st.builds(m.Changes, seqs, lists(records), st.booleans(), st.none() | seqs),
+    m.FollowInit: st.builds(m.FollowInit, versions, data(8), lists(places)),
+    m.Follow: st.builds(m.Follow, lists(places)),
+    m.Commits: st.builds(m.Commits, contexts, seqs, lists(records), lists(st.tuples(seqs, data(16)))),
+    m.Missing: st.builds(m.Missing, contexts, lists(seqs, low=1)),
+    m.Bodies: st.builds(m.Bodies, contexts, lists(seqs, low=1), lists(records)),
+    m.Roots: st.builds(m.Roots, lists(st.builds(m.Mark, contexts, hashes, seqs), low=1)),
+    m.Taken: st.builds(m.Taken, st.integers(1, 2**21)),
+    m.Lazy: st.just(m.Lazy()),
     m.ReconcileInit: st.builds(m.ReconcileInit, *opening, st.integers(0, 2), filters, parts),
     m.Reconcile: st.builds(m.Reconcile, parts),
     m.Want: st.builds(m.Want, lists(hashes, low=1)),

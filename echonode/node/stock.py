@@ -1,0 +1,33 @@
+"""The end of a session that a peer led: what is known of the contexts about which it held no conversation."""
+
+from collections.abc import Callable
+from typing import Final
+
+from echonode.node.account import SessionLog
+from echonode.node.modes import Following, empty
+from echonode.node.partial import Partial
+from echonode.node.session import Session
+from echonode.store.port import Store
+from echonode.sync.outcome import Result
+
+_NOT_ASKED_FOR: Final = "left to the peer, which did not ask for it"
+
+
+def take_stock(
+    session: Session, log: SessionLog, store: Store, takes: Callable[[str], bool], partial: Partial
+) -> None:
+    """Note which contexts are not known to be equal, no conversation having been held about them."""
+    log.is_compared = True
+    theirs = {summary.context: summary for summary in session.hello.contexts}
+    answered = Result.ANSWERED.value
+    held = {conversation.context for conversation in log.conversations if conversation.outcome != answered}
+    for context in dict.fromkeys((*store.contexts(), *theirs)):
+        if context in held or not takes(context):
+            continue
+        summary = theirs.get(context, empty(context))
+        if summary.is_partial or partial.of(context) is not None:
+            continue  # whoever wants a part asks for it when there is something to ask for
+        if summary.root != store.tree(context).root:
+            log.unequal.setdefault(context, _NOT_ASKED_FOR)
+        else:
+            Following.of(store, session).reached(context, summary.seq)
