@@ -129,6 +129,7 @@ class Links:
             on_equal=equal,
             on_suspect=suspect,
             uniform=self.entropy.uniform,
+            is_on=self.wants_all,
         )
         return Link(ends, ours, theirs)
 

@@ -102,7 +102,7 @@ class Link:
     async def _read(self) -> None:
         while True:
             message = await self._ends.transport.recv()
-            if self._stopped.is_set():
+            if self._stopped.is_set() or not self._ends.is_on():
                 return
             match message:
                 case Commits() | Bodies() | Roots():

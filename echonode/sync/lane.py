@@ -32,7 +32,7 @@ class Ends:
 
     `takes`: whether a context is wanted here; `on_applied`: records became heads; `on_equal`: whether all that is
     followed is equal by now; `on_suspect`: a root stays another, or a key is unknown: trees should be compared;
-    `uniform` draws jitter.
+    `uniform` draws jitter; `is_on`: whether all of everything is wanted here, without which nothing more is taken.
     """
 
     transport: SyncTransport
@@ -44,6 +44,7 @@ class Ends:
     on_equal: Callable[[bool], None]
     on_suspect: Callable[[], None]
     uniform: Callable[[float, float], float]
+    is_on: Callable[[], bool]
 
     @property
     def store(self) -> Store:

@@ -73,6 +73,7 @@ class Spot:
             on_equal=lambda is_equal: self.equal.update({other.number: is_equal}),
             on_suspect=suspect,
             uniform=lambda low, high: (low + high) / 2,
+            is_on=lambda: True,
         )
 
     def places(self, other: "Spot", contexts: Sequence[str] = (IDENTITIES, MAIN)) -> tuple[Place, ...]:
