@@ -87,7 +87,9 @@ class Link:
         if self._lane.is_eager:
             self._lane.wake.set()
         elif self._announcing is None:
-            self._announcing = asyncio.get_running_loop().call_later(ANNOUNCE_DELAY_S, self._announce)
+            # Drawn, so that seldom both sides announce the same to each other.
+            delay_s = self._ends.uniform(ANNOUNCE_DELAY_S / 5, ANNOUNCE_DELAY_S)
+            self._announcing = asyncio.get_running_loop().call_later(delay_s, self._announce)
 
     def arrived(self, ids: Sequence[ShortId]) -> None:
         """These versions are stored."""

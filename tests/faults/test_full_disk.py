@@ -2,6 +2,7 @@
 there is room again everything goes on by itself. Then with no byte left at all, across a restart."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_a_full_disk_refuses_writes_goes_on_reading_and_recovers(disk: Path, tmp
 
         fill(disk, FREE_SPACE_BYTES_MIN // 2)
         wait_for(lambda: a.cli("put", "another", "text", check=False).returncode == 1)  # free space is asked for seldom
-        assert "disk nearly full: 32 MiB left" in refusal(a, "more")
+        assert re.search(r"disk nearly full: 3[12] MiB left", refusal(a, "more"))  # a journal may have grown
         b.cli("put", "from b", "does not fit")
         wait_for(lambda: any("disk nearly full" in event["detail"] for event in a.events("session.failed")))
         assert a.cli("get", "before").stdout == b"written before"
