@@ -8,14 +8,12 @@ import json
 import statistics
 import tempfile
 import time
-from datetime import datetime
 from pathlib import Path
 
-from tests.bench import limits_here, modes
+from tests.bench import limits_here, live, modes
 from tests.e2e.data import characters, write_lines
 from tests.e2e.processes import NodeProcess, code_in, equal, running, wait_for
 
-_PUTS = 20
 _IDLE_S = 60
 
 
@@ -32,6 +30,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory(prefix="echonode-bench-") as folder:
         figures |= _nodes(Path(folder), asked.records)
+    figures |= live.latency()
     figures["verify_per_s_two_threads_again"] = round(limits_here.verify_rate(2))
     figures["modes"] = modes.table(asked.tree, [1, 100, 1000]) if asked.tree else []
     _show(figures)
@@ -54,7 +53,6 @@ def _nodes(folder: Path, count: int) -> dict[str, object]:
         b.start("--join", code_in(a.cli("invite").stdout.decode()))
         wait_for(lambda: equal([a, b], "main"), 600)
         figures["first_replication_per_s"] = _rate(b, written)
-        figures["put_to_visible_ms"] = _latency(a, b)
         c.start()
         c.cli("put", "own", "x")
         c.cli("join", code_in(a.cli("invite").stdout.decode()))
@@ -74,22 +72,6 @@ def _rate(node: NodeProcess, least: int) -> int:
         lambda: next((event for event in node.events("sync.completed") if event["received"] > least // 2), None)
     )
     return round(big["received"] / big["duration_s"])
-
-
-def _latency(a: NodeProcess, b: NodeProcess) -> float:
-    """Median ms from a record's signed timestamp at `a` until `b` logs that both are verified equal again."""
-    took = []
-    for number in range(_PUTS):
-        before = len(b.events("sync.completed"))
-        a.cli("put", f"latency-{number}", "x")
-        done = wait_for(lambda before=before: b.events("sync.completed")[before:])
-        written = a.json("get", f"latency-{number}")["timestamp"]
-        took.append(1000 * (_seconds(done[0]["time"]) - _seconds(written)))
-    return round(statistics.median(took), 2)
-
-
-def _seconds(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
 
 
 def _rss_mib(node: NodeProcess) -> int:
