@@ -166,6 +166,11 @@ class Response:
         """End the connection, whatever is still under way."""
         self._connection.close()
 
+    def hang_up(self) -> None:
+        """Make who reads this in another thread see its end."""
+        with suppress(OSError):  # it has ended already
+            self._connection.shutdown(socket.SHUT_RDWR)
+
     def begin(self) -> None:
         """Wait for status and headers. Raises ApiError on a refusal. `Client.open` has called it."""
         event = self._next_event()

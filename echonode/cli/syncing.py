@@ -10,6 +10,7 @@ import click
 from echonode.cli.arguments import json_option, to_seconds
 from echonode.cli.exits import ExitCode, Failure, NotRunning
 from echonode.cli.finding import Here, pass_here
+from echonode.cli.progress import progress_of
 from echonode.cli.show import count, note, only, out, out_json, safe, seconds, short, size, table
 
 _SYNC_FIELDS: Final = ("status", "peers")
@@ -35,9 +36,18 @@ _HOW_TO_REPAIR: Final = "stop the node and type: echonode verify --repair"
 @json_option
 @pass_here
 def sync(here: Here, node_id: str | None, action: str | None, timeout_s: float, as_json: bool) -> ExitCode:
-    """One sync now, with every peer that can be reached. Exits 0 only when verified equal."""
+    """One sync now, with every peer that can be reached. Exits 0 only when verified equal.
+
+    On a terminal a bar shows what moves. Ctrl-C ends the waiting, not what the node does.
+    """
     asked = {"peers": [node_id] if node_id else None, "action": action or "both", "timeout": timeout_s}
-    answer = here.client().call("POST", "/v1/sync", body=asked, timeout_s=timeout_s + _SYNC_MARGIN_S)
+    client = here.client()
+    try:
+        with progress_of(client):
+            answer = client.call("POST", "/v1/sync", body=asked, timeout_s=timeout_s + _SYNC_MARGIN_S)
+    except KeyboardInterrupt:
+        note("interrupted; what came is kept, and the node goes on by itself")
+        raise
     if as_json:
         answer["peers"] = [only(_SYNC_PEER_FIELDS, peer) for peer in answer["peers"]]
         out_json(only(_SYNC_FIELDS, answer))

@@ -1,0 +1,65 @@
+"""How far a sync is: a bar on stderr for each conversation that goes on, when that is a terminal.
+
+A request for a sync has one answer, at its end; meanwhile the node's events tell (`sync.progress`, `sync.completed`).
+They are read beside it, on a connection of their own, and nothing depends on them: a bar that misses some is behind.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final
+
+from echonode.cli.exits import Failure
+from echonode.cli.show import safe, short
+
+if TYPE_CHECKING:
+    from echonode.cli.client import Client, Response
+
+_EVENTS: Final = "sync.progress,sync.completed"
+
+
+@contextmanager
+def progress_of(client: "Client") -> Iterator[None]:
+    """Draw what the node's conversations come to, for as long as the body runs."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        client.open("GET", "/v1/events", query=[("types", _EVENTS)], timeout_s=None) as response,
+        Progress(*columns, console=Console(stderr=True), transient=True) as drawn,
+    ):
+        reader = Thread(target=_read, args=(response, drawn), daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            response.hang_up()
+            reader.join()
+
+
+def _read(response: "Response", drawn: Any) -> None:
+    with suppress(Failure):  # we hung up, or the node did: the answer to the request itself says what that means
+        _draw(response.events(), drawn)
+
+
+def _draw(events: Iterable[tuple[str, Any]], drawn: Any) -> None:
+    """One bar a conversation in rich's Progress `drawn`, from its first progress to its end."""
+    bars: dict[tuple[str, str], int] = {}
+    for name, event in events:
+        if name == "end":
+            return
+        which = (event["session"], event["context"])
+        if name == "sync.completed":
+            if which in bars:
+                drawn.remove_task(bars.pop(which))
+            continue
+        done, total = event["received"] + event["sent"], event["total"]
+        if which not in bars:
+            text = f"{safe(event['context'])}: {safe(event['mode'])} with {short(event['peer'])}"
+            bars[which] = drawn.add_task(text.replace("[", "\\["), total=total or None)  # None: only that it moves
+        drawn.update(bars[which], completed=done)
