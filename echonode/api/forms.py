@@ -92,7 +92,8 @@ class HeadForm(Struct, kw_only=True):
 
 
 class LineForm(Struct, kw_only=True):
-    """One line of an export. `timestamp` is the signed `created` time; an empty `type` means that none was given."""
+    """One line of an export. `timestamp` is the signed `created` time; an empty `type` means that none was given;
+    `later` holds the fields of a later minor version that this one does not know, in base64."""
 
     id: str
     name: str
@@ -102,6 +103,7 @@ class LineForm(Struct, kw_only=True):
     timestamp: str
     body: str | Raw | UnsetType = UNSET
     body_base64: str | UnsetType = UNSET
+    later: str | UnsetType = UNSET
 
 
 def nfc(text: str) -> str:
@@ -169,6 +171,7 @@ def line(record: Record, label: Label) -> LineForm:
         timestamp=time_of(record.created_ms),
         body=body.body,
         body_base64=body.body_base64,
+        later=b64encode(record.later).decode("ascii") if record.later else UNSET,
     )
 
 

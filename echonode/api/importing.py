@@ -5,7 +5,8 @@
 Only `name` must stand: `shared/NAME` is a record of the pool, as for `put`, any other name is one of ours. A `body`
 that is text is written as UTF-8 (text/plain when no type is given), unless the type says JSON; any other value, and
 text of a JSON type, is written as compact JSON (application/json). `timestamp` becomes the signed `created` time, never
-the clock. `id` may stand, since exports have it, and is not read. Empty lines count as lines and are passed over.
+the clock. `later` is what exports have of records with fields of a later minor version, and becomes these fields again.
+`id` may stand, since exports have it, and is not read. Empty lines count as lines and are passed over.
 
 After every batch a line of progress comes back: {"lines": n, "written": n, "unchanged": n}. The last one has
 "done": true, or "error": {"code", "message", "line"?}, and then what those figures count is what was written.
@@ -47,6 +48,7 @@ class _Line(Struct, forbid_unknown_fields=True):
     model: str = MODEL
     type: str | UnsetType = UNSET
     timestamp: str | float | None = None
+    later: str = ""
 
 
 class Progress(Struct):
@@ -166,6 +168,7 @@ def _draft(context: str, address: tuple[IdentityId, str], line: _Line) -> Draft:
         model_version=model_version,
         media_type=media_type,
         created_ms=None if line.timestamp is None else read_time(line.timestamp),
+        later=_from_base64("later", line.later),
     )
 
 
@@ -174,12 +177,16 @@ def _body(line: _Line) -> tuple[bytes, str]:
     if line.body_base64 is not UNSET:
         if line.body is not UNSET:
             raise RequestError("a record has one body: body or body_base64")
-        try:
-            return b64decode(line.body_base64, validate=True), line.type or ""
-        except binascii.Error:
-            raise RequestError("body_base64 is not base64") from None
+        return _from_base64("body_base64", line.body_base64), line.type or ""
     if line.body is UNSET:
         return b"", line.type or ""
     if isinstance(line.body, str) and (line.type is UNSET or not is_json(line.type)):
         return line.body.encode(), TEXT_TYPE if line.type is UNSET else line.type
     return encode(line.body), JSON_TYPE if line.type is UNSET else line.type
+
+
+def _from_base64(field: str, text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except binascii.Error:
+        raise RequestError(f"{field} is not base64") from None

@@ -9,10 +9,12 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
+from echonode import cbor
 from echonode.clock import TIMESTAMP_MAX
 from echonode.errors import Reason, RemoteError
 from echonode.limits import (
     BODY_BYTES_MAX,
+    CBOR_ITEMS_MAX,
     CONTEXT_BYTES_MAX,
     NAME_BYTES_MAX,
     TAG_BYTES_MAX,
@@ -25,6 +27,8 @@ from echonode.text import is_plain_text
 
 CONTEXT, AUTHOR, NAME, TIMESTAMP, INSTANCE, VECTOR, MODEL, MODEL_VERSION, CREATED = range(1, 10)
 TAGS, MEDIA_TYPE, BODY, TOMBSTONE = range(10, 14)
+LATER: Final = 14  # and up: of minor versions to come
+_ITEMS_OF_TODAY: Final = 2 * LATER + 2 + 2 * VECTOR_ENTRIES_MAX + TAGS_MAX  # in the payload of a version, at most
 _ALWAYS: Final = frozenset(range(CONTEXT, CREATED + 1))
 
 # Contexts, models, media types and tags are the same few words in all versions; only names differ.
@@ -112,3 +116,12 @@ def _check_tags(tags: object) -> None:
     for before, tag in pairwise(tags):
         if not before < tag:
             raise bad_record("tags are sorted, each once")
+
+
+def later_fields(encoded: bytes) -> dict[int, cbor.Value]:
+    """`SignedRecord.later`, decoded. Raises RemoteError for what cannot stand among a version's fields."""
+    # The fields of today take some items of the payload that holds them all, by a wide margin no more than this.
+    fields = cbor.decode(encoded, items_max=CBOR_ITEMS_MAX - _ITEMS_OF_TODAY)
+    if type(fields) is not dict or not all(type(number) is int and number >= LATER for number in fields):
+        raise bad_record(f"the fields of later versions are numbered from {LATER}")
+    return fields  # type: ignore[return-value]

@@ -1,9 +1,6 @@
-"""Records: addressed by (context, author, name), each version a COSE_Sign1 (RFC 9052 §4.2) over deterministic CBOR.
+"""Records: addressed by (context, author, name), each version a COSE_Sign1 over deterministic CBOR.
 
     bytes --parse--> SignedRecord --verify--> Record          only `sign` and `verify` make a Record
-
-    COSE_Sign1   = [protected: bstr .cbor {1: -8, 4: kid}, {}, payload: bstr .cbor fields, signature]
-    Sig_structure = ["Signature1", protected, external_aad, payload]       id = BLAKE2b-256 of it
 
 A version is kept and forwarded as the bytes received; fields this code does not know survive in them. The payload's
 fields are in model/fields.py (PROTOCOL.md §4). Everything here is a pure function of the bytes.
@@ -19,12 +16,15 @@ from echonode.clock import Timestamp
 from echonode.digest import LEAF_KEY, VERSION, digest
 from echonode.errors import LocalError, RemoteError
 from echonode.limits import RECORD_BYTES_MAX
+from echonode.model.cose import KID_AT as KID_AT
+from echonode.model.cose import assemble, bstr_head, sig_structure, split
 from echonode.model.fields import (
     AUTHOR,
     BODY,
     CONTEXT,
     CREATED,
     INSTANCE,
+    LATER,
     MEDIA_TYPE,
     MODEL,
     MODEL_VERSION,
@@ -35,6 +35,7 @@ from echonode.model.fields import (
     VECTOR,
     bad_record,
     check_fields,
+    later_fields,
 )
 from echonode.model.identity import (
     SIGNATURE_BYTES,
@@ -54,16 +55,6 @@ Vector = Mapping[Writer, int]
 IDENTITIES: Final = "identities"  # the reserved context of key statements
 MAIN: Final = "main"
 
-_FORMAT_MAJOR: Final = 1
-_AAD_RECORD: Final = cbor.encode(["echonode", "record", _FORMAT_MAJOR])
-_AAD_STATEMENT: Final = cbor.encode(["echonode", "statement", _FORMAT_MAJOR])
-_PROTECTED_HEAD: Final = bytes.fromhex("a201270458 20")  # {1: -8 (EdDSA), 4: 32 bytes of kid}
-_COSE_HEAD: Final = bytes.fromhex("845826") + _PROTECTED_HEAD  # array(4), bstr(38), the protected header
-KID_AT: Final = len(_COSE_HEAD)  # where a version's bytes name the key that signed them, 32 bytes long
-_KID_END: Final = KID_AT + 32
-_UNPROTECTED: Final = b"\xa0"  # only the empty map: what is not signed is not there
-_SIGNATURE_HEAD: Final = bytes.fromhex("5840")
-_SIG_STRUCTURE_HEAD: Final = bytes.fromhex("846a") + b"Signature1" + bytes.fromhex("5826")
 
 
 class SignedRecord:
@@ -75,7 +66,7 @@ class SignedRecord:
         self.raw = raw
         self.kid = kid
         self._fields = fields
-        self._sig_structure = _sig_structure(raw, payload_bstr, is_statement=fields[CONTEXT] == IDENTITIES)
+        self._sig_structure = sig_structure(raw, payload_bstr, is_statement=fields[CONTEXT] == IDENTITIES)
         self.id = VersionId(digest(VERSION, self._sig_structure))
         self.key = leaf_key(self.author, self.name)
         self.writer = writer_of(kid, self.instance)
@@ -141,6 +132,12 @@ class SignedRecord:
         return self._fields.get(BODY, b"")  # type: ignore[return-value]
 
     @property
+    def later(self) -> bytes:
+        """The fields that this version of the protocol does not know, an encoded map; b"" when there are none."""
+        fields = {number: value for number, value in self._fields.items() if number >= LATER}
+        return cbor.encode_ordered(fields) if fields else b""
+
+    @property
     def is_tombstone(self) -> bool:
         """Whether this version deletes the record."""
         return TOMBSTONE in self._fields
@@ -169,7 +166,6 @@ class UnsignedVersion(SignedRecord):
         """The version, signed by the key it was prepared for."""
         assert key.public == self.kid, "prepared for another key"
         record = _promote(self)
-        # Within RECORD_BYTES_MAX, as the bounds of all its fields together are.
         record.raw = self.raw + key.sign(self._sig_structure)
         return record
 
@@ -188,6 +184,7 @@ class Draft:
     media_type: str = ""
     created_ms: int | None = None
     is_tombstone: bool = False
+    later: bytes = b""  # fields of a later minor version, from where they were read (`SignedRecord.later`)
 
     def is_written_in(self, version: SignedRecord) -> bool:
         """Whether writing this over `version` would change nothing. A `created` left open agrees with any."""
@@ -198,6 +195,7 @@ class Draft:
             and tuple(sorted(set(self.tags))) == version.tags
             and (self.model, self.model_version) == (version.model, version.model_version)
             and self.created_ms in (None, version.created_ms)
+            and self.later == version.later
         )
 
 
@@ -210,7 +208,7 @@ def parse(raw: bytes) -> SignedRecord:
     """Check the shape of `raw`. Raises RemoteError (BAD_RECORD, or PROTOCOL_ERROR from the CBOR inside)."""
     if len(raw) > RECORD_BYTES_MAX:
         raise bad_record("larger than a record may be")
-    kid, payload_bstr, payload = _split(raw)
+    kid, payload_bstr, payload = split(raw)
     fields = cbor.decode(payload)
     check_fields(fields)
     signed = SignedRecord(raw, kid, payload_bstr, fields)  # type: ignore[arg-type]  # check_fields: a map of ints
@@ -228,22 +226,22 @@ def verify(signed: SignedRecord) -> Record:
 
 def from_store(raw: bytes) -> Record:
     """A version read back from our own disk, where only verified ones go. Not re-checked: `echonode verify` does."""
-    kid, payload_bstr, payload = _split(raw)
+    kid, payload_bstr, payload = split(raw)
     return Record(raw, kid, payload_bstr, cbor.decode_trusted(payload))  # type: ignore[arg-type]
 
 
 def fields_of(raw: bytes) -> Mapping[int, cbor.Value]:
     """The fields of a version from our own disk, for who needs neither its id nor its key."""
-    return cbor.decode_trusted(_split(raw)[2])  # type: ignore[return-value]
+    return cbor.decode_trusted(split(raw)[2])  # type: ignore[return-value]
 
 
 def is_version(raw: bytes, version: VersionId) -> bool:
     """Whether `version` is the id of these bytes: all but their signature is as it was written."""
     try:
-        payload = _split(raw)[1]
+        payload = split(raw)[1]
     except RemoteError:
         return False
-    return any(digest(VERSION, _sig_structure(raw, payload, is_statement=kind)) == version for kind in (False, True))
+    return any(digest(VERSION, sig_structure(raw, payload, is_statement=kind)) == version for kind in (False, True))
 
 
 def sign(draft: Draft, key: SigningKey, *, instance: Instance, vector: Vector, timestamp: Timestamp) -> Record:
@@ -278,6 +276,8 @@ def prepare(
     if draft.is_tombstone:
         fields[TOMBSTONE] = True
     try:
+        if draft.later:
+            fields |= later_fields(draft.later)
         check_fields(fields)
     except RemoteError as error:
         raise LocalError(error.detail) from None
@@ -286,8 +286,11 @@ def prepare(
         if not text.isascii() and not is_normalized("NFC", text):
             raise LocalError("names, tags and types are written in Unicode's form NFC")
     payload = cbor.encode_ordered(fields)
-    payload_bstr = _bstr_head(len(payload)) + payload
-    unsigned = b"".join((_COSE_HEAD, kid, _UNPROTECTED, payload_bstr, _SIGNATURE_HEAD))
+    payload_bstr = bstr_head(len(payload)) + payload
+    unsigned = assemble(kid, payload_bstr)
+    # The bounds of the fields known here are within this one together; of later ones nobody knows.
+    if draft.later and len(unsigned) + SIGNATURE_BYTES > RECORD_BYTES_MAX:
+        raise LocalError("larger than a record may be")
     return UnsignedVersion(unsigned, kid, payload_bstr, fields)  # type: ignore[arg-type]
 
 
@@ -297,38 +300,6 @@ def _promote(signed: SignedRecord) -> Record:
     record._sig_structure = signed._sig_structure
     record.id, record.key, record.writer = signed.id, signed.key, signed.writer
     return record
-
-
-def _sig_structure(raw: bytes, payload_bstr: bytes, *, is_statement: bool) -> bytes:
-    aad = _AAD_STATEMENT if is_statement else _AAD_RECORD
-    return b"".join((_SIG_STRUCTURE_HEAD, raw[3:_KID_END], bytes((0x40 + len(aad),)), aad, payload_bstr))
-
-
-def _split(raw: bytes) -> tuple[PublicKey, bytes, bytes]:
-    """kid, the payload as a byte string with its CBOR head, and the payload itself. The layout is fixed but for the
-    payload's length, so the outer CBOR is checked by comparing bytes."""
-    start = _KID_END + 1
-    end = len(raw) - SIGNATURE_BYTES - len(_SIGNATURE_HEAD)
-    if end <= start or raw[: len(_COSE_HEAD)] != _COSE_HEAD or raw[_KID_END : _KID_END + 1] != _UNPROTECTED:
-        raise bad_record("not a COSE_Sign1 of the one form in use")
-    if raw[end : end + 2] != _SIGNATURE_HEAD:
-        raise bad_record("the signature is not 64 bytes")
-    payload_bstr = raw[start:end]
-    head = {0x58: 2, 0x59: 3, 0x5A: 5}.get(payload_bstr[0], 0)
-    payload = payload_bstr[head:]
-    if not head or payload_bstr[:head] != _bstr_head(len(payload)):
-        raise bad_record("the payload is not one byte string")
-    return PublicKey(raw[len(_COSE_HEAD) : _KID_END]), payload_bstr, payload
-
-
-def _bstr_head(length: int) -> bytes:
-    if length < 24:
-        return b""  # no payload is this short: the fixed fields alone take more
-    if length < 1 << 8:
-        return b"\x58" + length.to_bytes(1, "big")
-    if length < 1 << 16:
-        return b"\x59" + length.to_bytes(2, "big")
-    return b"\x5a" + length.to_bytes(4, "big")
 
 
 def supersedes(newer: SignedRecord, older: SignedRecord) -> bool:

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import tracemalloc
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from echonode import cbor
 from echonode.api.importing import LINE_BYTES_MAX, import_lines
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX
 from tests.api.serving import Answer, Served, run, serving
@@ -80,6 +82,26 @@ def test_many_lines_come_in_batches_and_the_same_again_writes_nothing(tmp_path: 
             assert len(export.lines()) == MANY
             assert (await import_(served, export.body))[-1]["written"] == 0
             assert served.node.store.tree("main").root == root
+
+    run(test)
+
+
+def test_fields_of_a_later_version_come_back_from_an_export_and_are_written_again(tmp_path: Path) -> None:
+    later = b64encode(cbor.encode({14: {"unheard": ["of"]}})).decode()
+
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            first, *_ = await import_(served, line(name="a", body="b", later=later))
+            assert first["written"] == 1
+            exported = (await served.ask("GET", "/v1/records/main/export")).body
+            assert json.loads(exported)["later"] == later
+            first, *_ = await import_(served, exported)
+            assert first["unchanged"] == 1
+            for wrong in ("?", b64encode(cbor.encode({3: "another name"})).decode()):
+                *_, last = await import_(served, line(name="a", body="b", later=wrong))
+                assert last["error"]["line"] == 1
+            await import_(served, line(name="a", body="b"))
+            assert b"later" not in (await served.ask("GET", "/v1/records/main/export")).body
 
     run(test)
 

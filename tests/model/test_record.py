@@ -148,6 +148,37 @@ def test_fields_of_later_minor_versions_are_kept_byte_for_byte() -> None:
     assert record.raw == raw
     assert (record.tags, record.name) == (("tag",), "name")
     assert from_store(raw).id == record.id != verify(parse(forged({**PLAIN, 10: ["tag"]}))).id
+    assert record.later == cbor.encode({14: {"later": [1, b"2"]}, 900: "far"})
+    assert written().later == b""
+
+
+def extended(later: bytes) -> Record:
+    return written(Draft(context=MAIN, author=PERSON.id, name="name", body=b"body", later=later))
+
+
+def test_fields_of_later_minor_versions_can_be_written_again_as_they_were() -> None:
+    later = cbor.encode({14: {"later": [1, b"2"]}, 2**40: -1})
+    record = extended(later)
+    assert verify(parse(record.raw)).later == record.later == later
+    draft = Draft(context=MAIN, author=PERSON.id, name="name", body=b"body", later=later)
+    assert draft.is_written_in(extended(later))
+    assert not draft.is_written_in(written()) and not dataclasses.replace(draft, later=b"").is_written_in(record)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        pytest.param(b"\xff", id="no CBOR"),
+        pytest.param(cbor.encode([14]), id="no map"),
+        pytest.param(cbor.encode({13: True}), id="a field of today"),
+        pytest.param(cbor.encode({"14": True}), id="a field that is no number"),
+        pytest.param(cbor.encode({14: b"x" * RECORD_BYTES_MAX}), id="too long"),
+        pytest.param(cbor.encode({14: [0] * 65_500}), id="too many items"),
+    ],
+)
+def test_what_are_no_fields_of_a_later_version_is_not_written(later: bytes) -> None:
+    with pytest.raises(LocalError):
+        extended(later)
 
 
 SHORT, LONG = b"\0" * 31, b"\0" * 33

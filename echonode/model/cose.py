@@ -1,0 +1,60 @@
+"""The bytes of a version: a COSE_Sign1 (RFC 9052 §4.2) without its tag, in exactly one layout (PROTOCOL.md §4.1).
+
+    84  58 26 <protected header: a2 01 27 04 58 20 kid>  a0  <head> <payload>  58 40 <signature>
+"""
+
+from typing import Final
+
+from echonode import cbor
+from echonode.model.fields import bad_record
+from echonode.model.identity import SIGNATURE_BYTES, PublicKey
+
+_FORMAT_MAJOR: Final = 1
+_AAD_RECORD: Final = cbor.encode(["echonode", "record", _FORMAT_MAJOR])
+_AAD_STATEMENT: Final = cbor.encode(["echonode", "statement", _FORMAT_MAJOR])
+_PROTECTED_HEAD: Final = bytes.fromhex("a201270458 20")  # {1: -8 (EdDSA), 4: 32 bytes of kid}
+_COSE_HEAD: Final = bytes.fromhex("845826") + _PROTECTED_HEAD  # array(4), bstr(38), the protected header
+KID_AT: Final = len(_COSE_HEAD)  # where a version's bytes name the key that signed them, 32 bytes long
+_KID_END: Final = KID_AT + 32
+_UNPROTECTED: Final = b"\xa0"  # only the empty map: what is not signed is not there
+_SIGNATURE_HEAD: Final = bytes.fromhex("5840")
+_SIG_STRUCTURE_HEAD: Final = bytes.fromhex("846a") + b"Signature1" + bytes.fromhex("5826")
+
+
+def assemble(kid: PublicKey, payload_bstr: bytes) -> bytes:
+    """A version but for its signature."""
+    return b"".join((_COSE_HEAD, kid, _UNPROTECTED, payload_bstr, _SIGNATURE_HEAD))
+
+
+def sig_structure(raw: bytes, payload_bstr: bytes, *, is_statement: bool) -> bytes:
+    """What is signed, and hashed for the id."""
+    aad = _AAD_STATEMENT if is_statement else _AAD_RECORD
+    return b"".join((_SIG_STRUCTURE_HEAD, raw[3:_KID_END], bytes((0x40 + len(aad),)), aad, payload_bstr))
+
+
+def split(raw: bytes) -> tuple[PublicKey, bytes, bytes]:
+    """kid, the payload as a byte string with its CBOR head, and the payload itself. The layout is fixed but for the
+    payload's length, so the outer CBOR is checked by comparing bytes. Raises RemoteError (BAD_RECORD)."""
+    start = _KID_END + 1
+    end = len(raw) - SIGNATURE_BYTES - len(_SIGNATURE_HEAD)
+    if end <= start or raw[: len(_COSE_HEAD)] != _COSE_HEAD or raw[_KID_END : _KID_END + 1] != _UNPROTECTED:
+        raise bad_record("not a COSE_Sign1 of the one form in use")
+    if raw[end : end + 2] != _SIGNATURE_HEAD:
+        raise bad_record("the signature is not 64 bytes")
+    payload_bstr = raw[start:end]
+    head = {0x58: 2, 0x59: 3, 0x5A: 5}.get(payload_bstr[0], 0)
+    payload = payload_bstr[head:]
+    if not head or payload_bstr[:head] != bstr_head(len(payload)):
+        raise bad_record("the payload is not one byte string")
+    return PublicKey(raw[len(_COSE_HEAD) : _KID_END]), payload_bstr, payload
+
+
+def bstr_head(length: int) -> bytes:
+    """What stands before a payload of so many bytes."""
+    if length < 24:
+        return b""  # no payload is this short: the fixed fields alone take more
+    if length < 1 << 8:
+        return b"\x58" + length.to_bytes(1, "big")
+    if length < 1 << 16:
+        return b"\x59" + length.to_bytes(2, "big")
+    return b"\x5a" + length.to_bytes(4, "big")
