@@ -335,9 +335,9 @@ class _Process:
 
 
 def _version_text() -> str:
-    from echonode.wire.messages import PROTOCOL_VERSION
+    from echonode.wire.messages import PROTOCOL_VERSION, dotted
 
-    return ".".join(map(str, PROTOCOL_VERSION))
+    return dotted(PROTOCOL_VERSION)
 
 
 def _say(text: str) -> None:

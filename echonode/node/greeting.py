@@ -18,7 +18,7 @@ from echonode.sync.port import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.text import escape
 from echonode.wire.auth import Peer
-from echonode.wire.messages import PROTOCOL_VERSION, Auth, Hello
+from echonode.wire.messages import PROTOCOL_VERSION, Auth, Hello, dotted
 
 _NAMES_PER_PEER_MAX: Final = 8
 _SEEN_INSTANCES_MAX: Final = 16
@@ -43,6 +43,8 @@ class Greeter:
     pins: dict[tuple[str, str], IdentityId] = field(default_factory=dict)
     # Who was kept out, under which name and at which address: for `peers`, until a person decides.
     kept_out: dict[IdentityId, tuple[str, str]] = field(default_factory=dict)
+    # Who speaks another protocol major: its name and address, and which.
+    foreign: dict[IdentityId, tuple[str, str, str]] = field(default_factory=dict)
     # Identities that somebody claimed and could not prove, and from where.
     impostors: dict[IdentityId, str] = field(default_factory=dict)
 
@@ -78,6 +80,7 @@ class Greeter:
     def admit(self, peer: Peer, hello: Hello | None, transport: StreamTransport) -> None:
         """Raises PeerRefused for a peer that is kept out. Called when its AUTH is known, and again with its hello."""
         if hello is not None:
+            self.foreign.pop(peer.id, None)
             self._check_name(peer.id, hello.name, transport.stream.address)
             return
         if peer.id == self.book.shared:
@@ -100,6 +103,16 @@ class Greeter:
             self.observe(
                 PinViolated(kind="identity", value=stream.address, pinned=identity, offered=claimed.offers[0].key)
             )
+
+    def keep_foreign(self, peer: Peer, hello: Hello | None, transport: StreamTransport, refused: PeerRefused) -> None:
+        """There is no protocol major that both speak: a person should see that on both sides."""
+        if peer.id not in self.foreign and len(self.foreign) >= CANDIDATES_MAX:
+            return
+        if hello is not None:
+            self.foreign[peer.id] = (hello.name, transport.stream.address, dotted(hello.version))
+        else:  # it was first to see it, and its Close is all we have; perhaps we heard more at another time
+            name, address, _ = self.foreign.get(peer.id, ("", transport.stream.address, ""))
+            self.foreign[peer.id] = (name, address, ", ".join(refused.supported))
 
     def _check_name(self, peer: IdentityId, name: str, address: str) -> None:
         pinned = self.pins.get(("name", name))

@@ -102,6 +102,7 @@ class Node(RecordBook):
                 make_hello=self._greeter.hello,
                 suspect=self._greeter.suspect,
                 admit=self._greeter.admit,
+                foreign=self._greeter.keep_foreign,
             ),
             live=live,
             secrets=self._secrets,

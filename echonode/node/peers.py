@@ -10,6 +10,7 @@ from echonode.node.session import Session
 from echonode.node.standing import PeerEntry, Target
 from echonode.node.views import PeerState, PeerView
 from echonode.text import escape, to_base32
+from echonode.wire.messages import PROTOCOL_VERSION, dotted
 
 
 class PeerTable:
@@ -93,10 +94,12 @@ class PeerTable:
         for target in self._scheduler.targets.values():
             if target.peer is not None:
                 by_peer.setdefault(target.peer, []).append(target)
-        met = [entry for entry in self._scheduler.peers.values() if entry.id not in self._greeter.kept_out]
+        kept_out, foreign = self._greeter.kept_out, self._greeter.foreign
+        met = [entry for entry in self._scheduler.peers.values() if entry.id not in {*kept_out, *foreign}]
         views = [_met(entry, by_peer.get(entry.id, []), self._behind(entry.id)) for entry in met]
-        views += [_kept_out(peer, name, address) for peer, (name, address) in self._greeter.kept_out.items()]
-        kept_out_at = {address for _, address in self._greeter.kept_out.values()}
+        views += [_kept_out(peer, name, address) for peer, (name, address) in kept_out.items()]
+        views += [_foreign(peer, *shown) for peer, shown in foreign.items()]
+        kept_out_at = {address for _, address, *_ in (*kept_out.values(), *foreign.values())}
         views += [_impostor(peer, address) for peer, address in self._greeter.impostors.items()]
         for target in self._scheduler.targets.values():
             is_known = target.peer in self._scheduler.peers or not kept_out_at.isdisjoint(target.addresses)
@@ -142,6 +145,19 @@ def _kept_out(peer: IdentityId, name: str, address: str) -> PeerView:
         in_sync=None,
         last_sync_ms=None,
         reason=reason,
+    )
+
+
+def _foreign(peer: IdentityId, name: str, address: str, spoken: str) -> PeerView:
+    return PeerView(
+        id=peer,
+        name=name,
+        state=PeerState.REFUSED,
+        address=address,
+        found_by="",
+        in_sync=None,
+        last_sync_ms=None,
+        reason=f"it speaks protocol {escape(spoken) or 'of another version'}, and this node {dotted(PROTOCOL_VERSION)}",
     )
 
 

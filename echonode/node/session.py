@@ -23,7 +23,7 @@ from echonode.sync.port import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.wire import auth
 from echonode.wire.channel import Channel, Handshake, NetworkSecret
-from echonode.wire.messages import PROTOCOL_VERSION, Auth, Close, Hello
+from echonode.wire.messages import PROTOCOL_VERSION, Auth, Close, Hello, dotted
 
 _M = TypeVar("_M")
 
@@ -56,7 +56,8 @@ class LocalSide:
     """What this node says of itself, and whom it lets in.
 
     `make_hello` tells the peer with that key what we hold; `suspect` hears of an AUTH that fails; `admit` raises
-    PeerRefused for a peer that is kept out: called once its AUTH is known, and again with its hello.
+    PeerRefused for a peer that is kept out: called once its AUTH is known, and again with its hello; `foreign` hears
+    of a peer with which there is no protocol major in common, and of its hello where that is known.
     """
 
     device: SigningKey
@@ -64,6 +65,7 @@ class LocalSide:
     make_hello: Callable[[PublicKey, bytes], Hello]
     suspect: Callable[[Auth, ByteStream], None]
     admit: Callable[[auth.Peer, Hello | None, StreamTransport], None]
+    foreign: Callable[[auth.Peer, Hello | None, StreamTransport, PeerRefused], None]
 
 
 async def shake_hands(stream: ByteStream, handshake: Handshake) -> Channel:
@@ -93,8 +95,7 @@ async def initiate(stream: ByteStream, secret: NetworkSecret, local: LocalSide, 
 async def _initiate(transport: StreamTransport, local: LocalSide) -> Session:
     await transport.send(auth.offer(transport.channel, local.device, local.statements()))
     peer = await _identify(transport, local)
-    hello = await receive(transport, Hello)
-    await _check_version(transport, hello)
+    hello = await _hear(transport, local, peer)
     await _admit(transport, local, peer, hello)
     await transport.send(local.make_hello(peer.key, hello.session))
     transport.is_introduced = True
@@ -111,8 +112,7 @@ async def _answer(transport: StreamTransport, local: LocalSide, session_id: byte
     peer = await _identify(transport, local)
     await transport.send(auth.offer(transport.channel, local.device, local.statements()))
     await transport.send(local.make_hello(peer.key, session_id))
-    hello = await receive(transport, Hello)
-    await _check_version(transport, hello)
+    hello = await _hear(transport, local, peer)
     if hello.session != session_id:
         raise RemoteError(Reason.PROTOCOL_ERROR, "the hello names another session")
     await _admit(transport, local, peer, hello)
@@ -150,11 +150,20 @@ async def _identify(transport: StreamTransport, local: LocalSide) -> auth.Peer:
     return peer
 
 
-async def _check_version(transport: StreamTransport, hello: Hello) -> None:
-    if hello.version[0] != PROTOCOL_VERSION[0]:
-        supported = (".".join(map(str, PROTOCOL_VERSION)),)
-        await transport.send(Close(Reason.UNSUPPORTED_PROTOCOL, supported))
-        raise PeerRefused(Reason.UNSUPPORTED_PROTOCOL, f"it speaks {hello.version[0]}.{hello.version[1]}", supported)
+async def _hear(transport: StreamTransport, local: LocalSide, peer: auth.Peer) -> Hello:
+    """The hello of `peer`, of our protocol major; whoever sees first that it is another says so (§11)."""
+    hello: Hello | None = None
+    try:
+        hello = await receive(transport, Hello)
+        if hello.version[0] != PROTOCOL_VERSION[0]:
+            ours, theirs = dotted(PROTOCOL_VERSION), dotted(hello.version)
+            await transport.send(Close(Reason.UNSUPPORTED_PROTOCOL, (ours,)))
+            raise PeerRefused(Reason.UNSUPPORTED_PROTOCOL, f"it speaks {theirs}", (ours,))
+    except PeerRefused as refused:
+        if refused.reason is Reason.UNSUPPORTED_PROTOCOL:
+            local.foreign(peer, hello, transport, refused)
+        raise
+    return hello
 
 
 async def _admit(

@@ -56,6 +56,11 @@ PROTOCOL_VERSION: Final = (1, 0)
 OFFERED_STATE_BYTES: Final = 16  # so many of the state of a leaf that is offered
 
 
+def dotted(version: tuple[int, int]) -> str:
+    """A version as people and `supported` have it."""
+    return f"{version[0]}.{version[1]}"
+
+
 class Direction(IntEnum):
     """Which way records may move in a conversation, as its initiator sees it."""
 

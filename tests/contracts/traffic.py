@@ -288,6 +288,7 @@ async def _meet(world: World, member: Member, stranger: Author, change: Callable
         make_hello=hello,
         suspect=lambda *_: None,
         admit=lambda *_: None,
+        foreign=lambda *_: None,
     )
     stream = await world.network.dial("10.9.9.9")(f"{member.host}:{PORT}")
     key = member.network_key

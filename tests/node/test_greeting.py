@@ -15,7 +15,7 @@ from echonode.node.views import PeerState
 from echonode.sim.world import Member, World
 from echonode.text import to_base32
 from echonode.wire.codec import decode, encode
-from echonode.wire.messages import PROTOCOL_VERSION, Hello
+from echonode.wire.messages import PROTOCOL_VERSION, Hello, dotted
 from tests.node.worlds import in_a_world, loud, names, put, saved, sight, told, view_of
 
 
@@ -184,11 +184,25 @@ def test_another_protocol_major_is_refused_naming_what_is_spoken(who_dials):
         (failure, *_) = told(ours, SessionFailed)
         assert failure.reason == Reason.UNSUPPORTED_PROTOCOL.text
         assert "2.7" in failure.detail
-        spoken = ".".join(map(str, PROTOCOL_VERSION))
+        spoken = dotted(PROTOCOL_VERSION)
         (failure, *_) = told(theirs, SessionFailed)
         assert failure.reason == Reason.UNSUPPORTED_PROTOCOL.text
         assert spoken in failure.detail
         assert MAIN not in theirs.node.store.contexts()
+        for here, there, speaks in ((ours, theirs, "2.7"), (theirs, ours, spoken)):
+            (view,) = here.node.peers()
+            assert (view.id, view.state) == (there.node.id, PeerState.REFUSED)
+            assert speaks in view.reason
+        assert view_of(ours, theirs).reason == f"it speaks protocol 2.7, and this node {spoken}"
+        # It is asked ever more seldom, and let in once it speaks ours.
+        before = world.network.connections
+        await asyncio.sleep(3600)
+        assert 0 < world.network.connections - before < 60
+        theirs.node.connections.local = local
+        await asyncio.sleep(600)
+        await world.settled(within_s=10)
+        assert view_of(ours, theirs).state in (PeerState.REACHABLE, PeerState.CONNECTED)
+        assert len(ours.node.peers()) == len(theirs.node.peers()) == 1
 
     in_a_world(work, hushed=True)
 

@@ -1,0 +1,78 @@
+"""The package as a later version might be: a copy of it, changed in a few places, that runs as a node of its own.
+
+A change is a piece of text that must stand in the file exactly once: where the package changes, so does this.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import echonode
+
+_MINOR_INIT = '''
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import ClassVar
+
+from echonode.wire.messages import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class HologramInit:
+    """Opens a mode that version 1.0 has never heard of."""
+
+    code: ClassVar[int] = 110
+    version: tuple[int, int]
+    context: str
+    depth: int
+
+
+async def ask(session):
+    """Opens it whatever the peer's hello says, and puts the answer into the log."""
+    said = {"hello": session.hello.version, "modes": session.hello.modes}
+    await session.transport.send(HologramInit((1, 1), "main", 3))
+    answer = await session.transport.recv()
+    assert isinstance(answer, Refused), answer
+    line = {"event": "hologram.refused", "reason": answer.reason, "supported": answer.supported, **said}
+    print(json.dumps(line), file=sys.stderr, flush=True)
+'''
+
+# 1.1: a record field, a mode with messages of its own, and both used at once.
+NEXT_MINOR: Mapping[str, Sequence[tuple[str, str]]] = {
+    "wire/messages.py": [("PROTOCOL_VERSION: Final = (1, 0)\n", "PROTOCOL_VERSION: Final = (1, 1)\n")],
+    "model/fields.py": [("LATER: Final = 14 ", "LATER: Final = 15 ")],
+    "model/record.py": [
+        ("        if draft.later:\n", '        fields[14] = {"of": [draft.name, 1]}\n        if draft.later:\n')
+    ],
+    "node/links.py": [("NAMES: Final = (*NAMES_IN", 'NAMES: Final = ("hologram", *NAMES_IN')],
+    "node/manager.py": [
+        (
+            "        log.is_one_way = direction is not Direction.BOTH\n        left",
+            "        log.is_one_way = direction is not Direction.BOTH\n"
+            "        from echonode.wire.hologram import ask\n\n        await ask(session)\n        left",
+        )
+    ],
+    "wire/hologram.py": [("", _MINOR_INIT)],
+}
+NEXT_MAJOR: Mapping[str, Sequence[tuple[str, str]]] = {
+    "wire/messages.py": [("PROTOCOL_VERSION: Final = (1, 0)\n", "PROTOCOL_VERSION: Final = (2, 0)\n")],
+}
+
+
+def environment(folder: Path, changes: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, str]:
+    """What to run a node with, so that it is the package with these changes."""
+    package = folder / "echonode"
+    shutil.copytree(Path(echonode.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, pairs in changes.items():
+        file = package / name
+        text = file.read_text() if file.exists() else ""
+        for old, new in pairs:
+            assert not old or text.count(old) == 1, f"{name} has changed: {old!r}"
+            text = text.replace(old, new, 1) if old else new
+        file.write_text(text)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("ECHO_")}
+    # Safe path: `-m` would look for the package in the folder the tests are run from first.
+    return {**kept, "PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
