@@ -109,8 +109,9 @@ class Swarm:
             member = self._add(f"liar{number}")
             await self.world.start(member)
             self._liars.append(Liar(member, self._seed))
-            # Whoever comes first under a name has it, until a person decides. So only when all have met.
-            self._liars[-1].corrupt(as_well=("n0",) if options.meets_first else ())
+            # Whoever comes first under a name has it, until a person decides. So only when all have met for good.
+            have_met = options.meets_first and "put_back" not in options.faults
+            self._liars[-1].corrupt(as_well=("n0",) if have_met else ())
         for number in range(options.partials):
             partial = self._add(f"part{number}")
             subscriptions = {options.habits.contexts[0]: (f"tag={PARTIAL_TAG}",)}

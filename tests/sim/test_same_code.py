@@ -1,0 +1,334 @@
+"""What is simulated is what ships: the same scenarios enter the same functions over TCP and in simulation.
+
+Every function of `sync`, `wire` and `node` that a scenario enters is noted, over real sockets on loopback with the
+system's clock and randomness, and on the simulated network in virtual time. The sets must be equal: were there code for
+one of them only, no simulation would have tried it, or no user.
+"""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from types import CodeType, FrameType
+
+import pytest
+
+import echonode
+from echonode.errors import EchonodeError
+from echonode.host.system import SystemClock, SystemEntropy
+from echonode.host.tcp import Listener, TcpDial
+from echonode.limits import ROOTS_DELAY_S
+from echonode.model.identity import Identity, Instance
+from echonode.model.record import IDENTITIES, MAIN, Draft
+from echonode.node.node import Node, Settings
+from echonode.node.views import SyncStatus
+from echonode.sim.loop import SimLoop
+from echonode.sim.world import World
+from echonode.store.memory import MemoryStore
+from echonode.wire.messages import Direction
+
+PACKAGE = Path(echonode.__file__).parent
+ROOMS = ("sync", "wire", "node")
+WITHIN_S = 60.0
+STEP_S = 0.02
+ROUNDS_MAX = 8  # who dials first, and what a write falls into, is up to timing: each round adds what it entered
+
+
+@dataclass
+class Stage:
+    """Where a scenario is played: how nodes come up, and at which address each listens."""
+
+    start: Callable[["Stage", Settings], Awaitable[tuple[Node, str]]]
+    leave: Callable[[Node], Awaitable[None]]
+    nodes: list[Node] = field(default_factory=list)
+
+    async def node(
+        self, name: str, key: bytes | None = bytes(32), contexts: frozenset[str] | None = None
+    ) -> tuple[Node, str]:
+        node, address = await self.start(self, Settings(name=name, network_key=key, contexts=contexts))
+        self.nodes.append(node)
+        return node, address
+
+    async def equal(self, *nodes: Node) -> None:
+        """Wait until all hold the same, and know it."""
+        async with asyncio.timeout(WITHIN_S):
+            while not self._are_equal(nodes):  # noqa: ASYNC110  of two nodes at once there is no event
+                await asyncio.sleep(STEP_S)
+
+    def _are_equal(self, nodes: tuple[Node, ...]) -> bool:
+        states = [{name: node.store.tree(name).root for name in node.store.contexts()} for node in nodes]
+        knowing = all(any(peer.in_sync for peer in node.peers()) for node in nodes)
+        return knowing and all(state == states[0] for state in states)
+
+
+async def put(node: Node, *names: str, body: bytes = b"x", shared: bool = False, context: str = MAIN) -> None:
+    author = node.shared if shared else node.id
+    assert author is not None
+    await node.put_all([Draft(context=context, author=author, name=name, body=body) for name in names])
+
+
+async def put_unnoticed(node: Node, name: str) -> None:
+    """Into the store, behind the node's back: nobody is told."""
+    await node.store.write([Draft(context=MAIN, author=node.id, name=name)], node.identity.device, node._tick)
+
+
+# -- the scenarios ---------------------------------------------------------------------------------------------------
+
+
+async def an_empty_node_is_filled_and_changes_go_both_ways(stage: Stage) -> None:
+    one, _ = await stage.node("one")
+    await put(one, *[f"r{number}" for number in range(1200)])
+    two, address = await stage.node("two")
+    one.add_peer(address)
+    await stage.equal(one, two)
+    for number in range(3):
+        await put(two, f"r{number}", "todo", shared=True)
+        await put(one, f"new-{number}")
+        await stage.equal(one, two)
+    await one.delete(MAIN, one.id, "r5")
+    await stage.equal(one, two)
+
+
+async def two_nodes_that_wrote_apart_merge_with_their_conflicts(stage: Stage) -> None:
+    one, _ = await stage.node("one")
+    two, address = await stage.node("two")
+    await put(one, *[f"a{number}" for number in range(300)])
+    await put(two, *[f"b{number}" for number in range(300)], context="notes")
+    await put(two, *[f"c{number}" for number in range(40)])
+    for number in range(5):
+        await put(one, f"todo-{number}", body=b"one", shared=True)
+        await put(two, f"todo-{number}", body=b"two", shared=True)
+    one.add_peer(address)
+    await stage.equal(one, two)
+    assert len(await one.conflicts(MAIN)) == 5
+    for heads in await one.conflicts(MAIN):
+        await put(one, heads[0].name, body=b"agreed", shared=True)
+    await stage.equal(one, two)
+
+
+async def somebody_asks_for_each_direction(stage: Stage) -> None:
+    one, _ = await stage.node("one")
+    two, address = await stage.node("two")
+    one.add_peer(address)
+    await put(one, "a")
+    await stage.equal(one, two)
+    for direction in Direction:
+        await put(one, f"push-{direction}")
+        await put(two, f"pull-{direction}")
+        async with asyncio.timeout(WITHIN_S):
+            while any(report.error for report in await one.sync(None, direction, WITHIN_S)):
+                pass  # the nodes sync by themselves as well, and a root may move meanwhile
+    await stage.equal(one, two)
+
+
+async def writes_fall_into_conversations(stage: Stage) -> None:
+    one, _ = await stage.node("one")
+    two, address = await stage.node("two")
+    await put(one, *[f"r{number}" for number in range(100)])
+    one.add_peer(address)
+    await stage.equal(one, two)
+
+    async def keep_writing(node: Node, every_s: float) -> None:
+        for number in count():
+            await put_unnoticed(node, f"live-{number % 50}")
+            await asyncio.sleep(every_s)
+
+    writing = [asyncio.create_task(keep_writing(node, 0.0005)) for node in (one, two)]
+    for direction in (*Direction, *Direction):
+        await one.sync(None, direction, 5.0)
+    for task in writing:
+        task.cancel()
+    writing = [asyncio.create_task(keep_writing(node, 0.02)) for node in (one, two)]
+    for node in (one, two, one):
+        await put(node, "noticed")  # the roots that are told after it are not those that the other has by then
+        await asyncio.sleep(2 * max(ROOTS_DELAY_S))
+    for task in writing:
+        task.cancel()
+    await put(one, "last")
+    await stage.equal(one, two)
+
+
+async def two_that_never_met_differ_in_one_of_many(stage: Stage) -> None:
+    one, _ = await stage.node("one")
+    two, there = await stage.node("two")
+    three, elsewhere = await stage.node("three")
+    await put(one, *[f"r{number}" for number in range(1500)])
+    for address, other in ((there, two), (elsewhere, three)):
+        one.add_peer(address)
+        await stage.equal(one, other)
+    await stage.leave(one)
+    (report,) = await two.sync([one.id], Direction.BOTH, WITHIN_S)
+    assert report.status is SyncStatus.UNREACHABLE
+    await put(two, "new")
+    three.add_peer(there)
+    async with asyncio.timeout(WITHIN_S):
+        while two.store.tree(MAIN).root != three.store.tree(MAIN).root:  # noqa: ASYNC110  as above
+            await asyncio.sleep(STEP_S)
+
+
+async def what_one_keeps_the_other_does_not(stage: Stage) -> None:
+    one, _ = await stage.node("one")
+    two, address = await stage.node("two", contexts=frozenset({MAIN}))
+    await put(one, "a")
+    await put(one, "b", context="notes")
+    one.add_peer(address)
+    async with asyncio.timeout(WITHIN_S):
+        while not one.peers() or two.store.tree(MAIN).root != one.store.tree(MAIN).root:  # noqa: ASYNC110  as above
+            await asyncio.sleep(STEP_S)
+        (report,) = await one.sync(None, Direction.BOTH, WITHIN_S)
+    assert "notes" in report.error
+    assert two.store.contexts() == (IDENTITIES, MAIN)
+
+
+async def a_newcomer_joins_by_an_invitation_after_a_wrong_code(stage: Stage) -> None:
+    one, address = await stage.node("one")
+    await put(one, "a", shared=True)
+    two, _ = await stage.node("two", bytes([7]) * 32)
+    code = await one.invite(uses=1, expires_s=60)
+    wrong = f"{code.partition('-')[0]}-adroitness-aardvark"
+    if wrong != code:
+        with pytest.raises(EchonodeError):
+            await two.join(wrong, address, WITHIN_S)
+    await two.join(code, address, WITHIN_S)
+    await stage.equal(one, two)
+
+
+async def strangers_impostors_and_dead_addresses_are_told_apart(stage: Stage) -> None:
+    one, _ = await stage.node("one")
+    two, address = await stage.node("two")
+    _, elsewhere = await stage.node("far", bytes([9]) * 32)
+    namesake, there = await stage.node("two")
+    one.add_peer(address)
+    await put(one, "a")
+    await stage.equal(one, two)
+    one.add_peer(elsewhere)
+    one.add_peer(there)
+    one.add_peer(address)
+    async with asyncio.timeout(WITHIN_S):
+        while all(peer.id != namesake.id for peer in one.peers()):  # noqa: ASYNC110  as above
+            await asyncio.sleep(STEP_S)
+    await one.trust("two")
+    with pytest.raises(EchonodeError):
+        one.resolve_peer("nobody")
+    assert one.resolve_author("me") == one.id
+
+
+SCENARIOS = (
+    an_empty_node_is_filled_and_changes_go_both_ways,
+    two_nodes_that_wrote_apart_merge_with_their_conflicts,
+    somebody_asks_for_each_direction,
+    writes_fall_into_conversations,
+    two_that_never_met_differ_in_one_of_many,
+    what_one_keeps_the_other_does_not,
+    a_newcomer_joins_by_an_invitation_after_a_wrong_code,
+    strangers_impostors_and_dead_addresses_are_told_apart,
+)
+
+
+# -- the two stages --------------------------------------------------------------------------------------------------
+
+
+def in_simulation(scenario: Callable[[Stage], Awaitable[None]], seed: int) -> None:
+    loop = SimLoop(seed=seed)
+
+    async def main() -> None:
+        world = World(loop, seed=seed)
+
+        async def start(stage: Stage, settings: Settings) -> tuple[Node, str]:
+            member = world.make_member(f"{settings.name}{len(stage.nodes)}", key=settings.network_key)
+            member.settings = settings
+            world.discovery.deafen(member.host)
+            await world.start(member)
+            return member.node, member.address
+
+        world._spread = lambda member: None  # nobody sights anybody: addresses are given
+        async def leave(node: Node) -> None:
+            await world.leave(next(member for member in world.members.values() if member.node is node))
+
+        await scenario(Stage(start, leave))
+        await world.stop()
+
+    loop.complete(main())
+
+
+def over_tcp(scenario: Callable[[Stage], Awaitable[None]]) -> None:
+    async def main() -> None:
+        entropy = SystemEntropy()
+        listeners: dict[Node, Listener] = {}
+
+        async def start(stage: Stage, settings: Settings) -> tuple[Node, str]:
+            identity = Identity.from_seeds(entropy.random_bytes(32), entropy.random_bytes(32))
+            node = Node(
+                MemoryStore(Instance(entropy.random_bytes(8))),
+                identity,
+                settings,
+                clock=SystemClock(),
+                entropy=entropy,
+                dial=TcpDial(),
+                observe=lambda event: None,
+                announce=lambda announcement: None,
+                save_network_key=lambda key: None,
+            )
+            listener = Listener()
+            listeners[node] = listener
+            await listener.start("127.0.0.1:0", node.accept, lambda address: None)
+            await node.start(listener.addresses)
+            return node, listener.addresses[0]
+
+        async def leave(node: Node) -> None:
+            await listeners.pop(node).close()
+            await node.stop()
+
+        try:
+            await scenario(Stage(start, leave))
+        finally:
+            for node in list(listeners):
+                await leave(node)
+
+    asyncio.run(main())
+
+
+@contextmanager
+def entered() -> Iterator[set[str]]:
+    """The functions of the three rooms that are entered meanwhile, on any thread."""
+    codes: set[CodeType] = set()
+    names: set[str] = set()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        codes.add(frame.f_code)  # and no line of it: only calls are of interest
+
+    before = sys.gettrace()  # coverage's, where it is measured
+    threading.settrace(note)
+    sys.settrace(note)
+    try:
+        yield names
+    finally:
+        sys.settrace(before)
+        threading.settrace(before)  # type: ignore[arg-type]
+        for code in codes:
+            path = Path(code.co_filename)
+            if path.is_relative_to(PACKAGE) and path.relative_to(PACKAGE).parts[0] in ROOMS:
+                names.add(f"{path.relative_to(PACKAGE)}:{code.co_qualname}")
+
+
+def test_scenarios_enter_the_same_functions_over_tcp_and_in_simulation() -> None:
+    real: set[str] = set()
+    simulated: set[str] = set()
+    for seed in range(ROUNDS_MAX):
+        with entered() as names:
+            for scenario in SCENARIOS:
+                over_tcp(scenario)
+        real |= names
+        with entered() as names:
+            for scenario in SCENARIOS:
+                in_simulation(scenario, seed)
+        simulated |= names
+        if real == simulated:
+            break
+    assert real - simulated == set(), "only over TCP"
+    assert simulated - real == set(), "only in simulation"
+    assert len(real) > 300
