@@ -194,6 +194,7 @@ class _Process:
 
     async def _start_node(self, stack: AsyncExitStack) -> "Node":
         from echonode.api.server import ApiServer
+        from echonode.host.config import read_model
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.host.tcp import Listener, TcpDial
         from echonode.model.identity import Identity, Instance
@@ -219,6 +220,7 @@ class _Process:
                 is_provisional=is_provisional,
                 contexts=None if self._config.contexts is None else frozenset(self._config.contexts),
                 subscriptions=self._config.subscriptions,
+                models=dict(map(read_model, self._config.models)),
             ),
             clock=clock,
             entropy=entropy,

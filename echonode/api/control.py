@@ -1,7 +1,7 @@
 """The routes of the node itself: who it is, who is there, sync now, events, verify, invitations, the network."""
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import get_args
 
 from starlette.requests import Request
@@ -29,7 +29,7 @@ from echonode.node.node import Node
 from echonode.node.views import PeerView, SyncReport, SyncStatus
 from echonode.store.port import ContextInfo
 from echonode.text import escape, from_base32, to_base32
-from echonode.wire.messages import Direction
+from echonode.wire.messages import Direction, dotted
 
 _NETWORK_KEY_BYTES = 32
 _EVENT_NAMES = frozenset(kind.name for kind in get_args(Event))
@@ -72,6 +72,7 @@ class ControlRoutes:
                 "version": self._version,
                 "listen": status.listen,
                 "api": self._api,
+                "models": _versions(self._node.models),
                 "contexts": [self._context_form(info) for info in status.contexts],
                 "peers": [_peer_form(peer) for peer in status.peers],
                 "invitation": status.invitation,
@@ -175,7 +176,13 @@ def _peer_form(peer: PeerView) -> dict[str, object]:
         "reason": peer.reason,
         "following": peer.following,
         "lag": peer.lag,
+        "models": _versions(peer.models),
+        "unreadable": list(peer.unreadable),
     }
+
+
+def _versions(models: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+    return {name: dotted(version) for name, version in sorted(models.items())}
 
 
 def _overall(reports: Sequence[SyncReport]) -> str:

@@ -2,9 +2,9 @@
 
     {"error": {"code": "not_found", "message": "there is no record me/nothing in main"}}
 
-    400 bad_request    404 not_found        405 method_not_allowed   409 conflict      413 too_large
-    422 unusable       500 internal         502 peer_refused | peer_failed | unreachable
-    503 store_failed | stopping
+    400 bad_request    404 not_found        405 method_not_allowed   409 conflict | unsupported_model
+    413 too_large      422 unusable         500 internal
+    502 peer_refused | peer_failed | unreachable                     503 store_failed | stopping
 
 The text of an exception we do not know never leaves the process: it goes to the log, and the client is told `internal`.
 """

@@ -26,6 +26,7 @@ from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Draft, Record, winner
 from echonode.node.node import Node
 from echonode.text import escape, to_base32
+from echonode.wire.messages import dotted
 
 OCTETS: Final = "application/octet-stream"
 
@@ -74,13 +75,15 @@ class RecordRoutes:
 
     async def _get(self, request: Request) -> Response:
         context = context_of(request)
-        query = Query(request, ("id", "whole"))
+        query = Query(request, ("id", "whole", "any_model"))
         is_whole = query.flag("whole")
         author, name = address(self._node, query)
         heads = await self._node.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
         record = winner(heads)
+        if not query.flag("any_model"):
+            self._check_model(record)
         if is_whole:
             return reply(forms.whole(record, self._node.label, heads=len(heads), with_body=True))
         return Response(
@@ -91,6 +94,17 @@ class RecordRoutes:
                 "echo-version": to_base32(record.id),
             },
         )
+
+    def _check_model(self, record: Record) -> None:
+        """Every node keeps and hands on records of any model; only who reads them has to know it (PROTOCOL.md §11)."""
+        version, known = record.model_version, self._node.models.get(record.model)
+        if known is not None and known[0] != version[0]:
+            model = escape(record.model)
+            raise RequestError(
+                f"it is of the model {model} {dotted(version)}, and here {model} {dotted(known)} is read",
+                status=409,
+                code="unsupported_model",
+            )
 
     async def _delete(self, request: Request) -> Response:
         context = context_of(request)

@@ -14,7 +14,7 @@ _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "wants")
 _PEER_FIELDS: Final = (
     *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
-    *("following", "lag"),
+    *("following", "lag", "models", "unreadable"),
 )
 _OTHER_NETWORK: Final = "other network"
 _EQUAL: Final = {True: "yes", False: "no", None: "?"}
@@ -42,6 +42,8 @@ def _status_lines(answer: Json, now_s: float) -> Iterator[str]:
     yield f"id          {safe(answer['id'])}"
     yield f"listens on  {safe(' '.join(answer['listen']))}"
     yield f"commands    {safe(' '.join(answer['api']))}"
+    if answer.get("models"):
+        yield f"reads       {', '.join(f'{safe(name)} {safe(at)}' for name, at in answer['models'].items())}"
     if answer.get("invitation"):
         yield f"invitation  {safe(answer['invitation'])} is open"
     yield ""
@@ -88,7 +90,7 @@ def _following(peer: Json) -> str:
 
 def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
     """The table of peers."""
-    rows = (
+    rows = [
         (
             safe(peer["name"]) or "-",
             short(peer["id"]) or "-",
@@ -98,11 +100,23 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
             ago(peer["last_sync"], now_s),
             safe(peer["address"]) or "-",
             safe(peer["found_by"]) or "-",
+            _reads(peer),
             safe(peer["reason"]),
         )
         for peer in peers
+    ]
+    header = ("PEER", "ID", "STATE", "EQUAL", "FOLLOWS", "LAST SYNC", "ADDRESS", "FOUND BY", "READS", "WHY")
+    if not any(reads for *_, reads, _ in rows):  # few say which models they read
+        return table((*header[:-2], header[-1]), [(*row[:-2], row[-1]) for row in rows])
+    return table(header, rows)
+
+
+def _reads(peer: Json) -> str:
+    """Which models are read there; those that are read here too, and in another major, are marked."""
+    return ", ".join(
+        f"{safe(name)} {safe(version)}" + (" (not as here)" if name in peer["unreadable"] else "")
+        for name, version in (peer.get("models") or {}).items()
     )
-    return table(("PEER", "ID", "STATE", "EQUAL", "FOLLOWS", "LAST SYNC", "ADDRESS", "FOUND BY", "WHY"), rows)
 
 
 def context_lines(contexts: Iterable[Json]) -> Iterator[str]:

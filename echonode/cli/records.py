@@ -53,11 +53,18 @@ def put(
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--from", "peer", metavar="ID", help="Fetch the records from this peer, and keep them.")
 @click.option("--version", metavar="V", help="With --from: only this version of the one record.")
+@click.option("--any-model", is_flag=True, help="Also of a model that this node's `models` say is not read here.")
 @context_option
 @json_option
 @pass_here
 def get(
-    here: Here, ids: Sequence[str], peer: str | None, version: str | None, context: str, as_json: bool
+    here: Here,
+    ids: Sequence[str],
+    peer: str | None,
+    version: str | None,
+    any_model: bool,
+    context: str,
+    as_json: bool,
 ) -> ExitCode | None:
     """Write a record's body to stdout, byte for byte; or fetch records from a peer."""
     from echonode.cli.client import record_path
@@ -70,10 +77,11 @@ def get(
         raise click.UsageError("--version says what to fetch: it wants --from.")
     (id_text,) = ids
     client, path = here.client(), record_path(context)
+    query = [("id", id_text), ("any_model", "1" if any_model else None)]
     if as_json:
-        out_json(client.call("GET", path, query=[("id", id_text), ("whole", "1")]))
+        out_json(client.call("GET", path, query=[*query, ("whole", "1")]))
         return None
-    with client.open("GET", path, query=[("id", id_text)]) as response:
+    with client.open("GET", path, query=query) as response:
         sys.stdout.flush()
         sys.stdout.buffer.write(response.read())
         sys.stdout.buffer.flush()

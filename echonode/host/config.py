@@ -10,6 +10,7 @@ interfaces = ["192.168.1.10"]     # addresses of ours to use for mDNS; default: 
 mdns = true                       # false: announce nothing, look for nobody
 open = false                      # true: take part in the public network, where anyone on the LAN may
 contexts = ["main"]               # to hold these and no others; default: main, and all that peers offer
+models = ["task@1.2"]             # what your programs read: peers are told, and other majors of these are not read
 
 [subscriptions]                   # which part of a context to keep; default: all of it
 main = ["tag=news", "since=2026-01-01"]  # terms of a filter (model/filter_text.py); authors by whole ids, me or shared
@@ -20,8 +21,8 @@ format = "auto"                   # json, console, or by where the log goes
 ```
 
 In the environment: ECHO_NAME, ECHO_LISTEN, ECHO_PEERS (separated by commas, as are the other lists), ECHO_INTERFACES,
-ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand in the file
-alone. Unknown keys in the file are errors: a misspelt setting is one that does not hold.
+ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand
+in the file alone. Unknown keys in the file are errors: a misspelt setting is one that does not hold.
 """
 
 import re
@@ -36,14 +37,22 @@ import msgspec
 
 from echonode.errors import ConfigError, LocalError
 from echonode.host.tcp import parse_address
-from echonode.limits import CONTEXT_BYTES_MAX, CONTEXTS_MAX, KIB, NODE_NAME_BYTES_MAX
+from echonode.limits import (
+    CONTEXT_BYTES_MAX,
+    CONTEXTS_MAX,
+    KIB,
+    MODELS_MAX,
+    NODE_NAME_BYTES_MAX,
+    TEXT_FIELD_BYTES_MAX,
+    VERSION_NUMBER_MAX,
+)
 from echonode.model.filter_text import full_id, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES
 from echonode.text import escape, is_nfc_text
 
 _FILE_BYTES_MAX: Final = 256 * KIB
-_LISTS: Final = ("peers", "interfaces", "contexts")
+_LISTS: Final = ("peers", "interfaces", "contexts", "models")
 _TRUTHS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _EXPECTED: Final = {
     "name": "a text",
@@ -53,6 +62,7 @@ _EXPECTED: Final = {
     "mdns": "true or false",
     "open": "true or false",
     "contexts": "a list of names",
+    "models": "a list of models like 'task@1.2'",
     "subscriptions": "a table of contexts, each with a list of terms like 'tag=news'",
     "log": "a table",
     "log.level": "one of debug, info, warning and error",
@@ -60,6 +70,7 @@ _EXPECTED: Final = {
 }
 _SAID_ANYWHERE: Final = [key for key in _EXPECTED if key != "subscriptions"]  # a variable holds no table
 _AT: Final = re.compile(r" - at `\$\.?([a-z.]*).*`$")
+_MODEL: Final = re.compile(r"(.+)@(\d{1,9})\.(\d{1,9})", re.ASCII)
 _UNKNOWN: Final = re.compile(r"unknown field `(.*?)`", re.DOTALL)
 
 
@@ -80,6 +91,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     mdns: bool = True
     open: bool = False
     contexts: tuple[str, ...] | None = None
+    models: tuple[str, ...] = ()
     subscriptions: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     log: LogConfig = LogConfig()
 
@@ -156,7 +168,11 @@ def _checked(raw: Mapping[str, object], label: Callable[[str], str]) -> Config:
     contexts = None if config.contexts is None else tuple(_nfc(name) for name in config.contexts)
     subscriptions = {_nfc(name): terms for name, terms in config.subscriptions.items()}
     config = msgspec.structs.replace(
-        config, name=config.name and _nfc(config.name), contexts=contexts, subscriptions=subscriptions
+        config,
+        name=config.name and _nfc(config.name),
+        contexts=contexts,
+        models=tuple(_nfc(text) for text in config.models),
+        subscriptions=subscriptions,
     )
     for key, problem in _problems(config):
         raise ConfigError(f"{label(key)}: {problem}")
@@ -182,10 +198,29 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
                 yield "contexts", f"'{escape(name)}' is no context: 1 to {CONTEXT_BYTES_MAX} bytes are expected"
             elif name == IDENTITIES:
                 yield "contexts", f"'{IDENTITIES}' is reserved, and always held"
-
-
+    yield from (("models", problem) for problem in _wrong_models(config.models))
     for name, terms in config.subscriptions.items():
         yield from (("subscriptions", problem) for problem in _wrong_subscription(config, name, terms))
+
+
+def read_model(text: str) -> tuple[str, tuple[int, int]]:
+    """Name and version of NAME@MAJOR.MINOR. Raises ConfigError."""
+    match = _MODEL.fullmatch(text)
+    if match is None or not is_nfc_text(match[1], TEXT_FIELD_BYTES_MAX):
+        raise ConfigError(f"'{escape(text)}' is no model like 'task@1.2'")
+    return match[1], (int(match[2]), int(match[3]))
+
+
+def _wrong_models(models: tuple[str, ...]) -> Iterator[str]:
+    try:
+        read = [read_model(text) for text in models]
+    except ConfigError as error:
+        yield str(error)
+        return
+    if len(read) > MODELS_MAX or len(dict(read)) < len(read):
+        yield f"up to {MODELS_MAX} different models are expected"
+    if any(max(version) > VERSION_NUMBER_MAX for _, version in read):
+        yield f"major and minor are at most {VERSION_NUMBER_MAX}"
 
 
 def _wrong_subscription(config: Config, name: str, terms: tuple[str, ...]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """What a node says of itself to a peer, and whom it lets in: hello, pins, revoked keys (SECURITY.md H7)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,13 +33,14 @@ class Greeter:
     observe: Observer
     name: str
     tag: bytes
-    port: int
     contexts: frozenset[str] | None
+    models: Mapping[str, tuple[int, int]]
     first_instance: Instance
     is_full: Callable[[IdentityId], bool]
     meeting: Callable[[IdentityId], None]
     is_partial: Callable[[str], bool]
     wants_all: Callable[[], bool]
+    port: int = 0  # until it is known where streams come in
     pins: dict[tuple[str, str], IdentityId] = field(default_factory=dict)
     # Who was kept out, under which name and at which address: for `peers`, until a person decides.
     kept_out: dict[IdentityId, tuple[str, str]] = field(default_factory=dict)
@@ -69,7 +70,7 @@ class Greeter:
             tag=self.tag,
             instance=store.instance,
             port=self.port,
-            models={},
+            models=dict(self.models),
             modes=NAMES if self.wants_all() else NAMES_IN_PART,
             contexts=tuple(
                 summarise(store, name, is_partial=self.is_partial(name)) for name in names[:CONTEXTS_MAX]

@@ -5,7 +5,7 @@ what to make known, through `save_network_key` what to keep. The same Node runs 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from echonode.clock import Clock, Entropy
@@ -75,8 +75,8 @@ class Node(RecordBook):
             observe=self.observe,
             name=settings.name,
             tag=self._tag,
-            port=0,
             contexts=settings.contexts,
+            models=settings.models,
             first_instance=store.instance,
             is_full=self.scheduler.is_full,
             meeting=self.scheduler.meeting,
@@ -193,6 +193,11 @@ class Node(RecordBook):
     def listening(self) -> tuple[str, ...]:
         """HOST:PORT of every address on which streams come in."""
         return self._listen
+
+    @property
+    def models(self) -> Mapping[str, tuple[int, int]]:
+        """The record models that are read here, as the configuration says."""
+        return self._greeter.models
 
     @property
     def network(self) -> str:

@@ -1,6 +1,7 @@
 """Everybody met or seen, as people ask about them: views over the scheduler's tables, and look-ups by id or name."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from echonode.errors import LocalError
 from echonode.model.identity import IdentityId
@@ -24,10 +25,13 @@ class PeerTable:
         self._behind = behind
         self.groups: dict[str, tuple[bytes, bytes]] = {}
         self._tags: dict[bytes, IdentityId] = {}  # each peer's tag of this start, as its hello gave it
+        self._models: dict[IdentityId, dict[str, tuple[int, int]]] = {}
 
     def met(self, session: Session) -> None:
         """Tie what was sighted to who it proved to be; keep where it listens when nothing was sighted."""
         peer, hello = session.peer.id, session.hello
+        self._models = {id: read for id, read in self._models.items() if id in self._scheduler.peers}
+        self._models[peer] = hello.models
         self._tags = {tag: other for tag, other in self._tags.items() if other != peer} | {hello.tag: peer}
         for key, (tag, group) in list(self.groups.items()):
             if tag == hello.tag:
@@ -96,7 +100,7 @@ class PeerTable:
                 by_peer.setdefault(target.peer, []).append(target)
         kept_out, foreign = self._greeter.kept_out, self._greeter.foreign
         met = [entry for entry in self._scheduler.peers.values() if entry.id not in {*kept_out, *foreign}]
-        views = [_met(entry, by_peer.get(entry.id, []), self._behind(entry.id)) for entry in met]
+        views = [self._reading(_met(entry, by_peer.get(entry.id, []), self._behind(entry.id))) for entry in met]
         views += [_kept_out(peer, name, address) for peer, (name, address) in kept_out.items()]
         views += [_foreign(peer, *shown) for peer, shown in foreign.items()]
         kept_out_at = {address for _, address, *_ in (*kept_out.values(), *foreign.values())}
@@ -106,6 +110,12 @@ class PeerTable:
             if not is_known and not target.is_self:
                 views.append(_sighted(target))
         return views
+
+    def _reading(self, view: PeerView) -> PeerView:
+        """`view`, and which models are read there."""
+        theirs, ours = self._models.get(view.id or IdentityId(b""), {}), self._greeter.models
+        unlike = sorted(name for name, (major, _) in theirs.items() if major != ours.get(name, (major, 0))[0])
+        return replace(view, models=theirs, unreadable=tuple(unlike))
 
 
 def _met(entry: PeerEntry, targets: Sequence[Target], lag: int | None) -> PeerView:

@@ -20,7 +20,8 @@ class Announcement:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What a person decides about a node. `network_key` None: the open network; `contexts` None: all on offer;
-    `subscriptions`: by context, the terms of the filter (model/filter_text.py) that says which part is wanted.
+    `subscriptions`: by context, the terms of the filter (model/filter_text.py) that says which part is wanted;
+    `models`: versions of the record models that whoever reads here knows.
 
     `is_provisional`: the key is a placeholder that nobody else has, until an invitation brings the real one.
     """
@@ -30,6 +31,7 @@ class Settings:
     is_provisional: bool = False
     contexts: frozenset[str] | None = None
     subscriptions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    models: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def group_tag(network_key: bytes | None, tag: bytes) -> bytes:

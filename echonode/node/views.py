@@ -1,6 +1,7 @@
 """What a person asks of a node, as values: the API and the CLI show these."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from echonode.model.identity import IdentityId, Instance
@@ -23,7 +24,8 @@ class PeerState(Enum):
 class PeerView:
     """One peer. `in_sync` is None when unknown; `reason` says in a plain sentence why not equal or not connected.
     `following`: a link is up, and each tells the other what it stores; `lag`: how many changes here it was not told of
-    yet, None without a link."""
+    yet, None without a link. `models`: those that whoever reads there knows; `unreadable`: which of them are known here
+    in another major, so that what is written for one reader is not for the other."""
 
     id: IdentityId | None
     name: str
@@ -35,6 +37,8 @@ class PeerView:
     reason: str
     following: bool = False
     lag: int | None = None
+    models: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from echonode.limits import (
     DIGESTS_PER_MESSAGE_MAX,
     FOLLOW_WINDOW_BYTES,
     HASH_COMPARISON_DEPTH,
+    MODELS_MAX,
     NAME_BYTES_MAX,
     NEGENTROPY_BYTES_MAX,
     NODE_NAME_BYTES_MAX,
@@ -24,6 +25,7 @@ from echonode.limits import (
     SKETCH_COUNTS_MAX,
     SKETCH_SYMBOLS_MAX,
     TEXT_FIELD_BYTES_MAX,
+    VERSION_NUMBER_MAX,
     WINDOW,
 )
 from echonode.model.filter import Filter
@@ -191,7 +193,7 @@ def _filter(value: Any) -> dict[int, Any]:
     return Filter.from_fields(value).fields()
 
 
-_VERSION: Final = _tuple(_uint(65_535), _uint(65_535))
+_VERSION: Final = _tuple(_uint(VERSION_NUMBER_MAX), _uint(VERSION_NUMBER_MAX))
 _SEQ: Final = _uint(_U63)
 _ROOT: Final = _data(32)
 _KEY: Final = _data(32)
@@ -227,7 +229,7 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
         _data(8),
         _data(8),
         _uint(65_535),
-        _map(_text(TEXT_FIELD_BYTES_MAX), _VERSION, 64),
+        _map(_text(TEXT_FIELD_BYTES_MAX), _VERSION, MODELS_MAX),
         _NAMES,
         _list(_SUMMARY, CONTEXTS_MAX + 1),
         _map(_data(8), _uint(), 16),

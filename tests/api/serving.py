@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,7 +159,12 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, *, name: str = "one", key: bytes | None = KEY, store: Store | None = None
+    folder: Path,
+    *,
+    name: str = "one",
+    key: bytes | None = KEY,
+    store: Store | None = None,
+    models: Mapping[str, tuple[int, int]] | None = None,
 ) -> AsyncIterator[Served]:
     """A node with its API and a TCP listener on loopback; server, then node, stopped at the end."""
     entropy = SystemEntropy()
@@ -168,7 +173,7 @@ async def serving(
     node = Node(
         store or MemoryStore(Instance(entropy.random_bytes(8))),
         identity,
-        Settings(name=name, network_key=key),
+        Settings(name=name, network_key=key, models=models or {}),
         clock=SystemClock(),
         entropy=entropy,
         dial=TcpDial(),

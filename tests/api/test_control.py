@@ -137,6 +137,24 @@ def test_a_key_makes_a_member_of_its_network(tmp_path: Path) -> None:
     run(test)
 
 
+def test_peers_are_shown_with_the_models_that_are_read_there(tmp_path: Path) -> None:
+    async def test() -> None:
+        theirs = {"task": (2, 0), "note": (1, 4), "recipe": (1, 0)}
+        async with (
+            serving(tmp_path, models={"task": (1, 2), "note": (1, 0)}) as one,
+            serving(tmp_path, name="two", models=theirs) as two,
+        ):
+            await meet(one, two)
+            (peer,) = (await one.ask("GET", "/v1/peers")).json()["peers"]
+            assert peer["models"] == {"note": "1.4", "recipe": "1.0", "task": "2.0"}
+            assert peer["unreadable"] == ["task"]
+            (peer,) = (await two.ask("GET", "/v1/peers")).json()["peers"]
+            assert (peer["models"], peer["unreadable"]) == ({"note": "1.0", "task": "1.2"}, ["task"])
+            assert (await one.ask("GET", "/v1/status")).json()["models"] == {"note": "1.0", "task": "1.2"}
+
+    run(test)
+
+
 def test_whoever_comes_under_anothers_name_is_kept_out_until_a_person_trusts_it(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving(tmp_path) as one:

@@ -19,6 +19,7 @@ from echonode.model.record import MAIN, Record
 from echonode.node.events import Event
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Audit, ContextInfo
+from echonode.sync.select import Mode
 from echonode.text import to_base32
 from tests.api import law
 from tests.api.serving import KEY, Served, run, serving
@@ -238,6 +239,10 @@ def test_the_document_has_exactly_the_events_that_there_are() -> None:
         if "event" in schema["properties"]
     }
     assert documented == {kind.name: tuple(field.name for field in fields(kind)) for kind in get_args(Event)}
+
+
+def test_the_document_has_exactly_the_modes_that_there_are() -> None:
+    assert sorted(law.document()["components"]["schemas"]["Mode"]["enum"]) == sorted(mode.value for mode in Mode)
 
 
 def test_the_documents_schemas_are_schemas_and_all_are_used() -> None:

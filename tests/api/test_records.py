@@ -36,6 +36,24 @@ def test_what_was_put_is_got_byte_for_byte_under_its_media_type(tmp_path: Path) 
     run(test)
 
 
+def test_another_major_of_a_model_that_is_read_here_is_refused_by_name_unless_any_will_do(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path, models={"task": (1, 2)}) as served:
+            await served.put("next", "x", "&model=task@2.0")
+            for name, model in (("same", "task@1.2"), ("newer", "task@1.9"), ("other", "recipe@7.0")):
+                await served.put(name, "x", f"&model={model}")
+                assert (await served.ask("GET", f"{MAIN}?id={name}")).body == b"x"
+            for more in ("", "&whole=1", "&any_model=0"):
+                refused = await served.ask("GET", f"{MAIN}?id=next{more}")
+                assert (refused.status, refused.code) == (409, "unsupported_model")
+                said = "it is of the model task 2.0, and here task 1.2 is read"
+                assert refused.json()["error"]["message"] == said
+            assert (await served.ask("GET", f"{MAIN}?id=next&any_model=1")).body == b"x"
+            assert len((await served.ask("GET", f"{MAIN}/list")).lines()) == 4
+
+    run(test)
+
+
 @pytest.mark.parametrize(
     ("media_type", "body", "field", "shown"),
     [

@@ -8,7 +8,7 @@ import pytest
 
 from echonode.cli.exits import ExitCode
 from echonode.cli.looking import verdict
-from tests.cli.house import Shell, http, saying
+from tests.cli.house import Shell, http, refusal, saying
 
 ID = "b" * 52
 ALONE = "No other node of this network was seen yet; to add one, type: echonode invite"
@@ -35,6 +35,8 @@ def peer(**more: object) -> dict[str, Any]:
         "reason": "",
         "following": True,
         "lag": 0,
+        "models": {},
+        "unreadable": [],
         **more,
     }
 
@@ -99,6 +101,27 @@ def test_a_sync_shows_what_it_cost_and_why_it_failed(shell: Shell, socket: Path)
     with saying(socket, synced("failed", error="it said \x1b[2J")):
         (row,) = shell("sync").text.splitlines()[1:]
     assert row.endswith("it said \\u001b[2J")
+
+
+def test_the_models_that_peers_read_are_shown_where_any_says_so(shell: Shell, socket: Path) -> None:
+    with saying(socket, http({"peers": [peer()]})):
+        assert "READS" not in shell("peers").text
+    reading = peer(models={"note": "1.4", "task": "2.0"}, unreadable=["task"], reason="why")
+    with saying(socket, http({"peers": [reading, peer()]})):
+        header, first, second = shell("peers").text.splitlines()
+    assert header.split()[-2:] == ["READS", "WHY"]
+    assert first.endswith("  note 1.4, task 2.0 (not as here)  why")
+    assert second.endswith("mdns")
+
+
+def test_a_record_of_a_model_that_is_not_read_here_is_given_when_any_will_do(shell: Shell, socket: Path) -> None:
+    said = "it is of the model task 2.0, and here task 1.2 is read"
+    with saying(socket, refusal("409 Conflict", "unsupported_model", said)):
+        assert shell.fails(ExitCode.FAILED, "get", "a") == said
+    with saying(socket, http(b"body")) as heard:
+        assert shell("get", "a", "--any-model").out == b"body"
+        assert shell("get", "a").out == b"body"
+    assert [b"any_model=1" in each for each in heard] == [True, False]
 
 
 # -- who is there -----------------------------------------------------------------------------------------------------

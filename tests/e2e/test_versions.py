@@ -89,3 +89,18 @@ def test_the_next_major_is_refused_and_both_sides_say_which_versions_are_spoken(
             assert ("it speaks" in failed["detail"]) == (node is second)
             assert (own if node is second else theirs) in failed["detail"].partition("what would do: ")[2]
         assert second.root("main") is None
+
+
+def test_a_model_is_read_in_the_major_that_the_configuration_names_and_kept_in_any(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path / "a", "a", mdns=False)
+    node.home.mkdir()
+    (node.home / "config.toml").write_text('models = ["task@1.2"]\n')
+    for _ in running([node]):
+        node.start("--open")
+        assert "reads       task 1.2" in node.cli("status").stdout.decode()
+        node.cli("put", "a", "body", "--model", "task@2.0")
+        refused = node.cli("get", "a", check=False)
+        assert (refused.returncode, refused.stdout) == (1, b"")
+        assert "of the model task 2.0, and here task 1.2 is read" in refused.stderr.decode()
+        assert node.cli("get", "a", "--any-model").stdout == b"body"
+        assert node.json("get", "a", "--any-model")["model_version"] == "2.0"

@@ -27,6 +27,7 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
         mdns=True,
         open=False,
         contexts=None,
+        models=(),
         subscriptions={},
         log=LogConfig(level="info", format="auto"),
     )
@@ -41,6 +42,7 @@ def test_the_example_in_the_documentation_loads_and_shows_every_key(tmp_path: Pa
         peers=("192.168.1.20:22087",),
         interfaces=("192.168.1.10",),
         contexts=("main",),
+        models=("task@1.2",),
         subscriptions={"main": ("tag=news", "since=2026-01-01")},
     )
     shown = set(re.findall(r"^\[?(\w+)(?: =|\])", example[1], re.MULTILINE))
@@ -96,6 +98,13 @@ def test_a_subscription_is_terms_by_context_and_a_variable_holds_none(tmp_path: 
         ("contexts = ['a', 'a']", "contexts: 1 to 64 different names"),
         ("contexts = ['']", "contexts: '' is no context"),
         ("contexts = ['identities']", "contexts: 'identities' is reserved"),
+        ("models = 'task@1.0'", "models: a list of models like 'task@1.2'"),
+        ("models = ['task']", "models: 'task' is no model like 'task@1.2'"),
+        ("models = ['task@1']", "models: 'task@1' is no model"),
+        ("models = ['@1.0']", "models: '@1.0' is no model"),
+        ("models = ['task@1.0', 'task@2.0']", "models: up to 64 different models"),
+        (f"models = {[f'm{n}@1.0' for n in range(65)]}", "models: up to 64 different models"),
+        ("models = ['task@1.65536']", "models: major and minor are at most 65535"),
         ("subscriptions = ['tag=a']", "subscriptions: a table of contexts"),
         ("[subscriptions]\nmain = 'tag=a'", "subscriptions: a table of contexts"),
         ("[subscriptions]\nmain = [1]", "subscriptions: a table of contexts"),
