@@ -19,7 +19,8 @@ told of it.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from echonode import cbor
@@ -61,46 +62,73 @@ class Judge:
         self._roots: dict[tuple[str, str], dict[bytes, None]] = defaultdict(dict)  # by member and context, in order
         self._pins: dict[Member, dict[tuple[str, str], IdentityId]] = {}
         self._walls_ms: dict[Member, int] = {}
-        self._one_way: set[tuple[IdentityId, IdentityId]] = set()
+        self._outcomes: dict[tuple[str, bytes, str, str], str] = {}  # by member, session, context and role
+        self._doubts: dict[tuple[str, bytes, str, str], str] = {}  # by the end whose outcome is to tell
 
     # -- on each commit and each event -------------------------------------------------------------------------------
 
     def on_commit(self, name: str, store: Store, context: str, records: Sequence[Record]) -> None:
         """S1, for what just became durable on the disk of the member `name`; the model takes note."""
-        for changed in store.contexts() if context == IDENTITIES else (context,):
-            self._roots[name, changed][store.tree(changed).root] = None
-        for record in records:
-            self._check_sound(name, context, record)
-            self.committed[name][context][record.id] = record
-            if context == IDENTITIES:
-                self._note_statement(name, record)
+        with self._kept():
+            self._note_roots(name, store, store.contexts() if context == IDENTITIES else (context,))
+            for record in records:
+                self._check_sound(name, context, record)
+                self.committed[name][context][record.id] = record
+                if context == IDENTITIES:
+                    self._note_statement(name, record)
 
     def watch(self, member: Member) -> None:
         """Listen to the member's events from now on."""
         member.observers.append(lambda event: self._on_event(member, event))
 
-    def one_way(self, member: Member, peer: IdentityId) -> None:
-        """From now on `equal` between these two may mean that nothing is missing on one side."""
-        self._one_way |= {(member.identity.id, peer), (peer, member.identity.id)}
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """For what is checked in the midst of a node, where a violation only ends a session: it fails the world too."""
+        try:
+            yield
+        except Exception as error:
+            self._world.loop.unhandled.append(error)
+            raise
+
+    def _note_roots(self, name: str, store: Store, contexts: Iterable[str]) -> None:
+        for context in contexts:
+            roots, root = self._roots[name, context], store.tree(context).root
+            roots.pop(root, None)  # it may be an earlier one again: the latest is the last
+            roots[root] = None
 
     def _on_event(self, member: Member, event: Event) -> None:
         if isinstance(event, SyncCompleted):
-            self.modes_that_ran.add(event.mode)
-            if event.mode not in [mode.value for mode in MODES]:
-                raise Violation(f"I11: {member.name} ran {event.mode}, which it does not advertise")
-            if event.verified:
-                self._check_equal(member, event)
+            with self._kept():
+                self.modes_that_ran.add(event.mode)
+                if event.mode not in [mode.value for mode in MODES]:
+                    raise Violation(f"I11: {member.name} ran {event.mode}, which it does not advertise")
+                if event.verified:
+                    self._check_equal(member, event)
+                self._judge_doubts(member.name, event)
 
     def _check_equal(self, member: Member, event: SyncCompleted) -> None:
-        """V: the root at which `member` says it is equal to an honest peer is one that the peer has had."""
-        me, peer = member.identity.id, IdentityId(event.peer)
-        if not self._is_honest(peer) or (me, peer) in self._one_way or event.mode == "reconcile":
+        """V: the root at which `member` says it is equal to an honest peer is one that the peer has had.
+
+        Of a conversation that went one way, equal means that nothing is missing here; its other end says one_way.
+        """
+        peer = IdentityId(event.peer)
+        if not self._is_honest(peer) or event.mode == "reconcile":
             return  # of what a filter takes there is no root: `check_part` looks at the versions
         other = next(one for one in self._world.members.values() if one.identity.id == peer)
         theirs = {EMPTY_ROOT, *self._roots[other.name, event.context]}
         latest = list(self._roots[member.name, event.context])[-_LATELY:] or [EMPTY_ROOT]
         if theirs.isdisjoint(latest):
-            raise Violation(f"V: {member.name} calls itself equal to {other.name} in {event.context}, and never was")
+            role = "responder" if event.role == "initiator" else "initiator"
+            doubt = f"V: {member.name} calls itself equal to {other.name} in {event.context}, and never was"
+            self._doubts[other.name, event.session, event.context, role] = doubt
+
+    def _judge_doubts(self, name: str, event: SyncCompleted) -> None:
+        """Either end may be the first to tell."""
+        self._outcomes[name, event.session, event.context, event.role] = event.outcome
+        for which in [which for which in self._doubts if which in self._outcomes]:
+            doubt = self._doubts.pop(which)
+            if self._outcomes[which] != "one_way":
+                raise Violation(doubt)
 
     def _note_statement(self, name: str, record: Record) -> None:
         stated = read_statement(record)
@@ -129,6 +157,7 @@ class Judge:
 
     async def forget_lost(self, member: Member) -> None:
         """`member`'s disk was put back to an earlier state: what came later is not to be found on it any more."""
+        self._note_roots(member.name, member.store, member.store.contexts())
         for context, versions in self.committed[member.name].items():
             leaves = leaves_of(await all_heads(member.store, context))
             gone = [one.id for one in versions.values() if not is_covered(one, leaves)]

@@ -66,9 +66,6 @@ class Workload:
             up = [member for member in self._members if member.is_up]
             if up:
                 member, direction = self._draw.choice(up), self._draw.choice(list(Direction))
-                if direction is not Direction.BOTH:
-                    for peer in member.node.scheduler.peers:
-                        self._judge.one_way(member, peer)
                 asked = member.node.sync(None, direction, SYNC_TIMEOUT_S)
                 self._questions.add(asyncio.create_task(asked))
 

@@ -182,6 +182,13 @@ PLANTED: list[tuple[str, Plant]] = [
 ]
 
 
+SEEN_FROM_WITHIN = (
+    a_bad_signature_is_stored,
+    a_conversation_is_called_equal_and_was_not,
+    a_mode_runs_that_is_not_advertised,
+)
+
+
 @pytest.mark.parametrize(("named", "plant"), PLANTED, ids=[plant.__name__ for _, plant in PLANTED])
 def test_the_judge_notices_when(named: str, plant: Plant) -> None:
     loop = SimLoop(seed=1)
@@ -192,5 +199,24 @@ def test_the_judge_notices_when(named: str, plant: Plant) -> None:
         with pytest.raises(Exception, match=named) as caught:
             await plant(court)
         assert isinstance(caught.value, Violation) or "signature" in str(caught.value)
+        if plant in SEEN_FROM_WITHIN:
+            assert loop.unhandled == [caught.value]
+            loop.unhandled.clear()
 
     loop.complete(main())
+
+
+def test_what_the_judge_sees_in_the_midst_of_a_node_fails_the_world_though_the_node_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = SimLoop(seed=1)
+
+    async def main() -> None:
+        court = Court(loop)
+        court.judge._roots["one", MAIN][bytes(32)] = None  # one that the other never has
+        monkeypatch.setattr(court.judge, "_note_roots", lambda *_: None)
+        await court.begin()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        loop.complete(main())
+    assert {str(violation)[:2] for violation in caught.value.exceptions} == {"V:"}
