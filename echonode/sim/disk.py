@@ -4,7 +4,7 @@
                               a crash here: lost                    a crash here: durable, and nobody was told
 
 It is MemoryStore in everything else, and its one writer commits call after call, as SQLite's does. `reopen` is the next
-process's store over the same disk; whoever still holds the old one gets errors.
+process's store over the same disk; whoever still writes to the old one gets errors.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from echonode.clock import Entropy
 from echonode.errors import StoreError
 from echonode.model.identity import IdentityId, Instance, SigningKey
 from echonode.model.merkle import Digest
-from echonode.model.record import Draft, Record
+from echonode.model.record import Draft, LeafKey, Record
 from echonode.store.cursors import Cursors
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Applied, Cursor, Refused, Tick
@@ -74,6 +74,12 @@ class SimStore(MemoryStore):
             versions, applied = await super().write(drafts, key, tick, skip_unchanged=skip_unchanged)
             self._on_commit(self, drafts[0].context if drafts else "", applied.records)
         return versions, applied
+
+    async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
+        async with self._transaction():
+            gone = await super().forget(context, keys, keeps)
+            self._on_commit(self, context, ())
+        return gone
 
     async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[Refused, ...]:
         async with self._transaction():

@@ -84,6 +84,8 @@ def test_who_still_holds_the_store_of_a_dead_process_can_do_nothing() -> None:
         reopened = store.reopen()
         with pytest.raises(StoreError, match="gone"):
             await store.apply(MAIN, [person.version("r")])
+        with pytest.raises(StoreError, match="gone"):
+            await store.forget(MAIN, [], lambda _: True)
         assert (await reopened.apply(MAIN, [person.version("s")])).records
 
     run(main(), seed=0)
