@@ -59,15 +59,18 @@ class Faults:
     async def _befall(self, kind: str) -> None:
         draw, network = self._draw, self._world.network
         one, other = draw.sample(self._members, 2)
+        here, there = one.host, other.host
+        if connected := network.connected():  # most pairs have no connection that could break
+            here, there = draw.sample(draw.choice(connected), 2)
         match kind:
             case "cut":
-                network.cut(one.host, other.host)
+                network.cut(here, there)
             case "cut_later":
-                network.cut(one.host, other.host, after_bytes=draw.randrange(1, 20_000))
+                network.cut(here, there, after_bytes=draw.randrange(1, 20_000))
             case "half_open":
-                network.half_open(one.host, other.host)
+                network.half_open(here, there)
             case "corrupt":
-                network.corrupt(one.host, other.host)
+                network.corrupt(here, there)
             case "block":
                 network.block(one.host, other.host)
             case "partition":

@@ -103,6 +103,10 @@ class SimNetwork(Ether):
             for pipe in connection.pipes:
                 self.loop.call_later(self.random.uniform(0, _RETRANSMIT_S), pipe.resume)
 
+    def connected(self) -> list[tuple[str, str]]:
+        """Between which hosts there are connections, the dialling one first; oldest first."""
+        return [(each.streams[0].host, each.streams[1].host) for each in self.live]
+
     def connections_of(self, host: str) -> int:
         """How many connections of `host` are there."""
         return sum(stream.host == host and not stream.gone for each in self.live for stream in each.streams)

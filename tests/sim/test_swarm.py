@@ -10,10 +10,15 @@ import pytest
 
 from echonode.cli.services import SimulateOptions
 from echonode.errors import StoreError
+from echonode.sim.faults import Faults
+from echonode.sim.judge import Judge
+from echonode.sim.loop import SimLoop
 from echonode.sim.options import KINDS_OF_FAULT, Options, draw_options
 from echonode.sim.runs import calm, options_for, run_many
 from echonode.sim.swarm import run_seed
 from echonode.sim.workload import Habits
+from echonode.sim.world import World
+from echonode.sync.port import ByteStream
 
 ROOT = Path(__file__).parents[2]
 SEEDS = range(12)
@@ -58,6 +63,25 @@ def test_what_is_given_takes_the_place_of_what_the_seed_draws() -> None:
 
 
 SMALL = Options(nodes=2, records=4, habits=Habits(writes_per_s=1.0), faults_s=3.0, faults=("cut", "crash"))
+
+
+def test_a_fault_of_connections_befalls_one_that_is_there() -> None:
+    loop = SimLoop(seed=1)
+
+    async def main() -> None:
+        world = World(loop, seed=1)
+        members = [world.make_member(name) for name in "abcdef"]
+
+        async def listening(stream: ByteStream) -> None:
+            await stream.read()
+
+        world.network.listen(members[1].address, listening)
+        await world.network.dial(members[0].host)(members[1].address)
+        assert world.network.connected() == [(members[0].host, members[1].host)]
+        await Faults(world, members, Judge(world), Options(), 1)._befall("half_open")
+        assert [connection.vanished for connection in world.network.live] == [True]
+
+    loop.complete(main())
 
 
 def test_worlds_in_several_processes_are_the_worlds_of_one() -> None:
