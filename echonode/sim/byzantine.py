@@ -2,7 +2,8 @@
 
 It is a real node (it knows the key, its handshake and its AUTH are good) whose outgoing messages are bent on the way:
 
-    any message     a field of it forged, sent twice, held back, followed by another's, cut short by garbage or silence
+    any message     a field of it forged, sent twice or without end, held back, followed by another's, cut short by
+                    garbage or silence
     Hello           roots, counts, modes, contexts and `seen` that are nobody's
     records         a bit of a signature flipped, a version of another context, an old one again, one by a key nobody
                     stated; two versions under one dot, each to half of its peers; timestamps of next year; vectors
@@ -35,6 +36,7 @@ from echonode.wire.messages import Direction, Hello, Message
 _LIE_RATES: Final = (0.0, 0.05, 0.2, 0.6)
 _NEXT_YEAR_MS: Final = 365 * 24 * 3600 * 1000
 _SILENCE_S: Final = 100_000.0
+_ENDLESS: Final = 500  # as good as without end: nobody may listen for so long
 
 
 class Liar:
@@ -121,7 +123,8 @@ class Liar:
             case 1:
                 return []
             case 2:
-                return [message, message]
+                endless = _replaced(message, "more", True) if hasattr(message, "more") else message
+                return [message, message] if draw.random() < 0.7 else [endless] * _ENDLESS
             case 3:
                 return [draw.randbytes(draw.randrange(1, 100))]
             case 4:
@@ -136,7 +139,8 @@ class Liar:
         names = [each.name for each in fields(message)]
         if not names:
             return message
-        name = self.draw.choice(names)
+        # What is said of records is what the others must see through, and few messages carry any.
+        name = "records" if "records" in names and self.draw.random() < 0.6 else self.draw.choice(names)
         value = getattr(message, name)
         forged = self._bend_records(value) if name == "records" else self._bend_value(value)
         return _replaced(message, name, forged)
@@ -210,6 +214,9 @@ class Liar:
         if self.draw.random() < 0.3:
             victims = {bytes(hello.instance): 2**40, self.draw.randbytes(8): 7}
             bent = replace(bent, seen=dict(sorted(victims.items())))
+        if self.draw.random() < 0.3:
+            modes = self.draw.choice([hello.modes[:1], hello.modes[::-1], ("telepathy", *hello.modes)])
+            bent = replace(bent, modes=modes)
         return replace(bent, name=self.draw.choice(self._names))
 
 

@@ -65,6 +65,7 @@ def test_a_bent_message_is_another_and_may_be_one_no_codec_takes() -> None:
     assert None in said
     assert [] in said
     assert [message, message] in said
+    assert any(each and len(each) > 100 for each in said)
     assert any(each and isinstance(each[0], bytes) for each in said)
     swarm.world.loop.close()
 
