@@ -16,6 +16,7 @@ VERSION_NUMBER_MAX: Final = 65_535  # of a major or minor, of the protocol or of
 TAGS_MAX: Final = 64
 TAG_BYTES_MAX: Final = 64
 VECTOR_ENTRIES_MAX: Final = 64  # writers one version may have seen
+FORKS_REMEMBERED: Final = 10_000  # heads whose writer gave their counter twice; a liar makes as many as it likes
 COUNTER_MENTIONED_MAX: Final = 2**48  # no store writes as often; a higher claim of our own counter is a lie
 TIMESTAMP_AHEAD_MS_MAX: Final = 10 * 60 * 1000  # beyond this a timestamp is flagged and never moves our clock
 CONTEXTS_MAX: Final = 64  # taken from peers when the configuration lists none; keeps a hello under its limit

@@ -179,6 +179,19 @@ class RecordsApplied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordForked:
+    """One writer gave one counter to two versions: its store was put back, or it lies. Both are kept, as a conflict."""
+
+    name: ClassVar[str] = "record.forked"
+    level: ClassVar[str] = "warning"
+    peer: bytes
+    context: str
+    author: bytes
+    record: str
+    version: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimestampAhead:
     """A record's timestamp lies further ahead than clocks honestly differ: the peer's clock is wrong, or ours is. The
     record is kept; our clock does not follow it."""
@@ -238,6 +251,7 @@ Event: TypeAlias = (
     | FollowEnded
     | RecordRefused
     | RecordsApplied
+    | RecordForked
     | TimestampAhead
     | InvitationOpened
     | InvitationUsed

@@ -17,7 +17,7 @@ from echonode.model.identity import (
 )
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store, winner
-from echonode.node.events import InstanceRenewed, Observer, RecordsApplied, TimestampAhead
+from echonode.node.events import InstanceRenewed, Observer, RecordForked, RecordsApplied, TimestampAhead
 from echonode.store.port import Audit, StaleWriterError, Store
 from echonode.text import escape, to_base32
 
@@ -133,6 +133,17 @@ class RecordBook:
         """A peer's records were applied: what we write next comes after them, where their clock is to be believed."""
         if not records:
             return
+        for record in records:
+            if record.id in self.store.forked():
+                self.observe(
+                    RecordForked(
+                        peer=source,
+                        context=record.context,
+                        author=record.author,
+                        record=record.name,
+                        version=record.id,
+                    )
+                )
         now_ms = self.clock.now_ms()
         newest = max(records, key=lambda record: record.timestamp)
         if not self._hybrid.observe(newest.timestamp, now_ms):

@@ -48,11 +48,9 @@ class Liar:
         self._stranger = SigningKey(self.draw.randbytes(32))
         self._twins: dict[bytes, bytes] = {}  # of a version, another under the same dot
         self._old: list[bytes] = []  # records it once sent or saw
-        self._names: tuple[str, ...] = (member.name,)
 
-    def corrupt(self, as_well: tuple[str, ...] = ()) -> None:
-        """Make the member's present process lie. `as_well`: names of others that it also goes by."""
-        self._names = (self.member.name, self.member.name, *as_well)
+    def corrupt(self) -> None:
+        """Make the member's present process lie."""
         connections = self.member.node.connections
         connections.manager = _LyingManager(connections.manager, self)  # type: ignore[assignment]
         honest = connections.local.make_hello
@@ -217,7 +215,8 @@ class Liar:
         if self.draw.random() < 0.3:
             modes = self.draw.choice([hello.modes[:1], hello.modes[::-1], ("telepathy", *hello.modes)])
             bent = replace(bent, modes=modes)
-        return replace(bent, name=self.draw.choice(self._names))
+        # Never under an honest node's name: whoever comes first under one has it, until a person decides.
+        return replace(bent, name=self.draw.choice([hello.name, hello.name, f"{hello.name} the second"]))
 
 
 def _replaced(message: Message, field: str, value: object) -> Message:

@@ -18,7 +18,7 @@ The model knows every version that was ever durable on a node that is still ther
 told of it.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -32,7 +32,7 @@ from echonode.model.identity import IdentityId, PublicKey, is_signed
 from echonode.model.keys import KeyState, read_statement
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, supersedes
-from echonode.node.events import Event, SyncCompleted
+from echonode.node.events import Event, RecordForked, SyncCompleted
 from echonode.node.modes import MODES
 from echonode.sim.world import Member, World
 from echonode.store.port import Store
@@ -247,9 +247,19 @@ class Judge:
                         f"E2: {member.name} holds {len(held - expected)} versions of {context} too many "
                         f"and lacks {len(expected - held)}"
                     )
+            for member in members:
+                self._check_forks(member, [known[version] for version in expected])
         roots = [member.roots() for member in members]
         if any(each != roots[0] for each in roots):
             raise Violation("E1: nodes that hold the same versions have different roots")
+
+    def _check_forks(self, member: Member, heads: Sequence[Record]) -> None:
+        dots = Counter((head.writer, head.counter) for head in heads)
+        told = {event.version for event in member.events if isinstance(event, RecordForked)}
+        for dot, number in dots.items():
+            twins = [head for head in heads if (head.writer, head.counter) == dot]
+            if number > 1 and told.isdisjoint(head.id for head in twins):
+                raise Violation(f"E5: {member.name} holds twins of {twins[0].name} under one dot, and says nothing")
 
     async def check_part(self, member: Member, full: Member, context: str, tag: str) -> None:
         """E1 of a partial node: it holds all that is tagged so, and of everything else nothing that is not current."""

@@ -109,9 +109,7 @@ class Swarm:
             member = self._add(f"liar{number}")
             await self.world.start(member)
             self._liars.append(Liar(member, self._seed))
-            # Whoever comes first under a name has it, until a person decides. So only when all have met for good.
-            have_met = options.meets_first and "put_back" not in options.faults
-            self._liars[-1].corrupt(as_well=("n0",) if have_met else ())
+            self._liars[-1].corrupt()
         for number in range(options.partials):
             partial = self._add(f"part{number}")
             subscriptions = {options.habits.contexts[0]: (f"tag={PARTIAL_TAG}",)}

@@ -8,11 +8,12 @@ A store that writes several plans in one transaction keeps them in a `Pending`, 
 ones' effects while the index, and with it every reader, still shows only what is durable.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import COUNTER_MENTIONED_MAX
+from echonode.limits import COUNTER_MENTIONED_MAX, FORKS_REMEMBERED
 from echonode.model.identity import IdentityId, Instance, PublicKey, Writer, writer_of
 from echonode.model.keys import Admission, Keyring, KeyState, Statement, read_statement
 from echonode.model.merkle import State, Tree, state_of
@@ -89,6 +90,7 @@ class Index:
         self.conflicts: dict[str, set[LeafKey]] = {}
         self.authors: set[IdentityId] = set()
         self.seen: dict[PublicKey, dict[Instance, int]] = {}
+        self.forked: set[VersionId] = set()
         self._own: dict[Writer, tuple[PublicKey, Instance]] = {}
 
     def contexts(self) -> tuple[str, ...]:
@@ -166,6 +168,8 @@ class Index:
         self.replace_heads(plan.context, {key: [head.id for head in heads] for key, heads in plan.after.items()})
         self.authors.update({heads[0].author for heads in plan.after.values()})
         self.count(plan.counters)
+        if len(self.forked) < FORKS_REMEMBERED:
+            self.forked.update(head.id for heads in plan.after.values() if len(heads) > 1 for head in _forks(heads))
 
     def replace_heads(self, context: str, heads: Mapping[LeafKey, Sequence[VersionId]]) -> None:
         """Set the leaves of `context` to these heads; no heads removes a leaf."""
@@ -225,6 +229,12 @@ class Index:
                 return Refused(record.id, Reason.UNKNOWN_KEY, "no statement says that its key speaks for its author")
             case Admission.VOID:
                 return Refused(record.id, Reason.KEY_REVOKED, "its key is compromised")
+
+
+def _forks(heads: Sequence[Record]) -> Iterator[Record]:
+    """Those of `heads` that share their dot with another: one writer gave one counter twice."""
+    dots = Counter((head.writer, head.counter) for head in heads)
+    return (head for head in heads if dots[head.writer, head.counter] > 1)
 
 
 def heads_among(versions: Iterable[Record]) -> list[Record]:

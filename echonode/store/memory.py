@@ -67,6 +67,9 @@ class MemoryStore:
     def conflicts(self, context: str) -> Collection[LeafKey]:
         return self._index.conflicts.get(context, set())
 
+    def forked(self) -> Collection[VersionId]:
+        return self._index.forked
+
     def authors(self) -> Collection[IdentityId]:
         return self._index.authors
 

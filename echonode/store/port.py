@@ -213,6 +213,11 @@ class Store(Protocol):
         """The leaves with more than one head."""
         ...
 
+    def forked(self) -> Collection[VersionId]:
+        """Heads that came since the store was opened and share their dot with another head: their writer's store was
+        put back without its knowledge, or it lies. At most FORKS_REMEMBERED."""
+        ...
+
     def authors(self) -> Collection[IdentityId]:
         """Everybody whose records are held."""
         ...

@@ -24,7 +24,7 @@ from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Keyring
 from echonode.model.merkle import Digest, Tree
-from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, leaf_key
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key
 from echonode.store.paging import fit, fit_changes
 from echonode.store.port import (
     Applied,
@@ -109,6 +109,9 @@ class SqliteStore:
 
     def conflicts(self, context: str) -> Collection[LeafKey]:
         return self._index.conflicts.get(context, set())
+
+    def forked(self) -> Collection[VersionId]:
+        return self._index.forked
 
     def authors(self) -> Collection[IdentityId]:
         return self._index.authors
