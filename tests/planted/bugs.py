@@ -158,7 +158,7 @@ BUGS: Final = (
         file="sync/answering.py",
         right="                ours = stamp(self._conversation, is_final=is_final)\n",
         wrong="                ours = Done(root, 0, 0, is_final)\n",
-        tests=("sync/test_executors.py",),
+        tests=("sync/",),
     ),
     Bug(
         name="nothing is pushed",
