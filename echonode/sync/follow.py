@@ -24,6 +24,7 @@ from echonode.sync.following import Following
 from echonode.sync.lane import Ends, Figures, Lane
 from echonode.sync.leading import Leading
 from echonode.sync.spread import ShortId
+from echonode.sync.tasks import all_ended
 from echonode.wire.messages import Bodies, Commits, Follow, Lazy, Missing, Ping, Place, Roots, Taken
 
 
@@ -75,7 +76,7 @@ class Link:
                     timer.cancel()
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await all_ended(tasks)
             spread.left(self._ends.peer, self)
 
     # -- what others tell us of --------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from echonode.store.port import Applied
 from echonode.sync.intake import verify_all
 from echonode.sync.lane import Lane, weight
 from echonode.sync.spread import Linked, ShortId, remember, short
+from echonode.sync.tasks import whole
 from echonode.wire.messages import Bodies, Commits, Follow, Lazy, Mark, Missing, Place, Roots, Taken
 
 _Told: TypeAlias = Commits | Bodies | Roots
@@ -150,18 +151,24 @@ class Following:
         remember(self._lane.known, [short(record.id) for record in records])
         if not records:
             return Applied()
-        applied = await ends.store.apply(context, records, None if seq is None else ends.cursor(context, seq))
+        applied = await whole(self._store(context, records, seq))
         figures.received += len(applied.records)
         figures.had += applied.had
         figures.refused += len(applied.refused)
         self._replays = 0 if applied.records else self._replays + len(records)
         if self._replays > REPLAYS_MAX + 2 * len(ends.store.tree(context)):
             raise RemoteError(Reason.PROTOCOL_ERROR, "it tells nothing new, without end")
-        if applied.records:
-            ends.on_applied(context, applied.records)
         if applied.is_gap:
             self._places[context].is_whole = False
             ends.on_suspect()
+        return applied
+
+    async def _store(self, context: str, records: Sequence[Record], seq: int | None) -> Applied:
+        """Apply, and say so: a link that ends in between must not leave others without word of what is stored."""
+        ends = self._lane.ends
+        applied = await ends.store.apply(context, records, None if seq is None else ends.cursor(context, seq))
+        if applied.records:
+            ends.on_applied(context, applied.records)
         return applied
 
     def _came_by_another(self, record: Record) -> bool:

@@ -1,8 +1,10 @@
 """Waiting for tasks to end, whatever becomes of them."""
 
 import asyncio
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 async def all_ended(tasks: Collection["asyncio.Task[Any]"]) -> list[BaseException]:
@@ -15,3 +17,13 @@ async def all_ended(tasks: Collection["asyncio.Task[Any]"]) -> list[BaseExceptio
         await asyncio.wait(tasks)
     ends = [None if task.cancelled() else task.exception() for task in tasks]
     return [end for end in ends if end is not None]
+
+
+async def whole(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives. It is never broken off with its caller: a cancellation waits for its end."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await all_ended([task])
+        raise
