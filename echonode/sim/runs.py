@@ -1,9 +1,13 @@
 """Many worlds, in as many processes as are wanted: a simulation takes over its process while it runs."""
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import islice
+from threading import Thread
 from traceback import format_exception
 from typing import Final, Protocol
 
@@ -81,7 +85,7 @@ def run_many(worlds: Iterator[tuple[int, Options]], jobs: int) -> Iterator[Figur
     if jobs == 1:
         yield from (_run(seed, options) for seed, options in worlds)
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_begin_worker) as pool:
         try:
             waiting = {pool.submit(_run, *world) for world in islice(worlds, jobs * _AHEAD)}
             while waiting:
@@ -89,8 +93,25 @@ def run_many(worlds: Iterator[tuple[int, Options]], jobs: int) -> Iterator[Figur
                 waiting.remove(done)
                 yield done.result()
                 waiting |= {pool.submit(_run, *world) for world in islice(worlds, 1)}
+        except BaseException:
+            for worker in multiprocessing.active_children():
+                worker.terminate()  # or whoever pressed Ctrl-C would wait for worlds that nobody will look at
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """A worker ends when it is told to, or when the process that would take its results is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "workers have one"
+    parent.join()
+    os._exit(1)
 
 
 def _run(seed: int, options: Options) -> Figures:

@@ -1,6 +1,8 @@
 """Worlds drawn from seeds: safe all the while, equal soon after all is well again. CI runs 300 (`.ci/run`)."""
 
 import os
+import select
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -90,6 +92,25 @@ def test_worlds_in_several_processes_are_the_worlds_of_one() -> None:
     together = {figures.seed: figures for figures in run_many(iter(worlds), 2)}
     assert alone == together
     assert not any(figures.failure for figures in alone.values())
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_worker_processes_end_with_the_one_that_started_them(how: signal.Signals) -> None:
+    script = (
+        "import multiprocessing\nfrom echonode.sim.options import Options\nfrom echonode.sim.runs import run_many\n"
+        "for _ in run_many(((seed, Options()) for seed in range(10**9)), 2):\n"
+        "    print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)\n"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        workers = [os.pidfd_open(int(pid)) for pid in process.stdout.readline().split()]
+        process.send_signal(how)
+        process.stdout.read()
+    assert len(workers) == 2
+    for worker in workers:
+        assert select.select([worker], [], [], 60.0)[0], "it goes on without anybody to take its results"
+        os.close(worker)
 
 
 def test_a_world_that_fails_is_told_with_its_seed_and_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
