@@ -8,13 +8,14 @@ Exits 0 when everything held that must, 1 when something did not.
 """
 
 import json
+import math
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import click
 
@@ -40,16 +41,26 @@ class _Seeds(click.ParamType[range]):
         return range(int(found[1]), int(found[2]))
 
 
+class _Number(click.FloatRange):
+    """A number in a range, which NaN is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is not a number", param, ctx)
+        return number
+
+
 @click.command("simulate")
 @click.option("--seed", type=click.IntRange(0), help="The world that this number stands for, with its faults.")
 @click.option("--seeds", type=_Seeds(), help="As many worlds, the end not included.")
 @click.option("--nodes", type=click.IntRange(2, _NODES_MAX), help="How many nodes there are.")
 @click.option("--records", type=click.IntRange(0, 1_000_000), help="How many records they hold before they meet.")
 @click.option(
-    "--loss-of-links", "losses", type=click.FloatRange(0, 6000), help="Connections lost a minute, in the whole network."
+    "--loss-of-links", "losses", type=_Number(0, 6000), help="Connections lost a minute, in the whole network."
 )
 @click.option(
-    "--partition", type=click.FloatRange(0, 100_000), help="Seconds for which one half hears nothing of the other."
+    "--partition", type=_Number(0, 100_000), help="Seconds for which one half hears nothing of the other."
 )
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes to use.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, writable=True), help="Write all figures here.")
@@ -80,6 +91,9 @@ def simulate(
         partition_s=partition,
         jobs=jobs,
     )
+    for path in (json_file, plot):
+        if path is not None:
+            _write(path, "", mode="a")  # that it cannot be written should not be learnt when all is done
     given = {"--nodes": nodes, "--records": records, "--loss-of-links": losses, "--partition": partition}
     again = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
     began_s = time.monotonic()
@@ -140,9 +154,10 @@ def _summary(worlds: list[SimulatedWorld], took_s: float) -> Iterator[str]:
         yield f"failed: {', '.join(map(str, bad))}"
 
 
-def _write(path: str, text: str) -> None:
+def _write(path: str, text: str, *, mode: Literal["a", "w"] = "w") -> None:
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        with Path(path).open(mode, encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         raise Failure(f"{path} cannot be written: {error.strerror}") from error
 

@@ -107,6 +107,7 @@ def test_what_makes_no_sense_is_a_usage_error_in_one_sentence(shell: Shell, wind
         ["--nodes", "1001"],
         ["--jobs", "0"],
         ["--loss-of-links", "-1"],
+        ["--partition", "nan"],
     ):
         done = shell("simulate", *wrong)
         assert done.code == 2, wrong
@@ -118,6 +119,7 @@ def test_a_file_that_cannot_be_written_is_named(shell: Shell, wind: Wind, tmp_pa
     done = shell("simulate", "--json", str(tmp_path / "no" / "f.json"))
     assert done.code != 0
     assert "f.json" in done.err
+    assert wind.asked == [], "that is known before anything is simulated"
 
 
 def test_a_drawing_has_a_line_for_each_world_and_stays_inside_its_frame() -> None:
