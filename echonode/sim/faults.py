@@ -14,6 +14,7 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
+from echonode.limits import CANDIDATES_MAX
 from echonode.sim.disk import SimStore
 from echonode.sim.judge import Judge
 from echonode.sim.options import Options
@@ -86,7 +87,7 @@ class Faults:
                 one.clock.skew_ms = draw.choice(self._options.skews_ms) + draw.randrange(-5_000, 5_000)
                 self._judge.note_clock(one)
             case "mislead":
-                self._world.discovery.mislead(one.host, draw.choice([1, 3, 60]))
+                self._world.discovery.mislead(one.host, draw.choice([1, 3, 60, CANDIDATES_MAX + 200]))
             case "full_disk":
                 self._later(self._fill_disk(one))
             case "crash" | "restart" | "put_back" if one.is_up:
