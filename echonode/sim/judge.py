@@ -1,12 +1,14 @@
 """What must be true of a world of nodes, all the while and in the end.
 
     on each commit      S1 every version durable anywhere is signed by its kid, and its key speaks for its author
-    on each event       V  a conversation called equal ended at a root that the honest peer really had
+    on each event       V  a conversation called equal ended at a root that the honest peer really had, unless the peer
+                           says that it went one way
     at any moment       S2 root == recomputed root      S3 what was acknowledged is there, or what superseded it
                         S4 nothing a tombstone (or anything else) covers is visible       S5 pins stay
-                        S6 clocks stay near a wall clock  S7 queues, tasks, connections, tables are bounded
+                        S6 clocks stay near a wall clock  S7 tasks, connections, tables are bounded
     after healing       E1 all live nodes hold the same versions, roots and statements    E2 the model's merge, no more
-                        E4 nothing pending              E5 two versions under one dot are both known to everybody
+                        E5 two versions under one dot are both known to everybody
+    after a rest        E4 nothing pending (in those worlds whose options have a rest)
 
 E3, the bound in time and in conversations, is the swarm's (sim/swarm.py). S8, no conversation complete without its
 close, is V and the tests of sync/transport.py. SEEDS.md's invariants are these again: I1 is E1; I2 and I3 are E2; I4

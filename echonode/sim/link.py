@@ -30,9 +30,9 @@ class Link:
 
     latency_s: float = 0.001
     jitter_s: float = 0.0  # up to this much more for each fragment
-    bandwidth_bytes_s: float = inf
+    bandwidth_bytes_s: float = inf  # of each connection: they do not share it
     fragment_bytes_max: int = 64 * KIB  # sizes are drawn evenly over orders of magnitude, from one byte
-    window_bytes: int = 256 * KIB  # what may be under way or unread
+    window_bytes: int = 256 * KIB  # what may be under way or unread; that it was read is known at once
     cut_after_bytes: int | None = None  # a connection dialled over this link is cut after as many, both ways together
 
 
