@@ -14,7 +14,7 @@ from echonode.limits import VERIFY_CHUNK
 from echonode.model.record import Record, parse, verify
 from echonode.store.port import Applied, Cursor, Refused
 from echonode.sync.outcome import Conversation
-from echonode.sync.tasks import all_ended
+from echonode.sync.tasks import all_ended, whole
 
 Write = Callable[[list[Record]], Awaitable[object]]
 
@@ -43,7 +43,14 @@ def _verify_chunk(raws: Sequence[bytes], context: str) -> list[Record]:
 
 
 async def merge(conversation: Conversation, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
-    """Apply verified `records` to the conversation's context, and `cursor` with them; the tally follows."""
+    """Apply verified `records` to the conversation's context, and `cursor` with them; the tally follows.
+
+    Whoever breaks a conversation off waits for that: what is stored is told of.
+    """
+    return await whole(_merge(conversation, records, cursor))
+
+
+async def _merge(conversation: Conversation, records: Sequence[Record], cursor: Cursor | None) -> Applied:
     records, unwanted = _sorted_out(conversation, records)
     applied = await conversation.store.apply(conversation.context, records, cursor)
     if unwanted:

@@ -23,11 +23,12 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, WINDOW
 from echonode.model.merkle import Digest
 from echonode.model.record import LeafKey, Record, from_store
-from echonode.store.port import SnapshotOverError, SnapshotReader, Staged, StateStamp
+from echonode.store.port import Applied, SnapshotOverError, SnapshotReader, Staged, StateStamp
 from echonode.sync.asked import START, in_order
 from echonode.sync.exchange import batches, expect, finish, note_seq, stamp, unexpected
 from echonode.sync.intake import Pipeline
 from echonode.sync.outcome import Conversation, Result
+from echonode.sync.tasks import whole
 from echonode.wire.messages import PROTOCOL_VERSION, Credit, Done, Page, SnapshotInit
 
 
@@ -40,14 +41,11 @@ async def run_initiator(conversation: Conversation) -> Result:
         conversation.tally.ask()
     await conversation.transport.send(SnapshotInit(PROTOCOL_VERSION, context, resume))
     root, their_seq = await _receive(conversation, staged)
-    seq = store.seq(context)
-    applied = await store.promote(context, expected=None if root is None else Digest(root))
+    applied = await whole(_promote(conversation, None if root is None else Digest(root)))
     if applied is None and not conversation.tally.refused:
         raise RemoteError(Reason.BAD_RECORD, "the snapshot's records do not give the root it was announced with")
-    if applied is not None:
-        await _tell(conversation, seq)
-        if root is not None and not conversation.tally.refused and not applied.refused:
-            conversation.tally.followed = their_seq  # whatever was written there since
+    if applied is not None and root is not None and not conversation.tally.refused and not applied.refused:
+        conversation.tally.followed = their_seq  # whatever was written there since
     conversation.tally.forget_asked()
     theirs = await finish(conversation, stamp(conversation, is_final=True))
     if theirs == store.tree(context).root:
@@ -57,20 +55,21 @@ async def run_initiator(conversation: Conversation) -> Result:
 
 async def merge_left_over(conversation: Conversation) -> None:
     """Merge what a snapshot left staged that nobody will go on with. Every version of it is verified."""
+    if conversation.store.staged(conversation.context) is not None:
+        await whole(_promote(conversation, None))
+
+
+async def _promote(conversation: Conversation, expected: Digest | None) -> Applied | None:
+    """Make what is staged visible, and tell of it in batches: promoting does not list it."""
     store, context = conversation.store, conversation.context
-    if store.staged(context) is not None:
-        seq = store.seq(context)
-        await store.promote(context, expected=None)
-        await _tell(conversation, seq)
-
-
-async def _tell(conversation: Conversation, seq: int) -> None:
-    """Tell of what came into the log behind `seq`, in batches: promoting a snapshot does not list it."""
-    while True:
-        records, seq = await conversation.store.scan(conversation.context, seq, limit=BATCH_RECORDS_MAX)
+    seq = store.seq(context)
+    applied = await store.promote(context, expected=expected)
+    while applied is not None:
+        records, seq = await store.scan(context, seq, limit=BATCH_RECORDS_MAX)
         if not records:
-            return
+            break
         conversation.on_applied(records)
+    return applied
 
 
 async def _receive(conversation: Conversation, staged: Staged | None) -> tuple[bytes | None, int]:

@@ -149,8 +149,9 @@ BUGS: Final = (
     Bug(
         name="the initiator believes the root that it is told",
         file="sync/exchange.py",
-        right="            if theirs == ours.root:  # the responder",
-        wrong="            if theirs:  # the responder",
+        right="            if theirs == ours.root:  # the responder takes its leave, whatever was written here since\n"
+        "                return Result.EQUAL if theirs == self._root() else Result.MOVED\n",
+        wrong="            if theirs:\n                return Result.EQUAL\n",
         tests=("sync/test_liars.py",),
     ),
     Bug(
@@ -314,6 +315,28 @@ BUGS: Final = (
         right="        return hello.seen.get(instance, 0) > ours\n",
         wrong="        return hello.seen.get(instance, 0) > 2 * ours + 1000\n",
         tests=("node/test_greeting.py",),
+    ),
+    # -- following ---------------------------------------------------------------------------------------------------
+    Bug(
+        name="a cursor passes what was only announced",
+        file="sync/following.py",
+        right="        is_passed = place.is_whole and not place.waiting and not message.announced\n",
+        wrong="        is_passed = place.is_whole\n",
+        tests=("sync/test_follow.py", "node/test_links.py"),
+    ),
+    Bug(
+        name="a cursor of another life of the peer's store is kept",
+        file="store/cursors.py",
+        right="        return known is not None and known.instance == cursor.instance and known.seq >= cursor.seq\n",
+        wrong="        return known is not None and known.seq >= cursor.seq\n",
+        tests=("store/test_contract.py",),
+    ),
+    Bug(
+        name="roots that differ on a quiet link are nothing to look into",
+        file="sync/following.py",
+        right="        elif not place.waiting and self._is_quiet() and self._is_told(theirs.context):\n",
+        wrong="        elif not place.waiting and self._is_quiet() and place.told < 0:\n",
+        tests=("sync/test_follow.py", "node/test_links.py"),
     ),
     # -- the disk ----------------------------------------------------------------------------------------------------
     Bug(
