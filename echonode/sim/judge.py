@@ -256,14 +256,14 @@ class Judge:
             raise Violation("E1: nodes that hold the same versions have different roots")
 
     def _check_forks(self, member: Member, heads: Sequence[Record]) -> None:
+        """Of one record: a dot given to versions of two records is nothing that a merge ever meets."""
         if member.starts > 1:
             return  # it may have died between storing the second one and saying so
-        dots = Counter((head.writer, head.counter) for head in heads)
         told = {event.version for event in member.events if isinstance(event, RecordForked)}
-        for dot, number in dots.items():
-            twins = [head for head in heads if (head.writer, head.counter) == dot]
-            if number > 1 and told.isdisjoint(head.id for head in twins):
-                raise Violation(f"E5: {member.name} holds twins of {twins[0].name} under one dot, and says nothing")
+        for some in leaves_of(heads).values():
+            dots = Counter((head.writer, head.counter) for head in some)
+            if max(dots.values()) > 1 and told.isdisjoint(head.id for head in some):
+                raise Violation(f"E5: {member.name} holds twins of {some[0].name} under one dot, and says nothing")
 
     async def check_part(self, member: Member, full: Member, context: str, tag: str) -> None:
         """E1 of a partial node: it holds all that is tagged so, and of everything else nothing that is not current."""

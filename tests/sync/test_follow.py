@@ -497,6 +497,29 @@ def test_announcements_that_are_never_delivered_fill_the_window_and_no_more():
     virtually(main())
 
 
+def test_a_cursor_does_not_pass_what_was_announced_until_it_is_here():
+    async def main() -> None:
+        (ours,) = met(1)
+        liar = Spot(9, universe().store(()))
+        announced, told = news(2)
+        theirs = by_hand(ours, liar, (Place(IDENTITIES, 0), Place(MAIN, 0)))
+        await theirs.send(commits(5, announced=((5, short(announced.id)),)))
+        await theirs.send(commits(6, told))
+        await asyncio.sleep(SETTLED_S)
+        assert told.id in versions_in(ours.store)
+        cursor = ours.store.cursor(liar.id, MAIN)
+        assert cursor is None or cursor.seq < 5
+        await theirs.send(m.Bodies(MAIN, (5,), (announced.raw,)))
+        await asyncio.sleep(SETTLED_S)
+        assert announced.id in versions_in(ours.store)
+        cursor = ours.store.cursor(liar.id, MAIN)
+        assert cursor is not None
+        assert cursor.seq == 6
+        await over(ours)
+
+    virtually(main())
+
+
 def test_who_does_not_deliver_what_it_announced_is_left_in_time():
     async def main() -> None:
         (ours,) = met(1)
