@@ -24,6 +24,8 @@ from echonode.limits import (
     COMPARE_INTERVAL_S,
     CONNECTIONS_MAX,
     DIALS_MAX,
+    MEET_AT_ONCE,
+    MEET_INTERVAL_S,
     RELAY_FANOUT,
     WRITE_FANOUT,
 )
@@ -44,6 +46,7 @@ class Scheduler:
     entropy: Entropy
     targets: dict[str, Target] = field(default_factory=dict)
     peers: dict[IdentityId, PeerEntry] = field(default_factory=dict)
+    _meet_at_s: float = 0.0  # when to meet the next stranger, being among many
     links: Choosing = field(init=False)
 
     def __post_init__(self) -> None:
@@ -217,11 +220,15 @@ class Scheduler:
         room = self._room()
         reaching = {target.peer for target in self.targets.values() if target.is_dialling and target.peer}
         # The longest due first: many that never answer must not keep back one that would.
-        for target, at_s in sorted(self._waiting(reaching), key=lambda waiting: waiting[1]):
+        for target, at_s in sorted(self._waiting(reaching), key=lambda each: (each[1], each[0].not_before_s)):
             if len(dials) >= room:
                 break
             if at_s > now_s or target.peer in reaching:
                 continue
+            if target.peer is None and self._is_among_many():
+                if now_s < self._meet_at_s:
+                    continue  # another stranger was first
+                self._meet_at_s = now_s + self.entropy.uniform(*MEET_INTERVAL_S)
             target.is_dialling = True
             if target.peer is not None:
                 reaching.add(target.peer)
@@ -234,6 +241,10 @@ class Scheduler:
             return _NEVER
         reaching = {target.peer for target in self.targets.values() if target.is_dialling and target.peer}
         return min((at_s for _, at_s in self._waiting(reaching)), default=_NEVER)
+
+    def _is_among_many(self) -> bool:
+        """Whether so many peers are known that others can wait."""
+        return len(self.peers) >= MEET_AT_ONCE
 
     def _room(self) -> int:
         """How many dials may begin. Those that led to a session keep no others waiting, within the bound on all."""
@@ -270,6 +281,8 @@ class Scheduler:
                 continue
             entry = self.peers.get(target.peer) if target.peer else None
             wanted_s = 0.0 if entry is None or not entry.is_reachable else entry.compare_at_s
+            if target.peer is None and self._is_among_many():
+                wanted_s = self._meet_at_s
             if entry is not None and entry.id in chosen and not entry.is_following:
                 wanted_s = min(wanted_s, entry.follow_at_s)
             yield target, max(wanted_s, target.not_before_s)

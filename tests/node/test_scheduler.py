@@ -14,6 +14,8 @@ from echonode.limits import (
     COMPARE_INTERVAL_S,
     CONNECTIONS_MAX,
     DIALS_MAX,
+    MEET_AT_ONCE,
+    MEET_INTERVAL_S,
     RELAY_FANOUT,
     WRITE_FANOUT,
 )
@@ -123,11 +125,28 @@ def test_sessions_that_we_opened_leave_room_for_those_of_others():
         schedule.sighted(f"t{number}", "mdns", ("a:1",))
     begun = 0
     for number in many:
-        for dial in schedule.due(0):
+        for dial in schedule.due(number * max(MEET_INTERVAL_S)):  # time for one more, among however many
             begun += 1
             schedule.opened(IdentityId(number.to_bytes(32, "big")), "", "", target=dial.target)
     assert begun == CONNECTIONS_MAX // 2
     assert schedule.next_due_s() == NEVER
+
+
+def test_among_many_strangers_are_met_one_after_another():
+    schedule = scheduler()
+    for number in range(MEET_AT_ONCE):
+        sight(schedule, number)
+        converse(schedule, 0.0, number)
+    strangers = range(200, 210)
+    sight(schedule, *strangers)
+    (first,) = schedule.due(1.0)
+    schedule.dialled(1.0, first.target, failure="no answer")
+    wait_s = sum(MEET_INTERVAL_S) / 2
+    assert schedule.due(1.0 + wait_s / 2) == []
+    assert schedule.next_due_s() == 1.0 + wait_s
+    (second,) = schedule.due(1.0 + wait_s)
+    assert {first.target, second.target} <= {f"t{number}" for number in strangers}
+    assert first.target != second.target
 
 
 def test_other_networks_and_ourselves_are_listed_and_never_dialled():
@@ -271,7 +290,8 @@ def met(count: int) -> Scheduler:
     schedule = scheduler()
     for number in range(1, count + 1):
         sight(schedule, number)
-        converse(schedule, 0.0, number)
+        open_(schedule, number)
+        schedule.closed(0.0, 0, peer_id(number), in_sync=True, reason="")
     return schedule
 
 
