@@ -62,6 +62,7 @@ class Judge:
         self._stated: dict[str, dict[tuple[IdentityId, PublicKey], KeyState]] = defaultdict(dict)  # by member
         self._sound: set[bytes] = set()  # bytes of versions whose signature was checked here, independently
         self._roots: dict[tuple[str, str], dict[bytes, None]] = defaultdict(dict)  # by member and context, in order
+        self._agreed: dict[str, list[Record]] = {}  # heads by context
         self._pins: dict[Member, dict[tuple[str, str], IdentityId]] = {}
         self._walls_ms: dict[Member, int] = {}
         self._outcomes: dict[tuple[str, bytes, str, str], str] = {}  # by member, session, context and role
@@ -231,7 +232,7 @@ class Judge:
     # -- after healing -----------------------------------------------------------------------------------------------
 
     async def check_agreement(self, members: Sequence[Member]) -> None:
-        """E1, E2 and E5 over the live full nodes, given that nothing is written any more."""
+        """E1 and E2 over the live full nodes, given that nothing is written any more."""
         for member in members:
             await self.check(member)
         contexts = {context for member in members for context in member.node.store.contexts()}
@@ -249,18 +250,18 @@ class Judge:
                         f"E2: {member.name} holds {len(held - expected)} versions of {context} too many "
                         f"and lacks {len(expected - held)}"
                     )
-            for member in members:
-                self._check_forks(member, [known[version] for version in expected])
+            self._agreed[context] = [known[version] for version in expected]
         roots = [member.roots() for member in members]
         if any(each != roots[0] for each in roots):
             raise Violation("E1: nodes that hold the same versions have different roots")
 
-    def _check_forks(self, member: Member, heads: Sequence[Record]) -> None:
-        """Of one record: a dot given to versions of two records is nothing that a merge ever meets."""
+    def check_forks(self, member: Member) -> None:
+        """E5, of what was agreed on, once everything committed is acknowledged. Of one record: a dot given to versions
+        of two records is nothing that a merge ever meets."""
         if member.starts > 1:
             return  # it may have died between storing the second one and saying so
         told = {event.version for event in member.events if isinstance(event, RecordForked)}
-        for some in leaves_of(heads).values():
+        for some in leaves_of(head for heads in self._agreed.values() for head in heads).values():
             dots = Counter((head.writer, head.counter) for head in some)
             if max(dots.values()) > 1 and told.isdisjoint(head.id for head in some):
                 raise Violation(f"E5: {member.name} holds twins of {some[0].name} under one dot, and says nothing")

@@ -174,6 +174,9 @@ class Swarm:
         if held > 2 * CONVERSATIONS_PER_PAIR_MAX * max(1, pairs) * len(set(self.options.habits.contexts)):
             raise Violation(f"E3: {held} conversations to agree among {len(self.honest)} nodes")
         await self.judge.check_agreement(self.honest)
+        await asyncio.sleep(self.options.commit_s)
+        for member in self.honest:
+            self.judge.check_forks(member)
 
     async def _until_equal(self) -> float:
         """Wait until all honest nodes have the same roots; how long that took. E3: it is bounded."""
