@@ -66,6 +66,9 @@ def commands(services: Services) -> click.Group:
 
 def main(services: Services, args: Sequence[str] | None = None) -> int:
     """Run the command that `args` (sys.argv[1:] by default) spell, and return the exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us, as by `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for as long as the process lives
     for stream in (sys.stdout, sys.stderr):
         # An old terminal's encoding is no reason to fail.
         with suppress(AttributeError):

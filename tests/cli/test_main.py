@@ -3,6 +3,7 @@
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -342,3 +343,11 @@ def test_services_are_all_that_a_command_line_needs(tmp_path: Path) -> None:
     from echonode.cli.main import main
 
     assert main(Outside(tmp_path), ["--version"]) == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_output_that_was_closed_from_the_start_is_nothing_to_fail_over(closed: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m echonode --version {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0
+    assert done.stderr == ""
