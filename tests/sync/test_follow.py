@@ -317,6 +317,22 @@ def test_a_root_that_stays_another_though_nothing_is_on_its_way_is_suspected():
     virtually(main())
 
 
+def test_another_root_told_on_a_quiet_link_is_looked_into_and_our_own_is_not():
+    async def main() -> None:
+        (ours,) = met(1, range(20))
+        theirs = by_hand(ours, Spot(9, universe().store(())), (Place(IDENTITIES, 0), Place(MAIN, 0)))
+        await asyncio.sleep(SETTLED_S)
+        await theirs.send(m.Roots((m.Mark(MAIN, ours.store.tree(MAIN).root, 4),)))
+        await asyncio.sleep(SETTLED_S)
+        assert ours.suspects == 0
+        await theirs.send(m.Roots((m.Mark(MAIN, bytes(range(32)), 5),)))
+        await asyncio.sleep(1)
+        assert ours.suspects == 1
+        await over(ours)
+
+    virtually(main())
+
+
 # -- whole or announced ----------------------------------------------------------------------------------------------
 
 
