@@ -88,5 +88,5 @@ def draw_options(seed: int) -> Options:
         strangers=draw.choices([0, 1], [85, 15])[0],
         newcomers=draw.choices([0, 1], [85, 15])[0],
         is_compromised=draw.random() < 0.08,
-        rest_s=draw.choices([0.0, 120.0], [92, 8])[0],
+        rest_s=draw.choices([0.0, 120.0], [75, 25])[0],
     )
