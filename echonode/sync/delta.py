@@ -14,7 +14,7 @@ The log holds heads only: what was superseded has left it. Each Changes is store
 to, so that a conversation cut off anywhere goes on from there; a version whose key is unknown holds the cursor up.
 """
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import replace
 from functools import partial
 
@@ -98,7 +98,7 @@ class _Intake:
 
 async def _ours(
     conversation: Conversation, after: int, upto: int, known: Collection[VersionId]
-) -> AsyncIterator[list[bytes]]:
+) -> AsyncGenerator[list[bytes], None]:
     """Our log behind `after`, up to where it stood, but for what has just come from there."""
     while after < upto:
         entries, after = await conversation.store.changes(

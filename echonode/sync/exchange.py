@@ -13,7 +13,8 @@ other's are small, so two ends that write at once cannot block each other.
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -48,7 +49,7 @@ class Difference:
         self.their_root = root
 
 
-Walk = Callable[[], AsyncIterator[Difference]]
+Walk = Callable[[], AsyncGenerator[Difference, None]]
 
 
 class Agreement:
@@ -97,12 +98,13 @@ class Agreement:
         """One walk and what it asks for. False when it found nothing that may move."""
         found = False
         self._our_root = self._root()
-        async for difference in self._walk():
-            self._seen = difference
-            if self._direction is not Direction.PUSH:
-                found |= await self._pull(difference)
-            if self._direction is not Direction.PULL:
-                found |= await self._push(difference)
+        async with aclosing(self._walk()) as differences:
+            async for difference in differences:
+                self._seen = difference
+                if self._direction is not Direction.PUSH:
+                    found |= await self._pull(difference)
+                if self._direction is not Direction.PULL:
+                    found |= await self._push(difference)
         return found
 
     async def _pull(self, difference: Difference) -> bool:
@@ -237,24 +239,25 @@ async def push(conversation: Conversation, keys: Sequence[LeafKey], prefixes: Se
     await offer(conversation, our_records(conversation, keys, prefixes))
 
 
-async def offer(conversation: Conversation, pieces: AsyncIterator[list[bytes]]) -> None:
+async def offer(conversation: Conversation, pieces: AsyncGenerator[list[bytes], None]) -> None:
     """Offer all versions of `pieces`, a window of Puts in flight."""
     await take_stored(conversation, await put_all(conversation, pieces, WINDOW))
 
 
-async def put_all(conversation: Conversation, pieces: AsyncIterator[list[bytes]], window: int) -> int:
+async def put_all(conversation: Conversation, pieces: AsyncGenerator[list[bytes], None], window: int) -> int:
     """As `offer`, but the last Puts, as many as is returned, are not answered yet: `take_stored` of them is due."""
     in_flight = 0
-    async for raws in pieces:
-        for batch in batches(raws):
-            if in_flight == window:
-                await take_stored(conversation, 1)
-                in_flight -= 1
-            conversation.tally.ask()
-            await conversation.transport.send(Put(tuple(batch)))
-            conversation.tally.sent += len(batch)
-            in_flight += 1
-            conversation.on_progress(conversation.tally)
+    async with aclosing(pieces):  # whoever ends it early ends them too, and not whenever they are collected
+        async for raws in pieces:
+            for batch in batches(raws):
+                if in_flight == window:
+                    await take_stored(conversation, 1)
+                    in_flight -= 1
+                conversation.tally.ask()
+                await conversation.transport.send(Put(tuple(batch)))
+                conversation.tally.sent += len(batch)
+                in_flight += 1
+                conversation.on_progress(conversation.tally)
     return in_flight
 
 
@@ -268,7 +271,7 @@ async def take_stored(conversation: Conversation, puts: int) -> None:
 
 async def our_records(
     conversation: Conversation, keys: Sequence[LeafKey], prefixes: Sequence[Prefix]
-) -> AsyncIterator[list[bytes]]:
+) -> AsyncGenerator[list[bytes], None]:
     """All heads of our leaves `keys` and of every leaf below `prefixes`, a batch at a time."""
     waiting = list(keys)
     below = deque(prefixes)

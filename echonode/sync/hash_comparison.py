@@ -12,7 +12,7 @@ Best for few, localised differences. A differing subtree of at most 64 leaves co
 """
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from echonode.errors import Reason, RemoteError
 from echonode.limits import (
@@ -94,7 +94,7 @@ class _Walker:
         self._max_depth = max_depth
         self._is_open = False
 
-    async def walk(self) -> AsyncIterator[Difference]:
+    async def walk(self) -> AsyncGenerator[Difference, None]:
         """Differences, a piece at a time: whenever about a batch of leaves has been found, and at the end."""
         stack: list[Prefix] = [b""]
         in_flight: deque[Prefix] = deque()

@@ -10,7 +10,8 @@
 Best for scattered differences: every level is one message, whatever the number of differing prefixes.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 from echonode.errors import Reason, RemoteError
@@ -78,7 +79,7 @@ class Walker:
         self._expected = expected
         self._is_open = is_open
 
-    async def walk(self) -> AsyncIterator[Difference]:
+    async def walk(self) -> AsyncGenerator[Difference, None]:
         """All differences, in one piece: the leaves are known only when the last level is."""
         difference = Difference()
         tree = self._conversation.store.tree(self._conversation.context)
@@ -86,8 +87,9 @@ class Walker:
         self._expected = 0  # a second walk finds little
         while level:
             deeper: list[Prefix] = []
-            async for prefix, node in self._nodes(level, difference):
-                compare(self._conversation, prefix, node, self._width, difference, deeper)
+            async with aclosing(self._nodes(level, difference)) as nodes:
+                async for prefix, node in nodes:
+                    compare(self._conversation, prefix, node, self._width, difference, deeper)
             if len(deeper) > WALK_PREFIXES_MAX:
                 raise RemoteError(Reason.TOO_LARGE, "a tree of more differing prefixes than there can be")
             level = deeper
@@ -95,7 +97,7 @@ class Walker:
 
     async def _nodes(
         self, prefixes: list[Prefix], difference: Difference
-    ) -> AsyncIterator[tuple[Prefix, parts.Branch | parts.Bucket]]:
+    ) -> AsyncGenerator[tuple[Prefix, parts.Branch | parts.Bucket], None]:
         """What the peer has at `prefixes`, asked in as few messages as fit, a window of them in flight."""
         requests = [
             tuple(prefixes[at : at + PREFIXES_PER_MESSAGE_MAX])
