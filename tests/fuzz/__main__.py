@@ -51,6 +51,8 @@ def main() -> int:
         return 0
     with ExitStack() as stack:
         folder = asked.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="echonode-fuzz-")))
+        for target in chosen:
+            _sow(target, folder / target.name)  # one after another: a simulation takes over its process
         workers = stack.enter_context(ThreadPoolExecutor(max(1, asked.jobs)))
         outcomes = workers.map(lambda target: _fuzz(target, folder / target.name, asked.seconds), chosen)
         passed = [_report(target, *outcome) for target, outcome in zip(chosen, outcomes, strict=True)]
@@ -79,7 +81,6 @@ def _sow(target: Target, folder: Path) -> None:
 
 
 def _fuzz(target: Target, folder: Path, seconds: int) -> tuple[Path, float, "subprocess.CompletedProcess[str]"]:
-    _sow(target, folder)
     for old in (*folder.glob("slow*"), *folder.glob("crash-*"), *folder.glob("timeout-*"), *folder.glob("oom-*")):
         old.unlink()
     began = time.monotonic()
