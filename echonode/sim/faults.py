@@ -44,8 +44,9 @@ class Faults:
             await self._befall(self._draw.choice(self._options.faults))
 
     async def mend(self) -> None:
-        """Everything works from now on: links, disks, processes."""
+        """Everything works from now on: links, disks, processes. What was to befall a connection later does not."""
         self._world.network.heal()
+        self._world.network.spare()
         for failed in await all_ended(self._mending):
             raise failed
         everybody = self._world.members.values()

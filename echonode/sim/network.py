@@ -103,6 +103,13 @@ class SimNetwork(Ether):
             for pipe in connection.pipes:
                 self.loop.call_later(self.random.uniform(0, _RETRANSMIT_S), pipe.resume)
 
+    def spare(self) -> None:
+        """Take back what `cut`, `corrupt` and links have in store for connections: a heartbeat would still set it off."""
+        for connection in self.live:
+            connection.bytes_left = None
+            for pipe in connection.pipes:
+                pipe.corrupted = False
+
     def connected(self) -> list[tuple[str, str]]:
         """Between which hosts there are connections, the dialling one first; oldest first."""
         return [(each.streams[0].host, each.streams[1].host) for each in self.live]
