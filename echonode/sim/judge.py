@@ -173,6 +173,8 @@ class Judge:
         self._stated[member.name].clear()
         for statement in await all_heads(member.store, IDENTITIES):
             self._note_statement(member.name, statement)
+        stated = (which for states in self._stated.values() for which in states.items())
+        self.void = {which for which, state in stated if state is KeyState.COMPROMISED}  # nobody else may have heard
 
     # -- at any moment -----------------------------------------------------------------------------------------------
 
