@@ -19,7 +19,7 @@ from echonode.sync.exchange import unexpected
 from echonode.sync.follow import Link
 from echonode.sync.lane import Ends
 from echonode.sync.spread import Spread
-from echonode.wire.messages import PROTOCOL_VERSION, Follow, FollowInit, Place, Refused
+from echonode.wire.messages import PROTOCOL_VERSION, Follow, FollowInit, Place, Refused, dotted
 
 FOLLOW: Final = "follow"  # the mode's name in a hello, in logs and in the API
 NAMES_IN_PART: Final = tuple(mode.value for mode in MODES)  # who wants a part follows nobody, and is not followed
@@ -85,7 +85,7 @@ class Links:
 
     def _refusal(self, init: FollowInit) -> Refused | None:
         if init.version[0] != PROTOCOL_VERSION[0]:
-            return Refused(Reason.UNSUPPORTED_PROTOCOL, (".".join(map(str, PROTOCOL_VERSION)),))
+            return Refused(Reason.UNSUPPORTED_PROTOCOL, (dotted(PROTOCOL_VERSION),))
         if not self.wants_all():
             return Refused(Reason.UNSUPPORTED_MODE, NAMES_IN_PART)
         if not self.scheduler.links.has_room_for_link():
