@@ -104,7 +104,7 @@ class SimNetwork(Ether):
                 self.loop.call_later(self.random.uniform(0, _RETRANSMIT_S), pipe.resume)
 
     def spare(self) -> None:
-        """Take back what `cut`, `corrupt` and links have in store for connections: a heartbeat would still set it off."""
+        """Take back what `cut`, `corrupt` and links have in store for connections: a heartbeat would set it off."""
         for connection in self.live:
             connection.bytes_left = None
             for pipe in connection.pipes:

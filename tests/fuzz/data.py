@@ -180,9 +180,9 @@ def run_message(data: bytes) -> None:
 
 @cache
 def message_seeds() -> tuple[bytes, ...]:
-    """Every frozen message: one of each kind, and a whole conversation."""
+    """Every frozen message: one of each kind, and a whole conversation by each mode."""
     one = [bytes.fromhex(entry["bytes"]) for entry in vector("message")["messages"]]
-    said = [bytes.fromhex(entry["payload"]) for entry in vector("conversation")["messages"]]
+    said = [bytes.fromhex(entry["payload"]) for log in vector("conversation")["messages"].values() for entry in log]
     return tuple(one + said)
 
 

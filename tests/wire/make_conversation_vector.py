@@ -1,4 +1,4 @@
-"""Writes proto/vectors/conversation.json: two small stores become equal by `level_wise`, every message frozen.
+"""Writes proto/vectors/conversation.json: two small stores become equal, once by each mode, every message frozen.
 
 Run `python -m tests.wire.make_conversation_vector` to rewrite it, on purpose only: other bytes are another protocol,
 and nodes of today will not speak with nodes of tomorrow. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
@@ -14,15 +14,18 @@ from echonode.clock import HybridClock, Timestamp
 from echonode.model.identity import Identity, IdentityId, Instance, SigningKey, identity_of, shared_pool_root
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record
+from echonode.node.modes import initiate, mode_of, respond
 from echonode.store.memory import MemoryStore
-from echonode.sync import level_wise
+from echonode.store.port import Cursor
 from echonode.sync.outcome import Conversation, Result
+from echonode.sync.select import Mode
 from echonode.wire.codec import decode, encode
-from echonode.wire.messages import LevelWiseInit, Message
+from echonode.wire.messages import Direction, InitPayload, Message
 from tests.wire.ends import NETWORK_KEY, key
 
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "conversation.json"
 _COMMON = 40  # enough for a branch with buckets below it
+_SESSION = key("session")[:16]
 _POOL = shared_pool_root(NETWORK_KEY)
 SHARED = identity_of(_POOL.public)
 
@@ -87,26 +90,35 @@ class Writer:
         return sorted((await self.store.scan(MAIN, 0, limit=1000))[0], key=lambda record: (record.key, record.id))
 
 
-async def _stores() -> tuple[Writer, Writer, list[Record]]:
-    """The two stores before they meet, and the statements that both hold."""
-    left, right = Writer("left"), Writer("right")
-    statements = [await writer.state(root) for writer in (left, right) for root in (writer.identity.root, _POOL)]
-    for writer in (left, right):
-        await writer.store.apply(IDENTITIES, statements)
-    await left.put(*[f"common {number}" for number in range(_COMMON)])
-    await right.store.apply(MAIN, await left.heads())
-    await left.put("common 7", body=b"edited")
-    await left.put("common 8", body=b"")
-    await left.put("new on the left")
-    await right.put("new on the right", "Ångström", body=b"2")
-    await left.put("todo", author=SHARED, body=b"milk")
-    await right.put("todo", author=SHARED, body=b"bread")
-    return left, right, statements
+class Stores:
+    """Two stores before they meet, a third that holds nothing, and the statements that all of them hold."""
+
+    async def fill(self) -> "Stores":
+        left, right, empty = self.left, self.right, self.empty = Writer("left"), Writer("right"), Writer("empty")
+        writers = (left, right, empty)
+        self.statements = [
+            await writer.state(root) for writer in (left, right) for root in (writer.identity.root, _POOL)
+        ]
+        for writer in writers:
+            await writer.store.apply(IDENTITIES, self.statements)
+        await left.put(*[f"common {number}" for number in range(_COMMON)])
+        await right.store.apply(MAIN, await left.heads())
+        self.followed = left.store.seq(MAIN), right.store.seq(MAIN)  # by the other, when last they met
+        await left.put("common 7", body=b"edited")
+        await left.put("common 8", body=b"")
+        await left.put("new on the left")
+        await right.put("new on the right", "Ångström", body=b"2")
+        await left.put("todo", author=SHARED, body=b"milk")
+        await right.put("todo", author=SHARED, body=b"bread")
+        return self
 
 
-async def _converse() -> dict[str, Any]:
-    left, right, statements = await _stores()
-    before = [await _shown(writer) for writer in (left, right)]
+async def _converse(mode: Mode) -> tuple[list[Any], dict[str, Any]]:
+    """All that is said, and what both hold afterwards."""
+    stores = await Stores().fill()
+    left, right = stores.empty if mode is Mode.SNAPSHOT else stores.left, stores.right
+    of_left, of_right = stores.followed
+    cursor = Cursor(right.identity.id, right.store.instance, MAIN, of_right)
     log: list[Any] = []
     there: asyncio.Queue[bytes] = asyncio.Queue()
     back: asyncio.Queue[bytes] = asyncio.Queue()
@@ -114,27 +126,43 @@ async def _converse() -> dict[str, Any]:
     responder = _conversation(End("responder", there, back, log), right)
 
     async def serve() -> Result:
-        first = await responder.transport.recv()
-        assert isinstance(first, LevelWiseInit)
-        return await level_wise.run_responder(responder, first)
+        init = await responder.transport.recv()
+        assert isinstance(init, InitPayload) and mode_of(init) is mode
+        return await respond(responder, init, of_left)
 
-    results = await asyncio.gather(level_wise.run_initiator(initiator), serve())
-    assert results == [Result.EQUAL, Result.EQUAL]
+    opened = initiate(initiator, mode, Direction.BOTH, 16, cursor, None, None)
+    assert await asyncio.gather(opened, serve()) == [Result.EQUAL, Result.EQUAL], mode
     after = [await _shown(writer) for writer in (left, right)]
     assert after[0]["root"] == after[1]["root"] and sorted(after[0]["records"]) == sorted(after[1]["records"])
+    return log, after[0]
+
+
+async def _all() -> dict[str, Any]:
+    stores = await Stores().fill()
+    modes = (Mode.LEVEL_WISE, Mode.HASH_COMPARISON, Mode.SKETCH, Mode.RECONCILE, Mode.DELTA, Mode.SNAPSHOT)
+    talks = {mode: await _converse(mode) for mode in modes}
+    (_, merged), (_, copied) = talks[Mode.LEVEL_WISE], talks[Mode.SNAPSHOT]
+    before = [await _shown(writer) for writer in (stores.left, stores.right)]
+    assert all(after == (copied if mode is Mode.SNAPSHOT else merged) for mode, (_, after) in talks.items())
+    assert copied == before[1]
     return {
-        "about": "Two stores become equal: what each held, every message in order, what both hold then. Bytes in hex.",
+        "about": "Two stores become equal: what each held, every message in order by each mode, what both hold then. "
+        "Bytes in hex. For delta each has followed the other's log up to what both hold, at the seqs given; by "
+        "snapshot a store that holds only the statements becomes the responder's.",
         "context": MAIN,
-        "statements": [statement.raw.hex() for statement in statements],
+        "session": _SESSION.hex(),
+        "statements": [statement.raw.hex() for statement in stores.statements],
         "initiator_before": before[0],
         "responder_before": before[1],
-        "messages": log,
-        "both_after": after[0],
+        "initiator_log_followed_to": stores.followed[0],
+        "responder_log_followed_to": stores.followed[1],
+        "messages": {mode.value: log for mode, (log, _) in talks.items()},
+        "both_after": merged,
     }
 
 
 def _conversation(end: End, writer: Writer) -> Conversation:
-    return Conversation(end, writer.store, MAIN, lambda _: None, lambda _: None)
+    return Conversation(end, writer.store, MAIN, lambda _: None, lambda _: None, session=_SESSION)
 
 
 async def _shown(writer: Writer) -> dict[str, Any]:
@@ -145,7 +173,7 @@ async def _shown(writer: Writer) -> dict[str, Any]:
 
 def build() -> dict[str, Any]:
     """The vector as JSON."""
-    return asyncio.run(_converse())
+    return asyncio.run(_all())
 
 
 if __name__ == "__main__":
