@@ -275,8 +275,7 @@ class Node(RecordBook):
         self._links.end_all()
         self.connections.live.drop_all()
         for target in list(self.scheduler.targets.values()):
-            tag, group = self._peers.groups.get(target.key, (b"", b""))
-            target.is_ours = target.found_by != "mdns" or group == group_tag(key, tag)
+            target.is_ours = target.found_by != "mdns" or target.group == group_tag(key, target.tag)
             target.attempt, target.not_before_s = 0, 0.0
         self._reannounce()
         self._inviting.joined(self.network)

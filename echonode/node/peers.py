@@ -23,7 +23,6 @@ class PeerTable:
         self._scheduler = scheduler
         self._greeter = greeter
         self._behind = behind
-        self.groups: dict[str, tuple[bytes, bytes]] = {}
         self._tags: dict[bytes, IdentityId] = {}  # each peer's tag of this start, as its hello gave it
         self._models: dict[IdentityId, dict[str, tuple[int, int]]] = {}
 
@@ -33,9 +32,9 @@ class PeerTable:
         self._models = {id: read for id, read in self._models.items() if id in self._scheduler.peers}
         self._models[peer] = hello.models
         self._tags = {tag: other for tag, other in self._tags.items() if other != peer} | {hello.tag: peer}
-        for key, (tag, group) in list(self.groups.items()):
-            if tag == hello.tag:
-                self.sighted(key, tag, group)
+        for target in list(self._scheduler.targets.values()):
+            if target.tag == hello.tag:
+                self.sighted(target.key, target.tag, target.group)
         known = any(
             target.peer == peer and session.listens_at in target.addresses
             for target in self._scheduler.targets.values()
@@ -51,7 +50,7 @@ class PeerTable:
         target = self._scheduler.targets.get(key)
         if target is None:
             return
-        self.groups[key] = (tag, group)
+        target.tag, target.group = tag, group
         peer = self._tags.get(tag)
         if peer is not None:
             target.peer = peer
@@ -66,7 +65,6 @@ class PeerTable:
             if own in self._scheduler.targets:
                 self._scheduler.targets[own].peer = target.peer
                 self._scheduler.peers[target.peer].compare_at_s = 0.0
-        self.groups.pop(key, None)
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
         """Addresses of every node sighted with that invitation open, ours excepted."""

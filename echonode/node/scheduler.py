@@ -63,10 +63,11 @@ class Scheduler:
         is_ours: bool = True,
         slot: str | None = None,
     ) -> bool:
-        """A target appeared, or changed. True when it is new; nothing happens when there are too many already."""
+        """A target appeared, or changed. True when it is new; nothing happens when there are too many already, but for
+        one that may be dialled: a stranger makes room for it."""
         target = self.targets.get(key)
         if target is None:
-            if len(self.targets) >= CANDIDATES_MAX:
+            if len(self.targets) >= CANDIDATES_MAX and not ((is_ours or slot) and self._forget_stranger()):
                 return False
             self.targets[key] = Target(key, found_by, addresses, is_ours=is_ours, slot=slot)
             return True
@@ -74,6 +75,11 @@ class Scheduler:
             target.attempt, target.not_before_s, target.is_self = 0, 0.0, False
         target.addresses, target.is_ours, target.slot, target.is_gone = addresses, is_ours, slot, False
         return False
+
+    def _forget_stranger(self) -> bool:
+        """Drop one of those that nobody will dial, if there is one."""
+        stranger = next((each.key for each in self.targets.values() if not each.is_ours and each.slot is None), None)
+        return stranger is not None and self.targets.pop(stranger) is not None
 
     def gone(self, key: str) -> bool:
         """A sighting was withdrawn; what is known of the peer behind it stays. True when it is absent from now on."""

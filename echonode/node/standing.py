@@ -14,6 +14,8 @@ class Target:
     addresses: tuple[str, ...]
     peer: IdentityId | None = None
     is_ours: bool = True  # of our network; others are listed, never dialled
+    tag: bytes = b""  # what it announced: its tag of this start, and whether who made that knows our network key
+    group: bytes = b""
     slot: str | None = None  # it has an invitation open
     attempt: int = 0
     settled: int = 0  # dials in a row that it answered and did not want

@@ -177,6 +177,18 @@ def test_no_more_candidates_than_the_bound_are_kept():
     assert schedule.sighted("one more", "mdns", ("a:1",))
 
 
+def test_strangers_make_room_for_whom_one_may_speak_with():
+    schedule = scheduler()
+    for number in range(CANDIDATES_MAX):
+        schedule.sighted(f"s{number}", "mdns", ("a:1",), is_ours=False, slot="7" if number == 0 else None)
+    assert not schedule.sighted("another", "mdns", ("a:1",), is_ours=False)
+    assert schedule.sighted("ours", "mdns", ("b:1",))
+    assert schedule.sighted("inviting", "mdns", ("c:1",), is_ours=False, slot="8")
+    assert len(schedule.targets) == CANDIDATES_MAX
+    assert {"s0", "ours", "inviting"} <= schedule.targets.keys() and not {"s1", "s2"} & schedule.targets.keys()
+    assert [dial.target for dial in schedule.due(0.0)] == ["ours"]
+
+
 def test_a_target_that_left_and_came_back_during_its_dial_is_dialled_once():
     schedule = scheduler()
     sight(schedule, 1)
