@@ -27,23 +27,25 @@ class SyncRequests:
     async def run(self, peers: Sequence[IdentityId], direction: Direction, timeout_s: float) -> list[SyncReport]:
         """One report a peer, in order; at most DIALS_MAX at once, all within `timeout_s`."""
         slots = asyncio.Semaphore(DIALS_MAX)
+        known = self._connections.scheduler.peers
+        names = {peer: known[peer].name for peer in peers if peer in known}  # others may take its place meanwhile
 
         async def one(peer: IdentityId) -> SyncReport:
-            log = SessionLog()
+            log, name = SessionLog(), names.get(peer, "")
             try:
                 async with asyncio.timeout(timeout_s), slots:
                     log = await self._session(peer, direction)
             except TimeoutError:
-                return self._report(peer, SyncStatus.TIMED_OUT, log, f"not done within {timeout_s:g} s")
+                return _report(peer, name, SyncStatus.TIMED_OUT, log, f"not done within {timeout_s:g} s")
             except TransportError as error:
                 self._connections.scheduler.missed(peer, str(error))
-                return self._report(peer, SyncStatus.UNREACHABLE, log, str(error))
+                return _report(peer, name, SyncStatus.UNREACHABLE, log, str(error))
             except EchonodeError as error:
-                return self._report(peer, SyncStatus.FAILED, log, str(error))
+                return _report(peer, name, SyncStatus.FAILED, log, str(error))
             if log.unequal:
                 why = "; ".join(f"{context}: {reason}" for context, reason in log.unequal.items())
-                return self._report(peer, SyncStatus.PARTIAL, log, why)
-            return self._report(peer, SyncStatus.VERIFIED, log, "")
+                return _report(peer, name, SyncStatus.PARTIAL, log, why)
+            return _report(peer, name, SyncStatus.VERIFIED, log, "")
 
         return list(await asyncio.gather(*[one(peer) for peer in peers]))
 
@@ -75,8 +77,6 @@ class SyncRequests:
         except TimeoutError:
             raise TransportError(f"not done within {timeout_s:g} s") from None
 
-    def _report(self, peer: IdentityId, status: SyncStatus, log: SessionLog, error: str) -> SyncReport:
-        entry = self._connections.scheduler.peers[peer]
-        return SyncReport(
-            peer=peer, name=entry.name, status=status, conversations=tuple(log.conversations), error=error
-        )
+
+def _report(peer: IdentityId, name: str, status: SyncStatus, log: SessionLog, error: str) -> SyncReport:
+    return SyncReport(peer=peer, name=name, status=status, conversations=tuple(log.conversations), error=error)

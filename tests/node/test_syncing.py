@@ -400,3 +400,18 @@ def test_the_state_of_a_peer_is_what_a_person_would_say():
         assert done.session == there.session
 
     in_a_world(work, hushed=True)
+
+
+def test_a_sync_with_a_peer_that_was_forgotten_meanwhile_is_reported_under_its_name():
+    async def work(world: World) -> None:
+        here, there = await crowd(world, 2)
+        world.crash(there)
+        asked = asyncio.create_task(here.node.sync([there.identity.id], Direction.BOTH, 5))
+        await asyncio.sleep(1)
+        del here.node.scheduler.peers[there.identity.id]  # as an absent one does, to make room for others
+        (report,) = await asked
+        assert (report.name, report.status) == (there.name, SyncStatus.UNREACHABLE)
+        (report,) = await here.node.sync([there.identity.id], Direction.BOTH, 5)
+        assert (report.name, report.status) == ("", SyncStatus.UNREACHABLE)
+
+    in_a_world(work)
