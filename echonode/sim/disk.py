@@ -4,7 +4,7 @@
                               a crash here: lost                    a crash here: durable, and nobody was told
 
 It is MemoryStore in everything else, and its one writer commits call after call, as SQLite's does. `reopen` is the next
-process's store over the same disk; whoever still writes to the old one gets errors.
+process's store over the same disk; whoever still reads from the old one, or writes to it, gets errors.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from echonode.model.merkle import Digest
 from echonode.model.record import Draft, LeafKey, Record
 from echonode.store.cursors import Cursors
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Applied, Cursor, Refused, Tick
+from echonode.store.port import Applied, Audit, Change, ContextInfo, Cursor, Refused, SnapshotReader, Tick
 
 OnCommit = Callable[["SimStore", str, Sequence[Record]], None]
 
@@ -100,6 +100,43 @@ class SimStore(MemoryStore):
     async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
         async with self._transaction():
             await super().pin(kind, value, identity)
+
+    async def info(self, context: str) -> ContextInfo:
+        self._check()
+        return await super().info(context)
+
+    async def read(self, context: str, keys: Sequence[LeafKey], *, bytes_max: int) -> tuple[list[bytes], int]:
+        self._check()
+        return await super().read(context, keys, bytes_max=bytes_max)
+
+    async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
+        self._check()
+        return await super().heads(context, author, name)
+
+    async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
+        self._check()
+        return await super().scan(context, after, limit=limit)
+
+    async def changes(
+        self, context: str, after: int, *, records_max: int, bytes_max: int
+    ) -> tuple[list[Change], int]:
+        self._check()
+        return await super().changes(context, after, records_max=records_max, bytes_max=bytes_max)
+
+    @asynccontextmanager
+    async def snapshot(self, context: str) -> AsyncIterator[SnapshotReader]:
+        self._check()
+        async with super().snapshot(context) as reader:
+            yield reader
+
+    async def pins(self) -> dict[tuple[str, str], IdentityId]:
+        self._check()
+        return await super().pins()
+
+    async def audit(self) -> AsyncIterator[Audit]:
+        self._check()
+        async for found in super().audit():
+            yield found
 
     async def close(self) -> None:
         if not self.is_dead:

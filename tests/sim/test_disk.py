@@ -86,6 +86,18 @@ def test_who_still_holds_the_store_of_a_dead_process_can_do_nothing() -> None:
             await store.apply(MAIN, [person.version("r")])
         with pytest.raises(StoreError, match="gone"):
             await store.forget(MAIN, [], lambda _: True)
+        for reading in (
+            store.info(MAIN),
+            store.read(MAIN, [], bytes_max=1),
+            store.heads(MAIN, person.id, "r"),
+            store.scan(MAIN, 0, limit=1),
+            store.changes(MAIN, 0, records_max=1, bytes_max=1),
+            store.snapshot(MAIN).__aenter__(),
+            store.pins(),
+            anext(store.audit()),
+        ):
+            with pytest.raises(StoreError, match="gone"):
+                await reading
         assert (await reopened.apply(MAIN, [person.version("s")])).records
 
     run(main(), seed=0)
