@@ -155,6 +155,8 @@ class Following:
         figures.received += len(applied.records)
         figures.had += applied.had
         figures.refused += len(applied.refused)
+        if len(applied.records) < len(records):
+            self._account_for(records, applied)
         self._replays = 0 if applied.records else self._replays + len(records)
         if self._replays > REPLAYS_MAX + 2 * len(ends.store.tree(context)):
             raise RemoteError(Reason.PROTOCOL_ERROR, "it tells nothing new, without end")
@@ -162,6 +164,14 @@ class Following:
             self._places[context].is_whole = False
             ends.on_suspect()
         return applied
+
+    def _account_for(self, records: Sequence[Record], applied: Applied) -> None:
+        """Of `records` some did not become heads. Other links may wait for those, too."""
+        spread = self._lane.ends.spread
+        refused = [one.version for one in applied.refused]
+        seen = {*refused, *[record.id for record in applied.records]}
+        spread.came([short(record.id) for record in records if record.id not in seen], self._lane.ends.peer)
+        spread.unanswered([short(version) for version in refused])
 
     async def _store(self, context: str, records: Sequence[Record], seq: int | None) -> Applied:
         """Apply, and say so: a link that ends in between must not leave others without word of what is stored."""

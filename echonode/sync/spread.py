@@ -66,15 +66,20 @@ class Spread:
 
     def stored(self, records: Sequence[Record], source: IdentityId | None) -> None:
         """`records` became heads here. `source`: the peer that brought them, None for our own."""
-        ids = [short(record.id) for record in records[-RECENT_MAX:]]
+        self.came([short(record.id) for record in records[-RECENT_MAX:]], source)
+        for link in list(self.links.values()):
+            link.changed()
+
+    def came(self, ids: Sequence[ShortId], source: IdentityId | None) -> None:
+        """`source` brought these, if not another before: they are stored, or superseded here; nobody is asked for them
+        any more."""
         for each in ids:
-            self._brought_by[each] = source
+            self._brought_by.setdefault(each, source)
             self._asked.pop(each, None)
         while len(self._brought_by) > RECENT_MAX:
             del self._brought_by[next(iter(self._brought_by))]
         for link in list(self.links.values()):
             link.arrived(ids)
-            link.changed()
 
     def is_here(self, version: ShortId) -> bool:
         """Whether it was stored lately."""

@@ -332,6 +332,13 @@ BUGS: Final = (
         tests=("store/test_contract.py",),
     ),
     Bug(
+        name="what comes too late to be a head is asked for for ever",
+        file="sync/following.py",
+        right="        if len(applied.records) < len(records):\n",
+        wrong="        if not records:\n",
+        tests=("sync/test_follow.py",),
+    ),
+    Bug(
         name="roots that differ on a quiet link are nothing to look into",
         file="sync/following.py",
         right="        elif not place.waiting and self._is_quiet() and self._is_told(theirs.context):\n",

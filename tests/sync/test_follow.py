@@ -417,6 +417,32 @@ def test_what_one_announced_and_does_not_send_is_asked_of_others(how):
     virtually(main())
 
 
+def test_what_comes_too_late_to_be_a_head_is_waited_for_no_more_by_any_link():
+    async def main() -> None:
+        (ours,) = met(1)
+        one, other = Spot(8, universe().store(())), Spot(9, universe().store(()))
+        writer = universe().writers[0]
+        old = writer.record(f"news-{next(_NUMBERS)}")
+        new = writer.record(old.name, old)
+        first, second = by_hand(ours, one), by_hand(ours, other)
+        await first.send(commits(50, announced=((50, short(old.id)),)))
+        assert isinstance(await heard(first, m.Missing), m.Missing)
+        await second.send(commits(70, announced=((70, short(old.id)),)))
+        await asyncio.sleep(0.1)
+        await ours.write([new])
+        await first.send(m.Bodies(MAIN, (50,), (old.raw,)))
+        await asyncio.sleep(0.1)
+        assert not ours.spread._asked
+        for link in ours.spread.links.values():
+            assert not link._following._pending  # type: ignore[attr-defined]
+        cursor = ours.store.cursor(other.id, MAIN)
+        assert cursor is not None
+        assert cursor.seq == 70
+        await over(ours)
+
+    virtually(main())
+
+
 # -- liars -----------------------------------------------------------------------------------------------------------
 
 
