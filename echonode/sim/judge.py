@@ -8,7 +8,7 @@
                         S6 clocks stay near a wall clock  S7 tasks, connections, tables are bounded
     after healing       E1 all live nodes hold the same versions, roots and statements    E2 the model's merge, no more
                         E5 two versions under one dot are both known to everybody
-    after a rest        E4 nothing pending (in those worlds whose options have a rest)
+    after a rest        E4 nothing pending (in those worlds whose options have a rest; sim/rest.py)
 
 E3, the bound in time and in conversations, is the swarm's (sim/swarm.py). S8, no conversation complete without its
 close, is V and the tests of sync/transport.py. SEEDS.md's invariants are these again: I1 is E1; I2 and I3 are E2; I4
@@ -20,22 +20,23 @@ The model knows every version that was ever durable on a node that is still ther
 told of it.
 """
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from echonode import cbor
 from echonode.clock import to_ms
-from echonode.digest import VERSION, digest
 from echonode.errors import LocalError
 from echonode.limits import CANDIDATES_MAX, CONNECTIONS_MAX, TIMESTAMP_AHEAD_MS_MAX
-from echonode.model.identity import IdentityId, PublicKey, is_signed
+from echonode.model.identity import IdentityId, PublicKey
 from echonode.model.keys import KeyState, read_statement
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, supersedes
 from echonode.node.events import Event, RecordForked, SyncCompleted
 from echonode.node.modes import MODES
+from echonode.sim.rest import unfinished
+from echonode.sim.sound import is_sound, what_it_says
 from echonode.sim.world import Member, World
 from echonode.store.port import Store
 
@@ -43,6 +44,8 @@ TASKS_MAX: Final = 3 * CONNECTIONS_MAX
 EMPTY_ROOT: Final = Tree().root
 _LATELY: Final = 8  # commits that may come between a Done and the event that tells of it
 _PAGE: Final = 1000
+STILL_WITHIN_S: Final = 60.0  # a comparison over a slow link takes some seconds, and others may follow it
+_STEP_S: Final = 0.05
 
 
 class Violation(LocalError):
@@ -60,7 +63,7 @@ class Judge:
         self.void: set[tuple[IdentityId, PublicKey]] = set()
         self.modes_that_ran: set[str] = set()
         self._stated: dict[str, dict[tuple[IdentityId, PublicKey], KeyState]] = defaultdict(dict)  # by member
-        self._sound: set[bytes] = set()  # bytes of versions whose signature was checked here, independently
+        self._sound: dict[bytes, tuple[object, ...]] = {}  # what those bytes say, their signature being checked here
         self._roots: dict[tuple[str, str], dict[bytes, None]] = defaultdict(dict)  # by member and context, in order
         self._agreed: dict[str, list[Record]] = {}  # heads by context
         self._pins: dict[Member, dict[tuple[str, str], IdentityId]] = {}
@@ -141,10 +144,10 @@ class Judge:
             self.void.add(which)
 
     def _check_sound(self, name: str, context: str, record: Record) -> None:
-        if record.raw not in self._sound:
-            if not is_sound(record.raw, record.id):
-                raise Violation(f"S1: the signature or the id of {record.name} is not that of its bytes")
-            self._sound.add(record.raw)
+        if self._sound.get(record.raw) != (said := what_it_says(record)):
+            if not is_sound(record):
+                raise Violation(f"S1: {record.name} is not signed, or not what its bytes say")
+            self._sound[record.raw] = said
         if record.context != context:
             raise Violation(f"S1: {record.name} of {record.context} is stored in {context}")
         if context == IDENTITIES:
@@ -278,7 +281,7 @@ class Judge:
             raise Violation(f"E1: {member.name} holds {len(stale)} versions of {context} that nobody else does")
 
     def check_rest(self, members: Sequence[Member]) -> None:
-        """E4: every node knows every honest node of its network to be equal, and nothing is half done."""
+        """E4: every node knows every honest node of its network to be equal, and no snapshot is half received."""
         here = {member.identity.id: member.name for member in members}
         for member in members:
             for peer in member.node.peers():
@@ -287,6 +290,15 @@ class Judge:
             for context in member.node.store.contexts():
                 if member.node.store.staged(context) is not None:
                     raise Violation(f"E4: {member.name} has an unfinished snapshot of {context}")
+
+    async def check_still(self, members: Sequence[Member]) -> None:
+        """E4: soon there is a moment at which a node has nothing to do, given that nobody lies to it."""
+        for member in members:
+            until_s = self._world.loop.time() + STILL_WITHIN_S
+            while left := unfinished(self._world, member):
+                if self._world.loop.time() > until_s:
+                    raise Violation(f"E4: {member.name} is at rest and has {', '.join(left)}")
+                await asyncio.sleep(_STEP_S)
 
 
 async def all_heads(store: Store, context: str) -> list[Record]:
@@ -306,22 +318,6 @@ def leaves_of(heads: Iterable[Record]) -> dict[LeafKey, list[Record]]:
     for head in heads:
         leaves[head.key].append(head)
     return leaves
-
-
-def is_sound(raw: bytes, version: VersionId) -> bool:
-    """Whether `raw` is signed by its kid and has this id, by PROTOCOL.md §4.1 and not by the code that is judged."""
-    match cbor.decode(raw):
-        case [bytes(protected), {}, bytes(payload), bytes(signature)]:
-            header, fields = cbor.decode(protected), cbor.decode(payload)
-        case _:
-            return False
-    assert isinstance(header, dict), "a header is a map"
-    assert isinstance(fields, dict), "a payload is a map"
-    kind = "statement" if fields[1] == IDENTITIES else "record"
-    structure = cbor.encode(["Signature1", protected, cbor.encode(["echonode", kind, 1]), payload])
-    kid = header[4]
-    assert isinstance(kid, bytes), "a kid is bytes"
-    return is_signed(structure, signature, PublicKey(kid)) and digest(VERSION, structure) == version
 
 
 def is_covered(record: Record, leaves: Mapping[LeafKey, Sequence[Record]]) -> bool:

@@ -125,6 +125,11 @@ class _Pipe:
         self._unconfirmed = 0  # read, and the writer has not heard of it
         self._free_at_s = 0.0  # when the link has sent what it was given
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there are bytes in it: to be sent, under way or unread."""
+        return bool(self.unsent or self._flying or self.arrived)
+
     def send(self, data: bytes) -> None:
         """Queue bytes, or _FIN."""
         self.unsent.append(memoryview(data))

@@ -208,6 +208,8 @@ class Swarm:
         if is_quiet and said != [len(_loud(member)) for member in self.honest]:
             raise Violation("E4: nodes at rest go on talking")
         self.judge.check_rest(self.honest)
+        if is_quiet:
+            await self.judge.check_still(self.honest)
         await self.judge.check_agreement(self.honest)
 
     # -- what happens once -------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 
 from echonode.errors import LocalError, TransportError
-from echonode.model.identity import Identity, Instance
+from echonode.model.identity import Identity, IdentityId, Instance
 from echonode.node.events import Event, SyncCompleted
 from echonode.node.node import Announcement, Node, Settings
 from echonode.sim.discovery import CLEAR, Air, SimDiscovery
@@ -206,6 +206,10 @@ class World:
             await member.listener.close()
         await member.node.stop()
         member.is_up = False
+
+    def named(self, identity: IdentityId) -> str:
+        """Which member has that identity."""
+        return next(member.name for member in self.members.values() if member.identity.id == identity)
 
     def introduce(self) -> None:
         """Everybody sights everybody, as mDNS would have it."""

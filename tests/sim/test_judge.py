@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from echonode.clock import Timestamp
+from echonode.model.fields import NAME
 from echonode.model.identity import IdentityId, Instance, writer_of
 from echonode.model.merkle import State
 from echonode.model.record import MAIN, Draft, sign
 from echonode.node.events import SyncCompleted
 from echonode.sim.disk import SimStore
 from echonode.sim.judge import Judge, Violation
-from echonode.sim.loop import SimEntropy, SimLoop
+from echonode.sim.loop import OWNER, SimEntropy, SimLoop
 from echonode.sim.world import Member, World
 
 Plant = Callable[["Court"], Awaitable[None]]
@@ -37,6 +38,7 @@ class Court:
         await asyncio.sleep(5)
         await self.judge.check_agreement(self.members)
         self.judge.check_rest(self.members)
+        await self.judge.check_still(self.members)
 
     def store(self, name: str, instance: Instance) -> SimStore:
         return SimStore(
@@ -68,6 +70,18 @@ async def a_bad_signature_is_stored(court: Court) -> None:
     forged.raw = forged.raw[:-1] + bytes([forged.raw[-1] ^ 1])
     assert record.raw != forged.raw
     await court.two.store.apply(MAIN, [forged])
+
+
+async def a_version_is_kept_as_another_name_s(court: Court) -> None:
+    forged = sign_like(court.one)
+    forged._fields = {**forged._fields, NAME: "another"}
+    await court.two.store.apply(MAIN, [forged])
+
+
+async def a_version_is_kept_as_another_key_s(court: Court) -> None:
+    (kept,) = await court.two.node.heads(MAIN, court.one.node.id, "kept")
+    kept.kid = court.two.node.identity.device.public  # of bytes that were found sound before
+    await court.check()
 
 
 def sign_like(member: Member):
@@ -114,7 +128,6 @@ async def a_clock_follows_somebody_far_ahead(court: Court) -> None:
 
 async def tasks_pile_up(court: Court) -> None:
     from echonode.sim import judge
-    from echonode.sim.loop import OWNER
 
     OWNER.set(court.two.owner)
     tasks = [asyncio.create_task(asyncio.sleep(1000)) for _ in range(judge.TASKS_MAX + 1)]
@@ -140,6 +153,44 @@ async def one_node_holds_what_nobody_wrote(court: Court) -> None:
 async def a_node_does_not_know_that_it_is_equal(court: Court) -> None:
     next(iter(court.one.node.scheduler.peers.values())).in_sync = None
     court.judge.check_rest(court.members)
+
+
+async def a_task_is_left_over(court: Court) -> None:
+    OWNER.set(court.two.owner)
+    task = asyncio.create_task(asyncio.sleep(1000))
+    try:
+        await court.judge.check_still(court.members)
+    finally:
+        task.cancel()
+
+
+async def a_session_is_counted_for_ever(court: Court) -> None:
+    next(iter(court.one.node.scheduler.peers.values())).sessions += 1
+    await court.judge.check_still(court.members)
+
+
+async def bytes_are_never_read(court: Court) -> None:
+    connection = next(iter(court.world.network.live))
+    connection.pipes[0].arrived.append(b"x")
+    connection.pipes[0].reader.wake = lambda: None  # type: ignore[method-assign]
+    await court.judge.check_still(court.members)
+
+
+async def a_version_is_asked_for_and_never_comes(court: Court) -> None:
+    spread = court.one.node._links.spread
+    spread.ask(bytes(16), next(iter(spread.links.values())))
+    await court.judge.check_still(court.members)
+
+
+async def a_link_never_tells_its_roots(court: Court) -> None:
+    (link,) = court.one.node._links._links.values()
+    link._unsettled.add(MAIN)
+    await court.judge.check_still(court.members)
+
+
+async def a_change_was_never_compared(court: Court) -> None:
+    next(iter(court.two.node.scheduler.peers.values())).changed_meanwhile = True
+    await court.judge.check_still(court.members)
 
 
 async def a_conversation_is_called_equal_and_was_not(court: Court) -> None:
@@ -168,6 +219,8 @@ def forget(member: Member, name: str) -> None:
 
 PLANTED: list[tuple[str, Plant]] = [
     ("S1|signature", a_bad_signature_is_stored),
+    ("S1", a_version_is_kept_as_another_name_s),
+    ("S1", a_version_is_kept_as_another_key_s),
     ("S2", a_root_is_not_that_of_the_records),
     ("S3", an_acknowledged_write_is_gone),
     ("S4", a_superseded_version_is_shown),
@@ -177,6 +230,12 @@ PLANTED: list[tuple[str, Plant]] = [
     ("E2", one_node_lacks_a_version),
     ("E2", one_node_holds_what_nobody_wrote),
     ("E4", a_node_does_not_know_that_it_is_equal),
+    ("E4.*1 tasks", a_task_is_left_over),
+    ("E4.*1 sessions", a_session_is_counted_for_ever),
+    ("E4.*1 directions with bytes", bytes_are_never_read),
+    ("E4.*1 versions asked for", a_version_is_asked_for_and_never_comes),
+    ("E4.*roots to tell with two", a_link_never_tells_its_roots),
+    ("E4.*1 comparisons", a_change_was_never_compared),
     ("V", a_conversation_is_called_equal_and_was_not),
     ("I11", a_mode_runs_that_is_not_advertised),
 ]
@@ -184,6 +243,7 @@ PLANTED: list[tuple[str, Plant]] = [
 
 SEEN_FROM_WITHIN = (
     a_bad_signature_is_stored,
+    a_version_is_kept_as_another_name_s,
     a_conversation_is_called_equal_and_was_not,
     a_mode_runs_that_is_not_advertised,
 )

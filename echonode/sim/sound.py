@@ -1,0 +1,35 @@
+"""What the bytes of a version say, read by PROTOCOL.md §4 and not by the code that is judged."""
+
+from echonode import cbor
+from echonode.digest import LEAF_KEY, VERSION, WRITER, digest, digest16
+from echonode.model.identity import PublicKey, is_signed
+from echonode.model.record import IDENTITIES, Record
+
+
+def what_it_says(record: Record) -> tuple[object, ...]:
+    """All of a version that decides where it stands, and for what it stands."""
+    return (
+        *(record.id, record.kid, record.context, record.author, record.name, record.timestamp),
+        *(record.instance, dict(record.vector), record.key, record.writer),
+    )
+
+
+def is_sound(record: Record) -> bool:
+    """Whether its bytes are signed by its kid and say what it says."""
+    match cbor.decode(record.raw):
+        case [bytes(protected), {}, bytes(payload), bytes(signature)]:
+            header, fields = cbor.decode(protected), cbor.decode(payload)
+        case _:
+            return False
+    assert isinstance(header, dict), "a header is a map"
+    assert isinstance(fields, dict), "a payload is a map"
+    kind = "statement" if fields[1] == IDENTITIES else "record"
+    structure = cbor.encode(["Signature1", protected, cbor.encode(["echonode", kind, 1]), payload])
+    kid, context, author, name, instance = header[4], fields[1], fields[2], fields[3], fields[5]
+    assert isinstance(kid, bytes) and isinstance(author, bytes), "keys and ids are bytes"
+    assert isinstance(name, str) and isinstance(instance, bytes), "a name is text, an instance bytes"
+    said = (
+        *(digest(VERSION, structure), kid, context, author, name, fields[4]),
+        *(instance, fields[6], digest(LEAF_KEY, author + name.encode()), digest16(WRITER, kid + instance)),
+    )
+    return is_signed(structure, signature, PublicKey(kid)) and said == what_it_says(record)
