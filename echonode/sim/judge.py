@@ -2,7 +2,7 @@
 
     on each commit      S1 every version durable anywhere is signed by its kid, and its key speaks for its author
     on each event       V  a conversation called equal ended at a root that the honest peer really had, unless the peer
-                           says that it went one way
+                           says that it went one way; nor is a link called equal at another
     at any moment       S2 root == recomputed root      S3 what was acknowledged is there, or what superseded it
                         S4 nothing a tombstone (or anything else) covers is visible       S5 pins stay
                         S6 clocks stay near a wall clock  S7 tasks, connections, tables are bounded
@@ -86,6 +86,7 @@ class Judge:
     def watch(self, member: Member) -> None:
         """Listen to the member's events from now on."""
         member.observers.append(lambda event: self._on_event(member, event))
+        member.on_equal.append(lambda peer: self._on_linked_equal(member, peer))
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -127,6 +128,16 @@ class Judge:
             role = "responder" if event.role == "initiator" else "initiator"
             doubt = f"V: {member.name} calls itself equal to {other.name} in {event.context}, and never was"
             self._doubts[other.name, event.session, event.context, role] = doubt
+
+    def _on_linked_equal(self, member: Member, peer: IdentityId) -> None:
+        """V: when a link says that all is equal, the roots here are ones that its peer has had, in every context."""
+        if self._is_honest(peer):
+            with self._kept():
+                store, other = member.node.store, self._world.named(peer)
+                for context in store.contexts():
+                    root = store.tree(context).root
+                    if root != EMPTY_ROOT and root not in self._roots[other, context]:
+                        raise Violation(f"V: {member.name} calls its link with {other} equal: not so in {context}")
 
     def _judge_doubts(self, name: str, event: SyncCompleted) -> None:
         """Either end may be the first to tell."""

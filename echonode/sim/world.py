@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from echonode.errors import LocalError, TransportError
 from echonode.model.identity import Identity, IdentityId, Instance
+from echonode.node.choosing import Choosing
 from echonode.node.events import Event, SyncCompleted
 from echonode.node.node import Announcement, Node, Settings
 from echonode.sim.discovery import CLEAR, Air, SimDiscovery
@@ -29,6 +30,16 @@ from echonode.sync.port import ByteStream
 
 PORT = 22087
 _STEP_S = 0.05
+
+
+class _Overheard(Choosing):
+    """A node's own, and somebody hears what its links say: no event tells of it."""
+
+    on_equal: Callable[[IdentityId], None]
+
+    def equal(self, now_ms: int, peer: IdentityId) -> None:
+        Choosing.equal(self, now_ms, peer)
+        self.on_equal(peer)
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +56,7 @@ class Member:
     node: Node = field(init=False)
     events: list[Event] = field(default_factory=list)
     observers: list[Callable[[Event], None]] = field(default_factory=list)
+    on_equal: list[Callable[[IdentityId], None]] = field(default_factory=list)  # told when a link says so, of whom
     announcement: Announcement | None = None
     network_key: bytes | None = None
     listener: SimListener | None = None
@@ -159,6 +171,10 @@ class World:
                 for observer in member.observers:
                     observer(event)
 
+        def told_equal(peer: IdentityId) -> None:
+            for told in member.on_equal if is_current() else ():
+                told(peer)
+
         def announce(announcement: Announcement) -> None:
             member.announcement = announcement
             self._spread(member)
@@ -178,6 +194,9 @@ class World:
             announce=announce,
             save_network_key=save,
         )
+        links = _Overheard(member.node.scheduler.entropy, member.node.scheduler.peers)
+        links.on_equal = told_equal
+        member.node.scheduler.links = links
         context = copy_context()
         context.run(OWNER.set, member.owner)
         member.listener = context.run(self.network.listen, member.address, member.node.accept)

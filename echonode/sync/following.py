@@ -267,9 +267,11 @@ class Following:
             self._lane.ends.note(context, place.told)
 
     def is_equal(self) -> bool:
-        """Whether all that is followed is what it was when the peer's root was the same."""
-        store = self._lane.ends.store
-        return all(store.tree(context).root == place.equal_at for context, place in self._places.items())
+        """Whether all that is held, and all that is followed, is what it was when the peer's root was the same."""
+        ends = self._lane.ends
+        if any(context not in self._places and ends.takes(context) for context in ends.store.contexts()):
+            return False  # it came to be here, and the peer has said nothing of it yet
+        return all(ends.store.tree(context).root == place.equal_at for context, place in self._places.items())
 
     def _compare(self, theirs: Mark) -> None:
         """Nothing is on its way to us of that context: what does its root say?"""

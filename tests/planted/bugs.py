@@ -339,6 +339,13 @@ BUGS: Final = (
         tests=("sync/test_follow.py",),
     ),
     Bug(
+        name="a link is equal whatever else is held",
+        file="sync/following.py",
+        right="        if any(context not in self._places and ends.takes(context) ",
+        wrong="        if any(context is None ",
+        tests=("sync/test_follow.py",),
+    ),
+    Bug(
         name="roots that differ on a quiet link are nothing to look into",
         file="sync/following.py",
         right="        elif not place.waiting and self._is_quiet() and self._is_told(theirs.context):\n",

@@ -197,6 +197,11 @@ async def a_conversation_is_called_equal_and_was_not(court: Court) -> None:
     await lie(court, outcome="equal", verified=True)
 
 
+async def a_link_is_called_equal_and_was_not(court: Court) -> None:
+    court.judge._roots["two", MAIN].clear()
+    court.one.node.scheduler.links.equal(0, court.two.identity.id)
+
+
 async def a_mode_runs_that_is_not_advertised(court: Court) -> None:
     await lie(court, mode="telepathy")
 
@@ -237,6 +242,7 @@ PLANTED: list[tuple[str, Plant]] = [
     ("E4.*roots to tell with two", a_link_never_tells_its_roots),
     ("E4.*1 comparisons", a_change_was_never_compared),
     ("V", a_conversation_is_called_equal_and_was_not),
+    ("V.*link", a_link_is_called_equal_and_was_not),
     ("I11", a_mode_runs_that_is_not_advertised),
 ]
 
@@ -245,6 +251,7 @@ SEEN_FROM_WITHIN = (
     a_bad_signature_is_stored,
     a_version_is_kept_as_another_name_s,
     a_conversation_is_called_equal_and_was_not,
+    a_link_is_called_equal_and_was_not,
     a_mode_runs_that_is_not_advertised,
 )
 

@@ -259,6 +259,27 @@ def test_a_context_that_comes_to_be_is_told_of_to_who_takes_it():
     virtually(main())
 
 
+def test_a_link_is_not_equal_while_the_peer_says_nothing_of_a_context_that_came_to_be():
+    async def main() -> None:
+        (ours,) = met(1)
+        theirs = by_hand(ours, Spot(9, universe().store(())))
+
+        async def tell(*contexts: str) -> bool:
+            marks = [m.Mark(name, ours.store.tree(name).root, 5) for name in contexts]
+            await theirs.send(m.Roots(tuple(marks)))
+            await asyncio.sleep(0.1)
+            return ours.equal[9]
+
+        assert await tell(IDENTITIES, MAIN)
+        await ours.write(universe().some(range(3), OTHER), OTHER)
+        assert not await tell(IDENTITIES, MAIN)
+        await tell(OTHER)  # which it offers
+        assert await tell(OTHER)
+        await over(ours)
+
+    virtually(main())
+
+
 def test_a_context_both_have_and_never_followed_is_compared_and_followed_from_then_on():
     async def main() -> None:
         spots = met(2)
