@@ -10,6 +10,7 @@ Exits 0 when everything held that must, 1 when something did not.
 import json
 import math
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from typing import Any, Final, Literal
 
 import click
 
+from echonode import __version__
 from echonode.cli.exits import ExitCode, Failure
 from echonode.cli.finding import Here, pass_here
 from echonode.cli.plot import meeting_plot
@@ -57,7 +59,7 @@ class _Number(click.FloatRange):
 @click.option("--nodes", type=click.IntRange(2, _NODES_MAX), help="How many nodes there are.")
 @click.option("--records", type=click.IntRange(0, 1_000_000), help="How many records they hold before they meet.")
 @click.option(
-    "--loss-of-links", "losses", type=_Number(0, 6000), help="Connections lost a minute, in the whole network."
+    "--loss-of-links", "losses", type=_Number(0, 6000), help="Connections lost a minute, in all; a seed's faults stay."
 )
 @click.option(
     "--partition", type=_Number(0, 100_000), help="Seconds for which one half hears nothing of the other."
@@ -118,6 +120,19 @@ def _tell_of(world: SimulatedWorld, again: str) -> None:
     """What did not hold, in its first line; the rest goes into --json."""
     note(f"seed {world.seed}: {safe(world.failure.partition(chr(10))[0])}")
     note(f"  to see it again, with all that is known of it in F: echonode simulate{again} --json F")
+    note(f"  this is echonode {_version()}: another one's worlds are others")
+
+
+def _version() -> str:
+    """What is simulated: the version, and of a checkout the commit."""
+    where = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        tracked = subprocess.run([*where, "ls-files", "--error-unmatch", __file__], capture_output=True, check=False)
+        done = subprocess.run([*where, "describe", "--always", "--dirty"], capture_output=True, check=False, text=True)
+    except OSError:
+        return __version__
+    is_checkout = tracked.returncode == 0 == done.returncode
+    return f"{__version__} at {done.stdout.strip()}" if is_checkout else __version__
 
 
 def _report(worlds: list[SimulatedWorld]) -> Iterator[str]:

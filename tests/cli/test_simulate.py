@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from echonode import __version__
 from echonode.cli.plot import meeting_plot
 from echonode.cli.services import SimulateOptions
 from tests.cli.house import Shell
@@ -86,6 +87,7 @@ def test_a_world_that_fails_is_told_with_the_command_that_shows_it_again(shell: 
     assert "failed: 4" in done.text
     assert "S3: lost" in done.err
     assert "echonode simulate --seed 4 --nodes 5 --json F" in done.err
+    assert f"this is echonode {__version__}" in done.err
     alone = shell("simulate", "--seed", "4")
     assert (alone.code, alone.text) == (1, "")
 
