@@ -33,6 +33,7 @@ class Faults:
         self._members = members
         self._judge = judge
         self._options = options
+        self._seed = seed
         self._draw = Random(f"faults/{seed}")
         self._mending: set[asyncio.Task[None]] = set()
         self._copies: dict[Member, Callable[[], SimStore]] = {}
@@ -42,6 +43,14 @@ class Faults:
         while self._options.faults:
             await asyncio.sleep(self._draw.expovariate(self._options.fault_rate))
             await self._befall(self._draw.choice(self._options.faults))
+
+    async def keep_cutting(self) -> None:
+        """One connection after another, until cancelled."""
+        draw, network = Random(f"losses/{self._seed}"), self._world.network
+        while self._options.loss_rate:
+            await asyncio.sleep(draw.expovariate(self._options.loss_rate))
+            if connected := network.connected():
+                network.cut(*draw.choice(connected))
 
     async def mend(self) -> None:
         """Everything works from now on: links, disks, processes. What was to befall a connection later does not."""

@@ -44,6 +44,7 @@ class Options:
     partition_s: float = 0.0  # how long, from its beginning, one half hears nothing of the other
     faults: tuple[str, ...] = ()
     fault_rate: float = 0.3
+    loss_rate: float = 0.0  # connections cut in the bad time, beside its faults
     liars: int = 0
     liars_stay: bool = False  # they go on lying, though they write no more, while the others come to agree
     partials: int = 0  # nodes that want only what is tagged PARTIAL_TAG of the first context

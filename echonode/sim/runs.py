@@ -56,7 +56,7 @@ class Wishes(Protocol):
 
     @property
     def losses_per_minute(self) -> float | None:
-        """Connections cut, in the whole network."""
+        """Connections cut, in the whole network, beside whatever else befalls it."""
         ...
 
     @property
@@ -72,8 +72,8 @@ def options_for(seed: int, wishes: Wishes) -> Options:
         options = replace(options, nodes=wishes.nodes)
     if wishes.records is not None:
         options = replace(options, records=wishes.records)
-    if wishes.losses_per_minute:
-        options = replace(options, faults=("cut",), fault_rate=wishes.losses_per_minute / 60.0)
+    if wishes.losses_per_minute is not None:
+        options = replace(options, loss_rate=wishes.losses_per_minute / 60.0)
     if wishes.partition_s:
         lasting_s = max(options.faults_s, wishes.partition_s)
         options = replace(options, partition_s=wishes.partition_s, faults_s=lasting_s)

@@ -77,6 +77,7 @@ class Swarm:
                 workload.keep_writing(),
                 workload.keep_asking(),
                 faults.keep_befalling(),
+                faults.keep_cutting(),
                 *[liar.keep_lying(self.world) for liar in self._liars],
                 *[self._let_in(number) for number in range(options.newcomers)],
             ]

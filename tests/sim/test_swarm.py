@@ -58,8 +58,12 @@ def test_a_world_without_trouble_is_equal_at_once_and_stays_so() -> None:
 def test_what_is_given_takes_the_place_of_what_the_seed_draws() -> None:
     asked = SimulateOptions(seeds=range(1), is_calm=False)
     options = options_for(5, replace(asked, nodes=4, records=7, losses_per_minute=60.0, partition_s=100.0))
-    assert (options.nodes, options.records, options.faults, options.fault_rate) == (4, 7, ("cut",), 1.0)
+    assert (options.nodes, options.records, options.loss_rate) == (4, 7, 1.0)
     assert options.faults_s >= options.partition_s == 100.0
+    drawn = draw_options(5)
+    asked_for = {"nodes": 4, "records": 7, "loss_rate": 1.0, "partition_s": 100.0, "faults_s": options.faults_s}
+    assert drawn.faults
+    assert options == replace(drawn, **asked_for), "and nothing else"
     assert options_for(5, asked) == draw_options(5)
     assert options_for(5, replace(asked, is_calm=True)) == calm()
 
@@ -84,6 +88,15 @@ def test_a_fault_of_connections_befalls_one_that_is_there() -> None:
         assert [connection.vanished for connection in world.network.live] == [True]
 
     loop.complete(main())
+
+
+def test_connections_are_lost_as_often_as_is_asked_for() -> None:
+    asked = SimulateOptions(seeds=range(1), is_calm=True, nodes=4)
+    ends = {
+        losses: run_seed(1, options_for(1, replace(asked, losses_per_minute=losses))) for losses in (0.0, 120.0)
+    }
+    assert ends[0.0].trace != ends[120.0].trace
+    assert sum(ends[120.0].conversations.values()) > 2 * sum(ends[0.0].conversations.values())
 
 
 def test_worlds_in_several_processes_are_the_worlds_of_one() -> None:
