@@ -10,7 +10,7 @@ its timeouts included; one contract suite holds both to it.
 
 import asyncio
 import random
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -30,7 +30,7 @@ class Link:
 
     latency_s: float = 0.001
     jitter_s: float = 0.0  # up to this much more for each fragment
-    bandwidth_bytes_s: float = inf  # of each connection: they do not share it
+    bandwidth_bytes_s: float = inf  # of all connections between the two hosts together
     fragment_bytes_max: int = 64 * KIB  # sizes are drawn evenly over orders of magnitude, from one byte
     window_bytes: int = 256 * KIB  # what may be under way or unread; that it was read is known at once
     cut_after_bytes: int | None = None  # a connection dialled over this link is cut after as many, both ways together
@@ -47,6 +47,8 @@ class Ether:
         self.random = random.Random(f"network/{seed}")
         self.delivered: Counter[tuple[str, str]] = Counter()  # bytes, by (from host, to host)
         self.live: dict[Connection, None] = {}  # a set that keeps its order
+        self.uplink_bytes_s = inf  # of each host, for all that it sends to anybody
+        self._free_at_s: defaultdict[tuple[str, str], float] = defaultdict(float)  # when a link has sent all so far
         self.blocked: frozenset[tuple[str, str]] = frozenset()
         self._default = link
         self._links: dict[tuple[str, str], Link] = {}
@@ -62,6 +64,15 @@ class Ether:
     def is_blocked(self, source: str, target: str) -> bool:
         """Whether nothing gets through in this direction."""
         return (source, target) in self.blocked
+
+    def sent_at_s(self, source: str, target: str, size: int) -> float:
+        """When so many bytes more have left `source`, behind all that it sends: on this link, and on its uplink."""
+        on_link = self._occupy((source, target), size / self.link(source, target).bandwidth_bytes_s)
+        return max(on_link, self._occupy((source, ""), size / self.uplink_bytes_s))
+
+    def _occupy(self, way: tuple[str, str], for_s: float) -> float:
+        self._free_at_s[way] = max(self._free_at_s[way], self.loop.time()) + for_s
+        return self._free_at_s[way]
 
     def delay_s(self, source: str, target: str) -> float:
         """How long a packet takes, drawn anew."""
@@ -123,7 +134,6 @@ class _Pipe:
         self._landed = 0  # of those under way, how many wait behind a block for the last part of their way
         self._unacknowledged = 0  # under way or unread
         self._unconfirmed = 0  # read, and the writer has not heard of it
-        self._free_at_s = 0.0  # when the link has sent what it was given
 
     @property
     def is_busy(self) -> bool:
@@ -149,10 +159,9 @@ class _Pipe:
                 self.unsent.appendleft(head[size:])
             self.unsent_bytes -= len(fragment)
             self._unacknowledged += len(fragment)
-            now = self._ether.loop.time()
-            self._free_at_s = max(self._free_at_s, now) + len(fragment) / link.bandwidth_bytes_s
+            sent_at_s = self._ether.sent_at_s(self.source, self.target, len(fragment))
             self._flying.append(fragment)
-            self._ether.loop.call_at(self._free_at_s + self._ether.delay_s(self.source, self.target), self._land)
+            self._ether.loop.call_at(sent_at_s + self._ether.delay_s(self.source, self.target), self._land)
 
     def _land(self) -> None:
         """The oldest fragment arrives: timers fire in any order, bytes come in theirs."""

@@ -4,6 +4,7 @@ Most worlds are small and short, as most bugs need few nodes and little time; a 
 """
 
 from dataclasses import dataclass
+from math import inf
 from random import Random
 from typing import Final
 
@@ -36,6 +37,7 @@ class Options:
     records: int = 20  # in all, before anybody meets
     habits: Habits = USUAL
     links: tuple[Link, ...] = (LAN,)
+    uplink_bytes_s: float = inf  # of each node, for all that it sends
     air: Air = CLEAR
     commit_s: float = 0.0
     skews_ms: tuple[int, ...] = (0,)
@@ -90,4 +92,5 @@ def draw_options(seed: int) -> Options:
         newcomers=draw.choices([0, 1], [85, 15])[0],
         is_compromised=draw.random() < 0.08,
         rest_s=draw.choices([0.0, 120.0], [75, 25])[0],
+        uplink_bytes_s=draw.choices([inf, 1_000_000, 200_000], [85, 10, 5])[0],
     )

@@ -50,6 +50,7 @@ class Swarm:
         self._draw = Random(f"swarm/{seed}")
         self._entropy = SimEntropy(f"swarm/{seed}")
         self.world = World(loop, seed=seed, air=options.air)
+        self.world.network.uplink_bytes_s = options.uplink_bytes_s
         self.judge = Judge(self.world, self._is_honest)
         self.honest: list[Member] = []
         self._clients: list[Member] = []

@@ -88,6 +88,24 @@ def test_latency_jitter_and_bandwidth_take_virtual_time() -> None:
     on_a_link(scenario, Link(latency_s=0.5, jitter_s=0.3, bandwidth_bytes_s=100_000))
 
 
+@pytest.mark.parametrize("narrow", ["the link", "the uplink"])
+def test_connections_of_a_host_share_what_it_can_send(narrow: str) -> None:
+    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+        network.uplink_bytes_s = 100_000 if narrow == "the uplink" else network.uplink_bytes_s
+        async with connected(network) as (also_here, also_there):
+            began = network.loop.time()
+            for end in (here, also_here):
+                await end.write(bytes(50_000))
+            for end in (there, also_there):
+                await exactly(end, 50_000)
+            assert 1.0 <= network.loop.time() - began <= 1.1
+            await also_there.write(bytes(50_000))  # the other way is another's
+            await exactly(also_here, 50_000)
+            assert 1.5 <= network.loop.time() - began <= 1.6
+
+    on_a_link(scenario, Link(bandwidth_bytes_s=100_000) if narrow == "the link" else LAN)
+
+
 def test_the_network_counts_connections_and_delivered_bytes() -> None:
     async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         await here.write(bytes(1000))

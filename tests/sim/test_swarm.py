@@ -41,6 +41,7 @@ def test_seeds_draw_every_kind_of_trouble_and_no_two_the_same() -> None:
     assert len(set(map(repr, drawn))) > 290
     assert {kind for options in drawn for kind in options.faults} == set(KINDS_OF_FAULT)
     troubles = ("liars", "liars_stay", "partials", "strangers", "newcomers", "is_compromised", "rest_s", "meets_first")
+    assert len({options.uplink_bytes_s for options in drawn}) == 3
     for trouble in troubles:
         assert {bool(getattr(options, trouble)) for options in drawn} == {True, False}, trouble
 
