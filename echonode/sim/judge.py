@@ -11,10 +11,15 @@
     after a rest        E4 nothing pending (in those worlds whose options have a rest; sim/rest.py)
 
 E3, the bound in time and in conversations, is the swarm's (sim/swarm.py). S8, no conversation complete without its
-close, is V and the tests of sync/transport.py. SEEDS.md's invariants are these again: I1 is E1; I2 and I3 are E2; I4
-is E2 under whichever modes ran; I5 is S3; I6 is S3 and E2, as writes go on during syncs; I7 is S1 and V; I8 is S4; I9
-is the same trace in any process (tests/sim/test_determinism.py); I11 is checked as modes run; I12 is E4, V and
-`Workload.hear_answers`.
+close, is V and the tests of sync/transport.py. SEEDS.md's invariants, and where each is asserted:
+
+    I1          E1                          I2, I3  E2, whatever the order in which versions came
+    I4          E2, under whichever modes ran: each does in the worlds of 300 seeds (tests/sim/test_swarm.py)
+    I5          S3 and E2                   I6      S3 and E2, as writes go on during syncs
+    I7          S1, on the commit that makes a snapshot visible, and V
+    I8          S4                          I9      S1 for ids; tests/sim/test_determinism.py for all the rest
+    I11         `_on_event`: what runs is advertised; tests/sim/test_swarm.py: what is advertised runs
+    I12         E4, V and `Workload.hear_answers`
 
 The model knows every version that was ever durable on a node that is still there, so also those whose writer was never
 told of it.
@@ -61,7 +66,6 @@ class Judge:
         self.committed: dict[str, dict[str, dict[VersionId, Record]]] = defaultdict(lambda: defaultdict(dict))
         self.acknowledged: dict[Member, list[Record]] = defaultdict(list)
         self.void: set[tuple[IdentityId, PublicKey]] = set()
-        self.modes_that_ran: set[str] = set()
         self._stated: dict[str, dict[tuple[IdentityId, PublicKey], KeyState]] = defaultdict(dict)  # by member
         self._sound: dict[bytes, tuple[object, ...]] = {}  # what those bytes say, their signature being checked here
         self._roots: dict[tuple[str, str], dict[bytes, None]] = defaultdict(dict)  # by member and context, in order
@@ -106,7 +110,6 @@ class Judge:
     def _on_event(self, member: Member, event: Event) -> None:
         if isinstance(event, SyncCompleted):
             with self._kept():
-                self.modes_that_ran.add(event.mode)
                 if event.mode not in [mode.value for mode in MODES]:
                     raise Violation(f"I11: {member.name} ran {event.mode}, which it does not advertise")
                 if event.verified:

@@ -35,6 +35,7 @@ class Options:
 
     nodes: int = 3
     records: int = 20  # in all, before anybody meets
+    common: int = 0  # records of the first node's that all others were set up with
     habits: Habits = USUAL
     links: tuple[Link, ...] = (LAN,)
     uplink_bytes_s: float = inf  # of each node, for all that it sends
@@ -92,5 +93,6 @@ def draw_options(seed: int) -> Options:
         newcomers=draw.choices([0, 1], [85, 15])[0],
         is_compromised=draw.random() < 0.08,
         rest_s=draw.choices([0.0, 120.0], [75, 25])[0],
+        common=draw.choices([0, 2_200], [96, 4])[0],  # large stores that differ in little, and nobody has a cursor
         uplink_bytes_s=draw.choices([inf, 1_000_000, 200_000], [85, 10, 5])[0],
     )

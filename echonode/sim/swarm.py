@@ -25,7 +25,7 @@ from echonode.sim.byzantine import Liar
 from echonode.sim.disk import SimStore
 from echonode.sim.faults import Faults
 from echonode.sim.figures import Figures, Progress
-from echonode.sim.judge import Judge, Violation
+from echonode.sim.judge import Judge, Violation, all_heads
 from echonode.sim.loop import SimEntropy, SimLoop
 from echonode.sim.options import PARTIAL_TAG, Options, draw_options
 from echonode.sim.workload import Workload
@@ -77,6 +77,7 @@ class Swarm:
             busy: list[Coroutine[Any, Any, None]] = [
                 workload.keep_writing(),
                 workload.keep_asking(),
+                workload.keep_looking_up(),
                 faults.keep_befalling(),
                 faults.keep_cutting(),
                 *[liar.keep_lying(self.world) for liar in self._liars],
@@ -104,7 +105,11 @@ class Swarm:
             member = self._add(f"n{number}")
             self.honest.append(member)
             self._clients.append(member)
+            if number and options.common:
+                await self._set_up(member, self._clients[0])
             await self.world.start(member)
+            if not number:
+                await workload.stock(member, options.common)
         for number in range(options.records):
             await workload.fill(self._clients[number % len(self._clients)], 1)
         for number in range(options.liars):
@@ -123,6 +128,11 @@ class Swarm:
             self._strangers.append(stranger)
             await self.world.start(stranger)
         self.world.introduce()
+
+    async def _set_up(self, member: Member, source: Member) -> None:
+        """As a person would: with all that `source` has exported."""
+        for context in source.store.contexts():
+            await member.store.apply(context, await all_heads(source.store, context))
 
     def _add(self, name: str, key: bytes | str = "ours") -> Member:
         member = self.world.make_member(

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from echonode.errors import LocalError, StoreError
-from echonode.model.record import Draft, winner
+from echonode.errors import EchonodeError, LocalError, StoreError
+from echonode.model.filter import Filter
+from echonode.model.identity import IdentityId
+from echonode.model.record import Draft, leaf_key, winner
 from echonode.node.views import SyncReport, SyncStatus
 from echonode.sim.judge import Judge, Violation
 from echonode.sim.world import Member
 from echonode.sync.tasks import all_ended
-from echonode.wire.messages import Direction
+from echonode.wire.messages import Asked, Direction
 
 SYNC_TIMEOUT_S: Final = 20.0
 _BODIES: Final = (0, 10, 10, 10, 100, 1_000, 10_000)
@@ -44,7 +46,15 @@ class Workload:
         self._judge = judge
         self._habits = habits
         self._draw = Random(f"workload/{seed}")
+        self._lookups = Random(f"lookups/{seed}")
         self._questions: set[asyncio.Task[list[SyncReport]]] = set()
+        self._looked_up: set[asyncio.Task[None]] = set()
+
+    async def stock(self, member: Member, records: int) -> None:
+        """That many records in one import, of names that are nobody else's."""
+        context, author = self._habits.contexts[0], member.node.id
+        drafts = [Draft(context=context, author=author, name=f"stock-{number}") for number in range(records)]
+        self._judge.acknowledge(member, await member.node.put_all(drafts) if drafts else [])
 
     async def fill(self, member: Member, records: int) -> None:
         """Records that are there from the start."""
@@ -69,9 +79,34 @@ class Workload:
                 asked = member.node.sync(None, direction, SYNC_TIMEOUT_S)
                 self._questions.add(asyncio.create_task(asked))
 
+    async def keep_looking_up(self) -> None:
+        """Somebody asks one peer what it has, for some of it, or to take something."""
+        draw = self._lookups
+        while True:
+            await asyncio.sleep(draw.expovariate(self._habits.questions_per_s))
+            up = [member for member in self._members if member.is_up]
+            member = draw.choice(up or self._members)
+            if met := list(member.node.scheduler.peers) if member.is_up else []:
+                self._looked_up.add(asyncio.create_task(self._look_up(member, draw.choice(met))))
+
+    async def _look_up(self, member: Member, peer: IdentityId) -> None:
+        asking, context = member.node.asking, self._lookups.choice(self._habits.contexts)
+        wanted = Filter(tags_any=frozenset(self._lookups.choice([[], ["red"]])))
+        ours = [key for key, _ in member.node.store.tree(context).leaves_at(b"")]
+        offered = self._lookups.sample(ours, min(len(ours), 3))
+        try:
+            there = await asking.pull(peer, context, wanted, after=0, limit=10, timeout_s=SYNC_TIMEOUT_S)
+            some = [Asked(leaf_key(IdentityId(one.author), one.name), None) for one in there.ids[:5]]
+            if some:
+                await asking.get(peer, context, some, SYNC_TIMEOUT_S)
+            if offered:
+                await asking.offer(peer, context, offered, SYNC_TIMEOUT_S)
+        except EchonodeError:
+            return  # nobody is there, or it says why not
+
     async def hear_answers(self) -> None:
         """Every question is answered, with a reason unless all is well."""
-        for failed in await all_ended(self._questions):
+        for failed in await all_ended((*self._questions, *self._looked_up)):
             raise failed
         for question in self._questions:
             for report in question.result():

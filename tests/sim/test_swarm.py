@@ -12,12 +12,14 @@ import pytest
 
 from echonode.cli.services import SimulateOptions
 from echonode.errors import StoreError
+from echonode.node.events import FollowBegan
+from echonode.node.links import FOLLOW, NAMES
 from echonode.sim.faults import Faults
 from echonode.sim.judge import Judge
 from echonode.sim.loop import SimLoop
 from echonode.sim.options import KINDS_OF_FAULT, Options, draw_options
 from echonode.sim.runs import calm, options_for, run_many
-from echonode.sim.swarm import run_seed
+from echonode.sim.swarm import Swarm, run_seed
 from echonode.sim.workload import Habits
 from echonode.sim.world import World
 from echonode.sync.port import ByteStream
@@ -40,10 +42,27 @@ def test_seeds_draw_every_kind_of_trouble_and_no_two_the_same() -> None:
     drawn = [draw_options(seed) for seed in range(300)]
     assert len(set(map(repr, drawn))) > 290
     assert {kind for options in drawn for kind in options.faults} == set(KINDS_OF_FAULT)
-    troubles = ("liars", "liars_stay", "partials", "strangers", "newcomers", "is_compromised", "rest_s", "meets_first")
+    troubles = (
+        *("common", "liars", "liars_stay", "partials", "strangers", "newcomers", "is_compromised", "rest_s"),
+        "meets_first",
+    )
     assert len({options.uplink_bytes_s for options in drawn}) == 3
     for trouble in troubles:
         assert {bool(getattr(options, trouble)) for options in drawn} == {True, False}, trouble
+
+
+def test_every_mode_that_is_advertised_runs_in_the_300_worlds_of_every_change() -> None:
+    ran: set[str] = set()
+    for seed in sorted(range(300), key=lambda seed: not draw_options(seed).common):  # the rarest kind first
+        loop = SimLoop(seed=seed)
+        swarm = Swarm(loop, seed, draw_options(seed))
+        loop.complete(swarm.run())
+        for member in swarm.honest:
+            ran |= {conversation.mode for conversation in member.conversations}
+            ran |= {FOLLOW for event in member.events if isinstance(event, FollowBegan)}
+        if ran >= set(NAMES):
+            break
+    assert ran == set(NAMES)
 
 
 def test_a_world_without_trouble_is_equal_at_once_and_stays_so() -> None:
