@@ -15,21 +15,42 @@ from functools import cache
 from random import Random
 from typing import Any, Final, TypeVar
 
+from echonode.errors import Reason
 from echonode.limits import KIB
+from echonode.model.filter import Filter
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, parse, supersedes, verify
+from echonode.node.account import SessionLog
 from echonode.node.events import Event, SessionFailed
+from echonode.node.modes import MODES
+from echonode.node.modes import initiate as run_mode
 from echonode.node.node import Node, Settings
+from echonode.node.session import Session
 from echonode.sim.link import Link
 from echonode.sim.loop import SimClock, SimEntropy, SimLoop
 from echonode.sim.network import SimNetwork
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
+from echonode.sync import get, pull, put
+from echonode.sync.outcome import Result
 from echonode.sync.port import ByteStream
+from echonode.sync.select import Mode
 from echonode.wire.channel import Handshake, NetworkSecret
 from echonode.wire.codec import decode, encode
-from echonode.wire.messages import Auth, Hello, LevelWiseInit, PairAnswer, PairConfirm, PairStart, Ping, Records
+from echonode.wire.messages import (
+    Asked,
+    Auth,
+    Close,
+    Direction,
+    Hello,
+    LevelWiseInit,
+    PairAnswer,
+    PairConfirm,
+    PairStart,
+    Ping,
+    Records,
+)
 from echonode.wire.pairing import Code, PairingInitiator, normalise_code
 from tests.contracts.traffic import tapped
 from tests.fuzz import mutate
@@ -197,7 +218,7 @@ class Told:
 
 @cache
 def overheard(peer_dials: bool) -> Told:
-    """Of a session in which the two become equal."""
+    """Of a session in which the two become equal, and that goes on as a link."""
     cast()  # on a loop of its own too
     with tapped() as ends:
         SimLoop(seed=1).complete(_meeting(peer_dials))
@@ -217,15 +238,62 @@ async def _meeting(peer_dials: bool) -> None:
         await asyncio.sleep(0.1)
         if all(here.store.tree(name).root == there.store.tree(name).root for name in here.store.contexts()):
             break
+    await asyncio.sleep(1.0)
+    await there.node.put(Draft(context=MAIN, author=there.node.id, name="told", body=b"by the link"))
+    await asyncio.sleep(3.0)
     for listener, stage in zip(listeners, (here, there), strict=True):
         await listener.close()
         await stage.node.stop()
 
 
 @cache
+def conversations() -> dict[Mode, tuple[bytes, ...]]:
+    """What a real peer says behind its hello in a session of one conversation, by that one's mode."""
+    said = {}
+    for mode in MODES:
+        with tapped() as ends:
+            SimLoop(seed=1).complete(_conversing(mode))
+        (end,) = [each for each in ends if each.is_initiator]
+        payloads = [payload for by, payload in end.payloads if by]
+        said[mode] = tuple(payload for payload in payloads if not isinstance(decode(payload), Auth | Hello))
+    return said
+
+
+async def _conversing(mode: Mode) -> None:
+    """The peer as a real node that dials, and opens a conversation of that mode whatever would be selected."""
+    here = await _stage(0)
+    there = await _join(here.network, cast().peer, cast().theirs, cast().its, THERE)
+    listener = here.network.listen(HERE, here.node.accept)
+
+    async def work(session: Session, log: SessionLog) -> None:
+        context = {Mode.DELTA: "log", Mode.SNAPSHOT: "notes"}.get(mode, MAIN)
+        conversation, finish = there.node.connections.manager._begin(session, log, context, mode, "", "initiator")
+        keys = [key for key, _ in there.store.tree(MAIN).leaves_at(b"")]
+        match mode:
+            case Mode.PULL:
+                await pull.run_initiator(conversation, Filter(name="far*"), after=0, limit=10)
+            case Mode.GET:
+                await get.run_initiator(conversation, [Asked(key, None) for key in keys[:10]])
+            case Mode.PUT:
+                await put.run_initiator(conversation, keys[:10])
+            case _:
+                cursor = there.store.cursor(session.peer.id, context)
+                wanted = Filter(name="*1*") if mode is Mode.RECONCILE else None
+                assert await run_mode(conversation, mode, Direction.BOTH, 16, cursor, wanted, 20) is Result.EQUAL
+        finish(Result.ANSWERED)
+        await session.transport.send(Close(Reason.FINISHED))
+
+    await there.node.connections.lead(await here.network.dial("10.0.0.9")(HERE), Direction.BOTH, work)
+    await listener.close()
+    for stage in (here, there):
+        await stage.node.stop()
+
+
+@cache
 def samples() -> tuple[bytes, ...]:
     """Payloads worth saying: overheard, frozen, hostile."""
-    said = (*overheard(True).payloads, *overheard(False).payloads)
+    said = [*overheard(True).payloads, *overheard(False).payloads]
+    said += [payload for payloads in conversations().values() for payload in payloads]
     return (*said, *message_seeds(), *map(encode, hostile_messages()))
 
 
@@ -287,8 +355,17 @@ def _mutate(data: bytes, rng: Random) -> bytes:
     return mutate.of_script(data, rng, samples, OPTIONS)
 
 
+def _by_mode() -> Iterator[bytes]:
+    """A conversation of every mode, as it is and with its opening bent."""
+    for told in conversations().values():
+        for options in (GREETED, GREETED | PACED, GREETED | SMALL):
+            yield mutate.script(options, told)
+        for other in mutate.shortened(told[0]):
+            yield mutate.script(GREETED, [other, *told[1:]])
+
+
 def _responder_seeds() -> list[bytes]:
-    return [*_scripts(overheard(True).payloads, respond), *_pairing_scripts()]
+    return [*_scripts(overheard(True).payloads, respond), *_by_mode(), *_pairing_scripts()]
 
 
 def _initiator_seeds() -> list[bytes]:

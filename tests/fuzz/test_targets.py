@@ -10,15 +10,18 @@ import pytest
 
 from echonode import cbor
 from echonode.model.record import _promote
-from echonode.node.events import InvitationRefused, InvitationUsed, SessionFailed, SyncCompleted
+from echonode.node.events import FollowEnded, InvitationRefused, InvitationUsed, SessionFailed, SyncCompleted
+from echonode.node.modes import MODES
 from echonode.sync import intake
+from echonode.sync.outcome import Result
+from echonode.sync.select import Mode
 from echonode.wire import auth, noise
 from echonode.wire.codec import decode
 from tests.fuzz import __main__ as command
 from tests.fuzz import mutate
 from tests.fuzz.cast import cast
 from tests.fuzz.corpus import kept, regressions
-from tests.fuzz.node import initiate, overheard, played, respond, samples
+from tests.fuzz.node import conversations, initiate, overheard, played, respond, samples
 from tests.fuzz.peers import GREETED, INVITED, PACED, SMALL
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS, inputs
@@ -64,6 +67,22 @@ def test_what_is_kept_belongs_to_a_target() -> None:
     entries = [line for line in lines if line and not line.startswith("#")]
     assert sum(len(regressions(name)) for name in TARGETS) == len(entries)
     assert sum(len(data) for name in TARGETS for data in kept(name)) < 200 * 1024
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+def test_the_responder_starts_from_a_whole_conversation_of_every_mode(mode: Mode) -> None:
+    told = conversations()[mode]
+    _, stage = played(respond(mutate.script(GREETED, told)))
+    held = [(event.mode, event.outcome) for event in stage.events if isinstance(event, SyncCompleted)]
+    outcome = Result.ANSWERED if mode in (Mode.PULL, Mode.GET, Mode.PUT) else Result.EQUAL
+    assert held == [(mode.value, outcome.value)]
+    assert not [event for event in stage.events if isinstance(event, SessionFailed)]
+
+
+def test_the_responder_starts_from_a_link_too() -> None:
+    _, stage = played(respond(mutate.script(GREETED | PACED, overheard(True).payloads)))
+    (ended,) = [event for event in stage.events if isinstance(event, FollowEnded)]
+    assert ended.received == 1
 
 
 def test_there_is_a_sample_of_every_message_for_scripts_to_hold() -> None:
