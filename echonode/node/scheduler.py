@@ -72,7 +72,7 @@ class Scheduler:
             self.targets[key] = Target(key, found_by, addresses, is_ours=is_ours, slot=slot)
             return True
         if (target.addresses, target.is_ours) != (addresses, is_ours):
-            target.attempt, target.not_before_s, target.is_self = 0, 0.0, False
+            target.attempt, target.not_before_s, target.is_self, target.has_answered = 0, 0.0, False, False
         target.addresses, target.is_ours, target.slot, target.is_gone = addresses, is_ours, slot, False
         return False
 
@@ -162,7 +162,7 @@ class Scheduler:
         entry.can_follow = can_follow
         entry.only_dials = not is_initiator and not self._answers(peer)
         if target in self.targets:
-            self.targets[target].peer = peer
+            self.targets[target].peer, self.targets[target].has_answered = peer, True
         return was_absent
 
     def closed(
@@ -225,8 +225,8 @@ class Scheduler:
         dials: list[DialNow] = []
         room = self._room()
         reaching = {target.peer for target in self.targets.values() if target.is_dialling and target.peer}
-        # The longest due first: many that never answer must not keep back one that would.
-        for target, at_s in sorted(self._waiting(reaching), key=lambda each: (each[1], each[0].not_before_s)):
+        # Those that answered before, then the longest due: many that never answer must not keep back one that would.
+        for target, at_s in sorted(self._waiting(reaching), key=_urgency):
             if len(dials) >= room:
                 break
             if at_s > now_s or target.peer in reaching:
@@ -292,3 +292,8 @@ class Scheduler:
             if entry is not None and entry.id in chosen and not entry.is_following:
                 wanted_s = min(wanted_s, entry.follow_at_s)
             yield target, max(wanted_s, target.not_before_s)
+
+
+def _urgency(waiting: tuple[Target, float]) -> tuple[bool, float, float]:
+    target, at_s = waiting
+    return not target.has_answered, at_s, target.not_before_s

@@ -21,6 +21,7 @@ class Target:
     settled: int = 0  # dials in a row that it answered and did not want
     not_before_s: float = 0.0
     is_dialling: bool = False
+    has_answered: bool = False  # a session came of it
     is_self: bool = False
     is_refused: bool = False  # who answers there keeps us out
     is_gone: bool = False  # withdrawn while it was dialled: forgotten when that is over

@@ -132,6 +132,24 @@ def test_sessions_that_we_opened_leave_room_for_those_of_others():
     assert schedule.next_due_s() == NEVER
 
 
+def test_where_a_peer_answered_before_it_is_dialled_first_however_many_other_places_it_is_said_to_be_at():
+    schedule = scheduler()
+    sight(schedule, 1)
+    converse(schedule, 0.0, 1)
+    for number in range(200):
+        schedule.sighted(f"false{number}", "mdns", (f"10.9.0.{number}:1",))
+        schedule.targets[f"false{number}"].peer = peer_id(1)
+    now_s = schedule.peers[peer_id(1)].compare_at_s
+    assert [dial.target for dial in schedule.due(now_s)] == ["t1"]
+    schedule.dialled(now_s, "t1", failure="cut")
+    (other,) = schedule.due(now_s)
+    assert other.target != "t1", "it has its back-off, and others their turn"
+    schedule.dialled(now_s + 5, other.target, failure="no answer")
+    assert [dial.target for dial in schedule.due(now_s + 5)] == ["t1"]
+    schedule.sighted("t1", "mdns", ("10.9.0.1:2",))
+    assert not schedule.targets["t1"].has_answered, "another address has proved nothing"
+
+
 def test_among_many_strangers_are_met_one_after_another():
     schedule = scheduler()
     for number in range(MEET_AT_ONCE):

@@ -303,6 +303,13 @@ BUGS: Final = (
         tests=("node/test_scheduler.py",),
     ),
     Bug(
+        name="false sightings keep back the address that answered",
+        file="node/scheduler.py",
+        right="    return not target.has_answered, at_s, target.not_before_s\n",
+        wrong="    return False, at_s, target.not_before_s\n",
+        tests=("node/test_scheduler.py",),
+    ),
+    Bug(
         name="a name may belong to anybody",
         file="node/greeting.py",
         right="        if pinned is None or pinned == peer:\n",
