@@ -64,6 +64,7 @@ MISTRUST_S: Final = 3600.0  # and not again for so long when it brought less tha
 WALK_PREFIXES_MAX: Final = 2**20  # differing prefixes in one level; honest trees have fewer up to 10 million records
 DELTA_RECORDS_MAX: Final = 100_000  # changes in one conversation; whoever is further behind goes on from its new cursor
 WINDOW: Final = 4  # requests in flight
+REFUSALS_KEPT: Final = 1000  # by name, in one conversation; the rest is only counted
 ROUNDS_MAX: Final = 3  # walks in one conversation while writes keep moving a root
 HASH_COMPARISON_DEPTH: Final = (1, 4)  # least (as we ask) and most levels in one answer
 SMALL_SUBTREE_LEAVES: Final = 64  # a differing subtree this small comes whole

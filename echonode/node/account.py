@@ -95,7 +95,7 @@ class Account:
             verified=result is Result.EQUAL,
             sent=tally.sent,
             received=tally.received,
-            refused=len(tally.refused) + tally.refused_there,
+            refused=tally.refused_here + tally.refused_there,
             bytes_sent=transport.bytes_sent - self._sent,
             bytes_received=transport.bytes_received - self._received,
             round_trips=tally.round_trips,
@@ -107,7 +107,7 @@ class Account:
 
 def _why(result: Result, tally: Tally) -> str:
     if tally.refused:
-        return f"{len(tally.refused)} records refused here: {tally.refused[0].detail}"
+        return f"{tally.refused_here} records refused here: {tally.refused[0].detail}"
     if tally.refused_there:
         return f"{tally.refused_there} records refused there"
     return {

@@ -204,7 +204,7 @@ class Manager:
                 self.stuck.pop(which, None)
                 return
             was, mode = mode, Mode.LEVEL_WISE
-            is_refused = tally.refused_there or any(one.reason is Reason.UNKNOWN_KEY for one in tally.refused)
+            is_refused = tally.refused_there or tally.lacks_key
             if result is Result.MOVED:
                 mode = Following.of(self.store, session).next_mode(context, was, session.hello.modes)
                 reason = "a root moved during the conversation"
@@ -243,7 +243,7 @@ class Manager:
                 self.stuck.pop((peer, context), None)
                 self.partial.settle(peer, context, self._roots(session, context, summary))
                 return
-            is_refused = tally.refused_there or any(one.reason is Reason.UNKNOWN_KEY for one in tally.refused)
+            is_refused = tally.refused_there or tally.lacks_key
             if result is Result.MOVED:
                 reason = "a root moved during the conversation"
             elif attempt == 0 and is_refused:

@@ -58,7 +58,7 @@ async def _merge(conversation: Conversation, records: Sequence[Record], cursor: 
     tally = conversation.tally
     tally.received += len(applied.records)
     tally.had += applied.had
-    tally.refused += applied.refused
+    tally.refuse(applied.refused)
     if applied.records:
         conversation.on_applied(applied.records)
     conversation.on_progress(tally)

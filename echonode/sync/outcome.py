@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from echonode.errors import Reason
+from echonode.limits import REFUSALS_KEPT
 from echonode.model.record import Record
 from echonode.store.port import Refused, Store
 from echonode.sync.sketching import Sketches
@@ -35,11 +37,19 @@ class Tally:
     had: int = 0
     round_trips: int = 0
     total: int = 0  # records expected, when known
-    refused: list[Refused] = field(default_factory=list)  # by us
+    refused: list[Refused] = field(default_factory=list)  # by us: the first REFUSALS_KEPT of
+    refused_here: int = 0  # so many
+    lacks_key: bool = False  # of one of them the key is unknown here
     refused_there: int = 0
     followed: int | None = None  # the seq up to which nothing of the peer's log is missing here, once that is known
     note: str = ""  # what became of the mode, when it had to go another way
     _asked: deque[int] = field(default_factory=deque)
+
+    def refuse(self, refused: Sequence[Refused]) -> None:
+        """These were not taken. A peer may go on sending such for as long as a session lasts."""
+        self.refused_here += len(refused)
+        self.lacks_key |= any(one.reason is Reason.UNKNOWN_KEY for one in refused)
+        self.refused += refused[: REFUSALS_KEPT - len(self.refused)]
 
     def ask(self) -> None:
         """A request went out."""

@@ -121,7 +121,7 @@ class _Initiator:
         await self._compare(side)
         theirs = (ours - set(side.have)) | set(side.need)
         refused = {each.version for each in conversation.tally.refused}
-        need = [id for id in side.need if id not in refused]  # once is enough
+        need = [id for id in side.need if id not in refused]  # once is enough, of those remembered
         if self._direction is not Direction.PUSH and need:
             requests = [
                 tuple(need[start : start + BATCH_RECORDS_MAX]) for start in range(0, len(need), BATCH_RECORDS_MAX)

@@ -88,7 +88,7 @@ async def _receive(conversation: Conversation, staged: Staged | None) -> tuple[b
     async def stage(records: list[Record]) -> None:
         nonlocal last
         last = in_order(records, last)
-        conversation.tally.refused += await conversation.store.stage(conversation.context, Digest(root), records)
+        conversation.tally.refuse(await conversation.store.stage(conversation.context, Digest(root), records))
         conversation.tally.received += len(records)
         conversation.on_progress(conversation.tally)
 

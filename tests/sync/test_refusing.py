@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from echonode.errors import Reason, RemoteError
+from echonode.limits import REFUSALS_KEPT
 from echonode.model.keys import KeyState
-from echonode.model.record import IDENTITIES, MAIN, Record
+from echonode.model.record import IDENTITIES, MAIN, Record, VersionId
 from echonode.store.memory import MemoryStore
+from echonode.store.port import Refused
 from echonode.sync import level_wise, snapshot
-from echonode.sync.outcome import Conversation, Result
+from echonode.sync.outcome import Conversation, Result, Tally
 from echonode.sync.parts import encode_node
 from echonode.wire.messages import (
     Direction,
@@ -117,6 +120,17 @@ def test_nothing_of_it_is_called_equal_when_a_snapshot_or_walk_was_refused_in_pa
         assert {refused.version for refused in talk.ours.tally.refused} == {record.id for record in of_third(theirs)}
 
     virtually(main())
+
+
+def test_refusals_are_all_counted_and_only_so_many_kept():
+    unwanted = Refused(VersionId(bytes(32)), Reason.NOT_ACCEPTED, "it is not wanted here")
+    tally = Tally()
+    for _ in range(5):
+        tally.refuse([unwanted] * (REFUSALS_KEPT // 2 + 1))
+    assert (tally.refused_here, len(tally.refused)) == (5 * (REFUSALS_KEPT // 2 + 1), REFUSALS_KEPT)
+    assert not tally.lacks_key
+    tally.refuse([replace(unwanted, reason=Reason.UNKNOWN_KEY)])
+    assert tally.lacks_key, "whether it was kept or not"
 
 
 # -- forged ----------------------------------------------------------------------------------------------------------
