@@ -87,6 +87,7 @@ class Connections:
         for task in self._tasks:
             task.cancel()
         await all_ended(tuple(self._tasks))
+        await self.live.parted()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

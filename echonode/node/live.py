@@ -12,6 +12,7 @@ from echonode.errors import PeerRefused, Reason
 from echonode.limits import AUTH_TIMEOUT_S, DIAL_TIMEOUT_S, HANDSHAKE_TIMEOUT_S
 from echonode.model.identity import IdentityId
 from echonode.sync.port import ByteStream
+from echonode.sync.tasks import all_ended
 from echonode.sync.transport import StreamTransport
 
 # Nobody dials a peer that it has a session with. Who still does after this long has lost it.
@@ -83,6 +84,10 @@ class LiveSessions:
         """End every session that is up."""
         for live in list(self._by_stream.values()):
             self._drop(live)
+
+    async def parted(self) -> None:
+        """Wait until those that were dropped have been told, or cannot be."""
+        await all_ended(tuple(self._partings))
 
     def _drop(self, live: _Live) -> None:
         live.was_replaced = True

@@ -186,3 +186,16 @@ def test_all_are_dropped_at_once():
         assert live.leave(one[0].stream) and live.leave(two[1].stream)
 
     on_a_wire(work)
+
+
+def test_sessions_that_were_dropped_are_told_before_a_node_has_stopped():
+    async def work(wire: Wire) -> None:
+        ours, _ = await wire.connect("one", "two")
+        live = sessions_of(LOW)
+        live.enter(HIGH, ours)
+        live.drop_all()
+        assert wire.network.connections_of("one") == 1
+        await live.parted()
+        assert wire.network.connections_of("one") == 0
+
+    on_a_wire(work)
