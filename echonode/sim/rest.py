@@ -6,7 +6,8 @@
     timers      announcements and roots that a link waits to tell; comparisons that a change called for
     digests     equal, and known to be: the judge's (E1, E4)
 
-A heartbeat or a comparison from time to time is rest too, so a node is asked again until it is still.
+A heartbeat or a comparison from time to time is rest too, so a node is asked again until it is still. One that was
+stopped leaves nothing behind.
 """
 
 from collections.abc import Iterator
@@ -26,6 +27,13 @@ def unfinished(world: World, member: Member) -> list[str]:
     left = {**_in_flight(world, member, len(links)), **_begun(world, member, len(links)), **_half_done(member)}
     named = [f"{number} {what}" for what, number in left.items() if number]
     return [*named, *[f"{what} with {world.named(peer)}" for peer, link in links.items() for what in _of_link(link)]]
+
+
+def left_behind(world: World, member: Member) -> list[str]:
+    """What is still there of a process that has ended, in words."""
+    tasks = [f"the task {task.get_name()}" for task in world.loop.tasks_of(member.owner)]
+    connections = world.network.connections_of(member.host)
+    return [*tasks, f"{connections} connections"] if connections else tasks
 
 
 def _in_flight(world: World, member: Member, links: int) -> dict[str, int]:

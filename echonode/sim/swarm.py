@@ -28,6 +28,7 @@ from echonode.sim.figures import Figures, Progress
 from echonode.sim.judge import Judge, Violation, all_heads
 from echonode.sim.loop import SimEntropy, SimLoop
 from echonode.sim.options import PARTIAL_TAG, Options, draw_options
+from echonode.sim.rest import left_behind
 from echonode.sim.workload import Workload
 from echonode.sim.world import Member, World
 from echonode.sync.tasks import all_ended
@@ -97,6 +98,9 @@ class Swarm:
         if options.rest_s:
             await self._rest()
         await self.world.stop()
+        for member in (*self.honest, *self._partials):
+            if left := left_behind(self.world, member):
+                raise Violation(f"E4: {member.name} was stopped, and leaves {', '.join(left)}")
         return replace(figures, virtual_s=round(self._loop.time(), 3), trace=self._loop.trace.digest)
 
     async def _begin(self, workload: Workload) -> None:

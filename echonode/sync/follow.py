@@ -24,7 +24,7 @@ from echonode.sync.following import Following
 from echonode.sync.lane import Ends, Figures, Lane
 from echonode.sync.leading import Leading
 from echonode.sync.spread import ShortId
-from echonode.sync.tasks import all_ended
+from echonode.sync.tasks import all_ended, whole
 from echonode.wire.messages import Bodies, Commits, Follow, Lazy, Missing, Ping, Place, Roots, Taken
 
 
@@ -76,7 +76,7 @@ class Link:
                     timer.cancel()
             for task in tasks:
                 task.cancel()
-            await all_ended(tasks)
+            await whole(all_ended(tasks))  # a node that stops just then waits for what is being stored
             spread.left(self._ends.peer, self)
 
     # -- what others tell us of --------------------------------------------------------------------------------------

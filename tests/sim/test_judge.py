@@ -15,6 +15,7 @@ from echonode.node.events import SyncCompleted
 from echonode.sim.disk import SimStore
 from echonode.sim.judge import Judge, Violation
 from echonode.sim.loop import OWNER, SimEntropy, SimLoop
+from echonode.sim.rest import left_behind
 from echonode.sim.world import Member, World
 
 Plant = Callable[["Court"], Awaitable[None]]
@@ -269,6 +270,24 @@ def test_the_judge_notices_when(named: str, plant: Plant) -> None:
         if plant in SEEN_FROM_WITHIN:
             assert loop.unhandled == [caught.value]
             loop.unhandled.clear()
+
+    loop.complete(main())
+
+
+def test_what_a_stopped_node_leaves_behind_is_named() -> None:
+    loop = SimLoop(seed=1)
+
+    async def main() -> None:
+        court = Court(loop)
+        await court.begin()
+        await court.world.stop()
+        assert not any(left_behind(court.world, member) for member in court.members)
+        court.world.network.listen("10.0.0.200:1", lambda stream: stream.read())
+        OWNER.set(court.two.owner)
+        task = asyncio.create_task(asyncio.sleep(1000), name="straggler")
+        await court.world.network.dial(court.two.host)("10.0.0.200:1")
+        assert left_behind(court.world, court.two) == ["the task straggler", "1 connections"]
+        task.cancel()
 
     loop.complete(main())
 
