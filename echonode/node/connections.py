@@ -74,7 +74,7 @@ class Connections:
             self._wake.clear()
             now_s = self.clock.monotonic_s()
             for decision in self.scheduler.due(now_s):
-                self._spawn(self._carry_out(decision))
+                self.spawn(self._carry_out(decision))
             wait_s = self.scheduler.next_due_s() - now_s
             try:
                 async with asyncio.timeout(None if wait_s == float("inf") else max(wait_s, 0.0)):
@@ -89,7 +89,8 @@ class Connections:
         await all_ended(tuple(self._tasks))
         await self.live.parted()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` on the side; `close` waits for its end."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -306,6 +306,8 @@ class Node(RecordBook):
 
     def on_received(self, source: IdentityId, records: Sequence[Record]) -> None:
         super().on_received(source, records)
+        if self.is_copied:
+            self.connections.spawn(self.renew_if_copied())
         self._changed(records, source)
 
     def _changed(self, records: Sequence[Record], source: IdentityId | None) -> None:

@@ -39,6 +39,7 @@ class RecordBook:
         self.observe = observe
         self.shared: IdentityId | None = None
         self.own_statements: list[Record] = []
+        self.is_copied = False
         self._hybrid = HybridClock()
 
     @property
@@ -103,6 +104,7 @@ class RecordBook:
         return await self.put(Draft(context=context, author=author, name=name, is_tombstone=True))
 
     async def _write(self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool) -> list[Record | None]:
+        await self.renew_if_copied()
         try:
             records, applied = await self.store.write(drafts, key, self._tick, skip_unchanged=skip_unchanged)
         except StaleWriterError:
@@ -117,10 +119,17 @@ class RecordBook:
             self.on_written(applied.records)
         return records
 
+    async def renew_if_copied(self) -> None:
+        """Renew the instance when another store writes in this one's name, and nobody did so since."""
+        if self.is_copied:
+            await self.renew_instance()
+
     async def renew_instance(self) -> None:
-        """Write as somebody nobody has seen yet: our store was rolled back, or others lie about what we wrote."""
+        """Write as somebody nobody has seen yet: our store was rolled back or copied, or others lie about what we
+        wrote."""
         instance = Instance(self.entropy.random_bytes(INSTANCE_BYTES))
         await self.store.renew_instance(instance)
+        self.is_copied = False
         self.observe(InstanceRenewed(instance=instance))
 
     def on_written(self, records: Sequence[Record]) -> None:
@@ -133,6 +142,7 @@ class RecordBook:
         """A peer's records were applied: what we write next comes after them, where their clock is to be believed."""
         if not records:
             return
+        self.is_copied = self.is_copied or any(map(self._is_by_copy, records))
         for record in records:
             if record.id in self.store.forked():
                 self.observe(
@@ -153,6 +163,10 @@ class RecordBook:
             )
             for record in records:
                 self._hybrid.observe(record.timestamp, now_ms)
+
+    def _is_by_copy(self, record: Record) -> bool:
+        """Whether `record`, which this store did not hold, was written in its name: with our key, in its instance."""
+        return record.instance == self.store.instance and record.kid == self.identity.device.public
 
     def is_own(self, record: Record) -> bool:
         """Whether this node wrote `record`, or it is of its own identity: the only copy may be here."""

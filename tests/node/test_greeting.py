@@ -1,6 +1,7 @@
 """Who is let in: names tied to identities, keys the root took back, stores that were rolled back (SECURITY.md H7)."""
 
 import asyncio
+import copy
 from dataclasses import replace
 
 import pytest
@@ -147,6 +148,41 @@ def test_a_store_that_was_rolled_back_takes_a_new_instance_and_gets_back_what_it
         assert [head.id for head in await theirs.node.heads(MAIN, ours.node.id, "lost-0")] == [again.id]
 
     in_a_world(work)
+
+
+async def side_by_side(world: World) -> tuple[Member, Member, Member]:
+    """A node, a machine that was started from a copy of its disk, and another that meets both in turn."""
+    original, other = await world.add_node("original"), await world.add_node("other")
+    sight(other, original)
+    await put(original, "edited", b"before")
+    await world.settled(within_s=10)
+    held = copy.deepcopy(vars(original.node.store))
+    clone = world.make_member("clone")
+    clone.identity = original.identity
+    vars(clone.store).update(held)
+    await world.start(clone)
+    sight(other, clone)
+    return original, clone, other
+
+
+def test_of_two_stores_that_are_copies_each_takes_a_new_instance_once_it_sees_what_the_other_wrote():
+    async def work(world: World) -> None:
+        original, clone, other = await side_by_side(world)
+        shared = original.node.store.instance
+        assert clone.node.store.instance == shared
+        await put(original, "by the original")
+        await put(clone, "by the clone")
+        await asyncio.sleep(3600)
+        assert await names(original) == await names(clone) == {"edited", "by the original", "by the clone"}
+        assert shared not in (original.node.store.instance, clone.node.store.instance)
+        assert original.node.store.instance != clone.node.store.instance
+        await put(original, "edited", b"one way")
+        await put(clone, "edited", b"the other way")
+        await asyncio.sleep(3600)
+        heads = await other.node.heads(MAIN, original.node.id, "edited")
+        assert {head.body for head in heads} == {b"one way", b"the other way"}
+
+    in_a_world(work, hushed=True)
 
 
 def test_a_store_that_merely_lags_keeps_its_instance():
