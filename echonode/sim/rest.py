@@ -37,11 +37,10 @@ def left_behind(world: World, member: Member) -> list[str]:
 
 
 def _in_flight(world: World, member: Member, links: int) -> dict[str, int]:
-    pipes = [pipe for connection in world.network.live for pipe in connection.pipes]
+    # What is under way from a socket that is gone, into nowhere perhaps, is nobody's to do.
+    ours = [each for each in world.network.live if any(s.host == member.host and not s.gone for s in each.streams)]
     return {
-        "directions with bytes on their way": sum(
-            pipe.is_busy for pipe in pipes if member.host in (pipe.source, pipe.target)
-        ),
+        "directions with bytes on their way": sum(pipe.is_busy for connection in ours for pipe in connection.pipes),
         "connections that are no links": world.network.connections_of(member.host) - links,
     }
 
