@@ -81,7 +81,8 @@ class Inviting:
         dial: Dial,
         inviters: Callable[[str], Sequence[Sequence[str]]],
     ) -> bytes:
-        """The network key behind the code `text`; `inviters` gives the addresses of nodes with that slot open."""
+        """The network key behind the code `text`; `inviters` gives addresses where one
+        with that slot open may be."""
         code = normalise_code(text)
         deadline_s = self._clock.monotonic_s() + timeout_s
         error: Exception = TransportError(

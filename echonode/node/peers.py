@@ -67,8 +67,10 @@ class PeerTable:
                 self._scheduler.peers[target.peer].compare_at_s = 0.0
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
-        """Addresses of every node sighted with that invitation open, ours excepted."""
-        return [target.addresses for target in self._scheduler.targets.values() if target.slot == slot]
+        """Addresses to join at: those that a person named, then every node sighted with that invitation open."""
+        targets = self._scheduler.targets.values()
+        named = [target.addresses for target in targets if target.found_by == "static"]
+        return named + [target.addresses for target in targets if target.slot == slot]
 
     def resolve(self, text: str) -> IdentityId:
         """A peer by id, id prefix or name. Raises LocalError."""

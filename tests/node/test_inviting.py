@@ -77,6 +77,17 @@ def test_a_code_works_at_an_address_without_discovery():
     in_a_world(work, hushed=True)
 
 
+def test_a_code_works_with_a_peer_that_is_configured_and_nobody_sighted():
+    async def work(world: World) -> None:
+        member, joiner = await member_and_joiner(world)
+        joiner.node.add_peer("10.9.9.9:1")  # nothing answers there
+        joiner.node.add_peer(f"{member.host}:{PORT}")
+        await joiner.node.join(await member.node.invite(uses=1, expires_s=600))
+        assert joiner.network_key == world.key
+
+    in_a_world(work, hushed=True)
+
+
 def test_an_invitation_is_good_for_as_many_as_it_was_opened_for():
     async def work(world: World) -> None:
         member = await world.add_node("member")
