@@ -69,7 +69,7 @@ class PeerTable:
     def inviters(self, slot: str) -> list[Sequence[str]]:
         """Addresses to join at: those that a person named, then every node sighted with that invitation open."""
         targets = self._scheduler.targets.values()
-        named = [target.addresses for target in targets if target.found_by == "static"]
+        named: list[Sequence[str]] = [target.addresses for target in targets if target.found_by == "static"]
         return named + [target.addresses for target in targets if target.slot == slot]
 
     def resolve(self, text: str) -> IdentityId:
