@@ -87,6 +87,7 @@ FOLLOW_WINDOW_BYTES: Final = 2 * MIB  # told and not yet taken; four full messag
 ANNOUNCEMENT_WEIGHT: Final = 512  # of that window, for what is only announced: bounds how much may be waited for
 BEAT_S: Final = (60.0, 90.0)  # how often a link with nothing to tell tells its roots; three within IDLE_TIMEOUT_S
 ROOTS_DELAY_S: Final = (0.5, 1.5)  # behind the last thing told, so that each learns that the other has all of it
+REASK_S: Final = 3.0  # without what was asked for, until another who announced it is asked too; a round trip and a batch
 ANNOUNCE_DELAY_S: Final = 0.25  # announcements within it travel together; bodies take another way meanwhile
 REPLAYS_MAX: Final = 10_000  # records in a row that were no news, beyond twice what is held; then the peer is a liar
 RECENT_MAX: Final = 8192  # versions remembered as stored lately, so that nobody's announcement is asked for in vain

@@ -74,6 +74,7 @@ class Link:
             for timer in (self._announcing, self._settling):
                 if timer is not None:
                     timer.cancel()
+            self._following.close()
             for task in tasks:
                 task.cancel()
             await whole(all_ended(tasks))  # a node that stops just then waits for what is being stored

@@ -7,7 +7,7 @@ that may be admitted later: then trees are compared, and equal roots say where t
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -19,6 +19,7 @@ from echonode.limits import (
     CONTEXTS_MAX,
     FOLLOW_WINDOW_BYTES,
     FRAME_TIMEOUT_S,
+    REASK_S,
     REPLAYS_MAX,
     ROOTS_DELAY_S,
 )
@@ -40,13 +41,17 @@ _EMPTY = Tree().root
 
 @dataclass(slots=True)
 class _Place:
-    """One context of the peer's log: told up to `told`. `is_whole`: nothing before that is missing, but for the
-    `waiting` ones that were announced. `equal_at`: the root at which it last was equal."""
+    """One context of the peer's log: told up to `told`, stored up to `taken`. `is_whole`: nothing before that is
+    missing, but for the `waiting` ones that were announced. `equal_at`: the root at which it last was equal."""
 
     told: int
     is_whole: bool
+    taken: int = field(init=False)
     waiting: int = 0
     equal_at: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.taken = self.told
 
 
 class Following:
@@ -65,6 +70,7 @@ class Following:
         self._untaken = 0
         self._to_take = 0
         self._replays = 0
+        self._overdue: asyncio.TimerHandle | None = None
         self.moved_s = 0.0
 
     # -- what comes --------------------------------------------------------------------------------------------------
@@ -142,6 +148,7 @@ class Following:
             self._lane.is_eager = False
             self._lane.say(Lazy())
         self._take_announced(message.context, place, message.announced)
+        place.taken = message.seq
         self._settle(message.context, place)
         self._took(weighs - ANNOUNCEMENT_WEIGHT * len(message.announced))  # those count when they are here
         self._lane.on_moved(message.context)
@@ -201,6 +208,11 @@ class Following:
                 wanted.append(version)
         self._ask(wanted)
 
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        if self._overdue is not None:
+            self._overdue.cancel()
+
     def ask_again(self, ids: Sequence[ShortId]) -> None:
         """Nobody is asked for these any more."""
         self._ask([version for version in ids if version in self._pending])
@@ -218,6 +230,20 @@ class Following:
             self._lane.is_eager = True
             for at in range(0, len(seqs), BATCH_RECORDS_MAX):
                 self._lane.say(Missing(context, tuple(seqs[at : at + BATCH_RECORDS_MAX])))
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._wanted and self._overdue is None:
+            self._overdue = asyncio.get_running_loop().call_later(REASK_S, self._ask_others)
+
+    def _ask_others(self) -> None:
+        """What was asked for long ago may still come; until then whoever else announced it is asked."""
+        self._overdue = None
+        asked_before_s = asyncio.get_running_loop().time() - REASK_S
+        late = [version for version, asked_s in self._wanted.values() if asked_s <= asked_before_s]
+        if late:
+            self._lane.ends.spread.late(late, self._link)
+        self._look_later()
 
     def arrived(self, ids: Sequence[ShortId]) -> None:
         """These are stored, whoever brought them."""
@@ -264,7 +290,7 @@ class Following:
 
     def _settle(self, context: str, place: _Place) -> None:
         if place.is_whole and not place.waiting:
-            self._lane.ends.note(context, place.told)
+            self._lane.ends.note(context, place.taken)
 
     def is_equal(self) -> bool:
         """Whether all that is held, and all that is followed, is what it was when the peer's root was the same."""
@@ -281,7 +307,7 @@ class Following:
             return
         if theirs.seq < place.told:
             raise RemoteError(Reason.PROTOCOL_ERROR, "its log has gone back")
-        place.told = theirs.seq
+        place.told = place.taken = theirs.seq
         ours = self._lane.ends.store.tree(theirs.context).root
         if ours == theirs.root:
             place.equal_at = ours

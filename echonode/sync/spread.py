@@ -105,6 +105,10 @@ class Spread:
         for link in list(self.links.values()):
             link.ask_again([version for version in ids if version not in self._asked])
 
+    def late(self, ids: Sequence[ShortId], link: Linked) -> None:
+        """Whom `link` asked for these has not answered."""
+        self.unanswered([version for version in ids if self._asked.get(version) is link])
+
     def left(self, peer: IdentityId, link: Linked) -> None:
         """A link is over: what its peer was asked for, others are."""
         if self.links.get(peer) is link:

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echonode.errors import EchonodeError, Reason, RemoteError, TransportError
-from echonode.limits import ANNOUNCE_DELAY_S, BEAT_S, FOLLOW_WINDOW_BYTES, FRAME_TIMEOUT_S, ROOTS_DELAY_S
+from echonode.limits import ANNOUNCE_DELAY_S, BEAT_S, FOLLOW_WINDOW_BYTES, FRAME_TIMEOUT_S, REASK_S, ROOTS_DELAY_S
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Cursor
+from echonode.store.port import Applied, Cursor
 from echonode.sync import following
 from echonode.sync.follow import Link
 from echonode.sync.lane import Ends
@@ -412,7 +412,7 @@ def test_when_the_link_that_told_whole_breaks_announcements_are_asked_for_and_an
     virtually(main())
 
 
-@pytest.mark.parametrize("how", ["it breaks off", "it has none of it any more"])
+@pytest.mark.parametrize("how", ["it breaks off", "it has none of it any more", "it keeps still"])
 def test_what_one_announced_and_does_not_send_is_asked_of_others(how):
     async def main() -> None:
         ours, honest = met(2)
@@ -429,9 +429,9 @@ def test_what_one_announced_and_does_not_send_is_asked_of_others(how):
         assert record.id not in versions_in(ours.store)
         if how == "it breaks off":
             theirs.end()
-        else:
+        elif how == "it has none of it any more":
             await theirs.send(m.Bodies(MAIN, (50,), ()))
-        await asyncio.sleep(1)
+        await asyncio.sleep(REASK_S if how == "it keeps still" else 1)
         assert record.id in versions_in(ours.store)
         await over(ours, honest)
 
@@ -576,6 +576,40 @@ def test_a_cursor_does_not_pass_what_was_announced_until_it_is_here():
         await asyncio.sleep(SETTLED_S)
         assert announced.id in versions_in(ours.store)
         cursor = ours.store.cursor(liar.id, MAIN)
+        assert cursor is not None
+        assert cursor.seq == 6
+        await over(ours)
+
+    virtually(main())
+
+
+class SlowStore(MemoryStore):
+    """A disk on which a commit takes a second."""
+
+    async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
+        await asyncio.sleep(1)
+        return await super().apply(context, records, cursor)
+
+
+def test_a_cursor_does_not_pass_what_is_still_being_stored():
+    async def main() -> None:
+        (ours,) = met(1)
+        vars(slow := SlowStore(ours.store.instance)).update(vars(ours.store))
+        ours.store = ours.spread.store = slow
+        liar = Spot(9, universe().store(()))
+        announced, told = news(2)
+        theirs = by_hand(ours, liar, (Place(IDENTITIES, 0), Place(MAIN, 0)))
+        await theirs.send(commits(5, announced=((5, short(announced.id)),)))
+        await theirs.send(commits(6, told))
+        await asyncio.sleep(0.5)
+        await MemoryStore.apply(slow, MAIN, [announced])
+        ours.spread.stored([announced], None)
+        cursor = slow.cursor(liar.id, MAIN)
+        assert cursor is not None
+        assert cursor.seq == 5
+        await asyncio.sleep(1)
+        assert told.id in versions_in(slow)
+        cursor = slow.cursor(liar.id, MAIN)
         assert cursor is not None
         assert cursor.seq == 6
         await over(ours)
