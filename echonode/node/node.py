@@ -340,6 +340,7 @@ class Node(RecordBook):
         if self.store.keyring.state_of(peer.id, peer.key) is None:
             await self.store.apply(IDENTITIES, peer.statements)
         self._peers.met(session)
+        self.store.set_back(peer.id, {summary.context: summary.seq for summary in hello.contexts})
         if self._greeter.is_rolled_back(hello):
             await self.renew_instance()
 

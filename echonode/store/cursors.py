@@ -7,6 +7,7 @@ A cursor that is lost costs a comparison of trees and nothing else; one that say
 is kept may lag behind what is held, never run ahead of it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -52,6 +53,13 @@ class Cursors:
             del self._kept[oldest]
             self._unsaved[oldest] = None
         self._kept[key] = self._unsaved[key] = cursor
+
+    def set_back(self, peer: IdentityId, seqs: Mapping[str, int]) -> None:
+        """The log of `peer` is at `seqs`, by context: cursors beyond that hold no more."""
+        for key, cursor in list(self._kept.items()):
+            if cursor.peer == peer and cursor.seq > seqs.get(cursor.context, 0):
+                del self._kept[key]
+                self._unsaved[key] = None
 
     def drop(self, context: str) -> None:
         """No peer has been followed in `context` any more; what is saved of it goes by another hand."""

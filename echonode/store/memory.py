@@ -90,6 +90,9 @@ class MemoryStore:
     def note(self, cursor: Cursor) -> None:
         self._cursors.note(cursor)
 
+    def set_back(self, peer: IdentityId, seqs: Mapping[str, int]) -> None:
+        self._cursors.set_back(peer, seqs)
+
     async def write(
         self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
     ) -> tuple[list[Record | None], Applied]:

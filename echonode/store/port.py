@@ -177,6 +177,10 @@ class Store(Protocol):
         end. One that goes back in the same instance is passed over."""
         ...
 
+    def set_back(self, peer: IdentityId, seqs: Mapping[str, int]) -> None:
+        """The log of `peer` stands at `seqs`, by context (0 where none is given): cursors beyond that are forgotten."""
+        ...
+
     async def write(
         self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
     ) -> tuple[list[Record | None], Applied]:

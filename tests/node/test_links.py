@@ -14,7 +14,7 @@ from echonode.sim.link import Link
 from echonode.sim.world import Member, World
 from echonode.wire.messages import Direction
 from tests.node.test_syncing import crowd, holds, nowhere
-from tests.node.worlds import in_a_world, names, put, put_unnoticed, told, view_of
+from tests.node.worlds import in_a_world, names, put, put_unnoticed, saved, told, view_of
 
 
 async def linked(world: World, count: int) -> list[Member]:
@@ -165,6 +165,34 @@ def test_a_link_that_breaks_is_made_anew_at_once_and_nothing_is_missed():
             assert view_of(ours, theirs).following
         assert len(await names(ours)) == 5
         assert not told(ours, PeerAbsent)
+
+    in_a_world(work)
+
+
+@pytest.mark.parametrize("who_has_gone_back", ["the one who dialled", "the one who answered"])
+def test_a_store_that_lost_what_others_wrote_is_followed_again_and_nobody_is_blamed(who_has_gone_back):
+    async def work(world: World) -> None:
+        members = await linked(world, 2)
+        (began, *_) = told(members[0], FollowBegan)
+        is_first = (began.role == "initiator") == (who_has_gone_back == "the one who dialled")
+        ours, theirs = members if is_first else members[::-1]
+        restore = saved(ours)
+        for number in range(20):  # one record: our log goes on by twenty, and will have to go on by one
+            await put(theirs, "edited", bytes([number]))
+            await asyncio.sleep(1)
+        assert holds(ours, "edited")
+        world.crash(ours)
+        restore()
+        assert not holds(ours, "edited")
+        await world.start(ours)
+        await asyncio.sleep(120)
+        assert ours.roots() == theirs.roots()
+        assert view_of(ours, theirs).following and view_of(theirs, ours).following
+        reasons = {event.reason for member in members for event in told(member, SessionFailed)}
+        assert reasons <= {"transport"}, reasons
+        cursor = theirs.node.store.cursor(ours.node.id, MAIN)
+        assert cursor is not None
+        assert cursor.seq <= ours.node.store.seq(MAIN)
 
     in_a_world(work)
 

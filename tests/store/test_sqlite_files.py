@@ -300,6 +300,14 @@ def test_a_cursor_is_in_the_file_with_the_records_it_covers_and_a_noted_one_with
             store.note(cursor(8))
         async with opened(path) as store:
             assert store.cursor(peer, MAIN) == cursor(8)
+            store.set_back(peer, {MAIN: 8})
+            assert store.cursor(peer, MAIN) == cursor(8)
+            store.set_back(IdentityId(b"q" * 32), {})
+            assert store.cursor(peer, MAIN) == cursor(8)
+            store.set_back(peer, {MAIN: 7, IDENTITIES: 9})
+            assert store.cursor(peer, MAIN) is None
+        async with opened(path) as store:
+            assert store.cursor(peer, MAIN) is None
 
     run(go())
 
