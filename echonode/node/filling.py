@@ -1,6 +1,7 @@
 """Contexts that a peer is filling right now: others need not send the same again, nor stage a snapshot twice.
 
-Exclusive only while it gets on: a peer that claims much and brings little, or takes for ever, keeps nobody out.
+Exclusive only while it gets on: a peer that claims much and brings nothing soon, or little, or takes for ever, keeps
+nobody out.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from echonode.clock import Clock
-from echonode.limits import BATCH_RECORDS_MAX, FILLING_S_MAX, FRAME_TIMEOUT_S, MISTRUST_S
+from echonode.limits import BATCH_RECORDS_MAX, FILL_BEGINS_S, FILLING_S_MAX, FRAME_TIMEOUT_S, MISTRUST_S
 from echonode.model.identity import IdentityId
 
 
 @dataclass(slots=True)
 class _Fill:
     began_s: float
-    moved_s: float  # when a record last came that was new
+    until_s: float  # unless another record comes that is new
 
 
 @dataclass(slots=True)
@@ -30,7 +31,7 @@ class Filling:
         """Whether a peer is filling `context`, and getting on with it."""
         fill = self._fills.get(context)
         now_s = self.clock.monotonic_s()
-        return fill is not None and now_s - fill.moved_s < FRAME_TIMEOUT_S and now_s - fill.began_s < FILLING_S_MAX
+        return fill is not None and now_s < min(fill.until_s, fill.began_s + FILLING_S_MAX)
 
     def is_going_on(self, context: str) -> bool:
         """Whether a peer is filling `context`, however slowly."""
@@ -39,7 +40,7 @@ class Filling:
     def moved_on(self, context: str) -> None:
         """A record came that was new."""
         if context in self._fills:
-            self._fills[context].moved_s = self.clock.monotonic_s()
+            self._fills[context].until_s = self.clock.monotonic_s() + FRAME_TIMEOUT_S
 
     @contextmanager
     def by(
@@ -54,7 +55,7 @@ class Filling:
         if self.is_busy(context) or not (is_snapshot or (is_bulk and is_believed)):
             yield
             return
-        fill = self._fills[context] = _Fill(now_s, now_s)
+        fill = self._fills[context] = _Fill(now_s, now_s + FILL_BEGINS_S)
         try:
             yield
         finally:

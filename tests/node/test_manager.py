@@ -8,7 +8,7 @@ import pytest
 
 from echonode import cbor
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError
-from echonode.limits import BATCH_RECORDS_MAX, ROUNDS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, FILL_BEGINS_S, FRAME_TIMEOUT_S, ROUNDS_MAX
 from echonode.model.filter_text import full_id
 from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
@@ -825,6 +825,26 @@ def test_while_one_peer_fills_a_context_others_wait_and_small_contexts_do_not():
         assert newcomer.store.tree(OTHER).root == second.store.tree(OTHER).root
         assert not newcomer.manager.filling.is_busy(MAIN) and not full.manager.filling.is_busy(MAIN)
         assert all_well(await meet(newcomer, second))
+
+    virtually(main())
+
+
+@pytest.mark.parametrize(
+    ("is_snapshot", "brings", "is_kept"),
+    [(False, False, False), (False, True, True), (True, False, False), (True, True, True)],
+)
+def test_a_context_is_kept_for_who_brings_something_and_not_for_who_only_claims_to(is_snapshot, brings, is_kept):
+    async def main() -> None:
+        newcomer = Side(0, filled(range(3)))
+        filling, liar = newcomer.manager.filling, IdentityId(bytes(32))
+        with filling.by(liar, MAIN, 10**9, lambda: 3, is_snapshot=is_snapshot):
+            assert filling.is_busy(MAIN)
+            if brings:
+                filling.moved_on(MAIN)
+            await asyncio.sleep(FILL_BEGINS_S)
+            assert filling.is_busy(MAIN) == is_kept
+            await asyncio.sleep(FRAME_TIMEOUT_S)
+            assert not filling.is_busy(MAIN)
 
     virtually(main())
 
