@@ -289,10 +289,12 @@ class Manager:
 
     async def _answer(self, session: Session, log: SessionLog, init: InitPayload) -> None:
         refusal = refusal_of(init, self.store, self.takes, self.filling, self.partial)
+        mode = mode_of(init)
         if refusal is not None:
+            if mode is Mode.RECONCILE:
+                self.partial.note(session.peer.id, init.context, is_done=False)
             await session.transport.send(refusal)
             return
-        mode = mode_of(init)
         conversation, finish = self._begin(session, log, init.context, mode, "asked for", "responder")
         followed = Following.of(self.store, session).seq(init.context)
         with self._filled_by(session, init.context, Mode.LEVEL_WISE if mode is Mode.SNAPSHOT else mode):
@@ -335,6 +337,8 @@ class Manager:
         def finish(result: Result) -> None:
             if conversation.tally.followed is not None:
                 Following.of(self.store, session).reached(context, conversation.tally.followed)
+            if mode is Mode.RECONCILE:
+                self.partial.note(session.peer.id, context, is_done=result in (Result.EQUAL, Result.ONE_WAY))
             log.add(account.completed(result, conversation.tally), conversation.tally)
 
         return conversation, finish

@@ -37,6 +37,8 @@ class Partial:
     # (peer, context) -> both roots, those of `identities` and the filter, when all that is wanted was equal: not
     # reconciled again until one of them changes.
     _settled: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
+    # (peer, context) of which one side wants a part, when that was last asked for in vain, or not made equal.
+    _open: set[tuple[IdentityId, str]] = field(default_factory=set)
 
     def subscribe(self, subscriptions: Mapping[str, Sequence[str]], who_is: WhoIs) -> None:
         """Take these terms (model/filter_text.py) for what is wanted, by context. Raises LocalError."""
@@ -93,6 +95,14 @@ class Partial:
         if pulls:
             return Direction.PULL
         return Direction.PUSH if pushes else None
+
+    def note(self, peer: IdentityId, context: str, *, is_done: bool) -> None:
+        """Whether the part that one side wants was made equal when it was last asked for."""
+        (self._open.discard if is_done else self._open.add)((peer, context))
+
+    def is_open(self, peer: IdentityId, context: str) -> bool:
+        """Whether it was not."""
+        return (peer, context) in self._open
 
     def settle(self, peer: IdentityId, context: str, roots: tuple[bytes, ...]) -> None:
         """All that is wanted is equal, as of `roots`."""

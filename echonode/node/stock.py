@@ -12,6 +12,8 @@ from echonode.sync.outcome import Result
 
 _NOT_ASKED_FOR: Final = "left to the peer, which did not ask for it"
 
+_NOT_MADE_EQUAL: Final = "the part that is wanted was not made equal when it was last asked for"
+
 
 def take_stock(
     session: Session, log: SessionLog, store: Store, takes: Callable[[str], bool], partial: Partial
@@ -26,7 +28,10 @@ def take_stock(
             continue
         summary = theirs.get(context, empty(context))
         if summary.is_partial or partial.of(context) is not None:
-            continue  # whoever wants a part asks for it when there is something to ask for
+            # Whoever wants a part asks for it when there is something to ask for: it does not say when there is not.
+            if partial.is_open(session.peer.id, context):
+                log.unequal.setdefault(context, _NOT_MADE_EQUAL)
+            continue
         if summary.root != store.tree(context).root:
             log.unequal.setdefault(context, _NOT_ASKED_FOR)
         else:

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echonode.errors import LocalError, PeerRefused, Reason, TransportError
+from echonode.limits import COMPARE_INTERVAL_S, FRAME_TIMEOUT_S
 from echonode.model.filter import Filter
+from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, leaf_key
 from echonode.node.events import SessionFailed, SyncCompleted
 from echonode.node.partial import Partial
@@ -133,6 +135,27 @@ def test_a_node_that_nobody_asked_anything_is_not_reconciled_with_again():
         await asyncio.sleep(600)  # ten comparisons
         assert len(part.conversations) == before
         assert view_of(part, whole).in_sync is True
+
+    in_a_world(work)
+
+
+@pytest.mark.parametrize("writer", ["whole", "part"])
+def test_a_part_that_was_asked_for_in_vain_is_not_called_equal_by_either(writer):
+    async def work(world: World) -> None:
+        whole, part = await two(world)
+        world.introduce()
+        await write(whole, "a", "news")
+        await quiet(world)
+        filling = whole.node.connections.manager.filling
+        with filling.by(IdentityId(bytes(32)), MAIN, 10**6, lambda: 0, is_snapshot=False):
+            filling.moved_on(MAIN)
+            await write(whole if writer == "whole" else part, "b", "news")
+            await asyncio.sleep(FRAME_TIMEOUT_S / 2)
+            assert await bodies(part) != await bodies(whole)
+            assert view_of(part, whole).in_sync is view_of(whole, part).in_sync is False
+        await asyncio.sleep(2 * COMPARE_INTERVAL_S[1])
+        assert await bodies(part) == await bodies(whole) == {"a": b"x", "b": b"x"}
+        assert view_of(part, whole).in_sync is view_of(whole, part).in_sync is True
 
     in_a_world(work)
 
