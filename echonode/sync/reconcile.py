@@ -73,6 +73,7 @@ class _Initiator:
         self._offered: dict[LeafKey, State] = {}
         self._ours: set[bytes] = set()  # when the last pass began
         self._expected = b""  # the other side's hash, if it was seen whole and does not move
+        self._is_owed = False  # what it said it holds did not all come
 
     async def reach(self) -> Result:
         tally = self._conversation.tally
@@ -100,7 +101,7 @@ class _Initiator:
         if self._direction is Direction.PUSH and self._survey.ids() != self._ours:
             return Result.MOVED  # what was written here since, it may have missed
         if self._direction is not Direction.BOTH:
-            return Result.EQUAL if theirs == self._expected else Result.MOVED
+            return Result.EQUAL if theirs == self._expected and not self._is_owed else Result.MOVED
         has_moved = progressed or theirs != self._expected or self._survey.ids() != self._ours
         return Result.MOVED if has_moved else Result.DIFFERENT
 
@@ -121,12 +122,12 @@ class _Initiator:
         await self._compare(side)
         theirs = (ours - set(side.have)) | set(side.need)
         refused = {each.version for each in conversation.tally.refused}
-        need = [id for id in side.need if id not in refused]  # once is enough, of those remembered
+        need = [id for id in dict.fromkeys(side.need) if id not in refused]  # once is enough, of those remembered
         if self._direction is not Direction.PUSH and need:
-            requests = [
-                tuple(need[start : start + BATCH_RECORDS_MAX]) for start in range(0, len(need), BATCH_RECORDS_MAX)
-            ]
-            await take_named(conversation, [(Want(ids), Named(versions=frozenset(ids))) for ids in requests])
+            lists = [tuple(need[start : start + BATCH_RECORDS_MAX]) for start in range(0, len(need), BATCH_RECORDS_MAX)]
+            requests = [(Want(ids), Named(versions=frozenset(ids))) for ids in lists]
+            await take_named(conversation, requests)
+            self._is_owed = sum(len(named.came) for _, named in requests) < len(need)
         keys = {key for id in side.have if (key := survey.key_of(id)) is not None}
         if self._follows_all:
             keys |= self._besides()

@@ -10,7 +10,7 @@ from echonode.errors import Reason, RemoteError, TransportError
 from echonode.limits import NEGENTROPY_MESSAGES_MAX, ROUNDS_MAX
 from echonode.model.filter import Filter
 from echonode.model.keys import KeyState
-from echonode.model.record import IDENTITIES, MAIN, Draft, Record
+from echonode.model.record import IDENTITIES, MAIN, Draft, Record, VersionId
 from echonode.store.memory import MemoryStore
 from echonode.sync.outcome import Result
 from echonode.sync.survey import Survey, id_list_digest
@@ -362,10 +362,17 @@ def test_a_reconciliation_is_not_begun_again_for_ever():
 
 def test_a_peer_that_claims_a_set_it_does_not_give_is_not_called_equal():
     async def main() -> None:
+        claimed = [VersionId(bytes([number]) * 32) for number in range(20)]
+
         class Liar(Responder):
+            async def __call__(self, transport, message):
+                if isinstance(message, m.Done):
+                    await transport.send(m.Done(id_list_digest(claimed), 20, 0, message.is_final))
+                else:
+                    await super().__call__(transport, message)
+
             async def reconcile(self, transport, said):
-                ids = [bytes([number]) * 32 for number in range(20)]
-                await transport.send(m.Reconcile(bytes.fromhex("61 00 00 02 14") + b"".join(ids)))
+                await transport.send(m.Reconcile(bytes.fromhex("61 00 00 02 14") + b"".join(claimed)))
 
         for direction in Direction:
             store = universe().store(range(5))
