@@ -125,7 +125,8 @@ def _change_line(record: dict[str, Any], source: str) -> str:
 def verify(here: Here, is_repair: bool, as_json: bool) -> ExitCode:
     """Re-hash everything held: versions, signatures, heads, tree, log.
 
-    With --repair what is damaged is left behind; once the node runs again, it gets that from its peers.
+    With --repair what is damaged is left behind; once the node runs again, it gets that from its peers. A node that
+    wants a part of a context gets that part: what else it held, it has to ask for (pull, get --from).
     """
     if is_repair:
         return _repair(here, as_json)
@@ -166,6 +167,8 @@ def _repair(here: Here, as_json: bool) -> ExitCode:
         return ExitCode.DONE
     note(f"{count(done.kept, 'version')} kept, {count(done.left, 'row')} left behind, in {safe(str(done.put_aside))}")
     note("start the node: what its peers have of the rest, they bring back")
+    if done.left:
+        note("what a subscription leaves out comes only if asked for: echonode pull --from PEER, then get --from PEER ID")
     return ExitCode.DONE
 
 
