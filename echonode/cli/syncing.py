@@ -168,7 +168,7 @@ def _repair(here: Here, as_json: bool) -> ExitCode:
     note(f"{count(done.kept, 'version')} kept, {count(done.left, 'row')} left behind, in {safe(str(done.put_aside))}")
     note("start the node: what its peers have of the rest, they bring back")
     if done.left:
-        note("what a subscription leaves out comes only if asked for: echonode pull --from PEER, then get --from PEER ID")
+        note("what a subscription leaves out comes only when asked for: pull --from PEER, then get --from PEER ID")
     return ExitCode.DONE
 
 

@@ -203,7 +203,7 @@ def test_a_repair_says_what_was_kept_and_where_the_rest_is(shell: Shell) -> None
     assert result.err.splitlines() == [
         f"1,234 versions kept, 1 row left behind, in {aside}",
         "start the node: what its peers have of the rest, they bring back",
-        "what a subscription leaves out comes only if asked for: echonode pull --from PEER, then get --from PEER ID",
+        "what a subscription leaves out comes only when asked for: pull --from PEER, then get --from PEER ID",
     ]
     assert shell("verify", "--repair", "--json").json == {"kept": 1234, "left": 1, "put_aside": str(aside)}
 
