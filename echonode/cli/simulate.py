@@ -149,6 +149,10 @@ def _report(worlds: list[SimulatedWorld]) -> Iterator[str]:
     if told["versions"]:
         share = _number(told["bytes_per_node"]) / max(1.0, _number(told["bytes_of_records"]))
         yield f"  of the records' own bytes      {share:.2f}"
+    if told["bytes_per_write"] is not None:
+        share = _number(told["bytes_per_write"]) / _number(told["bytes_of_write"])
+        yield f"  for each write               {told['bytes_per_write']} B, {share:.2f} times the record"
+        yield f"  while nobody writes          {told['idle_bytes_s']} B/s"
     conversations = told["conversations"]
     assert isinstance(conversations, dict)
     for mode, held in conversations.items():

@@ -13,7 +13,13 @@ from typing import Any, Final, TypeAlias
 
 from echonode.clock import Clock, Entropy
 from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, StoreError, TransportError
-from echonode.limits import HANDSHAKES_KEPT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, SESSION_AGE_S_MAX
+from echonode.limits import (
+    DECIDE_INTERVAL_S,
+    HANDSHAKES_KEPT,
+    HANDSHAKES_MAX,
+    HANDSHAKES_PER_ADDRESS_MAX,
+    SESSION_AGE_S_MAX,
+)
 from echonode.node.account import SessionLog
 from echonode.node.dialing import reach
 from echonode.node.events import Observer, PeerAbsent, PeerConnected, SessionFailed
@@ -81,6 +87,10 @@ class Connections:
                     await self._wake.wait()
             except TimeoutError:
                 pass
+            # Much happens at once when many nodes come up: it is looked at together.
+            too_soon_s = now_s + DECIDE_INTERVAL_S - self.clock.monotonic_s()
+            if too_soon_s > 0:
+                await asyncio.sleep(too_soon_s)
 
     async def close(self) -> None:
         """Drop every connection, and wait until what was being stored is stored."""

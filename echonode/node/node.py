@@ -314,8 +314,8 @@ class Node(RecordBook):
         if any(record.context == IDENTITIES for record in records):
             self._links.end_revoked()
         self._links.spread.stored(records, source)
-        self.scheduler.changed(self.clock.monotonic_s(), source)
-        self.connections.wake()
+        if self.scheduler.changed(self.clock.monotonic_s(), source):
+            self.connections.wake()
 
     def _wants_all(self) -> bool:
         return not self.partial.filters

@@ -92,27 +92,29 @@ class Scheduler:
             del self.targets[key]
         return self._lost(target.peer, "it took its leave")
 
-    def changed(self, now_s: float, source: IdentityId | None) -> None:
-        """Our store changed, by our own write or by what `source` sent: tell some peers soon."""
-        known = {target.peer for target in self.targets.values() if target.is_ours and not target.is_gone}
-        others = [
-            peer
-            for peer in self.peers.values()
-            if peer.id != source
-            and peer.is_reachable
-            and peer.id in known
-            and not peer.is_following
-            and not (self.links.is_linked and peer.can_follow)  # it hears of it from those whom it follows
-        ]
+    def changed(self, now_s: float, source: IdentityId | None) -> bool:
+        """Our store changed, by our own write or by what `source` sent: tell some peers soon. True when there are such,
+        so that something may be due sooner."""
+        is_linked = self.links.is_linked
+        others: list[PeerEntry] = []
+        for peer in self.peers.values():
+            if peer.id == source:
+                continue
+            if peer.in_sync:
+                peer.in_sync, peer.reason = None, "not compared since the last change"
+            hears = peer.is_following or (is_linked and peer.can_follow)  # of it, from us or from whom it follows
+            if not hears and peer.is_reachable:
+                others.append(peer)
+        if others:
+            known = {target.peer for target in self.targets.values() if target.is_ours and not target.is_gone}
+            others = [peer for peer in others if peer.id in known]
         fanout = WRITE_FANOUT if source is None else RELAY_FANOUT
         while len(others) > fanout:
             others.pop(int(self.entropy.uniform(0, len(others))) % len(others))
-        for peer in self.peers.values():
-            if peer.id != source and peer.in_sync:
-                peer.in_sync, peer.reason = None, "not compared since the last change"
         for peer in others:
             peer.changed_meanwhile |= peer.sessions > 0 or peer.is_meeting
             peer.compare_at_s = min(peer.compare_at_s, now_s + CHANGE_DELAY_S)
+        return bool(others)
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 

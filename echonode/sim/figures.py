@@ -17,7 +17,9 @@ _SAMPLES_MAX = 2000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """One world. Times are virtual seconds; lags are of writes made after the nodes had met, from the writer's commit
-    to the last node's; `groups` says when there were how many different states."""
+    to the last node's; `groups` says when there were how many different states. The last three, of one node, where it
+    was measured: what it is sent in a second while nobody writes, what it is sent beyond that for each write, and how
+    large a written record is."""
 
     seed: int
     failure: str = ""
@@ -33,6 +35,9 @@ class Figures:
     worst_lag_s: float
     groups: tuple[tuple[float, int], ...]
     trace: str
+    idle_bytes_s: float | None = None
+    bytes_per_write: float | None = None
+    bytes_of_write: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Everything, by name."""
@@ -67,6 +72,7 @@ class Progress:
         self._members = members
         self._groups: list[tuple[float, int]] = []
         self._spread: dict[VersionId, tuple[float, float, int]] = {}  # first and last commit, on how many disks
+        self._marks: list[tuple[float, int]] = []
         self.met_after_s: float | None = None
         self.agreed_after_s = 0.0
 
@@ -77,6 +83,10 @@ class Progress:
             first_s, _, disks = self._spread.get(record.id, (now_s, now_s, 0))
             if disks or is_live:
                 self._spread[record.id] = (first_s, now_s, disks + 1)
+
+    def mark(self) -> None:
+        """Take note of what was sent so far. Between the first mark and the second nobody writes."""
+        self._marks.append((self._world.loop.time(), sum(self._world.network.delivered.values())))
 
     def note(self) -> None:
         """How many different states there are now."""
@@ -107,6 +117,8 @@ class Progress:
             for versions in contexts.values()
             for record in versions.values()
         }
+        written = [known[version] for version in self._spread if version in known]
+        idle_bytes_s, bytes_per_write = self._costs(len(written))
         lags = [last_s - first_s for first_s, last_s, disks in self._spread.values() if disks > 1] or [0.0]
         return Figures(
             seed=seed,
@@ -122,4 +134,17 @@ class Progress:
             worst_lag_s=round(max(lags), 6),
             groups=tuple(self._groups),
             trace=loop.trace.digest,
+            idle_bytes_s=idle_bytes_s,
+            bytes_per_write=bytes_per_write,
+            bytes_of_write=round(sum(written) / len(written), 1) if written else None,
         )
+
+    def _costs(self, writes: int) -> tuple[float | None, float | None]:
+        """What one node is sent in a second while nobody writes, and beyond that for each write."""
+        if len(self._marks) < 3 or not writes:
+            return None, None
+        (began_s, before), (idle_until_s, idle), (until_s, after) = self._marks
+        idle_bytes_s = (idle - before) / (idle_until_s - began_s)
+        live = after - idle - idle_bytes_s * (until_s - idle_until_s)
+        nodes = len(self._members)
+        return round(idle_bytes_s / nodes, 1), round(live / nodes / writes, 1)

@@ -43,6 +43,7 @@ class Options:
     commit_s: float = 0.0
     skews_ms: tuple[int, ...] = (0,)
     meets_first: bool = False  # nothing happens until all are equal for the first time
+    idle_s: float = 0.0  # and so long then nobody has anything to tell, to see what that costs
     faults_s: float = 0.0  # how long the bad time lasts
     partition_s: float = 0.0  # how long, from its beginning, one half hears nothing of the other
     faults: tuple[str, ...] = ()

@@ -20,11 +20,13 @@ from echonode.sim.workload import Habits
 _AHEAD: Final = 8  # worlds handed out to each process before the first came back
 _CALM_NODES: Final = 10
 _CALM_RECORDS: Final = 200
+_IDLE_S: Final = 60.0
 _LIVE_S: Final = 60.0
 
 
 def calm() -> Options:
-    """A LAN on which nothing goes wrong: all nodes start at once, then for a minute somebody writes each second."""
+    """A LAN on which nothing goes wrong: all nodes start at once, meet, and have nothing to tell for a minute; then for
+    another somebody writes each second."""
     return Options(
         nodes=_CALM_NODES,
         records=_CALM_RECORDS,
@@ -32,6 +34,7 @@ def calm() -> Options:
         air=Air(delay_s=1.0),
         commit_s=0.005,
         meets_first=True,
+        idle_s=_IDLE_S,
         faults_s=_LIVE_S,
     )
 

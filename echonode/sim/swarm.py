@@ -39,6 +39,8 @@ CONVERSATIONS_PER_PAIR_MAX: Final = 60  # while coming to agree, whatever went w
 _CHECKS: Final = 3  # full checks in the bad time, beside those at the end of each phase
 _SAMPLES: Final = 20  # of how the roots stand, between two checks
 _STEP_S: Final = 0.25
+_BEFORE_IDLE_S: Final = 10.0  # after all are equal for the first time: the last of the sessions that made them so end
+_STILL_ON_ITS_WAY_S: Final = 5.0  # what is told behind the last write: roots, credit
 
 
 class Swarm:
@@ -73,6 +75,11 @@ class Swarm:
         await self._begin(workload)
         if options.meets_first:
             self.progress.met_after_s = round(await self._until_equal(), 3)
+        if options.idle_s:
+            await asyncio.sleep(_BEFORE_IDLE_S)
+            self.progress.mark()
+            await asyncio.sleep(options.idle_s)
+            self.progress.mark()
         if options.faults_s:
             faults = Faults(self.world, self._clients, self.judge, options, self._seed)
             busy: list[Coroutine[Any, Any, None]] = [
@@ -94,6 +101,9 @@ class Swarm:
             await faults.mend()
             await workload.hear_answers()
         await self._come_to_agree()
+        if options.idle_s:
+            await asyncio.sleep(_STILL_ON_ITS_WAY_S)
+            self.progress.mark()
         figures = self.progress.figures(self._seed, self._loop, self.judge)
         if options.rest_s:
             await self._rest()

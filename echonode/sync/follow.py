@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Sequence
 
 from echonode.errors import PeerRefused, Reason
-from echonode.limits import ANNOUNCE_DELAY_S, BEAT_S, ROOTS_DELAY_S
+from echonode.limits import ANNOUNCE_DELAY_S, BEAT_S, ROOTS_DELAY_S, ROOTS_INTERVAL_S
 from echonode.sync.exchange import unexpected
 from echonode.sync.following import Following
 from echonode.sync.lane import Ends, Figures, Lane
@@ -40,6 +40,7 @@ class Link:
         self._is_due = False  # announcements have waited long enough
         self._announcing: asyncio.TimerHandle | None = None
         self._settling: asyncio.TimerHandle | None = None
+        self._next_roots_s = 0.0  # not before, where writes come one after another
         self._unsettled: set[str] = {place.context for place in theirs}
 
     @property
@@ -161,8 +162,9 @@ class Link:
 
     def _settle_later(self) -> None:
         if self._settling is None:
-            delay_s = self._ends.uniform(*ROOTS_DELAY_S)
-            self._settling = asyncio.get_running_loop().call_later(delay_s, self._settle)
+            loop = asyncio.get_running_loop()
+            soon_s = loop.time() + self._ends.uniform(*ROOTS_DELAY_S)
+            self._settling = loop.call_at(max(soon_s, self._next_roots_s), self._settle)
 
     def _settle(self) -> None:
         self._settling = None
@@ -171,6 +173,7 @@ class Link:
         roots = self._leading.roots(told)
         if roots is not None:
             self._lane.say(roots)
+            self._next_roots_s = asyncio.get_running_loop().time() + ROOTS_INTERVAL_S
         self._unsettled.difference_update(told)
         if self._unsettled:
             self._settle_later()

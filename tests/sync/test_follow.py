@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echonode.errors import EchonodeError, Reason, RemoteError, TransportError
-from echonode.limits import ANNOUNCE_DELAY_S, BEAT_S, FOLLOW_WINDOW_BYTES, FRAME_TIMEOUT_S, REASK_S, ROOTS_DELAY_S
+from echonode.limits import ANNOUNCE_DELAY_S, BEAT_S, FOLLOW_WINDOW_BYTES, FRAME_TIMEOUT_S, REASK_S, ROOTS_DELAY_S, ROOTS_INTERVAL_S
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.memory import MemoryStore
@@ -28,7 +28,7 @@ from tests.sync.test_delta import numbers
 from tests.sync.universe import OTHER, root_of, two_holdings, universe
 
 LIFE = Instance(bytes(8))
-SETTLED_S = 2 * ROOTS_DELAY_S[1] + ANNOUNCE_DELAY_S
+SETTLED_S = ROOTS_INTERVAL_S + 2 * ROOTS_DELAY_S[1] + ANNOUNCE_DELAY_S
 
 
 @dataclass
