@@ -7,6 +7,7 @@ logged once, answered with a Close where the peer is known, and remembered for b
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -82,15 +83,11 @@ class Connections:
             for decision in self.scheduler.due(now_s):
                 self.spawn(self._carry_out(decision))
             wait_s = self.scheduler.next_due_s() - now_s
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(None if wait_s == float("inf") else max(wait_s, 0.0)):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
             # Much happens at once when many nodes come up: it is looked at together.
-            too_soon_s = now_s + DECIDE_INTERVAL_S - self.clock.monotonic_s()
-            if too_soon_s > 0:
-                await asyncio.sleep(too_soon_s)
+            await asyncio.sleep(max(0.0, now_s + DECIDE_INTERVAL_S - self.clock.monotonic_s()))
 
     async def close(self) -> None:
         """Drop every connection, and wait until what was being stored is stored."""
@@ -284,6 +281,8 @@ class Connections:
     async def _lost(self, stream: ByteStream, session: Session | None, error: BaseException) -> bool:
         """Report a failed session once, tell the peer why if we know each other, and drop the connection. True when it
         did not fail but was dropped here, in favour of another session with the same peer."""
+        if session is None and (met := self.live.peer_at(stream)) is not None:
+            self.scheduler.not_met(self.clock.monotonic_s(), met)
         was_replaced = self.live.leave(stream)
         if isinstance(error, EchonodeError) and not was_replaced and not _is_settled(error):
             reason, detail = _reason_of(error)

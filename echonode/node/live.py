@@ -21,6 +21,7 @@ _CROSSING_S: Final = DIAL_TIMEOUT_S + HANDSHAKE_TIMEOUT_S + AUTH_TIMEOUT_S
 
 @dataclass(slots=True)
 class _Live:
+    peer: IdentityId
     transport: StreamTransport
     began_s: float
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,7 +53,7 @@ class LiveSessions:
         if earlier is not None:
             # The peer began anew, so the earlier connection is dead, whatever TCP still believes.
             self._drop(earlier)
-        self._by_peer[peer, is_initiator] = self._by_stream[transport.stream] = _Live(transport, self.now_s())
+        self._by_peer[peer, is_initiator] = self._by_stream[transport.stream] = _Live(peer, transport, self.now_s())
 
     def becomes_link(self, peer: IdentityId, stream: ByteStream) -> None:
         """The working session over `stream` is a link from now on; another one with `peer` is over: who asks for a
@@ -62,7 +63,12 @@ class LiveSessions:
         earlier = self._links.get(peer)
         if earlier is not None:
             self._drop(earlier)
-        self._links[peer] = self._by_stream[stream] = _Live(working.transport, working.began_s)
+        self._links[peer] = self._by_stream[stream] = _Live(peer, working.transport, working.began_s)
+
+    def peer_at(self, stream: ByteStream) -> IdentityId | None:
+        """Whose session goes over `stream`; None when nobody's is known to, or it was dropped in favour of another."""
+        live = self._by_stream.get(stream)
+        return None if live is None or live.was_replaced else live.peer
 
     def leave(self, stream: ByteStream) -> bool:
         """Whatever went over `stream` ended. True when it was dropped here in favour of another."""

@@ -127,6 +127,15 @@ class Scheduler:
         if peer in self.peers:
             self.peers[peer].is_meeting = True
 
+    def not_met(self, now_s: float, peer: IdentityId) -> None:
+        """The session for which that hello was made did not come about."""
+        entry = self.peers.get(peer)
+        if entry is not None:
+            entry.is_meeting = False
+            if entry.changed_meanwhile and not entry.sessions:
+                entry.changed_meanwhile = False
+                entry.compare_at_s = min(entry.compare_at_s, now_s + CHANGE_DELAY_S)
+
     def missed(self, peer: IdentityId, why: str) -> None:
         """Somebody asked for a session with `peer`, and it did not answer."""
         if peer in self.peers and not self._is_up(peer):

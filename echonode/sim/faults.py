@@ -55,7 +55,6 @@ class Faults:
     async def mend(self) -> None:
         """Everything works from now on: links, disks, processes. What was to befall a connection later does not."""
         self._world.network.heal()
-        self._world.network.spare()
         for failed in await all_ended(self._mending):
             raise failed
         everybody = self._world.members.values()
@@ -66,6 +65,7 @@ class Faults:
                 bandwidth_bytes_s = max(link.bandwidth_bytes_s, _USABLE_BYTES_S)
                 link = replace(link, cut_after_bytes=None, bandwidth_bytes_s=bandwidth_bytes_s)
                 self._world.network.set_link(member.host, other.host, link)
+        self._world.network.spare()
 
     async def _befall(self, kind: str) -> None:
         draw, network = self._draw, self._world.network

@@ -20,7 +20,7 @@ from echonode.limits import COMPARE_INTERVAL_S, IDLE_TIMEOUT_S
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import Record
-from echonode.node.events import SyncProgress
+from echonode.node.events import PeerAbsent, SyncProgress
 from echonode.sim.byzantine import Liar
 from echonode.sim.disk import SimStore
 from echonode.sim.faults import Faults
@@ -288,7 +288,8 @@ class Swarm:
 
 
 def _loud(member: Member) -> list[object]:
-    return [event for event in member.events if not isinstance(event, SyncProgress)]
+    """What a node tells, but for how far it has come, and that somebody who has left for good is found to be gone."""
+    return [event for event in member.events if not isinstance(event, SyncProgress | PeerAbsent)]
 
 
 def run_seed(seed: int, options: Options | None = None) -> Figures:

@@ -37,6 +37,9 @@ class World:
             "median_lag_s": 0.01,
             "worst_lag_s": 2.5,
             "trace": "abc",
+            "idle_bytes_s": 20.0,
+            "bytes_per_write": 500.0,
+            "bytes_of_write": 400.0,
         }
 
 

@@ -464,6 +464,27 @@ def test_a_change_while_a_hello_is_on_its_way_is_told_behind_the_session():
     assert schedule.next_due_s() == 101.0 + CHANGE_DELAY_S
 
 
+def test_a_change_while_a_hello_is_on_its_way_is_told_soon_when_no_session_comes_of_it():
+    schedule = met(1)
+    schedule.due(100.0)
+    schedule.meeting(peer_id(1))
+    schedule.changed(100.0, None)
+    assert schedule.peers[peer_id(1)].changed_meanwhile
+    schedule.not_met(150.0, peer_id(1))
+    schedule.not_met(150.0, peer_id(9))
+    schedule.dialled(150.0, "t1", failure=None)
+    assert not schedule.peers[peer_id(1)].changed_meanwhile
+    assert schedule.next_due_s() <= 150.0 + CHANGE_DELAY_S
+    schedule.due(150.0 + CHANGE_DELAY_S)
+    open_(schedule, 1)
+    schedule.meeting(peer_id(1))
+    schedule.changed(151.0, None)
+    schedule.not_met(151.5, peer_id(1))  # another, that crossed it
+    schedule.closed(152.0, 0, peer_id(1), in_sync=True, reason="")
+    schedule.dialled(152.0, "t1", failure=None)
+    assert schedule.next_due_s() == 152.0 + CHANGE_DELAY_S
+
+
 def test_after_a_change_nobody_is_called_equal_before_it_was_compared():
     schedule = met(2)
     schedule.changed(10.0, peer_id(2))

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echonode.errors import EchonodeError, Reason, RemoteError, TransportError
-from echonode.limits import ANNOUNCE_DELAY_S, BEAT_S, FOLLOW_WINDOW_BYTES, FRAME_TIMEOUT_S, REASK_S, ROOTS_DELAY_S, ROOTS_INTERVAL_S
+from echonode.limits import (
+    ANNOUNCE_DELAY_S,
+    BEAT_S,
+    FOLLOW_WINDOW_BYTES,
+    FRAME_TIMEOUT_S,
+    REASK_S,
+    ROOTS_DELAY_S,
+    ROOTS_INTERVAL_S,
+)
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.memory import MemoryStore
