@@ -1,11 +1,14 @@
-"""`python -m tests.bench.costs [--json F] [--svg F]`: what each mode costs, by size of the sets and of the difference.
+"""`python -m tests.bench.costs [--json F] [--svg F] [--tables F]`: what each mode costs, by size of the sets and of the
+difference.
 
 Two stores hold N leaves each and differ in d records, half of them at either end: *newest*, records that the other
 lacks, or *scattered*, old ones of which one end has a later version (two leaves differ for each). Every mode makes
 them equal over a transport in memory, the two ends on a thread each, so that each end's CPU is its own. Bytes are of
 payloads, without the records themselves and what wraps them, which every mode has to move.
 
-Leaves that both ends hold are made of random hashes, without records: no conversation reads one.
+For `delta` each end has followed the other's log up to where the differences begin. Leaves that both ends hold are
+made of random hashes, without records, as none of these conversations reads one; but `reconcile` and `snapshot` do, and
+are measured over as many real records, up to REAL_MAX. `snapshot` fills an empty store, whatever d may be.
 """
 
 import argparse
@@ -19,17 +22,21 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from echonode import cbor
+from echonode.model.filter import Filter
+from echonode.model.identity import IdentityId
 from echonode.model.merkle import Tree
-from echonode.model.record import MAIN
+from echonode.model.record import MAIN, Record
 from echonode.model.sketch import Sketch
 from echonode.model.sketch import of as sketch_of
 from echonode.store.memory import MemoryStore
-from echonode.sync import hash_comparison, level_wise, parts, sketch
+from echonode.store.port import Cursor
+from echonode.sync import delta, hash_comparison, level_wise, parts, reconcile, sketch, snapshot
 from echonode.sync.outcome import Conversation, Result
 from echonode.sync.select import Mode, State, select
 from echonode.sync.sketching import Sketches, _Kept
@@ -45,12 +52,34 @@ DIFFERENCES = (0, 1, 10, 100, 1_000, 10_000)
 KINDS = ("newest", "scattered")
 _SKIP_S = 60.0  # a mode that took longer is not tried with ten times the differences
 
-# The modes that make two stores equal both ways; one that joins is drawn and printed beside the others.
-MODES: dict[str, Callable[[Conversation, int | None], Awaitable[Result]]] = {
-    "level_wise": lambda conversation, expected: level_wise.run_initiator(conversation, expected=expected),
+REAL_MAX = 100_000
+_PEERS = (IdentityId(b"a" * 32), IdentityId(b"b" * 32))
+
+
+@dataclass
+class Pair:
+    """Two stores that differ. `since`: where either log stood before they came to differ."""
+
+    stores: list[MemoryStore]
+    sketches: list[Sketches]
+    since: list[int]
+    expected: int | None = None
+
+    def cursor(self) -> Cursor:
+        """How far the first has followed the second."""
+        return Cursor(_PEERS[1], self.stores[1].instance, MAIN, self.since[1])
+
+
+# A mode that joins is drawn and printed beside the others.
+MODES: dict[str, Callable[[Conversation, Pair], Awaitable[Result]]] = {
+    "level_wise": lambda conversation, pair: level_wise.run_initiator(conversation, expected=pair.expected),
     "hash_comparison": lambda conversation, _: hash_comparison.run_initiator(conversation),
-    "sketch": lambda conversation, expected: sketch.run_initiator(conversation, expected=expected),
+    "sketch": lambda conversation, pair: sketch.run_initiator(conversation, expected=pair.expected),
+    "delta": lambda conversation, pair: delta.run_initiator(conversation, pair.cursor()),
+    "reconcile": lambda conversation, _: reconcile.run_initiator(conversation, Filter()),
+    "snapshot": lambda conversation, _: snapshot.run_initiator(conversation),
 }
+READING = ("reconcile", "snapshot")  # what is held, and not its hashes alone
 
 
 @dataclass(frozen=True)
@@ -129,6 +158,11 @@ class Common:
     entries: bytes
     sketch: Sketch
 
+    @property
+    def count(self) -> int:
+        """How many."""
+        return len(self.entries) // 64
+
     @classmethod
     def of(cls, count: int) -> "Common":
         draw = random.Random(count)
@@ -145,41 +179,62 @@ class Common:
         return sketches
 
 
-def _pair(common: Common, differences: int, kind: str) -> tuple[list[MemoryStore], list[Sketches]]:
+@cache
+def real(count: int) -> list[Record]:
+    """So many records."""
+    return [universe().writers[0].record(f"common-{number}", body=b"x" * 100) for number in range(count)]
+
+
+def _holding(records: Sequence[Record]) -> MemoryStore:
+    store = universe().store(())
+    for start in range(0, len(records), 1000):
+        at_once(store.apply(MAIN, records[start : start + 1000]))
+    return store
+
+
+def _pair(common: Common, differences: int, kind: str, mode: str) -> Pair:
+    if mode == "snapshot":
+        return Pair([_holding(()), _holding(real(common.count))], [Sketches(), Sketches()], [0, 0])
+    if mode in READING:
+        stores = [_holding(real(common.count)), _holding(real(common.count))]
+        pair = Pair(stores, [Sketches(), Sketches()], [0, 0])
+    else:
+        stores = [universe().store(()), universe().store(())]
+        pair = Pair(stores, [common.give(store) for store in stores], [0, 0])
     writer = universe().writers[0]
-    stores = [universe().store(()), universe().store(())]
-    sketches = [common.give(store) for store in stores]
-    for number in range(differences):
-        record = writer.record(f"{kind}-{number}", body=b"x" * 100)
-        if kind == "scattered":
-            for store in stores:
-                at_once(store.apply(MAIN, [record]))
-            record = writer.record(record.name, record, body=b"y" * 100)
-        at_once(stores[number % 2].apply(MAIN, [record]))
-    return stores, sketches
+    old = [writer.record(f"{kind}-{number}", body=b"x" * 100) for number in range(differences)]
+    if kind == "scattered":
+        for store in stores:
+            at_once(store.apply(MAIN, old))
+    pair.since = [store.seq(MAIN) for store in stores]
+    for number, record in enumerate(old):
+        new = record if kind == "newest" else writer.record(record.name, record, body=b"y" * 100)
+        at_once(stores[number % 2].apply(MAIN, [new]))
+    return pair
 
 
 def measure(common: Common, differences: int, kind: str, mode: str) -> Cost:
     """One cell."""
-    stores, sketches = _pair(common, differences, kind)
-    selection = select(*(state(store) for store in stores), tuple(Mode))
+    pair = _pair(common, differences, kind, mode)
+    selection = select(*(state(store) for store in pair.stores), [each for each in Mode if each.value != "delta"])
+    pair.expected = selection.expected
     ours, theirs = _End(), _End()
     ours.other, theirs.other = theirs, ours
     talks = [
         Conversation(end, store, MAIN, ignore, ignore, sketches=kept, session=b"session")
-        for end, store, kept in zip((ours, theirs), stores, sketches, strict=True)
+        for end, store, kept in zip((ours, theirs), pair.stores, pair.sketches, strict=True)
     ]
-    responder = threading.Thread(target=theirs.run, args=(lambda: serve(talks[1]),))
+    responder = threading.Thread(target=theirs.run, args=(lambda: serve(talks[1], pair.since[0]),))
     began = time.perf_counter()
     responder.start()
-    result = ours.run(lambda: MODES[mode](talks[0], selection.expected))
+    result = ours.run(lambda: MODES[mode](talks[0], pair))
     responder.join()
     wall_ms = 1000 * (time.perf_counter() - began)
-    assert stores[0].tree(MAIN).root == stores[1].tree(MAIN).root
+    assert pair.stores[0].tree(MAIN).root == pair.stores[1].tree(MAIN).root
     sent = ours.bytes_sent + theirs.bytes_sent - ours.record_bytes - theirs.record_bytes
     tally = talks[0].tally
     return Cost(
-        leaves=len(common.entries) // 64,
+        leaves=common.count,
         differences=differences,
         kind=kind,
         mode=mode,
@@ -206,13 +261,44 @@ def table(sizes: Sequence[int], differences: Sequence[int], kinds: Sequence[str]
         common = Common.of(size)
         for kind, mode in product(kinds, MODES):
             for count in differences:
-                if count > size:
+                if count > size or (mode in READING and size > REAL_MAX):
+                    continue
+                if mode == "snapshot" and (count or kind != kinds[0]):
                     continue
                 cost = measure(common, count, kind, mode)
                 yield cost
                 if cost.wall_ms > 1000 * _SKIP_S:
                     print(f"{mode} at {size:,} is left out beyond {count:,} differences: it took {cost.wall_ms:,} ms")
                     break
+
+
+def tables(costs: Sequence[Cost]) -> str:
+    """The same as Markdown: a table for each size and kind, a column for each mode; the selected one in bold."""
+    lines: list[str] = []
+    modes = [mode for mode in MODES if mode != "snapshot"]
+    cells = {(cost.leaves, cost.kind, cost.differences, cost.mode): cost for cost in costs}
+    for size, kind in dict.fromkeys((cost.leaves, cost.kind) for cost in costs):
+        lines += [f"**N = {size:,}, {kind}**", "", f"| d | {' | '.join(modes)} |", "|---" * (1 + len(modes)) + "|"]
+        for count in sorted({cost.differences for cost in costs if cost.leaves == size}):
+            row = [_cell(cells.get((size, kind, count, mode))) for mode in modes]
+            lines.append(f"| {count:,} | {' | '.join(row)} |")
+        lines.append("")
+    filled = [cost for cost in costs if cost.mode == "snapshot"]
+    lines += ["**snapshot, into an empty store**", "", "| N | snapshot |", "|---|---|"]
+    lines += [f"| {cost.leaves:,} | {_cell(cost)} |" for cost in filled]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(cost: Cost | None) -> str:
+    if cost is None:
+        return ""
+    cpu_ms = cost.cpu_initiator_ms + cost.cpu_responder_ms
+    cell = f"{cost.bytes:,} / {cost.round_trips} / {_short(cpu_ms)} / {_short(cost.wall_ms)}"
+    return f"**{cell}**" if cost.selected else cell
+
+
+def _short(ms: float) -> str:
+    return f"{ms:.1f}" if ms < 10 else f"{ms:,.0f}"
 
 
 def building(size: int) -> float:
@@ -229,6 +315,7 @@ def main() -> None:
     parser.add_argument("--differences", type=int, nargs="+", default=DIFFERENCES)
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--tables", type=Path, help="write the tables of proto/COSTS.md here")
     parser.add_argument("--svg", type=Path, help="draw bytes against differences here")
     asked = parser.parse_args()
     costs = []
@@ -245,6 +332,8 @@ def main() -> None:
         print(f"building a sketch of {size:,} leaves: {building(size):.3f} s of CPU, once")
     if asked.json:
         asked.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=1) + "\n")
+    if asked.tables:
+        asked.tables.write_text(tables(costs))
     if asked.svg:
         asked.svg.write_text(chart(costs))
 
