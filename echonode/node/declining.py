@@ -13,6 +13,7 @@ from echonode.wire.messages import (
     GetInit,
     InitPayload,
     PullInit,
+    ReconcileInit,
     Refused,
     SnapshotInit,
     dotted,
@@ -33,6 +34,8 @@ def refusal_of(
     if partial.refuses(init):
         return Refused(Reason.UNSUPPORTED_MODE, tuple(mode.value for mode in SERVED_IN_PART))
     if filling.is_busy(init.context) and not isinstance(init, SnapshotInit | PullInit | GetInit):
+        return Refused(Reason.BUSY)
+    if isinstance(init, ReconcileInit) and partial.is_busy:
         return Refused(Reason.BUSY)
     if isinstance(init, DeltaInit):
         is_ours = init.instance == store.instance and init.since <= store.seq(init.context)

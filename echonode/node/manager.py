@@ -304,8 +304,8 @@ class Manager:
     # -- shared ------------------------------------------------------------------------------------------------------
 
     def _filled_by(self, session: Session, context: str, mode: Mode) -> AbstractContextManager[None]:
-        if mode in SERVED_IN_PART:
-            return nullcontext()  # brings a part, and is not to be measured by the whole
+        if mode in SERVED_IN_PART:  # brings a part, and is not to be measured by the whole
+            return self.partial.reconciling() if mode is Mode.RECONCILE else nullcontext()
         claimed = next((each.count for each in session.hello.contexts if each.context == context), 0)
         return self.filling.by(
             session.peer.id, context, claimed, lambda: len(self.store.tree(context)), is_snapshot=mode is Mode.SNAPSHOT
@@ -332,7 +332,9 @@ class Manager:
 
         wants = self.partial.wants(context, session.peer.id)
         conversation = Conversation(session.transport, self.store, context, applied, progress, wants=wants)
-        conversation = replace(conversation, sketches=self.sketches, session=session.id)
+        conversation = replace(
+            conversation, sketches=self.sketches, surveys=self.partial.surveys, session=session.id
+        )
 
         def finish(result: Result) -> None:
             if conversation.tally.followed is not None:

@@ -6,18 +6,20 @@ that passes off what it holds as the whole. From peers it does not want to hear 
 gives.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from echonode.errors import LocalError
-from echonode.limits import BATCH_RECORDS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, RECONCILES_MAX
 from echonode.model.filter import Filter
 from echonode.model.filter_text import WhoIs, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Record
 from echonode.store.port import Store
 from echonode.sync.select import Mode
+from echonode.sync.survey import Surveys
 from echonode.text import escape
 from echonode.wire.messages import Direction, GetInit, InitPayload, PullInit, PutInit, ReconcileInit
 
@@ -34,6 +36,8 @@ class Partial:
     store: Store
     filters: Mapping[str, Filter] = field(default_factory=dict)
     terms: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what the filters were made of, for people
+    surveys: Surveys = field(default_factory=Surveys)
+    _reconciling: int = 0
     # (peer, context) -> both roots, those of `identities` and the filter, when all that is wanted was equal: not
     # reconciled again until one of them changes.
     _settled: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
@@ -76,7 +80,22 @@ class Partial:
             forgotten += await self.store.forget(
                 context, keys[start : start + BATCH_RECORDS_MAX], lambda head: is_own(head) or wanted.matches(head)
             )
+            self.surveys.clear()
         return forgotten
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so many parts are being reconciled that one more has to wait."""
+        return self._reconciling >= RECONCILES_MAX
+
+    @contextmanager
+    def reconciling(self) -> Iterator[None]:
+        """While a part is."""
+        self._reconciling += 1
+        try:
+            yield
+        finally:
+            self._reconciling -= 1
 
     def refuses(self, init: InitPayload) -> bool:
         """Whether `init` asks of a part what only the whole can answer."""

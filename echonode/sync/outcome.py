@@ -10,6 +10,7 @@ from echonode.limits import REFUSALS_KEPT
 from echonode.model.record import Record
 from echonode.store.port import Refused, Store
 from echonode.sync.sketching import Sketches
+from echonode.sync.survey import Surveys
 from echonode.sync.transport import SyncTransport
 
 
@@ -78,4 +79,5 @@ class Conversation:
     tally: Tally = field(default_factory=Tally)
     wants: Callable[[Record], bool] | None = None
     sketches: Sketches = field(default_factory=Sketches)
+    surveys: Surveys = field(default_factory=Surveys)
     session: bytes = b""  # random bytes that both ends know and nobody knew before

@@ -55,7 +55,7 @@ async def run_initiator(
 ) -> Result:
     """Make what `wanted` takes of the context equal on both sides, or one way nothing missing. `follows_all`: whatever
     is held here is to stay current too."""
-    survey = await Survey.take(conversation.store, conversation.context, wanted)
+    survey = await conversation.surveys.of(conversation.store, conversation.context, wanted)
     initiator = _Initiator(conversation, survey, wanted, direction, follows_all)
     return await initiator.reach()
 
@@ -117,8 +117,7 @@ class _Initiator:
         """Find the differences, and move them."""
         survey, conversation = self._survey, self._conversation
         ours = self._ours = survey.ids()
-        items = await asyncio.get_running_loop().run_in_executor(None, survey.items)
-        side = Negentropy(items, limit=NEGENTROPY_BYTES_MAX)
+        side = Negentropy(await survey.items(), limit=NEGENTROPY_BYTES_MAX)
         await self._compare(side)
         theirs = (ours - set(side.have)) | set(side.need)
         refused = {each.version for each in conversation.tally.refused}
@@ -184,12 +183,10 @@ def stamp(conversation: Conversation, survey: Survey, *, is_final: bool) -> Done
 async def run_responder(conversation: Conversation, init: ReconcileInit) -> Result:
     """Serve the conversation that `init` opened."""
     wanted = Filter.from_fields(init.filter)
-    survey = await Survey.take(conversation.store, conversation.context, wanted)
-    loop = asyncio.get_running_loop()
+    survey = await conversation.surveys.of(conversation.store, conversation.context, wanted)
     message: bytes | None = init.message
     for _ in range(ROUNDS_MAX):
-        items = await loop.run_in_executor(None, survey.items)
-        side = Negentropy(items, limit=NEGENTROPY_BYTES_MAX)
+        side = Negentropy(await survey.items(), limit=NEGENTROPY_BYTES_MAX)
         result = await _serve(conversation, survey, side, init.direction, message)
         if result is not None:
             return result

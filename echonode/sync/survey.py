@@ -2,19 +2,21 @@
 
 It holds all heads of each record of which the filter takes one: of a conflict nobody is to hold a part.
 
-    survey = await Survey.take(store, context, wanted)      one pass over the log, in pages
+    survey = await surveys.of(store, context, wanted)       one pass over the log, in pages, or what was written since
     await survey.refresh()                                   only what was written since
-    survey.items()   survey.digest()   survey.key_of(id)
+    await survey.items()   survey.digest()   survey.key_of(id)
 
-Writers go on meanwhile: what is written during the pass is seen at its end, and what it replaced is let go.
+Writers go on meanwhile: what is written during the pass is seen at its end, and what it replaced is let go. The latest
+surveys are kept, and shared by the conversations about the same part.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from echonode.digest import ID_LIST, digest
-from echonode.limits import BATCH_RECORDS_MAX, MIB
+from echonode.limits import BATCH_RECORDS_MAX, MIB, SURVEYS_MAX
 from echonode.model.fields import AUTHOR, CREATED, NAME
 from echonode.model.filter import Filter
 from echonode.model.merkle import Digest
@@ -39,23 +41,28 @@ class Survey:
         self._seq = 0
         self._statements = Digest(b"")
         self._keys: dict[VersionId, LeafKey] | None = None
-
-    @classmethod
-    async def take(cls, store: Store, context: str, wanted: Filter) -> "Survey":
-        """Look through all that `context` holds."""
-        survey = cls(store, context, wanted)
-        await survey.refresh()
-        return survey
+        self._refreshing = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     async def refresh(self) -> None:
         """Take note of what was written since."""
+        async with self._refreshing:
+            try:
+                await self._refresh()
+            except BaseException:
+                self._begin(Digest(b""))  # it may have been half done
+                raise
+
+    def _begin(self, statements: Digest) -> None:
+        self._entries, self._seq, self._statements, self._keys = [], 0, statements, None
+
+    async def _refresh(self) -> None:
         statements = self._store.tree(IDENTITIES).root
         if statements != self._statements:
             # A compromised key takes versions out of the log and leaves no entry there.
-            self._entries, self._seq, self._statements, self._keys = [], 0, statements, None
+            self._begin(statements)
         is_whole = self._seq == 0
         began = self._seq or self._store.seq(self._context)
         edited: set[LeafKey] = set()
@@ -89,9 +96,10 @@ class Survey:
                 (item(head.created_ms // _MS, head.id), head.key, head.id) for head in heads if head.key in fitting
             ]
 
-    def items(self) -> Items:
-        """The set as the Negentropy protocol has it, `created` in whole seconds. A large one takes a thread a while."""
-        return Items(entry[0] for entry in self._entries)
+    async def items(self) -> Items:
+        """The set as it is now, as the Negentropy protocol has it: `created` in whole seconds."""
+        found = [entry[0] for entry in self._entries]
+        return await asyncio.get_running_loop().run_in_executor(None, Items, found)
 
     def digest(self) -> bytes:
         """32 bytes over all ids: equal on two nodes exactly when their sets are."""
@@ -110,6 +118,27 @@ class Survey:
     def keys(self) -> set[LeafKey]:
         """The leaves of which a version is in the set."""
         return {key for _, key, _ in self._entries}
+
+
+class Surveys:
+    """The latest surveys, by context and filter: the next conversation about the same part goes on from there."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, bytes], Survey] = OrderedDict()
+
+    async def of(self, store: Store, context: str, wanted: Filter) -> Survey:
+        """What `context` holds of what is wanted, as it is now."""
+        which = (context, wanted.digest())
+        survey = self._kept[which] = self._kept.get(which) or Survey(store, context, wanted)
+        self._kept.move_to_end(which)
+        while len(self._kept) > SURVEYS_MAX:
+            self._kept.popitem(last=False)
+        await survey.refresh()
+        return survey
+
+    def clear(self) -> None:
+        """Records were let go of, of which no log tells."""
+        self._kept.clear()
 
 
 def id_list_digest(versions: Iterable[bytes]) -> bytes:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echonode.errors import LocalError, PeerRefused, Reason, TransportError
-from echonode.limits import COMPARE_INTERVAL_S, FRAME_TIMEOUT_S
+from echonode.limits import COMPARE_INTERVAL_S, FRAME_TIMEOUT_S, RECONCILES_MAX
 from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, leaf_key
@@ -156,6 +157,26 @@ def test_a_part_that_was_asked_for_in_vain_is_not_called_equal_by_either(writer)
         await asyncio.sleep(2 * COMPARE_INTERVAL_S[1])
         assert await bodies(part) == await bodies(whole) == {"a": b"x", "b": b"x"}
         assert view_of(part, whole).in_sync is view_of(whole, part).in_sync is True
+
+    in_a_world(work)
+
+
+def test_more_than_enough_who_want_a_part_at_once_wait_for_their_turn():
+    async def work(world: World) -> None:
+        whole, part = await two(world)
+        await write(whole, "a", "news")
+        partial = whole.node.connections.manager.partial
+        with ExitStack() as others:
+            for _ in range(RECONCILES_MAX):
+                others.enter_context(partial.reconciling())
+            world.introduce()
+            await asyncio.sleep(10)
+            assert not await bodies(part)
+            assert view_of(part, whole).in_sync is view_of(whole, part).in_sync is False
+        await asyncio.sleep(2 * COMPARE_INTERVAL_S[1])
+        assert await bodies(part) == {"a": b"x"}
+        assert view_of(part, whole).in_sync is view_of(whole, part).in_sync is True
+        assert not told(part, SessionFailed) + told(whole, SessionFailed)
 
     in_a_world(work)
 

@@ -1,19 +1,20 @@
 """`reconcile`: two filtered sets made equal, what is held followed, and liars who gain nothing by it."""
 
+import asyncio
 from collections.abc import Collection
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from echonode.errors import Reason, RemoteError, TransportError
+from echonode.errors import Reason, RemoteError, StoreError, TransportError
 from echonode.limits import NEGENTROPY_MESSAGES_MAX, ROUNDS_MAX
 from echonode.model.filter import Filter
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, VersionId
 from echonode.store.memory import MemoryStore
 from echonode.sync.outcome import Result
-from echonode.sync.survey import Survey, id_list_digest
+from echonode.sync.survey import Surveys, id_list_digest
 from echonode.wire import messages as m
 from echonode.wire.messages import Direction
 from echonode.wire.negentropy import Negentropy
@@ -227,13 +228,13 @@ async def _put(store: MemoryStore, *records: Record) -> None:
 def test_a_survey_that_is_refreshed_is_one_that_is_taken_anew(holdings: Holdings, wanted: Filter):
     async def main() -> None:
         store = universe().store(holdings[0])
-        survey = await Survey.take(store, MAIN, wanted)
+        survey = await Surveys().of(store, MAIN, wanted)
         assert survey.ids() == held(store, wanted)
         await store.apply(MAIN, universe().some(holdings[1]))
         await survey.refresh()
         assert survey.ids() == held(store, wanted)
         assert survey.digest() == id_list_digest(held(store, wanted))
-        assert len(survey) == len(survey.items()) == len(held(store, wanted))
+        assert len(survey) == len(await survey.items()) == len(held(store, wanted))
         assert all(survey.key_of(head.id) == head.key for head in heads_in(store) if wanted.matches(head))
         assert survey.key_of(bytes(32)) is None
         assert survey.keys() == {head.key for head in heads_in(store) if wanted.matches(head)}
@@ -244,10 +245,47 @@ def test_a_survey_that_is_refreshed_is_one_that_is_taken_anew(holdings: Holdings
 def test_a_survey_notices_what_a_compromised_key_takes_with_it():
     async def main() -> None:
         store = universe().store(range(100))
-        survey = await Survey.take(store, MAIN, Filter())
+        survey = await Surveys().of(store, MAIN, Filter())
         await store.apply(IDENTITIES, [ONE.states(ONE.identity.device.public, KeyState.COMPROMISED)])
         await survey.refresh()
         assert survey.ids() == versions_in(store)
+
+    virtually(main())
+
+
+def test_the_latest_surveys_are_gone_on_with_and_one_that_broke_off_begins_anew():
+    class Breaking(MemoryStore):
+        pages = 0
+        breaks = False
+
+        async def changes(self, context, after, **bounds):
+            self.pages += 1
+            if self.breaks:
+                raise StoreError("the disk is gone")
+            return await super().changes(context, after, **bounds)
+
+    async def main() -> None:
+        vars(store := Breaking(universe().store(()).instance)).update(vars(universe().store(range(100))))
+        surveys = Surveys()
+        first = await surveys.of(store, MAIN, Filter())
+        assert first.ids() == versions_in(store)
+        read = store.pages
+        await _put(store, noted(ONE, "new", "news"))
+        assert await surveys.of(store, MAIN, Filter()) is first
+        assert first.ids() == versions_in(store)
+        assert store.pages == read + 2, "the new one, and that there are no more"
+        await _put(store, noted(ONE, "newer", "news"))
+        store.breaks = True
+        with pytest.raises(StoreError):
+            await surveys.of(store, MAIN, Filter())
+        store.breaks = False
+        together = await asyncio.gather(*[surveys.of(store, MAIN, Filter()) for _ in range(3)])
+        assert {id(each) for each in together} == {id(first)}
+        assert first.ids() == versions_in(store)
+        assert len(first) == len(versions_in(store))
+        for wanted in (NEWS, Filter(name="a*")):
+            await surveys.of(store, MAIN, wanted)
+        assert await surveys.of(store, MAIN, Filter()) is not first
 
     virtually(main())
 
@@ -274,7 +312,7 @@ def test_what_is_edited_during_a_survey_is_seen_as_it_is():
         await store.apply(IDENTITIES, universe().statements)
         await _put(store, *old)
         store.news = list(news)
-        survey = await Survey.take(store, MAIN, NEWS)
+        survey = await Surveys().of(store, MAIN, NEWS)
         assert not store.news
         assert survey.ids() == held(store, NEWS) == {news[1].id, news[2].id, old[2].id, old[3].id}
 
@@ -304,8 +342,8 @@ class Responder:
                 await transport.send(m.Done(id_list_digest(versions_in(self.store)), 0, 0, message.is_final))
 
     async def reconcile(self, transport: PairedTransport, said: bytes) -> None:
-        survey = await Survey.take(self.store, MAIN, Filter())
-        answer = Negentropy(survey.items()).answer(said)
+        survey = await Surveys().of(self.store, MAIN, Filter())
+        answer = Negentropy(await survey.items()).answer(said)
         assert answer is not None
         await transport.send(m.Reconcile(answer))
 
@@ -513,7 +551,7 @@ def test_the_items_are_created_in_whole_seconds():
         record = ONE.version(Draft(context=MAIN, author=ONE.id, name="a", created_ms=1999))
         store = universe().store(())
         await _put(store, record)
-        survey = await Survey.take(store, MAIN, Filter())
-        assert survey.items().at(0) == (1).to_bytes(8, "big") + record.id
+        survey = await Surveys().of(store, MAIN, Filter())
+        assert (await survey.items()).at(0) == (1).to_bytes(8, "big") + record.id
 
     virtually(main())
