@@ -129,7 +129,7 @@ class Surveys:
     async def of(self, store: Store, context: str, wanted: Filter) -> Survey:
         """What `context` holds of what is wanted, as it is now."""
         which = (context, wanted.digest())
-        survey = self._kept[which] = self._kept.get(which) or Survey(store, context, wanted)
+        survey = self._kept.setdefault(which, Survey(store, context, wanted))
         self._kept.move_to_end(which)
         while len(self._kept) > SURVEYS_MAX:
             self._kept.popitem(last=False)
