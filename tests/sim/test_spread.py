@@ -1,0 +1,34 @@
+"""What a write costs a network: each node is sent it once and hardly more, however many nodes there are (PROTOCOL.md
+§8.15). Larger networks: `echonode simulate --nodes N`, proto/COSTS.md."""
+
+from dataclasses import replace
+
+import pytest
+
+from echonode.sim.figures import Figures
+from echonode.sim.runs import calm
+from echonode.sim.swarm import run_seed
+
+
+@pytest.fixture(scope="module")
+def networks() -> list[Figures]:
+    return [run_seed(1, replace(calm(), nodes=nodes, records=20)) for nodes in (4, 16)]
+
+
+def test_a_write_travels_whole_once_to_each_node_with_little_beside_it(networks: list[Figures]) -> None:
+    for told in networks:
+        assert told.bytes_per_write is not None and told.bytes_of_write is not None
+        # No node gets by with less than the record, but for the one that wrote it.
+        least = (told.nodes - 1) / told.nodes
+        assert least < told.bytes_per_write / told.bytes_of_write < 1.5
+
+
+def test_four_times_as_many_nodes_wait_a_hop_or_two_longer(networks: list[Figures]) -> None:
+    few, many = networks
+    assert 0 < few.median_lag_s < many.median_lag_s < 4 * few.median_lag_s
+
+
+def test_where_nothing_is_written_little_is_said(networks: list[Figures]) -> None:
+    for told in networks:
+        assert told.idle_bytes_s is not None
+        assert told.idle_bytes_s < 50
