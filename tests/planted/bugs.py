@@ -359,6 +359,43 @@ BUGS: Final = (
         wrong="        elif not place.waiting and self._is_quiet() and place.told < 0:\n",
         tests=("sync/test_follow.py", "node/test_links.py"),
     ),
+    Bug(
+        name="a link's cursor runs ahead of what is stored",
+        file="sync/following.py",
+        right="            self._lane.ends.note(context, place.taken)\n",
+        wrong="            self._lane.ends.note(context, place.told)\n",
+        tests=("sync/test_follow.py",),
+    ),
+    Bug(
+        name="a cursor beyond the peer's log is kept",
+        file="node/node.py",
+        right="        self.store.set_back(peer.id, {summary",
+        wrong="        dict[str, int]().update({summary",
+        tests=("node/test_links.py",),
+    ),
+    Bug(
+        name="what a copy of the store wrote is taken for what was written here",
+        file="node/records.py",
+        right="        return record.instance == self.store.instance and ",
+        wrong="        return record.instance != self.store.instance and ",
+        tests=("node/test_greeting.py",),
+        seeds=0,
+    ),
+    Bug(
+        name="a pull is equal though what was claimed did not come",
+        file="sync/reconcile.py",
+        right="theirs == self._expected and not self._is_owed else",
+        wrong="theirs == self._expected else",
+        tests=("sync/test_reconcile.py",),
+        seeds=0,
+    ),
+    Bug(
+        name="a part that was asked for in vain is called equal",
+        file="node/stock.py",
+        right="            if partial.is_open(session.peer.id, context):\n",
+        wrong="            if not context:\n",
+        tests=("node/test_partial.py",),
+    ),
     # -- the disk ----------------------------------------------------------------------------------------------------
     Bug(
         name="a superseded version stays in the change log",
