@@ -53,6 +53,8 @@ class AskingRoutes:
             wanted = read_filter(asked.filter, self._who_is)
         except LocalError as error:
             raise RequestError(str(error)) from None
+        if wanted.senders or wanted.not_senders:
+            raise RequestError("sender is for subscriptions: whom to ask is said already")
         return await self._answered(
             self._node.asking.pull(
                 peer, context, wanted, after=asked.after, limit=asked.limit, timeout_s=asked.timeout
@@ -90,7 +92,9 @@ class AskingRoutes:
                 said |= form(await question)
         except PeerRefused as refused:
             is_word = refused.reason in _NOT_SUPPORTED
-            said |= {"status": "not supported" if is_word else "error", "error": str(refused)}
+            is_behind = refused.reason is Reason.STALE_CURSOR
+            why = "its log does not go as far as that: begin again from 0" if is_behind else str(refused)
+            said |= {"status": "not supported" if is_word else "error", "error": why}
             said["supported"] = [escape(each) for each in refused.supported]
         except (RemoteError, TransportError) as error:
             said |= {"status": "error", "error": str(error)}

@@ -75,8 +75,10 @@ def list_of_peer(
         if answer["done"] or left == 0:
             break
         after = answer["after"]
-    if limit is None:
+    if answer["done"] and len(ids) == len(answer["ids"]):
         note(f"all of it; what is new later: --after {answer['after']}")
+    else:
+        note("there is more: ask for it without --limit")
 
 
 @click.command("offer")

@@ -37,6 +37,8 @@ def refusal_of(
         return Refused(Reason.BUSY)
     if isinstance(init, ReconcileInit) and partial.is_busy:
         return Refused(Reason.BUSY)
+    if isinstance(init, PullInit) and init.after > store.seq(init.context):
+        return Refused(Reason.STALE_CURSOR)
     if isinstance(init, DeltaInit):
         is_ours = init.instance == store.instance and init.since <= store.seq(init.context)
         return None if is_ours else Refused(Reason.STALE_CURSOR)

@@ -60,6 +60,22 @@ def test_a_pull_lists_what_fits_and_a_later_one_what_is_new(tmp_path: Path) -> N
     run(test)
 
 
+def test_a_pull_from_beyond_the_log_or_by_sender_is_answered_in_words(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with two(tmp_path) as (one, other):
+            await write_unheard(other, "a")
+            beyond = await asked(one, "pull", after=other.node.store.seq("main") + 1)
+            assert (beyond["status"], beyond["error"]) == (
+                "error",
+                "its log does not go as far as that: begin again from 0",
+            )
+            refused = await one.ask("POST", "/v1/pull", {"peer": "two", "filter": ["sender!=me"]})
+            assert refused.status == 400
+            assert "sender is for subscriptions" in str(refused.json())
+
+    run(test)
+
+
 def test_what_is_got_is_kept_and_what_is_not_there_is_said(tmp_path: Path) -> None:
     async def test() -> None:
         async with two(tmp_path) as (one, other):

@@ -43,6 +43,8 @@ def test_pull_lists_what_the_peer_has_and_fetches_nothing(shell: Shell) -> None:
         "shared/a",
         "shared/b",
     ]
+    assert "--limit" in shell("pull", "--from", "far", "--limit", "2").err
+    assert "all of it" in shell("pull", "--from", "far", "--limit", "3").err
     assert shell("list", "--json").out == b""
 
 
