@@ -17,6 +17,7 @@ _PEER_FIELDS: Final = (
     *("following", "lag", "models", "unreadable"),
 )
 _OTHER_NETWORK: Final = "other network"
+_WHYS_MAX: Final = 3  # in the verdict; the table has all
 _EQUAL: Final = {True: "yes", False: "no", None: "?"}
 
 Json = dict[str, Any]
@@ -67,7 +68,9 @@ def verdict(peers: Sequence[Json]) -> str:
     unequal = [peer for peer in ours if peer["in_sync"] is not True]
     if not unequal:
         return f"Equal with {count(len(ours), 'node')}: all that are known."
-    whys = "; ".join(f"{_name(peer)}: {_why(peer)}" for peer in unequal)
+    whys = "; ".join(f"{_name(peer)}: {_why(peer)}" for peer in unequal[:_WHYS_MAX])
+    if len(unequal) > _WHYS_MAX:
+        whys += f"; and {len(unequal) - _WHYS_MAX} more, in the table"
     return f"Equal with {len(ours) - len(unequal)} of {count(len(ours), 'node')}. {whys}."
 
 

@@ -218,7 +218,7 @@ def _wrong_models(models: tuple[str, ...]) -> Iterator[str]:
         yield str(error)
         return
     if len(read) > MODELS_MAX or len(dict(read)) < len(read):
-        yield f"up to {MODELS_MAX} different models are expected"
+        yield f"up to {MODELS_MAX} models are expected, each once: of one model one version is read"
     if any(max(version) > VERSION_NUMBER_MAX for _, version in read):
         yield f"major and minor are at most {VERSION_NUMBER_MAX}"
 

@@ -144,6 +144,10 @@ def test_a_record_of_a_model_that_is_not_read_here_is_given_when_any_will_do(she
             [peer(name="a\u202e", in_sync=None, state="absent"), peer(name="", in_sync=False, reason="x")],
             "Equal with 0 of 2 nodes. a\\u202e: absent; bbbbbbbb: x.",
         ),
+        (
+            [peer(name=name, in_sync=False, reason="x") for name in "abcde"],
+            "Equal with 0 of 5 nodes. a: x; b: x; c: x; and 2 more, in the table.",
+        ),
     ],
 )
 def test_one_sentence_says_whether_we_are_equal_and_if_not_why(peers: list[dict[str, Any]], sentence: str) -> None:
