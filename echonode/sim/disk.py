@@ -37,7 +37,7 @@ class SimStore(MemoryStore):
         self._commit_s = commit_s
         self._on_commit = on_commit
         self._writer = asyncio.Lock()
-        self._saved_cursors: dict[tuple[IdentityId, str, bytes], Cursor] = {}
+        self._saved_cursors: dict[tuple[IdentityId, str], Cursor] = {}
         self.is_dead = False
         self.is_full = False
 
@@ -155,7 +155,7 @@ class SimStore(MemoryStore):
     def _save_cursors(self) -> None:
         """Cursors that were only noted wait for a transaction; a crash before it loses them."""
         changed, deleted = self._cursors.unsaved()
-        self._saved_cursors |= {(cursor.peer, cursor.context, cursor.filter): cursor for cursor in changed}
+        self._saved_cursors |= {(cursor.peer, cursor.context): cursor for cursor in changed}
         for key in deleted:
             self._saved_cursors.pop(key, None)
         self._cursors.saved(changed, deleted)

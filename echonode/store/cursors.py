@@ -15,24 +15,24 @@ from echonode.limits import CURSORS_MAX
 from echonode.model.identity import IdentityId
 from echonode.store.port import Cursor
 
-_Key: TypeAlias = tuple[IdentityId, str, bytes]
+_Key: TypeAlias = tuple[IdentityId, str]
 
 
 def _key(cursor: Cursor) -> _Key:
-    return cursor.peer, cursor.context, cursor.filter
+    return cursor.peer, cursor.context
 
 
 @dataclass(slots=True)
 class Cursors:
-    """One cursor for each peer, context and filter, that of the peer's latest instance; the oldest go when there are
-    too many."""
+    """One cursor for each peer and context, that of the peer's latest instance; the oldest go when there are too many.
+    Who wants a part follows nobody, so there is none for a part."""
 
     _kept: dict[_Key, Cursor] = field(default_factory=dict)
     _unsaved: dict[_Key, Cursor | None] = field(default_factory=dict)
 
-    def get(self, peer: IdentityId, context: str, filter_digest: bytes) -> Cursor | None:
+    def get(self, peer: IdentityId, context: str) -> Cursor | None:
         """How far `peer` has been followed, None when it never was."""
-        return self._kept.get((peer, context, filter_digest))
+        return self._kept.get((peer, context))
 
     def is_behind(self, cursor: Cursor) -> bool:
         """Whether one at least as far, of the same life of the peer's store, is kept already."""

@@ -84,8 +84,8 @@ class MemoryStore:
             self._cursors.note(cursor)
         return applied
 
-    def cursor(self, peer: IdentityId, context: str, filter_digest: bytes = b"") -> Cursor | None:
-        return self._cursors.get(peer, context, filter_digest)
+    def cursor(self, peer: IdentityId, context: str) -> Cursor | None:
+        return self._cursors.get(peer, context)
 
     def note(self, cursor: Cursor) -> None:
         self._cursors.note(cursor)

@@ -95,13 +95,12 @@ class Audit:
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """How far a peer's change log has been followed in one context: all that stood in it up to `seq`, in that life of
-    its store, is held here, or what superseded it. `filter`: the digest of the filter it holds for, empty for none."""
+    its store, is held here, or what superseded it."""
 
     peer: IdentityId
     instance: Instance
     context: str
     seq: int
-    filter: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +167,7 @@ class Store(Protocol):
         come again. (When nothing changes, the cursor is noted.)"""
         ...
 
-    def cursor(self, peer: IdentityId, context: str, filter_digest: bytes = b"") -> Cursor | None:
+    def cursor(self, peer: IdentityId, context: str) -> Cursor | None:
         """How far `peer` has been followed, None when it never was. Of several of its instances the last one counts."""
         ...
 

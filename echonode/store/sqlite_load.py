@@ -51,7 +51,7 @@ def load(connection: sqlite3.Connection) -> Loaded:
         loaded = Loaded(_instance(connection))
         _load_contexts(connection, loaded)
         _load_writers(connection, loaded)
-        rows = connection.execute("SELECT peer, instance, context, seq, filter FROM cursors ORDER BY n")
+        rows = connection.execute("SELECT peer, instance, context, seq FROM cursors ORDER BY n")
         for row in rows:
             loaded.cursors.load(Cursor(*row))
         (newest,) = connection.execute("SELECT max(seq) FROM log").fetchone()

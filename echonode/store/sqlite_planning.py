@@ -145,10 +145,10 @@ class Planner:
         if cursor is not None and not self._cursors.is_behind(cursor):
             cursors.append(cursor)
         transaction.execute(
-            "INSERT OR REPLACE INTO cursors (peer, context, filter, instance, seq) VALUES (?, ?, ?, ?, ?)",
-            *[(each.peer, each.context, each.filter, each.instance, each.seq) for each in cursors],
+            "INSERT OR REPLACE INTO cursors (peer, context, instance, seq) VALUES (?, ?, ?, ?)",
+            *[(each.peer, each.context, each.instance, each.seq) for each in cursors],
         )
-        transaction.execute("DELETE FROM cursors WHERE peer = ? AND context = ? AND filter = ?", *deleted)
+        transaction.execute("DELETE FROM cursors WHERE peer = ? AND context = ?", *deleted)
         return lambda: self._cursors.saved(cursors, deleted)
 
     async def _find_void(self, plan: Plan) -> tuple[dict[str, Void], list[str]]:

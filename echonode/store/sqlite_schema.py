@@ -10,7 +10,7 @@
     writers   key, instance, counter                 the highest counter held of each writer's dots: 8 bytes,
                                                      big-endian, as SQLite's numbers end where a signed one does
     pins      kind, value, identity
-    cursors   peer, context, filter, instance, seq   how far that peer's log was followed; the latest written comes last
+    cursors   peer, context, instance, seq   how far that peer's log was followed; the latest written comes last
 
 A look-up by id is not among the indexes: nothing asks for one yet, and random ids would cost a third of all writing.
 """
@@ -25,7 +25,7 @@ from echonode.errors import StoreError
 from echonode.model.identity import Instance
 from echonode.store.sqlite_database import transaction
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 APPLICATION_ID: Final = 0x4543484F  # "ECHO"
 _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
@@ -46,8 +46,8 @@ _TABLES: Final = (
     " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
     "CREATE TABLE pins (kind TEXT NOT NULL, value TEXT NOT NULL, identity BLOB NOT NULL,"
     " PRIMARY KEY (kind, value)) STRICT, WITHOUT ROWID",
-    "CREATE TABLE cursors (n INTEGER PRIMARY KEY, peer BLOB NOT NULL, context TEXT NOT NULL, filter BLOB NOT NULL,"
-    " instance BLOB NOT NULL, seq INTEGER NOT NULL, UNIQUE (peer, context, filter)) STRICT",
+    "CREATE TABLE cursors (n INTEGER PRIMARY KEY, peer BLOB NOT NULL, context TEXT NOT NULL,"
+    " instance BLOB NOT NULL, seq INTEGER NOT NULL, UNIQUE (peer, context)) STRICT",
 )
 
 

@@ -44,15 +44,12 @@ async def a_cursor_waits_for_a_key_and_for_nothing_else(store: Store) -> None:
 
 
 @check
-async def cursors_are_kept_apart_by_peer_context_and_filter(store: Store) -> None:
-    filtered = Cursor(PEER, LIFE, MAIN, 9, b"f" * 32)
-    for each in (cursor(1), cursor(2, peer=OTHER), cursor(3, context="other"), filtered):
+async def cursors_are_kept_apart_by_peer_and_context(store: Store) -> None:
+    for each in (cursor(1), cursor(2, peer=OTHER), cursor(3, context="other")):
         store.note(each)
     assert store.cursor(PEER, MAIN) == cursor(1)
     assert store.cursor(OTHER, MAIN) == cursor(2, peer=OTHER)
     assert store.cursor(PEER, "other") == cursor(3, context="other")
-    assert store.cursor(PEER, MAIN, b"f" * 32) == filtered
-    assert store.cursor(OTHER, MAIN, b"f" * 32) is None
 
 
 @check
@@ -62,6 +59,18 @@ async def a_cursor_never_goes_back_but_in_another_life(store: Store) -> None:
     assert store.cursor(PEER, MAIN) == cursor(9)
     store.note(cursor(4, instance=NEXT_LIFE))
     assert store.cursor(PEER, MAIN) == cursor(4, instance=NEXT_LIFE)
+
+
+@check
+async def a_cursor_beyond_where_the_peer_says_it_stands_is_forgotten(store: Store) -> None:
+    for each in (cursor(8), cursor(3, context="other"), cursor(9, peer=OTHER)):
+        store.note(each)
+    store.set_back(PEER, {MAIN: 8, "other": 3})
+    assert store.cursor(PEER, MAIN) == cursor(8)
+    store.set_back(PEER, {MAIN: 7})
+    assert store.cursor(PEER, MAIN) is None
+    assert store.cursor(PEER, "other") is None, "of that it says that it holds nothing"
+    assert store.cursor(OTHER, MAIN) == cursor(9, peer=OTHER)
 
 
 @check
