@@ -208,7 +208,7 @@ def _report_form(report: SyncReport) -> dict[str, object]:
         "name": report.name,
         "status": report.status.value,
         "mode": None if chief is None else chief.mode,
-        "reason": chief.reason if chief is not None else "" if report.error else "roots are equal",
+        "reason": chief.reason if chief is not None else "" if report.error else "nothing differs",
         "sent": sum(part.sent for part in parts),
         "received": sum(part.received for part in parts),
         "bytes_sent": sum(part.bytes_sent for part in parts),
