@@ -5,12 +5,11 @@ Real nodes as processes over loopback; see PERFORMANCE figures as ratios within 
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import limits_here, live, modes
+from tests.bench import idle, limits_here, live, modes
 from tests.e2e.data import characters, write_lines
 from tests.e2e.processes import NodeProcess, code_in, equal, running, wait_for
 
@@ -59,10 +58,7 @@ def _nodes(folder: Path, count: int) -> dict[str, object]:
         wait_for(lambda: equal([a, c], "main"), 600)
         figures["replication_into_one_record_per_s"] = _rate(c, written)
         figures["rss_mib"] = {node.name: _rss_mib(node) for node in nodes}
-        before = [_cpu_s(node) for node in nodes]
-        time.sleep(_IDLE_S)
-        spent = [after - earlier for after, earlier in zip(map(_cpu_s, nodes), before, strict=True)]
-        figures["idle_cpu_percent"] = round(100 * statistics.mean(spent) / _IDLE_S, 3)
+        figures |= idle.figures(nodes, _IDLE_S)
     return figures
 
 
@@ -77,11 +73,6 @@ def _rate(node: NodeProcess, least: int) -> int:
 def _rss_mib(node: NodeProcess) -> int:
     text = Path(f"/proc/{node.pid}/status").read_text()
     return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS"))) // 1024
-
-
-def _cpu_s(node: NodeProcess) -> float:
-    fields = Path(f"/proc/{node.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
 
 
 def _show(figures: dict[str, object]) -> None:
