@@ -3,6 +3,7 @@
 import asyncio
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -146,6 +147,28 @@ def test_a_store_that_was_rolled_back_takes_a_new_instance_and_gets_back_what_it
         assert again.instance != lost[0].instance
         await world.settled(within_s=10)
         assert [head.id for head in await theirs.node.heads(MAIN, ours.node.id, "lost-0")] == [again.id]
+
+    in_a_world(work)
+
+
+def test_a_peer_that_has_seen_more_than_is_held_is_believed_of_the_first_instance_and_of_no_other():
+    async def work(world: World) -> None:
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        local = theirs.node.connections.local
+
+        def claiming(*asked: Any) -> Hello:
+            return replace(local.make_hello(*asked), seen={ours.node.store.instance: 1000})
+
+        theirs.node.connections.local = replace(local, make_hello=claiming)
+        instance = ours.node.store.instance
+        await put(ours, "a")
+        world.introduce()
+        await world.settled(within_s=10)
+        (renewed,) = told(ours, InstanceRenewed)
+        assert renewed.instance == ours.node.store.instance != instance
+        assert (await put(ours, "b")).instance == renewed.instance
+        await asyncio.sleep(600)
+        assert len(told(ours, InstanceRenewed)) == 1
 
     in_a_world(work)
 
