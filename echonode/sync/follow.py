@@ -72,14 +72,20 @@ class Link:
             if close.reason is not Reason.FINISHED:
                 raise
         finally:
-            for timer in (self._announcing, self._settling):
-                if timer is not None:
-                    timer.cancel()
-            self._following.close()
             for task in tasks:
                 task.cancel()
-            await whole(all_ended(tasks))  # a node that stops just then waits for what is being stored
-            spread.left(self._ends.peer, self)
+            try:
+                await whole(all_ended(tasks))  # a node that stops just then waits for what is being stored
+            finally:
+                self._close()
+
+    def _close(self) -> None:
+        """What was being taken may have set timers to the last."""
+        for timer in (self._announcing, self._settling):
+            if timer is not None:
+                timer.cancel()
+        self._following.close()
+        self._ends.spread.left(self._ends.peer, self)
 
     # -- what others tell us of --------------------------------------------------------------------------------------
 
