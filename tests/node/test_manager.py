@@ -9,6 +9,7 @@ import pytest
 from echonode import cbor
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError
 from echonode.limits import BATCH_RECORDS_MAX, FILL_BEGINS_S, FRAME_TIMEOUT_S, ROUNDS_MAX
+from echonode.model.filter import Filter
 from echonode.model.filter_text import full_id
 from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
@@ -585,6 +586,30 @@ def test_what_is_not_served_is_refused_by_name_and_the_session_goes_on(init):
         assert answers[0] == m.Refused(Reason.UNSUPPORTED_PROTOCOL, ("1.0",))
         assert answers[1] == m.Refused(Reason.UNKNOWN_CONTEXT, (IDENTITIES, MAIN, OTHER))
         assert not isinstance(answers[2], m.Refused), "a higher minor is served"
+
+    virtually(main())
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_who_holds_a_part_refuses_what_only_the_whole_can_answer_and_the_session_goes_on(init):
+    async def main() -> None:
+        ours, theirs = Side(0, filled(range(9))), Side(1, filled(range(5), range(5)))
+        theirs.manager.partial.filters = {MAIN: Filter(tags_any=frozenset({"news"}))}
+        answers: list[Message] = []
+
+        async def script(transport: PairedTransport) -> None:
+            for context in (MAIN, OTHER):  # of which it wants a part, and all
+                await transport.send(init((1, 0), context))
+                answers.append(await transport.recv())
+                while not isinstance(answers[-1], m.Done | m.Refused):
+                    await transport.send(m.Done(bytes(32), 0, 0, True))
+                    answers.append(await transport.recv())
+            await transport.send(m.Close(Reason.FINISHED))
+
+        assert await asked(theirs, ours, script) is None
+        asks_for_part = isinstance(init((1, 0), MAIN), m.ReconcileInit | m.PullInit | m.GetInit | m.PutInit)
+        refused = [answer for answer in answers if isinstance(answer, m.Refused)]
+        assert refused == ([] if asks_for_part else [m.Refused(Reason.UNSUPPORTED_MODE, ("reconcile", "pull", "get", "put"))])
 
     virtually(main())
 
