@@ -72,6 +72,11 @@ class RepairReport(Protocol):
         """Where the damaged file is now."""
         ...
 
+    @property
+    def lost(self) -> Sequence[tuple[str, str]]:
+        """Context and id of each record of which a head was left, as far as its bytes still say."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulateOptions:

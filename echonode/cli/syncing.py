@@ -126,7 +126,8 @@ def verify(here: Here, is_repair: bool, as_json: bool) -> ExitCode:
     """Re-hash everything held: versions, signatures, heads, tree, log.
 
     With --repair what is damaged is left behind; once the node runs again, it gets that from its peers. A node that
-    wants a part of a context gets that part: what else it held, it has to ask for (pull, get --from).
+    wants a part of a context gets that part: what else it held, it has to ask for (get --from). Context and id of every
+    record whose latest version is left behind are listed, as far as its bytes still say which it was.
     """
     if is_repair:
         return _repair(here, as_json)
@@ -163,8 +164,11 @@ def _repair(here: Here, as_json: bool) -> ExitCode:
         says("keeping what is whole")
         done = here.services.repair(here.home())
     if as_json:
-        out_json({"kept": done.kept, "left": done.left, "put_aside": str(done.put_aside)})
+        lost = [{"context": context, "id": id} for context, id in done.lost]
+        out_json({"kept": done.kept, "left": done.left, "put_aside": str(done.put_aside), "lost": lost})
         return ExitCode.DONE
+    for context, id in done.lost:
+        out(safe(f"{context} {id}"))
     note(f"{count(done.kept, 'version')} kept, {count(done.left, 'row')} left behind, in {safe(str(done.put_aside))}")
     note("start the node: what its peers have of the rest, they bring back")
     if done.left:

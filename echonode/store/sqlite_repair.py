@@ -23,11 +23,14 @@ from urllib.parse import quote
 from echonode.errors import RemoteError, StoreError
 from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.identity import IDENTITY_BYTES, IdentityId, Instance
-from echonode.model.record import IDENTITIES, Record, parse, verify
+from echonode.model.record import IDENTITIES, Record, SignedRecord, parse, verify
 from echonode.store.port import Store
 from echonode.store.sqlite import SqliteStore
 from echonode.store.sqlite_database import plain
 from echonode.store.sqlite_schema import check_file
+from echonode.text import to_base32
+
+_Lost = dict[tuple[str, str], None]  # in order
 
 _STEPS_MAX: Final = 4096  # rows tried one by one behind an unreadable one, before larger steps are taken
 
@@ -35,11 +38,13 @@ _STEPS_MAX: Final = 4096  # rows tried one by one behind an unreadable one, befo
 @dataclass(frozen=True, slots=True)
 class Repaired:
     """What became of it. `kept` versions are whole, `left` rows are not, or had no place in the new store; the damaged
-    file is `put_aside`."""
+    file is `put_aside`. `lost`: context and id, AUTHOR/NAME, of each record of which a head was left; the bytes of some
+    do not say any more which that was."""
 
     kept: int
     left: int
     put_aside: Path
+    lost: tuple[tuple[str, str], ...]
 
 
 async def repair(
@@ -73,7 +78,7 @@ async def repair(
         raise StoreError(f"{path} cannot be repaired: {error.strerror}") from error
     finally:
         _remove(new)
-    return Repaired(kept, damaged.read - kept, aside)
+    return Repaired(kept, damaged.read - kept, aside, tuple(damaged.lost))
 
 
 def _check(path: Path) -> None:
@@ -86,13 +91,14 @@ async def _fill(store: SqliteStore, damaged: "_Damaged", introduce: Callable[[St
     """Apply all that is whole; how many versions that is."""
     kept = await _apply(store, damaged.statements())
     await introduce(store)
-    kept += await _apply(store, damaged.versions())
+    kept += await _apply(store, damaged.versions(), damaged.lost)
     for kind, value, identity in await asyncio.to_thread(damaged.pins):
         await store.pin(kind, value, identity)
     return kept
 
 
-async def _apply(store: SqliteStore, records: Iterator[Record]) -> int:
+async def _apply(store: SqliteStore, records: Iterator[Record], lost: _Lost | None = None) -> int:
+    """How many were kept; those refused are `lost`."""
     kept = 0
     while batch := await asyncio.to_thread(lambda: list(islice(records, BATCH_RECORDS_MAX))):
         by_context: dict[str, list[Record]] = {}
@@ -101,6 +107,9 @@ async def _apply(store: SqliteStore, records: Iterator[Record]) -> int:
         for context, of_context in by_context.items():
             applied = await store.apply(context, of_context)
             kept += len(of_context) - len(applied.refused)
+            refused = {each.version for each in applied.refused}
+            if lost is not None:
+                lost.update(dict.fromkeys(_named(record) for record in of_context if record.id in refused))
     return kept
 
 
@@ -109,6 +118,7 @@ class _Damaged:
 
     def __init__(self, path: Path) -> None:
         self.read = 0  # rows, readable or not
+        self.lost: _Lost = {}
         self._path = path
         uri = f"file:{quote(str(path))}?mode=rw"
         self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
@@ -154,24 +164,28 @@ class _Damaged:
         """A record for each row that is whole, None for each that is not; those of `identities` are verified only when
         asked for."""
         for table, number in (("history", "n"), ("log", "seq")):
-            for raw in self._rows(table, number):
+            for key, raw in self._rows(table, number):
+                signed = None
                 try:
                     signed = parse(raw) if isinstance(raw, bytes) else None
                     skip = signed is None or (is_statement and signed.context != IDENTITIES)
                     yield None if skip or signed is None else verify(signed)
                 except RemoteError:
+                    # What is damaged still names its record where that is what the row was filed under.
+                    if table == "log" and signed is not None and signed.key == key and signed.context != IDENTITIES:
+                        self.lost[_named(signed)] = None
                     yield None
 
-    def _rows(self, table: str, number: str) -> Iterator[object]:
-        """The bytes of every row that SQLite finds in the table itself, whatever its indexes say; None where it finds
-        damage, and on behind it."""
+    def _rows(self, table: str, number: str) -> Iterator[tuple[object, object]]:
+        """Key and bytes of every row that SQLite finds in the table itself, whatever its indexes say; None where it
+        finds damage, and on behind it."""
         after, step = -1, 0
-        query = f"SELECT {number}, bytes FROM {table} NOT INDEXED WHERE {number} > ? ORDER BY {number}"
+        query = f"SELECT {number}, key, bytes FROM {table} NOT INDEXED WHERE {number} > ? ORDER BY {number}"
         while True:
             try:
-                for place, raw in self._connection.execute(query, (after + step,)):
+                for place, *row in self._connection.execute(query, (after + step,)):
                     after, step = place, 0
-                    yield raw
+                    yield row[0], row[1]
                 return
             except sqlite3.OperationalError as error:
                 raise plain(error, self._path) from error  # the disk, not what is on it; or there is no such table
@@ -180,7 +194,11 @@ class _Damaged:
                 if after + step > 2**62:
                     return
                 if step == 1:
-                    yield None
+                    yield None, None
+
+
+def _named(record: Record | SignedRecord) -> tuple[str, str]:
+    return record.context, f"{to_base32(record.author)}/{record.name}"
 
 
 def _swap(path: Path, new: Path) -> Path:

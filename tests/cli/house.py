@@ -58,6 +58,7 @@ class Repaired:
     kept: int
     left: int
     put_aside: Path
+    lost: tuple[tuple[str, str], ...]
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Outside:
         return self.run_gives()
 
     def repair(self, home: HomeView) -> RepairReport:
-        return Repaired(1234, 1, home.root / "store.db.damaged-1")
+        return Repaired(1234, 1, home.root / "store.db.damaged-1", (("main", "abc/a\x1b1"),))
 
 
 @dataclass

@@ -203,13 +203,15 @@ def test_verify_names_each_problem_and_exits_1(shell: Shell, socket: Path) -> No
 def test_a_repair_says_what_was_kept_and_where_the_rest_is(shell: Shell) -> None:
     result = shell("verify", "--repair")
     aside = shell.outside.default / "store.db.damaged-1"
-    assert (result.code, result.text) == (0, "")
+    assert (result.code, result.text) == (0, "main abc/a\\u001b1\n")
     assert result.err.splitlines() == [
         f"1,234 versions kept, 1 row left behind, in {aside}",
         "start the node: what its peers have of the rest, they bring back",
         "what a subscription leaves out comes only when asked for: pull --from PEER, then get --from PEER ID",
     ]
-    assert shell("verify", "--repair", "--json").json == {"kept": 1234, "left": 1, "put_aside": str(aside)}
+    lost = [{"context": "main", "id": "abc/a\x1b1"}]
+    told = {"kept": 1234, "left": 1, "put_aside": str(aside), "lost": lost}
+    assert shell("verify", "--repair", "--json").json == told
 
 
 @pytest.mark.parametrize("answer", [stream(), stream({"checked": 5, "problems": []})], ids=["nothing", "half"])

@@ -13,11 +13,12 @@ from echonode.errors import StoreError
 from echonode.model.identity import Instance
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Digest
-from echonode.model.record import IDENTITIES, MAIN
+from echonode.model.record import IDENTITIES, MAIN, parse
 from echonode.store.port import Store
 from echonode.store.sqlite_repair import repair
 from echonode.sync import level_wise
 from echonode.sync.outcome import Result
+from echonode.text import to_base32
 from tests.contracts.store import admit, verdict_of
 from tests.e2e.processes import NodeProcess, equal, running, wait_for
 from tests.faults.rooted import needs_root
@@ -194,6 +195,33 @@ def test_a_damaged_head_gives_way_to_the_version_before_it(whole: tuple[Path, Pa
     bodies = run(standing())
     assert [body for body in bodies if body != b"edit"] == [b"body" * 9]
     run(restored(ours, theirs, whole[2]))
+
+
+def test_a_repair_names_the_records_of_which_a_head_is_left(whole: tuple[Path, Path, Roots], tmp_path: Path) -> None:
+    ours = tmp_path / "ours.db"
+    shutil.copy(whole[0], ours)
+    read = [parse(raw) for (raw,) in look(ours, "SELECT bytes FROM log")]
+    heads = {record.name: record for record in read if record.context == MAIN}
+    damage = {
+        "n30": heads["n30"].raw.replace(b"body" * 30, b"bodY" + b"body" * 29),  # says which record it is
+        "n31": heads["n31"].raw.replace(b"n31", b"n39"),  # says it is another
+        "n32": b"",
+    }
+    in_main = "context = (SELECT id FROM contexts WHERE name = 'main')"
+    for name, raw in damage.items():
+        change(ours, f"UPDATE log SET bytes = x'{raw.hex()}' WHERE key = x'{heads[name].key.hex()}' AND {in_main}")
+    done = run(repair(ours, new_instance=lambda: NEW_INSTANCE, now_ms=lambda: NOW_MS, introduce=introduce))
+    assert done.left == 3
+    assert done.lost == ((MAIN, f"{to_base32(heads['n30'].author)}/n30"),)
+
+
+def test_a_repair_names_what_nobody_vouches_for_any_more(whole: tuple[Path, Path, Roots], tmp_path: Path) -> None:
+    ours = tmp_path / "ours.db"
+    shutil.copy(whole[0], ours)
+    change(ours, "DELETE FROM log WHERE context = (SELECT id FROM contexts WHERE name = 'identities')")
+    done = run(repair(ours, new_instance=lambda: NEW_INSTANCE, now_ms=lambda: NOW_MS, introduce=introduce))
+    author = to_base32(Person(2).id)
+    assert done.left == 10 and set(done.lost) == {(MAIN, f"{author}/c{number}") for number in range(5)}
 
 
 @pytest.mark.root
