@@ -83,3 +83,44 @@ def test_a_sync_on_a_terminal_shows_a_bar_ends_at_ctrl_c_and_goes_on_later(tmp_p
         again = empty.cli("sync", "--timeout", "1m")
         assert again.stderr.decode() == "in sync with 1 node, and verified\n"
         assert equal(nodes, "main", "identities")
+
+
+def connections_to(address: str) -> set[str]:
+    """The ends here of TCP connections to `address`, as the kernel lists them."""
+    port = f"{int(address.rpartition(':')[2]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[1] for row in rows if row[2].endswith(f":{port}") and row[3] == "01"}  # established
+
+
+def has_more(address: str, before: set[str]) -> bool:
+    return not connections_to(address) <= before
+
+
+def test_what_one_peer_is_asked_ends_at_ctrl_c_and_is_done_when_asked_again(tmp_path: Path) -> None:
+    full, part = nodes = [NodeProcess(tmp_path / name, name, mdns=False) for name in ("full", "part")]
+    for _ in running(nodes):
+        part.home.mkdir()
+        (part.home / "config.toml").write_text('[subscriptions]\nmain = ["tag=nothing"]\n')
+        full.start("--open")
+        full_at = full.address()
+        part.start("--open", "--peer", full_at)
+        wait_for(lambda: equal(nodes, "identities"))
+        full.cli("put", "theirs", "x")
+        part.cli("put", "ours", "y")
+        theirs, ours = (f"{node.json('status')['id']}/{name}" for node, name in ((full, "theirs"), (part, "ours")))
+        for asked in (
+            ("pull", "--from", "full"),
+            ("get", "--from", "full", theirs),
+            ("offer", "--to", "full", ours),
+        ):
+            full.signal(signal.SIGSTOP)  # nothing is answered until it is interrupted
+            before = connections_to(full_at)
+            watched = Terminal(part, *asked)
+            wait_for(partial(has_more, full_at, before))
+            watched.process.send_signal(signal.SIGINT)
+            assert watched.ended() == (130, b""), (asked, watched.text)
+            assert "Traceback" not in watched.text
+            full.signal(signal.SIGCONT)
+            assert part.cli(*asked).returncode == 0
+        assert part.cli("get", theirs).stdout == b"x"
+        assert part.json("verify")["ok"] and full.json("verify")["ok"]
