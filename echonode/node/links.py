@@ -66,6 +66,8 @@ class Links:
         match await session.transport.recv():
             case Follow(theirs):
                 return self._link(session, ours, theirs)
+            case Refused(Reason.STALE_CURSOR):
+                return None  # its store began another life behind its hello; the next one names that
             case Refused():
                 self.scheduler.links.declined(peer)
                 return None

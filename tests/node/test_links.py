@@ -1,6 +1,7 @@
 """Links of real nodes: how a session becomes one, what it brings, and when it ends."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -14,13 +15,21 @@ from echonode.sim.link import Link
 from echonode.sim.world import Member, World
 from echonode.wire.messages import Direction
 from tests.node.test_syncing import crowd, holds, nowhere
-from tests.node.worlds import in_a_world, names, put, put_unnoticed, saved, told, view_of
+from tests.node.worlds import in_a_world, names, put, put_unnoticed, saved, sight, told, view_of
 
 
 async def linked(world: World, count: int) -> list[Member]:
     members = await crowd(world, count)
     await asyncio.sleep(10)
     return members
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if is_so():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not within 100 s")
 
 
 def degree(member: Member) -> int:
@@ -195,6 +204,24 @@ def test_a_store_that_lost_what_others_wrote_is_followed_again_and_nobody_is_bla
         assert cursor.seq <= ours.node.store.seq(MAIN)
 
     in_a_world(work)
+
+
+def test_a_peer_whose_store_begins_another_life_behind_its_hello_stays_one_to_follow():
+    async def work(world: World) -> None:
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        world.network.set_link(ours.host, theirs.host, Link(latency_s=0.1))
+        sight(ours, theirs)
+        await put(theirs, "a")
+        peers = theirs.node.scheduler.peers
+        await until(lambda: ours.node.id in peers)
+        await theirs.node.renew_instance()
+        await until(lambda: not peers[ours.node.id].sessions)
+        assert not view_of(ours, theirs).following
+        assert ours.node.scheduler.peers[theirs.node.id].rank < 1
+        await asyncio.sleep(30)
+        assert view_of(ours, theirs).following
+
+    in_a_world(work, hushed=True)
 
 
 def test_a_link_that_is_half_open_is_noticed_by_its_silence():
