@@ -81,8 +81,7 @@ class Inviting:
         dial: Dial,
         inviters: Callable[[str], Sequence[Sequence[str]]],
     ) -> bytes:
-        """The network key behind the code `text`; `inviters` gives addresses where one
-        with that slot open may be."""
+        """The network key behind the code `text`; `inviters` gives addresses where that slot may be open."""
         code = normalise_code(text)
         deadline_s = self._clock.monotonic_s() + timeout_s
         error: Exception = TransportError(
