@@ -9,6 +9,7 @@ statements never compete: what is known of a key is the furthest state stated, a
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from functools import lru_cache
 from typing import Final
 
 from echonode import cbor
@@ -62,14 +63,19 @@ def statement_draft(identity: IdentityId, key: PublicKey, state: KeyState) -> Dr
 
 def read_statement(record: Record) -> Statement:
     """What `record`, of the context `identities`, states. Raises RemoteError (BAD_RECORD) when it states nothing."""
-    if identity_of(record.kid) != record.author:
+    return _read(record.kid, record.author, record.name, record.body)
+
+
+@lru_cache(maxsize=4096)  # each is asked for again wherever its key is to speak, and comes again from every peer
+def _read(root: PublicKey, author: IdentityId, name: str, body: bytes) -> Statement:
+    if identity_of(root) != author:
         raise RemoteError(Reason.BAD_RECORD, "a key statement is signed by its identity's root key")
-    match cbor.decode(record.body) if record.body else None:
+    match cbor.decode(body) if body else None:
         case [bytes(key), int(state)] if len(key) == KEY_BYTES and type(state) is int and state in _STATES:
-            statement = Statement(record.author, PublicKey(key), KeyState(state))
+            statement = Statement(author, PublicKey(key), KeyState(state))
         case _:
             raise RemoteError(Reason.BAD_RECORD, "a key statement is [key, state]")
-    if record.name != _statement_name(statement.key, statement.state):
+    if name != _statement_name(statement.key, statement.state):
         raise RemoteError(Reason.BAD_RECORD, "a key statement is named after what it states")
     if not is_admissible(statement.key):
         raise RemoteError(Reason.BAD_RECORD, "the stated key is not a point of the prime-order group")
