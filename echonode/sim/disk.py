@@ -25,14 +25,24 @@ from echonode.store.port import Applied, Audit, Change, ContextInfo, Cursor, Ref
 OnCommit = Callable[["SimStore", str, Sequence[Record]], None]
 
 # Of the process, not of the disk.
-_OWN: Final = ("_entropy", "_commit_s", "_on_commit", "_writer", "_cursors", "is_dead")
+_OWN: Final = ("_entropy", "_commit_s", "_on_commit", "_one_of", "_writer", "_cursors", "is_dead")
 
 
 class SimStore(MemoryStore):
-    """`commit_s`: the longest a commit takes. `on_commit` sees what became heads, the moment it is durable."""
+    """`commit_s`: the longest a commit takes. `on_commit` sees what became heads, the moment it is durable; what is
+    stored of a version is what `one_of` makes of it."""
 
-    def __init__(self, instance: Instance, *, entropy: Entropy, commit_s: float, on_commit: OnCommit) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        *,
+        entropy: Entropy,
+        commit_s: float,
+        on_commit: OnCommit,
+        one_of: Callable[[Record], Record] = lambda record: record,
+    ) -> None:
         super().__init__(instance)
+        self._one_of = one_of
         self._entropy = entropy
         self._commit_s = commit_s
         self._on_commit = on_commit
@@ -53,7 +63,11 @@ class SimStore(MemoryStore):
 
     def _over(self, disk: dict[str, object]) -> "SimStore":
         opened = SimStore(
-            self.instance, entropy=self._entropy, commit_s=self._commit_s, on_commit=self._on_commit
+            self.instance,
+            entropy=self._entropy,
+            commit_s=self._commit_s,
+            on_commit=self._on_commit,
+            one_of=self._one_of,
         )
         vars(opened).update(disk)
         opened._cursors = Cursors()
@@ -63,7 +77,7 @@ class SimStore(MemoryStore):
 
     async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
         async with self._transaction():
-            applied = await super().apply(context, records, cursor)
+            applied = await super().apply(context, [self._one_of(record) for record in records], cursor)
             self._on_commit(self, context, applied.records)
         return applied
 
@@ -83,7 +97,7 @@ class SimStore(MemoryStore):
 
     async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[Refused, ...]:
         async with self._transaction():
-            return await super().stage(context, root, records)
+            return await super().stage(context, root, [self._one_of(record) for record in records])
 
     async def promote(self, context: str, *, expected: Digest | None) -> Applied | None:
         async with self._transaction():

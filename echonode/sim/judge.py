@@ -27,7 +27,7 @@ told of it.
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -40,15 +40,15 @@ from echonode.model.merkle import Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, supersedes
 from echonode.node.events import Event, RecordForked, SyncCompleted
 from echonode.node.modes import MODES
+from echonode.sim.heads import all_heads, is_covered, leaves_of, merge_of
 from echonode.sim.rest import unfinished
-from echonode.sim.sound import is_sound, what_it_says
+from echonode.sim.sound import SoundOnes
 from echonode.sim.world import Member, World
 from echonode.store.port import Store
 
 TASKS_MAX: Final = 3 * CONNECTIONS_MAX
 EMPTY_ROOT: Final = Tree().root
 _LATELY: Final = 8  # commits that may come between a Done and the event that tells of it
-_PAGE: Final = 1000
 STILL_WITHIN_S: Final = 60.0  # a comparison over a slow link takes some seconds, and others may follow it
 _STEP_S: Final = 0.05
 
@@ -67,7 +67,7 @@ class Judge:
         self.acknowledged: dict[Member, list[Record]] = defaultdict(list)
         self.void: set[tuple[IdentityId, PublicKey]] = set()
         self._stated: dict[str, dict[tuple[IdentityId, PublicKey], KeyState]] = defaultdict(dict)  # by member
-        self._sound: dict[bytes, tuple[object, ...]] = {}  # what those bytes say, their signature being checked here
+        self._sound = SoundOnes()
         self._roots: dict[tuple[str, str], dict[bytes, None]] = defaultdict(dict)  # by member and context, in order
         self._agreed: dict[str, list[Record]] = {}  # heads by context
         self._pins: dict[Member, dict[tuple[str, str], IdentityId]] = {}
@@ -124,7 +124,7 @@ class Judge:
         peer = IdentityId(event.peer)
         if not self._is_honest(peer) or event.mode == "reconcile":
             return  # of what a filter takes there is no root: `check_part` looks at the versions
-        other = next(one for one in self._world.members.values() if one.identity.id == peer)
+        other = self._world.identified(peer)
         theirs = {EMPTY_ROOT, *self._roots[other.name, event.context]}
         latest = list(self._roots[member.name, event.context])[-_LATELY:] or [EMPTY_ROOT]
         if theirs.isdisjoint(latest):
@@ -136,7 +136,7 @@ class Judge:
         """V: when a link says that all is equal, the roots here are ones that its peer has had, in every context."""
         if self._is_honest(peer):
             with self._kept():
-                store, other = member.node.store, self._world.named(peer)
+                store, other = member.node.store, self._world.identified(peer).name
                 for context in store.contexts():
                     root = store.tree(context).root
                     if root != EMPTY_ROOT and root not in self._roots[other, context]:
@@ -157,11 +157,19 @@ class Judge:
         if stated.state is KeyState.COMPROMISED:
             self.void.add(which)
 
+    def one_of(self, record: Record) -> Record:
+        """S1: that version, for all nodes that hold it the same object; a thousand would fill memory with copies."""
+        with self._kept():
+            return self._sound_one(record)
+
+    def _sound_one(self, record: Record) -> Record:
+        found = self._sound.find(record)
+        if found is None:
+            raise Violation(f"S1: {record.name} is not signed, or not what its bytes say")
+        return found
+
     def _check_sound(self, name: str, context: str, record: Record) -> None:
-        if self._sound.get(record.raw) != (said := what_it_says(record)):
-            if not is_sound(record):
-                raise Violation(f"S1: {record.name} is not signed, or not what its bytes say")
-            self._sound[record.raw] = said
+        self._sound_one(record)
         if record.context != context:
             raise Violation(f"S1: {record.name} of {record.context} is stored in {context}")
         if context == IDENTITIES:
@@ -313,37 +321,3 @@ class Judge:
                 if self._world.loop.time() > until_s:
                     raise Violation(f"E4: {member.name} is at rest and has {', '.join(left)}")
                 await asyncio.sleep(_STEP_S)
-
-
-async def all_heads(store: Store, context: str) -> list[Record]:
-    """Every head of a context, in log order."""
-    heads: list[Record] = []
-    after = 0
-    while True:
-        page, after = await store.scan(context, after, limit=_PAGE)
-        if not page:
-            return heads
-        heads += page
-
-
-def leaves_of(heads: Iterable[Record]) -> dict[LeafKey, list[Record]]:
-    """Versions by the record they are of."""
-    leaves: dict[LeafKey, list[Record]] = defaultdict(list)
-    for head in heads:
-        leaves[head.key].append(head)
-    return leaves
-
-
-def is_covered(record: Record, leaves: Mapping[LeafKey, Sequence[Record]]) -> bool:
-    """Whether `record` is among the heads, or superseded by one."""
-    return any(head.id == record.id or supersedes(head, record) for head in leaves.get(record.key, ()))
-
-
-def merge_of(versions: Iterable[Record]) -> set[VersionId]:
-    """What no other version dominates, by the definition."""
-    return {
-        one.id
-        for some in leaves_of(versions).values()
-        for one in some
-        if not any(supersedes(other, one) for other in some)
-    }

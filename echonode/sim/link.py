@@ -47,6 +47,7 @@ class Ether:
         self.random = random.Random(f"network/{seed}")
         self.delivered: Counter[tuple[str, str]] = Counter()  # bytes, by (from host, to host)
         self.live: dict[Connection, None] = {}  # a set that keeps its order
+        self.live_of: defaultdict[str, dict[Connection, None]] = defaultdict(dict)  # the same, by each end's host
         self.uplink_bytes_s = inf  # of each host, for all that it sends to anybody
         self._free_at_s: defaultdict[tuple[str, str], float] = defaultdict(float)  # when a link has sent all so far
         self.blocked: frozenset[tuple[str, str]] = frozenset()
@@ -73,6 +74,16 @@ class Ether:
     def _occupy(self, way: tuple[str, str], for_s: float) -> float:
         self._free_at_s[way] = max(self._free_at_s[way], self.loop.time()) + for_s
         return self._free_at_s[way]
+
+    def carry(self, connection: "Connection") -> None:
+        """It begins."""
+        for of in (self.live, *[self.live_of[stream.host] for stream in connection.streams]):
+            of[connection] = None
+
+    def drop(self, connection: "Connection") -> None:
+        """It is over, at both ends."""
+        for of in (self.live, *[self.live_of[stream.host] for stream in connection.streams]):
+            of.pop(connection, None)
 
     def delay_s(self, source: str, target: str) -> float:
         """How long a packet takes, drawn anew."""
@@ -112,7 +123,7 @@ class Connection:
     def settle(self) -> None:
         """Leave the network once neither end is there."""
         if all(stream.gone for stream in self.streams):
-            self.ether.live.pop(self, None)
+            self.ether.drop(self)
 
 
 class _Pipe:

@@ -20,13 +20,14 @@ import asyncio
 import gc
 import heapq
 import random
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Coroutine
 from contextvars import Context, ContextVar
 from functools import partial
 from hashlib import blake2b
 from itertools import count
 from typing import Any, Final, TypeVar, cast
+from weakref import WeakSet
 
 from echonode.errors import LocalError
 from echonode.sim.sealed import Forbidden, forbidden, sealed
@@ -111,6 +112,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._random = random.Random(f"order/{seed}")
         self._sequence = count(1)
+        self._owned: defaultdict[str, WeakSet[SimTask[Any]]] = defaultdict(WeakSet)
         self._cancelled_timers = 0
         self._steps = 0
         self._collected_all_at = STEPS_PER_COLLECTION
@@ -132,11 +134,14 @@ class SimLoop(asyncio.BaseEventLoop):
         sequence = next(self._sequence)
         name = name or f"{sequence} {getattr(coro, '__qualname__', type(coro).__name__)}"
         owner = OWNER.get() if context is None else context.get(OWNER, "")
-        return SimTask(coro, sequence=sequence, owner=owner, loop=self, name=name, context=context, **options)
+        told = {"loop": self, "name": name, "context": context, **options}
+        task: SimTask[Any] = SimTask(coro, sequence=sequence, owner=owner, **told)
+        self._owned[owner].add(task)
+        return task
 
     def tasks_of(self, owner: str) -> "list[SimTask[Any]]":
         """The tasks of `owner` that are not done, oldest first."""
-        return [task for task in self._tasks() if task.owner == owner and not task.done()]
+        return sorted([task for task in self._owned[owner] if not task.done()], key=hash)
 
     def kill(self, owner: str) -> None:
         """End every task of `owner`. They still run what they run when cancelled; see to it that it reaches nobody."""

@@ -82,7 +82,7 @@ class SimNetwork(Ether):
     def crash(self, host: str) -> None:
         """What the death of its process does to a host's network: listeners gone, connections dropped."""
         self._listeners = {a: each for a, each in self._listeners.items() if host_of(a) != host}
-        for connection in list(self.live):
+        for connection in list(self.live_of[host]):
             for stream in connection.streams:
                 if stream.host == host:
                     stream.abort()
@@ -116,10 +116,10 @@ class SimNetwork(Ether):
 
     def connections_of(self, host: str) -> int:
         """How many connections of `host` are there."""
-        return sum(stream.host == host and not stream.gone for each in self.live for stream in each.streams)
+        return sum(stream.host == host and not stream.gone for each in self.live_of[host] for stream in each.streams)
 
     def _between(self, a: str, b: str) -> list[Connection]:
-        return [each for each in self.live if {stream.host for stream in each.streams} == {a, b}]
+        return [each for each in self.live_of[a] if {stream.host for stream in each.streams} == {a, b}]
 
     def _address(self, host: str) -> str:
         self._ports[host] += 1
@@ -137,7 +137,7 @@ class SimNetwork(Ether):
             raise TransportError(f"cannot connect to {address}: connection refused")
         self.connections += 1
         connection = Connection(self, self._address(host), address)
-        self.live[connection] = None
+        self.carry(connection)
         ours, theirs = connection.streams
         listener.accept(theirs)
         try:

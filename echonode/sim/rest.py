@@ -25,8 +25,8 @@ def unfinished(world: World, member: Member) -> list[str]:
     """What is left to do at `member`, in words; nothing when it is at rest at this moment."""
     links = member.node._links._links
     left = {**_in_flight(world, member, len(links)), **_begun(world, member, len(links)), **_half_done(member)}
-    named = [f"{number} {what}" for what, number in left.items() if number]
-    return [*named, *[f"{what} with {world.named(peer)}" for peer, link in links.items() for what in _of_link(link)]]
+    of_links = [f"{what} with {world.identified(peer).name}" for peer, link in links.items() for what in _of_link(link)]
+    return [*[f"{number} {what}" for what, number in left.items() if number], *of_links]
 
 
 def left_behind(world: World, member: Member) -> list[str]:
@@ -38,7 +38,8 @@ def left_behind(world: World, member: Member) -> list[str]:
 
 def _in_flight(world: World, member: Member, links: int) -> dict[str, int]:
     # What is under way from a socket that is gone, into nowhere perhaps, is nobody's to do.
-    ours = [each for each in world.network.live if any(s.host == member.host and not s.gone for s in each.streams)]
+    live = world.network.live_of[member.host]
+    ours = [each for each in live if any(s.host == member.host and not s.gone for s in each.streams)]
     return {
         "directions with bytes on their way": sum(pipe.is_busy for connection in ours for pipe in connection.pipes),
         "connections that are no links": world.network.connections_of(member.host) - links,

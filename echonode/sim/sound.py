@@ -33,3 +33,19 @@ def is_sound(record: Record) -> bool:
         *(instance, fields[6], digest(LEAF_KEY, author + name.encode()), digest16(WRITER, kid + instance)),
     )
     return is_signed(structure, signature, PublicKey(kid)) and said == what_it_says(record)
+
+
+class SoundOnes:
+    """Versions that were found to be sound, one object for each."""
+
+    def __init__(self) -> None:
+        self._by_raw: dict[bytes, tuple[Record, tuple[object, ...]]] = {}  # and what it says
+
+    def find(self, record: Record) -> Record | None:
+        """The one that is `record`; None when it is not sound."""
+        known = self._by_raw.get(record.raw)
+        if known is None or (known[0] is not record and known[1] != what_it_says(record)):
+            if not is_sound(record):
+                return None
+            known = self._by_raw[record.raw] = record, what_it_says(record)
+        return known[0]

@@ -25,7 +25,8 @@ from echonode.sim.byzantine import Liar
 from echonode.sim.disk import SimStore
 from echonode.sim.faults import Faults
 from echonode.sim.figures import Figures, Progress
-from echonode.sim.judge import Judge, Violation, all_heads
+from echonode.sim.heads import all_heads
+from echonode.sim.judge import Judge, Violation
 from echonode.sim.loop import SimEntropy, SimLoop
 from echonode.sim.options import PARTIAL_TAG, Options, draw_options
 from echonode.sim.rest import left_behind
@@ -64,7 +65,8 @@ class Swarm:
         self.progress = Progress(self.world, self.honest)
 
     def _is_honest(self, identity: IdentityId) -> bool:
-        return any(member.identity.id == identity for member in (*self.honest, *self._partials))
+        member = self.world.identified(identity)
+        return member in self.honest or member in self._partials
 
     # -- phases ------------------------------------------------------------------------------------------------------
 
@@ -115,6 +117,7 @@ class Swarm:
 
     async def _begin(self, workload: Workload) -> None:
         options = self.options
+        self.world.discovery.is_off = options.starts_together
         for number in range(options.nodes):
             member = self._add(f"n{number}")
             self.honest.append(member)
@@ -141,6 +144,7 @@ class Swarm:
             stranger = self._add(f"stranger{number}", key=self._draw.randbytes(32))
             self._strangers.append(stranger)
             await self.world.start(stranger)
+        self.world.discovery.is_off = False
         self.world.introduce()
 
     async def _set_up(self, member: Member, source: Member) -> None:
@@ -167,7 +171,13 @@ class Swarm:
                 self.judge.on_commit(name, store, context, records)
                 self.progress.committed(records, is_live=self._is_live)
 
-        return SimStore(instance, entropy=self._entropy, commit_s=self.options.commit_s, on_commit=committed)
+        return SimStore(
+            instance,
+            entropy=self._entropy,
+            commit_s=self.options.commit_s,
+            on_commit=committed,
+            one_of=self.judge.one_of if not name.startswith("liar") else lambda record: record,
+        )
 
     async def _under_faults(self, busy: Sequence[Coroutine[Any, Any, None]]) -> None:
         tasks = [asyncio.create_task(work) for work in busy]

@@ -91,6 +91,7 @@ class World:
         self.network = SimNetwork(loop, seed=seed, link=link)
         self.discovery = SimDiscovery(loop, seed=seed, air=air, is_blocked=self.network.is_blocked)
         self.members: dict[str, Member] = {}
+        self._by_identity: dict[IdentityId, Member] = {}
         self._entropy = SimEntropy(f"world {seed}")
         self.key = self._entropy.random_bytes(32)
 
@@ -148,7 +149,7 @@ class World:
             store,
             network_key=network_key,
         )
-        self.members[name] = member
+        self.members[name] = self._by_identity[identity.id] = member
         return member
 
     async def start(self, member: Member) -> None:
@@ -226,9 +227,9 @@ class World:
         await member.node.stop()
         member.is_up = False
 
-    def named(self, identity: IdentityId) -> str:
+    def identified(self, identity: IdentityId) -> Member:
         """Which member has that identity."""
-        return next(member.name for member in self.members.values() if member.identity.id == identity)
+        return self._by_identity[identity]
 
     def introduce(self) -> None:
         """Everybody sights everybody, as mDNS would have it."""

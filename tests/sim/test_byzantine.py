@@ -8,7 +8,8 @@ from echonode.errors import Reason
 from echonode.model.record import MAIN
 from echonode.node.events import RecordForked, SessionFailed, TimestampAhead
 from echonode.sim.byzantine import Liar
-from echonode.sim.judge import Judge, all_heads
+from echonode.sim.heads import all_heads
+from echonode.sim.judge import Judge
 from echonode.sim.loop import SimLoop
 from echonode.sim.options import Options, draw_options
 from echonode.sim.swarm import Swarm
