@@ -45,6 +45,7 @@ class SimDiscovery:
     """One LAN's multicast. `is_blocked(from host, to host)` is the network's word on who hears whom."""
 
     def __init__(self, loop: SimLoop, *, seed: int | str, air: Air, is_blocked: Callable[[str, str], bool]) -> None:
+        self.is_off = False  # nobody hears of anybody; what is announced meanwhile nobody hears of later
         self._loop = loop
         self._draw = Random(f"discovery/{seed}")
         self._air = air
@@ -102,7 +103,7 @@ class SimDiscovery:
             node.sighted(_key(self._draw.randbytes(8)), [address], tag=tag, group=group)
 
     def _tell(self, host: str, other: str) -> None:
-        if host == other:
+        if host == other or self.is_off:
             return
         delay_s = self._draw.uniform(0.0, self._air.delay_s) if self._air.delay_s else 0.0
         if self._draw.random() < self._air.loss:

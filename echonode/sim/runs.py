@@ -20,7 +20,7 @@ from echonode.sim.workload import Habits
 _AHEAD: Final = 8  # worlds handed out to each process before the first came back
 _CALM_NODES: Final = 10
 _CALM_RECORDS: Final = 200
-_IDLE_S: Final = 60.0
+_IDLE_S: Final = 600.0
 _LIVE_S: Final = 60.0
 
 
@@ -29,6 +29,7 @@ def calm() -> Options:
     another somebody writes each second."""
     return Options(
         nodes=_CALM_NODES,
+        starts_together=True,
         records=_CALM_RECORDS,
         habits=Habits(names=1_000_000, writes_per_s=1.0, questions_per_s=1e-9, burst_records=0, bodies=(200,)),
         air=Air(delay_s=1.0),
