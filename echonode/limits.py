@@ -60,6 +60,7 @@ BATCH_RECORDS_MAX: Final = 1000  # records in one message and in one transaction
 BATCH_BYTES_MAX: Final = 512 * KIB  # of records in one message: half a frame, so that one record more still fits
 PREFIXES_PER_MESSAGE_MAX: Final = 1024  # 16 children of 32 bytes each stay within a frame
 DIGESTS_PER_MESSAGE_MAX: Final = 8192
+LEAD_WAIT_S: Final = (0.1, 1.0)  # for what others bring of the same context: without anything new, and in all
 FILL_BEGINS_S: Final = 3.0  # within which the first new record must come, or others may fill it
 FILLING_S_MAX: Final = 600.0  # one peer may be the only one to fill a context for so long
 MISTRUST_S: Final = 3600.0  # and not again for so long when it brought less than half of what it claimed

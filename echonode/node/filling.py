@@ -1,16 +1,19 @@
-"""Contexts that a peer is filling right now: others need not send the same again, nor stage a snapshot twice.
+"""Contexts that peers are bringing us right now: others need not send the same again, nor stage a snapshot twice.
 
-Exclusive only while it gets on: a peer that claims much and brings nothing soon, or little, or takes for ever, keeps
-nobody out.
+One conversation that brings much keeps all others out, but only while it gets on: a peer that claims much and brings
+nothing soon, or little, or takes for ever, keeps nobody out. Of all others those that we lead come one after another,
+and none waits long: when many nodes meet at once, most of them have the same news.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from echonode.clock import Clock
-from echonode.limits import BATCH_RECORDS_MAX, FILL_BEGINS_S, FILLING_S_MAX, FRAME_TIMEOUT_S, MISTRUST_S
+from echonode.limits import BATCH_RECORDS_MAX, FILL_BEGINS_S, FILLING_S_MAX, FRAME_TIMEOUT_S, LEAD_WAIT_S, MISTRUST_S
 from echonode.model.identity import IdentityId
+from echonode.sync.select import Selection
 
 
 @dataclass(slots=True)
@@ -20,12 +23,19 @@ class _Fill:
 
 
 @dataclass(slots=True)
+class _Led:
+    moved_s: float = 0.0  # when it began, or brought something new
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(slots=True)
 class Filling:
-    """By context, the one conversation that brings much more than is there."""
+    """By context, the one conversation that brings much more than is there, and the one that we lead."""
 
     clock: Clock
     _fills: dict[str, _Fill] = field(default_factory=dict)
     _mistrusted: dict[tuple[IdentityId, str], float] = field(default_factory=dict)
+    _led: dict[str, _Led] = field(default_factory=dict)
 
     def is_busy(self, context: str) -> bool:
         """Whether a peer is filling `context`, and getting on with it."""
@@ -39,8 +49,42 @@ class Filling:
 
     def moved_on(self, context: str) -> None:
         """A record came that was new."""
+        now_s = self.clock.monotonic_s()
         if context in self._fills:
-            self._fills[context].until_s = self.clock.monotonic_s() + FRAME_TIMEOUT_S
+            self._fills[context].until_s = now_s + FRAME_TIMEOUT_S
+        if context in self._led:
+            self._led[context].moved_s = now_s
+
+    @asynccontextmanager
+    async def after_others(self, context: str, choose: Callable[[], Selection]) -> AsyncIterator[Selection]:
+        """What `choose` selects when no other conversation that we lead about `context` is under way any more, or it
+        does not get on. Nobody waits who has nothing to say, nor keeps others waiting."""
+        if (selection := choose()).mode is None:
+            yield selection
+            return
+        led = self._led.setdefault(context, _Led())
+        is_alone = await self._wait_for(led)
+        try:
+            yield choose()
+        finally:
+            if is_alone:
+                led.lock.release()
+
+    async def _wait_for(self, led: _Led) -> bool:
+        still_s, all_s = LEAD_WAIT_S
+        until_s = self.clock.monotonic_s() + all_s
+        while led.lock.locked():
+            left_s = min(led.moved_s + still_s, until_s) - self.clock.monotonic_s()
+            if left_s <= 0:
+                return False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await led.lock.acquire()
+                    break
+        else:
+            await led.lock.acquire()
+        led.moved_s = self.clock.monotonic_s()
+        return True
 
     @contextmanager
     def by(

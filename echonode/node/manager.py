@@ -9,9 +9,10 @@ peer opens snapshots, and closes. Whoever does not have the turn serves: one `ma
                                       ── FollowInit, or Close
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, TypeVar
 
 from echonode.clock import Clock
@@ -35,15 +36,7 @@ from echonode.sync.outcome import Conversation, Result, Tally
 from echonode.sync.select import Mode, Selection, select
 from echonode.sync.sketching import Sketches
 from echonode.wire.codec import UnknownMessage
-from echonode.wire.messages import (
-    Close,
-    Direction,
-    FollowInit,
-    InitPayload,
-    Refused,
-    Summary,
-    Turn,
-)
+from echonode.wire.messages import Close, Direction, FollowInit, InitPayload, Refused, Summary, Turn
 
 T = TypeVar("T")
 
@@ -160,24 +153,28 @@ class Manager:
             summary = theirs.get(context, empty(context))
             if direction is Direction.PUSH and not len(self.store.tree(context)):
                 continue
-            is_partial = self.partial.of(context) is not None
-            selection = select(following.our_state(context, is_partial), state_of(summary), common)
-            if selection.is_theirs and session.is_initiator and direction is not Direction.PULL:
-                left.append(context)
-            elif selection.mode is Mode.RECONCILE or (selection.is_theirs and summary.is_partial):
-                if summary.is_partial and session.is_initiator and direction is Direction.BOTH:
-                    left.append(context)  # each pulls its own part
-                await self._reconcile(session, log, selection.reason, direction, summary)
-            elif selection.mode is not None and self.filling.is_busy(context):
-                log.unequal[context] = _FILLING
-            elif selection.mode is not None:
-                await self._reach(session, log, context, selection, direction, summary)
-            elif selection.reason == "roots are equal":
-                following.reached(context, summary.seq)
-            elif not selection.is_theirs:
-                log.unequal[context] = selection.reason
+            choose = partial(self._select, following, summary, common)
+            async with self.filling.after_others(context, choose) as selection:
+                if selection.is_theirs and session.is_initiator and direction is not Direction.PULL:
+                    left.append(context)
+                elif selection.mode is Mode.RECONCILE or (selection.is_theirs and summary.is_partial):
+                    if summary.is_partial and session.is_initiator and direction is Direction.BOTH:
+                        left.append(context)  # each pulls its own part
+                    await self._reconcile(session, log, selection.reason, direction, summary)
+                elif selection.mode is not None and self.filling.is_busy(context):
+                    log.unequal[context] = _FILLING
+                elif selection.mode is not None:
+                    await self._reach(session, log, context, selection, direction, summary)
+                elif selection.reason == "roots are equal":
+                    following.reached(context, summary.seq)
+                elif not selection.is_theirs:
+                    log.unequal[context] = selection.reason
         log.is_compared = only is None
         return tuple(left)
+
+    def _select(self, following: Following, summary: Summary, common: Collection[Mode]) -> Selection:
+        is_partial = self.partial.of(summary.context) is not None
+        return select(following.our_state(summary.context, is_partial), state_of(summary), common)
 
     async def _reach(
         self,

@@ -55,6 +55,7 @@ def test_nodes_that_dial_each_other_at_once_settle_on_one_session_and_nothing_fa
                 await put(member, f"{member.name}-{number}")
         world.introduce()
         await world.settled(within_s=30)
+        await asyncio.sleep(1)  # equal before all of them know
         for member in members:
             assert not told(member, SessionFailed)
             assert not told(member, PeerAbsent)
