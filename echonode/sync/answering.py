@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, SMALL_SUBTREE_LEAVES
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, ROUNDS_MAX, SMALL_SUBTREE_LEAVES
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import LeafKey
 from echonode.sync.exchange import batches, note_seq, stamp, unexpected
@@ -22,6 +22,7 @@ class Answers:
         self._conversation = conversation
         self._direction = direction
         self._width = width
+        self._given = 0  # leaves, counted each time
 
     async def give(self, message: Message) -> Result | None:
         """Answer `message`; the conversation's result once it is over."""
@@ -51,6 +52,9 @@ class Answers:
         entries = list(islice(_entries(conversation.store.tree(conversation.context), wanted, self._width), _ENTRIES))
         keys = [key for _, _, key in entries[:BATCH_RECORDS_MAX]]
         raws, taken = await conversation.store.read(conversation.context, keys, bytes_max=BATCH_BYTES_MAX)
+        self._given += taken
+        if self._given > ROUNDS_MAX * len(conversation.store.tree(conversation.context)) + BATCH_RECORDS_MAX:
+            raise RemoteError(Reason.PROTOCOL_ERROR, "it fetches the same again and again")
         rest = _rest(wanted, entries, taken, self._width)
         messages = list(batches(raws)) or [[]]
         for batch in messages[:-1]:

@@ -178,7 +178,7 @@ class Following:
         refused = [one.version for one in applied.refused]
         seen = {*refused, *[record.id for record in applied.records]}
         spread.came([short(record.id) for record in records if record.id not in seen], self._lane.ends.peer)
-        spread.unanswered([short(version) for version in refused])
+        spread.unanswered([short(version) for version in refused], self._link)
 
     async def _store(self, context: str, records: Sequence[Record], seq: int | None) -> Applied:
         """Apply, and say so: a link that ends in between must not leave others without word of what is stored."""
@@ -270,7 +270,7 @@ class Following:
         for version in ids:
             self._resolve(version)
         # What has left the peer's log was superseded there; where else it was announced, it may not be.
-        self._lane.ends.spread.unanswered([version for version in ids if version not in brought])
+        self._lane.ends.spread.unanswered([version for version in ids if version not in brought], self._link)
         self._lane.on_moved(message.context)
 
     def check(self) -> None:

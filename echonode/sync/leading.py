@@ -23,6 +23,7 @@ class Leading:
         self._lane = lane
         self._told: dict[str, int] = {}
         self._wants: deque[Missing] = deque()
+        self._announced = 0  # and not asked for, as far as it may be
         self._open = 0  # of the peer's window, what is told and not taken
         self._offered: set[str] = set()
         for place in places:
@@ -73,6 +74,9 @@ class Leading:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it asks without waiting for answers")
         if want.context not in self._told:
             raise RemoteError(Reason.PROTOCOL_ERROR, "nothing of that context was announced")
+        self._announced -= len(want.seqs)
+        if self._announced < 0:
+            raise RemoteError(Reason.PROTOCOL_ERROR, "it asks for more than was announced")
         self._wants.append(want)
         self._lane.is_eager = True
         self._lane.wake.set()
@@ -101,6 +105,7 @@ class Leading:
         if self._is_full(message):
             await self._wait_for_room(message)
         self._open += weight(message)
+        self._announced += len(message.announced)
         await self.flush()
         await self._lane.ends.transport.send(message)
         self._told[context] = upto  # not before: what is said of it must come behind it

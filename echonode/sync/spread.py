@@ -98,22 +98,23 @@ class Spread:
         """`link` asks its peer for it."""
         self._asked[version] = link
 
-    def unanswered(self, ids: Sequence[ShortId]) -> None:
-        """Who was asked for these does not have them; whoever else announced them is asked."""
+    def unanswered(self, ids: Sequence[ShortId], link: Linked) -> None:
+        """Whom `link` asked for these does not have them; whoever else announced them is asked."""
         for version in ids:
             self._asked.pop(version, None)
-        for link in list(self.links.values()):
-            link.ask_again([version for version in ids if version not in self._asked])
+        for other in list(self.links.values()):
+            if other is not link:
+                other.ask_again([version for version in ids if version not in self._asked])
 
     def late(self, ids: Sequence[ShortId], link: Linked) -> None:
         """Whom `link` asked for these has not answered."""
-        self.unanswered([version for version in ids if self._asked.get(version) is link])
+        self.unanswered([version for version in ids if self._asked.get(version) is link], link)
 
     def left(self, peer: IdentityId, link: Linked) -> None:
         """A link is over: what its peer was asked for, others are."""
         if self.links.get(peer) is link:
             del self.links[peer]
-        self.unanswered([version for version, asked in self._asked.items() if asked is link])
+        self.unanswered([version for version, asked in self._asked.items() if asked is link], link)
 
 
 @dataclass(slots=True)

@@ -512,7 +512,7 @@ BAD: dict[str, list[Message]] = {
     "a context twice": [m.Follow((Place(MAIN, 0),))],
     "a cursor ahead of us": [m.Follow((Place("new", 1),))],
     "a conversation": [m.LevelWiseInit((1, 0), MAIN, 0, 16, (b"",))],
-    "wants without end": [m.Missing(MAIN, (1,))] * 100,
+    "a want of what was not announced": [m.Missing(MAIN, (1,))],
 }
 
 
@@ -528,6 +528,32 @@ def test_what_has_no_place_in_a_link_ends_it(said):
         end = ours.links[9].result()
         assert isinstance(end, RemoteError) and end.reason is Reason.PROTOCOL_ERROR, end
         assert not lacks(ours.store, before)
+
+    virtually(main())
+
+
+@pytest.mark.parametrize("how", ["twice", "without waiting"])
+def test_what_was_announced_can_be_asked_for_once_and_not_all_at_once(how):
+    async def main() -> None:
+        (ours,) = met(1)
+        theirs = by_hand(ours, Spot(9, universe().store(())))
+        await theirs.send(m.Lazy())
+        await asyncio.sleep(0.1)
+        await ours.write(news(30))
+        told = await heard(theirs, m.Commits)
+        assert isinstance(told, m.Commits)
+        wants = [m.Missing(MAIN, (seq,)) for seq, _ in told.announced]
+        if how == "twice":
+            await theirs.send(wants[0])
+            assert await heard(theirs, m.Bodies)
+            wants = [m.Missing(MAIN, tuple(seq for seq, _ in told.announced))]
+        for want in wants:
+            await theirs.send(want)
+        await asyncio.sleep(1)
+        (end,) = await over(ours)
+        assert isinstance(end, RemoteError)
+        assert end.reason is Reason.PROTOCOL_ERROR
+        assert ("more than was announced" if how == "twice" else "without waiting") in str(end)
 
     virtually(main())
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, TransportError
-from echonode.limits import PREFIXES_PER_MESSAGE_MAX, ROUNDS_MAX, WINDOW
+from echonode.limits import BATCH_RECORDS_MAX, PREFIXES_PER_MESSAGE_MAX, ROUNDS_MAX, WINDOW
 from echonode.model.identity import Instance
 from echonode.model.merkle import ARITY, DEPTH_MAX, EMPTY, Prefix, Tree, leaf_digest
 from echonode.model.record import MAIN, Record
@@ -448,6 +448,19 @@ AMPLIFIED = [
     tuple(Wanted(b"", None) for _ in range(PREFIXES_PER_MESSAGE_MAX)),
     tuple(Wanted(b"\3\7\1", LIE) for _ in range(PREFIXES_PER_MESSAGE_MAX)),
 ]
+
+
+def test_the_same_fetched_again_and_again_is_given_only_so_often():
+    async def main() -> None:
+        store, init = theirs(), m.LevelWiseInit((1, 0), MAIN, Direction.BOTH, 16, (b"",))
+        enough = ROUNDS_MAX + BATCH_RECORDS_MAX // len(store.tree(MAIN))
+        fetch = m.Fetch((Wanted(b"", None),))
+        talk = await lie_to_responder(store, init, *[fetch] * enough)
+        assert isinstance(talk.their_end, TransportError), "the liar left"
+        talk = await lie_to_responder(store, init, *[fetch] * (enough + 1))
+        assert broke_the_protocol(talk.their_end)
+
+    virtually(main())
 
 
 @pytest.mark.parametrize("wanted", AMPLIFIED, ids=["everything", "one bucket"])
