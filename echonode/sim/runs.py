@@ -100,9 +100,8 @@ def run_many(worlds: Iterator[tuple[int, Options]], jobs: int) -> Iterator[Figur
         except BaseException:
             for worker in multiprocessing.active_children():
                 worker.terminate()  # or whoever pressed Ctrl-C would wait for worlds that nobody will look at
+            pool.shutdown(cancel_futures=True)
             raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _begin_worker() -> None:
