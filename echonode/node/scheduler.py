@@ -237,10 +237,10 @@ class Scheduler:
         room = self._room()
         reaching = {target.peer for target in self.targets.values() if target.is_dialling and target.peer}
         # Those that answered before, then the longest due: many that never answer must not keep back one that would.
-        for target, at_s in sorted(self._waiting(reaching), key=_urgency):
+        for target, _ in sorted([each for each in self._waiting(reaching) if each[1] <= now_s], key=_urgency):
             if len(dials) >= room:
                 break
-            if at_s > now_s or target.peer in reaching:
+            if target.peer in reaching:
                 continue
             if target.peer is None and self._is_among_many():
                 if now_s < self._meet_at_s:
@@ -291,15 +291,17 @@ class Scheduler:
 
     def _waiting(self, reaching: set[IdentityId]) -> Iterator[tuple[Target, float]]:
         chosen = self.links.chosen()
+        meet_at_s = self._meet_at_s if self._is_among_many() else 0.0
         for target in self.targets.values():
-            if target.is_dialling or target.is_self or not target.is_ours or target.peer in reaching:
+            if target.is_dialling or target.is_self or not target.is_ours:
                 continue
-            if self._has_session(target.peer):
+            if target.peer is None:
+                yield target, max(meet_at_s, target.not_before_s)
                 continue
-            entry = self.peers.get(target.peer) if target.peer else None
+            if target.peer in reaching or self._has_session(target.peer):
+                continue
+            entry = self.peers.get(target.peer)
             wanted_s = 0.0 if entry is None or not entry.is_reachable else entry.compare_at_s
-            if target.peer is None and self._is_among_many():
-                wanted_s = self._meet_at_s
             if entry is not None and entry.id in chosen and not entry.is_following:
                 wanted_s = min(wanted_s, entry.follow_at_s)
             yield target, max(wanted_s, target.not_before_s)
