@@ -55,10 +55,13 @@ class _Services:
 
         return NodeFiles(Home.find(flag, self._environ))
 
-    def simulate(self, options: SimulateOptions) -> Iterator[SimulatedWorld]:
+    def simulate(
+        self, options: SimulateOptions, on_time: Callable[[float, float], None]
+    ) -> Iterator[SimulatedWorld]:
         from echonode.sim.runs import options_for, run_many
 
-        return run_many(((seed, options_for(seed, options)) for seed in options.seeds), options.jobs)
+        worlds = ((seed, options_for(seed, options)) for seed in options.seeds)
+        return run_many(worlds, options.jobs, on_time)
 
     def run_node(self, options: RunOptions) -> int:
         from echonode.host.config import load_config

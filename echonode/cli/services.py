@@ -6,7 +6,7 @@ The commands may not import `host` and `api`; and most of them, talking to a nod
 loading them either.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -139,6 +139,9 @@ class Services(Protocol):
         """Make the store of a node that does not run anew, of what is whole in it. Raises EchonodeError."""
         ...
 
-    def simulate(self, options: SimulateOptions) -> Iterator[SimulatedWorld]:
-        """Simulate one world a seed, in processes of their own if there are several; as they come to their end."""
+    def simulate(
+        self, options: SimulateOptions, on_time: Callable[[float, float], None]
+    ) -> Iterator[SimulatedWorld]:
+        """Simulate one world a seed, in processes of their own if there are several; as they come to their end.
+        `on_time` is told of worlds in this process their virtual seconds, and about how many there will be."""
         ...

@@ -100,8 +100,8 @@ def simulate(
     again = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
     began_s = time.monotonic()
     worlds: list[SimulatedWorld] = []
-    with _bar(len(chosen)) as advance:
-        for world in here.services.simulate(options):
+    with _bar(len(chosen)) as (advance, on_time):
+        for world in here.services.simulate(options, on_time):
             worlds.append(world)
             advance()
             if world.failure:
@@ -182,14 +182,22 @@ def _write(path: str, text: str, *, mode: Literal["a", "w"] = "w") -> None:
 
 
 @contextmanager
-def _bar(worlds: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal when there is something to wait for, else nothing; calling what it gives moves it on."""
-    if worlds == 1 or not sys.stderr.isatty():
-        yield lambda: None
+def _bar(worlds: int) -> Iterator[tuple[Callable[[], None], Callable[[float, float], None]]]:
+    """A bar on a terminal: of worlds, if there are several, else of virtual time. What moves it on: that a world has
+    ended, and what time it is in one."""
+    if not sys.stderr.isatty():
+        yield lambda: None, lambda _now_s, _lasts_s: None
         return
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("worlds", total=worlds)
-        yield lambda: progress.advance(task)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    # A simulation lets no other thread start: of one world the bar is drawn when there is news.
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=worlds > 1) as progress:
+        task = progress.add_task("worlds" if worlds > 1 else "virtual time", total=worlds if worlds > 1 else None)
+
+        def on_time(now_s: float, lasts_s: float) -> None:
+            if worlds == 1:
+                progress.update(task, completed=now_s, total=max(now_s, lasts_s), refresh=True)
+
+        yield lambda: progress.advance(task), on_time

@@ -21,7 +21,7 @@ import gc
 import heapq
 import random
 from collections import defaultdict, deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from functools import partial
 from hashlib import blake2b
@@ -39,6 +39,7 @@ T = TypeVar("T")
 CLOCK_RESOLUTION_S: Final = 1e-6  # at 1e-9 a loop spins for ever after a virtual year: a float has no such digits
 STEPS_AT_ONE_TIME_MAX: Final = 1_000_000
 STEPS_PER_COLLECTION: Final = 100_000
+STEPS_PER_WORD: Final = 10_000  # to whoever waits for the end
 REAPED_WITHIN_S: Final = 3600.0  # virtual time a cancelled task may take to end
 EPOCH_MS: Final = 1_735_689_600_000  # 2025-01-01, where the simulated wall clock starts
 LAST_EVENTS: Final = 200  # how much of a trace is kept as text
@@ -109,6 +110,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.seed = seed
         self.trace = Trace(keep_events)
         self.unhandled: list[BaseException] = []
+        self.on_time: Callable[[float], None] = lambda _: None  # told the virtual time now and then
         self._now = 0.0
         self._random = random.Random(f"order/{seed}")
         self._sequence = count(1)
@@ -203,6 +205,8 @@ class SimLoop(asyncio.BaseEventLoop):
             raise Livelock(f"time does not move on from {self._now:.6f}; last: {list(self.trace.last)[-5:]}")
         if self._steps % STEPS_PER_COLLECTION == 0:
             self._collect()
+        if self._steps % STEPS_PER_WORD == 0:
+            self.on_time(self._now)
         self.trace.note(f"{self._now:.6f} {_callback_name(cast(Any, handle)._callback)}")
         handle._run()
 

@@ -8,6 +8,7 @@ from math import inf
 from random import Random
 from typing import Final
 
+from echonode.limits import IDLE_TIMEOUT_S
 from echonode.sim.discovery import CLEAR, Air
 from echonode.sim.link import LAN, Link
 from echonode.sim.workload import Habits
@@ -57,6 +58,11 @@ class Options:
     newcomers: int = 0  # join by an invitation in the bad time
     is_compromised: bool = False  # somebody's device key is stated compromised in the bad time
     rest_s: float = 0.0  # how long the quiet afterwards is watched
+
+    @property
+    def lasts_s(self) -> float:
+        """About how long: what it takes to agree is not known before."""
+        return self.idle_s + self.faults_s + (self.rest_s and 2 * IDLE_TIMEOUT_S + self.rest_s)
 
 
 def draw_options(seed: int) -> Options:

@@ -3,19 +3,21 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import islice
 from threading import Thread
 from traceback import format_exception
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from echonode.sim.discovery import Air
 from echonode.sim.figures import Figures, failed
 from echonode.sim.options import Options, draw_options
 from echonode.sim.swarm import run_seed
 from echonode.sim.workload import Habits
+
+OnTime: TypeAlias = Callable[[float, float], None]
 
 _AHEAD: Final = 8  # worlds handed out to each process before the first came back
 _CALM_NODES: Final = 10
@@ -25,8 +27,8 @@ _LIVE_S: Final = 60.0
 
 
 def calm() -> Options:
-    """A LAN on which nothing goes wrong: all nodes start at once, meet, and have nothing to tell for a minute; then for
-    another somebody writes each second."""
+    """A LAN on which nothing goes wrong: all nodes hold their records before they meet, all at once; then they have
+    nothing to tell for ten minutes, in which links settle; then for a minute somebody writes about every second."""
     return Options(
         nodes=_CALM_NODES,
         starts_together=True,
@@ -84,10 +86,13 @@ def options_for(seed: int, wishes: Wishes) -> Options:
     return options
 
 
-def run_many(worlds: Iterator[tuple[int, Options]], jobs: int) -> Iterator[Figures]:
-    """The figures of each world, as they come to their end."""
+def run_many(
+    worlds: Iterator[tuple[int, Options]], jobs: int, on_time: OnTime = lambda _now_s, _lasts_s: None
+) -> Iterator[Figures]:
+    """The figures of each world, as they come to their end. `on_time` is told of worlds in this process, if jobs is 1,
+    their virtual time and about how long they last."""
     if jobs == 1:
-        yield from (_run(seed, options) for seed, options in worlds)
+        yield from (_run(seed, options, on_time) for seed, options in worlds)
         return
     with ProcessPoolExecutor(jobs, initializer=_begin_worker) as pool:
         try:
@@ -117,9 +122,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _run(seed: int, options: Options) -> Figures:
+def _run(seed: int, options: Options, on_time: OnTime | None = None) -> Figures:
     try:
-        return run_seed(seed, options)
+        told = None if on_time is None else lambda now_s: on_time(now_s, options.lasts_s)
+        return run_seed(seed, options, told)
     except Exception as error:
         # Whatever ended a world is what was looked for.
         return failed(seed, f"{type(error).__name__}: {error}\n{''.join(format_exception(error))}")

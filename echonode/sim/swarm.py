@@ -10,7 +10,7 @@ names the seed, and the seed replays it.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any, Final
@@ -302,10 +302,12 @@ def _loud(member: Member) -> list[object]:
     return [event for event in member.events if not isinstance(event, SyncProgress | PeerAbsent)]
 
 
-def run_seed(seed: int, options: Options | None = None) -> Figures:
-    """Run the world of `seed`, or one with these options and the draws of `seed`."""
+def run_seed(seed: int, options: Options | None = None, on_time: Callable[[float], None] | None = None) -> Figures:
+    """Run the world of `seed`, or one with these options and the draws of `seed`. `on_time` hears the time."""
     chosen = draw_options(seed) if options is None else options
     loop = SimLoop(seed=seed)
+    if on_time is not None:
+        loop.on_time = on_time
 
     async def main() -> Figures:
         return await Swarm(loop, seed, chosen).run()

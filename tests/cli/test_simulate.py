@@ -50,7 +50,7 @@ class Wind:
     failing: frozenset[int] = frozenset()
     asked: list[SimulateOptions] = field(default_factory=list)
 
-    def __call__(self, options: SimulateOptions) -> Iterator[World]:
+    def __call__(self, options: SimulateOptions, on_time: object) -> Iterator[World]:
         self.asked.append(options)
         for seed in reversed(options.seeds):
             yield World(seed, "Violation: S3: lost\nwhere and why" if seed in self.failing else "")
