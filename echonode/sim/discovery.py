@@ -45,7 +45,7 @@ class SimDiscovery:
     """One LAN's multicast. `is_blocked(from host, to host)` is the network's word on who hears whom."""
 
     def __init__(self, loop: SimLoop, *, seed: int | str, air: Air, is_blocked: Callable[[str, str], bool]) -> None:
-        self.is_off = False  # nobody hears of anybody; what is announced meanwhile nobody hears of later
+        self.is_off = False  # nobody hears of anybody's coming and going, nor later of what was meanwhile
         self._loop = loop
         self._draw = Random(f"discovery/{seed}")
         self._air = air
@@ -76,7 +76,7 @@ class SimDiscovery:
         """`host` says goodbye."""
         self._listening.pop(host, None)
         announced = self._announced.pop(host, None)
-        if announced is not None:
+        if announced is not None and not self.is_off:
             key = _key(announced[0].tag)
             for other, node in list(self._listening.items()):
                 if self._is_blocked(host, other):

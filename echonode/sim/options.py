@@ -36,7 +36,7 @@ class Options:
 
     nodes: int = 3
     records: int = 20  # in all, before anybody meets
-    starts_together: bool = False  # none hears of another before all are up and hold their records
+    is_all_at_once: bool = False  # none hears of another before all are up and hold their records; all end together
     common: int = 0  # records of the first node's that all others were set up with
     habits: Habits = USUAL
     links: tuple[Link, ...] = (LAN,)

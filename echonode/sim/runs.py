@@ -31,7 +31,7 @@ def calm() -> Options:
     nothing to tell for ten minutes, in which links settle; then for a minute somebody writes about every second."""
     return Options(
         nodes=_CALM_NODES,
-        starts_together=True,
+        is_all_at_once=True,
         records=_CALM_RECORDS,
         habits=Habits(names=1_000_000, writes_per_s=1.0, questions_per_s=1e-9, burst_records=0, bodies=(200,)),
         air=Air(delay_s=1.0),

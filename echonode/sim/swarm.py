@@ -109,7 +109,7 @@ class Swarm:
         figures = self.progress.figures(self._seed, self._loop, self.judge)
         if options.rest_s:
             await self._rest()
-        await self.world.stop()
+        await self.world.stop(together=options.is_all_at_once)
         for member in (*self.honest, *self._partials):
             if left := left_behind(self.world, member):
                 raise Violation(f"E4: {member.name} was stopped, and leaves {', '.join(left)}")
@@ -117,7 +117,7 @@ class Swarm:
 
     async def _begin(self, workload: Workload) -> None:
         options = self.options
-        self.world.discovery.is_off = options.starts_together
+        self.world.discovery.is_off = options.is_all_at_once
         for number in range(options.nodes):
             member = self._add(f"n{number}")
             self.honest.append(member)

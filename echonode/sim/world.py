@@ -236,9 +236,14 @@ class World:
         for member in self.members.values():
             self._spread(member)
 
-    async def stop(self) -> None:
-        """Stop every node, one after another."""
-        for member in self.members.values():
+    async def stop(self, *, together: bool = False) -> None:
+        """Stop every node, one after another; or all at once, and none hears that another has gone."""
+        up = [member for member in self.members.values() if member.is_up]
+        if together:
+            self.discovery.is_off = True
+            await asyncio.gather(*map(self.leave, up))
+            return
+        for member in up:
             if member.is_up:
                 await self.leave(member)
 

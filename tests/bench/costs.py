@@ -1,5 +1,5 @@
-"""`python -m tests.bench.costs [--json F] [--svg F] [--tables F]`: what each mode costs, by size of the sets and of the
-difference.
+"""`python -m tests.bench.costs [--modes M ..] [--json F] [--svg F] [--tables F]`: what each mode costs, by size of the
+sets and of the difference.
 
 Two stores hold N leaves each and differ in d records, half of them at either end: *newest*, records that the other
 lacks, or *scattered*, old ones of which one end has a later version (two leaves differ for each). Every mode makes
@@ -8,7 +8,7 @@ payloads, without the records themselves and what wraps them, which every mode h
 
 For `delta` each end has followed the other's log up to where the differences begin. Leaves that both ends hold are
 made of random hashes, without records, as none of these conversations reads one; but `reconcile` and `snapshot` do, and
-are measured over as many real records, up to REAL_MAX. `snapshot` fills an empty store, whatever d may be.
+are measured over as many real records. `snapshot` fills an empty store, whatever d may be.
 """
 
 import argparse
@@ -52,7 +52,6 @@ DIFFERENCES = (0, 1, 10, 100, 1_000, 10_000)
 KINDS = ("newest", "scattered")
 _SKIP_S = 60.0  # a mode that took longer is not tried with ten times the differences
 
-REAL_MAX = 100_000
 _PEERS = (IdentityId(b"a" * 32), IdentityId(b"b" * 32))
 
 
@@ -255,13 +254,15 @@ def state(store: MemoryStore) -> State:
     return State(tree.root, len(tree), parts.cut(tree.children_at(b""), 16))
 
 
-def table(sizes: Sequence[int], differences: Sequence[int], kinds: Sequence[str]) -> Iterator[Cost]:
+def table(
+    sizes: Sequence[int], differences: Sequence[int], kinds: Sequence[str], modes: Sequence[str]
+) -> Iterator[Cost]:
     """Every cell that does not take too long."""
     for size in sizes:
         common = Common.of(size)
-        for kind, mode in product(kinds, MODES):
+        for kind, mode in product(kinds, modes):
             for count in differences:
-                if count > size or (mode in READING and size > REAL_MAX):
+                if count > size:
                     continue
                 if mode == "snapshot" and (count or kind != kinds[0]):
                     continue
@@ -314,13 +315,14 @@ def main() -> None:
     parser.add_argument("--leaves", type=int, nargs="+", default=SIZES)
     parser.add_argument("--differences", type=int, nargs="+", default=DIFFERENCES)
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--tables", type=Path, help="write the tables of proto/COSTS.md here")
     parser.add_argument("--svg", type=Path, help="draw bytes against differences here")
     asked = parser.parse_args()
     costs = []
     print(f"{'N':>9} {'d':>6} kind      mode            {'bytes':>11} {'each':>8} trips  CPU ms, both ends    wall ms")
-    for cost in table(asked.leaves, asked.differences, asked.kinds):
+    for cost in table(asked.leaves, asked.differences, asked.kinds, asked.modes):
         costs.append(cost)
         print(
             f"{cost.leaves:9,} {cost.differences:6,} {cost.kind:9} {cost.mode:15} {cost.bytes:11,} "
