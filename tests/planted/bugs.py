@@ -396,6 +396,30 @@ BUGS: Final = (
         wrong="            if not context:\n",
         tests=("node/test_partial.py",),
     ),
+    Bug(
+        name="conversations that bring the same do not wait for each other",
+        file="node/filling.py",
+        right="        is_alone = await self._wait_for(led)\n",
+        wrong="        is_alone = False\n",
+        tests=("node/test_filling.py",),
+        seeds=0,
+    ),
+    Bug(
+        name="the same is fetched without end",
+        file="sync/answering.py",
+        right="        self._given += taken\n",
+        wrong="        self._given = taken\n",
+        tests=("sync/test_liars.py",),
+        seeds=0,
+    ),
+    Bug(
+        name="more is asked for than was announced",
+        file="sync/leading.py",
+        right="        if self._announced < 0:\n",
+        wrong="        if self._announced is None:\n",
+        tests=("sync/test_follow.py",),
+        seeds=0,
+    ),
     # -- the disk ----------------------------------------------------------------------------------------------------
     Bug(
         name="a superseded version stays in the change log",
