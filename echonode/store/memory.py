@@ -1,6 +1,7 @@
 """A store in memory, for simulation and as the judge of the one on disk: the same contract, no durability."""
 
 import itertools
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -37,6 +38,7 @@ class MemoryStore:
         self._heads: dict[str, dict[LeafKey, list[Record]]] = {}
         self._history: dict[str, dict[LeafKey, list[Record]]] = {}
         self._log: dict[int, Record] = {}
+        self._seqs: list[int] = []  # ascending: of the log, and some that have left it
         self._seq_of: dict[bytes, int] = {}
         self._newest: dict[str, int] = {}
         self._last_seq = 0
@@ -136,29 +138,21 @@ class MemoryStore:
         return list(self._heads.get(context, {}).get(leaf_key(author, name), []))
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
-        found: list[Record] = []
-        for seq, record in self._log.items():
-            if seq > after and record.context == context:
-                found.append(record)
-                after = seq
-                if len(found) == limit:
-                    break
-        return found, after
+        found = list(itertools.islice(self._entries_after(context, after), limit))
+        return [record for _, record in found], found[-1][0] if found else after
 
     async def changes(
         self, context: str, after: int, *, records_max: int, bytes_max: int
     ) -> tuple[list[Change], int]:
-        entries = (Change(*entry) for entry in self._entries_after(context, after))
+        entries = (Change(seq, record.id, record.raw) for seq, record in self._entries_after(context, after))
         found, is_all = fit_changes(entries, records_max=records_max, bytes_max=bytes_max)
         return found, max(self.seq(context), after) if is_all else found[-1].seq
 
-    def _entries_after(self, context: str, after: int) -> Iterator[tuple[int, VersionId, bytes]]:
-        """Entries from behind `after`, looked for from the end: those who follow want the newest."""
-        newest = itertools.takewhile(lambda seq: seq > after, reversed(self._log))
-        for seq in reversed(list(newest)):
-            record = self._log[seq]
-            if record.context == context:
-                yield seq, record.id, record.raw
+    def _entries_after(self, context: str, after: int) -> Iterator[tuple[int, Record]]:
+        for at in range(bisect_right(self._seqs, after), len(self._seqs)):
+            record = self._log.get(self._seqs[at])
+            if record is not None and record.context == context:
+                yield self._seqs[at], record
 
     @asynccontextmanager
     async def snapshot(self, context: str) -> AsyncIterator[SnapshotReader]:
@@ -236,6 +230,9 @@ class MemoryStore:
     def _append(self, record: Record) -> None:
         self._last_seq += 1
         self._log[self._last_seq] = record
+        self._seqs.append(self._last_seq)
+        if len(self._seqs) > 2 * len(self._log) + BATCH_RECORDS_MAX:
+            self._seqs = list(self._log)
         self._seq_of[record.id] = self._newest[record.context] = self._last_seq
 
     def _void(self, statement: Statement) -> int:
@@ -283,7 +280,8 @@ class _MemorySnapshot:
         return self._stamp
 
     async def page(self, after: LeafKey | None, *, records_max: int, bytes_max: int) -> tuple[list[bytes], bool]:
-        leaves = (_raws(self._leaves[key]) for key in self._keys if after is None or key > after)
+        at = 0 if after is None else bisect_right(self._keys, after)
+        leaves = (_raws(self._leaves[self._keys[each]]) for each in range(at, len(self._keys)))
         records, _, is_all = fit(leaves, records_max=min(records_max, BATCH_RECORDS_MAX), bytes_max=bytes_max)
         return records, is_all
 
