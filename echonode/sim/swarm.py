@@ -222,6 +222,7 @@ class Swarm:
             if self._loop.time() - began_s > SETTLED_WITHIN_S:
                 raise Violation(f"E3: not equal within {SETTLED_WITHIN_S:.0f} s: {why}")
             await asyncio.sleep(_STEP_S)
+        self.progress.note()
         return self._loop.time() - began_s
 
     async def _difference(self) -> str:

@@ -72,6 +72,7 @@ def test_a_world_without_trouble_is_equal_at_once_and_stays_so() -> None:
     assert figures.met_after_s < 10
     assert figures.agreed_after_s < 1
     assert figures.groups[-1][1] == 1
+    assert any(at_s < 10 and groups == 1 for at_s, groups in figures.groups), "that they met is drawn where it was"
     assert figures.worst_lag_s < 5
 
 
