@@ -23,10 +23,10 @@ from echonode.limits import NODE_NAME_BYTES_MAX
 if TYPE_CHECKING:
     from echonode.host.config import Config
     from echonode.host.files import NodeFiles
+    from echonode.host.logs import Logs
     from echonode.host.mdns import Discovery
-    from echonode.host.observe import Logs
     from echonode.node.node import Announcement, Node
-    from echonode.store.sqlite import SqliteStore
+    from echonode.store.sqlite.store import SqliteStore
 
 _INVITATION_S: Final = 600.0
 _INTERRUPTED: Final = 130
@@ -58,7 +58,7 @@ class _Services:
     def simulate(
         self, options: SimulateOptions, on_time: Callable[[float, float], None]
     ) -> Iterator[SimulatedWorld]:
-        from echonode.sim.runs import options_for, run_many
+        from echonode.sim.batch import options_for, run_many
 
         worlds = ((seed, options_for(seed, options)) for seed in options.seeds)
         return run_many(worlds, options.jobs, on_time)
@@ -66,7 +66,7 @@ class _Services:
     def run_node(self, options: RunOptions) -> int:
         from echonode.host.config import load_config
         from echonode.host.files import NodeFiles
-        from echonode.host.observe import open_logs
+        from echonode.host.logs import open_logs
         from echonode.host.system import SystemClock
 
         os.umask(0o077)  # whatever this process makes is this user's alone
@@ -87,8 +87,8 @@ class _Services:
         from echonode.host.files import NodeFiles
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.model.identity import INSTANCE_BYTES, Identity, Instance
-        from echonode.node.records import RecordBook
-        from echonode.store.sqlite_repair import repair
+        from echonode.node.record_book import RecordBook
+        from echonode.store.sqlite.repair import repair
 
         assert isinstance(home, NodeFiles), "homes come from find_home"
         if not home.home.store.exists():
@@ -202,7 +202,7 @@ class _Process:
         from echonode.host.tcp import Listener, TcpDial
         from echonode.model.identity import Identity, Instance
         from echonode.node.node import Node, Settings
-        from echonode.store.sqlite import SqliteStore
+        from echonode.store.sqlite.store import SqliteStore
 
         clock, entropy = SystemClock(), SystemEntropy()
         identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))

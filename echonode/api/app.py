@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
-from echonode.api.asking import AskingRoutes
-from echonode.api.control import ControlRoutes
-from echonode.api.faults import fault_of, not_found
+from echonode.api.node import ControlRoutes
+from echonode.api.peer_records import AskingRoutes
+from echonode.api.problems import fault_of, not_found
 from echonode.api.records import RecordRoutes
-from echonode.api.replies import refusal
-from echonode.api.stopping import Stop
+from echonode.api.responses import refusal
+from echonode.api.shutdown import Stop
 from echonode.node.node import Node
 
 

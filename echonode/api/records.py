@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from echonode.api import forms
-from echonode.api.faults import RequestError, not_found
-from echonode.api.importing import import_lines
-from echonode.api.replies import reply, route
+from echonode.api import json_forms
+from echonode.api.bulk_import import import_lines
+from echonode.api.problems import RequestError, not_found
 from echonode.api.requests import Query, address, body, chunks, context_name, context_of
-from echonode.api.stopping import Stop
+from echonode.api.responses import reply, route
+from echonode.api.shutdown import Stop
 from echonode.api.streams import Lines, json_lines
 from echonode.clock import to_ms
 from echonode.errors import LocalError
@@ -58,17 +58,17 @@ class RecordRoutes:
         context = context_of(request)
         query = Query(request, ("id", "tag", "model", "type", "timestamp"))
         author, name = address(self._node, query)
-        model, model_version = forms.read_model(query.one("model") or forms.MODEL)
+        model, model_version = json_forms.read_model(query.one("model") or json_forms.MODEL)
         timestamp = query.one("timestamp")
         draft = Draft(
             context=context,
             author=author,
             name=name,
-            tags=tuple(forms.nfc(tag) for tag in query.all("tag")),
+            tags=tuple(json_forms.nfc(tag) for tag in query.all("tag")),
             model=model,
             model_version=model_version,
             media_type=query.one("type") or "",
-            created_ms=None if timestamp is None else forms.read_time(timestamp),
+            created_ms=None if timestamp is None else json_forms.read_time(timestamp),
             body=await body(request, self._stop),
         )
         return self._written(await self._node.put(draft))
@@ -85,12 +85,12 @@ class RecordRoutes:
         if not query.flag("any_model"):
             self._check_model(record)
         if is_whole:
-            return reply(forms.whole(record, self._node.label, heads=len(heads), with_body=True))
+            return reply(json_forms.whole(record, self._node.label, heads=len(heads), with_body=True))
         return Response(
             record.body,
             headers={
                 "content-type": record.media_type if _CONTENT_TYPE.fullmatch(record.media_type) else OCTETS,
-                "echo-id": quote(forms.record_id(record, self._node.label)),
+                "echo-id": quote(json_forms.record_id(record, self._node.label)),
                 "echo-version": to_base32(record.id),
             },
         )
@@ -121,13 +121,13 @@ class RecordRoutes:
         pages = self._pages(
             context,
             author=None if author is None else self._author(author),
-            tag=None if tag is None else forms.nfc(tag),
-            since_ms=None if since is None else forms.read_time(since),
+            tag=None if tag is None else json_forms.nfc(tag),
+            since_ms=None if since is None else json_forms.read_time(since),
             limit=query.count("limit"),
         )
         with_body = query.flag("body")
 
-        async def shown() -> AsyncGenerator[list[forms.WholeForm]]:
+        async def shown() -> AsyncGenerator[list[json_forms.WholeForm]]:
             async for page in pages:
                 yield [await self._whole(record, with_body=with_body) for record in page]
 
@@ -144,9 +144,9 @@ class RecordRoutes:
         context = context_of(request)
         author = self._author(Query(request, ("author",)).one("author") or "me")
 
-        async def shown() -> AsyncGenerator[list[forms.LineForm]]:
+        async def shown() -> AsyncGenerator[list[json_forms.LineForm]]:
             async for page in self._pages(context, author=author):
-                yield [forms.line(record, self._node.label) for record in page]
+                yield [json_forms.line(record, self._node.label) for record in page]
 
         return Lines(json_lines(shown(), self._stop))
 
@@ -163,9 +163,9 @@ class RecordRoutes:
             {
                 "conflicts": [
                     {
-                        "id": forms.record_id(heads[0], self._node.label),
+                        "id": json_forms.record_id(heads[0], self._node.label),
                         "context": heads[0].context,
-                        "heads": [forms.head(record, is_winner=record is heads[0]) for record in heads],
+                        "heads": [json_forms.head(record, is_winner=record is heads[0]) for record in heads],
                     }
                     for heads in found
                 ]
@@ -193,19 +193,19 @@ class RecordRoutes:
             if left == 0:
                 return
 
-    async def _whole(self, record: Record, *, with_body: bool) -> forms.WholeForm:
+    async def _whole(self, record: Record, *, with_body: bool) -> json_forms.WholeForm:
         heads = 1
         if record.key in self._node.store.conflicts(record.context):
             heads = len(await self._node.heads(record.context, record.author, record.name))
-        return forms.whole(record, self._node.label, heads=heads, with_body=with_body)
+        return json_forms.whole(record, self._node.label, heads=heads, with_body=with_body)
 
     def _written(self, record: Record) -> Response:
         return reply(
             {
-                "id": forms.record_id(record, self._node.label),
+                "id": json_forms.record_id(record, self._node.label),
                 "version": to_base32(record.id),
                 "context": record.context,
-                "timestamp": forms.time_of(to_ms(record.timestamp)),
+                "timestamp": json_forms.time_of(to_ms(record.timestamp)),
             }
         )
 

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Meta, Struct
 from starlette.requests import Request
 
-from echonode.api.faults import RequestError, too_large
-from echonode.api.forms import nfc
-from echonode.api.stopping import Stop
+from echonode.api.json_forms import nfc
+from echonode.api.problems import RequestError, too_large
+from echonode.api.shutdown import Stop
 from echonode.errors import LocalError, TransportError
 from echonode.limits import (
     BATCH_RECORDS_MAX,

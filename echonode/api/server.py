@@ -19,7 +19,7 @@ from typing import Final
 import uvicorn
 
 from echonode.api.app import Api
-from echonode.api.stopping import Stop
+from echonode.api.shutdown import Stop
 from echonode.errors import ConfigError
 from echonode.limits import KIB
 from echonode.node.node import Node

@@ -12,9 +12,9 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from echonode.api.faults import fault_of
-from echonode.api.forms import encode, event_form
-from echonode.api.stopping import Stop, Stopping
+from echonode.api.json_forms import encode, event_form
+from echonode.api.problems import fault_of
+from echonode.api.shutdown import Stop, Stopping
 from echonode.limits import KIB
 from echonode.node.events import NodeStopped
 from echonode.node.node import Node

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from echonode.cli.exits import Failure
+from echonode.cli.exit_codes import Failure
 from echonode.limits import BODY_BYTES_MAX, KIB
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

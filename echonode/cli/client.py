@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 
 import h11
 
-from echonode.cli.exits import ExitCode, Failure, NotRunning
+from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
 from echonode.limits import KIB
 
 CALL_TIMEOUT_S: Final = 30.0

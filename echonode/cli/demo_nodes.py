@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from echonode.cli.client import Client
-from echonode.cli.exits import ExitCode, Failure, NotRunning
+from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
 from echonode.cli.services import Services
 
 LOOPBACK: Final = "127.0.0.1"

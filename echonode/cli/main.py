@@ -14,9 +14,9 @@ from typing import Final
 
 import click
 
-from echonode.cli import asking, bulk, demo, looking, records, running, simulate, syncing
-from echonode.cli.exits import ExitCode, Failure
-from echonode.cli.finding import Here
+from echonode.cli.commands import demo, import_export, network, peer_records, records, simulate, status, sync
+from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.node_lookup import Here
 from echonode.cli.services import Services
 from echonode.errors import EchonodeError
 from echonode.text import escape
@@ -51,12 +51,12 @@ def commands(services: Services) -> click.Group:
         ctx.obj = Here(services, home)
 
     for command in (
-        *(running.run, running.invite, running.join, running.network),
+        *(network.run, network.invite, network.join, network.network),
         *(records.put, records.get, records.delete, records.list_records, records.conflicts),
-        *(asking.pull, asking.offer, records.forget),
-        *(bulk.import_records, bulk.export_records),
-        *(looking.status, looking.peers, looking.contexts),
-        *(syncing.sync, syncing.watch, syncing.verify),
+        *(peer_records.pull, peer_records.offer, records.forget),
+        *(import_export.import_records, import_export.export_records),
+        *(status.status, status.peers, status.contexts),
+        *(sync.sync, sync.watch, sync.verify),
         demo.demo,
         simulate.simulate,
     ):

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from echonode.cli.exits import Failure
-from echonode.cli.show import safe, short
+from echonode.cli.exit_codes import Failure
+from echonode.cli.tables import safe, short
 
 if TYPE_CHECKING:
     from echonode.cli.client import Client, Response

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from echonode.errors import ConfigError, TransportError
 from echonode.limits import CONNECTIONS_MAX, DIAL_TIMEOUT_S, FRAME_TIMEOUT_S, KIB, SEND_QUEUE_BYTES_MAX
-from echonode.sync.port import ByteStream
+from echonode.sync.streams import ByteStream
 from echonode.text import escape
 
 DEFAULT_PORT: Final = 22087  # unassigned at IANA, below the ephemeral range (32768 on Linux)

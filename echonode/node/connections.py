@@ -21,17 +21,17 @@ from echonode.limits import (
     HANDSHAKES_PER_ADDRESS_MAX,
     SESSION_AGE_S_MAX,
 )
-from echonode.node.account import SessionLog
-from echonode.node.dialing import reach
+from echonode.node.conversations import Manager
 from echonode.node.events import Observer, PeerAbsent, PeerConnected, SessionFailed
-from echonode.node.links import FOLLOW
-from echonode.node.live import LiveSessions
-from echonode.node.manager import Manager
+from echonode.node.handshake import LocalSide, Session, answer, initiate, shake_hands
+from echonode.node.happy_eyeballs import reach
+from echonode.node.live_links import FOLLOW
+from echonode.node.peer_table import DialNow
 from echonode.node.scheduler import Scheduler
-from echonode.node.session import LocalSide, Session, answer, initiate, shake_hands
-from echonode.node.standing import DialNow
-from echonode.sync.follow import Link
-from echonode.sync.port import ByteStream, Dial
+from echonode.node.session_registry import LiveSessions
+from echonode.node.session_report import SessionLog
+from echonode.sync.live.link import Link
+from echonode.sync.streams import ByteStream, Dial
 from echonode.sync.tasks import all_ended
 from echonode.sync.transport import StreamTransport
 from echonode.text import escape

@@ -12,27 +12,27 @@ from echonode.clock import Clock, Entropy
 from echonode.errors import LocalError
 from echonode.model.identity import Identity, IdentityId
 from echonode.model.record import IDENTITIES, Record
-from echonode.node.asking import Asking
 from echonode.node.connections import Connections
+from echonode.node.conversations import Manager
+from echonode.node.event_bus import Fanout
 from echonode.node.events import Event, NodeStarted, NodeStopped, Observer, PeerAbsent, PeerSighted
-from echonode.node.fanout import Fanout
-from echonode.node.greeting import Greeter
-from echonode.node.inviting import Inviting
-from echonode.node.links import Links
-from echonode.node.live import LiveSessions
-from echonode.node.manager import Manager
-from echonode.node.peers import PeerTable
-from echonode.node.records import RecordBook
-from echonode.node.requests import SyncRequests
+from echonode.node.handshake import LocalSide, Session
+from echonode.node.hello import Greeter
+from echonode.node.invitations import Inviting
+from echonode.node.live_links import Links
+from echonode.node.on_demand import SyncRequests
+from echonode.node.peer_requests import Asking
+from echonode.node.peer_views import PeerTable
+from echonode.node.record_book import RecordBook
 from echonode.node.scheduler import Scheduler
-from echonode.node.session import LocalSide, Session
+from echonode.node.session_registry import LiveSessions
 from echonode.node.settings import Announcement as Announcement
 from echonode.node.settings import Settings as Settings
 from echonode.node.settings import group_tag as group_tag
 from echonode.node.views import NodeStatus, PeerView, SyncReport
 from echonode.store.port import Store
-from echonode.sync.port import ByteStream, Dial
-from echonode.sync.sketching import Sketches
+from echonode.sync.sketch_cache import Sketches
+from echonode.sync.streams import ByteStream, Dial
 from echonode.sync.transport import StreamTransport
 from echonode.text import to_base32
 from echonode.wire.channel import NetworkSecret

@@ -30,8 +30,8 @@ from echonode.limits import (
     WRITE_FANOUT,
 )
 from echonode.model.identity import IdentityId
-from echonode.node.choosing import Choosing
-from echonode.node.standing import DialNow, PeerEntry, Target
+from echonode.node.link_selection import Choosing
+from echonode.node.peer_table import DialNow, PeerEntry, Target
 
 _NEVER = float("inf")
 _SEEN_S = 2 * COMPARE_INTERVAL_S[1]  # who dials us compares at least this often

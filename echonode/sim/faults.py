@@ -16,7 +16,7 @@ from typing import Final
 
 from echonode.limits import CANDIDATES_MAX
 from echonode.sim.disk import SimStore
-from echonode.sim.judge import Judge
+from echonode.sim.invariants import Judge
 from echonode.sim.options import Options
 from echonode.sim.world import Member, World
 from echonode.sync.tasks import all_ended

@@ -7,8 +7,8 @@ from statistics import median
 
 from echonode.model.record import Record, VersionId
 from echonode.node.events import SyncCompleted
-from echonode.sim.judge import Judge
-from echonode.sim.loop import SimLoop
+from echonode.sim.event_loop import SimLoop
+from echonode.sim.invariants import Judge
 from echonode.sim.world import Member, World
 
 _SAMPLES_MAX = 2000

@@ -8,7 +8,7 @@
     corrupt     one bit of the next fragment is flipped
     crash       a host's listeners and connections are gone
 
-How a single connection behaves is in sim/link.py.
+How a single connection behaves is in sim/tcp_link.py.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from typing import Final, TypeAlias
 
 from echonode.errors import TransportError
 from echonode.limits import CONNECTIONS_MAX, DIAL_TIMEOUT_S
-from echonode.sim.link import LAN, Connection, Ether, Link, SimStream, host_of
-from echonode.sim.loop import SimLoop
-from echonode.sync.port import ByteStream, Dial
+from echonode.sim.event_loop import SimLoop
+from echonode.sim.tcp_link import LAN, Connection, Ether, Link, SimStream, host_of
+from echonode.sync.streams import ByteStream, Dial
 
 OnStream: TypeAlias = Callable[[ByteStream], Awaitable[None]]
 

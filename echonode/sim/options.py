@@ -9,9 +9,9 @@ from random import Random
 from typing import Final
 
 from echonode.limits import IDLE_TIMEOUT_S
-from echonode.sim.discovery import CLEAR, Air
-from echonode.sim.link import LAN, Link
-from echonode.sim.workload import Habits
+from echonode.sim.clients import Habits
+from echonode.sim.mdns import CLEAR, Air
+from echonode.sim.tcp_link import LAN, Link
 
 KINDS_OF_FAULT: Final = (
     *("cut", "cut_later", "half_open", "corrupt", "block", "partition", "heal", "slow_link"),
@@ -27,7 +27,7 @@ _LINKS: Final = (
     Link(latency_s=0.02, cut_after_bytes=30_000),
 )
 USUAL: Final = Habits()
-PARTIAL_TAG: Final = "red"  # one that clients use now and then (sim/workload.py)
+PARTIAL_TAG: Final = "red"  # one that clients use now and then (sim/clients.py)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

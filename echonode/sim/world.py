@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 
 from echonode.errors import LocalError, TransportError
 from echonode.model.identity import Identity, IdentityId, Instance
-from echonode.node.choosing import Choosing
 from echonode.node.events import Event, SyncCompleted
+from echonode.node.link_selection import Choosing
 from echonode.node.node import Announcement, Node, Settings
-from echonode.sim.discovery import CLEAR, Air, SimDiscovery
 from echonode.sim.disk import SimStore
-from echonode.sim.link import LAN, Link
-from echonode.sim.loop import OWNER, SimClock, SimEntropy, SimLoop
+from echonode.sim.event_loop import OWNER, SimClock, SimEntropy, SimLoop
+from echonode.sim.mdns import CLEAR, Air, SimDiscovery
 from echonode.sim.network import SimListener, SimNetwork
+from echonode.sim.tcp_link import LAN, Link
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
-from echonode.sync.port import ByteStream
+from echonode.sync.streams import ByteStream
 
 PORT = 22087
 _STEP_S = 0.05

@@ -12,7 +12,8 @@ from echonode.model.keys import Admission, Keyring, Statement, read_statement
 from echonode.model.merkle import Digest, State, Tree, state_of
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key, parse, verify
 from echonode.store.cursors import Cursors
-from echonode.store.index import Index, Plan, heads_among
+from echonode.store.draft_signing import prepare_versions, seal
+from echonode.store.merge import Index, Plan, heads_among
 from echonode.store.paging import fit, fit_changes
 from echonode.store.port import (
     Applied,
@@ -26,7 +27,6 @@ from echonode.store.port import (
     StateStamp,
     Tick,
 )
-from echonode.store.writing import prepare_versions, seal
 
 
 class MemoryStore:

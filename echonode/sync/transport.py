@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from echonode.errors import EchonodeError, PeerRefused, Reason, TransportError
 from echonode.limits import FRAME_TIMEOUT_S, IDLE_TIMEOUT_S
-from echonode.sync.port import ByteStream
+from echonode.sync.streams import ByteStream
 from echonode.wire.channel import Channel
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Close, Message, Ping, Pong

@@ -31,7 +31,7 @@ from echonode.limits import (
 from echonode.model.filter import Filter
 from echonode.text import is_plain_text
 from echonode.wire import messages as m
-from echonode.wire.sketch_messages import SYMBOL_BYTES, WANTED_BYTES
+from echonode.wire.messages.sketch import SYMBOL_BYTES, WANTED_BYTES
 
 Shape: TypeAlias = Callable[[Any], Any]  # the checked value, in its decoded form; _bad otherwise
 
@@ -218,7 +218,7 @@ _NEGENTROPY: Final = _data_up_to(NEGENTROPY_BYTES_MAX, 1)
 _RECORD_ID: Final = _part_of(m.RecordId, _KEY, _text(NAME_BYTES_MAX), _ROOT)
 _ASKED: Final = _list(_part_of(m.Asked, _KEY, _maybe(_ROOT)), BATCH_RECORDS_MAX, 1)
 _COUNTS: Final = _data_up_to(SKETCH_COUNTS_MAX)
-_SYMBOLS: Final = _data_up_to(SKETCH_SYMBOLS_MAX * SYMBOL_BYTES)  # whole ones, as sync/sketch.py sees to
+_SYMBOLS: Final = _data_up_to(SKETCH_SYMBOLS_MAX * SYMBOL_BYTES)  # whole ones, as sync/modes/sketch.py sees to
 
 _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.Auth: (_list(_OFFER, 4, 1),),

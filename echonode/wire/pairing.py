@@ -38,7 +38,7 @@ from echonode.errors import ConfigError, LocalError, Reason, RemoteError
 from echonode.limits import INVITATION_EXCHANGES_MAX, INVITATION_TRIES
 from echonode.text import escape
 from echonode.wire.noise import CipherState
-from echonode.wire.words import THREE_SYLLABLES, TWO_SYLLABLES
+from echonode.wire.word_list import THREE_SYLLABLES, TWO_SYLLABLES
 
 CODE_ENTROPY_BYTES: Final = 10
 SLOTS: Final = 99

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from echonode.api import streams
-from echonode.node.fanout import _WAITING_MAX
+from echonode.node.event_bus import _WAITING_MAX
 from echonode.text import to_base32
 from tests.api import law
 from tests.api.serving import Connection, run, serving

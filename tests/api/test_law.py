@@ -8,10 +8,10 @@ from typing import get_args
 
 from jsonschema import Draft202012Validator
 
-from echonode.api.asking import AskingRoutes
-from echonode.api.control import ControlRoutes
+from echonode.api.node import ControlRoutes
+from echonode.api.peer_records import AskingRoutes
 from echonode.api.records import RecordRoutes
-from echonode.api.stopping import Stop
+from echonode.api.shutdown import Stop
 from echonode.errors import StoreError
 from echonode.limits import BODY_BYTES_MAX
 from echonode.model.identity import IdentityId, Instance

@@ -36,10 +36,11 @@ from echonode.model.sketch import Sketch
 from echonode.model.sketch import of as sketch_of
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
-from echonode.sync import delta, hash_comparison, level_wise, parts, reconcile, sketch, snapshot
-from echonode.sync.outcome import Conversation, Result
+from echonode.sync import tree_parts
+from echonode.sync.conversation import Conversation, Result
+from echonode.sync.modes import delta, hash_comparison, level_wise, reconcile, sketch, snapshot
 from echonode.sync.select import Mode, State, select
-from echonode.sync.sketching import Sketches, _Kept
+from echonode.sync.sketch_cache import Sketches, _Kept
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Message
 from tests.bench.plot import chart
@@ -251,7 +252,7 @@ def measure(common: Common, differences: int, kind: str, mode: str) -> Cost:
 def state(store: MemoryStore) -> State:
     """What selection is told of `store`."""
     tree = store.tree(MAIN)
-    return State(tree.root, len(tree), parts.cut(tree.children_at(b""), 16))
+    return State(tree.root, len(tree), tree_parts.cut(tree.children_at(b""), 16))
 
 
 def table(

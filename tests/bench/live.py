@@ -21,7 +21,7 @@ from echonode.model.identity import Identity, Instance
 from echonode.model.record import MAIN, Draft
 from echonode.node.events import Event, RecordsApplied
 from echonode.node.node import Node, Settings
-from echonode.store.sqlite import SqliteStore
+from echonode.store.sqlite.store import SqliteStore
 
 _PUTS = 500
 _KEY = bytes(32)

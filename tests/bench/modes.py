@@ -5,7 +5,7 @@ import random
 import time
 
 from echonode.model.record import MAIN
-from echonode.sync import hash_comparison, level_wise
+from echonode.sync.modes import hash_comparison, level_wise
 from echonode.wire.messages import HashComparisonInit, LevelWiseInit
 from tests.sync.pair import acquainted, conversation, paired
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from echonode.cli.exits import ExitCode
-from echonode.cli.looking import verdict
+from echonode.cli.commands.status import verdict
+from echonode.cli.exit_codes import ExitCode
 from tests.cli.house import Shell, http, refusal, saying
 
 ID = "b" * 52

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from echonode.cli.client import Client, _cannot_connect, record_path
-from echonode.cli.exits import ExitCode, Failure, NotRunning
+from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
 from tests.cli.house import http, live_node, refusal, saying
 
 

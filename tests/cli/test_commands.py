@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from echonode.cli.exits import ExitCode
+from echonode.cli.exit_codes import ExitCode
 from echonode.errors import ConfigError
 from echonode.node.node import Node
 from echonode.text import to_base32

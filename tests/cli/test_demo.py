@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from echonode.cli import demo_nodes
-from echonode.cli.demo import are_equal, records_in, told_once
+from echonode.cli.commands.demo import are_equal, records_in, told_once
 from echonode.cli.demo_nodes import Nodes, free_ports, multicast_works
-from echonode.cli.exits import ExitCode, Failure
+from echonode.cli.exit_codes import ExitCode, Failure
 from tests.cli.house import Outside, Shell, live_node
 
 WITHIN_S = 120

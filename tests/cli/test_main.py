@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from echonode.cli import show
-from echonode.cli.exits import ExitCode
-from echonode.cli.finding import SERVICE_SOCKET
+from echonode.cli import tables
+from echonode.cli.exit_codes import ExitCode
+from echonode.cli.node_lookup import SERVICE_SOCKET
 from echonode.errors import ConfigError, StoreError
 from tests.cli.house import Outside, Shell, http, live_node, refusal, saying
 
@@ -178,7 +178,7 @@ def test_flag_then_url_then_home_then_the_usual_one(
 def test_the_service_is_asked_when_no_home_was_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(SERVICE_SOCKET) == "/run/echonode/api.sock"
     service = shell.outside.default / "service.sock"
-    monkeypatch.setattr("echonode.cli.finding.SERVICE_SOCKET", service)
+    monkeypatch.setattr("echonode.cli.node_lookup.SERVICE_SOCKET", service)
     with saying(service, http({**STATUS, "name": "service"})):
         assert shell("status", "--json").json["name"] == "service"
         shell.fails(ExitCode.NOT_RUNNING, "--home", str(shell.outside.default), "status")
@@ -292,7 +292,7 @@ def test_a_full_disk_behind_stdout_is_one_sentence(tmp_path: Path) -> None:
 
 def test_columns_line_up_whatever_stands_in_them() -> None:
     rows = [("a", "1"), ("日本", "22"), ("e\u0301", "333")]
-    lines = list(show.table(("NAME", "N"), rows, right=(1,)))
+    lines = list(tables.table(("NAME", "N"), rows, right=(1,)))
     assert lines == ["NAME    N", "a       1", "日本   22", "e\u0301     333"]
 
 
@@ -302,37 +302,37 @@ def test_a_long_list_starts_before_it_has_ended() -> None:
             yield ("x", "y")
         raise AssertionError("it waited for the end")
 
-    lines = show.table(("A", "B"), rows())
+    lines = tables.table(("A", "B"), rows())
     assert [next(lines) for _ in range(500)][-1] == "x  y"
 
 
 @pytest.mark.parametrize(
     ("shown", "wanted"),
     [
-        (show.size(None), "0 B"),
-        (show.size(999), "999 B"),
-        (show.size(1000), "1.0 kB"),
-        (show.size(999_949), "999.9 kB"),
-        (show.size(999_950), "1.0 MB"),
-        (show.size(5 * 10**9), "5.0 GB"),
-        (show.size(5 * 10**12), "5.0 TB"),
-        (show.seconds(0.0312), "31 ms"),
-        (show.seconds(61), "61.0 s"),
-        (show.seconds(600), "10 min"),
-        (show.seconds(10_000), "3 h"),
-        (show.seconds(400_000), "5 days"),
-        (show.count(1, "node"), "1 node"),
-        (show.count(2000, "node"), "2,000 nodes"),
-        (show.moment("2026-11-22T12:00:00.999Z"), "2026-11-22 12:00:00Z"),
-        (show.ago(None, 0), "never"),
-        (show.ago("1970-01-01T00:01:00.000Z", 65), "5.0 s ago"),
-        (show.ago("1970-01-01T00:01:00.000Z", 60), "just now"),
-        (show.ago("1970-01-01T00:01:00.000Z", 10), "just now"),
-        (show.ago("odd\x1b", 10), "odd\\u001b"),
-        (show.short("a" * 52), "aaaaaaaa"),
-        (show.short("a" * 52 + "/x/y"), "aaaaaaaa/x/y"),
-        (show.short("shared/x"), "shared/x"),
-        (show.short(None), ""),
+        (tables.size(None), "0 B"),
+        (tables.size(999), "999 B"),
+        (tables.size(1000), "1.0 kB"),
+        (tables.size(999_949), "999.9 kB"),
+        (tables.size(999_950), "1.0 MB"),
+        (tables.size(5 * 10**9), "5.0 GB"),
+        (tables.size(5 * 10**12), "5.0 TB"),
+        (tables.seconds(0.0312), "31 ms"),
+        (tables.seconds(61), "61.0 s"),
+        (tables.seconds(600), "10 min"),
+        (tables.seconds(10_000), "3 h"),
+        (tables.seconds(400_000), "5 days"),
+        (tables.count(1, "node"), "1 node"),
+        (tables.count(2000, "node"), "2,000 nodes"),
+        (tables.moment("2026-11-22T12:00:00.999Z"), "2026-11-22 12:00:00Z"),
+        (tables.ago(None, 0), "never"),
+        (tables.ago("1970-01-01T00:01:00.000Z", 65), "5.0 s ago"),
+        (tables.ago("1970-01-01T00:01:00.000Z", 60), "just now"),
+        (tables.ago("1970-01-01T00:01:00.000Z", 10), "just now"),
+        (tables.ago("odd\x1b", 10), "odd\\u001b"),
+        (tables.short("a" * 52), "aaaaaaaa"),
+        (tables.short("a" * 52 + "/x/y"), "aaaaaaaa/x/y"),
+        (tables.short("shared/x"), "shared/x"),
+        (tables.short(None), ""),
     ],
 )
 def test_figures_are_short(shown: str, wanted: str) -> None:

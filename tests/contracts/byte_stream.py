@@ -1,4 +1,4 @@
-"""What every ByteStream does, written once and run on each implementation (sync/port.py).
+"""What every ByteStream does, written once and run on each implementation (sync/streams.py).
 
 A check takes the two ends of a fresh connection. `CHECKS` holds them all; `holds` runs one.
 """
@@ -13,7 +13,7 @@ import pytest
 
 from echonode.errors import TransportError
 from echonode.limits import MIB
-from echonode.sync.port import ByteStream
+from echonode.sync.streams import ByteStream
 
 Pair = tuple[ByteStream, ByteStream]
 Check = Callable[[ByteStream, ByteStream], Awaitable[None]]

@@ -9,8 +9,8 @@ from echonode.errors import LocalError
 from echonode.limits import COUNTER_MENTIONED_MAX, NAME_BYTES_MAX, VECTOR_ENTRIES_MAX
 from echonode.model.identity import Instance, Writer, writer_of
 from echonode.model.record import IDENTITIES, MAIN, Record, from_store
+from echonode.store.draft_signing import DraftError
 from echonode.store.port import StaleWriterError, Store
-from echonode.store.writing import DraftError
 from tests.contracts.store import admit, check, ids, root_of, scanned
 from tests.store.people import Owner, Person
 

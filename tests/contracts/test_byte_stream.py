@@ -9,7 +9,7 @@ import uvloop
 
 from echonode.errors import TransportError
 from echonode.host.tcp import Listener, TcpDial
-from echonode.sync.port import ByteStream
+from echonode.sync.streams import ByteStream
 from tests.contracts.byte_stream import CHECKS, Check, Pair, holds
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]

@@ -22,9 +22,9 @@ from echonode.model.keys import KeyState, statement_draft
 from echonode.model.merkle import Digest, State, Tree, leaf_digest, state_of
 from echonode.model.record import LeafKey, VersionId, leaf_key
 from echonode.node.node import group_tag
+from echonode.sync.filtered_set import id_list_digest
 from echonode.sync.select import Mode, select
 from echonode.sync.select import State as Side
-from echonode.sync.survey import id_list_digest
 from echonode.wire import messages as m
 from echonode.wire import pairing
 from echonode.wire.channel import NetworkSecret

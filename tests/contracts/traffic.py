@@ -16,12 +16,12 @@ from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import MAIN, Draft, Record, leaf_key
-from echonode.node.session import LocalSide, Session, initiate, receive
-from echonode.sim.loop import SimEntropy, SimLoop, run
+from echonode.node.handshake import LocalSide, Session, initiate, receive
+from echonode.sim.event_loop import SimEntropy, SimLoop, run
 from echonode.sim.world import PORT, Member, World
-from echonode.sync import sketch
-from echonode.sync.outcome import Conversation
-from echonode.sync.sketching import Sketches
+from echonode.sync.conversation import Conversation
+from echonode.sync.modes import sketch
+from echonode.sync.sketch_cache import Sketches
 from echonode.sync.transport import StreamTransport
 from echonode.wire.channel import NetworkSecret
 from echonode.wire.codec import encode

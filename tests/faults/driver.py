@@ -19,7 +19,7 @@ from typing import Final
 
 from echonode.errors import StoreError
 from echonode.model.merkle import Digest
-from echonode.store import sqlite_database
+from echonode.store.sqlite.store import connection
 from tests.contracts.store import admit
 from tests.faults.power import mark
 from tests.store.files import opened
@@ -63,11 +63,11 @@ def record(store: str, into: str, checkpoint_pages: str, synchronous: str) -> No
 
 def weaken(checkpoint_pages: str, synchronous: str) -> None:
     """The pragmas the store is opened with, from now on in this process."""
-    sqlite_database._PRAGMAS = tuple(  # type: ignore[misc]
+    connection._PRAGMAS = tuple(  # type: ignore[misc]
         f"PRAGMA wal_autocheckpoint = {checkpoint_pages}"
         if "autocheckpoint" in pragma
         else pragma.replace("synchronous = FULL", f"synchronous = {synchronous}")
-        for pragma in sqlite_database._PRAGMAS
+        for pragma in connection._PRAGMAS
     )
 
 

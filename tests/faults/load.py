@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from echonode.cli.client import ApiError, Client
-from echonode.cli.exits import Failure
+from echonode.cli.exit_codes import Failure
 from tests.e2e.processes import NodeProcess
 
 _WRITERS = 4

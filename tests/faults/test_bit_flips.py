@@ -15,9 +15,9 @@ from echonode.model.keys import KeyState
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, MAIN, parse
 from echonode.store.port import Store
-from echonode.store.sqlite_repair import repair
-from echonode.sync import level_wise
-from echonode.sync.outcome import Result
+from echonode.store.sqlite.repair import repair
+from echonode.sync.conversation import Result
+from echonode.sync.modes import level_wise
 from echonode.text import to_base32
 from tests.contracts.store import admit, verdict_of
 from tests.e2e.processes import NodeProcess, equal, running, wait_for
@@ -241,7 +241,7 @@ def test_a_repair_for_which_there_is_no_room_leaves_the_store_as_it_was(
     ours = tmp_path / "ours.db"
     shutil.copy(whole[0], ours)
     before = ours.read_bytes()
-    monkeypatch.setattr("echonode.store.sqlite_space.FREE_SPACE_BYTES_MIN", 1 << 62)
+    monkeypatch.setattr("echonode.store.sqlite.disk_space.FREE_SPACE_BYTES_MIN", 1 << 62)
     with pytest.raises(StoreError, match="disk nearly full"):
         run(repaired(ours))
     assert [each.name for each in tmp_path.iterdir()] == ["ours.db"]

@@ -21,21 +21,21 @@ from echonode.model.filter import Filter
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, parse, supersedes, verify
-from echonode.node.account import SessionLog
 from echonode.node.events import Event, SessionFailed
-from echonode.node.modes import MODES
-from echonode.node.modes import initiate as run_mode
+from echonode.node.handshake import Session
+from echonode.node.mode_table import MODES
+from echonode.node.mode_table import initiate as run_mode
 from echonode.node.node import Node, Settings
-from echonode.node.session import Session
-from echonode.sim.link import Link
-from echonode.sim.loop import SimClock, SimEntropy, SimLoop
+from echonode.node.session_report import SessionLog
+from echonode.sim.event_loop import SimClock, SimEntropy, SimLoop
 from echonode.sim.network import SimNetwork
+from echonode.sim.tcp_link import Link
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
-from echonode.sync import get, pull, put
-from echonode.sync.outcome import Result
-from echonode.sync.port import ByteStream
+from echonode.sync.conversation import Result
+from echonode.sync.modes import get, pull, put
 from echonode.sync.select import Mode
+from echonode.sync.streams import ByteStream
 from echonode.wire.channel import Handshake, NetworkSecret
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from echonode.errors import EchonodeError, RemoteError, TransportError
-from echonode.sync.port import ByteStream
+from echonode.sync.streams import ByteStream
 from echonode.wire import auth
 from echonode.wire.channel import Channel, Handshake
 from echonode.wire.codec import decode, encode

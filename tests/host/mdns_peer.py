@@ -10,7 +10,7 @@ from echonode.errors import TransportError
 from echonode.host.announcement import Announcement, Sighting, instance_name
 from echonode.host.mdns import Discovery
 from echonode.host.tcp import Listener, TcpDial
-from echonode.sync.port import ByteStream
+from echonode.sync.streams import ByteStream
 
 
 def ip(*arguments: str) -> str:

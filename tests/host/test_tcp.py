@@ -14,7 +14,7 @@ from echonode.errors import ConfigError, TransportError
 from echonode.host import tcp
 from echonode.host.tcp import DEFAULT_PORT, Listener, TcpDial, format_address, parse_address
 from echonode.limits import SEND_QUEUE_BYTES_MAX
-from echonode.sync.port import ByteStream
+from echonode.sync.streams import ByteStream
 
 WAIT_S = 20.0
 Test = Callable[[], Coroutine[Any, Any, None]]

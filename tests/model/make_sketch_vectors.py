@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from echonode.model.sketch import Sketch, short_ids
-from echonode.sync.sketching import Sketches
+from echonode.sync.sketch_cache import Sketches
 from tests.model.make_merkle_vectors import leaf
 
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "sketch.json"

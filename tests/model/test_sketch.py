@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from echonode.model import sketch
 from echonode.model.merkle import Tree
 from echonode.model.sketch import Sketch, ids_wanted, keys_among, places, short_ids, wanted
-from echonode.sync.sketch import find, symbols_for
-from echonode.wire.sketch_messages import SYMBOL_BYTES, WANTED_BYTES
+from echonode.sync.modes.sketch import find, symbols_for
+from echonode.wire.messages.sketch import SYMBOL_BYTES, WANTED_BYTES
 from tests.model import make_sketch_vectors, slow_sketch
 from tests.model.make_merkle_vectors import leaf
 from tests.model.make_sketch_vectors import OURS, SYMBOLS, THEIRS, entries

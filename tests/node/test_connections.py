@@ -8,13 +8,13 @@ import pytest
 from echonode.errors import TransportError
 from echonode.limits import AUTH_TIMEOUT_S, HANDSHAKE_TIMEOUT_S, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX
 from echonode.model.record import MAIN
-from echonode.node.dialing import reach
 from echonode.node.events import PeerConnected, PinViolated, SessionFailed
+from echonode.node.happy_eyeballs import reach
 from echonode.node.views import PeerState
-from echonode.sim.loop import SimLoop
+from echonode.sim.event_loop import SimLoop
 from echonode.sim.network import SimNetwork
 from echonode.sim.world import PORT, Member, World
-from echonode.sync.port import ByteStream
+from echonode.sync.streams import ByteStream
 from echonode.wire.channel import PREAMBLE, Handshake, NetworkSecret
 from tests.node.worlds import in_a_world, loud, names, put, sight, told
 

@@ -20,9 +20,9 @@ from echonode.limits import (
     WRITE_FANOUT,
 )
 from echonode.model.identity import IdentityId
+from echonode.node.peer_table import DialNow
 from echonode.node.scheduler import Scheduler
-from echonode.node.standing import DialNow
-from echonode.sim.loop import SimEntropy
+from echonode.sim.event_loop import SimEntropy
 
 NEVER = float("inf")
 

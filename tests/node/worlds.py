@@ -7,7 +7,7 @@ from typing import TypeVar
 from echonode.model.record import MAIN, Draft, Record
 from echonode.node.events import Event, PeerAbsent, PeerConnected, SessionFailed, SyncCompleted
 from echonode.node.views import PeerView
-from echonode.sim.loop import SimLoop
+from echonode.sim.event_loop import SimLoop
 from echonode.sim.world import PORT, Member, World
 
 E = TypeVar("E")

@@ -23,7 +23,7 @@ _HANGS: Final = "it does not end any more"
 _COPIED: Final = ("echonode", "tests", "proto", "systemd", "pyproject.toml", "README.md", "CHANGELOG.md")
 _FIRST_SEED: Final = """
 import sys
-from echonode.sim.swarm import run_seed
+from echonode.sim.scenario import run_seed
 for seed in range(int(sys.argv[1])):
     try:
         run_seed(seed)

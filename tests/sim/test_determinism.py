@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 
 from echonode.clock import Clock, Entropy
-from echonode.sim.loop import SimClock, SimEntropy, Trace, run
+from echonode.sim.event_loop import SimClock, SimEntropy, Trace, run
 
 ROOT = Path(__file__).parents[2]
 
 WORLD = """
 import asyncio, contextlib
 from echonode.errors import TransportError
-from echonode.sim.link import Link
-from echonode.sim.loop import SimClock, SimEntropy, SimLoop
+from echonode.sim.tcp_link import Link
+from echonode.sim.event_loop import SimClock, SimEntropy, SimLoop
 from echonode.sim.network import SimNetwork
 
 def world(seed):

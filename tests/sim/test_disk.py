@@ -9,7 +9,7 @@ from echonode.errors import StoreError
 from echonode.model.identity import Instance
 from echonode.model.record import MAIN
 from echonode.sim.disk import SimStore
-from echonode.sim.loop import SimEntropy, run
+from echonode.sim.event_loop import SimEntropy, run
 from tests.contracts import store_snapshots, store_voids, store_writing
 from tests.contracts.store import CHECKS, Check, admit, holds
 from tests.store.people import Person

@@ -8,10 +8,10 @@ import pytest
 
 from echonode.errors import TransportError
 from echonode.limits import CONNECTIONS_MAX, DIAL_TIMEOUT_S, FRAME_TIMEOUT_S, KIB, MIB
-from echonode.sim.link import LAN, Link
-from echonode.sim.loop import SimLoop
+from echonode.sim.event_loop import SimLoop
 from echonode.sim.network import SimNetwork
-from echonode.sync.port import ByteStream
+from echonode.sim.tcp_link import LAN, Link
+from echonode.sync.streams import ByteStream
 from tests.contracts.byte_stream import CHECKS, Check, Pair, everything, exactly, holds, some_bytes
 
 LINKS = {

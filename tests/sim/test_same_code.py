@@ -26,7 +26,7 @@ from echonode.model.identity import Identity, Instance
 from echonode.model.record import IDENTITIES, MAIN, Draft
 from echonode.node.node import Node, Settings
 from echonode.node.views import SyncStatus
-from echonode.sim.loop import SimLoop
+from echonode.sim.event_loop import SimLoop
 from echonode.sim.world import World
 from echonode.store.memory import MemoryStore
 from echonode.wire.messages import Direction

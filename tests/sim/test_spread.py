@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from echonode.sim.batch import calm
 from echonode.sim.figures import Figures
-from echonode.sim.runs import calm
-from echonode.sim.swarm import run_seed
+from echonode.sim.scenario import run_seed
 
 
 @pytest.fixture(scope="module")

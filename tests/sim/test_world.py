@@ -16,8 +16,8 @@ from echonode.node.events import (
     SyncCompleted,
     SyncProgress,
 )
-from echonode.sim.link import Link
-from echonode.sim.loop import SimLoop
+from echonode.sim.event_loop import SimLoop
+from echonode.sim.tcp_link import Link
 from echonode.sim.world import World
 
 # A session that hangs is given up after IDLE_TIMEOUT_S, and its peer dialled again within the longest back-off.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from echonode.model.identity import Instance
-from echonode.store.sqlite import SqliteStore
+from echonode.store.sqlite.store import SqliteStore
 from tests.store.people import NOW_MS
 
 T = TypeVar("T")

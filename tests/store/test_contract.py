@@ -16,7 +16,7 @@ import tests.contracts.store_writing  # noqa: F401 each adds its checks to CHECK
 from echonode.model.identity import Instance
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
-from echonode.store.sqlite import SqliteStore
+from echonode.store.sqlite.store import SqliteStore
 from tests.contracts.store import CHECKS, Check, holds
 from tests.store.people import NOW_MS
 

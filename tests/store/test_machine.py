@@ -17,10 +17,10 @@ from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Digest, Tree, state_of
 from echonode.model.record import IDENTITIES, Record
-from echonode.store.index import heads_among
 from echonode.store.memory import MemoryStore
+from echonode.store.merge import heads_among
 from echonode.store.port import Applied, Cursor, Store
-from echonode.store.sqlite import SqliteStore
+from echonode.store.sqlite.store import SqliteStore
 from tests.contracts.store import scanned, verdict_of
 from tests.store.people import NOW_MS, Owner, Person
 

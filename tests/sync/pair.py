@@ -11,7 +11,7 @@ from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import MAIN, Draft, Record
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
-from echonode.sync.outcome import Conversation
+from echonode.sync.conversation import Conversation
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Close, Message
 

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from echonode.errors import EchonodeError
 from echonode.model.filter import Filter
 from echonode.model.record import MAIN, Record, supersedes
-from echonode.sim.loop import run
+from echonode.sim.event_loop import run
 from echonode.store.port import Store
-from echonode.sync import delta, get, hash_comparison, level_wise, pull, put, reconcile, sketch, snapshot
-from echonode.sync.outcome import Conversation, Result
+from echonode.sync.conversation import Conversation, Result
+from echonode.sync.modes import delta, get, hash_comparison, level_wise, pull, put, reconcile, sketch, snapshot
 from echonode.wire.messages import (
     Changes,
     DeltaInit,

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from echonode.errors import TransportError
 from echonode.model.record import MAIN
-from echonode.sync import snapshot
-from echonode.sync.outcome import Result
+from echonode.sync.conversation import Result
+from echonode.sync.modes import snapshot
 from echonode.wire.messages import Direction
 from tests.sync.talk import AGREEING, converse, heads_in, lacks, versions_in, virtually
 from tests.sync.universe import OTHER, root_of, two_holdings, universe

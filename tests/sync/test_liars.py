@@ -16,8 +16,9 @@ from echonode.model.merkle import ARITY, DEPTH_MAX, EMPTY, Prefix, Tree, leaf_di
 from echonode.model.record import MAIN, Record
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
-from echonode.sync import delta, hash_comparison, level_wise, parts, snapshot
-from echonode.sync.outcome import Result
+from echonode.sync import tree_parts
+from echonode.sync.conversation import Result
+from echonode.sync.modes import delta, hash_comparison, level_wise, snapshot
 from echonode.wire import messages as m
 from echonode.wire.messages import Direction, Message, Wanted
 from tests.sync.pair import PairedTransport
@@ -75,11 +76,11 @@ class Honest:
         self.tree = held.tree(MAIN)
 
     def nodes(self, prefixes: Sequence[Prefix]) -> m.Nodes:
-        return m.Nodes(self.tree.root, tuple(parts.encode_node(self.tree, prefix, 16) for prefix in prefixes))
+        return m.Nodes(self.tree.root, tuple(tree_parts.encode_node(self.tree, prefix, 16) for prefix in prefixes))
 
     def differences(self, prefix: Prefix) -> m.Differences:
         below = [prefix + bytes((nibble,)) for nibble in range(ARITY)]
-        return m.Differences(self.tree.root, tuple((at, parts.encode_node(self.tree, at, 16, 64)) for at in below))
+        return m.Differences(self.tree.root, tuple((at, tree_parts.encode_node(self.tree, at, 16, 64)) for at in below))
 
     def below(self, wanted: Wanted) -> list[Record]:
         keys = {key for key, _ in self.tree.leaves_at(wanted.prefix) if wanted.after is None or key > wanted.after}
@@ -177,7 +178,7 @@ def test_another_number_of_parts_than_was_asked_for(wrong):
 
 def whole(width: int = 16) -> bytes:
     """A branch whose 16 children all differ from anybody's."""
-    return parts.encode_branch([bytes((nibble + 1,)) * 32 for nibble in range(ARITY)], width)
+    return tree_parts.encode_branch([bytes((nibble + 1,)) * 32 for nibble in range(ARITY)], width)
 
 
 def test_branches_all_the_way_down_end_where_keys_end():
@@ -385,7 +386,7 @@ def test_a_peer_that_has_stored_nothing_is_given_it_once_a_walk():
 LEVEL_WISE = {
     direction: m.LevelWiseInit((1, 0), MAIN, direction, 16, (b"",)) for direction in Direction
 }
-BRANCH = parts.encode_branch(Tree().children_at(b""), 16)
+BRANCH = tree_parts.encode_branch(Tree().children_at(b""), 16)
 COMPARISON = {
     direction: m.HashComparisonInit((1, 0), MAIN, direction, 16, 2, BRANCH) for direction in Direction
 }
@@ -561,8 +562,8 @@ def a_message() -> st.SearchStrategy[Message]:
     children = st.lists(st.one_of(st.just(EMPTY), digests), min_size=ARITY, max_size=ARITY)
     part = st.one_of(
         bucket,
-        children.map(lambda found: parts.encode_branch(found, 16)),
-        prefix.map(lambda at: parts.encode_node(tree, at, 16)),
+        children.map(lambda found: tree_parts.encode_branch(found, 16)),
+        prefix.map(lambda at: tree_parts.encode_node(tree, at, 16)),
         st.binary(min_size=1, max_size=40),
     )
     record = st.sampled_from([one.raw for one in universe().versions[MAIN]])

@@ -12,9 +12,9 @@ from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, MAIN, Record, VersionId
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Refused
-from echonode.sync import level_wise, snapshot
-from echonode.sync.outcome import Conversation, Result, Tally
-from echonode.sync.parts import encode_node
+from echonode.sync.conversation import Conversation, Result, Tally
+from echonode.sync.modes import level_wise, snapshot
+from echonode.sync.tree_parts import encode_node
 from echonode.wire.messages import (
     Direction,
     Fetch,

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from echonode.sim.loop import run
+from echonode.sim.event_loop import run
 from echonode.sync.tasks import all_ended, whole
 
 

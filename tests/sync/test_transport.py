@@ -7,10 +7,10 @@ import pytest
 
 from echonode.errors import PeerRefused, Reason, RemoteError, TransportError
 from echonode.limits import FRAME_TIMEOUT_S, IDLE_TIMEOUT_S
-from echonode.sim.link import Link
-from echonode.sim.loop import SimLoop
+from echonode.sim.event_loop import SimLoop
 from echonode.sim.network import SimNetwork
-from echonode.sync.port import ByteStream
+from echonode.sim.tcp_link import Link
+from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.wire.codec import encode
 from echonode.wire.messages import Close, Credit, Done, Message, Ping, Pong, Put

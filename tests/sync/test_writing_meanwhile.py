@@ -12,8 +12,8 @@ from echonode.clock import Timestamp
 from echonode.limits import ROUNDS_MAX, SMALL_SUBTREE_LEAVES
 from echonode.model.record import MAIN, Draft, Record
 from echonode.store.port import Store
-from echonode.sync import level_wise, snapshot
-from echonode.sync.outcome import Result
+from echonode.sync.conversation import Result
+from echonode.sync.modes import level_wise, snapshot
 from echonode.wire.messages import Direction, Done, Fetch, Message, Nodes
 from tests.sync.talk import AGREEING, Hook, Talk, converse, heads_in, lacks, versions_in, virtually
 from tests.sync.universe import Universe, crowded_names, root_of, two_holdings, universe

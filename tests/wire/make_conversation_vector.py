@@ -14,10 +14,10 @@ from echonode.clock import HybridClock, Timestamp
 from echonode.model.identity import Identity, IdentityId, Instance, SigningKey, identity_of, shared_pool_root
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record
-from echonode.node.modes import initiate, mode_of, respond
+from echonode.node.mode_table import initiate, mode_of, respond
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
-from echonode.sync.outcome import Conversation, Result
+from echonode.sync.conversation import Conversation, Result
 from echonode.sync.select import Mode
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Direction, InitPayload, Message

@@ -22,7 +22,7 @@ from echonode.wire.pairing import (
     normalise_code,
     slot_of,
 )
-from echonode.wire.words import THREE_SYLLABLES, TWO_SYLLABLES
+from echonode.wire.word_list import THREE_SYLLABLES, TWO_SYLLABLES
 
 CODE = normalise_code("7-crossover-clockwork")
 WRONG = normalise_code("7-crossover-cobra")

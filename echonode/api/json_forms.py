@@ -1,0 +1,275 @@
+"""How records, times and events look in JSON. Pure: values in, values out.
+
+    id         author/name; the author is `shared` or 52 characters of base32
+    version    52 characters of base32
+    time       RFC 3339, UTC, milliseconds: 2026-11-22T12:00:00.000Z
+    body       one of   body          the JSON value, when the media type says JSON and it parses; else the text,
+                                      when it is UTF-8 without control characters other than \\n \\r \\t
+                        body_base64   anything else (RFC 4648 §4, padded)
+
+An export line says the same of a record in the fewest words that `import` makes the same record from again.
+"""
+
+import re
+import unicodedata
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from echonode.api.problems import RequestError
+from echonode.clock import to_ms
+from echonode.model.identity import IdentityId
+from echonode.model.record import Record
+from echonode.node.events import Event
+from echonode.node.record_book import SHARED
+from echonode.text import escape, to_base32
+
+JSON_TYPE: Final = "application/json"
+TEXT_TYPE: Final = "text/plain"
+MODEL: Final = "note"
+MODEL_VERSION: Final = (1, 0)
+
+Label = Callable[[IdentityId], str]
+
+# The last millisecond RFC 3339 can write. A signed `created` may lie beyond it; it is shown as this.
+_MS_MAX: Final = 253_402_300_799_999
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d))?")
+_SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,9})?")
+_MODEL: Final = re.compile(r"(.+)@(\d{1,9})\.(\d{1,9})", re.DOTALL)
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+encode: Final = msgspec.json.Encoder().encode
+
+
+class Body(Struct, kw_only=True):
+    """Exactly one of the two stands; a deleted record has neither. Raw: a JSON value, compact."""
+
+    body: str | Raw | UnsetType = UNSET
+    body_base64: str | UnsetType = UNSET
+
+
+class WholeForm(Struct, kw_only=True):
+    """A record as it is read: the winning version. `heads` says how many there are (more than one: a conflict), where
+    that was looked up."""
+
+    id: str
+    context: str
+    author: str
+    name: str
+    version: str
+    timestamp: str
+    created: str
+    model: str
+    model_version: str
+    tags: tuple[str, ...]
+    type: str
+    deleted: bool
+    heads: int | UnsetType = UNSET
+    body: str | Raw | UnsetType = UNSET
+    body_base64: str | UnsetType = UNSET
+
+
+class HeadForm(Struct, kw_only=True):
+    """One head of a conflict; `key` is the device key that signed it."""
+
+    version: str
+    key: str
+    timestamp: str
+    created: str
+    model: str
+    model_version: str
+    tags: tuple[str, ...]
+    type: str
+    deleted: bool
+    winner: bool
+    body: str | Raw | UnsetType = UNSET
+    body_base64: str | UnsetType = UNSET
+
+
+class LineForm(Struct, kw_only=True):
+    """One line of an export. `timestamp` is the signed `created` time; an empty `type` means that none was given;
+    `later` holds the fields of a later minor version that this one does not know, in base64."""
+
+    id: str
+    name: str
+    tags: tuple[str, ...]
+    model: str
+    type: str
+    timestamp: str
+    body: str | Raw | UnsetType = UNSET
+    body_base64: str | UnsetType = UNSET
+    later: str | UnsetType = UNSET
+
+
+def nfc(text: str) -> str:
+    """`text` as names are kept: the same name typed on two keyboards is one name."""
+    return unicodedata.normalize("NFC", text)
+
+
+def record_id(record: Record, label: Label) -> str:
+    """author/name."""
+    return f"{label(record.author)}/{record.name}"
+
+
+def whole(record: Record, label: Label, *, heads: int | UnsetType = UNSET, with_body: bool = False) -> WholeForm:
+    """The record that `record` is the winning version of."""
+    body = body_of(record) if with_body else Body()
+    return WholeForm(
+        id=record_id(record, label),
+        context=record.context,
+        author=label(record.author),
+        name=record.name,
+        version=to_base32(record.id),
+        timestamp=time_of(to_ms(record.timestamp)),
+        created=time_of(record.created_ms),
+        model=record.model,
+        model_version=_dotted(record.model_version),
+        tags=record.tags,
+        type=record.media_type,
+        deleted=record.is_tombstone,
+        heads=heads,
+        body=body.body,
+        body_base64=body.body_base64,
+    )
+
+
+def head(record: Record, *, is_winner: bool) -> HeadForm:
+    """One of the versions that contest a record."""
+    body = body_of(record)
+    return HeadForm(
+        version=to_base32(record.id),
+        key=to_base32(record.kid),
+        timestamp=time_of(to_ms(record.timestamp)),
+        created=time_of(record.created_ms),
+        model=record.model,
+        model_version=_dotted(record.model_version),
+        tags=record.tags,
+        type=record.media_type,
+        deleted=record.is_tombstone,
+        winner=is_winner,
+        body=body.body,
+        body_base64=body.body_base64,
+    )
+
+
+def line(record: Record, label: Label) -> LineForm:
+    """`record`, which is no tombstone, so that importing the line gives the same body, byte for byte."""
+    body = body_of(record)
+    if body.body_base64 is UNSET and is_json(record.media_type) and not _is_verbatim(body, record):
+        body = Body(body_base64=b64encode(record.body).decode("ascii"))
+    return LineForm(
+        id=record_id(record, label),
+        name=record_id(record, label) if label(record.author) == SHARED else record.name,
+        tags=record.tags,
+        model=_model_text(record.model, record.model_version),
+        type=record.media_type,
+        timestamp=time_of(record.created_ms),
+        body=body.body,
+        body_base64=body.body_base64,
+        later=b64encode(record.later).decode("ascii") if record.later else UNSET,
+    )
+
+
+def _is_verbatim(body: Body, record: Record) -> bool:
+    """Whether a body that should be JSON is shown as the very bytes that import would write."""
+    return isinstance(body.body, Raw) and bytes(body.body) == record.body
+
+
+def body_of(record: Record) -> Body:
+    """How the body is shown."""
+    if record.is_tombstone:
+        return Body()
+    if is_json(record.media_type):
+        try:
+            # Encoded here, where nesting too deep can be caught, and not again with what it stands in.
+            return Body(body=Raw(encode(msgspec.json.decode(record.body))))
+        except (ValueError, RecursionError):
+            pass  # it says JSON and is none: shown as what it is
+    try:
+        text = record.body.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if _CONTROLS.search(text):
+        return Body(body_base64=b64encode(record.body).decode("ascii"))
+    return Body(body=text)
+
+
+def is_json(media_type: str) -> bool:
+    """Whether the type is application/json or one of the +json kind (RFC 6839 §3.1)."""
+    essence = media_type.partition(";")[0].strip().lower()
+    return essence == JSON_TYPE or essence.endswith("+json")
+
+
+def time_of(ms: int) -> str:
+    """RFC 3339 with milliseconds, in UTC."""
+    moment = datetime.fromtimestamp(min(ms, _MS_MAX) // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{min(ms, _MS_MAX) % 1000:03d}Z"
+
+
+def maybe_time_of(ms: int | None) -> str | None:
+    """The same, of what may not have happened yet."""
+    return None if ms is None else time_of(ms)
+
+
+def read_time(text: str | float) -> int:
+    """Milliseconds since the Unix epoch of an RFC 3339 time, a date (its beginning in UTC), or seconds. Raises
+    RequestError."""
+    ms = -1
+    if not isinstance(text, str):
+        ms = round(text * 1000) if abs(text) < 1e13 else -1
+    elif _SECONDS.fullmatch(text):
+        ms = round(float(text) * 1000)
+    elif _TIME.fullmatch(text):
+        try:
+            moment = datetime.fromisoformat(text.upper())
+        except ValueError:
+            moment = datetime.fromtimestamp(-1, UTC)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        since = moment - datetime.fromtimestamp(0, UTC)
+        ms = (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+    if not 0 <= ms <= _MS_MAX:
+        raise RequestError(
+            f"{escape(str(text))} is no time between 1970 and 9999; write 2026-11-22T12:00:00Z, 2026-11-22, or seconds"
+        )
+    return ms
+
+
+def read_model(text: str) -> tuple[str, tuple[int, int]]:
+    """Name and version of NAME or NAME@MAJOR.MINOR."""
+    match = _MODEL.fullmatch(text)
+    return (match[1], (int(match[2]), int(match[3]))) if match else (text, MODEL_VERSION)
+
+
+def _model_text(name: str, version: tuple[int, int]) -> str:
+    """What `read_model` reads back."""
+    is_plain = version == MODEL_VERSION and not _MODEL.fullmatch(name)
+    return name if is_plain else f"{name}@{_dotted(version)}"
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+def event_form(event: Event, label: Label) -> dict[str, object]:
+    """An event with the names of its fields; ids in base32, records whole but for their bodies."""
+    shown: dict[str, object] = {"event": event.name}
+    for field in fields(event):
+        shown[field.name] = _event_value(getattr(event, field.name), label)
+    return shown
+
+
+def _event_value(value: object, label: Label) -> object:
+    match value:
+        case bytes():
+            return to_base32(value)
+        case Record():
+            return whole(value, label)
+        case tuple():
+            return [_event_value(part, label) for part in value]
+        case _:
+            return value

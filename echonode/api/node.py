@@ -1,0 +1,240 @@
+"""The routes of the node itself: who it is, who is there, sync now, events, verify, invitations, the network."""
+
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import get_args
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from echonode.api.json_forms import maybe_time_of, time_of
+from echonode.api.problems import RequestError, not_found
+from echonode.api.requests import (
+    InvitationRequest,
+    JoinRequest,
+    NetworkRequest,
+    Query,
+    SyncRequest,
+    TrustRequest,
+    json_body,
+)
+from echonode.api.responses import reply, route
+from echonode.api.shutdown import Stop
+from echonode.api.streams import EVENT_STREAM, Lines, events, json_lines
+from echonode.errors import LocalError
+from echonode.model.identity import IdentityId
+from echonode.node.events import Event, SyncCompleted
+from echonode.node.node import Node
+from echonode.node.views import PeerView, SyncReport, SyncStatus
+from echonode.store.port import ContextInfo
+from echonode.text import escape, from_base32, to_base32
+from echonode.wire.messages import Direction, dotted
+
+_NETWORK_KEY_BYTES = 32
+_EVENT_NAMES = frozenset(kind.name for kind in get_args(Event))
+_DIRECTIONS = {"both": Direction.BOTH, "pull": Direction.PULL, "push": Direction.PUSH}
+
+
+class ControlRoutes:
+    """What can be asked of `node`. `api`: where this API is reached."""
+
+    def __init__(self, node: Node, stop: Stop, *, version: str, api: Sequence[str]) -> None:
+        self._node = node
+        self._stop = stop
+        self._version = version
+        self._api = tuple(api)
+
+    def routes(self) -> list[Route]:
+        """The paths, as openapi.yaml has them."""
+        return [
+            route("/v1/status", GET=self._status),
+            route("/v1/peers", GET=self._peers),
+            route("/v1/peers/trust", POST=self._trust),
+            route("/v1/contexts", GET=self._contexts),
+            route("/v1/sync", POST=self._sync),
+            route("/v1/events", GET=self._events),
+            route("/v1/verify", POST=self._verify),
+            route("/v1/invitations", POST=self._invite),
+            route("/v1/join", POST=self._join),
+            route("/v1/network", GET=self._network, PUT=self._set_network),
+        ]
+
+    async def _status(self, request: Request) -> Response:
+        Query(request, ())
+        status = await self._node.status()
+        return reply(
+            {
+                "id": to_base32(status.id),
+                "name": status.name,
+                "instance": to_base32(status.instance),
+                "network": status.network,
+                "version": self._version,
+                "listen": status.listen,
+                "api": self._api,
+                "models": _versions(self._node.models),
+                "contexts": [self._context_form(info) for info in status.contexts],
+                "peers": [_peer_form(peer) for peer in status.peers],
+                "invitation": status.invitation,
+            }
+        )
+
+    async def _peers(self, request: Request) -> Response:
+        Query(request, ())
+        return reply({"peers": [_peer_form(peer) for peer in self._node.peers()]})
+
+    async def _trust(self, request: Request) -> Response:
+        wanted = await json_body(request, self._stop, TrustRequest)
+        try:
+            await self._node.trust(wanted.peer)
+        except LocalError as error:
+            raise not_found(str(error)) from None
+        return reply({})
+
+    async def _contexts(self, request: Request) -> Response:
+        Query(request, ())
+        return reply({"contexts": [self._context_form(info) for info in (await self._node.status()).contexts]})
+
+    async def _sync(self, request: Request) -> Response:
+        wanted = await json_body(request, self._stop, SyncRequest)
+        peers = None if wanted.peers is None else list(dict.fromkeys(self._peer(text) for text in wanted.peers))
+        with self._stop.ends_waiting():
+            reports = await self._node.sync(peers, _DIRECTIONS[wanted.action], wanted.timeout)
+        return reply({"status": _overall(reports), "peers": [_report_form(report) for report in reports]})
+
+    async def _events(self, request: Request) -> Response:
+        text = Query(request, ("types",)).one("types") or ""
+        types = frozenset(text.split(",")) if text else frozenset()
+        for unknown in sorted(types - _EVENT_NAMES):
+            raise RequestError(f"no event {escape(unknown)}; there are: {', '.join(sorted(_EVENT_NAMES))}")
+        return Lines(events(self._node, types, self._stop), media_type=EVENT_STREAM)
+
+    async def _verify(self, request: Request) -> Response:
+        Query(request, ())
+
+        async def totals() -> AsyncGenerator[list[dict[str, object]]]:
+            checked, problems = 0, tuple[str, ...]()
+            async for audit in self._node.audit():
+                new = audit.problems[len(problems) :]
+                checked, problems = audit.checked, audit.problems
+                yield [{"checked": checked, "problems": new}]
+            yield [{"ok": not problems, "checked": checked, "problems": problems, "done": True}]
+
+        return Lines(json_lines(totals(), self._stop))
+
+    async def _invite(self, request: Request) -> Response:
+        wanted = await json_body(request, self._stop, InvitationRequest)
+        code = await self._node.invite(uses=wanted.uses, expires_s=wanted.expires_s)
+        return reply({"code": code, "expires": time_of(round((time.time() + wanted.expires_s) * 1000))})
+
+    async def _join(self, request: Request) -> Response:
+        wanted = await json_body(request, self._stop, JoinRequest)
+        with self._stop.ends_waiting():
+            network = await self._node.join(wanted.code, wanted.at)
+        return reply({"network": network})
+
+    async def _network(self, request: Request) -> Response:
+        Query(request, ())
+        key = self._node.network_key()
+        return reply({"network": self._node.network, "key": None if key is None else to_base32(key)})
+
+    async def _set_network(self, request: Request) -> Response:
+        wanted = await json_body(request, self._stop, NetworkRequest)
+        try:
+            key = from_base32(wanted.key, _NETWORK_KEY_BYTES)
+        except ValueError:
+            raise RequestError("a network key is 32 bytes in lower-case base32 (52 characters)") from None
+        await self._node.set_network_key(key)
+        return reply({"network": self._node.network})
+
+    def _context_form(self, info: ContextInfo) -> dict[str, object]:
+        partial = self._node.partial
+        return {
+            "name": info.name,
+            "root": to_base32(info.root),
+            "records": info.records,
+            "bytes": info.bytes,
+            "wants": None if partial.of(info.name) is None else list(partial.terms[info.name]),
+        }
+
+    def _peer(self, text: str) -> IdentityId:
+        try:
+            return self._node.resolve_peer(text)
+        except LocalError as error:
+            raise not_found(str(error)) from None
+
+
+def _peer_form(peer: PeerView) -> dict[str, object]:
+    return {
+        "id": None if peer.id is None else to_base32(peer.id),
+        "name": peer.name,
+        "state": peer.state.value,
+        "address": peer.address,
+        "found_by": peer.found_by,
+        "in_sync": peer.in_sync,
+        "last_sync": maybe_time_of(peer.last_sync_ms),
+        "reason": peer.reason,
+        "following": peer.following,
+        "lag": peer.lag,
+        "models": _versions(peer.models),
+        "unreadable": list(peer.unreadable),
+    }
+
+
+def _versions(models: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+    return {name: dotted(version) for name, version in sorted(models.items())}
+
+
+def _overall(reports: Sequence[SyncReport]) -> str:
+    """One word for all peers: verified only when every one is."""
+    statuses = {report.status for report in reports}
+    if not statuses:
+        return "no peers"
+    if statuses == {SyncStatus.VERIFIED}:
+        return SyncStatus.VERIFIED.value
+    if SyncStatus.TIMED_OUT in statuses:
+        return SyncStatus.TIMED_OUT.value
+    if statuses & {SyncStatus.VERIFIED, SyncStatus.PARTIAL}:
+        return SyncStatus.PARTIAL.value
+    return SyncStatus.FAILED.value
+
+
+def _report_form(report: SyncReport) -> dict[str, object]:
+    """Sums over the conversations; mode and reason are those of the one that moved most."""
+    parts = report.conversations
+    chief = max(parts, key=lambda part: part.sent + part.received, default=None)
+    return {
+        "id": to_base32(report.peer),
+        "name": report.name,
+        "status": report.status.value,
+        "mode": None if chief is None else chief.mode,
+        "reason": chief.reason if chief is not None else "" if report.error else "nothing differs",
+        "sent": sum(part.sent for part in parts),
+        "received": sum(part.received for part in parts),
+        "bytes_sent": sum(part.bytes_sent for part in parts),
+        "bytes_received": sum(part.bytes_received for part in parts),
+        "round_trips": sum(part.round_trips for part in parts),
+        "duration_s": round(sum(part.duration_s for part in parts), 6),
+        "verified": report.status is SyncStatus.VERIFIED,
+        "error": report.error,
+        "contexts": [_conversation_form(part) for part in parts],
+    }
+
+
+def _conversation_form(part: SyncCompleted) -> dict[str, object]:
+    return {
+        "context": part.context,
+        "session": to_base32(part.session),
+        "role": part.role,
+        "mode": part.mode,
+        "reason": part.reason,
+        "outcome": part.outcome,
+        "verified": part.verified,
+        "sent": part.sent,
+        "received": part.received,
+        "refused": part.refused,
+        "bytes_sent": part.bytes_sent,
+        "bytes_received": part.bytes_received,
+        "round_trips": part.round_trips,
+        "duration_s": part.duration_s,
+    }

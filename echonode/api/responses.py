@@ -1,0 +1,45 @@
+"""Answers that are whole before they are sent, and what stands behind a path."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from echonode.api.json_forms import JSON_TYPE, encode
+from echonode.api.problems import Fault
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def reply(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`value` as JSON."""
+    return Response(encode(value), status, {**(headers or {}), "content-type": JSON_TYPE})
+
+
+def refusal(fault: Fault, headers: Mapping[str, str] | None = None) -> Response:
+    """What did not work, as JSON."""
+    return reply(fault.form(), fault.status, headers)
+
+
+def route(path: str, **handlers: Handler) -> Route:
+    """`path`, and what each method does there: route("/v1/peers", GET=..). HEAD only where it is given."""
+    return Route(path, _Resource(handlers))
+
+
+class _Resource:
+    """An ASGI application of its own, so that Starlette adds no methods and answers none."""
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handler = self._handlers.get(scope["method"])
+        if handler is None:
+            allowed = ", ".join(self._handlers)
+            fault = Fault(405, "method_not_allowed", f"this path takes {allowed}")
+            await refusal(fault, {"allow": allowed})(scope, receive, send)
+            return
+        response = await handler(Request(scope, receive))
+        await response(scope, receive, send)

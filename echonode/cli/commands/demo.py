@@ -1,0 +1,240 @@
+"""demo: a network on this machine, of real nodes in processes of their own, from nothing to equal and away again.
+
+    node-1 makes the network, the others join by an invitation, records are imported into node-1, and a table shows how
+    the roots meet; then what each sync cost. Exits 0 only when every root of every context is equal.
+"""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.node_lookup import Here, pass_here
+from echonode.cli.tables import count, note, out, safe, seconds, short, size, table
+
+if TYPE_CHECKING:
+    from echonode.cli.demo_nodes import DemoNode, Nodes
+
+_CONTEXT: Final = "main"
+_ROOT_CHARS: Final = 16
+_REFRESH_S: Final = 0.2
+_INVITATION_S: Final = 600
+# Far more than it takes: a demo that gives up on a slow machine shows nothing.
+_MEETING_TIMEOUT_S: Final = 90.0
+_RECORDS_PER_S: Final = 200
+_IMPORT_TIMEOUT_S: Final = 300.0
+
+Json = dict[str, Any]
+Draw = Callable[[Sequence[Json], float], None]
+
+
+@click.command("demo")
+@click.option("--nodes", "nodes_wanted", type=click.IntRange(2, 20), default=3, show_default=True)
+@click.option("--records", "records_wanted", type=click.IntRange(1, 200_000), default=2000, show_default=True)
+@pass_here
+def demo(here: Here, nodes_wanted: int, records_wanted: int) -> ExitCode:
+    """Start several real nodes on this machine, and watch them become equal."""
+    import tempfile
+
+    from echonode.cli.demo_nodes import Nodes
+
+    with (
+        _stoppable(),
+        tempfile.TemporaryDirectory(prefix="echonode-demo-", ignore_cleanup_errors=True) as root,
+        Nodes(here.services, Path(root)) as nodes,
+    ):
+        running = _start(nodes, nodes_wanted)
+        started_s = time.monotonic()
+        with _table() as draw:
+            statuses = _meet(running, records_wanted, draw)
+        took_s = time.monotonic() - started_s
+        every = f"all {len(running)} nodes hold {count(records_wanted, 'record')}"
+        out(f"equal after {seconds(took_s)}: {every}, and every root is the same on each")
+        for line in _cost_lines(running, statuses):
+            out(line)
+    note("the nodes are stopped, and their folders are gone")
+    return ExitCode.DONE
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Being told to stop unwinds everything, and nothing interrupts the unwinding."""
+
+    def end(number: int, _: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(nodes: "Nodes", wanted: int) -> list["DemoNode"]:
+    """That many nodes of one new network, all taking commands."""
+    note(f"starting {wanted} nodes on this machine")
+    arguments = _meeting_places(wanted)
+    first = nodes.start("node-1", arguments[0])
+    status = first.wait_ready()
+    first.listen()
+    invitation = {"uses": wanted - 1, "expires_s": _INVITATION_S}
+    code = first.client.call("POST", "/v1/invitations", body=invitation)["code"]
+    note(f"node-1 made the network {safe(status['network'])}; the others join with {safe(code)}")
+    others = [
+        nodes.start(f"node-{number}", [*each, "--join", code]) for number, each in enumerate(arguments[1:], start=2)
+    ]
+    for node in others:
+        node.wait_ready()
+        node.listen()
+    return [first, *others]
+
+
+def _meeting_places(wanted: int) -> list[list[str]]:
+    """What each node is told of where to listen, and how to find the others."""
+    from echonode.cli.demo_nodes import LOOPBACK, free_ports, multicast_works
+
+    if multicast_works():
+        return [["--listen", f"{LOOPBACK}:0", "--interface", LOOPBACK]] * wanted
+    note("loopback has no multicast here, so mDNS cannot work: each node is told the addresses of the others instead")
+    addresses = [f"{LOOPBACK}:{port}" for port in free_ports(wanted)]
+    return [
+        ["--listen", own, "--no-mdns", *(word for other in addresses if other != own for word in ("--peer", other))]
+        for own in addresses
+    ]
+
+
+def _meet(running: Sequence["DemoNode"], records_wanted: int, draw: Draw) -> list[Json]:
+    """Import into the first node, and wait until all are equal: their statuses then. Raises Failure."""
+    started_s = time.monotonic()
+    deadline_s = started_s + _MEETING_TIMEOUT_S + records_wanted / _RECORDS_PER_S
+    for _ in _load(running[0], records_wanted):
+        draw([node.status() for node in running], time.monotonic() - started_s)
+    while True:
+        statuses = [node.status() for node in running]
+        draw(statuses, time.monotonic() - started_s)
+        if are_equal(statuses) and records_in(statuses[0]) >= records_wanted:
+            return statuses
+        if time.monotonic() > deadline_s:
+            raise Failure(f"the nodes are not equal after {seconds(deadline_s - started_s)}", ExitCode.TIMED_OUT)
+        time.sleep(_REFRESH_S)
+
+
+def _load(node: "DemoNode", wanted: int) -> Iterator[None]:
+    """Import that many records, pausing after each batch."""
+    from echonode.cli.client import record_path
+
+    path = record_path(_CONTEXT, "/import")
+    with node.client.open("POST", path, body=_lines(wanted), timeout_s=_IMPORT_TIMEOUT_S) as response:
+        for progress in response.values():
+            if "error" in progress:
+                raise Failure(f"{node.name} refused the records: {progress['error']['message']}")
+            yield
+
+
+def _lines(wanted: int) -> Iterator[bytes]:
+    for number in range(wanted):
+        text = f"This is record {number:,} of {wanted:,}. " + "It was made for a demonstration. " * (number % 5)
+        body = {"number": number, "square": number * number, "text": text}
+        yield json.dumps({"name": f"demo/{number:06}", "body": body, "tags": ["demo"]}).encode() + b"\n"
+
+
+def are_equal(statuses: Sequence[Json]) -> bool:
+    """Whether all hold the same contexts, with the same roots."""
+    roots = [{context["name"]: context["root"] for context in status["contexts"]} for status in statuses]
+    return all(each == roots[0] for each in roots)
+
+
+def records_in(status: Json) -> int:
+    """How many records of the demo's context a node has."""
+    return sum(context["records"] for context in status["contexts"] if context["name"] == _CONTEXT)
+
+
+def _root_in(status: Json) -> str:
+    return next((safe(each["root"])[:_ROOT_CHARS] for each in status["contexts"] if each["name"] == _CONTEXT), "-")
+
+
+@contextmanager
+def _table() -> Iterator[Draw]:
+    """Draws the nodes: a live table on a terminal, else a line whenever something changed."""
+    if not sys.stdout.isatty():
+        yield _Lines().draw
+        return
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    with Live(transient=False, refresh_per_second=8) as live:
+
+        def draw(statuses: Sequence[Json], elapsed_s: float) -> None:
+            drawn = Table("node", "records", "root of main", "equal with", title=f"{elapsed_s:.1f} s")
+            for status in statuses:
+                root = _root_in(status)
+                colour = "green" if root == _root_in(statuses[0]) else "yellow"
+                equal_with = sum(peer["in_sync"] is True for peer in status["peers"])
+                drawn.add_row(
+                    Text(safe(status["name"])), f"{records_in(status):,}", Text(root, style=colour), str(equal_with)
+                )
+            live.update(drawn, refresh=True)
+
+        yield draw
+
+
+class _Lines:
+    """One line a change."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def draw(self, statuses: Sequence[Json], elapsed_s: float) -> None:
+        nodes = [f"{safe(status['name'])} {records_in(status):,} {_root_in(status)}" for status in statuses]
+        line = "   ".join(nodes)
+        if line != self._last:
+            self._last = line
+            out(f"{elapsed_s:6.1f} s  {line}")
+            sys.stdout.flush()
+
+
+def _cost_lines(running: Sequence["DemoNode"], statuses: Sequence[Json]) -> Iterator[str]:
+    """What each conversation that moved something cost."""
+    names = {status["id"]: safe(status["name"]) for status in statuses}
+    told = [(names[status["id"]], node.conversations) for node, status in zip(running, statuses, strict=True)]
+    moved, idle = told_once(told)
+    rows = [
+        (
+            f"{teller} > {names.get(event['peer'], short(event['peer']))}",
+            safe(event["context"]),
+            safe(event["mode"]),
+            f"{event['sent']:,}",
+            f"{event['received']:,}",
+            size(event["bytes_sent"] + event["bytes_received"]),
+            f"{event['round_trips']}",
+            seconds(event["duration_s"]),
+            safe(event["reason"]),
+        )
+        for teller, event in moved
+    ]
+    header = ("WHO ASKED WHOM", "CONTEXT", "MODE", "SENT", "RECEIVED", "TRAFFIC", "ROUND TRIPS", "TIME", "WHY")
+    if rows:
+        yield from table(header, rows, right=(3, 4, 5, 6, 7))
+    if idle:
+        yield f"and {count(idle, 'conversation')} that found nothing to move"
+
+
+def told_once(told: Iterable[tuple[str, Sequence[Json]]]) -> tuple[list[tuple[str, Json]], int]:
+    """The conversations that moved something, as their initiators told them, and the number of those that did not.
+
+    Both ends tell of each conversation.
+    """
+    asked = [(teller, event) for teller, events in told for event in list(events) if event["role"] == "initiator"]
+    moved = [(teller, event) for teller, event in asked if event["sent"] or event["received"]]
+    return moved, len(asked) - len(moved)

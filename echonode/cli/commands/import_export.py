@@ -1,0 +1,174 @@
+"""import and export: many records at once, one JSON object a line.
+
+    {"name": .., "body": .. | "body_base64": .., "tags": [..], "model": .., "type": .., "timestamp": ..}
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+
+import click
+
+from echonode.cli.arguments import context_option
+from echonode.cli.exit_codes import Failure
+from echonode.cli.node_lookup import Here, pass_here
+from echonode.cli.tables import count, json_line, note, safe
+from echonode.limits import KIB
+
+if TYPE_CHECKING:
+    from echonode.cli.client import Response
+
+_READ_BYTES: Final = 64 * KIB
+_BATCH_TIMEOUT_S: Final = 300.0  # for one batch of lines to be signed and stored, on a slow disk
+
+
+class _Bar(Protocol):
+    """How far an import is."""
+
+    def sent(self, size: int) -> None: ...
+
+    def says(self, text: str) -> None: ...
+
+
+class _NoBar:
+    """Where nobody looks."""
+
+    def sent(self, size: int) -> None:
+        pass
+
+    def says(self, text: str) -> None:
+        pass
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE.jsonl")
+@context_option
+@pass_here
+def import_records(here: Here, file: str, context: str) -> None:
+    """Write a record for each line of a file (- is stdin): JSON with name, body, tags, model, type, timestamp.
+
+    What is already there, unchanged, is not written again.
+    """
+    from echonode.cli.client import record_path
+
+    client = here.client()
+    with ExitStack() as stack:
+        source = sys.stdin.buffer if file == "-" else stack.enter_context(open(file, "rb"))
+        bar = stack.enter_context(_bar(None if file == "-" else os.path.getsize(file)))
+        response = stack.enter_context(
+            client.open(
+                "POST",
+                record_path(context, "/import"),
+                headers={"Content-Type": "application/x-ndjson"},
+                body=_parts(source, bar),
+                timeout_s=_BATCH_TIMEOUT_S,
+            )
+        )
+        last = _follow(response, bar)
+    _conclude(last)
+
+
+def _parts(source: IO[bytes], bar: _Bar) -> Iterator[bytes]:
+    read = getattr(source, "read1", source.read)  # what a pipe has, without waiting for more
+    while part := read(_READ_BYTES):
+        yield part
+        bar.sent(len(part))
+
+
+def _follow(response: "Response", bar: _Bar) -> dict[str, Any]:
+    """The last line of progress."""
+    last: dict[str, Any] = {}
+    for last in response.values():
+        bar.says(f"{last.get('lines', 0):,} lines")
+        if last.get("done") or "error" in last:
+            break
+    return last
+
+
+def _conclude(last: dict[str, Any]) -> None:
+    """Say what was written. Raises Failure when not everything was."""
+    written, unchanged = last.get("written", 0), last.get("unchanged", 0)
+    summary = f"{count(written, 'record')} written, {unchanged:,} unchanged"
+    if "error" in last:
+        error = last["error"]
+        if "line" not in error:
+            raise Failure(f"{error['message']} ({summary})")
+        raise Failure(f"line {error['line']}: {error['message']} ({summary}; nothing of that line's batch was written)")
+    if not last.get("done"):
+        raise Failure(f"the node ended before all was imported ({summary} for certain)")
+    note(f"{count(last.get('lines', 0), 'line')}: {summary}")
+
+
+@contextmanager
+def _bar(total: int | None) -> Iterator[_Bar]:
+    """A progress bar on stderr, when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield _NoBar()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("reading", total=total)
+
+        class Drawn:
+            def sent(self, size: int) -> None:
+                progress.advance(task, size)
+
+            def says(self, text: str) -> None:
+                progress.update(task, description=text)
+
+        yield Drawn()
+
+
+@click.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), required=False)
+@click.option("--author", metavar="A", help="Of this author instead of ours.")
+@context_option
+@pass_here
+def export_records(here: Here, file: str | None, author: str | None, context: str) -> None:
+    """Write our records to FILE or stdout, in the form that import reads."""
+    from echonode.cli.client import record_path
+
+    with here.client().open("GET", record_path(context, "/export"), query=[("author", author)]) as response:
+        number = _to_stdout(response) if file in (None, "-") else _to_file(response, Path(str(file)))
+    note(f"{count(number, 'record')} exported" + (f" to {safe(file)}" if file else ""))
+
+
+def _to_stdout(response: "Response") -> int:
+    sys.stdout.flush()
+    # JSON may hold characters that a terminal obeys; in a file they are what they are.
+    return _copy(response, sys.stdout.buffer, json_line if sys.stdout.isatty() else None)
+
+
+def _to_file(response: "Response", path: Path) -> int:
+    """The number of lines. The file is there when it is whole, and not before."""
+    path = path.resolve()  # a link is followed, not replaced
+    if path.exists() and not path.is_file():  # a pipe or a device: there is nothing to replace
+        with path.open("wb") as special:
+            return _copy(response, special)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("xb") as target:
+            number = _copy(response, target)
+            os.fsync(target.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+    return number
+
+
+def _copy(response: "Response", target: IO[bytes], change: Callable[[bytes], bytes] | None = None) -> int:
+    """Write every line, flushed; their number."""
+    number = 0
+    for line in response.lines():
+        target.write((change(line) if change else line) + b"\n")
+        number += 1
+    target.flush()
+    return number

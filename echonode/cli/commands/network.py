@@ -1,0 +1,159 @@
+"""run, invite, join, network: a node and the network it belongs to."""
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from echonode.cli.arguments import json_option, to_seconds
+from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
+from echonode.cli.node_lookup import Here, pass_here
+from echonode.cli.services import RunOptions
+from echonode.cli.tables import count, note, only, out, out_json, safe
+from echonode.limits import INVITATION_USES_MAX
+from echonode.text import from_base32, to_base32
+
+_KEY_BYTES: Final = 32
+_JOIN_TIMEOUT_S: Final = 90.0  # the node itself gives up after 60
+_LINE_BYTES_MAX: Final = 1024
+_NETWORK_FIELDS: Final = ("network", "key")
+
+
+@click.command("run")
+@click.option("--join", metavar="CODE", help="Join a network by an invitation; records that are here are kept.")
+@click.option("--name", metavar="N", help="What people call this node.")
+@click.option("--listen", metavar="HOST:PORT", help="Where other nodes can reach it; port 0 takes a free one.")
+@click.option("--peer", "peers", multiple=True, metavar="HOST:PORT", help="A node to speak to; several times.")
+@click.option("--interface", "interfaces", multiple=True, metavar="IP", help="Address to use for mDNS; several times.")
+@click.option("--no-mdns", is_flag=True, help="Neither announce this node nor look for others.")
+@click.option("--open", "is_open", is_flag=True, help="Take part in the public network, with anyone on this LAN.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-format", type=click.Choice(["json", "console"]))
+@pass_here
+def run(
+    here: Here,
+    join: str | None,
+    name: str | None,
+    listen: str | None,
+    peers: Sequence[str],
+    interfaces: Sequence[str],
+    no_mdns: bool,
+    is_open: bool,
+    log_level: str | None,
+    log_format: str | None,
+) -> int:
+    """Run a node, in the foreground. The first time it makes an identity and a network."""
+    if join and is_open:
+        raise click.UsageError("--join and --open exclude each other: an invitation leads to a private network.")
+    return here.services.run_node(
+        RunOptions(
+            home=here.home(),
+            join=join,
+            name=name,
+            listen=listen,
+            peers=tuple(peers),
+            interfaces=tuple(interfaces),
+            no_mdns=no_mdns,
+            open=is_open,
+            log_level=log_level,
+            log_format=log_format,
+        )
+    )
+
+
+def how_to_join(code: str) -> str:
+    """What to type on the other machine."""
+    return f"on the other machine, type:  echonode run --join {safe(code)}"
+
+
+@click.command("invite")
+@click.option("--uses", type=click.IntRange(1, INVITATION_USES_MAX), default=1, show_default=True)
+@click.option("--expires", "expires_s", type=to_seconds, metavar="SPAN", default="10m", show_default=True)
+@json_option
+@pass_here
+def invite(here: Here, uses: int, expires_s: float, as_json: bool) -> None:
+    """Make a code with which another machine can join. Only the code goes to stdout."""
+    answer = here.client().call("POST", "/v1/invitations", body={"uses": uses, "expires_s": expires_s})
+    if as_json:
+        out_json(only(("code", "expires"), answer))
+        return
+    out(safe(answer["code"]))
+    note(f"{how_to_join(answer['code'])}\ngood for {count(uses, 'use')}, until {safe(answer['expires'])}")
+
+
+@click.command("join")
+@click.argument("code")
+@click.option("--at", metavar="HOST:PORT", help="Where the inviting node is, instead of looking for it.")
+@pass_here
+def join(here: Here, code: str, at: str | None) -> None:
+    """Join a network by an invitation. The records that are here are kept."""
+    client = here.client(instead="run --join CODE")
+    answer = client.call("POST", "/v1/join", body={"code": code, "at": at}, timeout_s=_JOIN_TIMEOUT_S)
+    out(safe(answer["network"]))
+    note(f"joined the network {safe(answer['network'])}")
+
+
+@click.group("network")
+def network() -> None:
+    """The key that makes nodes one network."""
+
+
+@network.command("show")
+@json_option
+@pass_here
+def network_show(here: Here, as_json: bool) -> None:
+    """Print the network key. Whoever has it is a member."""
+    try:
+        answer = here.client().call("GET", "/v1/network")
+    except NotRunning:
+        answer = _network_at_rest(here)
+    if as_json:
+        out_json(only(_NETWORK_FIELDS, answer))
+    elif answer["key"] is None:
+        note("this node takes part in the open network, which has no key")
+    else:
+        out(safe(answer["key"]))
+
+
+def _network_at_rest(here: Here) -> dict[str, str | None]:
+    """What a node that does not run would say."""
+    home = here.home()
+    if not home.has_network():
+        raise Failure(f"{home.root} has no network yet; the first `echonode run` or `echonode network set` makes one")
+    key = home.read_network_key()
+    return {"network": "open", "key": None} if key is None else {"network": _short_name(key), "key": to_base32(key)}
+
+
+def _short_name(key: bytes) -> str:
+    from echonode.wire.channel import NetworkSecret
+
+    return to_base32(NetworkSecret.private(key).netid[:8])
+
+
+@network.command("set")
+@click.argument("key_text", metavar="[KEY]", required=False)
+@pass_here
+def network_set(here: Here, key_text: str | None) -> None:
+    """Choose the network by its key, from stdin when no KEY is given. Also before the first run."""
+    key = _read_key(key_text)
+    try:
+        here.client().call("PUT", "/v1/network", body={"key": to_base32(key)})
+    except NotRunning:
+        here.home().write_network_key(key)
+    note(f"this node's network is {_short_name(key)} now")
+
+
+def _read_key(text: str | None) -> bytes:
+    if text is None or text == "-":
+        if sys.stdin.isatty():
+            text = str(click.prompt("Network key", hide_input=True, err=True))
+        else:
+            text = sys.stdin.buffer.readline(_LINE_BYTES_MAX).decode("ascii", "replace")
+    try:
+        return from_base32("".join(text.split()).lower(), _KEY_BYTES)
+    except ValueError:
+        # Never quote it: it may be the right key with one letter missing.
+        raise Failure(
+            "that is not a network key: 52 letters and digits, as `echonode network show` prints", ExitCode.USAGE
+        ) from None

@@ -1,0 +1,199 @@
+"""put, get, delete, list, conflicts: records one at a time, and what there is of them."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from echonode.cli.arguments import context_option, json_option, read_body, to_moment
+from echonode.cli.commands.peer_records import filter_option, get_from_peer, list_of_peer
+from echonode.cli.exit_codes import ExitCode
+from echonode.cli.node_lookup import Here, pass_here
+from echonode.cli.tables import count, moment, note, only, out, out_json, safe, short, table
+
+_PUT_FIELDS = ("id", "version")
+_PREVIEW_CHARS = 60
+_ID_HELP = "ID is author/name; an unambiguous prefix of the author will do, or me/ or shared/."
+
+
+@click.command("put", epilog="A bare NAME is ours; shared/NAME may be written by every member of the network.")
+@click.argument("name")
+@click.argument("value", required=False)
+@click.option("--file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="Take the body from it.")
+@click.option("-t", "--tag", "tags", multiple=True, help="Can be given several times.")
+@click.option("--model", metavar="NAME[@MAJOR.MINOR]", help="What kind of thing the record is.")
+@click.option("--type", "media_type", metavar="MEDIA", help="Media type, instead of a guess.")
+@context_option
+@json_option
+@pass_here
+def put(
+    here: Here,
+    name: str,
+    value: str | None,
+    file: str | None,
+    tags: Sequence[str],
+    model: str | None,
+    media_type: str | None,
+    context: str,
+    as_json: bool,
+) -> None:
+    """Write a record: VALUE, a file, or - for stdin."""
+    from echonode.cli.client import record_path
+
+    client = here.client()
+    body, guessed = read_body(value, file)
+    query = [("id", name), ("model", model), ("type", media_type or guessed), *(("tag", tag) for tag in tags)]
+    answer = client.call("PUT", record_path(context), query=query, body=body)
+    _show_written(answer, as_json)
+
+
+@click.command("get", epilog=_ID_HELP)
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--from", "peer", metavar="ID", help="Fetch the records from this peer, and keep them.")
+@click.option("--version", metavar="V", help="With --from: only this version of the one record.")
+@click.option("--any-model", is_flag=True, help="Also of a model that this node's `models` say is not read here.")
+@context_option
+@json_option
+@pass_here
+def get(
+    here: Here,
+    ids: Sequence[str],
+    peer: str | None,
+    version: str | None,
+    any_model: bool,
+    context: str,
+    as_json: bool,
+) -> ExitCode | None:
+    """Write a record's body to stdout, byte for byte; or fetch records from a peer."""
+    from echonode.cli.client import record_path
+
+    if len(ids) > 1 and (peer is None or version is not None):
+        raise click.UsageError("One ID is enough here; several are fetched with --from, without --version.")
+    if peer is not None:
+        return get_from_peer(here, ids, peer, version=version, context=context, as_json=as_json)
+    if version is not None:
+        raise click.UsageError("--version says what to fetch: it wants --from.")
+    (id_text,) = ids
+    client, path = here.client(), record_path(context)
+    query = [("id", id_text), ("any_model", "1" if any_model else None)]
+    if as_json:
+        out_json(client.call("GET", path, query=[*query, ("whole", "1")]))
+        return None
+    with client.open("GET", path, query=query) as response:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(response.read())
+        sys.stdout.buffer.flush()
+    return None
+
+
+@click.command("delete", epilog=_ID_HELP)
+@click.argument("id_text", metavar="ID")
+@context_option
+@json_option
+@pass_here
+def delete(here: Here, id_text: str, context: str, as_json: bool) -> None:
+    """Delete a record, on every node in time."""
+    from echonode.cli.client import record_path
+
+    _show_written(here.client().call("DELETE", record_path(context), query=[("id", id_text)]), as_json)
+
+
+def _show_written(answer: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        out_json(only(_PUT_FIELDS, answer))
+    else:
+        out(safe(answer["id"]))
+
+
+@click.command("list")
+@click.option("--from", "peer", metavar="ID", help="Of this peer instead: the same as pull, whose --filter it takes.")
+@filter_option
+@click.option("--author", metavar="A", help="Only of this author: a prefix, me, shared, or a peer's name.")
+@click.option("-t", "--tag", metavar="T", help="Only with this tag.")
+@click.option("--since", type=to_moment, metavar="TIME", help="Created since: 2026-11-22, 2026-11-22T12:00:00Z, 2h.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="No more than this many.")
+@context_option
+@json_option
+@pass_here
+def list_records(
+    here: Here,
+    peer: str | None,
+    terms: Sequence[str],
+    author: str | None,
+    tag: str | None,
+    since: str | None,
+    limit: int | None,
+    context: str,
+    as_json: bool,
+) -> None:
+    """List records, in the order in which they came to this node."""
+    from echonode.cli.client import record_path
+
+    if peer is not None:
+        said = {"author": author, "tag": tag, "since": since}
+        terms = [*terms, *(f"{key}={value}" for key, value in said.items() if value)]
+        list_of_peer(here, peer, terms, limit=limit, context=context, as_json=as_json)
+        return
+    if terms:
+        raise click.UsageError("--filter is for what a peer has: it wants --from.")
+    query = [("author", author), ("tag", tag), ("since", since), ("limit", str(limit) if limit else None)]
+    with here.client().open("GET", record_path(context, "/list"), query=query) as response:
+        if as_json:
+            for record in response.values():
+                out_json(record)
+            return
+        for line in table(("ID", "CREATED", "TYPE", "TAGS"), map(_row, response.values())):
+            out(line)
+
+
+def _row(record: dict[str, Any]) -> tuple[str, ...]:
+    return short(record["id"]), moment(record["created"]), safe(record["type"]), safe(" ".join(record["tags"]))
+
+
+@click.command("forget")
+@context_option
+@json_option
+@pass_here
+def forget(here: Here, context: str, as_json: bool) -> None:
+    """Let go of records that the subscription to a context does not want, here alone. Our own stay."""
+    from echonode.cli.client import record_path
+
+    answer = here.client().call("POST", record_path(context, "/forget"), timeout_s=600.0)
+    if as_json:
+        out_json(answer)
+    else:
+        note(f"{count(answer['forgotten'], 'record')} forgotten")
+
+
+@click.command("conflicts")
+@click.option("-c", "--context", help="Only in this set of records.")
+@json_option
+@pass_here
+def conflicts(here: Here, context: str | None, as_json: bool) -> None:
+    """Records that several nodes wrote without knowing of each other. The next put by one that knows all settles it."""
+    answer = here.client().call("GET", "/v1/conflicts", query=[("context", context)])
+    if as_json:
+        out_json(answer)
+        return
+    for conflict in answer["conflicts"]:
+        out(f"{short(conflict['id'])} in {safe(conflict['context'])}")
+        for line in table(("", "", "VERSION", "WRITTEN", "BY KEY", "BODY"), _head_rows(conflict["heads"])):
+            out(line)
+    note(count(len(answer["conflicts"]), "conflict"))
+
+
+def _head_rows(heads: Iterable[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
+    for head in heads:
+        read = "read" if head["winner"] else ""
+        yield "", read, short(head["version"]), moment(head["timestamp"]), short(head["key"]), _preview(head)
+
+
+def _preview(head: dict[str, Any]) -> str:
+    if head["deleted"]:
+        return "(deleted)"
+    if "body" not in head:
+        return "(binary)"
+    text = safe(head["body"] if isinstance(head["body"], str) else json.dumps(head["body"]))
+    return text if len(text) <= _PREVIEW_CHARS else text[: _PREVIEW_CHARS - 1] + "…"

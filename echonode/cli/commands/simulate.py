@@ -1,0 +1,203 @@
+"""simulate: worlds of real nodes in virtual time, to find bugs and to plan deployments.
+
+    echonode simulate --nodes 50 --records 1000       what a network of that size costs, on a day without trouble
+    echonode simulate --seed 7                        the world that seed 7 stands for, faults, liars and all
+    echonode simulate --seeds 0..300 --jobs 2         as many of those, and which of them failed
+
+Exits 0 when everything held that must, 1 when something did not.
+"""
+
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import click
+
+from echonode import __version__
+from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.node_lookup import Here, pass_here
+from echonode.cli.plot import meeting_plot
+from echonode.cli.services import SimulatedWorld, SimulateOptions
+from echonode.cli.tables import count, note, out, safe, seconds, size
+
+_SEEDS: Final = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
+_NODES_MAX: Final = 1000
+
+
+class _Seeds(click.ParamType[range]):
+    """A..B, the last one not included."""
+
+    name = "A..B"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> range:
+        found = _SEEDS.fullmatch(value)
+        if found is None or int(found[1]) >= int(found[2]):
+            self.fail("seeds are given as FIRST..END, as 0..300; the end is not included", param, ctx)
+        return range(int(found[1]), int(found[2]))
+
+
+class _Number(click.FloatRange):
+    """A number in a range, which NaN is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is not a number", param, ctx)
+        return number
+
+
+@click.command("simulate")
+@click.option("--seed", type=click.IntRange(0), help="The world that this number stands for, with its faults.")
+@click.option("--seeds", type=_Seeds(), help="As many worlds, the end not included.")
+@click.option("--nodes", type=click.IntRange(2, _NODES_MAX), help="How many nodes there are.")
+@click.option("--records", type=click.IntRange(0, 1_000_000), help="How many records they hold before they meet.")
+@click.option(
+    "--loss-of-links", "losses", type=_Number(0, 6000), help="Connections lost a minute, in all; a seed's faults stay."
+)
+@click.option(
+    "--partition", type=_Number(0, 100_000), help="Seconds for which one half hears nothing of the other."
+)
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes to use.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, writable=True), help="Write all figures here.")
+@click.option("--plot", type=click.Path(dir_okay=False, writable=True), help="Draw how the roots met, as SVG.")
+@pass_here
+def simulate(
+    here: Here,
+    seed: int | None,
+    seeds: range | None,
+    nodes: int | None,
+    records: int | None,
+    losses: float | None,
+    partition: float | None,
+    jobs: int,
+    json_file: str | None,
+    plot: str | None,
+) -> ExitCode:
+    """Run networks of real nodes in virtual time, with simulated links, disks and clocks."""
+    if seed is not None and seeds is not None:
+        raise click.UsageError("--seed names one world and --seeds several: use one of them")
+    chosen = seeds if seeds is not None else range(seed or 0, (seed or 0) + 1)
+    options = SimulateOptions(
+        seeds=chosen,
+        is_calm=seed is None and seeds is None,
+        nodes=nodes,
+        records=records,
+        losses_per_minute=losses,
+        partition_s=partition,
+        jobs=jobs,
+    )
+    for path in (json_file, plot):
+        if path is not None:
+            _write(path, "", mode="a")  # that it cannot be written should not be learnt when all is done
+    given = {"--nodes": nodes, "--records": records, "--loss-of-links": losses, "--partition": partition}
+    again = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
+    began_s = time.monotonic()
+    worlds: list[SimulatedWorld] = []
+    with _bar(len(chosen)) as (advance, on_time):
+        for world in here.services.simulate(options, on_time):
+            worlds.append(world)
+            advance()
+            if world.failure:
+                _tell_of(world, again if options.is_calm else f" --seed {world.seed}{again}")
+    worlds.sort(key=lambda world: world.seed)
+    if json_file is not None:
+        _write(json_file, json.dumps([world.as_dict() for world in worlds], indent=1) + "\n")
+    if plot is not None:
+        _write(plot, meeting_plot([(world.seed, world.groups) for world in worlds if world.groups]))
+    for line in _report(worlds) if len(worlds) == 1 else _summary(worlds, time.monotonic() - began_s):
+        out(line)
+    return ExitCode.FAILED if any(world.failure for world in worlds) else ExitCode.DONE
+
+
+def _tell_of(world: SimulatedWorld, again: str) -> None:
+    """What did not hold, in its first line; the rest goes into --json."""
+    note(f"seed {world.seed}: {safe(world.failure.partition(chr(10))[0])}")
+    note(f"  to see it again, with all that is known of it in F: echonode simulate{again} --json F")
+    note(f"  this is echonode {_version()}: another one's worlds are others")
+
+
+def _version() -> str:
+    """What is simulated: the version, and of a checkout the commit."""
+    where = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        tracked = subprocess.run([*where, "ls-files", "--error-unmatch", __file__], capture_output=True, check=False)
+        done = subprocess.run([*where, "describe", "--always", "--dirty"], capture_output=True, check=False, text=True)
+    except OSError:
+        return __version__
+    is_checkout = tracked.returncode == 0 == done.returncode
+    return f"{__version__} at {done.stdout.strip()}" if is_checkout else __version__
+
+
+def _report(worlds: list[SimulatedWorld]) -> Iterator[str]:
+    (world,) = worlds
+    if world.failure:
+        return
+    told = world.as_dict()
+    yield f"{told['nodes']} nodes, {told['versions']} versions, {seconds(world.virtual_s)} of virtual time"
+    if told["met_after_s"] is not None:
+        yield f"equal for the first time after   {told['met_after_s']} s"
+    yield f"equal after all trouble          {told['agreed_after_s']} s"
+    yield f"a write is everywhere after      {told['median_lag_s']} s (median), {told['worst_lag_s']} s (worst)"
+    yield f"bytes sent per node              {size(round(_number(told['bytes_per_node'])))}"
+    if told["versions"]:
+        share = _number(told["bytes_per_node"]) / max(1.0, _number(told["bytes_of_records"]))
+        yield f"  of the records' own bytes      {share:.2f}"
+    if told["bytes_per_write"] is not None:
+        share = _number(told["bytes_per_write"]) / _number(told["bytes_of_write"])
+        yield f"  for each write               {told['bytes_per_write']} B, {share:.2f} times the record"
+        yield f"  while nobody writes          {told['idle_bytes_s']} B/s"
+    conversations = told["conversations"]
+    assert isinstance(conversations, dict)
+    for mode, held in conversations.items():
+        yield f"conversations by {mode:<16}{held}"
+    yield f"trace                            {told['trace']}"
+
+
+def _number(value: object) -> float:
+    assert isinstance(value, int | float)
+    return value
+
+
+def _summary(worlds: list[SimulatedWorld], took_s: float) -> Iterator[str]:
+    bad = [world.seed for world in worlds if world.failure]
+    virtual_h = sum(world.virtual_s for world in worlds) / 3600
+    yield f"{count(len(worlds), 'world')}, {virtual_h:.1f} h of virtual time, in {seconds(took_s)}: {len(bad)} failed"
+    if bad:
+        yield f"failed: {', '.join(map(str, bad))}"
+
+
+def _write(path: str, text: str, *, mode: Literal["a", "w"] = "w") -> None:
+    try:
+        with Path(path).open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _bar(worlds: int) -> Iterator[tuple[Callable[[], None], Callable[[float, float], None]]]:
+    """A bar on a terminal: of worlds, if there are several, else of virtual time. What moves it on: that a world has
+    ended, and what time it is in one."""
+    if not sys.stderr.isatty():
+        yield lambda: None, lambda _now_s, _lasts_s: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    # A simulation lets no other thread start: of one world the bar is drawn when there is news.
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=worlds > 1) as progress:
+        task = progress.add_task("worlds" if worlds > 1 else "virtual time", total=worlds if worlds > 1 else None)
+
+        def on_time(now_s: float, lasts_s: float) -> None:
+            if worlds == 1:
+                progress.update(task, completed=now_s, total=max(now_s, lasts_s), refresh=True)
+
+        yield lambda: progress.advance(task), on_time

@@ -1,0 +1,176 @@
+"""status, peers, contexts: who am I, who is there, are we equal, and if not why."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import click
+
+from echonode.cli.arguments import json_option
+from echonode.cli.node_lookup import Here, pass_here
+from echonode.cli.tables import ago, count, note, only, out, out_json, safe, short, size, table
+
+_STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
+_CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "wants")
+_PEER_FIELDS: Final = (
+    *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
+    *("following", "lag", "models", "unreadable"),
+)
+_OTHER_NETWORK: Final = "other network"
+_WHYS_MAX: Final = 3  # in the verdict; the table has all
+_EQUAL: Final = {True: "yes", False: "no", None: "?"}
+
+Json = dict[str, Any]
+
+
+@click.command("status")
+@json_option
+@pass_here
+def status(here: Here, as_json: bool) -> None:
+    """Who am I, who is there, are we equal; if not, why."""
+    answer = here.client().call("GET", "/v1/status")
+    if as_json:
+        answer["contexts"] = [only(_CONTEXT_FIELDS, context) for context in answer["contexts"]]
+        answer["peers"] = [only(_PEER_FIELDS, peer) for peer in answer["peers"]]
+        out_json(only(_STATUS_FIELDS, answer))
+        return
+    for line in _status_lines(answer, time.time()):
+        out(line)
+
+
+def _status_lines(answer: Json, now_s: float) -> Iterator[str]:
+    yield f"{safe(answer['name'])}, a node of {_network(answer['network'])}"
+    yield f"id          {safe(answer['id'])}"
+    yield f"listens on  {safe(' '.join(answer['listen']))}"
+    yield f"commands    {safe(' '.join(answer['api']))}"
+    if answer.get("models"):
+        yield f"reads       {', '.join(f'{safe(name)} {safe(at)}' for name, at in answer['models'].items())}"
+    if answer.get("invitation"):
+        yield f"invitation  {safe(answer['invitation'])} is open"
+    yield ""
+    yield from context_lines(answer["contexts"])
+    yield ""
+    if answer["peers"]:
+        yield from peer_lines(answer["peers"], now_s)
+        yield ""
+    yield verdict(answer["peers"])
+
+
+def _network(network: str) -> str:
+    return "the open network" if network == "open" else f"the network {safe(network)}"
+
+
+def verdict(peers: Sequence[Json]) -> str:
+    """One sentence: are we equal, and if not why."""
+    ours = [peer for peer in peers if peer["state"] != _OTHER_NETWORK]
+    if not ours:
+        return "No other node of this network was seen yet; to add one, type: echonode invite"
+    unequal = [peer for peer in ours if peer["in_sync"] is not True]
+    if not unequal:
+        return f"Equal with {count(len(ours), 'node')}: all that are known."
+    whys = "; ".join(f"{_name(peer)}: {_why(peer)}" for peer in unequal[:_WHYS_MAX])
+    if len(unequal) > _WHYS_MAX:
+        whys += f"; and {len(unequal) - _WHYS_MAX} more, in the table"
+    return f"Equal with {len(ours) - len(unequal)} of {count(len(ours), 'node')}. {whys}."
+
+
+def _name(peer: Json) -> str:
+    return safe(peer["name"] or short(peer["id"]) or peer["address"])
+
+
+def _why(peer: Json) -> str:
+    """Why we are not known to be equal."""
+    reason = safe(peer["reason"]).rstrip(".")
+    return reason or ("not equal yet" if peer["in_sync"] is False else safe(peer["state"]))
+
+
+def _following(peer: Json) -> str:
+    """Whether changes travel as they happen, and what is still to be told."""
+    if not peer["following"]:
+        return "-"
+    return f"{peer['lag']:,} behind" if peer["lag"] else "yes"
+
+
+def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
+    """The table of peers."""
+    rows = [
+        (
+            safe(peer["name"]) or "-",
+            short(peer["id"]) or "-",
+            safe(peer["state"]),
+            "-" if peer["state"] == _OTHER_NETWORK else _EQUAL[peer["in_sync"]],
+            _following(peer),
+            ago(peer["last_sync"], now_s),
+            safe(peer["address"]) or "-",
+            safe(peer["found_by"]) or "-",
+            _reads(peer),
+            safe(peer["reason"]),
+        )
+        for peer in peers
+    ]
+    header = ("PEER", "ID", "STATE", "EQUAL", "FOLLOWS", "LAST SYNC", "ADDRESS", "FOUND BY", "READS", "WHY")
+    if not any(reads for *_, reads, _ in rows):  # few say which models they read
+        return table((*header[:-2], header[-1]), [(*row[:-2], row[-1]) for row in rows])
+    return table(header, rows)
+
+
+def _reads(peer: Json) -> str:
+    """Which models are read there; those that are read here too, and in another major, are marked."""
+    return ", ".join(
+        f"{safe(name)} {safe(version)}" + (" (not as here)" if name in peer["unreadable"] else "")
+        for name, version in (peer.get("models") or {}).items()
+    )
+
+
+def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
+    """The table of contexts; what is wanted of them where that is not all."""
+    rows = [
+        (
+            *(safe(context["name"]), f"{context['records']:,}", size(context["bytes"]), safe(context["root"])),
+            "all" if context.get("wants") is None else safe(" ".join(context["wants"])),
+        )
+        for context in contexts
+    ]
+    if all(wanted == "all" for *_, wanted in rows):
+        return table(("CONTEXT", "RECORDS", "SIZE", "ROOT"), [row[:-1] for row in rows], right=(1, 2))
+    return table(("CONTEXT", "RECORDS", "SIZE", "ROOT", "WANTED"), rows, right=(1, 2))
+
+
+@click.command("contexts")
+@json_option
+@pass_here
+def contexts(here: Here, as_json: bool) -> None:
+    """The sets of records held here, each with its root."""
+    answer = here.client().call("GET", "/v1/contexts")
+    if as_json:
+        out_json(answer)
+        return
+    for line in context_lines(answer["contexts"]):
+        out(line)
+
+
+@click.group("peers", invoke_without_command=True)
+@json_option
+@click.pass_context
+def peers(ctx: click.Context, as_json: bool) -> None:
+    """The other nodes, those of other networks included."""
+    if ctx.invoked_subcommand is not None:
+        return
+    answer = ctx.ensure_object(Here).client().call("GET", "/v1/peers")
+    if as_json:
+        out_json(answer)
+        return
+    if not answer["peers"]:
+        note("no other node was seen yet")
+        return
+    for line in peer_lines(answer["peers"], time.time()):
+        out(line)
+
+
+@peers.command("trust")
+@click.argument("peer", metavar="NAME_OR_ID")
+@pass_here
+def trust(here: Here, peer: str) -> None:
+    """Accept that a node changed its identity: forget what its name and address were pinned to."""
+    here.client().call("POST", "/v1/peers/trust", body={"peer": peer})
+    note(f"{safe(peer)} is trusted as it is now")

@@ -1,0 +1,347 @@
+"""What happens in a session once both ends know each other: turns, and the conversations in them.
+
+The session's initiator has the first turn. In a turn a node opens one conversation after another, `identities` first,
+because keys travel before what they sign. Contexts that are empty at the peer are left to it: a Turn hands over, the
+peer opens snapshots, and closes. Whoever does not have the turn serves: one `match` on the InitPayload.
+
+    initiator   identities, main, ..  ── Turn ──>  responder   snapshots
+                                      <── Turn ──
+                                      ── FollowInit, or Close
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, TypeVar
+
+from echonode.clock import Clock
+from echonode.errors import PeerRefused, Reason, RemoteError
+from echonode.limits import ROUNDS_MAX
+from echonode.model.identity import IdentityId
+from echonode.model.record import IDENTITIES, Record
+from echonode.node.bulk_gate import Filling
+from echonode.node.events import Observer
+from echonode.node.handshake import Session
+from echonode.node.live_links import NAMES, Links
+from echonode.node.mode_table import Following, empty, in_common, initiate, mode_of, respond, state_of
+from echonode.node.refusals import DECLINED, refusal_of
+from echonode.node.session_report import Account, SessionLog
+from echonode.node.session_stock import take_stock
+from echonode.node.subscriptions import SERVED_IN_PART, Partial
+from echonode.store.port import Store
+from echonode.sync.conversation import Conversation, Result, Tally
+from echonode.sync.live.link import Link
+from echonode.sync.modes import snapshot
+from echonode.sync.select import Mode, Selection, select
+from echonode.sync.sketch_cache import Sketches
+from echonode.wire.codec import UnknownMessage
+from echonode.wire.messages import Close, Direction, FollowInit, InitPayload, Refused, Summary, Turn
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Manager:
+    """Runs sessions for one store. `takes`: whether a context is wanted here."""
+
+    store: Store
+    clock: Clock
+    observe: Observer
+    takes: Callable[[str], bool]
+    on_applied: Callable[[IdentityId, Sequence[Record]], None]
+    links: Links
+    # (peer, context) -> both roots, and those of `identities`, when records were refused: not diffed again until one
+    # of them changes.
+    stuck: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
+    sketches: Sketches = field(default_factory=Sketches)
+    filling: Filling = field(init=False)
+    partial: Partial = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.filling = Filling(self.clock)
+        self.partial = Partial(self.store)
+
+    async def lead(
+        self, session: Session, log: SessionLog, direction: Direction = Direction.BOTH, *, may_link: bool = False
+    ) -> Link | None:
+        """The initiator's session, to its end or until it becomes a link. Raises what ends it early."""
+        log.is_one_way = direction is not Direction.BOTH
+        left = await self._turn(session, log, direction, {s.context: s for s in session.hello.contexts})
+        if left:
+            await session.transport.send(Turn(left))
+            await self.serve(session, log)
+        link = await self.links.open(session) if may_link else None
+        if link is None:
+            await session.transport.send(Close(Reason.FINISHED))
+        return link
+
+    async def ask(
+        self, session: Session, log: SessionLog, context: str, mode: Mode, work: Callable[[Conversation], Awaitable[T]]
+    ) -> T:
+        """The initiator's session about one thing, `work`, that `mode` names; `identities` first, as always."""
+        theirs = {summary.context: summary for summary in session.hello.contexts if summary.context == IDENTITIES}
+        await self._turn(session, log, Direction.BOTH, theirs, only=(IDENTITIES,))
+        conversation, finish = self._begin(session, log, context, mode, "asked for", "initiator")
+        if mode is Mode.GET:
+            conversation = replace(conversation, wants=None)  # a person wants it
+        try:
+            if mode.value not in session.hello.modes:
+                raise PeerRefused(Reason.UNSUPPORTED_MODE, supported=session.hello.modes)
+            result = await work(conversation)
+        except PeerRefused as refused:
+            if refused.reason in DECLINED:
+                finish(Result.REFUSED)
+                await session.transport.send(Close(Reason.FINISHED))
+            raise
+        finish(Result.ANSWERED)
+        await session.transport.send(Close(Reason.FINISHED))
+        return result
+
+    async def serve(self, session: Session, log: SessionLog) -> Link | None:
+        """Answer the peer's conversations until it closes, hands over its turn, or goes on as a link."""
+        is_last = False  # only the end is left to say
+        while True:
+            try:
+                message = await session.transport.recv()
+            except UnknownMessage:
+                await session.transport.send(Refused(Reason.UNSUPPORTED_MODE, NAMES))
+                continue
+            except PeerRefused as close:
+                if close.reason is Reason.FINISHED:
+                    take_stock(session, log, self.store, self.takes, self.partial)
+                    return None
+                raise
+            match message:
+                case opening if isinstance(opening, InitPayload) and not is_last:
+                    await self._answer(session, log, opening)
+                case Turn(contexts) if not session.is_initiator and not is_last:
+                    # Their hello is from before their conversations; theirs are the contexts that were empty here.
+                    theirs = {s.context: s for s in session.hello.contexts if s.context in contexts}
+                    await self._turn(session, log, Direction.PULL, theirs)
+                    await session.transport.send(Turn(()))
+                    is_last = True
+                case Turn() if session.is_initiator:
+                    take_stock(session, log, self.store, self.takes, self.partial)
+                    return None
+                case FollowInit() if not session.is_initiator:
+                    take_stock(session, log, self.store, self.takes, self.partial)
+                    link = await self.links.answer(session, message)
+                    if link is not None:
+                        return link
+                case _:
+                    raise RemoteError(Reason.PROTOCOL_ERROR, f"unexpected {type(message).__name__}")
+
+    # -- the turn ----------------------------------------------------------------------------------------------------
+
+    async def _turn(
+        self,
+        session: Session,
+        log: SessionLog,
+        direction: Direction,
+        theirs: dict[str, Summary],
+        only: tuple[str, ...] | None = None,
+    ) -> tuple[str, ...]:
+        """Converse about every context, or `only` these; those left to the peer."""
+        left: list[str] = []
+        following = Following.of(self.store, session)
+        common = in_common(session.hello.modes, direction)
+        names = (IDENTITIES, *self.store.contexts(), *theirs) if session.is_initiator else tuple(theirs)
+        for context in dict.fromkeys(names if only is None else only):
+            if not self.takes(context):  # asked one by one: each that is taken leaves room for one less
+                continue
+            summary = theirs.get(context, empty(context))
+            if direction is Direction.PUSH and not len(self.store.tree(context)):
+                continue
+            choose = partial(self._select, following, summary, common)
+            async with self.filling.after_others(context, choose) as selection:
+                if selection.is_theirs and session.is_initiator and direction is not Direction.PULL:
+                    left.append(context)
+                elif selection.mode is Mode.RECONCILE or (selection.is_theirs and summary.is_partial):
+                    if summary.is_partial and session.is_initiator and direction is Direction.BOTH:
+                        left.append(context)  # each pulls its own part
+                    await self._reconcile(session, log, selection.reason, direction, summary)
+                elif selection.mode is not None and self.filling.is_busy(context):
+                    log.unequal[context] = _FILLING
+                elif selection.mode is not None:
+                    await self._reach(session, log, context, selection, direction, summary)
+                elif selection.reason == "roots are equal":
+                    following.reached(context, summary.seq)
+                elif not selection.is_theirs:
+                    log.unequal[context] = selection.reason
+        log.is_compared = only is None
+        return tuple(left)
+
+    def _select(self, following: Following, summary: Summary, common: Collection[Mode]) -> Selection:
+        is_partial = self.partial.of(summary.context) is not None
+        return select(following.our_state(summary.context, is_partial), state_of(summary), common)
+
+    async def _reach(
+        self,
+        session: Session,
+        log: SessionLog,
+        context: str,
+        selection: Selection,
+        direction: Direction,
+        summary: Summary,
+    ) -> None:
+        """Converse about one context until it is equal, or there is a reason why it cannot be."""
+        mode, reason, width = selection.mode, selection.reason, 16
+        which = (session.peer.id, context)
+        if self.stuck.get(which) == self._roots(session, context, summary):
+            log.unequal[context] = _STUCK
+            return
+        for attempt in range(ROUNDS_MAX):
+            assert mode is not None
+            before = self.store.tree(context).root
+            result, tally = await self._converse(
+                session, log, context, mode, reason, direction, width, 0 if attempt else selection.expected
+            )
+            if result is Result.EQUAL:
+                self.stuck.pop(which, None)
+                return
+            was, mode = mode, Mode.LEVEL_WISE
+            is_refused = tally.refused_there or tally.lacks_key
+            if result is Result.MOVED:
+                mode = Following.of(self.store, session).next_mode(context, was, session.hello.modes)
+                reason = "a root moved during the conversation"
+            elif is_refused and attempt == 0 and context != IDENTITIES:
+                # One of us may have learnt of a key after we had compared statements.
+                await self._converse(session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16)
+                mode = was if was is Mode.DELTA else mode  # its cursor waits
+                reason = "key statements were compared again"
+            elif result is Result.DIFFERENT and was is Mode.SNAPSHOT:
+                reason = "parts of the snapshot were refused"
+            elif was is Mode.DELTA:
+                reason = "following its log did not make the roots equal"
+            elif result is Result.DIFFERENT and not tally.refused and not tally.refused_there and width == 16:
+                reason, width = "16-byte digests showed no difference between unequal roots", 32
+            else:
+                if result is Result.DIFFERENT and before == self.store.tree(context).root:
+                    self.stuck[which] = self._roots(session, context, summary)
+                return
+
+    async def _reconcile(
+        self, session: Session, log: SessionLog, reason: str, direction: Direction, summary: Summary
+    ) -> None:
+        """Converse about the part of one context that is wanted, until that is equal."""
+        context, peer = summary.context, session.peer.id
+        if not session.is_initiator:
+            direction = Direction.BOTH  # the turn was given for this, not to pull what is empty here
+        way = self.partial.way(context, peer, direction, is_theirs_partial=summary.is_partial)
+        if way is None or self.partial.is_settled(peer, context, self._roots(session, context, summary)):
+            return
+        if self.stuck.get((peer, context)) == self._roots(session, context, summary):
+            log.unequal[context] = _STUCK
+            return
+        for attempt in range(ROUNDS_MAX):
+            result, tally = await self._converse(session, log, context, Mode.RECONCILE, reason, way, 16)
+            if result is Result.EQUAL:
+                self.stuck.pop((peer, context), None)
+                self.partial.settle(peer, context, self._roots(session, context, summary))
+                return
+            is_refused = tally.refused_there or tally.lacks_key
+            if result is Result.MOVED:
+                reason = "a root moved during the conversation"
+            elif attempt == 0 and is_refused:
+                await self._converse(session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16)
+                reason = "key statements were compared again"
+            else:
+                if result is Result.DIFFERENT:
+                    self.stuck[peer, context] = self._roots(session, context, summary)
+                return
+
+    def _roots(self, session: Session, context: str, summary: Summary) -> tuple[bytes, ...]:
+        their_keys = [each.root for each in session.hello.contexts if each.context == IDENTITIES]
+        return self.store.tree(context).root, summary.root, self.store.tree(IDENTITIES).root, *their_keys
+
+    async def _converse(
+        self,
+        session: Session,
+        log: SessionLog,
+        context: str,
+        mode: Mode,
+        reason: str,
+        direction: Direction,
+        width: int,
+        expected: int | None = 0,
+    ) -> tuple[Result, Tally]:
+        conversation, finish = self._begin(session, log, context, mode, reason, "initiator")
+        if mode is not Mode.SNAPSHOT and not self.filling.is_going_on(context):
+            await snapshot.merge_left_over(conversation)
+        try:
+            with self._filled_by(session, context, mode):
+                cursor = Following.of(self.store, session).cursor(context)
+                result = await initiate(
+                    conversation, mode, direction, width, cursor, self.partial.of(context), expected
+                )
+        except PeerRefused as refused:
+            if refused.reason not in DECLINED:
+                raise
+            result = Result.REFUSED
+        finish(result)
+        return result, conversation.tally
+
+    # -- serving -----------------------------------------------------------------------------------------------------
+
+    async def _answer(self, session: Session, log: SessionLog, init: InitPayload) -> None:
+        refusal = refusal_of(init, self.store, self.takes, self.filling, self.partial)
+        mode = mode_of(init)
+        if refusal is not None:
+            if mode is Mode.RECONCILE:
+                self.partial.note(session.peer.id, init.context, is_done=False)
+            await session.transport.send(refusal)
+            return
+        conversation, finish = self._begin(session, log, init.context, mode, "asked for", "responder")
+        followed = Following.of(self.store, session).seq(init.context)
+        with self._filled_by(session, init.context, Mode.LEVEL_WISE if mode is Mode.SNAPSHOT else mode):
+            result = await respond(conversation, init, followed)
+        finish(result)
+
+    # -- shared ------------------------------------------------------------------------------------------------------
+
+    def _filled_by(self, session: Session, context: str, mode: Mode) -> AbstractContextManager[None]:
+        if mode in SERVED_IN_PART:  # brings a part, and is not to be measured by the whole
+            return self.partial.reconciling() if mode is Mode.RECONCILE else nullcontext()
+        claimed = next((each.count for each in session.hello.contexts if each.context == context), 0)
+        return self.filling.by(
+            session.peer.id, context, claimed, lambda: len(self.store.tree(context)), is_snapshot=mode is Mode.SNAPSHOT
+        )
+
+    def _begin(
+        self, session: Session, log: SessionLog, context: str, mode: Mode, reason: str, role: str
+    ) -> tuple[Conversation, Callable[[Result], None]]:
+        """A conversation, and what to call with its result."""
+        account = Account(self.clock, self.observe, session, context, mode, reason, role)
+
+        def applied(records: Sequence[Record]) -> None:
+            account.applied(records)
+            self.on_applied(session.peer.id, records)
+
+        received = 0
+
+        def progress(tally: Tally) -> None:
+            nonlocal received
+            if tally.received > received:  # what was here already moves nothing
+                received = tally.received
+                self.filling.moved_on(context)
+            account.progress(tally)
+
+        wants = self.partial.wants(context, session.peer.id)
+        conversation = Conversation(session.transport, self.store, context, applied, progress, wants=wants)
+        conversation = replace(
+            conversation, sketches=self.sketches, surveys=self.partial.surveys, session=session.id
+        )
+
+        def finish(result: Result) -> None:
+            if conversation.tally.followed is not None:
+                Following.of(self.store, session).reached(context, conversation.tally.followed)
+            if mode is Mode.RECONCILE:
+                self.partial.note(session.peer.id, context, is_done=result in (Result.EQUAL, Result.ONE_WAY))
+            log.add(account.completed(result, conversation.tally), conversation.tally)
+
+        return conversation, finish
+
+
+_STUCK: Final = "records were refused, and nothing has changed since"
+_FILLING: Final = "another peer is filling it right now"

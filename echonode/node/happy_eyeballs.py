@@ -1,0 +1,38 @@
+"""Reaching a target by whichever of its addresses answers first, the preferred ones with a head start (RFC 8305 §5)."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from echonode.errors import TransportError
+from echonode.sync.streams import ByteStream, Dial
+from echonode.sync.tasks import all_ended
+
+_HEAD_START_S: Final = 0.25
+
+
+async def reach(dial: Dial, addresses: Sequence[str]) -> ByteStream:
+    """A stream to one of `addresses`, tried in order. Raises TransportError, the last one met, when none answers."""
+    attempts: list[asyncio.Task[ByteStream]] = []
+    waiting = list(addresses)
+    error = TransportError("it has no address")
+    try:
+        while waiting or attempts:
+            if waiting:
+                attempts.append(asyncio.ensure_future(dial(waiting.pop(0))))
+            timeout_s = _HEAD_START_S if waiting else None
+            done, _ = await asyncio.wait(attempts, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in [attempt for attempt in attempts if attempt in done]:
+                attempts.remove(attempt)
+                try:
+                    return attempt.result()
+                except TransportError as failure:
+                    error = failure
+        raise error
+    finally:
+        for attempt in attempts:
+            attempt.cancel()
+        await all_ended(attempts)
+        for attempt in attempts:
+            if not attempt.cancelled() and attempt.exception() is None:
+                attempt.result().abort()

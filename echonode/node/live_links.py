@@ -1,0 +1,204 @@
+"""Links: sessions that go on as `follow`, and what the scheduler, the log and `peers` learn of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from echonode.clock import Clock, Entropy
+from echonode.errors import EchonodeError, PeerRefused, Reason
+from echonode.limits import CONTEXTS_MAX, SESSION_AGE_S_MAX
+from echonode.model.identity import IdentityId, Instance, PublicKey
+from echonode.model.keys import KeyState
+from echonode.model.record import IDENTITIES, Record
+from echonode.node.events import FollowBegan, FollowEnded, Observer, RecordsApplied
+from echonode.node.handshake import Session
+from echonode.node.mode_table import MODES, Following
+from echonode.node.scheduler import Scheduler
+from echonode.store.port import Store
+from echonode.sync.agreement import unexpected
+from echonode.sync.live.link import Link
+from echonode.sync.live.plumtree import Spread
+from echonode.sync.live.send_queue import Ends
+from echonode.wire.messages import PROTOCOL_VERSION, Follow, FollowInit, Place, Refused, dotted
+
+FOLLOW: Final = "follow"  # the mode's name in a hello, in logs and in the API
+NAMES_IN_PART: Final = tuple(mode.value for mode in MODES)  # who wants a part follows nobody, and is not followed
+NAMES: Final = (*NAMES_IN_PART, FOLLOW)  # all that is served
+# Why a link ends when nobody is at fault.
+_IN_ORDER: Final = (Reason.FINISHED, Reason.SHUTTING_DOWN, Reason.DUPLICATE_SESSION)
+
+
+@dataclass(slots=True)
+class Links:
+    """All links of a node. `wake`: the scheduler's decisions may have changed; `wants_all`: nothing is wanted in part
+    only."""
+
+    store: Store
+    clock: Clock
+    entropy: Entropy
+    observe: Observer
+    scheduler: Scheduler
+    takes: Callable[[str], bool]
+    on_applied: Callable[[IdentityId, Sequence[Record]], None]
+    wake: Callable[[], None]
+    wants_all: Callable[[], bool]
+    spread: Spread = field(init=False)
+    _links: dict[IdentityId, Link] = field(default_factory=dict)
+    _keys: dict[IdentityId, PublicKey] = field(default_factory=dict)  # with which the peers of links proved themselves
+
+    def __post_init__(self) -> None:
+        self.spread = Spread(self.store)
+
+    def behind(self, peer: IdentityId) -> int | None:
+        """How many entries of our log `peer`, which follows us, was not told of yet; None without a link."""
+        link = self._links.get(peer)
+        return None if link is None else link.behind()
+
+    # -- how a session becomes one -----------------------------------------------------------------------------------
+
+    async def open(self, session: Session) -> Link | None:
+        """Ask the peer to go on as a link, if it is one to follow. None when it is not, or would not."""
+        peer = session.peer.id
+        if not self.scheduler.links.wants_link(peer, self.clock.monotonic_s()):
+            return None
+        ours = self._places(session)
+        await session.transport.send(FollowInit(PROTOCOL_VERSION, session.hello.instance, ours))
+        match await session.transport.recv():
+            case Follow(theirs):
+                return self._link(session, ours, theirs)
+            case Refused(Reason.STALE_CURSOR):
+                return None  # its store began another life behind its hello; the next one names that
+            case Refused():
+                self.scheduler.links.declined(peer)
+                return None
+            case other:
+                raise unexpected(other)
+
+    async def answer(self, session: Session, init: FollowInit) -> Link | None:
+        """Go on as a link, as the peer asks. None when that was refused."""
+        refusal = self._refusal(init)
+        if refusal is not None:
+            await session.transport.send(refusal)
+            return None
+        ours = self._places(session)
+        link = self._link(session, ours, init.places)
+        await session.transport.send(Follow(ours))
+        return link
+
+    def _refusal(self, init: FollowInit) -> Refused | None:
+        if init.version[0] != PROTOCOL_VERSION[0]:
+            return Refused(Reason.UNSUPPORTED_PROTOCOL, (dotted(PROTOCOL_VERSION),))
+        if not self.wants_all():
+            return Refused(Reason.UNSUPPORTED_MODE, NAMES_IN_PART)
+        if not self.scheduler.links.has_room_for_link():
+            return Refused(Reason.BUSY)
+        cursors = [(place.context, place.since) for place in init.places if place.since is not None]
+        is_ahead = any(since > self.store.seq(context) for context, since in cursors)
+        if init.instance != self.store.instance or is_ahead:
+            return Refused(Reason.STALE_CURSOR)
+        return None
+
+    def _places(self, session: Session) -> tuple[Place, ...]:
+        """The contexts of which we want to be told, and from where on."""
+        following = Following.of(self.store, session)
+        theirs = [summary.context for summary in session.hello.contexts]
+        names = dict.fromkeys((IDENTITIES, *self.store.contexts(), *theirs))
+        wanted = [name for name in names if self.takes(name)]
+        return tuple(Place(name, following.seq(name)) for name in wanted[: CONTEXTS_MAX + 1])
+
+    def _link(self, session: Session, ours: Sequence[Place], theirs: Sequence[Place]) -> Link:
+        peer = session.peer.id
+
+        def applied(context: str, records: Sequence[Record]) -> None:
+            self.observe(RecordsApplied(context=context, source=peer, records=tuple(records)))
+            self.on_applied(peer, records)
+
+        def equal(is_equal: bool) -> None:
+            if is_equal:
+                self.scheduler.links.equal(self.clock.now_ms(), peer)
+
+        def suspect() -> None:
+            self.scheduler.links.suspected(self.clock.monotonic_s(), peer)
+            self.wake()
+
+        ends = Ends(
+            transport=session.transport,
+            spread=self.spread,
+            peer=peer,
+            instance=Instance(session.hello.instance),
+            takes=self.takes,
+            on_applied=applied,
+            on_equal=equal,
+            on_suspect=suspect,
+            uniform=self.entropy.uniform,
+            is_on=self.wants_all,
+        )
+        return Link(ends, ours, theirs)
+
+    # -- its life ----------------------------------------------------------------------------------------------------
+
+    async def keep(self, session: Session, link: Link) -> None:
+        """Run `link` to its end. Raises what was wrong with the peer, or with us."""
+        peer, began_s = session.peer.id, self.clock.monotonic_s()
+        self._links[peer], self._keys[peer] = link, session.peer.key
+        self.scheduler.links.linked(began_s, peer, is_leading=session.is_initiator)
+        role = "initiator" if session.is_initiator else "responder"
+        self.observe(FollowBegan(session=session.id, peer=peer, role=role))
+        self.end_superfluous()
+        why = "broken off here"
+        try:
+            await link.run(SESSION_AGE_S_MAX * self.entropy.uniform(0.8, 1.0))
+            why = Reason.FINISHED.text
+        except PeerRefused as refused:
+            why = refused.reason.text
+            if refused.reason not in _IN_ORDER:
+                raise
+        except EchonodeError as error:
+            why = str(error)
+            raise
+        finally:
+            if self._links.get(peer) is link:
+                del self._links[peer], self._keys[peer]
+                self.scheduler.links.unlinked(self.clock.monotonic_s(), peer)
+                self.wake()
+            self.observe(self._ended(session, link, why, began_s))
+
+    def end_revoked(self) -> None:
+        """End links with peers whose key is not active any more: whom we would not let in now, we do not keep."""
+        for peer, key in self._keys.items():
+            if self.store.keyring.state_of(peer, key) in (KeyState.RETIRED, KeyState.COMPROMISED):
+                self._links[peer].stop()
+
+    def end_named(self, name: str, but: IdentityId) -> None:
+        """End links with peers of that name, which belongs to another now."""
+        for peer, link in self._links.items():
+            if peer != but and self.scheduler.peers[peer].name == name:
+                link.stop()
+
+    def end_superfluous(self) -> None:
+        """End the links we opened and need no more."""
+        for peer in self.scheduler.links.superfluous():
+            if peer in self._links:
+                self._links[peer].stop()
+
+    def end_all(self) -> None:
+        """End every link; from now on nothing that comes by one is taken."""
+        for link in self._links.values():
+            link.stop()
+
+    def _ended(self, session: Session, link: Link, why: str, began_s: float) -> FollowEnded:
+        figures, transport = link.figures, session.transport
+        return FollowEnded(
+            session=session.id,
+            peer=session.peer.id,
+            why=why,
+            sent=figures.sent,
+            received=figures.received,
+            had=figures.had,
+            announced=figures.announced,
+            fetched=figures.fetched,
+            refused=figures.refused,
+            bytes_sent=transport.bytes_sent,
+            bytes_received=transport.bytes_received,
+            duration_s=round(self.clock.monotonic_s() - began_s, 6),
+        )

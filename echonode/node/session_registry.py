@@ -1,0 +1,112 @@
+"""The sessions that are up, and how two that cross are settled (SECURITY.md §3).
+
+With one peer there is one working session at a time and, beside it, one link: a session that goes on as `follow`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from echonode.errors import PeerRefused, Reason
+from echonode.limits import AUTH_TIMEOUT_S, DIAL_TIMEOUT_S, HANDSHAKE_TIMEOUT_S
+from echonode.model.identity import IdentityId
+from echonode.sync.streams import ByteStream
+from echonode.sync.tasks import all_ended
+from echonode.sync.transport import StreamTransport
+
+# Nobody dials a peer that it has a session with. Who still does after this long has lost it.
+_CROSSING_S: Final = DIAL_TIMEOUT_S + HANDSHAKE_TIMEOUT_S + AUTH_TIMEOUT_S
+
+
+@dataclass(slots=True)
+class _Live:
+    peer: IdentityId
+    transport: StreamTransport
+    began_s: float
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    was_replaced: bool = False
+
+
+@dataclass(slots=True)
+class LiveSessions:
+    """Streams whose peer is known, by peer and direction. `survives(peer, is_initiator=..)` is the scheduler's rule;
+    `now_s` the monotonic clock."""
+
+    survives: Callable[..., bool]
+    now_s: Callable[[], float]
+    _by_peer: dict[tuple[IdentityId, bool], _Live] = field(default_factory=dict)
+    _links: dict[IdentityId, _Live] = field(default_factory=dict)
+    _by_stream: dict[ByteStream, _Live] = field(default_factory=dict)
+    _partings: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    def enter(self, peer: IdentityId, transport: StreamTransport) -> None:
+        """A session with `peer` begins. A crossing one that loses is dropped; raises PeerRefused when it wins."""
+        is_initiator = transport.channel.is_initiator
+        crossing = self._by_peer.get((peer, not is_initiator))
+        if crossing is not None:
+            is_recent = self.now_s() - crossing.began_s < _CROSSING_S
+            if is_recent and not self.survives(peer, is_initiator=is_initiator):
+                raise PeerRefused(Reason.DUPLICATE_SESSION, "both sides dialled at once; the other session goes on")
+            self._drop(crossing)
+        earlier = self._by_peer.get((peer, is_initiator))
+        if earlier is not None:
+            # The peer began anew, so the earlier connection is dead, whatever TCP still believes.
+            self._drop(earlier)
+        self._by_peer[peer, is_initiator] = self._by_stream[transport.stream] = _Live(peer, transport, self.now_s())
+
+    def becomes_link(self, peer: IdentityId, stream: ByteStream) -> None:
+        """The working session over `stream` is a link from now on; another one with `peer` is over: who asks for a
+        link knows of none."""
+        working = self._by_stream[stream]
+        self._remove(working)
+        earlier = self._links.get(peer)
+        if earlier is not None:
+            self._drop(earlier)
+        self._links[peer] = self._by_stream[stream] = _Live(peer, working.transport, working.began_s)
+
+    def peer_at(self, stream: ByteStream) -> IdentityId | None:
+        """Whose session goes over `stream`; None when nobody's is known to, or it was dropped in favour of another."""
+        live = self._by_stream.get(stream)
+        return None if live is None or live.was_replaced else live.peer
+
+    def leave(self, stream: ByteStream) -> bool:
+        """Whatever went over `stream` ended. True when it was dropped here in favour of another."""
+        live = self._by_stream.pop(stream, None)
+        if live is None:
+            return False
+        self._remove(live)
+        return live.was_replaced
+
+    async def wait_until_over(self, peer: IdentityId) -> bool:
+        """Wait for a working session with `peer` that is up now. False when there was none."""
+        live = self._by_peer.get((peer, True)) or self._by_peer.get((peer, False))
+        if live is None:
+            return False
+        await live.ended.wait()
+        return True
+
+    def drop_all(self) -> None:
+        """End every session that is up."""
+        for live in list(self._by_stream.values()):
+            self._drop(live)
+
+    async def parted(self) -> None:
+        """Wait until those that were dropped have been told, or cannot be."""
+        await all_ended(tuple(self._partings))
+
+    def _drop(self, live: _Live) -> None:
+        live.was_replaced = True
+        self._remove(live)
+        parting = asyncio.create_task(live.transport.part(Reason.DUPLICATE_SESSION))
+        self._partings.add(parting)
+        parting.add_done_callback(self._partings.discard)
+
+    def _remove(self, live: _Live) -> None:
+        live.ended.set()
+        for which, other in list(self._by_peer.items()):
+            if other is live:
+                del self._by_peer[which]
+        for peer, other in list(self._links.items()):
+            if other is live:
+                del self._links[peer]

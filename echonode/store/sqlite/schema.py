@@ -1,0 +1,108 @@
+"""The tables of the store, and whether a file may be opened as one.
+
+    meta      name -> value                          `instance`: this store's life
+    contexts  id, name                               a named set of records
+              staged_for, staged_root                instead of a name: a snapshot being received, seen by nobody
+                                                     neither name nor staged_for: what is left of one, to be deleted
+              floor, bytes                           seqs at or below `floor` were given out; bytes of all its versions
+    log       seq, context, key, id, bytes           every head, as received; seq is the cursor and never comes back
+    history   n, context, key, id, bytes, superseded_ms      what was a head once, for a while
+    writers   key, instance, counter                 the highest counter held of each writer's dots: 8 bytes,
+                                                     big-endian, as SQLite's numbers end where a signed one does
+    pins      kind, value, identity
+    cursors   peer, context, instance, seq   how far that peer's log was followed; the latest written comes last
+
+A look-up by id is not among the indexes: nothing asks for one yet, and random ids would cost a third of all writing.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from echonode.errors import StoreError
+from echonode.model.identity import Instance
+from echonode.store.sqlite.connection import transaction
+
+SCHEMA: Final = 3
+APPLICATION_ID: Final = 0x4543484F  # "ECHO"
+_MAGIC: Final = b"SQLite format 3\x00"
+_HEADER_BYTES: Final = 100
+_JOURNAL_MAGIC: Final = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
+
+_TABLES: Final = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE contexts (id INTEGER PRIMARY KEY, name TEXT UNIQUE, staged_for TEXT UNIQUE, staged_root BLOB,"
+    " floor INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0) STRICT",
+    "CREATE TABLE log (seq INTEGER PRIMARY KEY AUTOINCREMENT, context INTEGER NOT NULL, key BLOB NOT NULL,"
+    " id BLOB NOT NULL, bytes BLOB NOT NULL) STRICT",
+    "CREATE UNIQUE INDEX log_leaf ON log (context, key, id)",
+    "CREATE INDEX log_order ON log (context)",  # ends in seq, as every index does
+    "CREATE TABLE history (n INTEGER PRIMARY KEY, context INTEGER NOT NULL, key BLOB NOT NULL, id BLOB NOT NULL,"
+    " bytes BLOB NOT NULL, superseded_ms INTEGER NOT NULL) STRICT",
+    "CREATE INDEX history_leaf ON history (context, key)",
+    "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter BLOB NOT NULL,"
+    " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE pins (kind TEXT NOT NULL, value TEXT NOT NULL, identity BLOB NOT NULL,"
+    " PRIMARY KEY (kind, value)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE cursors (n INTEGER PRIMARY KEY, peer BLOB NOT NULL, context TEXT NOT NULL,"
+    " instance BLOB NOT NULL, seq INTEGER NOT NULL, UNIQUE (peer, context)) STRICT",
+)
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is not ours before SQLite touches it, and make an empty file, readable by its owner alone, when
+    there is none. Raises StoreError."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be opened: {error.strerror}") from None
+    if not header or _was_being_made(path):
+        return
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        raise StoreError(f"{path} is not an echonode store, or its beginning is damaged")
+    version = int.from_bytes(header[60:64], "big")  # user_version and application_id (SQLite file format, §1.3)
+    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+        raise StoreError(f"{path} is the database of another program")
+    if version != SCHEMA:
+        raise wrong_schema(path, version)
+
+
+def _was_being_made(path: Path) -> bool:
+    """Whether the power went while the file got its first pages: SQLite takes them back by a rollback journal that says
+    the file was empty before (SQLite file format, §3). Any later journal says otherwise, or is not there: a WAL is."""
+    try:
+        with Path(f"{path}-journal").open("rb") as file:
+            head = file.read(20)
+    except OSError:
+        return False
+    return head.startswith(_JOURNAL_MAGIC) and head[16:20] == bytes(4)
+
+
+def wrong_schema(path: Path, version: int) -> StoreError:
+    """No release had another schema than this one: any other is newer, of a version in development, or none at all."""
+    if version > SCHEMA:
+        return StoreError(f"{path} was written by a newer echonode (schema {version}, this one knows {SCHEMA})")
+    if version > 0:
+        return StoreError(f"{path} is of schema {version}, which no release had: export it with the version it is of")
+    return StoreError(f"{path} is damaged: its schema has no number")
+
+
+def prepare(connection: sqlite3.Connection, path: Path, new_instance: Callable[[], Instance]) -> None:
+    """Make the tables when there are none, and see that the file can be written."""
+    with transaction(connection):
+        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+            for statement in _TABLES:
+                connection.execute(statement)
+            connection.execute("INSERT INTO meta VALUES ('instance', ?)", (new_instance(),))
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA:
+            raise wrong_schema(path, version)
+    # Only now, so that the numbers `check_file` reads are in the file itself before a WAL can hold anything back.
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        raise StoreError(f"{path} cannot keep a write-ahead log: it must be on a local disk")

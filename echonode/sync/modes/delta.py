@@ -1,0 +1,143 @@
+"""`delta`: what changed since a cursor, in log order, then what the peer has not followed of ours (PROTOCOL.md §8.9).
+
+    initiator                                   responder
+      DeltaInit(instance, since)      ->
+                                      <-          Changes(seq, records, ..)   while there is credit: a window of them
+      Credit(1) per Changes taken     ->
+                                      <-          Changes(.., is_last, followed)
+      Put(records)  x window          ->                                      our log from behind `followed`, if any
+                                      <-          Stored
+      Done(root, final)               ->
+                                      <-          Done(root)
+
+The log holds heads only: what was superseded has left it. Each Changes is stored together with the cursor that it leads
+to, so that a conversation cut off anywhere goes on from there; a version whose key is unknown holds the cursor up.
+"""
+
+from collections.abc import AsyncGenerator, Collection
+from dataclasses import replace
+from functools import partial
+
+from echonode.errors import Reason, RemoteError
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, DELTA_RECORDS_MAX, WINDOW
+from echonode.model.record import Record, VersionId
+from echonode.store.port import Cursor
+from echonode.sync.agreement import exchange_dones, expect, offer, stamp, unexpected
+from echonode.sync.conversation import Conversation, Result
+from echonode.sync.responder import Answers
+from echonode.sync.verify_apply import Pipeline, merge
+from echonode.wire.messages import PROTOCOL_VERSION, Changes, Credit, DeltaInit, Direction, Done, Put
+
+
+async def run_initiator(conversation: Conversation, cursor: Cursor, direction: Direction = Direction.BOTH) -> Result:
+    """Catch up with the peer from `cursor` on. MOVED: one of us went on writing, do it again from the new cursor."""
+    store, context, tally = conversation.store, conversation.context, conversation.tally
+    for _ in range(WINDOW):  # the messages that come unasked count as asked for here
+        tally.ask()
+    await conversation.transport.send(DeltaInit(PROTOCOL_VERSION, context, direction, cursor.instance, cursor.seq))
+    intake = _Intake(conversation, cursor)
+    last = await intake.receive()
+    tally.forget_asked()
+    upto = store.seq(context)
+    # Who has followed us further than we got has followed another life of this store.
+    if direction is not Direction.PULL and last.followed is not None and last.followed <= upto:
+        await offer(conversation, _ours(conversation, last.followed, upto, intake.seen))
+    theirs = await exchange_dones(conversation, stamp(conversation, is_final=True))
+    if theirs.root == store.tree(context).root:
+        return Result.EQUAL
+    if tally.refused or tally.refused_there:
+        return Result.DIFFERENT
+    return Result.MOVED if theirs.seq > last.seq or store.seq(context) > upto else Result.DIFFERENT
+
+
+class _Intake:
+    """The peer's changes, as they come."""
+
+    def __init__(self, conversation: Conversation, cursor: Cursor) -> None:
+        self._conversation = conversation
+        self._cursor = cursor
+        self._is_held_up = False
+        self.seen: set[VersionId] = set()
+
+    async def receive(self) -> Changes:
+        """Verify and store all of them; the last message."""
+        conversation = self._conversation
+        reached = self._cursor.seq
+        room = DELTA_RECORDS_MAX
+        pipeline = Pipeline(conversation.context)
+        try:
+            while True:
+                changes = await expect(conversation, Changes)
+                conversation.tally.answered()
+                room -= len(changes.records)
+                # Every record has a seq of its own, behind those before it.
+                if changes.seq < reached + len(changes.records) or room < 0:
+                    raise RemoteError(Reason.PROTOCOL_ERROR, "changes that cannot stand in a log like that")
+                if not changes.records and not changes.is_last:
+                    raise RemoteError(Reason.PROTOCOL_ERROR, "no change, and more to come")
+                reached = changes.seq
+                await pipeline.put(changes.records, partial(self._take, reached))
+                if changes.is_last:
+                    break
+                conversation.tally.ask()
+                await conversation.transport.send(Credit(1))
+            await pipeline.finish()
+        finally:
+            await pipeline.abandon()
+        return changes
+
+    async def _take(self, seq: int, records: list[Record]) -> None:
+        ids = {record.id for record in records}
+        if len(ids) < len(records) or not self.seen.isdisjoint(ids):
+            raise RemoteError(Reason.PROTOCOL_ERROR, "a version that stands in the log twice")
+        self.seen |= ids
+        cursor = None if self._is_held_up else replace(self._cursor, seq=seq)
+        applied = await merge(self._conversation, records, cursor)
+        self._is_held_up |= applied.is_gap
+
+
+async def _ours(
+    conversation: Conversation, after: int, upto: int, known: Collection[VersionId]
+) -> AsyncGenerator[list[bytes], None]:
+    """Our log behind `after`, up to where it stood, but for what has just come from there."""
+    while after < upto:
+        entries, after = await conversation.store.changes(
+            conversation.context, after, records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
+        )
+        yield [entry.raw for entry in entries if entry.version not in known]
+
+
+async def run_responder(conversation: Conversation, init: DeltaInit, followed: int | None) -> Result:
+    """Serve the conversation that `init` opened. `followed`: our own cursor of the initiator's log, if it holds."""
+    if init.direction == Direction.PUSH:
+        await conversation.transport.send(Changes(init.since, (), True, followed))
+    else:
+        await _send_changes(conversation, init.since, followed if init.direction == Direction.BOTH else None)
+    answers = Answers(conversation, init.direction, width=16)
+    while True:
+        match await conversation.transport.recv():
+            case Credit():
+                pass  # that was left over
+            case (Put() | Done(is_final=True)) as message:
+                if (result := await answers.give(message)) is not None:
+                    return result
+            case other:
+                raise unexpected(other)
+
+
+async def _send_changes(conversation: Conversation, after: int, followed: int | None) -> None:
+    target = conversation.store.seq(conversation.context)  # what comes later, the next conversation brings
+    credit, room, is_last = WINDOW, DELTA_RECORDS_MAX, False
+    while not is_last:
+        entries, after = await conversation.store.changes(
+            conversation.context, after, records_max=min(room, BATCH_RECORDS_MAX), bytes_max=BATCH_BYTES_MAX
+        )
+        room -= len(entries)
+        is_last = after >= target or room == 0
+        if credit == 0:
+            credit += (await expect(conversation, Credit)).pages
+        raws = tuple(entry.raw for entry in entries)
+        await conversation.transport.send(Changes(after, raws, is_last, followed if is_last else None))
+        credit -= 1
+        conversation.tally.sent += len(raws)
+        conversation.on_progress(conversation.tally)

@@ -1,0 +1,77 @@
+"""`get`: records of a peer by their names (PROTOCOL.md §8.12), verified and merged like any that come.
+
+    initiator                                       responder
+      GetInit(keys, with a version or without)  ->
+                                                <-    Records .. Records(no more)
+      GetMore(..)                               ->
+                                                <-    Records ..
+      Done(root, is_final)                      ->
+                                                <-    Done(root, is_final)
+
+A version that superseded ones do not travel with is simply not there: what is asked for by its id comes only while it
+is a head.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from echonode.errors import Reason
+from echonode.limits import BATCH_RECORDS_MAX
+from echonode.model.record import LeafKey, VersionId
+from echonode.sync.agreement import finish, stamp, unexpected
+from echonode.sync.conversation import Conversation, Result
+from echonode.sync.named_records import Named, give, take_named
+from echonode.wire.messages import PROTOCOL_VERSION, Asked, Done, GetInit, GetMore
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """Which versions came, of which records; which of them were not taken, and why."""
+
+    versions: dict[VersionId, LeafKey]
+    refused: dict[VersionId, Reason]
+
+
+async def run_initiator(conversation: Conversation, wanted: Sequence[Asked]) -> Got:
+    """Fetch and merge what is `wanted`, at least one."""
+    requests: list[tuple[GetInit | GetMore, Named]] = []
+    for start in range(0, len(wanted), BATCH_RECORDS_MAX):
+        page = tuple(wanted[start : start + BATCH_RECORDS_MAX])
+        message = GetMore(page) if start else GetInit(PROTOCOL_VERSION, conversation.context, page)
+        requests.append((message, Named(leaves=_by_key(page))))
+    # Alone: nothing may follow an InitPayload before its first answer.
+    await take_named(conversation, requests[:1])
+    await take_named(conversation, requests[1:])
+    await finish(conversation, stamp(conversation, is_final=True))
+    came = [named for _, named in requests]
+    return Got(
+        {version: key for named in came for version, key in named.came.items()},
+        {version: reason for named in came for version, reason in named.refused.items()},
+    )
+
+
+async def run_responder(conversation: Conversation, init: GetInit) -> Result:
+    """Serve the conversation that `init` opened."""
+    await give(conversation, _by_key(init.wanted))
+    while True:
+        match await conversation.transport.recv():
+            case GetMore(wanted):
+                await give(conversation, _by_key(wanted))
+            case Done():
+                await conversation.transport.send(stamp(conversation, is_final=True))
+                return Result.ANSWERED
+            case other:
+                raise unexpected(other)
+
+
+def _by_key(wanted: Sequence[Asked]) -> dict[LeafKey, set[bytes] | None]:
+    """The versions named of each record, None for all its heads."""
+    named: dict[LeafKey, set[bytes] | None] = {}
+    for asked in wanted:
+        key = LeafKey(asked.key)
+        versions = named.setdefault(key, set())
+        if asked.version is None:
+            named[key] = None
+        elif versions is not None:
+            versions.add(asked.version)
+    return named

@@ -1,0 +1,172 @@
+"""`level_wise`: breadth first, one batched request per tree level for all differing prefixes (PROTOCOL.md §8.1).
+
+    initiator                                   responder
+      LevelWiseInit(prefixes)         ->
+                                      <-          Nodes(one part per prefix)
+      NodesRequest(differing children) ->
+                                      <-          Nodes(..)                    one round trip a level
+      then Fetch, Put, Done (sync/agreement.py)
+
+Best for scattered differences: every level is one message, whatever the number of differing prefixes.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+from echonode.errors import Reason, RemoteError
+from echonode.limits import PREFIXES_PER_MESSAGE_MAX, SMALL_SUBTREE_LEAVES, WALK_PREFIXES_MAX, WINDOW
+from echonode.model.merkle import ARITY, DEPTH_MAX, Prefix
+from echonode.sync import tree_parts
+from echonode.sync.agreement import Agreement, Difference, expect
+from echonode.sync.conversation import Conversation, Result
+from echonode.sync.responder import Answers
+from echonode.wire.messages import PROTOCOL_VERSION, Direction, LevelWiseInit, Nodes, NodesRequest
+
+
+async def run_initiator(
+    conversation: Conversation, direction: Direction = Direction.BOTH, *, width: int = 16, expected: int | None = 0
+) -> Result:
+    """Make both stores' `conversation.context` equal (or one way, nothing missing). `expected`: about how many leaves
+    differ, None when it is more than a hello can tell."""
+    walker = Walker(conversation, direction, width, _MANY if expected is None else expected)
+    return await Agreement(conversation, direction, width, walker.walk).reach()
+
+
+async def run_responder(conversation: Conversation, init: LevelWiseInit) -> Result:
+    """Serve the conversation that `init` opened."""
+    answers = Answers(conversation, init.direction, init.width)
+    await send_nodes(conversation, init.prefixes, init.width)
+    while True:
+        message = await conversation.transport.recv()
+        if isinstance(message, NodesRequest):
+            await send_nodes(conversation, message.prefixes, init.width)
+        elif (result := await answers.give(message)) is not None:
+            return result
+
+
+async def send_nodes(conversation: Conversation, prefixes: tuple[Prefix, ...], width: int) -> None:
+    """Answer what stands at each of `prefixes`."""
+    if len(set(prefixes)) < len(prefixes):  # a short request would cost a long answer
+        raise RemoteError(Reason.PROTOCOL_ERROR, "a request names a prefix twice")
+    tree = conversation.store.tree(conversation.context)
+    nodes = tuple(tree_parts.encode_node(tree, prefix, width) for prefix in prefixes)
+    await conversation.transport.send(Nodes(tree.root, nodes))
+
+
+_MANY: Final = 50  # with so many, all 16 first-level subtrees differ as likely as not
+
+
+def first_level(expected: int, leaves: int) -> list[Prefix]:
+    """The prefixes to ask for first: the level whose children are about four times as many as the expected differences,
+    and no more than there are leaves. Walking there from the root would ask for almost all of them too, one round trip
+    a level."""
+    level: list[Prefix] = [b""]
+    while ARITY * len(level) < min(expected, leaves) and ARITY * len(level) <= PREFIXES_PER_MESSAGE_MAX:
+        level = [prefix + bytes((nibble,)) for prefix in level for nibble in range(ARITY)]
+    return level
+
+
+class Walker:
+    """Finds what differs, level by level. `is_open`: the conversation is, so that a walk begins with a NodesRequest."""
+
+    def __init__(
+        self, conversation: Conversation, direction: Direction, width: int, expected: int = 0, *, is_open: bool = False
+    ) -> None:
+        self._conversation = conversation
+        self._direction = direction
+        self._width = width
+        self._expected = expected
+        self._is_open = is_open
+
+    async def walk(self) -> AsyncGenerator[Difference, None]:
+        """All differences, in one piece: the leaves are known only when the last level is."""
+        difference = Difference()
+        tree = self._conversation.store.tree(self._conversation.context)
+        level = first_level(self._expected, len(tree))
+        self._expected = 0  # a second walk finds little
+        while level:
+            deeper: list[Prefix] = []
+            async with aclosing(self._nodes(level, difference)) as nodes:
+                async for prefix, node in nodes:
+                    compare(self._conversation, prefix, node, self._width, difference, deeper)
+            if len(deeper) > WALK_PREFIXES_MAX:
+                raise RemoteError(Reason.TOO_LARGE, "a tree of more differing prefixes than there can be")
+            level = deeper
+        yield difference
+
+    async def _nodes(
+        self, prefixes: list[Prefix], difference: Difference
+    ) -> AsyncGenerator[tuple[Prefix, tree_parts.Branch | tree_parts.Bucket], None]:
+        """What the peer has at `prefixes`, asked in as few messages as fit, a window of them in flight."""
+        requests = [
+            tuple(prefixes[at : at + PREFIXES_PER_MESSAGE_MAX])
+            for at in range(0, len(prefixes), PREFIXES_PER_MESSAGE_MAX)
+        ]
+        for request in requests[:WINDOW]:
+            await self._ask(request)
+        for number, request in enumerate(requests):
+            answer = await expect(self._conversation, Nodes)
+            self._conversation.tally.answered()
+            if len(answer.parts) != len(request):
+                raise RemoteError(Reason.PROTOCOL_ERROR, "Nodes answers another number of prefixes than was asked")
+            if number + WINDOW < len(requests):
+                await self._ask(requests[number + WINDOW])
+            difference.as_of(answer.root)
+            for prefix, part in zip(request, answer.parts, strict=True):
+                yield prefix, tree_parts.decode(part, self._width)
+
+    async def _ask(self, prefixes: tuple[Prefix, ...]) -> None:
+        self._conversation.tally.ask()
+        if self._is_open:
+            await self._conversation.transport.send(NodesRequest(prefixes))
+            return
+        self._is_open = True
+        context = self._conversation.context
+        init = LevelWiseInit(PROTOCOL_VERSION, context, self._direction, self._width, prefixes)
+        await self._conversation.transport.send(init)
+
+
+def compare(
+    conversation: Conversation,
+    prefix: Prefix,
+    theirs: tree_parts.Branch | tree_parts.Bucket,
+    width: int,
+    difference: Difference,
+    deeper: list[Prefix],
+) -> None:
+    """Note in `difference` what differs at `prefix`, and in `deeper` the children to look into."""
+    tree = conversation.store.tree(conversation.context)
+    if isinstance(theirs, list):
+        _compare_leaves(conversation, prefix, theirs, width, difference)
+        return
+    if len(prefix) >= DEPTH_MAX - 1:  # at most 16 keys share so much: they are a bucket
+        raise RemoteError(Reason.PROTOCOL_ERROR, "a tree has no branch this deep")
+    ours = tree_parts.cut(tree.children_at(prefix), width)
+    for nibble, (our_child, their_child) in enumerate(zip(ours, theirs, strict=True)):
+        child = prefix + bytes((nibble,))
+        if our_child == their_child:
+            continue
+        if our_child is None:
+            difference.their_prefixes.append(child)
+        elif their_child is None:
+            difference.our_prefixes.append(child)
+        else:
+            deeper.append(child)
+
+
+def _compare_leaves(
+    conversation: Conversation, prefix: Prefix, theirs: tree_parts.Bucket, width: int, difference: Difference
+) -> None:
+    tree = conversation.store.tree(conversation.context)
+    if tree.count_at(prefix) > SMALL_SUBTREE_LEAVES:
+        # They have a handful where we have many: sending them all ours costs no more than telling which they have.
+        difference.our_prefixes.append(prefix)
+        difference.their_leaves[prefix] = theirs
+        return
+    ours = tree_parts.leaves_by_digest(tree, prefix, width)
+    missing = [leaf for leaf in theirs if leaf not in ours]
+    if missing:
+        difference.their_leaves[prefix] = missing
+    known = set(theirs)
+    difference.our_leaves += [key for leaf, key in ours.items() if leaf not in known]

@@ -1,0 +1,99 @@
+"""`pull`: which versions a peer has of what a filter takes (PROTOCOL.md §8.11). Nothing moves but their ids.
+
+    initiator                           responder
+      PullInit(filter, after)    ->
+                                 <-       Ids(.., after, is_last)       in log order
+      PullMore(after)            ->
+                                 <-       Ids(..)                       until the last page, or enough
+      Done(root, is_final)       ->
+                                 <-       Done(root, is_final)
+
+The responder looks through a bounded piece of its log for each page, so a page may bring nothing and more may follow.
+`after` of the last page taken is where a later pull goes on: what was written since lies behind it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from echonode.errors import Reason, RemoteError
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, PULL_SCAN_MAX
+from echonode.model.fields import AUTHOR, NAME
+from echonode.model.filter import Filter
+from echonode.model.record import fields_of
+from echonode.store.port import Change
+from echonode.sync.agreement import expect, finish, stamp, unexpected
+from echonode.sync.conversation import Conversation, Result
+from echonode.wire.messages import PROTOCOL_VERSION, Done, Ids, PullInit, PullMore, RecordId
+
+_PAGE_BYTES: Final = 8 * BATCH_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """Ids in log order; how far the peer's log was read for them, and whether that was all of it."""
+
+    ids: tuple[RecordId, ...]
+    after: int
+    is_last: bool
+
+
+async def run_initiator(conversation: Conversation, wanted: Filter, *, after: int, limit: int) -> Pulled:
+    """At least `limit` ids from behind `after` in the peer's log, where there are so many; by whole pages."""
+    ids: list[RecordId] = []
+    conversation.tally.ask()
+    fields = wanted.of_records.fields()
+    await conversation.transport.send(PullInit(PROTOCOL_VERSION, conversation.context, fields, after))
+    while True:
+        page = await expect(conversation, Ids)
+        conversation.tally.answered()
+        if page.after < after or (page.after == after and not page.is_last):
+            raise RemoteError(Reason.PROTOCOL_ERROR, "a page of ids that leads nowhere")
+        ids += page.ids
+        after = page.after
+        if page.is_last or len(ids) >= limit:
+            break
+        conversation.tally.ask()
+        await conversation.transport.send(PullMore(after))
+    await finish(conversation, stamp(conversation, is_final=True))
+    return Pulled(tuple(ids), after, page.is_last)
+
+
+async def run_responder(conversation: Conversation, init: PullInit) -> Result:
+    """Serve the conversation that `init` opened."""
+    wanted = Filter.from_fields(init.filter)
+    await _send_page(conversation, wanted, init.after)
+    while True:
+        match await conversation.transport.recv():
+            case PullMore(after):
+                await _send_page(conversation, wanted, after)
+            case Done():
+                await conversation.transport.send(stamp(conversation, is_final=True))
+                return Result.ANSWERED
+            case other:
+                raise unexpected(other)
+
+
+async def _send_page(conversation: Conversation, wanted: Filter, after: int) -> None:
+    ids: list[RecordId] = []
+    is_last = False
+    loop = asyncio.get_running_loop()
+    for _ in range(PULL_SCAN_MAX):
+        changes, after = await conversation.store.changes(
+            conversation.context, after, records_max=BATCH_RECORDS_MAX - len(ids), bytes_max=_PAGE_BYTES
+        )
+        ids += await loop.run_in_executor(None, _ids_of, changes, wanted)
+        is_last = not changes
+        if is_last or len(ids) == BATCH_RECORDS_MAX:
+            break
+    await conversation.transport.send(Ids(tuple(ids), after, is_last))
+
+
+def _ids_of(changes: Sequence[Change], wanted: Filter) -> list[RecordId]:
+    fields = [(change.version, fields_of(change.raw)) for change in changes]
+    return [
+        RecordId(each[AUTHOR], each[NAME], version)  # type: ignore[arg-type]  # checked before they were stored
+        for version, each in fields
+        if wanted.selects(each)
+    ]

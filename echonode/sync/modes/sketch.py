@@ -1,0 +1,350 @@
+"""`sketch`: what differs for bytes of the difference, in three round trips however much there is (PROTOCOL.md §8.8).
+
+    initiator                                        responder
+      SketchInit(root, first symbols, counts)      ->
+                                                   <-  SketchAnswer(so many symbols are needed)
+      SketchMore(the next symbols)                 ->   reads them against its own sketch
+                                                   <-  SketchAnswer(what it lacks), Records of what we lack
+      Put of what it lacks, Done(root)             ->
+                                                   <-  Stored, Done(root)       equal: over; else walk as level_wise
+
+Reading is a guess that the roots confirm. What cannot be read is tried once more with ids keyed for this session, in
+case somebody made ids collide, and then left to `level_wise` in the same conversation, which starts at the level the
+estimate suggests. Both directions only: one way, nothing would prove that nothing is missing.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from math import ceil, sqrt
+from typing import TYPE_CHECKING, Final
+
+from echonode.errors import Reason, RemoteError
+from echonode.limits import (
+    BATCH_BYTES_MAX,
+    BATCH_RECORDS_MAX,
+    PUTS_IN_FLIGHT_MAX,
+    SKETCH_BLOCKS_MAX,
+    SKETCH_SYMBOLS_MAX,
+)
+from echonode.model.merkle import Tree, state_of
+from echonode.model.record import LeafKey, Record, VersionId
+from echonode.sync.agreement import Agreement, batches, expect, note_seq, our_records, put_all, stamp, take_stored
+from echonode.sync.answer_check import START, in_order
+from echonode.sync.conversation import Conversation, Result
+from echonode.sync.modes import level_wise
+from echonode.sync.responder import Answers
+from echonode.sync.verify_apply import Pipeline, merge
+from echonode.wire.messages import (
+    PROTOCOL_VERSION,
+    Direction,
+    Done,
+    NodesRequest,
+    Records,
+    SketchAnswer,
+    SketchInit,
+    SketchMore,
+)
+from echonode.wire.messages.sketch import SYMBOL_BYTES, WANTED_BYTES
+
+if TYPE_CHECKING:
+    from echonode.model.sketch import Ids, Sketch
+
+_WIDTH: Final = 16  # of digests, when it comes to walking
+_PROBE_SYMBOLS: Final = 64
+_PROBE_COUNTS: Final = 192  # 256 tell a tenth better and cost as much as they save
+
+
+async def run_initiator(conversation: Conversation, *, expected: int | None = None) -> Result:
+    """Make both stores' `conversation.context` equal. `expected`: about how many leaves differ, None when nobody knows
+    or it is many."""
+    attempt = _Attempt(conversation)
+    answer = await attempt.open(expected)
+    if answer.root == attempt.root:
+        return _judged(conversation, answer.root)
+    if not answer.is_read:
+        conversation.tally.note = "the sketch could not be read, so the tree was walked"
+    elif (equal := await attempt.settle(answer)) is not None:
+        return equal
+    else:
+        conversation.tally.note = "roots differed after the sketch, so the tree was walked"
+    walker = level_wise.Walker(conversation, Direction.BOTH, _WIDTH, attempt.unsettled, is_open=True)
+    return await Agreement(conversation, Direction.BOTH, _WIDTH, walker.walk).reach()
+
+
+def _judged(conversation: Conversation, root: bytes) -> Result:
+    """Both sides take their leave with equal roots; ours may have moved while the other's was on its way."""
+    return Result.EQUAL if conversation.store.tree(conversation.context).root == root else Result.MOVED
+
+
+class _Attempt:
+    """The initiator's side, up to the Dones."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._is_salted = False
+        self._salted: Sketch | None = None  # the sketch for this session, once it came to that
+        self._sent = b""
+        self._counts = 0  # how many were sent
+        self.root = b""
+        self.unsettled = 0  # about how many leaves differ still
+
+    async def open(self, expected: int | None) -> SketchAnswer:
+        """Send symbols until they are read or given up."""
+        conversation = self._conversation
+        sketch = await self._sketch()
+        tree = self._tree
+        symbols, self._counts = _probe(expected)
+        self._sent, self.root = sketch.symbols(0, symbols), tree.root
+        conversation.tally.ask()
+        await conversation.transport.send(
+            SketchInit(
+                PROTOCOL_VERSION,
+                conversation.context,
+                tree.root,
+                len(tree),
+                sketch.counts(self._counts),
+                self._sent,
+            )
+        )
+        answer = await self._answer()
+        for _ in range(SKETCH_BLOCKS_MAX):
+            if answer.is_read or answer.root == self.root:
+                break
+            needed = answer.symbols
+            if not needed:
+                if self._is_salted or not 0 < answer.estimate < SKETCH_SYMBOLS_MAX // 2:
+                    break
+                self._is_salted = True
+                needed = max(len(self._sent) // SYMBOL_BYTES, symbols_for(answer.estimate))
+            await self._send_more(needed)
+            answer = await self._answer()
+        self.unsettled = answer.estimate
+        return answer
+
+    async def _answer(self) -> SketchAnswer:
+        answer = await expect(self._conversation, SketchAnswer)
+        self._conversation.tally.answered()
+        return answer
+
+    async def _send_more(self, needed: int) -> None:
+        sketch = await self._sketch()
+        sent = len(self._sent) // SYMBOL_BYTES
+        # Symbols of two different states cannot be read together.
+        start = sent if needed > sent and sketch.symbols(0, sent) == self._sent else 0
+        symbols = sketch.symbols(start, min(needed, len(sketch)))
+        self._sent = symbols if start == 0 else self._sent + symbols
+        counts = sketch.counts(_PROBE_COUNTS) if self._counts < _PROBE_COUNTS else b""
+        self._counts = _PROBE_COUNTS
+        self._conversation.tally.ask()
+        await self._conversation.transport.send(SketchMore(self._is_salted, start, counts, symbols))
+
+    async def _sketch(self) -> "Sketch":
+        conversation = self._conversation
+        if not self._is_salted:
+            return await conversation.sketches.of(conversation.context, self._tree)
+        if self._salted is None:
+            self._salted = await conversation.sketches.of(conversation.context, self._tree, conversation.session)
+        return self._salted
+
+    @property
+    def _tree(self) -> Tree:
+        return self._conversation.store.tree(self._conversation.context)
+
+    async def settle(self, answer: SketchAnswer) -> Result | None:
+        """Take what the peer sends, give what it wants, exchange Dones; None when the roots differ still."""
+        from echonode.model import sketch
+
+        conversation = self._conversation
+        key = conversation.sketches.key(conversation.context, conversation.session if self._is_salted else b"")
+        ids = sketch.ids_wanted(_whole(answer.wanted, WANTED_BYTES))
+        keys = find(self._tree, key, ids, bits=8 * WANTED_BYTES)
+        came = await _receive(conversation, keys) if answer.leaves else {}
+        tree = self._tree
+        # What came may have superseded ours, and then they have all of it.
+        lacking = [leaf for leaf in keys if leaf not in came or tree.get(leaf) != state_of(came[leaf])]
+        puts = await put_all(conversation, our_records(conversation, lacking, ()), PUTS_IN_FLIGHT_MAX)
+        ours = stamp(conversation, is_final=False)
+        conversation.tally.ask()
+        await conversation.transport.send(ours)
+        await take_stored(conversation, puts)
+        theirs = await expect(conversation, Done)
+        conversation.tally.answered()
+        note_seq(conversation, theirs)
+        self.unsettled = 0  # whatever it is, it is not what the estimate was about
+        return _judged(conversation, theirs.root) if theirs.root == ours.root else None
+
+
+def _probe(expected: int | None) -> tuple[int, int]:
+    """How many symbols and counts to begin with."""
+    if expected is not None:
+        symbols = symbols_for(round(expected + 2 * sqrt(expected)))
+        if symbols <= _PROBE_SYMBOLS:
+            return symbols, symbols
+    return _PROBE_SYMBOLS, _PROBE_COUNTS
+
+
+async def _receive(conversation: Conversation, keys: Iterable[LeafKey]) -> dict[LeafKey, list[VersionId]]:
+    """Merge the Records that follow an answer; which versions came of those of our leaves that the peer wants."""
+    came: dict[LeafKey, list[VersionId]] = {}
+    asked = set(keys)
+    last = START
+
+    async def take(records: list[Record]) -> None:
+        nonlocal last
+        last = in_order(records, last)
+        for record in records:
+            if record.key in asked:
+                came.setdefault(record.key, []).append(record.id)
+        await merge(conversation, records)
+
+    pipeline = Pipeline(conversation.context)
+    try:
+        more = True
+        while more:
+            message = await expect(conversation, Records)
+            more = message.more
+            if message.rest or (more and not message.records):
+                raise RemoteError(Reason.PROTOCOL_ERROR, "Records behind a sketch bring something and leave no rest")
+            if message.records:
+                await pipeline.put(message.records, take)
+        await pipeline.finish()
+    finally:
+        await pipeline.abandon()
+    return came
+
+
+# -- the responder ---------------------------------------------------------------------------------------------------
+
+
+async def run_responder(conversation: Conversation, init: SketchInit) -> Result:
+    """Serve the conversation that `init` opened."""
+    reader = _Reader(conversation, init)
+    root = await reader.answer()
+    answers = Answers(conversation, Direction.BOTH, _WIDTH)
+    blocks = 0
+    while root != init.root:  # as the initiator sees too: it is over for both, or for neither
+        message = await conversation.transport.recv()
+        match message:
+            case SketchMore() if blocks < SKETCH_BLOCKS_MAX and not reader.is_read:
+                blocks += 1
+                root = await reader.more(message, is_last=blocks >= SKETCH_BLOCKS_MAX // 2)
+            case NodesRequest(prefixes):
+                await level_wise.send_nodes(conversation, prefixes, _WIDTH)
+            case _:
+                if (result := await answers.give(message)) is not None:
+                    return result
+    return _judged(conversation, root)
+
+
+class _Reader:
+    """What the peer sent of its sketch, read against ours."""
+
+    def __init__(self, conversation: Conversation, init: SketchInit) -> None:
+        self._conversation = conversation
+        self._init = init
+        self._symbols, self._counts = _whole(init.symbols, SYMBOL_BYTES), init.counts
+        self._salted: Sketch | None = None
+        self.is_read = False
+
+    async def more(self, message: SketchMore, *, is_last: bool) -> bytes:
+        """Answer further symbols. `is_last`: no more are asked for behind them."""
+        conversation = self._conversation
+        if message.is_salted and self._salted is None:
+            self._salted = await conversation.sketches.of(conversation.context, self._tree, conversation.session)
+        if message.start not in (0, len(self._symbols) // SYMBOL_BYTES):
+            raise RemoteError(Reason.PROTOCOL_ERROR, "symbols that do not join those that came before")
+        whole = (self._symbols if message.start else b"") + _whole(message.symbols, SYMBOL_BYTES)
+        if len(whole) > SKETCH_SYMBOLS_MAX * SYMBOL_BYTES:
+            raise RemoteError(Reason.PROTOCOL_ERROR, "more symbols than a sketch has")
+        self._symbols, self._counts = whole, message.counts or self._counts
+        return await self.answer(is_last=is_last)
+
+    async def answer(self, *, is_last: bool = False) -> bytes:
+        """Say what came of the symbols so far, and send the records that the peer lacks when they could be read. The
+        root that was told."""
+        conversation = self._conversation
+        sketch = self._salted or await conversation.sketches.of(conversation.context, self._tree)
+        root, surplus = self._tree.root, self._init.count - len(self._tree)
+        if root == self._init.root:
+            self.is_read = True
+            await conversation.transport.send(SketchAnswer(root, 0, True, 0, b"", 0))
+            return root
+        estimate = min(sketch.estimate(self._counts, surplus), _ESTIMATE_MAX)
+        read = sketch.against(self._symbols)
+        difference = await asyncio.get_running_loop().run_in_executor(None, read)
+        if difference is None:
+            needed = 0 if is_last else _needed(len(self._symbols) // SYMBOL_BYTES, len(self._counts), estimate)
+            await conversation.transport.send(SketchAnswer(root, estimate, False, needed, b"", 0))
+            return root
+        self.is_read = True
+        await self._give(root, difference.theirs, difference.ours)
+        return root
+
+    async def _give(self, root: bytes, theirs: "Ids", ours: "Ids") -> None:
+        from echonode.model import sketch
+
+        conversation = self._conversation
+        key = conversation.sketches.key(conversation.context, conversation.session if self._salted else b"")
+        keys = find(self._tree, key, ours)
+        differences = len(theirs) + len(ours)
+        await conversation.transport.send(SketchAnswer(root, differences, True, 0, sketch.wanted(theirs), len(keys)))
+        if keys:
+            await _send_records(conversation, keys)
+
+    @property
+    def _tree(self) -> Tree:
+        return self._conversation.store.tree(self._conversation.context)
+
+
+_ESTIMATE_MAX: Final = 2**32
+
+
+def _needed(have: int, counts: int, estimate: int) -> int:
+    """How many symbols to ask for, having `have`, and an estimate by `counts`; 0 when a sketch is not the way."""
+    if counts < _PROBE_COUNTS:
+        return max(_PROBE_SYMBOLS, have)  # with the next ones come counts that tell more
+    # Enough 19 times of 20, as both the reading and the estimate spread: by a root of it, and by a tenth of it.
+    spread = sqrt(estimate + (0.14 * estimate) ** 2)
+    needed = max(ceil(1.36 * estimate + sqrt(estimate) + 1.65 * spread), have + have // 2)
+    return needed if needed <= SKETCH_SYMBOLS_MAX else 0
+
+
+async def _send_records(conversation: Conversation, keys: list[LeafKey]) -> None:
+    """All heads of our leaves `keys`, in key order, in as many Records as it takes."""
+    waiting: list[bytes] | None = None
+    at = 0
+    while at < len(keys):
+        raws, taken = await conversation.store.read(
+            conversation.context, keys[at : at + BATCH_RECORDS_MAX], bytes_max=BATCH_BYTES_MAX
+        )
+        at += taken
+        for batch in batches(raws):
+            if waiting:
+                await conversation.transport.send(Records(tuple(waiting), (), True))
+            waiting = batch
+            conversation.tally.sent += len(batch)
+            conversation.on_progress(conversation.tally)
+    await conversation.transport.send(Records(tuple(waiting or ()), (), False))
+
+
+# -- shared ----------------------------------------------------------------------------------------------------------
+
+
+def find(tree: Tree, key: bytes, ids: "Ids", *, bits: int = 64) -> list[LeafKey]:
+    """The keys, ascending, of the leaves in `tree` whose short ids begin with the first `bits` of one of `ids`."""
+    from echonode.model import sketch
+
+    around = dict.fromkeys(entries for place in sketch.places(ids) for entries in tree.entries_around(place))
+    return sorted(map(LeafKey, sketch.keys_among(b"".join(around), key, ids, bits=bits).values()))
+
+
+def _whole(pieces: bytes, size: int) -> bytes:
+    """`pieces`, which must be of that size each."""
+    if len(pieces) % size:
+        raise RemoteError(Reason.PROTOCOL_ERROR, f"not whole pieces of {size} bytes")
+    return pieces
+
+
+def symbols_for(differences: int) -> int:
+    """So many symbols read so many differences 19 times of 20, as measured from 1 to 10,000."""
+    return ceil(1.36 * differences + 3.0 * sqrt(differences))

@@ -1,0 +1,106 @@
+"""Versions from a peer: parsed and verified in chunks on threads, applied in batches, never one by one.
+
+A version that is malformed, badly signed or of another context ends the session: an honest peer holds none, and nothing
+of its batch is stored. One whose key is unknown or compromised is refused by itself; the rest of its batch goes on.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from echonode.errors import Reason, RemoteError
+from echonode.limits import VERIFY_CHUNK
+from echonode.model.record import Record, parse, verify
+from echonode.store.port import Applied, Cursor, Refused
+from echonode.sync.conversation import Conversation
+from echonode.sync.tasks import all_ended, whole
+
+Write = Callable[[list[Record]], Awaitable[object]]
+
+_INLINE_MAX = 4  # are verified in less time than threads take to wake
+_IN_FLIGHT_MAX = 3  # one batch being received, one verified, one written
+
+
+async def verify_all(raws: Sequence[bytes], context: str) -> list[Record]:
+    """The records of `raws`. Raises RemoteError (BAD_RECORD, FOREIGN_CONTEXT, PROTOCOL_ERROR) for the first bad one."""
+    if len(raws) <= _INLINE_MAX:
+        return _verify_chunk(raws, context)
+    loop = asyncio.get_running_loop()
+    chunks = [raws[at : at + VERIFY_CHUNK] for at in range(0, len(raws), VERIFY_CHUNK)]
+    verified = await asyncio.gather(*[loop.run_in_executor(None, _verify_chunk, chunk, context) for chunk in chunks])
+    return [record for chunk in verified for record in chunk]
+
+
+def _verify_chunk(raws: Sequence[bytes], context: str) -> list[Record]:
+    records = []
+    for raw in raws:
+        signed = parse(raw)
+        if signed.context != context:
+            raise RemoteError(Reason.FOREIGN_CONTEXT, f"{signed.name} belongs to another context")
+        records.append(verify(signed))
+    return records
+
+
+async def merge(conversation: Conversation, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
+    """Apply verified `records` to the conversation's context, and `cursor` with them; the tally follows.
+
+    Whoever breaks a conversation off waits for that: what is stored is told of.
+    """
+    return await whole(_merge(conversation, records, cursor))
+
+
+async def _merge(conversation: Conversation, records: Sequence[Record], cursor: Cursor | None) -> Applied:
+    records, unwanted = _sorted_out(conversation, records)
+    applied = await conversation.store.apply(conversation.context, records, cursor)
+    if unwanted:
+        applied = replace(applied, refused=(*applied.refused, *unwanted))
+    tally = conversation.tally
+    tally.received += len(applied.records)
+    tally.had += applied.had
+    tally.refuse(applied.refused)
+    if applied.records:
+        conversation.on_applied(applied.records)
+    conversation.on_progress(tally)
+    return applied
+
+
+def _sorted_out(conversation: Conversation, records: Sequence[Record]) -> tuple[Sequence[Record], list[Refused]]:
+    """The records that are wanted, and the rest as refused."""
+    if conversation.wants is None:
+        return records, []
+    keys = {record.key for record in records if conversation.wants(record)}  # of a conflict all heads, or none
+    unwanted = [record for record in records if record.key not in keys]
+    refused = [Refused(record.id, Reason.NOT_ACCEPTED, "it is not wanted here") for record in unwanted]
+    return [record for record in records if record.key in keys], refused
+
+
+class Pipeline:
+    """Lets batches be received, verified and written at the same time, a bounded number of them; written in order."""
+
+    def __init__(self, context: str) -> None:
+        self._context = context
+        self._tasks: deque[asyncio.Task[None]] = deque()
+
+    async def put(self, raws: Sequence[bytes], write: Write) -> None:
+        """Hand over a batch; waits while too many are under way. Raises what an earlier batch raised."""
+        while len(self._tasks) >= _IN_FLIGHT_MAX:
+            await self._tasks.popleft()
+        before = self._tasks[-1] if self._tasks else None
+        self._tasks.append(asyncio.create_task(self._run(raws, before, write)))
+
+    async def finish(self) -> None:
+        """Wait for every batch. Raises what one of them raised."""
+        while self._tasks:
+            await self._tasks.popleft()
+
+    async def abandon(self) -> None:
+        """Let what was begun end, whatever its outcome: a store transaction is never cut in half."""
+        await all_ended(self._tasks)
+        self._tasks.clear()
+
+    async def _run(self, raws: Sequence[bytes], before: asyncio.Task[None] | None, write: Write) -> None:
+        records = await verify_all(raws, self._context)
+        if before is not None:
+            await before
+        await write(records)

@@ -1,0 +1,72 @@
+"""Every error of this package has a status and a code, and both are documented."""
+
+import pytest
+
+from echonode import errors
+from echonode.api.node import _overall
+from echonode.api.problems import RequestError, fault_of, not_found, too_large
+from echonode.api.shutdown import Stopping
+from echonode.errors import (
+    ConfigError,
+    EchonodeError,
+    LocalError,
+    PeerRefused,
+    Reason,
+    RemoteError,
+    StoreError,
+    TransportError,
+)
+from echonode.model.identity import IdentityId
+from echonode.node.views import SyncReport, SyncStatus
+from tests.api import law
+
+EXPECTED = [
+    (RequestError("no"), 400, "bad_request"),
+    (not_found("no"), 404, "not_found"),
+    (too_large("no"), 413, "too_large"),
+    (LocalError("no"), 422, "unusable"),
+    (ConfigError("no"), 422, "unusable"),
+    (PeerRefused(Reason.BUSY), 502, "peer_refused"),
+    (RemoteError(Reason.PROTOCOL_ERROR, "no"), 502, "peer_failed"),
+    (TransportError("no"), 502, "unreachable"),
+    (StoreError("no"), 503, "store_failed"),
+    (Stopping(), 503, "stopping"),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "code"), EXPECTED, ids=lambda value: type(value).__name__)
+def test_an_error_is_told_by_its_code_and_its_own_words(error: EchonodeError, status: int, code: str) -> None:
+    fault = fault_of(error)
+    assert (fault.status, fault.code, fault.message) == (status, code, str(error))
+    law.validator("#/components/schemas/Error").validate(fault.form())
+
+
+def test_no_error_was_forgotten() -> None:
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EchonodeError)}
+    assert kinds - {EchonodeError} <= {type(error) for error, _, _ in EXPECTED}
+    documented = set(law.resolve("#/components/schemas/Error")["properties"]["error"]["properties"]["code"]["enum"])
+    # Replies, requests, a body of a model that is not read here, and what none of ours is.
+    elsewhere = {"method_not_allowed", "conflict", "unsupported_model", "internal"}
+    assert documented == {code for _, _, code in EXPECTED} | elsewhere
+
+
+@pytest.mark.parametrize(
+    ("statuses", "overall"),
+    [
+        ("", "no peers"),
+        ("VERIFIED", "verified"),
+        ("VERIFIED VERIFIED", "verified"),
+        ("VERIFIED PARTIAL", "partial"),
+        ("VERIFIED FAILED", "partial"),
+        ("PARTIAL UNREACHABLE", "partial"),
+        ("VERIFIED TIMED_OUT", "timed out"),
+        ("FAILED TIMED_OUT", "timed out"),
+        ("FAILED UNREACHABLE", "failed"),
+    ],
+)
+def test_a_sync_with_several_peers_has_one_status(statuses: str, overall: str) -> None:
+    reports = [
+        SyncReport(peer=IdentityId(bytes(32)), name="", status=SyncStatus[each], conversations=(), error="")
+        for each in statuses.split()
+    ]
+    assert _overall(reports) == overall

@@ -1,0 +1,119 @@
+"""pull, list --from, get --from and offer, against two real nodes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from echonode.cli.exit_codes import ExitCode
+from echonode.model.identity import IdentityId
+from echonode.model.record import Draft, leaf_key
+from echonode.node import link_selection
+from echonode.wire.messages import Asked
+from tests.api.test_peer_records import write_unheard
+from tests.cli.house import Live, Outside, Shell, live_node
+from tests.cli.test_commands import is_equal, meet
+
+
+@pytest.fixture(autouse=True)
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is asked for moves records here."""
+    monkeypatch.setattr(link_selection, "FOLLOWS", 0)
+
+
+@pytest.fixture
+def far(shell: Shell, tmp_path: Path, no_links: None) -> Iterator[Live]:
+    """Another node, called far, that has met ours and holds what ours has not heard of."""
+    with live_node(shell.outside.default) as near, live_node(tmp_path / "far", "far") as far:
+        near.do(meet(near, far))
+        near.until(is_equal)
+        for name, tag in (("a", "news"), ("b", "sport"), ("c", "news")):
+            far.do(write_unheard(far.served, name, tag))
+        yield far
+
+
+@pytest.mark.usefixtures("far")
+def test_pull_lists_what_the_peer_has_and_fetches_nothing(shell: Shell) -> None:
+    result = shell("pull", "--from", "far", "--filter", "tag=news", "--filter", "pool=shared")
+    assert [line.split()[0] for line in result.text.splitlines()] == ["shared/a", "shared/c"]
+    assert result.code == 0 and "--after" in result.err
+    after = result.err.split()[-1]
+    assert shell("pull", "--from", "far", "--after", after).text == ""
+    assert [one["id"] for one in shell("pull", "--from", "far", "--limit", "2", "--json").json_lines] == [
+        "shared/a",
+        "shared/b",
+    ]
+    assert "--limit" in shell("pull", "--from", "far", "--limit", "2").err
+    assert "all of it" in shell("pull", "--from", "far", "--limit", "3").err
+    assert shell("list", "--json").out == b""
+
+
+@pytest.mark.usefixtures("far")
+def test_list_from_a_peer_is_pull_and_takes_the_options_of_both(shell: Shell) -> None:
+    for more in (["--filter", "tag=sport"], ["--tag", "sport"], ["--tag", "sport", "--since", "2h"]):
+        result = shell("list", "--from", "far", *more, "--json")
+        assert [one["id"] for one in result.json_lines] == ["shared/b"], more
+    assert shell("list", "--from", "far", "--limit", "1").text.startswith("shared/a")
+    assert "--from" in shell.fails(ExitCode.USAGE, "list", "--filter", "tag=x")
+
+
+@pytest.mark.usefixtures("far")
+def test_get_from_a_peer_keeps_what_it_fetches(shell: Shell) -> None:
+    shown = shell("get", "--from", "far", "shared/a", "shared/b")
+    assert shown.code == 0 and "taken" in shown.text and shown.err == "2 versions\n"
+    assert shell("get", "shared/a").out == b"x"
+    partly = shell("get", "--from", "far", "shared/c", "shared/none")
+    assert (partly.code, partly.err) == (ExitCode.PARTIAL, "1 version\nnot there: shared/none\n")
+    version = shell("get", "--json", "shared/a").json["version"]
+    assert shell("get", "--from", "far", "shared/a", "--version", version, "--json").json["missing"] == []
+
+
+@pytest.mark.usefixtures("far")
+def test_options_of_get_that_do_not_go_together_are_a_usage_error(shell: Shell) -> None:
+    for args in (["a", "b"], ["a", "--version", "x"], ["a", "b", "--from", "far", "--version", "x"]):
+        shell.fails(ExitCode.USAGE, "get", *args)
+    assert "no version" in shell.fails(ExitCode.USAGE, "get", "a", "--from", "far", "--version", "x")
+
+
+def test_offer_says_what_became_of_each(shell: Shell, far: Live) -> None:
+    shell("get", "--from", "far", "shared/a")
+    far.served.node.partial.subscribe({"main": ["tag=news"]}, far.served.node.identity_of)
+    shown = shell("offer", "--to", "far", "shared/a")
+    assert (shown.code, shown.err) == (0, "1 version\n") and "had" in shown.text
+    shell("put", "shared/unwanted", "1")
+    refused = shell("offer", "--to", "far", "shared/unwanted", "--json")
+    assert refused.code == ExitCode.PARTIAL
+    assert [(one["outcome"], one["reason"]) for one in refused.json["records"]] == [("refused", "not_accepted")]
+    assert "there is no record" in shell.fails(1, "offer", "--to", "far", "shared/none")
+
+
+def test_what_a_peer_does_not_support_is_a_failure_that_says_what_it_does(shell: Shell, far: Live) -> None:
+    far.served.node._greeter.contexts = frozenset({"main"})
+    sentence = shell.fails(1, "pull", "--from", "far", "-c", "films")
+    assert sentence.startswith("not supported: ") and "identities" in sentence
+    assert "no peer" in shell.fails(1, "pull", "--from", "nobody")
+    assert "knows no colour" in shell.fails(ExitCode.USAGE, "pull", "--from", "far", "--filter", "colour=red")
+
+
+def test_what_is_not_wanted_is_forgotten_on_request_and_nothing_where_all_is_wanted(shell: Shell, far: Live) -> None:
+    shell("get", "--from", "far", "shared/a", "shared/b")
+    there = Shell(Outside(far.served.socket.parent))
+    assert "all of main is wanted" in there.fails(1, "forget")
+    far.served.node.partial.subscribe({"main": ["tag=nothing"]}, far.served.node.identity_of)
+    assert there("forget", "--json").json == {"forgotten": 0}  # it wrote them itself
+    far.do(far.served.node.put(Draft(context="main", author=far.served.node.id, name="own", body=b"x")))
+    shell("put", "shared/ours", "1")
+    far.do(far.served.node.asking.get(_only_peer(far), "main", [_asked(far, "ours")], 10))
+    assert there("forget").err == "1 record forgotten\n"
+    assert there("get", "own").out == b"x"
+
+
+def _only_peer(far: Live) -> IdentityId:
+    (peer,) = far.served.node.peers()
+    assert peer.id is not None
+    return peer.id
+
+
+def _asked(far: Live, name: str) -> Asked:
+    assert far.served.node.shared is not None
+    return Asked(leaf_key(far.served.node.shared, name), None)

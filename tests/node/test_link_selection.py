@@ -1,0 +1,211 @@
+"""Whom a node follows, and what is compared besides: a table of cases."""
+
+from itertools import count
+
+import pytest
+
+from echonode.limits import COMPARE_INTERVAL_S, FOLLOWERS_MAX, FOLLOWS, MIX_S, REFOLLOW_S, SUSPECT_INTERVAL_S
+from echonode.model.identity import IdentityId
+from echonode.node.scheduler import Scheduler
+from echonode.sim.event_loop import SimEntropy
+from tests.node.test_scheduler import ME, Drawn, peer_id, sight
+
+NEVER = float("inf")
+
+
+class Ranked(Drawn):
+    """Entropy that gives one rank after another, and the middle of every other range."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ranks = count(1)
+
+    def uniform(self, low: float, high: float) -> float:
+        return next(self._ranks) / 1000 if (low, high) == (0, 1) else super().uniform(low, high)
+
+
+def met(count: int, *, can_follow: bool = True) -> Scheduler:
+    """Peers 1 .. count were met, ranked in this order."""
+    schedule = Scheduler(ME, Ranked())
+    for number in range(1, count + 1):
+        sight(schedule, number)
+        schedule.targets[f"t{number}"].peer = peer_id(number)
+        schedule.opened(peer_id(number), f"n{number}", "", target=f"t{number}", can_follow=can_follow)
+        schedule.closed(0.0, 0, peer_id(number), in_sync=True, reason="")
+    return schedule
+
+
+def link(schedule: Scheduler, *numbers: int, at_s: float = 0.0, is_leading: bool = True) -> None:
+    for number in numbers:
+        schedule.links.linked(at_s, peer_id(number), is_leading=is_leading)
+
+
+def dialled(schedule: Scheduler, now_s: float) -> set[str]:
+    found = set()
+    while dials := schedule.due(now_s):
+        found |= {dial.target for dial in dials}
+        for dial in dials:
+            schedule.dialled(now_s, dial.target, failure=None, is_settled=True)
+            schedule.targets[dial.target].not_before_s = NEVER
+    return found
+
+
+def test_the_peers_of_lowest_rank_are_dialled_to_be_followed_and_no_others():
+    schedule = met(8)
+    assert schedule.links.chosen() == {peer_id(number) for number in (1, 2, 3)}
+    assert dialled(schedule, 1.0) == {"t1", "t2", "t3"}
+
+
+def test_of_few_peers_all_are_followed():
+    assert len(met(2).links.chosen()) == 2
+    assert met(5, can_follow=False).links.chosen() == set()
+
+
+def test_an_attempt_is_one_of_a_chosen_peer_and_the_next_one_comes_later_and_later():
+    schedule = met(5)
+    one, five = peer_id(1), peer_id(5)
+    assert not schedule.links.wants_link(five, 0.0)
+    now_s, waits = 0.0, []
+    for _ in range(20):
+        assert schedule.links.wants_link(one, now_s)
+        assert not schedule.links.wants_link(one, now_s)
+        waits.append(schedule.peers[one].follow_at_s - now_s)
+        now_s = schedule.peers[one].follow_at_s
+    assert waits[:10] == sorted(waits[:10])
+    assert waits[0] <= 2 * REFOLLOW_S[0] and waits[-1] == pytest.approx(REFOLLOW_S[1] / 2)
+    link(schedule, 1, at_s=now_s)
+    assert not schedule.links.wants_link(one, now_s + 1e6)
+
+
+def test_a_peer_that_declined_gives_its_place_to_the_next():
+    schedule = met(5)
+    schedule.links.declined(peer_id(2))
+    assert schedule.links.chosen() == {peer_id(number) for number in (1, 3, 4)}
+
+
+def test_a_peer_that_is_lost_gives_its_place_to_the_next():
+    schedule = met(5)
+    link(schedule, 1, 2, 3)
+    schedule.links.unlinked(100.0, peer_id(1))
+    schedule.gone("t1")
+    assert schedule.links.chosen() == {peer_id(number) for number in (2, 3, 4)}
+    assert "t4" in dialled(schedule, 101.0)
+
+
+@pytest.mark.parametrize("lasted_s", [1.0, 1000.0])
+def test_behind_a_link_that_ended_the_peer_is_looked_for_soon_and_later_when_none_lasts(lasted_s):
+    schedule = met(3)
+    entry = schedule.peers[peer_id(1)]
+    entry.link_losses = 8
+    link(schedule, 1, at_s=10.0)
+    assert entry.compare_at_s == NEVER
+    schedule.links.unlinked(10.0 + lasted_s, peer_id(1))
+    assert not entry.is_following
+    waits_s = entry.compare_at_s - 10.0 - lasted_s
+    assert waits_s == pytest.approx(0.05 if lasted_s > 60 else 12.8)
+    assert entry.follow_at_s == entry.compare_at_s
+
+
+def test_a_peer_that_is_followed_is_neither_compared_with_nor_told_by_dialling():
+    schedule = met(3)
+    link(schedule, 1, 2, 3)
+    assert schedule.next_due_s() == NEVER
+    schedule.changed(10.0, None)
+    assert schedule.next_due_s() == NEVER
+    schedule.opened(peer_id(1), "n1", "", target=None, can_follow=True)  # somebody asked for a sync
+    schedule.closed(11.0, 0, peer_id(1), in_sync=True, reason="")
+    assert schedule.next_due_s() == NEVER
+
+
+def test_who_cannot_follow_is_told_by_dialling_even_where_others_follow():
+    schedule = met(3)
+    schedule.peers[peer_id(3)].can_follow = False
+    link(schedule, 1)
+    schedule.peers[peer_id(2)].follow_at_s = NEVER
+    schedule.changed(10.0, None)
+    assert [number for number in (1, 2, 3) if schedule.peers[peer_id(number)].compare_at_s < 11] == [3]
+
+
+def test_where_links_are_up_others_are_compared_with_one_at_a_time():
+    schedule = met(13)
+    link(schedule, 1, 2, 3)
+    now_s = 1000.0
+    schedule.opened(peer_id(9), "n9", "", target=None, can_follow=True)
+    schedule.closed(now_s, 0, peer_id(9), in_sync=True, reason="")
+    assert schedule.peers[peer_id(9)].compare_at_s == now_s + 10 * sum(COMPARE_INTERVAL_S) / 2
+
+
+def test_a_root_that_stays_another_is_compared_soon_and_not_all_the_time():
+    schedule = met(3)
+    link(schedule, 1)
+    entry = schedule.peers[peer_id(1)]
+    schedule.links.suspected(50.0, peer_id(1))
+    assert entry.compare_at_s < 50.1
+    assert "t1" in dialled(schedule, 50.1)
+    entry.compare_at_s = NEVER
+    schedule.links.suspected(51.0, peer_id(1))
+    assert entry.compare_at_s == NEVER
+    schedule.opened(peer_id(1), "n1", "", target=None, can_follow=True)
+    schedule.links.suspected(50.0 + SUSPECT_INTERVAL_S, peer_id(1))
+    schedule.closed(90.0, 0, peer_id(1), in_sync=True, reason="")
+    assert entry.compare_at_s < 90.1, "what it was suspected of is not what was compared"
+
+
+def test_a_link_that_says_all_is_equal_is_believed():
+    schedule = met(2)
+    link(schedule, 1)
+    schedule.changed(5.0, None)
+    entry = schedule.peers[peer_id(1)]
+    assert entry.in_sync is None
+    schedule.links.equal(77, peer_id(1))
+    assert (entry.in_sync, entry.reason, entry.last_sync_ms) == (True, "", 77)
+
+
+def test_a_followed_peer_is_there_whatever_dialling_it_says():
+    schedule = met(1)
+    link(schedule, 1, is_leading=False)
+    schedule.missed(peer_id(1), "no answer")
+    schedule.due(1e6)
+    assert not schedule.dialled(1e6, "t1", failure="no answer")
+    assert not schedule.gone("t1")
+    assert schedule.peers[peer_id(1)].is_reachable
+
+
+def test_links_of_ours_to_peers_that_are_not_chosen_are_superfluous_once_those_that_are_are_up():
+    schedule = met(6)
+    link(schedule, 4, 5)
+    link(schedule, 6, is_leading=False)
+    link(schedule, 1, 2)
+    assert schedule.links.superfluous() == []
+    link(schedule, 3)
+    assert schedule.links.superfluous() == [peer_id(4), peer_id(5)]
+
+
+def test_a_node_takes_a_bounded_number_of_links():
+    schedule = met(1)
+    many = [IdentityId(number.to_bytes(32, "big")) for number in range(FOLLOWERS_MAX)]
+    for number, peer in enumerate(many):
+        assert schedule.links.has_room_for_link(), number
+        schedule.opened(peer, "", "", target=None, can_follow=True)
+        schedule.links.linked(0.0, peer, is_leading=False)
+    assert not schedule.links.has_room_for_link()
+
+
+def test_from_time_to_time_one_of_those_to_follow_is_drawn_anew():
+    schedule = Scheduler(ME, SimEntropy("mix"))
+    peers = [peer_id(number) for number in range(1, 60)]
+    for peer in peers:
+        schedule.opened(peer, "", "", target=None, can_follow=True)
+    now_s, seen = 0.0, set[IdentityId]()
+    for _ in range(200):
+        before = schedule.links.chosen()
+        assert len(before) == FOLLOWS
+        schedule.due(now_s)
+        assert len(before & schedule.links.chosen()) >= FOLLOWS - 1
+        seen |= schedule.links.chosen()
+        now_s += 1.5 * MIX_S
+    assert len(seen) > 40
+    few = met(2)
+    for number in range(3):
+        few.due(number * 2 * MIX_S)
+    assert len(few.links.chosen()) == 2

@@ -1,0 +1,433 @@
+"""`sketch`: few round trips and bytes; what cannot be read is salted, then walked; forged sketches cost little."""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from echonode.errors import PeerRefused, Reason, RemoteError
+from echonode.limits import SKETCH_BLOCKS_MAX, SKETCH_SYMBOLS_MAX
+from echonode.model.merkle import Tree
+from echonode.model.record import MAIN, Record
+from echonode.model.sketch import Sketch, short_ids
+from echonode.store.memory import MemoryStore
+from echonode.sync import sketch_cache
+from echonode.sync.conversation import Result
+from echonode.sync.modes import sketch
+from echonode.sync.sketch_cache import Sketches
+from echonode.wire import messages as m
+from echonode.wire.messages import Message, SketchAnswer, SketchInit, SketchMore
+from tests.sync.talk import Talk, converse, heads_in, lacks, overheard, serve, to_its_end, versions_in, virtually
+from tests.sync.test_liars import broke_the_protocol, lie_to_initiator, lie_to_responder
+from tests.sync.universe import at_once, root_of, universe
+
+NOISE = Random(1).randbytes(12 * 64)
+
+
+def library(first: int, last: int) -> MemoryStore:
+    store = universe().store(())
+    at_once(store.apply(MAIN, BOOKS[first:last]))
+    return store
+
+
+def _books() -> list[Record]:
+    one = universe().writers[0]
+    return [one.record(f"sketched-{number}") for number in range(1300)]
+
+
+BOOKS = _books()
+
+
+def said(talk: Talk, kind: type[Message]) -> list[Message]:
+    return [message for message in talk.said if isinstance(message, kind)]
+
+
+# -- what it costs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("apart", [100, 300])
+def test_three_round_trips_whatever_differs(apart):
+    async def main() -> None:
+        ours, theirs = library(0, 1300 - apart), library(apart, 1300)
+        talk = await converse(ours, theirs, sketch.run_initiator)
+        assert talk.our_end is talk.their_end is Result.EQUAL
+        assert talk.ours.tally.round_trips == 3
+        assert (talk.ours.tally.received, talk.ours.tally.sent) == (apart, apart)
+        assert (talk.ours.tally.had, talk.theirs.tally.had) == (0, 0)
+        carried = sum(len(raw) + 3 for message in talk.said for raw in getattr(message, "records", ()))
+        counted = talk.ours.transport.bytes_sent + talk.ours.transport.bytes_received - carried
+        assert counted < 30 * 2 * apart
+
+    virtually(main())
+
+
+def test_two_round_trips_when_little_is_expected_and_one_when_nothing_differs():
+    async def main() -> None:
+        ours, theirs = library(0, 1000), library(2, 1001)
+        talk = await converse(ours, theirs, sketch.run_initiator, expected=3)
+        assert talk.our_end is Result.EQUAL and talk.ours.tally.round_trips == 2
+        again = await converse(ours, theirs, sketch.run_initiator, expected=0)
+        assert again.our_end is again.their_end is Result.EQUAL
+        assert again.ours.tally.round_trips == 1
+        assert again.ours.transport.bytes_sent + again.ours.transport.bytes_received < 100
+
+    virtually(main())
+
+
+def test_an_expectation_that_is_far_off_costs_one_round_trip_more():
+    async def main() -> None:
+        ours, theirs = library(0, 1000), library(300, 1300)
+        talk = await converse(ours, theirs, sketch.run_initiator, expected=1)
+        assert talk.our_end is Result.EQUAL
+        assert talk.ours.tally.round_trips <= 4
+        assert len(said(talk, SketchMore)[0].counts) == 192  # type: ignore[attr-defined]
+
+    virtually(main())
+
+
+def test_edits_travel_once_and_only_where_they_are_lacking():
+    # Both have the record; theirs is newer, ours is newer, or both are heads now.
+    one, two, _ = universe().writers
+    old = [one.record(f"edited-{number}", author=universe().pool) for number in range(30)]
+    ours, theirs = library(0, 200), library(0, 200)
+    for store in (ours, theirs):
+        at_once(store.apply(MAIN, old))
+    at_once(ours.apply(MAIN, [one.record(each.name, each, author=universe().pool, body=b"1") for each in old[:20]]))
+    at_once(theirs.apply(MAIN, [two.record(each.name, each, author=universe().pool, body=b"2") for each in old[10:]]))
+
+    async def main() -> None:
+        talk = await converse(ours, theirs, sketch.run_initiator)
+        assert talk.our_end is talk.their_end is Result.EQUAL
+        assert talk.ours.tally.note == ""
+        # They send every leaf we lack: 10 that are old, 10 that join ours as heads, 10 that are newer.
+        assert (talk.ours.tally.received, talk.ours.tally.had) == (20, 10)
+        puts = [record for put in said(talk, m.Put) for record in put.records]  # type: ignore[attr-defined]
+        assert len(puts) == 10 + 2 * 10
+
+    virtually(main())
+
+
+def test_a_kept_sketch_follows_its_tree():
+    async def main() -> None:
+        sketches = Sketches()
+        ours, theirs = library(0, 500), library(400, 900)
+        for store in (ours, theirs):
+            made = await sketches.of(MAIN, store.tree(MAIN))
+            assert made.symbols(0, 90) == built(store.tree(MAIN), sketches).symbols(0, 90)
+        made = await sketches.of(MAIN, ours.tree(MAIN))
+        await ours.apply(MAIN, BOOKS[500:700])
+        await ours.apply(MAIN, [universe().writers[0].tombstone(BOOKS[3])])
+        assert await sketches.of(MAIN, ours.tree(MAIN)) is made
+        assert made.symbols(0, 90) == built(ours.tree(MAIN), sketches).symbols(0, 90)
+
+    virtually(main())
+
+
+def built(tree: Tree, sketches: Sketches, session: bytes = b"") -> Sketch:
+    made = Sketch(90)
+    made.add(short_ids(b"".join(tree.entries_around(b"")), sketches.key(MAIN, session)))
+    return made
+
+
+def test_few_sketches_are_kept_and_those_used_last(monkeypatch):
+    monkeypatch.setattr(sketch_cache, "SKETCHES_MAX", 2)
+
+    async def main() -> None:
+        sketches, tree = Sketches(), library(0, 20).tree(MAIN)
+        trees = {name: library(0, 20).tree(MAIN) for name in ("a", "b", "c")}
+        first = await sketches.of("a", trees["a"])
+        second = await sketches.of("b", trees["b"])
+        assert await sketches.of("a", trees["a"]) is first
+        await sketches.of("c", trees["c"])
+        assert await sketches.of("a", trees["a"]) is first
+        assert await sketches.of("b", trees["b"]) is not second
+        assert await sketches.of("a", tree) is not first, "another tree took its place"
+
+    virtually(main())
+
+
+def test_a_network_that_is_joined_has_other_ids():
+    async def main() -> None:
+        netid = [b"one"]
+        sketches, tree = Sketches(lambda: netid[0]), library(0, 50).tree(MAIN)
+        before = (await sketches.of(MAIN, tree)).symbols(0, 9)
+        salted = (await sketches.of(MAIN, tree, b"session")).symbols(0, 9)
+        netid[0] = b"other"
+        after = (await sketches.of(MAIN, tree)).symbols(0, 9)
+        assert len({before, salted, after}) == 3
+
+    virtually(main())
+
+
+# -- what happens under way --------------------------------------------------------------------------------------------
+
+
+def test_a_write_between_two_blocks_makes_the_sketch_begin_anew():
+    async def main() -> None:
+        ours, theirs = library(0, 1000), library(300, 1300)
+        late = universe().writers[0].record("late")
+
+        async def write(_: int, message: Message) -> None:
+            if isinstance(message, SketchAnswer) and not message.is_read:
+                await ours.apply(MAIN, [late])
+
+        talk = await converse(ours, theirs, sketch.run_initiator, hook=write)
+        assert talk.our_end is talk.their_end is Result.EQUAL
+        assert talk.ours.tally.note == ""
+        assert [more.start for more in said(talk, SketchMore)] == [0]  # type: ignore[attr-defined]
+        assert not lacks(theirs, [late])
+
+    virtually(main())
+
+
+def test_what_comes_in_after_the_reading_is_walked_to():
+    async def main() -> None:
+        ours, theirs = library(0, 1000), library(300, 1300)
+        late = universe().writers[0].record("late")
+
+        async def write(_: int, message: Message) -> None:
+            if isinstance(message, SketchAnswer) and message.is_read:
+                await theirs.apply(MAIN, [late])
+
+        talk = await converse(ours, theirs, sketch.run_initiator, hook=write)
+        assert talk.our_end is talk.their_end is Result.EQUAL
+        assert "roots differed" in talk.ours.tally.note
+        assert said(talk, m.NodesRequest) and not lacks(ours, [late])
+
+    virtually(main())
+
+
+class Colliding(Sketches):
+    """Of two leaves here somebody made the ids collide: no symbol ever shows one of them alone. `even_salted`: as if
+    that had been possible with a key that nobody knew."""
+
+    def __init__(self, *, even_salted: bool) -> None:
+        super().__init__()
+        self._even_salted = even_salted
+
+    async def of(self, context: str, tree: Tree, session: bytes = b"") -> Sketch:
+        made = await super().of(context, tree, session)
+        if self._even_salted or not session:
+            twins = Sketch()
+            twins.add(short_ids(bytes(128), bytes(16)))
+            for own, more in ((made._ids, twins._ids), (made._checks, twins._checks), (made._counts, twins._counts)):
+                own += more
+        return made
+
+
+def strange(ours: MemoryStore, theirs: MemoryStore, *, even_salted: bool) -> Talk:
+    talk = overheard(ours, theirs)
+    object.__setattr__(talk.ours, "sketches", Colliding(even_salted=even_salted))
+    for side in (talk.ours, talk.theirs):
+        object.__setattr__(side, "session", b"one session's 16")
+    return talk
+
+
+async def run(talk: Talk) -> None:
+    talk.our_end, talk.their_end = await asyncio.gather(
+        to_its_end(talk.ours, sketch.run_initiator(talk.ours)), to_its_end(talk.theirs, serve(talk.theirs))
+    )
+
+
+def test_what_cannot_be_read_is_read_with_ids_of_this_session():
+    async def main() -> None:
+        ours, theirs = library(0, 500), library(20, 510)
+        talk = strange(ours, theirs, even_salted=False)
+        await run(talk)
+        assert talk.our_end is talk.their_end is Result.EQUAL
+        assert talk.ours.tally.note == ""
+        assert said(talk, SketchMore)[-1].is_salted  # type: ignore[attr-defined]
+        assert not said(talk, m.NodesRequest)
+        assert root_of(BOOKS[:510]) == ours.tree(MAIN).root
+
+    virtually(main())
+
+
+def test_what_cannot_be_read_even_so_is_walked_to():
+    async def main() -> None:
+        ours, theirs = library(0, 500), library(20, 510)
+        talk = strange(ours, theirs, even_salted=True)
+        await run(talk)
+        assert talk.our_end is talk.their_end is Result.EQUAL
+        assert "could not be read" in talk.ours.tally.note
+        assert len(said(talk, SketchMore)) <= SKETCH_BLOCKS_MAX
+        assert root_of(BOOKS[:510]) == ours.tree(MAIN).root == theirs.tree(MAIN).root
+
+    virtually(main())
+
+
+def test_more_than_a_sketch_can_tell_is_walked_to_at_once(monkeypatch):
+    monkeypatch.setattr(sketch, "SKETCH_SYMBOLS_MAX", 200)
+
+    async def main() -> None:
+        ours, theirs = library(0, 900), library(600, 1300)
+        talk = await converse(ours, theirs, sketch.run_initiator)
+        assert talk.our_end is Result.EQUAL
+        assert not said(talk, SketchMore)
+        assert len(said(talk, m.NodesRequest)[0].prefixes) > 1, "from the level that the estimate suggests"
+
+    virtually(main())
+
+
+# -- peers that lie ----------------------------------------------------------------------------------------------------
+
+
+def opening(*, count: int = 5, counts: bytes = bytes(256), symbols: bytes = NOISE) -> SketchInit:
+    return SketchInit((1, 0), MAIN, bytes(32), count, counts, symbols)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(SketchMore(False, 7, b"", NOISE), id="symbols that do not join"),
+        pytest.param(SketchMore(False, 64, b"", NOISE[:-1]), id="half a symbol"),
+        pytest.param(SketchMore(False, 64, b"", bytes(12 * SKETCH_SYMBOLS_MAX)), id="more symbols than there are"),
+    ],
+)
+def test_symbols_of_no_form_end_the_session(more):
+    async def main() -> None:
+        talk = await lie_to_responder(library(0, 300), opening(), more)
+        assert broke_the_protocol(talk.their_end)
+        talk = await lie_to_responder(library(0, 300), opening(symbols=NOISE[:-1]))
+        assert broke_the_protocol(talk.their_end)
+
+    virtually(main())
+
+
+def test_a_sketch_that_never_ends_is_given_up_and_then_shown_the_door():
+    async def main() -> None:
+        blocks = [SketchMore(number % 2 > 0, 0, b"", NOISE) for number in range(SKETCH_BLOCKS_MAX + 1)]
+        talk = await lie_to_responder(library(0, 300), opening(), *blocks)
+        assert broke_the_protocol(talk.their_end)
+        answers = said(talk, SketchAnswer)
+        assert len(answers) == 1 + SKETCH_BLOCKS_MAX
+        assert [bool(answer.symbols) for answer in answers][-3:] == [False] * 3  # type: ignore[attr-defined]
+
+    virtually(main())
+
+
+def test_forged_counts_ask_for_no_more_than_a_sketch_has():
+    async def main() -> None:
+        for counts, count in ((bytes(256), 2**63), (Random(3).randbytes(1024), 300), (b"\x7f\x80" * 128, 0)):
+            talk = await lie_to_responder(library(0, 300), opening(counts=counts, count=count))
+            (answer,) = said(talk, SketchAnswer)
+            assert not answer.is_read and answer.symbols <= SKETCH_SYMBOLS_MAX  # type: ignore[attr-defined]
+
+    virtually(main())
+
+
+def test_ids_that_nobody_has_are_passed_over():
+    async def main() -> None:
+        theirs = library(0, 300)
+        made = built(theirs.tree(MAIN), Sketches())
+        made.add(short_ids(Random(9).randbytes(64 * 5), bytes(16)))
+        talk = await lie_to_responder(theirs, opening(count=305, symbols=made.symbols(0, 40)))
+        (answer,) = said(talk, SketchAnswer)
+        assert answer.is_read and len(answer.wanted) == 25 and answer.leaves == 0  # type: ignore[attr-defined]
+        before = versions_in(theirs)
+        # And in an answer: the initiator gives what it has of what is wanted, and that is nothing.
+        wanting = SketchAnswer(bytes(32), 5, True, 0, Random(4).randbytes(25), 0)
+        talk = await lie_to_initiator(theirs, sketch.run_initiator, Answering(wanting))
+        before_walking = talk.said[: talk.said.index(said(talk, m.Done)[0])]
+        assert not any(isinstance(message, m.Put) for message in before_walking) and versions_in(theirs) == before
+
+    virtually(main())
+
+
+class Answering:
+    """Answers a sketch with these messages, every other request as an empty store would."""
+
+    def __init__(self, *messages: Message) -> None:
+        self._messages = messages
+
+    async def __call__(self, transport, message: Message) -> None:
+        match message:
+            case SketchInit() | SketchMore():
+                for each in self._messages:
+                    await transport.send(each)
+            case m.NodesRequest(prefixes):
+                await transport.send(m.Nodes(bytes(32), tuple(b"\1" for _ in prefixes)))
+            case m.Put(records):
+                await transport.send(m.Stored(0, len(records), ()))
+            case m.Done():
+                await transport.send(m.Done(bytes(32), 0, 0, message.is_final))
+
+
+def records(*which: Record, more: bool = False, rest: tuple[m.Wanted, ...] = ()) -> m.Records:
+    return m.Records(tuple(record.raw for record in which), rest, more)
+
+
+READ = SketchAnswer(bytes(32), 3, True, 0, b"", 3)
+IN_ORDER = sorted(BOOKS[1000:1003], key=lambda record: record.key)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param((SketchAnswer(bytes(32), 1, True, 0, b"123456", 0),), id="half a beginning"),
+        pytest.param((READ, records(*IN_ORDER[::-1])), id="records out of order"),
+        pytest.param((READ, records(*IN_ORDER, more=True), records(*IN_ORDER)), id="the same records again"),
+        pytest.param((READ, records(more=True)), id="nothing, and more of it"),
+        pytest.param((READ, records(*IN_ORDER, rest=(m.Wanted(b"", None),))), id="a rest that nobody can ask for"),
+        pytest.param((READ, READ), id="two answers"),
+        pytest.param((m.Nodes(bytes(32), ()),), id="another mode's answer"),
+    ],
+)
+def test_answers_of_no_form_end_the_session(answer):
+    async def main() -> None:
+        ours = library(0, 300)
+        talk = await lie_to_initiator(ours, sketch.run_initiator, Answering(*answer))
+        assert broke_the_protocol(talk.our_end)
+        assert not lacks(ours, BOOKS[:300])
+
+    virtually(main())
+
+
+def test_a_peer_that_never_has_enough_is_walked_with():
+    async def main() -> None:
+        for symbols, estimate in ((SKETCH_SYMBOLS_MAX, 10), (1, 2**60), (0, 5)):
+            insatiable = Answering(SketchAnswer(bytes(32), estimate, False, symbols, b"", 0))
+            talk = await lie_to_initiator(library(0, 300), sketch.run_initiator, insatiable)
+            assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
+            assert "could not be read" in talk.ours.tally.note
+            assert len(said(talk, SketchMore)) <= SKETCH_BLOCKS_MAX
+
+    virtually(main())
+
+
+def test_a_root_that_is_claimed_and_not_held_is_never_called_equal():
+    async def main() -> None:
+        ours = library(0, 300)
+
+        async def claims(transport, message: Message) -> None:
+            if isinstance(message, SketchInit):
+                await transport.send(SketchAnswer(message.root, 0, True, 0, b"", 0))
+                await ours.apply(MAIN, BOOKS[300:301])
+
+        # It told our own root back, which both may conclude equality from; but ours has moved on.
+        talk = await lie_to_initiator(ours, sketch.run_initiator, claims)
+        assert talk.our_end is Result.MOVED
+        talk = await lie_to_initiator(library(0, 300), sketch.run_initiator, Answering(READ, records(*IN_ORDER)))
+        assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
+
+    virtually(main())
+
+
+def test_a_refusal_ends_the_conversation():
+    async def main() -> None:
+        refusing = Answering(m.Refused(Reason.UNSUPPORTED_MODE, ("level_wise",)))
+        talk = await lie_to_initiator(library(0, 30), sketch.run_initiator, refusing)
+        assert isinstance(talk.our_end, PeerRefused) and talk.our_end.reason is Reason.UNSUPPORTED_MODE
+
+    virtually(main())
+
+
+def test_records_that_are_none_are_not_stored():
+    async def main() -> None:
+        ours = library(0, 300)
+        bad = m.Records((IN_ORDER[0].raw[:-1] + bytes([IN_ORDER[0].raw[-1] ^ 1]),), (), False)
+        talk = await lie_to_initiator(ours, sketch.run_initiator, Answering(READ, bad))
+        assert isinstance(talk.our_end, RemoteError) and talk.our_end.reason is Reason.BAD_RECORD
+        assert len(heads_in(ours)) == 300
+
+    virtually(main())

@@ -1,0 +1,164 @@
+"""What may come in answer to one Fetch: every honest answer, and no other."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from echonode.errors import Reason, RemoteError
+from echonode.model.merkle import leaf_digest, state_of
+from echonode.model.record import Record
+from echonode.sync.answer_check import START, Asked, in_order
+from echonode.wire.messages import Records, Wanted
+from tests.sync.universe import CROWD, universe
+
+CROWDED = bytes(CROWD)
+KEY = bytes(31) + b"\5"
+
+
+def in_key_order(records: list[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: (record.key, record.id))
+
+
+def crowd() -> list[Record]:
+    return in_key_order(universe().some(range(20)))
+
+
+def answer(*records: Record, rest: tuple[Wanted, ...] = (), more: bool = False) -> Records:
+    return Records(tuple(record.raw for record in records), rest, more)
+
+
+def refuses(wanted: tuple[Wanted, ...], said: Records) -> bool:
+    try:
+        Asked(wanted, 16).look(said)
+    except RemoteError as error:
+        assert error.reason is Reason.PROTOCOL_ERROR
+        return True
+    return False
+
+
+def mismatch(asked: Asked, records: list[Record], *rest: Wanted) -> str:
+    with pytest.raises(RemoteError) as refused:
+        asked.take(records, rest)
+    assert refused.value.reason is Reason.PROTOCOL_ERROR
+    return refused.value.detail
+
+
+# -- the form of an answer -------------------------------------------------------------------------------------------
+
+WHOLE, NAMED = Wanted(CROWDED, None), Wanted(b"\1", b"a" * 16 + b"b" * 16 + b"c" * 16)
+FURTHER = Wanted(CROWDED, None, KEY)
+ASKED = (WHOLE, NAMED, Wanted(b"\2", None))
+
+
+@pytest.mark.parametrize(
+    ("rest", "is_less"),
+    [
+        pytest.param((), True, id="nothing"),
+        pytest.param(ASKED[2:], True, id="the last item"),
+        pytest.param(ASKED[1:], True, id="all but the first item"),
+        pytest.param(ASKED, False, id="everything"),
+        pytest.param((FURTHER, *ASKED[1:]), True, id="the first item, further on"),
+        pytest.param((Wanted(b"\1", b"b" * 16 + b"c" * 16), ASKED[2]), True, id="the last of the named leaves"),
+        pytest.param((Wanted(b"\1", b"a" * 16 + b"b" * 16), ASKED[2]), False, id="the first of the named leaves"),
+        pytest.param((Wanted(b"\1", b"x" * 16), ASKED[2]), False, id="other leaves"),
+        pytest.param((Wanted(b"\1", NAMED.leaves, KEY), ASKED[2]), False, id="named leaves behind a key"),
+        pytest.param((Wanted(b"\1", None), ASKED[2]), False, id="a subtree for its leaves"),
+        pytest.param((Wanted(CROWDED, b"a" * 16), *ASKED[1:]), False, id="leaves for their subtree"),
+        pytest.param((Wanted(b"\3", None, KEY), *ASKED[1:]), False, id="another subtree"),
+        pytest.param((ASKED[1],), False, id="from the middle"),
+        pytest.param((Wanted(b"", None), *ASKED), False, id="more than was asked"),
+        pytest.param((FURTHER, ASKED[2], ASKED[1]), False, id="in another order"),
+    ],
+)
+def test_a_rest_is_the_end_of_what_was_asked_and_less_than_all_of_it(rest, is_less):
+    assert refuses(ASKED, answer(crowd()[0], rest=rest)) is not is_less
+
+
+def test_a_rest_begins_further_on_than_was_asked():
+    asked = (Wanted(CROWDED, None, KEY),)
+    assert refuses(asked, answer(crowd()[0], rest=(Wanted(CROWDED, None, KEY),)))
+    assert refuses(asked, answer(crowd()[0], rest=(Wanted(CROWDED, None),)))
+    assert not refuses(asked, answer(crowd()[0], rest=(Wanted(CROWDED, None, b"\1" * 32),)))
+
+
+def test_whoever_promises_more_brings_something():
+    assert not refuses(ASKED, answer())
+    assert refuses(ASKED, answer(more=True))
+    assert refuses(ASKED, answer(rest=ASKED[1:]))
+    assert not refuses(ASKED, answer(crowd()[0], more=True))
+    assert refuses(ASKED, answer(crowd()[0], more=True, rest=ASKED[1:]))
+
+
+# -- its records -----------------------------------------------------------------------------------------------------
+
+
+def test_records_come_in_key_order_and_once():
+    first, second, *later = crowd()
+    asked = Asked((WHOLE,), 16)
+    asked.take([first, second], ())
+    assert mismatch(asked, [first])
+    assert mismatch(asked, [second])
+    asked.take(later, ())
+    assert mismatch(Asked((WHOLE,), 16), [second, first])
+
+
+def test_records_stand_below_what_was_asked_and_behind_the_key_it_was_asked_behind():
+    elsewhere = next(one for one in universe().versions["main"] if one.key.hex()[0] != "3")
+    first, second = crowd()[:2]
+    assert mismatch(Asked((WHOLE,), 16), [elsewhere])
+    assert mismatch(Asked((Wanted(CROWDED, None, first.key),), 16), [first])
+    Asked((Wanted(CROWDED, None, first.key),), 16).take([second], ())
+    Asked((Wanted(b"", None),), 16).take([elsewhere], ())
+    Asked((Wanted(b"\3", None), Wanted(bytes((elsewhere.key[0] >> 4,)), None)), 16).take([elsewhere, first], ())
+
+
+def test_what_is_said_to_be_left_has_not_come_yet():
+    first, second, third = crowd()[:3]
+    asked = (Wanted(b"\1", None), WHOLE)
+    assert mismatch(Asked(asked, 16), [first], WHOLE)
+    assert mismatch(Asked(asked, 16), [first, second], Wanted(CROWDED, None, first.key))
+    Asked(asked, 16).take([first, second], (Wanted(CROWDED, None, second.key),))
+    Asked(asked, 16).take([first], (Wanted(CROWDED, None, second.key),))  # a leaf may have gone since
+    assert mismatch(Asked((WHOLE, Wanted(CROWDED[:1] + b"\0", None)), 16), [third], *asked[:0], WHOLE, asked[0])
+
+
+def test_leaves_that_were_named_have_come_when_all_their_heads_have():
+    heads = in_key_order([one for one in universe().versions["main"] if one.name == "main-3"])
+    assert len({head.key for head in heads}) == 1 < len(heads)
+    prefix = bytes((heads[0].key[0] >> 4,))
+    whole = leaf_digest(heads[0].key, state_of(head.id for head in heads))
+    for width in (16, 32):
+        asked = Asked((Wanted(prefix, whole[:width]),), width)
+        asked.take(heads[:1], ())
+        assert whole[:width] not in asked.came()
+        asked.take(heads[1:], ())
+        assert asked.came() == {whole[:width]}
+    asked = Asked((Wanted(prefix, None),), 16)
+    asked.take(heads, ())
+    assert asked.came() == set()
+
+
+@given(cuts=st.lists(st.integers(0, 20), max_size=4).map(sorted))
+def test_any_honest_paging_is_taken(cuts):
+    records = crowd()
+    wanted = Wanted(CROWDED, None)
+    for begin, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
+        page = records[begin:end]
+        if not page:
+            continue
+        rest = (Wanted(CROWDED, None, page[-1].key),) if end < len(records) else ()
+        asked = Asked((wanted,), 16)
+        asked.look(answer(*page, rest=rest))
+        asked.take(page, rest)
+        wanted = rest[0] if rest else wanted
+
+
+def test_a_snapshots_records_stand_one_behind_the_other():
+    records = crowd()
+    last = in_order(records[:5], START)
+    assert last == (records[4].key, records[4].id)
+    assert in_order([], last) == last
+    assert in_order(records[5:], last) == (records[-1].key, records[-1].id)
+    for wrong in (records[4:], records[::-1]):
+        with pytest.raises(RemoteError):
+            in_order(wrong, last)
