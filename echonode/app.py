@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from echonode.host.files import NodeFiles
     from echonode.host.logs import Logs
     from echonode.host.mdns import Discovery
-    from echonode.node.node import Announcement, Node
+    from echonode.node.node import Node, Presence
     from echonode.store.sqlite.store import SqliteStore
 
 _INVITATION_S: Final = 600.0
@@ -147,7 +147,7 @@ class _Process:
         self._join = join
         self._discovery: Discovery | None = None
         self._store: SqliteStore | None = None
-        self._announcement: Announcement | None = None
+        self._announcement: Presence | None = None
 
     async def run(self) -> int:
         """Until SIGTERM or SIGINT; 0 after a clean stop."""
@@ -309,7 +309,7 @@ class _Process:
             interfaces=self._config.interfaces or None,
         )
 
-    def _announce(self, announcement: "Announcement") -> None:
+    def _announce(self, announcement: "Presence") -> None:
         self._announcement = announcement
         if self._discovery is not None:
             self._discovery.update(group=announcement.group)

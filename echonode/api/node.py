@@ -33,7 +33,7 @@ from echonode.wire.messages import Direction, dotted
 
 _NETWORK_KEY_BYTES = 32
 _EVENT_NAMES = frozenset(kind.name for kind in get_args(Event))
-_DIRECTIONS = {"both": Direction.BOTH, "pull": Direction.PULL, "push": Direction.PUSH}
+_DIRECTIONS = {"both": Direction.BOTH, "pull": Direction.RECEIVE, "push": Direction.SEND}
 
 
 class ControlRoutes:

@@ -140,7 +140,7 @@ def _walk(ids: Ids, count: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.i
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class SketchDifference:
     """What was read: ids that only the other sketch's set has, and ids that only ours has."""
 
     theirs: Ids
@@ -206,7 +206,7 @@ class Sketch:
             found = float((weights * squares / np.maximum(spread, 1e-9)).sum() / max(weights.sum(), 1e-9))
         return max(round(found), abs(surplus))
 
-    def against(self, symbols: bytes) -> Callable[[], Difference | None]:
+    def against(self, symbols: bytes) -> Callable[[], SketchDifference | None]:
         """Call what this returns, on any thread, for what the other set, of which these are the first symbols, and ours
         as it is now differ in; None when so many do not tell."""
         theirs = np.frombuffer(symbols, _WIRE)
@@ -219,7 +219,7 @@ class Sketch:
 _SAMPLED_FROM: Final = 8
 
 
-def _peel(ids: _Words, checks: _Words) -> Difference | None:
+def _peel(ids: _Words, checks: _Words) -> SketchDifference | None:
     """Read a difference, consuming it. Bounded whatever it holds: an id more than symbols, or too many rounds, and it
     is given up."""
     found: list[tuple[Ids, Ids]] = []
@@ -245,7 +245,7 @@ def _peel(ids: _Words, checks: _Words) -> Difference | None:
     if not len(ids) or ids.any() or checks.any():
         return None
     nothing = np.empty(0, np.uint64)
-    return Difference(
+    return SketchDifference(
         np.concatenate([nothing, *(theirs for theirs, _ in found)]),
         np.concatenate([nothing, *(ours for _, ours in found)]),
     )

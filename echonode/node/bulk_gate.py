@@ -29,7 +29,7 @@ class _Led:
 
 
 @dataclass(slots=True)
-class Filling:
+class BulkGate:
     """By context, the one conversation that brings much more than is there, and the one that we lead."""
 
     clock: Clock

@@ -21,15 +21,15 @@ from echonode.limits import (
     HANDSHAKES_PER_ADDRESS_MAX,
     SESSION_AGE_S_MAX,
 )
-from echonode.node.conversations import Manager
+from echonode.node.conversations import Conversations
 from echonode.node.events import Observer, PeerAbsent, PeerConnected, SessionFailed
 from echonode.node.handshake import LocalSide, Session, answer, initiate, shake_hands
 from echonode.node.happy_eyeballs import reach
 from echonode.node.live_links import FOLLOW
 from echonode.node.peer_table import DialNow
 from echonode.node.scheduler import Scheduler
-from echonode.node.session_registry import LiveSessions
-from echonode.node.session_report import SessionLog
+from echonode.node.session_registry import SessionRegistry
+from echonode.node.session_report import SessionReport
 from echonode.sync.live.link import Link
 from echonode.sync.streams import ByteStream, Dial
 from echonode.sync.tasks import all_ended
@@ -43,7 +43,7 @@ _SETTLED: Final = (Reason.DUPLICATE_SESSION, Reason.BUSY)
 _CLOSE_S: Final = 1.0
 _Linked: TypeAlias = tuple[Session, Link]
 
-Work: TypeAlias = Callable[[Session, SessionLog], Coroutine[Any, Any, Link | None]]
+Work: TypeAlias = Callable[[Session, SessionReport], Coroutine[Any, Any, Link | None]]
 
 
 @dataclass(slots=True)
@@ -59,9 +59,9 @@ class Connections:
     entropy: Entropy
     observe: Observer
     scheduler: Scheduler
-    manager: Manager
+    manager: Conversations
     local: LocalSide
-    live: LiveSessions
+    live: SessionRegistry
     secrets: Callable[[], tuple[NetworkSecret, ...]]
     pair: Callable[[StreamTransport], Coroutine[Any, Any, None]]
     greeted: Callable[[Session], Coroutine[Any, Any, None]]
@@ -132,7 +132,7 @@ class Connections:
         try:
             stream = await reach(self.dial, decision.addresses)
             work = partial(self.manager.lead, may_link=True)
-            return await self._lead(stream, decision.target, SessionLog(), work), None
+            return await self._lead(stream, decision.target, SessionReport(), work), None
         except PeerRefused as refused:
             if refused.reason is Reason.SELF:
                 self.scheduler.is_self(decision.target)
@@ -142,15 +142,15 @@ class Connections:
 
     # -- both roles --------------------------------------------------------------------------------------------------
 
-    async def lead(self, stream: ByteStream, direction: Direction, instead: Work | None = None) -> SessionLog:
+    async def lead(self, stream: ByteStream, direction: Direction, instead: Work | None = None) -> SessionReport:
         """Open a session over `stream` and have the first turn in it, or do something else `instead`, to the session's
         end. Raises what ended it early."""
-        log = SessionLog()
+        log = SessionReport()
         work = instead or partial(self.manager.lead, direction=direction)
         await self._lead(stream, None, log, work)
         return log
 
-    async def _lead(self, stream: ByteStream, target: str | None, log: SessionLog, work: Work) -> _Linked | None:
+    async def _lead(self, stream: ByteStream, target: str | None, log: SessionReport, work: Work) -> _Linked | None:
         try:
             session = await initiate(stream, self.secrets()[0], self.local, self.entropy)
         except BaseException as error:
@@ -180,7 +180,7 @@ class Connections:
         if session is None:
             await stream.close()
             return
-        log = SessionLog()
+        log = SessionReport()
         try:
             linked = await self._hold(session, None, log, lambda: self.manager.serve(session, log))
             if linked is not None:
@@ -213,7 +213,7 @@ class Connections:
         self,
         session: Session,
         target: str | None,
-        log: SessionLog,
+        log: SessionReport,
         work: Callable[[], Coroutine[Any, Any, Link | None]],
     ) -> _Linked | None:
         """Run an open session to its end, or until it is a link, keeping the scheduler's account of it."""

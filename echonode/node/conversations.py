@@ -20,21 +20,23 @@ from echonode.errors import PeerRefused, Reason, RemoteError
 from echonode.limits import ROUNDS_MAX
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Record
-from echonode.node.bulk_gate import Filling
+from echonode.node.bulk_gate import BulkGate
 from echonode.node.events import Observer
 from echonode.node.handshake import Session
-from echonode.node.live_links import NAMES, Links
-from echonode.node.mode_table import Following, empty, in_common, initiate, mode_of, respond, state_of
+from echonode.node.live_links import NAMES, LiveLinks
+from echonode.node.log_cursor import LogCursor
+from echonode.node.mode_table import in_common, initiate, mode_of, respond
 from echonode.node.refusals import DECLINED, refusal_of
-from echonode.node.session_report import Account, SessionLog
+from echonode.node.session_report import ConversationReport, SessionReport
 from echonode.node.session_stock import take_stock
-from echonode.node.subscriptions import SERVED_IN_PART, Partial
+from echonode.node.subscriptions import SERVED_IN_PART, Subscriptions
+from echonode.node.summaries import empty, state_of
 from echonode.store.port import Store
 from echonode.sync.conversation import Conversation, Result, Tally
 from echonode.sync.live.link import Link
 from echonode.sync.modes import snapshot
 from echonode.sync.select import Mode, Selection, select
-from echonode.sync.sketch_cache import Sketches
+from echonode.sync.sketch_cache import SketchCache
 from echonode.wire.codec import UnknownMessage
 from echonode.wire.messages import Close, Direction, FollowInit, InitPayload, Refused, Summary, Turn
 
@@ -42,7 +44,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Manager:
+class Conversations:
     """Runs sessions for one store. `takes`: whether a context is wanted here."""
 
     store: Store
@@ -50,20 +52,20 @@ class Manager:
     observe: Observer
     takes: Callable[[str], bool]
     on_applied: Callable[[IdentityId, Sequence[Record]], None]
-    links: Links
+    links: LiveLinks
     # (peer, context) -> both roots, and those of `identities`, when records were refused: not diffed again until one
     # of them changes.
     stuck: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
-    sketches: Sketches = field(default_factory=Sketches)
-    filling: Filling = field(init=False)
-    partial: Partial = field(init=False)
+    sketches: SketchCache = field(default_factory=SketchCache)
+    filling: BulkGate = field(init=False)
+    partial: Subscriptions = field(init=False)
 
     def __post_init__(self) -> None:
-        self.filling = Filling(self.clock)
-        self.partial = Partial(self.store)
+        self.filling = BulkGate(self.clock)
+        self.partial = Subscriptions(self.store)
 
     async def lead(
-        self, session: Session, log: SessionLog, direction: Direction = Direction.BOTH, *, may_link: bool = False
+        self, session: Session, log: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False
     ) -> Link | None:
         """The initiator's session, to its end or until it becomes a link. Raises what ends it early."""
         log.is_one_way = direction is not Direction.BOTH
@@ -77,7 +79,12 @@ class Manager:
         return link
 
     async def ask(
-        self, session: Session, log: SessionLog, context: str, mode: Mode, work: Callable[[Conversation], Awaitable[T]]
+        self,
+        session: Session,
+        log: SessionReport,
+        context: str,
+        mode: Mode,
+        work: Callable[[Conversation], Awaitable[T]],
     ) -> T:
         """The initiator's session about one thing, `work`, that `mode` names; `identities` first, as always."""
         theirs = {summary.context: summary for summary in session.hello.contexts if summary.context == IDENTITIES}
@@ -98,7 +105,7 @@ class Manager:
         await session.transport.send(Close(Reason.FINISHED))
         return result
 
-    async def serve(self, session: Session, log: SessionLog) -> Link | None:
+    async def serve(self, session: Session, log: SessionReport) -> Link | None:
         """Answer the peer's conversations until it closes, hands over its turn, or goes on as a link."""
         is_last = False  # only the end is left to say
         while True:
@@ -118,7 +125,7 @@ class Manager:
                 case Turn(contexts) if not session.is_initiator and not is_last:
                     # Their hello is from before their conversations; theirs are the contexts that were empty here.
                     theirs = {s.context: s for s in session.hello.contexts if s.context in contexts}
-                    await self._turn(session, log, Direction.PULL, theirs)
+                    await self._turn(session, log, Direction.RECEIVE, theirs)
                     await session.transport.send(Turn(()))
                     is_last = True
                 case Turn() if session.is_initiator:
@@ -137,25 +144,25 @@ class Manager:
     async def _turn(
         self,
         session: Session,
-        log: SessionLog,
+        log: SessionReport,
         direction: Direction,
         theirs: dict[str, Summary],
         only: tuple[str, ...] | None = None,
     ) -> tuple[str, ...]:
         """Converse about every context, or `only` these; those left to the peer."""
         left: list[str] = []
-        following = Following.of(self.store, session)
+        following = LogCursor.of(self.store, session)
         common = in_common(session.hello.modes, direction)
         names = (IDENTITIES, *self.store.contexts(), *theirs) if session.is_initiator else tuple(theirs)
         for context in dict.fromkeys(names if only is None else only):
             if not self.takes(context):  # asked one by one: each that is taken leaves room for one less
                 continue
             summary = theirs.get(context, empty(context))
-            if direction is Direction.PUSH and not len(self.store.tree(context)):
+            if direction is Direction.SEND and not len(self.store.tree(context)):
                 continue
             choose = partial(self._select, following, summary, common)
             async with self.filling.after_others(context, choose) as selection:
-                if selection.is_theirs and session.is_initiator and direction is not Direction.PULL:
+                if selection.is_theirs and session.is_initiator and direction is not Direction.RECEIVE:
                     left.append(context)
                 elif selection.mode is Mode.RECONCILE or (selection.is_theirs and summary.is_partial):
                     if summary.is_partial and session.is_initiator and direction is Direction.BOTH:
@@ -172,14 +179,14 @@ class Manager:
         log.is_compared = only is None
         return tuple(left)
 
-    def _select(self, following: Following, summary: Summary, common: Collection[Mode]) -> Selection:
+    def _select(self, following: LogCursor, summary: Summary, common: Collection[Mode]) -> Selection:
         is_partial = self.partial.of(summary.context) is not None
         return select(following.our_state(summary.context, is_partial), state_of(summary), common)
 
     async def _reach(
         self,
         session: Session,
-        log: SessionLog,
+        log: SessionReport,
         context: str,
         selection: Selection,
         direction: Direction,
@@ -203,7 +210,7 @@ class Manager:
             was, mode = mode, Mode.LEVEL_WISE
             is_refused = tally.refused_there or tally.lacks_key
             if result is Result.MOVED:
-                mode = Following.of(self.store, session).next_mode(context, was, session.hello.modes)
+                mode = LogCursor.of(self.store, session).next_mode(context, was, session.hello.modes)
                 reason = "a root moved during the conversation"
             elif is_refused and attempt == 0 and context != IDENTITIES:
                 # One of us may have learnt of a key after we had compared statements.
@@ -222,7 +229,7 @@ class Manager:
                 return
 
     async def _reconcile(
-        self, session: Session, log: SessionLog, reason: str, direction: Direction, summary: Summary
+        self, session: Session, log: SessionReport, reason: str, direction: Direction, summary: Summary
     ) -> None:
         """Converse about the part of one context that is wanted, until that is equal."""
         context, peer = summary.context, session.peer.id
@@ -258,7 +265,7 @@ class Manager:
     async def _converse(
         self,
         session: Session,
-        log: SessionLog,
+        log: SessionReport,
         context: str,
         mode: Mode,
         reason: str,
@@ -271,7 +278,7 @@ class Manager:
             await snapshot.merge_left_over(conversation)
         try:
             with self._filled_by(session, context, mode):
-                cursor = Following.of(self.store, session).cursor(context)
+                cursor = LogCursor.of(self.store, session).cursor(context)
                 result = await initiate(
                     conversation, mode, direction, width, cursor, self.partial.of(context), expected
                 )
@@ -284,7 +291,7 @@ class Manager:
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
-    async def _answer(self, session: Session, log: SessionLog, init: InitPayload) -> None:
+    async def _answer(self, session: Session, log: SessionReport, init: InitPayload) -> None:
         refusal = refusal_of(init, self.store, self.takes, self.filling, self.partial)
         mode = mode_of(init)
         if refusal is not None:
@@ -293,7 +300,7 @@ class Manager:
             await session.transport.send(refusal)
             return
         conversation, finish = self._begin(session, log, init.context, mode, "asked for", "responder")
-        followed = Following.of(self.store, session).seq(init.context)
+        followed = LogCursor.of(self.store, session).seq(init.context)
         with self._filled_by(session, init.context, Mode.LEVEL_WISE if mode is Mode.SNAPSHOT else mode):
             result = await respond(conversation, init, followed)
         finish(result)
@@ -309,10 +316,10 @@ class Manager:
         )
 
     def _begin(
-        self, session: Session, log: SessionLog, context: str, mode: Mode, reason: str, role: str
+        self, session: Session, log: SessionReport, context: str, mode: Mode, reason: str, role: str
     ) -> tuple[Conversation, Callable[[Result], None]]:
         """A conversation, and what to call with its result."""
-        account = Account(self.clock, self.observe, session, context, mode, reason, role)
+        account = ConversationReport(self.clock, self.observe, session, context, mode, reason, role)
 
         def applied(records: Sequence[Record]) -> None:
             account.applied(records)
@@ -335,7 +342,7 @@ class Manager:
 
         def finish(result: Result) -> None:
             if conversation.tally.followed is not None:
-                Following.of(self.store, session).reached(context, conversation.tally.followed)
+                LogCursor.of(self.store, session).reached(context, conversation.tally.followed)
             if mode is Mode.RECONCILE:
                 self.partial.note(session.peer.id, context, is_done=result in (Result.EQUAL, Result.ONE_WAY))
             log.add(account.completed(result, conversation.tally), conversation.tally)

@@ -10,7 +10,7 @@ from echonode.node.events import Event, Observer
 _WAITING_MAX: Final = 4096  # events a reader may lag behind
 
 
-class Fanout:
+class EventBus:
     """An Observer that passes every event on."""
 
     def __init__(self, observe: Observer) -> None:

@@ -11,9 +11,9 @@ from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES
 from echonode.node.events import Observer, PinViolated
 from echonode.node.live_links import NAMES, NAMES_IN_PART
-from echonode.node.mode_table import summarise
 from echonode.node.record_book import RecordBook
-from echonode.node.session_registry import LiveSessions
+from echonode.node.session_registry import SessionRegistry
+from echonode.node.summaries import summarise
 from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.text import escape
@@ -29,7 +29,7 @@ class Greeter:
     """Makes our hello and judges theirs. `contexts` None: whatever peers offer is taken."""
 
     book: RecordBook
-    live: LiveSessions
+    live: SessionRegistry
     observe: Observer
     name: str
     tag: bytes

@@ -22,7 +22,7 @@ from echonode.wire.pairing import CODE_ENTROPY_BYTES, Code, Invitation, new_code
 _LOOK_AGAIN_S = 0.25
 
 
-class Inviting:
+class Invitations:
     """At most one invitation is open; opening another closes it."""
 
     def __init__(self, clock: Clock, entropy: Entropy, observe: Observer, changed: Callable[[], None]) -> None:

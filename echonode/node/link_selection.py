@@ -27,7 +27,7 @@ _LASTING_S: Final = 60.0  # a link that lasted so long was one
 
 
 @dataclass(slots=True)
-class Choosing:
+class LinkSelection:
     """Works on the scheduler's own table of peers."""
 
     entropy: Entropy

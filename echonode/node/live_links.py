@@ -12,13 +12,14 @@ from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.events import FollowBegan, FollowEnded, Observer, RecordsApplied
 from echonode.node.handshake import Session
-from echonode.node.mode_table import MODES, Following
+from echonode.node.log_cursor import LogCursor
+from echonode.node.mode_table import MODES
 from echonode.node.scheduler import Scheduler
 from echonode.store.port import Store
 from echonode.sync.agreement import unexpected
 from echonode.sync.live.link import Link
-from echonode.sync.live.plumtree import Spread
-from echonode.sync.live.send_queue import Ends
+from echonode.sync.live.plumtree import Plumtree
+from echonode.sync.live.send_queue import LinkContext
 from echonode.wire.messages import PROTOCOL_VERSION, Follow, FollowInit, Place, Refused, dotted
 
 FOLLOW: Final = "follow"  # the mode's name in a hello, in logs and in the API
@@ -29,7 +30,7 @@ _IN_ORDER: Final = (Reason.FINISHED, Reason.SHUTTING_DOWN, Reason.DUPLICATE_SESS
 
 
 @dataclass(slots=True)
-class Links:
+class LiveLinks:
     """All links of a node. `wake`: the scheduler's decisions may have changed; `wants_all`: nothing is wanted in part
     only."""
 
@@ -42,12 +43,12 @@ class Links:
     on_applied: Callable[[IdentityId, Sequence[Record]], None]
     wake: Callable[[], None]
     wants_all: Callable[[], bool]
-    spread: Spread = field(init=False)
+    spread: Plumtree = field(init=False)
     _links: dict[IdentityId, Link] = field(default_factory=dict)
     _keys: dict[IdentityId, PublicKey] = field(default_factory=dict)  # with which the peers of links proved themselves
 
     def __post_init__(self) -> None:
-        self.spread = Spread(self.store)
+        self.spread = Plumtree(self.store)
 
     def behind(self, peer: IdentityId) -> int | None:
         """How many entries of our log `peer`, which follows us, was not told of yet; None without a link."""
@@ -100,7 +101,7 @@ class Links:
 
     def _places(self, session: Session) -> tuple[Place, ...]:
         """The contexts of which we want to be told, and from where on."""
-        following = Following.of(self.store, session)
+        following = LogCursor.of(self.store, session)
         theirs = [summary.context for summary in session.hello.contexts]
         names = dict.fromkeys((IDENTITIES, *self.store.contexts(), *theirs))
         wanted = [name for name in names if self.takes(name)]
@@ -121,7 +122,7 @@ class Links:
             self.scheduler.links.suspected(self.clock.monotonic_s(), peer)
             self.wake()
 
-        ends = Ends(
+        ends = LinkContext(
             transport=session.transport,
             spread=self.spread,
             peer=peer,

@@ -13,25 +13,25 @@ from echonode.errors import LocalError
 from echonode.model.identity import Identity, IdentityId
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.connections import Connections
-from echonode.node.conversations import Manager
-from echonode.node.event_bus import Fanout
+from echonode.node.conversations import Conversations
+from echonode.node.event_bus import EventBus
 from echonode.node.events import Event, NodeStarted, NodeStopped, Observer, PeerAbsent, PeerSighted
 from echonode.node.handshake import LocalSide, Session
 from echonode.node.hello import Greeter
-from echonode.node.invitations import Inviting
-from echonode.node.live_links import Links
+from echonode.node.invitations import Invitations
+from echonode.node.live_links import LiveLinks
 from echonode.node.on_demand import SyncRequests
 from echonode.node.peer_requests import Asking
 from echonode.node.peer_views import PeerTable
 from echonode.node.record_book import RecordBook
 from echonode.node.scheduler import Scheduler
-from echonode.node.session_registry import LiveSessions
-from echonode.node.settings import Announcement as Announcement
+from echonode.node.session_registry import SessionRegistry
+from echonode.node.settings import Presence as Presence
 from echonode.node.settings import Settings as Settings
 from echonode.node.settings import group_tag as group_tag
 from echonode.node.views import NodeStatus, PeerView, SyncReport
 from echonode.store.port import Store
-from echonode.sync.sketch_cache import Sketches
+from echonode.sync.sketch_cache import SketchCache
 from echonode.sync.streams import ByteStream, Dial
 from echonode.sync.transport import StreamTransport
 from echonode.text import to_base32
@@ -54,10 +54,10 @@ class Node(RecordBook):
         entropy: Entropy,
         dial: Dial,
         observe: Observer,
-        announce: Callable[[Announcement], None],
+        announce: Callable[[Presence], None],
         save_network_key: Callable[[bytes], None],
     ) -> None:
-        self._fanout = Fanout(observe)
+        self._fanout = EventBus(observe)
         super().__init__(store, identity, clock, entropy, self._fanout)
         self.name = settings.name
         self._key = settings.network_key
@@ -68,7 +68,7 @@ class Node(RecordBook):
         self._listen: tuple[str, ...] = ()
         self._runner: asyncio.Task[None] | None = None
         self.scheduler = Scheduler(identity.id, entropy)
-        live = LiveSessions(self.scheduler.survives, clock.monotonic_s)
+        live = SessionRegistry(self.scheduler.survives, clock.monotonic_s)
         self._greeter = Greeter(
             book=self,
             live=live,
@@ -83,17 +83,17 @@ class Node(RecordBook):
             is_partial=lambda context: self.partial.of(context) is not None,
             wants_all=self._wants_all,
         )
-        self._inviting = Inviting(clock, entropy, self.observe, self._reannounce)
+        self._inviting = Invitations(clock, entropy, self.observe, self._reannounce)
         told = (self._greeter.takes, self.on_received, self._wake, self._wants_all)
-        self._links = Links(store, clock, entropy, self.observe, self.scheduler, *told)
-        sketches = Sketches(lambda: self._secrets()[0].netid)
+        self._links = LiveLinks(store, clock, entropy, self.observe, self.scheduler, *told)
+        sketches = SketchCache(lambda: self._secrets()[0].netid)
         self.connections = Connections(
             dial=dial,
             clock=clock,
             entropy=entropy,
             observe=self.observe,
             scheduler=self.scheduler,
-            manager=Manager(
+            manager=Conversations(
                 store, clock, self.observe, self._greeter.takes, self.on_received, self._links, sketches=sketches
             ),
             local=LocalSide(
@@ -345,4 +345,4 @@ class Node(RecordBook):
             await self.renew_instance()
 
     def _reannounce(self) -> None:
-        self._announce(Announcement(self._tag, group_tag(self._key, self._tag), self._inviting.slot))
+        self._announce(Presence(self._tag, group_tag(self._key, self._tag), self._inviting.slot))

@@ -9,7 +9,7 @@ from echonode.limits import DIALS_MAX
 from echonode.model.identity import IdentityId
 from echonode.node.connections import Connections, Work
 from echonode.node.happy_eyeballs import reach
-from echonode.node.session_report import SessionLog
+from echonode.node.session_report import SessionReport
 from echonode.node.views import SyncReport, SyncStatus
 from echonode.sync.streams import Dial
 from echonode.wire.messages import Direction
@@ -31,7 +31,7 @@ class SyncRequests:
         names = {peer: known[peer].name for peer in peers if peer in known}  # others may take its place meanwhile
 
         async def one(peer: IdentityId) -> SyncReport:
-            log, name = SessionLog(), names.get(peer, "")
+            log, name = SessionReport(), names.get(peer, "")
             try:
                 async with asyncio.timeout(timeout_s), slots:
                     log = await self._session(peer, direction)
@@ -49,7 +49,7 @@ class SyncRequests:
 
         return list(await asyncio.gather(*[one(peer) for peer in peers]))
 
-    async def _session(self, peer: IdentityId, direction: Direction, instead: Work | None = None) -> SessionLog:
+    async def _session(self, peer: IdentityId, direction: Direction, instead: Work | None = None) -> SessionReport:
         """A session with `peer`, once any that is under way is over."""
         scheduler, live = self._connections.scheduler, self._connections.live
         while True:
@@ -78,5 +78,5 @@ class SyncRequests:
             raise TransportError(f"not done within {timeout_s:g} s") from None
 
 
-def _report(peer: IdentityId, name: str, status: SyncStatus, log: SessionLog, error: str) -> SyncReport:
+def _report(peer: IdentityId, name: str, status: SyncStatus, log: SessionReport, error: str) -> SyncReport:
     return SyncReport(peer=peer, name=name, status=status, conversations=tuple(log.conversations), error=error)

@@ -11,11 +11,11 @@ from echonode.errors import PeerRefused
 from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import LeafKey
-from echonode.node.conversations import Manager
+from echonode.node.conversations import Conversations
 from echonode.node.handshake import Session
 from echonode.node.on_demand import SyncRequests
 from echonode.node.refusals import DECLINED
-from echonode.node.session_report import SessionLog
+from echonode.node.session_report import SessionReport
 from echonode.sync.conversation import Conversation
 from echonode.sync.modes import get, pull, put
 from echonode.sync.select import Mode
@@ -28,7 +28,7 @@ class Asking:
     """All of these raise PeerRefused when the peer does not, RemoteError when it answers nonsense, and TransportError
     when it cannot be reached or `timeout_s` is over."""
 
-    def __init__(self, requests: SyncRequests, manager: Manager) -> None:
+    def __init__(self, requests: SyncRequests, manager: Conversations) -> None:
         self._requests = requests
         self._manager = manager
 
@@ -70,7 +70,7 @@ class Asking:
         answers: list[T] = []
         refusals: list[PeerRefused] = []
 
-        async def work(session: Session, log: SessionLog) -> None:
+        async def work(session: Session, log: SessionReport) -> None:
             try:
                 answers.append(await self._manager.ask(session, log, context, mode, question))
             except PeerRefused as refused:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Final
 
 from echonode.errors import Reason
-from echonode.node.bulk_gate import Filling
-from echonode.node.subscriptions import SERVED_IN_PART, Partial
+from echonode.node.bulk_gate import BulkGate
+from echonode.node.subscriptions import SERVED_IN_PART, Subscriptions
 from echonode.store.port import Store
 from echonode.wire.messages import (
     PROTOCOL_VERSION,
@@ -24,7 +24,7 @@ DECLINED: Final = (Reason.UNSUPPORTED_MODE, Reason.UNKNOWN_CONTEXT, Reason.BUSY,
 
 
 def refusal_of(
-    init: InitPayload, store: Store, takes: Callable[[str], bool], filling: Filling, partial: Partial
+    init: InitPayload, store: Store, takes: Callable[[str], bool], filling: BulkGate, partial: Subscriptions
 ) -> Refused | None:
     """The answer to `init` when it is not served, None when it is."""
     if init.version[0] != PROTOCOL_VERSION[0]:

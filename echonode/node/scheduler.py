@@ -30,7 +30,7 @@ from echonode.limits import (
     WRITE_FANOUT,
 )
 from echonode.model.identity import IdentityId
-from echonode.node.link_selection import Choosing
+from echonode.node.link_selection import LinkSelection
 from echonode.node.peer_table import DialNow, PeerEntry, Target
 
 _NEVER = float("inf")
@@ -47,10 +47,10 @@ class Scheduler:
     targets: dict[str, Target] = field(default_factory=dict)
     peers: dict[IdentityId, PeerEntry] = field(default_factory=dict)
     _meet_at_s: float = 0.0  # when to meet the next stranger, being among many
-    links: Choosing = field(init=False)
+    links: LinkSelection = field(init=False)
 
     def __post_init__(self) -> None:
-        self.links = Choosing(self.entropy, self.peers)
+        self.links = LinkSelection(self.entropy, self.peers)
 
     # -- what is known of the surroundings ---------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ class _Live:
 
 
 @dataclass(slots=True)
-class LiveSessions:
+class SessionRegistry:
     """Streams whose peer is known, by peer and direction. `survives(peer, is_initiator=..)` is the scheduler's rule;
     `now_s` the monotonic clock."""
 

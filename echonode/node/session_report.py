@@ -12,7 +12,7 @@ from echonode.sync.select import Mode
 
 
 @dataclass(slots=True)
-class SessionLog:
+class SessionReport:
     """What a session did, conversation by conversation, and which contexts ended unequal and why."""
 
     conversations: list[SyncCompleted] = field(default_factory=list)
@@ -37,7 +37,7 @@ class SessionLog:
         return not self.unequal if self.is_compared and not self.is_one_way else None
 
 
-class Account:
+class ConversationReport:
     """One conversation's figures, from its first message on."""
 
     def __init__(

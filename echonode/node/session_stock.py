@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Final
 
 from echonode.node.handshake import Session
-from echonode.node.mode_table import Following, empty
-from echonode.node.session_report import SessionLog
-from echonode.node.subscriptions import Partial
+from echonode.node.log_cursor import LogCursor
+from echonode.node.session_report import SessionReport
+from echonode.node.subscriptions import Subscriptions
+from echonode.node.summaries import empty
 from echonode.store.port import Store
 from echonode.sync.conversation import Result
 
@@ -16,7 +17,7 @@ _NOT_MADE_EQUAL: Final = "the part that is wanted was not made equal when it was
 
 
 def take_stock(
-    session: Session, log: SessionLog, store: Store, takes: Callable[[str], bool], partial: Partial
+    session: Session, log: SessionReport, store: Store, takes: Callable[[str], bool], partial: Subscriptions
 ) -> None:
     """Note which contexts are not known to be equal, no conversation having been held about them."""
     log.is_compared = True
@@ -35,4 +36,4 @@ def take_stock(
         if summary.root != store.tree(context).root:
             log.unequal.setdefault(context, _NOT_ASKED_FOR)
         else:
-            Following.of(store, session).reached(context, summary.seq)
+            LogCursor.of(store, session).reached(context, summary.seq)

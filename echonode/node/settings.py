@@ -9,7 +9,7 @@ _OPEN_GROUP_KEY = b"echonode open network"  # group tags of the public network h
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement:
+class Presence:
     """What discovery makes known: a tag of this start, which network (to members), and an open invitation's slot."""
 
     tag: bytes

@@ -18,7 +18,7 @@ from echonode.model.filter_text import WhoIs, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Record
 from echonode.store.port import Store
-from echonode.sync.filtered_set import Surveys
+from echonode.sync.filtered_set import FilteredSets
 from echonode.sync.select import Mode
 from echonode.text import escape
 from echonode.wire.messages import Direction, GetInit, InitPayload, PullInit, PutInit, ReconcileInit
@@ -30,13 +30,13 @@ EVERYTHING: Final = Filter()
 
 
 @dataclass(slots=True)
-class Partial:
+class Subscriptions:
     """By context, the filter of its subscription; a context without one is wanted whole."""
 
     store: Store
     filters: Mapping[str, Filter] = field(default_factory=dict)
     terms: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what the filters were made of, for people
-    surveys: Surveys = field(default_factory=Surveys)
+    surveys: FilteredSets = field(default_factory=FilteredSets)
     _reconciling: int = 0
     # (peer, context) -> both roots, those of `identities` and the filter, when all that is wanted was equal: not
     # reconciled again until one of them changes.
@@ -107,13 +107,13 @@ class Partial:
 
         Of two that both want a part each pulls its own: neither is to take what the other's filter takes."""
         wanted = self.of(context) or EVERYTHING
-        pulls = direction is not Direction.PUSH and wanted.hears(peer)
-        pushes = direction is not Direction.PULL and not is_theirs_partial
+        pulls = direction is not Direction.SEND and wanted.hears(peer)
+        pushes = direction is not Direction.RECEIVE and not is_theirs_partial
         if pulls and pushes:
             return Direction.BOTH
         if pulls:
-            return Direction.PULL
-        return Direction.PUSH if pushes else None
+            return Direction.RECEIVE
+        return Direction.SEND if pushes else None
 
     def note(self, peer: IdentityId, context: str, *, is_done: bool) -> None:
         """Whether the part that one side wants was made equal when it was last asked for."""

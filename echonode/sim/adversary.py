@@ -24,9 +24,9 @@ from echonode.errors import EchonodeError, TransportError
 from echonode.limits import COUNTER_MENTIONED_MAX
 from echonode.model.identity import SigningKey, Writer, writer_of
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, sign
-from echonode.node.conversations import Manager
+from echonode.node.conversations import Conversations
 from echonode.node.handshake import Session
-from echonode.node.session_report import SessionLog
+from echonode.node.session_report import SessionReport
 from echonode.sim.world import Member, World
 from echonode.sync.live.link import Link
 from echonode.sync.transport import StreamTransport
@@ -39,7 +39,7 @@ _SILENCE_S: Final = 100_000.0
 _ENDLESS: Final = 500  # as good as without end: nobody may listen for so long
 
 
-class Liar:
+class Adversary:
     """What a byzantine member says instead of the truth."""
 
     def __init__(self, member: Member, seed: int | str) -> None:
@@ -52,7 +52,7 @@ class Liar:
     def corrupt(self) -> None:
         """Make the member's present process lie."""
         connections = self.member.node.connections
-        connections.manager = _LyingManager(connections.manager, self)  # type: ignore[assignment]
+        connections.manager = _LyingConversations(connections.manager, self)  # type: ignore[assignment]
         honest = connections.local.make_hello
         connections.local = replace(
             connections.local, make_hello=lambda peer, session: self._bend_hello(honest(peer, session))
@@ -227,7 +227,7 @@ def _replaced(message: Message, field: str, value: object) -> Message:
 class _LyingTransport(StreamTransport):
     """A session's transport that sends what the liar makes of it."""
 
-    def __init__(self, inner: StreamTransport, liar: Liar, peer: bytes) -> None:
+    def __init__(self, inner: StreamTransport, liar: Adversary, peer: bytes) -> None:
         vars(self).update(vars(inner))
         self._liar = liar
         self._peer = peer
@@ -253,10 +253,10 @@ class _LyingTransport(StreamTransport):
             return b""  # not even it can write this down
 
 
-class _LyingManager:
-    """A Manager whose sessions lie. What trips over its own lies ends its session, and nothing else."""
+class _LyingConversations:
+    """Conversations that lie. What trips over its own lies ends its session, and nothing else."""
 
-    def __init__(self, inner: Manager, liar: Liar) -> None:
+    def __init__(self, inner: Conversations, liar: Adversary) -> None:
         self._inner = inner
         self._liar = liar
 
@@ -264,11 +264,11 @@ class _LyingManager:
         return getattr(self._inner, name)
 
     async def lead(
-        self, session: Session, log: SessionLog, direction: Direction = Direction.BOTH, *, may_link: bool = False
+        self, session: Session, log: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False
     ) -> Link | None:
         return await self._lie(session, lambda bent: self._inner.lead(bent, log, direction, may_link=may_link))
 
-    async def serve(self, session: Session, log: SessionLog) -> Link | None:
+    async def serve(self, session: Session, log: SessionReport) -> Link | None:
         return await self._lie(session, lambda bent: self._inner.serve(bent, log))
 
     async def _lie(

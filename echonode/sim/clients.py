@@ -15,7 +15,7 @@ from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft, leaf_key, winner
 from echonode.node.views import SyncReport, SyncStatus
-from echonode.sim.invariants import Judge, Violation
+from echonode.sim.invariants import Invariants, Violation
 from echonode.sim.world import Member
 from echonode.sync.tasks import all_ended
 from echonode.wire.messages import Asked, Direction
@@ -38,10 +38,10 @@ class Habits:
     bodies: tuple[int, ...] = _BODIES
 
 
-class Workload:
+class Clients:
     """The clients of one world; `members` are the nodes they talk to."""
 
-    def __init__(self, members: Sequence[Member], judge: Judge, habits: Habits, seed: int | str) -> None:
+    def __init__(self, members: Sequence[Member], judge: Invariants, habits: Habits, seed: int | str) -> None:
         self._members = members
         self._judge = judge
         self._habits = habits

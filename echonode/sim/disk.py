@@ -20,7 +20,7 @@ from echonode.model.merkle import Digest
 from echonode.model.record import Draft, LeafKey, Record
 from echonode.store.cursors import Cursors
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Applied, Audit, Change, ContextInfo, Cursor, Refused, SnapshotReader, Tick
+from echonode.store.port import Applied, Audit, Change, ContextInfo, Cursor, RefusedVersion, SnapshotReader, Tick
 
 OnCommit = Callable[["SimStore", str, Sequence[Record]], None]
 
@@ -95,7 +95,7 @@ class SimStore(MemoryStore):
             self._on_commit(self, context, ())
         return gone
 
-    async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[Refused, ...]:
+    async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[RefusedVersion, ...]:
         async with self._transaction():
             return await super().stage(context, root, [self._one_of(record) for record in records])
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from echonode.limits import CANDIDATES_MAX
 from echonode.sim.disk import SimStore
-from echonode.sim.invariants import Judge
+from echonode.sim.invariants import Invariants
 from echonode.sim.options import Options
 from echonode.sim.world import Member, World
 from echonode.sync.tasks import all_ended
@@ -28,7 +28,7 @@ _USABLE_BYTES_S: Final = 100_000.0
 class Faults:
     """The bad luck of one world. `members` are those it may befall."""
 
-    def __init__(self, world: World, members: Sequence[Member], judge: Judge, options: Options, seed: int) -> None:
+    def __init__(self, world: World, members: Sequence[Member], judge: Invariants, options: Options, seed: int) -> None:
         self._world = world
         self._members = members
         self._judge = judge

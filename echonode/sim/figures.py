@@ -8,7 +8,7 @@ from statistics import median
 from echonode.model.record import Record, VersionId
 from echonode.node.events import SyncCompleted
 from echonode.sim.event_loop import SimLoop
-from echonode.sim.invariants import Judge
+from echonode.sim.invariants import Invariants
 from echonode.sim.world import Member, World
 
 _SAMPLES_MAX = 2000
@@ -102,7 +102,7 @@ class Progress:
             for member in self._members
         )
 
-    def figures(self, seed: int, loop: SimLoop, judge: Judge) -> Figures:
+    def figures(self, seed: int, loop: SimLoop, judge: Invariants) -> Figures:
         """The account so far."""
         self.note()
         modes = Counter(

@@ -57,7 +57,7 @@ class Violation(LocalError):
     """Something that must always hold does not."""
 
 
-class Judge:
+class Invariants:
     """Watches one world. `is_honest` tells who may be believed."""
 
     def __init__(self, world: World, is_honest: Callable[[IdentityId], bool] = lambda _: True) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
 
-from echonode.node.node import Announcement
+from echonode.node.node import Presence
 from echonode.sim.event_loop import SimLoop
 
 REFRESH_S: Final = 60.0
@@ -51,7 +51,7 @@ class SimDiscovery:
         self._air = air
         self._is_blocked = is_blocked
         self._listening: dict[str, Listens] = {}
-        self._announced: dict[str, tuple[Announcement, str]] = {}  # by host: what it announced last, and its address
+        self._announced: dict[str, tuple[Presence, str]] = {}  # by host: what it announced last, and its address
 
     def listen(self, host: str, node: Listens) -> None:
         """From now on `node` is what hears at `host`; it is told of everybody."""
@@ -66,7 +66,7 @@ class SimDiscovery:
         if announced is not None:
             self._loop.call_later(EXPIRY_S, self._expire, host, _key(announced[0].tag))
 
-    def announce(self, host: str, announcement: Announcement, address: str) -> None:
+    def announce(self, host: str, announcement: Presence, address: str) -> None:
         """`host` announces itself, for the first time or anew."""
         self._announced[host] = (announcement, address)
         for other in list(self._listening):

@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 from echonode.errors import TransportError
 from echonode.limits import CONNECTIONS_MAX, DIAL_TIMEOUT_S
 from echonode.sim.event_loop import SimLoop
-from echonode.sim.tcp_link import LAN, Connection, Ether, Link, SimStream, host_of
+from echonode.sim.tcp_link import LAN, Connection, Ether, LinkConditions, SimStream, host_of
 from echonode.sync.streams import ByteStream, Dial
 
 OnStream: TypeAlias = Callable[[ByteStream], Awaitable[None]]
@@ -33,7 +33,7 @@ _RETRANSMIT_S: Final = 3.0  # after a block ends, TCP goes on with its next retr
 class SimNetwork(Ether):
     """Hosts, the links between them, and what befalls those."""
 
-    def __init__(self, loop: SimLoop, *, seed: int | str, link: Link = LAN) -> None:
+    def __init__(self, loop: SimLoop, *, seed: int | str, link: LinkConditions = LAN) -> None:
         super().__init__(loop, seed=seed, link=link)
         self.connections = 0  # opened so far
         self._listeners: dict[str, SimListener] = {}

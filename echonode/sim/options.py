@@ -11,7 +11,7 @@ from typing import Final
 from echonode.limits import IDLE_TIMEOUT_S
 from echonode.sim.clients import Habits
 from echonode.sim.mdns import CLEAR, Air
-from echonode.sim.tcp_link import LAN, Link
+from echonode.sim.tcp_link import LAN, LinkConditions
 
 KINDS_OF_FAULT: Final = (
     *("cut", "cut_later", "half_open", "corrupt", "block", "partition", "heal", "slow_link"),
@@ -20,11 +20,11 @@ KINDS_OF_FAULT: Final = (
 _LINKS: Final = (
     LAN,
     LAN,
-    Link(latency_s=0.05, jitter_s=0.05),
-    Link(latency_s=0.3, jitter_s=0.5),
-    Link(latency_s=0.01, bandwidth_bytes_s=100_000),
-    Link(latency_s=0.005, fragment_bytes_max=2000, window_bytes=4096),
-    Link(latency_s=0.02, cut_after_bytes=30_000),
+    LinkConditions(latency_s=0.05, jitter_s=0.05),
+    LinkConditions(latency_s=0.3, jitter_s=0.5),
+    LinkConditions(latency_s=0.01, bandwidth_bytes_s=100_000),
+    LinkConditions(latency_s=0.005, fragment_bytes_max=2000, window_bytes=4096),
+    LinkConditions(latency_s=0.02, cut_after_bytes=30_000),
 )
 USUAL: Final = Habits()
 PARTIAL_TAG: Final = "red"  # one that clients use now and then (sim/clients.py)
@@ -39,7 +39,7 @@ class Options:
     is_all_at_once: bool = False  # none hears of another before all are up and hold their records; all end together
     common: int = 0  # records of the first node's that all others were set up with
     habits: Habits = USUAL
-    links: tuple[Link, ...] = (LAN,)
+    links: tuple[LinkConditions, ...] = (LAN,)
     uplink_bytes_s: float = inf  # of each node, for all that it sends
     air: Air = CLEAR
     commit_s: float = 0.0

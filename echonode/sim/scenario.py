@@ -21,14 +21,14 @@ from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import Record
 from echonode.node.events import PeerAbsent, SyncProgress
-from echonode.sim.adversary import Liar
-from echonode.sim.clients import Workload
+from echonode.sim.adversary import Adversary
+from echonode.sim.clients import Clients
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import SimEntropy, SimLoop
 from echonode.sim.expected_heads import all_heads
 from echonode.sim.faults import Faults
 from echonode.sim.figures import Figures, Progress
-from echonode.sim.invariants import Judge, Violation
+from echonode.sim.invariants import Invariants, Violation
 from echonode.sim.options import PARTIAL_TAG, Options, draw_options
 from echonode.sim.quiescence import left_behind
 from echonode.sim.world import Member, World
@@ -44,7 +44,7 @@ _BEFORE_IDLE_S: Final = 10.0  # after all are equal for the first time: the last
 _STILL_ON_ITS_WAY_S: Final = 5.0  # what is told behind the last write: roots, credit
 
 
-class Swarm:
+class Scenario:
     """The world of one seed."""
 
     def __init__(self, loop: SimLoop, seed: int, options: Options) -> None:
@@ -55,10 +55,10 @@ class Swarm:
         self._entropy = SimEntropy(f"swarm/{seed}")
         self.world = World(loop, seed=seed, air=options.air)
         self.world.network.uplink_bytes_s = options.uplink_bytes_s
-        self.judge = Judge(self.world, self._is_honest)
+        self.judge = Invariants(self.world, self._is_honest)
         self.honest: list[Member] = []
         self._clients: list[Member] = []
-        self._liars: list[Liar] = []
+        self._liars: list[Adversary] = []
         self._strangers: list[Member] = []
         self._partials: list[Member] = []
         self._is_live = False  # clients are writing, after the beginning
@@ -73,7 +73,7 @@ class Swarm:
     async def run(self) -> Figures:
         """All phases."""
         options = self.options
-        workload = Workload(self._clients, self.judge, options.habits, self._seed)
+        workload = Clients(self._clients, self.judge, options.habits, self._seed)
         await self._begin(workload)
         if options.meets_first:
             self.progress.met_after_s = round(await self._until_equal(), 3)
@@ -115,7 +115,7 @@ class Swarm:
                 raise Violation(f"E4: {member.name} was stopped, and leaves {', '.join(left)}")
         return replace(figures, virtual_s=round(self._loop.time(), 3), trace=self._loop.trace.digest)
 
-    async def _begin(self, workload: Workload) -> None:
+    async def _begin(self, workload: Clients) -> None:
         options = self.options
         self.world.discovery.is_off = options.is_all_at_once
         for number in range(options.nodes):
@@ -132,7 +132,7 @@ class Swarm:
         for number in range(options.liars):
             member = self._add(f"liar{number}")
             await self.world.start(member)
-            self._liars.append(Liar(member, self._seed))
+            self._liars.append(Adversary(member, self._seed))
             self._liars[-1].corrupt()
         for number in range(options.partials):
             partial = self._add(f"part{number}")
@@ -311,7 +311,7 @@ def run_seed(seed: int, options: Options | None = None, on_time: Callable[[float
         loop.on_time = on_time
 
     async def main() -> Figures:
-        return await Swarm(loop, seed, chosen).run()
+        return await Scenario(loop, seed, chosen).run()
 
     try:
         return loop.complete(main())

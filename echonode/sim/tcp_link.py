@@ -25,7 +25,7 @@ _CLOSE_TIMEOUT_S: Final = 5.0  # how long the other end may take to end its side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class LinkConditions:
     """How one direction between two hosts behaves; a change counts from the next fragment on."""
 
     latency_s: float = 0.001
@@ -36,13 +36,13 @@ class Link:
     cut_after_bytes: int | None = None  # a connection dialled over this link is cut after as many, both ways together
 
 
-LAN: Final = Link()
+LAN: Final = LinkConditions()
 
 
 class Ether:
     """What the connections of a network share: the loop, the draws, the links, what is blocked, what was delivered."""
 
-    def __init__(self, loop: SimLoop, *, seed: int | str, link: Link) -> None:
+    def __init__(self, loop: SimLoop, *, seed: int | str, link: LinkConditions) -> None:
         self.loop = loop
         self.random = random.Random(f"network/{seed}")
         self.delivered: Counter[tuple[str, str]] = Counter()  # bytes, by (from host, to host)
@@ -52,13 +52,13 @@ class Ether:
         self._free_at_s: defaultdict[tuple[str, str], float] = defaultdict(float)  # when a link has sent all so far
         self.blocked: frozenset[tuple[str, str]] = frozenset()
         self._default = link
-        self._links: dict[tuple[str, str], Link] = {}
+        self._links: dict[tuple[str, str], LinkConditions] = {}
 
-    def link(self, source: str, target: str) -> Link:
+    def link(self, source: str, target: str) -> LinkConditions:
         """The link that leads from one host to another."""
         return self._links.get((source, target), self._default)
 
-    def set_link(self, source: str, target: str, link: Link) -> None:
+    def set_link(self, source: str, target: str, link: LinkConditions) -> None:
         """Change one direction."""
         self._links[source, target] = link
 

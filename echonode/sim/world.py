@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from echonode.errors import LocalError, TransportError
 from echonode.model.identity import Identity, IdentityId, Instance
 from echonode.node.events import Event, SyncCompleted
-from echonode.node.link_selection import Choosing
-from echonode.node.node import Announcement, Node, Settings
+from echonode.node.link_selection import LinkSelection
+from echonode.node.node import Node, Presence, Settings
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import OWNER, SimClock, SimEntropy, SimLoop
 from echonode.sim.mdns import CLEAR, Air, SimDiscovery
 from echonode.sim.network import SimListener, SimNetwork
-from echonode.sim.tcp_link import LAN, Link
+from echonode.sim.tcp_link import LAN, LinkConditions
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
 from echonode.sync.streams import ByteStream
@@ -32,13 +32,13 @@ PORT = 22087
 _STEP_S = 0.05
 
 
-class _Overheard(Choosing):
+class _Overheard(LinkSelection):
     """A node's own, and somebody hears what its links say: no event tells of it."""
 
     on_equal: Callable[[IdentityId], None]
 
     def equal(self, now_ms: int, peer: IdentityId) -> None:
-        Choosing.equal(self, now_ms, peer)
+        LinkSelection.equal(self, now_ms, peer)
         self.on_equal(peer)
 
 
@@ -57,7 +57,7 @@ class Member:
     events: list[Event] = field(default_factory=list)
     observers: list[Callable[[Event], None]] = field(default_factory=list)
     on_equal: list[Callable[[IdentityId], None]] = field(default_factory=list)  # told when a link says so, of whom
-    announcement: Announcement | None = None
+    announcement: Presence | None = None
     network_key: bytes | None = None
     listener: SimListener | None = None
     starts: int = 0
@@ -86,7 +86,7 @@ class Member:
 class World:
     """N nodes on one simulated network. Every choice that is not given is drawn from `seed`."""
 
-    def __init__(self, loop: SimLoop, *, seed: int | str, link: Link = LAN, air: Air = CLEAR) -> None:
+    def __init__(self, loop: SimLoop, *, seed: int | str, link: LinkConditions = LAN, air: Air = CLEAR) -> None:
         self.loop = loop
         self.network = SimNetwork(loop, seed=seed, link=link)
         self.discovery = SimDiscovery(loop, seed=seed, air=air, is_blocked=self.network.is_blocked)
@@ -176,7 +176,7 @@ class World:
             for told in member.on_equal if is_current() else ():
                 told(peer)
 
-        def announce(announcement: Announcement) -> None:
+        def announce(announcement: Presence) -> None:
             member.announcement = announcement
             self._spread(member)
 

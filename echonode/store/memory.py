@@ -13,7 +13,7 @@ from echonode.model.merkle import Digest, State, Tree, state_of
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key, parse, verify
 from echonode.store.cursors import Cursors
 from echonode.store.draft_signing import prepare_versions, seal
-from echonode.store.merge import Index, Plan, heads_among
+from echonode.store.merge import LeafIndex, Plan, heads_among
 from echonode.store.paging import fit, fit_changes
 from echonode.store.port import (
     Applied,
@@ -21,7 +21,7 @@ from echonode.store.port import (
     Change,
     ContextInfo,
     Cursor,
-    Refused,
+    RefusedVersion,
     SnapshotReader,
     Staged,
     StateStamp,
@@ -34,7 +34,7 @@ class MemoryStore:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self._index = Index()
+        self._index = LeafIndex()
         self._heads: dict[str, dict[LeafKey, list[Record]]] = {}
         self._history: dict[str, dict[LeafKey, list[Record]]] = {}
         self._log: dict[int, Record] = {}
@@ -160,7 +160,7 @@ class MemoryStore:
         stamp = StateStamp(tree.root, len(tree), self.seq(context), self._instance)
         yield _MemorySnapshot(stamp, dict(self._heads.get(context, {})))
 
-    async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[Refused, ...]:
+    async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[RefusedVersion, ...]:
         known, staging = self._staging.get(context, (root, {}))
         if known != root:
             staging = {}

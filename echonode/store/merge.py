@@ -18,7 +18,7 @@ from echonode.model.identity import IdentityId, Instance, PublicKey, Writer, wri
 from echonode.model.keys import Admission, Keyring, KeyState, Statement, read_statement
 from echonode.model.merkle import State, Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, merge_heads
-from echonode.store.port import Applied, Refused
+from echonode.store.port import Applied, RefusedVersion
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Plan:
     before: dict[LeafKey, list[Record]] = field(default_factory=dict)
     after: dict[LeafKey, list[Record]] = field(default_factory=dict)
     had: int = 0
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[RefusedVersion] = field(default_factory=list)
     counters: dict[tuple[PublicKey, Instance], int] = field(default_factory=dict)
 
     def added(self) -> list[Record]:
@@ -81,7 +81,7 @@ class Pending:
         return {key: pending[key] for key in keys if key in pending} if pending else {}
 
 
-class Index:
+class LeafIndex:
     """Trees, keyring, conflicts and counters of one store."""
 
     def __init__(self) -> None:
@@ -212,23 +212,24 @@ class Index:
             if plan.counters.get(which, 0) < counter:
                 plan.counters[which] = counter
 
-    def refusal(self, context: str, record: Record) -> Refused | None:
+    def refusal(self, context: str, record: Record) -> RefusedVersion | None:
         """Why `record` may not stand in `context`, None when it may."""
         if record.context != context:
-            return Refused(record.id, Reason.FOREIGN_CONTEXT, "it belongs to another context")
+            return RefusedVersion(record.id, Reason.FOREIGN_CONTEXT, "it belongs to another context")
         if context == IDENTITIES:
             try:
                 read_statement(record)
             except RemoteError as error:
-                return Refused(record.id, error.reason, error.detail)
+                return RefusedVersion(record.id, error.reason, error.detail)
             return None
         match self.keyring.admission(record):
             case Admission.ADMITTED:
                 return None
             case Admission.UNKNOWN:
-                return Refused(record.id, Reason.UNKNOWN_KEY, "no statement says that its key speaks for its author")
+                why = "no statement says that its key speaks for its author"
+                return RefusedVersion(record.id, Reason.UNKNOWN_KEY, why)
             case Admission.VOID:
-                return Refused(record.id, Reason.KEY_REVOKED, "its key is compromised")
+                return RefusedVersion(record.id, Reason.KEY_REVOKED, "its key is compromised")
 
 
 def _forks(heads: Sequence[Record]) -> Iterator[Record]:

@@ -31,7 +31,7 @@ class StaleWriterError(LocalError):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedVersion:
     """A version that was not taken, and why."""
 
     version: VersionId
@@ -45,7 +45,7 @@ class Applied:
 
     records: tuple[Record, ...] = ()
     had: int = 0
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RefusedVersion, ...] = ()
     voided: int = 0  # versions that a compromise statement took out
 
     @property
@@ -229,7 +229,7 @@ class Store(Protocol):
         """Open one read transaction over `context`. Writers go on meanwhile and are not seen."""
         ...
 
-    async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[Refused, ...]:
+    async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[RefusedVersion, ...]:
         """Keep `records` (in key order, behind those staged before) of a snapshot of `root`, visible to nobody yet.
         Another root starts over. Refused ones are not kept. A compromise of a key that signed anything staged drops
         all that is staged, as its root cannot be reached any more."""

@@ -24,7 +24,7 @@ from echonode.errors import PeerRefused, Reason, RemoteError
 from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, PREFIXES_PER_MESSAGE_MAX, ROUNDS_MAX, WINDOW
 from echonode.model.merkle import Digest, Prefix, leaf_digest
 from echonode.model.record import LeafKey, Record
-from echonode.sync.answer_check import Asked
+from echonode.sync.answer_check import AnswerCheck
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.verify_apply import Pipeline, merge
 from echonode.wire.messages import Direction, Done, Fetch, Message, Put, Records, Refused, Stored, Wanted
@@ -33,7 +33,7 @@ _M = TypeVar("_M")
 
 
 @dataclass(slots=True)
-class Difference:
+class TreeDifference:
     """What a walk found, as of `their_root`. Prefixes name whole subtrees that one side lacks; leaves differ singly."""
 
     their_root: bytes = b""
@@ -49,7 +49,7 @@ class Difference:
         self.their_root = root
 
 
-Walk = Callable[[], AsyncGenerator[Difference, None]]
+Walk = Callable[[], AsyncGenerator[TreeDifference, None]]
 
 
 class Agreement:
@@ -63,7 +63,7 @@ class Agreement:
         # Leaves dealt with, by digest: theirs that ours supersede, ours that they answered for. A later walk still
         # sees them differ while only one side has moved.
         self._settled: set[Digest] = set()
-        self._seen = Difference()  # the last piece of the last walk
+        self._seen = TreeDifference()  # the last piece of the last walk
         self._our_root = b""  # when it began
 
     async def reach(self) -> Result:
@@ -90,7 +90,7 @@ class Agreement:
             return Result.DIFFERENT
         if found or self._seen.has_moved or their_root != self._seen.their_root:
             return Result.MOVED
-        if self._direction is not Direction.PULL and self._our_root != self._root():
+        if self._direction is not Direction.RECEIVE and self._our_root != self._root():
             return Result.MOVED  # what was written here since the walk began, it may have missed
         return Result.DIFFERENT if self._direction is Direction.BOTH else Result.EQUAL
 
@@ -101,13 +101,13 @@ class Agreement:
         async with aclosing(self._walk()) as differences:
             async for difference in differences:
                 self._seen = difference
-                if self._direction is not Direction.PUSH:
+                if self._direction is not Direction.SEND:
                     found |= await self._pull(difference)
-                if self._direction is not Direction.PULL:
+                if self._direction is not Direction.RECEIVE:
                     found |= await self._push(difference)
         return found
 
-    async def _pull(self, difference: Difference) -> bool:
+    async def _pull(self, difference: TreeDifference) -> bool:
         wanted = [Wanted(prefix, None) for prefix in difference.their_prefixes]
         for prefix, leaves in difference.their_leaves.items():
             new = [leaf for leaf in leaves if leaf not in self._settled]
@@ -118,7 +118,7 @@ class Agreement:
         self._settled |= await fetch(self._conversation, wanted, self._width)
         return True
 
-    async def _push(self, difference: Difference) -> bool:
+    async def _push(self, difference: TreeDifference) -> bool:
         tree = self._conversation.store.tree(self._conversation.context)
         theirs = {leaf for leaves in difference.their_leaves.values() for leaf in leaves}
         keys: list[LeafKey] = []
@@ -188,10 +188,10 @@ async def fetch(conversation: Conversation, wanted: Sequence[Wanted], width: int
     """Fetch and merge all of `wanted`, a window of requests in flight; which of the leaves it names came."""
     waiting = deque(_requests(wanted, width))
     pipeline = Pipeline(conversation.context)
-    in_flight: deque[Asked] = deque()
+    in_flight: deque[AnswerCheck] = deque()
     came: set[Digest] = set()
 
-    async def take(asked: Asked, answer: Records, records: list[Record]) -> None:
+    async def take(asked: AnswerCheck, answer: Records, records: list[Record]) -> None:
         asked.take(records, answer.rest)
         await merge(conversation, records)
         if not answer.more:
@@ -200,7 +200,7 @@ async def fetch(conversation: Conversation, wanted: Sequence[Wanted], width: int
     try:
         while waiting or in_flight:
             while waiting and len(in_flight) < WINDOW:
-                in_flight.append(Asked(waiting.popleft(), width))
+                in_flight.append(AnswerCheck(waiting.popleft(), width))
                 conversation.tally.ask()
                 await conversation.transport.send(Fetch(in_flight[-1].wanted))
             answer = await expect(conversation, Records)

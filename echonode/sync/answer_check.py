@@ -19,7 +19,7 @@ START: Final[Place] = (b"", b"")
 _BEHIND_ALL_IDS: Final = b"\xff" * 33
 
 
-class Asked:
+class AnswerCheck:
     """The requester's account of one Fetch. `width`: bytes of the digests by which leaves are named."""
 
     def __init__(self, wanted: tuple[Wanted, ...], width: int) -> None:

@@ -8,9 +8,9 @@ from enum import Enum
 from echonode.errors import Reason
 from echonode.limits import REFUSALS_KEPT
 from echonode.model.record import Record
-from echonode.store.port import Refused, Store
-from echonode.sync.filtered_set import Surveys
-from echonode.sync.sketch_cache import Sketches
+from echonode.store.port import RefusedVersion, Store
+from echonode.sync.filtered_set import FilteredSets
+from echonode.sync.sketch_cache import SketchCache
 from echonode.sync.transport import SyncTransport
 
 
@@ -38,7 +38,7 @@ class Tally:
     had: int = 0
     round_trips: int = 0
     total: int = 0  # records expected, when known
-    refused: list[Refused] = field(default_factory=list)  # by us: the first REFUSALS_KEPT of
+    refused: list[RefusedVersion] = field(default_factory=list)  # by us: the first REFUSALS_KEPT of
     refused_here: int = 0  # so many
     lacks_key: bool = False  # of one of them the key is unknown here
     refused_there: int = 0
@@ -46,7 +46,7 @@ class Tally:
     note: str = ""  # what became of the mode, when it had to go another way
     _asked: deque[int] = field(default_factory=deque)
 
-    def refuse(self, refused: Sequence[Refused]) -> None:
+    def refuse(self, refused: Sequence[RefusedVersion]) -> None:
         """These were not taken. A peer may go on sending such for as long as a session lasts."""
         self.refused_here += len(refused)
         self.lacks_key |= any(one.reason is Reason.UNKNOWN_KEY for one in refused)
@@ -78,6 +78,6 @@ class Conversation:
     on_progress: Callable[[Tally], None]
     tally: Tally = field(default_factory=Tally)
     wants: Callable[[Record], bool] | None = None
-    sketches: Sketches = field(default_factory=Sketches)
-    surveys: Surveys = field(default_factory=Surveys)
+    sketches: SketchCache = field(default_factory=SketchCache)
+    surveys: FilteredSets = field(default_factory=FilteredSets)
     session: bytes = b""  # random bytes that both ends know and nobody knew before

@@ -30,7 +30,7 @@ _MS: Final = 1000
 _Entry: TypeAlias = tuple[bytes, LeafKey, VersionId]  # the item, and which record and version it is
 
 
-class Survey:
+class FilteredSet:
     """Made by `take`."""
 
     def __init__(self, store: Store, context: str, wanted: Filter) -> None:
@@ -120,16 +120,16 @@ class Survey:
         return {key for _, key, _ in self._entries}
 
 
-class Surveys:
+class FilteredSets:
     """The latest surveys, by context and filter: the next conversation about the same part goes on from there."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, bytes], Survey] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, bytes], FilteredSet] = OrderedDict()
 
-    async def of(self, store: Store, context: str, wanted: Filter) -> Survey:
+    async def of(self, store: Store, context: str, wanted: Filter) -> FilteredSet:
         """What `context` holds of what is wanted, as it is now."""
         which = (context, wanted.digest())
-        survey = self._kept.setdefault(which, Survey(store, context, wanted))
+        survey = self._kept.setdefault(which, FilteredSet(store, context, wanted))
         self._kept.move_to_end(which)
         while len(self._kept) > SURVEYS_MAX:
             self._kept.popitem(last=False)

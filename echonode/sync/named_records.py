@@ -50,7 +50,7 @@ def _is_named(head: Record, wanted: Mapping[LeafKey, Collection[bytes] | None]) 
 
 
 @dataclass(slots=True)
-class Named:
+class NamedRequest:
     """One request for versions by name, and what came of it. `versions` by their ids, whatever their record; `leaves`:
     records by key, all heads where nothing is named."""
 
@@ -69,13 +69,13 @@ class Named:
             self.came[record.id] = record.key
 
 
-async def take_named(conversation: Conversation, requests: Sequence[tuple[Message, Named]]) -> None:
+async def take_named(conversation: Conversation, requests: Sequence[tuple[Message, NamedRequest]]) -> None:
     """Send `requests`, a window of them in flight, and merge what comes."""
     waiting = deque(requests)
-    in_flight: deque[Named] = deque()
+    in_flight: deque[NamedRequest] = deque()
     pipeline = Pipeline(conversation.context)
 
-    async def take(named: Named, records: list[Record]) -> None:
+    async def take(named: NamedRequest, records: list[Record]) -> None:
         named.look(records)
         applied = await merge(conversation, records)
         named.refused.update((refused.version, refused.reason) for refused in applied.refused)

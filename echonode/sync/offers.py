@@ -61,7 +61,7 @@ async def offer(
         conversation.tally.ask()
         await conversation.transport.send(Offers(leaves))
         await take_heads(conversation, page, offered, direction)
-    if direction is not Direction.PULL:
+    if direction is not Direction.RECEIVE:
         await put(conversation, [*offered.lacked, *offered.differed], offered)
     return offered
 
@@ -88,7 +88,7 @@ async def take_heads(
         raise _bad("what is lacking was not offered, or is not lacking")
     offered.lacked += lacked
     await _weigh(conversation, sorted(differed), list(came.values()), offered)
-    if came and direction is not Direction.PUSH:
+    if came and direction is not Direction.SEND:
         await merge(conversation, list(came.values()))
 
 

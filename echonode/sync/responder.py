@@ -15,7 +15,7 @@ from echonode.sync.verify_apply import merge, verify_all
 from echonode.wire.messages import Direction, Done, Fetch, Message, Put, Records, Refusal, Stored, Wanted
 
 
-class Answers:
+class Responder:
     """Answers Fetch, Put and Done of one conversation."""
 
     def __init__(self, conversation: Conversation, direction: int, width: int) -> None:
@@ -27,9 +27,9 @@ class Answers:
     async def give(self, message: Message) -> Result | None:
         """Answer `message`; the conversation's result once it is over."""
         match message:
-            case Fetch(wanted) if self._direction != Direction.PUSH:
+            case Fetch(wanted) if self._direction != Direction.SEND:
                 await self._records(wanted)
-            case Put(records) if self._direction != Direction.PULL:
+            case Put(records) if self._direction != Direction.RECEIVE:
                 await store_put(self._conversation, records)
             case Done(root, _, _, is_final):
                 note_seq(self._conversation, message)

@@ -30,7 +30,7 @@ class _Kept:
         return self.tree() is tree and tree.has(self.journal) and self.key == key
 
 
-class Sketches:
+class SketchCache:
     """By context. `netid` is the secret by which members of the network key their short ids."""
 
     def __init__(self, netid: Callable[[], bytes] = bytes) -> None:

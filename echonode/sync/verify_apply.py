@@ -12,7 +12,7 @@ from dataclasses import replace
 from echonode.errors import Reason, RemoteError
 from echonode.limits import VERIFY_CHUNK
 from echonode.model.record import Record, parse, verify
-from echonode.store.port import Applied, Cursor, Refused
+from echonode.store.port import Applied, Cursor, RefusedVersion
 from echonode.sync.conversation import Conversation
 from echonode.sync.tasks import all_ended, whole
 
@@ -65,13 +65,13 @@ async def _merge(conversation: Conversation, records: Sequence[Record], cursor: 
     return applied
 
 
-def _sorted_out(conversation: Conversation, records: Sequence[Record]) -> tuple[Sequence[Record], list[Refused]]:
+def _sorted_out(conversation: Conversation, records: Sequence[Record]) -> tuple[Sequence[Record], list[RefusedVersion]]:
     """The records that are wanted, and the rest as refused."""
     if conversation.wants is None:
         return records, []
     keys = {record.key for record in records if conversation.wants(record)}  # of a conflict all heads, or none
     unwanted = [record for record in records if record.key not in keys]
-    refused = [Refused(record.id, Reason.NOT_ACCEPTED, "it is not wanted here") for record in unwanted]
+    refused = [RefusedVersion(record.id, Reason.NOT_ACCEPTED, "it is not wanted here") for record in unwanted]
     return [record for record in records if record.key in keys], refused
 
 

@@ -40,7 +40,7 @@ from echonode.sync import tree_parts
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.modes import delta, hash_comparison, level_wise, reconcile, sketch, snapshot
 from echonode.sync.select import Mode, State, select
-from echonode.sync.sketch_cache import Sketches, _Kept
+from echonode.sync.sketch_cache import SketchCache, _Kept
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Message
 from tests.bench.plot import chart
@@ -61,7 +61,7 @@ class Pair:
     """Two stores that differ. `since`: where either log stood before they came to differ."""
 
     stores: list[MemoryStore]
-    sketches: list[Sketches]
+    sketches: list[SketchCache]
     since: list[int]
     expected: int | None = None
 
@@ -168,12 +168,12 @@ class Common:
         draw = random.Random(count)
         keys = sorted(draw.randbytes(32) for _ in range(count))
         entries = b"".join(key + draw.randbytes(32) for key in keys)
-        return cls(entries, sketch_of([entries], Sketches().key(MAIN)))
+        return cls(entries, sketch_of([entries], SketchCache().key(MAIN)))
 
-    def give(self, store: MemoryStore) -> Sketches:
+    def give(self, store: MemoryStore) -> SketchCache:
         """Let `store` hold them, and keep a sketch of it from here on, as a node would that has had one built."""
         tree = store._index.trees[MAIN] = Tree.from_sorted([self.entries])
-        sketches = Sketches()
+        sketches = SketchCache()
         kept = _Kept(weakref.ref(tree), tree.keep_journal(), sketches.key(MAIN), deepcopy(self.sketch))
         sketches._kept[MAIN] = kept
         return sketches
@@ -194,10 +194,10 @@ def _holding(records: Sequence[Record]) -> MemoryStore:
 
 def _pair(common: Common, differences: int, kind: str, mode: str) -> Pair:
     if mode == "snapshot":
-        return Pair([_holding(()), _holding(real(common.count))], [Sketches(), Sketches()], [0, 0])
+        return Pair([_holding(()), _holding(real(common.count))], [SketchCache(), SketchCache()], [0, 0])
     if mode in READING:
         stores = [_holding(real(common.count)), _holding(real(common.count))]
-        pair = Pair(stores, [Sketches(), Sketches()], [0, 0])
+        pair = Pair(stores, [SketchCache(), SketchCache()], [0, 0])
     else:
         stores = [universe().store(()), universe().store(())]
         pair = Pair(stores, [common.give(store) for store in stores], [0, 0])
@@ -307,7 +307,7 @@ def building(size: int) -> float:
     """Seconds of CPU to build the sketch of so many leaves, which a node does once."""
     tree = Tree.from_sorted([Common.of(size).entries])
     end = _End()
-    end.run(lambda: Sketches().of(MAIN, tree))
+    end.run(lambda: SketchCache().of(MAIN, tree))
     return end.cpu_ms / 1000
 
 

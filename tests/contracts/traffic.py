@@ -21,7 +21,7 @@ from echonode.sim.event_loop import SimEntropy, SimLoop, run
 from echonode.sim.world import PORT, Member, World
 from echonode.sync.conversation import Conversation
 from echonode.sync.modes import sketch
-from echonode.sync.sketch_cache import Sketches
+from echonode.sync.sketch_cache import SketchCache
 from echonode.sync.transport import StreamTransport
 from echonode.wire.channel import NetworkSecret
 from echonode.wire.codec import encode
@@ -240,7 +240,7 @@ async def _ask_by_hand(world: World, full: Member) -> None:
     session = await _meet(world, full, stranger, lambda hello: hello)
     await stranger.put("own")
     # One that computes other short ids: what it sends cannot be read, salted or not, and it has to walk.
-    strange = Sketches(lambda: b"another network")
+    strange = SketchCache(lambda: b"another network")
     await sketch.run_initiator(
         Conversation(session.transport, stranger.store, MAIN, ignore, ignore, sketches=strange, session=session.id)
     )

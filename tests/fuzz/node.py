@@ -26,10 +26,10 @@ from echonode.node.handshake import Session
 from echonode.node.mode_table import MODES
 from echonode.node.mode_table import initiate as run_mode
 from echonode.node.node import Node, Settings
-from echonode.node.session_report import SessionLog
+from echonode.node.session_report import SessionReport
 from echonode.sim.event_loop import SimClock, SimEntropy, SimLoop
 from echonode.sim.network import SimNetwork
-from echonode.sim.tcp_link import Link
+from echonode.sim.tcp_link import LinkConditions
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
 from echonode.sync.conversation import Result
@@ -81,7 +81,7 @@ async def _stage(options: int) -> Stage:
     """The node under test, alone so far."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
-    link = Link(latency_s=0.0, fragment_bytes_max=64 if options & SMALL else 64 * KIB)
+    link = LinkConditions(latency_s=0.0, fragment_bytes_max=64 if options & SMALL else 64 * KIB)
     return await _join(SimNetwork(loop, seed=1, link=link), cast().node, cast().held, cast().ours, HERE)
 
 
@@ -265,7 +265,7 @@ async def _conversing(mode: Mode) -> None:
     there = await _join(here.network, cast().peer, cast().theirs, cast().its, THERE)
     listener = here.network.listen(HERE, here.node.accept)
 
-    async def work(session: Session, log: SessionLog) -> None:
+    async def work(session: Session, log: SessionReport) -> None:
         context = {Mode.DELTA: "log", Mode.SNAPSHOT: "notes"}.get(mode, MAIN)
         conversation, finish = there.node.connections.manager._begin(session, log, context, mode, "", "initiator")
         keys = [key for key, _ in there.store.tree(MAIN).leaves_at(b"")]

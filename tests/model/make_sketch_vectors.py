@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from echonode.model.sketch import Sketch, short_ids
-from echonode.sync.sketch_cache import Sketches
+from echonode.sync.sketch_cache import SketchCache
 from tests.model.make_merkle_vectors import leaf
 
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "sketch.json"
@@ -20,7 +20,7 @@ SYMBOLS = 40
 
 def build() -> dict[str, Any]:
     """The vectors as JSON: bytes in hex, ids as 16 hexadecimal digits."""
-    sketches = Sketches(lambda: NETID)
+    sketches = SketchCache(lambda: NETID)
     key, salted = sketches.key("main"), sketches.key("main", bytes(16))
     ours, theirs = Sketch(SYMBOLS), Sketch(SYMBOLS)
     ours.add(short_ids(entries(OURS), key))

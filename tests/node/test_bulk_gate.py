@@ -7,7 +7,7 @@ import pytest
 
 from echonode.limits import LEAD_WAIT_S
 from echonode.model.record import MAIN
-from echonode.node.bulk_gate import Filling
+from echonode.node.bulk_gate import BulkGate
 from echonode.node.events import SyncCompleted
 from echonode.sim.event_loop import SimClock, SimLoop
 from echonode.sim.world import World
@@ -24,7 +24,7 @@ class Court:
 
     def __init__(self, loop: SimLoop) -> None:
         self.loop = loop
-        self.filling = Filling(SimClock(loop))
+        self.filling = BulkGate(SimClock(loop))
         self.begun: list[tuple[str, float, Selection]] = []
 
     async def lead(

@@ -15,13 +15,14 @@ from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, MAIN
-from echonode.node.conversations import Manager
+from echonode.node.conversations import Conversations
 from echonode.node.events import Event, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
 from echonode.node.handshake import Session
-from echonode.node.live_links import NAMES, Links
-from echonode.node.mode_table import MODES, summarise
+from echonode.node.live_links import NAMES, LiveLinks
+from echonode.node.mode_table import MODES
 from echonode.node.scheduler import Scheduler
-from echonode.node.session_report import SessionLog
+from echonode.node.session_report import SessionReport
+from echonode.node.summaries import summarise
 from echonode.sim.event_loop import SimClock, SimEntropy
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
@@ -60,13 +61,13 @@ class Side:
     modes: tuple[Mode, ...] = MODES
     events: list[Event] = field(default_factory=list)
     changed_by: list[bytes] = field(default_factory=list)
-    manager: Manager = field(init=False)
+    manager: Conversations = field(init=False)
     scheduler: Scheduler = field(init=False)
 
     def __post_init__(self) -> None:
         clock, entropy = SimClock(asyncio.get_running_loop()), SimEntropy(f"side {self.number}")
         self.scheduler = Scheduler(self.peer.id, entropy)
-        links = Links(
+        links = LiveLinks(
             self.store,
             clock,
             entropy,
@@ -77,7 +78,7 @@ class Side:
             wake=lambda: None,
             wants_all=lambda: True,
         )
-        self.manager = Manager(
+        self.manager = Conversations(
             self.store,
             clock,
             self.events.append,
@@ -112,8 +113,8 @@ class Side:
 class Met:
     """A session that is over."""
 
-    ours: SessionLog
-    theirs: SessionLog
+    ours: SessionReport
+    theirs: SessionReport
     ends: list[EchonodeError | None]
     said: list[Message]
 
@@ -153,7 +154,7 @@ async def meet(
         before(ours.session(theirs, pair[0], is_initiator=True)),
         theirs.session(ours, pair[1], is_initiator=False),
     )
-    logs = SessionLog(), SessionLog()
+    logs = SessionReport(), SessionReport()
     answer = theirs.manager.serve(sessions[1], logs[1]) if instead is None else instead(pair[1])
     ends = await asyncio.gather(
         ended(ours.manager.lead(sessions[0], logs[0], direction), pair[0]), ended(answer, pair[1])
@@ -168,7 +169,7 @@ async def asked(theirs: Side, ours: Side, script: Script) -> EchonodeError | Non
         end.both = []
     session = theirs.session(ours, pair[1], is_initiator=False)
     (_, end) = await asyncio.gather(
-        ended(script(pair[0]), pair[0]), ended(theirs.manager.serve(session, SessionLog()), pair[1])
+        ended(script(pair[0]), pair[0]), ended(theirs.manager.serve(session, SessionReport()), pair[1])
     )
     return end
 
@@ -427,7 +428,7 @@ def test_a_pull_brings_everything_here_and_tells_nothing_of_equality():
     async def main() -> None:
         ours, theirs = Side(0, filled(range(50))), Side(1, filled(range(40, 90), range(20)))
         there = roots(theirs)
-        met = await meet(ours, theirs, Direction.PULL)
+        met = await meet(ours, theirs, Direction.RECEIVE)
         assert met.ends == [None, None]
         assert met.ours.in_sync is None and met.ours.unequal == {}
         assert roots(theirs) == there
@@ -441,13 +442,13 @@ def test_a_push_takes_everything_there_and_changes_nothing_here():
     async def main() -> None:
         ours, theirs = Side(0, filled(range(50), range(20))), Side(1, filled(range(40, 90)))
         here = roots(ours)
-        met = await meet(ours, theirs, Direction.PUSH)
+        met = await meet(ours, theirs, Direction.SEND)
         assert met.ends == [None, None]
         assert roots(ours) == here
         assert not lacks(theirs.store, heads_in(ours.store))
         assert ours.store.tree(OTHER).root == theirs.store.tree(OTHER).root
         nothing = Side(0, filled(()))
-        assert (await meet(nothing, theirs, Direction.PUSH)).said == [m.Close(Reason.FINISHED)]
+        assert (await meet(nothing, theirs, Direction.SEND)).said == [m.Close(Reason.FINISHED)]
 
     virtually(main())
 
@@ -515,7 +516,7 @@ def test_what_a_peer_wants_only_a_part_of_is_left_to_it_and_it_is_not_called_une
 def test_a_pull_from_a_peer_that_holds_a_part_takes_all_that_it_holds():
     async def main() -> None:
         ours, theirs = Side(0, filled(range(10))), Side(1, filled(range(50)))
-        met = await meet(ours, theirs, Direction.PULL, before=partly)
+        met = await meet(ours, theirs, Direction.RECEIVE, before=partly)
         assert met.ends == [None, None]
         assert [done.mode for done in ours.conversations] == ["reconcile"]
         assert not lacks(ours.store, heads_in(theirs.store))
@@ -707,7 +708,7 @@ def test_a_snapshot_that_is_refused_in_part_is_finished_by_a_walk():
         await with_a_void_key(ours, theirs)
         void = {head.id for head in heads_in(theirs.store) if head.author == universe().writers[0].id}
         assert void
-        met = await meet(ours, theirs, Direction.PULL)
+        met = await meet(ours, theirs, Direction.RECEIVE)
         assert met.ends == [None, None]
         assert versions_in(ours.store) == versions_in(theirs.store) - void
         assert "refused here" in met.ours.unequal[MAIN]
@@ -940,7 +941,7 @@ def test_large_sets_that_differ_are_compared_by_sketch():
         assert [(each.mode, each.round_trips) for each in ours.conversations] == [("sketch", 2)]
         pulling = Side(2, filled(()))
         await pulling.store.apply(MAIN, many[20:])
-        await meet(pulling, theirs, Direction.PULL)
+        await meet(pulling, theirs, Direction.RECEIVE)
         assert not lacks(pulling.store, many)
         assert "sketch" not in {each.mode for each in pulling.conversations}, "one way, it proves nothing"
 

@@ -11,7 +11,7 @@ from echonode.model.record import MAIN, Draft
 from echonode.node import link_selection
 from echonode.node.events import FollowBegan, FollowEnded, PeerAbsent, SessionFailed, SyncCompleted
 from echonode.node.views import PeerState, SyncStatus
-from echonode.sim.tcp_link import Link
+from echonode.sim.tcp_link import LinkConditions
 from echonode.sim.world import Member, World
 from echonode.wire.messages import Direction
 from tests.node.test_on_demand import crowd, holds, nowhere
@@ -209,7 +209,7 @@ def test_a_store_that_lost_what_others_wrote_is_followed_again_and_nobody_is_bla
 def test_a_peer_whose_store_begins_another_life_behind_its_hello_stays_one_to_follow():
     async def work(world: World) -> None:
         ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
-        world.network.set_link(ours.host, theirs.host, Link(latency_s=0.1))
+        world.network.set_link(ours.host, theirs.host, LinkConditions(latency_s=0.1))
         sight(ours, theirs)
         await put(theirs, "a")
         peers = theirs.node.scheduler.peers
@@ -274,7 +274,7 @@ def test_a_slow_peer_lags_and_is_shown_to():
     async def work(world: World) -> None:
         ours, theirs = await linked(world, 2)
         world.network.cut(ours.host, theirs.host)
-        world.network.set_link(ours.host, theirs.host, Link(bandwidth_bytes_s=1_000_000))
+        world.network.set_link(ours.host, theirs.host, LinkConditions(bandwidth_bytes_s=1_000_000))
         await asyncio.sleep(10)
         node = ours.node
         for number in range(60):

@@ -14,7 +14,7 @@ from echonode.model.record import MAIN
 from echonode.node import link_selection
 from echonode.node.events import NodeStopped, PeerAbsent, PeerConnected, RecordsApplied, SessionFailed, SyncCompleted
 from echonode.node.views import PeerState, SyncStatus
-from echonode.sim.tcp_link import Link
+from echonode.sim.tcp_link import LinkConditions
 from echonode.sim.world import PORT, Member, World
 from echonode.text import to_base32
 from echonode.wire.messages import Direction
@@ -116,11 +116,11 @@ def test_a_sync_one_way_moves_nothing_the_other_way(monkeypatch):
         await world.settled(within_s=10)
         await put_unnoticed(ours, "a")
         await put_unnoticed(theirs, "b")
-        (report,) = await ours.node.sync(None, Direction.PULL, 10)
+        (report,) = await ours.node.sync(None, Direction.RECEIVE, 10)
         assert report.status is SyncStatus.VERIFIED
         assert (await names(ours), await names(theirs)) == ({"a", "b"}, {"b"})
         await put_unnoticed(theirs, "c")
-        (report,) = await ours.node.sync(None, Direction.PUSH, 10)
+        (report,) = await ours.node.sync(None, Direction.SEND, 10)
         assert report.status is SyncStatus.VERIFIED
         assert (await names(ours), await names(theirs)) == ({"a", "b"}, {"a", "b", "c"})
 
@@ -185,7 +185,7 @@ def test_a_slow_peer_does_not_keep_the_others_waiting():
         ours, *others = members
         slow, fast = others[:-1], others[-1]
         for member in slow:
-            world.network.set_link(ours.host, member.host, Link(bandwidth_bytes_s=10_000))
+            world.network.set_link(ours.host, member.host, LinkConditions(bandwidth_bytes_s=10_000))
         await put(ours, "a", b"x" * 150_000)
         await asyncio.sleep(3)
         assert "a" in await names(fast)
@@ -381,7 +381,7 @@ def test_the_state_of_a_peer_is_what_a_person_would_say():
         await put(ours, "a" * 20, b"x" * 150_000)
         await put(theirs, "b")
         for pair in ((ours, theirs), (theirs, ours)):
-            world.network.set_link(pair[0].host, pair[1].host, Link(bandwidth_bytes_s=100_000))
+            world.network.set_link(pair[0].host, pair[1].host, LinkConditions(bandwidth_bytes_s=100_000))
         sight(ours, theirs, stranger)
         states = [view.state for view in ours.node.peers()]
         assert states == [PeerState.SIGHTED, PeerState.OTHER_NETWORK]

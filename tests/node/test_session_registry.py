@@ -9,7 +9,7 @@ import pytest
 from echonode.errors import PeerRefused, Reason, TransportError
 from echonode.model.identity import IdentityId
 from echonode.node.scheduler import Scheduler
-from echonode.node.session_registry import LiveSessions
+from echonode.node.session_registry import SessionRegistry
 from echonode.sim.event_loop import SimEntropy, SimLoop
 from echonode.sim.network import SimNetwork
 from echonode.sync.streams import ByteStream
@@ -49,11 +49,11 @@ def on_a_wire(work: Callable[[Wire], Awaitable[None]]) -> None:
     wire.loop.complete(main())
 
 
-def sessions_of(me: IdentityId) -> LiveSessions:
-    return LiveSessions(Scheduler(me, SimEntropy("live")).survives, asyncio.get_running_loop().time)
+def sessions_of(me: IdentityId) -> SessionRegistry:
+    return SessionRegistry(Scheduler(me, SimEntropy("live")).survives, asyncio.get_running_loop().time)
 
 
-def settle(live: LiveSessions, peer: IdentityId, transports: dict[str, StreamTransport]) -> set[str]:
+def settle(live: SessionRegistry, peer: IdentityId, transports: dict[str, StreamTransport]) -> set[str]:
     """Let sessions begin in this order; which of them are still up."""
     up = set()
     for name, transport in transports.items():

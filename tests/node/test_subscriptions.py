@@ -14,7 +14,7 @@ from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, leaf_key
 from echonode.node.events import SessionFailed, SyncCompleted
-from echonode.node.subscriptions import Partial
+from echonode.node.subscriptions import Subscriptions
 from echonode.node.views import SyncStatus
 from echonode.sim.world import Member, World
 from echonode.store.memory import MemoryStore
@@ -234,7 +234,7 @@ def test_who_is_only_listened_to_is_the_only_one():
         world.introduce()
         await quiet(world)
         assert await bodies(part) == {}
-        (report,) = await part.node.sync([whole.node.id], Direction.PULL, 30)
+        (report,) = await part.node.sync([whole.node.id], Direction.RECEIVE, 30)
         assert report.status is SyncStatus.VERIFIED and not report.conversations
 
     in_a_world(work)
@@ -332,7 +332,7 @@ def test_shared_in_a_subscription_is_the_pool_of_the_network_that_is_joined():
 
 
 def test_a_subscription_nobody_can_read_is_said_to_be_one():
-    partial = Partial(MemoryStore(universe().store(()).instance))
+    partial = Subscriptions(MemoryStore(universe().store(()).instance))
     with pytest.raises(LocalError, match="no term"):
         partial.subscribe({MAIN: ("news",)}, pytest.fail)
 

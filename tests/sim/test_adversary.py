@@ -7,13 +7,13 @@ from dataclasses import replace
 from echonode.errors import Reason
 from echonode.model.record import MAIN
 from echonode.node.events import RecordForked, SessionFailed, TimestampAhead
-from echonode.sim.adversary import Liar
+from echonode.sim.adversary import Adversary
 from echonode.sim.clients import Habits
 from echonode.sim.event_loop import SimLoop
 from echonode.sim.expected_heads import all_heads
-from echonode.sim.invariants import Judge
+from echonode.sim.invariants import Invariants
 from echonode.sim.options import Options, draw_options
-from echonode.sim.scenario import Swarm
+from echonode.sim.scenario import Scenario
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Done, Records
 
@@ -28,7 +28,7 @@ def lied_to(seeds: range, *, until: set[str]) -> tuple[Counter[str], set[type]]:
     kinds: set[type] = set()
     for seed in seeds:
         loop = SimLoop(seed=seed)
-        swarm = Swarm(loop, seed, LYING)
+        swarm = Scenario(loop, seed, LYING)
         loop.complete(swarm.run())
         for member in swarm.honest:
             reasons.update(event.reason for event in member.events if isinstance(event, SessionFailed))
@@ -49,7 +49,7 @@ def test_two_versions_under_one_dot_are_both_known_to_everybody_in_the_end() -> 
     found = 0
     for seed in range(4):
         loop = SimLoop(seed=seed)
-        swarm = Swarm(loop, seed, replace(LYING, liars=1))
+        swarm = Scenario(loop, seed, replace(LYING, liars=1))
         loop.complete(swarm.run())
         heads = asyncio.run(all_heads(swarm.honest[0].node.store, MAIN))
         dots = Counter((head.writer, head.counter) for head in heads)
@@ -62,8 +62,8 @@ def test_two_versions_under_one_dot_are_both_known_to_everybody_in_the_end() -> 
 
 
 def test_a_bent_message_is_another_and_may_be_one_no_codec_takes() -> None:
-    swarm = Swarm(SimLoop(seed=1), 1, draw_options(1))
-    liar = Liar(swarm.world.make_member("liar"), 1)
+    swarm = Scenario(SimLoop(seed=1), 1, draw_options(1))
+    liar = Adversary(swarm.world.make_member("liar"), 1)
     message = Done(bytes(32), 5, 7, False)
     bent = {repr(liar.forge(message)) for _ in range(200)}
     assert len(bent) > 20
@@ -78,10 +78,10 @@ def test_a_bent_message_is_another_and_may_be_one_no_codec_takes() -> None:
 
 
 def test_an_honest_message_is_untouched_by_the_other_story_when_there_is_none() -> None:
-    swarm = Swarm(SimLoop(seed=1), 1, draw_options(1))
-    liar = Liar(swarm.world.make_member("liar"), 1)
+    swarm = Scenario(SimLoop(seed=1), 1, draw_options(1))
+    liar = Adversary(swarm.world.make_member("liar"), 1)
     message = Records((), (), False)
     assert liar.twins(message, bytes(32)) is message
     assert decode(encode(message)) == message
-    assert isinstance(swarm.judge, Judge)
+    assert isinstance(swarm.judge, Invariants)
     swarm.world.loop.close()

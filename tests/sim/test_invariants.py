@@ -14,7 +14,7 @@ from echonode.model.record import MAIN, Draft, sign
 from echonode.node.events import SyncCompleted
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import OWNER, SimEntropy, SimLoop
-from echonode.sim.invariants import Judge, Violation
+from echonode.sim.invariants import Invariants, Violation
 from echonode.sim.quiescence import left_behind
 from echonode.sim.world import Member, World
 
@@ -26,7 +26,7 @@ class Court:
 
     def __init__(self, loop: SimLoop) -> None:
         self.world = World(loop, seed=1)
-        self.judge = Judge(self.world)
+        self.judge = Invariants(self.world)
         self.members: list[Member] = []
 
     async def begin(self) -> None:

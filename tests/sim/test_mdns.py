@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from echonode.node.node import Announcement
+from echonode.node.node import Presence
 from echonode.sim.event_loop import SimLoop
 from echonode.sim.mdns import EXPIRY_S, REFRESH_S, Air, SimDiscovery
 
@@ -33,7 +33,7 @@ class Lan:
 
     def announce(self, host: str) -> str:
         tag = host.encode() * 8
-        self.discovery.announce(host, Announcement(tag, bytes(8), None), f"{host}:1")
+        self.discovery.announce(host, Presence(tag, bytes(8), None), f"{host}:1")
         return tag.hex()
 
 

@@ -10,16 +10,16 @@ from echonode.errors import TransportError
 from echonode.limits import CONNECTIONS_MAX, DIAL_TIMEOUT_S, FRAME_TIMEOUT_S, KIB, MIB
 from echonode.sim.event_loop import SimLoop
 from echonode.sim.network import SimNetwork
-from echonode.sim.tcp_link import LAN, Link
+from echonode.sim.tcp_link import LAN, LinkConditions
 from echonode.sync.streams import ByteStream
 from tests.contracts.byte_stream import CHECKS, Check, Pair, everything, exactly, holds, some_bytes
 
 LINKS = {
     "lan": LAN,
-    "instant": Link(latency_s=0.0),
-    "jittery": Link(latency_s=0.02, jitter_s=0.5),
-    "dripping": Link(fragment_bytes_max=5000, latency_s=0.0001),
-    "narrow": Link(bandwidth_bytes_s=20e6, window_bytes=16 * KIB),
+    "instant": LinkConditions(latency_s=0.0),
+    "jittery": LinkConditions(latency_s=0.02, jitter_s=0.5),
+    "dripping": LinkConditions(fragment_bytes_max=5000, latency_s=0.0001),
+    "narrow": LinkConditions(bandwidth_bytes_s=20e6, window_bytes=16 * KIB),
 }
 
 
@@ -40,7 +40,9 @@ async def connected(network: SimNetwork) -> AsyncIterator[Pair]:
     await listener.close()
 
 
-def on_a_link(scenario: Callable[[SimNetwork, ByteStream, ByteStream], Awaitable[None]], link: Link = LAN) -> None:
+def on_a_link(
+    scenario: Callable[[SimNetwork, ByteStream, ByteStream], Awaitable[None]], link: LinkConditions = LAN
+) -> None:
     """Run `scenario` with a network and both ends of a connection on it, under several seeds."""
 
     async def main(loop: SimLoop, seed: int) -> None:
@@ -55,7 +57,7 @@ def on_a_link(scenario: Callable[[SimNetwork, ByteStream, ByteStream], Awaitable
 
 @pytest.mark.parametrize("link", LINKS.values(), ids=LINKS)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_a_simulated_stream_keeps_the_contract(check: Check, link: Link) -> None:
+def test_a_simulated_stream_keeps_the_contract(check: Check, link: LinkConditions) -> None:
     for seed in range(3):
         loop = SimLoop(seed=seed)
         loop.complete(holds(check, connected(SimNetwork(loop, seed=seed, link=link)), timeout_s=3600))
@@ -73,7 +75,7 @@ def test_bytes_are_chopped_anywhere_and_sometimes_joined() -> None:
             sizes.add(len(part))
             left -= len(part)
 
-    on_a_link(scenario, Link(fragment_bytes_max=8))
+    on_a_link(scenario, LinkConditions(fragment_bytes_max=8))
     assert {1, 2, 3} <= sizes
     assert max(sizes) > 4
 
@@ -85,7 +87,7 @@ def test_latency_jitter_and_bandwidth_take_virtual_time() -> None:
         await exactly(there, 100_000)
         assert 1.5 <= network.loop.time() - began <= 1.8
 
-    on_a_link(scenario, Link(latency_s=0.5, jitter_s=0.3, bandwidth_bytes_s=100_000))
+    on_a_link(scenario, LinkConditions(latency_s=0.5, jitter_s=0.3, bandwidth_bytes_s=100_000))
 
 
 @pytest.mark.parametrize("narrow", ["the link", "the uplink"])
@@ -103,7 +105,7 @@ def test_connections_of_a_host_share_what_it_can_send(narrow: str) -> None:
             await exactly(also_here, 50_000)
             assert 1.5 <= network.loop.time() - began <= 1.6
 
-    on_a_link(scenario, Link(bandwidth_bytes_s=100_000) if narrow == "the link" else LAN)
+    on_a_link(scenario, LinkConditions(bandwidth_bytes_s=100_000) if narrow == "the link" else LAN)
 
 
 def test_the_network_counts_connections_and_delivered_bytes() -> None:
@@ -172,7 +174,7 @@ def test_a_cancelled_dial_leaves_no_connection_behind() -> None:
         await listener.close()
         assert len(network.live) == 1
 
-    on_a_link(scenario, Link(latency_s=0.1))
+    on_a_link(scenario, LinkConditions(latency_s=0.1))
 
 
 def test_a_cut_ends_both_sides() -> None:
@@ -204,7 +206,7 @@ def test_a_cut_may_come_after_any_byte(after_bytes: int) -> None:
 
 def test_a_link_may_cut_each_connection_after_so_many_bytes() -> None:
     async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
-        network.set_link("here", "there", Link(cut_after_bytes=10))
+        network.set_link("here", "there", LinkConditions(cut_after_bytes=10))
         listener = network.listen("there:4000", everything_back)
         for _ in range(3):
             stream = await network.dial("here")("there:4000")

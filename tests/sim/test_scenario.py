@@ -18,9 +18,9 @@ from echonode.sim.batch import calm, options_for, run_many
 from echonode.sim.clients import Habits
 from echonode.sim.event_loop import SimLoop
 from echonode.sim.faults import Faults
-from echonode.sim.invariants import Judge
+from echonode.sim.invariants import Invariants
 from echonode.sim.options import KINDS_OF_FAULT, Options, draw_options
-from echonode.sim.scenario import Swarm, run_seed
+from echonode.sim.scenario import Scenario, run_seed
 from echonode.sim.world import World
 from echonode.sync.streams import ByteStream
 
@@ -55,7 +55,7 @@ def test_every_mode_that_is_advertised_runs_in_the_300_worlds_of_every_change() 
     ran: set[str] = set()
     for seed in sorted(range(300), key=lambda seed: not draw_options(seed).common):  # the rarest kind first
         loop = SimLoop(seed=seed)
-        swarm = Swarm(loop, seed, draw_options(seed))
+        swarm = Scenario(loop, seed, draw_options(seed))
         loop.complete(swarm.run())
         for member in swarm.honest:
             ran |= {conversation.mode for conversation in member.conversations}
@@ -117,7 +117,7 @@ def test_a_fault_of_connections_befalls_one_that_is_there() -> None:
         world.network.listen(members[1].address, listening)
         await world.network.dial(members[0].host)(members[1].address)
         assert world.network.connected() == [(members[0].host, members[1].host)]
-        await Faults(world, members, Judge(world), Options(), 1)._befall("half_open")
+        await Faults(world, members, Invariants(world), Options(), 1)._befall("half_open")
         assert [connection.vanished for connection in world.network.live] == [True]
 
     loop.complete(main())
@@ -163,7 +163,7 @@ def test_a_world_that_fails_is_told_with_its_seed_and_its_options(monkeypatch: p
     def broken(*_: object, **__: object) -> None:
         raise StoreError("planted")
 
-    monkeypatch.setattr("echonode.sim.invariants.Judge.check_agreement", broken)
+    monkeypatch.setattr("echonode.sim.invariants.Invariants.check_agreement", broken)
     (figures,) = run_many(iter([(3, SMALL)]), 1)
     assert figures.seed == 3
     for told in ("planted", "seed 3", "options: Options(nodes=2"):

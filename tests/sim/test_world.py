@@ -17,7 +17,7 @@ from echonode.node.events import (
     SyncProgress,
 )
 from echonode.sim.event_loop import SimLoop
-from echonode.sim.tcp_link import Link
+from echonode.sim.tcp_link import LinkConditions
 from echonode.sim.world import World
 
 # A session that hangs is given up after IDLE_TIMEOUT_S, and its peer dialled again within the longest back-off.
@@ -77,7 +77,7 @@ def test_a_newcomer_is_filled_while_the_others_go_on_writing():
         await one.node.put_all(drafts)
         world.introduce()
         await world.settled(within_s=60)
-        slow = Link(bandwidth_bytes_s=200_000, latency_s=0.02)
+        slow = LinkConditions(bandwidth_bytes_s=200_000, latency_s=0.02)
         for source, target in (("10.0.0.1", "10.0.0.3"), ("10.0.0.2", "10.0.0.3")):
             world.network.set_link(source, target, slow)
         newcomer = await world.add_node("newcomer")
@@ -97,7 +97,7 @@ def test_a_newcomer_is_filled_while_the_others_go_on_writing():
 def test_a_half_open_link_in_the_middle_of_a_transfer_is_given_up_and_the_transfer_made_good():
     async def work(world: World) -> None:
         one, two = await world.add_node("one"), await world.add_node("two")
-        link = Link(bandwidth_bytes_s=50_000)
+        link = LinkConditions(bandwidth_bytes_s=50_000)
         world.network.set_link(one.host, two.host, link)
         drafts = [Draft(context=MAIN, author=one.node.id, name=f"n{number}", body=b"x" * 200) for number in range(500)]
         await one.node.put_all(drafts)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from echonode.errors import Reason, RemoteError
 from echonode.model.merkle import leaf_digest, state_of
 from echonode.model.record import Record
-from echonode.sync.answer_check import START, Asked, in_order
+from echonode.sync.answer_check import START, AnswerCheck, in_order
 from echonode.wire.messages import Records, Wanted
 from tests.sync.universe import CROWD, universe
 
@@ -29,14 +29,14 @@ def answer(*records: Record, rest: tuple[Wanted, ...] = (), more: bool = False) 
 
 def refuses(wanted: tuple[Wanted, ...], said: Records) -> bool:
     try:
-        Asked(wanted, 16).look(said)
+        AnswerCheck(wanted, 16).look(said)
     except RemoteError as error:
         assert error.reason is Reason.PROTOCOL_ERROR
         return True
     return False
 
 
-def mismatch(asked: Asked, records: list[Record], *rest: Wanted) -> str:
+def mismatch(asked: AnswerCheck, records: list[Record], *rest: Wanted) -> str:
     with pytest.raises(RemoteError) as refused:
         asked.take(records, rest)
     assert refused.value.reason is Reason.PROTOCOL_ERROR
@@ -94,32 +94,32 @@ def test_whoever_promises_more_brings_something():
 
 def test_records_come_in_key_order_and_once():
     first, second, *later = crowd()
-    asked = Asked((WHOLE,), 16)
+    asked = AnswerCheck((WHOLE,), 16)
     asked.take([first, second], ())
     assert mismatch(asked, [first])
     assert mismatch(asked, [second])
     asked.take(later, ())
-    assert mismatch(Asked((WHOLE,), 16), [second, first])
+    assert mismatch(AnswerCheck((WHOLE,), 16), [second, first])
 
 
 def test_records_stand_below_what_was_asked_and_behind_the_key_it_was_asked_behind():
     elsewhere = next(one for one in universe().versions["main"] if one.key.hex()[0] != "3")
     first, second = crowd()[:2]
-    assert mismatch(Asked((WHOLE,), 16), [elsewhere])
-    assert mismatch(Asked((Wanted(CROWDED, None, first.key),), 16), [first])
-    Asked((Wanted(CROWDED, None, first.key),), 16).take([second], ())
-    Asked((Wanted(b"", None),), 16).take([elsewhere], ())
-    Asked((Wanted(b"\3", None), Wanted(bytes((elsewhere.key[0] >> 4,)), None)), 16).take([elsewhere, first], ())
+    assert mismatch(AnswerCheck((WHOLE,), 16), [elsewhere])
+    assert mismatch(AnswerCheck((Wanted(CROWDED, None, first.key),), 16), [first])
+    AnswerCheck((Wanted(CROWDED, None, first.key),), 16).take([second], ())
+    AnswerCheck((Wanted(b"", None),), 16).take([elsewhere], ())
+    AnswerCheck((Wanted(b"\3", None), Wanted(bytes((elsewhere.key[0] >> 4,)), None)), 16).take([elsewhere, first], ())
 
 
 def test_what_is_said_to_be_left_has_not_come_yet():
     first, second, third = crowd()[:3]
     asked = (Wanted(b"\1", None), WHOLE)
-    assert mismatch(Asked(asked, 16), [first], WHOLE)
-    assert mismatch(Asked(asked, 16), [first, second], Wanted(CROWDED, None, first.key))
-    Asked(asked, 16).take([first, second], (Wanted(CROWDED, None, second.key),))
-    Asked(asked, 16).take([first], (Wanted(CROWDED, None, second.key),))  # a leaf may have gone since
-    assert mismatch(Asked((WHOLE, Wanted(CROWDED[:1] + b"\0", None)), 16), [third], *asked[:0], WHOLE, asked[0])
+    assert mismatch(AnswerCheck(asked, 16), [first], WHOLE)
+    assert mismatch(AnswerCheck(asked, 16), [first, second], Wanted(CROWDED, None, first.key))
+    AnswerCheck(asked, 16).take([first, second], (Wanted(CROWDED, None, second.key),))
+    AnswerCheck(asked, 16).take([first], (Wanted(CROWDED, None, second.key),))  # a leaf may have gone since
+    assert mismatch(AnswerCheck((WHOLE, Wanted(CROWDED[:1] + b"\0", None)), 16), [third], *asked[:0], WHOLE, asked[0])
 
 
 def test_leaves_that_were_named_have_come_when_all_their_heads_have():
@@ -128,12 +128,12 @@ def test_leaves_that_were_named_have_come_when_all_their_heads_have():
     prefix = bytes((heads[0].key[0] >> 4,))
     whole = leaf_digest(heads[0].key, state_of(head.id for head in heads))
     for width in (16, 32):
-        asked = Asked((Wanted(prefix, whole[:width]),), width)
+        asked = AnswerCheck((Wanted(prefix, whole[:width]),), width)
         asked.take(heads[:1], ())
         assert whole[:width] not in asked.came()
         asked.take(heads[1:], ())
         assert asked.came() == {whole[:width]}
-    asked = Asked((Wanted(prefix, None),), 16)
+    asked = AnswerCheck((Wanted(prefix, None),), 16)
     asked.take(heads, ())
     assert asked.came() == set()
 
@@ -147,7 +147,7 @@ def test_any_honest_paging_is_taken(cuts):
         if not page:
             continue
         rest = (Wanted(CROWDED, None, page[-1].key),) if end < len(records) else ()
-        asked = Asked((wanted,), 16)
+        asked = AnswerCheck((wanted,), 16)
         asked.look(answer(*page, rest=rest))
         asked.take(page, rest)
         wanted = rest[0] if rest else wanted

@@ -67,7 +67,7 @@ def test_five_thousand_records_to_an_empty_store(library, walk):
     ours, theirs = library.store(), library.store(0, 0)
 
     async def main() -> None:
-        talk = await converse(ours, theirs, walk, direction=Direction.PUSH)
+        talk = await converse(ours, theirs, walk, direction=Direction.SEND)
         assert talk.our_end is Result.EQUAL
         assert len(versions_in(theirs)) == talk.ours.tally.sent == talk.theirs.tally.received == MANY
         assert max(len(said.records) for said in talk.said if isinstance(said, Put)) <= BATCH_RECORDS_MAX
@@ -98,7 +98,7 @@ def test_a_rest_is_asked_for_from_where_it_begins(library):
     ours, theirs = library.store(0, 1), library.store()
 
     async def main() -> None:
-        talk = await converse(ours, theirs, level_wise.run_initiator, direction=Direction.PULL)
+        talk = await converse(ours, theirs, level_wise.run_initiator, direction=Direction.RECEIVE)
         assert talk.our_end is Result.EQUAL
         rests = [said.rest for said in talk.said if isinstance(said, Records) and said.rest]
         asked = [said.wanted for said in talk.said if isinstance(said, Fetch)]
@@ -183,7 +183,7 @@ def test_named_leaves_too_large_for_one_answer_come_in_several(walk):
     at_once(theirs.apply(MAIN, newer))
 
     async def main() -> None:
-        talk = await converse(ours, theirs, walk, direction=Direction.PULL)
+        talk = await converse(ours, theirs, walk, direction=Direction.RECEIVE)
         assert talk.our_end is Result.EQUAL
         assert talk.ours.tally.received == leaves
         rests = [said.rest[0] for said in talk.said if isinstance(said, Records) and said.rest]

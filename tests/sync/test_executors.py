@@ -104,7 +104,7 @@ def test_a_pull_leaves_nothing_missing_here_and_changes_nothing_there(walk, held
     async def main() -> None:
         ours, theirs = (universe().store(numbers) for numbers in held)
         before = versions_in(theirs)
-        talk = await converse(ours, theirs, walk, direction=Direction.PULL, width=width)
+        talk = await converse(ours, theirs, walk, direction=Direction.RECEIVE, width=width)
         assert talk.our_end is Result.EQUAL
         assert talk.their_end in (Result.ONE_WAY, Result.EQUAL)
         assert root(ours) == root_of(universe().some(held[0] | held[1]))
@@ -122,7 +122,7 @@ def test_a_pull_of_nothing_but_what_ours_supersedes_is_verified_at_once(walk):
         ours, theirs = universe().store(range(100)), universe().store(range(100))
         await theirs.apply(MAIN, old)
         await ours.apply(MAIN, [one.record(record.name, record, body=b"newer") for record in old])
-        talk = await converse(ours, theirs, walk, direction=Direction.PULL)
+        talk = await converse(ours, theirs, walk, direction=Direction.RECEIVE)
         assert talk.our_end is Result.EQUAL
         assert (talk.ours.tally.received, talk.ours.tally.had) == (0, 5)
 
@@ -136,7 +136,7 @@ def test_a_push_leaves_nothing_missing_there_and_changes_nothing_here(walk, held
     async def main() -> None:
         ours, theirs = (universe().store(numbers) for numbers in held)
         before = versions_in(ours)
-        talk = await converse(ours, theirs, walk, direction=Direction.PUSH, width=width)
+        talk = await converse(ours, theirs, walk, direction=Direction.SEND, width=width)
         assert talk.our_end is Result.EQUAL
         assert talk.their_end in (Result.ONE_WAY, Result.EQUAL)
         assert root(theirs) == root_of(universe().some(held[0] | held[1]))

@@ -141,7 +141,7 @@ def test_a_root_that_is_claimed_and_not_held_is_never_called_equal(walk, directi
 
 
 @both_walks
-@pytest.mark.parametrize("direction", [Direction.PULL, Direction.PUSH])
+@pytest.mark.parametrize("direction", [Direction.RECEIVE, Direction.SEND])
 def test_a_root_that_changes_between_answers_vouches_for_nothing(walk, direction):
     numbers = count()
 
@@ -374,7 +374,7 @@ def test_a_peer_that_has_stored_nothing_is_given_it_once_a_walk():
     async def main() -> None:
         ours = universe().store(range(300))
         for walk in (level_wise.run_initiator, hash_comparison.run_initiator):
-            talk = await lie_to_initiator(ours, walk, Honest(universe().store(())), direction=Direction.PUSH)
+            talk = await lie_to_initiator(ours, walk, Honest(universe().store(())), direction=Direction.SEND)
             assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
             assert sum(talk.moved) <= 3 * len(versions_in(ours))
 
@@ -392,10 +392,10 @@ COMPARISON = {
 }
 DELTA = {direction: m.DeltaInit((1, 0), MAIN, direction, bytes(8), 0) for direction in Direction}
 OUT_OF_PLACE: dict[str, list[Message]] = {
-    "a put in a pull": [LEVEL_WISE[Direction.PULL], m.Put((b"x",))],
-    "a fetch in a push": [LEVEL_WISE[Direction.PUSH], m.Fetch((Wanted(b"", None),))],
-    "a put in a compared pull": [COMPARISON[Direction.PULL], m.Put((b"x",))],
-    "a fetch in a compared push": [COMPARISON[Direction.PUSH], m.Fetch((Wanted(b"", None),))],
+    "a put in a pull": [LEVEL_WISE[Direction.RECEIVE], m.Put((b"x",))],
+    "a fetch in a push": [LEVEL_WISE[Direction.SEND], m.Fetch((Wanted(b"", None),))],
+    "a put in a compared pull": [COMPARISON[Direction.RECEIVE], m.Put((b"x",))],
+    "a fetch in a compared push": [COMPARISON[Direction.SEND], m.Fetch((Wanted(b"", None),))],
     "an answer nobody asked for": [LEVEL_WISE[Direction.BOTH], m.Records((), (), False)],
     "a second conversation": [LEVEL_WISE[Direction.BOTH], LEVEL_WISE[Direction.BOTH]],
     "the other mode's request": [LEVEL_WISE[Direction.BOTH], m.CompareRequest(b"", BRANCH)],
@@ -406,7 +406,7 @@ OUT_OF_PLACE: dict[str, list[Message]] = {
     "a turn in a conversation": [COMPARISON[Direction.BOTH], m.Turn(())],
     "a comparison below the leaves": [COMPARISON[Direction.BOTH], m.CompareRequest(bytes(64), BRANCH)],
     "a comparison with a bucket": [COMPARISON[Direction.BOTH], m.CompareRequest(b"", b"\1")],
-    "a put in a followed pull": [DELTA[Direction.PULL], m.Put((b"x",))],
+    "a put in a followed pull": [DELTA[Direction.RECEIVE], m.Put((b"x",))],
     "a fetch behind changes": [DELTA[Direction.BOTH], m.Fetch((Wanted(b"", None),))],
     "a done behind changes that is not the last": [DELTA[Direction.BOTH], m.Done(LIE, 0, 0, False)],
     "a fetch behind a snapshot": [m.SnapshotInit((1, 0), MAIN, None), m.Fetch((Wanted(b"", None),))],

@@ -11,7 +11,7 @@ from echonode.limits import REFUSALS_KEPT
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, MAIN, Record, VersionId
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Refused
+from echonode.store.port import RefusedVersion
 from echonode.sync.conversation import Conversation, Result, Tally
 from echonode.sync.modes import level_wise, snapshot
 from echonode.sync.tree_parts import encode_node
@@ -78,7 +78,7 @@ def test_records_of_an_unknown_key_are_refused_by_name_and_the_rest_is_taken(wal
 
 
 @walks
-@pytest.mark.parametrize("direction", [Direction.PULL, Direction.BOTH])
+@pytest.mark.parametrize("direction", [Direction.RECEIVE, Direction.BOTH])
 def test_records_of_a_compromised_key_are_refused_by_name_whichever_way_they_come(walk, direction):
     async def main() -> None:
         unaware, aware = universe().store(range(300)), universe().store(range(300))
@@ -103,7 +103,7 @@ def test_records_of_a_compromised_key_are_refused_by_name_whichever_way_they_com
 def test_a_push_that_is_refused_is_not_tried_again_in_the_same_conversation():
     async def main() -> None:
         knowing, theirs = universe().store(range(300)), MemoryStore(universe().store(()).instance)
-        talk = await converse(knowing, theirs, level_wise.run_initiator, direction=Direction.PUSH)
+        talk = await converse(knowing, theirs, level_wise.run_initiator, direction=Direction.SEND)
         assert talk.our_end is Result.DIFFERENT
         assert talk.ours.tally.refused_there == talk.ours.tally.sent == len(versions_in(knowing))
 
@@ -123,7 +123,7 @@ def test_nothing_of_it_is_called_equal_when_a_snapshot_or_walk_was_refused_in_pa
 
 
 def test_refusals_are_all_counted_and_only_so_many_kept():
-    unwanted = Refused(VersionId(bytes(32)), Reason.NOT_ACCEPTED, "it is not wanted here")
+    unwanted = RefusedVersion(VersionId(bytes(32)), Reason.NOT_ACCEPTED, "it is not wanted here")
     tally = Tally()
     for _ in range(5):
         tally.refuse([unwanted] * (REFUSALS_KEPT // 2 + 1))

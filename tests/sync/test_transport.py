@@ -9,7 +9,7 @@ from echonode.errors import PeerRefused, Reason, RemoteError, TransportError
 from echonode.limits import FRAME_TIMEOUT_S, IDLE_TIMEOUT_S
 from echonode.sim.event_loop import SimLoop
 from echonode.sim.network import SimNetwork
-from echonode.sim.tcp_link import Link
+from echonode.sim.tcp_link import LinkConditions
 from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.wire.codec import encode
@@ -22,10 +22,10 @@ HELLO = Done(bytes(32), 1, 2, False)
 Talk = Callable[[StreamTransport, StreamTransport, SimNetwork], Awaitable[None]]
 
 
-def between(talk: Talk, link: Link | None = None) -> None:
+def between(talk: Talk, link: LinkConditions | None = None) -> None:
     """Run `talk` with the two ends of one connection."""
     loop = SimLoop(seed=1)
-    network = SimNetwork(loop, seed=1, link=link or Link(fragment_bytes_max=7))
+    network = SimNetwork(loop, seed=1, link=link or LinkConditions(fragment_bytes_max=7))
 
     async def main() -> None:
         accepted: asyncio.Future[ByteStream] = loop.create_future()
@@ -170,7 +170,7 @@ def test_a_frame_that_drips_is_given_its_time_in_total_not_per_byte():
         assert network.loop.time() - began < FRAME_TIMEOUT_S + 2
         dripping.cancel()
 
-    between(talk, Link())
+    between(talk, LinkConditions())
 
 
 def test_what_is_no_message_is_the_peers_fault():

@@ -69,7 +69,7 @@ def vouched_for(talk: Talk, direction: Direction, versions: Sequence[Record]) ->
     ours, theirs = heads_in(talk.ours.store), talk.at_done[-1]
     if direction is Direction.BOTH:
         return {head.id for head in ours} == theirs
-    if direction is Direction.PULL:
+    if direction is Direction.RECEIVE:
         return not lacks(talk.ours.store, [version for version in versions if version.id in theirs])
     return not lacks(talk.theirs.store, ours)
 
@@ -101,14 +101,14 @@ def test_writes_during_a_conversation_are_kept_and_never_taken_for_equal(walk, h
 @given(held=two_holdings(), planned=writes)
 @settings(max_examples=15)
 def test_a_pull_vouches_only_for_what_the_peer_held_at_its_end(walk, held, planned):
-    virtually(written_into(walk, held, planned, Direction.PULL))
+    virtually(written_into(walk, held, planned, Direction.RECEIVE))
 
 
 @walks
 @given(held=two_holdings(), planned=writes)
 @settings(max_examples=15)
 def test_a_push_vouches_only_for_what_was_here_at_its_end(walk, held, planned):
-    virtually(written_into(walk, held, planned, Direction.PUSH))
+    virtually(written_into(walk, held, planned, Direction.SEND))
 
 
 # -- single races ----------------------------------------------------------------------------------------------------
@@ -152,10 +152,10 @@ def test_a_subtree_that_outgrew_its_description_is_not_taken_for_fetched():
         crowd = universe().some(range(70)) + [two.record(name) for name in crowded_names(two.id)]
         assert len(crowd) > 2 * SMALL_SUBTREE_LEAVES
         outgrow = behind(Fetch, lambda: theirs.apply(MAIN, crowd))
-        talk = await converse(ours, theirs, level_wise.run_initiator, hook=outgrow, direction=Direction.PULL)
+        talk = await converse(ours, theirs, level_wise.run_initiator, hook=outgrow, direction=Direction.RECEIVE)
         if talk.our_end is Result.EQUAL:
             assert not lacks(ours, heads_in(theirs))
-        again = await converse(ours, theirs, level_wise.run_initiator, direction=Direction.PULL)
+        again = await converse(ours, theirs, level_wise.run_initiator, direction=Direction.RECEIVE)
         assert again.our_end is Result.EQUAL
         assert not lacks(ours, heads_in(theirs) + before)
 

@@ -63,7 +63,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.LevelWiseInit(m.PROTOCOL_VERSION, "main", m.Direction.BOTH, 16, (b"",)),
     m.NodesRequest((bytes([0]), bytes([15, 0, 10]))),
     m.Nodes(_hash(7), (BRANCH, BUCKET, b"\x01")),
-    m.HashComparisonInit(m.PROTOCOL_VERSION, "main", m.Direction.PULL, 16, 2, BRANCH),
+    m.HashComparisonInit(m.PROTOCOL_VERSION, "main", m.Direction.RECEIVE, 16, 2, BRANCH),
     m.CompareRequest(bytes([0]), BRANCH),
     m.Differences(_hash(8), ((bytes([0]), BRANCH), (bytes([0, 15]), BUCKET))),
     m.SnapshotInit(m.PROTOCOL_VERSION, "main", None),

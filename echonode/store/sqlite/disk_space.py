@@ -19,7 +19,7 @@ from echonode.store.sqlite.connection import UndoneError
 _LOW_BYTES: Final = BALLAST_BYTES // 2
 
 
-class Space:
+class DiskSpace:
     """The disk that holds the database `path`."""
 
     def __init__(self, path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from echonode.errors import StoreError
 from echonode.limits import BATCH_RECORDS_MAX, STORE_CALLS_WAITING_MAX
 from echonode.store.sqlite.connection import Database, UndoneError
-from echonode.store.sqlite.disk_space import Space
+from echonode.store.sqlite.disk_space import DiskSpace
 from echonode.store.sqlite.transaction import Ledger, Transaction, delete_some
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Writer:
     def __init__(self, database: Database, path: Path, ledger: Ledger, now_ms: Callable[[], int]) -> None:
         self.ledger = ledger
         self.database = database
-        self._space = Space(path)
+        self._space = DiskSpace(path)
         self._now_ms = now_ms
         self._waiting: deque[_Call] = deque()
         self._group: list[_Call] = []

@@ -12,7 +12,7 @@ from echonode.model.keys import read_statement
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, LeafKey, Record, parse
 from echonode.store.cursors import Cursors
-from echonode.store.merge import Index
+from echonode.store.merge import LeafIndex
 from echonode.store.port import Cursor
 from echonode.store.sqlite.connection import DamageError, out_of_order, read_record
 from echonode.store.sqlite.transaction import Ledger, Shelf, read_leaves
@@ -37,7 +37,7 @@ class Loaded:
     """All that a store keeps in memory. `garbage`: contexts whose rows are left over."""
 
     instance: Instance
-    index: Index = field(default_factory=Index)
+    index: LeafIndex = field(default_factory=LeafIndex)
     ledger: Ledger = field(default_factory=Ledger)
     staging: dict[str, Staging] = field(default_factory=dict)
     garbage: list[int] = field(default_factory=list)
@@ -89,7 +89,7 @@ def _load_contexts(connection: sqlite3.Connection, loaded: Loaded) -> None:
             loaded.garbage.append(shelf_id)
 
 
-def _load_keyring(connection: sqlite3.Connection, shelf_id: int, index: Index) -> None:
+def _load_keyring(connection: sqlite3.Connection, shelf_id: int, index: LeafIndex) -> None:
     """Whoever is the author of anything has a statement, so the statements name all authors too."""
     for version, raw in connection.execute("SELECT id, bytes FROM log WHERE context = ?", (shelf_id,)):
         try:

@@ -8,10 +8,10 @@ from echonode.model.identity import Instance, SigningKey
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, UnsignedVersion, VersionId, leaf_key
 from echonode.store.cursors import Cursors
 from echonode.store.draft_signing import prepare_versions, seal
-from echonode.store.merge import Index, Plan
+from echonode.store.merge import LeafIndex, Plan
 from echonode.store.port import Applied, Cursor, Tick
 from echonode.store.sqlite.group_commit import Finish, Writer
-from echonode.store.sqlite.revocation import Void, find_void
+from echonode.store.sqlite.revocation import Revocation, find_void
 from echonode.store.sqlite.snapshot_receive import StagingArea
 from echonode.store.sqlite.transaction import Transaction, read_heads
 
@@ -28,7 +28,7 @@ async def _seal(prepared: Sequence[UnsignedVersion | None], key: SigningKey) -> 
 class Planner:
     """Plans against the index, within the writer's turn."""
 
-    def __init__(self, writer: Writer, index: Index, staging: StagingArea, cursors: Cursors) -> None:
+    def __init__(self, writer: Writer, index: LeafIndex, staging: StagingArea, cursors: Cursors) -> None:
         self._writer = writer
         self._index = index
         self._staging = staging
@@ -151,7 +151,7 @@ class Planner:
         transaction.execute("DELETE FROM cursors WHERE peer = ? AND context = ?", *deleted)
         return lambda: self._cursors.saved(cursors, deleted)
 
-    async def _find_void(self, plan: Plan) -> tuple[dict[str, Void], list[str]]:
+    async def _find_void(self, plan: Plan) -> tuple[dict[str, Revocation], list[str]]:
         """By context, what `plan` makes void; and the contexts whose staged snapshot it spoils."""
         # A key that signed nothing held here voids nothing, and costs no look at every version.
         signed = self._index.seen

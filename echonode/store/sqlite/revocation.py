@@ -17,7 +17,7 @@ Revoked = Collection[tuple[IdentityId, PublicKey]]
 
 
 @dataclass(slots=True)
-class Void:
+class Revocation:
     """The effects on one context. `leaves`: the heads of every leaf that changes; `restored`: those of them that were
     none before; `size`: bytes of versions that went, less those that returned."""
 
@@ -31,14 +31,14 @@ class Void:
 
 def find_void(
     connection: sqlite3.Connection, revoked: Revoked, *, named: Collection[int], staged: Collection[int]
-) -> tuple[dict[int, Void], set[int]]:
+) -> tuple[dict[int, Revocation], set[int]]:
     """Per context among `named`, what is void; and which of `staged` hold anything void: as their root can never be
     reached any more, they go as a whole."""
-    voids: dict[int, Void] = {}
+    voids: dict[int, Revocation] = {}
     spoilt: set[int] = set()
     for shelf_id, key in sorted(_touched(connection, revoked)):
         if shelf_id in named:
-            _derive(connection, shelf_id, key, revoked, voids.setdefault(shelf_id, Void()))
+            _derive(connection, shelf_id, key, revoked, voids.setdefault(shelf_id, Revocation()))
         elif shelf_id in staged:
             spoilt.add(shelf_id)
     return voids, spoilt
@@ -60,7 +60,7 @@ def _touched(connection: sqlite3.Connection, revoked: Revoked) -> set[tuple[int,
     return touched
 
 
-def _derive(connection: sqlite3.Connection, shelf_id: int, key: LeafKey, revoked: Revoked, void: Void) -> None:
+def _derive(connection: sqlite3.Connection, shelf_id: int, key: LeafKey, revoked: Revoked, void: Revocation) -> None:
     logged = _versions(connection, "SELECT seq, id, bytes FROM log", shelf_id, key)
     older = _versions(connection, "SELECT n, id, bytes FROM history", shelf_id, key)
     known = [record for _, record in logged + older]

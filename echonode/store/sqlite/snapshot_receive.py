@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import IDENTITIES, LeafKey, Record
-from echonode.store.merge import Index
-from echonode.store.port import Refused, Staged
+from echonode.store.merge import LeafIndex
+from echonode.store.port import RefusedVersion, Staged
 from echonode.store.sqlite.group_commit import Finish, Writer
 from echonode.store.sqlite.load import Staging
 from echonode.store.sqlite.transaction import Shelf, Transaction, read_heads, read_leaves
@@ -24,7 +24,7 @@ from echonode.store.sqlite.transaction import Shelf, Transaction, read_heads, re
 class StagingArea:
     """Every snapshot being received."""
 
-    def __init__(self, writer: Writer, index: Index, staging: dict[str, Staging]) -> None:
+    def __init__(self, writer: Writer, index: LeafIndex, staging: dict[str, Staging]) -> None:
         self._writer = writer
         self._index = index
         self.staging = staging
@@ -36,7 +36,7 @@ class StagingArea:
 
     async def stage(
         self, transaction: Transaction, context: str, root: Digest, records: Sequence[Record]
-    ) -> Finish[tuple[Refused, ...]]:
+    ) -> Finish[tuple[RefusedVersion, ...]]:
         """Plan to keep `records`."""
         before = self.staging.get(context)
         dropped = before if before is not None and before.root != root else None
@@ -65,7 +65,7 @@ class StagingArea:
             after.size += sum(len(record.raw) for record in added) - sum(len(record.raw) for record in removed)
             transaction.execute("UPDATE contexts SET bytes = ? WHERE id = ?", (after.size, after.shelf_id))
 
-        def finish() -> tuple[Refused, ...]:
+        def finish() -> tuple[RefusedVersion, ...]:
             if dropped is not None:
                 self.dropped(context)
             self.staging[context] = after

@@ -32,7 +32,7 @@ from echonode.store.port import (
     Change,
     ContextInfo,
     Cursor,
-    Refused,
+    RefusedVersion,
     SnapshotReader,
     Staged,
     StateStamp,
@@ -40,7 +40,7 @@ from echonode.store.port import (
 )
 from echonode.store.sqlite.audit import Auditor, Shown
 from echonode.store.sqlite.connection import Database, read_raw, read_record
-from echonode.store.sqlite.disk_space import Space
+from echonode.store.sqlite.disk_space import DiskSpace
 from echonode.store.sqlite.group_commit import Finish, Writer
 from echonode.store.sqlite.load import Loaded, Staging, load, records_of
 from echonode.store.sqlite.plan import Planner
@@ -74,7 +74,7 @@ class SqliteStore:
     ) -> "SqliteStore":
         """Open the store in the file `path`, or make one there (its folder must exist). Raises StoreError, with the
         file as it was, when it is not a store, is damaged, is of a newer schema, or cannot be written."""
-        Space(path).make_way()
+        DiskSpace(path).make_way()
         check_file(path)
         database = await Database.open(path, query_only=False)
         try:
@@ -228,7 +228,7 @@ class SqliteStore:
             finally:
                 snapshot.end()
 
-    async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[Refused, ...]:
+    async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[RefusedVersion, ...]:
         return await self._writer.submit(
             lambda transaction: self._staging.stage(transaction, context, root, records), size=len(records)
         )
@@ -290,7 +290,7 @@ class SqliteStore:
 
     async def _merge(self, context: str, staging: Staging) -> Applied:
         """Bring what is staged into a context that is not empty. Its records are too many to be reported."""
-        had, refused, after = 0, list[Refused](), LeafKey(b"")
+        had, refused, after = 0, list[RefusedVersion](), LeafKey(b"")
         try:
             while True:
                 records, after = await self._reader.run(partial(records_of, staging.shelf_id, after, BATCH_RECORDS_MAX))

@@ -21,7 +21,7 @@ from echonode.model.merkle import Tree, state_of
 from echonode.model.record import LeafKey, Record, VersionId
 from echonode.store.merge import Pending, Plan
 from echonode.store.sqlite.connection import DamageError, out_of_order, read_raw, read_record, transaction
-from echonode.store.sqlite.revocation import Void
+from echonode.store.sqlite.revocation import Revocation
 
 _KEY_BYTES: Final = 32
 _PIECE: Final = 8192
@@ -119,7 +119,7 @@ class Transaction:
         for record in plan.added():
             self.insert(shelf_id, record.key, record.id, record.raw)
 
-    def add_void(self, context: str, void: Void) -> None:
+    def add_void(self, context: str, void: Revocation) -> None:
         """The rows of what became void in `context`. Its newest seq may be gone, and must not seem never given."""
         shelf = self.shelf(context)
         shelf.size -= void.size

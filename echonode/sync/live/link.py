@@ -21,9 +21,9 @@ from echonode.errors import PeerRefused, Reason
 from echonode.limits import ANNOUNCE_DELAY_S, BEAT_S, ROOTS_DELAY_S, ROOTS_INTERVAL_S
 from echonode.sync.agreement import unexpected
 from echonode.sync.live.plumtree import ShortId
-from echonode.sync.live.receiver import Following
-from echonode.sync.live.send_queue import Ends, Figures, Lane
-from echonode.sync.live.sender import Leading
+from echonode.sync.live.receiver import LinkReceiver
+from echonode.sync.live.send_queue import LinkContext, LinkTally, SendQueue
+from echonode.sync.live.sender import LinkSender
 from echonode.sync.tasks import all_ended, whole
 from echonode.wire.messages import Bodies, Commits, Follow, Lazy, Missing, Ping, Place, Roots, Taken
 
@@ -31,11 +31,11 @@ from echonode.wire.messages import Bodies, Commits, Follow, Lazy, Missing, Ping,
 class Link:
     """One following session. `ours`: how far we have followed the peer; `theirs`: how far it has followed us."""
 
-    def __init__(self, ends: Ends, ours: Sequence[Place], theirs: Sequence[Place]) -> None:
+    def __init__(self, ends: LinkContext, ours: Sequence[Place], theirs: Sequence[Place]) -> None:
         self._ends = ends
-        self._lane = Lane(ends, on_moved=self._moved)
-        self._leading = Leading(self._lane, tuple(theirs))
-        self._following = Following(self._lane, ours, self, self._leading.is_told)
+        self._lane = SendQueue(ends, on_moved=self._moved)
+        self._leading = LinkSender(self._lane, tuple(theirs))
+        self._following = LinkReceiver(self._lane, ours, self, self._leading.is_told)
         self._stopped = asyncio.Event()
         self._is_due = False  # announcements have waited long enough
         self._announcing: asyncio.TimerHandle | None = None
@@ -44,7 +44,7 @@ class Link:
         self._unsettled: set[str] = {place.context for place in theirs}
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> LinkTally:
         """What was moved so far."""
         return self._lane.figures
 

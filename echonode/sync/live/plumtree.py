@@ -52,7 +52,7 @@ class Linked(Protocol):
 
 
 @dataclass(slots=True)
-class Spread:
+class Plumtree:
     """Shared by all links of a node, by peer."""
 
     store: Store

@@ -27,7 +27,7 @@ from echonode.model.merkle import Tree
 from echonode.model.record import Record
 from echonode.store.port import Applied
 from echonode.sync.live.plumtree import Linked, ShortId, remember, short
-from echonode.sync.live.send_queue import Lane, weight
+from echonode.sync.live.send_queue import SendQueue, weight
 from echonode.sync.tasks import whole
 from echonode.sync.verify_apply import verify_all
 from echonode.wire.messages import Bodies, Commits, Follow, Lazy, Mark, Missing, Place, Roots, Taken
@@ -54,10 +54,10 @@ class _Place:
         self.taken = self.told
 
 
-class Following:
+class LinkReceiver:
     """Our side as the one that follows."""
 
-    def __init__(self, lane: Lane, places: Sequence[Place], link: Linked, is_told: Callable[[str], bool]) -> None:
+    def __init__(self, lane: SendQueue, places: Sequence[Place], link: Linked, is_told: Callable[[str], bool]) -> None:
         self._lane = lane
         self._link = link
         self._is_told = is_told  # whether the peer was told of all there is of a context

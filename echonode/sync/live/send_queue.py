@@ -9,13 +9,13 @@ from echonode.limits import ANNOUNCEMENT_WEIGHT
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import Record
 from echonode.store.port import Cursor, Store
-from echonode.sync.live.plumtree import ShortId, Spread
+from echonode.sync.live.plumtree import Plumtree, ShortId
 from echonode.sync.transport import SyncTransport
 from echonode.wire.messages import Commits, Message
 
 
 @dataclass(slots=True)
-class Figures:
+class LinkTally:
     """What a link moved. `announced`: by the peer; `fetched`: of that, what nobody else brought."""
 
     sent: int = 0
@@ -27,7 +27,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class LinkContext:
     """What a link works with, and whom it tells of what it finds.
 
     `takes`: whether a context is wanted here; `on_applied`: records became heads; `on_equal`: whether all that is
@@ -36,7 +36,7 @@ class Ends:
     """
 
     transport: SyncTransport
-    spread: Spread
+    spread: Plumtree
     peer: IdentityId
     instance: Instance
     takes: Callable[[str], bool]
@@ -61,16 +61,16 @@ class Ends:
 
 
 @dataclass(slots=True)
-class Lane:
+class SendQueue:
     """`is_eager`: records travel whole, either way; else they are announced. `known`: what the peer is known to have
     and was not told. `outbox`: what is to be sent before anything is told; `wake` says that there is something."""
 
-    ends: Ends
+    ends: LinkContext
     is_eager: bool = True
     known: dict[ShortId, None] = field(default_factory=dict)
     outbox: deque[Message] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    figures: Figures = field(default_factory=Figures)
+    figures: LinkTally = field(default_factory=LinkTally)
     on_moved: Callable[[str], None] = lambda _: None
 
     def say(self, message: Message) -> None:

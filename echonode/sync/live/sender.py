@@ -10,16 +10,16 @@ from echonode.limits import BATCH_BYTES_MAX, FOLLOW_WINDOW_BYTES
 from echonode.model.record import IDENTITIES
 from echonode.store.port import Change
 from echonode.sync.live.plumtree import short
-from echonode.sync.live.send_queue import Lane, weight
+from echonode.sync.live.send_queue import SendQueue, weight
 from echonode.wire.messages import Bodies, Commits, Mark, Missing, Place, Roots
 
 _WANTS_MAX = 16  # requests waiting for an answer; each is a message
 
 
-class Leading:
+class LinkSender:
     """Our side as the one that is followed."""
 
-    def __init__(self, lane: Lane, places: tuple[Place, ...]) -> None:
+    def __init__(self, lane: SendQueue, places: tuple[Place, ...]) -> None:
         self._lane = lane
         self._told: dict[str, int] = {}
         self._wants: deque[Missing] = deque()

@@ -24,7 +24,7 @@ from echonode.model.record import Record, VersionId
 from echonode.store.port import Cursor
 from echonode.sync.agreement import exchange_dones, expect, offer, stamp, unexpected
 from echonode.sync.conversation import Conversation, Result
-from echonode.sync.responder import Answers
+from echonode.sync.responder import Responder
 from echonode.sync.verify_apply import Pipeline, merge
 from echonode.wire.messages import PROTOCOL_VERSION, Changes, Credit, DeltaInit, Direction, Done, Put
 
@@ -40,7 +40,7 @@ async def run_initiator(conversation: Conversation, cursor: Cursor, direction: D
     tally.forget_asked()
     upto = store.seq(context)
     # Who has followed us further than we got has followed another life of this store.
-    if direction is not Direction.PULL and last.followed is not None and last.followed <= upto:
+    if direction is not Direction.RECEIVE and last.followed is not None and last.followed <= upto:
         await offer(conversation, _ours(conversation, last.followed, upto, intake.seen))
     theirs = await exchange_dones(conversation, stamp(conversation, is_final=True))
     if theirs.root == store.tree(context).root:
@@ -109,11 +109,11 @@ async def _ours(
 
 async def run_responder(conversation: Conversation, init: DeltaInit, followed: int | None) -> Result:
     """Serve the conversation that `init` opened. `followed`: our own cursor of the initiator's log, if it holds."""
-    if init.direction == Direction.PUSH:
+    if init.direction == Direction.SEND:
         await conversation.transport.send(Changes(init.since, (), True, followed))
     else:
         await _send_changes(conversation, init.since, followed if init.direction == Direction.BOTH else None)
-    answers = Answers(conversation, init.direction, width=16)
+    answers = Responder(conversation, init.direction, width=16)
     while True:
         match await conversation.transport.recv():
             case Credit():

@@ -20,7 +20,7 @@ from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.record import LeafKey, VersionId
 from echonode.sync.agreement import finish, stamp, unexpected
 from echonode.sync.conversation import Conversation, Result
-from echonode.sync.named_records import Named, give, take_named
+from echonode.sync.named_records import NamedRequest, give, take_named
 from echonode.wire.messages import PROTOCOL_VERSION, Asked, Done, GetInit, GetMore
 
 
@@ -34,11 +34,11 @@ class Got:
 
 async def run_initiator(conversation: Conversation, wanted: Sequence[Asked]) -> Got:
     """Fetch and merge what is `wanted`, at least one."""
-    requests: list[tuple[GetInit | GetMore, Named]] = []
+    requests: list[tuple[GetInit | GetMore, NamedRequest]] = []
     for start in range(0, len(wanted), BATCH_RECORDS_MAX):
         page = tuple(wanted[start : start + BATCH_RECORDS_MAX])
         message = GetMore(page) if start else GetInit(PROTOCOL_VERSION, conversation.context, page)
-        requests.append((message, Named(leaves=_by_key(page))))
+        requests.append((message, NamedRequest(leaves=_by_key(page))))
     # Alone: nothing may follow an InitPayload before its first answer.
     await take_named(conversation, requests[:1])
     await take_named(conversation, requests[1:])

@@ -24,10 +24,10 @@ from echonode.limits import (
 )
 from echonode.model.merkle import ARITY, EMPTY, Prefix, Tree
 from echonode.sync import tree_parts
-from echonode.sync.agreement import Agreement, Difference, expect
+from echonode.sync.agreement import Agreement, TreeDifference, expect
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.modes.level_wise import compare
-from echonode.sync.responder import Answers
+from echonode.sync.responder import Responder
 from echonode.wire.messages import (
     PROTOCOL_VERSION,
     CompareRequest,
@@ -51,7 +51,7 @@ async def run_initiator(
 
 async def run_responder(conversation: Conversation, init: HashComparisonInit) -> Result:
     """Serve the conversation that `init` opened."""
-    answers = Answers(conversation, init.direction, init.width)
+    answers = Responder(conversation, init.direction, init.width)
     await _send_differences(conversation, b"", init.children, init)
     while True:
         message = await conversation.transport.recv()
@@ -94,11 +94,11 @@ class _Walker:
         self._max_depth = max_depth
         self._is_open = False
 
-    async def walk(self) -> AsyncGenerator[Difference, None]:
+    async def walk(self) -> AsyncGenerator[TreeDifference, None]:
         """Differences, a piece at a time: whenever about a batch of leaves has been found, and at the end."""
         stack: list[Prefix] = [b""]
         in_flight: deque[Prefix] = deque()
-        difference = Difference()
+        difference = TreeDifference()
         while stack or in_flight:
             while stack and len(in_flight) < WINDOW:
                 in_flight.append(stack.pop())
@@ -109,7 +109,7 @@ class _Walker:
             self._look(in_flight.popleft(), answer, difference, stack)
             if not in_flight and _size(difference) >= BATCH_RECORDS_MAX:
                 yield difference
-                difference = Difference(difference.their_root, difference.has_moved)
+                difference = TreeDifference(difference.their_root, difference.has_moved)
         yield difference
 
     async def _ask(self, prefix: Prefix) -> None:
@@ -126,7 +126,7 @@ class _Walker:
             )
         )
 
-    def _look(self, asked: Prefix, answer: Differences, difference: Difference, stack: list[Prefix]) -> None:
+    def _look(self, asked: Prefix, answer: Differences, difference: TreeDifference, stack: list[Prefix]) -> None:
         """Compare what came with what we have; children that differ and were not described go on the stack."""
         described = {prefix for prefix, _ in answer.parts}
         above = {asked}  # every part stands below one that came before it, once: no subtree is looked into twice
@@ -150,7 +150,7 @@ class _Walker:
             over.update(child for child in children if child in described and child not in deeper)
 
 
-def _size(difference: Difference) -> int:
+def _size(difference: TreeDifference) -> int:
     leaves = sum(map(len, difference.their_leaves.values()))
     return leaves + len(difference.our_leaves) + BATCH_RECORDS_MAX * bool(
         difference.their_prefixes or difference.our_prefixes

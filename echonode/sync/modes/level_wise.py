@@ -18,9 +18,9 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import PREFIXES_PER_MESSAGE_MAX, SMALL_SUBTREE_LEAVES, WALK_PREFIXES_MAX, WINDOW
 from echonode.model.merkle import ARITY, DEPTH_MAX, Prefix
 from echonode.sync import tree_parts
-from echonode.sync.agreement import Agreement, Difference, expect
+from echonode.sync.agreement import Agreement, TreeDifference, expect
 from echonode.sync.conversation import Conversation, Result
-from echonode.sync.responder import Answers
+from echonode.sync.responder import Responder
 from echonode.wire.messages import PROTOCOL_VERSION, Direction, LevelWiseInit, Nodes, NodesRequest
 
 
@@ -35,7 +35,7 @@ async def run_initiator(
 
 async def run_responder(conversation: Conversation, init: LevelWiseInit) -> Result:
     """Serve the conversation that `init` opened."""
-    answers = Answers(conversation, init.direction, init.width)
+    answers = Responder(conversation, init.direction, init.width)
     await send_nodes(conversation, init.prefixes, init.width)
     while True:
         message = await conversation.transport.recv()
@@ -79,9 +79,9 @@ class Walker:
         self._expected = expected
         self._is_open = is_open
 
-    async def walk(self) -> AsyncGenerator[Difference, None]:
+    async def walk(self) -> AsyncGenerator[TreeDifference, None]:
         """All differences, in one piece: the leaves are known only when the last level is."""
-        difference = Difference()
+        difference = TreeDifference()
         tree = self._conversation.store.tree(self._conversation.context)
         level = first_level(self._expected, len(tree))
         self._expected = 0  # a second walk finds little
@@ -96,7 +96,7 @@ class Walker:
         yield difference
 
     async def _nodes(
-        self, prefixes: list[Prefix], difference: Difference
+        self, prefixes: list[Prefix], difference: TreeDifference
     ) -> AsyncGenerator[tuple[Prefix, tree_parts.Branch | tree_parts.Bucket], None]:
         """What the peer has at `prefixes`, asked in as few messages as fit, a window of them in flight."""
         requests = [
@@ -132,7 +132,7 @@ def compare(
     prefix: Prefix,
     theirs: tree_parts.Branch | tree_parts.Bucket,
     width: int,
-    difference: Difference,
+    difference: TreeDifference,
     deeper: list[Prefix],
 ) -> None:
     """Note in `difference` what differs at `prefix`, and in `deeper` the children to look into."""
@@ -156,7 +156,7 @@ def compare(
 
 
 def _compare_leaves(
-    conversation: Conversation, prefix: Prefix, theirs: tree_parts.Bucket, width: int, difference: Difference
+    conversation: Conversation, prefix: Prefix, theirs: tree_parts.Bucket, width: int, difference: TreeDifference
 ) -> None:
     tree = conversation.store.tree(conversation.context)
     if tree.count_at(prefix) > SMALL_SUBTREE_LEAVES:

@@ -33,8 +33,8 @@ from echonode.model.merkle import State
 from echonode.model.record import LeafKey
 from echonode.sync.agreement import expect, unexpected
 from echonode.sync.conversation import Conversation, Result
-from echonode.sync.filtered_set import Survey, id_list_digest
-from echonode.sync.named_records import Named, give, take_named
+from echonode.sync.filtered_set import FilteredSet, id_list_digest
+from echonode.sync.named_records import NamedRequest, give, take_named
 from echonode.sync.offers import answer_offers, offer
 from echonode.sync.responder import store_put
 from echonode.wire.messages import (
@@ -62,7 +62,7 @@ async def run_initiator(
 
 class _Initiator:
     def __init__(
-        self, conversation: Conversation, survey: Survey, wanted: Filter, direction: Direction, follows_all: bool
+        self, conversation: Conversation, survey: FilteredSet, wanted: Filter, direction: Direction, follows_all: bool
     ) -> None:
         self._conversation = conversation
         self._survey = survey
@@ -98,7 +98,7 @@ class _Initiator:
         tally = self._conversation.tally
         if tally.refused or tally.refused_there:
             return Result.DIFFERENT
-        if self._direction is Direction.PUSH and self._survey.ids() != self._ours:
+        if self._direction is Direction.SEND and self._survey.ids() != self._ours:
             return Result.MOVED  # what was written here since, it may have missed
         if self._direction is not Direction.BOTH:
             return Result.EQUAL if theirs == self._expected and not self._is_owed else Result.MOVED
@@ -122,17 +122,17 @@ class _Initiator:
         theirs = (ours - set(side.have)) | set(side.need)
         refused = {each.version for each in conversation.tally.refused}
         need = [id for id in dict.fromkeys(side.need) if id not in refused]  # once is enough, of those remembered
-        if self._direction is not Direction.PUSH and need:
+        if self._direction is not Direction.SEND and need:
             lists = [tuple(need[start : start + BATCH_RECORDS_MAX]) for start in range(0, len(need), BATCH_RECORDS_MAX)]
-            requests = [(Want(ids), Named(versions=frozenset(ids))) for ids in lists]
+            requests = [(Want(ids), NamedRequest(versions=frozenset(ids))) for ids in lists]
             await take_named(conversation, requests)
             self._is_owed = sum(len(named.came) for _, named in requests) < len(need)
         keys = {key for id in side.have if (key := survey.key_of(id)) is not None}
         if self._follows_all:
             keys |= self._besides()
-        if keys and (self._follows_all or self._direction is not Direction.PULL):
+        if keys and (self._follows_all or self._direction is not Direction.RECEIVE):
             offered = await offer(conversation, self._not_offered(keys), self._direction)
-            if self._direction is not Direction.PULL:
+            if self._direction is not Direction.RECEIVE:
                 theirs = (theirs | ours) - offered.stale.keys() - offered.overtaken
         self._expected = id_list_digest(theirs)
 
@@ -175,7 +175,7 @@ class _Initiator:
         raise RemoteError(Reason.TOO_LARGE, "a reconciliation of more messages than two sets can need")
 
 
-def stamp(conversation: Conversation, survey: Survey, *, is_final: bool) -> Done:
+def stamp(conversation: Conversation, survey: FilteredSet, *, is_final: bool) -> Done:
     """Our Done: what we hold of what the filter takes."""
     return Done(survey.digest(), len(survey), conversation.store.seq(conversation.context), is_final)
 
@@ -196,7 +196,7 @@ async def run_responder(conversation: Conversation, init: ReconcileInit) -> Resu
 
 
 async def _serve(
-    conversation: Conversation, survey: Survey, side: Negentropy, direction: int, message: bytes | None
+    conversation: Conversation, survey: FilteredSet, side: Negentropy, direction: int, message: bytes | None
 ) -> Result | None:
     """One round, up to its Done; None when another is to come."""
     loop = asyncio.get_running_loop()
@@ -213,15 +213,15 @@ async def _serve(
         match await conversation.transport.recv():
             case Reconcile(message):
                 pass
-            case Want(versions) if direction != Direction.PUSH:
+            case Want(versions) if direction != Direction.SEND:
                 asked = [(key, version) for version in versions if (key := survey.key_of(version)) is not None]
                 named: dict[LeafKey, set[bytes]] = {}
                 for key, version in asked:
                     named.setdefault(key, set()).add(version)
                 await give(conversation, named)
             case Offers(leaves):
-                await answer_offers(conversation, leaves, to_keep=direction != Direction.PUSH)
-            case Put(records) if direction != Direction.PULL:
+                await answer_offers(conversation, leaves, to_keep=direction != Direction.SEND)
+            case Put(records) if direction != Direction.RECEIVE:
                 await store_put(conversation, records)
             case Done(root, _, _, is_final):
                 await survey.refresh()

@@ -32,7 +32,7 @@ from echonode.sync.agreement import Agreement, batches, expect, note_seq, our_re
 from echonode.sync.answer_check import START, in_order
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.modes import level_wise
-from echonode.sync.responder import Answers
+from echonode.sync.responder import Responder
 from echonode.sync.verify_apply import Pipeline, merge
 from echonode.wire.messages import (
     PROTOCOL_VERSION,
@@ -220,7 +220,7 @@ async def run_responder(conversation: Conversation, init: SketchInit) -> Result:
     """Serve the conversation that `init` opened."""
     reader = _Reader(conversation, init)
     root = await reader.answer()
-    answers = Answers(conversation, Direction.BOTH, _WIDTH)
+    answers = Responder(conversation, Direction.BOTH, _WIDTH)
     blocks = 0
     while root != init.root:  # as the initiator sees too: it is over for both, or for neither
         message = await conversation.transport.recv()

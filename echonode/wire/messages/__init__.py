@@ -65,8 +65,8 @@ class Direction(IntEnum):
     """Which way records may move in a conversation, as its initiator sees it."""
 
     BOTH = 0
-    PUSH = 1
-    PULL = 2
+    SEND = 1
+    RECEIVE = 2
 
 
 # -- parts of messages -----------------------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ from echonode.store.memory import MemoryStore
 from echonode.store.port import Applied, Cursor
 from echonode.sync.live import receiver
 from echonode.sync.live.link import Link
-from echonode.sync.live.plumtree import Spread, short
-from echonode.sync.live.send_queue import Ends
+from echonode.sync.live.plumtree import Plumtree, short
+from echonode.sync.live.send_queue import LinkContext
 from echonode.wire import messages as m
 from echonode.wire.messages import Message, Place
 from tests.sync.modes.test_delta import numbers
@@ -50,10 +50,10 @@ class Spot:
     equal: dict[int, bool] = field(default_factory=dict)
     links: dict[int, "asyncio.Task[EchonodeError | None]"] = field(default_factory=dict)
     is_told: asyncio.Event = field(default_factory=asyncio.Event)
-    spread: Spread = field(init=False)
+    spread: Plumtree = field(init=False)
 
     def __post_init__(self) -> None:
-        self.spread = Spread(self.store)
+        self.spread = Plumtree(self.store)
 
     @property
     def id(self) -> IdentityId:
@@ -63,7 +63,7 @@ class Spot:
         applied = await self.store.apply(context, records)
         self.spread.stored(applied.records, None)
 
-    def ends(self, other: "Spot", transport: PairedTransport) -> Ends:
+    def ends(self, other: "Spot", transport: PairedTransport) -> LinkContext:
         def applied(_: str, records: Sequence[Record]) -> None:
             self.is_told.set()
             self.spread.stored(records, other.id)
@@ -71,7 +71,7 @@ class Spot:
         def suspect() -> None:
             self.suspects += 1
 
-        return Ends(
+        return LinkContext(
             transport=transport,
             spread=self.spread,
             peer=other.id,

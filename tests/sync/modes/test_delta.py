@@ -122,11 +122,11 @@ def test_one_way_nothing_moves_the_other_way(before, ours, theirs):
     async def main() -> None:
         here, there = acquainted(before, ours, theirs)
         held = versions_in(here), versions_in(there)
-        await caught_up(here, there, Direction.PULL)
+        await caught_up(here, there, Direction.RECEIVE)
         assert versions_in(there) == held[1]
         assert not lacks(here, heads_in(there))
         here, there = acquainted(before, ours, theirs)
-        await caught_up(here, there, Direction.PUSH)
+        await caught_up(here, there, Direction.SEND)
         assert versions_in(here) == held[0]
         assert not lacks(there, heads_in(here))
         assert tells_the_truth(here, there) and tells_the_truth(there, here)

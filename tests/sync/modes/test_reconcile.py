@@ -14,7 +14,7 @@ from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, VersionId
 from echonode.store.memory import MemoryStore
 from echonode.sync.conversation import Result
-from echonode.sync.filtered_set import Surveys, id_list_digest
+from echonode.sync.filtered_set import FilteredSets, id_list_digest
 from echonode.wire import messages as m
 from echonode.wire.messages import Direction
 from echonode.wire.negentropy import Negentropy
@@ -118,11 +118,11 @@ def test_one_way_nothing_is_missing_and_nothing_changes_where_nothing_may(direct
         talk = await converse(ours, theirs, reconciled, direction=direction, wanted=wanted, follows_all=False)
         assert talk.our_end is Result.EQUAL
         both = taken(universe().some(holdings[0] | holdings[1]), wanted)
-        if direction is Direction.PUSH:
+        if direction is Direction.SEND:
             assert versions_in(ours) == before[0]
         else:
             assert held(ours, wanted) == both
-        if direction is Direction.PULL:
+        if direction is Direction.RECEIVE:
             assert versions_in(theirs) == before[1]
         else:
             assert held(theirs, wanted) == both
@@ -228,7 +228,7 @@ async def _put(store: MemoryStore, *records: Record) -> None:
 def test_a_survey_that_is_refreshed_is_one_that_is_taken_anew(holdings: Holdings, wanted: Filter):
     async def main() -> None:
         store = universe().store(holdings[0])
-        survey = await Surveys().of(store, MAIN, wanted)
+        survey = await FilteredSets().of(store, MAIN, wanted)
         assert survey.ids() == held(store, wanted)
         await store.apply(MAIN, universe().some(holdings[1]))
         await survey.refresh()
@@ -245,7 +245,7 @@ def test_a_survey_that_is_refreshed_is_one_that_is_taken_anew(holdings: Holdings
 def test_a_survey_notices_what_a_compromised_key_takes_with_it():
     async def main() -> None:
         store = universe().store(range(100))
-        survey = await Surveys().of(store, MAIN, Filter())
+        survey = await FilteredSets().of(store, MAIN, Filter())
         await store.apply(IDENTITIES, [ONE.states(ONE.identity.device.public, KeyState.COMPROMISED)])
         await survey.refresh()
         assert survey.ids() == versions_in(store)
@@ -266,7 +266,7 @@ def test_the_latest_surveys_are_gone_on_with_and_one_that_broke_off_begins_anew(
 
     async def main() -> None:
         vars(store := Breaking(universe().store(()).instance)).update(vars(universe().store(range(100))))
-        surveys = Surveys()
+        surveys = FilteredSets()
         first = await surveys.of(store, MAIN, Filter())
         assert first.ids() == versions_in(store)
         read = store.pages
@@ -312,7 +312,7 @@ def test_what_is_edited_during_a_survey_is_seen_as_it_is():
         await store.apply(IDENTITIES, universe().statements)
         await _put(store, *old)
         store.news = list(news)
-        survey = await Surveys().of(store, MAIN, NEWS)
+        survey = await FilteredSets().of(store, MAIN, NEWS)
         assert not store.news
         assert survey.ids() == held(store, NEWS) == {news[1].id, news[2].id, old[2].id, old[3].id}
 
@@ -342,7 +342,7 @@ class Responder:
                 await transport.send(m.Done(id_list_digest(versions_in(self.store)), 0, 0, message.is_final))
 
     async def reconcile(self, transport: PairedTransport, said: bytes) -> None:
-        survey = await Surveys().of(self.store, MAIN, Filter())
+        survey = await FilteredSets().of(self.store, MAIN, Filter())
         answer = Negentropy(await survey.items()).answer(said)
         assert answer is not None
         await transport.send(m.Reconcile(answer))
@@ -512,8 +512,8 @@ def test_offers_out_of_order_are_refused(keys: tuple[bytes, bytes]):
 @pytest.mark.parametrize(
     ("direction", "message"),
     [
-        (Direction.PUSH, m.Want((bytes(32),))),
-        (Direction.PULL, m.Put((b"x",))),
+        (Direction.SEND, m.Want((bytes(32),))),
+        (Direction.RECEIVE, m.Put((b"x",))),
         (Direction.BOTH, m.NodesRequest((b"",))),
     ],
 )
@@ -551,7 +551,7 @@ def test_the_items_are_created_in_whole_seconds():
         record = ONE.version(Draft(context=MAIN, author=ONE.id, name="a", created_ms=1999))
         store = universe().store(())
         await _put(store, record)
-        survey = await Surveys().of(store, MAIN, Filter())
+        survey = await FilteredSets().of(store, MAIN, Filter())
         assert (await survey.items()).at(0) == (1).to_bytes(8, "big") + record.id
 
     virtually(main())

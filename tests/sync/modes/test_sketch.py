@@ -14,7 +14,7 @@ from echonode.store.memory import MemoryStore
 from echonode.sync import sketch_cache
 from echonode.sync.conversation import Result
 from echonode.sync.modes import sketch
-from echonode.sync.sketch_cache import Sketches
+from echonode.sync.sketch_cache import SketchCache
 from echonode.wire import messages as m
 from echonode.wire.messages import Message, SketchAnswer, SketchInit, SketchMore
 from tests.sync.talk import Talk, converse, heads_in, lacks, overheard, serve, to_its_end, versions_in, virtually
@@ -109,7 +109,7 @@ def test_edits_travel_once_and_only_where_they_are_lacking():
 
 def test_a_kept_sketch_follows_its_tree():
     async def main() -> None:
-        sketches = Sketches()
+        sketches = SketchCache()
         ours, theirs = library(0, 500), library(400, 900)
         for store in (ours, theirs):
             made = await sketches.of(MAIN, store.tree(MAIN))
@@ -123,7 +123,7 @@ def test_a_kept_sketch_follows_its_tree():
     virtually(main())
 
 
-def built(tree: Tree, sketches: Sketches, session: bytes = b"") -> Sketch:
+def built(tree: Tree, sketches: SketchCache, session: bytes = b"") -> Sketch:
     made = Sketch(90)
     made.add(short_ids(b"".join(tree.entries_around(b"")), sketches.key(MAIN, session)))
     return made
@@ -133,7 +133,7 @@ def test_few_sketches_are_kept_and_those_used_last(monkeypatch):
     monkeypatch.setattr(sketch_cache, "SKETCHES_MAX", 2)
 
     async def main() -> None:
-        sketches, tree = Sketches(), library(0, 20).tree(MAIN)
+        sketches, tree = SketchCache(), library(0, 20).tree(MAIN)
         trees = {name: library(0, 20).tree(MAIN) for name in ("a", "b", "c")}
         first = await sketches.of("a", trees["a"])
         second = await sketches.of("b", trees["b"])
@@ -149,7 +149,7 @@ def test_few_sketches_are_kept_and_those_used_last(monkeypatch):
 def test_a_network_that_is_joined_has_other_ids():
     async def main() -> None:
         netid = [b"one"]
-        sketches, tree = Sketches(lambda: netid[0]), library(0, 50).tree(MAIN)
+        sketches, tree = SketchCache(lambda: netid[0]), library(0, 50).tree(MAIN)
         before = (await sketches.of(MAIN, tree)).symbols(0, 9)
         salted = (await sketches.of(MAIN, tree, b"session")).symbols(0, 9)
         netid[0] = b"other"
@@ -197,7 +197,7 @@ def test_what_comes_in_after_the_reading_is_walked_to():
     virtually(main())
 
 
-class Colliding(Sketches):
+class Colliding(SketchCache):
     """Of two leaves here somebody made the ids collide: no symbol ever shows one of them alone. `even_salted`: as if
     that had been possible with a key that nobody knew."""
 
@@ -319,7 +319,7 @@ def test_forged_counts_ask_for_no_more_than_a_sketch_has():
 def test_ids_that_nobody_has_are_passed_over():
     async def main() -> None:
         theirs = library(0, 300)
-        made = built(theirs.tree(MAIN), Sketches())
+        made = built(theirs.tree(MAIN), SketchCache())
         made.add(short_ids(Random(9).randbytes(64 * 5), bytes(16)))
         talk = await lie_to_responder(theirs, opening(count=305, symbols=made.symbols(0, 40)))
         (answer,) = said(talk, SketchAnswer)

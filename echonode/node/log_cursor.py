@@ -1,0 +1,49 @@
+"""LogCursor: how far this node has followed the change log of one peer."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from echonode.model.identity import IdentityId, Instance
+from echonode.node.handshake import Session
+from echonode.store.port import Cursor, Store
+from echonode.sync import tree_parts
+from echonode.sync.select import Mode, State
+
+
+@dataclass(frozen=True, slots=True)
+class LogCursor:
+    """How far one peer's log has been followed: that of the instance its hello names."""
+
+    store: Store
+    peer: IdentityId
+    instance: Instance
+
+    @classmethod
+    def of(cls, store: Store, session: Session) -> "LogCursor":
+        """The peer of `session`."""
+        return cls(store, session.peer.id, Instance(session.hello.instance))
+
+    def cursor(self, context: str) -> Cursor | None:
+        """The cursor, None when there is none or it is of another life of the peer's store."""
+        cursor = self.store.cursor(self.peer, context)
+        return cursor if cursor is not None and cursor.instance == self.instance else None
+
+    def seq(self, context: str) -> int | None:
+        """The same as a seq."""
+        cursor = self.cursor(context)
+        return None if cursor is None else cursor.seq
+
+    def reached(self, context: str, seq: int) -> None:
+        """Nothing of the peer's log up to `seq` is missing here."""
+        self.store.note(Cursor(self.peer, self.instance, context, seq))
+
+    def next_mode(self, context: str, was: Mode, served: Collection[str]) -> Mode:
+        """What to go on with when writes moved a root during `was`: what it leaves behind tells where to begin."""
+        has_cursor = was in (Mode.SNAPSHOT, Mode.DELTA) and self.cursor(context) is not None
+        return Mode.DELTA if has_cursor and Mode.DELTA.value in served else Mode.LEVEL_WISE
+
+    def our_state(self, context: str, is_partial: bool) -> State:
+        """Our side of a selection. `is_partial`: only a part of the context is wanted here."""
+        tree = self.store.tree(context)
+        level1 = tree_parts.cut(tree.children_at(b""), 16)
+        return State(tree.root, len(tree), level1, self.store.seq(context), self.seq(context), is_partial)
