@@ -14,7 +14,7 @@ from echonode import cbor
 from echonode.errors import Reason, RemoteError
 from echonode.limits import FRAME_BYTES_MAX
 from echonode.wire import messages as m
-from echonode.wire.codec import decode, encode
+from echonode.wire.codec import _SHAPES, decode, encode
 from tests.foundation.test_hostile_cbor import SHAPES
 from tests.wire.bounds import BOUNDS, IDS, PART
 from tests.wire.make_message_vectors import SAMPLES
@@ -34,6 +34,11 @@ def refused(payload: bytes) -> RemoteError:
 
 
 # -- there and back ----------------------------------------------------------------------------------------------------
+def test_the_table_holds_every_message_and_no_other() -> None:
+    assert set(_SHAPES) == set(m.Message.__args__)  # type: ignore[attr-defined]
+    assert len({kind.code for kind in _SHAPES}) == len(_SHAPES)
+
+
 def test_there_is_a_strategy_for_every_message() -> None:
     assert set(MESSAGES) == set(m.Message.__args__) | set(m.InitPayload.__args__)  # type: ignore[attr-defined]
 

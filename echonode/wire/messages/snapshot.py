@@ -1,4 +1,4 @@
-"""Messages of `snapshot`, whose Credit others use too (PROTOCOL.md §8.3). A part of `messages`, which names them."""
+"""Messages of the mode `snapshot` (PROTOCOL.md §8.3)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,14 +13,6 @@ class SnapshotInit:
     version: tuple[int, int]
     context: str
     resume: tuple[bytes, bytes] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Credit:
-    """So many pages more may be sent."""
-
-    code: ClassVar[int] = 25
-    pages: int
 
 
 @dataclass(frozen=True, slots=True)
