@@ -340,9 +340,9 @@ class _Process:
 
 
 def _version_text() -> str:
-    from echonode.wire.messages import PROTOCOL_VERSION, dotted
+    from echonode.wire.messages import PROTOCOL_VERSION, version_text
 
-    return dotted(PROTOCOL_VERSION)
+    return version_text(PROTOCOL_VERSION)
 
 
 def _say(text: str) -> None:

@@ -29,7 +29,7 @@ from echonode.node.node import Node
 from echonode.node.views import PeerView, SyncReport, SyncStatus
 from echonode.store.port import ContextInfo
 from echonode.text import escape, from_base32, to_base32
-from echonode.wire.messages import Direction, dotted
+from echonode.wire.messages import Direction, version_text
 
 _NETWORK_KEY_BYTES = 32
 _EVENT_NAMES = frozenset(kind.name for kind in get_args(Event))
@@ -182,7 +182,7 @@ def _peer_form(peer: PeerView) -> dict[str, object]:
 
 
 def _versions(models: Mapping[str, tuple[int, int]]) -> dict[str, str]:
-    return {name: dotted(version) for name, version in sorted(models.items())}
+    return {name: version_text(version) for name, version in sorted(models.items())}
 
 
 def _overall(reports: Sequence[SyncReport]) -> str:

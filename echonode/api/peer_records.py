@@ -25,7 +25,7 @@ from echonode.sync.modes.get import Got
 from echonode.sync.modes.pull import Pulled
 from echonode.sync.modes.put import Answer
 from echonode.text import escape, from_base32, to_base32
-from echonode.wire.messages import Asked
+from echonode.wire.messages import RecordRequest
 
 _ID_BYTES = 32
 _NOT_SUPPORTED = (Reason.UNSUPPORTED_MODE, Reason.UNKNOWN_CONTEXT, Reason.UNSUPPORTED_PROTOCOL)
@@ -66,7 +66,7 @@ class AskingRoutes:
         asked = await json_body(request, self._stop, GetRequest)
         peer, context = self._peer(asked.peer), context_name(asked.context)
         meant = {item.id: self._key(item.id) for item in asked.records}
-        wanted = [Asked(meant[item.id], _version(item.version)) for item in asked.records]
+        wanted = [RecordRequest(meant[item.id], _version(item.version)) for item in asked.records]
         return await self._answered(
             self._node.asking.get(peer, context, wanted, asked.timeout), lambda got: _got(got, meant)
         )

@@ -26,7 +26,7 @@ from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Draft, Record, winner
 from echonode.node.node import Node
 from echonode.text import escape, to_base32
-from echonode.wire.messages import dotted
+from echonode.wire.messages import version_text
 
 OCTETS: Final = "application/octet-stream"
 
@@ -101,7 +101,7 @@ class RecordRoutes:
         if known is not None and known[0] != version[0]:
             model = escape(record.model)
             raise RequestError(
-                f"it is of the model {model} {dotted(version)}, and here {model} {dotted(known)} is read",
+                f"it is of the model {model} {version_text(version)}, and here {model} {version_text(known)} is read",
                 status=409,
                 code="unsupported_model",
             )

@@ -72,7 +72,7 @@ class Filter:
         return digest(FILTER, cbor.encode(self.fields()))
 
     @property
-    def of_records(self) -> "Filter":
+    def without_senders(self) -> "Filter":
         """The part that a peer can apply: without senders."""
         return replace(self, senders=frozenset(), not_senders=frozenset())
 
@@ -81,17 +81,17 @@ class Filter:
         """Whether it keeps nothing out."""
         return self == _EVERYTHING
 
-    def hears(self, sender: IdentityId) -> bool:
+    def accepts_sender(self, sender: IdentityId) -> bool:
         """Whether records are taken from `sender` at all."""
         return sender not in self.not_senders and (not self.senders or sender in self.senders)
 
     def matches(self, record: SignedRecord, sender: IdentityId | None = None) -> bool:
         """Whether `record` is wanted, from `sender` when it is given."""
-        if sender is not None and not self.hears(sender):
+        if sender is not None and not self.accepts_sender(sender):
             return False
         return self._takes(record.author, record.name, record.created_ms, record.model, record.tags)
 
-    def selects(self, fields: Mapping[int, Any]) -> bool:
+    def matches_fields(self, fields: Mapping[int, Any]) -> bool:
         """The same of a version's fields as they are decoded, whoever sent it."""
         return self._takes(fields[AUTHOR], fields[NAME], fields[CREATED], fields[MODEL], fields.get(TAGS, ()))
 

@@ -24,7 +24,7 @@ from echonode.model.filter import Filter
 from echonode.model.identity import IDENTITY_BYTES, IdentityId
 from echonode.text import escape, from_base32
 
-WhoIs = Callable[[str], IdentityId]
+IdentityResolver = Callable[[str], IdentityId]
 
 _TERM: Final = re.compile(r"([a-z]+)(!?=)(.+)", re.DOTALL)
 _IDENTITIES: Final = {
@@ -41,8 +41,8 @@ _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,3})?", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read_filter(terms: Iterable[str], who_is: WhoIs) -> Filter:
-    """The filter of these terms. Raises LocalError, a sentence for a person, and what `who_is` raises."""
+def read_filter(terms: Iterable[str], resolve: IdentityResolver) -> Filter:
+    """The filter of these terms. Raises LocalError, a sentence for a person, and what `resolve` raises."""
     parts: dict[str, Any] = {}
     for term in terms:
         match = _TERM.fullmatch(term)
@@ -51,7 +51,7 @@ def read_filter(terms: Iterable[str], who_is: WhoIs) -> Filter:
         key, sign, value = match.groups()
         if (key, sign) in _IDENTITIES:
             name = _IDENTITIES[key, sign]
-            parts[name] = parts.get(name, frozenset()) | {who_is(value)}
+            parts[name] = parts.get(name, frozenset()) | {resolve(value)}
         elif sign == "=" and key in _WORDS:
             words = value.split(",") if key == "tags" else [value]
             name = _WORDS[key]

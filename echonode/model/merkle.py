@@ -43,7 +43,7 @@ class Journal:
         self.removed = bytearray()
 
     @property
-    def is_long(self) -> bool:
+    def is_too_long(self) -> bool:
         """Whether beginning anew costs less than what is noted here."""
         return len(self.added) + len(self.removed) > JOURNAL_LEAVES_MAX * _ENTRY
 
@@ -176,12 +176,12 @@ class Tree:
             depth += 1
         yield from _buckets(node, depth, None)
 
-    def keep_journal(self) -> Journal:
+    def start_journal(self) -> Journal:
         """Note from now on which leaves come and go, instead of in any journal begun before."""
         self._journal = Journal()
         return self._journal
 
-    def has(self, journal: Journal) -> bool:
+    def writes_to(self, journal: Journal) -> bool:
         """Whether `journal` tells all that changed since it was begun."""
         return self._journal is journal
 
@@ -189,7 +189,7 @@ class Tree:
         if self._journal is not None:
             self._journal.removed += before
             self._journal.added += after
-            if self._journal.is_long:
+            if self._journal.is_too_long:
                 self._journal = None
 
     def _descend(self, key: LeafKey) -> tuple[list[_Branch], bytes]:

@@ -186,7 +186,7 @@ class Draft:
     is_tombstone: bool = False
     later: bytes = b""  # fields of a later minor version, from where they were read (`SignedRecord.later`)
 
-    def is_written_in(self, version: SignedRecord) -> bool:
+    def is_same_as(self, version: SignedRecord) -> bool:
         """Whether writing this over `version` would change nothing. A `created` left open agrees with any."""
         return (
             self.is_tombstone == version.is_tombstone

@@ -28,7 +28,7 @@ Ids: TypeAlias = NDArray[np.uint64]
 _Words: TypeAlias = NDArray[np.uint64]
 
 SYMBOL_BYTES: Final = 12
-WANTED_BYTES: Final = 5  # the beginning of a short id: enough to find a leaf by, among those that stand there
+ID_PREFIX_BYTES: Final = 5  # the beginning of a short id: enough to find a leaf by, among those that stand there
 _PLACE_BITS: Final = 24
 _HASH_BITS: Final = 64 - _PLACE_BITS
 _ENTRY: Final = 64  # bytes of a leaf in a tree's buckets: key, state
@@ -54,13 +54,13 @@ def short_ids(entries: bytes, key: bytes) -> Ids:
     return ids
 
 
-def places(ids: Ids) -> list[bytes]:
+def prefixes_of(ids: Ids) -> list[bytes]:
     """The prefixes (six nibbles) below which leaves of these ids stand, each once, in order."""
     found = np.unique(ids >> np.uint64(_HASH_BITS)).tolist()
     return [bytes(place >> shift & 15 for shift in range(_PLACE_BITS - 4, -4, -4)) for place in found]
 
 
-def keys_among(entries: bytes, key: bytes, ids: Ids, *, bits: int = 64) -> dict[int, bytes]:
+def find_keys(entries: bytes, key: bytes, ids: Ids, *, bits: int = 64) -> dict[int, bytes]:
     """Of the leaves in `entries` the keys of those whose short id has the first `bits` of one of `ids`, by these."""
     shift = np.uint64(64 - bits)
     own = short_ids(entries, key) >> shift
@@ -206,7 +206,7 @@ class Sketch:
             found = float((weights * squares / np.maximum(spread, 1e-9)).sum() / max(weights.sum(), 1e-9))
         return max(round(found), abs(surplus))
 
-    def against(self, symbols: bytes) -> Callable[[], SketchDifference | None]:
+    def difference_from(self, symbols: bytes) -> Callable[[], SketchDifference | None]:
         """Call what this returns, on any thread, for what the other set, of which these are the first symbols, and ours
         as it is now differ in; None when so many do not tell."""
         theirs = np.frombuffer(symbols, _WIRE)
@@ -265,20 +265,20 @@ def _take_out(ids: _Words, checks: _Words, known: Ids, change: np.ufunc) -> NDAr
 # -- ids as they travel ----------------------------------------------------------------------------------------------
 
 
-def wanted(ids: Ids) -> bytes:
+def id_prefixes(ids: Ids) -> bytes:
     """The beginnings of `ids`, ascending, each once, one behind the other."""
-    return b"".join(number.to_bytes(WANTED_BYTES, "big") for number in np.unique(ids >> np.uint64(24)).tolist())
+    return b"".join(number.to_bytes(ID_PREFIX_BYTES, "big") for number in np.unique(ids >> np.uint64(24)).tolist())
 
 
-def ids_wanted(beginnings: bytes) -> Ids:
+def ids_from_prefixes(beginnings: bytes) -> Ids:
     """Ids that begin as was asked for, the rest of each zero."""
-    pieces = np.frombuffer(beginnings, np.uint8).reshape(-1, WANTED_BYTES)
+    pieces = np.frombuffer(beginnings, np.uint8).reshape(-1, ID_PREFIX_BYTES)
     whole = np.zeros((len(pieces), 8), np.uint8)
-    whole[:, :WANTED_BYTES] = pieces
+    whole[:, :ID_PREFIX_BYTES] = pieces
     return whole.reshape(-1).view(">u8").astype(np.uint64)
 
 
-def of(pieces: Iterable[bytes], key: bytes, count: int = SKETCH_SYMBOLS_MAX) -> Sketch:
+def make_sketch(pieces: Iterable[bytes], key: bytes, count: int = SKETCH_SYMBOLS_MAX) -> Sketch:
     """The sketch of all leaves in `pieces` (key and state, 64 bytes each)."""
     sketch = Sketch(count)
     waiting = bytearray()

@@ -18,7 +18,7 @@ from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.text import escape
 from echonode.wire.auth import Peer
-from echonode.wire.messages import PROTOCOL_VERSION, Auth, Hello, dotted
+from echonode.wire.messages import PROTOCOL_VERSION, Auth, Hello, version_text
 
 _NAMES_PER_PEER_MAX: Final = 8
 _SEEN_INSTANCES_MAX: Final = 16
@@ -110,7 +110,7 @@ class Greeter:
         if peer.id not in self.foreign and len(self.foreign) >= CANDIDATES_MAX:
             return
         if hello is not None:
-            self.foreign[peer.id] = (hello.name, transport.stream.address, dotted(hello.version))
+            self.foreign[peer.id] = (hello.name, transport.stream.address, version_text(hello.version))
         else:  # it was first to see it, and its Close is all we have; perhaps we heard more at another time
             name, address, _ = self.foreign.get(peer.id, ("", transport.stream.address, ""))
             self.foreign[peer.id] = (name, address, ", ".join(refused.supported))

@@ -20,7 +20,7 @@ from echonode.sync.agreement import unexpected
 from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree
 from echonode.sync.live.send_queue import LinkContext
-from echonode.wire.messages import PROTOCOL_VERSION, Follow, FollowInit, Place, Refused, dotted
+from echonode.wire.messages import PROTOCOL_VERSION, ContextCursor, Follow, FollowInit, Refused, version_text
 
 FOLLOW: Final = "follow"  # the mode's name in a hello, in logs and in the API
 NAMES_IN_PART: Final = tuple(mode.value for mode in MODES)  # who wants a part follows nobody, and is not followed
@@ -88,7 +88,7 @@ class LiveLinks:
 
     def _refusal(self, init: FollowInit) -> Refused | None:
         if init.version[0] != PROTOCOL_VERSION[0]:
-            return Refused(Reason.UNSUPPORTED_PROTOCOL, (dotted(PROTOCOL_VERSION),))
+            return Refused(Reason.UNSUPPORTED_PROTOCOL, (version_text(PROTOCOL_VERSION),))
         if not self.wants_all():
             return Refused(Reason.UNSUPPORTED_MODE, NAMES_IN_PART)
         if not self.scheduler.links.has_room_for_link():
@@ -99,15 +99,15 @@ class LiveLinks:
             return Refused(Reason.STALE_CURSOR)
         return None
 
-    def _places(self, session: Session) -> tuple[Place, ...]:
+    def _places(self, session: Session) -> tuple[ContextCursor, ...]:
         """The contexts of which we want to be told, and from where on."""
         following = LogCursor.of(self.store, session)
         theirs = [summary.context for summary in session.hello.contexts]
         names = dict.fromkeys((IDENTITIES, *self.store.contexts(), *theirs))
         wanted = [name for name in names if self.takes(name)]
-        return tuple(Place(name, following.seq(name)) for name in wanted[: CONTEXTS_MAX + 1])
+        return tuple(ContextCursor(name, following.seq(name)) for name in wanted[: CONTEXTS_MAX + 1])
 
-    def _link(self, session: Session, ours: Sequence[Place], theirs: Sequence[Place]) -> Link:
+    def _link(self, session: Session, ours: Sequence[ContextCursor], theirs: Sequence[ContextCursor]) -> Link:
         peer = session.peer.id
 
         def applied(context: str, records: Sequence[Record]) -> None:

@@ -19,7 +19,7 @@ from echonode.node.session_report import SessionReport
 from echonode.sync.conversation import Conversation
 from echonode.sync.modes import get, pull, put
 from echonode.sync.select import Mode
-from echonode.wire.messages import Asked
+from echonode.wire.messages import RecordRequest
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Asking:
             timeout_s,
         )
 
-    async def get(self, peer: IdentityId, context: str, wanted: Sequence[Asked], timeout_s: float) -> get.Got:
+    async def get(self, peer: IdentityId, context: str, wanted: Sequence[RecordRequest], timeout_s: float) -> get.Got:
         """Fetch these and keep them, whether a subscription takes them or not."""
         return await self._ask(
             peer, context, Mode.GET, lambda conversation: get.run_initiator(conversation, wanted), timeout_s

@@ -11,7 +11,7 @@ from echonode.node.peer_table import PeerEntry, Target
 from echonode.node.scheduler import Scheduler
 from echonode.node.views import PeerState, PeerView
 from echonode.text import escape, to_base32
-from echonode.wire.messages import PROTOCOL_VERSION, dotted
+from echonode.wire.messages import PROTOCOL_VERSION, version_text
 
 
 class PeerTable:
@@ -167,7 +167,8 @@ def _foreign(peer: IdentityId, name: str, address: str, spoken: str) -> PeerView
         found_by="",
         in_sync=None,
         last_sync_ms=None,
-        reason=f"it speaks protocol {escape(spoken) or 'of another version'}, and this node {dotted(PROTOCOL_VERSION)}",
+        reason=f"it speaks protocol {escape(spoken) or 'of another version'}, "
+        f"and this node {version_text(PROTOCOL_VERSION)}",
     )
 
 

@@ -16,7 +16,7 @@ from echonode.wire.messages import (
     ReconcileInit,
     Refused,
     SnapshotInit,
-    dotted,
+    version_text,
 )
 
 # Answers to an InitPayload after which another may fare better.
@@ -28,7 +28,7 @@ def refusal_of(
 ) -> Refused | None:
     """The answer to `init` when it is not served, None when it is."""
     if init.version[0] != PROTOCOL_VERSION[0]:
-        return Refused(Reason.UNSUPPORTED_PROTOCOL, (dotted(PROTOCOL_VERSION),))
+        return Refused(Reason.UNSUPPORTED_PROTOCOL, (version_text(PROTOCOL_VERSION),))
     if not takes(init.context):
         return Refused(Reason.UNKNOWN_CONTEXT, store.contexts()[:32])
     if partial.refuses(init):

@@ -14,7 +14,7 @@ from typing import Final
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, RECONCILES_MAX
 from echonode.model.filter import Filter
-from echonode.model.filter_text import WhoIs, read_filter
+from echonode.model.filter_text import IdentityResolver, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Record
 from echonode.store.port import Store
@@ -44,9 +44,9 @@ class Subscriptions:
     # (peer, context) of which one side wants a part, when that was last asked for in vain, or not made equal.
     _open: set[tuple[IdentityId, str]] = field(default_factory=set)
 
-    def subscribe(self, subscriptions: Mapping[str, Sequence[str]], who_is: WhoIs) -> None:
+    def subscribe(self, subscriptions: Mapping[str, Sequence[str]], resolve: IdentityResolver) -> None:
         """Take these terms (model/filter_text.py) for what is wanted, by context. Raises LocalError."""
-        self.filters = {context: read_filter(terms, who_is) for context, terms in subscriptions.items()}
+        self.filters = {context: read_filter(terms, resolve) for context, terms in subscriptions.items()}
         self.terms = subscriptions
 
     def of(self, context: str) -> Filter | None:
@@ -59,7 +59,7 @@ class Subscriptions:
         wanted = self.of(context)
         if wanted is None:
             return None
-        is_heard = wanted.hears(peer)
+        is_heard = wanted.accepts_sender(peer)
 
         def is_wanted(record: Record) -> bool:
             # The tree is asked for each time: that of an empty context is not the one it will have.
@@ -107,7 +107,7 @@ class Subscriptions:
 
         Of two that both want a part each pulls its own: neither is to take what the other's filter takes."""
         wanted = self.of(context) or EVERYTHING
-        pulls = direction is not Direction.SEND and wanted.hears(peer)
+        pulls = direction is not Direction.SEND and wanted.accepts_sender(peer)
         pushes = direction is not Direction.RECEIVE and not is_theirs_partial
         if pulls and pushes:
             return Direction.BOTH

@@ -18,7 +18,7 @@ from echonode.node.views import SyncReport, SyncStatus
 from echonode.sim.invariants import Invariants, Violation
 from echonode.sim.world import Member
 from echonode.sync.tasks import all_ended
-from echonode.wire.messages import Asked, Direction
+from echonode.wire.messages import Direction, RecordRequest
 
 SYNC_TIMEOUT_S: Final = 20.0
 _BODIES: Final = (0, 10, 10, 10, 100, 1_000, 10_000)
@@ -96,7 +96,7 @@ class Clients:
         offered = self._lookups.sample(ours, min(len(ours), 3))
         try:
             there = await asking.pull(peer, context, wanted, after=0, limit=10, timeout_s=SYNC_TIMEOUT_S)
-            some = [Asked(leaf_key(IdentityId(one.author), one.name), None) for one in there.ids[:5]]
+            some = [RecordRequest(leaf_key(IdentityId(one.author), one.name), None) for one in there.ids[:5]]
             if some:
                 await asking.get(peer, context, some, SYNC_TIMEOUT_S)
             if offered:

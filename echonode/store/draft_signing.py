@@ -42,7 +42,7 @@ def prepare_versions(
     versions: list[UnsignedVersion | None] = []
     for place, (draft, key) in enumerate(zip(drafts, keys, strict=True)):
         current = _standing(key, newest, heads)
-        if skip_unchanged and len(current) == 1 and draft.is_written_in(current[0]):
+        if skip_unchanged and len(current) == 1 and draft.is_same_as(current[0]):
             versions.append(None)
             continue
         vector = _union(current) if current else {}

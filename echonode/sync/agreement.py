@@ -27,7 +27,7 @@ from echonode.model.record import LeafKey, Record
 from echonode.sync.answer_check import AnswerCheck
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.verify_apply import Pipeline, merge
-from echonode.wire.messages import Direction, Done, Fetch, Message, Put, Records, Refused, Stored, Wanted
+from echonode.wire.messages import Direction, Done, Fetch, LeafRequest, Message, Put, Records, Refused, Stored
 
 _M = TypeVar("_M")
 
@@ -108,11 +108,11 @@ class Agreement:
         return found
 
     async def _pull(self, difference: TreeDifference) -> bool:
-        wanted = [Wanted(prefix, None) for prefix in difference.their_prefixes]
+        wanted = [LeafRequest(prefix, None) for prefix in difference.their_prefixes]
         for prefix, leaves in difference.their_leaves.items():
             new = [leaf for leaf in leaves if leaf not in self._settled]
             if new:
-                wanted.append(Wanted(prefix, b"".join(new)))
+                wanted.append(LeafRequest(prefix, b"".join(new)))
         if not wanted:
             return False
         self._settled |= await fetch(self._conversation, wanted, self._width)
@@ -184,7 +184,7 @@ def unexpected(message: Message) -> RemoteError:
 # -- the initiator's transfers ---------------------------------------------------------------------------------------
 
 
-async def fetch(conversation: Conversation, wanted: Sequence[Wanted], width: int) -> set[Digest]:
+async def fetch(conversation: Conversation, wanted: Sequence[LeafRequest], width: int) -> set[Digest]:
     """Fetch and merge all of `wanted`, a window of requests in flight; which of the leaves it names came."""
     waiting = deque(_requests(wanted, width))
     pipeline = Pipeline(conversation.context)
@@ -218,10 +218,10 @@ async def fetch(conversation: Conversation, wanted: Sequence[Wanted], width: int
     return came
 
 
-def _requests(wanted: Sequence[Wanted], width: int) -> Iterator[tuple[Wanted, ...]]:
+def _requests(wanted: Sequence[LeafRequest], width: int) -> Iterator[tuple[LeafRequest, ...]]:
     """`wanted` in requests: about a window of them, none with more leaves than one answer's records."""
     items_max = min(PREFIXES_PER_MESSAGE_MAX, -(-len(wanted) // WINDOW))
-    request: list[Wanted] = []
+    request: list[LeafRequest] = []
     leaves = 0
     for item in wanted:
         size = len(item.leaves or b"") // width

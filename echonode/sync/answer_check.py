@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from echonode.errors import Reason, RemoteError
 from echonode.model.merkle import Digest, leaf_digest, state_of
 from echonode.model.record import LeafKey, Record, VersionId
-from echonode.wire.messages import Records, Wanted
+from echonode.wire.messages import LeafRequest, Records
 
 Place: TypeAlias = tuple[bytes, bytes]  # a version's key and id: where it stands in an answer
 
@@ -22,7 +22,7 @@ _BEHIND_ALL_IDS: Final = b"\xff" * 33
 class AnswerCheck:
     """The requester's account of one Fetch. `width`: bytes of the digests by which leaves are named."""
 
-    def __init__(self, wanted: tuple[Wanted, ...], width: int) -> None:
+    def __init__(self, wanted: tuple[LeafRequest, ...], width: int) -> None:
         self.wanted = wanted
         self._width = width
         # Prefixes as hexadecimal text, one digit a nibble, in the order asked.
@@ -40,7 +40,7 @@ class AnswerCheck:
         if answer.rest and not self._is_left(answer.rest):
             raise _bad("what is said to be left is no less than was asked for")
 
-    def take(self, records: Sequence[Record], rest: tuple[Wanted, ...]) -> None:
+    def take(self, records: Sequence[Record], rest: tuple[LeafRequest, ...]) -> None:
         """Check the verified records of an answer; answers in the order they came. Raises RemoteError."""
         for record in records:
             prefix = self._prefix_of(record.key)
@@ -66,7 +66,7 @@ class AnswerCheck:
                 return digits[:length]
         raise _bad("a record that was not asked for")
 
-    def _is_left(self, rest: tuple[Wanted, ...]) -> bool:
+    def _is_left(self, rest: tuple[LeafRequest, ...]) -> bool:
         """Whether `rest` is the end of what was asked for, and less than all of it."""
         if len(rest) > len(self.wanted) or rest[1:] != self.wanted[len(self.wanted) - len(rest) + 1 :]:
             return False
@@ -89,7 +89,7 @@ def in_order(records: Sequence[Record], last: Place) -> Place:
     return last
 
 
-def _start_of(item: Wanted) -> Place:
+def _start_of(item: LeafRequest) -> Place:
     return START if item.after is None else (item.after, _BEHIND_ALL_IDS)
 
 

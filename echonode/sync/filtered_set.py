@@ -150,7 +150,7 @@ def _entries_of(changes: Sequence[Change], wanted: Filter) -> list[_Entry]:
     entries: list[_Entry] = []
     for change in changes:
         fields: Mapping[int, Any] = fields_of(change.raw)
-        if wanted.selects(fields):
+        if wanted.matches_fields(fields):
             entries.append((item(fields[CREATED] // _MS, change.version), _key_of(fields), change.version))
     return entries
 

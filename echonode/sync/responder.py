@@ -12,7 +12,7 @@ from echonode.sync.agreement import batches, note_seq, stamp, unexpected
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.tree_parts import leaves_by_digest
 from echonode.sync.verify_apply import merge, verify_all
-from echonode.wire.messages import Direction, Done, Fetch, Message, Put, Records, Refusal, Stored, Wanted
+from echonode.wire.messages import Direction, Done, Fetch, LeafRequest, Message, Put, Records, Refusal, Stored
 
 
 class Responder:
@@ -45,7 +45,7 @@ class Responder:
                 raise unexpected(message)
         return None
 
-    async def _records(self, wanted: tuple[Wanted, ...]) -> None:
+    async def _records(self, wanted: tuple[LeafRequest, ...]) -> None:
         conversation = self._conversation
         if len({item.prefix for item in wanted}) < len(wanted):
             raise RemoteError(Reason.PROTOCOL_ERROR, "a Fetch names a prefix twice")  # each costs its subtree's hashes
@@ -76,7 +76,7 @@ _Entry: TypeAlias = tuple[int, int, LeafKey]
 _ENTRIES: Final = BATCH_RECORDS_MAX + 1  # one more than is read: it says where the rest begins
 
 
-def _entries(tree: Tree, wanted: tuple[Wanted, ...], width: int) -> Iterator[_Entry]:
+def _entries(tree: Tree, wanted: tuple[LeafRequest, ...], width: int) -> Iterator[_Entry]:
     """The leaves asked for that are there, in the order asked."""
     for place, item in enumerate(wanted):
         if item.leaves is None:
@@ -91,7 +91,7 @@ def _entries(tree: Tree, wanted: tuple[Wanted, ...], width: int) -> Iterator[_En
                     yield place, index, leaf
 
 
-def _rest(wanted: tuple[Wanted, ...], entries: list[_Entry], taken: int, width: int) -> tuple[Wanted, ...]:
+def _rest(wanted: tuple[LeafRequest, ...], entries: list[_Entry], taken: int, width: int) -> tuple[LeafRequest, ...]:
     """What to ask for next when only `taken` of `entries` were read."""
     if taken == len(entries):
         return ()
@@ -99,7 +99,7 @@ def _rest(wanted: tuple[Wanted, ...], entries: list[_Entry], taken: int, width: 
     item = wanted[place]
     if item.leaves is None:
         is_begun = taken > 0 and entries[taken - 1][0] == place
-        item = Wanted(item.prefix, None, entries[taken - 1][2] if is_begun else item.after)
+        item = LeafRequest(item.prefix, None, entries[taken - 1][2] if is_begun else item.after)
     else:
-        item = Wanted(item.prefix, item.leaves[index * width :])
+        item = LeafRequest(item.prefix, item.leaves[index * width :])
     return (item, *wanted[place + 1 :])

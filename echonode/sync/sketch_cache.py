@@ -27,7 +27,7 @@ class _Kept:
     sketch: "Sketch"
 
     def is_of(self, tree: Tree, key: bytes) -> bool:
-        return self.tree() is tree and tree.has(self.journal) and self.key == key
+        return self.tree() is tree and tree.writes_to(self.journal) and self.key == key
 
 
 class SketchCache:
@@ -50,12 +50,12 @@ class SketchCache:
         loop = asyncio.get_running_loop()
         key = self.key(context, session)
         if session:
-            return await loop.run_in_executor(None, sketch.of, list(tree.entries_around(b"")), key)
+            return await loop.run_in_executor(None, sketch.make_sketch, list(tree.entries_around(b"")), key)
         async with self._building:
             kept = self._kept.get(context)
             if kept is None or not kept.is_of(tree, key):
-                journal = tree.keep_journal()
-                made = await loop.run_in_executor(None, sketch.of, list(tree.entries_around(b"")), key)
+                journal = tree.start_journal()
+                made = await loop.run_in_executor(None, sketch.make_sketch, list(tree.entries_around(b"")), key)
                 kept = self._kept[context] = _Kept(weakref.ref(tree), journal, key, made)
             self._kept.move_to_end(context)
             while len(self._kept) > SKETCHES_MAX:

@@ -16,7 +16,7 @@ from echonode.model.identity import IdentityId, PublicKey, SigningKey, is_signed
 from echonode.model.keys import KeyState, Statement, read_statement
 from echonode.model.record import IDENTITIES, Record, parse, verify
 from echonode.wire.channel import Channel
-from echonode.wire.messages import Auth, Offer
+from echonode.wire.messages import Auth, IdentityOffer
 
 _DOMAIN: Final = "echonode auth 1"
 _INITIATOR: Final = 0
@@ -37,7 +37,7 @@ def offer(channel: Channel, device: SigningKey, statements: Sequence[Record]) ->
     pairs = [(statement.author, device.public) for statement in statements]
     message = _signed_bytes(channel, is_initiator=channel.is_initiator, static=channel.own_static, pairs=pairs)
     signature = device.sign(message)
-    return Auth(tuple(Offer(s.author, device.public, s.raw, signature) for s in statements))
+    return Auth(tuple(IdentityOffer(s.author, device.public, s.raw, signature) for s in statements))
 
 
 def check(channel: Channel, auth: Auth) -> Peer:
@@ -53,7 +53,7 @@ def check(channel: Channel, auth: Auth) -> Peer:
     return Peer(IdentityId(first.identity), PublicKey(first.key), tuple(statements))
 
 
-def _check_statement(offered: Offer) -> Record:
+def _check_statement(offered: IdentityOffer) -> Record:
     record = verify(parse(offered.statement))
     expected = Statement(IdentityId(offered.identity), PublicKey(offered.key), KeyState.ACTIVE)
     if record.context != IDENTITIES or record.is_tombstone or read_statement(record) != expected:

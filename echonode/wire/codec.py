@@ -31,7 +31,7 @@ from echonode.limits import (
 from echonode.model.filter import Filter
 from echonode.text import is_plain_text
 from echonode.wire import messages as m
-from echonode.wire.messages.sketch import SYMBOL_BYTES, WANTED_BYTES
+from echonode.wire.messages.sketch import ID_PREFIX_BYTES, SYMBOL_BYTES
 
 Shape: TypeAlias = Callable[[Any], Any]  # the checked value, in its decoded form; _bad otherwise
 
@@ -79,7 +79,16 @@ def _build(kind: type[Any], shapes: tuple[Shape, ...], values: list[Any]) -> Any
         raise _bad(f"{kind.__name__}: {error.detail}") from None
 
 
-_PARTS: Final = (m.Offer, m.Summary, m.Wanted, m.Refusal, m.RecordId, m.Asked, m.Place, m.Mark)
+_PARTS: Final = (
+    m.IdentityOffer,
+    m.Summary,
+    m.LeafRequest,
+    m.Refusal,
+    m.RecordId,
+    m.RecordRequest,
+    m.ContextCursor,
+    m.ContextRoot,
+)
 
 
 def _plain(value: Any) -> Any:
@@ -202,21 +211,21 @@ _DIRECTION: Final = _uint(max(m.Direction))
 _NODE_PART: Final = _data_up_to(1 + 2 + 64 * 32, 1)
 _NAMES: Final = _list(_text(TEXT_FIELD_BYTES_MAX), 32)
 _RECORDS: Final = _list(_data_up_to(RECORD_BYTES_MAX, 1), BATCH_RECORDS_MAX)
-_OFFER: Final = _part_of(m.Offer, _data(32), _data(32), _data_up_to(1024, 1), _data(64))
+_OFFER: Final = _part_of(m.IdentityOffer, _data(32), _data(32), _data_up_to(1024, 1), _data(64))
 _SUMMARY: Final = _part_of(
     m.Summary, _CONTEXT, _ROOT, _uint(), _SEQ, _data_up_to(1 + 2 + 16 * 16, 1), _flag
 )
-_WANTED: Final = _part_of(
-    m.Wanted, _prefix, _maybe(_data_up_to(DIGESTS_PER_MESSAGE_MAX * 32, 16, unit=16)), _maybe(_KEY)
+_LEAF_REQUEST: Final = _part_of(
+    m.LeafRequest, _prefix, _maybe(_data_up_to(DIGESTS_PER_MESSAGE_MAX * 32, 16, unit=16)), _maybe(_KEY)
 )
-_WANTED_LIST: Final = _list(_WANTED, PREFIXES_PER_MESSAGE_MAX)
-_PLACES: Final = _list(_part_of(m.Place, _CONTEXT, _maybe(_SEQ)), CONTEXTS_MAX + 1)
+_LEAF_REQUESTS: Final = _list(_LEAF_REQUEST, PREFIXES_PER_MESSAGE_MAX)
+_CURSORS: Final = _list(_part_of(m.ContextCursor, _CONTEXT, _maybe(_SEQ)), CONTEXTS_MAX + 1)
 _REFUSAL: Final = _part_of(m.Refusal, _data(32), _uint(255))
 
 _LEAVES: Final = _list(_tuple(_KEY, _data(m.OFFERED_STATE_BYTES)), BATCH_RECORDS_MAX, 1)
 _NEGENTROPY: Final = _data_up_to(NEGENTROPY_BYTES_MAX, 1)
 _RECORD_ID: Final = _part_of(m.RecordId, _KEY, _text(NAME_BYTES_MAX), _ROOT)
-_ASKED: Final = _list(_part_of(m.Asked, _KEY, _maybe(_ROOT)), BATCH_RECORDS_MAX, 1)
+_RECORD_REQUESTS: Final = _list(_part_of(m.RecordRequest, _KEY, _maybe(_ROOT)), BATCH_RECORDS_MAX, 1)
 _COUNTS: Final = _data_up_to(SKETCH_COUNTS_MAX)
 _SYMBOLS: Final = _data_up_to(SKETCH_SYMBOLS_MAX * SYMBOL_BYTES)  # whole ones, as sync/modes/sketch.py sees to
 
@@ -263,11 +272,11 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
         _uint(),
         _flag,
         _uint(SKETCH_SYMBOLS_MAX),
-        _data_up_to(SKETCH_SYMBOLS_MAX * WANTED_BYTES),
+        _data_up_to(SKETCH_SYMBOLS_MAX * ID_PREFIX_BYTES),
         _uint(SKETCH_SYMBOLS_MAX),
     ),
-    m.Fetch: (_list(_WANTED, PREFIXES_PER_MESSAGE_MAX, 1),),
-    m.Records: (_RECORDS, _WANTED_LIST, _flag),
+    m.Fetch: (_list(_LEAF_REQUEST, PREFIXES_PER_MESSAGE_MAX, 1),),
+    m.Records: (_RECORDS, _LEAF_REQUESTS, _flag),
     m.Put: (_list(_data_up_to(RECORD_BYTES_MAX, 1), BATCH_RECORDS_MAX, 1),),
     m.Stored: (_uint(BATCH_RECORDS_MAX), _uint(BATCH_RECORDS_MAX), _list(_REFUSAL, BATCH_RECORDS_MAX)),
     m.DeltaInit: (_VERSION, _CONTEXT, _DIRECTION, _data(8), _SEQ),
@@ -280,15 +289,15 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.PullInit: (_VERSION, _CONTEXT, _filter, _SEQ),
     m.PullMore: (_SEQ,),
     m.Ids: (_list(_RECORD_ID, BATCH_RECORDS_MAX), _SEQ, _flag),
-    m.GetInit: (_VERSION, _CONTEXT, _ASKED),
-    m.GetMore: (_ASKED,),
+    m.GetInit: (_VERSION, _CONTEXT, _RECORD_REQUESTS),
+    m.GetMore: (_RECORD_REQUESTS,),
     m.PutInit: (_VERSION, _CONTEXT, _LEAVES),
-    m.FollowInit: (_VERSION, _data(8), _PLACES),
-    m.Follow: (_PLACES,),
+    m.FollowInit: (_VERSION, _data(8), _CURSORS),
+    m.Follow: (_CURSORS,),
     m.Commits: (_CONTEXT, _SEQ, _RECORDS, _list(_tuple(_SEQ, _data(16)), BATCH_RECORDS_MAX)),
     m.Missing: (_CONTEXT, _list(_SEQ, BATCH_RECORDS_MAX, 1)),
     m.Bodies: (_CONTEXT, _list(_SEQ, BATCH_RECORDS_MAX, 1), _RECORDS),
-    m.Roots: (_list(_part_of(m.Mark, _CONTEXT, _ROOT, _SEQ), CONTEXTS_MAX + 1, 1),),
+    m.Roots: (_list(_part_of(m.ContextRoot, _CONTEXT, _ROOT, _SEQ), CONTEXTS_MAX + 1, 1),),
     m.Taken: (_uint(FOLLOW_WINDOW_BYTES, 1),),
     m.Lazy: (),
     m.PairStart: (_data(_SPAKE2_SHARE_BYTES),),

@@ -91,15 +91,15 @@ class Invitation:
         """Whether a joiner may still try."""
         return min(self.uses_left, self.tries_left, self.exchanges_left) > 0 and now_s < self.expires_s
 
-    def begin(self) -> None:
+    def count_exchange(self) -> None:
         """Somebody began an exchange, and may or may not finish it."""
         self.exchanges_left -= 1
 
-    def spend(self) -> None:
+    def count_use(self) -> None:
         """Somebody joined by it."""
         self.uses_left -= 1
 
-    def fail(self) -> None:
+    def count_failure(self) -> None:
         """Somebody tried with another code."""
         self.tries_left -= 1
 
@@ -155,7 +155,7 @@ class PairingResponder:
 
     def answer(self, share: bytes) -> bytes:
         """Our share, which tells nothing about the code, on the joiner's. Raises RemoteError for what is no share."""
-        self._invitation.begin()
+        self._invitation.count_exchange()
         ours: bytes = self._spake2.start()
         self._key = _finish(self._spake2, share)
         return ours
@@ -172,9 +172,9 @@ class PairingResponder:
         if not self._invitation.is_open(now_s):
             raise _failed("the invitation is closed")
         if not hmac.compare_digest(confirmation, digest.keyed(_PAIRING, key, _JOINER)):
-            self._invitation.fail()
+            self._invitation.count_failure()
             raise _failed("the joiner does not know the code")
-        self._invitation.spend()
+        self._invitation.count_use()
         sealed = _seal(key).encrypt_with_ad(self._handshake_hash, self._network_key)
         return digest.keyed(_PAIRING, key, _INVITER), sealed
 

@@ -50,7 +50,7 @@ def test_an_exported_line_imports_as_the_same_record(**fields: object) -> None:
     assert b"\n" not in line
     read = bulk_import._decode(line)
     draft = bulk_import._draft("main", (IDENTITY.id, read.name), read)
-    assert draft.is_written_in(exported), line
+    assert draft.is_same_as(exported), line
 
 
 @given(body=BODIES, media_type=TYPES)

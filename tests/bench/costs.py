@@ -32,8 +32,7 @@ from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.merkle import Tree
 from echonode.model.record import MAIN, Record
-from echonode.model.sketch import Sketch
-from echonode.model.sketch import of as sketch_of
+from echonode.model.sketch import Sketch, make_sketch
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
 from echonode.sync import tree_parts
@@ -168,13 +167,13 @@ class Common:
         draw = random.Random(count)
         keys = sorted(draw.randbytes(32) for _ in range(count))
         entries = b"".join(key + draw.randbytes(32) for key in keys)
-        return cls(entries, sketch_of([entries], SketchCache().key(MAIN)))
+        return cls(entries, make_sketch([entries], SketchCache().key(MAIN)))
 
     def give(self, store: MemoryStore) -> SketchCache:
         """Let `store` hold them, and keep a sketch of it from here on, as a node would that has had one built."""
         tree = store._index.trees[MAIN] = Tree.from_sorted([self.entries])
         sketches = SketchCache()
-        kept = _Kept(weakref.ref(tree), tree.keep_journal(), sketches.key(MAIN), deepcopy(self.sketch))
+        kept = _Kept(weakref.ref(tree), tree.start_journal(), sketches.key(MAIN), deepcopy(self.sketch))
         sketches._kept[MAIN] = kept
         return sketches
 

@@ -9,7 +9,7 @@ from echonode.cli.exit_codes import ExitCode
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft, leaf_key
 from echonode.node import link_selection
-from echonode.wire.messages import Asked
+from echonode.wire.messages import RecordRequest
 from tests.api.test_peer_records import write_unheard
 from tests.cli.house import Live, Outside, Shell, live_node
 from tests.cli.test_commands import is_equal, meet
@@ -114,6 +114,6 @@ def _only_peer(far: Live) -> IdentityId:
     return peer.id
 
 
-def _asked(far: Live, name: str) -> Asked:
+def _asked(far: Live, name: str) -> RecordRequest:
     assert far.served.node.shared is not None
-    return Asked(leaf_key(far.served.node.shared, name), None)
+    return RecordRequest(leaf_key(far.served.node.shared, name), None)

@@ -250,7 +250,7 @@ def test_what_the_text_says_of_lists_is_what_the_file_of_shapes_says() -> None:
     shapes = (PROTO / "echonode.cddl").read_text()
     said = " ".join(section("12").split())
     for words, shape in (
-        ("Offers in an Auth: 4, each statement at most 1,024 bytes", "offers: [1*4 Offer]"),
+        ("Offers in an Auth: 4, each statement at most 1,024 bytes", "offers: [1*4 IdentityOffer]"),
         ("32 modes", "modes: [0*32 text-200]"),
         (f"{CONTEXTS_MAX + 1} contexts", f"contexts: [0*{CONTEXTS_MAX + 1} Summary]"),
         ("64 models", "at most 64 entries"),

@@ -26,10 +26,10 @@ from echonode.sync.transport import StreamTransport
 from echonode.wire.channel import NetworkSecret
 from echonode.wire.codec import encode
 from echonode.wire.messages import (
-    Asked,
     Bodies,
     Close,
     Commits,
+    ContextCursor,
     Follow,
     FollowInit,
     Hello,
@@ -37,7 +37,7 @@ from echonode.wire.messages import (
     LevelWiseInit,
     Missing,
     Ping,
-    Place,
+    RecordRequest,
     Refused,
     SnapshotInit,
     Turn,
@@ -204,7 +204,7 @@ async def _want_a_part(world: World, full: Member) -> None:
     world.network.heal()
     await asyncio.sleep(600)
     pulled = await part.node.asking.pull(full.node.id, MAIN, Filter(), after=0, limit=2000, timeout_s=60)
-    wanted = [Asked(leaf_key(IdentityId(one.author), one.name), None) for one in pulled.ids]
+    wanted = [RecordRequest(leaf_key(IdentityId(one.author), one.name), None) for one in pulled.ids]
     await part.node.asking.get(full.node.id, MAIN, wanted[: BATCH_RECORDS_MAX + 1], 60)
     node = part.node
     drafts = [Draft(context=MAIN, author=node.id, name=f"offered {number}") for number in range(BATCH_RECORDS_MAX + 1)]
@@ -257,7 +257,7 @@ async def _ask_by_hand(world: World, full: Member) -> None:
 async def _follow_by_hand(session: Session, full: Member) -> None:
     """Have a version announced, and ask for it."""
     transport = session.transport
-    await transport.send(FollowInit((1, 0), session.hello.instance, (Place(MAIN, None),)))
+    await transport.send(FollowInit((1, 0), session.hello.instance, (ContextCursor(MAIN, None),)))
     await receive(transport, Follow)
     await transport.send(Lazy())
     await asyncio.sleep(1)  # until that is heard

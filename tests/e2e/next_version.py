@@ -42,7 +42,7 @@ async def ask(session):
 
 # 1.1: a record field, a mode with messages of its own, and both used at once.
 NEXT_MINOR: Mapping[str, Sequence[tuple[str, str]]] = {
-    "wire/messages/__init__.py": [("PROTOCOL_VERSION: Final = (1, 0)\n", "PROTOCOL_VERSION: Final = (1, 1)\n")],
+    "wire/messages/version.py": [("PROTOCOL_VERSION: Final = (1, 0)\n", "PROTOCOL_VERSION: Final = (1, 1)\n")],
     "model/fields.py": [("LATER: Final = 14 ", "LATER: Final = 15 ")],
     "model/record.py": [
         ("        if draft.later:\n", '        fields[14] = {"of": [draft.name, 1]}\n        if draft.later:\n')
@@ -58,7 +58,7 @@ NEXT_MINOR: Mapping[str, Sequence[tuple[str, str]]] = {
     "wire/hologram.py": [("", _MINOR_INIT)],
 }
 NEXT_MAJOR: Mapping[str, Sequence[tuple[str, str]]] = {
-    "wire/messages/__init__.py": [("PROTOCOL_VERSION: Final = (1, 0)\n", "PROTOCOL_VERSION: Final = (2, 0)\n")],
+    "wire/messages/version.py": [("PROTOCOL_VERSION: Final = (1, 0)\n", "PROTOCOL_VERSION: Final = (2, 0)\n")],
 }
 
 

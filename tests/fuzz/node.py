@@ -39,7 +39,6 @@ from echonode.sync.streams import ByteStream
 from echonode.wire.channel import Handshake, NetworkSecret
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import (
-    Asked,
     Auth,
     Close,
     Direction,
@@ -49,6 +48,7 @@ from echonode.wire.messages import (
     PairConfirm,
     PairStart,
     Ping,
+    RecordRequest,
     Records,
 )
 from echonode.wire.pairing import Code, PairingInitiator, normalise_code
@@ -273,7 +273,7 @@ async def _conversing(mode: Mode) -> None:
             case Mode.PULL:
                 await pull.run_initiator(conversation, Filter(name="far*"), after=0, limit=10)
             case Mode.GET:
-                await get.run_initiator(conversation, [Asked(key, None) for key in keys[:10]])
+                await get.run_initiator(conversation, [RecordRequest(key, None) for key in keys[:10]])
             case Mode.PUT:
                 await put.run_initiator(conversation, keys[:10])
             case _:

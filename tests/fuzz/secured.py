@@ -26,7 +26,7 @@ from echonode.wire import auth
 from echonode.wire.channel import Channel, Handshake
 from echonode.wire.codec import decode, encode
 from echonode.wire.frame import PIECE_BYTES_MAX
-from echonode.wire.messages import Auth, Offer
+from echonode.wire.messages import Auth, IdentityOffer
 from echonode.wire.pairing import Invitation, PairingInitiator, PairingResponder, normalise_code
 from tests.fuzz import mutate
 from tests.fuzz.target import Reader, Target, chopped
@@ -241,7 +241,7 @@ def _signed_by_mallory(checker: Channel, message: Auth, is_initiators: bool) -> 
 
 
 def _auth_of(*statements: Record) -> bytes:
-    return encode(Auth(tuple(Offer(s.author, MALLORY.device.public, s.raw, bytes(64)) for s in statements)))
+    return encode(Auth(tuple(IdentityOffer(s.author, MALLORY.device.public, s.raw, bytes(64)) for s in statements)))
 
 
 @cache

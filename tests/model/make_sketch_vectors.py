@@ -25,7 +25,7 @@ def build() -> dict[str, Any]:
     ours, theirs = Sketch(SYMBOLS), Sketch(SYMBOLS)
     ours.add(short_ids(entries(OURS), key))
     theirs.add(short_ids(entries(THEIRS), key))
-    difference = ours.against(theirs.symbols(0, SYMBOLS))()
+    difference = ours.difference_from(theirs.symbols(0, SYMBOLS))()
     assert difference is not None
     return {
         "about": "Leaf number i is that of merkle.json. Ours are leaves 0 to 299, theirs 3 to 309, in `main`.",

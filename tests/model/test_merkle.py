@@ -223,13 +223,13 @@ def test_leaves_buckets_and_branches_are_hashed_in_domains_of_their_own() -> Non
 
 def test_a_journal_tells_every_leaf_that_came_or_went_since_it_was_begun():
     tree = Tree([leaf(number) for number in range(40)])
-    journal = tree.keep_journal()
+    journal = tree.start_journal()
     (key, state), (gone, before), new = leaf(3), leaf(5), leaf(50)
     tree.put(key, before)
     tree.remove(gone)
     tree.remove(gone)
     tree.put(*new)
-    assert tree.has(journal)
+    assert tree.writes_to(journal)
     assert bytes(journal.removed) == key + state + gone + before
     assert bytes(journal.added) == key + before + b"".join(new)
     journal.clear()
@@ -240,15 +240,15 @@ def test_a_journal_tells_every_leaf_that_came_or_went_since_it_was_begun():
 def test_a_journal_ends_where_another_begins_and_where_it_grows_too_long(monkeypatch):
     monkeypatch.setattr(merkle, "JOURNAL_LEAVES_MAX", 3)
     tree = Tree()
-    assert not tree.has(merkle.Journal())
-    first = tree.keep_journal()
-    second = tree.keep_journal()
+    assert not tree.writes_to(merkle.Journal())
+    first = tree.start_journal()
+    second = tree.start_journal()
     tree.put(*leaf(1))
-    assert not tree.has(first) and not first.added
-    assert tree.has(second) and not second.is_long
+    assert not tree.writes_to(first) and not first.added
+    assert tree.writes_to(second) and not second.is_too_long
     for number in range(2, 9):
         tree.put(*leaf(number))
-    assert not tree.has(second) and second.is_long
+    assert not tree.writes_to(second) and second.is_too_long
     assert len(second.added) == 4 * 64, "nothing is noted any more"
 
 

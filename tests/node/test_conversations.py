@@ -546,7 +546,7 @@ INITS: list[Callable[[tuple[int, int], str], Message]] = [
     lambda version, context: m.SketchInit(version, context, bytes(32), 9, b"\0", bytes(24)),
     lambda version, context: m.ReconcileInit(version, context, 0, {}, bytes.fromhex("6100000200")),
     lambda version, context: m.PullInit(version, context, {}, 0),
-    lambda version, context: m.GetInit(version, context, (m.Asked(bytes(32), None),)),
+    lambda version, context: m.GetInit(version, context, (m.RecordRequest(bytes(32), None),)),
     lambda version, context: m.PutInit(version, context, ((bytes(32), bytes(16)),)),
 ]
 
@@ -559,7 +559,7 @@ def test_every_first_message_is_among_these_but_that_of_links():
 def test_a_link_of_another_major_is_refused_naming_the_one_that_is_spoken():
     async def main() -> None:
         async def script(transport: PairedTransport) -> None:
-            await transport.send(m.FollowInit((2, 0), bytes(8), (m.Place(MAIN, None),)))
+            await transport.send(m.FollowInit((2, 0), bytes(8), (m.ContextCursor(MAIN, None),)))
             assert await transport.recv() == m.Refused(Reason.UNSUPPORTED_PROTOCOL, ("1.0",))
             await transport.send(m.Close(Reason.FINISHED))
 

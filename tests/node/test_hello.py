@@ -17,7 +17,7 @@ from echonode.node.views import PeerState
 from echonode.sim.world import Member, World
 from echonode.text import to_base32
 from echonode.wire.codec import decode, encode
-from echonode.wire.messages import PROTOCOL_VERSION, Hello, dotted
+from echonode.wire.messages import PROTOCOL_VERSION, Hello, version_text
 from tests.node.worlds import in_a_world, loud, names, put, saved, sight, told, view_of
 
 
@@ -243,7 +243,7 @@ def test_another_protocol_major_is_refused_naming_what_is_spoken(who_dials):
         (failure, *_) = told(ours, SessionFailed)
         assert failure.reason == Reason.UNSUPPORTED_PROTOCOL.text
         assert "2.7" in failure.detail
-        spoken = dotted(PROTOCOL_VERSION)
+        spoken = version_text(PROTOCOL_VERSION)
         (failure, *_) = told(theirs, SessionFailed)
         assert failure.reason == Reason.UNSUPPORTED_PROTOCOL.text
         assert spoken in failure.detail

@@ -20,7 +20,7 @@ from echonode.sim.world import Member, World
 from echonode.store.memory import MemoryStore
 from echonode.sync.modes.put import Outcome
 from echonode.text import to_base32
-from echonode.wire.messages import Asked, Direction
+from echonode.wire.messages import Direction, RecordRequest
 from tests.node.worlds import in_a_world, loud, told, view_of
 from tests.sync.talk import heads_in
 from tests.sync.universe import universe
@@ -353,7 +353,7 @@ def test_one_peer_is_asked_what_it_has_and_gives_what_it_is_asked_for():
         )
         assert [(one.author, one.name) for one in pulled.ids] == [(whole.node.shared, "b")]
         key = leaf_key(whole.node.shared, "b")
-        got = await asking.get(whole.node.id, MAIN, [Asked(key, pulled.ids[0].version)], 30)
+        got = await asking.get(whole.node.id, MAIN, [RecordRequest(key, pulled.ids[0].version)], 30)
         assert got.versions == {pulled.ids[0].version: key}
         assert set(await bodies(part)) == {"a", "b"}  # what a person asks for is kept
         await write(whole, "b", body=b"later")

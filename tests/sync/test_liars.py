@@ -20,7 +20,7 @@ from echonode.sync import tree_parts
 from echonode.sync.conversation import Result
 from echonode.sync.modes import delta, hash_comparison, level_wise, snapshot
 from echonode.wire import messages as m
-from echonode.wire.messages import Direction, Message, Wanted
+from echonode.wire.messages import Direction, LeafRequest, Message
 from tests.sync.pair import PairedTransport
 from tests.sync.talk import Talk, heads_in, lacks, overheard, serve, to_its_end, versions_in, virtually
 from tests.sync.universe import root_of, universe
@@ -82,7 +82,7 @@ class Honest:
         below = [prefix + bytes((nibble,)) for nibble in range(ARITY)]
         return m.Differences(self.tree.root, tuple((at, tree_parts.encode_node(self.tree, at, 16, 64)) for at in below))
 
-    def below(self, wanted: Wanted) -> list[Record]:
+    def below(self, wanted: LeafRequest) -> list[Record]:
         keys = {key for key, _ in self.tree.leaves_at(wanted.prefix) if wanted.after is None or key > wanted.after}
         found = [head for head in heads_in(self.store) if head.key in keys]
         return sorted(found, key=lambda head: (head.key, head.id))
@@ -105,7 +105,7 @@ class Honest:
             case m.Done():
                 await transport.send(self.done())
 
-    async def fetched(self, transport: PairedTransport, wanted: tuple[Wanted, ...]) -> None:
+    async def fetched(self, transport: PairedTransport, wanted: tuple[LeafRequest, ...]) -> None:
         records = [record.raw for item in wanted for record in self.below(item)]
         await transport.send(m.Records(tuple(records), (), False))
 
@@ -309,43 +309,45 @@ def test_a_refusal_ends_the_conversation_by_its_reason_known_here_or_not(walk, r
 class Fetched(Honest):
     """Honest about the tree; `lie` gives the messages that answer a Fetch."""
 
-    def __init__(self, lie: Callable[[Honest, tuple[Wanted, ...]], Sequence[m.Records]]) -> None:
+    def __init__(self, lie: Callable[[Honest, tuple[LeafRequest, ...]], Sequence[m.Records]]) -> None:
         super().__init__(theirs())
         self._lie = lie
 
-    async def fetched(self, transport: PairedTransport, wanted: tuple[Wanted, ...]) -> None:
+    async def fetched(self, transport: PairedTransport, wanted: tuple[LeafRequest, ...]) -> None:
         for message in self._lie(self, wanted):
             await transport.send(message)
 
 
-def raws(honest: Honest, wanted: tuple[Wanted, ...]) -> tuple[bytes, ...]:
+def raws(honest: Honest, wanted: tuple[LeafRequest, ...]) -> tuple[bytes, ...]:
     return tuple(record.raw for item in wanted for record in honest.below(item))
 
 
-def elsewhere(honest: Honest, wanted: tuple[Wanted, ...]) -> bytes:
+def elsewhere(honest: Honest, wanted: tuple[LeafRequest, ...]) -> bytes:
     """A good record that stands below none of the prefixes asked for."""
     digits = tuple(item.prefix.hex()[1::2] for item in wanted)
     return next(one.raw for one in universe().versions[MAIN] if not one.key.hex().startswith(digits))
 
 
-def nudged(item: Wanted) -> Wanted:
+def nudged(item: LeafRequest) -> LeafRequest:
     """The least that can be called a rest of whole subtrees."""
     after = int.from_bytes(item.after or bytes(32), "big") + 1
-    return Wanted(item.prefix, item.leaves, after.to_bytes(32, "big"))
+    return LeafRequest(item.prefix, item.leaves, after.to_bytes(32, "big"))
 
 
-LIES: dict[str, Callable[[Honest, tuple[Wanted, ...]], Sequence[m.Records]]] = {
+LIES: dict[str, Callable[[Honest, tuple[LeafRequest, ...]], Sequence[m.Records]]] = {
     "nothing, and a rest": lambda honest, wanted: [m.Records((), wanted, False)],
     "nothing, and more to come": lambda honest, wanted: [m.Records((), (), True)] * 200,
     "more to come, and a rest": lambda honest, wanted: [m.Records(raws(honest, wanted), wanted, True)],
     "the same for ever": lambda honest, wanted: [m.Records(raws(honest, wanted), (), True)] * 200,
     "a rest of all": lambda honest, wanted: [m.Records(raws(honest, wanted), wanted, False)],
     "a rest of more than was asked": lambda honest, wanted: [
-        m.Records(raws(honest, wanted), (Wanted(b"", None), *wanted), False)
+        m.Records(raws(honest, wanted), (LeafRequest(b"", None), *wanted), False)
     ],
-    "a rest of something else": lambda honest, wanted: [m.Records(raws(honest, wanted), (Wanted(b"", None),), False)],
+    "a rest of something else": lambda honest, wanted: [
+        m.Records(raws(honest, wanted), (LeafRequest(b"", None),), False)
+    ],
     "a rest that goes back": lambda honest, wanted: [
-        m.Records(raws(honest, wanted), (Wanted(wanted[-1].prefix, wanted[-1].leaves, None),), False)
+        m.Records(raws(honest, wanted), (LeafRequest(wanted[-1].prefix, wanted[-1].leaves, None),), False)
     ],
     "a rest that hardly moves": lambda honest, wanted: [
         m.Records(raws(honest, wanted[:1]), (nudged(wanted[0]), *wanted[1:]), False)
@@ -393,9 +395,9 @@ COMPARISON = {
 DELTA = {direction: m.DeltaInit((1, 0), MAIN, direction, bytes(8), 0) for direction in Direction}
 OUT_OF_PLACE: dict[str, list[Message]] = {
     "a put in a pull": [LEVEL_WISE[Direction.RECEIVE], m.Put((b"x",))],
-    "a fetch in a push": [LEVEL_WISE[Direction.SEND], m.Fetch((Wanted(b"", None),))],
+    "a fetch in a push": [LEVEL_WISE[Direction.SEND], m.Fetch((LeafRequest(b"", None),))],
     "a put in a compared pull": [COMPARISON[Direction.RECEIVE], m.Put((b"x",))],
-    "a fetch in a compared push": [COMPARISON[Direction.SEND], m.Fetch((Wanted(b"", None),))],
+    "a fetch in a compared push": [COMPARISON[Direction.SEND], m.Fetch((LeafRequest(b"", None),))],
     "an answer nobody asked for": [LEVEL_WISE[Direction.BOTH], m.Records((), (), False)],
     "a second conversation": [LEVEL_WISE[Direction.BOTH], LEVEL_WISE[Direction.BOTH]],
     "the other mode's request": [LEVEL_WISE[Direction.BOTH], m.CompareRequest(b"", BRANCH)],
@@ -407,9 +409,9 @@ OUT_OF_PLACE: dict[str, list[Message]] = {
     "a comparison below the leaves": [COMPARISON[Direction.BOTH], m.CompareRequest(bytes(64), BRANCH)],
     "a comparison with a bucket": [COMPARISON[Direction.BOTH], m.CompareRequest(b"", b"\1")],
     "a put in a followed pull": [DELTA[Direction.RECEIVE], m.Put((b"x",))],
-    "a fetch behind changes": [DELTA[Direction.BOTH], m.Fetch((Wanted(b"", None),))],
+    "a fetch behind changes": [DELTA[Direction.BOTH], m.Fetch((LeafRequest(b"", None),))],
     "a done behind changes that is not the last": [DELTA[Direction.BOTH], m.Done(LIE, 0, 0, False)],
-    "a fetch behind a snapshot": [m.SnapshotInit((1, 0), MAIN, None), m.Fetch((Wanted(b"", None),))],
+    "a fetch behind a snapshot": [m.SnapshotInit((1, 0), MAIN, None), m.Fetch((LeafRequest(b"", None),))],
 }
 
 
@@ -428,10 +430,10 @@ def test_what_has_no_place_in_a_conversation_ends_it(said):
 def test_requests_for_what_is_not_there_are_answered_with_what_is():
     deep, absent = bytes(64), (15,) * 64
     wanted = (
-        Wanted(deep, None),
-        Wanted(bytes(absent), LIE),
-        Wanted(b"", LIE, b"\xff" * 32),
-        Wanted(b"\3\7\1", LIE * 8),
+        LeafRequest(deep, None),
+        LeafRequest(bytes(absent), LIE),
+        LeafRequest(b"", LIE, b"\xff" * 32),
+        LeafRequest(b"\3\7\1", LIE * 8),
     )
 
     async def main() -> None:
@@ -446,8 +448,8 @@ def test_requests_for_what_is_not_there_are_answered_with_what_is():
 
 # Everything, as often as fits a message; and a small subtree by a leaf that is not there.
 AMPLIFIED = [
-    tuple(Wanted(b"", None) for _ in range(PREFIXES_PER_MESSAGE_MAX)),
-    tuple(Wanted(b"\3\7\1", LIE) for _ in range(PREFIXES_PER_MESSAGE_MAX)),
+    tuple(LeafRequest(b"", None) for _ in range(PREFIXES_PER_MESSAGE_MAX)),
+    tuple(LeafRequest(b"\3\7\1", LIE) for _ in range(PREFIXES_PER_MESSAGE_MAX)),
 ]
 
 
@@ -455,7 +457,7 @@ def test_the_same_fetched_again_and_again_is_given_only_so_often():
     async def main() -> None:
         store, init = theirs(), m.LevelWiseInit((1, 0), MAIN, Direction.BOTH, 16, (b"",))
         enough = ROUNDS_MAX + BATCH_RECORDS_MAX // len(store.tree(MAIN))
-        fetch = m.Fetch((Wanted(b"", None),))
+        fetch = m.Fetch((LeafRequest(b"", None),))
         talk = await lie_to_responder(store, init, *[fetch] * enough)
         assert isinstance(talk.their_end, TransportError), "the liar left"
         talk = await lie_to_responder(store, init, *[fetch] * (enough + 1))
@@ -568,7 +570,7 @@ def a_message() -> st.SearchStrategy[Message]:
     )
     record = st.sampled_from([one.raw for one in universe().versions[MAIN]])
     leaves = st.lists(digests, min_size=1, max_size=4).map(lambda some: b"".join(one[:16] for one in some))
-    wanted = st.builds(Wanted, prefix, st.one_of(st.none(), leaves), st.one_of(st.none(), digests))
+    wanted = st.builds(LeafRequest, prefix, st.one_of(st.none(), leaves), st.one_of(st.none(), digests))
     rest = st.lists(wanted, max_size=2).map(tuple)
     few = {"max_size": 4}
     return st.one_of(

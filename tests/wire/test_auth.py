@@ -26,7 +26,7 @@ from echonode.model.record import Draft, Record, sign
 from echonode.wire.auth import check, offer
 from echonode.wire.channel import Channel
 from echonode.wire.codec import decode, encode
-from echonode.wire.messages import Auth, Offer
+from echonode.wire.messages import Auth, IdentityOffer
 from tests.wire.ends import NETWORK_KEY, channels, key
 
 INSTANCE = Instance(bytes(8))
@@ -71,7 +71,7 @@ def by_hand(channel: Channel, who: Identity, statements: Sequence[Record], **cha
         "offers": digest(OFFERS, cbor.encode([[each.author, device] for each in statements])),
     }
     signature = who.device.sign(cbor.encode(list((parts | changed).values())))
-    return Auth(tuple(Offer(each.author, device, each.raw, signature) for each in statements))
+    return Auth(tuple(IdentityOffer(each.author, device, each.raw, signature) for each in statements))
 
 
 # -- what is proved ----------------------------------------------------------------------------------------------------

@@ -280,13 +280,13 @@ def test_the_steps_cannot_be_taken_out_of_order_or_twice() -> None:
 # -- invitations -----------------------------------------------------------------------------------------------------
 def test_an_invitation_closes_when_it_is_used_up_guessed_at_or_expired() -> None:
     used, guessed, expired = open_invitation(uses_left=2), open_invitation(), open_invitation()
-    used.spend()
+    used.count_use()
     assert used.is_open(0.0)
-    used.spend()
+    used.count_use()
     assert not used.is_open(0.0)
     for _ in range(INVITATION_TRIES):
         assert guessed.is_open(0.0)
-        guessed.fail()
+        guessed.count_failure()
     assert not guessed.is_open(0.0)
     assert expired.is_open(599.9)
     assert not expired.is_open(600.0)
@@ -332,5 +332,5 @@ def test_exchanges_that_are_begun_and_abandoned_close_the_invitation_too() -> No
     invitation = Invitation(CODE, expires_s=100.0)
     for _ in range(INVITATION_EXCHANGES_MAX):
         assert invitation.is_open(0.0)
-        invitation.begin()
+        invitation.count_exchange()
     assert not invitation.is_open(0.0)

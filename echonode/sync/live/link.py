@@ -25,13 +25,13 @@ from echonode.sync.live.receiver import LinkReceiver
 from echonode.sync.live.send_queue import LinkContext, LinkTally, SendQueue
 from echonode.sync.live.sender import LinkSender
 from echonode.sync.tasks import all_ended, whole
-from echonode.wire.messages import Bodies, Commits, Follow, Lazy, Missing, Ping, Place, Roots, Taken
+from echonode.wire.messages import Bodies, Commits, ContextCursor, Follow, Lazy, Missing, Ping, Roots, Taken
 
 
 class Link:
     """One following session. `ours`: how far we have followed the peer; `theirs`: how far it has followed us."""
 
-    def __init__(self, ends: LinkContext, ours: Sequence[Place], theirs: Sequence[Place]) -> None:
+    def __init__(self, ends: LinkContext, ours: Sequence[ContextCursor], theirs: Sequence[ContextCursor]) -> None:
         self._ends = ends
         self._lane = SendQueue(ends, on_moved=self._moved)
         self._leading = LinkSender(self._lane, tuple(theirs))

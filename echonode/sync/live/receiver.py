@@ -30,7 +30,7 @@ from echonode.sync.live.plumtree import Linked, ShortId, remember, short
 from echonode.sync.live.send_queue import SendQueue, weight
 from echonode.sync.tasks import whole
 from echonode.sync.verify_apply import verify_all
-from echonode.wire.messages import Bodies, Commits, Follow, Lazy, Mark, Missing, Place, Roots, Taken
+from echonode.wire.messages import Bodies, Commits, ContextCursor, ContextRoot, Follow, Lazy, Missing, Roots, Taken
 
 _Told: TypeAlias = Commits | Bodies | Roots
 
@@ -57,7 +57,9 @@ class _Place:
 class LinkReceiver:
     """Our side as the one that follows."""
 
-    def __init__(self, lane: SendQueue, places: Sequence[Place], link: Linked, is_told: Callable[[str], bool]) -> None:
+    def __init__(
+        self, lane: SendQueue, places: Sequence[ContextCursor], link: Linked, is_told: Callable[[str], bool]
+    ) -> None:
         self._lane = lane
         self._link = link
         self._is_told = is_told  # whether the peer was told of all there is of a context
@@ -299,7 +301,7 @@ class LinkReceiver:
             return False  # it came to be here, and the peer has said nothing of it yet
         return all(ends.store.tree(context).root == place.equal_at for context, place in self._places.items())
 
-    def _compare(self, theirs: Mark) -> None:
+    def _compare(self, theirs: ContextRoot) -> None:
         """Nothing is on its way to us of that context: what does its root say?"""
         place = self._places.get(theirs.context)
         if place is None:
@@ -320,7 +322,7 @@ class LinkReceiver:
         """Whether what we told may be taken by now. If not, the peer will tell its roots once more."""
         return asyncio.get_running_loop().time() - self.moved_s >= ROOTS_DELAY_S[0]
 
-    def _offered(self, theirs: Mark) -> None:
+    def _offered(self, theirs: ContextRoot) -> None:
         """The peer has a context that we did not know it has."""
         ends = self._lane.ends
         if not ends.takes(theirs.context) or len(self._places) > CONTEXTS_MAX:
@@ -328,6 +330,6 @@ class LinkReceiver:
         ours = ends.store.tree(theirs.context).root
         since = {_EMPTY: 0, theirs.root: theirs.seq}.get(ours)
         self._places[theirs.context] = _Place(since or 0, since is not None)
-        self._lane.say(Follow((Place(theirs.context, since),)))
+        self._lane.say(Follow((ContextCursor(theirs.context, since),)))
         if since is None:
             ends.on_suspect()

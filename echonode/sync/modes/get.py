@@ -21,7 +21,7 @@ from echonode.model.record import LeafKey, VersionId
 from echonode.sync.agreement import finish, stamp, unexpected
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.named_records import NamedRequest, give, take_named
-from echonode.wire.messages import PROTOCOL_VERSION, Asked, Done, GetInit, GetMore
+from echonode.wire.messages import PROTOCOL_VERSION, Done, GetInit, GetMore, RecordRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Got:
     refused: dict[VersionId, Reason]
 
 
-async def run_initiator(conversation: Conversation, wanted: Sequence[Asked]) -> Got:
+async def run_initiator(conversation: Conversation, wanted: Sequence[RecordRequest]) -> Got:
     """Fetch and merge what is `wanted`, at least one."""
     requests: list[tuple[GetInit | GetMore, NamedRequest]] = []
     for start in range(0, len(wanted), BATCH_RECORDS_MAX):
@@ -64,7 +64,7 @@ async def run_responder(conversation: Conversation, init: GetInit) -> Result:
                 raise unexpected(other)
 
 
-def _by_key(wanted: Sequence[Asked]) -> dict[LeafKey, set[bytes] | None]:
+def _by_key(wanted: Sequence[RecordRequest]) -> dict[LeafKey, set[bytes] | None]:
     """The versions named of each record, None for all its heads."""
     named: dict[LeafKey, set[bytes] | None] = {}
     for asked in wanted:

@@ -43,7 +43,7 @@ async def run_initiator(conversation: Conversation, wanted: Filter, *, after: in
     """At least `limit` ids from behind `after` in the peer's log, where there are so many; by whole pages."""
     ids: list[RecordId] = []
     conversation.tally.ask()
-    fields = wanted.of_records.fields()
+    fields = wanted.without_senders.fields()
     await conversation.transport.send(PullInit(PROTOCOL_VERSION, conversation.context, fields, after))
     while True:
         page = await expect(conversation, Ids)
@@ -95,5 +95,5 @@ def _ids_of(changes: Sequence[Change], wanted: Filter) -> list[RecordId]:
     return [
         RecordId(each[AUTHOR], each[NAME], version)  # type: ignore[arg-type]  # checked before they were stored
         for version, each in fields
-        if wanted.selects(each)
+        if wanted.matches_fields(each)
     ]

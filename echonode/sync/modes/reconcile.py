@@ -165,7 +165,7 @@ class _Initiator:
                     PROTOCOL_VERSION,
                     conversation.context,
                     self._direction,
-                    self._wanted.of_records.fields(),
+                    self._wanted.without_senders.fields(),
                     message,
                 )
                 await conversation.transport.send(init)

@@ -44,7 +44,7 @@ from echonode.wire.messages import (
     SketchInit,
     SketchMore,
 )
-from echonode.wire.messages.sketch import SYMBOL_BYTES, WANTED_BYTES
+from echonode.wire.messages.sketch import ID_PREFIX_BYTES, SYMBOL_BYTES
 
 if TYPE_CHECKING:
     from echonode.model.sketch import Ids, Sketch
@@ -156,8 +156,8 @@ class _Attempt:
 
         conversation = self._conversation
         key = conversation.sketches.key(conversation.context, conversation.session if self._is_salted else b"")
-        ids = sketch.ids_wanted(_whole(answer.wanted, WANTED_BYTES))
-        keys = find(self._tree, key, ids, bits=8 * WANTED_BYTES)
+        ids = sketch.ids_from_prefixes(_whole(answer.wanted, ID_PREFIX_BYTES))
+        keys = find(self._tree, key, ids, bits=8 * ID_PREFIX_BYTES)
         came = await _receive(conversation, keys) if answer.leaves else {}
         tree = self._tree
         # What came may have superseded ours, and then they have all of it.
@@ -270,7 +270,7 @@ class _Reader:
             await conversation.transport.send(SketchAnswer(root, 0, True, 0, b"", 0))
             return root
         estimate = min(sketch.estimate(self._counts, surplus), _ESTIMATE_MAX)
-        read = sketch.against(self._symbols)
+        read = sketch.difference_from(self._symbols)
         difference = await asyncio.get_running_loop().run_in_executor(None, read)
         if difference is None:
             needed = 0 if is_last else _needed(len(self._symbols) // SYMBOL_BYTES, len(self._counts), estimate)
@@ -287,7 +287,8 @@ class _Reader:
         key = conversation.sketches.key(conversation.context, conversation.session if self._salted else b"")
         keys = find(self._tree, key, ours)
         differences = len(theirs) + len(ours)
-        await conversation.transport.send(SketchAnswer(root, differences, True, 0, sketch.wanted(theirs), len(keys)))
+        wanted = sketch.id_prefixes(theirs)
+        await conversation.transport.send(SketchAnswer(root, differences, True, 0, wanted, len(keys)))
         if keys:
             await _send_records(conversation, keys)
 
@@ -334,8 +335,8 @@ def find(tree: Tree, key: bytes, ids: "Ids", *, bits: int = 64) -> list[LeafKey]
     """The keys, ascending, of the leaves in `tree` whose short ids begin with the first `bits` of one of `ids`."""
     from echonode.model import sketch
 
-    around = dict.fromkeys(entries for place in sketch.places(ids) for entries in tree.entries_around(place))
-    return sorted(map(LeafKey, sketch.keys_among(b"".join(around), key, ids, bits=bits).values()))
+    around = dict.fromkeys(entries for place in sketch.prefixes_of(ids) for entries in tree.entries_around(place))
+    return sorted(map(LeafKey, sketch.find_keys(b"".join(around), key, ids, bits=bits).values()))
 
 
 def _whole(pieces: bytes, size: int) -> bytes:

@@ -21,17 +21,16 @@ from echonode.wire.messages.delta import Changes, DeltaInit
 from echonode.wire.messages.follow import (
     Bodies,
     Commits,
+    ContextCursor,
+    ContextRoot,
     Follow,
     FollowInit,
     Lazy,
-    Mark,
     Missing,
-    Place,
     Roots,
     Taken,
 )
 from echonode.wire.messages.on_demand import (
-    Asked,
     GetInit,
     GetMore,
     Ids,
@@ -39,6 +38,7 @@ from echonode.wire.messages.on_demand import (
     PullMore,
     PutInit,
     RecordId,
+    RecordRequest,
 )
 from echonode.wire.messages.pairing import PairAnswer, PairConfirm, PairFinish, PairStart
 from echonode.wire.messages.reconcile import Reconcile, ReconcileInit, Want
@@ -47,14 +47,14 @@ from echonode.wire.messages.records import (
     Credit,
     Fetch,
     Heads,
+    LeafRequest,
     Offers,
     Put,
     Records,
     Refusal,
     Stored,
-    Wanted,
 )
-from echonode.wire.messages.session import Auth, Close, Hello, Offer, Ping, Pong, Summary, Turn
+from echonode.wire.messages.session import Auth, Close, Hello, IdentityOffer, Ping, Pong, Summary, Turn
 from echonode.wire.messages.sketch import SketchAnswer, SketchInit, SketchMore
 from echonode.wire.messages.snapshot import Page, SnapshotInit
 from echonode.wire.messages.tree import (
@@ -65,7 +65,7 @@ from echonode.wire.messages.tree import (
     Nodes,
     NodesRequest,
 )
-from echonode.wire.messages.version import PROTOCOL_VERSION, dotted
+from echonode.wire.messages.version import PROTOCOL_VERSION, version_text
 
 InitPayload: TypeAlias = (
     LevelWiseInit
@@ -124,13 +124,14 @@ Message: TypeAlias = (
 __all__ = [
     "OFFERED_STATE_BYTES",
     "PROTOCOL_VERSION",
-    "Asked",
     "Auth",
     "Bodies",
     "Changes",
     "Close",
     "Commits",
     "CompareRequest",
+    "ContextCursor",
+    "ContextRoot",
     "Credit",
     "DeltaInit",
     "Differences",
@@ -144,17 +145,17 @@ __all__ = [
     "HashComparisonInit",
     "Heads",
     "Hello",
+    "IdentityOffer",
     "Ids",
     "InitPayload",
     "Lazy",
+    "LeafRequest",
     "LevelWiseInit",
     "LinkMessage",
-    "Mark",
     "Message",
     "Missing",
     "Nodes",
     "NodesRequest",
-    "Offer",
     "Offers",
     "Page",
     "PairAnswer",
@@ -162,7 +163,6 @@ __all__ = [
     "PairFinish",
     "PairStart",
     "Ping",
-    "Place",
     "Pong",
     "PullInit",
     "PullMore",
@@ -171,6 +171,7 @@ __all__ = [
     "Reconcile",
     "ReconcileInit",
     "RecordId",
+    "RecordRequest",
     "Records",
     "Refusal",
     "Refused",
@@ -184,6 +185,5 @@ __all__ = [
     "Taken",
     "Turn",
     "Want",
-    "Wanted",
-    "dotted",
+    "version_text",
 ]

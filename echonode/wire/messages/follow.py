@@ -5,7 +5,7 @@ from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ContextCursor:
     """How far the sender has followed the receiver's log of a context; `since` null: it does not know, and takes what
     comes from now on."""
 
@@ -14,7 +14,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ContextRoot:
     """A context of the sender's: its root, and the seq its log is at, all of which has been told by now."""
 
     context: str
@@ -30,7 +30,7 @@ class FollowInit:
     code: ClassVar[int] = 56
     version: tuple[int, int]
     instance: bytes
-    places: tuple[Place, ...]
+    places: tuple[ContextCursor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Follow:
     """The responder's places, in answer to FollowInit; later, from either, a context more."""
 
     code: ClassVar[int] = 57
-    places: tuple[Place, ...]
+    places: tuple[ContextCursor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Roots:
     """Where the sender's contexts stand, now that it has nothing more to tell of them."""
 
     code: ClassVar[int] = 61
-    roots: tuple[Mark, ...]
+    roots: tuple[ContextRoot, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ class RecordId:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RecordRequest:
     """A record by its leaf key; one version of it, or all heads when `version` is None."""
 
     key: bytes
@@ -57,7 +57,7 @@ class GetInit:
     code: ClassVar[int] = 76
     version: tuple[int, int]
     context: str
-    wanted: tuple[Asked, ...]
+    wanted: tuple[RecordRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class GetMore:
     """The next page of what is wanted."""
 
     code: ClassVar[int] = 77
-    wanted: tuple[Asked, ...]
+    wanted: tuple[RecordRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)

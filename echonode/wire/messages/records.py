@@ -7,7 +7,7 @@ OFFERED_STATE_BYTES: Final = 16  # so many of the state of a leaf that is offere
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LeafRequest:
     """Leaves to fetch below `prefix`: those whose digests stand concatenated in `leaves`, or all of them when it is
     None; all of them starts behind the key `after`, when given."""
 
@@ -21,7 +21,7 @@ class Fetch:
     """Asks for all heads of these leaves."""
 
     code: ClassVar[int] = 32
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[LeafRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Records:
 
     code: ClassVar[int] = 33
     records: tuple[bytes, ...]
-    rest: tuple[Wanted, ...]
+    rest: tuple[LeafRequest, ...]
     more: bool
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class IdentityOffer:
     """An identity the sender speaks for: the key, the root's statement of it, and a signature over the handshake."""
 
     identity: bytes
@@ -19,7 +19,7 @@ class Auth:
     """The first offer is the node's own identity and device key; the rest are pools it is a member of."""
 
     code: ClassVar[int] = 1
-    offers: tuple[Offer, ...]
+    offers: tuple[IdentityOffer, ...]
 
 
 @dataclass(frozen=True, slots=True)

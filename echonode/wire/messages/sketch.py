@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 SYMBOL_BYTES: Final = 12  # of a sketch (PROTOCOL.md §7.1)
-WANTED_BYTES: Final = 5  # of a short id, by which a leaf is asked for
+ID_PREFIX_BYTES: Final = 5  # of a short id, by which a leaf is asked for
 
 
 @dataclass(frozen=True, slots=True)

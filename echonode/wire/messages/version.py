@@ -5,6 +5,6 @@ from typing import Final
 PROTOCOL_VERSION: Final = (1, 0)
 
 
-def dotted(version: tuple[int, int]) -> str:
+def version_text(version: tuple[int, int]) -> str:
     """A version as people and `supported` have it."""
     return f"{version[0]}.{version[1]}"

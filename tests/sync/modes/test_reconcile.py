@@ -440,7 +440,7 @@ def test_a_peer_that_repeats_our_hash_without_giving_anything_has_said_that_it_i
 WANTS = {
     "what was not asked for": lambda asked, other: m.Records((other,), (), False),
     "the same twice": lambda asked, other: m.Records((asked, asked), (), False),
-    "a rest": lambda asked, other: m.Records((asked,), (m.Wanted(b"", None),), False),
+    "a rest": lambda asked, other: m.Records((asked,), (m.LeafRequest(b"", None),), False),
     "nothing and more": lambda asked, other: m.Records((), (), True),
 }
 

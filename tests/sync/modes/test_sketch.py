@@ -353,7 +353,7 @@ class Answering:
                 await transport.send(m.Done(bytes(32), 0, 0, message.is_final))
 
 
-def records(*which: Record, more: bool = False, rest: tuple[m.Wanted, ...] = ()) -> m.Records:
+def records(*which: Record, more: bool = False, rest: tuple[m.LeafRequest, ...] = ()) -> m.Records:
     return m.Records(tuple(record.raw for record in which), rest, more)
 
 
@@ -368,7 +368,7 @@ IN_ORDER = sorted(BOOKS[1000:1003], key=lambda record: record.key)
         pytest.param((READ, records(*IN_ORDER[::-1])), id="records out of order"),
         pytest.param((READ, records(*IN_ORDER, more=True), records(*IN_ORDER)), id="the same records again"),
         pytest.param((READ, records(more=True)), id="nothing, and more of it"),
-        pytest.param((READ, records(*IN_ORDER, rest=(m.Wanted(b"", None),))), id="a rest that nobody can ask for"),
+        pytest.param((READ, records(*IN_ORDER, rest=(m.LeafRequest(b"", None),))), id="a rest that nobody can ask for"),
         pytest.param((READ, READ), id="two answers"),
         pytest.param((m.Nodes(bytes(32), ()),), id="another mode's answer"),
     ],
