@@ -15,10 +15,10 @@ from typing import Any, Final, TypeAlias
 from echonode.clock import Clock, Entropy
 from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, StoreError, TransportError
 from echonode.limits import (
-    DECIDE_INTERVAL_S,
-    HANDSHAKES_KEPT,
     HANDSHAKES_MAX,
     HANDSHAKES_PER_ADDRESS_MAX,
+    HANDSHAKES_RESERVED,
+    SCHEDULE_INTERVAL_S,
     SESSION_AGE_S_MAX,
 )
 from echonode.node.conversations import Conversations
@@ -87,7 +87,7 @@ class Connections:
                 async with asyncio.timeout(None if wait_s == float("inf") else max(wait_s, 0.0)):
                     await self._wake.wait()
             # Much happens at once when many nodes come up: it is looked at together.
-            await asyncio.sleep(max(0.0, now_s + DECIDE_INTERVAL_S - self.clock.monotonic_s()))
+            await asyncio.sleep(max(0.0, now_s + SCHEDULE_INTERVAL_S - self.clock.monotonic_s()))
 
     async def close(self) -> None:
         """Drop every connection, and wait until what was being stored is stored."""
@@ -191,7 +191,7 @@ class Connections:
     def _has_place(self, host: str) -> bool:
         """Whether one more handshake may begin. Strangers cannot take all places from those who were met before."""
         begun = self._shaking.total()
-        if self._shaking[host] >= HANDSHAKES_PER_ADDRESS_MAX or begun >= HANDSHAKES_MAX + HANDSHAKES_KEPT:
+        if self._shaking[host] >= HANDSHAKES_PER_ADDRESS_MAX or begun >= HANDSHAKES_MAX + HANDSHAKES_RESERVED:
             return False
         return begun < HANDSHAKES_MAX or any(
             entry.address.rpartition(":")[0] == host for entry in self.scheduler.peers.values()

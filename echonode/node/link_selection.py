@@ -1,7 +1,7 @@
 """Whom to follow, and what follows for comparing: pure, a part of the scheduler.
 
-Every peer gets a rank, drawn when it is met; the FOLLOWS reachable ones with the lowest are followed, whichever side
-opens the link. So each node's choice is random among all that are there, the graph of links is connected with near
+Every peer gets a rank, drawn when it is met; the LINKS_CHOSEN reachable ones with the lowest are followed, whichever
+side opens the link. So each node's choice is random among all that are there, the graph of links is connected with near
 certainty, a lost peer's place is taken by the next in rank, and small networks are followed whole.
 """
 
@@ -13,11 +13,11 @@ from echonode.clock import Entropy
 from echonode.limits import (
     CHANGE_DELAY_S,
     COMPARE_INTERVAL_S,
-    FOLLOWERS_MAX,
-    FOLLOWS,
-    MIX_S,
-    REFOLLOW_S,
-    SUSPECT_INTERVAL_S,
+    LINK_RENEWAL_S,
+    LINK_RETRY_S,
+    LINKS_CHOSEN,
+    LINKS_MAX,
+    UNEQUAL_COMPARE_INTERVAL_S,
 )
 from echonode.model.identity import IdentityId
 from echonode.node.peer_table import PeerEntry
@@ -52,13 +52,13 @@ class LinkSelection:
         if entry.is_following or now_s < entry.follow_at_s or peer not in self.chosen():
             return False
         entry.link_losses += 1
-        base_s, cap_s = REFOLLOW_S
+        base_s, cap_s = LINK_RETRY_S
         entry.follow_at_s = now_s + self.entropy.uniform(0, min(cap_s, base_s * 2.0**entry.link_losses))
         return True
 
     def has_room_for_link(self) -> bool:
         """Whether one more peer may follow us."""
-        return sum(entry.is_following for entry in self.peers.values()) < FOLLOWERS_MAX
+        return sum(entry.is_following for entry in self.peers.values()) < LINKS_MAX
 
     def declined(self, peer: IdentityId) -> None:
         """`peer` would not be followed, or has enough who do: others come first."""
@@ -78,7 +78,7 @@ class LinkSelection:
     def suspected(self, now_s: float, peer: IdentityId) -> None:
         """The root of a peer that is followed stays another: compare."""
         entry = self.peers[peer]
-        if now_s >= entry.suspected_s + SUSPECT_INTERVAL_S:
+        if now_s >= entry.suspected_s + UNEQUAL_COMPARE_INTERVAL_S:
             entry.suspected_s = now_s
             entry.compare_at_s = min(entry.compare_at_s, now_s + CHANGE_DELAY_S)
             entry.changed_meanwhile |= entry.sessions > 0
@@ -89,7 +89,7 @@ class LinkSelection:
         entry.is_following, entry.seen_s = False, now_s
         if now_s - entry.linked_s > _LASTING_S:
             entry.link_losses = 0
-        base_s, cap_s = REFOLLOW_S
+        base_s, cap_s = LINK_RETRY_S
         delay_s = self.entropy.uniform(0, min(cap_s, base_s * 2.0**entry.link_losses))
         entry.follow_at_s = entry.compare_at_s = now_s + delay_s
 
@@ -104,14 +104,14 @@ class LinkSelection:
     def chosen(self) -> set[IdentityId]:
         """The peers to follow."""
         able = [entry for entry in self.peers.values() if entry.is_reachable and entry.can_follow]
-        return {entry.id for entry in nsmallest(FOLLOWS, able, key=lambda entry: entry.rank)}
+        return {entry.id for entry in nsmallest(LINKS_CHOSEN, able, key=lambda entry: entry.rank)}
 
     def mix(self, now_s: float) -> None:
         """Now and then choose one of those to follow anew: graphs that grew apart would stay so."""
         if now_s < self.mix_at_s:
             return
         chosen = sorted(self.chosen())
-        if self.mix_at_s and len(chosen) == FOLLOWS:
-            entry = self.peers[chosen[int(self.entropy.uniform(0, FOLLOWS)) % FOLLOWS]]
+        if self.mix_at_s and len(chosen) == LINKS_CHOSEN:
+            entry = self.peers[chosen[int(self.entropy.uniform(0, LINKS_CHOSEN)) % LINKS_CHOSEN]]
             entry.rank = self.entropy.uniform(0, 1)
-        self.mix_at_s = now_s + self.entropy.uniform(0.5, 1.5) * MIX_S
+        self.mix_at_s = now_s + self.entropy.uniform(0.5, 1.5) * LINK_RENEWAL_S

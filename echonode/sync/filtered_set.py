@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from echonode.digest import ID_LIST, digest
-from echonode.limits import BATCH_RECORDS_MAX, MIB, SURVEYS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, FILTERED_SETS_MAX, MIB
 from echonode.model.fields import AUTHOR, CREATED, NAME
 from echonode.model.filter import Filter
 from echonode.model.merkle import Digest
@@ -131,7 +131,7 @@ class FilteredSets:
         which = (context, wanted.digest())
         survey = self._kept.setdefault(which, FilteredSet(store, context, wanted))
         self._kept.move_to_end(which)
-        while len(self._kept) > SURVEYS_MAX:
+        while len(self._kept) > FILTERED_SETS_MAX:
             self._kept.popitem(last=False)
         await survey.refresh()
         return survey

@@ -19,7 +19,7 @@ OTHER_KEY = bytes(reversed(range(32)))
 @pytest.fixture(autouse=True)
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is asked for moves records here."""
-    monkeypatch.setattr(link_selection, "FOLLOWS", 0)
+    monkeypatch.setattr(link_selection, "LINKS_CHOSEN", 0)
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from tests.api.test_node import meet
 @pytest.fixture(autouse=True)
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is asked for moves records here."""
-    monkeypatch.setattr(link_selection, "FOLLOWS", 0)
+    monkeypatch.setattr(link_selection, "LINKS_CHOSEN", 0)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from echonode import cbor
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError
-from echonode.limits import BATCH_RECORDS_MAX, FILL_BEGINS_S, FRAME_TIMEOUT_S, ROUNDS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, BULK_START_S, FRAME_TIMEOUT_S, ROUNDS_MAX
 from echonode.model.filter import Filter
 from echonode.model.filter_text import full_id
 from echonode.model.identity import IdentityId, Instance, PublicKey
@@ -890,7 +890,7 @@ def test_a_context_is_kept_for_who_brings_something_and_not_for_who_only_claims_
             assert filling.is_busy(MAIN)
             if brings:
                 filling.moved_on(MAIN)
-            await asyncio.sleep(FILL_BEGINS_S)
+            await asyncio.sleep(BULK_START_S)
             assert filling.is_busy(MAIN) == is_kept
             await asyncio.sleep(FRAME_TIMEOUT_S)
             assert not filling.is_busy(MAIN)

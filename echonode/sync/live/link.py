@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Sequence
 
 from echonode.errors import PeerRefused, Reason
-from echonode.limits import ANNOUNCE_DELAY_S, BEAT_S, ROOTS_DELAY_S, ROOTS_INTERVAL_S
+from echonode.limits import ANNOUNCE_DELAY_S, HEARTBEAT_S, ROOTS_DELAY_S, ROOTS_INTERVAL_S
 from echonode.sync.agreement import unexpected
 from echonode.sync.live.plumtree import ShortId
 from echonode.sync.live.receiver import LinkReceiver
@@ -148,7 +148,7 @@ class Link:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(self._ends.uniform(*BEAT_S))
+            await asyncio.sleep(self._ends.uniform(*HEARTBEAT_S))
             self._following.check()
             self._lane.say(self._leading.roots() or Ping())
 

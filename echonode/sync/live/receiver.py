@@ -19,8 +19,8 @@ from echonode.limits import (
     CONTEXTS_MAX,
     FOLLOW_WINDOW_BYTES,
     FRAME_TIMEOUT_S,
-    REASK_S,
     REPLAYS_MAX,
+    REQUEST_RETRY_S,
     ROOTS_DELAY_S,
 )
 from echonode.model.merkle import Tree
@@ -236,12 +236,12 @@ class LinkReceiver:
 
     def _look_later(self) -> None:
         if self._wanted and self._overdue is None:
-            self._overdue = asyncio.get_running_loop().call_later(REASK_S, self._ask_others)
+            self._overdue = asyncio.get_running_loop().call_later(REQUEST_RETRY_S, self._ask_others)
 
     def _ask_others(self) -> None:
         """What was asked for long ago may still come; until then whoever else announced it is asked."""
         self._overdue = None
-        asked_before_s = asyncio.get_running_loop().time() - REASK_S
+        asked_before_s = asyncio.get_running_loop().time() - REQUEST_RETRY_S
         late = [version for version, asked_s in self._wanted.values() if asked_s <= asked_before_s]
         if late:
             self._lane.ends.spread.late(late, self._link)

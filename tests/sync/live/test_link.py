@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from echonode.errors import EchonodeError, Reason, RemoteError, TransportError
 from echonode.limits import (
     ANNOUNCE_DELAY_S,
-    BEAT_S,
     FOLLOW_WINDOW_BYTES,
     FRAME_TIMEOUT_S,
-    REASK_S,
+    HEARTBEAT_S,
+    REQUEST_RETRY_S,
     ROOTS_DELAY_S,
     ROOTS_INTERVAL_S,
 )
@@ -242,7 +242,7 @@ def test_a_link_with_nothing_to_tell_tells_its_roots_and_nothing_else():
         await asyncio.sleep(3600)
         for end in ends:
             assert {type(each) for each in end.sent} == {m.Roots}
-            assert 3600 / BEAT_S[1] <= len(end.sent) <= 3600 / BEAT_S[0] + 1
+            assert 3600 / HEARTBEAT_S[1] <= len(end.sent) <= 3600 / HEARTBEAT_S[0] + 1
         await over(*spots)
 
     virtually(main())
@@ -339,7 +339,7 @@ def test_a_root_that_stays_another_though_nothing_is_on_its_way_is_suspected():
         spots[0].follow_from_here(spots[1])
         spots[1].spread.stored([], None)
         assert spots[0].suspects == spots[1].suspects == 0
-        await asyncio.sleep(2 * BEAT_S[1])
+        await asyncio.sleep(2 * HEARTBEAT_S[1])
         assert spots[1].suspects or versions_in(spots[1].store) == versions_in(spots[0].store)
         assert not any(await over(*spots))
 
@@ -439,7 +439,7 @@ def test_what_one_announced_and_does_not_send_is_asked_of_others(how):
             theirs.end()
         elif how == "it has none of it any more":
             await theirs.send(m.Bodies(MAIN, (50,), ()))
-        await asyncio.sleep(REASK_S if how == "it keeps still" else 1)
+        await asyncio.sleep(REQUEST_RETRY_S if how == "it keeps still" else 1)
         assert record.id in versions_in(ours.store)
         await over(ours, honest)
 
@@ -659,7 +659,7 @@ def test_who_does_not_deliver_what_it_announced_is_left_in_time():
         (ours,) = met(1)
         theirs = by_hand(ours, Spot(9, universe().store(())))
         await theirs.send(commits(5, announced=((5, ID),)))
-        await asyncio.sleep(FRAME_TIMEOUT_S + 2 * BEAT_S[1])
+        await asyncio.sleep(FRAME_TIMEOUT_S + 2 * HEARTBEAT_S[1])
         assert isinstance(ours.links[9].result(), TransportError)
 
     virtually(main())
