@@ -21,7 +21,7 @@ VERSION_NUMBER_MAX: Final = 65_535  # a major or a minor; two bytes are enough f
 TAGS_MAX: Final = 64  # tags of a record; a filter looks at each of them
 TAG_BYTES_MAX: Final = 64  # a tag is a word
 VECTOR_ENTRIES_MAX: Final = 64  # writers that one version has seen; 64 entries take 1.6 KB of each record
-FORKS_REMEMBERED: Final = 10_000  # heads whose writer used a counter twice; a lying peer can make any number of them
+FORKS_REMEMBERED: Final = 10_000  # heads noted whose writer used a counter twice; a lying peer can make any number
 COUNTER_MENTIONED_MAX: Final = 2**48  # a peer's claim of our counter; no store writes as often, so more is a lie
 TIMESTAMP_AHEAD_MS_MAX: Final = 10 * 60 * 1000  # a timestamp further ahead is flagged and does not move our clock
 CONTEXTS_MAX: Final = 64  # contexts taken from peers when the configuration lists none; keeps the Hello small
@@ -58,7 +58,7 @@ BACKOFF_S: Final = (1.0, 300.0)  # before a dial is repeated; full jitter: unifo
 CHANGE_DELAY_S: Final = 0.005  # changes within it travel together; a change is on the wire within 100 ms
 COMPARE_INTERVAL_S: Final = (45.0, 75.0)  # between comparisons of roots with idle peers; mends what spreading missed
 RELAY_FANOUT: Final = 2  # peers that another node's change is sent to at once; others spread it too
-WRITE_FANOUT: Final = 8  # peers that our own change is sent to at once; nobody else spreads it yet
+WRITE_FANOUT: Final = 8  # peers that our own change is sent to at once; no other node has it yet
 
 # -- conversations ---------------------------------------------------------------------------------------------------
 BATCH_RECORDS_MAX: Final = 1000  # records in one message and in one transaction; bounds how long the store is busy

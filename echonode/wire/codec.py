@@ -1,6 +1,7 @@
-"""Messages to bytes and back. One table says the shape of every message; whatever does not fit it is refused.
+"""The codec: a message to bytes and back (PROTOCOL.md §6).
 
-`decode` is total: any bytes give a Message or a RemoteError, in time and memory bounded by the frame's size.
+One table, `_SHAPES`, gives for each message the shape of every field; `decode` refuses what does not fit. `decode` is
+total: any bytes give a Message or a RemoteError, in time and memory bounded by the size of the frame.
 """
 
 from collections.abc import Callable
@@ -33,22 +34,25 @@ from echonode.text import is_plain_text
 from echonode.wire import messages as m
 from echonode.wire.messages.sketch import ID_PREFIX_BYTES, SYMBOL_BYTES
 
-Shape: TypeAlias = Callable[[Any], Any]  # the checked value, in its decoded form; _bad otherwise
+Shape: TypeAlias = Callable[[Any], Any]  # returns the value, checked, in its decoded form; raises _bad otherwise
 
 _U64: Final = 2**64 - 1
-_U63: Final = 2**63 - 1  # of a log's seqs: numbers of databases end there
+_U63: Final = 2**63 - 1  # the greatest seq of a log: databases number rows with 63 bits
 _DEPTH_MAX: Final = 64
 _SPAKE2_SHARE_BYTES: Final = 33
 _SEALED_KEY_BYTES: Final = 48
 
 
 def encode(message: m.Message) -> bytes:
-    """The payload of `message`'s frame."""
+    """Return the payload of the frame that carries `message`."""
     return cbor.encode([message.code, *(_plain(getattr(message, field.name)) for field in fields(message))])
 
 
 def decode(payload: bytes) -> m.Message:
-    """The message in `payload`. Raises RemoteError (PROTOCOL_ERROR)."""
+    """Return the message in `payload`.
+
+    Raises RemoteError: UnknownMessage for a code of no message known here, PROTOCOL_ERROR for everything else.
+    """
     value = cbor.decode(payload)
     if type(value) is not list or not value or type(value[0]) is not int:
         raise _bad("a message is an array that begins with its code")
@@ -60,7 +64,7 @@ def decode(payload: bytes) -> m.Message:
 
 
 class UnknownMessage(RemoteError):
-    """A well-formed message of a kind that this version does not speak: perhaps the InitPayload of a mode to come."""
+    """A well-formed message of an unknown kind, perhaps the InitPayload of a later mode. Refused answers it."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(Reason.UNSUPPORTED_MODE, detail)
@@ -92,7 +96,7 @@ _PARTS: Final = (
 
 
 def _plain(value: Any) -> Any:
-    """Parts as arrays; cbor2 writes tuples as arrays and IntEnums as numbers."""
+    """Return `value` with its parts as arrays. cbor2 itself writes tuples as arrays and IntEnums as numbers."""
     if type(value) is tuple and value and isinstance(value[0], _PARTS):
         return [[getattr(part, field.name) for field in fields(part)] for part in value]
     return value
@@ -227,7 +231,7 @@ _NEGENTROPY: Final = _data_up_to(NEGENTROPY_BYTES_MAX, 1)
 _RECORD_ID: Final = _part_of(m.RecordId, _KEY, _text(NAME_BYTES_MAX), _ROOT)
 _RECORD_REQUESTS: Final = _list(_part_of(m.RecordRequest, _KEY, _maybe(_ROOT)), BATCH_RECORDS_MAX, 1)
 _COUNTS: Final = _data_up_to(SKETCH_COUNTS_MAX)
-_SYMBOLS: Final = _data_up_to(SKETCH_SYMBOLS_MAX * SYMBOL_BYTES)  # whole ones, as sync/modes/sketch.py sees to
+_SYMBOLS: Final = _data_up_to(SKETCH_SYMBOLS_MAX * SYMBOL_BYTES)  # sync/modes/sketch.py refuses a cut symbol
 
 _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.Auth: (_list(_OFFER, 4, 1),),

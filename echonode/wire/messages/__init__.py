@@ -1,17 +1,18 @@
-"""The messages of the protocol as frozen dataclasses, one file for each kind of conversation (PROTOCOL.md §6).
+"""The messages of the protocol as frozen dataclasses, one file for each kind (PROTOCOL.md §6).
 
-    session        Auth Hello Turn Close Ping Pong                              from the first message to the last
-    conversation   Refused Done, Direction                                      in every mode
+    session        Auth Hello Turn Close Ping Pong                              the frame of every session
+    conversation   Direction Refused Done                                       in every mode
     records        Fetch Records, Put Stored, Offers Heads, Credit              in the modes that move records
-    tree           LevelWiseInit .., HashComparisonInit ..                      modes level_wise and hash_comparison
-    snapshot  delta  sketch  reconcile                                          the modes of these names
-    on_demand      PullInit .., GetInit .., PutInit                             modes pull, get and put
+    tree           LevelWiseInit .., HashComparisonInit ..                      modes level_wise, hash_comparison
+    snapshot  delta  sketch  reconcile                                          the mode of that name
+    on_demand      PullInit .., GetInit .., PutInit                             modes pull, get, put
     follow         FollowInit Follow Commits Missing Bodies Roots Taken Lazy    links
-    pairing        PairStart PairAnswer PairConfirm PairFinish                  instead of Auth, under an invitation
-    version        PROTOCOL_VERSION
+    pairing        PairStart PairAnswer PairConfirm PairFinish                  in place of Auth, under an invitation
+    version        PROTOCOL_VERSION version_text
 
-A message travels as a CBOR array: its `code`, then its fields in the order of the class. Not here: the bytes, and the
-bounds of fields, which are in wire/codec.py. Callers import from this package, not from the files in it.
+A message travels as a CBOR array: its `code`, then its fields in the order of the class. Classes without a code are
+parts of messages. Not here: the bytes and the bounds of fields, which are in wire/codec.py. Callers import from this
+package and not from its files.
 """
 
 from typing import TypeAlias
@@ -81,7 +82,7 @@ InitPayload: TypeAlias = (
 """Opens a conversation; its type selects the mode."""
 
 LinkMessage: TypeAlias = FollowInit | Follow | Commits | Missing | Bodies | Roots | Taken | Lazy
-"""Opens a link, or follows on it, from either side."""
+"""Opens a link, or travels on it in either direction."""
 
 Message: TypeAlias = (
     Auth
@@ -119,7 +120,7 @@ Message: TypeAlias = (
     | PairConfirm
     | PairFinish
 )
-"""Whatever a frame's payload may decode to."""
+"""The payload of a frame, decoded."""
 
 __all__ = [
     "OFFERED_STATE_BYTES",

@@ -1,4 +1,4 @@
-"""Messages of every mode: the direction, the refusal to begin, and the end (PROTOCOL.md §8)."""
+"""Messages of every mode: the direction, the refusal to begin, and the end (PROTOCOL.md §8, §8.5)."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class Direction(IntEnum):
-    """Which way records may move in a conversation, as its initiator sees it."""
+    """The way records may move in a conversation, seen from its initiator."""
 
     BOTH = 0
     SEND = 1
@@ -15,7 +15,7 @@ class Direction(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The answer to an InitPayload that will not be served; the session goes on."""
+    """Answers an InitPayload that the responder does not serve. The session goes on."""
 
     code: ClassVar[int] = 5
     reason: int
@@ -24,10 +24,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What the sender's tree holds now, recomputed, never copied from the peer.
+    """The state of the sender's tree, computed anew and never copied from the peer.
 
-    The responder answers with its own Done; the conversation is over when both roots are equal, or the initiator's Done
-    was final."""
+    The initiator sends it first and the responder answers with its own. The conversation is over when both roots are
+    equal or the initiator's Done was final.
+    """
 
     code: ClassVar[int] = 4
     root: bytes

@@ -1,4 +1,4 @@
-"""Messages of the mode `delta` (PROTOCOL.md §8.9)."""
+"""Messages of the mode `delta` (PROTOCOL.md §8.9). Credit and Put are in records.py."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class DeltaInit:
-    """Opens `delta`: the changes behind `since` in the log of that instance, as the initiator's cursor has it."""
+    """Opens `delta`: asks for the entries behind `since` in the responder's log. `instance` is the log's."""
 
     code: ClassVar[int] = 52
     version: tuple[int, int]
@@ -18,8 +18,10 @@ class DeltaInit:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Versions in log order; with them the receiver has followed the sender up to `seq`. `followed`, in the last one:
-    how far the sender has followed the receiver, null when it has not."""
+    """Versions in log order. The receiver's cursor moves to `seq` when it has stored them.
+
+    `followed`, in the last message only, is the sender's own cursor of the receiver's log; None when it has none.
+    """
 
     code: ClassVar[int] = 53
     seq: int

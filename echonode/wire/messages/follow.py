@@ -1,4 +1,15 @@
-"""Messages of a link, which the mode `follow` opens (PROTOCOL.md §8.15)."""
+"""Messages of a link, which the mode `follow` opens (PROTOCOL.md §8.15).
+
+    FollowInit     ->
+                   <-     Follow, or Refused
+    then either way:
+    Commits                what the sender's log has gained, whole or announced
+    Missing  ->  Bodies    announced versions, asked for and sent
+    Taken                  window given back
+    Lazy                   a request to announce instead of sending whole
+    Roots                  the state of contexts without further news
+    Follow                 one context more
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,8 +17,10 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class ContextCursor:
-    """How far the sender has followed the receiver's log of a context; `since` null: it does not know, and takes what
-    comes from now on."""
+    """The sender's cursor of the receiver's log of `context`, as a part of FollowInit and Follow.
+
+    `since` None: the sender has no cursor and takes what comes from now on.
+    """
 
     context: str
     since: int | None
@@ -15,7 +28,7 @@ class ContextCursor:
 
 @dataclass(frozen=True, slots=True)
 class ContextRoot:
-    """A context of the sender's: its root, and the seq its log is at, all of which has been told by now."""
+    """The root of one of the sender's contexts, as a part of Roots. Everything up to `seq` in its log has been sent."""
 
     context: str
     root: bytes
@@ -24,8 +37,7 @@ class ContextRoot:
 
 @dataclass(frozen=True, slots=True)
 class FollowInit:
-    """Opens `follow`: from here on each tells the other what it stores, until one closes. `instance`: the responder's,
-    whose log the cursors are of."""
+    """Opens a link. `places` has a cursor for each context; They refer to the log of `instance`, the receiver's."""
 
     code: ClassVar[int] = 56
     version: tuple[int, int]
@@ -35,7 +47,7 @@ class FollowInit:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """The responder's places, in answer to FollowInit; later, from either, a context more."""
+    """Answers FollowInit with the responder's cursors. Later, from either side, it adds contexts to the link."""
 
     code: ClassVar[int] = 57
     places: tuple[ContextCursor, ...]
@@ -43,8 +55,10 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class Commits:
-    """What is new in the sender's log of `context`, in its order, up to `seq`: whole, or announced by (seq, the first
-    16 bytes of its id); what the receiver is known to have is left out."""
+    """News of the sender's log of `context` up to `seq`, without what the receiver is known to have.
+
+    `records` are versions sent whole; `announced` are (seq, first 16 bytes of the id) of the others.
+    """
 
     code: ClassVar[int] = 58
     context: str
@@ -55,7 +69,7 @@ class Commits:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Send what was announced under these seqs, and tell whole from now on."""
+    """Asks for the versions announced under `seqs`, and for whole versions from now on."""
 
     code: ClassVar[int] = 59
     context: str
@@ -64,8 +78,10 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """Answers a Missing, in one or more messages: of `seqs`, what still stands in the log; the rest was superseded, by
-    what comes or came."""
+    """Answers a Missing, in one or more messages: the versions under `seqs` that are still in the log.
+
+    The others have been superseded by versions that the sender sent or will send.
+    """
 
     code: ClassVar[int] = 60
     context: str
@@ -75,7 +91,7 @@ class Bodies:
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """Where the sender's contexts stand, now that it has nothing more to tell of them."""
+    """The roots of contexts of which the sender has sent everything."""
 
     code: ClassVar[int] = 61
     roots: tuple[ContextRoot, ...]
@@ -83,7 +99,7 @@ class Roots:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """So many bytes of what was told are stored or known, and may be told anew (PROTOCOL.md §8.15)."""
+    """Gives `weight` bytes of the window back: what came is stored or was known."""
 
     code: ClassVar[int] = 62
     weight: int
@@ -91,6 +107,6 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """What you tell me whole, others told me before: announce it instead."""
+    """Asks the receiver to announce versions instead of sending them whole: another link brings them first."""
 
     code: ClassVar[int] = 63

@@ -1,4 +1,9 @@
-"""Messages of the modes that only a caller asks for: `pull`, `get` and `put` (PROTOCOL.md §8.11 to §8.13)."""
+"""Messages of the modes that run only when a caller asks for them (PROTOCOL.md §8.11 to §8.13).
+
+    pull    PullInit PullMore   ->    Ids        the ids of records that a filter takes
+    get     GetInit GetMore     ->    Records    records by name
+    put     PutInit             ->    Heads      then Offers and Put, as in records.py
+"""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -6,7 +11,7 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True)
 class RecordId:
-    """A version, by the record it is of and its own id."""
+    """A version, named by its record (author, name) and its own id, as a part of Ids."""
 
     author: bytes
     name: str
@@ -15,7 +20,7 @@ class RecordId:
 
 @dataclass(frozen=True, slots=True)
 class RecordRequest:
-    """A record by its leaf key; one version of it, or all heads when `version` is None."""
+    """A record by its leaf key, as a part of GetInit and GetMore: one version of it, or all heads for None."""
 
     key: bytes
     version: bytes | None
@@ -23,7 +28,7 @@ class RecordRequest:
 
 @dataclass(frozen=True, slots=True)
 class PullInit:
-    """Opens `pull`: ids of what `filter` takes, from behind `after` in the responder's log."""
+    """Opens `pull`: asks for ids of what `filter` takes, from behind the seq `after` in the responder's log."""
 
     code: ClassVar[int] = 72
     version: tuple[int, int]
@@ -34,7 +39,7 @@ class PullInit:
 
 @dataclass(frozen=True, slots=True)
 class PullMore:
-    """The next page, from behind `after`."""
+    """Asks for the next page of ids, from behind `after`."""
 
     code: ClassVar[int] = 73
     after: int
@@ -42,7 +47,10 @@ class PullMore:
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """A page of ids in log order, and how far the log was read for it. There may be none, and more to come."""
+    """A page of ids in log order. `after` is the last seq that the responder looked at.
+
+    A page may be empty before the last one: the responder looks at a bounded piece of its log for each.
+    """
 
     code: ClassVar[int] = 74
     ids: tuple[RecordId, ...]
@@ -52,7 +60,7 @@ class Ids:
 
 @dataclass(frozen=True, slots=True)
 class GetInit:
-    """Opens `get`; the answer is Records."""
+    """Opens `get`. The answer is Records."""
 
     code: ClassVar[int] = 76
     version: tuple[int, int]
@@ -62,7 +70,7 @@ class GetInit:
 
 @dataclass(frozen=True, slots=True)
 class GetMore:
-    """The next page of what is wanted."""
+    """Asks for more records."""
 
     code: ClassVar[int] = 77
     wanted: tuple[RecordRequest, ...]
@@ -70,7 +78,7 @@ class GetMore:
 
 @dataclass(frozen=True, slots=True)
 class PutInit:
-    """Opens `put`, with the first leaves offered (see `Offers`)."""
+    """Opens `put` with the first leaves offered (see `Offers`)."""
 
     code: ClassVar[int] = 80
     version: tuple[int, int]

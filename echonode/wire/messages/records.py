@@ -1,15 +1,23 @@
-"""Messages that move records, in several modes (PROTOCOL.md §8.3, §8.4, §8.13)."""
+"""Messages that move records in several modes (PROTOCOL.md §8.3, §8.4, §8.13).
+
+    Fetch    ->    Records    heads of leaves that the initiator lacks
+    Put      ->    Stored     heads of leaves that the responder lacks
+    Offers   ->    Heads      leaves that the responder may lack, before they are put
+    Credit   ->    Page or Changes    room for one message more
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-OFFERED_STATE_BYTES: Final = 16  # so many of the state of a leaf that is offered
+OFFERED_STATE_BYTES: Final = 16  # the part of a leaf's state that travels in an offer
 
 
 @dataclass(frozen=True, slots=True)
 class LeafRequest:
-    """Leaves to fetch below `prefix`: those whose digests stand concatenated in `leaves`, or all of them when it is
-    None; all of them starts behind the key `after`, when given."""
+    """Leaves below `prefix`, as a part of Fetch and Records.
+
+    `leaves` holds their digests, one behind the other; None means all leaves, or all behind the leaf key `after`.
+    """
 
     prefix: bytes
     leaves: bytes | None
@@ -26,8 +34,10 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Versions as received by the sender, and what of the request did not fit: ask for that next. An answer may take
-    several messages; all but its last have `more` set and an empty `rest`."""
+    """Versions as the sender received them, and in `rest` the part of the request that did not fit.
+
+    An answer may take several messages: all but the last have `more` set and an empty `rest`.
+    """
 
     code: ClassVar[int] = 33
     records: tuple[bytes, ...]
@@ -37,7 +47,7 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A record that was offered and not taken."""
+    """A version that was put and refused, as a part of Stored."""
 
     version: bytes
     reason: int
@@ -45,7 +55,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Versions the receiver lacks."""
+    """Versions that the receiver lacks."""
 
     code: ClassVar[int] = 34
     records: tuple[bytes, ...]
@@ -53,7 +63,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of a Put: how many are heads now, how many were not new, and which were refused and why."""
+    """Answers Put: the number of versions that became heads, the number already known, and those refused."""
 
     code: ClassVar[int] = 35
     stored: int
@@ -63,7 +73,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """Leaves the sender holds, in key order: the key and the first 16 bytes of the state of each."""
+    """Leaves of the sender in key order: the key and the first 16 bytes of the state of each."""
 
     code: ClassVar[int] = 67
     leaves: tuple[tuple[bytes, bytes], ...]
@@ -71,8 +81,11 @@ class Offers:
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """Of the leaves offered: by number those of which the sender holds nothing, and all heads of those that differ. May
-    take several messages; all but the last have `more` set."""
+    """Answers Offers and PutInit.
+
+    `lacking` numbers, from 0, the offered leaves that the sender does not hold. `records` are all heads of those that
+    differ here. An answer may take several messages: all but the last have `more` set.
+    """
 
     code: ClassVar[int] = 68
     lacking: tuple[int, ...]
@@ -82,7 +95,7 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """So many pages more may be sent."""
+    """Allows the receiver to send `pages` more messages of its stream, pages of a snapshot or changes of a log."""
 
     code: ClassVar[int] = 25
     pages: int

@@ -1,4 +1,8 @@
-"""Messages of a session as a whole: who the two nodes are, whose turn it is, and the end (PROTOCOL.md §5)."""
+"""Messages of a session: the identities and states of both nodes, the turns, and the end (PROTOCOL.md §5, §8.7).
+
+Auth and Hello open every session. Turn passes the right to open conversations. Ping, Pong and Close may come at any
+time after Auth.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,7 +10,10 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class IdentityOffer:
-    """An identity the sender speaks for: the key, the root's statement of it, and a signature over the handshake."""
+    """A proof that the sender speaks for `identity` (PROTOCOL.md §5.2).
+
+    `statement` is the root's key statement about `key`; `signature` is the key's, over what names this connection.
+    """
 
     identity: bytes
     key: bytes
@@ -16,7 +23,7 @@ class IdentityOffer:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """The first offer is the node's own identity and device key; the rest are pools it is a member of."""
+    """The identities of the sender. The first is the node itself; the others are pools that list its device key."""
 
     code: ClassVar[int] = 1
     offers: tuple[IdentityOffer, ...]
@@ -24,7 +31,11 @@ class Auth:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A context as a hello tells it. `level1` is the branch part (see `Nodes`) of the root at 16 bytes a digest."""
+    """The state of one context, as a part of Hello.
+
+    `count` is the number of leaves, `seq` the newest entry of the sender's log. `level1` is the branch part of the root
+    (see `Nodes`) with 16 bytes a digest. `is_partial`: the sender wants only a part of the context.
+    """
 
     context: str
     root: bytes
@@ -36,7 +47,11 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """`seen`: per instance of the other's device key, the highest counter held here. `port` is 0 when not listening."""
+    """The sender's name, versions, modes and contexts (PROTOCOL.md §5.3 explains each field).
+
+    `port` is 0 when the node does not listen. `seen` maps each instance of the receiver's device key to the highest
+    counter that the sender holds of it.
+    """
 
     code: ClassVar[int] = 2
     version: tuple[int, int]
@@ -53,7 +68,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The receiver may now open conversations. `contexts`: those the sender leaves to it, being empty there."""
+    """Passes the right to open conversations to the receiver. `contexts`: those that the sender leaves to it."""
 
     code: ClassVar[int] = 8
     contexts: tuple[str, ...]
@@ -61,7 +76,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The explicit end of a session (H10). EOF without it is a failed session."""
+    """Ends the session (SECURITY.md H10). `supported` names what would work instead, for some reasons.
+
+    A stream that ends without Close is a failed session.
+    """
 
     code: ClassVar[int] = 3
     reason: int
@@ -70,13 +88,13 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Are you there?"""
+    """Asks for a Pong."""
 
     code: ClassVar[int] = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """Yes."""
+    """Answers a Ping, as soon as that is read."""
 
     code: ClassVar[int] = 7

@@ -1,4 +1,13 @@
-"""Messages that compare two trees: the modes `level_wise` and `hash_comparison` (PROTOCOL.md §8.1, §8.2)."""
+"""Messages that compare two trees: the modes `level_wise` and `hash_comparison` (PROTOCOL.md §7, §8.1, §8.2).
+
+    level_wise        LevelWiseInit NodesRequest    ->    Nodes          one request for each level
+    hash_comparison   HashComparisonInit CompareRequest  ->  Differences    several levels in one answer
+
+Nodes of a tree travel as parts. The first byte of a part is its kind:
+
+    0  branch   two bytes that name the children with leaves, child 0 in the highest bit; their digests in order
+    1  bucket   the digests of all its leaves, in key order
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,7 +15,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class LevelWiseInit:
-    """Opens `level_wise`. `width`: bytes of each digest on the wire, 16 or 32."""
+    """Opens `level_wise`. `width` is the number of bytes of each digest on the wire, 16 or 32."""
 
     code: ClassVar[int] = 16
     version: tuple[int, int]
@@ -18,7 +27,7 @@ class LevelWiseInit:
 
 @dataclass(frozen=True, slots=True)
 class NodesRequest:
-    """Asks what stands at each of these prefixes."""
+    """Asks for the parts at these prefixes."""
 
     code: ClassVar[int] = 17
     prefixes: tuple[bytes, ...]
@@ -26,11 +35,7 @@ class NodesRequest:
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """One part per prefix, in order; `root` is the sender's at that moment.
-
-    A part is a kind byte, then: 0 (branch) two bytes naming the non-empty children, first child in the highest bit,
-    and their digests in order; 1 (bucket) the digests of its leaves in key order.
-    """
+    """Answers LevelWiseInit and NodesRequest: one part for each prefix, in order. `root` is the sender's now."""
 
     code: ClassVar[int] = 18
     root: bytes
@@ -39,7 +44,7 @@ class Nodes:
 
 @dataclass(frozen=True, slots=True)
 class HashComparisonInit:
-    """Opens `hash_comparison`. `children` is the initiator's own branch part of the root."""
+    """Opens `hash_comparison`. `children` is the initiator's branch part of the root."""
 
     code: ClassVar[int] = 20
     version: tuple[int, int]
@@ -52,7 +57,7 @@ class HashComparisonInit:
 
 @dataclass(frozen=True, slots=True)
 class CompareRequest:
-    """What differs below `prefix`, where the sender has the branch part `children`?"""
+    """Asks for the differences below `prefix`. `children` is the sender's branch part there."""
 
     code: ClassVar[int] = 21
     prefix: bytes
@@ -61,7 +66,7 @@ class CompareRequest:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """(prefix, part) pairs, parents before children; parts as in `Nodes`, for what differs and lies deepest."""
+    """Answers HashComparisonInit and CompareRequest: (prefix, part) of each child that differs, parents first."""
 
     code: ClassVar[int] = 22
     root: bytes

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-PROTOCOL_VERSION: Final = (1, 0)
+PROTOCOL_VERSION: Final = (1, 0)  # major, minor
 
 
 def version_text(version: tuple[int, int]) -> str:
-    """A version as people and `supported` have it."""
+    """Return `version` as `major.minor`, the form that people and the field `supported` use."""
     return f"{version[0]}.{version[1]}"
