@@ -29,10 +29,10 @@ CONTEXT, AUTHOR, NAME, TIMESTAMP, INSTANCE, VECTOR, MODEL, MODEL_VERSION, CREATE
 TAGS, MEDIA_TYPE, BODY, TOMBSTONE = range(10, 14)
 LATER: Final = 14  # the first number of later minor versions
 _ITEMS_OF_TODAY: Final = 2 * LATER + 2 + 2 * VECTOR_ENTRIES_MAX + TAGS_MAX  # CBOR items
-_ALWAYS: Final = frozenset(range(CONTEXT, CREATED + 1))
+_REQUIRED: Final = frozenset(range(CONTEXT, CREATED + 1))
 
 # Contexts, models, media types and tags repeat in all versions, so their checks are cached; names differ.
-_is_word = lru_cache(maxsize=1024)(is_plain_text)
+_is_frequent_text = lru_cache(maxsize=1024)(is_plain_text)
 
 
 def bad_record(detail: str) -> RemoteError:
@@ -45,7 +45,7 @@ def check_fields(fields: object) -> None:
 
     Types are compared with `is`: for isinstance, True is an int.
     """
-    if type(fields) is not dict or not fields.keys() >= _ALWAYS:
+    if type(fields) is not dict or not fields.keys() >= _REQUIRED:
         raise bad_record("a field that every version has is missing")
     get = fields.get
     for number, size in ((AUTHOR, IDENTITY_BYTES), (INSTANCE, INSTANCE_BYTES)):
@@ -57,7 +57,7 @@ def check_fields(fields: object) -> None:
         raise bad_record(_FIELD_TEXT[NAME])
     for number, bound in ((CONTEXT, CONTEXT_BYTES_MAX), (MODEL, TEXT_FIELD_BYTES_MAX)):
         value = get(number)
-        if type(value) is not str or not _is_word(value, bound):
+        if type(value) is not str or not _is_frequent_text(value, bound):
             raise bad_record(_FIELD_TEXT[number])
     for number in (TIMESTAMP, CREATED):
         value = get(number)
@@ -70,7 +70,7 @@ def check_fields(fields: object) -> None:
     for number in version:
         if type(number) is not int or not 0 <= number <= TIMESTAMP_MAX:
             raise bad_record("the model version is not [major, minor]")
-    if len(fields) > len(_ALWAYS):
+    if len(fields) > len(_REQUIRED):
         _check_optional(fields)
 
 
@@ -100,7 +100,7 @@ def _check_optional(fields: Mapping[int, object]) -> None:
         _check_tags(fields[TAGS])
     if MEDIA_TYPE in fields:
         media_type = fields[MEDIA_TYPE]
-        if type(media_type) is not str or not _is_word(media_type, TEXT_FIELD_BYTES_MAX):
+        if type(media_type) is not str or not _is_frequent_text(media_type, TEXT_FIELD_BYTES_MAX):
             raise bad_record(f"a media type is 1 to {TEXT_FIELD_BYTES_MAX} bytes of NFC text")
     if BODY in fields:
         body = fields[BODY]
@@ -114,7 +114,7 @@ def _check_tags(tags: object) -> None:
     if type(tags) is not list or not 1 <= len(tags) <= TAGS_MAX:
         raise bad_record(f"there are at most {TAGS_MAX} tags")
     for tag in tags:
-        if type(tag) is not str or not _is_word(tag, TAG_BYTES_MAX):
+        if type(tag) is not str or not _is_frequent_text(tag, TAG_BYTES_MAX):
             raise bad_record(f"a tag is 1 to {TAG_BYTES_MAX} bytes of NFC text")
     for before, tag in pairwise(tags):
         if not before < tag:

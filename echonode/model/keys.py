@@ -97,11 +97,11 @@ class Keyring:
 
     def add(self, statement: Statement) -> bool:
         """Add a statement. Return True if the state of its key moved forward."""
-        which = (statement.identity, statement.key)
-        known = self._states.get(which)
+        subject = (statement.identity, statement.key)
+        known = self._states.get(subject)
         if known is not None and known >= statement.state:
             return False
-        self._states[which] = statement.state
+        self._states[subject] = statement.state
         return True
 
     def state_of(self, identity: IdentityId, key: PublicKey) -> KeyState | None:

@@ -124,11 +124,11 @@ def _checks(ids: Ids) -> _Words:
 
 def _walk(ids: Ids, count: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
     """Yield (rows, symbols) step by step: ids[rows[i]] falls into symbols[i]. End when all are past `count` symbols."""
-    which = np.arange(len(ids))
+    rows = np.arange(len(ids))
     at = np.zeros(len(ids), np.int64)
     state = _scrambled(ids) | np.uint64(1)
-    while len(which):
-        yield which, at
+    while len(rows):
+        yield rows, at
         state = state * _STEP
         # One rounded operation at a time, none fused: every machine computes the same next symbol.
         skip = (state >> np.uint64(32)).astype(np.float64) + 1.0
@@ -140,7 +140,7 @@ def _walk(ids: Ids, count: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.i
         np.maximum(skip, 1.0, out=skip)
         at = at + skip.astype(np.int64)
         kept = at < count
-        which, at, state = which[kept], at[kept], state[kept]
+        rows, at, state = rows[kept], at[kept], state[kept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +174,9 @@ class Sketch:
         for start in range(0, len(ids), _CHUNK):
             chunk = ids[start : start + _CHUNK]
             checks = _checks(chunk)
-            for which, at in _walk(chunk, len(self)):
-                change.at(self._ids, at, chunk[which])
-                change.at(self._checks, at, checks[which])
+            for rows, at in _walk(chunk, len(self)):
+                change.at(self._ids, at, chunk[rows])
+                change.at(self._checks, at, checks[rows])
                 change.at(self._counts, at, np.uint64(1))
 
     def symbols(self, start: int, end: int) -> bytes:
@@ -231,7 +231,7 @@ def _peel(ids: _Words, checks: _Words) -> SketchDifference | None:
     More ids than symbols, or too many rounds, end the work: a forged sketch costs no more.
     """
     found: list[tuple[Ids, Ids]] = []
-    left = len(ids)
+    ids_left = len(ids)
     touched = np.arange(len(ids))
     for _ in range(_ROUNDS_MAX):
         sums, sums_of_checks = ids[touched], checks[touched]
@@ -240,8 +240,8 @@ def _peel(ids: _Words, checks: _Words) -> SketchDifference | None:
         is_ours = _checks(opposite) == (np.uint64(0) - sums_of_checks & _LOW32)
         theirs = np.unique(sums[is_theirs & (sums != 0)])
         ours = np.unique(opposite[is_ours & (sums != 0)])
-        left -= len(theirs) + len(ours)
-        if left < 0:
+        ids_left -= len(theirs) + len(ours)
+        if ids_left < 0:
             return None
         if not len(theirs) and not len(ours):
             break
@@ -263,9 +263,9 @@ def _take_out(ids: _Words, checks: _Words, known: Ids, change: np.ufunc) -> NDAr
     """Take the ids `known` out of all their symbols. Return the numbers of these symbols."""
     own = _checks(known)
     touched = [np.empty(0, np.int64)]
-    for which, at in _walk(known, len(ids)):
-        change.at(ids, at, known[which])
-        change.at(checks, at, own[which])
+    for rows, at in _walk(known, len(ids)):
+        change.at(ids, at, known[rows])
+        change.at(checks, at, own[rows])
         touched.append(at)
     return np.concatenate(touched)
 

@@ -83,7 +83,7 @@ class Channel:
     )
 
     def __init__(
-        self, state: HandshakeState, *, secret: NetworkSecret, own_static: bytes, is_initiator: bool, held: bytes
+        self, state: HandshakeState, *, secret: NetworkSecret, own_static: bytes, is_initiator: bool, leftover: bytes
     ) -> None:
         assert state.rs is not None, "XX tells each side the other's static key"
         from_initiator, from_responder = state.split()
@@ -93,9 +93,9 @@ class Channel:
         self.secret = secret
         self.is_initiator = is_initiator
         self.bytes_sent = 0  # as on the wire: lengths and tags included, the handshake not
-        self.bytes_received = len(held)
+        self.bytes_received = len(leftover)
         self._writer = FrameWriter(from_initiator if is_initiator else from_responder)
-        self._reader = FrameReader(from_responder if is_initiator else from_initiator, held)
+        self._reader = FrameReader(from_responder if is_initiator else from_initiator, leftover)
 
     @property
     def receive_bytes_max(self) -> int:
@@ -200,7 +200,7 @@ class Handshake:
                     secret=secret,
                     own_static=self._static.public,
                     is_initiator=self._is_initiator,
-                    held=bytes(self._incoming),
+                    leftover=bytes(self._incoming),
                 )
 
     def _recognise(self, data: bytes) -> tuple[NetworkSecret, HandshakeState]:

@@ -54,10 +54,10 @@ class FrameReader:
 
     __slots__ = ("_ad", "_buffer", "_cipher", "_error", "_is_first", "_missing", "_pieces", "bytes_max")
 
-    def __init__(self, cipher: CipherState, held: bytes = b"") -> None:
+    def __init__(self, cipher: CipherState, leftover: bytes = b"") -> None:
         self.bytes_max = FRAME_BYTES_MAX
         self._cipher = cipher
-        self._buffer = bytearray(held)
+        self._buffer = bytearray(leftover)
         self._error: RemoteError | None = None
         self._is_first = True
         self._missing = 0  # bytes of payload still missing in this frame; 0 between frames

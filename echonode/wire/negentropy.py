@@ -68,7 +68,7 @@ class Negentropy:
 
     def _ranges(self, reader: "_Reader") -> bytes:
         items, writer = self._items, _Writer()
-        said = bytearray((VERSION,))
+        output = bytearray((VERSION,))
         skipped: bytes | None = None  # the end of the ranges that need no answer
         lower, last = 0, b""
         while reader:
@@ -92,18 +92,18 @@ class Negentropy:
                     self._compare(lower, upper, theirs)
                     skipped = end
                 else:
-                    said += writer.skip(skipped)
+                    output += writer.skip(skipped)
                     skipped = None
-                    upper = self._list(said, lower, upper, end, writer)
+                    upper = self._list(output, lower, upper, end, writer)
             else:
                 raise _bad(f"a range of mode {mode}")
-            if self._is_full(len(said) + len(part)):
+            if self._is_full(len(output) + len(part)):
                 # One fingerprint stands for all items behind this range.
-                said += writer.bound(_END) + varint(_FINGERPRINT) + items.fingerprint(upper, len(items))
+                output += writer.bound(_END) + varint(_FINGERPRINT) + items.fingerprint(upper, len(items))
                 break
-            said += part
+            output += part
             lower, last = upper, end
-        return bytes(said)
+        return bytes(output)
 
     def _compare(self, lower: int, upper: int, theirs: list[bytes]) -> None:
         ours = self._items.ids(lower, upper)
@@ -111,17 +111,17 @@ class Negentropy:
         self.have += [id for id in ours if id not in listed]
         self.need += [id for id in dict.fromkeys(theirs) if id not in known]
 
-    def _list(self, said: bytearray, lower: int, upper: int, end: bytes, writer: "_Writer") -> int:
-        """Append the ids of a range to `said`, as many as fit. Return the index behind the last."""
+    def _list(self, output: bytearray, lower: int, upper: int, end: bytes, writer: "_Writer") -> int:
+        """Append the ids of a range to `output`, as many as fit. Return the index behind the last."""
         room = upper - lower
         if self._limit:
             # The reference counts the bytes before this range, without the pending skip, and the ids.
-            left = self._limit - _SLACK_BYTES - (len(said) - writer.skip_bytes)
-            room = max(0, left // ID_BYTES + 1)
+            room_bytes = self._limit - _SLACK_BYTES - (len(output) - writer.skip_bytes)
+            room = max(0, room_bytes // ID_BYTES + 1)
         if room < upper - lower:
             upper = lower + room
             end = self._items.at(upper)
-        said += writer.bound(end) + varint(_ID_LIST) + varint(upper - lower) + b"".join(self._items.ids(lower, upper))
+        output += writer.bound(end) + varint(_ID_LIST) + varint(upper - lower) + b"".join(self._items.ids(lower, upper))
         return upper
 
     def _split(self, lower: int, upper: int, end: bytes, writer: "_Writer") -> bytes:
@@ -130,15 +130,15 @@ class Negentropy:
         if count <= _LISTED_MAX:
             ids = b"".join(self._items.ids(lower, upper))
             return writer.bound(end) + varint(_ID_LIST) + varint(count) + ids
-        said = bytearray()
+        output = bytearray()
         size, larger = divmod(count, _BUCKETS)
         for bucket in range(_BUCKETS):
             stop = lower + size + (bucket < larger)
             fingerprint = self._items.fingerprint(lower, stop)
-            said += writer.bound(end) if stop == upper else writer.between(self._items, stop)
-            said += varint(_FINGERPRINT) + fingerprint
+            output += writer.bound(end) if stop == upper else writer.between(self._items, stop)
+            output += varint(_FINGERPRINT) + fingerprint
             lower = stop
-        return bytes(said)
+        return bytes(output)
 
     def _is_full(self, size: int) -> bool:
         return self._limit > 0 and size > self._limit - _SLACK_BYTES
@@ -153,16 +153,16 @@ class _Writer:
 
     def skip(self, end: bytes | None) -> bytes:
         """Return a range up to `end` that needs no answer, b"" for None."""
-        said = b"" if end is None else self.bound(end) + varint(_SKIP)
-        self.skip_bytes = len(said)
-        return said
+        output = b"" if end is None else self.bound(end) + varint(_SKIP)
+        self.skip_bytes = len(output)
+        return output
 
     def bound(self, end: bytes) -> bytes:
         """Return the encoding of `end`: its timestamp, and the prefix behind it."""
         timestamp = int.from_bytes(end[:TIME_BYTES], "big")
-        said = b"\0" if timestamp == INFINITY else varint(timestamp - self._timestamp + 1)
+        output = b"\0" if timestamp == INFINITY else varint(timestamp - self._timestamp + 1)
         self._timestamp = timestamp
-        return said + varint(len(end) - TIME_BYTES) + end[TIME_BYTES:]
+        return output + varint(len(end) - TIME_BYTES) + end[TIME_BYTES:]
 
     def between(self, items: Items, index: int) -> bytes:
         """Return the encoding of the shortest bound between the item at `index` and the one before it."""

@@ -197,9 +197,9 @@ class HandshakeState:
         self.re: bytes | None = None
         self._symmetric = SymmetricState(protocol_name.encode("ascii"), hash_name)
         self._symmetric.mix_hash(prologue)
-        for known, whose in ((self._pattern.initiator_known, True), (self._pattern.responder_known, False)):
-            if known:  # a pre-message (§7.1)
-                self._symmetric.mix_hash(self._own_s.public if whose == initiator else _present(self.rs))
+        for is_known, is_initiators in ((self._pattern.initiator_known, True), (self._pattern.responder_known, False)):
+            if is_known:  # a pre-message (§7.1)
+                self._symmetric.mix_hash(self._own_s.public if is_initiators == initiator else _present(self.rs))
 
     @property
     def handshake_hash(self) -> bytes:
