@@ -1,4 +1,4 @@
-"""PROTOCOL.md says what the code does: its tables, names and numbers are held to the implementation."""
+"""The tables, names and numbers of PROTOCOL.md equal those of the implementation."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -221,7 +221,7 @@ def test_the_protocol_version_is_that_of_the_code() -> None:
     assert f"*Protocol version* {list(m.PROTOCOL_VERSION)}" in section("11")
 
 
-# What a node keeps to by itself: nothing on the wire shows it.
+# Bounds that a node keeps by itself: a peer cannot notice them.
 LOCAL = {
     "KIB MIB HANDSHAKES_MAX HANDSHAKES_PER_ADDRESS_MAX HANDSHAKES_RESERVED CONNECTIONS_MAX SEND_QUEUE_BYTES_MAX",
     "STORE_CALLS_WAITING_MAX CANDIDATES_MAX DIALS_MAX DIAL_TIMEOUT_S BACKOFF_S CHANGE_DELAY_S COMPARE_INTERVAL_S",

@@ -1,4 +1,4 @@
-"""Filters: what they take, one form on the wire, and what people may write."""
+"""Filters: the records they take, their one form on the wire, and the terms that people write."""
 
 import json
 from typing import Any

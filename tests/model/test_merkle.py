@@ -1,4 +1,4 @@
-"""The Merkle tree against a naive one written from PROTOCOL.md's words."""
+"""The Merkle tree against a naive one, written from PROTOCOL.md §7."""
 
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -39,7 +39,7 @@ def below(leaves: Leaves, prefix: bytes) -> dict[LeafKey, State]:
 
 
 def naive(leaves: Leaves, prefix: bytes = b"") -> bytes:
-    """The digest below `prefix`, from the definition alone."""
+    """Return the digest below `prefix`, computed from its definition."""
     part = below(leaves, prefix)
     count = len(part).to_bytes(8, "big")
     if len(part) > 16:
@@ -50,13 +50,13 @@ def naive(leaves: Leaves, prefix: bytes = b"") -> bytes:
 
 
 def some(count: int, seed: int = 0, alike: int = 0) -> dict[LeafKey, State]:
-    """So many leaves whose keys begin with `alike` bytes of zero, so that the tree is deep."""
+    """Return `count` leaves with keys that begin with `alike` zero bytes, so that the tree is deep."""
     rng = Random(seed)
     keys = (LeafKey(bytes(alike) + rng.randbytes(32 - alike)) for _ in range(count))
     return {key: State(rng.randbytes(32)) for key in keys}
 
 
-# Few different bytes at first: keys share prefixes, and buckets fill and split at every depth.
+# The first bytes take few values: keys share prefixes, and buckets fill and split at every depth.
 KEYS = st.builds(
     lambda head, tail: LeafKey((bytes(head) + tail).ljust(32, b"\0")),
     st.lists(st.sampled_from([0, 1, 16, 255]), max_size=4),
@@ -182,7 +182,7 @@ def test_a_difference_between_trees_is_found_below_differing_digests() -> None:
 
 
 def test_a_key_that_only_seems_to_stand_in_a_bucket_is_not_found() -> None:
-    """Buckets are searched as plain bytes: half a state and half the next key can read like a key."""
+    """Buckets are searched as plain bytes, in which half a state and half the next key can equal a key."""
     first, second = LeafKey(b"\x01" * 32), LeafKey(b"\x02" * 32)
     phantom = LeafKey(b"\x01\x01" + b"\x07" * 14 + second[:16])
     tree = Tree([(first, State(b"\x05" * 16 + phantom[:16])), (second, State(b"\x06" * 32))])

@@ -1,4 +1,4 @@
-"""Versions: what is signed is what is read, and nothing else is."""
+"""Versions: only what is signed is read."""
 
 import dataclasses
 from typing import Any
@@ -244,7 +244,7 @@ def test_fields_of_the_wrong_shape_are_refused(fields: dict[Any, Any]) -> None:
 
 
 def test_text_that_is_not_nfc_is_taken_from_elsewhere_and_never_written() -> None:
-    """What counts as NFC grows with Unicode; membership must not depend on the version that a node knows."""
+    """NFC grows with each version of Unicode. Membership must not depend on the version that a node has."""
     for number, text in ((1, "e\u0301"), (3, "e\u0301"), (7, "e\u0301"), (11, "e\u0301")):
         assert verify(parse(forged({**PLAIN, number: text})))
     assert verify(parse(forged({**PLAIN, 10: ["e\u0301"]}))).tags == ("e\u0301",)

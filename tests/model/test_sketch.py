@@ -1,4 +1,4 @@
-"""The sketch: the same as the slow one of PROTOCOL.md §7.1; reads every difference, gives up what it cannot read."""
+"""The sketch equals the slow one of PROTOCOL.md §7.1, reads every difference, and gives up what it cannot read."""
 
 import json
 from random import Random
@@ -150,7 +150,7 @@ def test_forged_symbols_are_given_up():
     ours = of_numbers(some(100))
     noise = Random(1).randbytes(SYMBOL_BYTES * 200)
     assert ours.difference_from(noise)() is None
-    # Every symbol shows an id by itself, more of them than can be, each in all the wrong places.
+    # Every symbol shows an id of its own: more ids than symbols allow, each missing from its other symbols.
     shown = b"".join(
         number.to_bytes(8, "big") + slow_sketch.check(number).to_bytes(4, "big") for number in sorted(some(200, 3))
     )
@@ -158,13 +158,13 @@ def test_forged_symbols_are_given_up():
 
 
 def test_symbols_that_take_turns_at_showing_an_id_end(monkeypatch):
-    """A forged difference may make an id come and go for ever: it is counted each time, and rounds are."""
+    """A forged difference can make an id come and go for ever. The code counts each id found, and each round."""
     rounds = []
     number = next(one for one in some(100) if slow_sketch.walk(one, 40)[:2] == [0, 1])
     shown = number.to_bytes(8, "big") + slow_sketch.check(number).to_bytes(4, "big")
     take_out = sketch._take_out
     monkeypatch.setattr(sketch, "_take_out", lambda *all: rounds.append(1) or take_out(*all))
-    # Only symbol 7 shows it, where it does not belong: taken out of those where it does, they show its opposite.
+    # Only symbol 7 shows the id, where it does not belong. Once taken out of its own symbols, these show its negative.
     assert number not in slow_sketch.walk(number, 40)
     forged = bytes(SYMBOL_BYTES * 7) + shown + bytes(SYMBOL_BYTES * 32)
     assert Sketch(40).difference_from(forged)() is None
@@ -172,7 +172,7 @@ def test_symbols_that_take_turns_at_showing_an_id_end(monkeypatch):
 
 
 def test_no_more_ids_are_read_than_there_are_symbols():
-    """Symbol 0 shows one id and symbol 1 another, which does belong in symbol 0 as well: there it appears once more."""
+    """Symbol 0 shows one id. Symbol 1 shows another, which also belongs in symbol 0 and then appears there again."""
     one, other = sorted(number for number in some(20) if 1 not in slow_sketch.walk(number, 2))[:2]
     shown = [number.to_bytes(8, "big") + slow_sketch.check(number).to_bytes(4, "big") for number in (one, other)]
     assert Sketch(2).difference_from(b"".join(shown))() is None

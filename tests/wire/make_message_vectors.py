@@ -1,7 +1,7 @@
-"""Writes proto/vectors/message.json: one message of every type and AUTH's signed bytes, frozen.
+"""Write proto/vectors/message.json: a frozen message of every type, and the frozen bytes that AUTH signs.
 
-Run `python -m tests.wire.make_message_vectors` to rewrite it, on purpose only: other bytes are another protocol, and
-nodes of today will not speak with nodes of tomorrow. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
+Run `python -m tests.wire.make_message_vectors` to rewrite it, and only on purpose: other bytes are another protocol,
+and old nodes cannot talk to new ones. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
 """
 
 import json
@@ -35,7 +35,7 @@ BRANCH = bytes.fromhex("00 8001") + bytes([0x11]) * 16 + bytes([0x22]) * 16
 BUCKET = b"\x01" + bytes([0x33]) * 16
 FILTER = {1: [_hash(31)], 5: [_hash(32)], 6: ["note"], 7: ["a", "b"], 8: ["ü"], 9: 0, 10: 2**64 - 1, 11: "notes/*"}
 
-# Every field is set, every list has something in it, and what may be absent is there once and absent once.
+# Every field is set and no list is empty. An optional part is present in one sample and absent in another.
 SAMPLES: tuple[m.Message, ...] = (
     m.Auth((m.IdentityOffer(_hash(1), _hash(2), b"statement", bytes([3]) * 64),)),
     m.Hello(
@@ -118,7 +118,7 @@ SAMPLES: tuple[m.Message, ...] = (
 
 
 def build() -> dict[str, Any]:
-    """The vector as JSON: bytes in hex, an absent part as null."""
+    """Return the vector as JSON: bytes in hex, an absent part as null."""
     return {
         "about": "One message of every type: its fields in order, and the payload of its frame. Bytes in hex.",
         "messages": [
@@ -130,7 +130,7 @@ def build() -> dict[str, Any]:
 
 
 def statements() -> tuple[Record, Record]:
-    """The node's own statement and the pool's, of one device key."""
+    """Return two statements about one device key: the node's own and the pool's."""
     first = _statement(IDENTITY.root, 1, 1_700_000_000_000 << 16)
     return first, _statement(shared_pool_root(NETWORK_KEY), 1, 1_700_000_000_001 << 16)
 
@@ -143,7 +143,7 @@ def _statement(root: SigningKey, counter: int, timestamp: int) -> Record:
 
 
 def _auth() -> dict[str, Any]:
-    """Both ends of one channel prove the same identities: all that differs is the role and the static key."""
+    """Return the Auths of both ends of one channel. They prove the same identities; role and static key differ."""
     ours, theirs = channels()
     return {
         "about": "AUTH of a node with these seeds, as initiator and as responder of one channel (PROTOCOL.md §5.2).",
@@ -160,7 +160,7 @@ def _auth() -> dict[str, Any]:
 
 
 def _signed(channel: Channel, role: int) -> dict[str, str]:
-    """Written from PROTOCOL.md, not with the code under test; `payload` is what that makes."""
+    """Return the parts of one AUTH. The signed bytes are built from PROTOCOL.md; only `payload` is the code's."""
     listed = cbor.encode([[statement.author, IDENTITY.device.public] for statement in statements()])
     digest_of_list = digest(OFFERS, listed)
     signed = cbor.encode(
@@ -182,7 +182,7 @@ def _hex(message: m.Message) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON: bytes in hex, tuples as lists, parts as their fields."""
+    """Return `value` as JSON: bytes in hex, tuples as lists, parts as their fields."""
     match value:
         case bytes():
             return value.hex()

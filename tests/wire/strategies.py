@@ -1,4 +1,4 @@
-"""Hypothesis strategies for every message, all of them within the bounds of PROTOCOL.md §6."""
+"""Hypothesis strategies for every message, within the bounds of PROTOCOL.md §6."""
 
 import unicodedata
 from typing import Any

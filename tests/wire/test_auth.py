@@ -1,4 +1,4 @@
-"""AUTH between two real channels: what proves an identity, and everything that does not (SECURITY.md H3-H6)."""
+"""AUTH between two real channels: the honest proof is accepted, every other is refused (SECURITY.md H3-H6)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -60,7 +60,7 @@ def refused(channel: Channel, auth: Auth, reason: Reason = Reason.IDENTITY_CHANG
 
 
 def by_hand(channel: Channel, who: Identity, statements: Sequence[Record], **changed: Any) -> Auth:
-    """An AUTH made from PROTOCOL.md §5.2, with parts of what is signed exchanged."""
+    """Return an Auth built from PROTOCOL.md §5.2, with parts of the signed bytes exchanged."""
     device = who.device.public
     parts = {
         "domain": "echonode auth 1",

@@ -1,4 +1,4 @@
-"""Invitations: codes as people type them, the exchange between two real ends, and what guessers pay."""
+"""Invitations: codes as people type them, the exchange between two real ends, and the price of guesses."""
 
 from collections.abc import Callable
 from hashlib import blake2b
@@ -62,7 +62,7 @@ def test_the_words_are_two_full_lists_with_nothing_in_common() -> None:
     assert len(set(TWO_SYLLABLES)) == len(set(THREE_SYLLABLES)) == 256
     assert not set(TWO_SYLLABLES) & set(THREE_SYLLABLES)
     assert all(word.isascii() and word.isalpha() and word.islower() for word in TWO_SYLLABLES + THREE_SYLLABLES)
-    # Places of the published list (byte 0x3b is clockwork/councilman, 0x3c cobra/crossover, ..): none left out.
+    # Positions in the published list (byte 0x3b is clockwork/councilman, 0x3c cobra/crossover, ..): no word is missing.
     assert [TWO_SYLLABLES[byte] for byte in (0x00, 0x3B, 0x80, 0xB5, 0xFF)] == [
         "aardvark",
         "clockwork",
@@ -221,7 +221,7 @@ def test_a_reflected_share_is_refused_on_both_sides() -> None:
     share = theirs.start()
     refuse_pairing(lambda: theirs.confirm(b"B" + share[1:]))
     ours = inviter(seed=3)
-    share = inviter(seed=3).answer(joiner().start())  # what this inviter is about to say itself
+    share = inviter(seed=3).answer(joiner().start())  # the share that this inviter is about to send
     refuse_pairing(lambda: ours.answer(b"A" + share[1:]))
 
 
