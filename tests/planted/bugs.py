@@ -60,8 +60,8 @@ BUGS: Final = (
     Bug(
         name="a put covers only the winner",
         file="store/draft_signing.py",
-        right="        vector = _union(current) if current else {}\n",
-        wrong="        vector = _union(current[:1]) if current else {}\n",
+        right="        vector = _union_of_vectors(current) if current else {}\n",
+        wrong="        vector = _union_of_vectors(current[:1]) if current else {}\n",
         tests=("store/test_contract.py",),
     ),
     Bug(

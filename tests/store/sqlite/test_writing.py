@@ -14,7 +14,7 @@ from echonode.limits import BATCH_RECORDS_MAX, HISTORY_DAYS, STORE_CALLS_WAITING
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, MAIN, Record
-from echonode.store.sqlite.connection import Database, UndoneError, plain
+from echonode.store.sqlite.connection import DatabaseConnection, NothingWrittenError, to_store_error
 from tests.contracts.store import admit, ids, verdict_of
 from tests.store.files import change, commits, look, no_thread_stays, opened, run
 from tests.store.people import NOW_MS, Owner, Person
@@ -222,7 +222,7 @@ def test_a_full_disk_refuses_a_write_and_takes_the_next_when_there_is_room(tmp_p
             owner = Owner(store)
             await owner.begin()
             first = await owner.put("first")
-            database = store._writer.database
+            database = store._commits.database
             await database.run(lambda connection: connection.execute("PRAGMA max_page_count = 30").fetchall())
             with pytest.raises(StoreError, match="is full; nothing was written"):
                 await owner.write(*(owner.draft(f"n{number}", bytes(100_000)) for number in range(5)))
@@ -252,14 +252,14 @@ def test_a_full_disk_refuses_a_write_and_takes_the_next_when_there_is_room(tmp_p
 def test_errors_of_sqlite_are_put_in_plain_words(name: str, expected: str, is_harmless: bool) -> None:
     error = sqlite3.OperationalError("said so")
     error.sqlite_errorname = name
-    mapped = plain(error, Path("/a/store.db"))
+    mapped = to_store_error(error, Path("/a/store.db"))
     assert expected in str(mapped)
-    assert isinstance(mapped, UndoneError) == is_harmless
+    assert isinstance(mapped, NothingWrittenError) == is_harmless
 
 
 def test_a_file_that_is_gone_cannot_be_connected_to(tmp_path: Path) -> None:
     with no_thread_stays(), pytest.raises(StoreError, match="cannot be opened for writing"):
-        run(Database.open(tmp_path / "gone.db", query_only=True))
+        run(DatabaseConnection.open(tmp_path / "gone.db", query_only=True))
 
 
 def test_a_lock_held_by_somebody_else_delays_and_then_refuses_one_write(
