@@ -1,4 +1,4 @@
-"""MemoryStore judges SqliteStore: whatever is done to both, both show the same, after reopening too."""
+"""MemoryStore judges SqliteStore: the same calls leave both in the same state, after reopening too."""
 
 import asyncio
 import tempfile
@@ -70,38 +70,38 @@ class Stores(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Everybody may write for the first of them."""
+        """Admit every person as an author of the first one's records."""
         for owner in self.owners:
             self.run(owner.begin())
         first = self.people[0]
         statements = [first.statement(key=person.device.public) for person in self.people]
         self.apply(IDENTITIES, statements)
 
-    @rule(who=PEOPLE, context=CONTEXTS, name=NAMES, body=BODIES, seen=PICKS, is_tombstone=st.booleans())
-    def somebody_writes(
-        self, who: int, context: str, name: str, body: bytes, seen: list[int], is_tombstone: bool
+    @rule(number=PEOPLE, context=CONTEXTS, name=NAMES, body=BODIES, seen=PICKS, is_tombstone=st.booleans())
+    def a_person_makes_a_version(
+        self, number: int, context: str, name: str, body: bytes, seen: list[int], is_tombstone: bool
     ) -> None:
-        """A version that has seen some of those before it. It stays where it is until it is applied."""
+        """Make a version that has seen some of the earlier ones. No store has it until it is applied."""
         older = [version for version in self.versions[context] if version.name == name]
         over = [older[pick % len(older)] for pick in seen] if older else []
         body = b"" if is_tombstone else body
         author = self.people[0].id
-        person = self.people[who]
+        person = self.people[number]
         version = person.version(name, body, over, context=context, author=author, is_tombstone=is_tombstone)
         self.versions[context].append(version)
 
     @rule(context=CONTEXTS, into=CONTEXTS, picks=PICKS)
-    def some_arrive(self, context: str, into: str, picks: list[int]) -> None:
-        """In any order, more than once, now and then in the wrong context."""
+    def some_versions_arrive(self, context: str, into: str, picks: list[int]) -> None:
+        """Apply versions in any order, more than once, now and then to the wrong context."""
         known = self.versions[context]
         self.apply(into, [known[pick % len(known)] for pick in picks] if known else [])
 
     @rule(context=CONTEXTS)
-    def all_arrive(self, context: str) -> None:
+    def all_versions_arrive(self, context: str) -> None:
         self.apply(context, list(reversed(self.versions[context])))
 
     @rule(context=CONTEXTS, picks=PICKS, peer=PEERS, life=LIVES, seq=st.integers(0, 5))
-    def some_arrive_with_a_cursor(
+    def some_versions_arrive_with_a_cursor(
         self, context: str, picks: list[int], peer: IdentityId, life: Instance, seq: int
     ) -> None:
         known = self.versions[context]
@@ -110,7 +110,7 @@ class Stores(RuleBasedStateMachine):
         self.agree(tuple(self.run(store.apply(context, records, cursor)) for store in (self.judge, self.disk)))
 
     @rule(context=CONTEXTS, picks=PICKS, keeps_bodies=st.booleans())
-    def some_are_forgotten(self, context: str, picks: list[int], keeps_bodies: bool) -> None:
+    def some_leaves_are_forgotten(self, context: str, picks: list[int], keeps_bodies: bool) -> None:
         known = self.versions[context]
         keys = [known[pick % len(known)].key for pick in picks] if known else []
         gone = [
@@ -119,9 +119,9 @@ class Stores(RuleBasedStateMachine):
         ]
         assert gone[0] == gone[1]
 
-    @rule(who=st.integers(1, 2), state=st.sampled_from([KeyState.RETIRED, KeyState.COMPROMISED]))
-    def a_key_is_given_up(self, who: int, state: KeyState) -> None:
-        self.apply(IDENTITIES, [self.people[0].statement(state, self.people[who].device.public)])
+    @rule(number=st.integers(1, 2), state=st.sampled_from([KeyState.RETIRED, KeyState.COMPROMISED]))
+    def a_key_is_given_up(self, number: int, state: KeyState) -> None:
+        self.apply(IDENTITIES, [self.people[0].statement(state, self.people[number].device.public)])
 
     @rule(
         context=CONTEXTS,
@@ -130,7 +130,7 @@ class Stores(RuleBasedStateMachine):
         skip=st.booleans(),
         bad=st.booleans(),
     )
-    def we_write(self, context: str, names: list[str], body: bytes, skip: bool, bad: bool) -> None:
+    def the_owner_writes(self, context: str, names: list[str], body: bytes, skip: bool, bad: bool) -> None:
         outcomes = []
         for owner in self.owners:
             drafts = [owner.draft(name, body, context) for name in [*names, ""][: len(names) + bad]]
@@ -143,7 +143,7 @@ class Stores(RuleBasedStateMachine):
             self.agree((outcomes[0][1], outcomes[1][1]))
 
     @rule(context=CONTEXTS, names=st.lists(NAMES, min_size=2, max_size=12), body=BODIES)
-    def we_write_many_at_once(self, context: str, names: list[str], body: bytes) -> None:
+    def the_owner_writes_many_at_once(self, context: str, names: list[str], body: bytes) -> None:
         async def at_once(owner: Owner) -> list[bytes]:
             return [
                 version.raw for version in await asyncio.gather(*(owner.put(name, body, context) for name in names))
@@ -152,7 +152,7 @@ class Stores(RuleBasedStateMachine):
         assert self.run(at_once(self.owners[0])) == self.run(at_once(self.owners[1]))
 
     @rule(context=CONTEXTS, name=NAMES)
-    def we_delete(self, context: str, name: str) -> None:
+    def the_owner_deletes(self, context: str, name: str) -> None:
         for owner in self.owners:
             self.run(owner.write(owner.draft(name, context=context, is_tombstone=True)))
 
@@ -184,7 +184,7 @@ class Stores(RuleBasedStateMachine):
         return Tree((leaf[0].key, state_of(head.id for head in leaf)) for leaf in heads).root
 
     @rule(context=CONTEXTS)
-    def what_was_staged_is_promoted(self, context: str) -> None:
+    def a_staged_snapshot_is_promoted(self, context: str) -> None:
         staged = self.judge.staged(context)
         if staged:
             ours = self.run(self.judge.promote(context, expected=staged.root))
@@ -192,8 +192,8 @@ class Stores(RuleBasedStateMachine):
             assert (ours is None) == (theirs is None)
 
     @rule(context=CONTEXTS)
-    def somebody_follows(self, context: str) -> None:
-        """From here on, nothing that becomes a head may be missed."""
+    def a_follower_notes_its_cursor(self, context: str) -> None:
+        """Note a cursor: a head that comes later must not be missed behind it."""
         for store in (self.judge, self.disk):
             heads: set[bytes] = {record.id for record in self.run(scanned(store, context))}
             self.cursors.append((store, context, store.seq(context), heads))
@@ -238,7 +238,7 @@ class Stores(RuleBasedStateMachine):
                 self.seqs[store, context] = store.seq(context)
 
     @invariant()
-    def nobody_who_follows_misses_anything(self) -> None:
+    def no_follower_misses_a_head(self) -> None:
         for store, context, seq, before in self.cursors:
             now = {record.id for record in self.run(scanned(store, context))}
             news = {record.id for record in self.run(scanned(store, context, seq))}

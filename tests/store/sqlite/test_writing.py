@@ -1,4 +1,4 @@
-"""How a SqliteStore writes: many calls in one transaction, and what happens when the disk will not have it."""
+"""SqliteStore's writing: many calls in one transaction, and what happens when the disk fails or is full."""
 
 import asyncio
 import resource
@@ -29,7 +29,7 @@ def test_writes_that_wait_together_are_one_transaction(tmp_path: Path) -> None:
             await owner.begin()
             before = commits(path)
             versions = await asyncio.gather(*(owner.put(f"n{number}") for number in range(200)))
-            # The first goes alone, as nothing waits behind it yet; then all that STORE_CALLS_WAITING_MAX lets in.
+            # The first goes alone, because no call waits behind it yet; then all that STORE_CALLS_WAITING_MAX lets in.
             assert commits(path) - before <= 2 * (200 // STORE_CALLS_WAITING_MAX) + 2
             assert await ids(store) == [version.id for version in versions]
 
@@ -88,7 +88,7 @@ def test_a_later_call_of_a_group_sees_what_the_earlier_ones_did(tmp_path: Path) 
             assert [len(applied.records) for applied in outcomes] == [0, 1, 1, 1, 0, 1, 0]
             assert [applied.had for applied in outcomes] == [0, 0, 0, 0, 1, 0, 1]
             assert await ids(store) == [both.id]
-            # What was a head between two calls was one, and returns when what superseded it becomes void.
+            # A version that was a head only between two calls returns when the version that superseded it is voided.
             third = two.version("a", b"third", [both], author=one.id)
             await asyncio.gather(store.apply(MAIN, []), store.apply(MAIN, [third]))
             await store.apply(IDENTITIES, [one.statement(KeyState.COMPROMISED, two.device.public)])
@@ -289,7 +289,7 @@ def test_a_call_taken_back_before_it_began_is_not_carried_out(tmp_path: Path) ->
             await owner.begin()
             first = asyncio.create_task(owner.put("first"))
             behind = asyncio.create_task(store.pin("name", "anna", owner.id))
-            await asyncio.sleep(0)  # both are in the queue, and pins never share a transaction
+            await asyncio.sleep(0)  # now both are in the queue; pins never share a transaction
             behind.cancel()
             await first
             await store.pin("name", "berta", owner.id)
@@ -331,7 +331,7 @@ def test_what_is_superseded_is_kept_for_a_while(tmp_path: Path, monkeypatch: pyt
 
     run(edit(20, NOW_MS))
     assert look(path, "SELECT count(*) FROM history WHERE context > 1") == [(19,)]
-    # Each edit lets go of two that are too old, so ten more leave none of them.
+    # Each edit deletes two that are too old, so ten more leave none of them.
     run(edit(10, NOW_MS + (HISTORY_DAYS + 1) * 24 * 3600 * 1000))
     assert look(path, f"SELECT count(*) FROM history WHERE superseded_ms = {NOW_MS}") == [(0,)]
     monkeypatch.setattr("echonode.store.sqlite.transaction.HISTORY_ROWS_MAX", 5)
