@@ -65,7 +65,7 @@ class Transaction:
         self.last_seq = catalog.last_seq
         self.last_context_id = catalog.last_context_id
         self.rows: dict[str, ContextRow] = {}  # changed rows only, as they will be after the commit
-        self._ledger = catalog
+        self._catalog = catalog
         self._now_ms = now_ms
         self._inserts: dict[tuple[int, VersionId], tuple[int, int, LeafKey, VersionId, bytes]] = {}
         self._deletes: list[tuple[int]] = []
@@ -81,7 +81,7 @@ class Transaction:
         """Return the row of `context`, made when there is none. The caller may change it."""
         context_row = self.rows.get(context)
         if context_row is None:
-            known = self._ledger.rows.get(context)
+            known = self._catalog.rows.get(context)
             if known is None:
                 context_row = ContextRow(self.new_context_id())
                 self.execute("INSERT INTO contexts (id, name) VALUES (?, ?)", (context_row.id, context))
