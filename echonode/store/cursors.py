@@ -15,11 +15,17 @@ from echonode.limits import CURSORS_MAX
 from echonode.model.identity import IdentityId
 from echonode.store.port import Cursor
 
-_Key: TypeAlias = tuple[IdentityId, str]
+CursorKey: TypeAlias = tuple[IdentityId, str]
 
 
-def _key(cursor: Cursor) -> _Key:
+def key_of(cursor: Cursor) -> CursorKey:
+    """Return the peer and the context of `cursor`: one cursor is kept for each pair."""
     return cursor.peer, cursor.context
+
+
+def covers(known: Cursor | None, cursor: Cursor) -> bool:
+    """Return True when `known` is of the same life of the peer's store as `cursor` and goes at least as far."""
+    return known is not None and known.instance == cursor.instance and known.seq >= cursor.seq
 
 
 @dataclass(slots=True)
@@ -28,24 +34,23 @@ class Cursors:
 
     A partial node follows no log, so there are no cursors for parts of a context."""
 
-    _kept: dict[_Key, Cursor] = field(default_factory=dict)
-    _unsaved: dict[_Key, Cursor | None] = field(default_factory=dict)
+    _kept: dict[CursorKey, Cursor] = field(default_factory=dict)
+    _unsaved: dict[CursorKey, Cursor | None] = field(default_factory=dict)
 
     def get(self, peer: IdentityId, context: str) -> Cursor | None:
         """Return how far `peer` has been followed in `context`, None when it never was."""
         return self._kept.get((peer, context))
 
     def covers(self, cursor: Cursor) -> bool:
-        """Return True when the kept cursor is of the same life of the peer's store and goes at least as far."""
-        known = self._kept.get(_key(cursor))
-        return known is not None and known.instance == cursor.instance and known.seq >= cursor.seq
+        """Return True when the kept cursor covers `cursor`."""
+        return covers(self._kept.get(key_of(cursor)), cursor)
 
     def note(self, cursor: Cursor) -> None:
         """Keep `cursor`, and list it under `unsaved` until `saved` is called with it.
 
         Ignores a cursor that goes back within the same life of the peer's store: the records that it covers are held.
         """
-        key = _key(cursor)
+        key = key_of(cursor)
         is_covered = self.covers(cursor)
         known = self._kept.pop(key, None)
         if known is not None and is_covered:
@@ -72,18 +77,18 @@ class Cursors:
 
     def load(self, cursor: Cursor) -> None:
         """Keep `cursor` as read from the place where it is saved."""
-        self._kept[_key(cursor)] = cursor
+        self._kept[key_of(cursor)] = cursor
 
-    def unsaved(self) -> tuple[list[Cursor], list[_Key]]:
+    def unsaved(self) -> tuple[list[Cursor], list[CursorKey]]:
         """Return the cursors that a transaction should save, and the keys of those that it should delete."""
         changed = [cursor for cursor in self._unsaved.values() if cursor is not None]
         return changed, [key for key, cursor in self._unsaved.items() if cursor is None]
 
-    def saved(self, cursors: list[Cursor], deleted: list[_Key]) -> None:
+    def saved(self, cursors: list[Cursor], deleted: list[CursorKey]) -> None:
         """Forget that `cursors` and `deleted` are unsaved; call it once the transaction with them is durable."""
         for cursor in cursors:
-            if self._unsaved.get(_key(cursor)) == cursor:
-                del self._unsaved[_key(cursor)]
+            if self._unsaved.get(key_of(cursor)) == cursor:
+                del self._unsaved[key_of(cursor)]
         for key in deleted:
             if key in self._unsaved and self._unsaved[key] is None:
                 del self._unsaved[key]

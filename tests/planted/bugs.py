@@ -334,8 +334,8 @@ BUGS: Final = (
     Bug(
         name="a cursor of another life of the peer's store is kept",
         file="store/cursors.py",
-        right="        return known is not None and known.instance == cursor.instance and known.seq >= cursor.seq\n",
-        wrong="        return known is not None and known.seq >= cursor.seq\n",
+        right="    return known is not None and known.instance == cursor.instance and known.seq >= cursor.seq\n",
+        wrong="    return known is not None and known.seq >= cursor.seq\n",
         tests=("store/test_contract.py",),
     ),
     Bug(

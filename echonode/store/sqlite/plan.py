@@ -146,15 +146,11 @@ class WritePlans:
         return finish
 
     def _add_cursors(self, transaction: Transaction, cursor: Cursor | None) -> Finish[None]:
-        cursors, deleted = self._cursors.unsaved()
+        """Add the unsaved cursors, then `cursor` unless a kept one covers it."""
+        transaction.add_unsaved_cursors(*self._cursors.unsaved())
         if cursor is not None and not self._cursors.covers(cursor):
-            cursors.append(cursor)
-        transaction.execute(
-            "INSERT OR REPLACE INTO cursors (peer, context, instance, seq) VALUES (?, ?, ?, ?)",
-            *[(each.peer, each.context, each.instance, each.seq) for each in cursors],
-        )
-        transaction.execute("DELETE FROM cursors WHERE peer = ? AND context = ?", *deleted)
-        return lambda: self._cursors.saved(cursors, deleted)
+            transaction.add_cursor(cursor)
+        return lambda: self._cursors.saved(*transaction.cursors())
 
     async def _find_revocations(self, plan: MergePlan) -> tuple[dict[str, Revocation], list[str]]:
         """Return, by context, what `plan` voids, and the contexts whose staged snapshot holds a voided version."""

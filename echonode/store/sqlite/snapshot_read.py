@@ -73,7 +73,7 @@ class SqliteSnapshot:
         self._database = database
         self._wal = wal
         self._wal_bytes_before = _file_bytes(wal)
-        self._shelf_id = context_id
+        self._context_id = context_id
         self._stamp = stamp
         self._is_over = False
         self._expiry = asyncio.create_task(self._expire(), name="snapshot expiry")
@@ -85,7 +85,7 @@ class SqliteSnapshot:
     async def page(self, after: LeafKey | None, *, records_max: int, bytes_max: int) -> tuple[list[bytes], bool]:
         if self._is_over or self._is_wal_too_long():
             raise _over_error()
-        context_id = self._shelf_id
+        context_id = self._context_id
         if context_id is None:
             return [], True
 

@@ -19,7 +19,9 @@ from echonode.limits import HISTORY_DAYS, HISTORY_ROWS_MAX
 from echonode.model.identity import Instance, PublicKey
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import LeafKey, Record, VersionId
+from echonode.store.cursors import CursorKey, covers, key_of
 from echonode.store.merge import MergePlan, PendingMerges
+from echonode.store.port import Cursor
 from echonode.store.sqlite.connection import DamageError, order_error, read_raw, read_record, transaction
 from echonode.store.sqlite.revocation import Revocation
 
@@ -70,12 +72,13 @@ class Transaction:
         self._inserts: dict[tuple[int, VersionId], tuple[int, int, LeafKey, VersionId, bytes]] = {}
         self._deletes: list[tuple[int]] = []
         self._history: Rows = []
+        self._cursors: dict[CursorKey, Cursor | None] = {}  # None: to be deleted
         self._statements: list[tuple[str, Sequence[tuple[Any, ...]]]] = []
 
     @property
     def is_empty(self) -> bool:
         """True when there is nothing to write."""
-        return not (self._inserts or self._deletes or self._statements or self._history)
+        return not (self._inserts or self._deletes or self._statements or self._history or self._cursors)
 
     def context_row(self, context: str) -> ContextRow:
         """Return the row of `context`, made when there is none. The caller may change it."""
@@ -159,11 +162,31 @@ class Transaction:
                 *rows,
             )
 
+    def add_unsaved_cursors(self, changed: Sequence[Cursor], deleted: Sequence[CursorKey]) -> None:
+        """Add cursors to save and to delete. What an earlier call of the group added stays: it is newer."""
+        for cursor in changed:
+            self._cursors.setdefault(key_of(cursor), cursor)
+        for key in deleted:
+            self._cursors.setdefault(key, None)
+
+    def add_cursor(self, cursor: Cursor) -> None:
+        """Add the cursor of one call, unless an earlier call of the group brought one that covers it."""
+        key = key_of(cursor)
+        if not covers(self._cursors.get(key), cursor):
+            self._cursors.pop(key, None)  # the latest comes last
+            self._cursors[key] = cursor
+
+    def cursors(self) -> tuple[list[Cursor], list[CursorKey]]:
+        """Return the cursors that this transaction saves, and the keys of those that it deletes."""
+        changed = [cursor for cursor in self._cursors.values() if cursor is not None]
+        return changed, [key for key, cursor in self._cursors.items() if cursor is None]
+
     def write(self, connection: sqlite3.Connection) -> None:
         """Write everything. Raises sqlite3.Error with nothing written."""
         with transaction(connection):
             for sql, rows in self._statements:
                 connection.executemany(sql, rows)
+            self._write_cursors(connection)
             connection.executemany("DELETE FROM log WHERE seq = ?", self._deletes)
             connection.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?)", self._inserts.values())
             sizes = [(context_row.size_bytes, context_row.id) for context_row in self.rows.values()]
@@ -173,6 +196,14 @@ class Transaction:
     def _remove(self, context_id: int, version: VersionId, seqs: dict[VersionId, int]) -> None:
         if self._inserts.pop((context_id, version), None) is None:
             self._deletes.append((seqs[version],))
+
+    def _write_cursors(self, connection: sqlite3.Connection) -> None:
+        changed, deleted = self.cursors()
+        connection.executemany("DELETE FROM cursors WHERE peer = ? AND context = ?", deleted)
+        connection.executemany(
+            "INSERT OR REPLACE INTO cursors (peer, context, instance, seq) VALUES (?, ?, ?, ?)",
+            [(cursor.peer, cursor.context, cursor.instance, cursor.seq) for cursor in changed],
+        )
 
     def _write_history(self, connection: sqlite3.Connection) -> None:
         """Add the superseded versions, and delete the oldest rows beyond the bounds."""
