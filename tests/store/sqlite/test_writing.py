@@ -97,6 +97,30 @@ def test_a_later_call_of_a_group_sees_what_the_earlier_ones_did(tmp_path: Path) 
     run(go())
 
 
+@pytest.mark.parametrize("is_descending", [False, True])
+def test_calls_of_one_group_reopen_with_the_highest_counter_whatever_their_order(
+    tmp_path: Path, is_descending: bool
+) -> None:
+    path = tmp_path / "store.db"
+
+    async def go() -> None:
+        person = Person(2)
+        async with opened(path) as store:
+            await admit(store, person)
+            versions = sorted((person.version(f"n{number}") for number in range(20)), key=lambda each: each.counter)
+            before = commits(path)
+            await asyncio.gather(
+                store.pin("name", "anna", person.id),  # goes alone; the calls behind it share a transaction
+                *(store.apply(MAIN, [version]) for version in versions[:: -1 if is_descending else 1]),
+            )
+            assert commits(path) == before + 2
+        async with opened(path) as store:
+            assert store.seen(person.device.public) == {person.instance: person.counter}
+            assert (await verdict_of(store)).problems == ()
+
+    run(go())
+
+
 def test_readers_do_not_wait_for_the_writer_nor_see_half_of_a_batch(tmp_path: Path) -> None:
     async def go() -> None:
         async with opened(tmp_path / "store.db") as store:
