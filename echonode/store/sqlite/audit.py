@@ -23,7 +23,8 @@ from echonode.model.keys import Admission, Keyring, read_statement
 from echonode.model.merkle import Digest, Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, parse, supersedes, verify
 from echonode.store.port import Audit
-from echonode.store.sqlite.connection import DatabaseConnection, order_error
+from echonode.store.sqlite.connection import order_error
+from echonode.store.sqlite.snapshot_read import ReadTransaction
 from echonode.text import escape
 
 _PAGE_ROWS: Final = 8 * VERIFY_CHUNK
@@ -54,10 +55,10 @@ class _StoredRow:
 
 
 class Auditor:
-    """One audit, over a connection in a read transaction."""
+    """One audit, in one read transaction."""
 
-    def __init__(self, database: DatabaseConnection, expected: Sequence[ExpectedContext]) -> None:
-        self._database = database
+    def __init__(self, transaction: ReadTransaction, expected: Sequence[ExpectedContext]) -> None:
+        self._transaction = transaction
         # Key statements first: the audit judges admission by those on disk.
         self._expected = sorted(
             expected, key=lambda one: (one.context != IDENTITIES or one.root is None, one.context_id)
@@ -69,7 +70,7 @@ class Auditor:
         self._problems: list[str] = []
 
     async def run(self) -> AsyncIterator[Audit]:
-        """Yield running totals; the last one is the verdict. Raises StoreError when the store is closed meanwhile."""
+        """Yield running totals; the last one is the verdict. Raises StoreError when the transaction ends meanwhile."""
         for step in (
             self._check_file(),
             *map(self._check_log, self._expected),
@@ -80,7 +81,7 @@ class Auditor:
                 async for _ in step:
                     yield Audit(self._checked, tuple(self._problems))
             except StoreError as error:
-                if not self._database.is_open:
+                if not self._transaction.is_open:
                     raise
                 self._add_problem(str(error))  # the other parts can still be checked
         yield Audit(self._checked, tuple(self._problems))
@@ -90,7 +91,7 @@ class Auditor:
             self._problems.append(problem)
 
     async def _check_file(self) -> AsyncIterator[None]:
-        lines = await self._database.run(lambda connection: connection.execute("PRAGMA integrity_check").fetchall())
+        lines = await self._transaction.run(lambda connection: connection.execute("PRAGMA integrity_check").fetchall())
         for (line,) in lines:
             if line != "ok":
                 self._add_problem(f"file: {line}")
@@ -100,7 +101,7 @@ class Auditor:
         """Check one context in the order of its leaves."""
         entries: list[bytes] = []
         size, after = 0, LeafKey(b"")
-        while page := await self._database.run(partial(_leaf_page, expected, after)):
+        while page := await self._transaction.run(partial(_leaf_page, expected, after)):
             after = page[-1].key
             self._row_counts[expected.context_id] = self._row_counts.get(expected.context_id, 0) + len(page)
             size += sum(len(row.raw) for row in page)
@@ -125,7 +126,7 @@ class Auditor:
         names = {expected.context_id: expected.context for expected in self._expected if expected.root is not None}
         after = 0
         while True:
-            page, after = await self._database.run(partial(_history_page, names, after))
+            page, after = await self._transaction.run(partial(_history_page, names, after))
             if not page:
                 return
             await self._verify_rows(page)
@@ -133,7 +134,7 @@ class Auditor:
 
     async def _check_tables(self) -> AsyncIterator[None]:
         """Compare the tables with each other."""
-        for problem in await self._database.run(partial(_cross_check, self._row_counts, self._counters)):
+        for problem in await self._transaction.run(partial(_cross_check, self._row_counts, self._counters)):
             self._add_problem(problem)
         yield
 

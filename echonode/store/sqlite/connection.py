@@ -25,7 +25,7 @@ _BUSY_TIMEOUT_S: Final = 5.0  # only a backup, or a person with the sqlite3 shel
 _WRITER_CACHE_KIB: Final = 32 * 1024  # the pages that a few groups touch; a larger cache made no import faster
 _READER_CACHE_KIB: Final = 4 * 1024
 _CHECKPOINT_PAGES: Final = 8000  # 32 MiB of WAL: at the usual 1,000 pages a bulk import is a third slower
-_WAL_BYTES_KEPT: Final = 64 * MIB
+WAL_BYTES_KEPT: Final = 64 * MIB  # of the log's file, when it starts over
 
 # FULL, because what is acknowledged must survive power loss. The fullfsync pair makes that true on macOS, where a plain
 # fsync stops at the drive's cache.
@@ -37,7 +37,7 @@ _PRAGMAS: Final = (
     "PRAGMA checkpoint_fullfsync = ON",
     "PRAGMA mmap_size = 0",  # with a mapping, a failing disk is a SIGBUS and no error
     f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}",
-    f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}",
+    f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}",
 )
 
 

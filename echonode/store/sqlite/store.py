@@ -219,12 +219,11 @@ class SqliteStore:
                 tree.root, len(tree), self.seq(context), self._instance
             )
 
-        async with self._snapshot_slots, self._read_transactions.begin(view) as (database, (context_id, stamp)):
-            snapshot = SqliteSnapshot(database, context_id, stamp, self._read_transactions.wal)
-            try:
-                yield snapshot
-            finally:
-                snapshot.end()
+        async with (
+            self._snapshot_slots,
+            self._read_transactions.begin(view, is_for_peer=True) as (transaction, (context_id, stamp)),
+        ):
+            yield SqliteSnapshot(transaction, context_id, stamp, self._read_transactions.is_wal_too_long)
 
     async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[RefusedVersion, ...]:
         return await self._commits.submit(
@@ -275,8 +274,8 @@ class SqliteStore:
                 ExpectedContext(staged.context_id, name, None, staged.size_bytes) for name, staged in staging.items()
             ]
 
-        async with self._read_transactions.begin(view) as (database, shown):
-            async for total in Auditor(database, shown).run():
+        async with self._read_transactions.begin(view) as (transaction, shown):
+            async for total in Auditor(transaction, shown).run():
                 yield total
 
     async def wait_until_broken(self) -> StoreError:
