@@ -19,7 +19,7 @@ from typing import Final
 
 from echonode.errors import StoreError
 from echonode.model.merkle import Digest
-from echonode.store.sqlite.store import connection
+from echonode.store.sqlite import connection
 from tests.contracts.store import admit
 from tests.faults.power import mark
 from tests.store.files import opened

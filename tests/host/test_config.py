@@ -1,4 +1,4 @@
-"""Settings from file, environment and flags, and what a person is told when one cannot be used."""
+"""Settings from file, environment and flags, and the messages for those that cannot be used."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""The folder of a node: where it is, who may read it, and that one node has it at a time."""
+"""The folder of a node: its place, its permissions, and that one node has it at a time."""
 
 import os
 import stat
@@ -20,7 +20,7 @@ def mode_of(path: Path) -> int:
 
 @contextmanager
 def powerless() -> Iterator[None]:
-    """As a user whom file permissions bind."""
+    """Run the block as a user whom file permissions bind."""
     if os.geteuid() != 0:
         yield
         return

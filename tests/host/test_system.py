@@ -1,4 +1,4 @@
-"""The machine's own clock, entropy and addresses."""
+"""The machine's clock, randomness and addresses."""
 
 import time
 from ipaddress import ip_address

@@ -60,8 +60,8 @@ BUGS: Final = (
     Bug(
         name="a put covers only the winner",
         file="store/draft_signing.py",
-        right="        vector = _union(current) if current else {}\n",
-        wrong="        vector = _union(current[:1]) if current else {}\n",
+        right="        vector = _union_of_vectors(current) if current else {}\n",
+        wrong="        vector = _union_of_vectors(current[:1]) if current else {}\n",
         tests=("store/test_contract.py",),
     ),
     Bug(
@@ -334,8 +334,8 @@ BUGS: Final = (
     Bug(
         name="a cursor of another life of the peer's store is kept",
         file="store/cursors.py",
-        right="        return known is not None and known.instance == cursor.instance and known.seq >= cursor.seq\n",
-        wrong="        return known is not None and known.seq >= cursor.seq\n",
+        right="    return known is not None and known.instance == cursor.instance and known.seq >= cursor.seq\n",
+        wrong="    return known is not None and known.seq >= cursor.seq\n",
         tests=("store/test_contract.py",),
     ),
     Bug(
