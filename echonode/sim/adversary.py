@@ -88,7 +88,7 @@ class Adversary:
             return
         node.on_written([version])
 
-    async def keep_lying(self, world: World) -> None:
+    async def keep_attacking(self, world: World) -> None:
         """Write hostile versions and open false connections, until cancelled."""
         while True:
             await asyncio.sleep(self.draw.expovariate(0.3))

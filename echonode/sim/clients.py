@@ -69,7 +69,7 @@ class Clients:
             if up:
                 await self._write_once(self._draw.choice(up))
 
-    async def keep_asking(self) -> None:
+    async def keep_syncing(self) -> None:
         """Ask a node to sync with all its peers now and then, until cancelled."""
         while True:
             await asyncio.sleep(self._draw.expovariate(self._habits.requests_per_s))
@@ -79,7 +79,7 @@ class Clients:
                 sync = member.node.sync(None, direction, SYNC_TIMEOUT_S)
                 self._syncs.add(asyncio.create_task(sync))
 
-    async def keep_looking_up(self) -> None:
+    async def keep_requesting(self) -> None:
         """List, get and offer records at one peer of a node now and then, until cancelled."""
         draw = self._request_draw
         while True:
@@ -87,9 +87,9 @@ class Clients:
             up = [member for member in self._members if member.is_up]
             member = draw.choice(up or self._members)
             if peers := list(member.node.scheduler.peers) if member.is_up else []:
-                self._requests.add(asyncio.create_task(self._look_up(member, draw.choice(peers))))
+                self._requests.add(asyncio.create_task(self._request(member, draw.choice(peers))))
 
-    async def _look_up(self, member: Member, peer: IdentityId) -> None:
+    async def _request(self, member: Member, peer: IdentityId) -> None:
         requests, context = member.node.asking, self._request_draw.choice(self._habits.contexts)
         wanted = Filter(tags_any=frozenset(self._request_draw.choice([[], ["red"]])))
         held = [key for key, _ in member.node.store.tree(context).leaves_at(b"")]

@@ -157,9 +157,9 @@ class SimLoop(asyncio.BaseEventLoop):
         """Run `func` at once, whatever `executor` is. Its result is delivered in a later step."""
         future = self.create_future()
         try:
-            self.call_soon(_settle, future, func(*args), None)
+            self.call_soon(_resolve, future, func(*args), None)
         except Exception as error:
-            self.call_soon(_settle, future, None, error)
+            self.call_soon(_resolve, future, None, error)
         return future
 
     def _write_to_self(self) -> None:
@@ -252,11 +252,11 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _end_leftover_tasks(self) -> None:
         self._steps_at_one_time = 0  # a livelock may have ended the run
-        self.run_until_complete(self._reap())
+        self.run_until_complete(self._cancel_leftovers())
         self.run_until_complete(self.shutdown_asyncgens())
         gc.collect()  # a task that was never awaited reports its exception when it is destroyed
 
-    async def _reap(self) -> None:
+    async def _cancel_leftovers(self) -> None:
         """Cancel all tasks that are left and wait for them. Their exceptions count as unhandled."""
         tasks = [task for task in self._tasks() if task is not asyncio.current_task()]
         for task in tasks:
@@ -315,7 +315,7 @@ class SimEntropy:
         return self._random.uniform(low, high)
 
 
-def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+def _resolve(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
     if not future.cancelled():
         future.set_exception(error) if error else future.set_result(result)
 

@@ -40,7 +40,7 @@ class Faults:
         self._tasks: set[asyncio.Task[None]] = set()
         self._backups: dict[Member, Callable[[], SimStore]] = {}
 
-    async def keep_befalling(self) -> None:
+    async def keep_causing(self) -> None:
         """Cause one fault after another, until cancelled."""
         while self._options.faults:
             await asyncio.sleep(self._draw.expovariate(self._options.fault_rate))

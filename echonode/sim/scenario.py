@@ -87,11 +87,11 @@ class Scenario:
             faults = Faults(self.world, self._client_nodes, self.invariants, options, self._seed)
             activities: list[Coroutine[Any, Any, None]] = [
                 clients.keep_writing(),
-                clients.keep_asking(),
-                clients.keep_looking_up(),
-                faults.keep_befalling(),
+                clients.keep_syncing(),
+                clients.keep_requesting(),
+                faults.keep_causing(),
                 faults.keep_cutting(),
-                *[adversary.keep_lying(self.world) for adversary in self._adversaries],
+                *[adversary.keep_attacking(self.world) for adversary in self._adversaries],
                 *[self._let_in(number) for number in range(options.newcomers)],
             ]
             if options.partition_s:
