@@ -1,4 +1,4 @@
-"""What the tests of faults share: the shim, built once."""
+"""The fixtures of the fault tests: the shim, built once a session."""
 
 from pathlib import Path
 
