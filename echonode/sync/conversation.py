@@ -8,7 +8,7 @@ from enum import Enum
 from echonode.errors import Reason
 from echonode.limits import REFUSALS_KEPT
 from echonode.model.record import Record
-from echonode.store.port import RefusedVersion, Store
+from echonode.store.port import Cursor, RefusedVersion, Store
 from echonode.sync.filtered_set import FilteredSets
 from echonode.sync.sketch_cache import SketchCache
 from echonode.sync.transport import SyncTransport
@@ -69,7 +69,8 @@ class Tally:
 class Conversation:
     """What an executor works with: the other end, our store, one context, and where to tell of progress.
 
-    `wants`: whether a record of the peer's is to be kept here, where only a part of the context is."""
+    `wants`: whether a record of the peer's is to be kept here, where only a part of the context is. `cursor`: how far
+    this store has followed the peer's log of the context, None where it has not."""
 
     transport: SyncTransport
     store: Store
@@ -78,6 +79,7 @@ class Conversation:
     on_progress: Callable[[Tally], None]
     tally: Tally = field(default_factory=Tally)
     wants: Callable[[Record], bool] | None = None
+    cursor: Cursor | None = None
     sketches: SketchCache = field(default_factory=SketchCache)
     surveys: FilteredSets = field(default_factory=FilteredSets)
     session: bytes = b""  # random bytes that both ends know and nobody knew before

@@ -21,14 +21,13 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from echonode import cbor
-from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.merkle import Tree
 from echonode.model.record import MAIN, Record
@@ -38,6 +37,7 @@ from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
 from echonode.sync import tree_parts
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import InitiatorOptions
 from echonode.sync.modes import delta, hash_comparison, level_wise, reconcile, sketch, snapshot
 from echonode.sync.select import Mode, State, select
 from echonode.sync.sketch_cache import SketchCache, _Kept
@@ -65,6 +65,10 @@ class Pair:
     since: list[int]
     expected: int | None = None
 
+    def options(self) -> InitiatorOptions:
+        """What the initiator expects."""
+        return InitiatorOptions(expected=self.expected)
+
     def cursor(self) -> Cursor:
         """How far the first has followed the second."""
         return Cursor(_PEERS[1], self.stores[1].instance, MAIN, self.since[1])
@@ -72,11 +76,11 @@ class Pair:
 
 # A mode that joins is drawn and printed beside the others.
 MODES: dict[str, Callable[[Conversation, Pair], Awaitable[Result]]] = {
-    "level_wise": lambda conversation, pair: level_wise.run_initiator(conversation, expected=pair.expected),
+    "level_wise": lambda conversation, pair: level_wise.run_initiator(conversation, pair.options()),
     "hash_comparison": lambda conversation, _: hash_comparison.run_initiator(conversation),
-    "sketch": lambda conversation, pair: sketch.run_initiator(conversation, expected=pair.expected),
-    "delta": lambda conversation, pair: delta.run_initiator(conversation, pair.cursor()),
-    "reconcile": lambda conversation, _: reconcile.run_initiator(conversation, Filter()),
+    "sketch": lambda conversation, pair: sketch.run_initiator(conversation, pair.options()),
+    "delta": lambda conversation, pair: delta.run_initiator(replace(conversation, cursor=pair.cursor())),
+    "reconcile": lambda conversation, _: reconcile.run_initiator(conversation),
     "snapshot": lambda conversation, _: snapshot.run_initiator(conversation),
 }
 READING = ("reconcile", "snapshot")  # what is held, and not its hashes alone
@@ -224,7 +228,7 @@ def measure(common: Common, differences: int, kind: str, mode: str) -> Cost:
         Conversation(end, store, MAIN, ignore, ignore, sketches=kept, session=b"session")
         for end, store, kept in zip((ours, theirs), pair.stores, pair.sketches, strict=True)
     ]
-    responder = threading.Thread(target=theirs.run, args=(lambda: serve(talks[1], pair.since[0]),))
+    responder = threading.Thread(target=theirs.run, args=(lambda: serve(talks[1]),))
     began = time.perf_counter()
     responder.start()
     result = ours.run(lambda: MODES[mode](talks[0], pair))

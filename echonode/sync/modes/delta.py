@@ -21,17 +21,21 @@ from functools import partial
 from echonode.errors import Reason, RemoteError
 from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, DELTA_RECORDS_MAX, WINDOW
 from echonode.model.record import Record, VersionId
-from echonode.store.port import Cursor
+from echonode.store.port import Cursor, Store
 from echonode.sync.agreement import exchange_dones, expect, offer, stamp, unexpected
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.responder import Responder
 from echonode.sync.verify_apply import Pipeline, merge
 from echonode.wire.messages import PROTOCOL_VERSION, Changes, Credit, DeltaInit, Direction, Done, Put
 
 
-async def run_initiator(conversation: Conversation, cursor: Cursor, direction: Direction = Direction.BOTH) -> Result:
-    """Catch up with the peer from `cursor` on. MOVED: one of us went on writing, do it again from the new cursor."""
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
+    """Catch up with the peer from the conversation's cursor on. MOVED: one of us went on writing, do it again from the
+    new cursor."""
     store, context, tally = conversation.store, conversation.context, conversation.tally
+    direction, cursor = options.direction, conversation.cursor
+    assert cursor is not None, "delta is selected where there is a cursor"
     for _ in range(WINDOW):  # the messages that come unasked count as asked for here
         tally.ask()
     await conversation.transport.send(DeltaInit(PROTOCOL_VERSION, context, direction, cursor.instance, cursor.seq))
@@ -107,8 +111,14 @@ async def _ours(
         yield [entry.raw for entry in entries if entry.version not in known]
 
 
-async def run_responder(conversation: Conversation, init: DeltaInit, followed: int | None) -> Result:
-    """Serve the conversation that `init` opened. `followed`: our own cursor of the initiator's log, if it holds."""
+def is_stale(init: DeltaInit, store: Store) -> bool:
+    """Return True when `init` names a place that is not in the log of `store`, or not in its present life."""
+    return init.instance != store.instance or init.since > store.seq(init.context)
+
+
+async def run_responder(conversation: Conversation, init: DeltaInit) -> Result:
+    """Serve the conversation that `init` opened, and tell how far the initiator's log has been followed here."""
+    followed = None if conversation.cursor is None else conversation.cursor.seq
     if init.direction == Direction.SEND:
         await conversation.transport.send(Changes(init.since, (), True, followed))
     else:

@@ -15,17 +15,12 @@ from collections import deque
 from collections.abc import AsyncGenerator
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import (
-    BATCH_RECORDS_MAX,
-    HASH_COMPARISON_DEPTH,
-    PREFIXES_PER_MESSAGE_MAX,
-    SMALL_SUBTREE_LEAVES,
-    WINDOW,
-)
+from echonode.limits import BATCH_RECORDS_MAX, PREFIXES_PER_MESSAGE_MAX, SMALL_SUBTREE_LEAVES, WINDOW
 from echonode.model.merkle import ARITY, EMPTY, Prefix, Tree
 from echonode.sync import tree_parts
 from echonode.sync.agreement import Agreement, TreeDifference, expect
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.modes.level_wise import compare
 from echonode.sync.responder import Responder
 from echonode.wire.messages import (
@@ -37,16 +32,10 @@ from echonode.wire.messages import (
 )
 
 
-async def run_initiator(
-    conversation: Conversation,
-    direction: Direction = Direction.BOTH,
-    *,
-    width: int = 16,
-    max_depth: int = HASH_COMPARISON_DEPTH[0],
-) -> Result:
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
     """Make both stores' `conversation.context` equal (or one way, nothing missing)."""
-    walker = _Walker(conversation, direction, width, max_depth)
-    return await Agreement(conversation, direction, width, walker.walk).reach()
+    walker = _Walker(conversation, options.direction, options.width, options.max_depth)
+    return await Agreement(conversation, options.direction, options.width, walker.walk).reach()
 
 
 async def run_responder(conversation: Conversation, init: HashComparisonInit) -> Result:

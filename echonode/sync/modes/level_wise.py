@@ -20,17 +20,16 @@ from echonode.model.merkle import ARITY, DEPTH_MAX, Prefix
 from echonode.sync import tree_parts
 from echonode.sync.agreement import Agreement, TreeDifference, expect
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.responder import Responder
 from echonode.wire.messages import PROTOCOL_VERSION, Direction, LevelWiseInit, Nodes, NodesRequest
 
 
-async def run_initiator(
-    conversation: Conversation, direction: Direction = Direction.BOTH, *, width: int = 16, expected: int | None = 0
-) -> Result:
-    """Make both stores' `conversation.context` equal (or one way, nothing missing). `expected`: about how many leaves
-    differ, None when it is more than a hello can tell."""
-    walker = Walker(conversation, direction, width, _MANY if expected is None else expected)
-    return await Agreement(conversation, direction, width, walker.walk).reach()
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
+    """Make both stores' `conversation.context` equal (or one way, nothing missing)."""
+    expected = _MANY if options.expected is None else options.expected
+    walker = Walker(conversation, options.direction, options.width, expected)
+    return await Agreement(conversation, options.direction, options.width, walker.walk).reach()
 
 
 async def run_responder(conversation: Conversation, init: LevelWiseInit) -> Result:

@@ -22,12 +22,21 @@ from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, PULL_SCAN_MAX
 from echonode.model.fields import AUTHOR, NAME
 from echonode.model.filter import Filter
 from echonode.model.record import fields_of
-from echonode.store.port import Change
+from echonode.store.port import Change, Store
 from echonode.sync.agreement import expect, finish, stamp, unexpected
 from echonode.sync.conversation import Conversation, Result
 from echonode.wire.messages import PROTOCOL_VERSION, Done, Ids, PullInit, PullMore, RecordId
 
 _PAGE_BYTES: Final = 8 * BATCH_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Ask for at least `limit` ids of what `wanted` takes, from behind seq `after` in the peer's log."""
+
+    wanted: Filter
+    after: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +48,12 @@ class Pulled:
     is_last: bool
 
 
-async def run_initiator(conversation: Conversation, wanted: Filter, *, after: int, limit: int) -> Pulled:
-    """At least `limit` ids from behind `after` in the peer's log, where there are so many; by whole pages."""
+async def run_initiator(conversation: Conversation, query: Query) -> Pulled:
+    """Return at least `query.limit` ids where the peer has so many, by whole pages."""
     ids: list[RecordId] = []
+    after = query.after
     conversation.tally.ask()
-    fields = wanted.of_records.fields()
+    fields = query.wanted.of_records.fields()
     await conversation.transport.send(PullInit(PROTOCOL_VERSION, conversation.context, fields, after))
     while True:
         page = await expect(conversation, Ids)
@@ -52,12 +62,17 @@ async def run_initiator(conversation: Conversation, wanted: Filter, *, after: in
             raise RemoteError(Reason.PROTOCOL_ERROR, "a page of ids that leads nowhere")
         ids += page.ids
         after = page.after
-        if page.is_last or len(ids) >= limit:
+        if page.is_last or len(ids) >= query.limit:
             break
         conversation.tally.ask()
         await conversation.transport.send(PullMore(after))
     await finish(conversation, stamp(conversation, is_final=True))
     return Pulled(tuple(ids), after, page.is_last)
+
+
+def is_stale(init: PullInit, store: Store) -> bool:
+    """Return True when `init` names a place that the log of `store` has not reached."""
+    return init.after > store.seq(init.context)
 
 
 async def run_responder(conversation: Conversation, init: PullInit) -> Result:

@@ -33,6 +33,7 @@ from echonode.model.merkle import State
 from echonode.model.record import LeafKey
 from echonode.sync.agreement import expect, unexpected
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.filtered_set import FilteredSet, id_list_digest
 from echonode.sync.named_records import NamedRequest, give, take_named
 from echonode.sync.offers import answer_offers, offer
@@ -50,13 +51,11 @@ from echonode.wire.messages import (
 from echonode.wire.negentropy import Negentropy
 
 
-async def run_initiator(
-    conversation: Conversation, wanted: Filter, direction: Direction = Direction.BOTH, *, follows_all: bool = False
-) -> Result:
-    """Make what `wanted` takes of the context equal on both sides, or one way nothing missing. `follows_all`: whatever
-    is held here is to stay current too."""
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
+    """Make what `options.wanted` takes of the context equal on both sides, or one way nothing missing."""
+    wanted = options.wanted or Filter()
     survey = await conversation.surveys.of(conversation.store, conversation.context, wanted)
-    initiator = _Initiator(conversation, survey, wanted, direction, follows_all)
+    initiator = _Initiator(conversation, survey, wanted, options.direction, options.follows_all)
     return await initiator.reach()
 
 

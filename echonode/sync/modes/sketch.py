@@ -31,6 +31,7 @@ from echonode.model.record import LeafKey, Record, VersionId
 from echonode.sync.agreement import Agreement, batches, expect, note_seq, our_records, put_all, stamp, take_stored
 from echonode.sync.answer_check import START, in_order
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.modes import level_wise
 from echonode.sync.responder import Responder
 from echonode.sync.verify_apply import Pipeline, merge
@@ -54,11 +55,10 @@ _PROBE_SYMBOLS: Final = 64
 _PROBE_COUNTS: Final = 192  # 256 tell a tenth better and cost as much as they save
 
 
-async def run_initiator(conversation: Conversation, *, expected: int | None = None) -> Result:
-    """Make both stores' `conversation.context` equal. `expected`: about how many leaves differ, None when nobody knows
-    or it is many."""
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
+    """Make both stores' `conversation.context` equal."""
     attempt = _Attempt(conversation)
-    answer = await attempt.open(expected)
+    answer = await attempt.open(options.expected)
     if answer.root == attempt.root:
         return _judged(conversation, answer.root)
     if not answer.is_read:

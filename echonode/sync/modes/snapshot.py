@@ -27,17 +27,18 @@ from echonode.store.port import Applied, SnapshotOverError, SnapshotReader, Stag
 from echonode.sync.agreement import batches, expect, finish, note_seq, stamp, unexpected
 from echonode.sync.answer_check import START, in_order
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.tasks import whole
 from echonode.sync.verify_apply import Pipeline
 from echonode.wire.messages import PROTOCOL_VERSION, Credit, Done, Page, SnapshotInit
 
 
-async def run_initiator(conversation: Conversation) -> Result:
+async def run_initiator(conversation: Conversation, _: InitiatorOptions = DEFAULTS) -> Result:
     """Fill the empty `conversation.context` from the peer's. MOVED when it went on writing: walk the difference."""
     store, context = conversation.store, conversation.context
     staged = store.staged(context)
     resume = None if staged is None else (staged.root, staged.last_key)
-    for _ in range(WINDOW):  # the pages that come unasked count as asked for here
+    for _page in range(WINDOW):  # the pages that come unasked count as asked for here
         conversation.tally.ask()
     await conversation.transport.send(SnapshotInit(PROTOCOL_VERSION, context, resume))
     root, their_seq = await _receive(conversation, staged)
