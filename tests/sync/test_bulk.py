@@ -16,9 +16,9 @@ from echonode.limits import (
 from echonode.model.merkle import Tree
 from echonode.model.record import MAIN
 from echonode.store.memory import MemoryStore
-from echonode.sync.agreement import batches
 from echonode.sync.conversation import Result, Tally
 from echonode.sync.modes import hash_comparison, level_wise, snapshot
+from echonode.sync.record_batches import batches
 from echonode.wire.codec import encode
 from echonode.wire.messages import Credit, Direction, Fetch, Nodes, NodesRequest, Page, Put, Records
 from tests.sync.talk import WALKS, converse, heads_in, initiator_of, versions_in, virtually
