@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -69,9 +69,9 @@ class Pair:
         """What the initiator expects."""
         return InitiatorOptions(expected=self.expected)
 
-    def cursor(self) -> Cursor:
-        """How far the first has followed the second."""
-        return Cursor(_PEERS[1], self.stores[1].instance, MAIN, self.since[1])
+    def cursor(self, number: int) -> Cursor:
+        """How far the other store has followed the log of this one."""
+        return Cursor(_PEERS[number], self.stores[number].instance, MAIN, self.since[number])
 
 
 # A mode that joins is drawn and printed beside the others.
@@ -79,7 +79,7 @@ MODES: dict[str, Callable[[Conversation, Pair], Awaitable[Result]]] = {
     "level_wise": lambda conversation, pair: level_wise.run_initiator(conversation, pair.options()),
     "hash_comparison": lambda conversation, _: hash_comparison.run_initiator(conversation),
     "sketch": lambda conversation, pair: sketch.run_initiator(conversation, pair.options()),
-    "delta": lambda conversation, pair: delta.run_initiator(replace(conversation, cursor=pair.cursor())),
+    "delta": lambda conversation, _: delta.run_initiator(conversation),
     "reconcile": lambda conversation, _: reconcile.run_initiator(conversation),
     "snapshot": lambda conversation, _: snapshot.run_initiator(conversation),
 }
@@ -225,8 +225,10 @@ def measure(common: Common, differences: int, kind: str, mode: str) -> Cost:
     ours, theirs = _End(), _End()
     ours.other, theirs.other = theirs, ours
     talks = [
-        Conversation(end, store, MAIN, ignore, ignore, sketches=kept, session=b"session")
-        for end, store, kept in zip((ours, theirs), pair.stores, pair.sketches, strict=True)
+        Conversation(end, store, MAIN, ignore, ignore, cursor=cursor, sketches=kept, session=b"session")
+        for end, store, cursor, kept in zip(
+            (ours, theirs), pair.stores, (pair.cursor(1), pair.cursor(0)), pair.sketches, strict=True
+        )
     ]
     responder = threading.Thread(target=theirs.run, args=(lambda: serve(talks[1]),))
     began = time.perf_counter()
