@@ -38,6 +38,11 @@ class Reason(IntEnum):
     SELF = 18
     STALE_CURSOR = 19
 
+    @classmethod
+    def from_wire(cls, code: int) -> "Reason":
+        """Return the reason that `code` names, PROTOCOL_ERROR for a code of a later version."""
+        return cls(code) if code in cls._value2member_map_ else cls.PROTOCOL_ERROR
+
     @property
     def text(self) -> str:
         """The name in lower case, as logs, the API and the CLI show it."""

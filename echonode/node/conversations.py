@@ -25,14 +25,15 @@ from echonode.node.events import Observer
 from echonode.node.handshake import Session
 from echonode.node.live_links import NAMES, LiveLinks
 from echonode.node.log_cursor import LogCursor
-from echonode.node.mode_table import in_common, initiate, mode_of, respond
+from echonode.node.mode_table import in_common, spec_of
 from echonode.node.refusals import DECLINED, refusal_of
 from echonode.node.session_report import ConversationReport, SessionReport
 from echonode.node.session_stock import take_stock
-from echonode.node.subscriptions import SERVED_IN_PART, Subscriptions
+from echonode.node.subscriptions import Subscriptions
 from echonode.node.summaries import empty, state_of
 from echonode.store.port import Store
 from echonode.sync.conversation import Conversation, Result, Tally
+from echonode.sync.executor import InitiatorOptions
 from echonode.sync.live.link import Link
 from echonode.sync.modes import snapshot
 from echonode.sync.select import Mode, Selection, select
@@ -276,12 +277,11 @@ class Conversations:
         conversation, finish = self._begin(session, log, context, mode, reason, "initiator")
         if mode is not Mode.SNAPSHOT and not self.filling.is_going_on(context):
             await snapshot.merge_left_over(conversation)
+        wanted = self.partial.of(context)
+        options = InitiatorOptions(direction, width, expected, wanted=wanted, follows_all=wanted is not None)
         try:
             with self._filled_by(session, context, mode):
-                cursor = LogCursor.of(self.store, session).cursor(context)
-                result = await initiate(
-                    conversation, mode, direction, width, cursor, self.partial.of(context), expected
-                )
+                result = await spec_of(mode).executor.run_initiator(conversation, options)
         except PeerRefused as refused:
             if refused.reason not in DECLINED:
                 raise
@@ -293,23 +293,23 @@ class Conversations:
 
     async def _answer(self, session: Session, log: SessionReport, init: InitPayload) -> None:
         refusal = refusal_of(init, self.store, self.takes, self.filling, self.partial)
-        mode = mode_of(init)
+        spec = spec_of(init)
+        mode = spec.mode
         if refusal is not None:
             if mode is Mode.RECONCILE:
                 self.partial.note(session.peer.id, init.context, is_done=False)
             await session.transport.send(refusal)
             return
         conversation, finish = self._begin(session, log, init.context, mode, "asked for", "responder")
-        followed = LogCursor.of(self.store, session).seq(init.context)
         with self._filled_by(session, init.context, Mode.LEVEL_WISE if mode is Mode.SNAPSHOT else mode):
-            result = await respond(conversation, init, followed)
+            result = await spec.executor.run_responder(conversation, init)
         finish(result)
 
     # -- shared ------------------------------------------------------------------------------------------------------
 
     def _filled_by(self, session: Session, context: str, mode: Mode) -> AbstractContextManager[None]:
-        if mode in SERVED_IN_PART:  # brings a part, and is not to be measured by the whole
-            return self.partial.reconciling() if mode is Mode.RECONCILE else nullcontext()
+        if spec_of(mode).serves_part:  # brings a part, and is not to be measured by the whole
+            return self.partial.reconciling() if spec_of(mode).is_limited else nullcontext()
         claimed = next((each.count for each in session.hello.contexts if each.context == context), 0)
         return self.filling.by(
             session.peer.id, context, claimed, lambda: len(self.store.tree(context)), is_snapshot=mode is Mode.SNAPSHOT
@@ -337,7 +337,11 @@ class Conversations:
         wants = self.partial.wants(context, session.peer.id)
         conversation = Conversation(session.transport, self.store, context, applied, progress, wants=wants)
         conversation = replace(
-            conversation, sketches=self.sketches, surveys=self.partial.surveys, session=session.id
+            conversation,
+            cursor=LogCursor.of(self.store, session).cursor(context),
+            sketches=self.sketches,
+            surveys=self.partial.surveys,
+            session=session.id,
         )
 
         def finish(result: Result) -> None:

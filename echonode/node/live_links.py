@@ -16,10 +16,10 @@ from echonode.node.log_cursor import LogCursor
 from echonode.node.mode_table import MODES
 from echonode.node.scheduler import Scheduler
 from echonode.store.port import Store
-from echonode.sync.agreement import unexpected
 from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree
 from echonode.sync.live.send_queue import LinkContext
+from echonode.sync.transport import unexpected
 from echonode.wire.messages import PROTOCOL_VERSION, ContextCursor, Follow, FollowInit, Refused, version_text
 
 FOLLOW: Final = "follow"  # the mode's name in a hello, in logs and in the API

@@ -4,8 +4,8 @@ Each question has a session of its own, and ends in one of the founding answers:
 is), or an error.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
 
 from echonode.errors import PeerRefused
 from echonode.model.filter import Filter
@@ -13,15 +13,16 @@ from echonode.model.identity import IdentityId
 from echonode.model.record import LeafKey
 from echonode.node.conversations import Conversations
 from echonode.node.handshake import Session
+from echonode.node.mode_table import GET, PULL, PUT, ModeSpec
 from echonode.node.on_demand import SyncRequests
 from echonode.node.refusals import DECLINED
 from echonode.node.session_report import SessionReport
 from echonode.sync.conversation import Conversation
 from echonode.sync.modes import get, pull, put
-from echonode.sync.select import Mode
 from echonode.wire.messages import RecordRequest
 
-T = TypeVar("T")
+Opening = TypeVar("Opening")
+Answer = TypeVar("Answer")
 
 
 class Asking:
@@ -37,42 +38,35 @@ class Asking:
     ) -> pull.Pulled:
         """Ids of what `wanted` takes of the peer's context, from behind `after` in its log; at least `limit` of them,
         by whole pages, where there are so many."""
-        return await self._ask(
-            peer,
-            context,
-            Mode.PULL,
-            lambda conversation: pull.run_initiator(conversation, wanted, after=after, limit=limit),
-            timeout_s,
-        )
+        return await self._ask(peer, context, PULL, pull.Query(wanted, after, limit), timeout_s)
 
     async def get(self, peer: IdentityId, context: str, wanted: Sequence[RecordRequest], timeout_s: float) -> get.Got:
         """Fetch these and keep them, whether a subscription takes them or not."""
-        return await self._ask(
-            peer, context, Mode.GET, lambda conversation: get.run_initiator(conversation, wanted), timeout_s
-        )
+        return await self._ask(peer, context, GET, wanted, timeout_s)
 
     async def offer(
         self, peer: IdentityId, context: str, keys: Sequence[LeafKey], timeout_s: float
     ) -> list[put.Answer]:
         """Offer these records of ours; what became of every head."""
-        return await self._ask(
-            peer, context, Mode.PUT, lambda conversation: put.run_initiator(conversation, keys), timeout_s
-        )
+        return await self._ask(peer, context, PUT, keys, timeout_s)
 
     async def _ask(
         self,
         peer: IdentityId,
         context: str,
-        mode: Mode,
-        question: Callable[[Conversation], Awaitable[T]],
+        spec: ModeSpec[Opening, Any, Answer],
+        opening: Opening,
         timeout_s: float,
-    ) -> T:
-        answers: list[T] = []
+    ) -> Answer:
+        def question(conversation: Conversation) -> Awaitable[Answer]:
+            return spec.executor.run_initiator(conversation, opening)
+
+        answers: list[Answer] = []
         refusals: list[PeerRefused] = []
 
         async def work(session: Session, log: SessionReport) -> None:
             try:
-                answers.append(await self._manager.ask(session, log, context, mode, question))
+                answers.append(await self._manager.ask(session, log, context, spec.mode, question))
             except PeerRefused as refused:
                 if refused.reason not in DECLINED:
                     raise

@@ -19,12 +19,8 @@ from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Record
 from echonode.store.port import Store
 from echonode.sync.filtered_set import FilteredSets
-from echonode.sync.select import Mode
 from echonode.text import escape
-from echonode.wire.messages import Direction, GetInit, InitPayload, PullInit, PutInit, ReconcileInit
-
-# What a partial node serves about such a context.
-SERVED_IN_PART: Final = (Mode.RECONCILE, Mode.PULL, Mode.GET, Mode.PUT)
+from echonode.wire.messages import Direction
 
 EVERYTHING: Final = Filter()
 
@@ -96,11 +92,6 @@ class Subscriptions:
             yield
         finally:
             self._reconciling -= 1
-
-    def refuses(self, init: InitPayload) -> bool:
-        """Whether `init` asks of a part what only the whole can answer."""
-        asks_for_part = isinstance(init, ReconcileInit | PullInit | GetInit | PutInit)
-        return self.of(init.context) is not None and not asks_for_part
 
     def way(self, context: str, peer: IdentityId, direction: Direction, *, is_theirs_partial: bool) -> Direction | None:
         """Which way records may go in a conversation about `context` that we open with `peer`; None: no way.

@@ -1,17 +1,22 @@
-"""One conversation, one outcome: what log line, metric, API event and trace derive from."""
+"""One conversation: what its executor works with, what it has moved so far, and how it ended."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
-from echonode.errors import Reason
+from echonode.errors import PeerRefused, Reason
 from echonode.limits import REFUSALS_KEPT
+from echonode.model.merkle import Tree
 from echonode.model.record import Record
-from echonode.store.port import RefusedVersion, Store
+from echonode.store.port import Cursor, RefusedVersion, Store
 from echonode.sync.filtered_set import FilteredSets
 from echonode.sync.sketch_cache import SketchCache
-from echonode.sync.transport import SyncTransport
+from echonode.sync.transport import SyncTransport, unexpected
+from echonode.wire.messages import Message, Refused
+
+_M = TypeVar("_M")
 
 
 class Result(Enum):
@@ -52,6 +57,11 @@ class Tally:
         self.lacks_key |= any(one.reason is Reason.UNKNOWN_KEY for one in refused)
         self.refused += refused[: REFUSALS_KEPT - len(self.refused)]
 
+    @property
+    def moved(self) -> tuple[int, int, int]:
+        """Records that moved so far: (new here, known here already, taken by the peer)."""
+        return self.received, self.had, self.sent - self.refused_there
+
     def ask(self) -> None:
         """A request went out."""
         self._asked.append(self.round_trips)
@@ -69,7 +79,8 @@ class Tally:
 class Conversation:
     """What an executor works with: the other end, our store, one context, and where to tell of progress.
 
-    `wants`: whether a record of the peer's is to be kept here, where only a part of the context is."""
+    `wants`: whether a record of the peer's is to be kept here, where only a part of the context is. `cursor`: how far
+    this store has followed the peer's log of the context, None where it has not."""
 
     transport: SyncTransport
     store: Store
@@ -78,6 +89,43 @@ class Conversation:
     on_progress: Callable[[Tally], None]
     tally: Tally = field(default_factory=Tally)
     wants: Callable[[Record], bool] | None = None
+    cursor: Cursor | None = None
     sketches: SketchCache = field(default_factory=SketchCache)
     surveys: FilteredSets = field(default_factory=FilteredSets)
     session: bytes = b""  # random bytes that both ends know and nobody knew before
+
+    @property
+    def tree(self) -> Tree:
+        """The context's tree. It may be another one after each await."""
+        return self.store.tree(self.context)
+
+    async def ask(self, message: Message) -> None:
+        """Send a request, and count it. Raises TransportError."""
+        self.tally.ask()
+        await self.transport.send(message)
+
+    async def receive(self, kind: type[_M]) -> _M:
+        """Return the next message, which must be a `kind`. Raises PeerRefused for a Refused, RemoteError for another
+        kind, and what the transport raises."""
+        message = await self.transport.recv()
+        if isinstance(message, kind):
+            return message
+        if isinstance(message, Refused):
+            raise PeerRefused(Reason.from_wire(message.reason), supported=message.supported)
+        raise unexpected(message)
+
+    async def receive_answer(self, kind: type[_M]) -> _M:
+        """Return the next message as `receive` does; it completes the answer to the oldest request."""
+        message = await self.receive(kind)
+        self.tally.answered()
+        return message
+
+    async def request(self, message: Message, kind: type[_M]) -> _M:
+        """Send a request and return its answer, one message of that kind. No other request may be in flight."""
+        await self.ask(message)
+        return await self.receive_answer(kind)
+
+    def count_sent(self, records: int) -> None:
+        """Count records that were sent, and tell of the progress."""
+        self.tally.sent += records
+        self.on_progress(self.tally)

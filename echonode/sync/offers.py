@@ -11,18 +11,17 @@ So a stale offer is answered with the current heads, which then supersede it her
 side has. A page of offers is answered before the next one goes out.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import BATCH_RECORDS_MAX, WINDOW
+from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.record import LeafKey, Record, VersionId, from_store, supersedes
-from echonode.sync.agreement import expect
 from echonode.sync.conversation import Conversation
-from echonode.sync.named_records import heads_of
+from echonode.sync.record_batches import heads_of
+from echonode.sync.transfer import PutWindow, send_answer
 from echonode.sync.verify_apply import merge, verify_all
-from echonode.wire.messages import OFFERED_STATE_BYTES, Direction, Heads, Offers, Put, Stored
+from echonode.wire.messages import OFFERED_STATE_BYTES, Direction, Heads, Offers, Refusal
 
 
 @dataclass(slots=True)
@@ -45,7 +44,7 @@ Leaves = tuple[tuple[bytes, bytes], ...]
 
 def pages(conversation: Conversation, keys: Sequence[LeafKey]) -> Iterator[tuple[list[LeafKey], Leaves]]:
     """`keys` that are still held, in order, as they are offered, a message each."""
-    tree = conversation.store.tree(conversation.context)
+    tree = conversation.tree
     held = [(key, state) for key in sorted(keys) if (state := tree.get(key)) is not None]
     for start in range(0, len(held), BATCH_RECORDS_MAX):
         page = held[start : start + BATCH_RECORDS_MAX]
@@ -58,8 +57,7 @@ async def offer(
     """Offer our leaves `keys`; take what is newer there, and put what is lacking there, as `direction` allows."""
     offered = Offered()
     for page, leaves in pages(conversation, keys):
-        conversation.tally.ask()
-        await conversation.transport.send(Offers(leaves))
+        await conversation.ask(Offers(leaves))
         await take_heads(conversation, page, offered, direction)
     if direction is not Direction.RECEIVE:
         await put(conversation, [*offered.lacked, *offered.differed], offered)
@@ -72,7 +70,7 @@ async def take_heads(
     """The answer to a page of offers. Raises RemoteError for what does not answer it."""
     keys, came = set(page), dict[VersionId, Record]()
     while True:
-        answer = await expect(conversation, Heads)
+        answer = await conversation.receive(Heads)
         if answer.more and (answer.lacking or not answer.records):
             raise _bad("an answer that promises more and brings nothing, or ends before it does")
         for record in await verify_all(answer.records, conversation.context):
@@ -113,26 +111,14 @@ async def _weigh(
 
 
 async def put(conversation: Conversation, keys: Sequence[LeafKey], offered: Offered) -> None:
-    """Put all heads of our leaves `keys`, a window of messages in flight; who was refused goes into `offered`."""
-    in_flight = deque[None]()
-    async for batch in heads_of(conversation, keys):
-        if len(in_flight) == WINDOW:
-            in_flight.popleft()
-            await _take_stored(conversation, offered)
-        conversation.tally.ask()
-        await conversation.transport.send(Put(tuple(batch)))
-        conversation.tally.sent += len(batch)
-        conversation.on_progress(conversation.tally)
-        in_flight.append(None)
-    for _ in in_flight:
-        await _take_stored(conversation, offered)
+    """Put all heads of our leaves `keys`, and note in `offered` what was refused."""
 
+    def note_refused(refused: Sequence[Refusal]) -> None:
+        offered.refused.update((VersionId(refusal.version), refusal.reason) for refusal in refused)
 
-async def _take_stored(conversation: Conversation, offered: Offered) -> None:
-    answer = await expect(conversation, Stored)
-    conversation.tally.answered()
-    conversation.tally.refused_there += len(answer.refused)
-    offered.refused.update((VersionId(refusal.version), refusal.reason) for refusal in answer.refused)
+    window = PutWindow(conversation, on_refused=note_refused)
+    await window.put(heads_of(conversation, keys))
+    await window.drain()
 
 
 # -- being offered -----------------------------------------------------------------------------------------------------
@@ -141,7 +127,7 @@ async def _take_stored(conversation: Conversation, offered: Offered) -> None:
 async def answer_offers(conversation: Conversation, leaves: Leaves, *, to_keep: bool = True) -> None:
     """Say which of the leaves are lacking here, and give the heads of those that stand otherwise: `to_keep`, or only
     to tell what is stale."""
-    tree = conversation.store.tree(conversation.context)
+    tree = conversation.tree
     lacking: list[int] = []
     differing: list[LeafKey] = []
     last = b""
@@ -154,14 +140,12 @@ async def answer_offers(conversation: Conversation, leaves: Leaves, *, to_keep: 
             lacking.append(place)
         elif ours[:OFFERED_STATE_BYTES] != theirs:
             differing.append(key)
-    waiting: list[bytes] = []  # what is lacking stands in the last message
-    async for batch in heads_of(conversation, differing):
-        if waiting:
-            await conversation.transport.send(Heads((), tuple(waiting), True))
-        conversation.tally.sent += len(batch) if to_keep else 0
-        waiting = batch
-    await conversation.transport.send(Heads(tuple(lacking), tuple(waiting), False))
-    conversation.on_progress(conversation.tally)
+    await send_answer(
+        conversation,
+        heads_of(conversation, differing),
+        lambda raws, more: Heads(() if more else tuple(lacking), raws, more),
+        is_counted=to_keep,
+    )
 
 
 def _bad(detail: str) -> RemoteError:

@@ -8,8 +8,10 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, ROUNDS_MAX, SMALL_SUBTREE_LEAVES
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import LeafKey
-from echonode.sync.agreement import batches, note_seq, stamp, unexpected
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.done import done_of, note_followed, responder_result
+from echonode.sync.record_batches import batches_to_last
+from echonode.sync.transport import unexpected
 from echonode.sync.tree_parts import leaves_by_digest
 from echonode.sync.verify_apply import merge, verify_all
 from echonode.wire.messages import Direction, Done, Fetch, LeafRequest, Message, Put, Records, Refusal, Stored
@@ -24,23 +26,18 @@ class Responder:
         self._width = width
         self._given = 0  # leaves, counted each time
 
-    async def give(self, message: Message) -> Result | None:
+    async def answer(self, message: Message) -> Result | None:
         """Answer `message`; the conversation's result once it is over."""
         match message:
             case Fetch(wanted) if self._direction != Direction.SEND:
                 await self._records(wanted)
             case Put(records) if self._direction != Direction.RECEIVE:
                 await store_put(self._conversation, records)
-            case Done(root, _, _, is_final):
-                note_seq(self._conversation, message)
-                ours = stamp(self._conversation, is_final=is_final)
+            case Done(is_final=is_final):
+                note_followed(self._conversation, message)
+                ours = done_of(self._conversation, is_final=is_final)
                 await self._conversation.transport.send(ours)
-                if root == ours.root:
-                    return Result.EQUAL
-                if is_final and self._direction != Direction.BOTH:
-                    return Result.ONE_WAY
-                if is_final:
-                    return Result.DIFFERENT if self._conversation.tally.refused else Result.MOVED
+                return responder_result(self._conversation, self._direction, message, ours)
             case _:
                 raise unexpected(message)
         return None
@@ -49,19 +46,16 @@ class Responder:
         conversation = self._conversation
         if len({item.prefix for item in wanted}) < len(wanted):
             raise RemoteError(Reason.PROTOCOL_ERROR, "a Fetch names a prefix twice")  # each costs its subtree's hashes
-        entries = list(islice(_entries(conversation.store.tree(conversation.context), wanted, self._width), _ENTRIES))
+        entries = list(islice(_entries(conversation.tree, wanted, self._width), _ENTRIES))
         keys = [key for _, _, key in entries[:BATCH_RECORDS_MAX]]
         raws, taken = await conversation.store.read(conversation.context, keys, bytes_max=BATCH_BYTES_MAX)
         self._given += taken
-        if self._given > ROUNDS_MAX * len(conversation.store.tree(conversation.context)) + BATCH_RECORDS_MAX:
+        if self._given > ROUNDS_MAX * len(conversation.tree) + BATCH_RECORDS_MAX:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it fetches the same again and again")
         rest = _rest(wanted, entries, taken, self._width)
-        messages = list(batches(raws)) or [[]]
-        for batch in messages[:-1]:
-            await conversation.transport.send(Records(tuple(batch), (), True))
-        await conversation.transport.send(Records(tuple(messages[-1]), rest, False))
-        conversation.tally.sent += len(raws)
-        conversation.on_progress(conversation.tally)
+        for batch, is_last in batches_to_last(raws):
+            await conversation.transport.send(Records(tuple(batch), rest if is_last else (), not is_last))
+        conversation.count_sent(len(raws))
 
 
 async def store_put(conversation: Conversation, raws: tuple[bytes, ...]) -> None:

@@ -32,17 +32,17 @@ _SURPLUS_MAX: Final = SKETCH_SYMBOLS_MAX // 2
 
 
 class Mode(Enum):
-    """The sync modes; the value is the name on the wire, in logs and in the API."""
+    """The sync modes, in the order of a hello; the value is the name on the wire, in logs and in the API."""
 
     LEVEL_WISE = "level_wise"
     HASH_COMPARISON = "hash_comparison"
     SNAPSHOT = "snapshot"
     DELTA = "delta"
+    SKETCH = "sketch"
     RECONCILE = "reconcile"
     PULL = "pull"  # this and the next two are asked for by name, never selected
     GET = "get"
     PUT = "put"
-    SKETCH = "sketch"
 
 
 @dataclass(frozen=True, slots=True)

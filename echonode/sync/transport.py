@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from typing import Final, Protocol
 
-from echonode.errors import EchonodeError, PeerRefused, Reason, TransportError
+from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, TransportError
 from echonode.limits import FRAME_TIMEOUT_S, IDLE_TIMEOUT_S
 from echonode.sync.streams import ByteStream
 from echonode.wire.channel import Channel
@@ -16,6 +16,11 @@ from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Close, Message, Ping, Pong
 
 _GOODBYE_S: Final = 1.0
+
+
+def unexpected(message: Message) -> RemoteError:
+    """Return the error for a message that has no place here."""
+    return RemoteError(Reason.PROTOCOL_ERROR, f"unexpected {type(message).__name__}")
 
 
 class SyncTransport(Protocol):
@@ -71,8 +76,7 @@ class StreamTransport:
                 case Pong() if self.is_introduced:
                     pass
                 case Close(reason, supported):
-                    known = Reason(reason) if reason in Reason._value2member_map_ else Reason.PROTOCOL_ERROR
-                    raise PeerRefused(known, supported=supported)
+                    raise PeerRefused(Reason.from_wire(reason), supported=supported)
                 case _:
                     return message
 

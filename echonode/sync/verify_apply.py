@@ -76,7 +76,11 @@ def _sorted_out(conversation: Conversation, records: Sequence[Record]) -> tuple[
 
 
 class Pipeline:
-    """Lets batches be received, verified and written at the same time, a bounded number of them; written in order."""
+    """Lets batches be received, verified and written at the same time, a bounded number of them; written in order.
+
+    async with Pipeline(context) as pipeline:
+        await pipeline.put(raws, write)         for each batch; at the end of the block all are written
+    """
 
     def __init__(self, context: str) -> None:
         self._context = context
@@ -89,15 +93,18 @@ class Pipeline:
         before = self._tasks[-1] if self._tasks else None
         self._tasks.append(asyncio.create_task(self._run(raws, before, write)))
 
-    async def finish(self) -> None:
-        """Wait for every batch. Raises what one of them raised."""
-        while self._tasks:
-            await self._tasks.popleft()
+    async def __aenter__(self) -> "Pipeline":
+        return self
 
-    async def abandon(self) -> None:
-        """Let what was begun end, whatever its outcome: a store transaction is never cut in half."""
-        await all_ended(self._tasks)
-        self._tasks.clear()
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait for every batch and raise what one of them raised. After an error let what was begun end, whatever its
+        outcome: a store transaction is never cut in half."""
+        try:
+            while kind is None and self._tasks:
+                await self._tasks.popleft()
+        finally:
+            await all_ended(self._tasks)
+            self._tasks.clear()
 
     async def _run(self, raws: Sequence[bytes], before: asyncio.Task[None] | None, write: Write) -> None:
         records = await verify_all(raws, self._context)

@@ -8,7 +8,7 @@ and their wrapping, which every mode has to send.
 
 For `delta` each end has followed the other's log up to the first difference. Leaves that both ends hold are random
 hashes without records, because most modes read no record behind an equal leaf; `reconcile` and `snapshot` do, and run
-over as many real_records records. `snapshot` fills an empty store, so d does not matter.
+over as many real records. `snapshot` fills an empty store, so d does not matter.
 """
 
 import argparse
@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 from echonode import cbor
-from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.merkle import Tree
 from echonode.model.record import MAIN, Record
@@ -37,6 +36,7 @@ from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
 from echonode.sync import tree_parts
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import InitiatorOptions
 from echonode.sync.modes import delta, hash_comparison, level_wise, reconcile, sketch, snapshot
 from echonode.sync.select import Mode, State, select
 from echonode.sync.sketch_cache import SketchCache, _Kept
@@ -64,18 +64,22 @@ class Pair:
     since: list[int]
     expected: int | None = None
 
-    def cursor(self) -> Cursor:
-        """Return the cursor with which the first store has followed the second."""
-        return Cursor(_PEERS[1], self.stores[1].instance, MAIN, self.since[1])
+    def options(self) -> InitiatorOptions:
+        """What the initiator expects."""
+        return InitiatorOptions(expected=self.expected)
+
+    def cursor(self, number: int) -> Cursor:
+        """How far the other store has followed the log of this one."""
+        return Cursor(_PEERS[number], self.stores[number].instance, MAIN, self.since[number])
 
 
 # Add a new mode here; it is then printed and drawn beside the others.
 MODES: dict[str, Callable[[Conversation, Pair], Awaitable[Result]]] = {
-    "level_wise": lambda conversation, pair: level_wise.run_initiator(conversation, expected=pair.expected),
+    "level_wise": lambda conversation, pair: level_wise.run_initiator(conversation, pair.options()),
     "hash_comparison": lambda conversation, _: hash_comparison.run_initiator(conversation),
-    "sketch": lambda conversation, pair: sketch.run_initiator(conversation, expected=pair.expected),
-    "delta": lambda conversation, pair: delta.run_initiator(conversation, pair.cursor()),
-    "reconcile": lambda conversation, _: reconcile.run_initiator(conversation, Filter()),
+    "sketch": lambda conversation, pair: sketch.run_initiator(conversation, pair.options()),
+    "delta": lambda conversation, _: delta.run_initiator(conversation),
+    "reconcile": lambda conversation, _: reconcile.run_initiator(conversation),
     "snapshot": lambda conversation, _: snapshot.run_initiator(conversation),
 }
 READING = ("reconcile", "snapshot")  # modes that read records, not only hashes
@@ -180,7 +184,7 @@ class Common:
 
 @cache
 def real_records(count: int) -> list[Record]:
-    """Return so many real_records records."""
+    """Return so many real records."""
     return [universe().writers[0].record(f"common-{number}", body=b"x" * 100) for number in range(count)]
 
 
@@ -220,10 +224,12 @@ def measure(common: Common, differences: int, kind: str, mode: str) -> Cost:
     ours, theirs = _End(), _End()
     ours.other, theirs.other = theirs, ours
     conversations = [
-        Conversation(end, store, MAIN, ignore, ignore, sketches=kept, session=b"session")
-        for end, store, kept in zip((ours, theirs), pair.stores, pair.sketches, strict=True)
+        Conversation(end, store, MAIN, ignore, ignore, cursor=cursor, sketches=kept, session=b"session")
+        for end, store, cursor, kept in zip(
+            (ours, theirs), pair.stores, (pair.cursor(1), pair.cursor(0)), pair.sketches, strict=True
+        )
     ]
-    responder = threading.Thread(target=theirs.run, args=(lambda: serve(conversations[1], pair.since[0]),))
+    responder = threading.Thread(target=theirs.run, args=(lambda: serve(conversations[1]),))
     began = time.perf_counter()
     responder.start()
     result = ours.run(lambda: MODES[mode](conversations[0], pair))

@@ -20,6 +20,7 @@ from echonode.node.handshake import LocalSide, Session, initiate, receive
 from echonode.sim.event_loop import SimEntropy, SimLoop, run
 from echonode.sim.world import PORT, Member, World
 from echonode.sync.conversation import Conversation
+from echonode.sync.executor import InitiatorOptions
 from echonode.sync.modes import sketch
 from echonode.sync.sketch_cache import SketchCache
 from echonode.sync.transport import StreamTransport
@@ -244,7 +245,8 @@ async def _ask_by_hand(world: World, full: Member) -> None:
     # A node that computes other short ids: its sketch cannot be read, salted or not, so it has to walk.
     strange = SketchCache(lambda: b"another network")
     await sketch.run_initiator(
-        Conversation(session.transport, stranger.store, MAIN, ignore, ignore, sketches=strange, session=session.id)
+        Conversation(session.transport, stranger.store, MAIN, ignore, ignore, sketches=strange, session=session.id),
+        InitiatorOptions(expected=None),
     )
     await session.transport.send(Close(Reason.FINISHED))
     await session.transport.stream.close()

@@ -10,7 +10,7 @@ no forged one, its tree is that of its records, and it can still write.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 from typing import Any, Final, TypeVar
@@ -23,8 +23,7 @@ from echonode.model.merkle import Tree, state_of
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, parse, supersedes, verify
 from echonode.node.events import Event, SessionFailed
 from echonode.node.handshake import Session
-from echonode.node.mode_table import MODES
-from echonode.node.mode_table import initiate as run_mode
+from echonode.node.mode_table import MODES, spec_of
 from echonode.node.node import Node, Settings
 from echonode.node.session_report import SessionReport
 from echonode.sim.event_loop import SimClock, SimEntropy, SimLoop
@@ -33,7 +32,8 @@ from echonode.sim.tcp_link import LinkConditions
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
 from echonode.sync.conversation import Result
-from echonode.sync.modes import get, pull, put
+from echonode.sync.executor import InitiatorOptions
+from echonode.sync.modes import pull
 from echonode.sync.select import Mode
 from echonode.sync.streams import ByteStream
 from echonode.wire.channel import Handshake, NetworkSecret
@@ -270,17 +270,16 @@ async def _conversing(mode: Mode) -> None:
         context = {Mode.DELTA: "log", Mode.SNAPSHOT: "notes"}.get(mode, MAIN)
         conversation, finish = there.node.connections.manager._begin(session, log, context, mode, "", "initiator")
         keys = [key for key, _ in there.store.tree(MAIN).leaves_at(b"")]
-        match mode:
-            case Mode.PULL:
-                await pull.run_initiator(conversation, Filter(name="far*"), after=0, limit=10)
-            case Mode.GET:
-                await get.run_initiator(conversation, [RecordRequest(key, None) for key in keys[:10]])
-            case Mode.PUT:
-                await put.run_initiator(conversation, keys[:10])
-            case _:
-                cursor = there.store.cursor(session.peer.id, context)
-                wanted = Filter(name="*1*") if mode is Mode.RECONCILE else None
-                assert await run_mode(conversation, mode, Direction.BOTH, 16, cursor, wanted, 20) is Result.EQUAL
+        options = InitiatorOptions(expected=20)
+        if mode is Mode.RECONCILE:
+            options = replace(options, wanted=Filter(name="*1*"), follows_all=True)
+        questions = {
+            Mode.PULL: pull.Query(Filter(name="far*"), after=0, limit=10),
+            Mode.GET: [RecordRequest(key, None) for key in keys[:10]],
+            Mode.PUT: keys[:10],
+        }
+        answer = await spec_of(mode).executor.run_initiator(conversation, questions.get(mode, options))
+        assert mode in questions or answer is Result.EQUAL
         finish(Result.ANSWERED)
         await session.transport.send(Close(Reason.FINISHED))
 

@@ -157,8 +157,8 @@ BUGS: Final = (
     Bug(
         name="the responder repeats the root that it is told",
         file="sync/responder.py",
-        right="                ours = stamp(self._conversation, is_final=is_final)\n",
-        wrong="                ours = Done(root, 0, 0, is_final)\n",
+        right="                ours = done_of(self._conversation, is_final=is_final)\n",
+        wrong="                ours = Done(message.root, 0, 0, is_final)\n",
         tests=("sync/",),
     ),
     Bug(

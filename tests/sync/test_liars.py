@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from itertools import count
 
 import pytest
@@ -22,7 +21,7 @@ from echonode.sync.modes import delta, hash_comparison, level_wise, snapshot
 from echonode.wire import messages as m
 from echonode.wire.messages import Direction, LeafRequest, Message
 from tests.sync.pair import PairedTransport
-from tests.sync.talk import Talk, heads_in, lacks, overheard, serve, to_its_end, versions_in, virtually
+from tests.sync.talk import Talk, heads_in, initiator_of, lacks, overheard, serve, to_its_end, versions_in, virtually
 from tests.sync.universe import root_of, universe
 
 MESSAGES_MAX = 3000  # of the liar's that a victim may listen to: far more than an honest conversation here takes
@@ -111,7 +110,7 @@ class Honest:
 
 
 both_walks = pytest.mark.parametrize(
-    "walk", [level_wise.run_initiator, hash_comparison.run_initiator], ids=["level_wise", "hash_comparison"]
+    "walk", [initiator_of(level_wise), initiator_of(hash_comparison)], ids=["level_wise", "hash_comparison"]
 )
 
 
@@ -170,7 +169,7 @@ def test_another_number_of_parts_than_was_asked_for(wrong):
             return m.Nodes(answer.root, answer.parts[:-1] if wrong < 0 else (*answer.parts, answer.parts[0]))
 
     async def main() -> None:
-        talk = await lie_to_initiator(universe().store(range(9)), level_wise.run_initiator, Miscounts(theirs()))
+        talk = await lie_to_initiator(universe().store(range(9)), initiator_of(level_wise), Miscounts(theirs()))
         assert broke_the_protocol(talk.our_end)
 
     virtually(main())
@@ -190,7 +189,7 @@ def test_branches_all_the_way_down_end_where_keys_end():
             return m.Differences(LIE, tuple((prefix + bytes((nibble,)), whole()) for nibble in range(ARITY)))
 
     async def main() -> None:
-        for walk in (level_wise.run_initiator, hash_comparison.run_initiator):
+        for walk in (initiator_of(level_wise), initiator_of(hash_comparison)):
             talk = await lie_to_initiator(universe().store(range(3)), walk, Deepens(theirs()))
             assert broke_the_protocol(talk.our_end)
             asked = [said for said in talk.said if isinstance(said, m.NodesRequest | m.CompareRequest)]
@@ -214,7 +213,7 @@ def test_differences_that_were_not_asked_for(described):
             return m.Differences(LIE, tuple((prefix + at, whole()) for at in described))
 
     async def main() -> None:
-        talk = await lie_to_initiator(theirs(), hash_comparison.run_initiator, Rambles(theirs()))
+        talk = await lie_to_initiator(theirs(), initiator_of(hash_comparison), Rambles(theirs()))
         assert broke_the_protocol(talk.our_end)
 
     virtually(main())
@@ -228,7 +227,7 @@ def test_differences_below_another_prefix_than_was_asked():
             return m.Differences(LIE, tuple((prefix + bytes((nibble,)), whole()) for nibble in range(ARITY)))
 
     async def main() -> None:
-        talk = await lie_to_initiator(theirs(), hash_comparison.run_initiator, Strays(theirs()))
+        talk = await lie_to_initiator(theirs(), initiator_of(hash_comparison), Strays(theirs()))
         assert broke_the_protocol(talk.our_end)
 
     virtually(main())
@@ -240,7 +239,7 @@ def test_differences_that_describe_nothing_say_nothing():
             return m.Differences(LIE, ())
 
     async def main() -> None:
-        talk = await lie_to_initiator(universe().store(range(9)), hash_comparison.run_initiator, Shrugs(theirs()))
+        talk = await lie_to_initiator(universe().store(range(9)), initiator_of(hash_comparison), Shrugs(theirs()))
         assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
 
     virtually(main())
@@ -260,7 +259,7 @@ def test_parts_of_no_form(part):
             return m.Differences(LIE, ((prefix + b"\0", part),))
 
     async def main() -> None:
-        for walk in (level_wise.run_initiator, hash_comparison.run_initiator):
+        for walk in (initiator_of(level_wise), initiator_of(hash_comparison)):
             assert broke_the_protocol((await lie_to_initiator(theirs(), walk, Garbles(theirs()))).our_end)
         init = m.HashComparisonInit((1, 0), MAIN, Direction.BOTH, 16, 2, part)
         assert broke_the_protocol((await lie_to_responder(theirs(), init)).their_end)
@@ -280,7 +279,7 @@ def test_leaves_that_nobody_has_are_asked_for_a_few_times_and_come_to_nothing():
             await transport.send(m.Records((), (), False))
 
     async def main() -> None:
-        for walk in (level_wise.run_initiator, hash_comparison.run_initiator):
+        for walk in (initiator_of(level_wise), initiator_of(hash_comparison)):
             talk = await lie_to_initiator(universe().store(range(9)), walk, Invents(theirs()))
             assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
             assert len([said for said in talk.said if isinstance(said, m.Fetch)]) <= ROUNDS_MAX * WINDOW
@@ -295,7 +294,7 @@ def test_a_refusal_ends_the_conversation_by_its_reason_known_here_or_not(walk, r
         await transport.send(m.Refused(reason, ("this", "that")))
 
     async def main() -> None:
-        for opener in (walk, snapshot.run_initiator):
+        for opener in (walk, initiator_of(snapshot)):
             talk = await lie_to_initiator(universe().store(()), opener, refuses)
             assert isinstance(talk.our_end, PeerRefused)
             assert (talk.our_end.reason, talk.our_end.supported) == (is_understood_as, ("this", "that"))
@@ -375,7 +374,7 @@ def test_answers_that_do_not_keep_to_what_was_asked(walk, lie):
 def test_a_peer_that_has_stored_nothing_is_given_it_once_a_walk():
     async def main() -> None:
         ours = universe().store(range(300))
-        for walk in (level_wise.run_initiator, hash_comparison.run_initiator):
+        for walk in (initiator_of(level_wise), initiator_of(hash_comparison)):
             talk = await lie_to_initiator(ours, walk, Honest(universe().store(())), direction=Direction.SEND)
             assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
             assert sum(talk.moved) <= 3 * len(versions_in(ours))
@@ -521,14 +520,14 @@ def test_a_snapshot_that_is_not_what_it_says_leaves_nothing_visible(lie):
 
     async def main() -> None:
         ours = universe().store(())
-        talk = await lie_to_initiator(ours, snapshot.run_initiator, pages(*said))
+        talk = await lie_to_initiator(ours, initiator_of(snapshot), pages(*said))
         assert isinstance(talk.our_end, RemoteError) and talk.our_end.reason is reason
         assert not versions_in(ours)
         if reason is Reason.BAD_RECORD:
             assert ours.staged(MAIN) is None
         good = [first_page(theirs(), records=sorted_raws(theirs()), is_last=True)]
         good.append(m.Done(theirs().tree(MAIN).root, 1, 1, True))
-        again = await lie_to_initiator(ours, snapshot.run_initiator, pages(*good))
+        again = await lie_to_initiator(ours, initiator_of(snapshot), pages(*good))
         assert again.our_end is Result.EQUAL
         assert versions_in(ours) == versions_in(theirs())
 
@@ -544,7 +543,7 @@ def test_a_snapshot_that_goes_round_in_circles_ends():
 
     async def main() -> None:
         ours = universe().store(())
-        talk = await lie_to_initiator(ours, snapshot.run_initiator, liar)
+        talk = await lie_to_initiator(ours, initiator_of(snapshot), liar)
         assert broke_the_protocol(talk.our_end)
         assert len(talk.said) < 20
 
@@ -614,10 +613,10 @@ INITS: list[Message] = [
 @given(
     opener=st.sampled_from(
         [
-            level_wise.run_initiator,
-            hash_comparison.run_initiator,
-            snapshot.run_initiator,
-            partial(delta.run_initiator, cursor=Cursor(universe().pool, Instance(bytes(8)), MAIN, 3)),
+            initiator_of(level_wise),
+            initiator_of(hash_comparison),
+            initiator_of(snapshot),
+            initiator_of(delta, cursor=Cursor(universe().pool, Instance(bytes(8)), MAIN, 3)),
         ]
     ),
     said=st.lists(st.deferred(a_message), max_size=6),

@@ -14,13 +14,14 @@ from echonode.clock import HybridClock, Timestamp
 from echonode.model.identity import Identity, IdentityId, Instance, SigningKey, identity_of, shared_pool_root
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record
-from echonode.node.mode_table import initiate, mode_of, respond
+from echonode.node.mode_table import spec_of
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import InitiatorOptions
 from echonode.sync.select import Mode
 from echonode.wire.codec import decode, encode
-from echonode.wire.messages import Direction, InitPayload, Message
+from echonode.wire.messages import InitPayload, Message
 from tests.wire.ends import NETWORK_KEY, key
 
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "conversation.json"
@@ -118,19 +119,21 @@ async def _converse(mode: Mode) -> tuple[list[Any], dict[str, Any]]:
     stores = await Stores().fill()
     left, right = stores.empty if mode is Mode.SNAPSHOT else stores.left, stores.right
     of_left, of_right = stores.followed
-    cursor = Cursor(right.identity.id, right.store.instance, MAIN, of_right)
+    ours = Cursor(right.identity.id, right.store.instance, MAIN, of_right)
+    theirs = Cursor(left.identity.id, left.store.instance, MAIN, of_left)
     log: list[Any] = []
     there: asyncio.Queue[bytes] = asyncio.Queue()
     back: asyncio.Queue[bytes] = asyncio.Queue()
-    initiator = _conversation(End("initiator", back, there, log), left)
-    responder = _conversation(End("responder", there, back, log), right)
+    initiator = _conversation(End("initiator", back, there, log), left, ours)
+    responder = _conversation(End("responder", there, back, log), right, theirs)
+    executor = spec_of(mode).executor
 
     async def serve() -> Result:
         init = await responder.transport.recv()
-        assert isinstance(init, InitPayload) and mode_of(init) is mode
-        return await respond(responder, init, of_left)
+        assert isinstance(init, InitPayload) and spec_of(init).mode is mode
+        return await executor.run_responder(responder, init)
 
-    opened = initiate(initiator, mode, Direction.BOTH, 16, cursor, None, None)
+    opened = executor.run_initiator(initiator, InitiatorOptions(expected=None))
     assert await asyncio.gather(opened, serve()) == [Result.EQUAL, Result.EQUAL], mode
     after = [await _shown(writer) for writer in (left, right)]
     assert after[0]["root"] == after[1]["root"] and sorted(after[0]["records"]) == sorted(after[1]["records"])
@@ -161,8 +164,8 @@ async def _all() -> dict[str, Any]:
     }
 
 
-def _conversation(end: End, writer: Writer) -> Conversation:
-    return Conversation(end, writer.store, MAIN, lambda _: None, lambda _: None, session=_SESSION)
+def _conversation(end: End, writer: Writer, cursor: Cursor) -> Conversation:
+    return Conversation(end, writer.store, MAIN, lambda _: None, lambda _: None, cursor=cursor, session=_SESSION)
 
 
 async def _shown(writer: Writer) -> dict[str, Any]:

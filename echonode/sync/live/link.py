@@ -19,12 +19,12 @@ from collections.abc import Sequence
 
 from echonode.errors import PeerRefused, Reason
 from echonode.limits import ANNOUNCE_DELAY_S, HEARTBEAT_S, ROOTS_DELAY_S, ROOTS_INTERVAL_S
-from echonode.sync.agreement import unexpected
 from echonode.sync.live.plumtree import ShortId
 from echonode.sync.live.receiver import LinkReceiver
 from echonode.sync.live.send_queue import LinkContext, LinkTally, SendQueue
 from echonode.sync.live.sender import LinkSender
 from echonode.sync.tasks import all_ended, whole
+from echonode.sync.transport import unexpected
 from echonode.wire.messages import Bodies, Commits, ContextCursor, Follow, Lazy, Missing, Ping, Roots, Taken
 
 

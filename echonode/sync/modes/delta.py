@@ -15,35 +15,39 @@ to, so that a conversation cut off anywhere goes on from there; a version whose 
 """
 
 from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, DELTA_RECORDS_MAX, WINDOW
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, DELTA_RECORDS_MAX
 from echonode.model.record import Record, VersionId
-from echonode.store.port import Cursor
-from echonode.sync.agreement import exchange_dones, expect, offer, stamp, unexpected
+from echonode.store.port import Cursor, Store
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.done import end
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
+from echonode.sync.record_batches import batches
 from echonode.sync.responder import Responder
+from echonode.sync.transfer import CreditedSender, put_all, request_pages
+from echonode.sync.transport import unexpected
 from echonode.sync.verify_apply import Pipeline, merge
 from echonode.wire.messages import PROTOCOL_VERSION, Changes, Credit, DeltaInit, Direction, Done, Put
 
 
-async def run_initiator(conversation: Conversation, cursor: Cursor, direction: Direction = Direction.BOTH) -> Result:
-    """Catch up with the peer from `cursor` on. MOVED: one of us went on writing, do it again from the new cursor."""
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
+    """Catch up with the peer from the conversation's cursor on. MOVED: one of us went on writing, do it again from the
+    new cursor."""
     store, context, tally = conversation.store, conversation.context, conversation.tally
-    for _ in range(WINDOW):  # the messages that come unasked count as asked for here
-        tally.ask()
-    await conversation.transport.send(DeltaInit(PROTOCOL_VERSION, context, direction, cursor.instance, cursor.seq))
+    direction, cursor = options.direction, conversation.cursor
+    assert cursor is not None, "delta is selected where there is a cursor"
     intake = _Intake(conversation, cursor)
-    last = await intake.receive()
-    tally.forget_asked()
+    last = await intake.receive(direction)
     upto = store.seq(context)
     # Who has followed us further than we got has followed another life of this store.
     if direction is not Direction.RECEIVE and last.followed is not None and last.followed <= upto:
-        await offer(conversation, _ours(conversation, last.followed, upto, intake.seen))
-    theirs = await exchange_dones(conversation, stamp(conversation, is_final=True))
-    if theirs.root == store.tree(context).root:
+        await put_all(conversation, _ours(conversation, last.followed, upto, intake.seen))
+    theirs = await end(conversation)
+    if theirs.root == conversation.tree.root:
         return Result.EQUAL
     if tally.refused or tally.refused_there:
         return Result.DIFFERENT
@@ -59,16 +63,14 @@ class _Intake:
         self._is_held_up = False
         self.seen: set[VersionId] = set()
 
-    async def receive(self) -> Changes:
+    async def receive(self, direction: Direction) -> Changes:
         """Verify and store all of them; the last message."""
-        conversation = self._conversation
-        reached = self._cursor.seq
-        room = DELTA_RECORDS_MAX
-        pipeline = Pipeline(conversation.context)
-        try:
-            while True:
-                changes = await expect(conversation, Changes)
-                conversation.tally.answered()
+        context, cursor = self._conversation.context, self._cursor
+        init = DeltaInit(PROTOCOL_VERSION, context, direction, cursor.instance, cursor.seq)
+        reached, room = cursor.seq, DELTA_RECORDS_MAX
+        pages = request_pages(self._conversation, init, Changes)
+        async with aclosing(pages), Pipeline(context) as pipeline:
+            async for changes in pages:
                 room -= len(changes.records)
                 # Every record has a seq of its own, behind those before it.
                 if changes.seq < reached + len(changes.records) or room < 0:
@@ -77,13 +79,6 @@ class _Intake:
                     raise RemoteError(Reason.PROTOCOL_ERROR, "no change, and more to come")
                 reached = changes.seq
                 await pipeline.put(changes.records, partial(self._take, reached))
-                if changes.is_last:
-                    break
-                conversation.tally.ask()
-                await conversation.transport.send(Credit(1))
-            await pipeline.finish()
-        finally:
-            await pipeline.abandon()
         return changes
 
     async def _take(self, seq: int, records: list[Record]) -> None:
@@ -104,11 +99,18 @@ async def _ours(
         entries, after = await conversation.store.changes(
             conversation.context, after, records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
         )
-        yield [entry.raw for entry in entries if entry.version not in known]
+        for batch in batches(entry.raw for entry in entries if entry.version not in known):
+            yield batch
 
 
-async def run_responder(conversation: Conversation, init: DeltaInit, followed: int | None) -> Result:
-    """Serve the conversation that `init` opened. `followed`: our own cursor of the initiator's log, if it holds."""
+def is_stale(init: DeltaInit, store: Store) -> bool:
+    """Return True when `init` names a place that is not in the log of `store`, or not in its present life."""
+    return init.instance != store.instance or init.since > store.seq(init.context)
+
+
+async def run_responder(conversation: Conversation, init: DeltaInit) -> Result:
+    """Serve the conversation that `init` opened, and tell how far the initiator's log has been followed here."""
+    followed = None if conversation.cursor is None else conversation.cursor.seq
     if init.direction == Direction.SEND:
         await conversation.transport.send(Changes(init.since, (), True, followed))
     else:
@@ -119,7 +121,7 @@ async def run_responder(conversation: Conversation, init: DeltaInit, followed: i
             case Credit():
                 pass  # that was left over
             case (Put() | Done(is_final=True)) as message:
-                if (result := await answers.give(message)) is not None:
+                if (result := await answers.answer(message)) is not None:
                     return result
             case other:
                 raise unexpected(other)
@@ -127,17 +129,12 @@ async def run_responder(conversation: Conversation, init: DeltaInit, followed: i
 
 async def _send_changes(conversation: Conversation, after: int, followed: int | None) -> None:
     target = conversation.store.seq(conversation.context)  # what comes later, the next conversation brings
-    credit, room, is_last = WINDOW, DELTA_RECORDS_MAX, False
+    sender, room, is_last = CreditedSender(conversation), DELTA_RECORDS_MAX, False
     while not is_last:
         entries, after = await conversation.store.changes(
             conversation.context, after, records_max=min(room, BATCH_RECORDS_MAX), bytes_max=BATCH_BYTES_MAX
         )
         room -= len(entries)
         is_last = after >= target or room == 0
-        if credit == 0:
-            credit += (await expect(conversation, Credit)).pages
         raws = tuple(entry.raw for entry in entries)
-        await conversation.transport.send(Changes(after, raws, is_last, followed if is_last else None))
-        credit -= 1
-        conversation.tally.sent += len(raws)
-        conversation.on_progress(conversation.tally)
+        await sender.send(Changes(after, raws, is_last, followed if is_last else None))

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from echonode.errors import Reason
 from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.record import LeafKey, VersionId
-from echonode.sync.agreement import finish, stamp, unexpected
 from echonode.sync.conversation import Conversation, Result
-from echonode.sync.named_records import NamedRequest, give, take_named
+from echonode.sync.done import answer_end, end
+from echonode.sync.named_records import NamedRequest, send_named
+from echonode.sync.transfer import request_records
+from echonode.sync.transport import unexpected
 from echonode.wire.messages import PROTOCOL_VERSION, Done, GetInit, GetMore, RecordRequest
 
 
@@ -34,32 +36,30 @@ class Got:
 
 async def run_initiator(conversation: Conversation, wanted: Sequence[RecordRequest]) -> Got:
     """Fetch and merge what is `wanted`, at least one."""
-    requests: list[tuple[GetInit | GetMore, NamedRequest]] = []
+    requests: list[NamedRequest] = []
     for start in range(0, len(wanted), BATCH_RECORDS_MAX):
         page = tuple(wanted[start : start + BATCH_RECORDS_MAX])
         message = GetMore(page) if start else GetInit(PROTOCOL_VERSION, conversation.context, page)
-        requests.append((message, NamedRequest(leaves=_by_key(page))))
+        requests.append(NamedRequest(conversation, message, leaves=_by_key(page)))
     # Alone: nothing may follow an InitPayload before its first answer.
-    await take_named(conversation, requests[:1])
-    await take_named(conversation, requests[1:])
-    await finish(conversation, stamp(conversation, is_final=True))
-    came = [named for _, named in requests]
+    await request_records(conversation, requests[:1])
+    await request_records(conversation, requests[1:])
+    await end(conversation)
     return Got(
-        {version: key for named in came for version, key in named.came.items()},
-        {version: reason for named in came for version, reason in named.refused.items()},
+        {version: key for request in requests for version, key in request.came.items()},
+        {version: reason for request in requests for version, reason in request.refused.items()},
     )
 
 
 async def run_responder(conversation: Conversation, init: GetInit) -> Result:
     """Serve the conversation that `init` opened."""
-    await give(conversation, _by_key(init.wanted))
+    await send_named(conversation, _by_key(init.wanted))
     while True:
         match await conversation.transport.recv():
             case GetMore(wanted):
-                await give(conversation, _by_key(wanted))
+                await send_named(conversation, _by_key(wanted))
             case Done():
-                await conversation.transport.send(stamp(conversation, is_final=True))
-                return Result.ANSWERED
+                return await answer_end(conversation)
             case other:
                 raise unexpected(other)
 

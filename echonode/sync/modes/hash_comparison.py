@@ -15,17 +15,12 @@ from collections import deque
 from collections.abc import AsyncGenerator
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import (
-    BATCH_RECORDS_MAX,
-    HASH_COMPARISON_DEPTH,
-    PREFIXES_PER_MESSAGE_MAX,
-    SMALL_SUBTREE_LEAVES,
-    WINDOW,
-)
+from echonode.limits import BATCH_RECORDS_MAX, PREFIXES_PER_MESSAGE_MAX, SMALL_SUBTREE_LEAVES, WINDOW
 from echonode.model.merkle import ARITY, EMPTY, Prefix, Tree
 from echonode.sync import tree_parts
-from echonode.sync.agreement import Agreement, TreeDifference, expect
+from echonode.sync.agreement import Agreement, TreeDifference
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.modes.level_wise import compare
 from echonode.sync.responder import Responder
 from echonode.wire.messages import (
@@ -37,16 +32,10 @@ from echonode.wire.messages import (
 )
 
 
-async def run_initiator(
-    conversation: Conversation,
-    direction: Direction = Direction.BOTH,
-    *,
-    width: int = 16,
-    max_depth: int = HASH_COMPARISON_DEPTH[0],
-) -> Result:
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
     """Make both stores' `conversation.context` equal (or one way, nothing missing)."""
-    walker = _Walker(conversation, direction, width, max_depth)
-    return await Agreement(conversation, direction, width, walker.walk).reach()
+    walker = _Walker(conversation, options.direction, options.width, options.max_depth)
+    return await Agreement(conversation, options.direction, options.width, walker.walk).reach()
 
 
 async def run_responder(conversation: Conversation, init: HashComparisonInit) -> Result:
@@ -57,7 +46,7 @@ async def run_responder(conversation: Conversation, init: HashComparisonInit) ->
         message = await conversation.transport.recv()
         if isinstance(message, CompareRequest):
             await _send_differences(conversation, message.prefix, message.children, init)
-        elif (result := await answers.give(message)) is not None:
+        elif (result := await answers.answer(message)) is not None:
             return result
 
 
@@ -67,7 +56,7 @@ async def _send_differences(
     theirs = tree_parts.decode(children, init.width)
     if isinstance(theirs, list) or len(prefix) >= tree_parts.PREFIX_MAX:
         raise RemoteError(Reason.PROTOCOL_ERROR, "a comparison starts from a branch")
-    tree = conversation.store.tree(conversation.context)
+    tree = conversation.tree
     found: list[tuple[Prefix, bytes]] = []
     for nibble, (ours, their_child) in enumerate(zip(tree.children_at(prefix), theirs, strict=True)):
         if (None if ours == EMPTY else ours[: init.width]) != their_child:
@@ -103,8 +92,7 @@ class _Walker:
             while stack and len(in_flight) < WINDOW:
                 in_flight.append(stack.pop())
                 await self._ask(in_flight[-1])
-            answer = await expect(self._conversation, Differences)
-            self._conversation.tally.answered()
+            answer = await self._conversation.receive_answer(Differences)
             difference.as_of(answer.root)
             self._look(in_flight.popleft(), answer, difference, stack)
             if not in_flight and _size(difference) >= BATCH_RECORDS_MAX:
@@ -113,14 +101,12 @@ class _Walker:
         yield difference
 
     async def _ask(self, prefix: Prefix) -> None:
-        tree = self._conversation.store.tree(self._conversation.context)
-        children = tree_parts.encode_branch(tree.children_at(prefix), self._width)
-        self._conversation.tally.ask()
+        children = tree_parts.encode_branch(self._conversation.tree.children_at(prefix), self._width)
         if self._is_open:
-            await self._conversation.transport.send(CompareRequest(prefix, children))
+            await self._conversation.ask(CompareRequest(prefix, children))
             return
         self._is_open = True
-        await self._conversation.transport.send(
+        await self._conversation.ask(
             HashComparisonInit(
                 PROTOCOL_VERSION, self._conversation.context, self._direction, self._width, self._max_depth, children
             )
@@ -131,7 +117,7 @@ class _Walker:
         described = {prefix for prefix, _ in answer.parts}
         above = {asked}  # every part stands below one that came before it, once: no subtree is looked into twice
         over: set[Prefix] = set()  # nothing below these needs a look
-        tree = self._conversation.store.tree(self._conversation.context)
+        tree = self._conversation.tree
         for prefix, part in answer.parts:
             if prefix in above or prefix[:-1] not in above:
                 raise RemoteError(Reason.PROTOCOL_ERROR, "Differences describes what was not asked for")

@@ -18,19 +18,18 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import PREFIXES_PER_MESSAGE_MAX, SMALL_SUBTREE_LEAVES, WALK_PREFIXES_MAX, WINDOW
 from echonode.model.merkle import ARITY, DEPTH_MAX, Prefix
 from echonode.sync import tree_parts
-from echonode.sync.agreement import Agreement, TreeDifference, expect
+from echonode.sync.agreement import Agreement, TreeDifference
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.responder import Responder
 from echonode.wire.messages import PROTOCOL_VERSION, Direction, LevelWiseInit, Nodes, NodesRequest
 
 
-async def run_initiator(
-    conversation: Conversation, direction: Direction = Direction.BOTH, *, width: int = 16, expected: int | None = 0
-) -> Result:
-    """Make both stores' `conversation.context` equal (or one way, nothing missing). `expected`: about how many leaves
-    differ, None when it is more than a hello can tell."""
-    walker = Walker(conversation, direction, width, _MANY if expected is None else expected)
-    return await Agreement(conversation, direction, width, walker.walk).reach()
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
+    """Make both stores' `conversation.context` equal (or one way, nothing missing)."""
+    expected = _MANY if options.expected is None else options.expected
+    walker = Walker(conversation, options.direction, options.width, expected)
+    return await Agreement(conversation, options.direction, options.width, walker.walk).reach()
 
 
 async def run_responder(conversation: Conversation, init: LevelWiseInit) -> Result:
@@ -41,7 +40,7 @@ async def run_responder(conversation: Conversation, init: LevelWiseInit) -> Resu
         message = await conversation.transport.recv()
         if isinstance(message, NodesRequest):
             await send_nodes(conversation, message.prefixes, init.width)
-        elif (result := await answers.give(message)) is not None:
+        elif (result := await answers.answer(message)) is not None:
             return result
 
 
@@ -49,7 +48,7 @@ async def send_nodes(conversation: Conversation, prefixes: tuple[Prefix, ...], w
     """Answer what stands at each of `prefixes`."""
     if len(set(prefixes)) < len(prefixes):  # a short request would cost a long answer
         raise RemoteError(Reason.PROTOCOL_ERROR, "a request names a prefix twice")
-    tree = conversation.store.tree(conversation.context)
+    tree = conversation.tree
     nodes = tuple(tree_parts.encode_node(tree, prefix, width) for prefix in prefixes)
     await conversation.transport.send(Nodes(tree.root, nodes))
 
@@ -82,7 +81,7 @@ class Walker:
     async def walk(self) -> AsyncGenerator[TreeDifference, None]:
         """All differences, in one piece: the leaves are known only when the last level is."""
         difference = TreeDifference()
-        tree = self._conversation.store.tree(self._conversation.context)
+        tree = self._conversation.tree
         level = first_level(self._expected, len(tree))
         self._expected = 0  # a second walk finds little
         while level:
@@ -106,8 +105,7 @@ class Walker:
         for request in requests[:WINDOW]:
             await self._ask(request)
         for number, request in enumerate(requests):
-            answer = await expect(self._conversation, Nodes)
-            self._conversation.tally.answered()
+            answer = await self._conversation.receive_answer(Nodes)
             if len(answer.parts) != len(request):
                 raise RemoteError(Reason.PROTOCOL_ERROR, "Nodes answers another number of prefixes than was asked")
             if number + WINDOW < len(requests):
@@ -117,14 +115,12 @@ class Walker:
                 yield prefix, tree_parts.decode(part, self._width)
 
     async def _ask(self, prefixes: tuple[Prefix, ...]) -> None:
-        self._conversation.tally.ask()
         if self._is_open:
-            await self._conversation.transport.send(NodesRequest(prefixes))
+            await self._conversation.ask(NodesRequest(prefixes))
             return
         self._is_open = True
         context = self._conversation.context
-        init = LevelWiseInit(PROTOCOL_VERSION, context, self._direction, self._width, prefixes)
-        await self._conversation.transport.send(init)
+        await self._conversation.ask(LevelWiseInit(PROTOCOL_VERSION, context, self._direction, self._width, prefixes))
 
 
 def compare(
@@ -136,7 +132,7 @@ def compare(
     deeper: list[Prefix],
 ) -> None:
     """Note in `difference` what differs at `prefix`, and in `deeper` the children to look into."""
-    tree = conversation.store.tree(conversation.context)
+    tree = conversation.tree
     if isinstance(theirs, list):
         _compare_leaves(conversation, prefix, theirs, width, difference)
         return
@@ -158,7 +154,7 @@ def compare(
 def _compare_leaves(
     conversation: Conversation, prefix: Prefix, theirs: tree_parts.Bucket, width: int, difference: TreeDifference
 ) -> None:
-    tree = conversation.store.tree(conversation.context)
+    tree = conversation.tree
     if tree.count_at(prefix) > SMALL_SUBTREE_LEAVES:
         # They have a handful where we have many: sending them all ours costs no more than telling which they have.
         difference.our_prefixes.append(prefix)

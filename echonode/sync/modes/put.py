@@ -20,11 +20,12 @@ from enum import Enum
 
 from echonode.errors import Reason
 from echonode.model.record import LeafKey, VersionId, from_store
-from echonode.sync.agreement import finish, stamp, unexpected
 from echonode.sync.conversation import Conversation, Result
-from echonode.sync.named_records import heads_of
+from echonode.sync.done import answer_end, end
 from echonode.sync.offers import Offered, answer_offers, pages, put, take_heads
+from echonode.sync.record_batches import heads_of
 from echonode.sync.responder import store_put
+from echonode.sync.transport import unexpected
 from echonode.wire.messages import PROTOCOL_VERSION, Done, Offers, Put, PutInit
 
 
@@ -51,15 +52,12 @@ async def run_initiator(conversation: Conversation, keys: Sequence[LeafKey]) -> 
     """Offer all heads of our leaves `keys`, of which at least one is held here."""
     ours = [head async for batch in heads_of(conversation, sorted(set(keys))) for head in map(from_store, batch)]
     offered = Offered()
-    is_open = False
-    for page, leaves in pages(conversation, list(set(keys))):
-        conversation.tally.ask()
+    for number, (page, leaves) in enumerate(pages(conversation, list(set(keys)))):
         opening = PutInit(PROTOCOL_VERSION, conversation.context, leaves)
-        await conversation.transport.send(Offers(leaves) if is_open else opening)
-        is_open = True
+        await conversation.ask(Offers(leaves) if number else opening)
         await take_heads(conversation, page, offered)
     await put(conversation, [*offered.lacked, *offered.differed], offered)
-    await finish(conversation, stamp(conversation, is_final=True))
+    await end(conversation)
     wanted = {*offered.lacked, *offered.differed}
     return [_answer(head.key, head.id, offered, is_put=head.key in wanted) for head in ours]
 
@@ -70,9 +68,7 @@ def _answer(key: LeafKey, version: VersionId, offered: Offered, *, is_put: bool)
     if version in offered.shared:
         return Answer(key, version, Outcome.HAD)
     if version in offered.refused:
-        code = offered.refused[version]
-        known = Reason(code) if code in Reason._value2member_map_ else Reason.PROTOCOL_ERROR
-        return Answer(key, version, Outcome.REFUSED, known)
+        return Answer(key, version, Outcome.REFUSED, Reason.from_wire(offered.refused[version]))
     return Answer(key, version, Outcome.STORED if is_put else Outcome.HAD)
 
 
@@ -86,7 +82,6 @@ async def run_responder(conversation: Conversation, init: PutInit) -> Result:
             case Put(records):
                 await store_put(conversation, records)
             case Done():
-                await conversation.transport.send(stamp(conversation, is_final=True))
-                return Result.ANSWERED
+                return await answer_end(conversation)
             case other:
                 raise unexpected(other)

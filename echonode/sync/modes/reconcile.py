@@ -31,12 +31,15 @@ from echonode.limits import (
 from echonode.model.filter import Filter
 from echonode.model.merkle import State
 from echonode.model.record import LeafKey
-from echonode.sync.agreement import expect, unexpected
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.done import responder_result
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.filtered_set import FilteredSet, id_list_digest
-from echonode.sync.named_records import NamedRequest, give, take_named
+from echonode.sync.named_records import NamedRequest, send_named
 from echonode.sync.offers import answer_offers, offer
 from echonode.sync.responder import store_put
+from echonode.sync.transfer import request_records
+from echonode.sync.transport import unexpected
 from echonode.wire.messages import (
     PROTOCOL_VERSION,
     Direction,
@@ -50,13 +53,11 @@ from echonode.wire.messages import (
 from echonode.wire.negentropy import Negentropy
 
 
-async def run_initiator(
-    conversation: Conversation, wanted: Filter, direction: Direction = Direction.BOTH, *, follows_all: bool = False
-) -> Result:
-    """Make what `wanted` takes of the context equal on both sides, or one way nothing missing. `follows_all`: whatever
-    is held here is to stay current too."""
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
+    """Make what `options.wanted` takes of the context equal on both sides, or one way nothing missing."""
+    wanted = options.wanted or Filter()
     survey = await conversation.surveys.of(conversation.store, conversation.context, wanted)
-    initiator = _Initiator(conversation, survey, wanted, direction, follows_all)
+    initiator = _Initiator(conversation, survey, wanted, options.direction, options.follows_all)
     return await initiator.reach()
 
 
@@ -78,14 +79,14 @@ class _Initiator:
     async def reach(self) -> Result:
         tally = self._conversation.tally
         for round_number in range(1, ROUNDS_MAX + 1):
-            before = (tally.received, tally.had, tally.sent - tally.refused_there)
+            before = tally.moved
             await self._pass()
-            progressed = (tally.received, tally.had, tally.sent - tally.refused_there) != before
+            progressed = tally.moved != before
             is_one_way = self._direction is not Direction.BOTH
             is_last = is_one_way or round_number == ROUNDS_MAX or not progressed
             await self._survey.refresh()
             ours = stamp(self._conversation, self._survey, is_final=is_last)
-            theirs = await self._finish(ours)
+            theirs = (await self._conversation.request(ours, Done)).root
             if theirs == ours.root:
                 await self._survey.refresh()
                 return Result.EQUAL if self._survey.digest() == theirs else Result.MOVED
@@ -105,14 +106,6 @@ class _Initiator:
         has_moved = progressed or theirs != self._expected or self._survey.ids() != self._ours
         return Result.MOVED if has_moved else Result.DIFFERENT
 
-    async def _finish(self, ours: Done) -> bytes:
-        tally = self._conversation.tally
-        tally.ask()
-        await self._conversation.transport.send(ours)
-        theirs = await expect(self._conversation, Done)
-        tally.answered()
-        return theirs.root
-
     async def _pass(self) -> None:
         """Find the differences, and move them."""
         survey, conversation = self._survey, self._conversation
@@ -124,9 +117,9 @@ class _Initiator:
         need = [id for id in dict.fromkeys(side.need) if id not in refused]  # once is enough, of those remembered
         if self._direction is not Direction.SEND and need:
             lists = [tuple(need[start : start + BATCH_RECORDS_MAX]) for start in range(0, len(need), BATCH_RECORDS_MAX)]
-            requests = [(Want(ids), NamedRequest(versions=frozenset(ids))) for ids in lists]
-            await take_named(conversation, requests)
-            self._is_owed = sum(len(named.came) for _, named in requests) < len(need)
+            requests = [NamedRequest(conversation, Want(ids), versions=frozenset(ids)) for ids in lists]
+            await request_records(conversation, requests)
+            self._is_owed = sum(len(request.came) for request in requests) < len(need)
         keys = {key for id in side.have if (key := survey.key_of(id)) is not None}
         if self._follows_all:
             keys |= self._besides()
@@ -138,7 +131,7 @@ class _Initiator:
 
     def _not_offered(self, keys: set[LeafKey]) -> list[LeafKey]:
         """Those of `keys` that have not been offered as they stand now."""
-        tree = self._conversation.store.tree(self._conversation.context)
+        tree = self._conversation.tree
         states = {key: state for key in keys if (state := tree.get(key)) is not None}
         new = [key for key, state in states.items() if self._offered.get(key) != state]
         self._offered |= states
@@ -146,8 +139,7 @@ class _Initiator:
 
     def _besides(self) -> set[LeafKey]:
         """Leaves held here that the filter does not take."""
-        tree = self._conversation.store.tree(self._conversation.context)
-        return {key for key, _ in tree.leaves_at(b"")} - self._survey.keys()
+        return {key for key, _ in self._conversation.tree.leaves_at(b"")} - self._survey.keys()
 
     async def _compare(self, side: Negentropy) -> None:
         """Exchange messages until all differences are known."""
@@ -156,21 +148,12 @@ class _Initiator:
         for _ in range(NEGENTROPY_MESSAGES_MAX):
             if message is None or len(side.have) + len(side.need) > WALK_PREFIXES_MAX:
                 return  # what is beyond that is left to another round
-            conversation.tally.ask()
-            if self._is_open:
-                await conversation.transport.send(Reconcile(message))
-            else:
+            question: Reconcile | ReconcileInit = Reconcile(message)
+            if not self._is_open:
                 self._is_open = True
-                init = ReconcileInit(
-                    PROTOCOL_VERSION,
-                    conversation.context,
-                    self._direction,
-                    self._wanted.without_senders.fields(),
-                    message,
-                )
-                await conversation.transport.send(init)
-            answer = await expect(conversation, Reconcile)
-            conversation.tally.answered()
+                fields = self._wanted.without_senders.fields()
+                question = ReconcileInit(PROTOCOL_VERSION, conversation.context, self._direction, fields, message)
+            answer = await conversation.request(question, Reconcile)
             message = await loop.run_in_executor(None, side.answer, answer.message)
         raise RemoteError(Reason.TOO_LARGE, "a reconciliation of more messages than two sets can need")
 
@@ -218,21 +201,15 @@ async def _serve(
                 named: dict[LeafKey, set[bytes]] = {}
                 for key, version in asked:
                     named.setdefault(key, set()).add(version)
-                await give(conversation, named)
+                await send_named(conversation, named)
             case Offers(leaves):
                 await answer_offers(conversation, leaves, to_keep=direction != Direction.SEND)
             case Put(records) if direction != Direction.RECEIVE:
                 await store_put(conversation, records)
-            case Done(root, _, _, is_final):
+            case Done(is_final=is_final) as theirs:
                 await survey.refresh()
                 ours = stamp(conversation, survey, is_final=is_final)
                 await conversation.transport.send(ours)
-                if root == ours.root:
-                    return Result.EQUAL
-                if not is_final:
-                    return None
-                if direction != Direction.BOTH:
-                    return Result.ONE_WAY
-                return Result.DIFFERENT if conversation.tally.refused else Result.MOVED
+                return responder_result(conversation, direction, theirs, ours)
             case other:
                 raise unexpected(other)

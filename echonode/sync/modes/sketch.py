@@ -19,20 +19,18 @@ from math import ceil, sqrt
 from typing import TYPE_CHECKING, Final
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import (
-    BATCH_BYTES_MAX,
-    BATCH_RECORDS_MAX,
-    PUTS_IN_FLIGHT_MAX,
-    SKETCH_BLOCKS_MAX,
-    SKETCH_SYMBOLS_MAX,
-)
+from echonode.limits import PUTS_IN_FLIGHT_MAX, SKETCH_BLOCKS_MAX, SKETCH_SYMBOLS_MAX
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import LeafKey, Record, VersionId
-from echonode.sync.agreement import Agreement, batches, expect, note_seq, our_records, put_all, stamp, take_stored
+from echonode.sync.agreement import Agreement
 from echonode.sync.answer_check import START, in_order
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.done import done_of, note_followed
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.modes import level_wise
+from echonode.sync.record_batches import heads_of
 from echonode.sync.responder import Responder
+from echonode.sync.transfer import PutWindow, receive_records, send_answer
 from echonode.sync.verify_apply import Pipeline, merge
 from echonode.wire.messages import (
     PROTOCOL_VERSION,
@@ -54,11 +52,10 @@ _PROBE_SYMBOLS: Final = 64
 _PROBE_COUNTS: Final = 192  # 256 tell a tenth better and cost as much as they save
 
 
-async def run_initiator(conversation: Conversation, *, expected: int | None = None) -> Result:
-    """Make both stores' `conversation.context` equal. `expected`: about how many leaves differ, None when nobody knows
-    or it is many."""
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
+    """Make both stores' `conversation.context` equal."""
     attempt = _Attempt(conversation)
-    answer = await attempt.open(expected)
+    answer = await attempt.open(options.expected)
     if answer.root == attempt.root:
         return _judged(conversation, answer.root)
     if not answer.is_read:
@@ -73,7 +70,7 @@ async def run_initiator(conversation: Conversation, *, expected: int | None = No
 
 def _judged(conversation: Conversation, root: bytes) -> Result:
     """Both sides take their leave with equal roots; ours may have moved while the other's was on its way."""
-    return Result.EQUAL if conversation.store.tree(conversation.context).root == root else Result.MOVED
+    return Result.EQUAL if conversation.tree.root == root else Result.MOVED
 
 
 class _Attempt:
@@ -95,18 +92,9 @@ class _Attempt:
         tree = self._tree
         symbols, self._counts = _probe(expected)
         self._sent, self.root = sketch.symbols(0, symbols), tree.root
-        conversation.tally.ask()
-        await conversation.transport.send(
-            SketchInit(
-                PROTOCOL_VERSION,
-                conversation.context,
-                tree.root,
-                len(tree),
-                sketch.counts(self._counts),
-                self._sent,
-            )
-        )
-        answer = await self._answer()
+        counts = sketch.counts(self._counts)
+        init = SketchInit(PROTOCOL_VERSION, conversation.context, tree.root, len(tree), counts, self._sent)
+        answer = await conversation.request(init, SketchAnswer)
         for _ in range(SKETCH_BLOCKS_MAX):
             if answer.is_read or answer.root == self.root:
                 break
@@ -116,17 +104,11 @@ class _Attempt:
                     break
                 self._is_salted = True
                 needed = max(len(self._sent) // SYMBOL_BYTES, symbols_for(answer.estimate))
-            await self._send_more(needed)
-            answer = await self._answer()
+            answer = await self._send_more(needed)
         self.unsettled = answer.estimate
         return answer
 
-    async def _answer(self) -> SketchAnswer:
-        answer = await expect(self._conversation, SketchAnswer)
-        self._conversation.tally.answered()
-        return answer
-
-    async def _send_more(self, needed: int) -> None:
+    async def _send_more(self, needed: int) -> SketchAnswer:
         sketch = await self._sketch()
         sent = len(self._sent) // SYMBOL_BYTES
         # Symbols of two different states cannot be read together.
@@ -135,8 +117,8 @@ class _Attempt:
         self._sent = symbols if start == 0 else self._sent + symbols
         counts = sketch.counts(_PROBE_COUNTS) if self._counts < _PROBE_COUNTS else b""
         self._counts = _PROBE_COUNTS
-        self._conversation.tally.ask()
-        await self._conversation.transport.send(SketchMore(self._is_salted, start, counts, symbols))
+        more = SketchMore(self._is_salted, start, counts, symbols)
+        return await self._conversation.request(more, SketchAnswer)
 
     async def _sketch(self) -> "Sketch":
         conversation = self._conversation
@@ -148,7 +130,7 @@ class _Attempt:
 
     @property
     def _tree(self) -> Tree:
-        return self._conversation.store.tree(self._conversation.context)
+        return self._conversation.tree
 
     async def settle(self, answer: SketchAnswer) -> Result | None:
         """Take what the peer sends, give what it wants, exchange Dones; None when the roots differ still."""
@@ -162,14 +144,13 @@ class _Attempt:
         tree = self._tree
         # What came may have superseded ours, and then they have all of it.
         lacking = [leaf for leaf in keys if leaf not in came or tree.get(leaf) != state_of(came[leaf])]
-        puts = await put_all(conversation, our_records(conversation, lacking, ()), PUTS_IN_FLIGHT_MAX)
-        ours = stamp(conversation, is_final=False)
-        conversation.tally.ask()
-        await conversation.transport.send(ours)
-        await take_stored(conversation, puts)
-        theirs = await expect(conversation, Done)
-        conversation.tally.answered()
-        note_seq(conversation, theirs)
+        puts = PutWindow(conversation, PUTS_IN_FLIGHT_MAX)
+        await puts.put(heads_of(conversation, lacking))
+        ours = done_of(conversation, is_final=False)
+        await conversation.ask(ours)
+        await puts.drain()
+        theirs = await conversation.receive_answer(Done)
+        note_followed(conversation, theirs)
         self.unsettled = 0  # whatever it is, it is not what the estimate was about
         return _judged(conversation, theirs.root) if theirs.root == ours.root else None
 
@@ -185,32 +166,31 @@ def _probe(expected: int | None) -> tuple[int, int]:
 
 async def _receive(conversation: Conversation, keys: Iterable[LeafKey]) -> dict[LeafKey, list[VersionId]]:
     """Merge the Records that follow an answer; which versions came of those of our leaves that the peer wants."""
-    came: dict[LeafKey, list[VersionId]] = {}
-    asked = set(keys)
-    last = START
+    lacking = _Lacking(conversation, keys)
+    async with Pipeline(conversation.context) as pipeline:
+        await receive_records(conversation, pipeline, lacking)
+    return lacking.came
 
-    async def take(records: list[Record]) -> None:
-        nonlocal last
-        last = in_order(records, last)
+
+class _Lacking:
+    """What we lack, as it comes behind a SketchAnswer. `keys`: leaves of which it is noted what came."""
+
+    def __init__(self, conversation: Conversation, keys: Iterable[LeafKey]) -> None:
+        self._conversation = conversation
+        self._keys = set(keys)
+        self._last = START
+        self.came: dict[LeafKey, list[VersionId]] = {}
+
+    def check(self, message: Records) -> None:
+        if message.rest or (message.more and not message.records):
+            raise RemoteError(Reason.PROTOCOL_ERROR, "Records behind a sketch bring something and leave no rest")
+
+    async def store(self, _: Records, records: list[Record]) -> None:
+        self._last = in_order(records, self._last)
         for record in records:
-            if record.key in asked:
-                came.setdefault(record.key, []).append(record.id)
-        await merge(conversation, records)
-
-    pipeline = Pipeline(conversation.context)
-    try:
-        more = True
-        while more:
-            message = await expect(conversation, Records)
-            more = message.more
-            if message.rest or (more and not message.records):
-                raise RemoteError(Reason.PROTOCOL_ERROR, "Records behind a sketch bring something and leave no rest")
-            if message.records:
-                await pipeline.put(message.records, take)
-        await pipeline.finish()
-    finally:
-        await pipeline.abandon()
-    return came
+            if record.key in self._keys:
+                self.came.setdefault(record.key, []).append(record.id)
+        await merge(self._conversation, records)
 
 
 # -- the responder ---------------------------------------------------------------------------------------------------
@@ -231,7 +211,7 @@ async def run_responder(conversation: Conversation, init: SketchInit) -> Result:
             case NodesRequest(prefixes):
                 await level_wise.send_nodes(conversation, prefixes, _WIDTH)
             case _:
-                if (result := await answers.give(message)) is not None:
+                if (result := await answers.answer(message)) is not None:
                     return result
     return _judged(conversation, root)
 
@@ -290,11 +270,11 @@ class _Reader:
         wanted = sketch.id_prefixes(theirs)
         await conversation.transport.send(SketchAnswer(root, differences, True, 0, wanted, len(keys)))
         if keys:
-            await _send_records(conversation, keys)
+            await send_answer(conversation, heads_of(conversation, keys), lambda raws, more: Records(raws, (), more))
 
     @property
     def _tree(self) -> Tree:
-        return self._conversation.store.tree(self._conversation.context)
+        return self._conversation.tree
 
 
 _ESTIMATE_MAX: Final = 2**32
@@ -308,24 +288,6 @@ def _needed(have: int, counts: int, estimate: int) -> int:
     spread = sqrt(estimate + (0.14 * estimate) ** 2)
     needed = max(ceil(1.36 * estimate + sqrt(estimate) + 1.65 * spread), have + have // 2)
     return needed if needed <= SKETCH_SYMBOLS_MAX else 0
-
-
-async def _send_records(conversation: Conversation, keys: list[LeafKey]) -> None:
-    """All heads of our leaves `keys`, in key order, in as many Records as it takes."""
-    waiting: list[bytes] | None = None
-    at = 0
-    while at < len(keys):
-        raws, taken = await conversation.store.read(
-            conversation.context, keys[at : at + BATCH_RECORDS_MAX], bytes_max=BATCH_BYTES_MAX
-        )
-        at += taken
-        for batch in batches(raws):
-            if waiting:
-                await conversation.transport.send(Records(tuple(waiting), (), True))
-            waiting = batch
-            conversation.tally.sent += len(batch)
-            conversation.on_progress(conversation.tally)
-    await conversation.transport.send(Records(tuple(waiting or ()), (), False))
 
 
 # -- shared ----------------------------------------------------------------------------------------------------------

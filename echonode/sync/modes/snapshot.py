@@ -17,38 +17,40 @@ every version of it verified, is merged, and walking brings the rest. So whoever
 finishing, however often the connection is cut.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, WINDOW
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
 from echonode.model.merkle import Digest
 from echonode.model.record import LeafKey, Record, from_store
 from echonode.store.port import Applied, SnapshotOverError, SnapshotReader, Staged, StateStamp
-from echonode.sync.agreement import batches, expect, finish, note_seq, stamp, unexpected
 from echonode.sync.answer_check import START, in_order
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.done import done_of, end, note_followed
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
+from echonode.sync.record_batches import batches_to_last
 from echonode.sync.tasks import whole
+from echonode.sync.transfer import CreditedSender, request_pages
+from echonode.sync.transport import unexpected
 from echonode.sync.verify_apply import Pipeline
 from echonode.wire.messages import PROTOCOL_VERSION, Credit, Done, Page, SnapshotInit
 
 
-async def run_initiator(conversation: Conversation) -> Result:
+async def run_initiator(conversation: Conversation, _: InitiatorOptions = DEFAULTS) -> Result:
     """Fill the empty `conversation.context` from the peer's. MOVED when it went on writing: walk the difference."""
     store, context = conversation.store, conversation.context
     staged = store.staged(context)
     resume = None if staged is None else (staged.root, staged.last_key)
-    for _ in range(WINDOW):  # the pages that come unasked count as asked for here
-        conversation.tally.ask()
-    await conversation.transport.send(SnapshotInit(PROTOCOL_VERSION, context, resume))
-    root, their_seq = await _receive(conversation, staged)
+    pages = request_pages(conversation, SnapshotInit(PROTOCOL_VERSION, context, resume), Page)
+    root, their_seq = await _receive(conversation, pages, staged)
     applied = await whole(_promote(conversation, None if root is None else Digest(root)))
     if applied is None and not conversation.tally.refused:
         raise RemoteError(Reason.BAD_RECORD, "the snapshot's records do not give the root it was announced with")
     if applied is not None and root is not None and not conversation.tally.refused and not applied.refused:
         conversation.tally.followed = their_seq  # whatever was written there since
-    conversation.tally.forget_asked()
-    theirs = await finish(conversation, stamp(conversation, is_final=True))
-    if theirs == store.tree(context).root:
+    theirs = await end(conversation)
+    if theirs.root == conversation.tree.root:
         return Result.EQUAL
     return Result.DIFFERENT if conversation.tally.refused else Result.MOVED
 
@@ -72,18 +74,11 @@ async def _promote(conversation: Conversation, expected: Digest | None) -> Appli
     return applied
 
 
-async def _receive(conversation: Conversation, staged: Staged | None) -> tuple[bytes | None, int]:
+async def _receive(
+    conversation: Conversation, pages: AsyncGenerator[Page, None], staged: Staged | None
+) -> tuple[bytes | None, int]:
     """Stage every page; root and seq that the first one announced, no root when the peer cut it short."""
-    first = await expect(conversation, Page)
-    conversation.tally.answered()
-    if first.state is None:
-        raise RemoteError(Reason.PROTOCOL_ERROR, "the first page says of no state")
-    root, count, seq, _ = first.state
-    if staged is not None and staged.root != root:
-        await merge_left_over(conversation)  # what came is not lost to what comes
-    is_resumed = staged is not None and staged.root == root
-    conversation.tally.total = max(0, count - staged.count) if is_resumed and staged is not None else count
-    last = START
+    root, seq, last, is_first = b"", 0, START, True
 
     async def stage(records: list[Record]) -> None:
         nonlocal last
@@ -92,27 +87,32 @@ async def _receive(conversation: Conversation, staged: Staged | None) -> tuple[b
         conversation.tally.received += len(records)
         conversation.on_progress(conversation.tally)
 
-    pipeline = Pipeline(conversation.context)
-    page = first
-    try:
-        while True:
+    async with aclosing(pages), Pipeline(conversation.context) as pipeline:
+        async for page in pages:
+            if is_first:
+                root, seq = await _begin(conversation, page, staged)
+            elif not page.records and not page.is_last:
+                raise RemoteError(Reason.PROTOCOL_ERROR, "an empty page that is not the last")
             # An empty first page still has to begin the staging.
-            if page.records or (page is first and not page.is_cut):
+            if page.records or (is_first and not page.is_cut):
                 await pipeline.put(page.records, stage)
             if page.is_cut and not page.is_last:
                 raise RemoteError(Reason.PROTOCOL_ERROR, "what is cut short has a last page")
-            if page.is_last:
-                break
-            conversation.tally.ask()
-            await conversation.transport.send(Credit(1))
-            page = await expect(conversation, Page)
-            conversation.tally.answered()
-            if not page.records and not page.is_last:
-                raise RemoteError(Reason.PROTOCOL_ERROR, "an empty page that is not the last")
-        await pipeline.finish()
-    finally:
-        await pipeline.abandon()
+            is_first = False
     return None if page.is_cut else root, seq
+
+
+async def _begin(conversation: Conversation, first: Page, staged: Staged | None) -> tuple[bytes, int]:
+    """Return root and seq of the state that the first page announces; merge what is staged of another one."""
+    if first.state is None:
+        raise RemoteError(Reason.PROTOCOL_ERROR, "the first page says of no state")
+    root, count, seq, _ = first.state
+    conversation.tally.total = count
+    if staged is not None and staged.root == root:
+        conversation.tally.total = max(0, count - staged.count)
+    elif staged is not None:
+        await merge_left_over(conversation)  # what came is not lost to what comes
+    return root, seq
 
 
 async def run_responder(conversation: Conversation, init: SnapshotInit) -> Result:
@@ -129,8 +129,8 @@ async def run_responder(conversation: Conversation, init: SnapshotInit) -> Resul
             case Credit():
                 pass
             case Done(root) as theirs:
-                note_seq(conversation, theirs)
-                ours = stamp(conversation, is_final=True)
+                note_followed(conversation, theirs)
+                ours = done_of(conversation, is_final=True)
                 await conversation.transport.send(ours)
                 return Result.EQUAL if root == ours.root else Result.MOVED
             case other:
@@ -141,7 +141,6 @@ class _Sender:
     """Sends the pages of one state, as long as it is to be had."""
 
     def __init__(self, conversation: Conversation, init: SnapshotInit, stamped: StateStamp) -> None:
-        self._conversation = conversation
         self._root = init.resume[0] if init.resume else stamped.root  # what the initiator is after
         self._after = _just_before(init.resume[1]) if init.resume else None
         self._state: tuple[bytes, int, int, bytes] | None = (
@@ -150,7 +149,7 @@ class _Sender:
             stamped.seq,
             stamped.instance,
         )
-        self._credit = WINDOW
+        self._pages = CreditedSender(conversation)
         self.is_over = False
         conversation.tally.total = stamped.count
 
@@ -170,22 +169,16 @@ class _Sender:
             has_shown = True
             if raws:
                 self._after = from_store(raws[-1]).key
-            pages: Sequence[list[bytes]] = list(batches(raws)) or [[]]
-            for number, records in enumerate(pages, 1):
-                await self._page(records, is_last=is_last and number == len(pages))
+            for records, is_page_end in batches_to_last(raws):
+                await self._page(records, is_last=is_last and is_page_end)
         if not self.is_over:
             await self._page([], is_last=True, is_cut=True)
 
     async def _page(self, records: list[bytes], *, is_last: bool, is_cut: bool = False) -> None:
-        conversation = self._conversation
-        if self._credit == 0:
-            self._credit += (await expect(conversation, Credit)).pages
-        await conversation.transport.send(Page(self._state, tuple(records), is_last, is_cut))
+        page = Page(self._state, tuple(records), is_last, is_cut)
         self._state = None
-        self._credit -= 1
         self.is_over = is_last
-        conversation.tally.sent += len(records)
-        conversation.on_progress(conversation.tally)
+        await self._pages.send(page)
 
 
 def _just_before(last: bytes) -> LeafKey | None:

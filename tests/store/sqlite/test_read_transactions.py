@@ -49,7 +49,7 @@ async def write_until(store: SqliteStore, owner: Owner, path: Path, wal_bytes_wa
 async def until_over(store: SqliteStore) -> None:
     """Wait until no read transaction is open any more."""
     async with asyncio.timeout(20):
-        while any(each.is_open for each in store._read_transactions._open):
+        while any(each.is_open for each in store._read_transactions._open):  # noqa: ASYNC110  there is no event
             await asyncio.sleep(0.01)
 
 
