@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from echonode.api.json_forms import nfc
 from echonode.api.problems import RequestError, not_found
-from echonode.api.requests import GetRequest, OfferRequest, PullRequest, context_name, json_body
+from echonode.api.requests import GetRequest, PullRequest, PutRequest, context_name, json_body
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.errors import LocalError, PeerRefused, Reason, RemoteError, TransportError
@@ -43,7 +43,7 @@ class AskingRoutes:
         return [
             route("/v1/pull", POST=self._pull),
             route("/v1/get", POST=self._get),
-            route("/v1/offer", POST=self._offer),
+            route("/v1/put", POST=self._put),
         ]
 
     async def _pull(self, request: Request) -> Response:
@@ -71,8 +71,8 @@ class AskingRoutes:
             self._node.asking.get(peer, context, wanted, asked.timeout), lambda got: _got(got, meant)
         )
 
-    async def _offer(self, request: Request) -> Response:
-        asked = await json_body(request, self._stop, OfferRequest)
+    async def _put(self, request: Request) -> Response:
+        asked = await json_body(request, self._stop, PutRequest)
         peer, context = self._peer(asked.peer), context_name(asked.context)
         meant = {text: self._key(text) for text in asked.records}
         tree = self._node.store.tree(context)
@@ -81,7 +81,7 @@ class AskingRoutes:
                 raise not_found(f"there is no record {escape(text)} in {escape(context)}")
         return await self._answered(
             self._node.asking.offer(peer, context, list(meant.values()), asked.timeout),
-            lambda answers: _offered(answers, meant),
+            lambda answers: _put_answer(answers, meant),
         )
 
     async def _answered(self, question: Awaitable[Any], form: Any) -> Response:
@@ -157,7 +157,7 @@ def _got(got: Got, meant: dict[str, LeafKey]) -> dict[str, object]:
     }
 
 
-def _offered(answers: Iterable[Answer], meant: dict[str, LeafKey]) -> dict[str, object]:
+def _put_answer(answers: Iterable[Answer], meant: dict[str, LeafKey]) -> dict[str, object]:
     names = {key: text for text, key in meant.items()}
     return {
         "records": [

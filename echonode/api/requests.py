@@ -77,8 +77,8 @@ class GetRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
     records: Annotated[list[GetItem], Meta(min_length=1, max_length=BATCH_RECORDS_MAX)]
 
 
-class OfferRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
-    """The records to offer: author/name of each."""
+class PutRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
+    """Names the records to put: author/name of each."""
 
     records: Annotated[list[str], Meta(min_length=1, max_length=BATCH_RECORDS_MAX)]
 

@@ -53,7 +53,7 @@ def commands(services: Services) -> click.Group:
     for command in (
         *(network.run, network.invite, network.join, network.network),
         *(records.put, records.get, records.delete, records.list_records, records.conflicts),
-        *(peer_records.pull, peer_records.offer, records.forget),
+        *(peer_records.pull, records.forget),
         *(import_export.import_records, import_export.export_records),
         *(status.status, status.peers, status.contexts),
         *(sync.sync, sync.watch, sync.verify),

@@ -93,23 +93,23 @@ def test_what_is_got_is_kept_and_what_is_not_there_is_said(tmp_path: Path) -> No
     run(test)
 
 
-def test_of_what_is_offered_it_is_said_what_became_of_it(tmp_path: Path) -> None:
+def test_a_put_says_what_became_of_each_record(tmp_path: Path) -> None:
     async def test() -> None:
         async with two(tmp_path) as (one, other):
             await write_unheard(one, "new")
             await write_unheard(one, "old")
-            await asked(one, "offer", records=["shared/old"])
+            await asked(one, "put", records=["shared/old"])
             await write_unheard(other, "old", body=b"newer")
-            answer = await asked(one, "offer", records=["shared/new", "shared/old"])
+            answer = await asked(one, "put", records=["shared/new", "shared/old"])
             outcomes = {record["id"]: record["outcome"] for record in answer["records"]}
             assert outcomes == {"shared/new": "stored", "shared/old": "stale"}
             assert (await one.whole("shared/old"))["body"] == "newer"
-            again = await asked(one, "offer", records=["shared/new"])
+            again = await asked(one, "put", records=["shared/new"])
             assert [record["outcome"] for record in again["records"]] == ["had"]
 
             other.node.partial.subscribe({"main": ["tag=news"]}, other.node.identity_of)
             await write_unheard(one, "unwanted")
-            (record,) = (await asked(one, "offer", records=["shared/unwanted"]))["records"]
+            (record,) = (await asked(one, "put", records=["shared/unwanted"]))["records"]
             assert (record["outcome"], record["reason"]) == ("refused", "not_accepted")
 
     run(test)

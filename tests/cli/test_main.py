@@ -19,7 +19,7 @@ from tests.cli.house import Outside, Shell, http, live_node, refusal, saying
 
 WITHIN_S = 60
 COMMANDS = (
-    "run invite join network put get delete list conflicts pull offer forget import export status peers contexts sync"
+    "run invite join network put get delete list conflicts pull forget import export status peers contexts sync"
     " watch verify demo simulate"
 )
 STATUS = {"id": "i", "name": "n", "instance": "x", "network": "w", "listen": [], "api": [], "contexts": [], "peers": []}
@@ -57,6 +57,9 @@ def test_no_command_at_all_shows_the_help_and_is_a_usage_error(shell: Shell) -> 
         ["put"],
         ["put", "name"],
         ["put", "name", "value", "--file", __file__],
+        ["put", "name", "value", "more"],
+        ["put", "record", "--to", "peer", "--file", __file__],
+        ["put", "record", "--to", "peer", "--tag", "t"],
         ["put", "name", "--file", "no-such-file"],
         ["get"],
         ["list", "--limit", "0"],

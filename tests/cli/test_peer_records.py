@@ -1,4 +1,4 @@
-"""pull, list --from, get --from and offer, against two real nodes."""
+"""pull, list --from, get --from and put --to, against two real nodes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,16 +75,16 @@ def test_options_of_get_that_do_not_go_together_are_a_usage_error(shell: Shell) 
     assert "no version" in shell.fails(ExitCode.USAGE, "get", "a", "--from", "far", "--version", "x")
 
 
-def test_offer_says_what_became_of_each(shell: Shell, far: Live) -> None:
+def test_put_to_a_peer_says_what_became_of_each(shell: Shell, far: Live) -> None:
     shell("get", "--from", "far", "shared/a")
     far.served.node.partial.subscribe({"main": ["tag=news"]}, far.served.node.identity_of)
-    shown = shell("offer", "--to", "far", "shared/a")
+    shown = shell("put", "--to", "far", "shared/a")
     assert (shown.code, shown.err) == (0, "1 version\n") and "had" in shown.text
     shell("put", "shared/unwanted", "1")
-    refused = shell("offer", "--to", "far", "shared/unwanted", "--json")
+    refused = shell("put", "--to", "far", "shared/unwanted", "--json")
     assert refused.code == ExitCode.PARTIAL
     assert [(one["outcome"], one["reason"]) for one in refused.json["records"]] == [("refused", "not_accepted")]
-    assert "there is no record" in shell.fails(1, "offer", "--to", "far", "shared/none")
+    assert "there is no record" in shell.fails(1, "put", "--to", "far", "shared/none")
 
 
 def test_what_a_peer_does_not_support_is_a_failure_that_says_what_it_does(shell: Shell, far: Live) -> None:

@@ -1,4 +1,4 @@
-"""pull, offer, and `get --from`: asking one peer for what it has, and to take what we have."""
+"""pull, `get --from` and `put --to`: list the records of one peer, fetch some of them, put some of ours there."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -81,29 +81,30 @@ def list_of_peer(
         note("there is more: ask for it without --limit")
 
 
-@click.command("offer")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--to", "peer", metavar="ID", required=True, help="The peer: its id, a prefix, or its name.")
-@timeout_option
-@context_option
-@json_option
-@pass_here
-def offer(
-    here: Here, ids: Sequence[str], peer: str, timeout_s: float, context: str, as_json: bool
+def put_to_peer(
+    here: Here, records: Sequence[str], peer: str, *, timeout_s: float, context: str, as_json: bool
 ) -> ExitCode:
-    """Offer records to a peer; it says of each whether it had it, stored it, or refused it and why."""
-    asked = {"peer": peer, "context": context, "records": list(ids), "timeout": timeout_s}
-    answer = _ask(here, "/v1/offer", asked, timeout_s)
+    """Put records to a peer and show the outcome of each: had, stored, stale, or refused with a reason."""
+    request = {"peer": peer, "context": context, "records": list(records), "timeout": timeout_s}
+    answer = _ask(here, "/v1/put", request, timeout_s)
     _show(answer, as_json)
     return _exit_code(answer)
 
 
 def get_from_peer(
-    here: Here, ids: Sequence[str], peer: str, *, version: str | None, context: str, as_json: bool
+    here: Here,
+    records: Sequence[str],
+    peer: str,
+    *,
+    version: str | None,
+    timeout_s: float,
+    context: str,
+    as_json: bool,
 ) -> ExitCode:
-    """What `get --from` does: fetch records and keep them."""
-    records = [{"id": text} if version is None else {"id": text, "version": version} for text in ids]
-    answer = _ask(here, "/v1/get", {"peer": peer, "context": context, "records": records}, 30.0)
+    """Fetch records from a peer and keep them; with `version`, that version of the one record."""
+    items = [{"id": text} if version is None else {"id": text, "version": version} for text in records]
+    request = {"peer": peer, "context": context, "records": items, "timeout": timeout_s}
+    answer = _ask(here, "/v1/get", request, timeout_s)
     _show(answer, as_json)
     if answer["missing"] and not as_json:
         note(f"not there: {', '.join(map(safe, answer['missing']))}")

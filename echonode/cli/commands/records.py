@@ -8,7 +8,13 @@ from typing import Any
 import click
 
 from echonode.cli.arguments import context_option, json_option, read_body, to_moment
-from echonode.cli.commands.peer_records import filter_option, get_from_peer, list_of_peer
+from echonode.cli.commands.peer_records import (
+    filter_option,
+    get_from_peer,
+    list_of_peer,
+    put_to_peer,
+    timeout_option,
+)
 from echonode.cli.exit_codes import ExitCode
 from echonode.cli.node_lookup import Here, pass_here
 from echonode.cli.tables import count, moment, note, only, out, out_json, safe, short, table
@@ -19,41 +25,55 @@ _ID_HELP = "ID is author/name; an unambiguous prefix of the author will do, or m
 
 
 @click.command("put", epilog="A bare NAME is ours; shared/NAME may be written by every member of the network.")
-@click.argument("name")
-@click.argument("value", required=False)
+@click.argument("words", metavar="NAME [VALUE] | RECORD...", nargs=-1, required=True)
+@click.option("--to", "peer", metavar="PEER", help="Put the named RECORDs to this peer instead of writing one here.")
 @click.option("--file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="Take the body from it.")
 @click.option("-t", "--tag", "tags", multiple=True, help="Can be given several times.")
 @click.option("--model", metavar="NAME[@MAJOR.MINOR]", help="What kind of thing the record is.")
 @click.option("--type", "media_type", metavar="MEDIA", help="Media type, instead of a guess.")
+@timeout_option
 @context_option
 @json_option
 @pass_here
 def put(
     here: Here,
-    name: str,
-    value: str | None,
+    words: Sequence[str],
+    peer: str | None,
     file: str | None,
     tags: Sequence[str],
     model: str | None,
     media_type: str | None,
+    timeout_s: float,
     context: str,
     as_json: bool,
-) -> None:
-    """Write a record: VALUE, a file, or - for stdin."""
+) -> ExitCode | None:
+    """Write a record, its body being VALUE, a file, or - for stdin; or put records that are here to a peer.
+
+    A peer says of each RECORD that it had it, stored it, or refused it and why.
+    """
     from echonode.cli.client import record_path
 
+    if peer is not None:
+        if file is not None or tags or model is not None or media_type is not None:
+            raise click.UsageError("--to takes RECORDs as they are: no --file, --tag, --model or --type.")
+        return put_to_peer(here, words, peer, timeout_s=timeout_s, context=context, as_json=as_json)
+    if len(words) > 2:
+        raise click.UsageError("One NAME and one VALUE are written at a time; to put RECORDs to a peer, add --to PEER.")
+    name, value = words[0], words[1] if len(words) > 1 else None
     client = here.client()
     body, guessed = read_body(value, file)
     query = [("id", name), ("model", model), ("type", media_type or guessed), *(("tag", tag) for tag in tags)]
     answer = client.call("PUT", record_path(context), query=query, body=body)
     _show_written(answer, as_json)
+    return None
 
 
 @click.command("get", epilog=_ID_HELP)
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--from", "peer", metavar="ID", help="Fetch the records from this peer, and keep them.")
+@click.argument("ids", metavar="RECORD...", nargs=-1, required=True)
+@click.option("--from", "peer", metavar="PEER", help="Fetch the records from this peer, and keep them.")
 @click.option("--version", metavar="V", help="With --from: only this version of the one record.")
 @click.option("--any-model", is_flag=True, help="Also of a model that this node's `models` say is not read here.")
+@timeout_option
 @context_option
 @json_option
 @pass_here
@@ -63,6 +83,7 @@ def get(
     peer: str | None,
     version: str | None,
     any_model: bool,
+    timeout_s: float,
     context: str,
     as_json: bool,
 ) -> ExitCode | None:
@@ -70,9 +91,11 @@ def get(
     from echonode.cli.client import record_path
 
     if len(ids) > 1 and (peer is None or version is not None):
-        raise click.UsageError("One ID is enough here; several are fetched with --from, without --version.")
+        raise click.UsageError("One RECORD is enough here; several are fetched with --from, without --version.")
     if peer is not None:
-        return get_from_peer(here, ids, peer, version=version, context=context, as_json=as_json)
+        return get_from_peer(
+            here, ids, peer, version=version, timeout_s=timeout_s, context=context, as_json=as_json
+        )
     if version is not None:
         raise click.UsageError("--version says what to fetch: it wants --from.")
     (id_text,) = ids
