@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
-from echonode.api.node import ControlRoutes
-from echonode.api.peer_records import AskingRoutes
-from echonode.api.problems import fault_of, not_found
+from echonode.api.node import NodeRoutes
+from echonode.api.peer_records import PeerRecordRoutes
+from echonode.api.problems import not_found, problem_of
 from echonode.api.records import RecordRoutes
 from echonode.api.responses import refusal
 from echonode.api.shutdown import Stop
@@ -23,9 +23,9 @@ class Api:
 
     def __init__(self, node: Node, stop: Stop, *, version: str, api: Sequence[str]) -> None:
         routes = [
-            *ControlRoutes(node, stop, version=version, api=api).routes(),
+            *NodeRoutes(node, stop, version=version, api=api).routes(),
             *RecordRoutes(node, stop).routes(),
-            *AskingRoutes(node, stop).routes(),
+            *PeerRecordRoutes(node, stop).routes(),
         ]
         self._router = Router(routes, redirect_slashes=False, default=_no_such_path)
         self._stop = stop
@@ -43,9 +43,9 @@ class Api:
         try:
             await self._router(scope, receive, noted_send)
         except Exception as error:
-            fault = fault_of(error)
+            problem = problem_of(error)
             if not has_started:
-                await refusal(fault)(scope, receive, send)
+                await refusal(problem)(scope, receive, send)
         except asyncio.CancelledError:
             # The server gave up on a client that does not read; nobody is left to be told.
             if not self._stop.is_set:

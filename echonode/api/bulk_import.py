@@ -22,7 +22,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from echonode.api.json_forms import JSON_TYPE, MODEL, TEXT_TYPE, encode, is_json, nfc, read_model, read_time
-from echonode.api.problems import RequestError, fault_of, too_large
+from echonode.api.problems import RequestError, problem_of, too_large
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, KIB, MIB
 from echonode.model.identity import IdentityId
@@ -68,7 +68,7 @@ class LineError(LocalError):
         self.error = error
 
 
-_Numbered = list[tuple[int, bytes]]
+_NumberedLines = list[tuple[int, bytes]]
 _decode: Final = msgspec.json.Decoder(_Line).decode
 
 
@@ -82,14 +82,14 @@ async def import_lines(node: Node, context: str, chunks: AsyncIterator[bytes]) -
                 yield encode(progress) + b"\n"
         last: dict[str, object] = {"done": True}
     except LineError as error:
-        fault = fault_of(error.error)
-        last = fault.form(line=error.line)
+        problem = problem_of(error.error)
+        last = problem.as_json(line=error.line)
     except Exception as error:
-        last = fault_of(error).form()
+        last = problem_of(error).as_json()
     yield encode({**msgspec.structs.asdict(progress), **last}) + b"\n"
 
 
-async def _write(node: Node, context: str, batch: _Numbered, progress: Progress) -> None:
+async def _write(node: Node, context: str, batch: _NumberedLines, progress: Progress) -> None:
     """One batch, one transaction. Of lines with the same name the last one counts."""
     drafts: dict[tuple[IdentityId, str], tuple[int, Draft]] = {}
     for number, line in batch:
@@ -113,8 +113,8 @@ async def _write(node: Node, context: str, batch: _Numbered, progress: Progress)
     progress.unchanged += len(batch) - written
 
 
-async def _batches(chunks: AsyncIterator[bytes]) -> AsyncGenerator[_Numbered]:
-    batch: _Numbered = []
+async def _batches(chunks: AsyncIterator[bytes]) -> AsyncGenerator[_NumberedLines]:
+    batch: _NumberedLines = []
     size = number = 0
     async with aclosing(_lines(chunks)) as pieces:
         async for lines in pieces:

@@ -53,7 +53,7 @@ class Body(Struct, kw_only=True):
     body_base64: str | UnsetType = UNSET
 
 
-class WholeForm(Struct, kw_only=True):
+class RecordForm(Struct, kw_only=True):
     """A record as it is read: the winning version. `heads` says how many there are (more than one: a conflict), where
     that was looked up."""
 
@@ -91,7 +91,7 @@ class HeadForm(Struct, kw_only=True):
     body_base64: str | UnsetType = UNSET
 
 
-class LineForm(Struct, kw_only=True):
+class ExportLine(Struct, kw_only=True):
     """One line of an export. `timestamp` is the signed `created` time; an empty `type` means that none was given;
     `later` holds the fields of a later minor version that this one does not know, in base64."""
 
@@ -116,17 +116,17 @@ def record_id(record: Record, label: Label) -> str:
     return f"{label(record.author)}/{record.name}"
 
 
-def whole(record: Record, label: Label, *, heads: int | UnsetType = UNSET, with_body: bool = False) -> WholeForm:
+def record_form(record: Record, label: Label, *, heads: int | UnsetType = UNSET, with_body: bool = False) -> RecordForm:
     """The record that `record` is the winning version of."""
     body = body_of(record) if with_body else Body()
-    return WholeForm(
+    return RecordForm(
         id=record_id(record, label),
         context=record.context,
         author=label(record.author),
         name=record.name,
         version=to_base32(record.id),
-        timestamp=time_of(to_ms(record.timestamp)),
-        created=time_of(record.created_ms),
+        timestamp=rfc3339(to_ms(record.timestamp)),
+        created=rfc3339(record.created_ms),
         model=record.model,
         model_version=_dotted(record.model_version),
         tags=record.tags,
@@ -138,14 +138,14 @@ def whole(record: Record, label: Label, *, heads: int | UnsetType = UNSET, with_
     )
 
 
-def head(record: Record, *, is_winner: bool) -> HeadForm:
+def head_form(record: Record, *, is_winner: bool) -> HeadForm:
     """One of the versions that contest a record."""
     body = body_of(record)
     return HeadForm(
         version=to_base32(record.id),
         key=to_base32(record.kid),
-        timestamp=time_of(to_ms(record.timestamp)),
-        created=time_of(record.created_ms),
+        timestamp=rfc3339(to_ms(record.timestamp)),
+        created=rfc3339(record.created_ms),
         model=record.model,
         model_version=_dotted(record.model_version),
         tags=record.tags,
@@ -157,18 +157,18 @@ def head(record: Record, *, is_winner: bool) -> HeadForm:
     )
 
 
-def line(record: Record, label: Label) -> LineForm:
+def export_line(record: Record, label: Label) -> ExportLine:
     """`record`, which is no tombstone, so that importing the line gives the same body, byte for byte."""
     body = body_of(record)
     if body.body_base64 is UNSET and is_json(record.media_type) and not _is_verbatim(body, record):
         body = Body(body_base64=b64encode(record.body).decode("ascii"))
-    return LineForm(
+    return ExportLine(
         id=record_id(record, label),
         name=record_id(record, label) if label(record.author) == SHARED else record.name,
         tags=record.tags,
         model=_model_text(record.model, record.model_version),
         type=record.media_type,
-        timestamp=time_of(record.created_ms),
+        timestamp=rfc3339(record.created_ms),
         body=body.body,
         body_base64=body.body_base64,
         later=b64encode(record.later).decode("ascii") if record.later else UNSET,
@@ -205,15 +205,15 @@ def is_json(media_type: str) -> bool:
     return essence == JSON_TYPE or essence.endswith("+json")
 
 
-def time_of(ms: int) -> str:
+def rfc3339(ms: int) -> str:
     """RFC 3339 with milliseconds, in UTC."""
     moment = datetime.fromtimestamp(min(ms, _MS_MAX) // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{min(ms, _MS_MAX) % 1000:03d}Z"
 
 
-def maybe_time_of(ms: int | None) -> str | None:
+def maybe_rfc3339(ms: int | None) -> str | None:
     """The same, of what may not have happened yet."""
-    return None if ms is None else time_of(ms)
+    return None if ms is None else rfc3339(ms)
 
 
 def read_time(text: str | float) -> int:
@@ -268,7 +268,7 @@ def _event_value(value: object, label: Label) -> object:
         case bytes():
             return to_base32(value)
         case Record():
-            return whole(value, label)
+            return record_form(value, label)
         case tuple():
             return [_event_value(part, label) for part in value]
         case _:

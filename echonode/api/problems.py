@@ -20,14 +20,14 @@ _log: Final = logging.getLogger("echonode.api")
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Problem:
     """One answer that is not the one hoped for."""
 
     status: int
     code: str
     message: str
 
-    def form(self, **more: object) -> dict[str, object]:
+    def as_json(self, **more: object) -> dict[str, object]:
         """Its JSON form; `more` stands beside code and message."""
         return {"error": {"code": self.code, "message": self.message, **more}}
 
@@ -51,23 +51,23 @@ def too_large(message: str) -> RequestError:
     return RequestError(message, status=413, code="too_large")
 
 
-def fault_of(error: Exception) -> Fault:
+def problem_of(error: Exception) -> Problem:
     """What to tell of `error`. Logs it, with its traceback, when it is none of ours."""
     match error:
         case RequestError():
-            return Fault(error.status, error.code, str(error))
+            return Problem(error.status, error.code, str(error))
         case Stopping():
-            return Fault(503, "stopping", str(error))
+            return Problem(503, "stopping", str(error))
         case StoreError():
-            return Fault(503, "store_failed", str(error))
+            return Problem(503, "store_failed", str(error))
         case LocalError() | ConfigError():
-            return Fault(422, "unusable", str(error))
+            return Problem(422, "unusable", str(error))
         case PeerRefused():
-            return Fault(502, "peer_refused", str(error))
+            return Problem(502, "peer_refused", str(error))
         case RemoteError():
-            return Fault(502, "peer_failed", str(error))
+            return Problem(502, "peer_failed", str(error))
         case TransportError():
-            return Fault(502, "unreachable", str(error))
+            return Problem(502, "unreachable", str(error))
         case _:
             _log.error("a request failed for a reason nobody foresaw", exc_info=error)
-            return Fault(500, "internal", "something went wrong inside the node; its log says what")
+            return Problem(500, "internal", "something went wrong inside the node; its log says what")

@@ -16,10 +16,10 @@ from starlette.routing import Route
 from echonode.api import json_forms
 from echonode.api.bulk_import import import_lines
 from echonode.api.problems import RequestError, not_found
-from echonode.api.requests import Query, address, body, chunks, context_name, context_of
+from echonode.api.requests import Query, body, chunks, context_name, context_of, record_address
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
-from echonode.api.streams import Lines, json_lines
+from echonode.api.streams import StreamResponse, json_lines
 from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.model.identity import IdentityId
@@ -57,7 +57,7 @@ class RecordRoutes:
     async def _put(self, request: Request) -> Response:
         context = context_of(request)
         query = Query(request, ("id", "tag", "model", "type", "timestamp"))
-        author, name = address(self._node, query)
+        author, name = record_address(self._node, query)
         model, model_version = json_forms.read_model(query.one("model") or json_forms.MODEL)
         timestamp = query.one("timestamp")
         draft = Draft(
@@ -77,7 +77,7 @@ class RecordRoutes:
         context = context_of(request)
         query = Query(request, ("id", "whole", "any_model"))
         is_whole = query.flag("whole")
-        author, name = address(self._node, query)
+        author, name = record_address(self._node, query)
         heads = await self._node.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
@@ -85,7 +85,7 @@ class RecordRoutes:
         if not query.flag("any_model"):
             self._check_model(record)
         if is_whole:
-            return reply(json_forms.whole(record, self._node.label, heads=len(heads), with_body=True))
+            return reply(json_forms.record_form(record, self._node.label, heads=len(heads), with_body=True))
         return Response(
             record.body,
             headers={
@@ -108,7 +108,7 @@ class RecordRoutes:
 
     async def _delete(self, request: Request) -> Response:
         context = context_of(request)
-        author, name = address(self._node, Query(request, ("id",)))
+        author, name = record_address(self._node, Query(request, ("id",)))
         heads = await self._node.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
@@ -127,28 +127,28 @@ class RecordRoutes:
         )
         with_body = query.flag("body")
 
-        async def shown() -> AsyncGenerator[list[json_forms.WholeForm]]:
+        async def shown() -> AsyncGenerator[list[json_forms.RecordForm]]:
             async for page in pages:
                 yield [await self._whole(record, with_body=with_body) for record in page]
 
-        return Lines(json_lines(shown(), self._stop))
+        return StreamResponse(json_lines(shown(), self._stop))
 
     async def _import(self, request: Request) -> Response:
         context = context_of(request)
         Query(request, ())
         if context == IDENTITIES:
             raise RequestError(f"the context {IDENTITIES} is kept by the nodes themselves")
-        return Lines(import_lines(self._node, context, chunks(request, self._stop)), is_watched=False)
+        return StreamResponse(import_lines(self._node, context, chunks(request, self._stop)), is_watched=False)
 
     async def _export(self, request: Request) -> Response:
         context = context_of(request)
         author = self._author(Query(request, ("author",)).one("author") or "me")
 
-        async def shown() -> AsyncGenerator[list[json_forms.LineForm]]:
+        async def shown() -> AsyncGenerator[list[json_forms.ExportLine]]:
             async for page in self._pages(context, author=author):
-                yield [json_forms.line(record, self._node.label) for record in page]
+                yield [json_forms.export_line(record, self._node.label) for record in page]
 
-        return Lines(json_lines(shown(), self._stop))
+        return StreamResponse(json_lines(shown(), self._stop))
 
     async def _forget(self, request: Request) -> Response:
         context = context_of(request)
@@ -165,7 +165,7 @@ class RecordRoutes:
                     {
                         "id": json_forms.record_id(heads[0], self._node.label),
                         "context": heads[0].context,
-                        "heads": [json_forms.head(record, is_winner=record is heads[0]) for record in heads],
+                        "heads": [json_forms.head_form(record, is_winner=record is heads[0]) for record in heads],
                     }
                     for heads in found
                 ]
@@ -193,11 +193,11 @@ class RecordRoutes:
             if left == 0:
                 return
 
-    async def _whole(self, record: Record, *, with_body: bool) -> json_forms.WholeForm:
+    async def _whole(self, record: Record, *, with_body: bool) -> json_forms.RecordForm:
         heads = 1
         if record.key in self._node.store.conflicts(record.context):
             heads = len(await self._node.heads(record.context, record.author, record.name))
-        return json_forms.whole(record, self._node.label, heads=heads, with_body=with_body)
+        return json_forms.record_form(record, self._node.label, heads=heads, with_body=with_body)
 
     def _written(self, record: Record) -> Response:
         return reply(
@@ -205,7 +205,7 @@ class RecordRoutes:
                 "id": json_forms.record_id(record, self._node.label),
                 "version": to_base32(record.id),
                 "context": record.context,
-                "timestamp": json_forms.time_of(to_ms(record.timestamp)),
+                "timestamp": json_forms.rfc3339(to_ms(record.timestamp)),
             }
         )
 

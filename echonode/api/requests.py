@@ -48,7 +48,7 @@ class SyncRequest(Struct, forbid_unknown_fields=True):
     timeout: Annotated[float, Meta(gt=0, le=_TIMEOUT_S_MAX)] = 30.0
 
 
-class _OfPeer(Struct, forbid_unknown_fields=True, kw_only=True):
+class _PeerRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """A question to one peer. `peer`: as in TrustRequest; `timeout`: seconds in all."""
 
     peer: str
@@ -56,7 +56,7 @@ class _OfPeer(Struct, forbid_unknown_fields=True, kw_only=True):
     timeout: Annotated[float, Meta(gt=0, le=_TIMEOUT_S_MAX)] = 30.0
 
 
-class PullRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
+class PullRequest(_PeerRequest, forbid_unknown_fields=True, kw_only=True):
     """`filter`: terms (model/filter_text.py); `after`: where the last answer ended; `limit`: ids enough."""
 
     filter: list[str] = []
@@ -71,13 +71,13 @@ class GetItem(Struct, forbid_unknown_fields=True):
     version: str | None = None
 
 
-class GetRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
+class GetRequest(_PeerRequest, forbid_unknown_fields=True, kw_only=True):
     """The records to fetch."""
 
     records: Annotated[list[GetItem], Meta(min_length=1, max_length=BATCH_RECORDS_MAX)]
 
 
-class PutRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
+class PutRequest(_PeerRequest, forbid_unknown_fields=True, kw_only=True):
     """Names the records to put: author/name of each."""
 
     records: Annotated[list[str], Meta(min_length=1, max_length=BATCH_RECORDS_MAX)]
@@ -173,7 +173,7 @@ def context_name(text: str) -> str:
     return name
 
 
-def address(node: Node, query: Query) -> tuple[IdentityId, str]:
+def record_address(node: Node, query: Query) -> tuple[IdentityId, str]:
     """Author and name of the record that `id` means."""
     try:
         return node.resolve(nfc(query.needed("id")))

@@ -8,7 +8,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from echonode.api.json_forms import JSON_TYPE, encode
-from echonode.api.problems import Fault
+from echonode.api.problems import Problem
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -18,9 +18,9 @@ def reply(value: object, status: int = 200, headers: Mapping[str, str] | None = 
     return Response(encode(value), status, {**(headers or {}), "content-type": JSON_TYPE})
 
 
-def refusal(fault: Fault, headers: Mapping[str, str] | None = None) -> Response:
+def refusal(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """What did not work, as JSON."""
-    return reply(fault.form(), fault.status, headers)
+    return reply(problem.as_json(), problem.status, headers)
 
 
 def route(path: str, **handlers: Handler) -> Route:
@@ -38,8 +38,8 @@ class _Resource:
         handler = self._handlers.get(scope["method"])
         if handler is None:
             allowed = ", ".join(self._handlers)
-            fault = Fault(405, "method_not_allowed", f"this path takes {allowed}")
-            await refusal(fault, {"allow": allowed})(scope, receive, send)
+            problem = Problem(405, "method_not_allowed", f"this path takes {allowed}")
+            await refusal(problem, {"allow": allowed})(scope, receive, send)
             return
         response = await handler(Request(scope, receive))
         await response(scope, receive, send)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from echonode.api.json_forms import encode, event_form
-from echonode.api.problems import fault_of
+from echonode.api.problems import problem_of
 from echonode.api.shutdown import Stop, Stopping
 from echonode.limits import KIB
 from echonode.node.events import NodeStopped
@@ -26,7 +26,7 @@ _KEEP_ALIVE_S: Final = 15.0  # what proxies and clients with a read timeout can 
 _CHUNK_BYTES: Final = 64 * KIB
 
 
-class Lines(Response):
+class StreamResponse(Response):
     """Sends what `chunks` yields as it comes. `chunks` says itself what goes wrong in it, and does not raise.
 
     With `is_watched`, the client's leaving ends it; without, `chunks` reads the request and finds out by itself.
@@ -44,7 +44,7 @@ class Lines(Response):
             await self._send_all(send)
             return
         sending = asyncio.create_task(self._send_all(send))
-        leaving = asyncio.create_task(_until_gone(receive))
+        leaving = asyncio.create_task(_client_gone(receive))
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -62,7 +62,7 @@ class Lines(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _client_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -86,7 +86,7 @@ async def json_lines(pages: AsyncIterator[Iterable[object]], stop: Stop) -> Asyn
                 yield bytes(chunk)
                 chunk.clear()
     except Exception as error:
-        yield bytes(chunk) + encode(fault_of(error).form()) + b"\n"
+        yield bytes(chunk) + encode(problem_of(error).as_json()) + b"\n"
 
 
 async def events(node: Node, types: frozenset[str], stop: Stop) -> AsyncGenerator[bytes]:

@@ -1,6 +1,6 @@
 """Real nodes as processes of their own, for the demo: started, waited for, listened to, and taken away again.
 
-    with Nodes(services, root) as nodes:      each node's home is a folder in `root`
+    with DemoNodes(services, root) as nodes:      each node's home is a folder in `root`
         nodes.start("node-1", ..)             returns at once; `wait_ready` until it takes commands
     (left, however: SIGTERM to each, then SIGKILL to whoever is deaf)
 """
@@ -109,7 +109,7 @@ class DemoNode:
         threading.Thread(target=collect, name=f"events of {self.name}", daemon=True).start()
 
 
-class Nodes:
+class DemoNodes:
     """The demo's processes. `command` is what runs an echonode."""
 
     def __init__(
@@ -120,7 +120,7 @@ class Nodes:
         self._command = tuple(command)
         self._running: list[DemoNode] = []
 
-    def __enter__(self) -> "Nodes":
+    def __enter__(self) -> "DemoNodes":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

@@ -16,7 +16,7 @@ import click
 
 from echonode.cli.commands import demo, import_export, network, peer_records, records, simulate, status, sync
 from echonode.cli.exit_codes import ExitCode, Failure
-from echonode.cli.node_lookup import Here
+from echonode.cli.node_lookup import NodeLookup
 from echonode.cli.services import Services
 from echonode.errors import EchonodeError
 from echonode.text import escape
@@ -26,7 +26,7 @@ _COMPLETE: Final = "_ECHONODE_COMPLETE"
 _SENTENCE_CHARS_MAX: Final = 1000
 
 
-class _InOrder(click.Group):
+class _OrderedGroup(click.Group):
     """Commands are shown in the order in which people meet them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -37,7 +37,7 @@ def commands(services: Services) -> click.Group:
     """The command line of a process with these services."""
 
     @click.group(
-        cls=_InOrder,
+        cls=_OrderedGroup,
         help="Keeps sets of signed records the same on every machine of a network, without a server.",
         epilog="Exit codes: 0 done (sync: verified equal), 1 failed, 2 usage, 3 partial or conflicts left, "
         "4 timed out, 5 the node is not running, 6 not authorised. "
@@ -48,7 +48,7 @@ def commands(services: Services) -> click.Group:
     @click.version_option(services.version, prog_name=PROGRAM, message="%(prog)s %(version)s")
     @click.pass_context
     def echonode(ctx: click.Context, home: str | None) -> None:
-        ctx.obj = Here(services, home)
+        ctx.obj = NodeLookup(services, home)
 
     for command in (
         *(network.run, network.invite, network.join, network.network),
@@ -78,7 +78,7 @@ def main(services: Services, args: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        _drop_output()
+        _discard_output()
         return ExitCode.READER_GONE
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
@@ -86,20 +86,20 @@ def main(services: Services, args: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        return _say(_usage_sentence(error), error.exit_code)
+        return _print_error(_usage_error(error), error.exit_code)
     except Failure as error:
-        return _say(str(error), error.exit_code)
+        return _print_error(str(error), error.exit_code)
     except EchonodeError as error:
-        return _say(str(error), ExitCode.FAILED)
+        return _print_error(str(error), ExitCode.FAILED)
     except UnicodeEncodeError:
-        return _say("an argument holds bytes that are not text in UTF-8", ExitCode.USAGE)
+        return _print_error("an argument holds bytes that are not text in UTF-8", ExitCode.USAGE)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        return _say(f"{error.strerror or error}{where}", ExitCode.FAILED)
+        return _print_error(f"{error.strerror or error}{where}", ExitCode.FAILED)
     except MemoryError:
-        return _say("there is not enough memory for this", ExitCode.FAILED)
+        return _print_error("there is not enough memory for this", ExitCode.FAILED)
     except Exception as error:
-        return _say(
+        return _print_error(
             f"this should not have happened ({type(error).__name__}: {error}); ECHO_DEBUG=1 shows where",
             ExitCode.FAILED,
         )
@@ -117,18 +117,18 @@ def _invoke(group: click.Group, args: list[str]) -> int:
     return result if isinstance(result, int) else ExitCode.DONE
 
 
-def _usage_sentence(error: click.ClickException) -> str:
+def _usage_error(error: click.ClickException) -> str:
     message = error.format_message()
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     return f"{message} ({ctx.command_path} --help says more)" if ctx else message
 
 
-def _say(sentence: str, code: int) -> int:
+def _print_error(sentence: str, code: int) -> int:
     """Tell why, on stderr, and pass the code on."""
     try:
         sys.stdout.flush()
     except OSError:
-        _drop_output()
+        _discard_output()
     if os.environ.get("ECHO_DEBUG") == "1":
         import traceback
 
@@ -138,7 +138,7 @@ def _say(sentence: str, code: int) -> int:
     return int(code)
 
 
-def _drop_output() -> None:
+def _discard_output() -> None:
     """Nobody reads any more: keep the interpreter from trying again at its end, and complaining."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with suppress(OSError, ValueError):

@@ -24,7 +24,7 @@ SERVICE_SOCKET: Final = Path("/run/echonode/api.sock")
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class NodeLookup:
     """What every command gets: the outside, and the home that was named."""
 
     services: Services
@@ -34,7 +34,7 @@ class Here:
         """The home in use."""
         return self.services.find_home(self.home_flag or os.environ.get("ECHO_HOME") or None)
 
-    def client(self, *, instead: str = "run") -> "Client":
+    def client(self, *, start_command: str = "run") -> "Client":
         """Speaks to the running node. `instead` is the command to type when there is none."""
         from echonode.cli.client import Client  # h11: not for those who only want --help
 
@@ -45,7 +45,7 @@ class Here:
         paths = [self.home().api_socket]
         if not self.home_flag and not os.environ.get("ECHO_HOME"):
             paths.append(SERVICE_SOCKET)
-        return Client(paths, hint=f"type: echonode {named}{instead}")
+        return Client(paths, hint=f"type: echonode {named}{start_command}")
 
 
 def _socket_of(url: str) -> Path:
@@ -56,4 +56,4 @@ def _socket_of(url: str) -> Path:
     return Path(path)
 
 
-pass_here = click.make_pass_decorator(Here)
+pass_lookup = click.make_pass_decorator(NodeLookup)

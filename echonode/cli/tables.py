@@ -19,19 +19,19 @@ _TEXT_CHARS_MAX: Final = 400
 _ROWS_MEASURED: Final = 200  # a list may be long: it starts after so many rows, and keeps their widths
 
 
-def out(line: str) -> None:
+def print_line(line: str) -> None:
     """A line of data."""
     sys.stdout.write(line + "\n")
 
 
-def note(line: str) -> None:
+def print_note(line: str) -> None:
     """A line beside the data."""
     print(line, file=sys.stderr)
 
 
-def out_json(value: object) -> None:
+def print_json(value: object) -> None:
     """One JSON value on one line."""
-    out(json.dumps(value, separators=(", ", ": ")))
+    print_line(json.dumps(value, separators=(", ", ": ")))
 
 
 def json_line(line: bytes) -> bytes:
@@ -39,7 +39,7 @@ def json_line(line: bytes) -> bytes:
     return json.dumps(json.loads(line), separators=(",", ":")).encode("ascii")
 
 
-def only(fields: Iterable[str], value: Mapping[str, Any]) -> dict[str, Any]:
+def fields_of(fields: Iterable[str], value: Mapping[str, Any]) -> dict[str, Any]:
     """The promised fields of an answer, in their order: the node may say more, scripts rely on these."""
     return {field: value.get(field) for field in fields}
 
@@ -49,7 +49,7 @@ def safe(text: object) -> str:
     return "" if text is None else escape(str(text), _TEXT_CHARS_MAX)
 
 
-def short(id_text: object) -> str:
+def short_id(id_text: object) -> str:
     """Enough of an id, or of the author in `author/name`, to recognise it and to type it."""
     author, slash, name = safe(id_text).partition("/")
     return (author[:_SHORT_ID_CHARS] if len(author) == ID_CHARS else author) + slash + name

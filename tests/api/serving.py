@@ -1,4 +1,4 @@
-"""A real node behind its real API on a real Unix socket, and a small client that holds every answer to the law."""
+"""A real node behind its real API on a real Unix socket, and a small client that holds every answer to the openapi."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from echonode.node.events import Event
 from echonode.node.node import Node, Settings
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
-from tests.api import law
+from tests.api import openapi
 
 VERSION = "1.2.3"
 WITHIN_S = 20
@@ -82,7 +82,7 @@ class Connection:
         """The whole answer, checked."""
         head = await self.head()
         answer = Answer(head.status, head.headers, b"".join([data async for data in self.data()]))
-        law.check(*self._asked, answer.status, answer.headers.get("content-type", ""), answer.body)
+        openapi.check(*self._asked, answer.status, answer.headers.get("content-type", ""), answer.body)
         return answer
 
     async def head(self) -> Answer:

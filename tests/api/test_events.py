@@ -9,7 +9,7 @@ from typing import Any
 from echonode.api import streams
 from echonode.node.event_bus import _WAITING_MAX
 from echonode.text import to_base32
-from tests.api import law
+from tests.api import openapi
 from tests.api.serving import Connection, run, serving
 
 
@@ -18,7 +18,7 @@ async def listen(connection: Connection, query: str = "") -> AsyncIterator[tuple
     await connection.begin("GET", f"/v1/events{query}")
     await connection.end()
     head = await connection.head()
-    assert (head.status, head.headers["content-type"]) == (200, law.EVENT_STREAM)
+    assert (head.status, head.headers["content-type"]) == (200, openapi.EVENT_STREAM)
     data = aiter(connection.data())
     assert await anext(data) == b": listening\n\n"
     return _events(data)
@@ -34,7 +34,7 @@ async def _events(data: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Any]]:
                 continue
             name, body = event.decode().split("\n")
             shown = json.loads(body.removeprefix("data: "))
-            law.validator("#/components/schemas/Event").validate(shown)
+            openapi.validator("#/components/schemas/Event").validate(shown)
             yield name.removeprefix("event: "), shown
 
 

@@ -10,7 +10,7 @@ from echonode.model.identity import Identity, IdentityId
 from echonode.model.record import Draft, winner
 from echonode.text import to_base32
 from tests.api.serving import run, serving
-from tests.api.test_law import give_foreign_record
+from tests.api.test_openapi import give_foreign_record
 from tests.sync.pair import Author
 
 MAIN = "/v1/records/main"

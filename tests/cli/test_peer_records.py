@@ -11,7 +11,7 @@ from echonode.model.record import Draft, leaf_key
 from echonode.node import link_selection
 from echonode.wire.messages import Asked
 from tests.api.test_peer_records import write_unheard
-from tests.cli.house import Live, Outside, Shell, live_node
+from tests.cli.harness import FakeServices, LiveNode, Shell, live_node
 from tests.cli.test_commands import is_equal, meet
 
 
@@ -22,9 +22,9 @@ def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def far(shell: Shell, tmp_path: Path, no_links: None) -> Iterator[Live]:
+def far(shell: Shell, tmp_path: Path, no_links: None) -> Iterator[LiveNode]:
     """Another node, called far, that has met ours and holds what ours has not heard of."""
-    with live_node(shell.outside.default) as near, live_node(tmp_path / "far", "far") as far:
+    with live_node(shell.services.default) as near, live_node(tmp_path / "far", "far") as far:
         near.do(meet(near, far))
         near.until(is_equal)
         for name, tag in (("a", "news"), ("b", "sport"), ("c", "news")):
@@ -75,7 +75,7 @@ def test_options_of_get_that_do_not_go_together_are_a_usage_error(shell: Shell) 
     assert "no version" in shell.fails(ExitCode.USAGE, "get", "a", "--from", "far", "--version", "x")
 
 
-def test_put_to_a_peer_says_what_became_of_each(shell: Shell, far: Live) -> None:
+def test_put_to_a_peer_says_what_became_of_each(shell: Shell, far: LiveNode) -> None:
     shell("get", "--from", "far", "shared/a")
     far.served.node.partial.subscribe({"main": ["tag=news"]}, far.served.node.identity_of)
     shown = shell("put", "--to", "far", "shared/a")
@@ -87,7 +87,7 @@ def test_put_to_a_peer_says_what_became_of_each(shell: Shell, far: Live) -> None
     assert "there is no record" in shell.fails(1, "put", "--to", "far", "shared/none")
 
 
-def test_what_a_peer_does_not_support_is_a_failure_that_says_what_it_does(shell: Shell, far: Live) -> None:
+def test_what_a_peer_does_not_support_is_a_failure_that_says_what_it_does(shell: Shell, far: LiveNode) -> None:
     far.served.node._greeter.contexts = frozenset({"main"})
     sentence = shell.fails(1, "pull", "--from", "far", "-c", "films")
     assert sentence.startswith("not supported: ") and "identities" in sentence
@@ -95,9 +95,11 @@ def test_what_a_peer_does_not_support_is_a_failure_that_says_what_it_does(shell:
     assert "knows no colour" in shell.fails(ExitCode.USAGE, "pull", "--from", "far", "--filter", "colour=red")
 
 
-def test_what_is_not_wanted_is_forgotten_on_request_and_nothing_where_all_is_wanted(shell: Shell, far: Live) -> None:
+def test_unwanted_records_are_forgotten_on_request_and_nothing_where_all_is_wanted(
+    shell: Shell, far: LiveNode
+) -> None:
     shell("get", "--from", "far", "shared/a", "shared/b")
-    there = Shell(Outside(far.served.socket.parent))
+    there = Shell(FakeServices(far.served.socket.parent))
     assert "all of main is wanted" in there.fails(1, "forget")
     far.served.node.partial.subscribe({"main": ["tag=nothing"]}, far.served.node.identity_of)
     assert there("forget", "--json").json == {"forgotten": 0}  # it wrote them itself
@@ -108,12 +110,12 @@ def test_what_is_not_wanted_is_forgotten_on_request_and_nothing_where_all_is_wan
     assert there("get", "own").out == b"x"
 
 
-def _only_peer(far: Live) -> IdentityId:
+def _only_peer(far: LiveNode) -> IdentityId:
     (peer,) = far.served.node.peers()
     assert peer.id is not None
     return peer.id
 
 
-def _asked(far: Live, name: str) -> Asked:
+def _asked(far: LiveNode, name: str) -> Asked:
     assert far.served.node.shared is not None
     return Asked(leaf_key(far.served.node.shared, name), None)

@@ -22,10 +22,10 @@ import click
 
 from echonode import __version__
 from echonode.cli.exit_codes import ExitCode, Failure
-from echonode.cli.node_lookup import Here, pass_here
+from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.plot import meeting_plot
 from echonode.cli.services import SimulatedWorld, SimulateOptions
-from echonode.cli.tables import count, note, out, safe, seconds, size
+from echonode.cli.tables import count, print_line, print_note, safe, seconds, size
 
 _SEEDS: Final = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
 _NODES_MAX: Final = 1000
@@ -67,9 +67,9 @@ class _Number(click.FloatRange):
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes to use.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, writable=True), help="Write all figures here.")
 @click.option("--plot", type=click.Path(dir_okay=False, writable=True), help="Draw how the roots met, as SVG.")
-@pass_here
+@pass_lookup
 def simulate(
-    here: Here,
+    lookup: NodeLookup,
     seed: int | None,
     seeds: range | None,
     nodes: int | None,
@@ -97,30 +97,30 @@ def simulate(
         if path is not None:
             _write(path, "", mode="a")  # that it cannot be written should not be learnt when all is done
     given = {"--nodes": nodes, "--records": records, "--loss-of-links": losses, "--partition": partition}
-    again = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
+    rerun_options = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
     began_s = time.monotonic()
     worlds: list[SimulatedWorld] = []
     with _bar(len(chosen)) as (advance, on_time):
-        for world in here.services.simulate(options, on_time):
+        for world in lookup.services.simulate(options, on_time):
             worlds.append(world)
             advance()
             if world.failure:
-                _tell_of(world, again if options.is_calm else f" --seed {world.seed}{again}")
+                _report_failure(world, rerun_options if options.is_calm else f" --seed {world.seed}{rerun_options}")
     worlds.sort(key=lambda world: world.seed)
     if json_file is not None:
         _write(json_file, json.dumps([world.as_dict() for world in worlds], indent=1) + "\n")
     if plot is not None:
         _write(plot, meeting_plot([(world.seed, world.groups) for world in worlds if world.groups]))
     for line in _report(worlds) if len(worlds) == 1 else _summary(worlds, time.monotonic() - began_s):
-        out(line)
+        print_line(line)
     return ExitCode.FAILED if any(world.failure for world in worlds) else ExitCode.DONE
 
 
-def _tell_of(world: SimulatedWorld, again: str) -> None:
+def _report_failure(world: SimulatedWorld, rerun_options: str) -> None:
     """What did not hold, in its first line; the rest goes into --json."""
-    note(f"seed {world.seed}: {safe(world.failure.partition(chr(10))[0])}")
-    note(f"  to see it again, with all that is known of it in F: echonode simulate{again} --json F")
-    note(f"  this is echonode {_version()}: another one's worlds are others")
+    print_note(f"seed {world.seed}: {safe(world.failure.partition(chr(10))[0])}")
+    print_note(f"  to see it again, with every figure in F: echonode simulate{rerun_options} --json F")
+    print_note(f"  this is echonode {_version()}: another version draws other worlds")
 
 
 def _version() -> str:
@@ -139,25 +139,25 @@ def _report(worlds: list[SimulatedWorld]) -> Iterator[str]:
     (world,) = worlds
     if world.failure:
         return
-    told = world.as_dict()
-    yield f"{told['nodes']} nodes, {told['versions']} versions, {seconds(world.virtual_s)} of virtual time"
-    if told["met_after_s"] is not None:
-        yield f"equal for the first time after   {told['met_after_s']} s"
-    yield f"equal after all trouble          {told['agreed_after_s']} s"
-    yield f"a write is everywhere after      {told['median_lag_s']} s (median), {told['worst_lag_s']} s (worst)"
-    yield f"bytes sent per node              {size(round(_number(told['bytes_per_node'])))}"
-    if told["versions"]:
-        share = _number(told["bytes_per_node"]) / max(1.0, _number(told["bytes_of_records"]))
+    figures = world.as_dict()
+    yield f"{figures['nodes']} nodes, {figures['versions']} versions, {seconds(world.virtual_s)} of virtual time"
+    if figures["met_after_s"] is not None:
+        yield f"equal for the first time after   {figures['met_after_s']} s"
+    yield f"equal after all trouble          {figures['agreed_after_s']} s"
+    yield f"a write is everywhere after      {figures['median_lag_s']} s (median), {figures['worst_lag_s']} s (worst)"
+    yield f"bytes sent per node              {size(round(_number(figures['bytes_per_node'])))}"
+    if figures["versions"]:
+        share = _number(figures["bytes_per_node"]) / max(1.0, _number(figures["bytes_of_records"]))
         yield f"  of the records' own bytes      {share:.2f}"
-    if told["bytes_per_write"] is not None:
-        share = _number(told["bytes_per_write"]) / _number(told["bytes_of_write"])
-        yield f"  for each write               {told['bytes_per_write']} B, {share:.2f} times the record"
-        yield f"  while nobody writes          {told['idle_bytes_s']} B/s"
-    conversations = told["conversations"]
+    if figures["bytes_per_write"] is not None:
+        share = _number(figures["bytes_per_write"]) / _number(figures["bytes_of_write"])
+        yield f"  for each write               {figures['bytes_per_write']} B, {share:.2f} times the record"
+        yield f"  while nobody writes          {figures['idle_bytes_s']} B/s"
+    conversations = figures["conversations"]
     assert isinstance(conversations, dict)
     for mode, held in conversations.items():
         yield f"conversations by {mode:<16}{held}"
-    yield f"trace                            {told['trace']}"
+    yield f"trace                            {figures['trace']}"
 
 
 def _number(value: object) -> float:

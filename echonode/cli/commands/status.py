@@ -7,8 +7,8 @@ from typing import Any, Final
 import click
 
 from echonode.cli.arguments import json_option
-from echonode.cli.node_lookup import Here, pass_here
-from echonode.cli.tables import ago, count, note, only, out, out_json, safe, short, size, table
+from echonode.cli.node_lookup import NodeLookup, pass_lookup
+from echonode.cli.tables import ago, count, fields_of, print_json, print_line, print_note, safe, short_id, size, table
 
 _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "wants")
@@ -17,7 +17,7 @@ _PEER_FIELDS: Final = (
     *("following", "lag", "models", "unreadable"),
 )
 _OTHER_NETWORK: Final = "other network"
-_WHYS_MAX: Final = 3  # in the verdict; the table has all
+_REASONS_MAX: Final = 3  # in the verdict; the table has all
 _EQUAL: Final = {True: "yes", False: "no", None: "?"}
 
 Json = dict[str, Any]
@@ -25,17 +25,17 @@ Json = dict[str, Any]
 
 @click.command("status")
 @json_option
-@pass_here
-def status(here: Here, as_json: bool) -> None:
+@pass_lookup
+def status(lookup: NodeLookup, as_json: bool) -> None:
     """Who am I, who is there, are we equal; if not, why."""
-    answer = here.client().call("GET", "/v1/status")
+    answer = lookup.client().call("GET", "/v1/status")
     if as_json:
-        answer["contexts"] = [only(_CONTEXT_FIELDS, context) for context in answer["contexts"]]
-        answer["peers"] = [only(_PEER_FIELDS, peer) for peer in answer["peers"]]
-        out_json(only(_STATUS_FIELDS, answer))
+        answer["contexts"] = [fields_of(_CONTEXT_FIELDS, context) for context in answer["contexts"]]
+        answer["peers"] = [fields_of(_PEER_FIELDS, peer) for peer in answer["peers"]]
+        print_json(fields_of(_STATUS_FIELDS, answer))
         return
     for line in _status_lines(answer, time.time()):
-        out(line)
+        print_line(line)
 
 
 def _status_lines(answer: Json, now_s: float) -> Iterator[str]:
@@ -68,17 +68,17 @@ def verdict(peers: Sequence[Json]) -> str:
     unequal = [peer for peer in ours if peer["in_sync"] is not True]
     if not unequal:
         return f"Equal with {count(len(ours), 'node')}: all that are known."
-    whys = "; ".join(f"{_name(peer)}: {_why(peer)}" for peer in unequal[:_WHYS_MAX])
-    if len(unequal) > _WHYS_MAX:
-        whys += f"; and {len(unequal) - _WHYS_MAX} more, in the table"
-    return f"Equal with {len(ours) - len(unequal)} of {count(len(ours), 'node')}. {whys}."
+    reasons = "; ".join(f"{_name(peer)}: {_reason_text(peer)}" for peer in unequal[:_REASONS_MAX])
+    if len(unequal) > _REASONS_MAX:
+        reasons += f"; and {len(unequal) - _REASONS_MAX} more, in the table"
+    return f"Equal with {len(ours) - len(unequal)} of {count(len(ours), 'node')}. {reasons}."
 
 
 def _name(peer: Json) -> str:
-    return safe(peer["name"] or short(peer["id"]) or peer["address"])
+    return safe(peer["name"] or short_id(peer["id"]) or peer["address"])
 
 
-def _why(peer: Json) -> str:
+def _reason_text(peer: Json) -> str:
     """Why we are not known to be equal."""
     reason = safe(peer["reason"]).rstrip(".")
     return reason or ("not equal yet" if peer["in_sync"] is False else safe(peer["state"]))
@@ -96,7 +96,7 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
     rows = [
         (
             safe(peer["name"]) or "-",
-            short(peer["id"]) or "-",
+            short_id(peer["id"]) or "-",
             safe(peer["state"]),
             "-" if peer["state"] == _OTHER_NETWORK else _EQUAL[peer["in_sync"]],
             _following(peer),
@@ -138,15 +138,15 @@ def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
 
 @click.command("contexts")
 @json_option
-@pass_here
-def contexts(here: Here, as_json: bool) -> None:
+@pass_lookup
+def contexts(lookup: NodeLookup, as_json: bool) -> None:
     """The sets of records held here, each with its root."""
-    answer = here.client().call("GET", "/v1/contexts")
+    answer = lookup.client().call("GET", "/v1/contexts")
     if as_json:
-        out_json(answer)
+        print_json(answer)
         return
     for line in context_lines(answer["contexts"]):
-        out(line)
+        print_line(line)
 
 
 @click.group("peers", invoke_without_command=True)
@@ -156,21 +156,21 @@ def peers(ctx: click.Context, as_json: bool) -> None:
     """The other nodes, those of other networks included."""
     if ctx.invoked_subcommand is not None:
         return
-    answer = ctx.ensure_object(Here).client().call("GET", "/v1/peers")
+    answer = ctx.ensure_object(NodeLookup).client().call("GET", "/v1/peers")
     if as_json:
-        out_json(answer)
+        print_json(answer)
         return
     if not answer["peers"]:
-        note("no other node was seen yet")
+        print_note("no other node was seen yet")
         return
     for line in peer_lines(answer["peers"], time.time()):
-        out(line)
+        print_line(line)
 
 
 @peers.command("trust")
 @click.argument("peer", metavar="NAME_OR_ID")
-@pass_here
-def trust(here: Here, peer: str) -> None:
+@pass_lookup
+def trust(lookup: NodeLookup, peer: str) -> None:
     """Accept that a node changed its identity: forget what its name and address were pinned to."""
-    here.client().call("POST", "/v1/peers/trust", body={"peer": peer})
-    note(f"{safe(peer)} is trusted as it is now")
+    lookup.client().call("POST", "/v1/peers/trust", body={"peer": peer})
+    print_note(f"{safe(peer)} is trusted as it is now")

@@ -26,7 +26,7 @@ from tests.api.serving import Served, serving
 WITHIN_S = 30.0
 
 
-class Folder:
+class FolderHome:
     """A home that is a folder and nothing more."""
 
     def __init__(self, root: Path) -> None:
@@ -62,7 +62,7 @@ class Repaired:
 
 
 @dataclass
-class Outside:
+class FakeServices:
     """The services: homes are folders, and running a node notes with what it was asked for."""
 
     default: Path
@@ -71,7 +71,7 @@ class Outside:
     run_gives: Callable[[], int] = lambda: 0
 
     def find_home(self, flag: str | None) -> HomeView:
-        return Folder(Path(flag) if flag else self.default)
+        return FolderHome(Path(flag) if flag else self.default)
 
     def run_node(self, options: RunOptions) -> int:
         self.runs.append(options)
@@ -107,7 +107,7 @@ class Result:
 class Shell:
     """Runs commands in this process, as `app.py` would."""
 
-    outside: Outside
+    services: FakeServices
 
     def __call__(self, *args: str, stdin: bytes = b"") -> Result:
         out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
@@ -115,7 +115,7 @@ class Shell:
         sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = main(self.outside, args)
+                code = main(self.services, args)
         finally:
             sys.stdin = before
         out.flush()
@@ -161,7 +161,7 @@ def in_thread(body: Callable[[Future[Any], asyncio.Event], Coroutine[Any, Any, N
 
 
 @dataclass
-class Live:
+class LiveNode:
     """A real node in another thread."""
 
     served: Served
@@ -184,13 +184,13 @@ class Live:
 
 
 @contextmanager
-def live_node(folder: Path, name: str = "one", key: bytes | None = bytes(range(32))) -> Iterator[Live]:
+def live_node(folder: Path, name: str = "one", key: bytes | None = bytes(range(32))) -> Iterator[LiveNode]:
     """A node whose API is `folder`/api.sock, and which knows nobody."""
 
     async def body(ready: Future[Any], end: asyncio.Event) -> None:
         async with serving(folder, name=name, key=key) as served:
             (folder / "api.sock").symlink_to(served.socket)
-            ready.set_result(Live(served, asyncio.get_running_loop()))
+            ready.set_result(LiveNode(served, asyncio.get_running_loop()))
             await end.wait()
 
     folder.mkdir(exist_ok=True)
@@ -199,7 +199,9 @@ def live_node(folder: Path, name: str = "one", key: bytes | None = bytes(range(3
 
 
 @contextmanager
-def saying(path: Path, answer: bytes, *, reads_body: bool = True, hangs_up: bool = True) -> Iterator[list[bytes]]:
+def scripted_server(
+    path: Path, answer: bytes, *, reads_body: bool = True, hangs_up: bool = True
+) -> Iterator[list[bytes]]:
     """Something that takes requests at `path` and answers each with these bytes; yields the requests it heard."""
     heard: list[bytes] = []
 
@@ -231,14 +233,14 @@ def saying(path: Path, answer: bytes, *, reads_body: bool = True, hangs_up: bool
     path.unlink()
 
 
-def http(body: bytes | object, status: str = "200 OK", more: str = "") -> bytes:
+def http_answer(body: bytes | object, status: str = "200 OK", more: str = "") -> bytes:
     """A whole answer; a `body` that is not bytes is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(data)}\r\n{more}\r\n".encode() + data
 
 
 def refusal(status: str, code: str, message: str) -> bytes:
-    return http({"error": {"code": code, "message": message}}, status)
+    return http_answer({"error": {"code": code, "message": message}}, status)
 
 
 @pytest.fixture
@@ -247,4 +249,4 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     for name in ("ECHO_HOME", "ECHO_API_URL", "ECHO_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "home").mkdir()
-    return Shell(Outside(tmp_path / "home"))
+    return Shell(FakeServices(tmp_path / "home"))
