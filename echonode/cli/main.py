@@ -1,9 +1,9 @@
-"""The command `echonode`: what there is to type, and how everything ends.
+"""The command `echonode`: its commands, and the exit code of each way to end.
 
-    main(services, args) -> exit code         data on stdout, everything else on stderr, no traceback ever
+    main(services, args) -> exit code         data on stdout, everything else on stderr, never a traceback
 
-Only click and what costs nothing is imported here; each command imports the rest when it is run (`--help` is to take
-120 ms, `status` 250).
+This module imports click and the standard library's light parts only. A command imports the rest when it runs: `--help`
+should take 120 ms, `status` 250 ms.
 """
 
 import os
@@ -27,14 +27,14 @@ _SENTENCE_CHARS_MAX: Final = 1000
 
 
 class _OrderedGroup(click.Group):
-    """Commands are shown in the order in which people meet them."""
+    """A group that lists its commands in the order in which they were added: the order in which people meet them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
 
 def commands(services: Services) -> click.Group:
-    """The command line of a process with these services."""
+    """Return the command group of a process with these services."""
 
     @click.group(
         cls=_OrderedGroup,
@@ -65,12 +65,12 @@ def commands(services: Services) -> click.Group:
 
 
 def main(services: Services, args: Sequence[str] | None = None) -> int:
-    """Run the command that `args` (sys.argv[1:] by default) spell, and return the exit code."""
+    """Run the command that `args` (by default sys.argv[1:]) spell, and return its exit code."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us, as by `>&-`
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for as long as the process lives
+        if getattr(sys, name) is None:  # the parent process closed it, as by `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for the life of the process
     for stream in (sys.stdout, sys.stderr):
-        # An old terminal's encoding is no reason to fail.
+        # A character that an old terminal's encoding lacks is escaped, and no error.
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -109,7 +109,7 @@ def _invoke(group: click.Group, args: list[str]) -> int:
     if _COMPLETE in os.environ:
         group.main(args, prog_name=PROGRAM, complete_var=_COMPLETE)
     try:
-        # Not group.main(): that prints usage errors its own way, and turns a closed pipe into exit code 1.
+        # group.main() would print usage errors in its own way, and turn a closed pipe into exit code 1.
         with group.make_context(PROGRAM, args) as ctx:
             result = group.invoke(ctx)
     except click.exceptions.Exit as end:
@@ -124,7 +124,7 @@ def _usage_error(error: click.ClickException) -> str:
 
 
 def _print_error(sentence: str, code: int) -> int:
-    """Tell why, on stderr, and pass the code on."""
+    """Print the error on stderr as one sentence, and return `code`."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -139,7 +139,7 @@ def _print_error(sentence: str, code: int) -> int:
 
 
 def _discard_output() -> None:
-    """Nobody reads any more: keep the interpreter from trying again at its end, and complaining."""
+    """Point stdout at nothing, so that the interpreter does not try to flush it again when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with suppress(OSError, ValueError):
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,7 +1,7 @@
-"""How far a sync is: a bar on stderr for each conversation that goes on, when that is a terminal.
+"""Progress bars of a sync on stderr: one for each conversation, when stderr is a terminal.
 
-A request for a sync has one answer, at its end; meanwhile the node's events tell (`sync.progress`, `sync.completed`).
-They are read beside it, on a connection of their own, and nothing depends on them: a bar that misses some is behind.
+The request for a sync has one answer, at its end. Until then the node's events (`sync.progress`, `sync.completed`) say
+how far it is. A second connection reads them in a thread. Nothing depends on them: a bar that misses some lags behind.
 """
 
 import sys
@@ -21,7 +21,7 @@ _EVENTS: Final = "sync.progress,sync.completed"
 
 @contextmanager
 def sync_progress(client: "Client") -> Iterator[None]:
-    """Draw what the node's conversations come to, for as long as the body runs."""
+    """Draw the progress of the node's conversations until the block ends."""
     if not sys.stderr.isatty():
         yield
         return
@@ -43,12 +43,12 @@ def sync_progress(client: "Client") -> Iterator[None]:
 
 
 def _read(response: "Response", progress: Any) -> None:
-    with suppress(Failure):  # we hung up, or the node did: the answer to the request itself says what that means
+    with suppress(Failure):  # one side hung up: the answer to the request itself says what that means
         _draw(response.events(), progress)
 
 
 def _draw(events: Iterable[tuple[str, Any]], progress: Any) -> None:
-    """One bar a conversation in rich's Progress `progress`, from its first progress to its end."""
+    """Draw one bar for each conversation in rich's `progress`, from its first progress event to its end."""
     bars: dict[tuple[str, str], int] = {}
     for name, event in events:
         if name == "end":

@@ -1,7 +1,8 @@
-"""demo: a network on this machine, of real nodes in processes of their own, from nothing to equal and away again.
+"""demo: a network of real nodes on this machine, each a process of its own.
 
-    node-1 makes the network, the others join by an invitation, records are imported into node-1, and a table shows how
-    the roots meet; then what each sync cost. Exits 0 only when every root of every context is equal.
+node-1 makes the network and the others join by an invitation. Records are imported into node-1, and a table shows how
+the roots become equal; then the cost of each sync is listed. The command exits 0 only when every root of every context
+is equal. The nodes' folders are temporary.
 """
 
 import json
@@ -26,7 +27,7 @@ _CONTEXT: Final = "main"
 _ROOT_CHARS: Final = 16
 _REFRESH_S: Final = 0.2
 _INVITATION_S: Final = 600
-# Far more than it takes: a demo that gives up on a slow machine shows nothing.
+# Far more than needed: a demo that gives up on a slow machine shows nothing.
 _MEETING_TIMEOUT_S: Final = 90.0
 _RECORDS_PER_S: Final = 200
 _IMPORT_TIMEOUT_S: Final = 300.0
@@ -65,7 +66,7 @@ def demo(lookup: NodeLookup, nodes_wanted: int, records_wanted: int) -> ExitCode
 
 @contextmanager
 def _stop_signals() -> Iterator[None]:
-    """Being told to stop unwinds everything, and nothing interrupts the unwinding."""
+    """Turn the first stop signal into an exception that unwinds everything, and ignore the later ones meanwhile."""
 
     def end(number: int, _: object) -> None:
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -81,7 +82,7 @@ def _stop_signals() -> Iterator[None]:
 
 
 def _start(nodes: "DemoNodes", wanted: int) -> list["DemoNode"]:
-    """That many nodes of one new network, all taking commands."""
+    """Start `wanted` nodes of one new network, and wait until all take commands."""
     print_note(f"starting {wanted} nodes on this machine")
     arguments = _listen_options(wanted)
     first = nodes.start("node-1", arguments[0])
@@ -100,7 +101,7 @@ def _start(nodes: "DemoNodes", wanted: int) -> list["DemoNode"]:
 
 
 def _listen_options(wanted: int) -> list[list[str]]:
-    """What each node is told of where to listen, and how to find the others."""
+    """Return each node's options of where to listen and how to find the others."""
     from echonode.cli.demo_nodes import LOOPBACK, free_ports, multicast_works
 
     if multicast_works():
@@ -114,7 +115,7 @@ def _listen_options(wanted: int) -> list[list[str]]:
 
 
 def _import_and_wait(running: Sequence["DemoNode"], records_wanted: int, draw: Draw) -> list[Json]:
-    """Import into the first node, and wait until all are equal: their statuses then. Raises Failure."""
+    """Import records into the first node and wait until all are equal; return their statuses then. Raises Failure."""
     started_s = time.monotonic()
     deadline_s = started_s + _MEETING_TIMEOUT_S + records_wanted / _RECORDS_PER_S
     for _ in _import(running[0], records_wanted):
@@ -130,7 +131,7 @@ def _import_and_wait(running: Sequence["DemoNode"], records_wanted: int, draw: D
 
 
 def _import(node: "DemoNode", wanted: int) -> Iterator[None]:
-    """Import that many records, pausing after each batch."""
+    """Import `wanted` records, pausing after each batch."""
     from echonode.cli.client import record_path
 
     path = record_path(_CONTEXT, "/import")
@@ -149,13 +150,13 @@ def _lines(wanted: int) -> Iterator[bytes]:
 
 
 def are_equal(statuses: Sequence[Json]) -> bool:
-    """Whether all hold the same contexts, with the same roots."""
+    """Return True if all nodes hold the same contexts with the same roots."""
     roots = [{context["name"]: context["root"] for context in status["contexts"]} for status in statuses]
     return all(each == roots[0] for each in roots)
 
 
 def records_in(status: Json) -> int:
-    """How many records of the demo's context a node has."""
+    """Return the number of records in the demo's context at a node."""
     return sum(context["records"] for context in status["contexts"] if context["name"] == _CONTEXT)
 
 
@@ -165,7 +166,7 @@ def _root_in(status: Json) -> str:
 
 @contextmanager
 def _table() -> Iterator[Draw]:
-    """Draws the nodes: a live table on a terminal, else a line whenever something changed."""
+    """Yield a function that draws the nodes: as a live table on a terminal, else as a line at each change."""
     if not sys.stdout.isatty():
         yield _Lines().draw
         return
@@ -190,7 +191,7 @@ def _table() -> Iterator[Draw]:
 
 
 class _Lines:
-    """One line a change."""
+    """Prints one line at each change."""
 
     def __init__(self) -> None:
         self._last = ""
@@ -205,13 +206,13 @@ class _Lines:
 
 
 def _cost_lines(running: Sequence["DemoNode"], statuses: Sequence[Json]) -> Iterator[str]:
-    """What each conversation that moved something cost."""
+    """Yield the cost of each conversation that moved records."""
     names = {status["id"]: safe(status["name"]) for status in statuses}
-    told = [(names[status["id"]], node.conversations) for node, status in zip(running, statuses, strict=True)]
-    moved, idle = split_conversations(told)
+    reported = [(names[status["id"]], node.conversations) for node, status in zip(running, statuses, strict=True)]
+    moved, idle = split_conversations(reported)
     rows = [
         (
-            f"{teller} > {names.get(event['peer'], short_id(event['peer']))}",
+            f"{initiator} > {names.get(event['peer'], short_id(event['peer']))}",
             safe(event["context"]),
             safe(event["mode"]),
             f"{event['sent']:,}",
@@ -221,7 +222,7 @@ def _cost_lines(running: Sequence["DemoNode"], statuses: Sequence[Json]) -> Iter
             seconds(event["duration_s"]),
             safe(event["reason"]),
         )
-        for teller, event in moved
+        for initiator, event in moved
     ]
     header = ("WHO ASKED WHOM", "CONTEXT", "MODE", "SENT", "RECEIVED", "TRAFFIC", "ROUND TRIPS", "TIME", "WHY")
     if rows:
@@ -230,11 +231,12 @@ def _cost_lines(running: Sequence["DemoNode"], statuses: Sequence[Json]) -> Iter
         yield f"and {count(idle, 'conversation')} that found nothing to move"
 
 
-def split_conversations(told: Iterable[tuple[str, Sequence[Json]]]) -> tuple[list[tuple[str, Json]], int]:
-    """The conversations that moved something, as their initiators told them, and the number of those that did not.
+def split_conversations(reported: Iterable[tuple[str, Sequence[Json]]]) -> tuple[list[tuple[str, Json]], int]:
+    """Return the conversations that moved records, each with the name of the node that opened it, and the number of the
+    rest.
 
-    Both ends tell of each conversation.
+    Both ends report each conversation; only the initiator's report counts.
     """
-    asked = [(teller, event) for teller, events in told for event in list(events) if event["role"] == "initiator"]
-    moved = [(teller, event) for teller, event in asked if event["sent"] or event["received"]]
-    return moved, len(asked) - len(moved)
+    opened = [(name, event) for name, events in reported for event in list(events) if event["role"] == "initiator"]
+    moved = [(name, event) for name, event in opened if event["sent"] or event["received"]]
+    return moved, len(opened) - len(moved)

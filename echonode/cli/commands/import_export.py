@@ -26,7 +26,7 @@ _BATCH_TIMEOUT_S: Final = 300.0  # for one batch of lines to be signed and store
 
 
 class _Bar(Protocol):
-    """How far an import is."""
+    """The progress of an import."""
 
     def add_bytes(self, size: int) -> None: ...
 
@@ -34,7 +34,7 @@ class _Bar(Protocol):
 
 
 class _NoBar:
-    """Where nobody looks."""
+    """Draws nothing, for output that no person watches."""
 
     def add_bytes(self, size: int) -> None:
         pass
@@ -50,7 +50,7 @@ class _NoBar:
 def import_records(lookup: NodeLookup, file: str, context: str) -> None:
     """Write a record for each line of a file (- is stdin): JSON with name, body, tags, model, type, timestamp.
 
-    What is already there, unchanged, is not written again.
+    Records that are there already, unchanged, are not written again.
     """
     from echonode.cli.client import record_path
 
@@ -72,14 +72,14 @@ def import_records(lookup: NodeLookup, file: str, context: str) -> None:
 
 
 def _parts(source: IO[bytes], bar: _Bar) -> Iterator[bytes]:
-    read = getattr(source, "read1", source.read)  # what a pipe has, without waiting for more
+    read = getattr(source, "read1", source.read)  # read1 returns what a pipe has, and does not wait for more
     while part := read(_READ_BYTES):
         yield part
         bar.add_bytes(len(part))
 
 
 def _last_progress(response: "Response", bar: _Bar) -> dict[str, Any]:
-    """The last line of progress."""
+    """Read all progress and return its last line."""
     last: dict[str, Any] = {}
     for last in response.values():
         bar.set_text(f"{last.get('lines', 0):,} lines")
@@ -89,7 +89,7 @@ def _last_progress(response: "Response", bar: _Bar) -> dict[str, Any]:
 
 
 def _report_import(last: dict[str, Any]) -> None:
-    """Say what was written. Raises Failure when not everything was."""
+    """Print the number of records written. Raises Failure when the import did not end well."""
     written, unchanged = last.get("written", 0), last.get("unchanged", 0)
     summary = f"{count(written, 'record')} written, {unchanged:,} unchanged"
     if "error" in last:
@@ -104,7 +104,7 @@ def _report_import(last: dict[str, Any]) -> None:
 
 @contextmanager
 def _bar(total: int | None) -> Iterator[_Bar]:
-    """A progress bar on stderr, when that is a terminal."""
+    """Yield a progress bar on stderr when that is a terminal, else one that draws nothing."""
     if not sys.stderr.isatty():
         yield _NoBar()
         return
@@ -131,7 +131,7 @@ def _bar(total: int | None) -> Iterator[_Bar]:
 @context_option
 @pass_lookup
 def export_records(lookup: NodeLookup, file: str | None, author: str | None, context: str) -> None:
-    """Write our records to FILE or stdout, in the form that import reads."""
+    """Write this node's own records to FILE or stdout, in the form that import reads."""
     from echonode.cli.client import record_path
 
     with lookup.client().open("GET", record_path(context, "/export"), query=[("author", author)]) as response:
@@ -141,14 +141,14 @@ def export_records(lookup: NodeLookup, file: str | None, author: str | None, con
 
 def _to_stdout(response: "Response") -> int:
     sys.stdout.flush()
-    # JSON may hold characters that a terminal obeys; in a file they are what they are.
+    # A terminal would obey some characters that JSON may hold; a file keeps them.
     return _copy(response, sys.stdout.buffer, json_line if sys.stdout.isatty() else None)
 
 
 def _to_file(response: "Response", path: Path) -> int:
-    """The number of lines. The file is there when it is whole, and not before."""
+    """Write the lines to `path` and return their number. The file appears when it is complete, not before."""
     path = path.resolve()  # a link is followed, not replaced
-    if path.exists() and not path.is_file():  # a pipe or a device: there is nothing to replace
+    if path.exists() and not path.is_file():  # a pipe or a device is written to, not replaced
         with path.open("wb") as special:
             return _copy(response, special)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -165,7 +165,7 @@ def _to_file(response: "Response", path: Path) -> int:
 
 
 def _copy(response: "Response", target: IO[bytes], change: Callable[[bytes], bytes] | None = None) -> int:
-    """Write every line, flushed; their number."""
+    """Write every line, flush, and return their number."""
     number = 0
     for line in response.lines():
         target.write((change(line) if change else line) + b"\n")

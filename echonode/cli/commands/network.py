@@ -1,4 +1,4 @@
-"""run, invite, join, network: a node and the network it belongs to."""
+"""run, invite, join, network: a node, and the network that it belongs to."""
 
 import sys
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def run(
     log_level: str | None,
     log_format: str | None,
 ) -> int:
-    """Run a node, in the foreground. The first time it makes an identity and a network."""
+    """Run a node in the foreground. Its first run makes an identity and a network."""
     if join and is_open:
         raise click.UsageError("--join and --open exclude each other: an invitation leads to a private network.")
     return lookup.services.run_node(
@@ -63,7 +63,7 @@ def run(
 
 
 def join_instruction(code: str) -> str:
-    """What to type on the other machine."""
+    """Return the sentence that says what to type on the other machine."""
     return f"on the other machine, type:  echonode run --join {safe(code)}"
 
 
@@ -96,14 +96,14 @@ def join(lookup: NodeLookup, code: str, at: str | None) -> None:
 
 @click.group("network")
 def network() -> None:
-    """The key that makes nodes one network."""
+    """Show or set the key that makes nodes one network."""
 
 
 @network.command("show")
 @json_option
 @pass_lookup
 def network_show(lookup: NodeLookup, as_json: bool) -> None:
-    """Print the network key. Whoever has it is a member."""
+    """Print the network key. Every machine that has it is a member."""
     try:
         answer = lookup.client().call("GET", "/v1/network")
     except NotRunning:
@@ -117,7 +117,7 @@ def network_show(lookup: NodeLookup, as_json: bool) -> None:
 
 
 def _network_of_stopped_node(lookup: NodeLookup) -> dict[str, str | None]:
-    """What a node that does not run would say."""
+    """Return the answer that the node would give if it ran. Raises Failure when no network was chosen yet."""
     home = lookup.home()
     if not home.has_network():
         raise Failure(f"{home.root} has no network yet; the first `echonode run` or `echonode network set` makes one")
@@ -135,7 +135,7 @@ def _short_name(key: bytes) -> str:
 @click.argument("key_text", metavar="[KEY]", required=False)
 @pass_lookup
 def network_set(lookup: NodeLookup, key_text: str | None) -> None:
-    """Choose the network by its key, from stdin when no KEY is given. Also before the first run."""
+    """Choose the network by its key, read from stdin when no KEY is given. This works before the first run too."""
     key = _read_key(key_text)
     try:
         lookup.client().call("PUT", "/v1/network", body={"key": to_base32(key)})
@@ -153,7 +153,7 @@ def _read_key(text: str | None) -> bytes:
     try:
         return from_base32("".join(text.split()).lower(), _KEY_BYTES)
     except ValueError:
-        # Never quote it: it may be the right key with one letter missing.
+        # The message does not quote the text: it may be the right key with one letter missing.
         raise Failure(
             "that is not a network key: 52 letters and digits, as `echonode network show` prints", ExitCode.USAGE
         ) from None

@@ -1,4 +1,5 @@
-"""pull, `get --from` and `put --to`: list the records of one peer, fetch some of them, put some of ours there."""
+"""pull, `get --from` and `put --to`: list the records of one peer, fetch some of them, put some of this node's there.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -10,7 +11,7 @@ from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.tables import count, print_json, print_line, print_note, safe, short_id, table
 
-_MARGIN_S: Final = 10.0  # for the node to say that its own time is up
+_MARGIN_S: Final = 10.0  # the node answers by itself when its own time is up
 _PAGE: Final = 1000
 
 timeout_option = click.option(
@@ -45,7 +46,7 @@ def pull(
     context: str,
     as_json: bool,
 ) -> None:
-    """List the records that a peer has, without fetching any. Ends by saying where a later pull goes on."""
+    """List the records that a peer has, without fetching any. The last line says where a later pull goes on."""
     list_peer_records(
         lookup, peer, terms, after=after, limit=limit, timeout_s=timeout_s, context=context, as_json=as_json
     )
@@ -62,19 +63,21 @@ def list_peer_records(
     context: str,
     as_json: bool,
 ) -> None:
-    """What `pull` and `list --from` do: page by page, each shown as it comes."""
-    left = limit
+    """List a peer's records page by page, for `pull` and `list --from`; each page is shown as it comes."""
+    remaining = limit
     while True:
-        request = {"peer": peer, "context": context, "filter": list(terms), "after": after, "timeout": timeout_s}
-        answer = _ask(lookup, "/v1/pull", {**request, "limit": _PAGE if left is None else min(left, _PAGE)}, timeout_s)
-        ids = answer["ids"] if left is None else answer["ids"][:left]
-        for one in ids:
+        request: dict[str, Any] = {"peer": peer, "context": context, "filter": list(terms), "after": after}
+        request["timeout"] = timeout_s
+        request["limit"] = _PAGE if remaining is None else min(remaining, _PAGE)
+        answer = _ask(lookup, "/v1/pull", request, timeout_s)
+        ids = answer["ids"] if remaining is None else answer["ids"][:remaining]
+        for each in ids:
             if as_json:
-                print_json(one)
+                print_json(each)
             else:
-                print_line(f"{short_id(one['id'])}  {safe(one['version'])}")
-        left = None if left is None else left - len(ids)
-        if answer["done"] or left == 0:
+                print_line(f"{short_id(each['id'])}  {safe(each['version'])}")
+        remaining = None if remaining is None else remaining - len(ids)
+        if answer["done"] or remaining == 0:
             break
         after = answer["after"]
     if answer["done"] and len(ids) == len(answer["ids"]):
@@ -114,7 +117,7 @@ def get_from_peer(
 
 
 def _ask(lookup: NodeLookup, path: str, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """The answer, which is a success. Raises Failure for any other."""
+    """Send a request to one peer and return its answer if it is a success. Raises Failure for any other answer."""
     answer: dict[str, Any] = lookup.client().call("POST", path, body=request, timeout_s=timeout_s + _MARGIN_S)
     if answer["status"] != "success":
         instead = f"; it supports {', '.join(map(safe, answer['supported']))}" if answer["supported"] else ""
@@ -136,6 +139,6 @@ def _show(answer: dict[str, Any], as_json: bool) -> None:
 
 
 def _exit_code(answer: dict[str, Any]) -> ExitCode:
-    """Partial when something was refused, or is not there."""
-    is_partial = answer.get("missing") or any(one["outcome"] == "refused" for one in answer["records"])
+    """Return PARTIAL if a record was refused or is missing."""
+    is_partial = answer.get("missing") or any(each["outcome"] == "refused" for each in answer["records"])
     return ExitCode.PARTIAL if is_partial else ExitCode.DONE

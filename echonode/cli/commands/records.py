@@ -1,4 +1,4 @@
-"""put, get, delete, list, conflicts: records one at a time, and what there is of them."""
+"""put, get, delete, list, forget, conflicts: records, one at a time, and lists of them."""
 
 import json
 import sys
@@ -49,7 +49,7 @@ def put(
 ) -> ExitCode | None:
     """Write a record, its body being VALUE, a file, or - for stdin; or put records that are here to a peer.
 
-    A peer says of each RECORD that it had it, stored it, or refused it and why.
+    The peer says of each RECORD that it had it, stored it, or refused it and why.
     """
     from echonode.cli.client import record_path
 
@@ -180,7 +180,7 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
 @json_option
 @pass_lookup
 def forget(lookup: NodeLookup, context: str, as_json: bool) -> None:
-    """Let go of records that the subscription to a context does not want, here alone. Our own stay."""
+    """Remove the records that this node's subscription to a context does not want, here alone. Its own records stay."""
     from echonode.cli.client import record_path
 
     answer = lookup.client().call("POST", record_path(context, "/forget"), timeout_s=600.0)
@@ -195,7 +195,8 @@ def forget(lookup: NodeLookup, context: str, as_json: bool) -> None:
 @json_option
 @pass_lookup
 def conflicts(lookup: NodeLookup, context: str | None, as_json: bool) -> None:
-    """Records that several nodes wrote without knowing of each other. The next put by one that knows all settles it."""
+    """List the records that several nodes wrote without knowing of each other. The next put that covers all versions
+    ends the conflict."""
     answer = lookup.client().call("GET", "/v1/conflicts", query=[("context", context)])
     if as_json:
         print_json(answer)

@@ -1,10 +1,10 @@
 """simulate: worlds of real nodes in virtual time, to find bugs and to plan deployments.
 
-    echonode simulate --nodes 50 --records 1000       what a network of that size costs, on a day without trouble
-    echonode simulate --seed 7                        the world that seed 7 stands for, faults, liars and all
-    echonode simulate --seeds 0..300 --jobs 2         as many of those, and which of them failed
+    echonode simulate --nodes 50 --records 1000       the cost of a network of that size, on a day without trouble
+    echonode simulate --seed 7                        the world that is drawn from seed 7, with faults and liars
+    echonode simulate --seeds 0..300 --jobs 2         three hundred such worlds, and which of them failed
 
-Exits 0 when everything held that must, 1 when something did not.
+Exits 0 when every invariant held, else 1.
 """
 
 import json
@@ -32,7 +32,7 @@ _NODES_MAX: Final = 1000
 
 
 class _Seeds(click.ParamType[range]):
-    """A..B, the last one not included."""
+    """A range of seeds, FIRST..END, without END."""
 
     name = "A..B"
 
@@ -44,7 +44,7 @@ class _Seeds(click.ParamType[range]):
 
 
 class _Number(click.FloatRange):
-    """A number in a range, which NaN is not."""
+    """A number in a range. NaN is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
@@ -95,7 +95,7 @@ def simulate(
     )
     for path in (json_file, plot):
         if path is not None:
-            _write(path, "", mode="a")  # that it cannot be written should not be learnt when all is done
+            _write(path, "", mode="a")  # a file that cannot be written is an error now, not at the end
     given = {"--nodes": nodes, "--records": records, "--loss-of-links": losses, "--partition": partition}
     rerun_options = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
     began_s = time.monotonic()
@@ -117,22 +117,22 @@ def simulate(
 
 
 def _report_failure(world: SimulatedWorld, rerun_options: str) -> None:
-    """What did not hold, in its first line; the rest goes into --json."""
+    """Print the first line of a world's failure; --json holds the rest."""
     print_note(f"seed {world.seed}: {safe(world.failure.partition(chr(10))[0])}")
     print_note(f"  to see it again, with every figure in F: echonode simulate{rerun_options} --json F")
     print_note(f"  this is echonode {_version()}: another version draws other worlds")
 
 
 def _version() -> str:
-    """What is simulated: the version, and of a checkout the commit."""
-    where = ["git", "-C", str(Path(__file__).parent)]
+    """Return the version of what is simulated; in a git checkout with its commit."""
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        tracked = subprocess.run([*where, "ls-files", "--error-unmatch", __file__], capture_output=True, check=False)
-        done = subprocess.run([*where, "describe", "--always", "--dirty"], capture_output=True, check=False, text=True)
+        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=False)
+        commit = subprocess.run([*git, "describe", "--always", "--dirty"], capture_output=True, check=False, text=True)
     except OSError:
         return __version__
-    is_checkout = tracked.returncode == 0 == done.returncode
-    return f"{__version__} at {done.stdout.strip()}" if is_checkout else __version__
+    is_checkout = tracked.returncode == 0 == commit.returncode
+    return f"{__version__} at {commit.stdout.strip()}" if is_checkout else __version__
 
 
 def _report(worlds: list[SimulatedWorld]) -> Iterator[str]:
@@ -183,8 +183,10 @@ def _write(path: str, text: str, *, mode: Literal["a", "w"] = "w") -> None:
 
 @contextmanager
 def _bar(worlds: int) -> Iterator[tuple[Callable[[], None], Callable[[float, float], None]]]:
-    """A bar on a terminal: of worlds, if there are several, else of virtual time. What moves it on: that a world has
-    ended, and what time it is in one."""
+    """Yield two functions: one to call when a world has ended, one to call with a world's virtual time.
+
+    On a terminal they move a bar: of worlds when there are several, else of virtual time.
+    """
     if not sys.stderr.isatty():
         yield lambda: None, lambda _now_s, _lasts_s: None
         return
@@ -192,7 +194,7 @@ def _bar(worlds: int) -> Iterator[tuple[Callable[[], None], Callable[[float, flo
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    # A simulation lets no other thread start: of one world the bar is drawn when there is news.
+    # A simulation lets no other thread start, so the bar of one world is drawn when its time is reported.
     with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=worlds > 1) as progress:
         task = progress.add_task("worlds" if worlds > 1 else "virtual time", total=worlds if worlds > 1 else None)
 

@@ -1,4 +1,4 @@
-"""status, peers, contexts: who am I, who is there, are we equal, and if not why."""
+"""status, peers, contexts: this node, the other nodes, and whether they are equal."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ _PEER_FIELDS: Final = (
     *("following", "lag", "models", "unreadable"),
 )
 _OTHER_NETWORK: Final = "other network"
-_REASONS_MAX: Final = 3  # in the verdict; the table has all
+_REASONS_MAX: Final = 3  # in the verdict; the table shows all
 _EQUAL: Final = {True: "yes", False: "no", None: "?"}
 
 Json = dict[str, Any]
@@ -27,7 +27,7 @@ Json = dict[str, Any]
 @json_option
 @pass_lookup
 def status(lookup: NodeLookup, as_json: bool) -> None:
-    """Who am I, who is there, are we equal; if not, why."""
+    """Show this node, the other nodes, whether they are equal, and if not, why."""
     answer = lookup.client().call("GET", "/v1/status")
     if as_json:
         answer["contexts"] = [fields_of(_CONTEXT_FIELDS, context) for context in answer["contexts"]]
@@ -61,7 +61,7 @@ def _network(network: str) -> str:
 
 
 def verdict(peers: Sequence[Json]) -> str:
-    """One sentence: are we equal, and if not why."""
+    """Return one sentence that says whether all nodes are equal, and if not, why."""
     ours = [peer for peer in peers if peer["state"] != _OTHER_NETWORK]
     if not ours:
         return "No other node of this network was seen yet; to add one, type: echonode invite"
@@ -79,20 +79,20 @@ def _name(peer: Json) -> str:
 
 
 def _reason_text(peer: Json) -> str:
-    """Why we are not known to be equal."""
+    """Return the reason why a peer is not known to be equal."""
     reason = safe(peer["reason"]).rstrip(".")
     return reason or ("not equal yet" if peer["in_sync"] is False else safe(peer["state"]))
 
 
 def _following(peer: Json) -> str:
-    """Whether changes travel as they happen, and what is still to be told."""
+    """Return whether changes travel to this peer as they happen, and how many are still to be sent."""
     if not peer["following"]:
         return "-"
     return f"{peer['lag']:,} behind" if peer["lag"] else "yes"
 
 
 def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
-    """The table of peers."""
+    """Yield the table of peers."""
     rows = [
         (
             safe(peer["name"]) or "-",
@@ -109,13 +109,13 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
         for peer in peers
     ]
     header = ("PEER", "ID", "STATE", "EQUAL", "FOLLOWS", "LAST SYNC", "ADDRESS", "FOUND BY", "READS", "WHY")
-    if not any(reads for *_, reads, _ in rows):  # few say which models they read
+    if not any(reads for *_, reads, _ in rows):  # few nodes configure the models they read
         return table((*header[:-2], header[-1]), [(*row[:-2], row[-1]) for row in rows])
     return table(header, rows)
 
 
 def _reads(peer: Json) -> str:
-    """Which models are read there; those that are read here too, and in another major, are marked."""
+    """Return the models that the peer reads. A model read here in another major version is marked."""
     return ", ".join(
         f"{safe(name)} {safe(version)}" + (" (not as here)" if name in peer["unreadable"] else "")
         for name, version in (peer.get("models") or {}).items()
@@ -123,7 +123,7 @@ def _reads(peer: Json) -> str:
 
 
 def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
-    """The table of contexts; what is wanted of them where that is not all."""
+    """Yield the table of contexts; with a column for subscriptions when there are any."""
     rows = [
         (
             *(safe(context["name"]), f"{context['records']:,}", size(context["bytes"]), safe(context["root"])),
@@ -140,7 +140,7 @@ def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
 @json_option
 @pass_lookup
 def contexts(lookup: NodeLookup, as_json: bool) -> None:
-    """The sets of records held here, each with its root."""
+    """List the contexts held here, each with its root."""
     answer = lookup.client().call("GET", "/v1/contexts")
     if as_json:
         print_json(answer)
@@ -153,7 +153,7 @@ def contexts(lookup: NodeLookup, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def peers(ctx: click.Context, as_json: bool) -> None:
-    """The other nodes, those of other networks included."""
+    """List the other nodes, also those of other networks."""
     if ctx.invoked_subcommand is not None:
         return
     answer = ctx.ensure_object(NodeLookup).client().call("GET", "/v1/peers")
@@ -171,6 +171,6 @@ def peers(ctx: click.Context, as_json: bool) -> None:
 @click.argument("peer", metavar="NAME_OR_ID")
 @pass_lookup
 def trust(lookup: NodeLookup, peer: str) -> None:
-    """Accept that a node changed its identity: forget what its name and address were pinned to."""
+    """Accept that a node changed its identity: forget the identity to which its name and address were pinned."""
     lookup.client().call("POST", "/v1/peers/trust", body={"peer": peer})
     print_note(f"{safe(peer)} is trusted as it is now")

@@ -1,4 +1,4 @@
-"""sync, watch, verify: agree now, see changes come in, and check everything that is held."""
+"""sync, watch, verify: sync now, show changes as they come in, check all that is held."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -35,7 +35,7 @@ _SYNC_EXITS: Final = {
     "partial": ExitCode.PARTIAL,
     "timed out": ExitCode.TIMED_OUT,
 }
-_SYNC_MARGIN_S: Final = 10.0  # for the node to say that its own time is up
+_SYNC_MARGIN_S: Final = 10.0  # the node answers by itself when its own time is up
 _VERIFY_TIMEOUT_S: Final = 600.0  # between two lines of progress
 _REPAIR_HINT: Final = "stop the node and type: echonode verify --repair"
 
@@ -47,9 +47,9 @@ _REPAIR_HINT: Final = "stop the node and type: echonode verify --repair"
 @json_option
 @pass_lookup
 def sync(lookup: NodeLookup, node_id: str | None, action: str | None, timeout_s: float, as_json: bool) -> ExitCode:
-    """One sync now, with every peer that can be reached. Exits 0 only when verified equal.
+    """Sync once, now, with every peer that can be reached. Exits 0 only when verified equal.
 
-    On a terminal a bar shows what moves. Ctrl-C ends the waiting, not what the node does.
+    On a terminal a bar shows what moves. Ctrl-C ends the waiting; the node goes on.
     """
     request = {"peers": [node_id] if node_id else None, "action": action or "both", "timeout": timeout_s}
     client = lookup.client()
@@ -101,7 +101,7 @@ def _sync_lines(peers: Iterable[dict[str, Any]]) -> Iterator[str]:
 @json_option
 @pass_lookup
 def watch(lookup: NodeLookup, context: str | None, as_json: bool) -> ExitCode:
-    """Changes as they are applied, one a line, until Ctrl-C."""
+    """Show changes as they are applied, one a line, until Ctrl-C."""
     query = [("types", "records.applied")]
     with lookup.client().open("GET", "/v1/events", query=query, timeout_s=None) as response:
         for name, event in response.events():
@@ -124,9 +124,9 @@ def _end_of_watch(reason: str) -> Failure:
 
 
 def _change_line(record: dict[str, Any], source: str) -> str:
-    what = "deleted" if record["deleted"] else "written"
-    by = f"from {short_id(source)}" if source else "here"
-    return f"{safe(record['timestamp'])}  {safe(record['context'])}  {short_id(record['id'])}  {what} {by}"
+    change = "deleted" if record["deleted"] else "written"
+    origin = f"from {short_id(source)}" if source else "here"
+    return f"{safe(record['timestamp'])}  {safe(record['context'])}  {short_id(record['id'])}  {change} {origin}"
 
 
 @click.command("verify")
@@ -134,11 +134,11 @@ def _change_line(record: dict[str, Any], source: str) -> str:
 @json_option
 @pass_lookup
 def verify(lookup: NodeLookup, is_repair: bool, as_json: bool) -> ExitCode:
-    """Re-hash everything held: versions, signatures, heads, tree, log.
+    """Re-hash all that is held: versions, signatures, heads, tree, log.
 
-    With --repair what is damaged is left behind; once the node runs again, it gets that from its peers. A node that
-    wants a part of a context gets that part: what else it held, it has to ask for (get --from). Context and id of every
-    record whose latest version is left behind are listed, as far as its bytes still say which it was.
+    With --repair the damaged rows are left behind, and the node fetches them from its peers when it runs again. A node
+    with a subscription fetches only what it subscribes to; fetch its other records by hand (get --from). Context and id
+    of every record that lost its latest version are listed, as far as the damaged bytes still say.
     """
     if is_repair:
         return _repair(lookup, as_json)
@@ -190,7 +190,7 @@ def _repair(lookup: NodeLookup, as_json: bool) -> ExitCode:
 
 @contextmanager
 def _progress_line() -> Iterator[Any]:
-    """A line on stderr that is written over, when that is a terminal."""
+    """Yield a function that writes one line on stderr over and over; off a terminal it writes nothing."""
     if not sys.stderr.isatty():
         yield lambda text: None
         return
