@@ -1,4 +1,4 @@
-"""How records, times and events look in JSON. Pure: values in, values out.
+"""The JSON forms of records, times and events. Pure: values in, values out.
 
     id         author/name; the author is `shared` or 52 characters of base32
     version    52 characters of base32
@@ -7,7 +7,7 @@
                                       when it is UTF-8 without control characters other than \\n \\r \\t
                         body_base64   anything else (RFC 4648 §4, padded)
 
-An export line says the same of a record in the fewest words that `import` makes the same record from again.
+A line of an export holds the least from which `import` makes the same record again.
 """
 
 import re
@@ -36,7 +36,7 @@ MODEL_VERSION: Final = (1, 0)
 
 Label = Callable[[IdentityId], str]
 
-# The last millisecond RFC 3339 can write. A signed `created` may lie beyond it; it is shown as this.
+# The last millisecond that RFC 3339 can write. A signed `created` beyond it is shown as this one.
 _MS_MAX: Final = 253_402_300_799_999
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d))?")
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,9})?")
@@ -47,15 +47,15 @@ encode: Final = msgspec.json.Encoder().encode
 
 
 class Body(Struct, kw_only=True):
-    """Exactly one of the two stands; a deleted record has neither. Raw: a JSON value, compact."""
+    """A body in JSON: exactly one of the two fields is set, and neither for a deleted record. Raw is compact JSON."""
 
     body: str | Raw | UnsetType = UNSET
     body_base64: str | UnsetType = UNSET
 
 
 class RecordForm(Struct, kw_only=True):
-    """A record as it is read: the winning version. `heads` says how many there are (more than one: a conflict), where
-    that was looked up."""
+    """A record as it is read: its winning version. `heads` is their number, where it was looked up; two or more are a
+    conflict."""
 
     id: str
     context: str
@@ -92,7 +92,7 @@ class HeadForm(Struct, kw_only=True):
 
 
 class ExportLine(Struct, kw_only=True):
-    """One line of an export. `timestamp` is the signed `created` time; an empty `type` means that none was given;
+    """One line of an export. `timestamp` is the signed `created` time. An empty `type` means that none was given.
     `later` holds the fields of a later minor version that this one does not know, in base64."""
 
     id: str
@@ -107,17 +107,17 @@ class ExportLine(Struct, kw_only=True):
 
 
 def nfc(text: str) -> str:
-    """`text` as names are kept: the same name typed on two keyboards is one name."""
+    """Return `text` in NFC: the same name typed on two keyboards is one name."""
     return unicodedata.normalize("NFC", text)
 
 
 def record_id(record: Record, label: Label) -> str:
-    """author/name."""
+    """Return author/name."""
     return f"{label(record.author)}/{record.name}"
 
 
 def record_form(record: Record, label: Label, *, heads: int | UnsetType = UNSET, with_body: bool = False) -> RecordForm:
-    """The record that `record` is the winning version of."""
+    """Return the form of the record whose winning version is `record`."""
     body = body_of(record) if with_body else Body()
     return RecordForm(
         id=record_id(record, label),
@@ -139,7 +139,7 @@ def record_form(record: Record, label: Label, *, heads: int | UnsetType = UNSET,
 
 
 def head_form(record: Record, *, is_winner: bool) -> HeadForm:
-    """One of the versions that contest a record."""
+    """Return the form of one head of a conflict."""
     body = body_of(record)
     return HeadForm(
         version=to_base32(record.id),
@@ -158,7 +158,8 @@ def head_form(record: Record, *, is_winner: bool) -> HeadForm:
 
 
 def export_line(record: Record, label: Label) -> ExportLine:
-    """`record`, which is no tombstone, so that importing the line gives the same body, byte for byte."""
+    """Return the export line of `record`, which is no tombstone. Importing the line gives the same body, byte for byte.
+    """
     body = body_of(record)
     if body.body_base64 is UNSET and is_json(record.media_type) and not _is_verbatim(body, record):
         body = Body(body_base64=b64encode(record.body).decode("ascii"))
@@ -176,20 +177,20 @@ def export_line(record: Record, label: Label) -> ExportLine:
 
 
 def _is_verbatim(body: Body, record: Record) -> bool:
-    """Whether a body that should be JSON is shown as the very bytes that import would write."""
+    """Return True if the JSON value shown is, byte for byte, what import would write."""
     return isinstance(body.body, Raw) and bytes(body.body) == record.body
 
 
 def body_of(record: Record) -> Body:
-    """How the body is shown."""
+    """Return the form of the record's body."""
     if record.is_tombstone:
         return Body()
     if is_json(record.media_type):
         try:
-            # Encoded here, where nesting too deep can be caught, and not again with what it stands in.
+            # Encode here, where an error of nesting can be caught. Raw is not encoded again with the whole form.
             return Body(body=Raw(encode(msgspec.json.decode(record.body))))
         except (ValueError, RecursionError):
-            pass  # it says JSON and is none: shown as what it is
+            pass  # the media type says JSON but the body is none: show it as text or base64
     try:
         text = record.body.decode()
     except UnicodeDecodeError:
@@ -200,24 +201,24 @@ def body_of(record: Record) -> Body:
 
 
 def is_json(media_type: str) -> bool:
-    """Whether the type is application/json or one of the +json kind (RFC 6839 §3.1)."""
+    """Return True if the media type is application/json or one that ends in +json (RFC 6839 §3.1)."""
     essence = media_type.partition(";")[0].strip().lower()
     return essence == JSON_TYPE or essence.endswith("+json")
 
 
 def rfc3339(ms: int) -> str:
-    """RFC 3339 with milliseconds, in UTC."""
+    """Return a time in ms since 1970 as RFC 3339 with milliseconds, in UTC."""
     moment = datetime.fromtimestamp(min(ms, _MS_MAX) // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{min(ms, _MS_MAX) % 1000:03d}Z"
 
 
 def maybe_rfc3339(ms: int | None) -> str | None:
-    """The same, of what may not have happened yet."""
+    """Return the same for a time that may be missing."""
     return None if ms is None else rfc3339(ms)
 
 
 def read_time(text: str | float) -> int:
-    """Milliseconds since the Unix epoch of an RFC 3339 time, a date (its beginning in UTC), or seconds. Raises
+    """Return the ms since 1970 of an RFC 3339 time, a date (its beginning in UTC), or a number of seconds. Raises
     RequestError."""
     ms = -1
     if not isinstance(text, str):
@@ -240,13 +241,13 @@ def read_time(text: str | float) -> int:
 
 
 def read_model(text: str) -> tuple[str, tuple[int, int]]:
-    """Name and version of NAME or NAME@MAJOR.MINOR."""
+    """Return name and version of NAME or NAME@MAJOR.MINOR."""
     match = _MODEL.fullmatch(text)
     return (match[1], (int(match[2]), int(match[3]))) if match else (text, MODEL_VERSION)
 
 
 def _model_text(name: str, version: tuple[int, int]) -> str:
-    """What `read_model` reads back."""
+    """Return the text that `read_model` reads as this name and version."""
     is_plain = version == MODEL_VERSION and not _MODEL.fullmatch(name)
     return name if is_plain else f"{name}@{_dotted(version)}"
 
@@ -256,7 +257,7 @@ def _dotted(version: tuple[int, int]) -> str:
 
 
 def event_form(event: Event, label: Label) -> dict[str, object]:
-    """An event with the names of its fields; ids in base32, records whole but for their bodies."""
+    """Return an event by the names of its fields: ids in base32, records without their bodies."""
     shown: dict[str, object] = {"event": event.name}
     for field in fields(event):
         shown[field.name] = _event_value(getattr(event, field.name), label)

@@ -1,4 +1,4 @@
-"""The routes of the node itself: who it is, who is there, sync now, events, verify, invitations, the network."""
+"""The routes of the node itself: status, peers, contexts, sync, events, verify, invitations, the network."""
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -37,7 +37,7 @@ _DIRECTIONS = {"both": Direction.BOTH, "pull": Direction.RECEIVE, "push": Direct
 
 
 class NodeRoutes:
-    """What can be asked of `node`. `api`: where this API is reached."""
+    """Serves requests about `node` itself. `api` lists the sockets of this API."""
 
     def __init__(self, node: Node, stop: Stop, *, version: str, api: Sequence[str]) -> None:
         self._node = node
@@ -46,7 +46,7 @@ class NodeRoutes:
         self._api = tuple(api)
 
     def routes(self) -> list[Route]:
-        """The paths, as openapi.yaml has them."""
+        """Return the routes, as openapi.yaml describes them."""
         return [
             route("/v1/status", GET=self._status),
             route("/v1/peers", GET=self._peers),
@@ -186,7 +186,7 @@ def _versions(models: Mapping[str, tuple[int, int]]) -> dict[str, str]:
 
 
 def _overall(reports: Sequence[SyncReport]) -> str:
-    """One word for all peers: verified only when every one is."""
+    """Return one status for all peers: verified only when every peer is."""
     statuses = {report.status for report in reports}
     if not statuses:
         return "no peers"
@@ -200,7 +200,7 @@ def _overall(reports: Sequence[SyncReport]) -> str:
 
 
 def _report_form(report: SyncReport) -> dict[str, object]:
-    """Sums over the conversations; mode and reason are those of the one that moved most."""
+    """Return a report with sums over its conversations; mode and reason are those of the one that moved most."""
     parts = report.conversations
     chief = max(parts, key=lambda part: part.sent + part.received, default=None)
     return {

@@ -1,7 +1,7 @@
-"""The routes that ask one peer: which records it has, for some of them, to take some of ours.
+"""The routes that speak to one peer: list its records, fetch some of them, put some of this node's there.
 
-Whatever the peer says, the answer is a 200 whose `status` is one of the founding words: success, not supported (with
-what is supported instead), or error (with a sentence).
+Every answer of the peer is a 200 whose `status` is success, not supported (with what is supported) or error (with a
+sentence).
 """
 
 from collections.abc import Awaitable, Iterable
@@ -32,14 +32,14 @@ _NOT_SUPPORTED = (Reason.UNSUPPORTED_MODE, Reason.UNKNOWN_CONTEXT, Reason.UNSUPP
 
 
 class PeerRecordRoutes:
-    """What `node` can ask a peer."""
+    """Serves requests that `node` sends on to one peer."""
 
     def __init__(self, node: Node, stop: Stop) -> None:
         self._node = node
         self._stop = stop
 
     def routes(self) -> list[Route]:
-        """The paths, as openapi.yaml has them."""
+        """Return the routes, as openapi.yaml describes them."""
         return [
             route("/v1/pull", POST=self._pull),
             route("/v1/get", POST=self._get),
@@ -85,16 +85,16 @@ class PeerRecordRoutes:
         )
 
     async def _answered(self, question: Awaitable[Any], form: Any) -> Response:
-        """The peer's answer, or why there is none, in the founding words."""
+        """Return the peer's answer, or the reason why there is none, under one of the three statuses."""
         answer: dict[str, object] = {"status": "success", "error": "", "supported": ()}
         try:
             with self._stop.ends_waiting():
                 answer |= form(await question)
         except PeerRefused as refused:
-            is_word = refused.reason in _NOT_SUPPORTED
-            is_behind = refused.reason is Reason.STALE_CURSOR
-            why = "its log does not go as far as that: begin again from 0" if is_behind else str(refused)
-            answer |= {"status": "not supported" if is_word else "error", "error": why}
+            is_unsupported = refused.reason in _NOT_SUPPORTED
+            is_beyond = refused.reason is Reason.STALE_CURSOR
+            sentence = "its log does not go as far as that: begin again from 0" if is_beyond else str(refused)
+            answer |= {"status": "not supported" if is_unsupported else "error", "error": sentence}
             answer["supported"] = [escape(each) for each in refused.supported]
         except (RemoteError, TransportError) as error:
             answer |= {"status": "error", "error": str(error)}
@@ -109,14 +109,14 @@ class PeerRecordRoutes:
             raise not_found(str(error)) from None
 
     def _identity(self, text: str) -> IdentityId:
-        """Whom a term of a filter means: a whole id, or whoever is known here by that."""
+        """Return the identity that a filter term names: a whole id, or an author known here."""
         try:
             return full_id(text)
         except LocalError:
             return self._node.resolve_author(text)
 
     def _key(self, text: str) -> LeafKey:
-        """The leaf of `author/name`, whether it is known here or not; a bare name is ours."""
+        """Return the leaf of `author/name`, which need not be known here; a bare name is this node's."""
         author, slash, name = nfc(text).partition("/")
         try:
             if slash and name:
@@ -142,7 +142,7 @@ def _version(text: str | None) -> VersionId | None:
 
 def _get_form(got: Got, keys: dict[str, LeafKey]) -> dict[str, object]:
     names = {key: text for text, key in keys.items()}
-    came = set(got.versions.values())
+    present = set(got.versions.values())
     return {
         "records": [
             {
@@ -153,7 +153,7 @@ def _get_form(got: Got, keys: dict[str, LeafKey]) -> dict[str, object]:
             }
             for version, key in got.versions.items()
         ],
-        "missing": [text for text, key in keys.items() if key not in came],
+        "missing": [text for text, key in keys.items() if key not in present],
     }
 
 

@@ -1,7 +1,7 @@
-"""The routes of records: written, read, deleted, listed, imported, exported, and what contests them.
+"""The routes of records: put, get, delete, list, import, export, forget, conflicts.
 
-A record is meant by `?id=`, which takes what `Node.resolve` takes: author/name, an unambiguous prefix of the author's
-id, `me`, `shared`, or a bare name of ours. Names may hold anything, so they never stand in the path.
+A record is named by `?id=`, which takes what `Node.resolve` takes: author/name, an unambiguous prefix of the author's
+id, `me`, `shared`, or a bare name of this node's. A name may hold any character, so it never stands in the path.
 """
 
 import re
@@ -30,20 +30,20 @@ from echonode.wire.messages import dotted
 
 OCTETS: Final = "application/octet-stream"
 
-# Only what RFC 9110 §8.3.1 lets stand in a Content-Type: the media type is an author's word, any text at all.
+# A record's media type may be any text. Only one that RFC 9110 §8.3.1 allows becomes a Content-Type header.
 _TOKEN: Final = r"[\w!#$&^.+-]+"
 _CONTENT_TYPE: Final = re.compile(rf'{_TOKEN}/{_TOKEN}( ?; ?{_TOKEN}=({_TOKEN}|"[ !#-\[\]-~]*"))*', re.ASCII)
 
 
 class RecordRoutes:
-    """What can be done with the records of `node`."""
+    """Serves requests about the records of `node`."""
 
     def __init__(self, node: Node, stop: Stop) -> None:
         self._node = node
         self._stop = stop
 
     def routes(self) -> list[Route]:
-        """The paths, as openapi.yaml has them."""
+        """Return the routes, as openapi.yaml describes them."""
         path = "/v1/records/{context}"
         return [
             route(path, GET=self._get, PUT=self._put, DELETE=self._delete),
@@ -96,7 +96,8 @@ class RecordRoutes:
         )
 
     def _check_model(self, record: Record) -> None:
-        """Every node keeps and hands on records of any model; only who reads them has to know it (PROTOCOL.md §11)."""
+        """Raise RequestError if this node reads another major of the record's model. Every node keeps and relays all
+        models; only a reader has to know them (PROTOCOL.md §11)."""
         version, known = record.model_version, self._node.models.get(record.model)
         if known is not None and known[0] != version[0]:
             model = escape(record.model)
@@ -172,7 +173,7 @@ class RecordRoutes:
             }
         )
 
-    # -- what several of them need -----------------------------------------------------------------------------------
+    # -- shared by the routes ----------------------------------------------------------------------------------------
 
     async def _pages(
         self,
@@ -183,14 +184,14 @@ class RecordRoutes:
         since_ms: int | None = None,
         limit: int | None = None,
     ) -> AsyncGenerator[list[Record]]:
-        """Live records in pages, `limit` of them in all."""
-        left = limit
+        """Yield live records in pages, at most `limit` in all."""
+        remaining = limit
         async for page in self._node.scan(context, author=author, tag=tag, since_ms=since_ms):
-            if left is not None:
-                page = page[:left]
-                left -= len(page)
+            if remaining is not None:
+                page = page[:remaining]
+                remaining -= len(page)
             yield page
-            if left == 0:
+            if remaining == 0:
                 return
 
     async def _whole(self, record: Record, *, with_body: bool) -> json_forms.RecordForm:
