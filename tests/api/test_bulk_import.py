@@ -1,4 +1,5 @@
-"""Import and export: any number of lines in bounded memory, batches whole or not at all, nothing written twice."""
+"""Import and export: any number of lines in bounded memory, batches written whole or not at all, nothing written twice.
+"""
 
 import asyncio
 import json
@@ -280,7 +281,7 @@ def test_an_error_is_told_at_once_and_what_is_still_sent_does_no_harm(tmp_path: 
 
 
 class Forgetful:
-    """Stands where a node would, and keeps nothing: what is left to measure is the import's own memory."""
+    """Stands in for a node and keeps nothing, so that only the import's own memory is measured."""
 
     id = bytes(32)
 

@@ -1,4 +1,4 @@
-"""Server-sent events: what happens, while it happens, and how the stream ends."""
+"""Server-sent events: their order, their filters, and the ends of a stream."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.api.serving import Connection, run, serving
 
 
 async def listen(connection: Connection, query: str = "") -> AsyncIterator[tuple[str, Any]]:
-    """(name, data) of every event, each held to the document. Returns once listening has begun."""
+    """Wait until listening has begun, then yield (name, data) of every event, each checked against the document."""
     await connection.begin("GET", f"/v1/events{query}")
     await connection.end()
     head = await connection.head()
@@ -107,7 +107,7 @@ def test_a_reader_that_lags_too_far_is_told_that_it_lost_events(tmp_path: Path) 
     async def test() -> None:
         async with serving(tmp_path) as served, served.connection() as connection:
             events = await listen(connection, "?types=peer.absent")
-            for _ in range(_WAITING_MAX + 1):  # without a pause in which they could be read
+            for _ in range(_WAITING_MAX + 1):  # without a pause, so that no event is read meanwhile
                 served.node.observe(served.events[0])
             assert [event async for event in events] == [("end", {"reason": "slow reader"})]
 

@@ -1,4 +1,4 @@
-"""What `export` says, `import` understands; times and models as people write them."""
+"""Export lines that import reads as the same record; times and models as people write them."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""proto/openapi.yaml says what the API does, all of it: every path, every answer, every event."""
+"""proto/openapi.yaml describes all that the API does: every path, every answer, every event."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -30,7 +30,8 @@ BIG = b"x" * (BODY_BYTES_MAX + 1)
 BIG_JSON = b'{"peer": "' + b"x" * 65_536 + b'"}'
 NOWHERE = "127.0.0.1:1"
 
-# (node, status, method, target, body). One per documented answer at least; `open` is on the open network, `one` not.
+# (node, status, method, target, body): at least one for each documented answer. `open` is on the open network, `one`
+# on a private one.
 TOUR = [
     ("one", 200, "GET", "/v1/status", b""),
     ("one", 400, "GET", "/v1/status?verbose=1", b""),
@@ -111,16 +112,16 @@ TOUR = [
     ("one", 405, "PROPFIND", RECORDS, b""),
 ]
 
-# These take a story of their own, in the files named.
+# Answers that need more than one request; the tests named beside them give these.
 ELSEWHERE = {
-    ("POST", "/v1/peers/trust", "200"),  # test_control
-    ("POST", "/v1/join", "200"),  # test_control
+    ("POST", "/v1/peers/trust", "200"),  # test_node
+    ("POST", "/v1/join", "200"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events
 }
 
 
 class BreakableStore(MemoryStore):
-    """A store whose disk can give up, and one of whose methods then has a bug."""
+    """A store whose disk can fail, and one of whose methods then has a bug."""
 
     is_broken = False
 
@@ -146,7 +147,7 @@ class BreakableStore(MemoryStore):
 
 
 async def give_foreign_record(served: Served) -> str:
-    """Somebody else's record in `served`'s store; the author's id."""
+    """Put a foreign author's record into `served`'s store, and return the author's id."""
     author = Author(77)
     await author.introduce()
     record = await author.put("theirs", b"not yours")

@@ -1,4 +1,4 @@
-"""Asking a peer through the API: what it has, for some of it, to take some of ours."""
+"""Requests to one peer through the API: list its records, fetch some, put some."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,20 +17,20 @@ from tests.api.test_node import meet
 
 @pytest.fixture(autouse=True)
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is asked for moves records here."""
+    """Open no links, so that records move only on request."""
     monkeypatch.setattr(link_selection, "FOLLOWS", 0)
 
 
 @asynccontextmanager
 async def two(folder: Path) -> AsyncIterator[tuple[Served, Served]]:
-    """Two nodes that have met, and hear of nothing that is written from now on."""
+    """Yield two nodes that have met. Neither hears of what is written from now on."""
     async with serving(folder) as one, serving(folder, name="two") as other:
         await meet(one, other)
         yield one, other
 
 
 async def write_unheard(served: Served, name: str, *tags: str, body: bytes = b"x", context: str = "main") -> None:
-    """A shared record of which no scheduler hears; without a body, its deletion."""
+    """Write a shared record without telling the scheduler; without a body, delete it."""
     node = served.node
     assert node.shared is not None
     draft = Draft(context=context, author=node.shared, name=name, tags=tags, body=body, is_tombstone=not body)
@@ -87,7 +87,7 @@ def test_what_is_got_is_kept_and_what_is_not_there_is_said(tmp_path: Path) -> No
             assert (await one.whole("shared/a"))["version"] == there["version"]
             another = [{"id": "shared/a", "version": to_base32(bytes(32))}]
             assert (await asked(one, "get", records=another))["missing"] == ["shared/a"]
-            whole_id = f"{to_base32(bytes(32))}/a"  # of somebody nobody knows
+            whole_id = f"{to_base32(bytes(32))}/a"  # the author is unknown here
             assert (await asked(one, "get", records=[{"id": whole_id}]))["missing"] == [whole_id]
 
     run(test)

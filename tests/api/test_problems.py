@@ -45,7 +45,7 @@ def test_no_error_was_forgotten() -> None:
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EchonodeError)}
     assert kinds - {EchonodeError} <= {type(error) for error, _, _ in EXPECTED}
     documented = set(openapi.resolve("#/components/schemas/Error")["properties"]["error"]["properties"]["code"]["enum"])
-    # Replies, requests, a body of a model that is not read here, and what none of ours is.
+    # These codes are given by responses, by requests, by the route that checks models, and for unforeseen exceptions.
     elsewhere = {"method_not_allowed", "conflict", "unsupported_model", "internal"}
     assert documented == {code for _, _, code in EXPECTED} | elsewhere
 

@@ -1,4 +1,5 @@
-"""What becomes of answers that a healthy node, alone in a test, does not give: scripted, over a real socket."""
+"""The commands' output for answers that a healthy node, alone in a test, does not give: scripted, over a real socket.
+"""
 
 import json
 from pathlib import Path

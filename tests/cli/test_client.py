@@ -119,7 +119,7 @@ def test_an_interim_answer_is_passed_over(path: Path) -> None:
 
 
 def test_a_refusal_reaches_us_though_the_node_reads_no_more(path: Path) -> None:
-    """It answers and closes while we still send: our next write fails, and its words are what counts."""
+    """The node answers and closes while the client still sends. The next write fails; the answer must still be read."""
     parts = iter([b"x" * 65_536] * 1000)
     answer = refusal("413 Content Too Large", "too_large", "no more of that")
     with scripted_server(path, answer, reads_body=False), pytest.raises(Failure, match="no more of that"):
@@ -127,7 +127,7 @@ def test_a_refusal_reaches_us_though_the_node_reads_no_more(path: Path) -> None:
 
 
 def test_progress_is_read_while_the_body_is_still_being_sent(tmp_path: Path) -> None:
-    """The body goes on until some progress was read, so it would never end for a client that sends it all first."""
+    """The body goes on until some progress was read. A client that sent all of it first would never end."""
     seen: list[dict[str, object]] = []
     batches_max = 500
 
@@ -143,7 +143,7 @@ def test_progress_is_read_while_the_body_is_still_being_sent(tmp_path: Path) -> 
         Client([tmp_path / "home" / "api.sock"]).open("POST", record_path("main", "/import"), body=parts()) as response,
     ):
         for progress in response.values():
-            seen.append(progress)  # noqa: PERF402 -- while it is being read, the body looks at it
+            seen.append(progress)  # noqa: PERF402 -- parts() looks at the list while it grows
     assert [each["lines"] for each in seen[:2]] == [1000, 2000]
     assert seen[-1]["done"] is True
 

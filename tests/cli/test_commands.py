@@ -95,7 +95,7 @@ def test_a_list_has_columns_and_a_json_list_an_object_a_line(shell: Shell, live:
     assert lines[0].split() == ["ID", "CREATED", "TYPE", "TAGS"]
     assert [line.split()[0] for line in lines[1:]] == [f"{me[:8]}/one", "shared/two"]
     assert lines[2].endswith("text/plain  even prime")
-    assert shell("get", f"{me[:8]}/one").out == b"1"  # what is shown can be typed
+    assert shell("get", f"{me[:8]}/one").out == b"1"  # the id shown can be typed
     assert [each["id"] for each in shell("list", "--json").json_lines] == [f"{me}/one", "shared/two"]
     assert [each["name"] for each in shell("list", "--json", "-c", "other").json_lines] == ["elsewhere"]
     assert [each["name"] for each in shell("list", "--json", "--author", "shared").json_lines] == ["two"]
@@ -324,7 +324,7 @@ def test_a_node_joins_by_a_code_and_keeps_its_records(shell: Shell, live: LiveNo
         assert (result.code, result.text) == (0, f"{live.served.node.network}\n")
         assert there("network", "show").text == shell("network", "show").text == f"{to_base32(KEY)}\n"
         assert there("get", "mine").out == b"1"
-        there.fails(1, "join", code, "--at", live.served.listen[0])  # spent
+        there.fails(1, "join", code, "--at", live.served.listen[0])  # the code is spent
 
 
 def test_the_network_key_is_shown_and_set_on_a_running_node(shell: Shell, live: LiveNode) -> None:

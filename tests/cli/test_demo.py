@@ -1,4 +1,4 @@
-"""The demo: real nodes in real processes, for real; and that nothing of it is left, however it ends."""
+"""The demo with real nodes in real processes; nothing of it may remain, however it ends."""
 
 import os
 import pty
@@ -31,7 +31,7 @@ def demo(folder: Path, *args: str) -> "subprocess.Popen[bytes]":
 
 
 def children_of(folder: Path) -> list[int]:
-    """Processes that have to do with this folder."""
+    """Return the ids of processes whose command line names this folder."""
     if not Path("/proc/self/cmdline").exists():
         pytest.skip("no /proc on this system")
     found = []
@@ -40,7 +40,7 @@ def children_of(folder: Path) -> list[int]:
             if str(folder).encode() in path.read_bytes():
                 found.append(int(path.parent.name))
         except OSError:
-            pass  # it ended while we looked
+            pass  # the process has ended meanwhile
     return found
 
 
@@ -64,7 +64,7 @@ def test_a_demo_ends_equal_says_what_it_cost_and_leaves_nothing(tmp_path: Path) 
 def test_a_demo_told_to_stop_cleans_up_first(tmp_path: Path, number: signal.Signals) -> None:
     process = demo(tmp_path, "--nodes", "2", "--records", "200000")
     assert process.stdout is not None
-    assert process.stdout.readline()  # the nodes are there, and records go in
+    assert process.stdout.readline()  # the nodes run, and records are being imported
     assert len(children_of(tmp_path)) == 2
     process.send_signal(number)
     out, err = process.communicate(timeout=WITHIN_S)
@@ -78,7 +78,7 @@ def test_a_demo_told_to_stop_cleans_up_first(tmp_path: Path, number: signal.Sign
 def test_without_multicast_it_says_so_and_the_nodes_meet_all_the_same(
     shell: Shell, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The interface is one that does not exist: what a machine without multicast on loopback looks like from here."""
+    """The interface does not exist. To the demo this looks like a machine without multicast on loopback."""
     folder = tmp_path_factory.mktemp("d")  # a short name: a socket's path has 107 bytes
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -159,7 +159,7 @@ def test_an_interface_that_does_not_exist_has_no_multicast() -> None:
 
 
 def script(folder: Path, text: str) -> list[str]:
-    """A program that is no echonode, to stand where one would."""
+    """Return the command of a Python program that stands in for echonode."""
     (folder / "program.py").write_text(text)
     return [sys.executable, str(folder / "program.py")]
 

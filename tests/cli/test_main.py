@@ -1,4 +1,4 @@
-"""How the command line ends, whatever happens in it; where it finds the node; what it imports."""
+"""The ends of a command, whatever happens in it; how it finds the node; what it imports."""
 
 import os
 import re
@@ -82,7 +82,7 @@ def test_no_command_at_all_shows_the_help_and_is_a_usage_error(shell: Shell) -> 
 )
 def test_what_is_typed_wrongly_is_one_sentence_and_exit_2(shell: Shell, args: list[str]) -> None:
     if args == ["network"]:
-        assert shell(*args).code == ExitCode.USAGE  # with the help of its own
+        assert shell(*args).code == ExitCode.USAGE  # it prints its help
     else:
         shell.fails(ExitCode.USAGE, *args)
     assert shell.services.runs == []
@@ -240,7 +240,7 @@ def test_ctrl_c_ends_a_watch_with_130_and_not_a_word(tmp_path: Path) -> None:
             echonode("watch"), env=environment(ECHO_API_URL=url), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert watching.stdout is not None
-        # A first change is seen once it listens; until then changes pass it by.
+        # Changes before the command listens do not reach it: write until one does.
         lines: list[bytes] = []
         while not lines:
             live.do(live.served.put("x"))

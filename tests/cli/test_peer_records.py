@@ -17,13 +17,13 @@ from tests.cli.test_commands import is_equal, meet
 
 @pytest.fixture(autouse=True)
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is asked for moves records here."""
+    """Open no links, so that records move only on request."""
     monkeypatch.setattr(link_selection, "FOLLOWS", 0)
 
 
 @pytest.fixture
 def far(shell: Shell, tmp_path: Path, no_links: None) -> Iterator[LiveNode]:
-    """Another node, called far, that has met ours and holds what ours has not heard of."""
+    """Yield another node, called far. It has met the near one, and holds records that the near one has not heard of."""
     with live_node(shell.services.default) as near, live_node(tmp_path / "far", "far") as far:
         near.do(meet(near, far))
         near.until(is_equal)
@@ -102,7 +102,7 @@ def test_unwanted_records_are_forgotten_on_request_and_nothing_where_all_is_want
     there = Shell(FakeServices(far.served.socket.parent))
     assert "all of main is wanted" in there.fails(1, "forget")
     far.served.node.partial.subscribe({"main": ["tag=nothing"]}, far.served.node.identity_of)
-    assert there("forget", "--json").json == {"forgotten": 0}  # it wrote them itself
+    assert there("forget", "--json").json == {"forgotten": 0}  # the node wrote all of them itself
     far.do(far.served.node.put(Draft(context="main", author=far.served.node.id, name="own", body=b"x")))
     shell("put", "shared/ours", "1")
     far.do(far.served.node.asking.get(_only_peer(far), "main", [_asked(far, "ours")], 10))

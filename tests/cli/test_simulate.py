@@ -1,4 +1,4 @@
-"""simulate: what is asked of the simulator, what people and files are told of the worlds, how it exits."""
+"""simulate: the options that reach the simulator, what people and files get of the worlds, the exit code."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.cli.harness import Shell
 
 @dataclass
 class World:
-    """A simulated world's account."""
+    """A simulated world's result."""
 
     seed: int
     failure: str = ""
@@ -45,7 +45,7 @@ class World:
 
 @dataclass
 class FakeSimulator:
-    """Gives the worlds it was told to, and keeps what it was asked."""
+    """Returns worlds of which those in `failing` failed, and records the options in `asked`."""
 
     failing: frozenset[int] = frozenset()
     asked: list[SimulateOptions] = field(default_factory=list)
