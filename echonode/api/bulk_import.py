@@ -4,9 +4,10 @@
 
 Only `name` is required. `shared/NAME` is a record of the pool, as for `put`; any other name is one of this node's. A
 `body` that is text is written as UTF-8 (text/plain when no type is given), unless the type says JSON. Any other value,
-and text of a JSON type, is written as compact JSON (application/json). `timestamp` becomes the signed `created` time,
-never the clock's. `later` holds the fields of a later minor version, as exports write them. `id` is allowed, since
-exports have it, and is ignored. Empty lines are counted and ignored.
+and text of a JSON type, is written byte for byte as it stands in the line (application/json); an object with a key
+twice is refused. `timestamp` becomes the signed `created` time, never the clock's. `later` holds the fields of a later
+minor version, as exports write them. `id` is allowed, since exports have it, and is ignored. Empty lines are counted
+and ignored.
 
 Each batch is answered with a line of progress: {"lines": n, "written": n, "unchanged": n}. The last line has "done":
 true, or "error": {"code", "message", "line"?}; its figures then count what was written before the error.
@@ -16,12 +17,22 @@ import binascii
 from base64 import b64decode
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
-from echonode.api.json_forms import JSON_TYPE, MODEL, TEXT_TYPE, encode, is_json, nfc, read_model, read_time
+from echonode.api.json_forms import (
+    JSON_TYPE,
+    MODEL,
+    TEXT_TYPE,
+    check_json,
+    encode,
+    is_json,
+    nfc,
+    read_model,
+    read_time,
+)
 from echonode.api.problems import RequestError, problem_of, too_large
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, KIB, MIB
@@ -42,7 +53,7 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 class _Line(Struct, forbid_unknown_fields=True):
     name: str
     id: str = ""
-    body: Any = UNSET
+    body: Raw | UnsetType = UNSET
     body_base64: str | UnsetType = UNSET
     tags: tuple[str, ...] = ()
     model: str = MODEL
@@ -95,6 +106,7 @@ async def _write(node: Node, context: str, batch: _NumberedLines, progress: Prog
     for number, line in batch:
         try:
             fields = _decode(line)
+            check_json(line)
             draft = _draft(context, _address(node, nfc(fields.name)), fields)
         except RecursionError:
             raise LineError(number, RequestError("nested too deeply")) from None
@@ -181,9 +193,10 @@ def _body(line: _Line) -> tuple[bytes, str]:
         return _from_base64("body_base64", line.body_base64), line.type or ""
     if line.body is UNSET:
         return b"", line.type or ""
-    if isinstance(line.body, str) and (line.type is UNSET or not is_json(line.type)):
-        return line.body.encode(), TEXT_TYPE if line.type is UNSET else line.type
-    return encode(line.body), JSON_TYPE if line.type is UNSET else line.type
+    body = bytes(line.body)
+    if body.startswith(b'"') and (line.type is UNSET or not is_json(line.type)):
+        return msgspec.json.decode(body, type=str).encode(), TEXT_TYPE if line.type is UNSET else line.type
+    return body, JSON_TYPE if line.type is UNSET else line.type
 
 
 def _from_base64(field: str, text: str) -> bytes:

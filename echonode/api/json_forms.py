@@ -3,13 +3,15 @@
     id         author/name; the author is `shared` or 52 characters of base32
     version    52 characters of base32
     time       RFC 3339, UTC, milliseconds: 2026-11-22T12:00:00.000Z
-    body       one of   body          the JSON value, when the media type says JSON and it parses; else the text,
-                                      when it is UTF-8 without control characters other than \\n \\r \\t
+    body       one of   body          the JSON value as it is stored, when the media type says JSON and it parses; one
+                                      with line ends is written anew. Else the text, when it is UTF-8 without control
+                                      characters other than \\n \\r \\t
                         body_base64   anything else (RFC 4648 §4, padded)
 
 A line of an export holds the least from which `import` makes the same record again.
 """
 
+import json
 import re
 import unicodedata
 from base64 import b64encode
@@ -26,7 +28,7 @@ from echonode.clock import to_ms
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record
 from echonode.node.events import Event
-from echonode.node.record_book import SHARED
+from echonode.node.record_book import ME, SHARED
 from echonode.text import escape, to_base32
 
 JSON_TYPE: Final = "application/json"
@@ -41,6 +43,7 @@ _MS_MAX: Final = 253_402_300_799_999
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d))?")
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,9})?")
 _MODEL: Final = re.compile(r"(.+)@(\d{1,9})\.(\d{1,9})", re.DOTALL)
+_LINE_END: Final = re.compile(rb"[\r\n]")
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 encode: Final = msgspec.json.Encoder().encode
@@ -159,13 +162,15 @@ def head_form(record: Record, *, is_winner: bool) -> HeadForm:
 
 def export_line(record: Record, label: Label) -> ExportLine:
     """Return the export line of `record`, which is no tombstone. Importing the line gives the same body, byte for byte.
+
+    The name is an address: `shared/NAME`, else `me/NAME`. So an own name that looks like an address stays a name.
     """
     body = body_of(record)
     if body.body_base64 is UNSET and is_json(record.media_type) and not _is_verbatim(body, record):
         body = Body(body_base64=b64encode(record.body).decode("ascii"))
     return ExportLine(
         id=record_id(record, label),
-        name=record_id(record, label) if label(record.author) == SHARED else record.name,
+        name=f"{SHARED if label(record.author) == SHARED else ME}/{record.name}",
         tags=record.tags,
         model=_model_text(record.model, record.model_version),
         type=record.media_type,
@@ -178,7 +183,33 @@ def export_line(record: Record, label: Label) -> ExportLine:
 
 def _is_verbatim(body: Body, record: Record) -> bool:
     """Return True if the JSON value shown is, byte for byte, what import would write."""
-    return isinstance(body.body, Raw) and bytes(body.body) == record.body
+    if not isinstance(body.body, Raw) or bytes(body.body) != record.body or record.body.strip() != record.body:
+        return False
+    try:
+        check_json(record.body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def check_json(data: bytes) -> None:
+    """Raise ValueError unless `data` is one JSON value (RFC 8259) in which no object has a key twice.
+
+    Numbers are not read: they may have any size and any number of digits. Raises RecursionError for deep nesting.
+    """
+    json.loads(data.decode(), object_pairs_hook=_unique, parse_int=len, parse_float=len, parse_constant=_no_constant)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> None:
+    keys = set()
+    for key, _ in pairs:
+        if key in keys:
+            raise ValueError(f"the key {json.dumps(key)} stands twice in one object")
+        keys.add(key)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def body_of(record: Record) -> Body:
@@ -187,8 +218,9 @@ def body_of(record: Record) -> Body:
         return Body()
     if is_json(record.media_type):
         try:
-            # Encode here, where an error of nesting can be caught. Raw is not encoded again with the whole form.
-            return Body(body=Raw(encode(msgspec.json.decode(record.body))))
+            value = msgspec.json.decode(record.body)
+            # A line of a stream cannot hold a line end: then the value is written anew, else it stays as it is.
+            return Body(body=Raw(encode(value) if _LINE_END.search(record.body) else record.body))
         except (ValueError, RecursionError):
             pass  # the media type says JSON but the body is none: show it as text or base64
     try:

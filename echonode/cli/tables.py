@@ -5,6 +5,7 @@ terminal misreads it, and every encoding can hold it.
 """
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from echonode.text import escape
 ID_CHARS: Final = 52  # of 32 bytes in base32
 _SHORT_ID_CHARS: Final = 8
 _TEXT_CHARS_MAX: Final = 400
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7e]+")
 _ROWS_MEASURED: Final = 200  # a long list is shown after so many rows, in the widths that these have
 
 
@@ -34,9 +36,9 @@ def print_json(value: object) -> None:
     print_line(json.dumps(value, separators=(", ", ": ")))
 
 
-def json_line(line: bytes) -> bytes:
-    """Return a line of JSON with everything but ASCII escaped."""
-    return json.dumps(json.loads(line), separators=(",", ":")).encode("ascii")
+def ascii_json(data: bytes) -> bytes:
+    """Return JSON with everything but printable ASCII escaped, and otherwise unchanged: numbers stay as written."""
+    return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], data.decode("utf-8", "replace")).encode("ascii")
 
 
 def fields_of(fields: Iterable[str], value: Mapping[str, Any]) -> dict[str, Any]:

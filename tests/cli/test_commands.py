@@ -66,6 +66,8 @@ def test_the_whole_record_has_its_body_as_json_text_or_base64(shell: Shell) -> N
     shell("put", "t", "text")
     shell("put", "b", "-", stdin=b"\xff\x00")
     assert shell("get", "j", "--json").json["body"] == {"x": [1]}
+    shell("put", "n", '{"\N{PILE OF POO}": 1E2}', "--type", "application/json")
+    assert b'"body":{"\\ud83d\\udca9": 1E2}' in shell("get", "n", "--json").out
     assert shell("get", "t", "--json").json["body"] == "text"
     assert shell("get", "b", "--json").json["body_base64"] == "/wA="
 

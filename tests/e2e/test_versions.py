@@ -46,7 +46,7 @@ def test_the_next_minor_is_spoken_with_and_what_it_adds_is_kept_and_handed_on(tm
         for node in (ours, third):
             theirs = exported(node, "--author", address)
             assert {name: line["later"] for name, line in theirs.items()} == {
-                name: later_of(name) for name in [f"later-{n}" for n in range(30)]
+                f"me/{name}": later_of(name) for name in [f"later-{n}" for n in range(30)]
             }
             assert not any("later" in line for line in exported(node, "--author", ours.json("status")["id"]).values())
             assert node.json("verify")["ok"] is True

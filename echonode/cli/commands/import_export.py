@@ -15,7 +15,7 @@ import click
 from echonode.cli.arguments import context_option
 from echonode.cli.exit_codes import Failure
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import count, json_line, print_note, safe
+from echonode.cli.tables import ascii_json, count, print_note, safe
 from echonode.limits import KIB
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def export_records(lookup: NodeLookup, file: str | None, author: str | None, con
 def _to_stdout(response: "Response") -> int:
     sys.stdout.flush()
     # A terminal would obey some characters that JSON may hold; a file keeps them.
-    return _copy(response, sys.stdout.buffer, json_line if sys.stdout.isatty() else None)
+    return _copy(response, sys.stdout.buffer, ascii_json if sys.stdout.isatty() else None)
 
 
 def _to_file(response: "Response", path: Path) -> int:

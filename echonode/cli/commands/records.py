@@ -17,7 +17,18 @@ from echonode.cli.commands.peer_records import (
 )
 from echonode.cli.exit_codes import ExitCode
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import count, fields_of, moment, print_json, print_line, print_note, safe, short_id, table
+from echonode.cli.tables import (
+    ascii_json,
+    count,
+    fields_of,
+    moment,
+    print_json,
+    print_line,
+    print_note,
+    safe,
+    short_id,
+    table,
+)
 
 _PUT_FIELDS = ("id", "version")
 _PREVIEW_CHARS = 60
@@ -102,7 +113,8 @@ def get(
     client, path = lookup.client(), record_path(context)
     query = [("id", id_text), ("any_model", "1" if any_model else None)]
     if as_json:
-        print_json(client.call("GET", path, query=[*query, ("whole", "1")]))
+        with client.open("GET", path, query=[*query, ("whole", "1")]) as response:
+            print_line(ascii_json(response.read()).decode("ascii"))  # a body's numbers stay as written
         return None
     with client.open("GET", path, query=query) as response:
         sys.stdout.flush()
