@@ -1,4 +1,4 @@
-"""Asking a peer through the API: what it has, for some of it, to take some of ours."""
+"""Requests to one peer through the API: list its records, fetch some, put some."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,20 +17,20 @@ from tests.api.test_node import meet
 
 @pytest.fixture(autouse=True)
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is asked for moves records here."""
+    """Open no links, so that records move only on request."""
     monkeypatch.setattr(link_selection, "LINKS_CHOSEN", 0)
 
 
 @asynccontextmanager
 async def two(folder: Path) -> AsyncIterator[tuple[Served, Served]]:
-    """Two nodes that have met, and hear of nothing that is written from now on."""
+    """Yield two nodes that have met. Neither hears of what is written from now on."""
     async with serving(folder) as one, serving(folder, name="two") as other:
         await meet(one, other)
         yield one, other
 
 
 async def write_unheard(served: Served, name: str, *tags: str, body: bytes = b"x", context: str = "main") -> None:
-    """A shared record of which no scheduler hears; without a body, its deletion."""
+    """Write a shared record without telling the scheduler; without a body, delete it."""
     node = served.node
     assert node.shared is not None
     draft = Draft(context=context, author=node.shared, name=name, tags=tags, body=body, is_tombstone=not body)
@@ -87,29 +87,29 @@ def test_what_is_got_is_kept_and_what_is_not_there_is_said(tmp_path: Path) -> No
             assert (await one.whole("shared/a"))["version"] == there["version"]
             another = [{"id": "shared/a", "version": to_base32(bytes(32))}]
             assert (await asked(one, "get", records=another))["missing"] == ["shared/a"]
-            whole_id = f"{to_base32(bytes(32))}/a"  # of somebody nobody knows
+            whole_id = f"{to_base32(bytes(32))}/a"  # the author is unknown here
             assert (await asked(one, "get", records=[{"id": whole_id}]))["missing"] == [whole_id]
 
     run(test)
 
 
-def test_of_what_is_offered_it_is_said_what_became_of_it(tmp_path: Path) -> None:
+def test_a_put_says_what_became_of_each_record(tmp_path: Path) -> None:
     async def test() -> None:
         async with two(tmp_path) as (one, other):
             await write_unheard(one, "new")
             await write_unheard(one, "old")
-            await asked(one, "offer", records=["shared/old"])
+            await asked(one, "put", records=["shared/old"])
             await write_unheard(other, "old", body=b"newer")
-            answer = await asked(one, "offer", records=["shared/new", "shared/old"])
+            answer = await asked(one, "put", records=["shared/new", "shared/old"])
             outcomes = {record["id"]: record["outcome"] for record in answer["records"]}
             assert outcomes == {"shared/new": "stored", "shared/old": "stale"}
             assert (await one.whole("shared/old"))["body"] == "newer"
-            again = await asked(one, "offer", records=["shared/new"])
+            again = await asked(one, "put", records=["shared/new"])
             assert [record["outcome"] for record in again["records"]] == ["had"]
 
             other.node.partial.subscribe({"main": ["tag=news"]}, other.node.identity_of)
             await write_unheard(one, "unwanted")
-            (record,) = (await asked(one, "offer", records=["shared/unwanted"]))["records"]
+            (record,) = (await asked(one, "put", records=["shared/unwanted"]))["records"]
             assert (record["outcome"], record["reason"]) == ("refused", "not_accepted")
 
     run(test)

@@ -1,4 +1,4 @@
-"""Records through the API: written, read back the same, listed, deleted, contested."""
+"""Records through the API: written, read back unchanged, listed, deleted, in conflict."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from echonode.model.identity import Identity, IdentityId
 from echonode.model.record import Draft, winner
 from echonode.text import to_base32
 from tests.api.serving import run, serving
-from tests.api.test_law import give_foreign_record
+from tests.api.test_openapi import give_foreign_record
 from tests.sync.pair import Author
 
 MAIN = "/v1/records/main"
@@ -232,7 +232,7 @@ def test_an_id_that_could_be_two_authors_is_a_conflict(tmp_path: Path) -> None:
 
 
 def two_with_one_prefix() -> tuple[Author, Author]:
-    """Two authors whose ids begin with the same four characters: 20 bits, a birthday among a few thousand."""
+    """Return two authors whose ids begin with the same four characters: of a few thousand, two share 20 bits."""
     seen: dict[str, int] = {}
     for number in range(100_000):
         seed = number.to_bytes(4, "big")
