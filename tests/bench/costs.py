@@ -65,11 +65,11 @@ class Pair:
     expected: int | None = None
 
     def options(self) -> InitiatorOptions:
-        """What the initiator expects."""
+        """Return the options of the initiator, with the expected number of differences."""
         return InitiatorOptions(expected=self.expected)
 
     def cursor(self, number: int) -> Cursor:
-        """How far the other store has followed the log of this one."""
+        """Return the cursor with which the other store has followed the log of this one."""
         return Cursor(_PEERS[number], self.stores[number].instance, MAIN, self.since[number])
 
 
