@@ -110,7 +110,7 @@ def run_many(
                 waiting |= {pool.submit(_run, *world) for world in islice(worlds, 1)}
         except BaseException:
             for worker in multiprocessing.active_children():
-                worker.terminate()  # after Ctrl-C nobody waits for the worlds that still run
+                worker.terminate()  # after Ctrl-C the results of running worlds are not wanted
             pool.shutdown(cancel_futures=True)
             raise
 

@@ -154,7 +154,7 @@ class SimLoop(asyncio.BaseEventLoop):
             task.cancel()
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """Run `func` at once, whatever `executor` is. Its result is delivered in a later step."""
+        """Run `func` at once and ignore `executor`. Its result is delivered in a later step."""
         future = self.create_future()
         try:
             self.call_soon(_resolve, future, func(*args), None)

@@ -3,7 +3,7 @@
     cut, cut_later, half_open, corrupt, block, partition, heal, slow_link     faults of the network (sim/network.py)
     crash, restart          a process dies, or is stopped, and starts again over its disk
     full_disk               a disk refuses writes for some seconds
-    roll_back               a node crashes and starts again over an older copy of its disk, without being told
+    roll_back               a node crashes and starts again over an older copy of its disk, without notice
     set_clock               a person sets the wall clock of a node
     mislead                 false sightings, sometimes a flood of them (sim/mdns.py)
 """

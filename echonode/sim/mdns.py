@@ -1,7 +1,7 @@
 """Simulated mDNS: announcements, goodbyes and false sightings on one LAN.
 
-    announced    every host is told, each after a delay of its own, some only at the next refresh
-    withdrawn    every host is told; a node that crashed says nothing and stays listed until its records expire
+    announced    every host gets a sighting, after a delay of its own or only at the next refresh
+    withdrawn    every host gets the goodbye; a crashed node stays listed until its records expire
     false        sightings of nodes that do not exist: unused addresses, addresses of other nodes, outdated ports
     flood        more sightings than a node may keep
 

@@ -4,7 +4,7 @@
                 early end of file as after a forged FIN
     block       bytes of one direction wait, as TCP's do, and so do the acknowledgements of the other; dials time out;
                 `partition` blocks between groups of hosts, `heal` lifts all blocks
-    half_open   bytes of the connections that exist vanish for ever, and no end is told
+    half_open   bytes of the connections that exist vanish for ever, and no end notices
     corrupt     one bit of the next fragment is flipped
     crash       a host's listeners and connections are gone
 

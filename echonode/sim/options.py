@@ -61,7 +61,7 @@ class Options:
 
     @property
     def expected_duration_s(self) -> float:
-        """The expected virtual duration, without the time to agree, which nobody knows beforehand."""
+        """The expected virtual duration, without the time to agree, which is unknown."""
         return self.idle_s + self.faults_s + (self.quiescence_s and 2 * IDLE_TIMEOUT_S + self.quiescence_s)
 
 

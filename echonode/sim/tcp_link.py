@@ -150,7 +150,7 @@ class _Pipe:
         self._in_flight: deque[memoryview] = deque()
         self._landed = 0  # fragments in flight that would have arrived, but for a block
         self._unacknowledged = 0  # bytes in flight or unread
-        self._unreported = 0  # bytes read that the writer was not told of
+        self._unreported = 0  # bytes read and not acknowledged yet
 
     @property
     def is_busy(self) -> bool:
@@ -198,7 +198,7 @@ class _Pipe:
             self.acknowledge(0)
 
     def acknowledge(self, size: int) -> None:
-        """Note that the reader took `size` bytes, and tell the writer once half a window is free.
+        """Note that the reader took `size` bytes, and acknowledge them once they make half a window.
 
         Half a window at a time (RFC 9293 §3.8.6.2.2): otherwise fragments would shrink to the bytes just read.
         """

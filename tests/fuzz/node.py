@@ -3,8 +3,8 @@
     responder   the peer dials:  node.accept, the conversations and the executors behind it, invitations
     initiator   the node dials:  the scheduler's dial, the node's turn to open, the executors of the initiator
 
-Whatever the peer does, the node reports only errors of the peer and leaves nothing open. It loses no version and takes
-no forged one, its tree is that of its records, and it can still write.
+For any behaviour of the peer, the node reports only errors of the peer and leaves nothing open. It loses no version and
+takes no forged one, its tree is that of its records, and it can still write.
 """
 
 import asyncio
@@ -261,7 +261,7 @@ def conversations() -> dict[Mode, tuple[bytes, ...]]:
 
 
 async def _conversing(mode: Mode) -> None:
-    """Let the peer dial as a real node and open a conversation of this mode, whatever selection says."""
+    """Let the peer dial as a real node and open a conversation of this mode, even if selection would choose another."""
     here = await _stage(0)
     there = await _join(here.network, parties().peer, parties().peer_records, parties().peer_cursor, THERE)
     listener = here.network.listen(HERE, here.node.accept)

@@ -73,7 +73,7 @@ async def put(node: Node, *names: str, body: bytes = b"x", shared: bool = False,
 
 
 async def put_unnoticed(node: Node, name: str) -> None:
-    """Write into the store directly: neither the node nor a link is told."""
+    """Write into the store directly: neither the node nor a link notices."""
     await node.store.write([Draft(context=MAIN, author=node.id, name=name)], node.identity.device, node._tick)
 
 

@@ -1,4 +1,4 @@
-"""The cost of a write for a network: each node receives it once and little more, whatever the number of nodes
+"""The cost of a write for a network: each node receives it once and little more, in networks of any size
 (PROTOCOL.md §8.15). Larger networks: `echonode simulate --nodes N`, proto/COSTS.md.
 """
 

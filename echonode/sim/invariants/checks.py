@@ -3,7 +3,7 @@
 The table of invariants is in sim/invariants/__init__.py. A failed check raises Violation.
 
 The model knows every version that was ever durable on a node, except those that a rollback of the disk removed. It also
-knows versions whose writers were never told that they were stored.
+knows versions that were stored but never acknowledged.
 """
 
 import asyncio
