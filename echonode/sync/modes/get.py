@@ -22,7 +22,7 @@ from echonode.sync.done import answer_end, end
 from echonode.sync.named_records import NamedRequest, send_named
 from echonode.sync.transfer import request_records
 from echonode.sync.transport import unexpected
-from echonode.wire.messages import PROTOCOL_VERSION, Done, GetInit, GetMore
+from echonode.wire.messages import PROTOCOL_VERSION, Done, GetInit, GetMore, RecordRequest
 
 
 @dataclass(frozen=True, slots=True)
