@@ -173,8 +173,9 @@ class MergeIndex:
         self.replace_heads(plan.context, {key: [head.id for head in heads] for key, heads in plan.after.items()})
         self.authors.update({heads[0].author for heads in plan.after.values()})
         self.raise_counters(plan.counters)
-        if len(self.forked) < FORKS_REMEMBERED:
-            self.forked.update(head.id for heads in plan.after.values() if len(heads) > 1 for head in _forks(heads))
+        for head in (head for heads in plan.after.values() if len(heads) > 1 for head in _forks(heads)):
+            if len(self.forked) < FORKS_REMEMBERED:
+                self.forked.add(head.id)
 
     def replace_heads(self, context: str, heads: Mapping[LeafKey, Sequence[VersionId]]) -> None:
         """Set the leaves of `context` to these heads; an empty list removes the leaf."""

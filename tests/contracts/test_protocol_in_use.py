@@ -9,7 +9,7 @@ from echonode.limits import PUTS_IN_FLIGHT_MAX, WINDOW
 from echonode.wire import messages as m
 from echonode.wire.codec import decode
 from tests.contracts.document import table
-from tests.contracts.traffic import Heard, sessions
+from tests.contracts.traffic import EndLog, sessions
 
 # -- §5 ----------------------------------------------------------------------------------------------------------------
 LINKED = m.LinkMessage.__args__  # type: ignore[attr-defined]
@@ -19,7 +19,7 @@ def is_conversing(kind: type[Any]) -> bool:
     return kind not in (m.Auth, m.Hello, m.Close, m.Turn, m.Ping, m.Pong, *LINKED)
 
 
-def pairs(end: Heard) -> bool:
+def is_pairing(end: EndLog) -> bool:
     return any(isinstance(decode(payload), m.PairStart) for _, payload in end.payloads)
 
 
@@ -28,7 +28,7 @@ def test_real_sessions_move_from_state_to_state_as_the_table_says() -> None:
     seen: set[str] = set()
     for end in sessions():
         state = "connected"
-        for by_initiator, payload in () if pairs(end) else end.payloads:
+        for by_initiator, payload in () if is_pairing(end) else end.payloads:
             kind = type(decode(payload))
             if kind in (m.Close, m.Ping, m.Pong):
                 continue

@@ -49,7 +49,7 @@ SEED = 7
 
 
 @dataclass
-class Heard:
+class EndLog:
     """The payloads of one connection, in the order of one of its ends: (True if the initiator sent it, payload)."""
 
     is_initiator: bool
@@ -57,16 +57,16 @@ class Heard:
 
 
 @contextmanager
-def tapped() -> Iterator[list[Heard]]:
-    """Record every payload of every StreamTransport, in one Heard for each end."""
-    heard: dict[int, Heard] = {}
+def tapped() -> Iterator[list[EndLog]]:
+    """Record every payload of every StreamTransport, in one EndLog for each end."""
+    heard: dict[int, EndLog] = {}
     transports: list[StreamTransport] = []  # a reference, so that no id is reused
     send, receive = StreamTransport.send, StreamTransport._payload
 
     def note(transport: StreamTransport, is_sent: bool, payload: bytes) -> None:
         if id(transport) not in heard:
             transports.append(transport)
-            heard[id(transport)] = Heard(transport.channel.is_initiator)
+            heard[id(transport)] = EndLog(transport.channel.is_initiator)
         heard[id(transport)].payloads.append((transport.channel.is_initiator == is_sent, payload))
 
     async def noted_send(self, message):
@@ -87,8 +87,8 @@ def tapped() -> Iterator[list[Heard]]:
 
 
 @cache
-def sessions() -> tuple[Heard, ...]:
-    """Return every connection of a world in which everything happens once, one Heard for each of its ends."""
+def sessions() -> tuple[EndLog, ...]:
+    """Return every connection of a world in which everything happens once, one EndLog for each of its ends."""
     with tapped() as ends:
         run(_everything(), seed=SEED)
     return tuple(ends)

@@ -1,8 +1,8 @@
-"""The version of the protocol that this node speaks (PROTOCOL.md §11)."""
+"""The version of the protocol that this node speaks, (major, minor) (PROTOCOL.md §11)."""
 
 from typing import Final
 
-PROTOCOL_VERSION: Final = (1, 0)  # major, minor
+PROTOCOL_VERSION: Final = (1, 0)
 
 
 def version_text(version: tuple[int, int]) -> str:
