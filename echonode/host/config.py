@@ -123,8 +123,11 @@ def _read_file(path: Path) -> dict[str, Any]:
     if len(data) > _FILE_BYTES_MAX:
         raise ConfigError(f"{path} is no configuration: it is larger than {_FILE_BYTES_MAX // KIB} KiB")
     try:
-        return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return tomllib.loads(data.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path} is not UTF-8 text (line {line}): save it as UTF-8") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {escape(str(error))}") from error
 
 

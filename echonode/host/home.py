@@ -13,6 +13,8 @@ in a folder of this user under $XDG_RUNTIME_DIR or /tmp, under a name that is a 
 
 import fcntl
 import os
+import pwd
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from echonode.errors import ConfigError
+from echonode.text import escape
 
 SERVICE_SOCKET: Final = Path("/run/echonode/api.sock")
 _SOCKET_PATH_BYTES_MAX: Final = 100
@@ -38,13 +41,14 @@ class Home:
 
     @classmethod
     def find(cls, flag: str | None, environ: Mapping[str, str]) -> Self:
-        """Return the home that `flag` and the environment name. Touches no file."""
+        """Return the home that `flag` and the environment name. Touches no file. Raises ConfigError where they name
+        none."""
         named_home = flag or environ.get("ECHO_HOME")
         state, configuration, runtime = (
             environ.get(f"{kind}_DIRECTORY", "").partition(":")[0] for kind in ("STATE", "CONFIGURATION", "RUNTIME")
         )
         if named_home:
-            folder = Path(named_home).expanduser().absolute()
+            folder = _expand(named_home)
         elif state:
             folder = Path(state)
             socket = Path(runtime) / "api.sock" if runtime else _socket_path(folder, environ)
@@ -81,9 +85,22 @@ class Home:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
                 pass  # making a file is the only sure test that the folder can be written
+            self._check_owner()
         except OSError as error:
             raise ConfigError(f"the home {self.folder} cannot be used: {_reason(error)}") from error
         self.check_socket_folder()
+
+    def _check_owner(self) -> None:
+        """Raise ConfigError where another user owns the home or may write into it: keys and records would be theirs."""
+        for folder in (self.folder, self.root_key.parent):
+            status = folder.stat()
+            if status.st_uid != os.geteuid():
+                owner, user = _user_name(status.st_uid), _user_name(os.geteuid())
+                raise ConfigError(f"the home {folder} belongs to {owner}: run as {owner}, or give {user} another home")
+            if stat.S_IMODE(status.st_mode) & 0o022:
+                raise ConfigError(
+                    f"other users may write into the home {folder}: run chmod go-w {shlex.quote(str(folder))}"
+                )
 
     def check_socket_folder(self) -> None:
         """Raise ConfigError where another user could have made the socket. Call it before listening and before trusting
@@ -115,14 +132,6 @@ class Home:
         finally:
             # Closing releases the lock. The file stays: if it were deleted, two nodes could lock two files of one name.
             os.close(descriptor)
-
-
-def sockets_to_try(flag: str | None, environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the sockets where a command finds the running node: the home's, then, unless a home was named, the
-    service's."""
-    own = Home.find(flag, environ).api_socket
-    named_home = flag or environ.get("ECHO_HOME")
-    return (own,) if named_home or own == SERVICE_SOCKET else (own, SERVICE_SOCKET)
 
 
 def read_secret(path: Path, size: int) -> bytes | None:
@@ -178,7 +187,30 @@ def _socket_path(folder: Path, environ: Mapping[str, str]) -> Path:
 
 
 def _user_folder(environ: Mapping[str, str]) -> Path:
-    return Path(environ["HOME"]) if environ.get("HOME", "").startswith("/") else Path.home()
+    if environ.get("HOME", "").startswith("/"):
+        return Path(environ["HOME"])
+    try:
+        return Path.home()
+    except RuntimeError:  # a container's user may have neither HOME nor an entry in /etc/passwd
+        raise ConfigError(
+            "this user has no home folder: say where the node's is with --home DIR or ECHO_HOME"
+        ) from None
+
+
+def _expand(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigError(
+            f"the home '{escape(text)}' begins with a user who is unknown here: write the path out"
+        ) from None
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _reason(error: OSError) -> str:

@@ -1,7 +1,9 @@
 """The machine's time, randomness and addresses: the production side of the `Clock` and `Entropy` ports."""
 
 import secrets
+import socket
 import time
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import (
@@ -17,6 +19,9 @@ from ipaddress import (
 from typing import TypeAlias
 
 import ifaddr
+
+from echonode.limits import NODE_NAME_BYTES_MAX
+from echonode.text import is_nfc_text
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -47,6 +52,17 @@ class SystemEntropy:
     def uniform(self, low: float, high: float) -> float:
         """Return a number between `low` and `high`."""
         return self._random.uniform(low, high)
+
+
+def host_name() -> str | None:
+    """Return this machine's host name, None where it is not fit to be a node's name: empty, or with other bytes than
+    printable text."""
+    try:
+        name = socket.gethostname()
+    except (OSError, UnicodeError):
+        return None
+    name = unicodedata.normalize("NFC", name)
+    return name if is_nfc_text(name, NODE_NAME_BYTES_MAX) and name.isprintable() and not name.isspace() else None
 
 
 @dataclass(frozen=True, slots=True)
