@@ -340,7 +340,7 @@ class Conversations:
             conversation,
             cursor=LogCursor.of(self.store, session).cursor(context),
             sketches=self.sketches,
-            surveys=self.partial.surveys,
+            filtered_sets=self.partial.surveys,
             session=session.id,
         )
 

@@ -1,15 +1,17 @@
-"""Moving records, and agreeing that all have moved: what `level_wise` and `hash_comparison` share.
+"""Agreement of two trees: the initiator walks, moves what differs, and compares roots, until they are equal.
 
-    initiator                                  responder
+`level_wise` and `hash_comparison` bring the walk; `sketch` falls back on one.
+
+    initiator                                  responder (sync/responder.py)
       Fetch(wanted)  x window        ->
-                                     <-          Records(records, rest)      rest is fetched next (answer_check.py)
+                                     <-          Records(records, rest)      the rest is fetched next
       Put(records)   x window        ->
                                      <-          Stored(stored, had, refused)
       Done(root, is_final)           ->
                                      <-          Done(root)                  over when equal or final, else walk again
 
-Pulling comes first: what the peer's records supersede need not be pushed. While one side's messages are large the
-other's are small, so two ends that write at once cannot block each other.
+Fetching comes first: records that the peer's records supersede need not be put. While one side's messages are large the
+other's are small, so two ends that write at once cannot block each other (PROTOCOL.md §8.4, §8.5).
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -30,40 +32,41 @@ from echonode.wire.messages import Direction, Fetch, LeafRequest, Records
 
 @dataclass(slots=True)
 class TreeDifference:
-    """What a walk found, as of `their_root`. Prefixes name whole subtrees that one side lacks; leaves differ singly."""
+    """The difference that one walk found, as of `their_root`."""
 
     their_root: bytes = b""
-    has_moved: bool = False  # the peer's root did, in the middle of the walk
-    their_prefixes: list[Prefix] = field(default_factory=list)
-    our_prefixes: list[Prefix] = field(default_factory=list)
-    their_leaves: dict[Prefix, list[Digest]] = field(default_factory=dict)
-    our_leaves: list[LeafKey] = field(default_factory=list)
+    has_moved: bool = False  # the peer's root changed during the walk
+    their_prefixes: list[Prefix] = field(default_factory=list)  # subtrees that only the peer has
+    our_prefixes: list[Prefix] = field(default_factory=list)  # subtrees that only this side has
+    their_leaves: dict[Prefix, list[Digest]] = field(default_factory=dict)  # single leaves, below a prefix
+    our_leaves: list[LeafKey] = field(default_factory=list)  # single leaves
 
-    def as_of(self, root: bytes) -> None:
-        """An answer showed a tree of this root. Who saw two of them in one walk can vouch for neither."""
+    def note_root(self, root: bytes) -> None:
+        """Note the root that an answer shows. A walk that saw two roots proves nothing about either."""
         self.has_moved |= self.their_root not in (b"", root)
         self.their_root = root
 
 
-Walk = Callable[[], AsyncGenerator[TreeDifference, None]]
+Walk = Callable[[], AsyncGenerator[TreeDifference, None]]  # yields the difference in pieces
 
 
 class Agreement:
-    """The initiator's side: walk and move records until the roots are equal, or say why they are not."""
+    """The initiator's side of agreement. `width`: bytes of each digest that travels."""
 
     def __init__(self, conversation: Conversation, direction: Direction, width: int, walk: Walk) -> None:
         self._conversation = conversation
         self._direction = direction
         self._width = width
         self._walk = walk
-        # Leaves dealt with, by digest: theirs that ours supersede, ours that they answered for. A later walk still
-        # sees them differ while only one side has moved.
-        self._settled: set[Digest] = set()
-        self._seen = TreeDifference()  # the last piece of the last walk
-        self._our_root = b""  # when it began
+        # Digests of leaves that were fetched or put. A later walk may still see them differ, and must not move them
+        # again.
+        self._handled: set[Digest] = set()
+        self._last_piece = TreeDifference()  # of the last walk
+        self._our_root = b""  # when the last walk began
 
     async def reach(self) -> Result:
-        """Raises what transport, store and peer raise."""
+        """Walk and move records until the roots are equal, at most ROUNDS_MAX times; return how it ended. Raises what
+        transport, store and peer raise."""
         tally = self._conversation.tally
         for round_number in range(1, ROUNDS_MAX + 1):
             before = tally.moved
@@ -74,7 +77,7 @@ class Agreement:
                 continue  # one way is verified by a walk that finds nothing, not by equal roots
             ours = done_of(self._conversation, is_final=is_last)
             theirs = (await exchange_dones(self._conversation, ours)).root
-            if theirs == ours.root:  # the responder takes its leave, whatever was written here since
+            if theirs == ours.root:  # the responder ends here, even if this side has written since
                 return Result.EQUAL if theirs == self._root() else Result.MOVED
             if is_last:
                 return self._verdict(found, theirs)
@@ -84,46 +87,46 @@ class Agreement:
         tally = self._conversation.tally
         if tally.refused or tally.refused_there:
             return Result.DIFFERENT
-        if found or self._seen.has_moved or their_root != self._seen.their_root:
+        if found or self._last_piece.has_moved or their_root != self._last_piece.their_root:
             return Result.MOVED
         if self._direction is not Direction.RECEIVE and self._our_root != self._root():
-            return Result.MOVED  # what was written here since the walk began, it may have missed
+            return Result.MOVED  # the walk may have missed what was written here since it began
         return Result.DIFFERENT if self._direction is Direction.BOTH else Result.EQUAL
 
     async def _round(self) -> bool:
-        """One walk and what it asks for. False when it found nothing that may move."""
+        """Walk once and move what differs. Return False when nothing was found that may move."""
         found = False
         self._our_root = self._root()
         async with aclosing(self._walk()) as differences:
             async for difference in differences:
-                self._seen = difference
+                self._last_piece = difference
                 if self._direction is not Direction.SEND:
-                    found |= await self._pull(difference)
+                    found |= await self._fetch(difference)
                 if self._direction is not Direction.RECEIVE:
-                    found |= await self._push(difference)
+                    found |= await self._put(difference)
         return found
 
-    async def _pull(self, difference: TreeDifference) -> bool:
+    async def _fetch(self, difference: TreeDifference) -> bool:
         wanted = [LeafRequest(prefix, None) for prefix in difference.their_prefixes]
         for prefix, leaves in difference.their_leaves.items():
-            new = [leaf for leaf in leaves if leaf not in self._settled]
+            new = [leaf for leaf in leaves if leaf not in self._handled]
             if new:
                 wanted.append(LeafRequest(prefix, b"".join(new)))
         if not wanted:
             return False
-        self._settled |= await fetch(self._conversation, wanted, self._width)
+        self._handled |= await fetch(self._conversation, wanted, self._width)
         return True
 
-    async def _push(self, difference: TreeDifference) -> bool:
+    async def _put(self, difference: TreeDifference) -> bool:
         tree = self._conversation.tree
         theirs = {leaf for leaves in difference.their_leaves.values() for leaf in leaves}
         keys: list[LeafKey] = []
         for key in difference.our_leaves:
             state = tree.get(key)
             leaf = None if state is None else Digest(leaf_digest(key, state)[: self._width])
-            # What was pulled may have made our leaf what theirs is already.
-            if leaf is not None and leaf not in theirs and leaf not in self._settled:
-                self._settled.add(leaf)
+            # The fetched records may have made our leaf equal to theirs.
+            if leaf is not None and leaf not in theirs and leaf not in self._handled:
+                self._handled.add(leaf)
                 keys.append(key)
         if not keys and not difference.our_prefixes:
             return False
@@ -138,16 +141,15 @@ class Agreement:
 
 
 async def fetch(conversation: Conversation, wanted: Sequence[LeafRequest], width: int) -> set[Digest]:
-    """Fetch and merge all of `wanted`; return the digests of the leaves it names that came."""
+    """Fetch and merge all of `wanted`. Return the digests of the named leaves that came."""
     came: set[Digest] = set()
-    await request_records(
-        conversation, (_FetchRequest(conversation, wanted, width, came) for wanted in _requests(wanted, width))
-    )
+    requests = (_FetchRequest(conversation, part, width, came) for part in _requests(wanted, width))
+    await request_records(conversation, requests)
     return came
 
 
 class _FetchRequest:
-    """One Fetch. `came`: where the leaves that came are noted."""
+    """One Fetch, as a PendingRequest. `came` collects the digests of the named leaves that came."""
 
     def __init__(
         self, conversation: Conversation, wanted: tuple[LeafRequest, ...], width: int, came: set[Digest]
@@ -159,20 +161,21 @@ class _FetchRequest:
         self._check = AnswerCheck(wanted, width)
 
     def check(self, message: Records) -> None:
-        self._check.look(message)
+        self._check.check_message(message)
 
     async def store(self, message: Records, records: list[Record]) -> None:
-        self._check.take(records, message.rest)
+        self._check.check_records(records, message.rest)
         await merge(self._conversation, records)
         if not message.more:
-            self._came.update(self._check.came())
+            self._came.update(self._check.arrived_leaves())
 
     def rest(self, last: Records) -> "_FetchRequest | None":
         return _FetchRequest(self._conversation, last.rest, self._width, self._came) if last.rest else None
 
 
 def _requests(wanted: Sequence[LeafRequest], width: int) -> Iterator[tuple[LeafRequest, ...]]:
-    """`wanted` in requests: about a window of them, none with more leaves than one answer's records."""
+    """Yield `wanted` in parts, each for one Fetch: about a window of them, none with more leaves than an answer has
+    records."""
     items_max = min(PREFIXES_PER_MESSAGE_MAX, -(-len(wanted) // WINDOW))
     request: list[LeafRequest] = []
     leaves = 0

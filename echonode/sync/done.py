@@ -1,4 +1,4 @@
-"""The end of a conversation: each side sends a Done with the root it holds, and compares (PROTOCOL.md §8)."""
+"""The end of a conversation: each side sends a Done with the root it holds, and compares (PROTOCOL.md §8.5)."""
 
 from echonode.sync.conversation import Conversation, Result
 from echonode.wire.messages import Direction, Done

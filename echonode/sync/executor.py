@@ -1,10 +1,10 @@
-"""The contract of a sync mode: one executor with both sides of the conversation, whatever stream carries it.
+"""The contract of a sync mode: one executor with both sides of the conversation, over any stream.
 
     run_initiator(conversation, opening)   send the mode's InitPayload; return the answer
     run_responder(conversation, init)      serve the InitPayload; return how the conversation ended
 
-The node reads the first message to learn the mode, and a message once read cannot be unread. So the responder gets it
-as data: `init` is the opening message itself. A module in sync/modes with these two functions is an executor;
+The node reads the first message to learn the mode, and a message that was read cannot be unread. So the responder gets
+it as data: `init` is the opening message itself. A module in sync/modes with these two functions is an executor.
 node/mode_table.py lists all of them.
 """
 

@@ -1,6 +1,6 @@
-"""Versions asked for by name: what `reconcile` and `get` share.
+"""Versions that are asked for by name, by `reconcile` and `get`: the request with its check, and the answer.
 
-    asks                                    holds
+    requester                               holder
       Want(ids) | GetInit(..) | GetMore  ->
                                          <-   Records(.., more) .. Records(.., no more)
 """
@@ -18,7 +18,7 @@ from echonode.wire.messages import GetInit, GetMore, Records, Want
 
 
 async def send_named(conversation: Conversation, wanted: Mapping[LeafKey, Collection[bytes] | None]) -> None:
-    """Answer with the heads of these leaves: those that are named, or all of a leaf where none is."""
+    """Answer with the heads of the leaves `wanted`: the versions named for a leaf, or all its heads for None."""
 
     def is_named(head: Record) -> bool:
         named = wanted[head.key]
@@ -30,8 +30,13 @@ async def send_named(conversation: Conversation, wanted: Mapping[LeafKey, Collec
 
 @dataclass(slots=True)
 class NamedRequest:
-    """One request for versions by name, and what came of it. `versions` by their ids, whatever their record; `leaves`:
-    records by key, all heads where nothing is named."""
+    """One request for versions by name, as a PendingRequest.
+
+    `versions`  ids of versions, of any record
+    `leaves`    by key of a record: the versions of it that are asked for, None for all its heads
+    `came`      the versions that came, with the key of their record
+    `refused`   those of them that were refused here, with the reason
+    """
 
     conversation: Conversation
     message: GetInit | GetMore | Want
@@ -41,12 +46,12 @@ class NamedRequest:
     refused: dict[VersionId, Reason] = field(default_factory=dict)
 
     def check(self, message: Records) -> None:
-        """Raises RemoteError for an answer that leaves a rest, or promises more and brings nothing."""
+        """Raise RemoteError for an answer that leaves a rest, or promises more and brings nothing."""
         if message.rest or (message.more and not message.records):
             raise RemoteError(Reason.PROTOCOL_ERROR, "versions asked for by name leave no rest, and promise none")
 
     async def store(self, _: Records, records: list[Record]) -> None:
-        """Merge `records`. Raises RemoteError for what was not asked for, or came before."""
+        """Merge `records`. Raises RemoteError for a version that was not asked for, or came before."""
         for record in records:
             named = self.leaves.get(record.key, ())
             is_asked = record.id in self.versions or named is None or record.id in named
@@ -57,4 +62,4 @@ class NamedRequest:
         self.refused.update((refused.version, refused.reason) for refused in applied.refused)
 
     def rest(self, _: Records) -> None:
-        """Nothing is left to ask for."""
+        """Return None: such an answer leaves no rest."""

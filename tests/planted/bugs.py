@@ -149,7 +149,7 @@ BUGS: Final = (
     Bug(
         name="the initiator believes the root that it is told",
         file="sync/agreement.py",
-        right="            if theirs == ours.root:  # the responder takes its leave, whatever was written here since\n"
+        right="            if theirs == ours.root:  # the responder ends here, even if this side has written since\n"
         "                return Result.EQUAL if theirs == self._root() else Result.MOVED\n",
         wrong="            if theirs:\n                return Result.EQUAL\n",
         tests=("sync/test_liars.py",),
@@ -192,21 +192,21 @@ BUGS: Final = (
     Bug(
         name="any peer goes on with any snapshot",
         file="sync/modes/snapshot.py",
-        right="is_to_be_had, has_shown = reader.stamp.root == self._root, False",
-        wrong="is_to_be_had, has_shown = True, False",
+        right="is_wanted, has_shown = reader.stamp.root == self._root, False",
+        wrong="is_wanted, has_shown = True, False",
         tests=("sync/modes/test_resuming.py",),
     ),
     Bug(
         name="what a snapshot left staged is lost to the next one",
         file="sync/modes/snapshot.py",
-        right="        await merge_left_over(conversation)  # what came",
-        wrong="        pass  # what came",
+        right="        await merge_left_over(conversation)  # before",
+        wrong="        pass  # before",
         tests=("sync/modes/test_resuming.py",),
     ),
     Bug(
         name="a sketch that was read is believed",
         file="sync/modes/sketch.py",
-        right="return _judged(conversation, theirs.root) if theirs.root == ours.root else None",
+        right="return _result_of(conversation, theirs.root) if theirs.root == ours.root else None",
         wrong="return Result.EQUAL",
         tests=("sync/modes/test_sketch.py",),
     ),
@@ -407,8 +407,8 @@ BUGS: Final = (
     Bug(
         name="the same is fetched without end",
         file="sync/responder.py",
-        right="        self._given += taken\n",
-        wrong="        self._given = taken\n",
+        right="        self._leaves_sent += read\n",
+        wrong="        self._leaves_sent = read\n",
         tests=("sync/test_liars.py",),
         seeds=0,
     ),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from echonode.errors import Reason, RemoteError
 from echonode.model.merkle import leaf_digest, state_of
 from echonode.model.record import Record
-from echonode.sync.answer_check import START, AnswerCheck, in_order
+from echonode.sync.answer_check import START, AnswerCheck, check_order
 from echonode.wire.messages import LeafRequest, Records
 from tests.sync.universe import CROWD, universe
 
@@ -29,7 +29,7 @@ def answer(*records: Record, rest: tuple[LeafRequest, ...] = (), more: bool = Fa
 
 def refuses(wanted: tuple[LeafRequest, ...], said: Records) -> bool:
     try:
-        AnswerCheck(wanted, 16).look(said)
+        AnswerCheck(wanted, 16).check_message(said)
     except RemoteError as error:
         assert error.reason is Reason.PROTOCOL_ERROR
         return True
@@ -38,7 +38,7 @@ def refuses(wanted: tuple[LeafRequest, ...], said: Records) -> bool:
 
 def mismatch(asked: AnswerCheck, records: list[Record], *rest: LeafRequest) -> str:
     with pytest.raises(RemoteError) as refused:
-        asked.take(records, rest)
+        asked.check_records(records, rest)
     assert refused.value.reason is Reason.PROTOCOL_ERROR
     return refused.value.detail
 
@@ -95,10 +95,10 @@ def test_whoever_promises_more_brings_something():
 def test_records_come_in_key_order_and_once():
     first, second, *later = crowd()
     asked = AnswerCheck((WHOLE,), 16)
-    asked.take([first, second], ())
+    asked.check_records([first, second], ())
     assert mismatch(asked, [first])
     assert mismatch(asked, [second])
-    asked.take(later, ())
+    asked.check_records(later, ())
     assert mismatch(AnswerCheck((WHOLE,), 16), [second, first])
 
 
@@ -107,10 +107,10 @@ def test_records_stand_below_what_was_asked_and_behind_the_key_it_was_asked_behi
     first, second = crowd()[:2]
     assert mismatch(AnswerCheck((WHOLE,), 16), [elsewhere])
     assert mismatch(AnswerCheck((LeafRequest(CROWDED, None, first.key),), 16), [first])
-    AnswerCheck((LeafRequest(CROWDED, None, first.key),), 16).take([second], ())
-    AnswerCheck((LeafRequest(b"", None),), 16).take([elsewhere], ())
-    both = (LeafRequest(b"\3", None), LeafRequest(bytes((elsewhere.key[0] >> 4,)), None))
-    AnswerCheck(both, 16).take([elsewhere, first], ())
+    AnswerCheck((LeafRequest(CROWDED, None, first.key),), 16).check_records([second], ())
+    AnswerCheck((LeafRequest(b"", None),), 16).check_records([elsewhere], ())
+    asked = (LeafRequest(b"\3", None), LeafRequest(bytes((elsewhere.key[0] >> 4,)), None))
+    AnswerCheck(asked, 16).check_records([elsewhere, first], ())
 
 
 def test_what_is_said_to_be_left_has_not_come_yet():
@@ -118,10 +118,11 @@ def test_what_is_said_to_be_left_has_not_come_yet():
     asked = (LeafRequest(b"\1", None), WHOLE)
     assert mismatch(AnswerCheck(asked, 16), [first], WHOLE)
     assert mismatch(AnswerCheck(asked, 16), [first, second], LeafRequest(CROWDED, None, first.key))
-    AnswerCheck(asked, 16).take([first, second], (LeafRequest(CROWDED, None, second.key),))
-    AnswerCheck(asked, 16).take([first], (LeafRequest(CROWDED, None, second.key),))  # a leaf may have gone since
-    check = AnswerCheck((WHOLE, LeafRequest(CROWDED[:1] + b"\0", None)), 16)
-    assert mismatch(check, [third], *asked[:0], WHOLE, asked[0])
+    AnswerCheck(asked, 16).check_records([first, second], (LeafRequest(CROWDED, None, second.key),))
+    # The second leaf may have gone since.
+    AnswerCheck(asked, 16).check_records([first], (LeafRequest(CROWDED, None, second.key),))
+    wider = (WHOLE, LeafRequest(CROWDED[:1] + b"\0", None))
+    assert mismatch(AnswerCheck(wider, 16), [third], WHOLE, asked[0])
 
 
 def test_leaves_that_were_named_have_come_when_all_their_heads_have():
@@ -131,13 +132,13 @@ def test_leaves_that_were_named_have_come_when_all_their_heads_have():
     whole = leaf_digest(heads[0].key, state_of(head.id for head in heads))
     for width in (16, 32):
         asked = AnswerCheck((LeafRequest(prefix, whole[:width]),), width)
-        asked.take(heads[:1], ())
-        assert whole[:width] not in asked.came()
-        asked.take(heads[1:], ())
-        assert asked.came() == {whole[:width]}
+        asked.check_records(heads[:1], ())
+        assert whole[:width] not in asked.arrived_leaves()
+        asked.check_records(heads[1:], ())
+        assert asked.arrived_leaves() == {whole[:width]}
     asked = AnswerCheck((LeafRequest(prefix, None),), 16)
-    asked.take(heads, ())
-    assert asked.came() == set()
+    asked.check_records(heads, ())
+    assert asked.arrived_leaves() == set()
 
 
 @given(cuts=st.lists(st.integers(0, 20), max_size=4).map(sorted))
@@ -150,17 +151,17 @@ def test_any_honest_paging_is_taken(cuts):
             continue
         rest = (LeafRequest(CROWDED, None, page[-1].key),) if end < len(records) else ()
         asked = AnswerCheck((wanted,), 16)
-        asked.look(answer(*page, rest=rest))
-        asked.take(page, rest)
+        asked.check_message(answer(*page, rest=rest))
+        asked.check_records(page, rest)
         wanted = rest[0] if rest else wanted
 
 
 def test_a_snapshots_records_stand_one_behind_the_other():
     records = crowd()
-    last = in_order(records[:5], START)
+    last = check_order(records[:5], START)
     assert last == (records[4].key, records[4].id)
-    assert in_order([], last) == last
-    assert in_order(records[5:], last) == (records[-1].key, records[-1].id)
+    assert check_order([], last) == last
+    assert check_order(records[5:], last) == (records[-1].key, records[-1].id)
     for wrong in (records[4:], records[::-1]):
         with pytest.raises(RemoteError):
-            in_order(wrong, last)
+            check_order(wrong, last)

@@ -23,7 +23,7 @@ from echonode.sync.live.plumtree import ShortId
 from echonode.sync.live.receiver import LinkReceiver
 from echonode.sync.live.send_queue import LinkContext, LinkTally, SendQueue
 from echonode.sync.live.sender import LinkSender
-from echonode.sync.tasks import all_ended, whole
+from echonode.sync.tasks import all_ended, uninterrupted
 from echonode.sync.transport import unexpected
 from echonode.wire.messages import Bodies, Commits, ContextCursor, Follow, Lazy, Missing, Ping, Roots, Taken
 
@@ -75,7 +75,7 @@ class Link:
             for task in tasks:
                 task.cancel()
             try:
-                await whole(all_ended(tasks))  # a node that stops just then waits for what is being stored
+                await uninterrupted(all_ended(tasks))  # a node that stops just then waits for what is being stored
             finally:
                 self._close()
 

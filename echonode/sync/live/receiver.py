@@ -28,7 +28,7 @@ from echonode.model.record import Record
 from echonode.store.port import Applied
 from echonode.sync.live.plumtree import Linked, ShortId, remember, short
 from echonode.sync.live.send_queue import SendQueue, weight
-from echonode.sync.tasks import whole
+from echonode.sync.tasks import uninterrupted
 from echonode.sync.verify_apply import verify_all
 from echonode.wire.messages import Bodies, Commits, ContextCursor, ContextRoot, Follow, Lazy, Missing, Roots, Taken
 
@@ -160,7 +160,7 @@ class LinkReceiver:
         remember(self._lane.known, [short(record.id) for record in records])
         if not records:
             return Applied()
-        applied = await whole(self._store(context, records, seq))
+        applied = await uninterrupted(self._store(context, records, seq))
         figures.received += len(applied.records)
         figures.had += applied.had
         figures.refused += len(applied.refused)

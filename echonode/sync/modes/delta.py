@@ -1,17 +1,17 @@
-"""`delta`: what changed since a cursor, in log order, then what the peer has not followed of ours (PROTOCOL.md §8.9).
+"""`delta`: the changes behind a cursor in the peer's log, then those of ours it has not followed (PROTOCOL.md §8.9).
 
     initiator                                   responder
       DeltaInit(instance, since)      ->
                                       <-          Changes(seq, records, ..)   while there is credit: a window of them
       Credit(1) per Changes taken     ->
                                       <-          Changes(.., is_last, followed)
-      Put(records)  x window          ->                                      our log from behind `followed`, if any
+      Put(records)  x window          ->                                      our log behind `followed`, if there is one
                                       <-          Stored
       Done(root, final)               ->
                                       <-          Done(root)
 
-The log holds heads only: what was superseded has left it. Each Changes is stored together with the cursor that it leads
-to, so that a conversation cut off anywhere goes on from there; a version whose key is unknown holds the cursor up.
+The log holds heads only: superseded versions have left it. Each Changes is stored together with the cursor it leads to,
+so a conversation that is cut off goes on from there. A version whose key is unknown stops the cursor in front of it.
 """
 
 from collections.abc import AsyncGenerator, Collection
@@ -35,17 +35,17 @@ from echonode.wire.messages import PROTOCOL_VERSION, Changes, Credit, DeltaInit,
 
 
 async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
-    """Catch up with the peer from the conversation's cursor on. MOVED: one of us went on writing, do it again from the
-    new cursor."""
+    """Catch up with the peer's log from the conversation's cursor on. Return MOVED when one side went on writing: then
+    the caller repeats it from the new cursor."""
     store, context, tally = conversation.store, conversation.context, conversation.tally
     direction, cursor = options.direction, conversation.cursor
     assert cursor is not None, "delta is selected where there is a cursor"
-    intake = _Intake(conversation, cursor)
-    last = await intake.receive(direction)
+    receiver = _ChangesReceiver(conversation, cursor)
+    last = await receiver.receive(direction)
     upto = store.seq(context)
-    # Who has followed us further than we got has followed another life of this store.
+    # A peer that has followed this log further than it goes has followed another life of this store.
     if direction is not Direction.RECEIVE and last.followed is not None and last.followed <= upto:
-        await put_all(conversation, _ours(conversation, last.followed, upto, intake.seen))
+        await put_all(conversation, _our_changes(conversation, last.followed, upto, receiver.seen))
     theirs = await end(conversation)
     if theirs.root == conversation.tree.root:
         return Result.EQUAL
@@ -54,17 +54,18 @@ async def run_initiator(conversation: Conversation, options: InitiatorOptions = 
     return Result.MOVED if theirs.seq > last.seq or store.seq(context) > upto else Result.DIFFERENT
 
 
-class _Intake:
-    """The peer's changes, as they come."""
+class _ChangesReceiver:
+    """Receives the peer's changes and stores them with the cursor. `seen`: the versions that came."""
 
     def __init__(self, conversation: Conversation, cursor: Cursor) -> None:
         self._conversation = conversation
         self._cursor = cursor
-        self._is_held_up = False
+        self._is_stopped = False  # the cursor may not pass a version whose key is unknown
         self.seen: set[VersionId] = set()
 
     async def receive(self, direction: Direction) -> Changes:
-        """Verify and store all of them; the last message."""
+        """Receive, verify and store all changes. Return the last message. Raises RemoteError for changes that no log
+        can hold."""
         context, cursor = self._conversation.context, self._cursor
         init = DeltaInit(PROTOCOL_VERSION, context, direction, cursor.instance, cursor.seq)
         reached, room = cursor.seq, DELTA_RECORDS_MAX
@@ -72,29 +73,29 @@ class _Intake:
         async with aclosing(pages), Pipeline(context) as pipeline:
             async for changes in pages:
                 room -= len(changes.records)
-                # Every record has a seq of its own, behind those before it.
+                # Every record has its own seq, above those before it.
                 if changes.seq < reached + len(changes.records) or room < 0:
                     raise RemoteError(Reason.PROTOCOL_ERROR, "changes that cannot stand in a log like that")
                 if not changes.records and not changes.is_last:
                     raise RemoteError(Reason.PROTOCOL_ERROR, "no change, and more to come")
                 reached = changes.seq
-                await pipeline.put(changes.records, partial(self._take, reached))
+                await pipeline.put(changes.records, partial(self._store, reached))
         return changes
 
-    async def _take(self, seq: int, records: list[Record]) -> None:
+    async def _store(self, seq: int, records: list[Record]) -> None:
         ids = {record.id for record in records}
         if len(ids) < len(records) or not self.seen.isdisjoint(ids):
             raise RemoteError(Reason.PROTOCOL_ERROR, "a version that stands in the log twice")
         self.seen |= ids
-        cursor = None if self._is_held_up else replace(self._cursor, seq=seq)
+        cursor = None if self._is_stopped else replace(self._cursor, seq=seq)
         applied = await merge(self._conversation, records, cursor)
-        self._is_held_up |= applied.is_gap
+        self._is_stopped |= applied.is_gap
 
 
-async def _ours(
+async def _our_changes(
     conversation: Conversation, after: int, upto: int, known: Collection[VersionId]
 ) -> AsyncGenerator[list[bytes], None]:
-    """Our log behind `after`, up to where it stood, but for what has just come from there."""
+    """Yield the records of our log behind seq `after`, up to seq `upto`, without the versions in `known`."""
     while after < upto:
         entries, after = await conversation.store.changes(
             conversation.context, after, records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
@@ -104,12 +105,12 @@ async def _ours(
 
 
 def is_stale(init: DeltaInit, store: Store) -> bool:
-    """Return True when `init` names a place that is not in the log of `store`, or not in its present life."""
+    """Return True when `init` names a seq that the log of `store` has not reached, or another life of the store."""
     return init.instance != store.instance or init.since > store.seq(init.context)
 
 
 async def run_responder(conversation: Conversation, init: DeltaInit) -> Result:
-    """Serve the conversation that `init` opened, and tell how far the initiator's log has been followed here."""
+    """Serve the conversation that `init` opened. Its cursor, if any, tells how far the initiator was followed here."""
     followed = None if conversation.cursor is None else conversation.cursor.seq
     if init.direction == Direction.SEND:
         await conversation.transport.send(Changes(init.since, (), True, followed))
@@ -119,7 +120,7 @@ async def run_responder(conversation: Conversation, init: DeltaInit) -> Result:
     while True:
         match await conversation.transport.recv():
             case Credit():
-                pass  # that was left over
+                pass  # credit for messages that were not needed
             case (Put() | Done(is_final=True)) as message:
                 if (result := await answers.answer(message)) is not None:
                     return result
@@ -128,7 +129,7 @@ async def run_responder(conversation: Conversation, init: DeltaInit) -> Result:
 
 
 async def _send_changes(conversation: Conversation, after: int, followed: int | None) -> None:
-    target = conversation.store.seq(conversation.context)  # what comes later, the next conversation brings
+    target = conversation.store.seq(conversation.context)  # later changes are left to the next conversation
     sender, room, is_last = CreditedSender(conversation), DELTA_RECORDS_MAX, False
     while not is_last:
         entries, after = await conversation.store.changes(

@@ -1,4 +1,4 @@
-"""`get`: records of a peer by their names (PROTOCOL.md §8.12), verified and merged like any that come.
+"""`get`: fetches records of a peer by their names, verified and merged like all others (PROTOCOL.md §8.12).
 
     initiator                                       responder
       GetInit(keys, with a version or without)  ->
@@ -8,8 +8,7 @@
       Done(root, is_final)                      ->
                                                 <-    Done(root, is_final)
 
-A version that superseded ones do not travel with is simply not there: what is asked for by its id comes only while it
-is a head.
+Only heads travel: a version that is asked for by its id comes only while it is a head at the peer.
 """
 
 from collections.abc import Sequence
@@ -28,20 +27,20 @@ from echonode.wire.messages import PROTOCOL_VERSION, Done, GetInit, GetMore, Rec
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """Which versions came, of which records; which of them were not taken, and why."""
+    """The versions that came, with the key of their record; and those of them that were refused here, with a reason."""
 
     versions: dict[VersionId, LeafKey]
     refused: dict[VersionId, Reason]
 
 
 async def run_initiator(conversation: Conversation, wanted: Sequence[RecordRequest]) -> Got:
-    """Fetch and merge what is `wanted`, at least one."""
+    """Fetch and merge the versions `wanted`, at least one."""
     requests: list[NamedRequest] = []
     for start in range(0, len(wanted), BATCH_RECORDS_MAX):
         page = tuple(wanted[start : start + BATCH_RECORDS_MAX])
         message = GetMore(page) if start else GetInit(PROTOCOL_VERSION, conversation.context, page)
         requests.append(NamedRequest(conversation, message, leaves=_by_key(page)))
-    # Alone: nothing may follow an InitPayload before its first answer.
+    # The first one alone: no message may follow an InitPayload before its answer.
     await request_records(conversation, requests[:1])
     await request_records(conversation, requests[1:])
     await end(conversation)
@@ -65,7 +64,7 @@ async def run_responder(conversation: Conversation, init: GetInit) -> Result:
 
 
 def _by_key(wanted: Sequence[RecordRequest]) -> dict[LeafKey, set[bytes] | None]:
-    """The versions named of each record, None for all its heads."""
+    """Return the versions that are asked for, by key of their record; None for all its heads."""
     named: dict[LeafKey, set[bytes] | None] = {}
     for asked in wanted:
         key = LeafKey(asked.key)

@@ -7,7 +7,7 @@
                                       <-          Nodes(..)                    one round trip a level
       then Fetch, Put, Done (sync/agreement.py)
 
-Best for scattered differences: every level is one message, whatever the number of differing prefixes.
+Best for scattered differences: every level is one round trip, however many prefixes differ.
 """
 
 from collections.abc import AsyncGenerator
@@ -26,7 +26,7 @@ from echonode.wire.messages import PROTOCOL_VERSION, Direction, LevelWiseInit, N
 
 
 async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
-    """Make both stores' `conversation.context` equal (or one way, nothing missing)."""
+    """Make the context equal in both stores, or one way let nothing be missing."""
     expected = _MANY if options.expected is None else options.expected
     walker = Walker(conversation, options.direction, options.width, expected)
     return await Agreement(conversation, options.direction, options.width, walker.walk).reach()
@@ -45,21 +45,21 @@ async def run_responder(conversation: Conversation, init: LevelWiseInit) -> Resu
 
 
 async def send_nodes(conversation: Conversation, prefixes: tuple[Prefix, ...], width: int) -> None:
-    """Answer what stands at each of `prefixes`."""
-    if len(set(prefixes)) < len(prefixes):  # a short request would cost a long answer
+    """Answer with the tree node at each of `prefixes`. Raises RemoteError when one is named twice."""
+    if len(set(prefixes)) < len(prefixes):  # a short request must not cost a long answer
         raise RemoteError(Reason.PROTOCOL_ERROR, "a request names a prefix twice")
     tree = conversation.tree
     nodes = tuple(tree_parts.encode_node(tree, prefix, width) for prefix in prefixes)
     await conversation.transport.send(Nodes(tree.root, nodes))
 
 
-_MANY: Final = 50  # with so many, all 16 first-level subtrees differ as likely as not
+_MANY: Final = 50  # differences with which all 16 first-level subtrees differ as likely as not
 
 
 def first_level(expected: int, leaves: int) -> list[Prefix]:
-    """The prefixes to ask for first: the level whose children are about four times as many as the expected differences,
-    and no more than there are leaves. Walking there from the root would ask for almost all of them too, one round trip
-    a level."""
+    """Return the prefixes to ask for first: those of the level whose children are about four times as many as the
+    expected differences, and no more than there are leaves. A walk from the root would ask for almost all of them too,
+    and take a round trip for each level."""
     level: list[Prefix] = [b""]
     while ARITY * len(level) < min(expected, leaves) and ARITY * len(level) <= PREFIXES_PER_MESSAGE_MAX:
         level = [prefix + bytes((nibble,)) for prefix in level for nibble in range(ARITY)]
@@ -67,7 +67,11 @@ def first_level(expected: int, leaves: int) -> list[Prefix]:
 
 
 class Walker:
-    """Finds what differs, level by level. `is_open`: the conversation is, so that a walk begins with a NodesRequest."""
+    """Finds the differing leaves, level by level.
+
+    `width`: bytes of each digest; `expected`: about how many leaves differ; `is_open`: the conversation was opened by
+    another mode, so the walk begins with a NodesRequest.
+    """
 
     def __init__(
         self, conversation: Conversation, direction: Direction, width: int, expected: int = 0, *, is_open: bool = False
@@ -79,7 +83,7 @@ class Walker:
         self._is_open = is_open
 
     async def walk(self) -> AsyncGenerator[TreeDifference, None]:
-        """All differences, in one piece: the leaves are known only when the last level is."""
+        """Yield the whole difference in one piece: the leaves are known only behind the last level."""
         difference = TreeDifference()
         tree = self._conversation.tree
         level = first_level(self._expected, len(tree))
@@ -97,7 +101,7 @@ class Walker:
     async def _nodes(
         self, prefixes: list[Prefix], difference: TreeDifference
     ) -> AsyncGenerator[tuple[Prefix, tree_parts.Branch | tree_parts.Bucket], None]:
-        """What the peer has at `prefixes`, asked in as few messages as fit, a window of them in flight."""
+        """Yield the peer's node at each of `prefixes`; ask in as few messages as fit, a window of them in flight."""
         requests = [
             tuple(prefixes[at : at + PREFIXES_PER_MESSAGE_MAX])
             for at in range(0, len(prefixes), PREFIXES_PER_MESSAGE_MAX)
@@ -110,7 +114,7 @@ class Walker:
                 raise RemoteError(Reason.PROTOCOL_ERROR, "Nodes answers another number of prefixes than was asked")
             if number + WINDOW < len(requests):
                 await self._ask(requests[number + WINDOW])
-            difference.as_of(answer.root)
+            difference.note_root(answer.root)
             for prefix, part in zip(request, answer.parts, strict=True):
                 yield prefix, tree_parts.decode(part, self._width)
 
@@ -131,12 +135,13 @@ def compare(
     difference: TreeDifference,
     deeper: list[Prefix],
 ) -> None:
-    """Note in `difference` what differs at `prefix`, and in `deeper` the children to look into."""
+    """Compare our node at `prefix` with `theirs`. Note subtrees and leaves that one side lacks in `difference`, and in
+    `deeper` the children that both have and that differ. Raises RemoteError for a branch deeper than trees have."""
     tree = conversation.tree
     if isinstance(theirs, list):
         _compare_leaves(conversation, prefix, theirs, width, difference)
         return
-    if len(prefix) >= DEPTH_MAX - 1:  # at most 16 keys share so much: they are a bucket
+    if len(prefix) >= DEPTH_MAX - 1:  # at most 16 keys share such a prefix: they are a bucket
         raise RemoteError(Reason.PROTOCOL_ERROR, "a tree has no branch this deep")
     ours = tree_parts.cut(tree.children_at(prefix), width)
     for nibble, (our_child, their_child) in enumerate(zip(ours, theirs, strict=True)):
@@ -156,7 +161,7 @@ def _compare_leaves(
 ) -> None:
     tree = conversation.tree
     if tree.count_at(prefix) > SMALL_SUBTREE_LEAVES:
-        # They have a handful where we have many: sending them all ours costs no more than telling which they have.
+        # The peer has a handful of leaves where we have many: to send all of ours costs no more than to find out.
         difference.our_prefixes.append(prefix)
         difference.their_leaves[prefix] = theirs
         return

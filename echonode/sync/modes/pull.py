@@ -1,4 +1,4 @@
-"""`pull`: which versions a peer has of what a filter takes (PROTOCOL.md §8.11). Nothing moves but their ids.
+"""`pull`: lists the versions a peer has of the records that a filter takes. Only ids move (PROTOCOL.md §8.11).
 
     initiator                           responder
       PullInit(filter, after)    ->
@@ -8,8 +8,8 @@
       Done(root, is_final)       ->
                                  <-       Done(root, is_final)
 
-The responder looks through a bounded piece of its log for each page, so a page may bring nothing and more may follow.
-`after` of the last page taken is where a later pull goes on: what was written since lies behind it.
+The responder looks through a bounded piece of its log for each page, so a page may be empty and more may follow. A
+later pull goes on from the `after` of the last page: later writes stand behind it in the log.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _PAGE_BYTES: Final = 8 * BATCH_BYTES_MAX
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Ask for at least `limit` ids of what `wanted` takes, from behind seq `after` in the peer's log."""
+    """A question for at least `limit` ids of what `wanted` takes, from behind seq `after` of the peer's log."""
 
     wanted: Filter
     after: int
@@ -42,7 +42,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """Ids in log order; how far the peer's log was read for them, and whether that was all of it."""
+    """The answer: ids in log order, the seq to which the peer's log was read, and True when that is its end."""
 
     ids: tuple[RecordId, ...]
     after: int
@@ -50,7 +50,7 @@ class Pulled:
 
 
 async def run_initiator(conversation: Conversation, query: Query) -> Pulled:
-    """Return at least `query.limit` ids where the peer has so many, by whole pages."""
+    """Ask for pages until `query.limit` ids came or the peer's log ends; return all ids of these pages."""
     ids: list[RecordId] = []
     after = query.after
     question: PullInit | PullMore = PullInit(
