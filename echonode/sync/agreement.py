@@ -149,7 +149,7 @@ async def fetch(conversation: Conversation, wanted: Sequence[LeafRequest], width
 
 
 class _FetchRequest:
-    """One Fetch, as a RecordsRequest. `came` collects the digests of the named leaves that came."""
+    """One Fetch, as a PendingRequest. `came` collects the digests of the named leaves that came."""
 
     def __init__(
         self, conversation: Conversation, wanted: tuple[LeafRequest, ...], width: int, came: set[Digest]

@@ -30,7 +30,7 @@ async def send_named(conversation: Conversation, wanted: Mapping[LeafKey, Collec
 
 @dataclass(slots=True)
 class NamedRequest:
-    """One request for versions by name, as a RecordsRequest.
+    """One request for versions by name, as a PendingRequest.
 
     `versions`  ids of versions, of any record
     `leaves`    by key of a record: the versions of it that are asked for, None for all its heads

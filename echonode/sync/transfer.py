@@ -41,7 +41,7 @@ _Page = TypeVar("_Page", Page, Changes)
 # -- receiving ---------------------------------------------------------------------------------------------------------
 
 
-class RecordsAnswer(Protocol):
+class PendingAnswer(Protocol):
     """One answer that comes as Records messages: its checks, and what becomes of its records."""
 
     def check(self, message: Records) -> None:
@@ -53,7 +53,7 @@ class RecordsAnswer(Protocol):
         ...
 
 
-class RecordsRequest(RecordsAnswer, Protocol):
+class PendingRequest(PendingAnswer, Protocol):
     """A request that Records answer."""
 
     @property
@@ -61,12 +61,12 @@ class RecordsRequest(RecordsAnswer, Protocol):
         """The message that asks."""
         ...
 
-    def rest(self, last: Records) -> "RecordsRequest | None":
+    def rest(self, last: Records) -> "PendingRequest | None":
         """Return the request for what the answer left out, None when it left out nothing. `last`: its last message."""
         ...
 
 
-async def receive_records(conversation: Conversation, pipeline: Pipeline, answer: RecordsAnswer) -> Records:
+async def receive_records(conversation: Conversation, pipeline: Pipeline, answer: PendingAnswer) -> Records:
     """Receive one answer and hand its records to `pipeline`; return its last message."""
     while True:
         message = await conversation.receive(Records)
@@ -77,10 +77,10 @@ async def receive_records(conversation: Conversation, pipeline: Pipeline, answer
             return message
 
 
-async def request_records(conversation: Conversation, requests: Iterable[RecordsRequest]) -> None:
+async def request_records(conversation: Conversation, requests: Iterable[PendingRequest]) -> None:
     """Send `requests`, a window of them in flight, and store all that answers them."""
     waiting = iter(requests)
-    in_flight: deque[RecordsRequest] = deque()
+    in_flight: deque[PendingRequest] = deque()
     async with Pipeline(conversation.context) as pipeline:
         for request in islice(waiting, WINDOW):
             in_flight.append(request)

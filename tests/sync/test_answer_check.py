@@ -119,10 +119,10 @@ def test_what_is_said_to_be_left_has_not_come_yet():
     assert mismatch(AnswerCheck(asked, 16), [first], WHOLE)
     assert mismatch(AnswerCheck(asked, 16), [first, second], LeafRequest(CROWDED, None, first.key))
     AnswerCheck(asked, 16).check_records([first, second], (LeafRequest(CROWDED, None, second.key),))
-    # A leaf may have gone since.
+    # The second leaf may have gone since.
     AnswerCheck(asked, 16).check_records([first], (LeafRequest(CROWDED, None, second.key),))
-    two_prefixes = (WHOLE, LeafRequest(CROWDED[:1] + b"\0", None))
-    assert mismatch(AnswerCheck(two_prefixes, 16), [third], *asked[:0], WHOLE, asked[0])
+    wider = (WHOLE, LeafRequest(CROWDED[:1] + b"\0", None))
+    assert mismatch(AnswerCheck(wider, 16), [third], WHOLE, asked[0])
 
 
 def test_leaves_that_were_named_have_come_when_all_their_heads_have():

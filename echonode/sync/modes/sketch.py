@@ -174,7 +174,7 @@ async def _receive(conversation: Conversation, keys: Iterable[LeafKey]) -> dict[
 
 
 class _LackedRecords:
-    """The Records behind a SketchAnswer, as a RecordsAnswer. `came`: the versions that came of the leaves `keys`."""
+    """The Records behind a SketchAnswer, as a PendingAnswer. `came`: the versions that came of the leaves `keys`."""
 
     def __init__(self, conversation: Conversation, keys: Iterable[LeafKey]) -> None:
         self._conversation = conversation
