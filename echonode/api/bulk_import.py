@@ -2,7 +2,7 @@
 
     {"name": .., "body" or "body_base64": .., "tags": [..], "model": NAME[@MAJOR.MINOR], "type": .., "timestamp": ..}
 
-Only `name` is required. `shared/NAME` is a record of the pool, as for `put`; any other name is one of this node's. A
+Only `name` is required. It is an address (model/address.py): NAME and me/NAME of this node, shared/NAME of the pool. A
 `body` that is text is written as UTF-8 (text/plain when no type is given), unless the type says JSON. Any other value,
 and text of a JSON type, is written byte for byte as it stands in the line (application/json); an object with a key
 twice is refused. `timestamp` becomes the signed `created` time, never the clock's. `later` holds the fields of a later
@@ -39,7 +39,6 @@ from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, KIB, MIB
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft
 from echonode.node.node import Node
-from echonode.node.record_book import ME, SHARED
 from echonode.store.draft_signing import DraftError
 from echonode.text import escape
 
@@ -107,7 +106,7 @@ async def _write(node: Node, context: str, batch: _NumberedLines, progress: Prog
         try:
             fields = _decode(line)
             check_json(line)
-            draft = _draft(context, _address(node, nfc(fields.name)), fields)
+            draft = _draft(context, node.resolve(nfc(fields.name)), fields)
         except RecursionError:
             raise LineError(number, RequestError("nested too deeply")) from None
         except LocalError as error:
@@ -161,10 +160,6 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
             raise LineError(number, too_large(f"a line is at most {LINE_BYTES_MAX} bytes"))
     if rest:
         yield [bytes(rest)]
-
-
-def _address(node: Node, name: str) -> tuple[IdentityId, str]:
-    return node.resolve(name) if name.startswith((f"{SHARED}/", f"{ME}/")) else (node.id, name)
 
 
 def _draft(context: str, address: tuple[IdentityId, str], line: _Line) -> Draft:

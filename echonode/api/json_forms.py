@@ -61,6 +61,7 @@ class RecordForm(Struct, kw_only=True):
     conflict."""
 
     id: str
+    address: str | UnsetType = UNSET
     context: str
     author: str
     name: str
@@ -119,11 +120,22 @@ def record_id(record: Record, label: Label) -> str:
     return f"{label(record.author)}/{record.name}"
 
 
-def record_form(record: Record, label: Label, *, heads: int | UnsetType = UNSET, with_body: bool = False) -> RecordForm:
-    """Return the form of the record whose winning version is `record`."""
+def record_form(
+    record: Record,
+    label: Label,
+    *,
+    address_label: Label | None = None,
+    heads: int | UnsetType = UNSET,
+    with_body: bool = False,
+) -> RecordForm:
+    """Return the form of the record whose winning version is `record`.
+
+    `address_label` gives the author as people write it on this node (model/address.py).
+    """
     body = body_of(record) if with_body else Body()
     return RecordForm(
         id=record_id(record, label),
+        address=UNSET if address_label is None else record_id(record, address_label),
         context=record.context,
         author=label(record.author),
         name=record.name,
@@ -273,9 +285,10 @@ def read_time(text: str | float) -> int:
 
 
 def read_model(text: str) -> tuple[str, tuple[int, int]]:
-    """Return name and version of NAME or NAME@MAJOR.MINOR."""
-    match = _MODEL.fullmatch(text)
-    return (match[1], (int(match[2]), int(match[3]))) if match else (text, MODEL_VERSION)
+    """Return name, in NFC, and version of NAME or NAME@MAJOR.MINOR."""
+    name = nfc(text)
+    match = _MODEL.fullmatch(name)
+    return (match[1], (int(match[2]), int(match[3]))) if match else (name, MODEL_VERSION)
 
 
 def _model_text(name: str, version: tuple[int, int]) -> str:
@@ -288,21 +301,21 @@ def _dotted(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def event_form(event: Event, label: Label) -> dict[str, object]:
+def event_form(event: Event, label: Label, address_label: Label | None = None) -> dict[str, object]:
     """Return an event by the names of its fields: ids in base32, records without their bodies."""
     shown: dict[str, object] = {"event": event.name}
     for field in fields(event):
-        shown[field.name] = _event_value(getattr(event, field.name), label)
+        shown[field.name] = _event_value(getattr(event, field.name), label, address_label)
     return shown
 
 
-def _event_value(value: object, label: Label) -> object:
+def _event_value(value: object, label: Label, address_label: Label | None) -> object:
     match value:
         case bytes():
             return to_base32(value)
         case Record():
-            return record_form(value, label)
+            return record_form(value, label, address_label=address_label)
         case tuple():
-            return [_event_value(part, label) for part in value]
+            return [_event_value(part, label, address_label) for part in value]
         case _:
             return value

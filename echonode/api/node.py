@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from echonode.api.json_forms import maybe_rfc3339, rfc3339
+from echonode.api.json_forms import maybe_rfc3339, nfc, rfc3339
 from echonode.api.problems import RequestError, not_found
 from echonode.api.requests import (
     InvitationRequest,
@@ -18,12 +18,12 @@ from echonode.api.requests import (
     SyncRequest,
     TrustRequest,
     json_body,
+    peer_of,
 )
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.api.streams import EVENT_STREAM, StreamResponse, events, json_lines
 from echonode.errors import LocalError
-from echonode.model.identity import IdentityId
 from echonode.node.events import Event, SyncCompleted
 from echonode.node.node import Node
 from echonode.node.views import PeerView, SyncReport, SyncStatus
@@ -86,7 +86,7 @@ class NodeRoutes:
     async def _trust(self, request: Request) -> Response:
         body = await json_body(request, self._stop, TrustRequest)
         try:
-            await self._node.trust(body.peer)
+            await self._node.trust(nfc(body.peer))
         except LocalError as error:
             raise not_found(str(error)) from None
         return reply({})
@@ -97,7 +97,7 @@ class NodeRoutes:
 
     async def _sync(self, request: Request) -> Response:
         body = await json_body(request, self._stop, SyncRequest)
-        peers = None if body.peers is None else list(dict.fromkeys(self._peer(text) for text in body.peers))
+        peers = None if body.peers is None else list(dict.fromkeys(peer_of(self._node, text) for text in body.peers))
         with self._stop.ends_waiting():
             reports = await self._node.sync(peers, _DIRECTIONS[body.action], body.timeout)
         return reply({"status": _overall(reports), "peers": [_report_form(report) for report in reports]})
@@ -156,12 +156,6 @@ class NodeRoutes:
             "bytes": info.bytes,
             "wants": None if partial.of(info.name) is None else list(partial.terms[info.name]),
         }
-
-    def _peer(self, text: str) -> IdentityId:
-        try:
-            return self._node.resolve_peer(text)
-        except LocalError as error:
-            raise not_found(str(error)) from None
 
 
 def _peer_form(peer: PeerView) -> dict[str, object]:

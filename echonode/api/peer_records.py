@@ -5,6 +5,7 @@ sentence).
 """
 
 from collections.abc import Awaitable, Iterable
+from functools import cache
 from typing import Any
 
 from starlette.requests import Request
@@ -13,11 +14,11 @@ from starlette.routing import Route
 
 from echonode.api.json_forms import nfc
 from echonode.api.problems import RequestError, not_found
-from echonode.api.requests import GetRequest, PullRequest, PutRequest, context_name, json_body
+from echonode.api.requests import GetRequest, PullRequest, PutRequest, context_name, json_body, peer_of
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.errors import LocalError, PeerRefused, Reason, RemoteError, TransportError
-from echonode.model.filter_text import full_id, read_filter
+from echonode.model.filter_text import read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import LeafKey, VersionId, leaf_key
 from echonode.node.node import Node
@@ -48,9 +49,9 @@ class PeerRecordRoutes:
 
     async def _pull(self, request: Request) -> Response:
         body = await json_body(request, self._stop, PullRequest)
-        peer, context = self._peer(body.peer), context_name(body.context)
+        peer, context = peer_of(self._node, body.peer), context_name(body.context)
         try:
-            wanted = read_filter(body.filter, self._identity)
+            wanted = read_filter(body.filter, self._node.resolve_author)
         except LocalError as error:
             raise RequestError(str(error)) from None
         if wanted.senders or wanted.not_senders:
@@ -64,7 +65,7 @@ class PeerRecordRoutes:
 
     async def _get(self, request: Request) -> Response:
         body = await json_body(request, self._stop, GetRequest)
-        peer, context = self._peer(body.peer), context_name(body.context)
+        peer, context = peer_of(self._node, body.peer), context_name(body.context)
         keys = {item.id: self._key(item.id) for item in body.records}
         wanted = [RecordRequest(keys[item.id], _version(item.version)) for item in body.records]
         return await self._answered(
@@ -73,7 +74,7 @@ class PeerRecordRoutes:
 
     async def _put(self, request: Request) -> Response:
         body = await json_body(request, self._stop, PutRequest)
-        peer, context = self._peer(body.peer), context_name(body.context)
+        peer, context = peer_of(self._node, body.peer), context_name(body.context)
         keys = {text: self._key(text) for text in body.records}
         tree = self._node.store.tree(context)
         for text, key in keys.items():
@@ -102,32 +103,21 @@ class PeerRecordRoutes:
 
     # -- names in requests -------------------------------------------------------------------------------------------
 
-    def _peer(self, text: str) -> IdentityId:
-        try:
-            return self._node.resolve_peer(text)
-        except LocalError as error:
-            raise not_found(str(error)) from None
-
-    def _identity(self, text: str) -> IdentityId:
-        """Return the identity that a filter term names: a whole id, or an author known here."""
-        try:
-            return full_id(text)
-        except LocalError:
-            return self._node.resolve_author(text)
-
     def _key(self, text: str) -> LeafKey:
-        """Return the leaf of `author/name`, which need not be known here; a bare name is this node's."""
-        author, slash, name = nfc(text).partition("/")
+        """Return the leaf of the record that is addressed. Its author need not be known here if the id is whole."""
         try:
-            if slash and name:
-                return leaf_key(self._identity(author), name)
             return leaf_key(*self._node.resolve(nfc(text)))
         except LocalError as error:
             raise RequestError(str(error)) from None
 
     def _pull_form(self, pulled: Pulled) -> dict[str, object]:
+        author_text = cache(self._node.author_text)
         ids = [
-            {"id": f"{self._node.label(IdentityId(one.author))}/{one.name}", "version": to_base32(one.version)}
+            {
+                "id": f"{self._node.label(IdentityId(one.author))}/{one.name}",
+                "address": f"{author_text(IdentityId(one.author))}/{one.name}",
+                "version": to_base32(one.version),
+            }
             for one in pulled.ids
         ]
         return {"ids": ids, "after": pulled.after, "done": pulled.is_last}

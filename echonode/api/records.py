@@ -1,11 +1,12 @@
 """The routes of records: put, get, delete, list, import, export, forget, conflicts.
 
-A record is named by `?id=`, which takes what `Node.resolve` takes: author/name, an unambiguous prefix of the author's
-id, `me`, `shared`, or a bare name of this node's. A name may hold any character, so it never stands in the path.
+A record is named by `?id=`, an address (model/address.py). A name may hold any character, so it never stands in the
+path.
 """
 
 import re
 from collections.abc import AsyncGenerator
+from functools import cache
 from typing import Final
 from urllib.parse import quote
 
@@ -85,7 +86,15 @@ class RecordRoutes:
         if not query.flag("any_model"):
             self._check_model(record)
         if is_whole:
-            return reply(json_forms.record_form(record, self._node.label, heads=len(heads), with_body=True))
+            return reply(
+                json_forms.record_form(
+                    record,
+                    self._node.label,
+                    address_label=self._node.author_text,
+                    heads=len(heads),
+                    with_body=True,
+                )
+            )
         return Response(
             record.body,
             headers={
@@ -128,9 +137,11 @@ class RecordRoutes:
         )
         with_body = query.flag("body")
 
+        author_text = cache(self._node.author_text)
+
         async def shown() -> AsyncGenerator[list[json_forms.RecordForm]]:
             async for page in pages:
-                yield [await self._whole(record, with_body=with_body) for record in page]
+                yield [await self._listed(record, author_text, with_body=with_body) for record in page]
 
         return StreamResponse(json_lines(shown(), self._stop))
 
@@ -165,6 +176,7 @@ class RecordRoutes:
                 "conflicts": [
                     {
                         "id": json_forms.record_id(heads[0], self._node.label),
+                        "address": json_forms.record_id(heads[0], self._node.author_text),
                         "context": heads[0].context,
                         "heads": [json_forms.head_form(record, is_winner=record is heads[0]) for record in heads],
                     }
@@ -194,11 +206,15 @@ class RecordRoutes:
             if remaining == 0:
                 return
 
-    async def _whole(self, record: Record, *, with_body: bool) -> json_forms.RecordForm:
+    async def _listed(
+        self, record: Record, author_text: json_forms.Label, *, with_body: bool
+    ) -> json_forms.RecordForm:
         heads = 1
         if record.key in self._node.store.conflicts(record.context):
             heads = len(await self._node.heads(record.context, record.author, record.name))
-        return json_forms.record_form(record, self._node.label, heads=heads, with_body=with_body)
+        return json_forms.record_form(
+            record, self._node.label, address_label=author_text, heads=heads, with_body=with_body
+        )
 
     def _written(self, record: Record) -> Response:
         return reply(

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 
 from echonode.api.json_forms import nfc
-from echonode.api.problems import RequestError, too_large
+from echonode.api.problems import RequestError, not_found, too_large
 from echonode.api.shutdown import Stop
 from echonode.errors import LocalError, TransportError
 from echonode.limits import (
@@ -20,6 +20,7 @@ from echonode.limits import (
     INVITATION_USES_MAX,
     KIB,
 )
+from echonode.model.address import LABEL_MARK, UnknownLabelError, parse_address
 from echonode.model.identity import IdentityId
 from echonode.model.record import MAIN
 from echonode.node.node import Node
@@ -176,13 +177,26 @@ def context_name(text: str) -> str:
 
 
 def record_address(node: Node, query: Query) -> tuple[IdentityId, str]:
-    """Return author and name of the record that `id` names."""
+    """Return author and name of the record that `id` addresses (model/address.py)."""
+    text = nfc(query.needed("id"))
     try:
-        return node.resolve(nfc(query.needed("id")))
-    except RequestError:
-        raise
+        parse_address(text)
+    except LocalError as error:
+        raise RequestError(str(error)) from None
+    try:
+        return node.resolve(text)
+    except UnknownLabelError as error:
+        raise not_found(str(error)) from None
     except LocalError as error:
         raise RequestError(str(error), status=409, code="conflict") from None
+
+
+def peer_of(node: Node, text: str) -> IdentityId:
+    """Return the peer with this name, id or beginning of an id, with or without @ before it."""
+    try:
+        return node.resolve_peer(nfc(text).removeprefix(LABEL_MARK))
+    except LocalError as error:
+        raise not_found(str(error)) from None
 
 
 async def chunks(request: Request, stop: Stop) -> AsyncGenerator[bytes]:

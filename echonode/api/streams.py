@@ -7,6 +7,7 @@ The status cannot change once the first byte is out. A later error is sent in th
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
+from functools import cache
 from typing import Final
 
 from starlette.responses import Response
@@ -116,7 +117,7 @@ async def events(node: Node, types: frozenset[str], stop: Stop) -> AsyncGenerato
             if isinstance(event, NodeStopped):
                 reason = "stopping"
             if not types or event.name in types:
-                yield _sse(event.name, event_form(event, node.label))
+                yield _sse(event.name, event_form(event, node.label, cache(node.author_text)))
     yield _sse("end", {"reason": reason})
 
 

@@ -55,7 +55,14 @@ def short_id(id_text: object) -> str:
     """Return the first characters of an id, or of the author in `author/name`: enough to recognise it and to type it.
     """
     author, slash, name = safe(id_text).partition("/")
-    return (author[:_SHORT_ID_CHARS] if len(author) == ID_CHARS else author) + slash + name
+    if len(author) != ID_CHARS:
+        return author + slash + name
+    return f"@{author[:_SHORT_ID_CHARS]}/{name}" if slash else author[:_SHORT_ID_CHARS]
+
+
+def shown_address(record: Mapping[str, Any]) -> str:
+    """Return the address of a record as it can be typed on this node."""
+    return safe(record.get("address")) or short_id(record["id"])
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> Iterator[str]:

@@ -228,17 +228,10 @@ class Node(RecordBook):
         wanted = [entry.id for entry in self.scheduler.peers.values()] if peers is None else list(peers)
         return await self._requests.run(wanted, direction, timeout_s)
 
-    def resolve_author(self, text: str) -> IdentityId:
-        """As a record book does, and by the name of a node: ours, or a peer's that was met."""
-        if text == self.name:
-            return self.id
-        try:
-            return super().resolve_author(text)
-        except LocalError:
-            named = [entry.id for entry in self.scheduler.peers.values() if entry.name == text]
-            if len(named) != 1:
-                raise
-            return named[0]
+    def labels(self) -> dict[IdentityId, str]:
+        """Return the identities that a record book knows, and the names of this node and of the peers it has met."""
+        names = {entry.id: entry.name for entry in self.scheduler.peers.values()}
+        return {**super().labels(), **names, self.id: self.name}
 
     def keeps(self, context: str) -> bool:
         contexts = self._greeter.contexts

@@ -1,11 +1,23 @@
 """Records as people and programs handle them: written, read by address, listed. What a node is without a network."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Final
 
 from echonode.clock import Clock, Entropy, HybridClock, Timestamp, to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_MAX
+from echonode.model.address import (
+    LABEL_MARK,
+    IdAddress,
+    LabelAddress,
+    OwnAddress,
+    SharedAddress,
+    author_text,
+    find_label,
+    maybe_id,
+    parse_address,
+)
+from echonode.model.address import ME as ME
+from echonode.model.address import SHARED as SHARED
 from echonode.model.filter_text import full_id
 from echonode.model.identity import (
     INSTANCE_BYTES,
@@ -20,10 +32,6 @@ from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store
 from echonode.node.events import InstanceRenewed, Observer, RecordForked, RecordsApplied, TimestampAhead
 from echonode.store.port import Audit, StaleWriterError, Store
 from echonode.text import escape, to_base32
-
-SHARED: Final = "shared"
-ME: Final = "me"
-_PREFIX_CHARS_MIN: Final = 4  # a shorter author prefix would too often mean somebody else tomorrow
 
 
 class RecordBook:
@@ -234,20 +242,38 @@ class RecordBook:
     # -- addresses ---------------------------------------------------------------------------------------------------
 
     def resolve(self, text: str) -> tuple[IdentityId, str]:
-        """(author, name) of `author/name`; the author as `resolve_author` takes it. A bare name is ours."""
-        author, slash, name = text.partition("/")
-        if slash and name:
-            known = self._author(author)
-            if known is not None:
-                return known, name
-        return self.id, text
+        """Return author and name of the record that `text` addresses (model/address.py). Raises LocalError."""
+        match parse_address(text):
+            case OwnAddress(name):
+                return self.id, name
+            case SharedAddress(name):
+                return self.resolve_author(SHARED), name
+            case IdAddress(author, name):
+                return author, name
+            case LabelAddress(label, name):
+                return find_label(label, self.labels()), name
 
     def resolve_author(self, text: str) -> IdentityId:
-        """An author by `me`, `shared`, or an unambiguous prefix of its id. Raises LocalError."""
-        author = self._author(text)
-        if author is None:
-            raise LocalError(f"no author is known as {escape(text)}")
-        return author
+        """Return an author by `me`, `shared`, a whole id, a label or an id prefix, with or without `@`.
+
+        Raises LocalError.
+        """
+        if text == ME:
+            return self.id
+        if text == SHARED:
+            if self.shared is None:
+                raise LocalError("the open network has no `shared` records")
+            return self.shared
+        label = text.removeprefix(LABEL_MARK)
+        return maybe_id(label) or find_label(label, self.labels())
+
+    def author_text(self, author: IdentityId) -> str:
+        """Return what to write before the slash of an address to mean `author` on this node."""
+        return author_text(author, self.id, self.shared, self.labels())
+
+    def labels(self) -> dict[IdentityId, str]:
+        """Return every identity known here with its label, "" for none. A node adds the names of its peers."""
+        return dict.fromkeys((*self.store.authors(), self.id), "")
 
     def identity_of(self, text: str) -> IdentityId:
         """Who is meant in a filter: `me`, `shared`, or a whole id, of whomever. Raises LocalError."""
@@ -256,18 +282,3 @@ class RecordBook:
     def label(self, author: IdentityId) -> str:
         """How an author is written: `shared`, or its id."""
         return SHARED if author == self.shared else to_base32(author)
-
-    def _author(self, text: str) -> IdentityId | None:
-        if text == ME:
-            return self.id
-        if text == SHARED:
-            if self.shared is None:
-                raise LocalError("the open network has no `shared` records")
-            return self.shared
-        if len(text) < _PREFIX_CHARS_MIN:
-            return None
-        found = {author for author in {*self.store.authors(), self.id} if to_base32(author).startswith(text)}
-        if len(found) > 1:
-            raise LocalError(f"{escape(text)} could be {len(found)} authors: type more of it")
-        return next(iter(found), None)
-

@@ -346,7 +346,8 @@ def test_an_error_is_told_at_once_and_what_is_still_sent_does_no_harm(tmp_path: 
 class Forgetful:
     """Stands in for a node and keeps nothing, so that only the import's own memory is measured."""
 
-    id = bytes(32)
+    def resolve(self, text: str) -> tuple[bytes, str]:
+        return bytes(32), text
 
     async def put_all(self, drafts: list[object], *, skip_unchanged: bool) -> list[object]:
         assert skip_unchanged

@@ -126,6 +126,7 @@ def test_a_time_beyond_what_rfc_3339_can_write_is_shown_as_its_last() -> None:
         ("a@1", ("a@1", (1, 0))),
         ("a@1.2@3.4", ("a@1.2", (3, 4))),
         ("@1.2", ("@1.2", (1, 0))),
+        ("u\u0308ber@1.2", ("\u00fcber", (1, 2))),
     ],
 )
 def test_a_model_is_a_name_and_maybe_a_version(text: str, model: tuple[str, tuple[int, int]]) -> None:

@@ -51,6 +51,7 @@ def test_a_pull_lists_what_fits_and_a_later_one_what_is_new(tmp_path: Path) -> N
             pulled = await asked(one, "pull", filter=["tag=news", "author=shared"])
             assert (pulled["status"], pulled["done"]) == ("success", True)
             assert [record["id"] for record in pulled["ids"]] == ["shared/a", "shared/c"]
+            assert [record["address"] for record in pulled["ids"]] == ["shared/a", "shared/c"]
             assert await asked(one, "pull", filter=["author=me"]) == {**pulled, "ids": []}
             await write_unheard(other, "d", "news")
             later = await asked(one, "pull", filter=["tag=news"], after=pulled["after"])
@@ -153,7 +154,8 @@ def test_names_that_mean_nobody_are_the_callers_mistake(tmp_path: Path) -> None:
         async with two(tmp_path) as (one, _):
             for what, body in (
                 ("pull", {"filter": ["author=stranger"]}),
-                ("get", {"records": [{"id": "stranger/a"}]}),
+                ("get", {"records": [{"id": "@stranger/a"}]}),
+                ("get", {"records": [{"id": "@stranger"}]}),
                 ("get", {"records": [{"id": "a", "version": "short"}]}),
                 ("pull", {"context": ""}),
                 ("pull", {"limit": 0}),

@@ -282,9 +282,9 @@ def test_watch_writes_a_line_a_change_until_the_node_stops(shell: Shell, socket:
     assert heard[0].startswith(b"GET /v1/events?types=records.applied ")
     assert (result.code, result.err) == (ExitCode.NOT_RUNNING, "echonode: the node stopped\n")
     assert result.text.splitlines() == [
-        "2026-11-22T12:00:00.000Z  main  bbbbbbbb/a  written here",
-        "2026-11-22T12:00:00.000Z  main  bbbbbbbb/b  deleted from bbbbbbbb",
-        "2026-11-22T12:00:00.000Z  other  bbbbbbbb/c\\u202e  written here",
+        "2026-11-22T12:00:00.000Z  main  @bbbbbbbb/a  written here",
+        "2026-11-22T12:00:00.000Z  main  @bbbbbbbb/b  deleted from bbbbbbbb",
+        "2026-11-22T12:00:00.000Z  other  @bbbbbbbb/c\\u202e  written here",
     ]
     assert [(each["id"], each["source"]) for each in only_other.json_lines] == [(f"{ID}/c\u202e", "")]
 

@@ -95,9 +95,10 @@ def test_a_list_has_columns_and_a_json_list_an_object_a_line(shell: Shell, live:
     shell("put", "elsewhere", "3", "-c", "other")
     lines = shell("list").text.splitlines()
     assert lines[0].split() == ["ID", "CREATED", "TYPE", "TAGS"]
-    assert [line.split()[0] for line in lines[1:]] == [f"{me[:8]}/one", "shared/two"]
+    assert [line.split()[0] for line in lines[1:]] == ["me/one", "shared/two"]
     assert lines[2].endswith("text/plain  even prime")
-    assert shell("get", f"{me[:8]}/one").out == b"1"  # the id shown can be typed
+    for address in ("me/one", "one", f"@{me[:8]}/one", f"@{live.served.node.name}/one", f"{me}/one"):
+        assert shell("get", address).out == b"1", address
     assert [each["id"] for each in shell("list", "--json").json_lines] == [f"{me}/one", "shared/two"]
     assert [each["name"] for each in shell("list", "--json", "-c", "other").json_lines] == ["elsewhere"]
     assert [each["name"] for each in shell("list", "--json", "--author", "shared").json_lines] == ["two"]

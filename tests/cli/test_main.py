@@ -334,7 +334,7 @@ def test_a_long_list_starts_before_it_has_ended() -> None:
         (tables.ago("1970-01-01T00:01:00.000Z", 10), "just now"),
         (tables.ago("odd\x1b", 10), "odd\\u001b"),
         (tables.short_id("a" * 52), "aaaaaaaa"),
-        (tables.short_id("a" * 52 + "/x/y"), "aaaaaaaa/x/y"),
+        (tables.short_id("a" * 52 + "/x/y"), "@aaaaaaaa/x/y"),
         (tables.short_id("shared/x"), "shared/x"),
         (tables.short_id(None), ""),
     ],

@@ -283,19 +283,23 @@ def test_names_are_addressed_by_author_and_a_bare_name_is_ours():
         "me/todo": (ours, "todo"),
         "shared/todo": (pool, "todo"),
         f"{theirs}/a": (other.book.id, "a"),
-        f"{theirs[:4]}/a/b": (other.book.id, "a/b"),
-        f"{theirs[:3]}/a": (ours, f"{theirs[:3]}/a"),  # too short for an author
+        f"@{theirs[:4]}/a/b": (other.book.id, "a/b"),
+        f"{theirs[:12]}/a": (ours, f"{theirs[:12]}/a"),  # only @ makes a label or a prefix of it
         "unknown/a": (ours, "unknown/a"),
         "me/": (ours, "me/"),
         "/a": (ours, "/a"),
         "shared": (ours, "shared"),
         "a/b/c": (ours, "a/b/c"),
-        f"{to_base32(ours)[:6]}/a": (ours, "a"),
+        f"@{to_base32(ours)[:6]}/a": (ours, "a"),
     }.items():
         assert book.book.resolve(text) == meant, text
     assert book.book.resolve_author("me") == ours
     assert book.book.resolve_author(theirs[:10]) == other.book.id
-    assert "no author" in refusal_of(lambda: book.book.resolve_author("nobody"))
+    assert book.book.resolve_author(f"@{theirs[:10]}") == other.book.id
+    assert book.book.resolve_author(to_base32(bytes(32))) == bytes(32)
+    for unknown in ("nobody", "@nobody", theirs[:3], ""):
+        assert "no node or pool" in refusal_of(lambda text=unknown: book.book.resolve_author(text))
+    assert "no node or pool" in refusal_of(lambda: book.book.resolve("@nobody/a"))
     assert book.book.label(pool) == "shared"
     assert book.book.label(ours) == to_base32(ours)
 
@@ -309,10 +313,10 @@ def test_a_prefix_of_two_authors_is_refused_rather_than_guessed():
         at_once(other.introduce(None))
         at_once(store.apply(IDENTITIES, other.own_statements))
     one, two = (to_base32(identity.id) for identity in alike())
-    assert "2 authors" in refusal_of(lambda: book.book.resolve(f"{one[:4]}/a"))
-    assert "2 authors" in refusal_of(lambda: book.book.resolve_author(one[:4]))
+    assert "2 identities" in refusal_of(lambda: book.book.resolve(f"@{one[:4]}/a"))
+    assert "2 identities" in refusal_of(lambda: book.book.resolve_author(one[:4]))
     longer = next(length for length in range(5, 53) if one[:length] != two[:length])
-    assert book.book.resolve(f"{one[:longer]}/a") == (alike()[0].id, "a")
+    assert book.book.resolve(f"@{one[:longer]}/a") == (alike()[0].id, "a")
 
 
 def test_the_open_network_has_nothing_shared():

@@ -9,7 +9,7 @@ import click
 from echonode.cli.arguments import context_option, json_option, to_seconds
 from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import count, print_json, print_line, print_note, safe, short_id, table
+from echonode.cli.tables import count, print_json, print_line, print_note, safe, short_id, shown_address, table
 
 _MARGIN_S: Final = 10.0  # the node answers by itself when its own time is up
 _PAGE: Final = 1000
@@ -28,7 +28,7 @@ filter_option = click.option(
 
 
 @click.command("pull")
-@click.option("--from", "peer", metavar="ID", required=True, help="The peer to ask: its id, a prefix, or its name.")
+@click.option("--from", "peer", metavar="PEER", required=True, help="The peer to ask: its name, or its id.")
 @filter_option
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="Go on behind this place in its log.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="No more than this many.")
@@ -75,7 +75,7 @@ def list_peer_records(
             if as_json:
                 print_json(each)
             else:
-                print_line(f"{short_id(each['id'])}  {safe(each['version'])}")
+                print_line(f"{shown_address(each)}  {safe(each['version'])}")
         remaining = None if remaining is None else remaining - len(ids)
         if answer["done"] or remaining == 0:
             break

@@ -27,15 +27,19 @@ from echonode.cli.tables import (
     print_note,
     safe,
     short_id,
+    shown_address,
     table,
 )
 
 _PUT_FIELDS = ("id", "version")
 _PREVIEW_CHARS = 60
-_ID_HELP = "ID is author/name; an unambiguous prefix of the author will do, or me/ or shared/."
+_ID_HELP = (
+    "A RECORD is NAME or me/NAME (this node's), shared/NAME (every member's), or @LABEL/NAME of the node with that "
+    "name or id; the beginning of the id will do."
+)
 
 
-@click.command("put", epilog="A bare NAME is ours; shared/NAME may be written by every member of the network.")
+@click.command("put", epilog="NAME is this node's own; shared/NAME may be written by every member of the network.")
 @click.argument("words", metavar="NAME [VALUE] | RECORD...", nargs=-1, required=True)
 @click.option("--to", "peer", metavar="PEER", help="Put the named RECORDs to this peer instead of writing one here.")
 @click.option("--file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="Take the body from it.")
@@ -124,7 +128,7 @@ def get(
 
 
 @click.command("delete", epilog=_ID_HELP)
-@click.argument("id_text", metavar="ID")
+@click.argument("id_text", metavar="RECORD")
 @context_option
 @json_option
 @pass_lookup
@@ -143,9 +147,9 @@ def _show_written(answer: dict[str, Any], as_json: bool) -> None:
 
 
 @click.command("list")
-@click.option("--from", "peer", metavar="ID", help="Of this peer instead: the same as pull, whose --filter it takes.")
+@click.option("--from", "peer", metavar="PEER", help="Of this peer instead: the same as pull, whose --filter it takes.")
 @filter_option
-@click.option("--author", metavar="A", help="Only of this author: a prefix, me, shared, or a peer's name.")
+@click.option("--author", metavar="A", help="Only of this author: me, shared, a node's name, or its id.")
 @click.option("-t", "--tag", metavar="T", help="Only with this tag.")
 @click.option("--since", type=to_moment, metavar="TIME", help="Created since: 2026-11-22, 2026-11-22T12:00:00Z, 2h.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="No more than this many.")
@@ -184,7 +188,7 @@ def list_records(
 
 
 def _row(record: dict[str, Any]) -> tuple[str, ...]:
-    return short_id(record["id"]), moment(record["created"]), safe(record["type"]), safe(" ".join(record["tags"]))
+    return shown_address(record), moment(record["created"]), safe(record["type"]), safe(" ".join(record["tags"]))
 
 
 @click.command("forget")
@@ -214,7 +218,7 @@ def conflicts(lookup: NodeLookup, context: str | None, as_json: bool) -> None:
         print_json(answer)
         return
     for conflict in answer["conflicts"]:
-        print_line(f"{short_id(conflict['id'])} in {safe(conflict['context'])}")
+        print_line(f"{shown_address(conflict)} in {safe(conflict['context'])}")
         for line in table(("", "", "VERSION", "WRITTEN", "BY KEY", "BODY"), _head_rows(conflict["heads"])):
             print_line(line)
     print_note(count(len(answer["conflicts"]), "conflict"))

@@ -20,6 +20,7 @@ from echonode.cli.tables import (
     safe,
     seconds,
     short_id,
+    shown_address,
     size,
     table,
 )
@@ -41,7 +42,7 @@ _REPAIR_HINT: Final = "stop the node and type: echonode verify --repair"
 
 
 @click.command("sync")
-@click.option("--node-id", metavar="ID", help="Only with this peer: its id, a prefix of it, or its name.")
+@click.option("--node-id", metavar="PEER", help="Only with this peer: its name, its id, or the beginning of its id.")
 @click.option("--action", type=click.Choice(["pull", "push"]), help="One way only: theirs to us, or ours to them.")
 @click.option("--timeout", "timeout_s", type=to_seconds, metavar="SPAN", default="30s", help="For all of it.  [30s]")
 @json_option
@@ -126,7 +127,7 @@ def _end_of_watch(reason: str) -> Failure:
 def _change_line(record: dict[str, Any], source: str) -> str:
     change = "deleted" if record["deleted"] else "written"
     origin = f"from {short_id(source)}" if source else "here"
-    return f"{safe(record['timestamp'])}  {safe(record['context'])}  {short_id(record['id'])}  {change} {origin}"
+    return f"{safe(record['timestamp'])}  {safe(record['context'])}  {shown_address(record)}  {change} {origin}"
 
 
 @click.command("verify")
