@@ -1,4 +1,4 @@
-"""Links: what either side stores is soon on the other, whole once and announced elsewhere; and liars cost little."""
+"""Links: each side soon holds what the other stores; a version travels whole once; and liars cost little."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ SETTLED_S = ROOTS_INTERVAL_S + 2 * ROOTS_DELAY_S[1] + ANNOUNCE_DELAY_S
 
 @dataclass
 class Spot:
-    """A node as far as links know one."""
+    """A node, as far as a link knows one."""
 
     number: int
     store: MemoryStore
@@ -92,7 +92,7 @@ class Spot:
         return tuple(ContextCursor(context, since(context)) for context in contexts)
 
     def follow_from_here(self, other: "Spot") -> None:
-        """Take note that all that `other` holds is held here."""
+        """Note that this node holds all that `other` holds."""
         for context in (IDENTITIES, MAIN):
             self.store.note(Cursor(other.id, LIFE, context, other.store.seq(context)))
 
@@ -121,7 +121,7 @@ async def to_its_end(link: Link, end: PairedTransport) -> EchonodeError | None:
 
 
 async def over(*spots: Spot) -> list[EchonodeError | None]:
-    """End what is not over yet; how each link ended."""
+    """End the links that are still up. Return how each link ended."""
     ends: list[EchonodeError | None] = []
     for spot in spots:
         for task in spot.links.values():
@@ -132,7 +132,7 @@ async def over(*spots: Spot) -> list[EchonodeError | None]:
 
 
 def met(count: int, holds: Sequence[int] | frozenset[int] = ()) -> list[Spot]:
-    """Nodes that hold the same, and have followed each other so far."""
+    """Return nodes that hold the same records and have followed each other so far."""
     spots = [Spot(number, universe().store(holds)) for number in range(1, count + 1)]
     for one, other in combinations(spots, 2):
         one.follow_from_here(other)
@@ -157,7 +157,7 @@ writes = st.lists(st.tuples(st.integers(0, 1), numbers, st.floats(0, 1)), max_si
 def test_whatever_is_stored_on_either_side_is_on_both_and_known_to_be(before, behind, planned):
     async def main() -> None:
         spots = met(2, before[0])
-        await spots[1].write(universe().some(behind))  # what a cursor has to catch up with
+        await spots[1].write(universe().some(behind))  # the cursor has to catch up with these
         link_up(*spots)
         for side, some, pause_s in planned:
             await spots[side].write(universe().some(some))
@@ -335,7 +335,7 @@ def test_a_root_that_stays_another_though_nothing_is_on_its_way_is_suspected():
         spots = met(2)
         link_up(*spots)
         await asyncio.sleep(SETTLED_S)
-        await spots[0].store.apply(MAIN, news(1))  # and nobody is told
+        await spots[0].store.apply(MAIN, news(1))  # and no link is told
         spots[0].follow_from_here(spots[1])
         spots[1].plumtree.stored([], None)
         assert spots[0].suspects == spots[1].suspects == 0
@@ -377,7 +377,7 @@ def test_a_version_travels_whole_once_to_every_node_whoever_writes_it():
     async def main() -> None:
         spots = met(5)
         links = [link_up(*pair) for pair in combinations(spots, 2)]
-        for turn in range(6):  # until the links have sorted themselves out
+        for turn in range(6):  # until each link has become eager or announcing
             await spots[turn % 5].write(news(1, turn % 3))
             await asyncio.sleep(SETTLED_S)
         before = bodies(*links)
@@ -479,7 +479,7 @@ FROM_NOW_ON = (ContextCursor(IDENTITIES, None), ContextCursor(MAIN, None))
 
 
 def by_hand(ours: Spot, liar: Spot, places: tuple[ContextCursor, ...] = FROM_NOW_ON):
-    """The other end of a link of ours, in our hands."""
+    """Link `ours` with a transport that the test holds, and return the transport."""
     here, there = paired()
     link = Link(ours.ends(liar, here), (ContextCursor(IDENTITIES, 0), ContextCursor(MAIN, 0)), places)
     ours.links[liar.number] = asyncio.create_task(to_its_end(link, here))
@@ -562,7 +562,7 @@ def test_what_was_announced_can_be_asked_for_once_and_not_all_at_once(how):
 
 
 async def flood(ours: Spot, messages: Callable[[int], Message], most: int) -> EchonodeError | None:
-    """Say message after message until the link ends; it must, before `most`."""
+    """Send message after message until the link ends, which must be before `most` messages."""
     theirs = by_hand(ours, Spot(9, universe().store(())))
     for number in range(most):
         if ours.links[9].done():
