@@ -18,7 +18,7 @@ from echonode.node.scheduler import Scheduler
 from echonode.store.port import Store
 from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree
-from echonode.sync.live.send_queue import LinkContext
+from echonode.sync.live.send_queue import LinkEnvironment
 from echonode.sync.transport import unexpected
 from echonode.wire.messages import PROTOCOL_VERSION, ContextCursor, Follow, FollowInit, Refused, version_text
 
@@ -122,9 +122,9 @@ class LiveLinks:
             self.scheduler.links.suspected(self.clock.monotonic_s(), peer)
             self.wake()
 
-        ends = LinkContext(
+        environment = LinkEnvironment(
             transport=session.transport,
-            spread=self.spread,
+            plumtree=self.spread,
             peer=peer,
             instance=Instance(session.hello.instance),
             takes=self.takes,
@@ -134,7 +134,7 @@ class LiveLinks:
             uniform=self.entropy.uniform,
             is_on=self.wants_all,
         )
-        return Link(ends, ours, theirs)
+        return Link(environment, ours, theirs)
 
     # -- its life ----------------------------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class LiveLinks:
             link.stop()
 
     def _ended(self, session: Session, link: Link, why: str, began_s: float) -> FollowEnded:
-        figures, transport = link.figures, session.transport
+        figures, transport = link.tally, session.transport
         return FollowEnded(
             session=session.id,
             peer=session.peer.id,

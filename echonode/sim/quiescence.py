@@ -10,11 +10,9 @@ A heartbeat or a comparison from time to time is rest too, so a node is asked ag
 stopped leaves nothing behind.
 """
 
-from collections.abc import Iterator
 from typing import Final
 
 from echonode.sim.world import Member, World
-from echonode.sync.live.link import Link
 
 # Of Connections.run; of a link: who serves or dialled it, Link.run's five.
 _TASKS_OF_A_NODE: Final = 1
@@ -25,7 +23,7 @@ def unfinished(world: World, member: Member) -> list[str]:
     """What is left to do at `member`, in words; nothing when it is at rest at this moment."""
     links = member.node._links._links
     left = {**_in_flight(world, member, len(links)), **_begun(world, member, len(links)), **_half_done(member)}
-    of_links = [f"{what} with {world.identified(peer).name}" for peer, link in links.items() for what in _of_link(link)]
+    of_links = [f"{what} with {world.identified(peer).name}" for peer, link in links.items() for what in link.pending()]
     return [*[f"{number} {what}" for what, number in left.items() if number], *of_links]
 
 
@@ -66,21 +64,6 @@ def _begun(world: World, member: Member, links: int) -> dict[str, int]:
 def _half_done(member: Member) -> dict[str, int]:
     node = member.node
     return {
-        "versions asked for": len(node._links.spread._asked),
+        "versions asked for": node._links.spread.asked_count,
         "comparisons after a change": sum(entry.changed_meanwhile for entry in node.scheduler.peers.values()),
     }
-
-
-def _of_link(link: Link) -> Iterator[str]:
-    lane, leading, following = link._lane, link._leading, link._following
-    left = {
-        "words to say": lane.outbox,
-        "questions to answer": leading._wants,
-        "log entries to tell": leading.behind(),
-        "messages to take": following._inbox,
-        "versions announced": following._pending,
-        "versions wanted": following._wanted,
-        "an announcement to make": link._announcing,
-        "roots to tell": link._settling or link._unsettled,
-    }
-    yield from (what for what, there in left.items() if there)
