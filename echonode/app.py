@@ -79,7 +79,7 @@ class _Services:
             with files.home.locked(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 return runner.run(_Process(files, config, logs, self._environ, options.join).run())
         finally:
-            logs.flush()
+            logs.close()
 
 
     def repair(self, home: HomeView) -> RepairReport:
