@@ -122,7 +122,8 @@ def test_since_takes_dates_times_seconds_and_spans(shell: Shell, since: str, nam
     lines = [{"name": "old", "timestamp": "2001-01-01"}, {"name": "middle", "timestamp": "2001-01-02T00:30:00+00:00"}]
     lines.append({"name": "new"})
     shell("import", "-", stdin="\n".join(map(json.dumps, lines)).encode())
-    assert {each["name"] for each in shell("list", "--json", "--since", since).json_lines} == names
+    for options in (["--since", since], ["--filter", f"since={since}"]):
+        assert {each["name"] for each in shell("list", "--json", *options).json_lines} == names
 
 
 @pytest.mark.usefixtures("live")
