@@ -96,6 +96,11 @@ class Connections:
         await all_ended(tuple(self._tasks))
         await self.live.parted()
 
+    @property
+    def handshakes(self) -> int:
+        """The number of accepted streams whose peer is not known yet."""
+        return self._shaking.total()
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` on the side; `close` waits for its end."""
         task = asyncio.create_task(work)

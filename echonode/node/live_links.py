@@ -55,6 +55,10 @@ class LiveLinks:
         link = self._links.get(peer)
         return None if link is None else link.behind()
 
+    def pending(self) -> dict[IdentityId, list[str]]:
+        """Return what each link has still to do, in words."""
+        return {peer: link.pending() for peer, link in self._links.items()}
+
     # -- how a session becomes one -----------------------------------------------------------------------------------
 
     async def open(self, session: Session) -> Link | None:

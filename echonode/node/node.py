@@ -23,6 +23,7 @@ from echonode.node.live_links import LiveLinks
 from echonode.node.on_demand import SyncRequests
 from echonode.node.peer_requests import Asking
 from echonode.node.peer_views import PeerTable
+from echonode.node.pending import Pending
 from echonode.node.record_book import RecordBook
 from echonode.node.scheduler import Scheduler
 from echonode.node.session_registry import SessionRegistry
@@ -220,6 +221,22 @@ class Node(RecordBook):
     def peers(self) -> list[PeerView]:
         """Everybody met or seen, other networks' nodes included."""
         return self._peers.views()
+
+    def pending(self) -> Pending:
+        """Return the work that this node still has to do."""
+        peers, targets = self.scheduler.peers.values(), self.scheduler.targets.values()
+        links, registry = self._links.pending(), self.connections.live
+        return Pending(
+            sessions=sum(entry.sessions for entry in peers),
+            handshakes=self.connections.handshakes,
+            streams=registry.streams - len(links),
+            partings=registry.partings,
+            fills=self.connections.manager.filling.fills,
+            versions_asked=self._links.spread.asked_count,
+            comparisons=sum(entry.changed_meanwhile for entry in peers),
+            dials=tuple(len(target.addresses) for target in targets if target.is_dialling),
+            links=links,
+        )
 
     async def sync(
         self, peers: Sequence[IdentityId] | None, direction: Direction, timeout_s: float

@@ -66,6 +66,10 @@ class RecordBook:
         heads = await self.store.heads(IDENTITIES, identity, draft.name)
         if heads:
             return winner(heads)
+        return await self.state_key(draft, root)
+
+    async def state_key(self, draft: Draft, root: SigningKey) -> Record:
+        """Write the key statement `draft`, signed with the root key of the identity that it speaks of."""
         (record,) = await self._write([draft], root, skip_unchanged=False)
         assert record is not None
         return record
@@ -106,10 +110,10 @@ class RecordBook:
     async def _write(self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool) -> list[Record | None]:
         await self.renew_if_copied()
         try:
-            records, applied = await self.store.write(drafts, key, self._tick, skip_unchanged=skip_unchanged)
+            records, applied = await self.store.write(drafts, key, self.tick, skip_unchanged=skip_unchanged)
         except StaleWriterError:
             await self.renew_instance()
-            records, applied = await self.store.write(drafts, key, self._tick, skip_unchanged=skip_unchanged)
+            records, applied = await self.store.write(drafts, key, self.tick, skip_unchanged=skip_unchanged)
         if applied.refused:
             raise LocalError(applied.refused[0].detail)
         if applied.records:
@@ -135,7 +139,8 @@ class RecordBook:
     def on_written(self, records: Sequence[Record]) -> None:
         """We wrote `records`. A node tells its peers."""
 
-    def _tick(self) -> Timestamp:
+    def tick(self) -> Timestamp:
+        """Return a timestamp for a version written now: later than every timestamp given or noted before."""
         return self._hybrid.tick(self.clock.now_ms())
 
     def on_received(self, source: IdentityId, records: Sequence[Record]) -> None:

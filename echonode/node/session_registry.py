@@ -78,6 +78,16 @@ class SessionRegistry:
         self._remove(live)
         return live.was_replaced
 
+    @property
+    def streams(self) -> int:
+        """The number of streams whose peer is known, links included."""
+        return len(self._by_stream)
+
+    @property
+    def partings(self) -> int:
+        """The number of dropped sessions whose peer is being told so."""
+        return len(self._partings)
+
     async def wait_until_over(self, peer: IdentityId) -> bool:
         """Wait for a working session with `peer` that is up now. False when there was none."""
         live = self._by_peer.get((peer, True)) or self._by_peer.get((peer, False))

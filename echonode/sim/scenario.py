@@ -288,13 +288,11 @@ class Scenario:
         draft = statement_draft(victim.identity.id, victim.identity.device.public, KeyState.COMPROMISED)
         while True:
             teller = self._draw.choice(self._clients)
-            store = teller.store
             try:
-                written, _ = await store.write([draft], victim.identity.root, teller.node._tick)
+                await teller.node.state_key(draft, victim.identity.root)
             except EchonodeError:
                 await asyncio.sleep(1.0)
                 continue
-            teller.node.on_written([record for record in written if record is not None])
             return
 
 

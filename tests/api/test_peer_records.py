@@ -34,7 +34,7 @@ async def write_unheard(served: Served, name: str, *tags: str, body: bytes = b"x
     node = served.node
     assert node.shared is not None
     draft = Draft(context=context, author=node.shared, name=name, tags=tags, body=body, is_tombstone=not body)
-    await node.store.write([draft], node.identity.device, node._tick)
+    await node.store.write([draft], node.identity.device, node.tick)
 
 
 async def asked(served: Served, what: str, **body: Any) -> dict[str, Any]:

@@ -208,7 +208,7 @@ async def _want_a_part(world: World, full: Member) -> None:
     await part.node.asking.get(full.node.id, MAIN, wanted[: BATCH_RECORDS_MAX + 1], 60)
     node = part.node
     drafts = [Draft(context=MAIN, author=node.id, name=f"offered {number}") for number in range(BATCH_RECORDS_MAX + 1)]
-    await node.store.write(drafts, node.identity.device, node._tick)  # so that nobody is told
+    await node.store.write(drafts, node.identity.device, node.tick)  # so that nobody is told
     keys = [leaf_key(node.id, draft.name) for draft in drafts]
     await node.asking.offer(full.node.id, MAIN, keys, 60)
 

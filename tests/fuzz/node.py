@@ -8,7 +8,6 @@ records, and the node can still write.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -176,9 +175,8 @@ async def _judge(stage: Stage) -> None:
     for event in stage.events:
         if isinstance(event, SessionFailed):
             assert event.reason not in ("local", "store_failed"), f"our own fault: {event.detail}"
-    assert node.connections._shaking == Counter() and not node.connections.live._by_peer
-    assert not node.connections.manager.filling._fills
-    assert all(entry.sessions == 0 for entry in node.scheduler.peers.values())
+    pending = node.pending()
+    assert not pending.handshakes and not pending.streams and not pending.fills and not pending.sessions
     known = {record.id for records in cast().held.values() for record in records}
     for context, leaves in store._heads.items():
         leaves = {leaf: heads for leaf, heads in leaves.items() if heads}

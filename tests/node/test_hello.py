@@ -106,7 +106,7 @@ def test_a_key_that_its_root_took_back_is_not_let_in(state, who_dials):
         identity = theirs.node.identity
         draft = statement_draft(identity.id, identity.device.public, state)
         (statement,), _ = await world.members["theirs"].node.store.write(
-            [draft], identity.root, theirs.node._tick, skip_unchanged=False
+            [draft], identity.root, theirs.node.tick, skip_unchanged=False
         )
         assert statement is not None
         restored = ours.node.store

@@ -242,7 +242,7 @@ def test_a_peer_whose_key_its_root_takes_back_is_followed_no_more(state):
         ours, theirs, third = await linked(world, 3)
         identity = theirs.node.identity
         draft = statement_draft(identity.id, identity.device.public, state)
-        written, _ = await third.node.store.write([draft], identity.root, third.node._tick)
+        written, _ = await third.node.store.write([draft], identity.root, third.node.tick)
         third.node.on_written([record for record in written if record is not None])
         await asyncio.sleep(5)
         assert not view_of(ours, theirs).following and not view_of(third, theirs).following

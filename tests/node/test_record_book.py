@@ -126,7 +126,7 @@ def test_a_key_that_was_revoked_writes_nothing_more():
     book = Book()
     root = book.book.identity.root
     draft = statement_draft(book.book.id, book.book.identity.device.public, KeyState.COMPROMISED)
-    at_once(book.store.write([draft], root, book.book._tick))
+    at_once(book.store.write([draft], root, book.book.tick))
     assert "compromised" in refusal(book.book.put(book.draft("x")))
 
 

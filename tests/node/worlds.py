@@ -45,7 +45,7 @@ async def put(member: Member, name: str, body: bytes = b"", *, shared: bool = Fa
 async def put_unnoticed(member: Member, name: str) -> None:
     """Into the store, behind the node's back: nobody is told."""
     node = member.node
-    await node.store.write([Draft(context=MAIN, author=node.id, name=name)], node.identity.device, node._tick)
+    await node.store.write([Draft(context=MAIN, author=node.id, name=name)], node.identity.device, node.tick)
 
 
 def sight(member: Member, *others: Member) -> None:

@@ -73,7 +73,7 @@ async def put(node: Node, *names: str, body: bytes = b"x", shared: bool = False,
 
 async def put_unnoticed(node: Node, name: str) -> None:
     """Into the store, behind the node's back: nobody is told."""
-    await node.store.write([Draft(context=MAIN, author=node.id, name=name)], node.identity.device, node._tick)
+    await node.store.write([Draft(context=MAIN, author=node.id, name=name)], node.identity.device, node.tick)
 
 
 # -- the scenarios ---------------------------------------------------------------------------------------------------

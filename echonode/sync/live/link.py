@@ -52,6 +52,17 @@ class Link:
         """How many entries of our log the peer was not told of yet, at most."""
         return self._leading.behind()
 
+    def pending(self) -> list[str]:
+        """Return what this link has still to do, in words; nothing when it is at rest."""
+        left = {
+            "words to say": self._lane.outbox,
+            "questions to answer": self._leading.has_questions,
+            "log entries to tell": self._leading.behind(),
+            "an announcement to make": self._announcing,
+            "roots to tell": self._settling or self._unsettled,
+        }
+        return [*(words for words, there in left.items() if there), *self._following.pending()]
+
     def stop(self) -> None:
         """End it well."""
         self._stopped.set()

@@ -90,6 +90,11 @@ class Plumtree:
         source = self._brought_by.get(version)
         return source is not None and source != than and source in self.links
 
+    @property
+    def asked_count(self) -> int:
+        """The number of versions that a peer was asked for and has not sent yet."""
+        return len(self._asked)
+
     def is_asked(self, version: ShortId) -> bool:
         """Whether somebody has been asked for it, and may still answer."""
         return version in self._asked

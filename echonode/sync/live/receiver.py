@@ -6,7 +6,7 @@ that may be admitted later: then trees are compared, and equal roots say where t
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
@@ -278,6 +278,15 @@ class LinkReceiver:
         now_s = asyncio.get_running_loop().time()
         if any(now_s - asked_s > FRAME_TIMEOUT_S for _, asked_s in self._wanted.values()):
             raise TransportError("the peer does not deliver what it announced")
+
+    def pending(self) -> Iterator[str]:
+        """Yield what is still to be done with what the peer told, in words."""
+        left = {
+            "messages to take": self._inbox,
+            "versions announced": self._pending,
+            "versions wanted": self._wanted,
+        }
+        yield from (words for words, there in left.items() if there)
 
     # -- how far we are ----------------------------------------------------------------------------------------------
 

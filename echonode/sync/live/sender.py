@@ -46,6 +46,11 @@ class LinkSender:
         store = self._lane.ends.store
         return sum(max(0, store.seq(context) - told) for context, told in self._told.items())
 
+    @property
+    def has_questions(self) -> bool:
+        """Whether announced versions that the peer asked for are still to be sent."""
+        return bool(self._wants)
+
     def leads(self, context: str) -> bool:
         """Whether the peer is told of `context`."""
         return context in self._told
