@@ -17,10 +17,10 @@ from typing import Final, TypeVar
 
 from echonode.clock import Clock
 from echonode.errors import PeerRefused, Reason, RemoteError
-from echonode.limits import ROUNDS_MAX
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.bulk_gate import BulkGate
+from echonode.node.escalation import Attempt, End, next_attempt
 from echonode.node.events import Observer
 from echonode.node.handshake import Session
 from echonode.node.live_links import NAMES, LiveLinks
@@ -167,11 +167,15 @@ class Conversations:
                 elif selection.mode is Mode.RECONCILE or (selection.is_theirs and summary.is_partial):
                     if summary.is_partial and session.is_initiator and direction is Direction.BOTH:
                         left.append(context)  # each pulls its own part
-                    await self._reconcile(session, log, selection.reason, direction, summary)
+                    way = self._way(session, summary, direction)
+                    if way is not None:
+                        first = Attempt(Mode.RECONCILE, selection.reason)
+                        await self._make_equal(session, log, summary, way, first)
                 elif selection.mode is not None and self.filling.is_busy(context):
                     log.unequal[context] = _FILLING
                 elif selection.mode is not None:
-                    await self._reach(session, log, context, selection, direction, summary)
+                    first = Attempt(selection.mode, selection.reason, expected=selection.expected)
+                    await self._make_equal(session, log, summary, direction, first)
                 elif selection.reason == "roots are equal":
                     following.reached(context, summary.seq)
                 elif not selection.is_theirs:
@@ -183,80 +187,43 @@ class Conversations:
         is_partial = self.partial.of(summary.context) is not None
         return select(following.our_state(summary.context, is_partial), state_of(summary), common)
 
-    async def _reach(
-        self,
-        session: Session,
-        log: SessionReport,
-        context: str,
-        selection: Selection,
-        direction: Direction,
-        summary: Summary,
+    async def _make_equal(
+        self, session: Session, log: SessionReport, summary: Summary, direction: Direction, first: Attempt
     ) -> None:
-        """Converse about one context until it is equal, or there is a reason why it cannot be."""
-        mode, reason, width = selection.mode, selection.reason, 16
-        which = (session.peer.id, context)
-        if self.stuck.get(which) == self._roots(session, context, summary):
+        """Converse about one context until it is equal, or there is a reason why it cannot be (node/escalation.py)."""
+        context, pair = summary.context, (session.peer.id, summary.context)
+        if self.stuck.get(pair) == self._roots(session, context, summary):
             log.unequal[context] = _STUCK
             return
-        for attempt in range(ROUNDS_MAX):
-            assert mode is not None
+        attempt: Attempt | End = first
+        while isinstance(attempt, Attempt):
+            if attempt.is_keys_first:
+                await self._converse(session, log, IDENTITIES, Attempt(Mode.LEVEL_WISE, "a key was unknown"))
             before = self.store.tree(context).root
-            result, tally = await self._converse(
-                session, log, context, mode, reason, direction, width, 0 if attempt else selection.expected
+            result, tally = await self._converse(session, log, context, attempt, direction)
+            attempt = next_attempt(
+                attempt,
+                result,
+                tally,
+                context,
+                has_cursor=LogCursor.of(self.store, session).can_follow(context, session.hello.modes),
+                has_moved=self.store.tree(context).root != before,
             )
-            if result is Result.EQUAL:
-                self.stuck.pop(which, None)
-                return
-            was, mode = mode, Mode.LEVEL_WISE
-            is_refused = tally.refused_there or tally.lacks_key
-            if result is Result.MOVED:
-                mode = LogCursor.of(self.store, session).next_mode(context, was, session.hello.modes)
-                reason = "a root moved during the conversation"
-            elif is_refused and attempt == 0 and context != IDENTITIES:
-                # One of us may have learnt of a key after we had compared statements.
-                await self._converse(session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16)
-                mode = was if was is Mode.DELTA else mode  # its cursor waits
-                reason = "key statements were compared again"
-            elif result is Result.DIFFERENT and was is Mode.SNAPSHOT:
-                reason = "parts of the snapshot were refused"
-            elif was is Mode.DELTA:
-                reason = "following its log did not make the roots equal"
-            elif result is Result.DIFFERENT and not tally.refused and not tally.refused_there and width == 16:
-                reason, width = "16-byte digests showed no difference between unequal roots", 32
-            else:
-                if result is Result.DIFFERENT and before == self.store.tree(context).root:
-                    self.stuck[which] = self._roots(session, context, summary)
-                return
+        if attempt is End.STUCK:
+            self.stuck[pair] = self._roots(session, context, summary)
+        elif attempt is End.EQUAL:
+            self.stuck.pop(pair, None)
+            if first.mode is Mode.RECONCILE:
+                self.partial.settle(*pair, self._roots(session, context, summary))
 
-    async def _reconcile(
-        self, session: Session, log: SessionReport, reason: str, direction: Direction, summary: Summary
-    ) -> None:
-        """Converse about the part of one context that is wanted, until that is equal."""
-        context, peer = summary.context, session.peer.id
+    def _way(self, session: Session, summary: Summary, direction: Direction) -> Direction | None:
+        """Return which way the records of a wanted part go; None for no way, or when they are known to be equal."""
         if not session.is_initiator:
-            direction = Direction.BOTH  # the turn was given for this, not to pull what is empty here
-        way = self.partial.way(context, peer, direction, is_theirs_partial=summary.is_partial)
-        if way is None or self.partial.is_settled(peer, context, self._roots(session, context, summary)):
-            return
-        if self.stuck.get((peer, context)) == self._roots(session, context, summary):
-            log.unequal[context] = _STUCK
-            return
-        for attempt in range(ROUNDS_MAX):
-            result, tally = await self._converse(session, log, context, Mode.RECONCILE, reason, way, 16)
-            if result is Result.EQUAL:
-                self.stuck.pop((peer, context), None)
-                self.partial.settle(peer, context, self._roots(session, context, summary))
-                return
-            is_refused = tally.refused_there or tally.lacks_key
-            if result is Result.MOVED:
-                reason = "a root moved during the conversation"
-            elif attempt == 0 and is_refused:
-                await self._converse(session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16)
-                reason = "key statements were compared again"
-            else:
-                if result is Result.DIFFERENT:
-                    self.stuck[peer, context] = self._roots(session, context, summary)
-                return
+            direction = Direction.BOTH  # the turn was given for this, not only to receive what is empty here
+        context, peer = summary.context, session.peer.id
+        if self.partial.is_settled(peer, context, self._roots(session, context, summary)):
+            return None
+        return self.partial.way(context, peer, direction, is_theirs_partial=summary.is_partial)
 
     def _roots(self, session: Session, context: str, summary: Summary) -> tuple[bytes, ...]:
         their_keys = [each.root for each in session.hello.contexts if each.context == IDENTITIES]
@@ -267,27 +234,37 @@ class Conversations:
         session: Session,
         log: SessionReport,
         context: str,
-        mode: Mode,
-        reason: str,
-        direction: Direction,
-        width: int,
-        expected: int | None = 0,
+        attempt: Attempt,
+        direction: Direction = Direction.BOTH,
     ) -> tuple[Result, Tally]:
-        conversation, finish = self._begin(session, log, context, mode, reason, "initiator")
-        if mode is not Mode.SNAPSHOT and not self.filling.is_going_on(context):
+        """Hold the conversation `attempt`; a peer that declines it makes its result REFUSED."""
+        conversation, finish = self._begin(session, log, context, attempt.mode, attempt.reason, "initiator")
+        if attempt.mode is not Mode.SNAPSHOT and not self.filling.is_going_on(context):
             await snapshot.merge_left_over(conversation)
         try:
-            with self._filled_by(session, context, mode):
-                cursor = LogCursor.of(self.store, session).cursor(context)
-                result = await initiate(
-                    conversation, mode, direction, width, cursor, self.partial.of(context), expected
-                )
+            with self._filled_by(session, context, attempt.mode):
+                result = await self._initiate(session, conversation, attempt, direction)
         except PeerRefused as refused:
             if refused.reason not in DECLINED:
                 raise
             result = Result.REFUSED
         finish(result)
         return result, conversation.tally
+
+    async def _initiate(
+        self, session: Session, conversation: Conversation, attempt: Attempt, direction: Direction
+    ) -> Result:
+        """Run the initiator of the attempt's mode (node/mode_table.py)."""
+        context = conversation.context
+        return await initiate(
+            conversation,
+            attempt.mode,
+            direction,
+            attempt.width,
+            LogCursor.of(self.store, session).cursor(context),
+            self.partial.of(context),
+            attempt.expected,
+        )
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
