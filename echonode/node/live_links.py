@@ -10,7 +10,8 @@ from echonode.limits import CONTEXTS_MAX, SESSION_AGE_S_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, Record
-from echonode.node.events import FollowBegan, FollowEnded, Observer, RecordsApplied
+from echonode.node.event_bus import EventBus
+from echonode.node.events import FollowBegan, FollowEnded, LinkEqual, RecordsApplied
 from echonode.node.handshake import Session
 from echonode.node.log_cursor import LogCursor
 from echonode.node.mode_table import MODES
@@ -37,7 +38,7 @@ class LiveLinks:
     store: Store
     clock: Clock
     entropy: Entropy
-    observe: Observer
+    bus: EventBus
     scheduler: Scheduler
     takes: Callable[[str], bool]
     on_applied: Callable[[IdentityId, Sequence[Record]], None]
@@ -115,12 +116,13 @@ class LiveLinks:
         peer = session.peer.id
 
         def applied(context: str, records: Sequence[Record]) -> None:
-            self.observe(RecordsApplied(context=context, source=peer, records=tuple(records)))
+            self.bus.publish(RecordsApplied(context=context, source=peer, records=tuple(records)))
             self.on_applied(peer, records)
 
         def equal(is_equal: bool) -> None:
             if is_equal:
                 self.scheduler.links.equal(self.clock.now_ms(), peer)
+                self.bus.publish(LinkEqual(peer=peer))
 
         def suspect() -> None:
             self.scheduler.links.suspected(self.clock.monotonic_s(), peer)
@@ -148,7 +150,7 @@ class LiveLinks:
         self._links[peer], self._keys[peer] = link, session.peer.key
         self.scheduler.links.linked(began_s, peer, is_leading=session.is_initiator)
         role = "initiator" if session.is_initiator else "responder"
-        self.observe(FollowBegan(session=session.id, peer=peer, role=role))
+        self.bus.publish(FollowBegan(session=session.id, peer=peer, role=role))
         self.end_superfluous()
         why = "broken off here"
         try:
@@ -166,7 +168,7 @@ class LiveLinks:
                 del self._links[peer], self._keys[peer]
                 self.scheduler.links.unlinked(self.clock.monotonic_s(), peer)
                 self.wake()
-            self.observe(self._ended(session, link, why, began_s))
+            self.bus.publish(self._ended(session, link, why, began_s))
 
     def end_revoked(self) -> None:
         """End links with peers whose key is not active any more: whom we would not let in now, we do not keep."""

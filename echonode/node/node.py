@@ -58,8 +58,8 @@ class Node(RecordBook):
         announce: Callable[[Presence], None],
         save_network_key: Callable[[bytes], None],
     ) -> None:
-        self._fanout = EventBus(observe)
-        super().__init__(store, identity, clock, entropy, self._fanout)
+        self.bus = EventBus(observe)
+        super().__init__(store, identity, clock, entropy, self.bus.publish)
         self.name = settings.name
         self._key = settings.network_key
         self._is_provisional = settings.is_provisional
@@ -86,7 +86,7 @@ class Node(RecordBook):
         )
         self._inviting = Invitations(clock, entropy, self.observe, self._reannounce)
         told = (self._greeter.takes, self.on_received, self._wake, self._wants_all)
-        self._links = LiveLinks(store, clock, entropy, self.observe, self.scheduler, *told)
+        self._links = LiveLinks(store, clock, entropy, self.bus, self.scheduler, *told)
         sketches = SketchCache(lambda: self._secrets()[0].netid)
         self.connections = Connections(
             dial=dial,
@@ -138,7 +138,7 @@ class Node(RecordBook):
             await self.connections.close()
             self.observe(NodeStopped())
         await self.store.close()
-        self._fanout.end()
+        self.bus.end()
 
     async def run(self) -> None:
         """Return when the node was stopped. Raises what made it stop speaking to peers: a fault of ours."""
@@ -151,7 +151,7 @@ class Node(RecordBook):
 
     def subscribe(self) -> "AbstractContextManager[asyncio.Queue[Event | None]]":
         """Every event from now on, None at the end."""
-        return self._fanout.subscribe()
+        return self.bus.stream()
 
     # -- what the shell hands in -------------------------------------------------------------------------------------
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 
 from echonode.errors import LocalError, TransportError
 from echonode.model.identity import Identity, IdentityId, Instance
-from echonode.node.events import Event, SyncCompleted
-from echonode.node.link_selection import LinkSelection
+from echonode.node.events import Event, LinkEqual, SyncCompleted
 from echonode.node.node import Node, Presence, Settings
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import OWNER, SimClock, SimEntropy, SimLoop
@@ -30,16 +29,6 @@ from echonode.sync.streams import ByteStream
 
 PORT = 22087
 _STEP_S = 0.05
-
-
-class _Overheard(LinkSelection):
-    """A node's own, and somebody hears what its links say: no event tells of it."""
-
-    on_equal: Callable[[IdentityId], None]
-
-    def equal(self, now_ms: int, peer: IdentityId) -> None:
-        LinkSelection.equal(self, now_ms, peer)
-        self.on_equal(peer)
 
 
 @dataclass(slots=True, eq=False)
@@ -172,9 +161,9 @@ class World:
                 for observer in member.observers:
                     observer(event)
 
-        def told_equal(peer: IdentityId) -> None:
+        def told_equal(event: LinkEqual) -> None:
             for told in member.on_equal if is_current() else ():
-                told(peer)
+                told(event.peer)
 
         def announce(announcement: Presence) -> None:
             member.announcement = announcement
@@ -195,9 +184,7 @@ class World:
             announce=announce,
             save_network_key=save,
         )
-        links = _Overheard(member.node.scheduler.entropy, member.node.scheduler.peers)
-        links.on_equal = told_equal
-        member.node.scheduler.links = links
+        member.node.bus.on(LinkEqual, told_equal)
         context = copy_context()
         context.run(OWNER.set, member.owner)
         member.listener = context.run(self.network.listen, member.address, member.node.accept)

@@ -16,6 +16,7 @@ from echonode.model.keys import KeyState
 from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, MAIN
 from echonode.node.conversations import Conversations
+from echonode.node.event_bus import EventBus
 from echonode.node.events import Event, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
 from echonode.node.handshake import Session
 from echonode.node.live_links import NAMES, LiveLinks
@@ -71,7 +72,7 @@ class Side:
             self.store,
             clock,
             entropy,
-            self.events.append,
+            EventBus(self.events.append),
             self.scheduler,
             self.wants,
             lambda peer, _: self.changed_by.append(peer),

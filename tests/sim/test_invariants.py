@@ -11,7 +11,7 @@ from echonode.model.fields import NAME
 from echonode.model.identity import IdentityId, Instance, writer_of
 from echonode.model.merkle import State
 from echonode.model.record import MAIN, Draft, sign
-from echonode.node.events import SyncCompleted
+from echonode.node.events import LinkEqual, SyncCompleted
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import OWNER, SimEntropy, SimLoop
 from echonode.sim.invariants import Invariants, Violation
@@ -200,7 +200,7 @@ async def a_conversation_is_called_equal_and_was_not(court: Court) -> None:
 
 async def a_link_is_called_equal_and_was_not(court: Court) -> None:
     court.judge._roots["two", MAIN].clear()
-    court.one.node.scheduler.links.equal(0, court.two.identity.id)
+    court.one.node.bus.publish(LinkEqual(peer=court.two.identity.id))
 
 
 async def a_mode_runs_that_is_not_advertised(court: Court) -> None:
