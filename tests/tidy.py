@@ -50,6 +50,7 @@ PURE_MODULES: Final = frozenset(
         "echonode.node.scheduler",
         "echonode.node.link_selection",
         "echonode.node.peer_table",
+        "echonode.node.backoff",
         "echonode.node.escalation",
     }
 )

@@ -26,8 +26,8 @@ from echonode.node.events import Observer, PeerAbsent, PeerConnected, SessionFai
 from echonode.node.handshake import LocalSide, Session, answer, initiate, shake_hands
 from echonode.node.happy_eyeballs import reach
 from echonode.node.live_links import FOLLOW
-from echonode.node.peer_table import DialNow
-from echonode.node.scheduler import Scheduler
+from echonode.node.peer_table import PeerTable
+from echonode.node.scheduler import DialNow, Scheduler
 from echonode.node.session_registry import SessionRegistry
 from echonode.node.session_report import SessionReport
 from echonode.sync.live.link import Link
@@ -58,6 +58,7 @@ class Connections:
     clock: Clock
     entropy: Entropy
     observe: Observer
+    table: PeerTable
     scheduler: Scheduler
     manager: Conversations
     local: LocalSide
@@ -80,7 +81,7 @@ class Connections:
         while True:
             self._wake.clear()
             now_s = self.clock.monotonic_s()
-            for decision in self.scheduler.due(now_s):
+            for decision in self._due(now_s):
                 self.spawn(self._carry_out(decision))
             wait_s = self.scheduler.next_due_s() - now_s
             with suppress(TimeoutError):
@@ -88,6 +89,16 @@ class Connections:
                     await self._wake.wait()
             # Much happens at once when many nodes come up: it is looked at together.
             await asyncio.sleep(max(0.0, now_s + DECIDE_INTERVAL_S - self.clock.monotonic_s()))
+
+    def _due(self, now_s: float) -> list[DialNow]:
+        """Return the dials that are due, begun in the peer table."""
+        peer = self.scheduler.links.to_rank_anew(now_s)
+        if peer is not None:
+            self.table.rank_anew(peer)
+        dials = self.scheduler.due(now_s)
+        for dial in dials:
+            self.table.dial_begun(dial.target)
+        return dials
 
     async def close(self) -> None:
         """Drop every connection, and wait until what was being stored is stored."""
@@ -119,17 +130,15 @@ class Connections:
             await self._keep(*linked)
 
     def _dialled(self, decision: DialNow, failure: EchonodeError | None) -> None:
-        target = self.scheduler.targets.get(decision.target)
-        absent = self.scheduler.dialled(
+        absent = self.table.dial_ended(
             self.clock.monotonic_s(),
             decision.target,
             failure=None if failure is None or _is_settled(failure) else _in_words(failure),
             is_refusal=isinstance(failure, PeerRefused),
-            is_settled=failure is not None and _is_settled(failure),
+            is_declined=failure is not None and _is_settled(failure),
         )
-        if absent and target is not None and target.peer is not None:
-            entry = self.scheduler.peers[target.peer]
-            self.observe(PeerAbsent(peer=target.peer, peer_name=entry.name, why=entry.reason))
+        if absent is not None:
+            self.observe(PeerAbsent(peer=absent.id, peer_name=absent.name, why=absent.reason))
         self.wake()
 
     async def _dial(self, decision: DialNow) -> tuple[_Linked | None, EchonodeError | None]:
@@ -140,7 +149,7 @@ class Connections:
             return await self._lead(stream, decision.target, SessionReport(), work), None
         except PeerRefused as refused:
             if refused.reason is Reason.SELF:
-                self.scheduler.is_self(decision.target)
+                self.table.found_self(decision.target)
             return None, refused
         except EchonodeError as error:
             return None, error
@@ -199,7 +208,7 @@ class Connections:
         if self._shaking[host] >= HANDSHAKES_PER_ADDRESS_MAX or begun >= HANDSHAKES_MAX + HANDSHAKES_KEPT:
             return False
         return begun < HANDSHAKES_MAX or any(
-            entry.address.rpartition(":")[0] == host for entry in self.scheduler.peers.values()
+            entry.address.rpartition(":")[0] == host for entry in self.table.peers.values()
         )
 
     async def _welcome(self, stream: ByteStream) -> Session | None:
@@ -223,7 +232,7 @@ class Connections:
     ) -> _Linked | None:
         """Run an open session to its end, or until it is a link, keeping the scheduler's account of it."""
         peer, stream = session.peer.id, session.transport.stream
-        was_absent = self.scheduler.opened(
+        was_absent = self.table.opened(
             peer,
             session.hello.name,
             session.listens_at,
@@ -240,7 +249,7 @@ class Connections:
         in_sync = log.in_sync if error is None else None
         reason = "; ".join(f"{context}: {why}" for context, why in log.unequal.items())
         # Accounts first: closing awaits, and may be cancelled.
-        self.scheduler.closed(self.clock.monotonic_s(), self.clock.now_ms(), peer, in_sync=in_sync, reason=reason)
+        self.table.closed(self.clock.monotonic_s(), self.clock.now_ms(), peer, in_sync=in_sync, reason=reason)
         self.wake()
         if link is not None:
             return session, link
@@ -287,7 +296,7 @@ class Connections:
         """Report a failed session once, tell the peer why if we know each other, and drop the connection. True when it
         did not fail but was dropped here, in favour of another session with the same peer."""
         if session is None and (met := self.live.peer_at(stream)) is not None:
-            self.scheduler.not_met(self.clock.monotonic_s(), met)
+            self.table.hello_wasted(self.clock.monotonic_s(), met)
         was_replaced = self.live.leave(stream)
         if isinstance(error, EchonodeError) and not was_replaced and not _is_settled(error):
             reason, detail = _reason_of(error)

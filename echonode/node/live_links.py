@@ -13,9 +13,10 @@ from echonode.model.record import IDENTITIES, Record
 from echonode.node.event_bus import EventBus
 from echonode.node.events import FollowBegan, FollowEnded, LinkEqual, RecordsApplied
 from echonode.node.handshake import Session
+from echonode.node.link_selection import LinkSelection
 from echonode.node.log_cursor import LogCursor
 from echonode.node.mode_table import MODES
-from echonode.node.scheduler import Scheduler
+from echonode.node.peer_table import PeerTable
 from echonode.store.port import Store
 from echonode.sync.agreement import unexpected
 from echonode.sync.live.link import Link
@@ -39,7 +40,8 @@ class LiveLinks:
     clock: Clock
     entropy: Entropy
     bus: EventBus
-    scheduler: Scheduler
+    table: PeerTable
+    selection: LinkSelection
     takes: Callable[[str], bool]
     on_applied: Callable[[IdentityId, Sequence[Record]], None]
     wake: Callable[[], None]
@@ -65,8 +67,10 @@ class LiveLinks:
     async def open(self, session: Session) -> Link | None:
         """Ask the peer to go on as a link, if it is one to follow. None when it is not, or would not."""
         peer = session.peer.id
-        if not self.scheduler.links.wants_link(peer, self.clock.monotonic_s()):
+        now_s = self.clock.monotonic_s()
+        if not self.selection.wants_link(peer, now_s):
             return None
+        self.table.link_tried(now_s, peer)
         ours = self._places(session)
         await session.transport.send(FollowInit(PROTOCOL_VERSION, session.hello.instance, ours))
         match await session.transport.recv():
@@ -75,7 +79,7 @@ class LiveLinks:
             case Refused(Reason.STALE_CURSOR):
                 return None  # its store began another life behind its hello; the next one names that
             case Refused():
-                self.scheduler.links.declined(peer)
+                self.table.link_declined(peer)
                 return None
             case other:
                 raise unexpected(other)
@@ -96,7 +100,7 @@ class LiveLinks:
             return Refused(Reason.UNSUPPORTED_PROTOCOL, (dotted(PROTOCOL_VERSION),))
         if not self.wants_all():
             return Refused(Reason.UNSUPPORTED_MODE, NAMES_IN_PART)
-        if not self.scheduler.links.has_room_for_link():
+        if not self.selection.has_room_for_link():
             return Refused(Reason.BUSY)
         cursors = [(place.context, place.since) for place in init.places if place.since is not None]
         is_ahead = any(since > self.store.seq(context) for context, since in cursors)
@@ -121,11 +125,11 @@ class LiveLinks:
 
         def equal(is_equal: bool) -> None:
             if is_equal:
-                self.scheduler.links.equal(self.clock.now_ms(), peer)
+                self.table.link_equal(self.clock.now_ms(), peer)
                 self.bus.publish(LinkEqual(peer=peer))
 
         def suspect() -> None:
-            self.scheduler.links.suspected(self.clock.monotonic_s(), peer)
+            self.table.suspected(self.clock.monotonic_s(), peer)
             self.wake()
 
         ends = LinkContext(
@@ -148,7 +152,7 @@ class LiveLinks:
         """Run `link` to its end. Raises what was wrong with the peer, or with us."""
         peer, began_s = session.peer.id, self.clock.monotonic_s()
         self._links[peer], self._keys[peer] = link, session.peer.key
-        self.scheduler.links.linked(began_s, peer, is_leading=session.is_initiator)
+        self.table.linked(began_s, peer, is_leading=session.is_initiator)
         role = "initiator" if session.is_initiator else "responder"
         self.bus.publish(FollowBegan(session=session.id, peer=peer, role=role))
         self.end_superfluous()
@@ -166,7 +170,7 @@ class LiveLinks:
         finally:
             if self._links.get(peer) is link:
                 del self._links[peer], self._keys[peer]
-                self.scheduler.links.unlinked(self.clock.monotonic_s(), peer)
+                self.table.unlinked(self.clock.monotonic_s(), peer)
                 self.wake()
             self.bus.publish(self._ended(session, link, why, began_s))
 
@@ -179,12 +183,12 @@ class LiveLinks:
     def end_named(self, name: str, but: IdentityId) -> None:
         """End links with peers of that name, which belongs to another now."""
         for peer, link in self._links.items():
-            if peer != but and self.scheduler.peers[peer].name == name:
+            if peer != but and self.table.peers[peer].name == name:
                 link.stop()
 
     def end_superfluous(self) -> None:
         """End the links we opened and need no more."""
-        for peer in self.scheduler.links.superfluous():
+        for peer in self.selection.superfluous():
             if peer in self._links:
                 self._links[peer].stop()
 

@@ -22,7 +22,8 @@ from echonode.node.invitations import Invitations
 from echonode.node.live_links import LiveLinks
 from echonode.node.on_demand import SyncRequests
 from echonode.node.peer_requests import Asking
-from echonode.node.peer_views import PeerTable
+from echonode.node.peer_table import PeerTable
+from echonode.node.peer_views import PeerViews
 from echonode.node.pending import Pending
 from echonode.node.record_book import RecordBook
 from echonode.node.scheduler import Scheduler
@@ -68,8 +69,9 @@ class Node(RecordBook):
         self._save_network_key = save_network_key
         self._listen: tuple[str, ...] = ()
         self._runner: asyncio.Task[None] | None = None
-        self.scheduler = Scheduler(identity.id, entropy)
-        live = SessionRegistry(self.scheduler.survives, clock.monotonic_s)
+        self.peer_table = PeerTable(entropy)
+        self.scheduler = Scheduler(self.peer_table, entropy)
+        live = SessionRegistry(identity.id, clock)
         self._greeter = Greeter(
             book=self,
             live=live,
@@ -79,24 +81,24 @@ class Node(RecordBook):
             contexts=settings.contexts,
             models=settings.models,
             first_instance=store.instance,
-            is_full=self.scheduler.is_full,
-            meeting=self.scheduler.meeting,
+            is_full=self.peer_table.is_full,
+            meeting=self.peer_table.hello_begun,
             is_partial=lambda context: self.partial.of(context) is not None,
             wants_all=self._wants_all,
         )
         self._inviting = Invitations(clock, entropy, self.observe, self._reannounce)
         told = (self._greeter.takes, self.on_received, self._wake, self._wants_all)
-        self._links = LiveLinks(store, clock, entropy, self.bus, self.scheduler, *told)
+        self._links = LiveLinks(store, clock, entropy, self.bus, self.peer_table, self.scheduler.links, *told)
         sketches = SketchCache(lambda: self._secrets()[0].netid)
+        manager = Conversations(store, clock, self.observe, *told[:2], self._links, sketches=sketches)
         self.connections = Connections(
             dial=dial,
             clock=clock,
             entropy=entropy,
             observe=self.observe,
+            table=self.peer_table,
             scheduler=self.scheduler,
-            manager=Conversations(
-                store, clock, self.observe, self._greeter.takes, self.on_received, self._links, sketches=sketches
-            ),
+            manager=manager,
             local=LocalSide(
                 device=identity.device,
                 statements=lambda: self.own_statements,
@@ -110,7 +112,7 @@ class Node(RecordBook):
             pair=self._pair,
             greeted=self._greeted,
         )
-        self._peers = PeerTable(self.scheduler, self._greeter, self._links.behind)
+        self._views = PeerViews(self.peer_table, self._greeter, self._links.behind)
         self._requests = SyncRequests(self.connections, dial)
         self._subscriptions = settings.subscriptions
         self.partial = self.connections.manager.partial
@@ -164,8 +166,9 @@ class Node(RecordBook):
         is_ours = self.is_of_our_network(tag, group)
         if tag == self._tag:
             return
-        is_new = self.scheduler.sighted(key, "mdns", tuple(addresses), is_ours=is_ours, slot=slot)
-        self._peers.sighted(key, tag, group)
+        is_new = self.peer_table.sighted(
+            key, "mdns", tuple(addresses), is_ours=is_ours, slot=slot, tag=tag, group=group
+        )
         if is_new:
             self.observe(PeerSighted(address=addresses[0] if addresses else "", found_by="mdns", same_network=is_ours))
         self.connections.wake()
@@ -176,16 +179,14 @@ class Node(RecordBook):
 
     def gone(self, key: str) -> None:
         """Discovery says that a node took its leave."""
-        target = self.scheduler.targets.get(key)
-        self._peers.gone(key)
-        if self.scheduler.gone(key) and target is not None and target.peer is not None:
-            entry = self.scheduler.peers[target.peer]
-            self.observe(PeerAbsent(peer=target.peer, peer_name=entry.name, why=entry.reason))
+        absent = self.peer_table.withdrawn(key)
+        if absent is not None:
+            self.observe(PeerAbsent(peer=absent.id, peer_name=absent.name, why=absent.reason))
         self.connections.wake()
 
     def add_peer(self, address: str) -> None:
         """A peer that the configuration names."""
-        self.scheduler.sighted(f"static:{address}", "static", (address,))
+        self.peer_table.sighted(f"static:{address}", "static", (address,))
         self.connections.wake()
 
     # -- what people ask ---------------------------------------------------------------------------------------------
@@ -220,11 +221,11 @@ class Node(RecordBook):
 
     def peers(self) -> list[PeerView]:
         """Everybody met or seen, other networks' nodes included."""
-        return self._peers.views()
+        return self._views.views()
 
     def pending(self) -> Pending:
         """Return the work that this node still has to do."""
-        peers, targets = self.scheduler.peers.values(), self.scheduler.targets.values()
+        peers, targets = self.peer_table.peers.values(), self.peer_table.targets.values()
         links, registry = self._links.pending(), self.connections.live
         return Pending(
             sessions=sum(entry.sessions for entry in peers),
@@ -242,7 +243,7 @@ class Node(RecordBook):
         self, peers: Sequence[IdentityId] | None, direction: Direction, timeout_s: float
     ) -> list[SyncReport]:
         """Converse with `peers` now (None: all that are known), and say how it went with each."""
-        wanted = [entry.id for entry in self.scheduler.peers.values()] if peers is None else list(peers)
+        wanted = [entry.id for entry in self.peer_table.peers.values()] if peers is None else list(peers)
         return await self._requests.run(wanted, direction, timeout_s)
 
     def resolve_author(self, text: str) -> IdentityId:
@@ -252,7 +253,7 @@ class Node(RecordBook):
         try:
             return super().resolve_author(text)
         except LocalError:
-            named = [entry.id for entry in self.scheduler.peers.values() if entry.name == text]
+            named = [entry.id for entry in self.peer_table.peers.values() if entry.name == text]
             if len(named) != 1:
                 raise
             return named[0]
@@ -263,16 +264,15 @@ class Node(RecordBook):
 
     def resolve_peer(self, text: str) -> IdentityId:
         """A peer by id, id prefix or name. Raises LocalError."""
-        return self._peers.resolve(text)
+        return self._views.resolve(text)
 
     async def trust(self, text: str) -> None:
         """Accept that a name now belongs to the peer that was kept out: a person's decision."""
-        peer, name = self._peers.find_kept_out(text)
+        peer, name = self._views.find_kept_out(text)
         await self._greeter.pin(peer, name)
         self._greeter.kept_out.pop(peer, None)
         self._links.end_named(name, peer)
-        for target in self.scheduler.targets.values():
-            target.not_before_s = 0.0
+        self.peer_table.retry_now()
         self.connections.wake()
 
     # -- the network -------------------------------------------------------------------------------------------------
@@ -291,9 +291,7 @@ class Node(RecordBook):
         self.partial.subscribe(self._subscriptions, self.identity_of)
         self._links.end_all()
         self.connections.live.drop_all()
-        for target in list(self.scheduler.targets.values()):
-            target.is_ours = target.found_by != "mdns" or target.group == group_tag(key, target.tag)
-            target.attempt, target.not_before_s = 0, 0.0
+        self.peer_table.membership_changed(self.is_of_our_network)
         self._reannounce()
         self._inviting.joined(self.network)
         self.connections.wake()
@@ -310,7 +308,7 @@ class Node(RecordBook):
         Raises ConfigError for what is no code, RemoteError or PeerRefused for a wrong one, TransportError when nobody
         with an open invitation of that number is found in time.
         """
-        key = await self._inviting.join(code, at, timeout_s, self.connections.dial, self._peers.inviters)
+        key = await self._inviting.join(code, at, timeout_s, self.connections.dial, self._views.inviters)
         await self.set_network_key(key)
         if at is not None:
             self.add_peer(at)  # where discovery does not reach, this is how we found it
@@ -331,7 +329,10 @@ class Node(RecordBook):
         if any(record.context == IDENTITIES for record in records):
             self._links.end_revoked()
         self._links.spread.stored(records, source)
-        if self.scheduler.changed(self.clock.monotonic_s(), source):
+        self.peer_table.store_changed(source)
+        to_tell = self.scheduler.to_tell(source)
+        if to_tell:
+            self.peer_table.compare_soon(self.clock.monotonic_s(), to_tell)
             self.connections.wake()
 
     def _wants_all(self) -> bool:
@@ -356,7 +357,12 @@ class Node(RecordBook):
         await self._greeter.meet(peer.id, hello.name)
         if self.store.keyring.state_of(peer.id, peer.key) is None:
             await self.store.apply(IDENTITIES, peer.statements)
-        self._peers.met(session)
+        self.peer_table.met(
+            peer.id,
+            tag=hello.tag,
+            models=hello.models,
+            listens_at=session.listens_at if hello.port and not session.is_initiator else None,
+        )
         self.store.set_back(peer.id, {summary.context: summary.seq for summary in hello.contexts})
         if self._greeter.is_rolled_back(hello):
             await self.renew_instance()

@@ -27,7 +27,7 @@ class SyncRequests:
     async def run(self, peers: Sequence[IdentityId], direction: Direction, timeout_s: float) -> list[SyncReport]:
         """One report a peer, in order; at most DIALS_MAX at once, all within `timeout_s`."""
         slots = asyncio.Semaphore(DIALS_MAX)
-        known = self._connections.scheduler.peers
+        known = self._connections.table.peers
         names = {peer: known[peer].name for peer in peers if peer in known}  # others may take its place meanwhile
 
         async def one(peer: IdentityId) -> SyncReport:
@@ -38,7 +38,7 @@ class SyncRequests:
             except TimeoutError:
                 return _report(peer, name, SyncStatus.TIMED_OUT, log, f"not done within {timeout_s:g} s")
             except TransportError as error:
-                self._connections.scheduler.missed(peer, str(error))
+                self._connections.table.missed(peer, str(error))
                 return _report(peer, name, SyncStatus.UNREACHABLE, log, str(error))
             except EchonodeError as error:
                 return _report(peer, name, SyncStatus.FAILED, log, str(error))
@@ -51,16 +51,11 @@ class SyncRequests:
 
     async def _session(self, peer: IdentityId, direction: Direction, instead: Work | None = None) -> SessionReport:
         """A session with `peer`, once any that is under way is over."""
-        scheduler, live = self._connections.scheduler, self._connections.live
+        table, live = self._connections.table, self._connections.live
         while True:
             while await live.wait_until_over(peer):
                 pass
-            addresses = [
-                address
-                for target in scheduler.targets.values()
-                if target.peer == peer
-                for address in target.addresses
-            ]
+            addresses = [address for target in table.targets_of(peer) for address in target.addresses]
             stream = await reach(self._dial, addresses)
             try:
                 return await self._connections.lead(stream, direction, instead)

@@ -86,7 +86,7 @@ class Clients:
             await asyncio.sleep(draw.expovariate(self._habits.questions_per_s))
             up = [member for member in self._members if member.is_up]
             member = draw.choice(up or self._members)
-            if met := list(member.node.scheduler.peers) if member.is_up else []:
+            if met := list(member.node.peer_table.peers) if member.is_up else []:
                 self._looked_up.add(asyncio.create_task(self._look_up(member, draw.choice(met))))
 
     async def _look_up(self, member: Member, peer: IdentityId) -> None:

@@ -245,10 +245,10 @@ class Invariants:
         self._pins[member] = dict(pins)
 
     def _check_bounds(self, member: Member) -> None:
-        scheduler = member.node.scheduler
+        table = member.node.peer_table
         sizes = {
-            "targets": (len(scheduler.targets), CANDIDATES_MAX),
-            "peers": (len(scheduler.peers), CANDIDATES_MAX),
+            "targets": (len(table.targets), CANDIDATES_MAX),
+            "peers": (len(table.peers), CANDIDATES_MAX),
             "tasks": (len(self._world.loop.tasks_of(member.owner)), TASKS_MAX),
             "connections": (self._world.network.connections_of(member.host), 2 * CONNECTIONS_MAX),
         }

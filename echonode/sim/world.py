@@ -248,7 +248,7 @@ class World:
         """Equal roots everywhere, and nobody talking."""
         members = [member for member in self.members.values() if member.is_up]
         states = [member.roots() for member in members]
-        quiet = not any(entry.sessions for m in members for entry in m.node.scheduler.peers.values())
+        quiet = not any(entry.sessions for m in members for entry in m.node.peer_table.peers.values())
         return quiet and all(state == states[0] for state in states)
 
     def _spread(self, member: Member) -> None:

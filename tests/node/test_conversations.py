@@ -19,9 +19,10 @@ from echonode.node.conversations import Conversations
 from echonode.node.event_bus import EventBus
 from echonode.node.events import Event, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
 from echonode.node.handshake import Session
+from echonode.node.link_selection import LinkSelection
 from echonode.node.live_links import NAMES, LiveLinks
 from echonode.node.mode_table import MODES
-from echonode.node.scheduler import Scheduler
+from echonode.node.peer_table import PeerTable
 from echonode.node.session_report import SessionReport
 from echonode.node.summaries import summarise
 from echonode.sim.event_loop import SimClock, SimEntropy
@@ -63,17 +64,17 @@ class Side:
     events: list[Event] = field(default_factory=list)
     changed_by: list[bytes] = field(default_factory=list)
     manager: Conversations = field(init=False)
-    scheduler: Scheduler = field(init=False)
 
     def __post_init__(self) -> None:
         clock, entropy = SimClock(asyncio.get_running_loop()), SimEntropy(f"side {self.number}")
-        self.scheduler = Scheduler(self.peer.id, entropy)
+        table = PeerTable(entropy)
         links = LiveLinks(
             self.store,
             clock,
             entropy,
             EventBus(self.events.append),
-            self.scheduler,
+            table,
+            LinkSelection(table, entropy),
             self.wants,
             lambda peer, _: self.changed_by.append(peer),
             wake=lambda: None,

@@ -212,12 +212,12 @@ def test_a_peer_whose_store_begins_another_life_behind_its_hello_stays_one_to_fo
         world.network.set_link(ours.host, theirs.host, LinkConditions(latency_s=0.1))
         sight(ours, theirs)
         await put(theirs, "a")
-        peers = theirs.node.scheduler.peers
+        peers = theirs.node.peer_table.peers
         await until(lambda: ours.node.id in peers)
         await theirs.node.renew_instance()
         await until(lambda: not peers[ours.node.id].sessions)
         assert not view_of(ours, theirs).following
-        assert ours.node.scheduler.peers[theirs.node.id].rank < 1
+        assert ours.node.peer_table.peers[theirs.node.id].rank < 1
         await asyncio.sleep(30)
         assert view_of(ours, theirs).following
 

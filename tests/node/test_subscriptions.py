@@ -45,7 +45,7 @@ async def bodies(member: Member, context: str = MAIN) -> dict[str, bytes]:
 async def quiet(world: World, *, within_s: float = 30) -> None:
     """Wait until nobody has anything to say: longer than changes take to be told, shorter than idle nodes compare."""
     await asyncio.sleep(within_s)
-    assert not any(entry.sessions for m in world.members.values() for entry in m.node.scheduler.peers.values())
+    assert not any(entry.sessions for m in world.members.values() for entry in m.node.peer_table.peers.values())
 
 
 async def two(world: World, subscriptions: Mapping[str, Sequence[str]] = NEWS) -> tuple[Member, Member]:

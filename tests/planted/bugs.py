@@ -297,8 +297,8 @@ BUGS: Final = (
     # -- when, and with whom -----------------------------------------------------------------------------------------
     Bug(
         name="a failed dial is tried again at once",
-        file="node/scheduler.py",
-        right="now_s + self.entropy.uniform(0, min(cap_s, base_s * 2.0**target.attempt))\n",
+        file="node/peer_table.py",
+        right="now_s + self._backoff.redial_s(target.attempt)\n",
         wrong="now_s\n",
         tests=("node/test_scheduler.py",),
     ),

@@ -152,7 +152,7 @@ async def one_node_holds_what_nobody_wrote(court: Court) -> None:
 
 
 async def a_node_does_not_know_that_it_is_equal(court: Court) -> None:
-    next(iter(court.one.node.scheduler.peers.values())).in_sync = None
+    next(iter(court.one.node.peer_table.peers.values())).in_sync = None
     court.judge.check_rest(court.members)
 
 
@@ -166,7 +166,7 @@ async def a_task_is_left_over(court: Court) -> None:
 
 
 async def a_session_is_counted_for_ever(court: Court) -> None:
-    next(iter(court.one.node.scheduler.peers.values())).sessions += 1
+    next(iter(court.one.node.peer_table.peers.values())).sessions += 1
     await court.judge.check_still(court.members)
 
 
@@ -190,7 +190,7 @@ async def a_link_never_tells_its_roots(court: Court) -> None:
 
 
 async def a_change_was_never_compared(court: Court) -> None:
-    next(iter(court.two.node.scheduler.peers.values())).changed_meanwhile = True
+    next(iter(court.two.node.peer_table.peers.values())).changed_meanwhile = True
     await court.judge.check_still(court.members)
 
 

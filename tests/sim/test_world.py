@@ -128,7 +128,7 @@ def test_two_idle_nodes_for_a_day_say_nothing_and_dial_as_often_as_links_are_ren
         for member, before in zip(members, said, strict=True):
             news = member.events[before:]
             assert {type(event) for event in news} == {FollowBegan, FollowEnded}
-            assert all(entry.in_sync and entry.is_following for entry in member.node.scheduler.peers.values())
+            assert all(entry.in_sync and entry.is_following for entry in member.node.peer_table.peers.values())
         assert len(world.network.live) == 1
 
     in_world(1, work)
