@@ -27,8 +27,7 @@ from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, KIB, MIB
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft
-from echonode.node.node import Node
-from echonode.node.record_book import ME, SHARED
+from echonode.node.record_book import ME, SHARED, RecordBook
 from echonode.store.draft_signing import DraftError
 from echonode.text import escape
 
@@ -72,13 +71,13 @@ _Numbered = list[tuple[int, bytes]]
 _decode: Final = msgspec.json.Decoder(_Line).decode
 
 
-async def import_lines(node: Node, context: str, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+async def import_lines(book: RecordBook, context: str, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     """Write what comes in `chunks`, in pieces of any size; yields the lines to answer with. Never raises."""
     progress = Progress()
     try:
         async with aclosing(_batches(chunks)) as batches:
             async for batch in batches:
-                await _write(node, context, batch, progress)
+                await _write(book, context, batch, progress)
                 yield encode(progress) + b"\n"
         last: dict[str, object] = {"done": True}
     except LineError as error:
@@ -89,13 +88,13 @@ async def import_lines(node: Node, context: str, chunks: AsyncIterator[bytes]) -
     yield encode({**msgspec.structs.asdict(progress), **last}) + b"\n"
 
 
-async def _write(node: Node, context: str, batch: _Numbered, progress: Progress) -> None:
+async def _write(book: RecordBook, context: str, batch: _Numbered, progress: Progress) -> None:
     """One batch, one transaction. Of lines with the same name the last one counts."""
     drafts: dict[tuple[IdentityId, str], tuple[int, Draft]] = {}
     for number, line in batch:
         try:
             fields = _decode(line)
-            draft = _draft(context, _address(node, nfc(fields.name)), fields)
+            draft = _draft(context, _address(book, nfc(fields.name)), fields)
         except RecursionError:
             raise LineError(number, RequestError("nested too deeply")) from None
         except LocalError as error:
@@ -104,7 +103,7 @@ async def _write(node: Node, context: str, batch: _Numbered, progress: Progress)
             raise LineError(number, RequestError(f"not a record: {escape(str(error))}")) from None
         drafts[draft.author, draft.name] = (number, draft)
     try:
-        records = await node.put_all([draft for _, draft in drafts.values()], skip_unchanged=True)
+        records = await book.put_all([draft for _, draft in drafts.values()], skip_unchanged=True)
     except DraftError as error:
         raise LineError([number for number, _ in drafts.values()][error.place], error) from None
     written = sum(record is not None for record in records)
@@ -150,8 +149,8 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
         yield [bytes(rest)]
 
 
-def _address(node: Node, name: str) -> tuple[IdentityId, str]:
-    return node.resolve(name) if name.startswith((f"{SHARED}/", f"{ME}/")) else (node.id, name)
+def _address(book: RecordBook, name: str) -> tuple[IdentityId, str]:
+    return book.resolve(name) if name.startswith((f"{SHARED}/", f"{ME}/")) else (book.id, name)
 
 
 def _draft(context: str, address: tuple[IdentityId, str], line: _Line) -> Draft:

@@ -56,7 +56,7 @@ class AskingRoutes:
         if wanted.senders or wanted.not_senders:
             raise RequestError("sender is for subscriptions: whom to ask is said already")
         return await self._answered(
-            self._node.asking.pull(
+            self._node.on_demand.pull(
                 peer, context, wanted, after=asked.after, limit=asked.limit, timeout_s=asked.timeout
             ),
             self._pulled,
@@ -68,7 +68,7 @@ class AskingRoutes:
         meant = {item.id: self._key(item.id) for item in asked.records}
         wanted = [Asked(meant[item.id], _version(item.version)) for item in asked.records]
         return await self._answered(
-            self._node.asking.get(peer, context, wanted, asked.timeout), lambda got: _got(got, meant)
+            self._node.on_demand.get(peer, context, wanted, asked.timeout), lambda got: _got(got, meant)
         )
 
     async def _offer(self, request: Request) -> Response:
@@ -80,7 +80,7 @@ class AskingRoutes:
             if tree.get(key) is None:
                 raise not_found(f"there is no record {escape(text)} in {escape(context)}")
         return await self._answered(
-            self._node.asking.offer(peer, context, list(meant.values()), asked.timeout),
+            self._node.on_demand.put(peer, context, list(meant.values()), asked.timeout),
             lambda answers: _offered(answers, meant),
         )
 
@@ -121,13 +121,13 @@ class AskingRoutes:
         try:
             if slash and name:
                 return leaf_key(self._who_is(author), name)
-            return leaf_key(*self._node.resolve(nfc(text)))
+            return leaf_key(*self._node.records.resolve(nfc(text)))
         except LocalError as error:
             raise RequestError(str(error)) from None
 
     def _pulled(self, pulled: Pulled) -> dict[str, object]:
         ids = [
-            {"id": f"{self._node.label(IdentityId(one.author))}/{one.name}", "version": to_base32(one.version)}
+            {"id": f"{self._node.records.label(IdentityId(one.author))}/{one.name}", "version": to_base32(one.version)}
             for one in pulled.ids
         ]
         return {"ids": ids, "after": pulled.after, "done": pulled.is_last}

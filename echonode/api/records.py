@@ -71,26 +71,26 @@ class RecordRoutes:
             created_ms=None if timestamp is None else json_forms.read_time(timestamp),
             body=await body(request, self._stop),
         )
-        return self._written(await self._node.put(draft))
+        return self._written(await self._node.records.put(draft))
 
     async def _get(self, request: Request) -> Response:
         context = context_of(request)
         query = Query(request, ("id", "whole", "any_model"))
         is_whole = query.flag("whole")
         author, name = address(self._node, query)
-        heads = await self._node.heads(context, author, name)
+        heads = await self._node.records.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
         record = winner(heads)
         if not query.flag("any_model"):
             self._check_model(record)
         if is_whole:
-            return reply(json_forms.whole(record, self._node.label, heads=len(heads), with_body=True))
+            return reply(json_forms.whole(record, self._node.records.label, heads=len(heads), with_body=True))
         return Response(
             record.body,
             headers={
                 "content-type": record.media_type if _CONTENT_TYPE.fullmatch(record.media_type) else OCTETS,
-                "echo-id": quote(json_forms.record_id(record, self._node.label)),
+                "echo-id": quote(json_forms.record_id(record, self._node.records.label)),
                 "echo-version": to_base32(record.id),
             },
         )
@@ -109,10 +109,10 @@ class RecordRoutes:
     async def _delete(self, request: Request) -> Response:
         context = context_of(request)
         author, name = address(self._node, Query(request, ("id",)))
-        heads = await self._node.heads(context, author, name)
+        heads = await self._node.records.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
-        return self._written(await self._node.delete(context, author, name))
+        return self._written(await self._node.records.delete(context, author, name))
 
     async def _list(self, request: Request) -> Response:
         context = context_of(request)
@@ -138,7 +138,7 @@ class RecordRoutes:
         Query(request, ())
         if context == IDENTITIES:
             raise RequestError(f"the context {IDENTITIES} is kept by the nodes themselves")
-        return Lines(import_lines(self._node, context, chunks(request, self._stop)), is_watched=False)
+        return Lines(import_lines(self._node.records, context, chunks(request, self._stop)), is_watched=False)
 
     async def _export(self, request: Request) -> Response:
         context = context_of(request)
@@ -146,24 +146,24 @@ class RecordRoutes:
 
         async def shown() -> AsyncGenerator[list[json_forms.LineForm]]:
             async for page in self._pages(context, author=author):
-                yield [json_forms.line(record, self._node.label) for record in page]
+                yield [json_forms.line(record, self._node.records.label) for record in page]
 
         return Lines(json_lines(shown(), self._stop))
 
     async def _forget(self, request: Request) -> Response:
         context = context_of(request)
         Query(request, ())
-        return reply({"forgotten": await self._node.partial.forget(context, self._node.is_own)})
+        return reply({"forgotten": await self._node.subscriptions.forget(context, self._node.records.is_own)})
 
     async def _conflicts(self, request: Request) -> Response:
         chosen = Query(request, ("context",)).one("context")
         contexts = self._node.store.contexts() if chosen is None else (context_name(chosen),)
-        found = [heads for context in contexts for heads in await self._node.conflicts(context)]
+        found = [heads for context in contexts for heads in await self._node.records.conflicts(context)]
         return reply(
             {
                 "conflicts": [
                     {
-                        "id": json_forms.record_id(heads[0], self._node.label),
+                        "id": json_forms.record_id(heads[0], self._node.records.label),
                         "context": heads[0].context,
                         "heads": [json_forms.head(record, is_winner=record is heads[0]) for record in heads],
                     }
@@ -185,7 +185,7 @@ class RecordRoutes:
     ) -> AsyncGenerator[list[Record]]:
         """Live records in pages, `limit` of them in all."""
         left = limit
-        async for page in self._node.scan(context, author=author, tag=tag, since_ms=since_ms):
+        async for page in self._node.records.scan(context, author=author, tag=tag, since_ms=since_ms):
             if left is not None:
                 page = page[:left]
                 left -= len(page)
@@ -196,13 +196,13 @@ class RecordRoutes:
     async def _whole(self, record: Record, *, with_body: bool) -> json_forms.WholeForm:
         heads = 1
         if record.key in self._node.store.conflicts(record.context):
-            heads = len(await self._node.heads(record.context, record.author, record.name))
-        return json_forms.whole(record, self._node.label, heads=heads, with_body=with_body)
+            heads = len(await self._node.records.heads(record.context, record.author, record.name))
+        return json_forms.whole(record, self._node.records.label, heads=heads, with_body=with_body)
 
     def _written(self, record: Record) -> Response:
         return reply(
             {
-                "id": json_forms.record_id(record, self._node.label),
+                "id": json_forms.record_id(record, self._node.records.label),
                 "version": to_base32(record.id),
                 "context": record.context,
                 "timestamp": json_forms.time_of(to_ms(record.timestamp)),
@@ -216,4 +216,4 @@ class RecordRoutes:
             raise not_found(str(error)) from None
 
     def _unknown(self, context: str, author: IdentityId, name: str) -> RequestError:
-        return not_found(f"there is no record {self._node.label(author)}/{escape(name)} in {escape(context)}")
+        return not_found(f"there is no record {self._node.records.label(author)}/{escape(name)} in {escape(context)}")

@@ -176,7 +176,7 @@ def context_name(text: str) -> str:
 def address(node: Node, query: Query) -> tuple[IdentityId, str]:
     """Author and name of the record that `id` means."""
     try:
-        return node.resolve(nfc(query.needed("id")))
+        return node.records.resolve(nfc(query.needed("id")))
     except RequestError:
         raise
     except LocalError as error:

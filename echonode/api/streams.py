@@ -114,7 +114,7 @@ async def events(node: Node, types: frozenset[str], stop: Stop) -> AsyncGenerato
             if isinstance(event, NodeStopped):
                 reason = "stopping"
             if not types or event.name in types:
-                yield _sse(event.name, event_form(event, node.label))
+                yield _sse(event.name, event_form(event, node.records.label))
     yield _sse("end", {"reason": reason})
 
 

@@ -1,10 +1,11 @@
-"""Everybody met or seen, as people ask about them: views over the scheduler's tables, and look-ups by id or name."""
+"""PeerViews: the peers that were met or seen, as people read about them, and look-ups by id or name. It only reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from echonode.errors import LocalError
 from echonode.model.identity import IdentityId
-from echonode.node.hello import Greeter
+from echonode.node.admission import Admission
+from echonode.node.live_links import LiveLinks
 from echonode.node.peer_table import PeerEntry, PeerTable, Target
 from echonode.node.views import PeerState, PeerView
 from echonode.text import escape, to_base32
@@ -12,21 +13,24 @@ from echonode.wire.messages import PROTOCOL_VERSION, dotted
 
 
 class PeerViews:
-    """Reads the peer table, who was kept out, and the links. `behind`: how far the link with a peer lags."""
+    """Reads the peer table, the peers that admission refused, and the links. `models`: those that are read here."""
 
-    def __init__(self, table: PeerTable, greeter: Greeter, behind: Callable[[IdentityId], int | None]) -> None:
+    def __init__(
+        self, table: PeerTable, admission: Admission, links: LiveLinks, models: Mapping[str, tuple[int, int]]
+    ) -> None:
         self._table = table
-        self._greeter = greeter
-        self._behind = behind
+        self._admission = admission
+        self._links = links
+        self._models = models
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
-        """Addresses to join at: those that a person named, then every node sighted with that invitation open."""
+        """Return addresses to join at: those that a person named, then every node sighted with that invitation open."""
         targets = self._table.targets.values()
         named: list[Sequence[str]] = [target.addresses for target in targets if target.found_by == "static"]
         return named + [target.addresses for target in targets if target.slot == slot]
 
     def resolve(self, text: str) -> IdentityId:
-        """A peer by id, id prefix or name. Raises LocalError."""
+        """Return a peer by id, id prefix or name. Raises LocalError."""
         found = {
             entry.id
             for entry in self._table.peers.values()
@@ -38,12 +42,9 @@ class PeerViews:
             f"{escape(text)} could be {len(found)} peers: use more of the id" if found else f"no peer {escape(text)}"
         )
 
-    def find_kept_out(self, text: str) -> tuple[IdentityId, str]:
-        """(id, name) of somebody kept out, by either. Raises LocalError."""
-        for peer, (name, _) in self._greeter.kept_out.items():
-            if name == text or (len(text) >= 4 and to_base32(peer).startswith(text)):
-                return peer, name
-        raise LocalError(f"nobody called {escape(text)} is kept out")
+    def named(self, name: str) -> list[IdentityId]:
+        """Return the peers of that name."""
+        return [entry.id for entry in self._table.peers.values() if entry.name == name]
 
     def views(self) -> list[PeerView]:
         """Return one view a peer, then one for each target that is no peer's yet."""
@@ -51,13 +52,13 @@ class PeerViews:
         for target in self._table.targets.values():
             if target.peer is not None:
                 by_peer.setdefault(target.peer, []).append(target)
-        kept_out, foreign = self._greeter.kept_out, self._greeter.foreign
+        kept_out, foreign = self._admission.kept_out, self._admission.foreign
         met = [entry for entry in self._table.peers.values() if entry.id not in {*kept_out, *foreign}]
         views = [self._met(entry, by_peer.get(entry.id, [])) for entry in met]
         views += [_kept_out(peer, name, address) for peer, (name, address) in kept_out.items()]
         views += [_foreign(peer, *shown) for peer, shown in foreign.items()]
         kept_out_at = {address for _, address, *_ in (*kept_out.values(), *foreign.values())}
-        views += [_impostor(peer, address) for peer, address in self._greeter.impostors.items()]
+        views += [_impostor(peer, address) for peer, address in self._admission.impostors.items()]
         for target in self._table.targets.values():
             is_known = target.peer in self._table.peers or not kept_out_at.isdisjoint(target.addresses)
             if not is_known and not target.is_self:
@@ -65,7 +66,7 @@ class PeerViews:
         return views
 
     def _met(self, entry: PeerEntry, targets: Sequence[Target]) -> PeerView:
-        ours = self._greeter.models
+        ours = self._models
         unlike = sorted(name for name, (major, _) in entry.models.items() if major != ours.get(name, (major, 0))[0])
         return PeerView(
             id=entry.id,
@@ -77,7 +78,7 @@ class PeerViews:
             last_sync_ms=entry.last_sync_ms,
             reason=entry.reason,
             following=entry.is_following,
-            lag=self._behind(entry.id),
+            lag=self._links.behind(entry.id),
             models=entry.models,
             unreadable=tuple(unlike),
         )

@@ -1,4 +1,7 @@
-"""Records as people and programs handle them: written, read by address, listed. What a node is without a network."""
+"""RecordBook: records as people and programs handle them: written, read by address, listed.
+
+It is what a node is without a network: a store, the identity that writes into it, and the pool `shared`.
+"""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Final
@@ -17,29 +20,41 @@ from echonode.model.identity import (
 )
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store, winner
-from echonode.node.events import InstanceRenewed, Observer, RecordForked, RecordsApplied, TimestampAhead
+from echonode.node.event_bus import EventBus
+from echonode.node.events import InstanceRenewed, RecordForked, RecordsApplied, TimestampAhead
 from echonode.store.port import Audit, StaleWriterError, Store
 from echonode.text import escape, to_base32
 
 SHARED: Final = "shared"
 ME: Final = "me"
-_PREFIX_CHARS_MIN: Final = 4  # a shorter author prefix would too often mean somebody else tomorrow
+_PREFIX_CHARS_MIN: Final = 4  # a shorter prefix would too often mean two authors tomorrow
 
 
 class RecordBook:
-    """A store, the identity that writes into it, and the pool `shared` when the network is a private one."""
+    """The records of one store. `contexts`: those that may be written, None for any.
+
+    `shared`: the pool of the network, None on the open network; `own_statements`: the key statements that say that our
+    device key speaks for us, and for `shared`; `is_copied`: another store writes in this one's name.
+    """
 
     def __init__(
-        self, store: Store, identity: Identity, clock: Clock, entropy: Entropy, observe: Observer
+        self,
+        store: Store,
+        identity: Identity,
+        clock: Clock,
+        entropy: Entropy,
+        bus: EventBus,
+        contexts: frozenset[str] | None = None,
     ) -> None:
         self.store = store
         self.identity = identity
-        self.clock = clock
-        self.entropy = entropy
-        self.observe = observe
+        self.contexts = contexts
         self.shared: IdentityId | None = None
         self.own_statements: list[Record] = []
         self.is_copied = False
+        self._clock = clock
+        self._entropy = entropy
+        self._bus = bus
         self._hybrid = HybridClock()
 
     @property
@@ -49,11 +64,11 @@ class RecordBook:
 
     @property
     def latest(self) -> Timestamp:
-        """The greatest timestamp given to a version of ours, or noted from one of a peer's."""
+        """The greatest timestamp that a version written here got, or that was noted from a peer's version."""
         return self._hybrid.latest
 
     async def introduce(self, network_key: bytes | None) -> None:
-        """State that our device key speaks for us, and for the pool of the network whose key is given."""
+        """State that our device key speaks for us, and for the pool of the network with that key."""
         roots = [self.identity.root]
         if network_key is not None:
             roots.append(shared_pool_root(network_key))
@@ -83,7 +98,10 @@ class RecordBook:
         return record
 
     async def put_all(self, drafts: Sequence[Draft], *, skip_unchanged: bool = False) -> list[Record | None]:
-        """Write `drafts`, all of one context, in one transaction. None: unchanged, and left out."""
+        """Write `drafts`, all of one context, in one transaction. Return a record for each; None: unchanged, left out.
+
+        Raises LocalError when one may not be written; then none is.
+        """
         for draft in drafts:
             if draft.context == IDENTITIES:
                 raise LocalError(f"the context {IDENTITIES} is kept by the nodes themselves")
@@ -97,8 +115,8 @@ class RecordBook:
         return await self._write(drafts, self.identity.device, skip_unchanged=skip_unchanged)
 
     def keeps(self, context: str) -> bool:
-        """Whether `context` may be written. A node says which contexts it keeps."""
-        return context != IDENTITIES
+        """Return whether `context` may be written here."""
+        return context != IDENTITIES and (self.contexts is None or context in self.contexts)
 
     async def delete(self, context: str, author: IdentityId, name: str) -> Record:
         """Delete one record. Raises LocalError when there is nothing to delete."""
@@ -117,70 +135,70 @@ class RecordBook:
         if applied.refused:
             raise LocalError(applied.refused[0].detail)
         if applied.records:
-            self.observe(
+            self._bus.publish(
                 RecordsApplied(context=applied.records[0].context, source=b"", records=tuple(applied.records))
             )
-            self.on_written(applied.records)
         return records
 
     async def renew_if_copied(self) -> None:
-        """Renew the instance when another store writes in this one's name, and nobody did so since."""
+        """Renew the instance when another store writes in this one's name, unless that was done already."""
         if self.is_copied:
             await self.renew_instance()
 
     async def renew_instance(self) -> None:
-        """Write as somebody nobody has seen yet: our store was rolled back or copied, or others lie about what we
-        wrote."""
-        instance = Instance(self.entropy.random_bytes(INSTANCE_BYTES))
+        """Write under a fresh instance from now on: our store was rolled back or copied, or peers lie about it."""
+        instance = Instance(self._entropy.random_bytes(INSTANCE_BYTES))
         await self.store.renew_instance(instance)
         self.is_copied = False
-        self.observe(InstanceRenewed(instance=instance))
-
-    def on_written(self, records: Sequence[Record]) -> None:
-        """We wrote `records`. A node tells its peers."""
+        self._bus.publish(InstanceRenewed(instance=instance))
 
     def tick(self) -> Timestamp:
         """Return a timestamp for a version written now: later than every timestamp given or noted before."""
-        return self._hybrid.tick(self.clock.now_ms())
+        return self._hybrid.tick(self._clock.now_ms())
 
-    def on_received(self, source: IdentityId, records: Sequence[Record]) -> None:
-        """A peer's records were applied: what we write next comes after them, where their clock is to be believed."""
-        if not records:
+    def note_applied(self, event: RecordsApplied) -> None:
+        """Note versions that a peer brought: those written here next come after them, unless their clock is far ahead.
+
+        Publishes RecordForked for one of two versions under one dot, and TimestampAhead for a clock that is not
+        believed.
+        """
+        if not event.source or not event.records:
             return
+        records, peer = event.records, event.source
         self.is_copied = self.is_copied or any(map(self._is_by_copy, records))
         for record in records:
             if record.id in self.store.forked():
-                self.observe(
+                self._bus.publish(
                     RecordForked(
-                        peer=source,
+                        peer=peer,
                         context=record.context,
                         author=record.author,
                         record=record.name,
                         version=record.id,
                     )
                 )
-        now_ms = self.clock.now_ms()
+        now_ms = self._clock.now_ms()
         newest = max(records, key=lambda record: record.timestamp)
         if not self._hybrid.observe(newest.timestamp, now_ms):
             ahead_s = (to_ms(newest.timestamp) - now_ms) // 1000
-            self.observe(
-                TimestampAhead(peer=source, context=newest.context, record=newest.name, ahead_s=ahead_s)
+            self._bus.publish(
+                TimestampAhead(peer=peer, context=newest.context, record=newest.name, ahead_s=ahead_s)
             )
             for record in records:
                 self._hybrid.observe(record.timestamp, now_ms)
 
     def _is_by_copy(self, record: Record) -> bool:
-        """Whether `record`, which this store did not hold, was written in its name: with our key, in its instance."""
+        """Return whether `record`, which is new here, was written in this store's name: our key, our instance."""
         return record.instance == self.store.instance and record.kid == self.identity.device.public
 
     def is_own(self, record: Record) -> bool:
-        """Whether this node wrote `record`, or it is of its own identity: the only copy may be here."""
+        """Return whether this node wrote `record`, or it is of its own identity: the only copy may be here."""
         return record.kid == self.identity.device.public or record.author == self.id
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
-        """All heads of one record, tombstones included; [] when it is unknown. `winner` is what readers get."""
+        """Return all heads of one record, tombstones included; [] when it is unknown. Readers get the `winner`."""
         return await self.store.heads(context, author, name)
 
     async def scan(
@@ -192,7 +210,7 @@ class RecordBook:
         since_ms: int | None = None,
         deleted: bool = False,
     ) -> AsyncIterator[list[Record]]:
-        """The records of `context` that fit, in log order, in pages; of a conflict only the winner."""
+        """Yield the records of `context` that fit, in log order, in pages; of a conflict only the winner."""
         after = 0
         while True:
             page, last = await self.store.scan(context, after, limit=BATCH_RECORDS_MAX)
@@ -220,7 +238,7 @@ class RecordBook:
         return not heads or winner(heads).id == record.id
 
     async def conflicts(self, context: str) -> list[list[Record]]:
-        """Every record with more than one head: its heads, the winner first."""
+        """Return every record with more than one head: its heads, the winner first."""
         found: list[list[Record]] = []
         for key in sorted(self.store.conflicts(context)):
             heads = await self._heads_at(context, key)
@@ -233,13 +251,13 @@ class RecordBook:
         return [from_store(raw) for raw in raws]
 
     def audit(self) -> AsyncIterator[Audit]:
-        """Re-hash and re-verify everything held."""
+        """Re-hash and re-verify everything held; yield how far that is."""
         return self.store.audit()
 
     # -- addresses ---------------------------------------------------------------------------------------------------
 
     def resolve(self, text: str) -> tuple[IdentityId, str]:
-        """(author, name) of `author/name`; the author as `resolve_author` takes it. A bare name is ours."""
+        """Return (author, name) of `author/name`; the author as `resolve_author` takes it. A bare name is our own."""
         author, slash, name = text.partition("/")
         if slash and name:
             known = self._author(author)
@@ -248,18 +266,18 @@ class RecordBook:
         return self.id, text
 
     def resolve_author(self, text: str) -> IdentityId:
-        """An author by `me`, `shared`, or an unambiguous prefix of its id. Raises LocalError."""
+        """Return an author by `me`, `shared`, or an unambiguous prefix of its id. Raises LocalError."""
         author = self._author(text)
         if author is None:
             raise LocalError(f"no author is known as {escape(text)}")
         return author
 
     def identity_of(self, text: str) -> IdentityId:
-        """Who is meant in a filter: `me`, `shared`, or a whole id, of whomever. Raises LocalError."""
+        """Return the identity that a filter names: `me`, `shared`, or any whole id. Raises LocalError."""
         return self.resolve_author(text) if text in (ME, SHARED) else full_id(text)
 
     def label(self, author: IdentityId) -> str:
-        """How an author is written: `shared`, or its id."""
+        """Return an author as people write it: `shared`, or its id in base32."""
         return SHARED if author == self.shared else to_base32(author)
 
     def _author(self, text: str) -> IdentityId | None:

@@ -14,7 +14,7 @@ A lie is drawn per message, at a rate drawn per session, so that some sessions g
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import fields, replace
 from random import Random
 from typing import Any, Final
@@ -22,10 +22,11 @@ from typing import Any, Final
 from echonode.clock import Timestamp
 from echonode.errors import EchonodeError, TransportError
 from echonode.limits import COUNTER_MENTIONED_MAX
-from echonode.model.identity import SigningKey, Writer, writer_of
+from echonode.model.identity import PublicKey, SigningKey, Writer, writer_of
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, sign
-from echonode.node.conversations import Conversations
-from echonode.node.handshake import Session
+from echonode.node.connections import SessionRunner
+from echonode.node.events import RecordsApplied
+from echonode.node.handshake import Introduction, Session
 from echonode.node.session_report import SessionReport
 from echonode.sim.world import Member, World
 from echonode.sync.live.link import Link
@@ -52,23 +53,21 @@ class Adversary:
     def corrupt(self) -> None:
         """Make the member's present process lie."""
         connections = self.member.node.connections
-        connections.manager = _LyingConversations(connections.manager, self)  # type: ignore[assignment]
-        honest = connections.local.make_hello
-        connections.local = replace(
-            connections.local, make_hello=lambda peer, session: self._bend_hello(honest(peer, session))
-        )
+        connections.runner = _LyingRunner(connections.runner, self)
+        honest = connections.local.introduction
+        connections.local = replace(connections.local, introduction=_LyingIntroduction(honest, self))
 
     async def write(self, world: World) -> None:
         """Store versions that are well signed and ill meant, for others to fetch."""
         node, draw = self.member.node, self.draw
-        author = draw.choice([node.id, node.shared or node.id])
+        author = draw.choice([node.id, node.records.shared or node.id])
         draft = Draft(context=MAIN, author=author, name=f"r{draw.randrange(30)}", body=draw.randbytes(10))
         now_ms = self.member.clock.now_ms() + draw.choice([0, 0, _NEXT_YEAR_MS])
         stamp = Timestamp(now_ms << 16 | draw.randrange(1 << 16))
-        key, instance = node.identity.device, node.store.instance
+        key, instance = node.records.identity.device, node.store.instance
         writer = writer_of(key.public, instance)
         vector: dict[Writer, int] = {writer: node.store.seen(key.public).get(instance, 0) + 1}
-        for head in await node.heads(MAIN, author, draft.name):
+        for head in await node.records.heads(MAIN, author, draft.name):
             for each, counter in head.vector.items():
                 vector[each] = max(counter, vector.get(each, 0))
         if draw.random() < 0.2:
@@ -86,7 +85,7 @@ class Adversary:
             await node.store.apply(MAIN, [version])
         except EchonodeError:
             return
-        node.on_written([version])
+        node.bus.publish(RecordsApplied(context=MAIN, source=b"", records=(version,)))
 
     async def keep_lying(self, world: World) -> None:
         """Write, and pester listeners with connections that go nowhere, until cancelled."""
@@ -189,7 +188,7 @@ class Adversary:
         """A well-signed version of a foreign context, by a key nobody stated, or that states nothing."""
         key, node = self._stranger, self.member.node
         context = self.draw.choice([MAIN, "elsewhere", IDENTITIES])
-        signer = node.identity.device if context == "elsewhere" else key
+        signer = node.records.identity.device if context == "elsewhere" else key
         writer = writer_of(signer.public, node.store.instance)
         draft = Draft(context=context, author=node.id, name="forged", body=self.draw.randbytes(5))
         return sign(draft, signer, instance=node.store.instance, vector={writer: 1}, timestamp=Timestamp(1 << 40))
@@ -204,7 +203,7 @@ class Adversary:
             return message
         return _replaced(message, "records", tuple(self._twins.get(raw, raw) for raw in raws))
 
-    def _bend_hello(self, hello: Hello) -> Hello:
+    def bend_hello(self, hello: Hello) -> Hello:
         if self.draw.random() < 0.5:
             return hello
         contexts = tuple(self._bend_part(each) if self.draw.random() < 0.5 else each for each in hello.contexts)
@@ -253,23 +252,38 @@ class _LyingTransport(StreamTransport):
             return b""  # not even it can write this down
 
 
-class _LyingConversations:
-    """Conversations that lie. What trips over its own lies ends its session, and nothing else."""
+class _LyingIntroduction:
+    """Introduces the liar under its own name and key, with hellos that are bent."""
 
-    def __init__(self, inner: Conversations, liar: Adversary) -> None:
-        self._inner = inner
+    def __init__(self, honest: Introduction, liar: Adversary) -> None:
+        self._honest = honest
         self._liar = liar
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    @property
+    def device(self) -> SigningKey:
+        return self._honest.device
+
+    def statements(self) -> Sequence[Record]:
+        return self._honest.statements()
+
+    def make(self, peer: PublicKey, session: bytes) -> Hello:
+        return self._liar.bend_hello(self._honest.make(peer, session))
+
+
+class _LyingRunner:
+    """Runs sessions and lies in them. A liar that trips over its own lies ends its session, and nothing else."""
+
+    def __init__(self, honest: SessionRunner, liar: Adversary) -> None:
+        self._honest = honest
+        self._liar = liar
 
     async def lead(
         self, session: Session, log: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False
     ) -> Link | None:
-        return await self._lie(session, lambda bent: self._inner.lead(bent, log, direction, may_link=may_link))
+        return await self._lie(session, lambda bent: self._honest.lead(bent, log, direction, may_link=may_link))
 
     async def serve(self, session: Session, log: SessionReport) -> Link | None:
-        return await self._lie(session, lambda bent: self._inner.serve(bent, log))
+        return await self._lie(session, lambda bent: self._honest.serve(bent, log))
 
     async def _lie(
         self, session: Session, work: Callable[[Session], Coroutine[Any, Any, Link | None]]

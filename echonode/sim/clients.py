@@ -54,7 +54,7 @@ class Clients:
         """That many records in one import, of names that are nobody else's."""
         context, author = self._habits.contexts[0], member.node.id
         drafts = [Draft(context=context, author=author, name=f"stock-{number}") for number in range(records)]
-        self._judge.acknowledge(member, await member.node.put_all(drafts) if drafts else [])
+        self._judge.acknowledge(member, await member.node.records.put_all(drafts) if drafts else [])
 
     async def fill(self, member: Member, records: int) -> None:
         """Records that are there from the start."""
@@ -90,17 +90,17 @@ class Clients:
                 self._looked_up.add(asyncio.create_task(self._look_up(member, draw.choice(met))))
 
     async def _look_up(self, member: Member, peer: IdentityId) -> None:
-        asking, context = member.node.asking, self._lookups.choice(self._habits.contexts)
+        on_demand, context = member.node.on_demand, self._lookups.choice(self._habits.contexts)
         wanted = Filter(tags_any=frozenset(self._lookups.choice([[], ["red"]])))
         ours = [key for key, _ in member.node.store.tree(context).leaves_at(b"")]
         offered = self._lookups.sample(ours, min(len(ours), 3))
         try:
-            there = await asking.pull(peer, context, wanted, after=0, limit=10, timeout_s=SYNC_TIMEOUT_S)
+            there = await on_demand.pull(peer, context, wanted, after=0, limit=10, timeout_s=SYNC_TIMEOUT_S)
             some = [Asked(leaf_key(IdentityId(one.author), one.name), None) for one in there.ids[:5]]
             if some:
-                await asking.get(peer, context, some, SYNC_TIMEOUT_S)
+                await on_demand.get(peer, context, some, SYNC_TIMEOUT_S)
             if offered:
-                await asking.offer(peer, context, offered, SYNC_TIMEOUT_S)
+                await on_demand.put(peer, context, offered, SYNC_TIMEOUT_S)
         except EchonodeError:
             return  # nobody is there, or it says why not
 
@@ -116,13 +116,13 @@ class Clients:
     async def _write(self, member: Member) -> None:
         """One put, edit, delete, burst, import or resolution."""
         node, draw = member.node, self._draw
-        author = node.id if node.shared is None else draw.choice([node.id, node.shared])
+        author = node.id if node.records.shared is None else draw.choice([node.id, node.records.shared])
         context = draw.choice(self._habits.contexts)
         name = f"r{draw.randrange(self._habits.names)}"
         kind = draw.random()
         try:
             if kind < 0.12:
-                self._judge.acknowledge(member, [await node.delete(context, author, name)])
+                self._judge.acknowledge(member, [await node.records.delete(context, author, name)])
                 return
             if kind < 0.18:
                 await self._resolve(member, context)
@@ -138,16 +138,16 @@ class Clients:
                       tags=draw.choice(_TAGS))
                 for each in names
             ]
-            self._judge.acknowledge(member, await node.put_all(drafts, skip_unchanged=is_import))
+            self._judge.acknowledge(member, await node.records.put_all(drafts, skip_unchanged=is_import))
         except (StoreError, LocalError):
             # Nothing to delete, a full disk, or the process died: not acknowledged.
             return
 
     async def _resolve(self, member: Member, context: str) -> None:
         """Somebody settles the oldest conflict, as a person would: by writing what should stand."""
-        for heads in await member.node.conflicts(context):
+        for heads in await member.node.records.conflicts(context):
             best = winner(heads)
-            if best.author in (member.node.id, member.node.shared):
+            if best.author in (member.node.id, member.node.records.shared):
                 draft = Draft(context=context, author=best.author, name=best.name, body=best.body or b"settled")
-                self._judge.acknowledge(member, [await member.node.put(draft)])
+                self._judge.acknowledge(member, [await member.node.records.put(draft)])
             return

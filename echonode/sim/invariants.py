@@ -234,7 +234,7 @@ class Invariants:
 
     def _check_clock(self, member: Member) -> None:
         self.note_clock(member)
-        if to_ms(member.node.latest) > self._walls_ms[member] + TIMESTAMP_AHEAD_MS_MAX + 1:
+        if to_ms(member.node.records.latest) > self._walls_ms[member] + TIMESTAMP_AHEAD_MS_MAX + 1:
             raise Violation(f"S6: {member.name}'s clock followed somebody far ahead")
 
     async def _check_pins(self, member: Member) -> None:

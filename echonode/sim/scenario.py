@@ -289,7 +289,7 @@ class Scenario:
         while True:
             teller = self._draw.choice(self._clients)
             try:
-                await teller.node.state_key(draft, victim.identity.root)
+                await teller.node.records.state_key(draft, victim.identity.root)
             except EchonodeError:
                 await asyncio.sleep(1.0)
                 continue

@@ -189,7 +189,7 @@ async def _judge(stage: Stage) -> None:
         for record in records:
             heads = store._heads[context].get(record.key, [])
             assert any(head.id == record.id or supersedes(head, record) for head in heads), f"lost: {record.name}"
-    written = await node.put(Draft(context=MAIN, author=node.id, name="afterwards", body=b"still writing"))
+    written = await node.records.put(Draft(context=MAIN, author=node.id, name="afterwards", body=b"still writing"))
     assert [head.id for head in await store.heads(MAIN, node.id, "afterwards")] == [written.id]
 
 
@@ -237,7 +237,7 @@ async def _meeting(peer_dials: bool) -> None:
         if all(here.store.tree(name).root == there.store.tree(name).root for name in here.store.contexts()):
             break
     await asyncio.sleep(1.0)
-    await there.node.put(Draft(context=MAIN, author=there.node.id, name="told", body=b"by the link"))
+    await there.node.records.put(Draft(context=MAIN, author=there.node.id, name="told", body=b"by the link"))
     await asyncio.sleep(3.0)
     for listener, stage in zip(listeners, (here, there), strict=True):
         await listener.close()
@@ -265,7 +265,7 @@ async def _conversing(mode: Mode) -> None:
 
     async def work(session: Session, log: SessionReport) -> None:
         context = {Mode.DELTA: "log", Mode.SNAPSHOT: "notes"}.get(mode, MAIN)
-        conversation, finish = there.node.connections.manager._begin(session, log, context, mode, "", "initiator")
+        conversation, finish = there.node.conversations._begin(session, log, context, mode, "", "initiator")
         keys = [key for key, _ in there.store.tree(MAIN).leaves_at(b"")]
         match mode:
             case Mode.PULL:
@@ -344,7 +344,7 @@ def _pairing_scripts() -> Iterator[bytes]:
 def _code() -> Code:
     """What the node's invitation is, every time."""
     _, stage = played(respond(bytes([INVITED])))
-    invitation = stage.node._inviting._invitation
+    invitation = stage.node.invitations._invitation
     assert invitation is not None
     return invitation.code
 

@@ -7,7 +7,7 @@ import pytest
 from echonode.limits import COMPARE_INTERVAL_S, FOLLOWERS_MAX, FOLLOWS, MIX_S, REFOLLOW_S, SUSPECT_INTERVAL_S
 from echonode.model.identity import IdentityId
 from echonode.sim.event_loop import SimEntropy
-from tests.node.scheduling import NEVER, Drawn, Timetable, peer_id, sight
+from tests.node.timetable import NEVER, Drawn, Timetable, peer_id, sight
 
 
 class Ranked(Drawn):

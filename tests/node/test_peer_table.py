@@ -10,7 +10,7 @@ from echonode.model.identity import IdentityId
 from echonode.node.peer_table import PeerEntry, PeerTable, Target
 from echonode.text import to_base32
 from tests import tidy
-from tests.node.scheduling import Drawn, peer_id
+from tests.node.timetable import Drawn, peer_id
 
 ONE, TWO = peer_id(1), peer_id(2)
 HERE = ("10.0.0.1:1",)

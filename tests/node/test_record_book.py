@@ -11,6 +11,7 @@ from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, CONTEXTS_MAX, TIM
 from echonode.model.identity import Identity, Instance, identity_of, shared_pool_root
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, supersedes, winner
+from echonode.node.event_bus import EventBus
 from echonode.node.events import Event, RecordsApplied, TimestampAhead
 from echonode.node.record_book import RecordBook
 from echonode.sim.event_loop import EPOCH_MS, SimEntropy
@@ -43,7 +44,7 @@ class Book:
         self.events: list[Event] = []
         self.store = store or MemoryStore(Instance(seed * 8))
         identity = Identity.from_seeds(b"r" * 31 + seed, b"d" * 31 + seed)
-        self.book = RecordBook(self.store, identity, self.clock, SimEntropy(1), self.events.append)
+        self.book = RecordBook(self.store, identity, self.clock, SimEntropy(1), EventBus(self.events.append))
         at_once(self.book.introduce(key))
 
     def draft(self, name: str, body: bytes = b"", **fields) -> Draft:
@@ -160,7 +161,7 @@ def test_what_is_written_comes_after_what_was_seen_even_by_a_slow_clock():
     fast.clock.ms += 60_000
     seen = fast.put("todo", b"1", author=fast.book.shared)
     slow.takes_all_of(fast)
-    slow.book.on_received(fast.book.id, [seen])
+    slow.book.note_applied(RecordsApplied(context=MAIN, source=fast.book.id, records=(seen,)))
     assert slow.put("x").timestamp > seen.timestamp
     assert not [event for event in slow.events if isinstance(event, TimestampAhead)]
 
@@ -172,7 +173,7 @@ def test_a_clock_that_is_far_ahead_is_told_and_not_followed():
     honest.clock.ms += 1_000
     early = honest.put("early")
     far = wrong.put("far")
-    right.book.on_received(wrong.book.id, [early, far])
+    right.book.note_applied(RecordsApplied(context=MAIN, source=wrong.book.id, records=(early, far)))
     (told,) = [event for event in right.events if isinstance(event, TimestampAhead)]
     assert (told.peer, told.context, told.record) == (wrong.book.id, MAIN, "far")
     assert told.ahead_s == (TIMESTAMP_AHEAD_MS_MAX + 5_000) // 1000
@@ -305,7 +306,7 @@ def test_a_prefix_of_two_authors_is_refused_rather_than_guessed():
     book = Book(store=store)
     for number, identity in enumerate(alike()):
         held = MemoryStore(Instance(bytes((number,)) * 8))
-        other = RecordBook(held, identity, StoppedClock(), SimEntropy(2), lambda _: None)
+        other = RecordBook(held, identity, StoppedClock(), SimEntropy(2), EventBus(lambda _: None))
         at_once(other.introduce(None))
         at_once(store.apply(IDENTITIES, other.own_statements))
     one, two = (to_base32(identity.id) for identity in alike())

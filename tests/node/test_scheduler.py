@@ -20,7 +20,7 @@ from echonode.limits import (
 from echonode.model.identity import IdentityId
 from echonode.node.scheduler import DialNow
 from echonode.sim.event_loop import SimEntropy
-from tests.node.scheduling import NEVER, Drawn, Timetable, peer_id, sight
+from tests.node.timetable import NEVER, Drawn, Timetable, peer_id, sight
 
 
 def timetable(at: float = 0.5) -> Timetable:

@@ -58,7 +58,7 @@ class Court:
         return self.members[1]
 
     async def put(self, name: str, body: bytes = b"x"):
-        return await self.one.node.put(Draft(context=MAIN, author=self.one.node.id, name=name, body=body))
+        return await self.one.node.records.put(Draft(context=MAIN, author=self.one.node.id, name=name, body=body))
 
     async def check(self) -> None:
         for member in self.members:
@@ -80,14 +80,14 @@ async def a_version_is_kept_as_another_name_s(court: Court) -> None:
 
 
 async def a_version_is_kept_as_another_key_s(court: Court) -> None:
-    (kept,) = await court.two.node.heads(MAIN, court.one.node.id, "kept")
-    kept.kid = court.two.node.identity.device.public  # of bytes that were found sound before
+    (kept,) = await court.two.node.records.heads(MAIN, court.one.node.id, "kept")
+    kept.kid = court.two.node.records.identity.device.public  # of bytes that were found sound before
     await court.check()
 
 
 def sign_like(member: Member):
     node = member.node
-    key, instance = node.identity.device, node.store.instance
+    key, instance = node.records.identity.device, node.store.instance
     draft = Draft(context=MAIN, author=node.id, name="forged")
     return sign(draft, key, instance=instance, vector={writer_of(key.public, instance): 99}, timestamp=Timestamp(1))
 
@@ -105,7 +105,7 @@ async def an_acknowledged_write_is_gone(court: Court) -> None:
 
 
 async def a_superseded_version_is_shown(court: Court) -> None:
-    old = (await court.one.node.heads(MAIN, court.one.node.id, "edited"))[0]
+    old = (await court.one.node.records.heads(MAIN, court.one.node.id, "edited"))[0]
     new = await court.put("edited", b"y")
     await asyncio.sleep(2)
     store = court.two.store
@@ -123,7 +123,7 @@ async def a_pin_changes(court: Court) -> None:
 
 
 async def a_clock_follows_somebody_far_ahead(court: Court) -> None:
-    court.two.node._hybrid._latest = Timestamp((court.two.clock.now_ms() + 10**9) << 16)
+    court.two.node.records._hybrid._latest = Timestamp((court.two.clock.now_ms() + 10**9) << 16)
     await court.check()
 
 
@@ -178,13 +178,13 @@ async def bytes_are_never_read(court: Court) -> None:
 
 
 async def a_version_is_asked_for_and_never_comes(court: Court) -> None:
-    spread = court.one.node._links.spread
+    spread = court.one.node.live_links.spread
     spread.ask(bytes(16), next(iter(spread.links.values())))
     await court.judge.check_still(court.members)
 
 
 async def a_link_never_tells_its_roots(court: Court) -> None:
-    (link,) = court.one.node._links._links.values()
+    (link,) = court.one.node.live_links._links.values()
     link._unsettled.add(MAIN)
     await court.judge.check_still(court.members)
 
