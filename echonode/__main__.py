@@ -1,4 +1,4 @@
-"""`python -m echonode`: the same as the `echonode` command."""
+"""`python -m echonode` runs the `echonode` command."""
 
 import sys
 

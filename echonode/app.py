@@ -9,7 +9,6 @@ Heavy rooms are imported inside functions: `echonode --help` should not pay for 
 import asyncio
 import gc
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from echonode import __version__
 from echonode.cli.services import HomeView, RepairReport, RunOptions, SimulatedWorld, SimulateOptions
 from echonode.errors import ConfigError, TransportError
-from echonode.limits import NODE_NAME_BYTES_MAX
+from echonode.text import to_base32
 
 if TYPE_CHECKING:
     from echonode.host.config import Config
@@ -199,7 +198,7 @@ class _Process:
     async def _start_node(self, stack: AsyncExitStack) -> "Node":
         from echonode.api.server import ApiServer
         from echonode.host.config import read_model
-        from echonode.host.system import SystemClock, SystemEntropy
+        from echonode.host.system import SystemClock, SystemEntropy, host_name
         from echonode.host.tcp import Listener, TcpDial
         from echonode.model.identity import Identity, Instance
         from echonode.node.node import Node, Settings
@@ -219,7 +218,7 @@ class _Process:
             store,
             identity,
             Settings(
-                name=self._config.name or socket.gethostname()[:NODE_NAME_BYTES_MAX],
+                name=self._config.name or host_name() or f"node-{to_base32(identity.id)[:8]}",
                 network_key=network_key,
                 is_provisional=is_provisional,
                 contexts=None if self._config.contexts is None else frozenset(self._config.contexts),
@@ -341,9 +340,9 @@ class _Process:
 
 
 def _version_text() -> str:
-    from echonode.wire.messages import PROTOCOL_VERSION, dotted
+    from echonode.wire.messages import PROTOCOL_VERSION, version_text
 
-    return dotted(PROTOCOL_VERSION)
+    return version_text(PROTOCOL_VERSION)
 
 
 def _say(text: str) -> None:

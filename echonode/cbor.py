@@ -1,12 +1,12 @@
 """Deterministic CBOR (RFC 8949 §4.2.1): one encoding per value, the only door to cbor2.
 
-`decode` accepts exactly what `encode` writes and nothing else: no tags, floats, indefinite lengths, undefined,
-non-minimal numbers, unsorted or duplicate keys, and nothing after the end. It is written here because cbor2 accepts
-all of those; cbor2 encodes, and judges `decode` in the tests.
+`decode` accepts exactly what `encode` writes: no tags, floats, undefined, indefinite lengths, non-minimal numbers,
+unsorted or duplicate keys, and no bytes after the end. It is written here because cbor2 accepts all of those. cbor2
+encodes, and the tests compare `decode` with it (PROTOCOL.md §2.1).
 
-How an end that comes too early is noticed: a slice past the end is short, never an error, but the position behind it
-lies past the end too and only grows, so that the next byte read raises IndexError, or `decode` sees the overshoot.
-A declared length therefore needs no check of its own, and allocates nothing.
+Data that end too early are noticed without a check of each length. A slice past the end is short and no error, but the
+position behind it lies past the end. Positions only grow, so either the next byte read raises IndexError or `decode`
+finds the position past the end. A declared length allocates nothing.
 """
 
 from typing import Final, TypeAlias
@@ -19,13 +19,13 @@ from echonode.limits import CBOR_DEPTH_MAX, CBOR_ITEMS_MAX
 Key: TypeAlias = int | bytes | str
 Value: TypeAlias = "int | bytes | str | bool | list[Value] | dict[Key, Value] | None"
 
-# Initial bytes (RFC 8949 §3): the major type is in the upper three bits, and a kind ends where the next begins.
-_TINY_UINTS: Final = 0x18  # 0..23, the number itself
+# Initial bytes (RFC 8949 §3): the major type is in the upper three bits. Each name is the first byte behind its kind.
+_TINY_UINTS: Final = 0x18  # a tiny one is the number itself, 0 to 23
 _UINTS: Final = 0x20
 _INTS: Final = 0x40
-_BYTES_1: Final = 0x58  # their length is in the byte that follows
+_BYTES_1: Final = 0x58  # this byte itself: a byte string with its length in the next byte
 _BYTES: Final = 0x60
-_SHORT_TEXT: Final = 0x78  # 0x60 and up: less than 24 bytes of it
+_SHORT_TEXT: Final = 0x78  # a short one has less than 24 bytes
 _TEXT: Final = 0x80
 _ARRAYS: Final = 0xA0
 _MAPS: Final = 0xC0
@@ -33,29 +33,29 @@ _TAGS: Final = 0xE0
 
 
 def encode(value: object) -> bytes:
-    """The one encoding of `value`: None, bool, 64-bit int, bytes, str, list, tuple and dict.
+    """Return the one encoding of `value`, made of None, bool, 64-bit int, bytes, str, list, tuple and dict.
 
-    The keys of a map must all be of one kind (bytes, text, numbers, negative numbers): only then does the order cbor2
-    sorts by, shorter first (RFC 7049 §3.9), equal RFC 8949's.
+    The keys of a map must all be of one kind: bytes, text, numbers or negative numbers. Only then does the order of
+    cbor2, shorter first (RFC 7049 §3.9), equal that of RFC 8949.
     """
     return cbor2.dumps(value, canonical=True)
 
 
 def encode_ordered(value: object) -> bytes:
-    """`encode`, of a value whose every map is in key order already. Twice as fast: nothing is sorted."""
+    """Return `encode(value)`. Every map in `value` must be in key order already. Twice as fast: nothing is sorted."""
     return cbor2.dumps(value)
 
 
 def decode_trusted(data: bytes) -> Value:
-    """Decode bytes that `decode` accepted before (they come from our own disk). Several times faster than `decode`."""
+    """Decode bytes that `decode` accepted before, such as those on our own disk. Several times as fast."""
     value: Value = cbor2.loads(data)
     return value
 
 
 def decode(data: bytes, *, items_max: int = CBOR_ITEMS_MAX) -> Value:
-    """The value whose encoding is `data`. Raises RemoteError (PROTOCOL_ERROR) for every other input.
+    """Return the value whose encoding is `data`. Raises RemoteError (PROTOCOL_ERROR) for all other bytes.
 
-    Time and memory are bounded by `items_max` and the length of `data`, whatever lengths are declared inside it.
+    `items_max` and the length of `data` bound time and memory; the lengths declared inside it do not.
     """
     try:
         value, end = _item(data, 0, CBOR_DEPTH_MAX, [items_max - 1])
@@ -73,7 +73,7 @@ def _bad(detail: str) -> RemoteError:
 
 
 def _item(data: bytes, at: int, depth: int, budget: list[int]) -> tuple[Value, int]:
-    """The item at `at` and the position behind it. `budget[0]` is how many more items may come."""
+    """Return the item at `at` and the position behind it. `budget[0]` is the number of further items allowed."""
     initial = data[at]
     at += 1
     argument = initial & 0x1F
@@ -120,7 +120,7 @@ def _simple(initial: int) -> bool | None:
 
 
 def _enter(depth: int, budget: list[int], items: int) -> None:
-    """Account for a container's items before the first of them is read."""
+    """Count the items of a container against `budget` before the first is read. Raises RemoteError."""
     if depth == 0:
         raise _bad("nested too deeply")
     budget[0] -= items
@@ -128,8 +128,8 @@ def _enter(depth: int, budget: list[int], items: int) -> None:
         raise _bad("too many items")
 
 
-# The two loops below read tiny numbers and short texts in place, and lists the hashes that a tree walk is made of:
-# a call for each would double the cost of a record.
+# The two loops below read tiny numbers and short texts in place; the first also reads hashes in place. A call for each
+# would double the cost of a record and of a tree walk.
 
 
 def _array(data: bytes, at: int, depth: int, budget: list[int], count: int) -> tuple[list[Value], int]:
@@ -186,6 +186,6 @@ def _map(data: bytes, at: int, depth: int, budget: list[int], count: int) -> tup
             values[key] = data[start:at].decode()
         else:
             values[key], at = _item(data, at, depth - 1, budget)
-    if count > 1 and first[0] >> 5 != before[0] >> 5:  # sorted, so that the first and the last speak for all
+    if count > 1 and first[0] >> 5 != before[0] >> 5:  # the keys are sorted: equal kinds at both ends mean one kind
         raise _bad("map keys are not all of one kind")
     return values, at

@@ -1,7 +1,7 @@
-"""Time and entropy as values: the two ports, and the hybrid logical clock (Kulkarni et al., 2014).
+"""Time and entropy: the two ports, and the hybrid logical clock (Kulkarni et al., 2014; PROTOCOL.md §2.3).
 
 A timestamp is one unsigned 64-bit number: milliseconds since the Unix epoch in the upper 48 bits, a logical count in
-the lower 16. It orders versions for readers; it decides nothing about membership or trust.
+the lower 16. It orders versions for readers. It does not decide membership or trust.
 """
 
 from typing import Final, NewType, Protocol
@@ -15,47 +15,47 @@ _LOGICAL_BITS: Final = 16
 
 
 class Clock(Protocol):
-    """Where the shell hands time in."""
+    """The port for time. host/ implements it with the machine's clocks, sim/ with simulated ones."""
 
     def now_ms(self) -> int:
-        """Wall time in milliseconds since the Unix epoch."""
+        """Return the wall time in milliseconds since the Unix epoch."""
         ...
 
     def monotonic_s(self) -> float:
-        """Seconds that never go back, from an arbitrary start."""
+        """Return seconds that never go back, from an arbitrary start."""
         ...
 
 
 class Entropy(Protocol):
-    """Where the shell hands randomness in."""
+    """The port for randomness. host/ implements it with the system's, sim/ with a seeded generator."""
 
     def random_bytes(self, size: int) -> bytes:
-        """`size` bytes, unpredictable in production and seeded in simulation."""
+        """Return `size` random bytes."""
         ...
 
     def uniform(self, low: float, high: float) -> float:
-        """A number between `low` and `high`, for jitter."""
+        """Return a random number between `low` and `high`, for jitter."""
         ...
 
 
 class HybridClock:
-    """Gives timestamps that grow, stay near wall time, and come after every timestamp observed."""
+    """A clock whose timestamps grow, stay near the wall time, and follow every timestamp observed."""
 
     def __init__(self, latest: Timestamp = Timestamp(0)) -> None:
         self._latest = latest
 
     @property
     def latest(self) -> Timestamp:
-        """The greatest timestamp given or observed."""
+        """The greatest timestamp issued or observed."""
         return self._latest
 
     def tick(self, now_ms: int) -> Timestamp:
-        """A timestamp greater than all before it."""
+        """Return a new timestamp, greater than all issued or observed before."""
         self._latest = Timestamp(max(self._latest + 1, now_ms << _LOGICAL_BITS))
         return self._latest
 
     def observe(self, seen: Timestamp, now_ms: int) -> bool:
-        """Take note of a peer's timestamp. False, and no effect, when it lies too far ahead of `now_ms`."""
+        """Take note of a peer's timestamp. Return False, without effect, if it is too far ahead (see `is_ahead`)."""
         if is_ahead(seen, now_ms):
             return False
         self._latest = max(self._latest, seen)
@@ -63,10 +63,10 @@ class HybridClock:
 
 
 def is_ahead(timestamp: Timestamp, now_ms: int) -> bool:
-    """Whether `timestamp` is further in the future than clocks on one network can honestly differ."""
+    """Return True if `timestamp` is more than `TIMESTAMP_AHEAD_MS_MAX` ahead: honest clocks do not differ as much."""
     return to_ms(timestamp) > now_ms + TIMESTAMP_AHEAD_MS_MAX
 
 
 def to_ms(timestamp: Timestamp) -> int:
-    """The wall-clock part, in milliseconds since the Unix epoch."""
+    """Return the wall-clock part of `timestamp`, in milliseconds since the Unix epoch."""
     return timestamp >> _LOGICAL_BITS

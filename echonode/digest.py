@@ -1,6 +1,7 @@
-"""BLAKE2b with one domain per use, so that no hash made for one purpose can be passed off as another.
+"""BLAKE2b with a domain for each use, so that a hash made for one purpose never passes for another.
 
-Every hash of the protocol is made here; the `person` strings are part of the wire and disk format (PROTOCOL.md §3).
+Every hash of the protocol is made here, but Noise's own. The domains are BLAKE2b's `person` strings and part of the
+wire and disk formats (PROTOCOL.md §3).
 """
 
 from hashlib import blake2b
@@ -26,15 +27,15 @@ PAIRING: Final = b"echonode pairing"
 
 
 def digest(person: bytes, data: bytes) -> bytes:
-    """32 bytes of BLAKE2b over `data`, in the domain `person`."""
+    """Return 32 bytes of BLAKE2b over `data`, in the domain `person`."""
     return blake2b(data, digest_size=32, person=person).digest()
 
 
 def digest16(person: bytes, data: bytes) -> bytes:
-    """16 bytes of BLAKE2b (its own parameter block, not a truncation) over `data`, in the domain `person`."""
+    """Return 16 bytes of BLAKE2b over `data`, in the domain `person`. They are not a truncation of the 32."""
     return blake2b(data, digest_size=16, person=person).digest()
 
 
 def keyed(person: bytes, key: bytes, data: bytes, size: int = 32) -> bytes:
-    """`size` bytes of BLAKE2b keyed with `key`."""
+    """Return `size` bytes of BLAKE2b over `data`, keyed with `key`, in the domain `person`."""
     return blake2b(data, digest_size=size, key=key, person=person).digest()

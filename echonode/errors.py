@@ -1,21 +1,21 @@
-"""Errors, split by whose fault they are.
+"""Errors, split by fault.
 
     EchonodeError
-      LocalError      ours: this process broke its own rules (a bug), or was asked the impossible
-      RemoteError     the peer's: it broke the protocol; carries the `Reason` we answer with
-      PeerRefused     the peer's decision: it closed with a `Reason`
-      TransportError  nobody's: the network went away
-      StoreError      the disk's: the database cannot be read, written or trusted
-      ConfigError     the person's: a file, flag or key that cannot be used; one plain sentence
+      LocalError      this process: it broke its own rules (a bug), or a caller asked for the impossible
+      RemoteError     the peer: it broke the protocol; carries the `Reason` that this node answers with
+      PeerRefused     no fault: the peer closed the session or refused a request with a `Reason`
+      TransportError  no fault: the connection broke
+      StoreError      the disk: the database cannot be read, written or trusted
+      ConfigError     the person: a file, flag or key cannot be used; the text is one plain sentence
 
-Decoders raise `RemoteError` and nothing else. Foreign exceptions are mapped in the one file that owns the dependency.
+Decoders raise RemoteError and nothing else. The file that owns a dependency maps its exceptions to these.
 """
 
 from enum import IntEnum
 
 
 class Reason(IntEnum):
-    """Why a session or a record was refused, as it travels in Close and Refused (PROTOCOL.md §9)."""
+    """The reason for a refusal, as it travels in Close, Refused and Stored (PROTOCOL.md §9.1)."""
 
     FINISHED = 0
     PROTOCOL_ERROR = 1
@@ -38,22 +38,27 @@ class Reason(IntEnum):
     SELF = 18
     STALE_CURSOR = 19
 
+    @classmethod
+    def from_wire(cls, code: int) -> "Reason":
+        """Return the reason that `code` names, PROTOCOL_ERROR for a code of a later version."""
+        return cls(code) if code in cls._value2member_map_ else cls.PROTOCOL_ERROR
+
     @property
     def text(self) -> str:
-        """The lower-case form used in logs, the API and the CLI."""
+        """The name in lower case, as logs, the API and the CLI show it."""
         return self.name.lower()
 
 
 class EchonodeError(Exception):
-    """Base of every error this package raises on purpose."""
+    """The base of every error that this package raises on purpose."""
 
 
 class LocalError(EchonodeError):
-    """This process broke its own rules, or a caller asked for what cannot be done."""
+    """This process broke its own rules, or a caller asked for the impossible."""
 
 
 class RemoteError(EchonodeError):
-    """The peer broke the protocol. The session ends with `reason`; `detail` is for our log only."""
+    """The peer broke the protocol. The session ends with `reason`; `detail` is for this node's log only."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason.text}: {detail}")
@@ -62,7 +67,7 @@ class RemoteError(EchonodeError):
 
 
 class PeerRefused(EchonodeError):
-    """The peer ended the session or refused a request, naming `reason`; `supported` says what would do instead."""
+    """The peer ended the session or refused a request. `supported` names what it would accept instead."""
 
     def __init__(self, reason: Reason, detail: str = "", supported: tuple[str, ...] = ()) -> None:
         super().__init__(f"peer refused: {reason.text}" + (f" ({detail})" if detail else ""))
@@ -80,4 +85,4 @@ class StoreError(EchonodeError):
 
 
 class ConfigError(EchonodeError):
-    """A setting, file or argument that cannot be used. The text is one sentence for a person."""
+    """A setting, file or argument cannot be used. The text is one sentence for a person."""

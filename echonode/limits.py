@@ -1,123 +1,128 @@
-"""Every bound in one place, each with its reason. All are checked before anything is allocated (SECURITY.md §3)."""
+"""Every bound of the node, with its unit and its reason.
+
+A name ends in its unit: BYTES, S (seconds), MS, DAYS, CHARS; without one it counts things. MAX and MIN are inclusive.
+A pair is a range. Bounds of what a peer sends are checked before anything is allocated for it (SECURITY.md §3).
+PROTOCOL.md §12 lists those that a peer can notice. Not here: sizes that follow from a format, such as 32-byte ids.
+"""
 
 from typing import Final
 
-KIB: Final = 1024
-MIB: Final = 1024 * KIB
+KIB: Final = 1024  # bytes
+MIB: Final = 1024 * KIB  # bytes
 
 # -- records ---------------------------------------------------------------------------------------------------------
-BODY_BYTES_MAX: Final = 192 * KIB  # larger things are attachments; leaves room for every other field below
-RECORD_BYTES_MAX: Final = 256 * KIB
-NAME_BYTES_MAX: Final = 200  # fits a file name with room for a suffix
-CONTEXT_BYTES_MAX: Final = 64
-TEXT_FIELD_BYTES_MAX: Final = 200  # model name, media type
-MODELS_MAX: Final = 64  # that a node says are read there
-VERSION_NUMBER_MAX: Final = 65_535  # of a major or minor, of the protocol or of a model that is read
-TAGS_MAX: Final = 64
-TAG_BYTES_MAX: Final = 64
-VECTOR_ENTRIES_MAX: Final = 64  # writers one version may have seen
-FORKS_REMEMBERED: Final = 10_000  # heads whose writer gave their counter twice; a liar makes as many as it likes
-COUNTER_MENTIONED_MAX: Final = 2**48  # no store writes as often; a higher claim of our own counter is a lie
-TIMESTAMP_AHEAD_MS_MAX: Final = 10 * 60 * 1000  # beyond this a timestamp is flagged and never moves our clock
-CONTEXTS_MAX: Final = 64  # taken from peers when the configuration lists none; keeps a hello under its limit
+BODY_BYTES_MAX: Final = 192 * KIB  # leaves 64 KiB of a record for its other fields; larger things are attachments
+RECORD_BYTES_MAX: Final = 256 * KIB  # a quarter of a frame; one record more still fits behind a full batch
+NAME_BYTES_MAX: Final = 200  # a file name (255 bytes) still has room for a suffix
+CONTEXT_BYTES_MAX: Final = 64  # a name that people type; 65 of them travel in each Hello
+TEXT_FIELD_BYTES_MAX: Final = 200  # a model name or a media type; it travels with each version
+MODELS_MAX: Final = 64  # models that a node names in its Hello; keeps the Hello small
+VERSION_NUMBER_MAX: Final = 65_535  # a major or a minor; two bytes are enough for any version
+TAGS_MAX: Final = 64  # tags of a record; a filter looks at each of them
+TAG_BYTES_MAX: Final = 64  # a tag is a word
+VECTOR_ENTRIES_MAX: Final = 64  # writers that one version has seen; 64 entries take 1.6 KB of each record
+FORKS_REMEMBERED: Final = 10_000  # heads noted whose writer used a counter twice; a lying peer can make any number
+COUNTER_MENTIONED_MAX: Final = 2**48  # a peer's claim of our counter; no store writes as often, so more is a lie
+TIMESTAMP_AHEAD_MS_MAX: Final = 10 * 60 * 1000  # a timestamp further ahead is flagged and does not move our clock
+CONTEXTS_MAX: Final = 64  # contexts taken from peers when the configuration lists none; keeps the Hello small
 
 # -- CBOR ------------------------------------------------------------------------------------------------------------
-CBOR_DEPTH_MAX: Final = 16
-CBOR_ITEMS_MAX: Final = 65_536
+CBOR_DEPTH_MAX: Final = 16  # nested containers; the decoder recurses once for each
+CBOR_ITEMS_MAX: Final = 65_536  # items in one item; a frame of tiny items would otherwise become a million objects
 
 # -- frames and sessions ---------------------------------------------------------------------------------------------
-FRAME_BYTES_MAX: Final = 1 * MIB
-AUTH_BYTES_MAX: Final = 4 * KIB
-NOISE_MESSAGE_BYTES_MAX: Final = 65_535  # Noise spec §3
-REKEY_MESSAGES: Final = 2**14  # under 1 GiB a key, both directions (SECURITY.md H9)
-HANDSHAKE_TIMEOUT_S: Final = 5.0
-AUTH_TIMEOUT_S: Final = 10.0
-FRAME_TIMEOUT_S: Final = 30.0  # for a whole frame, in total
-IDLE_TIMEOUT_S: Final = 300.0
-SESSION_AGE_S_MAX: Final = 12 * 3600.0
-HANDSHAKES_MAX: Final = 32
-HANDSHAKES_PER_ADDRESS_MAX: Final = 4
-HANDSHAKES_KEPT: Final = 16  # more, for addresses where peers were met: a flood of strangers does not shut them out
-CONNECTIONS_MAX: Final = 256
-SEND_QUEUE_BYTES_MAX: Final = 1 * MIB
-STORE_CALLS_WAITING_MAX: Final = 64
+FRAME_BYTES_MAX: Final = 1 * MIB  # a payload; a session buffers one whole payload
+AUTH_BYTES_MAX: Final = 4 * KIB  # the first payload of each side; its sender is not authenticated yet
+NOISE_MESSAGE_BYTES_MAX: Final = 65_535  # a Noise message (Noise §3)
+REKEY_MESSAGES: Final = 2**14  # Noise messages under one key; that is 1 GiB at most (SECURITY.md H9)
+HANDSHAKE_TIMEOUT_S: Final = 5.0  # for the whole handshake; a stranger holds a connection no longer
+AUTH_TIMEOUT_S: Final = 10.0  # for Auth and Hello after the handshake; until then the peer is unproved
+FRAME_TIMEOUT_S: Final = 30.0  # from the first byte of a frame to its last; half a frame costs memory
+IDLE_TIMEOUT_S: Final = 300.0  # silence after which a session is dead; three heartbeats of a link fit into it
+SESSION_AGE_S_MAX: Final = 12 * 3600.0  # then the keys of a session are replaced by those of a new one
+HANDSHAKES_MAX: Final = 32  # handshakes at once; each costs three X25519 operations before the peer is known
+HANDSHAKES_PER_ADDRESS_MAX: Final = 4  # of these from one address; one machine cannot use up all of them
+HANDSHAKES_RESERVED: Final = 16  # more for addresses of known peers; a flood of strangers does not shut them out
+CONNECTIONS_MAX: Final = 256  # open connections; each takes a file descriptor, and processes often have 1,024
+SEND_QUEUE_BYTES_MAX: Final = 1 * MIB  # unsent bytes of a connection; a writer waits beyond it
+STORE_CALLS_WAITING_MAX: Final = 64  # calls that wait for the store's thread; callers beyond wait outside
 
 # -- discovery and dialling ------------------------------------------------------------------------------------------
-CANDIDATES_MAX: Final = 1024
-DIALS_MAX: Final = 4
-DIAL_TIMEOUT_S: Final = 5.0
-DECIDE_INTERVAL_S: Final = 0.02  # at most so often a node looks at what is due
-MEET_AT_ONCE: Final = 16  # peers a node meets as soon as it sights them; of more it meets one after another,
-MEET_INTERVAL_S: Final = (5.0, 15.0)  # so often: a thousand that start at once would dial half a million times
-BACKOFF_S: Final = (1.0, 300.0)  # full jitter: uniform(0, min(cap, base * 2**attempt))
-CHANGE_DELAY_S: Final = 0.005  # changes within it travel together; a change reaches the wire within 100 ms
-COMPARE_INTERVAL_S: Final = (45.0, 75.0)  # how often idle peers compare roots
-RELAY_FANOUT: Final = 2  # peers told at once of changes that came from somebody else
-WRITE_FANOUT: Final = 8  # peers told at once of our own writes
+CANDIDATES_MAX: Final = 1024  # peers and addresses in a table; anyone on the network can announce more
+DIALS_MAX: Final = 4  # dials at once; the rest wait their turn
+DIAL_TIMEOUT_S: Final = 5.0  # for a TCP connection to come up; longer than any local network takes
+SCHEDULE_INTERVAL_S: Final = 0.02  # between two looks at what is due; saves the processor under a storm of events
+MEET_AT_ONCE: Final = 16  # known peers; up to so many, a node dials a new one as soon as it sees it
+MEET_INTERVAL_S: Final = (5.0, 15.0)  # between dials of new peers beyond that; 1,000 nodes would dial 500,000 times
+BACKOFF_S: Final = (1.0, 300.0)  # before a dial is repeated; full jitter: uniform(0, min(cap, base * 2**attempt))
+CHANGE_DELAY_S: Final = 0.005  # changes within it travel together; a change is on the wire within 100 ms
+COMPARE_INTERVAL_S: Final = (45.0, 75.0)  # between comparisons of roots with idle peers; mends what spreading missed
+RELAY_FANOUT: Final = 2  # peers that another node's change is sent to at once; others spread it too
+WRITE_FANOUT: Final = 8  # peers that our own change is sent to at once; no other node has it yet
 
 # -- conversations ---------------------------------------------------------------------------------------------------
-BATCH_RECORDS_MAX: Final = 1000  # records in one message and in one transaction
-BATCH_BYTES_MAX: Final = 512 * KIB  # of records in one message: half a frame, so that one record more still fits
-PREFIXES_PER_MESSAGE_MAX: Final = 1024  # 16 children of 32 bytes each stay within a frame
-DIGESTS_PER_MESSAGE_MAX: Final = 8192
-LEAD_WAIT_S: Final = (0.1, 1.0)  # for what others bring of the same context: without anything new, and in all
-FILL_BEGINS_S: Final = 3.0  # within which the first new record must come, or others may fill it
-FILLING_S_MAX: Final = 600.0  # one peer may be the only one to fill a context for so long
-MISTRUST_S: Final = 3600.0  # and not again for so long when it brought less than half of what it claimed
-WALK_PREFIXES_MAX: Final = 2**20  # differing prefixes in one level; honest trees have fewer up to 10 million records
-DELTA_RECORDS_MAX: Final = 100_000  # changes in one conversation; whoever is further behind goes on from its new cursor
-WINDOW: Final = 4  # requests in flight
-REFUSALS_KEPT: Final = 1000  # by name, in one conversation; the rest is only counted
-ROUNDS_MAX: Final = 3  # walks in one conversation while writes keep moving a root
-HASH_COMPARISON_DEPTH: Final = (1, 4)  # least (as we ask) and most levels in one answer
-SMALL_SUBTREE_LEAVES: Final = 64  # a differing subtree this small comes whole
-SKETCH_SYMBOLS_MAX: Final = 65_536  # 768 KiB of symbols: one frame; reads some 45,000 differences
-SKETCH_COUNTS_MAX: Final = 1024  # symbols whose counts tell how much differs; 256 tell it to a tenth
-SURVEYS_MAX: Final = 2  # parts of contexts whose ids are kept for the next reconciliation: 300 bytes a record
-RECONCILES_MAX: Final = 8  # reconciliations served at once: each may be of another part
-SKETCHES_MAX: Final = 8  # contexts whose sketch is kept up to date: 1.6 MB each
-JOURNAL_LEAVES_MAX: Final = 16_384  # changes noted for a sketch: 1 MB; behind more it is built anew
-SKETCH_BLOCKS_MAX: Final = 6  # of symbols in a conversation, behind the first: each may cost a reading of all
-PUTS_IN_FLIGHT_MAX: Final = 16  # behind a sketch: so many answers, all refusals, still fit a send queue
-VERIFY_CHUNK: Final = 128  # signatures checked in one thread hop
-NEGENTROPY_BYTES_MAX: Final = 1_000_000  # of one reconciliation message: just under a frame
-NEGENTROPY_MESSAGES_MAX: Final = 2048  # of each side in one pass; disjoint sets of 10 million need 700
-PULL_SCAN_MAX: Final = 8  # pages of the log looked through for one page of ids
-FILTER_ENTRIES_MAX: Final = 256  # of one list of a filter: it travels with every request that has one
+BATCH_RECORDS_MAX: Final = 1000  # records in one message and in one transaction; bounds how long the store is busy
+BATCH_BYTES_MAX: Final = 512 * KIB  # records in one message; half a frame, so that one record more still fits
+PREFIXES_PER_MESSAGE_MAX: Final = 1024  # prefixes in one message; their parts of 16 digests fit a frame
+DIGESTS_PER_MESSAGE_MAX: Final = 8192  # 32-byte digests in one item of a Fetch; a quarter of a frame
+BULK_WAIT_S: Final = (0.1, 1.0)  # to wait for another conversation about the context: since its last news, and in all
+BULK_START_S: Final = 3.0  # for the first new record of a bulk; then other peers may bring the context
+BULK_FILL_S_MAX: Final = 600.0  # for which one peer alone may fill a context; a slow one keeps others out no longer
+BULK_BAN_S: Final = 3600.0  # for which a peer that brought less than half of its claim is not the only one again
+WALK_PREFIXES_MAX: Final = 2**20  # differing prefixes in one level; honest trees of 10 million records have fewer
+DELTA_RECORDS_MAX: Final = 100_000  # changes in one conversation; a peer further behind goes on from its new cursor
+WINDOW: Final = 4  # requests or pages in flight; hides the round trip, and bounds what both sides buffer
+REFUSALS_KEPT: Final = 1000  # refused versions kept by id in a conversation; further ones are only counted
+ROUNDS_MAX: Final = 3  # walks in a conversation; writes could move the roots for ever
+HASH_COMPARISON_DEPTH: Final = (1, 4)  # levels in one answer; this node asks for the least
+SMALL_SUBTREE_LEAVES: Final = 64  # leaves of a differing subtree that is listed whole; saves a round trip
+SKETCH_SYMBOLS_MAX: Final = 65_536  # symbols of a sketch; 768 KiB fit a frame and tell some 45,000 differences
+SKETCH_COUNTS_MAX: Final = 1024  # symbols that travel with a count; 256 estimate the difference to a tenth
+FILTERED_SETS_MAX: Final = 2  # filtered sets kept for the next reconciliation; 300 bytes a record
+RECONCILES_MAX: Final = 8  # reconciliations served at once; each may hold a filtered set of its own
+SKETCHES_MAX: Final = 8  # contexts whose sketch is kept up to date; 1.6 MB each
+JOURNAL_LEAVES_MAX: Final = 16_384  # changed leaves noted for a sketch, 1 MiB; beyond it a new sketch costs less
+SKETCH_BLOCKS_MAX: Final = 6  # blocks of symbols after the first; the responder may read all symbols for each
+PUTS_IN_FLIGHT_MAX: Final = 16  # Puts behind a sketch; their answers fit a send queue even if all are refusals
+VERIFY_CHUNK: Final = 128  # signatures checked in one call to a thread; some 10 ms of work
+NEGENTROPY_BYTES_MAX: Final = 1_000_000  # a message of reconciliation; just under a frame
+NEGENTROPY_MESSAGES_MAX: Final = 2048  # messages of each side in a pass; disjoint sets of 10 million need 700
+PULL_SCAN_MAX: Final = 8  # pages of the log read for one page of ids; a filter that takes nothing ends early
+FILTER_ENTRIES_MAX: Final = 256  # entries in one list of a filter; the filter travels with each request
 
-# -- following -------------------------------------------------------------------------------------------------------
-FOLLOWS: Final = 3  # peers a node chooses to follow; random graphs of as many are connected, however large
-FOLLOWERS_MAX: Final = 32  # links with peers, whoever opened them; ten times what chance brings
-FOLLOW_WINDOW_BYTES: Final = 2 * MIB  # told and not yet taken; four full messages
-ANNOUNCEMENT_WEIGHT: Final = 512  # of that window, for what is only announced: bounds how much may be waited for
-BEAT_S: Final = (60.0, 90.0)  # how often a link with nothing to tell tells its roots; three within IDLE_TIMEOUT_S
-ROOTS_DELAY_S: Final = (0.5, 1.5)  # behind the last thing told, so that each learns that the other has all of it
-ROOTS_INTERVAL_S: Final = 10.0  # between two of these, where writes come one after another: they cost half a record
-REASK_S: Final = 3.0  # without what was asked for, until another who announced it is asked too
-ANNOUNCE_DELAY_S: Final = 0.25  # announcements within it travel together; bodies take another way meanwhile
-REPLAYS_MAX: Final = 10_000  # records in a row that were no news, beyond twice what is held; then the peer is a liar
-RECENT_MAX: Final = 8192  # versions remembered as stored lately, so that nobody's announcement is asked for in vain
-SUSPECT_INTERVAL_S: Final = 30.0  # between comparisons with a peer whose root stays another
-REFOLLOW_S: Final = (0.1, 300.0)  # full jitter, as for BACKOFF_S, before a lost or refused link is tried again
-MIX_S: Final = 3600.0  # how often one of the peers to follow is chosen anew: networks that grew apart find together
+# -- links -----------------------------------------------------------------------------------------------------------
+LINKS_CHOSEN: Final = 3  # peers that a node chooses to follow; random graphs of that degree are connected
+LINKS_MAX: Final = 32  # links of a node, whichever side opened them; ten times what chance brings
+FOLLOW_WINDOW_BYTES: Final = 2 * MIB  # sent on a link and not yet acknowledged; four full messages
+ANNOUNCEMENT_WEIGHT: Final = 512  # bytes of that window for an announcement; bounds how many wait for their body
+HEARTBEAT_S: Final = (60.0, 90.0)  # between Roots on a link without news; three fit into IDLE_TIMEOUT_S
+ROOTS_DELAY_S: Final = (0.5, 1.5)  # from the last news to Roots; each side then learns that the other has all of it
+ROOTS_INTERVAL_S: Final = 10.0  # between such Roots while writes go on; one costs as much as half a record
+REQUEST_RETRY_S: Final = 3.0  # without an announced version; then another peer that announced it is asked
+ANNOUNCE_DELAY_S: Final = 0.25  # announcements within it travel together; the bodies come another way meanwhile
+REPLAYS_MAX: Final = 10_000  # known records in a row, beyond twice those held; an honest peer sends fewer
+RECENT_VERSIONS_MAX: Final = 8192  # versions remembered as stored lately; their announcements are not asked for
+UNEQUAL_COMPARE_INTERVAL_S: Final = 30.0  # between comparisons with a linked peer whose root stays different
+LINK_RETRY_S: Final = (0.1, 300.0)  # before a lost or refused link is tried again; full jitter as for BACKOFF_S
+LINK_RENEWAL_S: Final = 3600.0  # between new choices of a followed peer; joins parts of a network that drifted apart
 
 # -- disk ------------------------------------------------------------------------------------------------------------
-READ_TRANSACTION_S_MAX: Final = 60.0
-WAL_BYTES_MAX: Final = 256 * MIB  # written while a read transaction is open, which keeps it out of the file
-CURSORS_MAX: Final = 2**14  # a peer, a context and a filter each; the oldest go
-HISTORY_DAYS: Final = 30
-HISTORY_ROWS_MAX: Final = 100_000
-FREE_SPACE_BYTES_MIN: Final = 64 * MIB
-BALLAST_BYTES: Final = 1 * MIB  # a store is opened and read in 160 KiB, even with a WAL of 64 MiB
+READ_TRANSACTION_S_MAX: Final = 60.0  # age of a snapshot's read transaction; it keeps the WAL from shrinking
+WAL_BYTES_MAX: Final = 256 * MIB  # written while a read transaction is open; all of it stays in the WAL
+CURSORS_MAX: Final = 2**14  # cursors, one for each peer, context and filter; the oldest are dropped
+HISTORY_DAYS: Final = 30  # age of superseded versions kept; history is local and a convenience
+HISTORY_ROWS_MAX: Final = 100_000  # superseded versions kept; a busy record cannot fill the disk
+FREE_SPACE_BYTES_MIN: Final = 64 * MIB  # free disk space below which the store refuses writes
+BALLAST_BYTES: Final = 1 * MIB  # a file removed on a full disk; a store opens in 160 KiB, even with a WAL of 64 MiB
 
 # -- pairing ---------------------------------------------------------------------------------------------------------
-INVITATION_TRIES: Final = 3
-INVITATION_EXCHANGES_MAX: Final = 100  # begun ones, finished or not: SPAKE2 in Python is not constant-time
-INVITATION_EXPIRES_S: Final = 600.0
-INVITATION_USES_MAX: Final = 100
+INVITATION_TRIES: Final = 3  # wrong codes that close an invitation; a code has 16 secret bits
+INVITATION_EXCHANGES_MAX: Final = 100  # exchanges begun, finished or not; SPAKE2 in Python is not constant-time
+INVITATION_EXPIRES_S: Final = 600.0  # unless said otherwise; long enough to type a code on the next machine
+INVITATION_USES_MAX: Final = 100  # joiners by one invitation; a code that more people know is no secret
 
 # -- logs and people -------------------------------------------------------------------------------------------------
-LOG_LINES_PER_S: Final = 10  # per peer and event, then counted and folded
-LOG_LINE_BYTES_MAX: Final = 16 * KIB  # journald splits at 48 KiB
-PEER_TEXT_CHARS_MAX: Final = 128
-NODE_NAME_BYTES_MAX: Final = 64
+LOG_LINES_PER_S: Final = 10  # lines for each peer and event; further ones are counted and told in one line
+LOG_LINE_BYTES_MAX: Final = 16 * KIB  # a log line; journald splits lines at 48 KiB
+PEER_TEXT_CHARS_MAX: Final = 128  # characters shown of a text from a peer; keeps a line readable
+NODE_NAME_BYTES_MAX: Final = 64  # a node's name; as long as a host name may be on Linux

@@ -1,4 +1,4 @@
-"""Text forms: ids as lower-case base32, names in NFC, and strings from peers made safe to show."""
+"""Text forms: ids in lower-case base32, names in NFC, and texts from peers escaped for display (PROTOCOL.md §2.2)."""
 
 import unicodedata
 from base64 import b32decode, b32encode
@@ -7,12 +7,12 @@ from echonode.limits import PEER_TEXT_CHARS_MAX
 
 
 def to_base32(data: bytes) -> str:
-    """Lower-case base32 (RFC 4648) without padding."""
+    """Return `data` in lower-case base32 (RFC 4648 §6) without padding."""
     return b32encode(data).decode("ascii").rstrip("=").lower()
 
 
 def from_base32(text: str, size: int) -> bytes:
-    """The `size` bytes that `to_base32` wrote as `text`. Raises ValueError for anything else, other cases included."""
+    """Return the `size` bytes that `to_base32` wrote as `text`. Raises ValueError for other texts, upper case too."""
     padded = text.upper() + "=" * (-len(text) % 8)
     try:
         data = b32decode(padded)
@@ -24,10 +24,10 @@ def from_base32(text: str, size: int) -> bytes:
 
 
 def is_plain_text(text: str, bytes_max: int) -> bool:
-    """Whether `text` is a non-empty string of at most `bytes_max` UTF-8 bytes without control characters.
+    """Return True if `text` has 1 to `bytes_max` UTF-8 bytes and no control characters.
 
-    This is all that is asked of text from elsewhere: which characters are controls never changes, while what counts as
-    NFC depends on the version of Unicode, and must not decide what belongs to a context.
+    A text from a peer must be plain and no more. The set of control characters never changes. NFC depends on the
+    version of Unicode, so it must not decide which records a context holds.
     """
     if text.isascii():
         return 0 < len(text) <= bytes_max and text.isprintable()
@@ -37,15 +37,15 @@ def is_plain_text(text: str, bytes_max: int) -> bool:
 
 
 def is_nfc_text(text: str, bytes_max: int) -> bool:
-    """Whether `text` is plain, and in NFC besides: what we write is, so that one name has one form."""
+    """Return True if `text` is plain and in NFC. Texts written here must be, so that one name has one form."""
     return is_plain_text(text, bytes_max) and unicodedata.is_normalized("NFC", text)
 
 
 def escape(text: str, chars_max: int = PEER_TEXT_CHARS_MAX) -> str:
-    """`text` from a peer, safe for a log or a terminal, in at most `chars_max` characters.
+    """Return `text` from a peer, safe for a log or a terminal, in at most `chars_max` characters.
 
-    Controls, ESC and bidirectional marks (none of them printable to Python) are escaped: they can make a terminal show
-    another text than the one stored (Unicode TR 36 §2.6).
+    Control characters, ESC and bidirectional marks are escaped; none of them is printable to Python. They can make a
+    terminal show another text than the stored one (Unicode TR 36 §2.6).
     """
     shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text[:chars_max])
     return shown if max(len(text), len(shown)) <= chars_max else shown[: chars_max - 1] + "…"

@@ -1,6 +1,6 @@
-"""The local HTTP API as one ASGI application: routes, and what becomes of whatever goes wrong in them.
+"""The local HTTP API as one ASGI application: the routes, and the answer to every error in them.
 
-proto/openapi.yaml is its law. It knows nothing of sockets; api/server.py serves it.
+proto/openapi.yaml describes it. The application knows nothing of sockets; api/server.py serves it.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
-from echonode.api.node import ControlRoutes
-from echonode.api.peer_records import AskingRoutes
-from echonode.api.problems import fault_of, not_found
+from echonode.api.node import NodeRoutes
+from echonode.api.peer_records import PeerRecordRoutes
+from echonode.api.problems import not_found, problem_of
 from echonode.api.records import RecordRoutes
 from echonode.api.responses import refusal
 from echonode.api.shutdown import Stop
@@ -19,13 +19,13 @@ from echonode.node.node import Node
 
 
 class Api:
-    """Serves `node` until `stop`. `version` is the program's; `api` says where it is reached, for `status`."""
+    """Serves `node` until `stop` is set. `version` is the program's; `api` lists the sockets that `status` shows."""
 
     def __init__(self, node: Node, stop: Stop, *, version: str, api: Sequence[str]) -> None:
         routes = [
-            *ControlRoutes(node, stop, version=version, api=api).routes(),
+            *NodeRoutes(node, stop, version=version, api=api).routes(),
             *RecordRoutes(node, stop).routes(),
-            *AskingRoutes(node, stop).routes(),
+            *PeerRecordRoutes(node, stop).routes(),
         ]
         self._router = Router(routes, redirect_slashes=False, default=_no_such_path)
         self._stop = stop
@@ -33,21 +33,21 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_started = False
 
-        async def noted_send(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal has_started
             has_started = True
             await send(message)
 
-        # Routed by the path as it was sent: decoded before it is split, a slash in a context's name would split it.
+        # Route by the path as it was sent. If it were decoded first, a slash in a context's name would split it.
         scope = {**scope, "path": scope["raw_path"].decode("ascii")}
         try:
-            await self._router(scope, receive, noted_send)
+            await self._router(scope, receive, send_and_note)
         except Exception as error:
-            fault = fault_of(error)
+            problem = problem_of(error)
             if not has_started:
-                await refusal(fault)(scope, receive, send)
+                await refusal(problem)(scope, receive, send)
         except asyncio.CancelledError:
-            # The server gave up on a client that does not read; nobody is left to be told.
+            # The server dropped a client that does not read: no answer can reach it.
             if not self._stop.is_set:
                 raise
 

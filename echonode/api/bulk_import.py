@@ -1,39 +1,51 @@
-"""Import: one JSON object a line in, records of ours out, in batches that are written whole or not at all.
+"""Import: lines of one JSON object each become records of this node, in batches that are written whole or not at all.
 
     {"name": .., "body" or "body_base64": .., "tags": [..], "model": NAME[@MAJOR.MINOR], "type": .., "timestamp": ..}
 
-Only `name` must stand: `shared/NAME` is a record of the pool, as for `put`, any other name is one of ours. A `body`
-that is text is written as UTF-8 (text/plain when no type is given), unless the type says JSON; any other value, and
-text of a JSON type, is written as compact JSON (application/json). `timestamp` becomes the signed `created` time, never
-the clock. `later` is what exports have of records with fields of a later minor version, and becomes these fields again.
-`id` may stand, since exports have it, and is not read. Empty lines count as lines and are passed over.
+Only `name` is required. It is an address (model/address.py): NAME and me/NAME of this node, shared/NAME of the pool. A
+`body` that is text is written as UTF-8 (text/plain when no type is given), unless the type says JSON. Any other value,
+and text of a JSON type, is written byte for byte as it stands in the line (application/json); an object with a key
+twice is refused. `timestamp` becomes the signed `created` time, never the clock's. `later` holds the fields of a later
+minor version, as exports write them. `id` is allowed, since exports have it, and is ignored. Empty lines are counted
+and ignored.
 
-After every batch a line of progress comes back: {"lines": n, "written": n, "unchanged": n}. The last one has
-"done": true, or "error": {"code", "message", "line"?}, and then what those figures count is what was written.
+Each batch is answered with a line of progress: {"lines": n, "written": n, "unchanged": n}. The last line has "done":
+true, or "error": {"code", "message", "line"?}; its figures then count what was written before the error.
 """
 
 import binascii
 from base64 import b64decode
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
-from echonode.api.json_forms import JSON_TYPE, MODEL, TEXT_TYPE, encode, is_json, nfc, read_model, read_time
-from echonode.api.problems import RequestError, fault_of, too_large
+from echonode.api.json_forms import (
+    JSON_TYPE,
+    MODEL,
+    TEXT_TYPE,
+    check_json,
+    encode,
+    is_json,
+    nfc,
+    read_model,
+    read_time,
+)
+from echonode.api.problems import RequestError, problem_of, too_large
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, KIB, MIB
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft
-from echonode.node.record_book import ME, SHARED, RecordBook
+from echonode.node.addresses import Addresses
+from echonode.node.record_book import RecordBook
 from echonode.store.draft_signing import DraftError
 from echonode.text import escape
 
-# JSON may spend six bytes on one (\u0001), and the other fields need room too.
+# JSON may write one byte as six (\u0001), and the other fields need room too.
 LINE_BYTES_MAX: Final = 6 * BODY_BYTES_MAX + 128 * KIB
-# A batch of long lines is closed early, so that memory does not depend on what is imported.
+# A batch of long lines ends early, so that the length of the lines does not decide how much memory is used.
 BATCH_BYTES_MAX: Final = 8 * MIB
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -41,7 +53,7 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 class _Line(Struct, forbid_unknown_fields=True):
     name: str
     id: str = ""
-    body: Any = UNSET
+    body: Raw | UnsetType = UNSET
     body_base64: str | UnsetType = UNSET
     tags: tuple[str, ...] = ()
     model: str = MODEL
@@ -51,7 +63,7 @@ class _Line(Struct, forbid_unknown_fields=True):
 
 
 class Progress(Struct):
-    """What an import has come to: lines read and dealt with, records written, records that needed no writing."""
+    """The progress of an import: lines handled, records written, records that were there unchanged."""
 
     lines: int = 0
     written: int = 0
@@ -59,7 +71,7 @@ class Progress(Struct):
 
 
 class LineError(LocalError):
-    """A line that is no record, and why. `line` counts from 1."""
+    """A line that holds no valid record. `line` counts from 1."""
 
     def __init__(self, line: int, error: LocalError) -> None:
         super().__init__(str(error))
@@ -67,34 +79,39 @@ class LineError(LocalError):
         self.error = error
 
 
-_Numbered = list[tuple[int, bytes]]
+_NumberedLines = list[tuple[int, bytes]]
 _decode: Final = msgspec.json.Decoder(_Line).decode
 
 
-async def import_lines(book: RecordBook, context: str, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Write what comes in `chunks`, in pieces of any size; yields the lines to answer with. Never raises."""
+async def import_lines(
+    book: RecordBook, addresses: Addresses, context: str, chunks: AsyncIterator[bytes]
+) -> AsyncGenerator[bytes]:
+    """Write the records in `chunks`, which may be cut anywhere, and yield the lines of the answer. Never raises."""
     progress = Progress()
     try:
         async with aclosing(_batches(chunks)) as batches:
             async for batch in batches:
-                await _write(book, context, batch, progress)
+                await _write(book, addresses, context, batch, progress)
                 yield encode(progress) + b"\n"
         last: dict[str, object] = {"done": True}
     except LineError as error:
-        fault = fault_of(error.error)
-        last = fault.form(line=error.line)
+        problem = problem_of(error.error)
+        last = problem.as_json(line=error.line)
     except Exception as error:
-        last = fault_of(error).form()
+        last = problem_of(error).as_json()
     yield encode({**msgspec.structs.asdict(progress), **last}) + b"\n"
 
 
-async def _write(book: RecordBook, context: str, batch: _Numbered, progress: Progress) -> None:
-    """One batch, one transaction. Of lines with the same name the last one counts."""
+async def _write(
+    book: RecordBook, addresses: Addresses, context: str, batch: _NumberedLines, progress: Progress
+) -> None:
+    """Write one batch in one transaction. When several lines have one name, the last one counts."""
     drafts: dict[tuple[IdentityId, str], tuple[int, Draft]] = {}
     for number, line in batch:
         try:
             fields = _decode(line)
-            draft = _draft(context, _address(book, nfc(fields.name)), fields)
+            check_json(line)
+            draft = _draft(context, addresses.resolve(nfc(fields.name)), fields)
         except RecursionError:
             raise LineError(number, RequestError("nested too deeply")) from None
         except LocalError as error:
@@ -112,8 +129,9 @@ async def _write(book: RecordBook, context: str, batch: _Numbered, progress: Pro
     progress.unchanged += len(batch) - written
 
 
-async def _batches(chunks: AsyncIterator[bytes]) -> AsyncGenerator[_Numbered]:
-    batch: _Numbered = []
+async def _batches(chunks: AsyncIterator[bytes]) -> AsyncGenerator[_NumberedLines]:
+    """Yield the lines with their numbers, grouped into batches bounded in lines and in bytes."""
+    batch: _NumberedLines = []
     size = number = 0
     async with aclosing(_lines(chunks)) as pieces:
         async for lines in pieces:
@@ -133,7 +151,7 @@ async def _batches(chunks: AsyncIterator[bytes]) -> AsyncGenerator[_Numbered]:
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
-    """The lines of a text that comes in pieces, as many at a time as a piece completes."""
+    """Yield the lines of a text that comes in pieces, as many at a time as a piece completes."""
     rest = bytearray()
     number = 1
     async for chunk in chunks:
@@ -147,10 +165,6 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
             raise LineError(number, too_large(f"a line is at most {LINE_BYTES_MAX} bytes"))
     if rest:
         yield [bytes(rest)]
-
-
-def _address(book: RecordBook, name: str) -> tuple[IdentityId, str]:
-    return book.resolve(name) if name.startswith((f"{SHARED}/", f"{ME}/")) else (book.id, name)
 
 
 def _draft(context: str, address: tuple[IdentityId, str], line: _Line) -> Draft:
@@ -172,16 +186,17 @@ def _draft(context: str, address: tuple[IdentityId, str], line: _Line) -> Draft:
 
 
 def _body(line: _Line) -> tuple[bytes, str]:
-    """The bytes, and their media type."""
+    """Return the body's bytes and its media type."""
     if line.body_base64 is not UNSET:
         if line.body is not UNSET:
             raise RequestError("a record has one body: body or body_base64")
         return _from_base64("body_base64", line.body_base64), line.type or ""
     if line.body is UNSET:
         return b"", line.type or ""
-    if isinstance(line.body, str) and (line.type is UNSET or not is_json(line.type)):
-        return line.body.encode(), TEXT_TYPE if line.type is UNSET else line.type
-    return encode(line.body), JSON_TYPE if line.type is UNSET else line.type
+    body = bytes(line.body)
+    if body.startswith(b'"') and (line.type is UNSET or not is_json(line.type)):
+        return msgspec.json.decode(body, type=str).encode(), TEXT_TYPE if line.type is UNSET else line.type
+    return body, JSON_TYPE if line.type is UNSET else line.type
 
 
 def _from_base64(field: str, text: str) -> bytes:

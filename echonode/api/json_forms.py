@@ -1,15 +1,17 @@
-"""How records, times and events look in JSON. Pure: values in, values out.
+"""The JSON forms of records, times and events. Pure: values in, values out.
 
     id         author/name; the author is `shared` or 52 characters of base32
     version    52 characters of base32
     time       RFC 3339, UTC, milliseconds: 2026-11-22T12:00:00.000Z
-    body       one of   body          the JSON value, when the media type says JSON and it parses; else the text,
-                                      when it is UTF-8 without control characters other than \\n \\r \\t
+    body       one of   body          the JSON value as it is stored, when the media type says JSON and it parses; one
+                                      with line ends is written anew. Else the text, when it is UTF-8 without control
+                                      characters other than \\n \\r \\t
                         body_base64   anything else (RFC 4648 §4, padded)
 
-An export line says the same of a record in the fewest words that `import` makes the same record from again.
+A line of an export holds the least from which `import` makes the same record again.
 """
 
+import json
 import re
 import unicodedata
 from base64 import b64encode
@@ -23,10 +25,10 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from echonode.api.problems import RequestError
 from echonode.clock import to_ms
+from echonode.model.address import ME, SHARED
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record
 from echonode.node.events import Event
-from echonode.node.record_book import SHARED
 from echonode.text import escape, to_base32
 
 JSON_TYPE: Final = "application/json"
@@ -36,28 +38,30 @@ MODEL_VERSION: Final = (1, 0)
 
 Label = Callable[[IdentityId], str]
 
-# The last millisecond RFC 3339 can write. A signed `created` may lie beyond it; it is shown as this.
+# The last millisecond that RFC 3339 can write. A signed `created` beyond it is shown as this one.
 _MS_MAX: Final = 253_402_300_799_999
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d))?")
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,9})?")
 _MODEL: Final = re.compile(r"(.+)@(\d{1,9})\.(\d{1,9})", re.DOTALL)
+_LINE_END: Final = re.compile(rb"[\r\n]")
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 encode: Final = msgspec.json.Encoder().encode
 
 
 class Body(Struct, kw_only=True):
-    """Exactly one of the two stands; a deleted record has neither. Raw: a JSON value, compact."""
+    """A body in JSON: exactly one of the two fields is set, and neither for a deleted record. Raw is compact JSON."""
 
     body: str | Raw | UnsetType = UNSET
     body_base64: str | UnsetType = UNSET
 
 
-class WholeForm(Struct, kw_only=True):
-    """A record as it is read: the winning version. `heads` says how many there are (more than one: a conflict), where
-    that was looked up."""
+class RecordForm(Struct, kw_only=True):
+    """A record as it is read: its winning version. `heads` is their number, where it was looked up; two or more are a
+    conflict."""
 
     id: str
+    address: str | UnsetType = UNSET
     context: str
     author: str
     name: str
@@ -91,8 +95,8 @@ class HeadForm(Struct, kw_only=True):
     body_base64: str | UnsetType = UNSET
 
 
-class LineForm(Struct, kw_only=True):
-    """One line of an export. `timestamp` is the signed `created` time; an empty `type` means that none was given;
+class ExportLine(Struct, kw_only=True):
+    """One line of an export. `timestamp` is the signed `created` time. An empty `type` means that none was given.
     `later` holds the fields of a later minor version that this one does not know, in base64."""
 
     id: str
@@ -107,26 +111,37 @@ class LineForm(Struct, kw_only=True):
 
 
 def nfc(text: str) -> str:
-    """`text` as names are kept: the same name typed on two keyboards is one name."""
+    """Return `text` in NFC: the same name typed on two keyboards is one name."""
     return unicodedata.normalize("NFC", text)
 
 
 def record_id(record: Record, label: Label) -> str:
-    """author/name."""
+    """Return author/name."""
     return f"{label(record.author)}/{record.name}"
 
 
-def whole(record: Record, label: Label, *, heads: int | UnsetType = UNSET, with_body: bool = False) -> WholeForm:
-    """The record that `record` is the winning version of."""
+def record_form(
+    record: Record,
+    label: Label,
+    *,
+    address_label: Label | None = None,
+    heads: int | UnsetType = UNSET,
+    with_body: bool = False,
+) -> RecordForm:
+    """Return the form of the record whose winning version is `record`.
+
+    `address_label` gives the author as people write it on this node (model/address.py).
+    """
     body = body_of(record) if with_body else Body()
-    return WholeForm(
+    return RecordForm(
         id=record_id(record, label),
+        address=UNSET if address_label is None else record_id(record, address_label),
         context=record.context,
         author=label(record.author),
         name=record.name,
         version=to_base32(record.id),
-        timestamp=time_of(to_ms(record.timestamp)),
-        created=time_of(record.created_ms),
+        timestamp=rfc3339(to_ms(record.timestamp)),
+        created=rfc3339(record.created_ms),
         model=record.model,
         model_version=_dotted(record.model_version),
         tags=record.tags,
@@ -138,14 +153,14 @@ def whole(record: Record, label: Label, *, heads: int | UnsetType = UNSET, with_
     )
 
 
-def head(record: Record, *, is_winner: bool) -> HeadForm:
-    """One of the versions that contest a record."""
+def head_form(record: Record, *, is_winner: bool) -> HeadForm:
+    """Return the form of one head of a conflict."""
     body = body_of(record)
     return HeadForm(
         version=to_base32(record.id),
         key=to_base32(record.kid),
-        timestamp=time_of(to_ms(record.timestamp)),
-        created=time_of(record.created_ms),
+        timestamp=rfc3339(to_ms(record.timestamp)),
+        created=rfc3339(record.created_ms),
         model=record.model,
         model_version=_dotted(record.model_version),
         tags=record.tags,
@@ -157,18 +172,21 @@ def head(record: Record, *, is_winner: bool) -> HeadForm:
     )
 
 
-def line(record: Record, label: Label) -> LineForm:
-    """`record`, which is no tombstone, so that importing the line gives the same body, byte for byte."""
+def export_line(record: Record, label: Label) -> ExportLine:
+    """Return the export line of `record`, which is no tombstone. Importing the line gives the same body, byte for byte.
+
+    The name is an address: `shared/NAME`, else `me/NAME`. So an own name that looks like an address stays a name.
+    """
     body = body_of(record)
     if body.body_base64 is UNSET and is_json(record.media_type) and not _is_verbatim(body, record):
         body = Body(body_base64=b64encode(record.body).decode("ascii"))
-    return LineForm(
+    return ExportLine(
         id=record_id(record, label),
-        name=record_id(record, label) if label(record.author) == SHARED else record.name,
+        name=f"{SHARED if label(record.author) == SHARED else ME}/{record.name}",
         tags=record.tags,
         model=_model_text(record.model, record.model_version),
         type=record.media_type,
-        timestamp=time_of(record.created_ms),
+        timestamp=rfc3339(record.created_ms),
         body=body.body,
         body_base64=body.body_base64,
         later=b64encode(record.later).decode("ascii") if record.later else UNSET,
@@ -176,20 +194,47 @@ def line(record: Record, label: Label) -> LineForm:
 
 
 def _is_verbatim(body: Body, record: Record) -> bool:
-    """Whether a body that should be JSON is shown as the very bytes that import would write."""
-    return isinstance(body.body, Raw) and bytes(body.body) == record.body
+    """Return True if the JSON value shown is, byte for byte, what import would write."""
+    if not isinstance(body.body, Raw) or bytes(body.body) != record.body or record.body.strip() != record.body:
+        return False
+    try:
+        check_json(record.body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def check_json(data: bytes) -> None:
+    """Raise ValueError unless `data` is one JSON value (RFC 8259) in which no object has a key twice.
+
+    Numbers are not read: they may have any size and any number of digits. Raises RecursionError for deep nesting.
+    """
+    json.loads(data.decode(), object_pairs_hook=_unique, parse_int=len, parse_float=len, parse_constant=_no_constant)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> None:
+    keys = set()
+    for key, _ in pairs:
+        if key in keys:
+            raise ValueError(f"the key {json.dumps(key)} stands twice in one object")
+        keys.add(key)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def body_of(record: Record) -> Body:
-    """How the body is shown."""
+    """Return the form of the record's body."""
     if record.is_tombstone:
         return Body()
     if is_json(record.media_type):
         try:
-            # Encoded here, where nesting too deep can be caught, and not again with what it stands in.
-            return Body(body=Raw(encode(msgspec.json.decode(record.body))))
+            value = msgspec.json.decode(record.body)
+            # A line of a stream cannot hold a line end: then the value is written anew, else it stays as it is.
+            return Body(body=Raw(encode(value) if _LINE_END.search(record.body) else record.body))
         except (ValueError, RecursionError):
-            pass  # it says JSON and is none: shown as what it is
+            pass  # the media type says JSON but the body is none: show it as text or base64
     try:
         text = record.body.decode()
     except UnicodeDecodeError:
@@ -200,24 +245,24 @@ def body_of(record: Record) -> Body:
 
 
 def is_json(media_type: str) -> bool:
-    """Whether the type is application/json or one of the +json kind (RFC 6839 §3.1)."""
+    """Return True if the media type is application/json or one that ends in +json (RFC 6839 §3.1)."""
     essence = media_type.partition(";")[0].strip().lower()
     return essence == JSON_TYPE or essence.endswith("+json")
 
 
-def time_of(ms: int) -> str:
-    """RFC 3339 with milliseconds, in UTC."""
+def rfc3339(ms: int) -> str:
+    """Return a time in ms since 1970 as RFC 3339 with milliseconds, in UTC."""
     moment = datetime.fromtimestamp(min(ms, _MS_MAX) // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{min(ms, _MS_MAX) % 1000:03d}Z"
 
 
-def maybe_time_of(ms: int | None) -> str | None:
-    """The same, of what may not have happened yet."""
-    return None if ms is None else time_of(ms)
+def maybe_rfc3339(ms: int | None) -> str | None:
+    """Return the same for a time that may be missing."""
+    return None if ms is None else rfc3339(ms)
 
 
 def read_time(text: str | float) -> int:
-    """Milliseconds since the Unix epoch of an RFC 3339 time, a date (its beginning in UTC), or seconds. Raises
+    """Return the ms since 1970 of an RFC 3339 time, a date (its beginning in UTC), or a number of seconds. Raises
     RequestError."""
     ms = -1
     if not isinstance(text, str):
@@ -240,13 +285,14 @@ def read_time(text: str | float) -> int:
 
 
 def read_model(text: str) -> tuple[str, tuple[int, int]]:
-    """Name and version of NAME or NAME@MAJOR.MINOR."""
-    match = _MODEL.fullmatch(text)
-    return (match[1], (int(match[2]), int(match[3]))) if match else (text, MODEL_VERSION)
+    """Return name, in NFC, and version of NAME or NAME@MAJOR.MINOR."""
+    name = nfc(text)
+    match = _MODEL.fullmatch(name)
+    return (match[1], (int(match[2]), int(match[3]))) if match else (name, MODEL_VERSION)
 
 
 def _model_text(name: str, version: tuple[int, int]) -> str:
-    """What `read_model` reads back."""
+    """Return the text that `read_model` reads as this name and version."""
     is_plain = version == MODEL_VERSION and not _MODEL.fullmatch(name)
     return name if is_plain else f"{name}@{_dotted(version)}"
 
@@ -255,21 +301,21 @@ def _dotted(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def event_form(event: Event, label: Label) -> dict[str, object]:
-    """An event with the names of its fields; ids in base32, records whole but for their bodies."""
+def event_form(event: Event, label: Label, address_label: Label | None = None) -> dict[str, object]:
+    """Return an event by the names of its fields: ids in base32, records without their bodies."""
     shown: dict[str, object] = {"event": event.name}
     for field in fields(event):
-        shown[field.name] = _event_value(getattr(event, field.name), label)
+        shown[field.name] = _event_value(getattr(event, field.name), label, address_label)
     return shown
 
 
-def _event_value(value: object, label: Label) -> object:
+def _event_value(value: object, label: Label, address_label: Label | None) -> object:
     match value:
         case bytes():
             return to_base32(value)
         case Record():
-            return whole(value, label)
+            return record_form(value, label, address_label=address_label)
         case tuple():
-            return [_event_value(part, label) for part in value]
+            return [_event_value(part, label, address_label) for part in value]
         case _:
             return value

@@ -1,4 +1,4 @@
-"""The routes of the node itself: who it is, who is there, sync now, events, verify, invitations, the network."""
+"""The routes of the node itself: status, peers, contexts, sync, events, verify, invitations, the network."""
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from echonode.api.json_forms import maybe_time_of, time_of
+from echonode.api.json_forms import maybe_rfc3339, nfc, rfc3339
 from echonode.api.problems import RequestError, not_found
 from echonode.api.requests import (
     InvitationRequest,
@@ -18,26 +18,26 @@ from echonode.api.requests import (
     SyncRequest,
     TrustRequest,
     json_body,
+    peer_of,
 )
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
-from echonode.api.streams import EVENT_STREAM, Lines, events, json_lines
+from echonode.api.streams import EVENT_STREAM, StreamResponse, events, json_lines
 from echonode.errors import LocalError
-from echonode.model.identity import IdentityId
 from echonode.node.events import Event, SyncCompleted
 from echonode.node.node import Node
 from echonode.node.views import PeerView, SyncReport, SyncStatus
 from echonode.store.port import ContextInfo
 from echonode.text import escape, from_base32, to_base32
-from echonode.wire.messages import Direction, dotted
+from echonode.wire.messages import Direction, version_text
 
 _NETWORK_KEY_BYTES = 32
 _EVENT_NAMES = frozenset(kind.name for kind in get_args(Event))
 _DIRECTIONS = {"both": Direction.BOTH, "pull": Direction.RECEIVE, "push": Direction.SEND}
 
 
-class ControlRoutes:
-    """What can be asked of `node`. `api`: where this API is reached."""
+class NodeRoutes:
+    """Serves requests about `node` itself. `api` lists the sockets of this API."""
 
     def __init__(self, node: Node, stop: Stop, *, version: str, api: Sequence[str]) -> None:
         self._node = node
@@ -46,7 +46,7 @@ class ControlRoutes:
         self._api = tuple(api)
 
     def routes(self) -> list[Route]:
-        """The paths, as openapi.yaml has them."""
+        """Return the routes, as openapi.yaml describes them."""
         return [
             route("/v1/status", GET=self._status),
             route("/v1/peers", GET=self._peers),
@@ -84,9 +84,9 @@ class ControlRoutes:
         return reply({"peers": [_peer_form(peer) for peer in self._node.peers()]})
 
     async def _trust(self, request: Request) -> Response:
-        wanted = await json_body(request, self._stop, TrustRequest)
+        body = await json_body(request, self._stop, TrustRequest)
         try:
-            await self._node.trust(wanted.peer)
+            await self._node.trust(nfc(body.peer))
         except LocalError as error:
             raise not_found(str(error)) from None
         return reply({})
@@ -96,10 +96,10 @@ class ControlRoutes:
         return reply({"contexts": [self._context_form(info) for info in (await self._node.status()).contexts]})
 
     async def _sync(self, request: Request) -> Response:
-        wanted = await json_body(request, self._stop, SyncRequest)
-        peers = None if wanted.peers is None else list(dict.fromkeys(self._peer(text) for text in wanted.peers))
+        body = await json_body(request, self._stop, SyncRequest)
+        peers = None if body.peers is None else list(dict.fromkeys(peer_of(self._node, text) for text in body.peers))
         with self._stop.ends_waiting():
-            reports = await self._node.sync(peers, _DIRECTIONS[wanted.action], wanted.timeout)
+            reports = await self._node.sync(peers, _DIRECTIONS[body.action], body.timeout)
         return reply({"status": _overall(reports), "peers": [_report_form(report) for report in reports]})
 
     async def _events(self, request: Request) -> Response:
@@ -107,7 +107,7 @@ class ControlRoutes:
         types = frozenset(text.split(",")) if text else frozenset()
         for unknown in sorted(types - _EVENT_NAMES):
             raise RequestError(f"no event {escape(unknown)}; there are: {', '.join(sorted(_EVENT_NAMES))}")
-        return Lines(events(self._node, types, self._stop), media_type=EVENT_STREAM)
+        return StreamResponse(events(self._node, types, self._stop), media_type=EVENT_STREAM)
 
     async def _verify(self, request: Request) -> Response:
         Query(request, ())
@@ -120,17 +120,17 @@ class ControlRoutes:
                 yield [{"checked": checked, "problems": new}]
             yield [{"ok": not problems, "checked": checked, "problems": problems, "done": True}]
 
-        return Lines(json_lines(totals(), self._stop))
+        return StreamResponse(json_lines(totals(), self._stop))
 
     async def _invite(self, request: Request) -> Response:
-        wanted = await json_body(request, self._stop, InvitationRequest)
-        code = await self._node.invite(uses=wanted.uses, expires_s=wanted.expires_s)
-        return reply({"code": code, "expires": time_of(round((time.time() + wanted.expires_s) * 1000))})
+        body = await json_body(request, self._stop, InvitationRequest)
+        code = await self._node.invite(uses=body.uses, expires_s=body.expires_s)
+        return reply({"code": code, "expires": rfc3339(round((time.time() + body.expires_s) * 1000))})
 
     async def _join(self, request: Request) -> Response:
-        wanted = await json_body(request, self._stop, JoinRequest)
+        body = await json_body(request, self._stop, JoinRequest)
         with self._stop.ends_waiting():
-            network = await self._node.join(wanted.code, wanted.at)
+            network = await self._node.join(body.code, body.at)
         return reply({"network": network})
 
     async def _network(self, request: Request) -> Response:
@@ -139,9 +139,9 @@ class ControlRoutes:
         return reply({"network": self._node.network, "key": None if key is None else to_base32(key)})
 
     async def _set_network(self, request: Request) -> Response:
-        wanted = await json_body(request, self._stop, NetworkRequest)
+        body = await json_body(request, self._stop, NetworkRequest)
         try:
-            key = from_base32(wanted.key, _NETWORK_KEY_BYTES)
+            key = from_base32(body.key, _NETWORK_KEY_BYTES)
         except ValueError:
             raise RequestError("a network key is 32 bytes in lower-case base32 (52 characters)") from None
         await self._node.set_network_key(key)
@@ -157,12 +157,6 @@ class ControlRoutes:
             "wants": None if partial.of(info.name) is None else list(partial.terms[info.name]),
         }
 
-    def _peer(self, text: str) -> IdentityId:
-        try:
-            return self._node.resolve_peer(text)
-        except LocalError as error:
-            raise not_found(str(error)) from None
-
 
 def _peer_form(peer: PeerView) -> dict[str, object]:
     return {
@@ -172,7 +166,7 @@ def _peer_form(peer: PeerView) -> dict[str, object]:
         "address": peer.address,
         "found_by": peer.found_by,
         "in_sync": peer.in_sync,
-        "last_sync": maybe_time_of(peer.last_sync_ms),
+        "last_sync": maybe_rfc3339(peer.last_sync_ms),
         "reason": peer.reason,
         "following": peer.following,
         "lag": peer.lag,
@@ -182,11 +176,11 @@ def _peer_form(peer: PeerView) -> dict[str, object]:
 
 
 def _versions(models: Mapping[str, tuple[int, int]]) -> dict[str, str]:
-    return {name: dotted(version) for name, version in sorted(models.items())}
+    return {name: version_text(version) for name, version in sorted(models.items())}
 
 
 def _overall(reports: Sequence[SyncReport]) -> str:
-    """One word for all peers: verified only when every one is."""
+    """Return one status for all peers: verified only when every peer is."""
     statuses = {report.status for report in reports}
     if not statuses:
         return "no peers"
@@ -200,7 +194,7 @@ def _overall(reports: Sequence[SyncReport]) -> str:
 
 
 def _report_form(report: SyncReport) -> dict[str, object]:
-    """Sums over the conversations; mode and reason are those of the one that moved most."""
+    """Return a report with sums over its conversations; mode and reason are those of the one that moved most."""
     parts = report.conversations
     chief = max(parts, key=lambda part: part.sent + part.received, default=None)
     return {

@@ -1,10 +1,11 @@
-"""The routes that ask one peer: which records it has, for some of them, to take some of ours.
+"""The routes that speak to one peer: list its records, fetch some of them, put some of this node's there.
 
-Whatever the peer says, the answer is a 200 whose `status` is one of the founding words: success, not supported (with
-what is supported instead), or error (with a sentence).
+Every answer of the peer is a 200 whose `status` is success, not supported (with what is supported) or error (with a
+sentence).
 """
 
 from collections.abc import Awaitable, Iterable
+from functools import cache
 from typing import Any
 
 from starlette.requests import Request
@@ -13,11 +14,11 @@ from starlette.routing import Route
 
 from echonode.api.json_forms import nfc
 from echonode.api.problems import RequestError, not_found
-from echonode.api.requests import GetRequest, OfferRequest, PullRequest, context_name, json_body
+from echonode.api.requests import GetRequest, PullRequest, PutRequest, context_name, json_body, peer_of
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.errors import LocalError, PeerRefused, Reason, RemoteError, TransportError
-from echonode.model.filter_text import full_id, read_filter
+from echonode.model.filter_text import read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import LeafKey, VersionId, leaf_key
 from echonode.node.node import Node
@@ -25,109 +26,98 @@ from echonode.sync.modes.get import Got
 from echonode.sync.modes.pull import Pulled
 from echonode.sync.modes.put import Answer
 from echonode.text import escape, from_base32, to_base32
-from echonode.wire.messages import Asked
+from echonode.wire.messages import RecordRequest
 
 _ID_BYTES = 32
 _NOT_SUPPORTED = (Reason.UNSUPPORTED_MODE, Reason.UNKNOWN_CONTEXT, Reason.UNSUPPORTED_PROTOCOL)
 
 
-class AskingRoutes:
-    """What `node` can ask a peer."""
+class PeerRecordRoutes:
+    """Serves requests that `node` sends on to one peer."""
 
     def __init__(self, node: Node, stop: Stop) -> None:
         self._node = node
         self._stop = stop
 
     def routes(self) -> list[Route]:
-        """The paths, as openapi.yaml has them."""
+        """Return the routes, as openapi.yaml describes them."""
         return [
             route("/v1/pull", POST=self._pull),
             route("/v1/get", POST=self._get),
-            route("/v1/offer", POST=self._offer),
+            route("/v1/put", POST=self._put),
         ]
 
     async def _pull(self, request: Request) -> Response:
-        asked = await json_body(request, self._stop, PullRequest)
-        peer, context = self._peer(asked.peer), context_name(asked.context)
+        body = await json_body(request, self._stop, PullRequest)
+        peer, context = peer_of(self._node, body.peer), context_name(body.context)
         try:
-            wanted = read_filter(asked.filter, self._who_is)
+            wanted = read_filter(body.filter, self._node.addresses.resolve_author)
         except LocalError as error:
             raise RequestError(str(error)) from None
         if wanted.senders or wanted.not_senders:
-            raise RequestError("sender is for subscriptions: whom to ask is said already")
+            raise RequestError("sender is for subscriptions: PEER says already which node is asked")
         return await self._answered(
             self._node.on_demand.pull(
-                peer, context, wanted, after=asked.after, limit=asked.limit, timeout_s=asked.timeout
+                peer, context, wanted, after=body.after, limit=body.limit, timeout_s=body.timeout
             ),
-            self._pulled,
+            self._pull_form,
         )
 
     async def _get(self, request: Request) -> Response:
-        asked = await json_body(request, self._stop, GetRequest)
-        peer, context = self._peer(asked.peer), context_name(asked.context)
-        meant = {item.id: self._key(item.id) for item in asked.records}
-        wanted = [Asked(meant[item.id], _version(item.version)) for item in asked.records]
+        body = await json_body(request, self._stop, GetRequest)
+        peer, context = peer_of(self._node, body.peer), context_name(body.context)
+        keys = {item.id: self._key(item.id) for item in body.records}
+        wanted = [RecordRequest(keys[item.id], _version(item.version)) for item in body.records]
         return await self._answered(
-            self._node.on_demand.get(peer, context, wanted, asked.timeout), lambda got: _got(got, meant)
+            self._node.on_demand.get(peer, context, wanted, body.timeout), lambda got: _get_form(got, keys)
         )
 
-    async def _offer(self, request: Request) -> Response:
-        asked = await json_body(request, self._stop, OfferRequest)
-        peer, context = self._peer(asked.peer), context_name(asked.context)
-        meant = {text: self._key(text) for text in asked.records}
+    async def _put(self, request: Request) -> Response:
+        body = await json_body(request, self._stop, PutRequest)
+        peer, context = peer_of(self._node, body.peer), context_name(body.context)
+        keys = {text: self._key(text) for text in body.records}
         tree = self._node.store.tree(context)
-        for text, key in meant.items():
+        for text, key in keys.items():
             if tree.get(key) is None:
                 raise not_found(f"there is no record {escape(text)} in {escape(context)}")
         return await self._answered(
-            self._node.on_demand.put(peer, context, list(meant.values()), asked.timeout),
-            lambda answers: _offered(answers, meant),
+            self._node.on_demand.put(peer, context, list(keys.values()), body.timeout),
+            lambda answers: _put_form(answers, keys),
         )
 
     async def _answered(self, question: Awaitable[Any], form: Any) -> Response:
-        """The peer's answer, or why there is none, in the founding words."""
-        said: dict[str, object] = {"status": "success", "error": "", "supported": ()}
+        """Return the peer's answer, or the reason why there is none, under one of the three statuses."""
+        answer: dict[str, object] = {"status": "success", "error": "", "supported": ()}
         try:
             with self._stop.ends_waiting():
-                said |= form(await question)
+                answer |= form(await question)
         except PeerRefused as refused:
-            is_word = refused.reason in _NOT_SUPPORTED
-            is_behind = refused.reason is Reason.STALE_CURSOR
-            why = "its log does not go as far as that: begin again from 0" if is_behind else str(refused)
-            said |= {"status": "not supported" if is_word else "error", "error": why}
-            said["supported"] = [escape(each) for each in refused.supported]
+            is_unsupported = refused.reason in _NOT_SUPPORTED
+            is_beyond = refused.reason is Reason.STALE_CURSOR
+            sentence = "its log does not go as far as that: begin again from 0" if is_beyond else str(refused)
+            answer |= {"status": "not supported" if is_unsupported else "error", "error": sentence}
+            answer["supported"] = [escape(each) for each in refused.supported]
         except (RemoteError, TransportError) as error:
-            said |= {"status": "error", "error": str(error)}
-        return reply(said)
+            answer |= {"status": "error", "error": str(error)}
+        return reply(answer)
 
-    # -- who and what is meant ---------------------------------------------------------------------------------------
-
-    def _peer(self, text: str) -> IdentityId:
-        try:
-            return self._node.resolve_peer(text)
-        except LocalError as error:
-            raise not_found(str(error)) from None
-
-    def _who_is(self, text: str) -> IdentityId:
-        """Whom a term of a filter means: a whole id, or whoever is known here by that."""
-        try:
-            return full_id(text)
-        except LocalError:
-            return self._node.resolve_author(text)
+    # -- names in requests -------------------------------------------------------------------------------------------
 
     def _key(self, text: str) -> LeafKey:
-        """The leaf of `author/name`, whether it is known here or not; a bare name is ours."""
-        author, slash, name = nfc(text).partition("/")
+        """Return the leaf of the record that is addressed. Its author need not be known here if the id is whole."""
         try:
-            if slash and name:
-                return leaf_key(self._who_is(author), name)
-            return leaf_key(*self._node.records.resolve(nfc(text)))
+            return leaf_key(*self._node.addresses.resolve(nfc(text)))
         except LocalError as error:
             raise RequestError(str(error)) from None
 
-    def _pulled(self, pulled: Pulled) -> dict[str, object]:
+    def _pull_form(self, pulled: Pulled) -> dict[str, object]:
+        author_text = cache(self._node.addresses.author_text)
         ids = [
-            {"id": f"{self._node.records.label(IdentityId(one.author))}/{one.name}", "version": to_base32(one.version)}
+            {
+                "id": f"{self._node.records.label(IdentityId(one.author))}/{one.name}",
+                "address": f"{author_text(IdentityId(one.author))}/{one.name}",
+                "version": to_base32(one.version),
+            }
             for one in pulled.ids
         ]
         return {"ids": ids, "after": pulled.after, "done": pulled.is_last}
@@ -140,9 +130,9 @@ def _version(text: str | None) -> VersionId | None:
         raise RequestError(f"'{escape(text or '')}' is no version: 52 characters of base32 are expected") from None
 
 
-def _got(got: Got, meant: dict[str, LeafKey]) -> dict[str, object]:
-    names = {key: text for text, key in meant.items()}
-    came = set(got.versions.values())
+def _get_form(got: Got, keys: dict[str, LeafKey]) -> dict[str, object]:
+    names = {key: text for text, key in keys.items()}
+    present = set(got.versions.values())
     return {
         "records": [
             {
@@ -153,12 +143,12 @@ def _got(got: Got, meant: dict[str, LeafKey]) -> dict[str, object]:
             }
             for version, key in got.versions.items()
         ],
-        "missing": [text for text, key in meant.items() if key not in came],
+        "missing": [text for text, key in keys.items() if key not in present],
     }
 
 
-def _offered(answers: Iterable[Answer], meant: dict[str, LeafKey]) -> dict[str, object]:
-    names = {key: text for text, key in meant.items()}
+def _put_form(answers: Iterable[Answer], keys: dict[str, LeafKey]) -> dict[str, object]:
+    names = {key: text for text, key in keys.items()}
     return {
         "records": [
             {

@@ -1,4 +1,4 @@
-"""What a client is told when something did not work: an HTTP status, a stable code and one plain sentence.
+"""The answer to a request that failed: an HTTP status, a stable code and one plain sentence.
 
     {"error": {"code": "not_found", "message": "there is no record me/nothing in main"}}
 
@@ -6,7 +6,7 @@
     413 too_large      422 unusable         500 internal
     502 peer_refused | peer_failed | unreachable                     503 store_failed | stopping
 
-The text of an exception we do not know never leaves the process: it goes to the log, and the client is told `internal`.
+The text of an unforeseen exception never leaves the process: it goes to the log, and the client gets `internal`.
 """
 
 import logging
@@ -20,20 +20,20 @@ _log: Final = logging.getLogger("echonode.api")
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One answer that is not the one hoped for."""
+class Problem:
+    """One answer that reports a failure."""
 
     status: int
     code: str
     message: str
 
-    def form(self, **more: object) -> dict[str, object]:
-        """Its JSON form; `more` stands beside code and message."""
+    def as_json(self, **more: object) -> dict[str, object]:
+        """Return the JSON form; the fields of `more` stand beside code and message."""
         return {"error": {"code": self.code, "message": self.message, **more}}
 
 
 class RequestError(LocalError):
-    """A request this API does not take; the text is for the person who wrote it."""
+    """A request that this API does not accept. The text is for the person who wrote it."""
 
     def __init__(self, message: str, *, status: int = 400, code: str = "bad_request") -> None:
         super().__init__(message)
@@ -42,32 +42,32 @@ class RequestError(LocalError):
 
 
 def not_found(message: str) -> RequestError:
-    """What was asked for is not here."""
+    """Return the error of a request for something that is not here."""
     return RequestError(message, status=404, code="not_found")
 
 
 def too_large(message: str) -> RequestError:
-    """More was sent than is taken."""
+    """Return the error of a request that exceeds a limit."""
     return RequestError(message, status=413, code="too_large")
 
 
-def fault_of(error: Exception) -> Fault:
-    """What to tell of `error`. Logs it, with its traceback, when it is none of ours."""
+def problem_of(error: Exception) -> Problem:
+    """Return the problem that `error` is. Log an unforeseen one with its traceback."""
     match error:
         case RequestError():
-            return Fault(error.status, error.code, str(error))
+            return Problem(error.status, error.code, str(error))
         case Stopping():
-            return Fault(503, "stopping", str(error))
+            return Problem(503, "stopping", str(error))
         case StoreError():
-            return Fault(503, "store_failed", str(error))
+            return Problem(503, "store_failed", str(error))
         case LocalError() | ConfigError():
-            return Fault(422, "unusable", str(error))
+            return Problem(422, "unusable", str(error))
         case PeerRefused():
-            return Fault(502, "peer_refused", str(error))
+            return Problem(502, "peer_refused", str(error))
         case RemoteError():
-            return Fault(502, "peer_failed", str(error))
+            return Problem(502, "peer_failed", str(error))
         case TransportError():
-            return Fault(502, "unreachable", str(error))
+            return Problem(502, "unreachable", str(error))
         case _:
-            _log.error("a request failed for a reason nobody foresaw", exc_info=error)
-            return Fault(500, "internal", "something went wrong inside the node; its log says what")
+            _log.error("a request failed unexpectedly", exc_info=error)
+            return Problem(500, "internal", "something went wrong inside the node; its log says what")

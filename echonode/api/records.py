@@ -1,11 +1,12 @@
-"""The routes of records: written, read, deleted, listed, imported, exported, and what contests them.
+"""The routes of records: put, get, delete, list, import, export, forget, conflicts.
 
-A record is meant by `?id=`, which takes what `Node.resolve` takes: author/name, an unambiguous prefix of the author's
-id, `me`, `shared`, or a bare name of ours. Names may hold anything, so they never stand in the path.
+A record is named by `?id=`, an address (model/address.py). A name may hold any character, so it never stands in the
+path.
 """
 
 import re
 from collections.abc import AsyncGenerator
+from functools import cache
 from typing import Final
 from urllib.parse import quote
 
@@ -16,34 +17,34 @@ from starlette.routing import Route
 from echonode.api import json_forms
 from echonode.api.bulk_import import import_lines
 from echonode.api.problems import RequestError, not_found
-from echonode.api.requests import Query, address, body, chunks, context_name, context_of
+from echonode.api.requests import Query, body, chunks, context_name, context_of, record_address
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
-from echonode.api.streams import Lines, json_lines
+from echonode.api.streams import StreamResponse, json_lines
 from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Draft, Record, winner
 from echonode.node.node import Node
 from echonode.text import escape, to_base32
-from echonode.wire.messages import dotted
+from echonode.wire.messages import version_text
 
 OCTETS: Final = "application/octet-stream"
 
-# Only what RFC 9110 §8.3.1 lets stand in a Content-Type: the media type is an author's word, any text at all.
+# A record's media type may be any text. Only one that RFC 9110 §8.3.1 allows becomes a Content-Type header.
 _TOKEN: Final = r"[\w!#$&^.+-]+"
 _CONTENT_TYPE: Final = re.compile(rf'{_TOKEN}/{_TOKEN}( ?; ?{_TOKEN}=({_TOKEN}|"[ !#-\[\]-~]*"))*', re.ASCII)
 
 
 class RecordRoutes:
-    """What can be done with the records of `node`."""
+    """Serves requests about the records of `node`."""
 
     def __init__(self, node: Node, stop: Stop) -> None:
         self._node = node
         self._stop = stop
 
     def routes(self) -> list[Route]:
-        """The paths, as openapi.yaml has them."""
+        """Return the routes, as openapi.yaml describes them."""
         path = "/v1/records/{context}"
         return [
             route(path, GET=self._get, PUT=self._put, DELETE=self._delete),
@@ -57,7 +58,7 @@ class RecordRoutes:
     async def _put(self, request: Request) -> Response:
         context = context_of(request)
         query = Query(request, ("id", "tag", "model", "type", "timestamp"))
-        author, name = address(self._node, query)
+        author, name = record_address(self._node, query)
         model, model_version = json_forms.read_model(query.one("model") or json_forms.MODEL)
         timestamp = query.one("timestamp")
         draft = Draft(
@@ -77,7 +78,7 @@ class RecordRoutes:
         context = context_of(request)
         query = Query(request, ("id", "whole", "any_model"))
         is_whole = query.flag("whole")
-        author, name = address(self._node, query)
+        author, name = record_address(self._node, query)
         heads = await self._node.records.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
@@ -85,7 +86,15 @@ class RecordRoutes:
         if not query.flag("any_model"):
             self._check_model(record)
         if is_whole:
-            return reply(json_forms.whole(record, self._node.records.label, heads=len(heads), with_body=True))
+            return reply(
+                json_forms.record_form(
+                    record,
+                    self._node.records.label,
+                    address_label=self._node.addresses.author_text,
+                    heads=len(heads),
+                    with_body=True,
+                )
+            )
         return Response(
             record.body,
             headers={
@@ -96,19 +105,20 @@ class RecordRoutes:
         )
 
     def _check_model(self, record: Record) -> None:
-        """Every node keeps and hands on records of any model; only who reads them has to know it (PROTOCOL.md §11)."""
+        """Raise RequestError if this node reads another major of the record's model. Every node keeps and relays all
+        models; only a reader has to know them (PROTOCOL.md §11)."""
         version, known = record.model_version, self._node.models.get(record.model)
         if known is not None and known[0] != version[0]:
             model = escape(record.model)
             raise RequestError(
-                f"it is of the model {model} {dotted(version)}, and here {model} {dotted(known)} is read",
+                f"it is of the model {model} {version_text(version)}, and here {model} {version_text(known)} is read",
                 status=409,
                 code="unsupported_model",
             )
 
     async def _delete(self, request: Request) -> Response:
         context = context_of(request)
-        author, name = address(self._node, Query(request, ("id",)))
+        author, name = record_address(self._node, Query(request, ("id",)))
         heads = await self._node.records.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
@@ -127,28 +137,31 @@ class RecordRoutes:
         )
         with_body = query.flag("body")
 
-        async def shown() -> AsyncGenerator[list[json_forms.WholeForm]]:
-            async for page in pages:
-                yield [await self._whole(record, with_body=with_body) for record in page]
+        author_text = cache(self._node.addresses.author_text)
 
-        return Lines(json_lines(shown(), self._stop))
+        async def shown() -> AsyncGenerator[list[json_forms.RecordForm]]:
+            async for page in pages:
+                yield [await self._listed(record, author_text, with_body=with_body) for record in page]
+
+        return StreamResponse(json_lines(shown(), self._stop))
 
     async def _import(self, request: Request) -> Response:
         context = context_of(request)
         Query(request, ())
         if context == IDENTITIES:
             raise RequestError(f"the context {IDENTITIES} is kept by the nodes themselves")
-        return Lines(import_lines(self._node.records, context, chunks(request, self._stop)), is_watched=False)
+        lines = import_lines(self._node.records, self._node.addresses, context, chunks(request, self._stop))
+        return StreamResponse(lines, is_watched=False)
 
     async def _export(self, request: Request) -> Response:
         context = context_of(request)
         author = self._author(Query(request, ("author",)).one("author") or "me")
 
-        async def shown() -> AsyncGenerator[list[json_forms.LineForm]]:
+        async def shown() -> AsyncGenerator[list[json_forms.ExportLine]]:
             async for page in self._pages(context, author=author):
-                yield [json_forms.line(record, self._node.records.label) for record in page]
+                yield [json_forms.export_line(record, self._node.records.label) for record in page]
 
-        return Lines(json_lines(shown(), self._stop))
+        return StreamResponse(json_lines(shown(), self._stop))
 
     async def _forget(self, request: Request) -> Response:
         context = context_of(request)
@@ -164,15 +177,16 @@ class RecordRoutes:
                 "conflicts": [
                     {
                         "id": json_forms.record_id(heads[0], self._node.records.label),
+                        "address": json_forms.record_id(heads[0], self._node.addresses.author_text),
                         "context": heads[0].context,
-                        "heads": [json_forms.head(record, is_winner=record is heads[0]) for record in heads],
+                        "heads": [json_forms.head_form(record, is_winner=record is heads[0]) for record in heads],
                     }
                     for heads in found
                 ]
             }
         )
 
-    # -- what several of them need -----------------------------------------------------------------------------------
+    # -- shared by the routes ----------------------------------------------------------------------------------------
 
     async def _pages(
         self,
@@ -183,21 +197,25 @@ class RecordRoutes:
         since_ms: int | None = None,
         limit: int | None = None,
     ) -> AsyncGenerator[list[Record]]:
-        """Live records in pages, `limit` of them in all."""
-        left = limit
+        """Yield live records in pages, at most `limit` in all."""
+        remaining = limit
         async for page in self._node.records.scan(context, author=author, tag=tag, since_ms=since_ms):
-            if left is not None:
-                page = page[:left]
-                left -= len(page)
+            if remaining is not None:
+                page = page[:remaining]
+                remaining -= len(page)
             yield page
-            if left == 0:
+            if remaining == 0:
                 return
 
-    async def _whole(self, record: Record, *, with_body: bool) -> json_forms.WholeForm:
+    async def _listed(
+        self, record: Record, author_text: json_forms.Label, *, with_body: bool
+    ) -> json_forms.RecordForm:
         heads = 1
         if record.key in self._node.store.conflicts(record.context):
             heads = len(await self._node.records.heads(record.context, record.author, record.name))
-        return json_forms.whole(record, self._node.records.label, heads=heads, with_body=with_body)
+        return json_forms.record_form(
+            record, self._node.records.label, address_label=author_text, heads=heads, with_body=with_body
+        )
 
     def _written(self, record: Record) -> Response:
         return reply(
@@ -205,13 +223,13 @@ class RecordRoutes:
                 "id": json_forms.record_id(record, self._node.records.label),
                 "version": to_base32(record.id),
                 "context": record.context,
-                "timestamp": json_forms.time_of(to_ms(record.timestamp)),
+                "timestamp": json_forms.rfc3339(to_ms(record.timestamp)),
             }
         )
 
     def _author(self, text: str) -> IdentityId:
         try:
-            return self._node.resolve_author(text)
+            return self._node.addresses.resolve_author(text)
         except LocalError as error:
             raise not_found(str(error)) from None
 

@@ -1,4 +1,4 @@
-"""What a request says, checked: its query, its body up to a bound, the record it means. Refusals are RequestErrors."""
+"""Requests, checked: the query, the body up to a bound, the record it names. Every refusal is a RequestError."""
 
 from collections.abc import AsyncGenerator, Iterable
 from typing import Annotated, Final, Literal, TypeVar
@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 
 from echonode.api.json_forms import nfc
-from echonode.api.problems import RequestError, too_large
+from echonode.api.problems import RequestError, not_found, too_large
 from echonode.api.shutdown import Stop
 from echonode.errors import LocalError, TransportError
 from echonode.limits import (
@@ -20,6 +20,7 @@ from echonode.limits import (
     INVITATION_USES_MAX,
     KIB,
 )
+from echonode.model.address import LABEL_MARK, UnknownLabelError, parse_address
 from echonode.model.identity import IdentityId
 from echonode.model.record import MAIN
 from echonode.node.node import Node
@@ -35,29 +36,31 @@ _T = TypeVar("_T", bound=Struct)
 
 
 class TrustRequest(Struct, forbid_unknown_fields=True):
-    """`peer`: an id, an unambiguous prefix of one, or a name."""
+    """`peer` is an id, an unambiguous prefix of one, or a name."""
 
     peer: str
 
 
 class SyncRequest(Struct, forbid_unknown_fields=True):
-    """`peers`: as in TrustRequest; None for all that are reachable. `timeout`: seconds in all."""
+    """`peers` are named as in TrustRequest; None means all that are reachable. `timeout` is in seconds, for all of
+    them."""
 
     peers: list[str] | None = None
     action: Literal["both", "pull", "push"] = "both"
     timeout: Annotated[float, Meta(gt=0, le=_TIMEOUT_S_MAX)] = 30.0
 
 
-class _OfPeer(Struct, forbid_unknown_fields=True, kw_only=True):
-    """A question to one peer. `peer`: as in TrustRequest; `timeout`: seconds in all."""
+class _PeerRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A request to one peer. `peer` is named as in TrustRequest; `timeout` is in seconds."""
 
     peer: str
     context: str = MAIN
     timeout: Annotated[float, Meta(gt=0, le=_TIMEOUT_S_MAX)] = 30.0
 
 
-class PullRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
-    """`filter`: terms (model/filter_text.py); `after`: where the last answer ended; `limit`: ids enough."""
+class PullRequest(_PeerRequest, forbid_unknown_fields=True, kw_only=True):
+    """`filter` holds terms (model/filter_text.py), `after` is the place where the last answer ended, `limit` the number
+    of ids that is enough."""
 
     filter: list[str] = []
     after: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
@@ -65,46 +68,46 @@ class PullRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
 
 
 class GetItem(Struct, forbid_unknown_fields=True):
-    """author/name, and one version of it when it is given."""
+    """`id` is author/name; `version` names one version of it."""
 
     id: str
     version: str | None = None
 
 
-class GetRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
-    """The records to fetch."""
+class GetRequest(_PeerRequest, forbid_unknown_fields=True, kw_only=True):
+    """`records` are to be fetched from the peer."""
 
     records: Annotated[list[GetItem], Meta(min_length=1, max_length=BATCH_RECORDS_MAX)]
 
 
-class OfferRequest(_OfPeer, forbid_unknown_fields=True, kw_only=True):
-    """The records to offer: author/name of each."""
+class PutRequest(_PeerRequest, forbid_unknown_fields=True, kw_only=True):
+    """`records` are to be put to the peer, author/name each."""
 
     records: Annotated[list[str], Meta(min_length=1, max_length=BATCH_RECORDS_MAX)]
 
 
 class InvitationRequest(Struct, forbid_unknown_fields=True):
-    """How many may join by the code, and for how long."""
+    """`uses` is the number of nodes that may join by the code, `expires_s` its life in seconds."""
 
     uses: Annotated[int, Meta(ge=1, le=INVITATION_USES_MAX)] = 1
     expires_s: Annotated[float, Meta(gt=0, le=_EXPIRES_S_MAX)] = INVITATION_EXPIRES_S
 
 
 class JoinRequest(Struct, forbid_unknown_fields=True):
-    """`at`: HOST:PORT of the inviter; None to look for it on the LAN."""
+    """`at` is HOST:PORT of the inviting node; None to look for it on the LAN."""
 
     code: str
     at: str | None = None
 
 
 class NetworkRequest(Struct, forbid_unknown_fields=True):
-    """`key`: 32 bytes in base32."""
+    """`key` is 32 bytes in base32."""
 
     key: str
 
 
 class Query:
-    """The query of a request, every parameter of which must be one of `known`: a misspelt one is not passed over."""
+    """The query of a request. Every parameter must be one of `known`: a misspelt one is an error, not ignored."""
 
     def __init__(self, request: Request, known: Iterable[str]) -> None:
         try:
@@ -122,32 +125,32 @@ class Query:
                 raise RequestError(f"no parameter {escape(name)} here; there are: {', '.join(sorted(names))}")
 
     def all(self, name: str) -> tuple[str, ...]:
-        """Every value given for `name`, in order."""
+        """Return every value of `name`, in order."""
         return tuple(value for key, value in self._pairs if key == name)
 
     def one(self, name: str) -> str | None:
-        """The one value of `name`."""
+        """Return the one value of `name`, or None. Raises RequestError when there are several."""
         values = self.all(name)
         if len(values) > 1:
             raise RequestError(f"{name} is given {len(values)} times")
         return values[0] if values else None
 
     def needed(self, name: str) -> str:
-        """The one value of `name`, which must be there."""
+        """Return the one value of `name`. Raises RequestError when it is missing."""
         value = self.one(name)
         if not value:
             raise RequestError(f"{name} is missing")
         return value
 
     def flag(self, name: str) -> bool:
-        """`name=1`."""
+        """Return True for `name=1`, False for `name=0` and when it is missing."""
         value = self.one(name)
         if value not in (None, "0", "1"):
             raise RequestError(f"{name} is 0 or 1")
         return value == "1"
 
     def count(self, name: str) -> int | None:
-        """A number from 0 on."""
+        """Return a number of 0 or more, or None when it is missing."""
         value = self.one(name)
         if value is None:
             return None
@@ -157,7 +160,7 @@ class Query:
 
 
 def context_of(request: Request) -> str:
-    """The context in the path, which comes as it was sent: percent-encoded, so that a name may have a slash in it."""
+    """Return the context named in the path, where it is percent-encoded, slashes too."""
     try:
         text = unquote(request.path_params["context"], errors="strict")
     except UnicodeDecodeError:
@@ -166,25 +169,38 @@ def context_of(request: Request) -> str:
 
 
 def context_name(text: str) -> str:
-    """`text` as the name of a context."""
+    """Return `text` in NFC, checked to be a context's name."""
     name = nfc(text)
     if not is_nfc_text(name, CONTEXT_BYTES_MAX):
         raise RequestError(f"a context name is 1 to {CONTEXT_BYTES_MAX} bytes of text without control characters")
     return name
 
 
-def address(node: Node, query: Query) -> tuple[IdentityId, str]:
-    """Author and name of the record that `id` means."""
+def record_address(node: Node, query: Query) -> tuple[IdentityId, str]:
+    """Return author and name of the record that `id` addresses (model/address.py)."""
+    text = nfc(query.needed("id"))
     try:
-        return node.records.resolve(nfc(query.needed("id")))
-    except RequestError:
-        raise
+        parse_address(text)
+    except LocalError as error:
+        raise RequestError(str(error)) from None
+    try:
+        return node.addresses.resolve(text)
+    except UnknownLabelError as error:
+        raise not_found(str(error)) from None
     except LocalError as error:
         raise RequestError(str(error), status=409, code="conflict") from None
 
 
+def peer_of(node: Node, text: str) -> IdentityId:
+    """Return the peer with this name, id or beginning of an id, with or without @ before it."""
+    try:
+        return node.resolve_peer(nfc(text).removeprefix(LABEL_MARK))
+    except LocalError as error:
+        raise not_found(str(error)) from None
+
+
 async def chunks(request: Request, stop: Stop) -> AsyncGenerator[bytes]:
-    """The request's body as it comes. Raises Stopping, and TransportError when the client goes away."""
+    """Yield the request's body as it comes. Raises Stopping, and TransportError when the client goes away."""
     while True:
         with stop.ends_waiting():
             message = await request.receive()
@@ -197,7 +213,7 @@ async def chunks(request: Request, stop: Stop) -> AsyncGenerator[bytes]:
 
 
 async def body(request: Request, stop: Stop, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
-    """The whole body. What is declared too large is refused before any of it is awaited."""
+    """Return the whole body. A body declared too large is refused before any of it is read."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > bytes_max:
         raise _body_too_large(bytes_max)
@@ -210,7 +226,7 @@ async def body(request: Request, stop: Stop, *, bytes_max: int = BODY_BYTES_MAX)
 
 
 async def json_body(request: Request, stop: Stop, kind: type[_T]) -> _T:
-    """The one JSON object that the request carries; an empty body is an empty object."""
+    """Return the JSON object that is the request's body; an empty body counts as an empty object."""
     data = await body(request, stop, bytes_max=JSON_BYTES_MAX)
     try:
         return msgspec.json.decode(data or b"{}", type=kind)

@@ -1,4 +1,4 @@
-"""Answers that are whole before they are sent, and what stands behind a path."""
+"""Answers that are complete before they are sent, and routes."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -8,28 +8,29 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from echonode.api.json_forms import JSON_TYPE, encode
-from echonode.api.problems import Fault
+from echonode.api.problems import Problem
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 def reply(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """`value` as JSON."""
+    """Return an answer that holds `value` as JSON."""
     return Response(encode(value), status, {**(headers or {}), "content-type": JSON_TYPE})
 
 
-def refusal(fault: Fault, headers: Mapping[str, str] | None = None) -> Response:
-    """What did not work, as JSON."""
-    return reply(fault.form(), fault.status, headers)
+def refusal(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer that reports a problem."""
+    return reply(problem.as_json(), problem.status, headers)
 
 
 def route(path: str, **handlers: Handler) -> Route:
-    """`path`, and what each method does there: route("/v1/peers", GET=..). HEAD only where it is given."""
+    """Return the route of `path` with a handler for each method: route("/v1/peers", GET=..). HEAD works only where
+    given."""
     return Route(path, _Resource(handlers))
 
 
 class _Resource:
-    """An ASGI application of its own, so that Starlette adds no methods and answers none."""
+    """An ASGI application for one path. Starlette would add methods to a plain function; it leaves this alone."""
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self._handlers = handlers
@@ -38,8 +39,8 @@ class _Resource:
         handler = self._handlers.get(scope["method"])
         if handler is None:
             allowed = ", ".join(self._handlers)
-            fault = Fault(405, "method_not_allowed", f"this path takes {allowed}")
-            await refusal(fault, {"allow": allowed})(scope, receive, send)
+            problem = Problem(405, "method_not_allowed", f"this path takes {allowed}")
+            await refusal(problem, {"allow": allowed})(scope, receive, send)
             return
         response = await handler(Request(scope, receive))
         await response(scope, receive, send)

@@ -1,12 +1,12 @@
-"""The local API on a Unix socket, driven by uvicorn without the parts of it that a node has no use for.
+"""The server of the local API on a Unix socket. It drives uvicorn without the parts that a node has no use for.
 
-    start   bind (0600 from its first moment), then uvicorn's startup
-    close   the socket file removed, nobody new accepted; Stop (streams and waits end by themselves); a moment for
-            answers under way; connections of clients that do not read are dropped; uvicorn's shutdown
+    start   bind (mode 0600 from the first moment), then uvicorn's startup
+    close   remove the socket file and accept no more; set Stop (streams and waits end by themselves); wait a moment for
+            answers under way; drop the connections of clients that do not read; uvicorn's shutdown
 
-uvicorn's own `serve` takes over the process's signals, and its `main_loop` wakes ten times a second to refresh a Date
-header, count requests and look for an exit flag. None of that is wanted here, so neither runs: asyncio's server serves
-without them. `startup` and `shutdown` are undocumented: the version is bounded in pyproject.toml and tests hold it.
+uvicorn's `serve` takes over the process's signals. Its `main_loop` wakes ten times a second to refresh a Date header,
+count requests and look for an exit flag. A node needs neither, so neither runs: asyncio's server works without them.
+`startup` and `shutdown` are undocumented: pyproject.toml bounds the version, and tests hold them.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from echonode.node.node import Node
 
 _UMASK: Final = 0o177  # a socket is made with mode 0777 less the umask: 0600
 _GRACE_S: Final = 2.0  # for answers under way when the server closes
-_LAST_RESORT_S: Final = 2  # after that, for what does not even heed being cancelled
+_LAST_RESORT_S: Final = 2  # after that, for tasks that go on although they were cancelled
 _BACKLOG: Final = 128
 _HEAD_BYTES_MAX: Final = 32 * KIB  # 64 tags of 64 bytes and a name, percent-encoded, and headers
 
 
 class ApiServer:
-    """Serves `node` on `socket_path` between `start` and `close`, once. `version` is shown by `status`."""
+    """Serves `node` on `socket_path` from `start` to `close`, once. `status` shows `version`."""
 
     def __init__(self, node: Node, *, socket_path: Path, version: str) -> None:
         self._path = socket_path
@@ -57,13 +57,13 @@ class ApiServer:
         self._inode = (0, 0)
 
     async def start(self) -> None:
-        """Listen. Raises ConfigError when the socket cannot be made, or somebody else listens on it."""
+        """Listen. Raises ConfigError when the socket cannot be made, or another process listens on it."""
         self._socket = _bind(self._path)
         self._inode = _inode(self._path)
         await self._server.startup(sockets=[self._socket])
 
     async def close(self) -> None:
-        """End every stream and answer, stop listening, remove the socket file. Safe to call twice."""
+        """End every stream and answer, stop listening, remove the socket file. A second call does nothing."""
         if self._socket is None:
             return
         listening, self._socket = self._socket, None
@@ -88,7 +88,7 @@ class ApiServer:
 
 
 def _bind(path: Path) -> socket.socket:
-    """A bound Unix socket that only this user may open. What a crash left in its place is replaced."""
+    """Return a bound Unix socket that only this user may open. Replace a socket file that a crash left behind."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _clear(path)
@@ -97,7 +97,7 @@ def _bind(path: Path) -> socket.socket:
             listener.bind(str(path))
         finally:
             os.umask(umask)
-        listener.listen(_BACKLOG)  # at once: a socket that refuses looks like one that a crash left
+        listener.listen(_BACKLOG)  # at once, because a socket that refuses looks like one that a crash left
     except ConfigError:
         listener.close()
         raise
@@ -109,7 +109,7 @@ def _bind(path: Path) -> socket.socket:
 
 
 def _clear(path: Path) -> None:
-    """Remove a socket nobody listens on. Raises ConfigError when somebody does, or it is no socket."""
+    """Remove a socket file on which no process listens. Raises ConfigError when one does, or the file is no socket."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -124,7 +124,7 @@ def _clear(path: Path) -> None:
             path.unlink()
             return
         except BlockingIOError:
-            pass  # its backlog is full: busy, but alive
+            pass  # the backlog is full: a live process is busy
     raise ConfigError(f"Another echonode already listens on {path}.")
 
 

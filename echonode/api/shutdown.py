@@ -1,9 +1,11 @@
-"""The server's stop, felt by whatever may wait long: a body that does not come, an event, a sync with a far peer.
+"""The server's stop, and the waits that it ends: for a body that does not come, for an event, for a sync with a far
+peer.
 
     with stop.ends_waiting():
         message = await receive()      # raises Stopping when the server stops first
 
-Only waits are put inside. A write is left to finish: a client is never told that a write did not happen when it did.
+Only waits are put into the block. A write is left to finish: a client is never told that a write failed when it did
+not.
 """
 
 import asyncio
@@ -13,14 +15,14 @@ from echonode.errors import EchonodeError
 
 
 class Stopping(EchonodeError):
-    """The server is being stopped; what was asked for is not going to happen here."""
+    """The server is stopping: the request is not carried out."""
 
     def __init__(self) -> None:
         super().__init__("the node is stopping")
 
 
 class Stop:
-    """Set once, never cleared."""
+    """A flag that is set once and never cleared."""
 
     def __init__(self) -> None:
         self._is_set = False
@@ -28,22 +30,23 @@ class Stop:
 
     @property
     def is_set(self) -> bool:
-        """Whether the server is stopping."""
+        """True while the server is stopping."""
         return self._is_set
 
     def set(self) -> None:
-        """End every wait now and every later one at once."""
+        """End every wait under way, and every later one at once."""
         self._is_set = True
         for wait in self._waits:
             wait.end()
 
     def ends_waiting(self) -> "_Wait":
-        """A `with` block of the current task that raises Stopping instead of waiting on."""
+        """Return a `with` block for the current task that raises Stopping when the server stops."""
         return _Wait(self, self._waits)
 
 
 class _Wait:
-    """Ends its task's wait the way `asyncio.timeout` does: by cancelling, and owning up to it on the way out."""
+    """Ends its task's wait as `asyncio.timeout` does: it cancels the task, and takes the cancellation back on leaving.
+    """
 
     __slots__ = ("_has_ended", "_stop", "_task", "_waits")
 
@@ -68,6 +71,6 @@ class _Wait:
         self._waits.discard(self)
         if not self._has_ended or self._task is None:
             return
-        # Somebody else's cancellation may have come too; then it is theirs to see.
+        # If another cancellation came too, it must go on to its own caller.
         if self._task.uncancel() == 0 and kind is asyncio.CancelledError:
             raise Stopping from None

@@ -1,19 +1,20 @@
-"""Answers without a known end: NDJSON, one JSON object a line, and server-sent events.
+"""Answers without a known end: NDJSON (one JSON object a line) and server-sent events.
 
-Once the first byte is out the status cannot change, so what goes wrong later is said in the stream: an NDJSON line
-{"error": {"code", "message"}}, or the event `end` with its reason. A stream that just breaks off was cut.
+The status cannot change once the first byte is out. A later error is sent in the stream: as the NDJSON line {"error":
+{"code", "message"}}, or as the event `end` with its reason. A stream without such an end was cut.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
+from functools import cache
 from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from echonode.api.json_forms import encode, event_form
-from echonode.api.problems import fault_of
+from echonode.api.problems import problem_of
 from echonode.api.shutdown import Stop, Stopping
 from echonode.limits import KIB
 from echonode.node.events import NodeStopped
@@ -22,14 +23,15 @@ from echonode.node.node import Node
 NDJSON: Final = "application/x-ndjson"
 EVENT_STREAM: Final = "text/event-stream"
 
-_KEEP_ALIVE_S: Final = 15.0  # what proxies and clients with a read timeout can be expected to wait
+_KEEP_ALIVE_S: Final = 15.0  # proxies and clients with a read timeout usually wait longer
 _CHUNK_BYTES: Final = 64 * KIB
 
 
-class Lines(Response):
-    """Sends what `chunks` yields as it comes. `chunks` says itself what goes wrong in it, and does not raise.
+class StreamResponse(Response):
+    """Sends what `chunks` yields, as it comes. `chunks` reports its own errors in the stream and does not raise.
 
-    With `is_watched`, the client's leaving ends it; without, `chunks` reads the request and finds out by itself.
+    With `is_watched` the response ends when the client leaves. Without it `chunks` reads the request, and so notices by
+    itself.
     """
 
     def __init__(self, chunks: AsyncGenerator[bytes], *, media_type: str = NDJSON, is_watched: bool = True) -> None:
@@ -44,7 +46,7 @@ class Lines(Response):
             await self._send_all(send)
             return
         sending = asyncio.create_task(self._send_all(send))
-        leaving = asyncio.create_task(_until_gone(receive))
+        leaving = asyncio.create_task(_client_gone(receive))
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -62,13 +64,13 @@ class Lines(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _client_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def json_lines(pages: AsyncIterator[Iterable[object]], stop: Stop) -> AsyncGenerator[bytes]:
-    """One line for every object of every page, in chunks of moderate size. An error becomes the last line."""
+    """Yield one line for each object of each page, in chunks of moderate size. An error becomes the last line."""
     chunk = bytearray()
     try:
         while True:
@@ -86,14 +88,15 @@ async def json_lines(pages: AsyncIterator[Iterable[object]], stop: Stop) -> Asyn
                 yield bytes(chunk)
                 chunk.clear()
     except Exception as error:
-        yield bytes(chunk) + encode(fault_of(error).form()) + b"\n"
+        yield bytes(chunk) + encode(problem_of(error).as_json()) + b"\n"
 
 
 async def events(node: Node, types: frozenset[str], stop: Stop) -> AsyncGenerator[bytes]:
-    """Server-sent events (WHATWG HTML §9.2) of the given `types`, from now on; all of them when none is given.
+    """Yield server-sent events (WHATWG HTML §9.2) of the given `types` from now on; of all types when none is given.
 
-    A comment says that listening has begun, and one every 15 s that it goes on. The last event is `end`, whose data is
-    {"reason": "stopping" | "slow reader"}: in the second case events were lost, and the reader should look anew.
+    A comment says that listening has begun; another one every 15 s says that it goes on. The last event is `end` with
+    the data {"reason": "stopping" | "slow reader"}. In the second case events were lost, and the reader should read the
+    state anew.
     """
     reason = "slow reader"
     with node.subscribe() as queue:
@@ -114,7 +117,7 @@ async def events(node: Node, types: frozenset[str], stop: Stop) -> AsyncGenerato
             if isinstance(event, NodeStopped):
                 reason = "stopping"
             if not types or event.name in types:
-                yield _sse(event.name, event_form(event, node.records.label))
+                yield _sse(event.name, event_form(event, node.records.label, cache(node.addresses.author_text)))
     yield _sse("end", {"reason": reason})
 
 

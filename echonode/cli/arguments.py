@@ -1,4 +1,4 @@
-"""What people type after a command: spans, times, bodies; and the options that many commands share."""
+"""Readers of what people type after a command (spans, times, bodies), and the options that many commands share."""
 
 import re
 import sys
@@ -18,13 +18,13 @@ _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def span_s(text: str) -> float | None:
-    """Seconds of `90s`, `10m`, `2h` or `1d`; None when it is no such thing."""
+    """Return the seconds of `90s`, `10m`, `2h` or `1d`; None when `text` is no span."""
     match = _SPAN.fullmatch(text)
     return float(match[1]) * _UNIT_S[match[2]] if match else None
 
 
 def to_seconds(text: str) -> float:
-    """A length of time, in seconds, as an option takes it: 90s, 10m, 2h, 1d, or a number of seconds."""
+    """Return the seconds that an option means: 90s, 10m, 2h, 1d, or a number of seconds. Raises click.BadParameter."""
     value = float(text) if _SECONDS.fullmatch(text) else span_s(text)
     if not value:
         raise click.BadParameter(f"{text!r} is not a length of time: write 90s, 10m, 2h or 1d")
@@ -32,7 +32,8 @@ def to_seconds(text: str) -> float:
 
 
 def to_moment(text: str) -> str:
-    """A moment, as the API takes it: RFC 3339, a date, Unix seconds, or a span before now; in UTC unless it says."""
+    """Return a moment in the form that the API takes. `text` is an RFC 3339 time, a date, Unix seconds, or a span
+    before now; a time without a zone is UTC. Raises click.BadParameter."""
     from datetime import UTC, datetime
 
     if _SECONDS.fullmatch(text):
@@ -48,18 +49,19 @@ def to_moment(text: str) -> str:
 
 
 def json_option(function: _Function) -> _Function:
-    """--json."""
+    """Add --json to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")(function)
 
 
 def context_option(function: _Function) -> _Function:
-    """-c, --context."""
+    """Add -c, --context to a command."""
     add = click.option("-c", "--context", default="main", show_default=True, help="The set of records meant.")
     return add(function)
 
 
 def read_body(value: str | None, file: str | None) -> tuple[bytes, str | None]:
-    """The body that VALUE or --file gives, `-` being stdin, and its media type where that can be told."""
+    """Return the body that VALUE or --file gives, and its media type if it can be told. `-` is stdin. Raises
+    click.UsageError unless exactly one of the two is given, and Failure when the body is too long."""
     if (value is None) == (file is None):
         raise click.UsageError("Give a VALUE, or --file FILE, or - to read stdin.")
     if "-" in (value, file):

@@ -1,12 +1,12 @@
-"""HTTP/1.1 over a Unix socket, with plain blocking sockets: how a command speaks to the running node.
+"""A client of the running node: HTTP/1.1 over a Unix socket, with blocking sockets.
 
     Client(paths).call("GET", "/v1/status")                          a JSON answer
     with Client(paths).open("POST", path, body=chunks) as response:  a stream each way
         for line in response.lines(): ...
 
-One connection per request. While an answer is awaited the body still goes out, so that an import can be sent and its
-progress read at the same time, in one thread. A timeout is for each wait, not for the whole. Whatever goes wrong comes
-out as a Failure with the exit code that fits.
+Each request has a connection of its own. The body goes out while the answer is awaited, so that one thread can send an
+import and read its progress at the same time. A timeout bounds each wait, not the whole request. Every error is raised
+as a Failure with the exit code that fits.
 """
 
 import json
@@ -28,13 +28,13 @@ CALL_TIMEOUT_S: Final = 30.0
 JSON_TYPE: Final = "application/json"
 _READ_BYTES: Final = 64 * KIB
 _CONNECT_TIMEOUT_S: Final = 5.0
-_ERROR: Final = b'{"error":'  # how a line of a stream begins that says why there will be no more
+_ERROR: Final = b'{"error":'  # the beginning of a stream's last line when the node had to stop early
 
 Query = Sequence[tuple[str, str | None]]
 
 
 class ApiError(Failure):
-    """The node answered that it cannot: `code` is its stable word for why."""
+    """A refusal by the node: `code` is its stable word for the reason, `status` the HTTP status."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message, _exit_code(status, code))
@@ -43,6 +43,7 @@ class ApiError(Failure):
 
 
 def _exit_code(status: int, code: str) -> ExitCode:
+    """Return the exit code for an HTTP status and the API's error code."""
     match status:
         case 400:
             return ExitCode.USAGE
@@ -56,13 +57,14 @@ def _exit_code(status: int, code: str) -> ExitCode:
             return ExitCode.FAILED
 
 
-def record_path(context: str, what: str = "") -> str:
-    """The path of a context's records, or of `what` can be done with them."""
-    return f"/v1/records/{quote(context, safe='')}{what}"
+def record_path(context: str, action: str = "") -> str:
+    """Return the path of a context's records, or with `action` ("/list") of an action on them."""
+    return f"/v1/records/{quote(context, safe='')}{action}"
 
 
 class Client:
-    """Requests to whichever of `paths` somebody listens at. `hint` is what a person should do when nobody does."""
+    """Sends requests to the first of `paths` at which a node listens. `hint` tells a person what to do when none does.
+    """
 
     def __init__(self, paths: Sequence[Path], *, hint: str = "type: echonode run") -> None:
         self._paths = tuple(paths)
@@ -77,7 +79,8 @@ class Client:
         body: object = None,
         timeout_s: float | None = CALL_TIMEOUT_S,
     ) -> Any:
-        """The JSON answer to a request with a JSON `body`, or with raw bytes as they are."""
+        """Send a request and return its JSON answer. A `body` of bytes is sent as it is, any other as JSON. Raises
+        Failure."""
         headers: dict[str, str] = {}
         if body is not None and not isinstance(body, bytes):
             headers["Content-Type"] = JSON_TYPE
@@ -95,18 +98,20 @@ class Client:
         body: bytes | Iterator[bytes] | None = None,
         timeout_s: float | None = CALL_TIMEOUT_S,
     ) -> "Response":
-        """Send a request, an iterator's parts as they are taken, and return when the answer begins.
+        """Send a request and return when its answer begins. The parts of an iterator are sent as they are taken.
 
-        Parts without a `query` value are left out. Raises ApiError when the answer is a refusal.
+        A `query` pair whose value is None is left out. Raises ApiError when the node refuses, Failure for every other
+        error.
         """
-        asked = urlencode([(key, value) for key, value in query if value is not None])
+        query_text = urlencode([(key, value) for key, value in query if value is not None])
         fields = [("Host", "localhost"), ("Connection", "close"), *(headers or {}).items()]
         if isinstance(body, bytes):
             fields.append(("Content-Length", str(len(body))))
             body = iter([body])
         elif body is not None:
             fields.append(("Transfer-Encoding", "chunked"))
-        request = h11.Request(method=method, target=f"{path}?{asked}" if asked else path, headers=fields)
+        target = f"{path}?{query_text}" if query_text else path
+        request = h11.Request(method=method, target=target, headers=fields)
         response = Response(self._connect(), request, body, timeout_s)
         try:
             response.begin()
@@ -116,7 +121,7 @@ class Client:
         return response
 
     def _connect(self) -> socket.socket:
-        """A connection to the first path that answers."""
+        """Connect to the first path that answers. Raises NotRunning when none does."""
         for path in self._paths:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.settimeout(_CONNECT_TIMEOUT_S)
@@ -143,7 +148,7 @@ def _cannot_connect(path: Path, error: OSError) -> Failure:
 
 
 class Response:
-    """An answer that has begun. Use it as a context manager: leaving closes the connection."""
+    """An answer that has begun. Use it as a context manager: leaving the block closes the connection."""
 
     def __init__(
         self, connection: socket.socket, request: h11.Request, body: Iterator[bytes] | None, timeout_s: float | None
@@ -163,16 +168,16 @@ class Response:
         self.close()
 
     def close(self) -> None:
-        """End the connection, whatever is still under way."""
+        """Close the connection, even in the middle of the answer."""
         self._connection.close()
 
     def hang_up(self) -> None:
-        """Make who reads this in another thread see its end."""
+        """Shut the connection down, so that a thread that reads from it sees the end."""
         with suppress(OSError):  # it has ended already
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def begin(self) -> None:
-        """Wait for status and headers. Raises ApiError on a refusal. `Client.open` has called it."""
+        """Wait for the status and the headers. `Client.open` has called this. Raises ApiError on a refusal."""
         event = self._next_event()
         while isinstance(event, h11.InformationalResponse):
             event = self._next_event()
@@ -184,7 +189,7 @@ class Response:
             raise self._refusal(self.read())
 
     def chunks(self) -> Iterator[bytes]:
-        """The body as it comes."""
+        """Yield the body in pieces, as it comes. Raises Failure when it is cut short."""
         while True:
             match self._next_event():
                 case h11.Data() as part:
@@ -195,16 +200,16 @@ class Response:
                     raise Failure("the node's answer was cut short")
 
     def read(self) -> bytes:
-        """The whole body."""
+        """Return the whole body."""
         return b"".join(self.chunks())
 
     def json(self) -> Any:
-        """The body, which is one JSON value."""
+        """Return the body as one JSON value."""
         return _from_json(self.read())
 
     def lines(self) -> Iterator[bytes]:
-        """The body line by line, without line ends and empty lines. A line that only says what went wrong ends it:
-        raises ApiError."""
+        """Yield the body's lines as they come, without line ends and without empty lines. Raises ApiError when a line
+        holds an error and nothing else: it is the last one."""
         rest = b""
         for chunk in self.chunks():
             *whole, rest = (rest + chunk).split(b"\n")
@@ -217,11 +222,12 @@ class Response:
             yield rest
 
     def values(self) -> Iterator[Any]:
-        """The JSON value of each line."""
+        """Yield the JSON value of each line."""
         return map(_from_json, self.lines())
 
     def events(self) -> Iterator[tuple[str, Any]]:
-        """Name and JSON data of each server-sent event (HTML Living Standard §9.2), `data:` being one line here."""
+        """Yield name and JSON data of each server-sent event (HTML Living Standard §9.2). The API writes one `data:`
+        line each."""
         name = ""
         for line in self.lines():
             field, _, value = line.partition(b":")
@@ -230,9 +236,9 @@ class Response:
             elif field == b"data":
                 yield name, _from_json(value)
 
-    def _refusal(self, said: bytes) -> ApiError:
+    def _refusal(self, answer: bytes) -> ApiError:
         try:
-            error = json.loads(said)["error"]
+            error = json.loads(answer)["error"]
             return ApiError(self.status, str(error["code"]), str(error["message"]))
         except (ValueError, KeyError, TypeError):
             return ApiError(self.status, "unknown", f"the node answered with status {self.status}")
@@ -248,12 +254,12 @@ class Response:
             self._exchange()
 
     def _exchange(self) -> None:
-        """Wait until bytes can be received, or some of ours can be sent, and do that; receiving comes first."""
+        """Wait until the socket can be read or written, then receive a piece or send one. Receiving comes first."""
         to_send = [self._connection] if self._outgoing or self._body is not None else []
         readable, writable, _ = select.select([self._connection], to_send, [], self._timeout_s)
         if readable:
             received = b""
-            with suppress(ConnectionError):  # as good as an end: h11 knows whether it came too early
+            with suppress(ConnectionError):  # counts as the end: h11 knows whether it came too early
                 received = self._connection.recv(_READ_BYTES)
             self._protocol.receive_data(received)
         elif writable:
@@ -273,7 +279,7 @@ class Response:
         except BlockingIOError:
             pass
         except OSError:
-            # The node may have answered, and closed, before it had read everything: that answer is still to come.
+            # The node may answer and close before it has read everything. That answer can still be received.
             self._outgoing, self._body = b"", None
 
 

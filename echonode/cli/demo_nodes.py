@@ -1,8 +1,9 @@
-"""Real nodes as processes of their own, for the demo: started, waited for, listened to, and taken away again.
+"""Real nodes as processes of their own, for the demo.
 
-    with Nodes(services, root) as nodes:      each node's home is a folder in `root`
-        nodes.start("node-1", ..)             returns at once; `wait_ready` until it takes commands
-    (left, however: SIGTERM to each, then SIGKILL to whoever is deaf)
+    with DemoNodes(services, root) as nodes:      each node's home is a folder in `root`
+        nodes.start("node-1", ..)                 returns at once; `wait_ready` waits until the node takes commands
+
+Leaving the block sends SIGTERM to each process, and SIGKILL to those that still run after 10 s.
 """
 
 import os
@@ -34,27 +35,27 @@ Json = dict[str, Any]
 
 
 def multicast_works(interface: str = LOOPBACK) -> bool:
-    """Whether one socket of `interface` hears what another one says to the mDNS group (on a port of our own)."""
-    word = os.urandom(16)
+    """Return True if one socket of `interface` hears what another one sends to the mDNS group, on an unused port."""
+    datagram = os.urandom(16)
     with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
     ):
         try:
-            ear.bind(("", 0))
+            receiver.bind(("", 0))
             membership = socket.inet_aton(_MDNS_GROUP) + socket.inet_aton(interface)
-            ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
-            mouth.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface))
-            mouth.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
-            ear.settimeout(_MULTICAST_TIMEOUT_S)
-            mouth.sendto(word, (_MDNS_GROUP, ear.getsockname()[1]))
-            return ear.recv(len(word)) == word
+            receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface))
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
+            receiver.settimeout(_MULTICAST_TIMEOUT_S)
+            sender.sendto(datagram, (_MDNS_GROUP, receiver.getsockname()[1]))
+            return receiver.recv(len(datagram)) == datagram
         except OSError:
             return False
 
 
 def free_ports(wanted: int) -> list[int]:
-    """TCP ports of loopback that nobody uses at the moment."""
+    """Return `wanted` TCP ports of loopback that are free at the moment."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(wanted)]
         return [probe.getsockname()[1] for probe in probes]
@@ -62,7 +63,7 @@ def free_ports(wanted: int) -> list[int]:
 
 @dataclass(slots=True)
 class DemoNode:
-    """One process. `conversations`: the sync.completed events heard from it so far."""
+    """One node's process. `conversations` holds the sync.completed events heard from it so far."""
 
     name: str
     process: "subprocess.Popen[bytes]"
@@ -71,7 +72,7 @@ class DemoNode:
     conversations: list[Json] = field(default_factory=list)
 
     def status(self) -> Json:
-        """What the node says of itself. Raises Failure."""
+        """Return the node's status. Raises Failure."""
         try:
             answer: Json = self.client.call("GET", "/v1/status")
         except Failure:
@@ -80,15 +81,15 @@ class DemoNode:
         return answer
 
     def check(self) -> None:
-        """Raises Failure when the process has ended."""
+        """Raise Failure if the process has ended, with the last line of its log."""
         code = self.process.poll()
         if code is not None:
             lines = self.log.read_text(errors="replace").split("\n")
-            last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+            last = next((line for line in reversed(lines) if line.strip()), "its log is empty")
             raise Failure(f"{self.name} ended with exit code {code}: {last}")
 
     def wait_ready(self) -> Json:
-        """Its status, once it takes commands. Raises Failure."""
+        """Wait until the node takes commands, and return its status. Raises Failure when it ends or takes too long."""
         deadline_s = time.monotonic() + _READY_TIMEOUT_S
         while True:
             with suppress(NotRunning):
@@ -99,18 +100,18 @@ class DemoNode:
             time.sleep(_POLL_S)
 
     def listen(self) -> None:
-        """Collect what its syncs cost, from now on."""
+        """Collect the node's sync.completed events in a thread, from now on."""
         response = self.client.open("GET", "/v1/events", query=[("types", _SYNC_COMPLETED)], timeout_s=None)
 
         def collect() -> None:
-            with suppress(Failure, OSError):  # the node was stopped: there is nothing more to hear
+            with suppress(Failure, OSError):  # the node was stopped: there are no more events
                 self.conversations.extend(event for name, event in response.events() if name == _SYNC_COMPLETED)
 
         threading.Thread(target=collect, name=f"events of {self.name}", daemon=True).start()
 
 
-class Nodes:
-    """The demo's processes. `command` is what runs an echonode."""
+class DemoNodes:
+    """The demo's processes. `command` is the command line that runs echonode."""
 
     def __init__(
         self, services: Services, root: Path, command: Sequence[str] = (sys.executable, "-m", "echonode")
@@ -120,14 +121,14 @@ class Nodes:
         self._command = tuple(command)
         self._running: list[DemoNode] = []
 
-    def __enter__(self) -> "Nodes":
+    def __enter__(self) -> "DemoNodes":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.stop()
 
     def start(self, name: str, arguments: Sequence[str]) -> DemoNode:
-        """A node that is starting, in a home of its own."""
+        """Start a node in a home of its own, and return without waiting for it."""
         home = self._services.find_home(str(self._root / name))
         log = self._root / f"{name}.log"
         with log.open("wb") as output:
@@ -137,7 +138,7 @@ class Nodes:
                 stdout=output,
                 stderr=output,
                 env={key: value for key, value in os.environ.items() if not key.startswith("ECHO_")},
-                start_new_session=True,  # Ctrl-C is for us, and we stop them
+                start_new_session=True,  # Ctrl-C reaches only this process, which then stops the nodes
             )
         node = DemoNode(name, process, Client([home.api_socket]), log)
         self._running.append(node)

@@ -1,4 +1,4 @@
-"""How a command ends: the exit codes (SEEDS.md A), and the one exception that carries one of them."""
+"""The exit codes of the commands, and the one exception that carries one of them."""
 
 from enum import IntEnum
 
@@ -6,7 +6,7 @@ from echonode.errors import EchonodeError
 
 
 class ExitCode(IntEnum):
-    """What a script learns."""
+    """The exit code of a command, for scripts."""
 
     DONE = 0  # for `sync`: in sync, and verified
     FAILED = 1
@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
 
 
 class Failure(EchonodeError):
-    """A command cannot do what it was asked; the text is one sentence for a person."""
+    """A command cannot do what was asked. The text is one sentence for a person."""
 
     def __init__(self, message: str, exit_code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class Failure(EchonodeError):
 
 
 class NotRunning(Failure):
-    """Nobody listens where the node should be."""
+    """No node listens where one should."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, ExitCode.NOT_RUNNING)

@@ -1,9 +1,9 @@
-"""The command `echonode`: what there is to type, and how everything ends.
+"""The command `echonode`: its commands, and the exit code of each way to end.
 
-    main(services, args) -> exit code         data on stdout, everything else on stderr, no traceback ever
+    main(services, args) -> exit code         data on stdout, everything else on stderr, never a traceback
 
-Only click and what costs nothing is imported here; each command imports the rest when it is run (`--help` is to take
-120 ms, `status` 250).
+This module imports click and the standard library's light parts only. A command imports the rest when it runs: `--help`
+should take 120 ms, `status` 250 ms.
 """
 
 import os
@@ -16,7 +16,7 @@ import click
 
 from echonode.cli.commands import demo, import_export, network, peer_records, records, simulate, status, sync
 from echonode.cli.exit_codes import ExitCode, Failure
-from echonode.cli.node_lookup import Here
+from echonode.cli.node_lookup import NodeLookup
 from echonode.cli.services import Services
 from echonode.errors import EchonodeError
 from echonode.text import escape
@@ -26,18 +26,18 @@ _COMPLETE: Final = "_ECHONODE_COMPLETE"
 _SENTENCE_CHARS_MAX: Final = 1000
 
 
-class _InOrder(click.Group):
-    """Commands are shown in the order in which people meet them."""
+class _OrderedGroup(click.Group):
+    """A group that lists its commands in the order in which they were added: the order in which people meet them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
 
 def commands(services: Services) -> click.Group:
-    """The command line of a process with these services."""
+    """Return the command group of a process with these services."""
 
     @click.group(
-        cls=_InOrder,
+        cls=_OrderedGroup,
         help="Keeps sets of signed records the same on every machine of a network, without a server.",
         epilog="Exit codes: 0 done (sync: verified equal), 1 failed, 2 usage, 3 partial or conflicts left, "
         "4 timed out, 5 the node is not running, 6 not authorised. "
@@ -48,12 +48,12 @@ def commands(services: Services) -> click.Group:
     @click.version_option(services.version, prog_name=PROGRAM, message="%(prog)s %(version)s")
     @click.pass_context
     def echonode(ctx: click.Context, home: str | None) -> None:
-        ctx.obj = Here(services, home)
+        ctx.obj = NodeLookup(services, home)
 
     for command in (
         *(network.run, network.invite, network.join, network.network),
         *(records.put, records.get, records.delete, records.list_records, records.conflicts),
-        *(peer_records.pull, peer_records.offer, records.forget),
+        *(peer_records.pull, records.forget),
         *(import_export.import_records, import_export.export_records),
         *(status.status, status.peers, status.contexts),
         *(sync.sync, sync.watch, sync.verify),
@@ -65,12 +65,12 @@ def commands(services: Services) -> click.Group:
 
 
 def main(services: Services, args: Sequence[str] | None = None) -> int:
-    """Run the command that `args` (sys.argv[1:] by default) spell, and return the exit code."""
+    """Run the command that `args` (by default sys.argv[1:]) spell, and return its exit code."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us, as by `>&-`
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for as long as the process lives
+        if getattr(sys, name) is None:  # the parent process closed it, as by `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for the life of the process
     for stream in (sys.stdout, sys.stderr):
-        # An old terminal's encoding is no reason to fail.
+        # A character that an old terminal's encoding lacks is escaped, and no error.
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -78,7 +78,7 @@ def main(services: Services, args: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        _drop_output()
+        _discard_output()
         return ExitCode.READER_GONE
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
@@ -86,20 +86,20 @@ def main(services: Services, args: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        return _say(_usage_sentence(error), error.exit_code)
+        return _print_error(_usage_error(error), error.exit_code)
     except Failure as error:
-        return _say(str(error), error.exit_code)
+        return _print_error(str(error), error.exit_code)
     except EchonodeError as error:
-        return _say(str(error), ExitCode.FAILED)
+        return _print_error(str(error), ExitCode.FAILED)
     except UnicodeEncodeError:
-        return _say("an argument holds bytes that are not text in UTF-8", ExitCode.USAGE)
+        return _print_error("an argument holds bytes that are not text in UTF-8", ExitCode.USAGE)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        return _say(f"{error.strerror or error}{where}", ExitCode.FAILED)
+        return _print_error(f"{error.strerror or error}{where}", ExitCode.FAILED)
     except MemoryError:
-        return _say("there is not enough memory for this", ExitCode.FAILED)
+        return _print_error("there is not enough memory for this", ExitCode.FAILED)
     except Exception as error:
-        return _say(
+        return _print_error(
             f"this should not have happened ({type(error).__name__}: {error}); ECHO_DEBUG=1 shows where",
             ExitCode.FAILED,
         )
@@ -109,7 +109,7 @@ def _invoke(group: click.Group, args: list[str]) -> int:
     if _COMPLETE in os.environ:
         group.main(args, prog_name=PROGRAM, complete_var=_COMPLETE)
     try:
-        # Not group.main(): that prints usage errors its own way, and turns a closed pipe into exit code 1.
+        # group.main() would print usage errors in its own way, and turn a closed pipe into exit code 1.
         with group.make_context(PROGRAM, args) as ctx:
             result = group.invoke(ctx)
     except click.exceptions.Exit as end:
@@ -117,18 +117,18 @@ def _invoke(group: click.Group, args: list[str]) -> int:
     return result if isinstance(result, int) else ExitCode.DONE
 
 
-def _usage_sentence(error: click.ClickException) -> str:
+def _usage_error(error: click.ClickException) -> str:
     message = error.format_message()
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     return f"{message} ({ctx.command_path} --help says more)" if ctx else message
 
 
-def _say(sentence: str, code: int) -> int:
-    """Tell why, on stderr, and pass the code on."""
+def _print_error(sentence: str, code: int) -> int:
+    """Print the error on stderr as one sentence, and return `code`."""
     try:
         sys.stdout.flush()
     except OSError:
-        _drop_output()
+        _discard_output()
     if os.environ.get("ECHO_DEBUG") == "1":
         import traceback
 
@@ -138,8 +138,8 @@ def _say(sentence: str, code: int) -> int:
     return int(code)
 
 
-def _drop_output() -> None:
-    """Nobody reads any more: keep the interpreter from trying again at its end, and complaining."""
+def _discard_output() -> None:
+    """Point stdout at nothing, so that the interpreter does not try to flush it again when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with suppress(OSError, ValueError):
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Where the node is: flag, environment, home, then the system's service.
+"""The address of the node that a command speaks to. The first of these that is given decides:
 
     --home DIR                            that home and no other
     ECHO_API_URL=unix:/PATH               that socket
@@ -24,19 +24,20 @@ SERVICE_SOCKET: Final = Path("/run/echonode/api.sock")
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
-    """What every command gets: the outside, and the home that was named."""
+class NodeLookup:
+    """The services and the --home flag, which every command gets. It finds the home and the running node."""
 
     services: Services
     home_flag: str | None
 
     def home(self) -> HomeView:
-        """The home in use."""
+        """Return the home in use."""
         return self.services.find_home(self.home_flag or os.environ.get("ECHO_HOME") or None)
 
-    def client(self, *, instead: str = "run") -> "Client":
-        """Speaks to the running node. `instead` is the command to type when there is none."""
-        from echonode.cli.client import Client  # h11: not for those who only want --help
+    def client(self, *, start_command: str = "run") -> "Client":
+        """Return a client of the running node. `start_command` is the command that a person should type if none runs.
+        """
+        from echonode.cli.client import Client  # it imports h11, which --help does not need
 
         url = os.environ.get("ECHO_API_URL")
         if url and not self.home_flag:
@@ -45,7 +46,7 @@ class Here:
         paths = [self.home().api_socket]
         if not self.home_flag and not os.environ.get("ECHO_HOME"):
             paths.append(SERVICE_SOCKET)
-        return Client(paths, hint=f"type: echonode {named}{instead}")
+        return Client(paths, hint=f"type: echonode {named}{start_command}")
 
 
 def _socket_of(url: str) -> Path:
@@ -56,4 +57,4 @@ def _socket_of(url: str) -> Path:
     return Path(path)
 
 
-pass_here = click.make_pass_decorator(Here)
+pass_lookup = click.make_pass_decorator(NodeLookup)

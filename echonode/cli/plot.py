@@ -1,4 +1,4 @@
-"""Drawings as SVG, written by hand: a few lines need no library."""
+"""Drawings as SVG, written by hand: these few lines need no library."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,7 +14,8 @@ Steps = Sequence[tuple[float, int]]
 
 
 def meeting_plot(worlds: Sequence[tuple[int, Steps]]) -> str:
-    """How many different states there were over virtual time, a stepped line for each (seed, groups); 1: all equal."""
+    """Draw the number of different roots over virtual time as SVG, one stepped line for each (seed, groups). One root
+    means that all nodes are equal."""
     end_s = max((groups[-1][0] for _, groups in worlds), default=0.0) * 1.05 or 1.0
     most = max((number for _, groups in worlds for _, number in groups), default=1)
 

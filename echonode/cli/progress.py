@@ -1,7 +1,7 @@
-"""How far a sync is: a bar on stderr for each conversation that goes on, when that is a terminal.
+"""Progress bars of a sync on stderr: one for each conversation, when stderr is a terminal.
 
-A request for a sync has one answer, at its end; meanwhile the node's events tell (`sync.progress`, `sync.completed`).
-They are read beside it, on a connection of their own, and nothing depends on them: a bar that misses some is behind.
+The request for a sync has one answer, at its end. Until then the node's events (`sync.progress`, `sync.completed`) say
+how far it is. A second connection reads them in a thread. Nothing depends on them: a bar that misses some lags behind.
 """
 
 import sys
@@ -11,7 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from echonode.cli.exit_codes import Failure
-from echonode.cli.tables import safe, short
+from echonode.cli.tables import safe, short_id
 
 if TYPE_CHECKING:
     from echonode.cli.client import Client, Response
@@ -20,8 +20,8 @@ _EVENTS: Final = "sync.progress,sync.completed"
 
 
 @contextmanager
-def progress_of(client: "Client") -> Iterator[None]:
-    """Draw what the node's conversations come to, for as long as the body runs."""
+def sync_progress(client: "Client") -> Iterator[None]:
+    """Draw the progress of the node's conversations until the block ends."""
     if not sys.stderr.isatty():
         yield
         return
@@ -31,9 +31,9 @@ def progress_of(client: "Client") -> Iterator[None]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         client.open("GET", "/v1/events", query=[("types", _EVENTS)], timeout_s=None) as response,
-        Progress(*columns, console=Console(stderr=True), transient=True) as drawn,
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
     ):
-        reader = Thread(target=_read, args=(response, drawn), daemon=True)
+        reader = Thread(target=_read, args=(response, progress), daemon=True)
         reader.start()
         try:
             yield
@@ -42,24 +42,25 @@ def progress_of(client: "Client") -> Iterator[None]:
             reader.join()
 
 
-def _read(response: "Response", drawn: Any) -> None:
-    with suppress(Failure):  # we hung up, or the node did: the answer to the request itself says what that means
-        _draw(response.events(), drawn)
+def _read(response: "Response", progress: Any) -> None:
+    with suppress(Failure):  # one side hung up: the answer to the request itself says what that means
+        _draw(response.events(), progress)
 
 
-def _draw(events: Iterable[tuple[str, Any]], drawn: Any) -> None:
-    """One bar a conversation in rich's Progress `drawn`, from its first progress to its end."""
+def _draw(events: Iterable[tuple[str, Any]], progress: Any) -> None:
+    """Draw one bar for each conversation in rich's `progress`, from its first progress event to its end."""
     bars: dict[tuple[str, str], int] = {}
     for name, event in events:
         if name == "end":
             return
-        which = (event["session"], event["context"])
+        conversation = (event["session"], event["context"])
         if name == "sync.completed":
-            if which in bars:
-                drawn.remove_task(bars.pop(which))
+            if conversation in bars:
+                progress.remove_task(bars.pop(conversation))
             continue
         done, total = event["received"] + event["sent"], event["total"]
-        if which not in bars:
-            text = f"{safe(event['context'])}: {safe(event['mode'])} with {short(event['peer'])}"
-            bars[which] = drawn.add_task(text.replace("[", "\\["), total=total or None)  # None: only that it moves
-        drawn.update(bars[which], completed=done)
+        if conversation not in bars:
+            text = f"{safe(event['context'])}: {safe(event['mode'])} with {short_id(event['peer'])}"
+            # Without a total the bar shows only that something moves.
+            bars[conversation] = progress.add_task(text.replace("[", "\\["), total=total or None)
+        progress.update(bars[conversation], completed=done)

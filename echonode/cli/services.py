@@ -1,9 +1,9 @@
-"""What the commands need from outside their room: finding a home, running a node. `app.py` hands it in.
+"""The services that the commands need from other rooms: homes, running a node, repair, simulation.
 
     app.py -> main(services, args) -> exit code
 
-The commands may not import `host` and `api`; and most of them, talking to a node that runs already, should not pay for
-loading them either.
+The commands may not import `host`, `api` and `sim`. Most commands speak to a node that runs already, and need not wait
+for those rooms to load.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,34 +13,34 @@ from typing import Protocol
 
 
 class HomeView(Protocol):
-    """One node's files, whether it runs or not."""
+    """The files of one node, whether it runs or not."""
 
     @property
     def root(self) -> Path:
-        """The folder; it need not exist yet."""
+        """The folder; it may not exist yet."""
         ...
 
     @property
     def api_socket(self) -> Path:
-        """Where its node listens for commands while it runs."""
+        """The socket on which the node takes commands while it runs."""
         ...
 
     def has_network(self) -> bool:
-        """Whether a network was chosen here, a private one or the open one."""
+        """Return True if a network was chosen here, a private one or the open one."""
         ...
 
     def read_network_key(self) -> bytes | None:
-        """The 32-byte key of the private network; None on the open one, and where none was chosen."""
+        """Return the 32-byte key of the private network; None on the open network, and before a network was chosen."""
         ...
 
     def write_network_key(self, key: bytes) -> None:
-        """Choose the private network with this key, making the folder if need be. Raises ConfigError."""
+        """Choose the private network with this key; make the folder if needed. Raises ConfigError."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What `echonode run` was told. None, () and False: not said, so environment, file or default decide."""
+    """The options of `echonode run`. With None, () and False the environment, the file or the default decides."""
 
     home: HomeView
     join: str | None = None  # an invitation code
@@ -55,35 +55,35 @@ class RunOptions:
 
 
 class RepairReport(Protocol):
-    """What became of a damaged store."""
+    """The result of a repair."""
 
     @property
     def kept(self) -> int:
-        """Versions that are whole."""
+        """The number of versions that are whole."""
         ...
 
     @property
     def left(self) -> int:
-        """Rows that are not, or that nothing vouches for any more."""
+        """The number of rows that are damaged, or that no valid key statement covers any more."""
         ...
 
     @property
     def put_aside(self) -> Path:
-        """Where the damaged file is now."""
+        """The path of the damaged file now."""
         ...
 
     @property
     def lost(self) -> Sequence[tuple[str, str]]:
-        """Context and id of each record of which a head was left, as far as its bytes still say."""
+        """Context and id of each record that lost a head, as far as the damaged bytes still say."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulateOptions:
-    """What `echonode simulate` was told. None: as the seed draws it, or in a calm world the usual."""
+    """The options of `echonode simulate`. None: the seed draws the value, or in a calm world the usual one is taken."""
 
     seeds: range
-    is_calm: bool  # nothing goes wrong but what is asked for
+    is_calm: bool  # only the faults that the options name
     nodes: int | None = None
     records: int | None = None
     losses_per_minute: float | None = None
@@ -92,56 +92,57 @@ class SimulateOptions:
 
 
 class SimulatedWorld(Protocol):
-    """What a simulated world tells. Times are virtual seconds."""
+    """The result of one simulated world. Times are virtual seconds."""
 
     @property
     def seed(self) -> int:
-        """What it was drawn from."""
+        """The seed that the world was drawn from."""
         ...
 
     @property
     def failure(self) -> str:
-        """What did not hold, with what is needed to find out why; "" when all is well."""
+        """The invariant that failed, with what helps to find the reason; "" when all held."""
         ...
 
     @property
     def virtual_s(self) -> float:
-        """How long the world lasted."""
+        """The length of the world's life."""
         ...
 
     @property
     def groups(self) -> Sequence[tuple[float, int]]:
-        """From when on there were how many different states."""
+        """The number of different roots over time: (seconds, number) at each change."""
         ...
 
     def as_dict(self) -> dict[str, object]:
-        """Everything, by name, fit for JSON."""
+        """Return every figure by name, fit for JSON."""
         ...
 
 
 class Services(Protocol):
-    """The outside, as one value."""
+    """The services, as one value."""
 
     @property
     def version(self) -> str:
-        """Of this program."""
+        """The version of this program."""
         ...
 
     def find_home(self, flag: str | None) -> HomeView:
-        """The home that `flag` names; with None, the one the environment or the platform suggests. Creates nothing."""
+        """Return the home that `flag` names; with None, the home that the environment or the platform suggests. Creates
+        nothing."""
         ...
 
     def run_node(self, options: RunOptions) -> int:
-        """Run a node until it is told to stop; the exit code. Raises EchonodeError before it got anywhere."""
+        """Run a node until it is told to stop, and return the exit code. Raises EchonodeError when it cannot start."""
         ...
 
     def repair(self, home: HomeView) -> RepairReport:
-        """Make the store of a node that does not run anew, of what is whole in it. Raises EchonodeError."""
+        """Make the store of a stopped node anew from the versions that are whole. Raises EchonodeError."""
         ...
 
     def simulate(
         self, options: SimulateOptions, on_time: Callable[[float, float], None]
     ) -> Iterator[SimulatedWorld]:
-        """Simulate one world a seed, in processes of their own if there are several; as they come to their end.
-        `on_time` is told of worlds in this process their virtual seconds, and about how many there will be."""
+        """Simulate one world for each seed, and yield each when it ends; several run in processes of their own. For a
+        world in this process `on_time` is called with its virtual seconds and an estimate of their total."""
         ...

@@ -1,10 +1,11 @@
-"""What people read: tables, times, sizes. Data goes to stdout, everything else to stderr.
+"""Text for people: tables, times, sizes. Data goes to stdout, everything else to stderr.
 
-Whatever a peer may have chosen is escaped here, before it reaches a terminal or lines up in a table. JSON is written
-in ASCII, which no terminal misreads and every encoding holds.
+Text that a peer may have chosen is escaped here, before it reaches a terminal or a column. JSON is written in ASCII: no
+terminal misreads it, and every encoding can hold it.
 """
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,61 +17,71 @@ from echonode.text import escape
 ID_CHARS: Final = 52  # of 32 bytes in base32
 _SHORT_ID_CHARS: Final = 8
 _TEXT_CHARS_MAX: Final = 400
-_ROWS_MEASURED: Final = 200  # a list may be long: it starts after so many rows, and keeps their widths
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7e]+")
+_ROWS_MEASURED: Final = 200  # a long list is shown after so many rows, in the widths that these have
 
 
-def out(line: str) -> None:
-    """A line of data."""
+def print_line(line: str) -> None:
+    """Print a line of data on stdout."""
     sys.stdout.write(line + "\n")
 
 
-def note(line: str) -> None:
-    """A line beside the data."""
+def print_note(line: str) -> None:
+    """Print a line for a person on stderr."""
     print(line, file=sys.stderr)
 
 
-def out_json(value: object) -> None:
-    """One JSON value on one line."""
-    out(json.dumps(value, separators=(", ", ": ")))
+def print_json(value: object) -> None:
+    """Print one JSON value on one line of stdout."""
+    print_line(json.dumps(value, separators=(", ", ": ")))
 
 
-def json_line(line: bytes) -> bytes:
-    """A line of JSON with everything but ASCII escaped."""
-    return json.dumps(json.loads(line), separators=(",", ":")).encode("ascii")
+def ascii_json(data: bytes) -> bytes:
+    """Return JSON with everything but printable ASCII escaped, and otherwise unchanged: numbers stay as written."""
+    return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], data.decode("utf-8", "replace")).encode("ascii")
 
 
-def only(fields: Iterable[str], value: Mapping[str, Any]) -> dict[str, Any]:
-    """The promised fields of an answer, in their order: the node may say more, scripts rely on these."""
+def fields_of(fields: Iterable[str], value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the promised fields of an answer, in their order. The node may send more; scripts rely on these."""
     return {field: value.get(field) for field in fields}
 
 
 def safe(text: object) -> str:
-    """Any text of others', fit to be shown; None is nothing."""
+    """Return any text, escaped for a terminal; None becomes ""."""
     return "" if text is None else escape(str(text), _TEXT_CHARS_MAX)
 
 
-def short(id_text: object) -> str:
-    """Enough of an id, or of the author in `author/name`, to recognise it and to type it."""
+def short_id(id_text: object) -> str:
+    """Return the first characters of an id, or of the author in `author/name`: enough to recognise it and to type it.
+    """
     author, slash, name = safe(id_text).partition("/")
-    return (author[:_SHORT_ID_CHARS] if len(author) == ID_CHARS else author) + slash + name
+    if len(author) != ID_CHARS:
+        return author + slash + name
+    return f"@{author[:_SHORT_ID_CHARS]}/{name}" if slash else author[:_SHORT_ID_CHARS]
+
+
+def shown_address(record: Mapping[str, Any]) -> str:
+    """Return the address of a record as it can be typed on this node."""
+    return safe(record.get("address")) or short_id(record["id"])
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> Iterator[str]:
-    """Lines of aligned columns; those in `right` lean to the right, the last one is never padded."""
+    """Yield lines of aligned columns. The columns whose index is in `right` lean to the right; the last one is not
+    padded."""
     rest = iter(rows)
     first = list(islice(rest, _ROWS_MEASURED))
     widths = [max(map(_width, column)) for column in zip(header, *first, strict=True)]
-    leaning = set(right)
+    right_aligned = set(right)
     for row in chain([header], first, rest):
         cells = [
-            (cell.rjust if index in leaning else cell.ljust)(widths[index] + len(cell) - _width(cell))
+            (cell.rjust if index in right_aligned else cell.ljust)(widths[index] + len(cell) - _width(cell))
             for index, cell in enumerate(row)
         ]
         yield "  ".join(cells).rstrip()
 
 
 def _width(text: str) -> int:
-    """Columns that `text` takes on a terminal (UAX 11)."""
+    """Return the number of columns that `text` takes on a terminal (UAX 11)."""
     if text.isascii():
         return len(text)
     return sum(
@@ -79,12 +90,12 @@ def _width(text: str) -> int:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 record`, `2,000 records`."""
+    """Return `1 record`, `2,000 records`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def size(number: int | None) -> str:
-    """Bytes, in the unit that keeps it short."""
+    """Return a number of bytes in the unit that keeps it short."""
     value = float(number or 0)
     if value < 1000:
         return f"{value:.0f} B"
@@ -95,7 +106,7 @@ def size(number: int | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A span of time, in the unit that keeps it short."""
+    """Return a span of time in the unit that keeps it short."""
     span = value or 0.0
     if span < 1:
         return f"{span * 1000:.0f} ms"
@@ -107,12 +118,12 @@ def seconds(value: float | None) -> str:
 
 
 def moment(text: object) -> str:
-    """An RFC 3339 time as people write it, to the second, in UTC."""
+    """Return an RFC 3339 time as people write it, to the second, in UTC."""
     return safe(text)[:19].replace("T", " ") + "Z" if text else ""
 
 
 def ago(text: str | None, now_s: float) -> str:
-    """How long before `now_s` (Unix time) an RFC 3339 time was."""
+    """Return how long before `now_s` (Unix time) an RFC 3339 time was."""
     if not text:
         return "never"
     from datetime import datetime

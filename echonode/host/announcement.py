@@ -1,16 +1,17 @@
-"""What a node says of itself over mDNS, and what may be believed of others: pure, and the place where hostile
-answers end (SECURITY.md H5; RFC 6763 for the form). `mdns.py` does the talking.
+"""The records that a node announces over mDNS, and the check of those that others announce. Pure: hostile answers end
+here (SECURITY.md H5; the form is that of RFC 6763). `mdns.py` sends and receives.
 
     instance   <tag as 16 hex digits>._echonode._tcp.local.      host  <the same>.local.
     TXT        txtvers=1  pv=MAJOR.MINOR  t=<tag>  g=<group>  [i=<invitation slot>]  [s=<serial>]
 
-`t` is 8 random bytes drawn at each start and `g` 8 bytes keyed with the network key over it, both in lower-case hex:
-who holds the key sees its own network, and nobody sees an identity, a name, or the same node twice. An instance must
-be named by its tag, so that one pair of `t` and `g` overheard makes one entry and no more. `i` is there only while an
-invitation is open. `s` counts the changes since the start: without it an announcement that goes back to an earlier
-text is, to a cache that keeps expired records a little (python-zeroconf: 10 s), no news. Unknown keys are ignored.
+`t` is 8 random bytes drawn at each start. `g` is 8 bytes over it, keyed with the network key. Both are in lower-case
+hex. A node that has the key recognises its own network; any other sees neither an identity nor a name, nor the same
+node twice. An instance must be named by its tag, so that one overheard pair of `t` and `g` makes one entry and no more.
 
-Whatever a sighting says is a hint where to dial, never a decision whom to trust.
+`i` is there while an invitation is open. `s` counts the changes since the start: a cache that keeps expired records for
+a while (python-zeroconf: 10 s) takes a return to an earlier text for no change. Unknown keys are ignored.
+
+A sighting is a hint where to dial and never a decision whom to trust.
 """
 
 import re
@@ -26,21 +27,21 @@ SERVICE: Final = "_echonode._tcp.local."
 TAG_BYTES: Final = 8
 GROUP_BYTES: Final = 8
 TXT_BYTES_MAX: Final = 400  # RFC 6763 §6.2: still fits one small packet
-ADDRESSES_MAX: Final = 16  # of one sighting: more interfaces than a node has, few enough to dial
+ADDRESSES_MAX: Final = 16  # in one sighting: more than a node has interfaces, few enough to dial
 
 _INSTANCE: Final = re.compile(rf"([0-9a-f]{{{2 * TAG_BYTES}}})\.{re.escape(SERVICE)}", re.ASCII)
 _HEX: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _VERSION: Final = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}", re.ASCII)
 _SLOT: Final = re.compile(r"[0-9a-z]{1,8}", re.ASCII)
 
-# Interfaces of container and virtual machine bridges: their addresses mean nothing on another machine. A bridge whose
-# name a person chose (OpenWrt's br-lan) is a real network.
-_VIRTUAL: Final = re.compile(r"docker.*|br-[0-9a-f]{12}|veth.*|virbr.*", re.ASCII)
+# Interfaces of container and virtual machine bridges: their addresses mean nothing on another machine. A bridge that a
+# person named (OpenWrt's br-lan) is a real network.
+_VIRTUAL_INTERFACE: Final = re.compile(r"docker.*|br-[0-9a-f]{12}|veth.*|virbr.*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """The meaning of one TXT record."""
+    """The content of one TXT record."""
 
     tag: bytes
     group: bytes
@@ -50,7 +51,7 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """Somebody announced a node: its instance `name`, where to dial (HOST:PORT, on-link first), and its TXT record."""
+    """An announced node: its instance `name`, where to dial (HOST:PORT, on-link first), and its TXT record."""
 
     name: str
     addresses: tuple[str, ...]
@@ -61,18 +62,18 @@ class Sighting:
 
 
 def instance_name(tag: bytes) -> str:
-    """The service instance that a node with this tag announces."""
+    """Return the service instance that a node with this tag announces."""
     return f"{tag.hex()}.{SERVICE}"
 
 
 def tag_of(name: str) -> bytes | None:
-    """The tag in an instance name, None when no node named it."""
-    named = _INSTANCE.fullmatch(name)
-    return bytes.fromhex(named[1]) if named else None
+    """Return the tag in an instance name, None for a name that no node gave."""
+    match = _INSTANCE.fullmatch(name)
+    return bytes.fromhex(match[1]) if match else None
 
 
 def to_txt(announcement: Announcement, serial: int) -> dict[str, str]:
-    """The keys and values of the TXT record, `txtvers` first (RFC 6763 §6.7)."""
+    """Return the keys and values of the TXT record, `txtvers` first (RFC 6763 §6.7)."""
     pairs = {
         "txtvers": "1",
         "pv": announcement.version,
@@ -87,7 +88,7 @@ def to_txt(announcement: Announcement, serial: int) -> dict[str, str]:
 
 
 def parse_txt(data: bytes) -> Announcement | None:
-    """What the bytes of a TXT record announce (RFC 6763 §6), None when they are not of our making."""
+    """Return the announcement in the bytes of a TXT record (RFC 6763 §6), None when no node made them."""
     pairs = _pairs(data)
     if pairs is None or pairs.get("txtvers") != "1":
         return None
@@ -102,12 +103,12 @@ def parse_txt(data: bytes) -> Announcement | None:
 def read_sighting(
     name: str, txt: bytes, ips: Sequence[str], port: int | None, own: Sequence[LocalAddress]
 ) -> Sighting | None:
-    """The sighting these answers make for a node with the addresses `own`, None when they make none."""
+    """Return the sighting that these answers make for a node with the addresses `own`, None when they make none."""
     announcement = parse_txt(txt)
     if announcement is None or announcement.tag != tag_of(name) or not port or not 0 < port <= 65_535:
         return None
     on_loopback = any(each.ip.is_loopback for each in own)
-    hosts = {str(ip): ip for ip in map(_dialable, ips[: 4 * ADDRESSES_MAX]) if ip is not None}
+    hosts = {str(ip): ip for ip in map(_dialable_ip, ips[: 4 * ADDRESSES_MAX]) if ip is not None}
     addresses = [format_address(text, port) for text, ip in hosts.items() if on_loopback or not ip.is_loopback]
     first = on_link_first(addresses, [each.network for each in own])[:ADDRESSES_MAX]
     if not first:
@@ -116,7 +117,8 @@ def read_sighting(
 
 
 def on_link_first(addresses: Sequence[str], own_networks: Sequence[Network]) -> tuple[str, ...]:
-    """The HOST:PORT `addresses`, those on a network of ours first, IPv4 before IPv6, otherwise in the given order."""
+    """Sort the HOST:PORT `addresses`: those on one of `own_networks` first, IPv4 before IPv6, otherwise in the given
+    order."""
 
     def rank(address: str) -> tuple[bool, int]:
         ip = ip_address(parse_address(address)[0])
@@ -125,26 +127,29 @@ def on_link_first(addresses: Sequence[str], own_networks: Sequence[Network]) -> 
     return tuple(sorted(addresses, key=rank))
 
 
-def to_announce(
-    present: Sequence[LocalAddress], wanted: Sequence[str] | None, listen: Sequence[str]
+def addresses_to_announce(
+    present: Sequence[LocalAddress], chosen: Sequence[str] | None, listen: Sequence[str]
 ) -> tuple[LocalAddress, ...]:
-    """The addresses of this machine to announce, and to announce on: those listened to, `wanted` or else all usable.
+    """Return the addresses of this machine to announce, and to announce on: those listened to, `chosen` or else all
+    usable.
 
-    Without `wanted`: real interfaces only, IPv4 and link-local IPv6, and loopback when there is nothing else, so that
-    nodes on a machine without a network find each other too.
-    """
-    heard = [parse_address(address)[0] for address in listen]
-    reachable = [each for each in present if _listens(heard, each.ip)]
-    if wanted is not None:
-        named = {ip_address(text) for text in wanted}
-        return tuple(each for each in reachable if each.ip in named)
-    usable = [each for each in reachable if not _VIRTUAL.fullmatch(each.interface) and _speaks_mdns(each.ip)]
+    Without `chosen` these are IPv4 and link-local IPv6 addresses of real interfaces, and loopback when there is no
+    other, so that nodes on a machine without a network find each other too."""
+    hosts = [parse_address(address)[0] for address in listen]
+    reachable = [each for each in present if _is_listened_on(hosts, each.ip)]
+    if chosen is not None:
+        chosen_ips = {ip_address(text) for text in chosen}
+        return tuple(each for each in reachable if each.ip in chosen_ips)
+    usable = [
+        each for each in reachable if not _VIRTUAL_INTERFACE.fullmatch(each.interface) and _may_carry_mdns(each.ip)
+    ]
     beyond = [each for each in usable if not each.ip.is_loopback]
     return tuple(beyond or usable)
 
 
 def _pairs(data: bytes) -> dict[str, str] | None:
-    """Keys in lower case with their values; the first of equal keys counts (§6.4). None for a malformed record."""
+    """Return keys in lower case with their values; of equal keys the first counts (§6.4). None for a malformed
+    record."""
     if len(data) > TXT_BYTES_MAX:
         return None
     pairs: dict[str, str] = {}
@@ -160,8 +165,9 @@ def _pairs(data: bytes) -> dict[str, str] | None:
     return pairs
 
 
-def _dialable(text: str) -> Address | None:
-    """The address, None for one that cannot be a node's or, link-local and without its interface, cannot be dialled."""
+def _dialable_ip(text: str) -> Address | None:
+    """Return the address, None where no node can be dialled: link-local without an interface, multicast,
+    unspecified."""
     try:
         ip = ip_address(text)
     except ValueError:
@@ -171,10 +177,10 @@ def _dialable(text: str) -> Address | None:
     return None if isinstance(ip, IPv6Address) and ip.is_link_local and not ip.scope_id else ip
 
 
-def _listens(heard: Sequence[str], ip: Address) -> bool:
+def _is_listened_on(hosts: Sequence[str], ip: Address) -> bool:
     everywhere = "0.0.0.0" if isinstance(ip, IPv4Address) else "::"
-    return everywhere in heard or any(ip_address(host.partition("%")[0]) == ip for host in heard)
+    return everywhere in hosts or any(ip_address(host.partition("%")[0]) == ip for host in hosts)
 
 
-def _speaks_mdns(ip: Address) -> bool:
+def _may_carry_mdns(ip: Address) -> bool:
     return isinstance(ip, IPv4Address) or ip.is_link_local

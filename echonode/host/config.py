@@ -3,26 +3,26 @@
 Every key there is, with its default or an example:
 
 ```toml
-name = "kitchen"                  # what others see; default: this machine's host name
-listen = "0.0.0.0:22087"          # default: every address, port 22087, or a free one where that is taken
-peers = ["192.168.1.20:22087"]    # dialled besides whatever mDNS finds; default: none
-interfaces = ["192.168.1.10"]     # addresses of ours to use for mDNS; default: all usable
-mdns = true                       # false: announce nothing, look for nobody
+name = "kitchen"                  # the label that other nodes show; default: this machine's host name
+listen = "0.0.0.0:22087"          # default: every address, port 22087, or a free port where that is taken
+peers = ["192.168.1.20:22087"]    # dialled besides the nodes that mDNS finds; default: none
+interfaces = ["192.168.1.10"]     # addresses of this machine to use for mDNS; default: all usable ones
+mdns = true                       # false: announce nothing, look for no node
 open = false                      # true: take part in the public network, where anyone on the LAN may
-contexts = ["main"]               # to hold these and no others; default: main, and all that peers offer
-models = ["task@1.2"]             # what your programs read: peers are told, and other majors of these are not read
+contexts = ["main"]               # hold these and no others; default: main, and all that peers offer
+models = ["task@1.2"]             # models that your programs read: peers are told, other majors of them are refused
 
-[subscriptions]                   # which part of a context to keep; default: all of it
+[subscriptions]                   # the part of a context to keep; default: all of it
 main = ["tag=news", "since=2026-01-01"]  # terms of a filter (model/filter_text.py); authors by whole ids, me or shared
 
 [log]
 level = "info"                    # debug, info, warning or error
-format = "auto"                   # json, console, or by where the log goes
+format = "auto"                   # json or console; auto: console on a terminal, else json
 ```
 
 In the environment: ECHO_NAME, ECHO_LISTEN, ECHO_PEERS (separated by commas, as are the other lists), ECHO_INTERFACES,
 ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand
-in the file alone. Unknown keys in the file are errors: a misspelt setting is one that does not hold.
+in the file alone. Unknown keys in the file are errors, because a misspelt setting has no effect.
 """
 
 import re
@@ -52,8 +52,8 @@ from echonode.model.record import IDENTITIES
 from echonode.text import escape, is_nfc_text
 
 _FILE_BYTES_MAX: Final = 256 * KIB
-_LISTS: Final = ("peers", "interfaces", "contexts", "models")
-_TRUTHS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_LIST_KEYS: Final = ("peers", "interfaces", "contexts", "models")
+_BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _EXPECTED: Final = {
     "name": "a text",
     "listen": "an address like '0.0.0.0:22087'",
@@ -68,14 +68,14 @@ _EXPECTED: Final = {
     "log.level": "one of debug, info, warning and error",
     "log.format": "one of auto, json and console",
 }
-_SAID_ANYWHERE: Final = [key for key in _EXPECTED if key != "subscriptions"]  # a variable holds no table
-_AT: Final = re.compile(r" - at `\$\.?([a-z.]*).*`$")
-_MODEL: Final = re.compile(r"(.+)@(\d{1,9})\.(\d{1,9})", re.ASCII)
-_UNKNOWN: Final = re.compile(r"unknown field `(.*?)`", re.DOTALL)
+_VARIABLE_KEYS: Final = [key for key in _EXPECTED if key != "subscriptions"]  # a variable holds no table
+_KEY_IN_ERROR: Final = re.compile(r" - at `\$\.?([a-z.]*).*`$")
+_MODEL_PATTERN: Final = re.compile(r"(.+)@(\d{1,9})\.(\d{1,9})", re.ASCII)
+_UNKNOWN_FIELD: Final = re.compile(r"unknown field `(.*?)`", re.DOTALL)
 
 
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much is logged, and how it looks."""
+    """The level and the format of the log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
@@ -97,23 +97,22 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def load_config(path: Path, environ: Mapping[str, str], flags: Mapping[str, object]) -> Config:
-    """The settings that hold. `flags` are by key ("peers", "log.level"), None or () where not given.
+    """Return the settings that apply. `flags` are by key ("peers", "log.level"), None or () where not given.
 
     Each source is checked by itself, so that an error names the key in the file, the variable or the flag. Raises
-    ConfigError.
-    """
-    from_file = _read(path)
-    from_environ = _nested({key: value for key in _SAID_ANYWHERE if (value := _variable(key, environ)) is not None})
-    from_flags = _nested({key: value for key, value in flags.items() if value not in (None, ())})
-    _checked(from_file, lambda key: f"{path}: {key}" if key else str(path))
-    _checked(from_environ, lambda key: f"ECHO_{key.upper().replace('.', '_')}")
-    _checked(from_flags, lambda key: f"--{key.replace('.', '-')}")
+    ConfigError."""
+    from_file = _read_file(path)
+    from_environ = _nest({key: value for key in _VARIABLE_KEYS if (value := _variable(key, environ)) is not None})
+    from_flags = _nest({key: value for key, value in flags.items() if value not in (None, ())})
+    _validate(from_file, lambda key: f"{path}: {key}" if key else str(path))
+    _validate(from_environ, lambda key: f"ECHO_{key.upper().replace('.', '_')}")
+    _validate(from_flags, lambda key: f"--{key.replace('.', '-')}")
     merged = {**from_file, **from_environ, **from_flags}
     merged["log"] = {**from_file.get("log", {}), **from_environ.get("log", {}), **from_flags.get("log", {})}
-    return _checked(merged, lambda key: key)
+    return _validate(merged, lambda key: key)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             data = file.read(_FILE_BYTES_MAX + 1)
@@ -124,8 +123,11 @@ def _read(path: Path) -> dict[str, Any]:
     if len(data) > _FILE_BYTES_MAX:
         raise ConfigError(f"{path} is no configuration: it is larger than {_FILE_BYTES_MAX // KIB} KiB")
     try:
-        return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return tomllib.loads(data.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path} is not UTF-8 text (line {line}): save it as UTF-8") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {escape(str(error))}") from error
 
 
@@ -134,16 +136,16 @@ def _variable(key: str, environ: Mapping[str, str]) -> object:
     text = environ.get(name)
     if not text:
         return None
-    if key in _LISTS:
+    if key in _LIST_KEYS:
         return [each.strip() for each in text.split(",") if each.strip()]
     if key in ("mdns", "open"):
-        if text.lower() not in _TRUTHS:
+        if text.lower() not in _BOOLEANS:
             raise ConfigError(f"{name}: true or false is expected, not '{escape(text)}'")
-        return _TRUTHS[text.lower()]
+        return _BOOLEANS[text.lower()]
     return text
 
 
-def _nested(flat: Mapping[str, object]) -> dict[str, Any]:
+def _nest(flat: Mapping[str, object]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for key, value in flat.items():
         table, _, name = key.rpartition(".")
@@ -151,13 +153,13 @@ def _nested(flat: Mapping[str, object]) -> dict[str, Any]:
     return nested
 
 
-def _checked(raw: Mapping[str, object], label: Callable[[str], str]) -> Config:
-    """`raw` as a Config. Raises ConfigError, with `label(key)` in front of what is wrong with a key."""
+def _validate(raw: Mapping[str, object], label: Callable[[str], str]) -> Config:
+    """Return `raw` as a Config. Raises ConfigError, with `label(key)` in front of what is wrong with a key."""
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
-        at = _AT.search(str(error))
-        unknown = _UNKNOWN.search(str(error))
+        at = _KEY_IN_ERROR.search(str(error))
+        unknown = _UNKNOWN_FIELD.search(str(error))
         key = at[1] if at else ""
         if unknown:
             table = f" in the table {key}" if key else ""
@@ -180,13 +182,13 @@ def _checked(raw: Mapping[str, object], label: Callable[[str], str]) -> Config:
 
 
 def _problems(config: Config) -> Iterator[tuple[str, str]]:
-    """What the types do not say: (key, what is wrong)."""
+    """Yield (key, what is wrong) for what the types do not check."""
     if config.name is not None and not is_nfc_text(config.name, NODE_NAME_BYTES_MAX):
         yield "name", f"1 to {NODE_NAME_BYTES_MAX} bytes without control characters are expected"
     if config.listen is not None:
-        yield from (("listen", problem) for problem in _wrong_address(config.listen, port_min=0))
+        yield from (("listen", problem) for problem in _address_problems(config.listen, port_min=0))
     for address in config.peers:
-        yield from (("peers", problem) for problem in _wrong_address(address, port_min=1))
+        yield from (("peers", problem) for problem in _address_problems(address, port_min=1))
     for text in config.interfaces or ():
         if not _is_ip(text):
             yield "interfaces", f"an IP address of this machine is expected, not '{escape(text)}'"
@@ -198,20 +200,20 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
                 yield "contexts", f"'{escape(name)}' is no context: 1 to {CONTEXT_BYTES_MAX} bytes are expected"
             elif name == IDENTITIES:
                 yield "contexts", f"'{IDENTITIES}' is reserved, and always held"
-    yield from (("models", problem) for problem in _wrong_models(config.models))
+    yield from (("models", problem) for problem in _model_problems(config.models))
     for name, terms in config.subscriptions.items():
-        yield from (("subscriptions", problem) for problem in _wrong_subscription(config, name, terms))
+        yield from (("subscriptions", problem) for problem in _subscription_problems(config, name, terms))
 
 
 def read_model(text: str) -> tuple[str, tuple[int, int]]:
-    """Name and version of NAME@MAJOR.MINOR. Raises ConfigError."""
-    match = _MODEL.fullmatch(text)
+    """Return name and version of NAME@MAJOR.MINOR. Raises ConfigError."""
+    match = _MODEL_PATTERN.fullmatch(text)
     if match is None or not is_nfc_text(match[1], TEXT_FIELD_BYTES_MAX):
         raise ConfigError(f"'{escape(text)}' is no model like 'task@1.2'")
     return match[1], (int(match[2]), int(match[3]))
 
 
-def _wrong_models(models: tuple[str, ...]) -> Iterator[str]:
+def _model_problems(models: tuple[str, ...]) -> Iterator[str]:
     try:
         read = [read_model(text) for text in models]
     except ConfigError as error:
@@ -223,7 +225,7 @@ def _wrong_models(models: tuple[str, ...]) -> Iterator[str]:
         yield f"major and minor are at most {VERSION_NUMBER_MAX}"
 
 
-def _wrong_subscription(config: Config, name: str, terms: tuple[str, ...]) -> Iterator[str]:
+def _subscription_problems(config: Config, name: str, terms: tuple[str, ...]) -> Iterator[str]:
     if not is_nfc_text(name, CONTEXT_BYTES_MAX):
         yield f"'{escape(name)}' is no context: 1 to {CONTEXT_BYTES_MAX} bytes are expected"
     elif name == IDENTITIES:
@@ -238,7 +240,7 @@ def _wrong_subscription(config: Config, name: str, terms: tuple[str, ...]) -> It
         yield "the open network has no `shared` records"
 
 
-def _wrong_address(text: str, *, port_min: int) -> Iterator[str]:
+def _address_problems(text: str, *, port_min: int) -> Iterator[str]:
     try:
         _, port = parse_address(text)
     except ConfigError as error:

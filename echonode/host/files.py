@@ -1,4 +1,6 @@
-"""One node's keys and its network, in the files of its home: made on the first run, never overwritten by accident."""
+"""The keys and the network of one node, in the files of its home. They are made on the first run, and a key that a
+store belongs to is never replaced by a new one.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,26 +13,31 @@ SECRET_BYTES: Final = 32
 
 
 class NodeFiles:
-    """What one node keeps in its home beside the database; `home` has the paths."""
+    """The files that one node keeps in its home beside the database. `home` has the paths."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
 
     @property
     def root(self) -> Path:
+        """The folder of the home."""
         return self.home.folder
 
     @property
     def api_socket(self) -> Path:
+        """The path of the API's socket."""
         return self.home.api_socket
 
     def has_network(self) -> bool:
+        """Return True when the home belongs to a network, private or public."""
         return self.home.network.exists() or self._open_mark.exists()
 
     def read_network_key(self) -> bytes | None:
+        """Return the network key, None in a home of the public network or of none. Raises ConfigError."""
         return read_secret(self.home.network, SECRET_BYTES)
 
     def write_network_key(self, key: bytes) -> None:
+        """Save the key of a private network; the home no longer belongs to the public one. Raises ConfigError."""
         self.home.prepare()
         write_secret(self.home.network, key)
         self._open_mark.unlink(missing_ok=True)
@@ -42,7 +49,9 @@ class NodeFiles:
         self._open_mark.touch(mode=0o600)
 
     def identity_seeds(self, random_bytes: Callable[[int], bytes]) -> tuple[bytes, bytes]:
-        """The root and device seeds, made on the first run."""
+        """Return the seeds of the root key and the device key, made on the first run.
+
+        Raises ConfigError when a seed is missing although there is a store: a new key could not go on with it."""
         seeds = []
         for path in (self.home.root_key, self.home.device_key):
             seed = read_secret(path, SECRET_BYTES)

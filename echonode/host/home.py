@@ -3,16 +3,18 @@
     config.toml    keys/root  keys/device   the two secret keys      network    the network key, 32 bytes
     store.db       api.sock                                         lock       held by the running node, has its pid
 
-Where: `--home`, else $ECHO_HOME, else the service's $STATE_DIRECTORY, else $XDG_STATE_HOME/echonode, else
-~/.local/state/echonode. A service's configuration and socket are where an administrator looks for them:
-$CONFIGURATION_DIRECTORY (/etc/echonode) and $RUNTIME_DIRECTORY (/run/echonode).
+The folder is `--home`, else $ECHO_HOME, else the service's $STATE_DIRECTORY, else $XDG_STATE_HOME/echonode, else
+~/.local/state/echonode. A service has its configuration in $CONFIGURATION_DIRECTORY (/etc/echonode) and its socket in
+$RUNTIME_DIRECTORY (/run/echonode), where an administrator looks for them.
 
-A socket's path must fit sun_path (108 bytes, unix(7)): where the folder's name is too long for that the socket lies in
-a folder of this user's own, under $XDG_RUNTIME_DIR or /tmp, with a name made from the home's.
+The path of a socket must fit sun_path (108 bytes, unix(7)). Where the folder's name is too long for that, the socket is
+in a folder of this user under $XDG_RUNTIME_DIR or /tmp, under a name that is a hash of the home's.
 """
 
 import fcntl
 import os
+import pwd
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from echonode.errors import ConfigError
+from echonode.text import escape
 
 SERVICE_SOCKET: Final = Path("/run/echonode/api.sock")
 _SOCKET_PATH_BYTES_MAX: Final = 100
@@ -38,30 +41,31 @@ class Home:
 
     @classmethod
     def find(cls, flag: str | None, environ: Mapping[str, str]) -> Self:
-        """The home that `flag` and the environment name. Touches nothing."""
-        asked = flag or environ.get("ECHO_HOME")
+        """Return the home that `flag` and the environment name. Touches no file. Raises ConfigError where they name
+        none."""
+        named_home = flag or environ.get("ECHO_HOME")
         state, configuration, runtime = (
             environ.get(f"{kind}_DIRECTORY", "").partition(":")[0] for kind in ("STATE", "CONFIGURATION", "RUNTIME")
         )
-        if asked:
-            folder = Path(asked).expanduser().absolute()
+        if named_home:
+            folder = _expand(named_home)
         elif state:
             folder = Path(state)
-            socket = Path(runtime) / "api.sock" if runtime else _socket_of(folder, environ)
+            socket = Path(runtime) / "api.sock" if runtime else _socket_path(folder, environ)
             return cls(folder, Path(configuration or state) / "config.toml", socket)
         else:
             base = environ.get("XDG_STATE_HOME", "")  # to be ignored unless absolute
             folder = (Path(base) if base.startswith("/") else _user_folder(environ) / ".local" / "state") / "echonode"
-        return cls(folder, folder / "config.toml", _socket_of(folder, environ))
+        return cls(folder, folder / "config.toml", _socket_path(folder, environ))
 
     @property
     def root_key(self) -> Path:
-        """Signs key statements and nothing else."""
+        """The seed of the root key, which signs key statements and nothing else."""
         return self.folder / "keys" / "root"
 
     @property
     def device_key(self) -> Path:
-        """Signs records and sessions."""
+        """The seed of the device key, which signs records and sessions."""
         return self.folder / "keys" / "device"
 
     @property
@@ -75,18 +79,32 @@ class Home:
         return self.folder / "store.db"
 
     def prepare(self) -> None:
-        """Make what is missing of the folders, for this user alone. Raises ConfigError where that cannot be."""
+        """Make the missing folders, for this user alone. Raises ConfigError where that is impossible."""
         try:
             for folder in (self.folder, self.root_key.parent, self.api_socket.parent):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
-                pass  # the only way to know that the folder can be written
+                pass  # making a file is the only sure test that the folder can be written
+            self._check_owner()
         except OSError as error:
-            raise ConfigError(f"the home {self.folder} cannot be used: {_why(error)}") from error
+            raise ConfigError(f"the home {self.folder} cannot be used: {_reason(error)}") from error
         self.check_socket_folder()
 
+    def _check_owner(self) -> None:
+        """Raise ConfigError where another user owns the home or may write into it: keys and records would be theirs."""
+        for folder in (self.folder, self.root_key.parent):
+            status = folder.stat()
+            if status.st_uid != os.geteuid():
+                owner, user = _user_name(status.st_uid), _user_name(os.geteuid())
+                raise ConfigError(f"the home {folder} belongs to {owner}: run as {owner}, or give {user} another home")
+            if stat.S_IMODE(status.st_mode) & 0o022:
+                raise ConfigError(
+                    f"other users may write into the home {folder}: run chmod go-w {shlex.quote(str(folder))}"
+                )
+
     def check_socket_folder(self) -> None:
-        """Raise ConfigError where another user could have put our socket: before listening, and before trusting it."""
+        """Raise ConfigError where another user could have made the socket. Call it before listening and before trusting
+        it."""
         folder = self.api_socket.parent
         if folder == self.folder or self.api_socket == SERVICE_SOCKET or not os.path.lexists(folder):
             return
@@ -96,34 +114,29 @@ class Home:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the home: one node at a time. Raises ConfigError naming the process that has it."""
+        """Hold the home, so that one node at a time has it. Raises ConfigError that names the process that has it."""
         try:
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigError(f"the home {self.folder} cannot be used: {_why(error)}") from error
+            raise ConfigError(f"the home {self.folder} cannot be used: {_reason(error)}") from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
                 raise ConfigError(f"a node already runs on the home {self.folder} (process {pid or '?'})") from None
-            with suppress(OSError):  # who holds it helps people; on a full disk there may be no room to say so
+            with suppress(OSError):  # the pid helps a person; a full disk may have no room for it
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
             yield
         finally:
-            os.close(descriptor)  # which gives the lock back; the file stays, or two could hold two files of one name
-
-
-def sockets_to_try(flag: str | None, environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where a command finds the running node: the home's socket, then, unless a home was named, the service's."""
-    own = Home.find(flag, environ).api_socket
-    named = flag or environ.get("ECHO_HOME")
-    return (own,) if named or own == SERVICE_SOCKET else (own, SERVICE_SOCKET)
+            # Closing releases the lock. The file stays: if it were deleted, two nodes could lock two files of one name.
+            os.close(descriptor)
 
 
 def read_secret(path: Path, size: int) -> bytes | None:
-    """The `size` bytes of a secret file, None when there is none. Raises ConfigError for one that cannot be used."""
+    """Return the `size` bytes of a secret file, None when there is none. Raises ConfigError for one that cannot be
+    used."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -131,7 +144,7 @@ def read_secret(path: Path, size: int) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {_why(error)}") from error
+        raise ConfigError(f"{path} cannot be read: {_reason(error)}") from error
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise ConfigError(f"{path} is secret, and other users may read it: run chmod 600 {path}")
     if len(data) != size:
@@ -140,10 +153,9 @@ def read_secret(path: Path, size: int) -> bytes | None:
 
 
 def write_secret(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, for this user alone: the old or the new bytes are there, whenever the power goes.
+    """Write `data` to `path`, for this user alone. Whenever the power goes, the old or the new bytes are there.
 
-    Raises ConfigError.
-    """
+    Raises ConfigError."""
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
         try:
@@ -161,22 +173,45 @@ def write_secret(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {_why(error)}") from error
+        raise ConfigError(f"{path} cannot be written: {_reason(error)}") from error
 
 
-def _socket_of(folder: Path, environ: Mapping[str, str]) -> Path:
+def _socket_path(folder: Path, environ: Mapping[str, str]) -> Path:
     usual = folder / "api.sock"
     if len(os.fsencode(usual)) <= _SOCKET_PATH_BYTES_MAX:
         return usual
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     base = Path(runtime) / "echonode" if runtime.startswith("/") else Path("/tmp") / f"echonode-{os.geteuid()}"
-    named = blake2b(os.fsencode(folder), digest_size=12, person=b"echonode socket").hexdigest()
-    return base / f"{named}.sock"
+    digest = blake2b(os.fsencode(folder), digest_size=12, person=b"echonode socket").hexdigest()
+    return base / f"{digest}.sock"
 
 
 def _user_folder(environ: Mapping[str, str]) -> Path:
-    return Path(environ["HOME"]) if environ.get("HOME", "").startswith("/") else Path.home()
+    if environ.get("HOME", "").startswith("/"):
+        return Path(environ["HOME"])
+    try:
+        return Path.home()
+    except RuntimeError:  # a container's user may have neither HOME nor an entry in /etc/passwd
+        raise ConfigError(
+            "this user has no home folder: say where the node's is with --home DIR or ECHO_HOME"
+        ) from None
 
 
-def _why(error: OSError) -> str:
+def _expand(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigError(
+            f"the home '{escape(text)}' begins with a user who is unknown here: write the path out"
+        ) from None
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()

@@ -2,13 +2,13 @@
 
     {"time": "2025-03-01T09:30:00.123Z", "level": "info", "event": "sync.completed", "session": .., <more fields>}
 
-`event` is the stable dotted name of node/events.py, ids are base32, and whatever a peer may have chosen is escaped. On
-a terminal the same in a form for people, with short ids; under journald each line gets its priority in front
-(`<4>{..}`, sd-daemon(3)), which the journal takes off again. Lines of libraries (asyncio, zeroconf, uvicorn) join the
+`event` is the stable dotted name of node/events.py, ids are base32, and text that a peer may have chosen is escaped. A
+terminal shows the same in a form for people, with short ids. Under journald each line begins with its priority
+(`<4>{..}`, sd-daemon(3)), which the journal removes again. Lines of libraries (asyncio, zeroconf, uvicorn) join the
 stream as `library.message`, from warnings up.
 
-More than LOG_LINES_PER_S lines a second of one event about one peer are counted, and a `log.folded` line says how many.
-A line that would pass LOG_LINE_BYTES_MAX loses its longest fields, named in `cut`.
+More than LOG_LINES_PER_S lines a second of one event about one peer are counted, and a `log.folded` line has the count.
+A line longer than LOG_LINE_BYTES_MAX loses its longest fields, which `cut` names.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from echonode.limits import CONNECTIONS_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_PER_S
 from echonode.node.events import Event, RecordsApplied
 from echonode.text import escape, to_base32
 
-# structlog.dev imports rich, if it can, for tracebacks nobody here draws: 4.5 MiB and 70 ms of every node's start (m).
+# structlog.dev imports rich, if it can, for tracebacks that no log here draws: 4.5 MiB and 70 ms of each start.
 _rich = sys.modules.get("rich")
 sys.modules["rich"] = cast(ModuleType, None)
 try:
@@ -45,7 +45,7 @@ LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FORMATS: Final = ("auto", "json", "console")
 
 _PRIORITIES: Final = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}  # syslog(3)
-_TEXT_CHARS_MAX: Final = 1024  # of our own: a path is longer than what a peer may say
+_TEXT_CHARS_MAX: Final = 1024  # for text of this process: a path is longer than any text of a peer
 _LIST_ITEMS_MAX: Final = 64
 _SHORT_ID: Final = 12  # characters: enough to tell nodes apart by eye
 _FOLD_INTERVAL_S: Final = 1.0
@@ -59,7 +59,7 @@ class Logs:
     def __init__(
         self, file: BinaryIO, clock: Clock, *, level: str = "info", console: bool = False, journal: bool = False
     ) -> None:
-        self._file = file  # BytesLogger holds it weakly
+        self._file = file  # keeps the file open: BytesLogger holds it weakly
         self._out = structlog.BytesLogger(file)
         self._clock = clock
         self._console = (
@@ -69,13 +69,13 @@ class Logs:
         )
         self._journal = journal
         self._encoder = msgspec.json.Encoder()
-        self._fold = _Fold()
+        self._folder = _LineFolder()
         self._threshold = 0
         self.level = level
 
     @property
     def level(self) -> str:
-        """The least level that is written; may be changed at any time."""
+        """The lowest level that is written; it may be changed at any time."""
         return next(name for name, number in LEVELS.items() if number == self._threshold)
 
     @level.setter
@@ -91,41 +91,43 @@ class Logs:
         fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
         if isinstance(event, RecordsApplied):
             fields["records"] = len(event.records)
-        self._line(event.name, event.level, fields, PEER_TEXT_CHARS_MAX)
+        self._fold_or_write(event.name, event.level, fields, PEER_TEXT_CHARS_MAX)
 
     def log(self, name: str, level: str, /, **fields: object) -> None:
         """Write a line about the process itself, which is no event of the node."""
         if LEVELS[level] >= self._threshold:
-            self._line(name, level, fields, _TEXT_CHARS_MAX)
+            self._fold_or_write(name, level, fields, _TEXT_CHARS_MAX)
 
     def flush(self) -> None:
-        """Say how many lines were folded up to now. Comes by itself a second after the first of them."""
-        for (name, about), (count, level) in self._fold.take().items():
+        """Write how many lines were folded up to now. Runs by itself a second after the first of them."""
+        for (name, about), (count, level) in self._folder.take().items():
             self._write("log.folded", level, {"folded": name, "about": about, "count": count})
 
     def route_libraries(self) -> None:
-        """Have the standard library's logging, and Python's warnings, end in this stream."""
+        """Route the standard library's logging, and Python's warnings, into this stream."""
         root = logging.getLogger()
         for handler in root.handlers[:]:
             root.removeHandler(handler)
-        root.addHandler(_Libraries(self))
+        root.addHandler(_LibraryHandler(self))
         root.setLevel(logging.WARNING)
         logging.captureWarnings(True)
 
-    def _line(self, name: str, level: str, fields: Fields, chars_max: int) -> None:
+    def _fold_or_write(self, name: str, level: str, fields: Fields, chars_max: int) -> None:
         id_chars = None if self._console is None else _SHORT_ID
-        shown = {key: _shown(value, id_chars, chars_max) for key, value in fields.items()}
-        host = str(shown.get("address") or "").rpartition(":")[0]  # whoever floods us has many ports
-        about = str(shown.get("peer") or host or shown.get("logger") or "")
-        if self._fold.window_ends(self._clock.monotonic_s()):
+        json_fields = {key: _json_form(value, id_chars, chars_max) for key, value in fields.items()}
+        host = str(json_fields.get("address") or "").rpartition(":")[
+            0
+        ]  # without the port: a flood comes from many ports of one host
+        about = str(json_fields.get("peer") or host or json_fields.get("logger") or "")
+        if self._folder.window_ends(self._clock.monotonic_s()):
             self.flush()
-        if self._fold.admits(name, about, level):
-            self._write(name, level, shown)
-        elif self._fold.is_first:
+        if self._folder.admits(name, about, level):
+            self._write(name, level, json_fields)
+        elif self._folder.is_first:
             try:
                 asyncio.get_running_loop().call_later(_FOLD_INTERVAL_S, self.flush)
             except RuntimeError:
-                pass  # outside a loop the next line brings it
+                pass  # without a loop the next line flushes the count
 
     def _write(self, name: str, level: str, fields: Fields) -> None:
         now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
@@ -136,12 +138,12 @@ class Logs:
                 self._out.msg(str(text).encode("utf-8", "backslashreplace"))
             else:
                 time = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-                line = self._fit({"time": time, "level": level, "event": name, **fields})
+                line = self._encode_within_limit({"time": time, "level": level, "event": name, **fields})
                 self._out.msg(_PRIORITIES[level] + line if self._journal else line)
         except (OSError, ValueError):
-            pass  # a closed pipe or a full disk; there is nobody left to tell
+            pass  # a closed pipe or a full disk: there is no other place to report it
 
-    def _fit(self, line: Fields) -> bytes:
+    def _encode_within_limit(self, line: Fields) -> bytes:
         encoded = self._encoder.encode(line)
         cut: list[str] = []
         while len(encoded) > LOG_LINE_BYTES_MAX - len(_PRIORITIES["info"]) - 1:
@@ -152,27 +154,27 @@ class Logs:
         return encoded
 
 
-class _Fold:
-    """Counts lines by (event name, whom it is about), within windows of a second."""
+class _LineFolder:
+    """Counts lines by (event name, the peer or host that the line is about), within windows of a second."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], int] = {}
         self._levels: dict[tuple[str, str], str] = {}
         self._started_s = float("-inf")
-        self.is_first = False  # whether the line refused last was the first one refused in this window
+        self.is_first = False  # True when the line folded last was the first one in this window
 
     def window_ends(self, now_s: float) -> bool:
-        """Whether a window ended; a new one has begun then, once `take` was called."""
+        """Return True when a window has ended. The next one has begun then, once `take` is called."""
         if now_s - self._started_s < _FOLD_INTERVAL_S:
             return False
         self._started_s = now_s
         return True
 
     def admits(self, name: str, about: str, level: str) -> bool:
-        """Whether this line is to be written, not counted only."""
+        """Return True when this line is to be written, False when it is only counted."""
         key = (name, about)
         if key not in self._counts and len(self._counts) >= CONNECTIONS_MAX:
-            key = (name, "")  # more of them than there can be peers: a flood from made-up addresses
+            key = (name, "")  # more than there can be peers: a flood from made-up addresses
         self._counts[key] = self._counts.get(key, 0) + 1
         if self._counts[key] <= LOG_LINES_PER_S:
             return True
@@ -181,13 +183,13 @@ class _Fold:
         return False
 
     def take(self) -> dict[tuple[str, str], tuple[int, str]]:
-        """What was counted and not written, with its level; forgets it and starts counting anew."""
+        """Return the counts of lines not written, each with its level, and start counting anew."""
         folded = {key: (self._counts[key] - LOG_LINES_PER_S, level) for key, level in self._levels.items()}
         self._counts, self._levels = {}, {}
         return folded
 
 
-class _Libraries(logging.Handler):
+class _LibraryHandler(logging.Handler):
     def __init__(self, logs: Logs) -> None:
         super().__init__()
         self._logs = logs
@@ -200,17 +202,17 @@ class _Libraries(logging.Handler):
         self._logs.log("library.message", level, **fields)
 
 
-def open_logs(level: str, form: str, clock: Clock, environ: Mapping[str, str]) -> Logs:
-    """Logs on stderr: the form asked for, or with "auto" the one that suits where stderr goes. Raises ConfigError."""
-    if form not in FORMATS:
-        raise ConfigError(f"'{escape(form)}' is no log format: one of {', '.join(FORMATS)} is expected")
+def open_logs(level: str, format_name: str, clock: Clock, environ: Mapping[str, str]) -> Logs:
+    """Return logs on stderr in the given format; "auto" chooses by where stderr goes. Raises ConfigError."""
+    if format_name not in FORMATS:
+        raise ConfigError(f"'{escape(format_name)}' is no log format: one of {', '.join(FORMATS)} is expected")
     file = sys.stderr.buffer
-    console = form == "console" or (form == "auto" and file.isatty())
+    console = format_name == "console" or (format_name == "auto" and file.isatty())
     return Logs(file, clock, level=level, console=console, journal=not console and is_journal(file, environ))
 
 
 def is_journal(file: BinaryIO, environ: Mapping[str, str]) -> bool:
-    """Whether what is written to `file` goes to journald (systemd.exec(5), JOURNAL_STREAM)."""
+    """Return True when `file` is connected to journald (systemd.exec(5), JOURNAL_STREAM)."""
     try:
         status = os.fstat(file.fileno())
     except (OSError, ValueError):
@@ -218,8 +220,8 @@ def is_journal(file: BinaryIO, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def _shown(value: object, id_chars: int | None, chars_max: int) -> object:
-    """`value` in its JSON form, safe to show: ids cut to `id_chars`, text to `chars_max`."""
+def _json_form(value: object, id_chars: int | None, chars_max: int) -> object:
+    """Return `value` in its JSON form, safe to show: ids cut to `id_chars`, text to `chars_max`."""
     match value:
         case bytes():
             return to_base32(value)[:id_chars]
@@ -230,6 +232,6 @@ def _shown(value: object, id_chars: int | None, chars_max: int) -> object:
         case float():
             return round(value, 6)
         case tuple() | list():
-            return [_shown(each, id_chars, chars_max) for each in value[:_LIST_ITEMS_MAX]]
+            return [_json_form(each, id_chars, chars_max) for each in value[:_LIST_ITEMS_MAX]]
         case _:
             return escape(str(value), chars_max)

@@ -1,13 +1,14 @@
-"""mDNS: announces this node on the LAN and reports the others (RFC 6762, RFC 6763). The only door to zeroconf.
+"""mDNS: announces this node on the LAN and reports other nodes (RFC 6762, RFC 6763). The only door to zeroconf.
 
-    start -> announced, and heard by ourselves -> on_sighting(Sighting) / on_gone(name) ... -> close (goodbye)
+    start -> announced, and heard by this node itself -> on_sighting(Sighting) / on_gone(name) ... -> close (goodbye)
 
-A hint where to dial, and nothing more. It is no sign of life either: a killed node stays listed until its records
-expire. One watcher task does everything that changes what we announce: every few seconds it compares the machine's
-addresses, and it wakes at once for an invitation or another network. Answers are checked in `announcement.py`.
+A sighting is a hint where to dial. It is no sign of life: a killed node stays listed until its records expire.
 
-Bounded against floods: at most CANDIDATES_MAX sightings are live, nodes of our own network (`is_ours`, which cannot be
-forged without its key) are never pushed out by strangers, and two tasks in all ask for records that are missing.
+One watcher task makes every change of the announcement. It compares the machine's addresses every few seconds, and it
+wakes at once for an invitation or another network. `announcement.py` checks the answers.
+
+Floods are bounded: at most CANDIDATES_MAX sightings are live, strangers never push out nodes of this network
+(`is_ours`, which cannot be forged without the network key), and two tasks in all ask for missing records.
 """
 
 import asyncio
@@ -24,10 +25,10 @@ from echonode.host.announcement import (
     SERVICE,
     Announcement,
     Sighting,
+    addresses_to_announce,
     instance_name,
     read_sighting,
     tag_of,
-    to_announce,
     to_txt,
 )
 from echonode.host.system import LocalAddress, local_addresses
@@ -36,14 +37,14 @@ from echonode.limits import CANDIDATES_MAX
 
 __all__ = ["Discovery", "Sighting"]
 
-_WATCH_INTERVAL_S: Final = 3.0  # nothing else tells us that an address came or went
-_HEARD_TIMEOUT_S: Final = 3.0
+_WATCH_INTERVAL_S: Final = 3.0  # zeroconf does not say that an address came or went
+_HEAR_SELF_TIMEOUT_S: Final = 3.0
 _RESOLVE_TIMEOUT_MS: Final = 3000
 _RESOLVERS: Final = 2
 
 
 class Discovery:
-    """This process's presence on the LAN. One per process; use once."""
+    """The presence of this process on the LAN. One per process; use it once."""
 
     def __init__(
         self,
@@ -55,10 +56,10 @@ class Discovery:
         on_gone: Callable[[str], None],
         interfaces: Sequence[str] | None = None,
     ) -> None:
-        """`listen`: what the Listener bound. `is_ours(tag, group)`: whether a group is that of our network.
+        """Take `listen`, the addresses that the Listener bound, and `is_ours(tag, group)`, which recognises this
+        network's groups.
 
-        `interfaces`: addresses of this machine to use; None for all usable.
-        """
+        `interfaces` are addresses of this machine to use; None stands for all usable ones."""
         self._announcement = announcement
         self._listen = tuple(listen)
         self._name = instance_name(announcement.tag)
@@ -70,35 +71,35 @@ class Discovery:
         self._serial = 0
         self._live: dict[str, Sighting] = {}
         self._unresolved: dict[str, None] = {}
-        self._to_resolve = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._heard = asyncio.Event()
+        self._unresolved_added = asyncio.Event()
+        self._announcement_changed = asyncio.Event()
+        self._heard_self = asyncio.Event()
         self._tasks: list[asyncio.Future[None]] = []
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
-        self.dropped = 0  # answers not believed, and sightings for which there was no room
+        self.dropped = 0  # malformed answers, and sightings for which there was no room
 
     async def start(self) -> None:
-        """Announce and browse. Returns once our own announcement was heard. Raises TransportError where none can be.
+        """Announce and browse; return once this node has heard its own announcement. Raises TransportError where it
+        cannot.
 
-        Call `close` whatever came of it.
-        """
-        self._own = to_announce(local_addresses(), self._interfaces, self._listen)
+        Call `close` in either case."""
+        self._own = addresses_to_announce(local_addresses(), self._interfaces, self._listen)
         if not self._own:
             raise TransportError("nothing to announce: no address that is listened on belongs to a usable interface")
         ips = [str(each.ip) for each in self._own]
         try:
             zeroconf = self._zeroconf = AsyncZeroconf(interfaces=ips)
-            # Questions are to be answered to the group (QM) and not to us alone (QU): of several processes that share
-            # port 5353 on one machine, the kernel gives a unicast answer to any one.
+            # Ask for answers to the group (QM), not to this node alone (QU): the kernel gives a unicast answer to any
+            # one of the processes that share port 5353.
             self._browser = AsyncServiceBrowser(
-                zeroconf.zeroconf, SERVICE, handlers=[self._on_change], question_type=DNSQuestionType.QM
+                zeroconf.zeroconf, SERVICE, handlers=[self._on_service_change], question_type=DNSQuestionType.QM
             )
-            # "Cooperating" skips the probe for our name, 1.1 s: eight random bytes drawn a moment ago are not taken.
+            # "Cooperating" skips the probe for the name, 1.1 s: no other node has drawn the same eight random bytes.
             announcing = await zeroconf.async_register_service(self._service(), cooperating_responders=True)
             self._tasks.append(asyncio.ensure_future(announcing))
-            async with asyncio.timeout(_HEARD_TIMEOUT_S):
-                await self._heard.wait()
+            async with asyncio.timeout(_HEAR_SELF_TIMEOUT_S):
+                await self._heard_self.wait()
         except TimeoutError:
             raise TransportError(f"multicast does not work on {', '.join(ips)}: we do not hear ourselves") from None
         except (OSError, RuntimeError, ZeroconfError) as error:
@@ -107,8 +108,8 @@ class Discovery:
         self._tasks.extend(asyncio.create_task(self._resolve()) for _ in range(_RESOLVERS))
 
     async def close(self) -> None:
-        """Say goodbye, so that others forget us at once, and stop. Safe to call twice."""
-        for task in self._tasks:  # first, or a repeated announcement could follow the goodbye
+        """Say goodbye, so that other nodes drop this one at once, and stop. Safe to call twice."""
+        for task in self._tasks:  # before the goodbye, or a repeated announcement could follow it
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -118,26 +119,26 @@ class Discovery:
             self._browser = None
         if self._zeroconf is not None:
             closing, self._zeroconf = self._zeroconf, None
-            await closing.async_close()  # three goodbyes for whatever is registered
+            await closing.async_close()  # sends three goodbyes
 
     def set_invitation(self, slot: str | None) -> None:
         """Announce that an invitation with this slot is open, or with None that none is."""
-        self._say(replace(self._announcement, slot=slot))
+        self._set_announcement(replace(self._announcement, slot=slot))
 
     def update(self, *, group: bytes) -> None:
-        """Announce another network's group: this node joined one."""
-        self._say(replace(self._announcement, group=group))
+        """Announce the group of another network, which this node has joined."""
+        self._set_announcement(replace(self._announcement, group=group))
 
     @property
     def sightings(self) -> tuple[Sighting, ...]:
-        """The live ones."""
+        """The live sightings."""
         return tuple(self._live.values())
 
-    def _say(self, announcement: Announcement) -> None:
+    def _set_announcement(self, announcement: Announcement) -> None:
         self._announcement = announcement
-        self._changed.set()
+        self._announcement_changed.set()
 
-    # -- what we announce --------------------------------------------------------------------------------------------
+    # -- the announcement of this node -------------------------------------------------------------------------------
 
     def _service(self) -> AsyncServiceInfo:
         return AsyncServiceInfo(
@@ -150,24 +151,24 @@ class Discovery:
         )
 
     async def _watch(self) -> None:
-        """Follow the machine's addresses and our own announcement."""
-        seen_last = self._own
+        """Follow the machine's addresses and the changes of the announcement."""
+        previous_scan = self._own
         while True:
             try:
                 async with asyncio.timeout(_WATCH_INTERVAL_S):
-                    await self._changed.wait()
+                    await self._announcement_changed.wait()
             except TimeoutError:
-                found = to_announce(local_addresses(), self._interfaces, self._listen)
-                if found != self._own and found == seen_last:  # seen twice: interfaces come up in several steps
+                found = addresses_to_announce(local_addresses(), self._interfaces, self._listen)
+                if found != self._own and found == previous_scan:  # seen twice: interfaces come up in several steps
                     self._own = found
-                    self._changed.set()
-                seen_last = found
-            if self._changed.is_set():
-                self._changed.clear()
+                    self._announcement_changed.set()
+                previous_scan = found
+            if self._announcement_changed.is_set():
+                self._announcement_changed.clear()
                 await self._announce_again()
 
     async def _announce_again(self) -> None:
-        """Bring sockets and announcement in line with what holds now."""
+        """Bring sockets and announcement up to date."""
         if self._zeroconf is None:
             return
         self._serial += 1
@@ -176,14 +177,16 @@ class Discovery:
             await self._zeroconf.async_update_interfaces([str(each.ip) for each in self._own])
             await announcing
         except (OSError, RuntimeError, ZeroconfError):
-            # An interface that went away between the scan and now. The next scan, if it finds the same, tries again.
+            # An interface went away after the scan. The next scan finds a change, and tries again.
             self._own = ()
 
-    # -- what others announce ----------------------------------------------------------------------------------------
+    # -- the announcements of other nodes ----------------------------------------------------------------------------
 
-    def _on_change(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+    def _on_service_change(
+        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
+    ) -> None:
         if name == self._name:
-            self._heard.set()
+            self._heard_self.set()
         elif state_change is ServiceStateChange.Removed:
             self._unresolved.pop(name, None)
             if self._live.pop(name, None):
@@ -193,11 +196,11 @@ class Discovery:
         else:
             info = AsyncServiceInfo(SERVICE, name)
             if info.load_from_cache(zeroconf):
-                self._see(info)
+                self._take_sighting(info)
             else:
-                self._ask_for(name)
+                self._queue_resolution(name)
 
-    def _see(self, info: AsyncServiceInfo) -> None:
+    def _take_sighting(self, info: AsyncServiceInfo) -> None:
         sighting = read_sighting(info.name, info.text, info.parsed_scoped_addresses(), info.port, self._own)
         if sighting is None:
             self.dropped += 1
@@ -206,7 +209,7 @@ class Discovery:
             self._on_sighting(sighting)
 
     def _make_room(self, sighting: Sighting) -> bool:
-        """Whether there is room for it, made at the cost of the stranger seen first if need be."""
+        """Return True when there is room for `sighting`. Drop the stranger seen first if need be."""
         if sighting.name in self._live or len(self._live) < CANDIDATES_MAX:
             return True
         self.dropped += 1
@@ -217,20 +220,21 @@ class Discovery:
         self._on_gone(stranger.name)
         return True
 
-    def _ask_for(self, name: str) -> None:
-        """Have the missing records of `name` asked for. They mostly come by themselves, and then nobody needs to."""
+    def _queue_resolution(self, name: str) -> None:
+        """Queue a question for the missing records of `name`. They mostly come unasked, and then the question is not
+        sent."""
         if name not in self._unresolved and len(self._unresolved) >= CANDIDATES_MAX:
             del self._unresolved[next(iter(self._unresolved))]
             self.dropped += 1
         self._unresolved[name] = None
-        self._to_resolve.set()
+        self._unresolved_added.set()
 
     async def _resolve(self) -> None:
         while True:
             while not self._unresolved:
-                self._to_resolve.clear()
-                await self._to_resolve.wait()
+                self._unresolved_added.clear()
+                await self._unresolved_added.wait()
             name, _ = self._unresolved.popitem()
             info = AsyncServiceInfo(SERVICE, name)
             if self._zeroconf is not None and await info.async_request(self._zeroconf.zeroconf, _RESOLVE_TIMEOUT_MS):
-                self._see(info)
+                self._take_sighting(info)

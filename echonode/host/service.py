@@ -1,6 +1,6 @@
-"""What an operating system asks of a service: sd_notify and signals.
+"""The duties of a service: sd_notify and signals.
 
-sd_notify(3) is one datagram to a Unix socket; nothing is sent, and nothing fails, where there is no service manager.
+sd_notify(3) is one datagram to a Unix socket. Where there is no service manager, nothing is sent and nothing fails.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ from types import FrameType
 
 
 class ServiceManager:
-    """Tells systemd how we are: READY, STATUS, STOPPING, and a sign of life where the unit has WatchdogSec=."""
+    """Sends systemd the state of this process: READY, STATUS, STOPPING, and watchdog pings where the unit has
+    WatchdogSec=."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         path = environ.get("NOTIFY_SOCKET", "")
@@ -22,19 +23,20 @@ class ServiceManager:
         self._watchdog_s = int(microseconds) / 1e6 if meant_for_us and microseconds.isdecimal() else None
 
     def ready(self, status: str) -> None:
-        """Listening, and the first line of `systemctl status` to show."""
+        """Say that the node listens, with the first line that `systemctl status` shows."""
         self._send("READY=1", _status(status))
 
     def status(self, status: str) -> None:
-        """Another line to show."""
+        """Send another line for `systemctl status`."""
         self._send(_status(status))
 
     def stopping(self) -> None:
-        """On the way out."""
+        """Say that the process is about to end."""
         self._send("STOPPING=1")
 
     async def feed_watchdog(self) -> None:
-        """For ever, at half the time that would mean we hang (sd_watchdog_enabled(3)); returns where nobody watches."""
+        """Ping for ever, every half of WatchdogSec= (sd_watchdog_enabled(3)); return at once where no watchdog is
+        set."""
         while self._watchdog_s and self._address:
             self._send("WATCHDOG=1")
             await asyncio.sleep(self._watchdog_s / 2)
@@ -47,14 +49,14 @@ class ServiceManager:
                 datagram.connect(self._address)
                 datagram.send("\n".join(assignments).encode())
         except OSError:
-            pass  # a service manager that went away is no reason to stop
+            pass  # the node goes on without its service manager
 
 
 def stop_on_signals() -> asyncio.Event:
-    """An event that SIGINT and SIGTERM set in the running loop. A second one ends the process at once: 130 or 143.
+    """Return an event that SIGINT and SIGTERM set in the running loop. A second signal ends the process at once: 130 or
+    143.
 
-    The second is handled outside the loop, so that it works on a loop that hangs.
-    """
+    The second signal is handled outside the loop, so that it works on a loop that hangs."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

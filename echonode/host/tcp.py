@@ -2,10 +2,11 @@
 
     TcpDial(address) -> TcpStream          Listener.start(..) -> on_stream(TcpStream) for each connection
 
-A stream's send queue is bounded: `write` waits while more than SEND_QUEUE_BYTES_MAX lie unsent, and gives the peer
-FRAME_TIMEOUT_S to take them. (A stopped peer's kernel goes on acknowledging for a while, so this is a bound on memory
-and on a peer's patience with us, not a sign of life; sessions ping for that.) Foreign exceptions end here: whatever
-the socket layer raises becomes a TransportError, and what a person typed wrongly a ConfigError.
+The send queue of a stream is bounded: `write` waits while more than SEND_QUEUE_BYTES_MAX are unsent, and gives the peer
+FRAME_TIMEOUT_S to take them. The kernel of a stopped peer goes on acknowledging for a while. So this bounds memory and
+patience, and is no sign of life; sessions ping for that.
+
+Foreign exceptions end here: errors of the socket layer become a TransportError, and mistyped settings a ConfigError.
 """
 
 import asyncio
@@ -26,8 +27,8 @@ from echonode.text import escape
 DEFAULT_PORT: Final = 22087  # unassigned at IANA, below the ephemeral range (32768 on Linux)
 
 _READ_BYTES: Final = 256 * KIB
-_CLOSE_TIMEOUT_S: Final = 5.0  # how long the last bytes may take to reach a peer that is slow to hear them
-_SILENCE: Final = (
+_CLOSE_TIMEOUT_S: Final = 5.0  # the time that the last bytes may take to reach a slow peer
+_KEEPALIVE_OPTIONS: Final = (
     ("TCP_KEEPIDLE", 60),
     ("TCP_KEEPINTVL", 10),
     ("TCP_KEEPCNT", 3),
@@ -37,7 +38,7 @@ _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", re.ASCII)
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of "HOST:PORT" or "[IPv6%scope]:PORT". Raises ConfigError."""
+    """Return host and port of "HOST:PORT" or "[IPv6%scope]:PORT". Raises ConfigError."""
     host, colon, port_text = text.rpartition(":")
     shown = escape(text)
     if not colon or not port_text.isascii() or not port_text.isdigit() or len(port_text) > 5 or int(port_text) > 65_535:
@@ -55,7 +56,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def format_address(host: str, port: int) -> str:
-    """HOST:PORT, or [HOST]:PORT for IPv6: what `parse_address` reads."""
+    """Return HOST:PORT, or [HOST]:PORT for IPv6: the form that `parse_address` reads."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -71,17 +72,17 @@ class TcpStream:
         self.address = _peer_address(writer)
         writer.transport.set_write_buffer_limits(high=SEND_QUEUE_BYTES_MAX, low=SEND_QUEUE_BYTES_MAX // 2)
         connection: socket.socket = writer.get_extra_info("socket")
-        with suppress(OSError):  # the peer may be gone already; then the first read says so
+        with suppress(OSError):  # the peer may be gone already; then the first read fails
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _notice_silence(connection)
+            _set_keepalive(connection)
 
     async def read(self) -> bytes:
-        """Up to 256 KiB of whatever has come; b"" once the peer ended its side. Raises TransportError."""
+        """Return up to 256 KiB of received bytes, b"" once the peer ended its side. Raises TransportError."""
         try:
             async with self._reading:
                 data = await self._reader.read(_READ_BYTES)
         except OSError as error:
-            raise _lost(error) from error
+            raise _connection_lost(error) from error
         if not data and self._aborted:
             raise TransportError("the connection was dropped at this end")
         return data
@@ -94,21 +95,21 @@ class TcpStream:
             self._writer.write(data)
             async with asyncio.timeout(FRAME_TIMEOUT_S):
                 await self._writer.drain()
-            if self._aborted:  # which ends the waiting above as if all had been sent
+            if self._aborted:  # after an abort, drain returns as if everything had been sent
                 raise TransportError("the connection was dropped at this end")
         except TimeoutError:
-            # What is queued may be half a frame: nothing that could follow it would make sense to the peer.
+            # The queue may end in half a frame. The peer could not read anything that followed.
             self.abort()
             raise TransportError(f"the peer took nothing for {FRAME_TIMEOUT_S:.0f} s") from None
-        except (OSError, RuntimeError) as error:  # uvloop: RuntimeError on a handle that closed meanwhile
-            raise _lost(error) from error
+        except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError on a closed handle
+            raise _connection_lost(error) from error
 
     async def close(self) -> None:
         """Flush what was written, end both sides. Never raises; safe to call twice.
 
-        Closing a socket with unread bytes makes the kernel send RST, which destroys what the peer has not read yet,
-        our own last words among it. So this end stops sending, reads until the peer ends its side too, then closes.
-        """
+        When a socket with unread bytes is closed, the kernel sends RST. That destroys bytes that the peer has not read
+        yet, this end's last message among them. So this end stops sending, reads until the peer ends its side too, then
+        closes."""
         if self._closing:
             return
         self._closing = True
@@ -134,7 +135,7 @@ class TcpDial:
     """Opens streams to HOST:PORT and [IPv6%scope]:PORT."""
 
     async def __call__(self, address: str) -> ByteStream:
-        """A connected stream within DIAL_TIMEOUT_S. Raises TransportError."""
+        """Return a connected stream within DIAL_TIMEOUT_S. Raises TransportError."""
         try:
             host, port = parse_address(address)
             async with asyncio.timeout(DIAL_TIMEOUT_S):
@@ -144,11 +145,11 @@ class TcpDial:
         except ConfigError as error:
             raise TransportError(str(error)) from error
         except (OSError, OverflowError, UnicodeError) as error:
-            raise TransportError(f"cannot connect to {escape(address)}: {_why(error)}") from error
+            raise TransportError(f"cannot connect to {escape(address)}: {_reason(error)}") from error
 
 
 class Listener:
-    """The listening end: hands each connection to `on_stream`, and ends what is left of it when that returns."""
+    """The listening end: hands each connection to `on_stream`, and closes it when that returns."""
 
     def __init__(self) -> None:
         self._servers: list[asyncio.Server] = []
@@ -163,10 +164,9 @@ class Listener:
     ) -> bool:
         """Listen on `host_port`, or with None on every address of the machine at DEFAULT_PORT.
 
-        True when DEFAULT_PORT was wanted, by nobody in particular, and is taken: `addresses` then has another port.
-        `on_refused` gets the address of each connection over CONNECTIONS_MAX. Raises ConfigError.
-        """
-        sockets, moved = _open_default() if host_port is None else (await _open_asked(host_port), False)
+        Returns True when `host_port` is None and DEFAULT_PORT is taken: `addresses` then has another port. `on_refused`
+        gets the address of each connection over CONNECTIONS_MAX. Raises ConfigError."""
+        sockets, is_moved = _bind_default() if host_port is None else (await _bind_requested(host_port), False)
         for listening in sockets:
             self._servers.append(
                 await asyncio.start_server(
@@ -177,7 +177,7 @@ class Listener:
                 )
             )
         self.addresses = tuple(format_address(*each.getsockname()[:2]) for each in sockets)
-        return moved
+        return is_moved
 
     async def close(self) -> None:
         """Stop accepting, then end every handler. Never raises."""
@@ -204,10 +204,10 @@ class Listener:
             return
         handler = asyncio.create_task(_handle(stream, on_stream))
         self._handlers[handler] = stream
-        handler.add_done_callback(self._ended)
+        handler.add_done_callback(self._on_handler_end)
 
-    def _ended(self, handler: asyncio.Task[None]) -> None:
-        # Also here, and not only in `_handle`: a task cancelled before its first step never enters it.
+    def _on_handler_end(self, handler: asyncio.Task[None]) -> None:
+        # Here, and not in `_handle`: a task that is cancelled before its first step never enters `_handle`.
         self._handlers.pop(handler).abort()
 
 
@@ -215,11 +215,11 @@ async def _handle(stream: TcpStream, on_stream: Callable[[ByteStream], Awaitable
     try:
         await on_stream(stream)
     except asyncio.CancelledError:
-        pass  # asyncio logs a traceback for each cancelled handler otherwise: thousands of lines at one stop
+        pass  # otherwise asyncio logs a traceback for each cancelled handler: thousands of lines at one stop
 
 
-async def _open_asked(host_port: str) -> list[socket.socket]:
-    """Sockets on the address somebody asked for: that one or an error."""
+async def _bind_requested(host_port: str) -> list[socket.socket]:
+    """Return sockets on the address of a setting. Raises ConfigError when it cannot be had."""
     host, port = parse_address(host_port)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -228,28 +228,30 @@ async def _open_asked(host_port: str) -> list[socket.socket]:
         if error.errno == errno.EADDRINUSE:
             why = "another program has that port; choose another one, or 0 for a free one"
         else:
-            why = _why(error)
+            why = _reason(error)
         raise ConfigError(f"cannot listen on {host_port}: {why}") from error
 
 
-def _open_default() -> tuple[list[socket.socket], bool]:
-    """Sockets on every address, at the usual port, or where that is taken at a free one; and whether it was taken."""
+def _bind_default() -> tuple[list[socket.socket], bool]:
+    """Return sockets on every address, at DEFAULT_PORT or where that is taken at a free port, and True when it was
+    taken."""
     ports = (DEFAULT_PORT, 0, 0, 0)  # a port that is free for IPv4 may be taken for IPv6: try a few
     for attempt, port in enumerate(ports, start=1):
         try:
             return _bind([(socket.AF_INET, ("0.0.0.0", port)), (socket.AF_INET6, ("::", port))]), attempt > 1
         except OSError as error:
             if error.errno != errno.EADDRINUSE or attempt == len(ports):
-                raise ConfigError(f"cannot listen for other nodes: {_why(error)}") from error
+                raise ConfigError(f"cannot listen for other nodes: {_reason(error)}") from error
     raise AssertionError("every attempt returned or raised")
 
 
-def _bind(wanted: Sequence[tuple[int, tuple[Any, ...]]]) -> list[socket.socket]:
-    """One listening socket for each (family, address), all at the same port. Raises OSError, leaving none open."""
-    opened: list[socket.socket] = []
+def _bind(addresses: Sequence[tuple[int, tuple[Any, ...]]]) -> list[socket.socket]:
+    """Return one listening socket for each (family, address), all at the same port. Raises OSError, leaving none
+    open."""
+    bound: list[socket.socket] = []
     try:
-        for family, address in wanted:
-            port = opened[0].getsockname()[1] if opened else address[1]
+        for family, address in addresses:
+            port = bound[0].getsockname()[1] if bound else address[1]
             listening = socket.socket(family, socket.SOCK_STREAM)
             try:
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -261,41 +263,42 @@ def _bind(wanted: Sequence[tuple[int, tuple[Any, ...]]]) -> list[socket.socket]:
             except OSError:
                 listening.close()
                 raise
-            opened.append(listening)
+            bound.append(listening)
     except OSError as error:
-        if opened and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            return opened  # IPv6 comes second, and a machine may do without it
-        for listening in opened:
+        if bound and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            return bound  # IPv6 is bound second, and a machine may do without it
+        for listening in bound:
             listening.close()
         raise
-    return opened
+    return bound
 
 
-def _notice_silence(connection: socket.socket) -> None:
-    """Have the kernel give up a peer whose machine is gone, or the way to it: FRAME_TIMEOUT_S after it should have
-    acknowledged something (RFC 5482), some 70 s after the last byte when there was nothing to acknowledge. By itself it
-    would wait for a quarter of an hour, or for ever. Without these options (macOS) IDLE_TIMEOUT_S ends sessions."""
+def _set_keepalive(connection: socket.socket) -> None:
+    """Have the kernel give up a peer that is gone: FRAME_TIMEOUT_S after it should have acknowledged bytes (RFC 5482).
+
+    With nothing to acknowledge, it gives up some 70 s after the last byte. Without these options it would wait for a
+    quarter of an hour, or for ever; where they are missing (macOS), IDLE_TIMEOUT_S ends sessions."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _SILENCE:
+    for name, value in _KEEPALIVE_OPTIONS:
         if hasattr(socket, name):
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _peer_address(writer: asyncio.StreamWriter) -> str:
     peer = writer.get_extra_info("peername")
-    if not peer:  # it hung up between connecting and being accepted
+    if not peer:  # the peer hung up before it was accepted
         return "unknown:0"
     host, port = peer[:2]
     if len(peer) == 4 and peer[3] and "%" not in host:
-        host = f"{host}%{peer[3]}"  # a link-local address means nothing without its interface
+        host = f"{host}%{peer[3]}"  # a link-local address needs its interface
     return format_address(host, port)
 
 
-def _lost(error: Exception) -> TransportError:
-    return TransportError(f"the connection was lost: {_why(error)}")
+def _connection_lost(error: Exception) -> TransportError:
+    return TransportError(f"the connection was lost: {_reason(error)}")
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno and error.errno > 0:
         return os.strerror(error.errno).lower()  # asyncio puts a text of its own into strerror
     return escape(getattr(error, "strerror", None) or str(error))

@@ -14,27 +14,29 @@ _AAD_RECORD: Final = cbor.encode(["echonode", "record", _FORMAT_MAJOR])
 _AAD_STATEMENT: Final = cbor.encode(["echonode", "statement", _FORMAT_MAJOR])
 _PROTECTED_HEAD: Final = bytes.fromhex("a201270458 20")  # {1: -8 (EdDSA), 4: 32 bytes of kid}
 _COSE_HEAD: Final = bytes.fromhex("845826") + _PROTECTED_HEAD  # array(4), bstr(38), the protected header
-KID_AT: Final = len(_COSE_HEAD)  # where a version's bytes name the key that signed them, 32 bytes long
+KID_AT: Final = len(_COSE_HEAD)  # the position of the 32-byte signing key in a version's bytes
 _KID_END: Final = KID_AT + 32
-_UNPROTECTED: Final = b"\xa0"  # only the empty map: what is not signed is not there
+_UNPROTECTED: Final = b"\xa0"  # always the empty map: nothing in a version is unsigned
 _SIGNATURE_HEAD: Final = bytes.fromhex("5840")
 _SIG_STRUCTURE_HEAD: Final = bytes.fromhex("846a") + b"Signature1" + bytes.fromhex("5826")
 
 
 def assemble(kid: PublicKey, payload_bstr: bytes) -> bytes:
-    """A version but for its signature."""
+    """Return the bytes of a version up to its signature. `payload_bstr` includes its CBOR head."""
     return b"".join((_COSE_HEAD, kid, _UNPROTECTED, payload_bstr, _SIGNATURE_HEAD))
 
 
 def sig_structure(raw: bytes, payload_bstr: bytes, *, is_statement: bool) -> bytes:
-    """What is signed, and hashed for the id."""
+    """Return the Sig_structure of the version `raw`: it is signed, and its hash is the version id."""
     aad = _AAD_STATEMENT if is_statement else _AAD_RECORD
     return b"".join((_SIG_STRUCTURE_HEAD, raw[3:_KID_END], bytes((0x40 + len(aad),)), aad, payload_bstr))
 
 
 def split(raw: bytes) -> tuple[PublicKey, bytes, bytes]:
-    """kid, the payload as a byte string with its CBOR head, and the payload itself. The layout is fixed but for the
-    payload's length, so the outer CBOR is checked by comparing bytes. Raises RemoteError (BAD_RECORD)."""
+    """Return kid, the payload with its CBOR head, and the payload. Raises RemoteError (BAD_RECORD).
+
+    Only the length of the payload varies in the layout, so comparing bytes checks the outer CBOR.
+    """
     start = _KID_END + 1
     end = len(raw) - SIGNATURE_BYTES - len(_SIGNATURE_HEAD)
     if end <= start or raw[: len(_COSE_HEAD)] != _COSE_HEAD or raw[_KID_END : _KID_END + 1] != _UNPROTECTED:
@@ -50,9 +52,9 @@ def split(raw: bytes) -> tuple[PublicKey, bytes, bytes]:
 
 
 def bstr_head(length: int) -> bytes:
-    """What stands before a payload of so many bytes."""
+    """Return the CBOR head of a payload of `length` bytes."""
     if length < 24:
-        return b""  # no payload is this short: the fixed fields alone take more
+        return b""  # no payload is this short: the required fields take more
     if length < 1 << 8:
         return b"\x58" + length.to_bytes(1, "big")
     if length < 1 << 16:

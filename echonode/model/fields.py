@@ -1,7 +1,7 @@
-"""The fields of a version's payload: their numbers, types and bounds (PROTOCOL.md §4).
+"""The fields of a version's payload: their numbers, types and bounds (PROTOCOL.md §4.2).
 
-Fields 1 to 9 always stand; 10 to 13 stand only when they say something, so that a version has one encoding; higher
-numbers belong to later minor versions and are kept unread.
+Fields 1 to 9 are required. Fields 10 to 13 are present only if they are not empty, so that a version has one encoding.
+Higher numbers belong to later minor versions of the protocol and are kept without being read.
 """
 
 from collections.abc import Mapping
@@ -27,22 +27,25 @@ from echonode.text import is_plain_text
 
 CONTEXT, AUTHOR, NAME, TIMESTAMP, INSTANCE, VECTOR, MODEL, MODEL_VERSION, CREATED = range(1, 10)
 TAGS, MEDIA_TYPE, BODY, TOMBSTONE = range(10, 14)
-LATER: Final = 14  # and up: of minor versions to come
-_ITEMS_OF_TODAY: Final = 2 * LATER + 2 + 2 * VECTOR_ENTRIES_MAX + TAGS_MAX  # in the payload of a version, at most
-_ALWAYS: Final = frozenset(range(CONTEXT, CREATED + 1))
+LATER: Final = 14  # the first number of later minor versions
+_ITEMS_OF_TODAY: Final = 2 * LATER + 2 + 2 * VECTOR_ENTRIES_MAX + TAGS_MAX  # CBOR items
+_REQUIRED: Final = frozenset(range(CONTEXT, CREATED + 1))
 
-# Contexts, models, media types and tags are the same few words in all versions; only names differ.
-_is_word = lru_cache(maxsize=1024)(is_plain_text)
+# Contexts, models, media types and tags repeat in all versions, so their checks are cached; names differ.
+_is_frequent_text = lru_cache(maxsize=1024)(is_plain_text)
 
 
 def bad_record(detail: str) -> RemoteError:
-    """What every check of a version raises."""
+    """Return the error that every check of a version raises."""
     return RemoteError(Reason.BAD_RECORD, detail)
 
 
 def check_fields(fields: object) -> None:
-    """Types and bounds of every field this format knows. `type(x) is int` because True is an int to isinstance."""
-    if type(fields) is not dict or not fields.keys() >= _ALWAYS:
+    """Raise RemoteError (BAD_RECORD) unless every field known here has its type and keeps its bound.
+
+    Types are compared with `is`: for isinstance, True is an int.
+    """
+    if type(fields) is not dict or not fields.keys() >= _REQUIRED:
         raise bad_record("a field that every version has is missing")
     get = fields.get
     for number, size in ((AUTHOR, IDENTITY_BYTES), (INSTANCE, INSTANCE_BYTES)):
@@ -54,7 +57,7 @@ def check_fields(fields: object) -> None:
         raise bad_record(_FIELD_TEXT[NAME])
     for number, bound in ((CONTEXT, CONTEXT_BYTES_MAX), (MODEL, TEXT_FIELD_BYTES_MAX)):
         value = get(number)
-        if type(value) is not str or not _is_word(value, bound):
+        if type(value) is not str or not _is_frequent_text(value, bound):
             raise bad_record(_FIELD_TEXT[number])
     for number in (TIMESTAMP, CREATED):
         value = get(number)
@@ -67,7 +70,7 @@ def check_fields(fields: object) -> None:
     for number in version:
         if type(number) is not int or not 0 <= number <= TIMESTAMP_MAX:
             raise bad_record("the model version is not [major, minor]")
-    if len(fields) > len(_ALWAYS):
+    if len(fields) > len(_REQUIRED):
         _check_optional(fields)
 
 
@@ -89,7 +92,7 @@ def _check_vector(vector: object) -> None:
 
 
 def _check_optional(fields: Mapping[int, object]) -> None:
-    """Fields that stand only when they say something; an empty one would be a second encoding of the same version."""
+    """Check fields 10 to 13. An empty one is refused: it would be a second encoding of the same version."""
     for number in fields:
         if type(number) is not int or number < 1:
             raise bad_record("fields are numbered from 1")
@@ -97,7 +100,7 @@ def _check_optional(fields: Mapping[int, object]) -> None:
         _check_tags(fields[TAGS])
     if MEDIA_TYPE in fields:
         media_type = fields[MEDIA_TYPE]
-        if type(media_type) is not str or not _is_word(media_type, TEXT_FIELD_BYTES_MAX):
+        if type(media_type) is not str or not _is_frequent_text(media_type, TEXT_FIELD_BYTES_MAX):
             raise bad_record(f"a media type is 1 to {TEXT_FIELD_BYTES_MAX} bytes of NFC text")
     if BODY in fields:
         body = fields[BODY]
@@ -111,7 +114,7 @@ def _check_tags(tags: object) -> None:
     if type(tags) is not list or not 1 <= len(tags) <= TAGS_MAX:
         raise bad_record(f"there are at most {TAGS_MAX} tags")
     for tag in tags:
-        if type(tag) is not str or not _is_word(tag, TAG_BYTES_MAX):
+        if type(tag) is not str or not _is_frequent_text(tag, TAG_BYTES_MAX):
             raise bad_record(f"a tag is 1 to {TAG_BYTES_MAX} bytes of NFC text")
     for before, tag in pairwise(tags):
         if not before < tag:
@@ -119,8 +122,8 @@ def _check_tags(tags: object) -> None:
 
 
 def later_fields(encoded: bytes) -> dict[int, cbor.Value]:
-    """`SignedRecord.later`, decoded. Raises RemoteError for what cannot stand among a version's fields."""
-    # The fields of today take some items of the payload that holds them all, by a wide margin no more than this.
+    """Return `SignedRecord.later`, decoded. Raises RemoteError if it is no map of fields from `LATER` on."""
+    # They share the payload's budget of CBOR items with the fields known here, which take no more than this.
     fields = cbor.decode(encoded, items_max=CBOR_ITEMS_MAX - _ITEMS_OF_TODAY)
     if type(fields) is not dict or not all(type(number) is int and number >= LATER for number in fields):
         raise bad_record(f"the fields of later versions are numbered from {LATER}")

@@ -1,11 +1,11 @@
-"""Filters: which records are wanted, and from whom (PROTOCOL.md §4.8). A pure function of a version's fields.
+"""Filters: the records that are wanted, and the peers to take them from (PROTOCOL.md §4.8).
 
     fields on the wire -> Filter.from_fields        lists in any order
     text of a person   -> model/filter_text.py
-    Filter.fields -> canonical bytes -> digest      one form for one meaning, whoever wrote it
+    Filter.fields -> canonical bytes -> digest      one form for one meaning
 
-Every part that is given must hold; lists hold when one of their entries does (`tags_all`: when all do). An empty filter
-takes everything. Senders say from whom, not what: they are this node's own business and mean nothing to a peer.
+Every part that is given must hold. A list holds when one of its entries does; `tags_all` holds when all do. An empty
+filter takes everything. `senders` and `not_senders` name peers; they do not travel and mean nothing to another node.
 """
 
 import re
@@ -32,10 +32,10 @@ _AUTHORS, _NOT_AUTHORS, _SENDERS, _NOT_SENDERS, _POOLS, _MODELS, _TAGS_ANY, _TAG
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What is wanted. Times are of `created`, in milliseconds: from `since_ms` on, and before `until_ms`.
+    """The wanted records. `since_ms` (inclusive) and `until_ms` (exclusive) bound `created`, in milliseconds.
 
-    `authors` and `pools` are one list in two words: a record passes when its author is in either, or both are empty.
-    `name` is a glob over the whole name: * stands for any characters, ? for one, everything else for itself.
+    A record passes `authors` and `pools` when its author is in either, or both are empty. `name` is a glob over the
+    whole name: * stands for any characters, ? for one, everything else for itself.
     """
 
     authors: frozenset[IdentityId] = frozenset()
@@ -52,14 +52,17 @@ class Filter:
 
     @classmethod
     def from_fields(cls, fields: object) -> "Filter":
-        """The filter that a peer sent. Raises RemoteError (PROTOCOL_ERROR): one with a field we do not know means
-        something we cannot do."""
+        """Return the filter that a peer sent.
+
+        Raises RemoteError (PROTOCOL_ERROR) for a malformed one, and for one with an unknown field: it asks for
+        something that this version cannot do.
+        """
         if type(fields) is not dict or not fields.keys() <= _SHAPES.keys():
             raise _bad("not a filter of this version")
         return cls(**{name: shape(fields[number]) for number, (name, shape) in _SHAPES.items() if number in fields})
 
     def fields(self) -> dict[int, Any]:
-        """What travels: numbered, sorted, and only what says something."""
+        """Return the canonical form: the fields that are not empty, by number, their lists sorted."""
         fields: dict[int, Any] = {}
         for number, (name, _) in _SHAPES.items():
             value = getattr(self, name)
@@ -68,31 +71,31 @@ class Filter:
         return fields
 
     def digest(self) -> bytes:
-        """32 bytes that name this filter."""
+        """Return the 32 bytes that name this filter."""
         return digest(FILTER, cbor.encode(self.fields()))
 
     @property
-    def of_records(self) -> "Filter":
-        """The part that a peer can apply: without senders."""
+    def without_senders(self) -> "Filter":
+        """The filter without its senders: the part that a peer can apply."""
         return replace(self, senders=frozenset(), not_senders=frozenset())
 
     @property
     def takes_all(self) -> bool:
-        """Whether it keeps nothing out."""
+        """True for a filter that keeps nothing out."""
         return self == _EVERYTHING
 
-    def hears(self, sender: IdentityId) -> bool:
-        """Whether records are taken from `sender` at all."""
+    def accepts_sender(self, sender: IdentityId) -> bool:
+        """Return True if records of `sender` are taken at all."""
         return sender not in self.not_senders and (not self.senders or sender in self.senders)
 
     def matches(self, record: SignedRecord, sender: IdentityId | None = None) -> bool:
-        """Whether `record` is wanted, from `sender` when it is given."""
-        if sender is not None and not self.hears(sender):
+        """Return True if `record` is wanted, from `sender` if that is given."""
+        if sender is not None and not self.accepts_sender(sender):
             return False
         return self._takes(record.author, record.name, record.created_ms, record.model, record.tags)
 
-    def selects(self, fields: Mapping[int, Any]) -> bool:
-        """The same of a version's fields as they are decoded, whoever sent it."""
+    def matches_fields(self, fields: Mapping[int, Any]) -> bool:
+        """Return True if a version with these decoded fields is wanted, from any sender."""
         return self._takes(fields[AUTHOR], fields[NAME], fields[CREATED], fields[MODEL], fields.get(TAGS, ()))
 
     def _takes(self, author: IdentityId, name: str, created_ms: int, model: str, tags: Iterable[str]) -> bool:
@@ -115,7 +118,7 @@ class Filter:
 
 @lru_cache(maxsize=64)
 def _glob(pattern: str) -> re.Pattern[str]:
-    # translate() gives stars that never look back, so that no pattern of a peer's costs more than its length a name.
+    # translate() makes stars that never backtrack: a peer's pattern costs at most its length for each name.
     return re.compile(translate(pattern.replace("[", "[[]")))
 
 

@@ -1,4 +1,4 @@
-"""Filters as people write them, in the configuration and on the command line: a list of terms, each KEY=VALUE.
+"""Filters as people write them, in the configuration and on the command line: terms of the form KEY=VALUE.
 
     author=ID  author!=ID     by these authors; by all but these
     sender=ID  sender!=ID     from these peers; from all but these
@@ -8,8 +8,8 @@
     since=TIME until=TIME     created from then on; created before then
     name=GLOB                 with such a name: * is any characters, ? is one
 
-A key may stand several times: one of its values has to fit (of `tags`, all have to), and every key has to. TIME is a
-date, an RFC 3339 time, or seconds since 1970. Who an ID is, the caller knows.
+A key may be given several times. A record fits a key when it fits one of its values (of `tags`: all), and it fits the
+filter when it fits every key. TIME is a date, an RFC 3339 time, or seconds since 1970. The caller resolves ID.
 """
 
 import re
@@ -24,7 +24,7 @@ from echonode.model.filter import Filter
 from echonode.model.identity import IDENTITY_BYTES, IdentityId
 from echonode.text import escape, from_base32
 
-WhoIs = Callable[[str], IdentityId]
+IdentityResolver = Callable[[str], IdentityId]
 
 _TERM: Final = re.compile(r"([a-z]+)(!?=)(.+)", re.DOTALL)
 _IDENTITIES: Final = {
@@ -41,8 +41,8 @@ _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,3})?", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read_filter(terms: Iterable[str], who_is: WhoIs) -> Filter:
-    """The filter of these terms. Raises LocalError, a sentence for a person, and what `who_is` raises."""
+def read_filter(terms: Iterable[str], resolve: IdentityResolver) -> Filter:
+    """Return the filter of these terms. Raises LocalError, a sentence for a person, and the errors of `resolve`."""
     parts: dict[str, Any] = {}
     for term in terms:
         match = _TERM.fullmatch(term)
@@ -51,7 +51,7 @@ def read_filter(terms: Iterable[str], who_is: WhoIs) -> Filter:
         key, sign, value = match.groups()
         if (key, sign) in _IDENTITIES:
             name = _IDENTITIES[key, sign]
-            parts[name] = parts.get(name, frozenset()) | {who_is(value)}
+            parts[name] = parts.get(name, frozenset()) | {resolve(value)}
         elif sign == "=" and key in _WORDS:
             words = value.split(",") if key == "tags" else [value]
             name = _WORDS[key]
@@ -65,12 +65,12 @@ def read_filter(terms: Iterable[str], who_is: WhoIs) -> Filter:
     wanted = Filter(**parts)
     try:
         return Filter.from_fields(wanted.fields())
-    except RemoteError as error:  # its text says what a value may be
+    except RemoteError as error:  # its text names the values that are allowed
         raise LocalError(f"{error.detail}; a key takes up to {FILTER_ENTRIES_MAX} values") from None
 
 
 def full_id(text: str) -> IdentityId:
-    """An identity by its whole id. Raises LocalError."""
+    """Return the identity with the id `text`, 52 characters of base32. Raises LocalError."""
     try:
         return IdentityId(from_base32(text, IDENTITY_BYTES))
     except ValueError:
@@ -84,7 +84,7 @@ def _once(name: str, parts: dict[str, Any], term: str) -> str:
 
 
 def _ms(text: str) -> int:
-    """Milliseconds since 1970 of a time as people write it; without a zone it is UTC."""
+    """Return milliseconds since 1970 of a time as people write it. A time without a zone is UTC. Raises LocalError."""
     if _SECONDS.fullmatch(text):
         return round(float(text) * 1000)
     try:

@@ -1,7 +1,7 @@
-"""Identities and the keys that speak for them (Ed25519, RFC 8032; verified the way libsodium does).
+"""Identities and their keys: Ed25519 (RFC 8032), verified as libsodium does (PROTOCOL.md §4.1, §4.3, §4.6).
 
 An identity is the BLAKE2b of its root key. The root key signs key statements and nothing else; device keys sign
-records. A writer is one signing key in one store's life, so a restored or cloned store never reuses a dot.
+records. A writer is one signing key in one life of a store, so that a restored or cloned store never reuses a dot.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ WRITER_BYTES: Final = 16
 
 
 class SigningKey:
-    """An Ed25519 key that can sign. Made from a 32-byte seed, which is the caller's secret to keep."""
+    """An Ed25519 key that can sign. It is made from a 32-byte seed, which the caller must keep secret."""
 
     __slots__ = ("_secret", "public")
 
@@ -35,12 +35,12 @@ class SigningKey:
         self.public = PublicKey(public)
 
     def sign(self, message: bytes) -> bytes:
-        """64 bytes; deterministic. Releases the GIL."""
+        """Return the 64-byte signature of `message`. It is deterministic. Releases the GIL."""
         return bindings.crypto_sign(message, self._secret)[:SIGNATURE_BYTES]
 
 
 def is_signed(message: bytes, signature: bytes, public: PublicKey) -> bool:
-    """Whether `signature` over `message` is `public`'s. Refuses small-order and non-canonical inputs (libsodium)."""
+    """Return True if `signature` over `message` is that of `public`. Refuse small-order and non-canonical inputs."""
     if len(signature) != SIGNATURE_BYTES or not is_admissible(public):
         return False
     try:
@@ -52,31 +52,31 @@ def is_signed(message: bytes, signature: bytes, public: PublicKey) -> bool:
 
 @lru_cache(maxsize=4096)
 def is_admissible(public: PublicKey) -> bool:
-    """Whether `public` is a point of the prime-order group, not of small order: no other key is ever admitted."""
+    """Return True if `public` is a point of the prime-order group, not of small order. No other key is admitted."""
     return len(public) == KEY_BYTES and bool(bindings.crypto_core_ed25519_is_valid_point(public))
 
 
 def identity_of(root: PublicKey) -> IdentityId:
-    """The identity that `root` speaks for."""
+    """Return the identity with the root key `root`."""
     return IdentityId(digest(IDENTITY, root))
 
 
 @lru_cache(maxsize=4096)
 def writer_of(key: PublicKey, instance: Instance) -> Writer:
-    """Who writes: one key in one store's life."""
+    """Return the writer: one signing key in one life of a store."""
     return Writer(digest16(WRITER, key + instance))
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """This node's own keys: the root behind its id, and the device key that signs its records."""
+    """This node's own keys: the root key of its identity, and the device key that signs its records."""
 
     root: SigningKey
     device: SigningKey
 
     @classmethod
     def from_seeds(cls, root_seed: bytes, device_seed: bytes) -> "Identity":
-        """Both seeds are 32 secret bytes."""
+        """Return the identity with these keys. Both seeds are 32 secret bytes."""
         return cls(SigningKey(root_seed), SigningKey(device_seed))
 
     @property
@@ -86,5 +86,5 @@ class Identity:
 
 
 def shared_pool_root(network_key: bytes) -> SigningKey:
-    """The root key of the pool `shared` of a private network: every member can derive it, and so list itself."""
+    """Return the root key of a private network's pool `shared`. Every member lists its own key with it."""
     return SigningKey(keyed(POOL_ROOT, network_key, b"shared"))

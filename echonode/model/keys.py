@@ -1,7 +1,8 @@
-"""Key statements: which keys speak for an identity. Records of the context `identities`, signed by the root alone.
+"""Key statements: the keys that speak for an identity (PROTOCOL.md §4.5, §4.6).
 
-A statement says one thing of one key: active, retired or compromised. Each (key, state) is a record of its own, so two
-statements never compete: what is known of a key is the furthest state stated, and merging is union.
+They are records of the context `identities`, signed by the root key. A statement says of one key that it is active,
+retired or compromised. Each (key, state) is a record of its own, so no statement replaces another. The state of a key
+is the furthest one stated; merging is union.
 
     active < retired < compromised       retired: old records stand; compromised: every signature of the key is void
 """
@@ -22,7 +23,7 @@ STATEMENT_MODEL: Final = "key-statement"
 
 
 class KeyState(IntEnum):
-    """What the root says of a key. States only move forward."""
+    """The state of a key, as its root key states it. States only move forward."""
 
     ACTIVE = 1
     RETIRED = 2
@@ -33,7 +34,7 @@ _STATES: Final = frozenset(map(int, KeyState))
 
 
 class Admission(Enum):
-    """Whether a version may stand in a store, as far as its key is concerned."""
+    """The standing of a version by its key: a store holds ADMITTED ones only."""
 
     ADMITTED = "admitted"
     UNKNOWN = "unknown"
@@ -42,7 +43,7 @@ class Admission(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What one key statement says."""
+    """The contents of one key statement."""
 
     identity: IdentityId
     key: PublicKey
@@ -50,7 +51,7 @@ class Statement:
 
 
 def statement_draft(identity: IdentityId, key: PublicKey, state: KeyState) -> Draft:
-    """The draft of the statement; the root key signs it."""
+    """Return the draft of a statement, for the root key to sign."""
     return Draft(
         context=IDENTITIES,
         author=identity,
@@ -62,11 +63,11 @@ def statement_draft(identity: IdentityId, key: PublicKey, state: KeyState) -> Dr
 
 
 def read_statement(record: Record) -> Statement:
-    """What `record`, of the context `identities`, states. Raises RemoteError (BAD_RECORD) when it states nothing."""
+    """Return the statement in `record`, of the context `identities`. Raises RemoteError if it is malformed."""
     return _read(record.kid, record.author, record.name, record.body)
 
 
-@lru_cache(maxsize=4096)  # each is asked for again wherever its key is to speak, and comes again from every peer
+@lru_cache(maxsize=4096)  # the same statements come from every peer
 def _read(root: PublicKey, author: IdentityId, name: str, body: bytes) -> Statement:
     if identity_of(root) != author:
         raise RemoteError(Reason.BAD_RECORD, "a key statement is signed by its identity's root key")
@@ -87,7 +88,7 @@ def _statement_name(key: PublicKey, state: KeyState) -> str:
 
 
 class Keyring:
-    """All that is known of everybody's keys: a union of statements."""
+    """The known states of all keys: a union of statements."""
 
     def __init__(self, statements: Iterable[Statement] = ()) -> None:
         self._states: dict[tuple[IdentityId, PublicKey], KeyState] = {}
@@ -95,20 +96,20 @@ class Keyring:
             self.add(statement)
 
     def add(self, statement: Statement) -> bool:
-        """Take note. True when the key moved forward."""
-        which = (statement.identity, statement.key)
-        known = self._states.get(which)
+        """Add a statement. Return True if the state of its key moved forward."""
+        subject = (statement.identity, statement.key)
+        known = self._states.get(subject)
         if known is not None and known >= statement.state:
             return False
-        self._states[which] = statement.state
+        self._states[subject] = statement.state
         return True
 
     def state_of(self, identity: IdentityId, key: PublicKey) -> KeyState | None:
-        """The furthest state stated, None when nothing was."""
+        """Return the furthest state stated of `key` by `identity`, None without a statement."""
         return self._states.get((identity, key))
 
     def admission(self, record: Record) -> Admission:
-        """Whether `record`'s key speaks for its author. For records outside `identities`."""
+        """Return the standing of `record`, which is outside `identities`, by what is known of its key and author."""
         match self._states.get((record.author, record.kid)):
             case None:
                 return Admission.UNKNOWN

@@ -1,14 +1,15 @@
-"""The Merkle tree of one context: a 16-ary hash-prefix tree whose shape depends on the set of leaves alone.
+"""The Merkle tree of one context: a 16-ary hash-prefix tree, its shape decided by the set of leaves (PROTOCOL.md §7).
 
     leaf    key = BLAKE2b(author, name), 32 bytes      state = BLAKE2b(sorted head ids), 32 bytes
     bucket  a subtree of at most 16 leaves             digest = H_bucket(count, key, state, key, state, ..)
     branch  a larger one                               digest = H_node(count, 16 children's digests)
 
-An empty child's digest is 32 zero bytes; the root of the empty set is the digest of the empty bucket. Counts are 8
-bytes, big-endian. Real hashes of ordered children throughout: sums and XORs can be forged (SECURITY.md §2).
+The digest of an empty child is 32 zero bytes; the root of the empty set is the digest of the empty bucket. Counts are 8
+bytes, big-endian. Digests are hashes of ordered children: sums and XORs can be forged (SECURITY.md §2).
 
-A prefix is bytes of one nibble each. Buckets are kept as plain bytes, sorted, 64 a leaf: a million leaves take about
-100 MB, and rehashing a bucket costs no more than looking its digest up would. Branch digests are computed when asked.
+A prefix has one nibble in each byte. A bucket is kept as plain bytes, 64 for each leaf, sorted by key: a million leaves
+take about 100 MB, and hashing a bucket again costs no more than a look-up of its digest. Branch digests are computed
+when they are read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,8 +34,10 @@ _LOW_NIBBLE: Final = bytes(byte & 15 for byte in range(256))
 
 
 class Journal:
-    """Leaves that came and went since it was begun, key and state of each (64 bytes), for who keeps something of all
-    leaves up to date. One that has grown too long is of no use any more."""
+    """The leaves added to and removed from a tree since `Tree.start_journal`, 64 bytes each: key and state.
+
+    A caller that keeps something of all leaves updates it from the journal. The tree drops one that is too long.
+    """
 
     __slots__ = ("added", "removed")
 
@@ -43,12 +46,12 @@ class Journal:
         self.removed = bytearray()
 
     @property
-    def is_long(self) -> bool:
-        """Whether beginning anew costs less than what is noted here."""
+    def is_too_long(self) -> bool:
+        """True when starting anew costs less than applying the journal."""
         return len(self.added) + len(self.removed) > JOURNAL_LEAVES_MAX * _ENTRY
 
     def clear(self) -> None:
-        """What is noted has been dealt with."""
+        """Forget the leaves, after the caller has applied them."""
         self.added.clear()
         self.removed.clear()
 
@@ -66,27 +69,30 @@ _Node = bytes | _Branch
 
 
 def state_of(head_ids: Iterable[VersionId]) -> State:
-    """A leaf's state: which heads a record has, in whatever order they are given."""
+    """Return the state of a leaf: a hash of its heads, which may be given in any order."""
     return State(digest(STATE, b"".join(sorted(head_ids))))
 
 
 def leaf_digest(key: LeafKey, state: State) -> Digest:
-    """A leaf as compared on the wire."""
+    """Return the digest of a leaf, for comparing leaves on the wire."""
     return Digest(digest(LEAF, key + state))
 
 
 class Tree:
-    """The leaves of a context, their count, and the digest below any prefix."""
+    """The leaves of a context, with their number and the digest below any prefix."""
 
     def __init__(self, entries: Iterable[tuple[LeafKey, State]] = ()) -> None:
-        """`entries`: each key once, in any order. Building in bulk costs a tenth of as many `put`s."""
+        """Build the tree of `entries`, each key once, in any order. It costs a tenth of as many `put`s."""
         self._top: _Node = _build(b"".join(key + state for key, state in sorted(entries)), 0)
         self._journal: Journal | None = None
 
     @classmethod
     def from_sorted(cls, pieces: Iterable[bytes]) -> "Tree":
-        """`pieces`: key and state of every leaf (64 bytes), one behind the other in key order, each key once, cut
-        anywhere between leaves. Takes little more memory than the tree itself."""
+        """Return the tree of all leaves in `pieces`, in little more memory than the tree itself.
+
+        `pieces`, joined, hold key and state (64 bytes) of every leaf in key order, each key once. They may be cut
+        between any two leaves.
+        """
         parts = [bytearray() for _ in range(ARITY)]
         for piece in pieces:
             for part, more in zip(parts, _partition(piece, 0), strict=True):
@@ -102,7 +108,7 @@ class Tree:
 
     @property
     def root(self) -> Digest:
-        """The digest of the whole set."""
+        """The digest of the whole set, 32 bytes."""
         top = self._top
         return _bucket_digest(top) if isinstance(top, bytes) else _digest(top)
 
@@ -110,7 +116,7 @@ class Tree:
         return _count(self._top)
 
     def get(self, key: LeafKey) -> State | None:
-        """The state stored under `key`."""
+        """Return the state of the leaf `key`, None if there is none."""
         node, depth = self._top, 0
         while not isinstance(node, bytes):
             node = node.children[_nibble(key, depth)]
@@ -132,7 +138,7 @@ class Tree:
         self._replace(path, key, _build(bucket[:at] + key + state + bucket[at:], len(path)), 1)
 
     def remove(self, key: LeafKey) -> None:
-        """Take one leaf out; nothing happens when it is not there."""
+        """Remove one leaf, if it is there."""
         path, bucket = self._descend(key)
         at = _find(bucket, key)
         if at < 0:
@@ -141,27 +147,27 @@ class Tree:
         self._replace(path, key, bucket[:at] + bucket[at + _ENTRY :], -1)
         for depth, branch in enumerate(path):
             if branch.count <= BUCKET_LEAVES_MAX:
-                # Every child is a bucket now, and their order is the order of the keys.
+                # Every child is a bucket now; joined, they are in key order.
                 merged = b"".join(child for child in branch.children if isinstance(child, bytes))
                 self._replace(path[:depth], key, merged, 0)
                 return
 
     def digest_at(self, prefix: Prefix) -> Digest:
-        """The digest of the leaves below `prefix`, EMPTY when there are none. The root's for the empty prefix."""
+        """Return the digest of the leaves below `prefix`: EMPTY for none, the root for the empty prefix."""
         return _digest(self._node_at(prefix)) if prefix else self.root
 
     def count_at(self, prefix: Prefix) -> int:
-        """How many leaves lie below `prefix`."""
+        """Return the number of leaves below `prefix`."""
         return _count(self._node_at(prefix))
 
     def children_at(self, prefix: Prefix) -> tuple[Digest, ...]:
-        """The 16 digests one level below `prefix`."""
+        """Return the 16 digests one level below `prefix`."""
         node = self._node_at(prefix)
         parts = node.children if isinstance(node, _Branch) else _partition(node, len(prefix))
         return tuple(_digest(part) for part in parts)
 
     def leaves_at(self, prefix: Prefix, after: LeafKey | None = None) -> Iterator[tuple[LeafKey, State]]:
-        """The leaves below `prefix` in key order, from behind `after`."""
+        """Yield the leaves below `prefix` in key order, from behind `after`."""
         for bucket in _buckets(self._node_at(prefix), len(prefix), after):
             for at in range(0, len(bucket), _ENTRY):
                 key = LeafKey(bucket[at : at + _KEY])
@@ -169,27 +175,27 @@ class Tree:
                     yield key, State(bucket[at + _KEY : at + _ENTRY])
 
     def entries_around(self, prefix: Prefix) -> Iterator[bytes]:
-        """Key and state (64 bytes) of every leaf below `prefix`, and of those that happen to be kept beside them."""
+        """Yield whole buckets, 64 bytes a leaf, that together hold every leaf below `prefix` and perhaps others."""
         node, depth = self._top, 0
         while depth < len(prefix) and not isinstance(node, bytes):
             node = node.children[prefix[depth]]
             depth += 1
         yield from _buckets(node, depth, None)
 
-    def keep_journal(self) -> Journal:
-        """Note from now on which leaves come and go, instead of in any journal begun before."""
+    def start_journal(self) -> Journal:
+        """Return a new journal, which from now on notes all changes. The tree drops the journal before it."""
         self._journal = Journal()
         return self._journal
 
-    def has(self, journal: Journal) -> bool:
-        """Whether `journal` tells all that changed since it was begun."""
+    def writes_to(self, journal: Journal) -> bool:
+        """Return True if `journal` still notes all changes."""
         return self._journal is journal
 
     def _note(self, before: bytes, after: bytes) -> None:
         if self._journal is not None:
             self._journal.removed += before
             self._journal.added += after
-            if self._journal.is_long:
+            if self._journal.is_too_long:
                 self._journal = None
 
     def _descend(self, key: LeafKey) -> tuple[list[_Branch], bytes]:
@@ -201,7 +207,7 @@ class Tree:
         return path, node
 
     def _replace(self, path: list[_Branch], key: LeafKey, node: _Node, added: int) -> None:
-        """Put `node` where `path` leads for `key`, and mark the way there dirty."""
+        """Replace the node behind `path`, towards `key`, and mark the path dirty. `added` is the change in leaves."""
         for branch in path:
             branch.digest = None
             branch.count += added
@@ -214,7 +220,7 @@ class Tree:
         node = self._top
         for nibble in prefix:
             if isinstance(node, bytes):
-                # A bucket above the prefix: the subtree is the part of it that the prefix selects.
+                # A bucket above the prefix: its leaves below the prefix are the subtree.
                 return _below(node, prefix)
             node = node.children[nibble]
         return node
@@ -250,7 +256,7 @@ def _digest(node: _Node) -> Digest:
 
 
 def _build(entries: bytes, depth: int) -> _Node:
-    """The subtree of `entries` (sorted, 64 bytes each, all alike in their first `depth` nibbles)."""
+    """Return the subtree of `entries`: sorted, 64 bytes each, with equal first `depth` nibbles."""
     if len(entries) <= BUCKET_LEAVES_MAX * _ENTRY:
         return entries
     children = [_build(part, depth + 1) for part in _partition(entries, depth)]
@@ -258,7 +264,7 @@ def _build(entries: bytes, depth: int) -> _Node:
 
 
 def _partition(entries: bytes, depth: int) -> list[bytes]:
-    """`entries` cut in 16 by the nibble at `depth`. Sorted entries only need counting, which slices do at C speed."""
+    """Return the sorted `entries`, cut in 16 by the nibble at `depth`. Counting in a slice runs at C speed."""
     table = _LOW_NIBBLE if depth & 1 else _HIGH_NIBBLE
     column = entries[depth >> 1 :: _ENTRY].translate(table)
     parts, start = [], 0
@@ -270,7 +276,7 @@ def _partition(entries: bytes, depth: int) -> list[bytes]:
 
 
 def _below(bucket: bytes, prefix: Prefix) -> bytes:
-    """The entries of `bucket` whose keys begin with `prefix`."""
+    """Return the entries of `bucket` with keys that begin with `prefix`."""
     whole, is_odd = divmod(len(prefix), 2)
     head = bytes(prefix[at] << 4 | prefix[at + 1] for at in range(0, 2 * whole, 2))
     entries = (bucket[at : at + _ENTRY] for at in range(0, len(bucket), _ENTRY))

@@ -1,9 +1,11 @@
-"""Records: addressed by (context, author, name), each version a COSE_Sign1 over deterministic CBOR.
+"""Records: addressed by (context, author, name). Each version is a COSE_Sign1 over deterministic CBOR (PROTOCOL.md §4).
 
-    bytes --parse--> SignedRecord --verify--> Record          only `sign` and `verify` make a Record
+    bytes --parse--> SignedRecord --verify--> Record          a version of a peer
+    Draft --prepare--> UnsignedVersion --sign--> Record       a version of our own
+    bytes --from_store--> Record                              a version that was verified before it was stored
 
-A version is kept and forwarded as the bytes received; fields this code does not know survive in them. The payload's
-fields are in model/fields.py (PROTOCOL.md §4). Everything here is a pure function of the bytes.
+A version is kept and forwarded as the bytes received, so unknown fields survive. The payload's fields are in
+model/fields.py, the layout around it in model/cose.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,9 +58,8 @@ IDENTITIES: Final = "identities"  # the reserved context of key statements
 MAIN: Final = "main"
 
 
-
 class SignedRecord:
-    """A version whose shape was checked and whose signature was not. Nothing but `verify` may act on it."""
+    """A version with a checked shape and an unchecked signature. Only `verify` may act on it."""
 
     __slots__ = ("_fields", "_sig_structure", "id", "key", "kid", "raw", "writer")
 
@@ -73,57 +74,57 @@ class SignedRecord:
 
     @property
     def context(self) -> str:
-        """The set it belongs to."""
-        return self._fields[CONTEXT]  # type: ignore[return-value]  # check_fields saw to the types of all of these
+        """The name of its context."""
+        return self._fields[CONTEXT]  # type: ignore[return-value]  # check_fields checked the types of all fields
 
     @property
     def author(self) -> IdentityId:
-        """The identity (node or pool) whose record this is."""
+        """The identity, a node or a pool, that the record belongs to."""
         return self._fields[AUTHOR]  # type: ignore[return-value]
 
     @property
     def name(self) -> str:
-        """Unique per context and author; NFC."""
+        """The record's name, unique for each context and author."""
         return self._fields[NAME]  # type: ignore[return-value]
 
     @property
     def timestamp(self) -> Timestamp:
-        """Hybrid logical time of writing."""
+        """The hybrid logical time of writing (clock.py)."""
         return self._fields[TIMESTAMP]  # type: ignore[return-value]
 
     @property
     def instance(self) -> Instance:
-        """The store's life in which it was written."""
+        """The life of the store that wrote it."""
         return self._fields[INSTANCE]  # type: ignore[return-value]
 
     @property
     def vector(self) -> Vector:
-        """All that this version has seen, its own dot included."""
+        """The highest counter of each writer that this version has seen, its own dot included (PROTOCOL.md §4.3)."""
         return self._fields[VECTOR]  # type: ignore[return-value]
 
     @property
     def model(self) -> str:
-        """The model's name."""
+        """The name of its model."""
         return self._fields[MODEL]  # type: ignore[return-value]
 
     @property
     def model_version(self) -> tuple[int, int]:
-        """major, minor."""
+        """The version of its model: major, minor."""
         return tuple(self._fields[MODEL_VERSION])  # type: ignore[arg-type, return-value]
 
     @property
     def created_ms(self) -> int:
-        """What the author says of its age, milliseconds since the Unix epoch; it decides nothing."""
+        """The time of creation that the author claims, in milliseconds since the Unix epoch; it decides nothing."""
         return self._fields[CREATED]  # type: ignore[return-value]
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Sorted, each once."""
+        """The tags, sorted, each once."""
         return tuple(self._fields.get(TAGS, ()))  # type: ignore[arg-type]
 
     @property
     def media_type(self) -> str:
-        """Media type of the body, "" when not said."""
+        """The media type of the body, "" if it is not given."""
         return self._fields.get(MEDIA_TYPE, "")  # type: ignore[return-value]
 
     @property
@@ -133,18 +134,18 @@ class SignedRecord:
 
     @property
     def later(self) -> bytes:
-        """The fields that this version of the protocol does not know, an encoded map; b"" when there are none."""
+        """The fields from `LATER` on, which this protocol version does not know: an encoded map, b"" for none."""
         fields = {number: value for number, value in self._fields.items() if number >= LATER}
         return cbor.encode_ordered(fields) if fields else b""
 
     @property
     def is_tombstone(self) -> bool:
-        """Whether this version deletes the record."""
+        """True if this version deletes the record."""
         return TOMBSTONE in self._fields
 
     @property
     def counter(self) -> int:
-        """The counter of its own dot."""
+        """The counter of its own dot (PROTOCOL.md §4.3)."""
         return self.vector[self.writer]
 
     def _is_signed(self) -> bool:
@@ -152,18 +153,18 @@ class SignedRecord:
 
 
 class Record(SignedRecord):
-    """A version known to be signed by `kid`. Made by `verify`, by `sign`, and from our own disk by `from_store`."""
+    """A version that is signed by `kid`. Only `verify`, `sign` and `from_store` make one."""
 
     __slots__ = ()
 
 
 class UnsignedVersion(SignedRecord):
-    """A version of our own, complete but for its signature."""
+    """A version of our own, complete up to its signature."""
 
     __slots__ = ()
 
     def sign(self, key: SigningKey) -> Record:
-        """The version, signed by the key it was prepared for."""
+        """Return the version, signed with `key`, the one it was prepared for."""
         assert key.public == self.kid, "prepared for another key"
         record = _promote(self)
         record.raw = self.raw + key.sign(self._sig_structure)
@@ -172,7 +173,7 @@ class UnsignedVersion(SignedRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a caller wants written; the store adds instance, vector and counter, the clock the timestamp."""
+    """A version as a caller asks for it. The store adds instance, vector and counter; the clock adds the timestamp."""
 
     context: str
     author: IdentityId
@@ -184,10 +185,10 @@ class Draft:
     media_type: str = ""
     created_ms: int | None = None
     is_tombstone: bool = False
-    later: bytes = b""  # fields of a later minor version, from where they were read (`SignedRecord.later`)
+    later: bytes = b""  # fields of later minor versions, as `SignedRecord.later` returned them
 
-    def is_written_in(self, version: SignedRecord) -> bool:
-        """Whether writing this over `version` would change nothing. A `created` left open agrees with any."""
+    def is_same_as(self, version: SignedRecord) -> bool:
+        """Return True if writing the draft over `version` would change nothing. `created_ms` None equals every time."""
         return (
             self.is_tombstone == version.is_tombstone
             and self.body == version.body
@@ -200,12 +201,12 @@ class Draft:
 
 
 def leaf_key(author: IdentityId, name: str) -> LeafKey:
-    """Where (author, name) stands in its context's tree."""
+    """Return the leaf key of the record (author, name) in the tree of its context."""
     return LeafKey(digest(LEAF_KEY, author + name.encode()))
 
 
 def parse(raw: bytes) -> SignedRecord:
-    """Check the shape of `raw`. Raises RemoteError (BAD_RECORD, or PROTOCOL_ERROR from the CBOR inside)."""
+    """Return the version in `raw`. Raises RemoteError (BAD_RECORD, or PROTOCOL_ERROR for bad CBOR)."""
     if len(raw) > RECORD_BYTES_MAX:
         raise bad_record("larger than a record may be")
     kid, payload_bstr, payload = split(raw)
@@ -218,25 +219,25 @@ def parse(raw: bytes) -> SignedRecord:
 
 
 def verify(signed: SignedRecord) -> Record:
-    """The Record that `signed` claims to be. Raises RemoteError (BAD_RECORD) when the signature is not its kid's."""
+    """Return the Record that `signed` claims to be. Raises RemoteError (BAD_RECORD) if its kid did not sign it."""
     if not signed._is_signed():
         raise bad_record("the signature is not that of its key")
     return _promote(signed)
 
 
 def from_store(raw: bytes) -> Record:
-    """A version read back from our own disk, where only verified ones go. Not re-checked: `echonode verify` does."""
+    """Return a version from our own disk, where only verified ones are. Nothing is checked; `echonode verify` does."""
     kid, payload_bstr, payload = split(raw)
     return Record(raw, kid, payload_bstr, cbor.decode_trusted(payload))  # type: ignore[arg-type]
 
 
 def fields_of(raw: bytes) -> Mapping[int, cbor.Value]:
-    """The fields of a version from our own disk, for who needs neither its id nor its key."""
+    """Return the fields of a version from our own disk, without computing its id and key."""
     return cbor.decode_trusted(split(raw)[2])  # type: ignore[return-value]
 
 
 def is_version(raw: bytes, version: VersionId) -> bool:
-    """Whether `version` is the id of these bytes: all but their signature is as it was written."""
+    """Return True if `version` is the id of `raw`. The id covers all bytes but the signature."""
     try:
         payload = split(raw)[1]
     except RemoteError:
@@ -245,9 +246,9 @@ def is_version(raw: bytes, version: VersionId) -> bool:
 
 
 def sign(draft: Draft, key: SigningKey, *, instance: Instance, vector: Vector, timestamp: Timestamp) -> Record:
-    """Write `draft` as a version by `key`. `vector` holds all it has seen, its own dot included.
+    """Return `draft` as a version signed by `key`. `vector` contains the version's own dot.
 
-    Raises LocalError for a draft outside the limits; the text is fit for a person.
+    Raises LocalError, with a sentence for a person, for a draft outside the limits.
     """
     return prepare(draft, key.public, instance=instance, vector=vector, timestamp=timestamp).sign(key)
 
@@ -255,7 +256,7 @@ def sign(draft: Draft, key: SigningKey, *, instance: Instance, vector: Vector, t
 def prepare(
     draft: Draft, kid: PublicKey, *, instance: Instance, vector: Vector, timestamp: Timestamp
 ) -> UnsignedVersion:
-    """`sign`, up to the signature, which is half of the work and can be left to threads."""
+    """Return the version up to its signature: half of `sign`. The other half can run in threads. Raises LocalError."""
     fields: dict[int, object] = {
         CONTEXT: draft.context,
         AUTHOR: draft.author,
@@ -282,13 +283,13 @@ def prepare(
     except RemoteError as error:
         raise LocalError(error.detail) from None
     for text in (draft.context, draft.name, draft.model, draft.media_type, *draft.tags):
-        # Asked of what we write and of nothing else: whether it is depends on the version of Unicode (text.py).
+        # Only texts written here must be in NFC: the test depends on the version of Unicode (text.py).
         if not text.isascii() and not is_normalized("NFC", text):
             raise LocalError("names, tags and types are written in Unicode's form NFC")
     payload = cbor.encode_ordered(fields)
     payload_bstr = bstr_head(len(payload)) + payload
     unsigned = assemble(kid, payload_bstr)
-    # The bounds of the fields known here are within this one together; of later ones nobody knows.
+    # The bounds of known fields add up to less than this one; later fields have no bounds here.
     if draft.later and len(unsigned) + SIGNATURE_BYTES > RECORD_BYTES_MAX:
         raise LocalError("larger than a record may be")
     return UnsignedVersion(unsigned, kid, payload_bstr, fields)  # type: ignore[arg-type]
@@ -303,18 +304,18 @@ def _promote(signed: SignedRecord) -> Record:
 
 
 def supersedes(newer: SignedRecord, older: SignedRecord) -> bool:
-    """Whether `newer`'s vector strictly dominates `older`'s: it has seen all that `older` had, and more."""
+    """Return True if `newer` has seen all that `older` has, and more (PROTOCOL.md §4.4)."""
     ours, theirs = newer.vector, older.vector
     return ours != theirs and all(ours.get(writer, 0) >= counter for writer, counter in theirs.items())
 
 
 def winner(heads: Sequence[Record]) -> Record:
-    """The head that readers get: the same on every node, whatever order the heads arrived in."""
+    """Return the head that readers get. It does not depend on the order of `heads`."""
     return max(heads, key=lambda head: (head.timestamp, head.id))
 
 
 def merge_heads(heads: Sequence[Record], incoming: Record) -> list[Record]:
-    """The heads after `incoming` arrived, sorted by id; `heads` itself, as a list, when it brings nothing new."""
+    """Return the heads after `incoming` arrived, sorted by id; a copy of `heads` if it is known or superseded."""
     if any(head.id == incoming.id or supersedes(head, incoming) for head in heads):
         return list(heads)
     kept = [head for head in heads if not supersedes(incoming, head)]

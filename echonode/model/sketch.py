@@ -1,17 +1,18 @@
-"""A rateless sketch of a set of leaves (PROTOCOL.md §7.1): what two sets differ in, for bytes of the difference alone.
+"""A rateless sketch of a set of leaves (PROTOCOL.md §7.1). Its size depends on the difference of two sets, not on them.
 
-    short id   64 bits that name a leaf: 24 of its key, which say where it stands, 40 of a keyed hash of its state
-    symbol     the sum of the ids, and of their checks, of the leaves that fall into it: 12 bytes
+    short id   64 bits that name a leaf: 24 of its key, which locate it in the tree, 40 of a keyed hash of its state
+    symbol     the sum of the ids of its leaves, and the sum of their checks: 12 bytes
     sketch     symbols 0, 1, 2, .. Symbol 0 holds every leaf, symbol i about one in 1 + i/2
 
-The difference of two sketches is the sketch of the difference. A symbol of a single id shows it (its check fits); that
-id is taken out of its other symbols, and so on until all are empty: some 1.4 symbols an id. Any beginning of a sketch
-is a sketch, so whoever sent too few sends the next ones. (Yang, Gilad, Alizadeh: Practical Rateless Set Reconciliation,
-SIGCOMM 2024; ours sums where theirs XORs, so that the sign says whose leaf it is.)
+The difference of two sketches is the sketch of the difference. A symbol with a single id shows that id: the check fits.
+The id is then taken out of its other symbols, and so on until all are empty. About 1.4 symbols for each id are enough.
+Any beginning of a sketch is a sketch, so a side that sent too few symbols sends the next ones. (Yang, Gilad, Alizadeh:
+Practical Rateless Set Reconciliation, SIGCOMM 2024. They XOR; this code sums, so that the sign tells the side of a
+leaf.)
 
-Ids can collide and a peer can lie: what is read from a sketch is a hint, and roots decide. Numbers wrap around in 64
-bits, floats are IEEE 754 doubles in single operations: every platform computes the same. The one module that needs
-numpy, so whoever uses it imports it when the first sketch is built, not before.
+Ids can collide and a peer can lie: the result of a sketch is a hint, and roots decide. Numbers wrap around in 64 bits,
+floats are IEEE 754 doubles in single operations, so every platform computes the same. Only this module needs numpy, so
+its users import it when they build the first sketch.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -28,12 +29,12 @@ Ids: TypeAlias = NDArray[np.uint64]
 _Words: TypeAlias = NDArray[np.uint64]
 
 SYMBOL_BYTES: Final = 12
-WANTED_BYTES: Final = 5  # the beginning of a short id: enough to find a leaf by, among those that stand there
+ID_PREFIX_BYTES: Final = 5  # the first bytes of a short id: enough to find a leaf in its place in the tree
 _PLACE_BITS: Final = 24
 _HASH_BITS: Final = 64 - _PLACE_BITS
 _ENTRY: Final = 64  # bytes of a leaf in a tree's buckets: key, state
-_CHUNK: Final = 16_384  # leaves worked on at once: their columns stay within a processor's cache
-_ROUNDS_MAX: Final = 400  # of peeling; honest sketches take a tenth of it, only a forged one more
+_CHUNK: Final = 16_384  # leaves processed at once: their columns fit a processor's cache
+_ROUNDS_MAX: Final = 400  # rounds of peeling; an honest sketch takes a tenth of it, only a forged one takes more
 _STEP: Final = np.uint64(0xDA942042E4DD58B5)
 _LOW32: Final = np.uint64(0xFFFF_FFFF)
 _WIRE: Final = np.dtype([("ids", ">u8"), ("checks", ">u4")])
@@ -43,7 +44,7 @@ _WIRE: Final = np.dtype([("ids", ">u8"), ("checks", ">u4")])
 
 
 def short_ids(entries: bytes, key: bytes) -> Ids:
-    """Of every leaf in `entries` (key and state, 64 bytes each), its short id under the 16-byte `key`."""
+    """Return the short id of each leaf in `entries` (key and state, 64 bytes each) under the 16-byte `key`."""
     rows = np.frombuffer(entries, "<u8").reshape(-1, _ENTRY // 8)
     ids = np.empty(len(rows), np.uint64)
     for at in range(0, len(rows), _CHUNK):
@@ -54,14 +55,17 @@ def short_ids(entries: bytes, key: bytes) -> Ids:
     return ids
 
 
-def places(ids: Ids) -> list[bytes]:
-    """The prefixes (six nibbles) below which leaves of these ids stand, each once, in order."""
+def prefixes_of(ids: Ids) -> list[bytes]:
+    """Return the prefixes (six nibbles) of the leaves with these ids, each once, in order."""
     found = np.unique(ids >> np.uint64(_HASH_BITS)).tolist()
     return [bytes(place >> shift & 15 for shift in range(_PLACE_BITS - 4, -4, -4)) for place in found]
 
 
-def keys_among(entries: bytes, key: bytes, ids: Ids, *, bits: int = 64) -> dict[int, bytes]:
-    """Of the leaves in `entries` the keys of those whose short id has the first `bits` of one of `ids`, by these."""
+def find_keys(entries: bytes, key: bytes, ids: Ids, *, bits: int = 64) -> dict[int, bytes]:
+    """Return the keys of the leaves in `entries` that share the first `bits` of the short id with one of `ids`.
+
+    The keys of the dictionary are these first bits.
+    """
     shift = np.uint64(64 - bits)
     own = short_ids(entries, key) >> shift
     rows = np.nonzero(np.isin(own, ids >> shift))[0].tolist()
@@ -69,7 +73,7 @@ def keys_among(entries: bytes, key: bytes, ids: Ids, *, bits: int = 64) -> dict[
 
 
 def _siphash(words: list[_Words], key: bytes) -> _Words:
-    """SipHash-2-4 (Aumasson and Bernstein, 2012) of messages whose 8-byte words stand in these columns."""
+    """Return SipHash-2-4 (Aumasson and Bernstein, 2012) of messages: column i holds word i of each, 8 bytes."""
     k0, k1 = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little")
     size = len(words[0])
     start = (0x736F6D6570736575 ^ k0, 0x646F72616E646F6D ^ k1, 0x6C7967656E657261 ^ k0, 0x7465646279746573 ^ k1)
@@ -108,7 +112,7 @@ def _siphash(words: list[_Words], key: bytes) -> _Words:
 
 
 def _scrambled(ids: Ids) -> _Words:
-    """SplitMix64's finalizer. The upper half is an id's check, all of it the start of its walk over the symbols."""
+    """Return `ids` through SplitMix64's finalizer. The upper half is an id's check; all of it starts the id's walk."""
     mixed = (ids ^ ids >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     return mixed ^ mixed >> np.uint64(31)
@@ -119,14 +123,14 @@ def _checks(ids: Ids) -> _Words:
 
 
 def _walk(ids: Ids, count: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
-    """(which of `ids`, into which symbol) step by step, until all are past the first `count` symbols."""
-    which = np.arange(len(ids))
+    """Yield (rows, symbols) step by step: ids[rows[i]] falls into symbols[i]. End when all are past `count` symbols."""
+    rows = np.arange(len(ids))
     at = np.zeros(len(ids), np.int64)
     state = _scrambled(ids) | np.uint64(1)
-    while len(which):
-        yield which, at
+    while len(rows):
+        yield rows, at
         state = state * _STEP
-        # One rounded operation at a time, none fused: the next symbol is the same on every machine.
+        # One rounded operation at a time, none fused: every machine computes the same next symbol.
         skip = (state >> np.uint64(32)).astype(np.float64) + 1.0
         np.sqrt(skip, out=skip)
         np.divide(65536.0, skip, out=skip)
@@ -136,12 +140,12 @@ def _walk(ids: Ids, count: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.i
         np.maximum(skip, 1.0, out=skip)
         at = at + skip.astype(np.int64)
         kept = at < count
-        which, at, state = which[kept], at[kept], state[kept]
+        rows, at, state = rows[kept], at[kept], state[kept]
 
 
 @dataclass(frozen=True, slots=True)
 class SketchDifference:
-    """What was read: ids that only the other sketch's set has, and ids that only ours has."""
+    """The difference of two sets: ids that only the other set has (`theirs`), ids that only this one has (`ours`)."""
 
     theirs: Ids
     ours: Ids
@@ -159,56 +163,58 @@ class Sketch:
         return len(self._ids)
 
     def add(self, ids: Ids) -> None:
-        """Ids that joined the set."""
+        """Add the ids of leaves that joined the set."""
         self._change(ids, np.add)
 
     def remove(self, ids: Ids) -> None:
-        """Ids that left it."""
+        """Remove the ids of leaves that left the set."""
         self._change(ids, np.subtract)
 
     def _change(self, ids: Ids, change: np.ufunc) -> None:
         for start in range(0, len(ids), _CHUNK):
             chunk = ids[start : start + _CHUNK]
             checks = _checks(chunk)
-            for which, at in _walk(chunk, len(self)):
-                change.at(self._ids, at, chunk[which])
-                change.at(self._checks, at, checks[which])
+            for rows, at in _walk(chunk, len(self)):
+                change.at(self._ids, at, chunk[rows])
+                change.at(self._checks, at, checks[rows])
                 change.at(self._counts, at, np.uint64(1))
 
     def symbols(self, start: int, end: int) -> bytes:
-        """Symbols `start` to `end` as they travel: id sum in 8 bytes, check sum in 4, big-endian."""
+        """Return symbols `start` to `end` as they travel: the id sum in 8 bytes, the check sum in 4, big-endian."""
         block = np.empty(end - start, _WIRE)
         block["ids"] = self._ids[start:end]
         block["checks"] = self._checks[start:end] & _LOW32
         return block.tobytes()
 
     def counts(self, end: int) -> bytes:
-        """How many leaves each of the first `end` symbols holds, modulo 256: one byte each."""
+        """Return the number of leaves in each of the first `end` symbols, modulo 256: one byte each."""
         return self._counts[:end].astype(np.uint8).tobytes()
 
     def estimate(self, counts: bytes, surplus: int) -> int:
-        """About how many leaves two sets differ in, by the other's `counts` and how many leaves more it has.
+        """Return about the number of leaves in which two sets differ, never less than |surplus|.
 
-        Of d leaves, each on one side or the other, about d/(1 + i/2) fall into symbol i, and their signed number has
-        that variance: each symbol is a sample. Never less than the surplus.
+        `counts` are the other sketch's; `surplus` is the number of leaves that the other set has more. Of d differing
+        leaves about d/(1 + i/2) fall into symbol i, and their signed number has that variance: each symbol is a sample.
         """
         ours = self._counts[: len(counts)].astype(np.uint8)
         signed = (np.frombuffer(counts, np.uint8) - ours).astype(np.int8).astype(np.float64)
         share = 1.0 / (1.0 + np.arange(len(counts)) / 2)
         expected = (surplus * share + 128.0) % 256.0 - 128.0
-        # The first symbols hold so much that a byte cannot tell.
+        # The first symbols hold so many leaves that a number modulo 256 tells nothing.
         few = min(_SAMPLED_FROM, len(counts) // 2)
         squares = (((signed - expected + 128.0) % 256.0 - 128.0) ** 2)[few:]
         spread = (share * (1.0 - share))[few:]
         found = float(squares.sum() / spread.sum()) if len(squares) and spread.any() else 0.0
-        for _ in range(2):  # weighed by how much each sample tells of so many
+        for _ in range(2):  # weigh each sample by what it tells of a difference of that size
             weights = spread / (1.0 + 2.0 * spread * max(found, 1.0))
             found = float((weights * squares / np.maximum(spread, 1e-9)).sum() / max(weights.sum(), 1e-9))
         return max(round(found), abs(surplus))
 
-    def against(self, symbols: bytes) -> Callable[[], SketchDifference | None]:
-        """Call what this returns, on any thread, for what the other set, of which these are the first symbols, and ours
-        as it is now differ in; None when so many do not tell."""
+    def difference_from(self, symbols: bytes) -> Callable[[], SketchDifference | None]:
+        """Return a function that computes the difference from the set with these first symbols.
+
+        It uses this sketch as it is now and may run on any thread. It returns None when the symbols are too few.
+        """
         theirs = np.frombuffer(symbols, _WIRE)
         count = len(theirs)
         ids = theirs["ids"].astype(np.uint64) - self._ids[:count]
@@ -220,10 +226,12 @@ _SAMPLED_FROM: Final = 8
 
 
 def _peel(ids: _Words, checks: _Words) -> SketchDifference | None:
-    """Read a difference, consuming it. Bounded whatever it holds: an id more than symbols, or too many rounds, and it
-    is given up."""
+    """Return the difference in these symbols, None if they do not tell. The arrays are consumed.
+
+    More ids than symbols, or too many rounds, end the work: a forged sketch costs no more.
+    """
     found: list[tuple[Ids, Ids]] = []
-    left = len(ids)
+    ids_left = len(ids)
     touched = np.arange(len(ids))
     for _ in range(_ROUNDS_MAX):
         sums, sums_of_checks = ids[touched], checks[touched]
@@ -232,8 +240,8 @@ def _peel(ids: _Words, checks: _Words) -> SketchDifference | None:
         is_ours = _checks(opposite) == (np.uint64(0) - sums_of_checks & _LOW32)
         theirs = np.unique(sums[is_theirs & (sums != 0)])
         ours = np.unique(opposite[is_ours & (sums != 0)])
-        left -= len(theirs) + len(ours)
-        if left < 0:
+        ids_left -= len(theirs) + len(ours)
+        if ids_left < 0:
             return None
         if not len(theirs) and not len(ours):
             break
@@ -252,12 +260,12 @@ def _peel(ids: _Words, checks: _Words) -> SketchDifference | None:
 
 
 def _take_out(ids: _Words, checks: _Words, known: Ids, change: np.ufunc) -> NDArray[np.int64]:
-    """Undo `known` in all its symbols; which these are."""
+    """Take the ids `known` out of all their symbols. Return the numbers of these symbols."""
     own = _checks(known)
     touched = [np.empty(0, np.int64)]
-    for which, at in _walk(known, len(ids)):
-        change.at(ids, at, known[which])
-        change.at(checks, at, own[which])
+    for rows, at in _walk(known, len(ids)):
+        change.at(ids, at, known[rows])
+        change.at(checks, at, own[rows])
         touched.append(at)
     return np.concatenate(touched)
 
@@ -265,21 +273,21 @@ def _take_out(ids: _Words, checks: _Words, known: Ids, change: np.ufunc) -> NDAr
 # -- ids as they travel ----------------------------------------------------------------------------------------------
 
 
-def wanted(ids: Ids) -> bytes:
-    """The beginnings of `ids`, ascending, each once, one behind the other."""
-    return b"".join(number.to_bytes(WANTED_BYTES, "big") for number in np.unique(ids >> np.uint64(24)).tolist())
+def id_prefixes(ids: Ids) -> bytes:
+    """Return the prefixes of `ids`, 5 bytes each, ascending, each once, joined."""
+    return b"".join(number.to_bytes(ID_PREFIX_BYTES, "big") for number in np.unique(ids >> np.uint64(24)).tolist())
 
 
-def ids_wanted(beginnings: bytes) -> Ids:
-    """Ids that begin as was asked for, the rest of each zero."""
-    pieces = np.frombuffer(beginnings, np.uint8).reshape(-1, WANTED_BYTES)
+def ids_from_prefixes(beginnings: bytes) -> Ids:
+    """Return ids with these prefixes, as `id_prefixes` joined them. The other bits are zero."""
+    pieces = np.frombuffer(beginnings, np.uint8).reshape(-1, ID_PREFIX_BYTES)
     whole = np.zeros((len(pieces), 8), np.uint8)
-    whole[:, :WANTED_BYTES] = pieces
+    whole[:, :ID_PREFIX_BYTES] = pieces
     return whole.reshape(-1).view(">u8").astype(np.uint64)
 
 
-def of(pieces: Iterable[bytes], key: bytes, count: int = SKETCH_SYMBOLS_MAX) -> Sketch:
-    """The sketch of all leaves in `pieces` (key and state, 64 bytes each)."""
+def make_sketch(pieces: Iterable[bytes], key: bytes, count: int = SKETCH_SYMBOLS_MAX) -> Sketch:
+    """Return the sketch, of `count` symbols, of all leaves in `pieces` (key and state, 64 bytes each)."""
     sketch = Sketch(count)
     waiting = bytearray()
     for piece in pieces:

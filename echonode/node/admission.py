@@ -26,7 +26,7 @@ from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.text import escape, to_base32
 from echonode.wire.auth import Peer
-from echonode.wire.messages import Auth, Hello, dotted
+from echonode.wire.messages import Auth, Hello, version_text
 
 _NAMES_PER_PEER_MAX: Final = 8
 _PREFIX_CHARS_MIN: Final = 4
@@ -99,7 +99,7 @@ class Admission:
         if peer.id not in self.foreign and len(self.foreign) >= CANDIDATES_MAX:
             return
         if hello is not None:
-            self.foreign[peer.id] = (hello.name, transport.stream.address, dotted(hello.version))
+            self.foreign[peer.id] = (hello.name, transport.stream.address, version_text(hello.version))
         else:  # the peer saw it first, and only its Close came; its name may be known from another time
             name, address, _ = self.foreign.get(peer.id, ("", transport.stream.address, ""))
             self.foreign[peer.id] = (name, address, ", ".join(refused.supported))

@@ -6,7 +6,7 @@ Every wait is drawn (full jitter), so that nodes that failed together do not try
 from dataclasses import dataclass
 
 from echonode.clock import Entropy
-from echonode.limits import BACKOFF_S, CHANGE_DELAY_S, COMPARE_INTERVAL_S, REFOLLOW_S
+from echonode.limits import BACKOFF_S, CHANGE_DELAY_S, COMPARE_INTERVAL_S, LINK_RETRY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +33,5 @@ class Backoff:
 
     def relink_s(self, losses: int) -> float:
         """Return the wait after so many attempts in a row that led to no link that lasted."""
-        base_s, cap_s = REFOLLOW_S
+        base_s, cap_s = LINK_RETRY_S
         return self.entropy.uniform(0, min(cap_s, base_s * 2.0**losses))

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from echonode.clock import Clock
-from echonode.limits import BATCH_RECORDS_MAX, FILL_BEGINS_S, FILLING_S_MAX, FRAME_TIMEOUT_S, LEAD_WAIT_S, MISTRUST_S
+from echonode.limits import BATCH_RECORDS_MAX, BULK_BAN_S, BULK_FILL_S_MAX, BULK_START_S, BULK_WAIT_S, FRAME_TIMEOUT_S
 from echonode.model.identity import IdentityId
 from echonode.sync.select import Selection
 
@@ -46,7 +46,7 @@ class BulkGate:
         """Whether a peer is filling `context`, and getting on with it."""
         fill = self._fills.get(context)
         now_s = self.clock.monotonic_s()
-        return fill is not None and now_s < min(fill.until_s, fill.began_s + FILLING_S_MAX)
+        return fill is not None and now_s < min(fill.until_s, fill.began_s + BULK_FILL_S_MAX)
 
     def is_going_on(self, context: str) -> bool:
         """Whether a peer is filling `context`, however slowly."""
@@ -76,7 +76,7 @@ class BulkGate:
                 led.lock.release()
 
     async def _wait_for(self, led: _Led) -> bool:
-        still_s, all_s = LEAD_WAIT_S
+        still_s, all_s = BULK_WAIT_S
         until_s = self.clock.monotonic_s() + all_s
         while led.lock.locked():
             left_s = min(led.moved_s + still_s, until_s) - self.clock.monotonic_s()
@@ -104,13 +104,13 @@ class BulkGate:
         if self.is_busy(context) or not (is_snapshot or (is_bulk and is_believed)):
             yield
             return
-        fill = self._fills[context] = _Fill(now_s, now_s + FILL_BEGINS_S)
+        fill = self._fills[context] = _Fill(now_s, now_s + BULK_START_S)
         try:
             yield
         finally:
             now_s = self.clock.monotonic_s()
             self._mistrusted = {which: until_s for which, until_s in self._mistrusted.items() if until_s > now_s}
             if not is_snapshot and held() < claimed // 2:
-                self._mistrusted[peer, context] = now_s + MISTRUST_S
+                self._mistrusted[peer, context] = now_s + BULK_BAN_S
             if self._fills.get(context) is fill:
                 del self._fills[context]

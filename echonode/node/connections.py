@@ -15,10 +15,10 @@ from typing import Any, Final, Protocol, TypeAlias
 from echonode.clock import Clock, Entropy
 from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, StoreError, TransportError
 from echonode.limits import (
-    DECIDE_INTERVAL_S,
-    HANDSHAKES_KEPT,
     HANDSHAKES_MAX,
     HANDSHAKES_PER_ADDRESS_MAX,
+    HANDSHAKES_RESERVED,
+    SCHEDULE_INTERVAL_S,
     SESSION_AGE_S_MAX,
 )
 from echonode.model.identity import IdentityId
@@ -97,7 +97,7 @@ class Connections:
                 async with asyncio.timeout(None if wait_s == float("inf") else max(wait_s, 0.0)):
                     await self.wake.wait()
             # Much happens at once when many nodes come up: look at it together.
-            await asyncio.sleep(max(0.0, now_s + DECIDE_INTERVAL_S - self.clock.monotonic_s()))
+            await asyncio.sleep(max(0.0, now_s + SCHEDULE_INTERVAL_S - self.clock.monotonic_s()))
 
     def _due(self, now_s: float) -> list[DialNow]:
         """Return the dials that are due, begun in the peer table."""
@@ -226,7 +226,7 @@ class Connections:
     def _has_place(self, host: str) -> bool:
         """Return whether one more handshake may begin. Strangers cannot take all places from peers that were met."""
         begun = self._shaking.total()
-        if self._shaking[host] >= HANDSHAKES_PER_ADDRESS_MAX or begun >= HANDSHAKES_MAX + HANDSHAKES_KEPT:
+        if self._shaking[host] >= HANDSHAKES_PER_ADDRESS_MAX or begun >= HANDSHAKES_MAX + HANDSHAKES_RESERVED:
             return False
         return begun < HANDSHAKES_MAX or any(
             entry.address.rpartition(":")[0] == host for entry in self.table.peers.values()

@@ -26,13 +26,14 @@ from echonode.node.handshake import Session
 from echonode.node.hello import NAMES
 from echonode.node.live_links import LiveLinks
 from echonode.node.log_cursor import LogCursor
-from echonode.node.mode_table import in_common, initiate, mode_of, respond
+from echonode.node.mode_table import in_common, spec_of
 from echonode.node.refusals import DECLINED, refusal_of
 from echonode.node.session_report import ConversationReport, SessionReport
-from echonode.node.subscriptions import SERVED_IN_PART, Subscriptions
+from echonode.node.subscriptions import Subscriptions
 from echonode.node.summaries import empty, state_of
 from echonode.store.port import Store
 from echonode.sync.conversation import Conversation, Result, Tally
+from echonode.sync.executor import InitiatorOptions
 from echonode.sync.live.link import Link
 from echonode.sync.modes import snapshot
 from echonode.sync.select import Mode, Selection, select
@@ -243,7 +244,7 @@ class Conversations:
             await snapshot.merge_left_over(conversation)
         try:
             with self._filled_by(session, context, attempt.mode):
-                result = await self._initiate(session, conversation, attempt, direction)
+                result = await self._initiate(conversation, attempt, direction)
         except PeerRefused as refused:
             if refused.reason not in DECLINED:
                 raise
@@ -251,47 +252,37 @@ class Conversations:
         finish(result)
         return result, conversation.tally
 
-    async def _initiate(
-        self, session: Session, conversation: Conversation, attempt: Attempt, direction: Direction
-    ) -> Result:
+    async def _initiate(self, conversation: Conversation, attempt: Attempt, direction: Direction) -> Result:
         """Run the initiator of the attempt's mode (node/mode_table.py)."""
-        context = conversation.context
-        return await initiate(
-            conversation,
-            attempt.mode,
-            direction,
-            attempt.width,
-            LogCursor.of(self.store, session).cursor(context),
-            self.subscriptions.of(context),
-            attempt.expected,
+        wanted = self.subscriptions.of(conversation.context)
+        options = InitiatorOptions(
+            direction, attempt.width, attempt.expected, wanted=wanted, follows_all=wanted is not None
         )
+        result: Result = await spec_of(attempt.mode).executor.run_initiator(conversation, options)
+        return result
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
     async def _answer(self, session: Session, log: SessionReport, init: InitPayload) -> None:
         """Serve the conversation that `init` opens, or decline it."""
         refusal = refusal_of(init, self.store, self.subscriptions.takes, self.bulk_gate, self.subscriptions)
-        mode = mode_of(init)
+        spec = spec_of(init)
         if refusal is not None:
-            if mode is Mode.RECONCILE:
+            if spec.mode is Mode.RECONCILE:
                 self.subscriptions.note(session.peer.id, init.context, is_done=False)
             await session.transport.send(refusal)
             return
-        conversation, finish = self._begin(session, log, init.context, mode, "asked for", "responder")
-        with self._filled_by(session, init.context, Mode.LEVEL_WISE if mode is Mode.SNAPSHOT else mode):
-            result = await self._respond(session, conversation, init)
+        conversation, finish = self._begin(session, log, init.context, spec.mode, "asked for", "responder")
+        with self._filled_by(session, init.context, Mode.LEVEL_WISE if spec.mode is Mode.SNAPSHOT else spec.mode):
+            result: Result = await spec.executor.run_responder(conversation, init)
         finish(result)
-
-    async def _respond(self, session: Session, conversation: Conversation, init: InitPayload) -> Result:
-        """Run the responder of the mode that `init` opens (node/mode_table.py)."""
-        return await respond(conversation, init, LogCursor.of(self.store, session).seq(init.context))
 
     # -- shared ------------------------------------------------------------------------------------------------------
 
     def _filled_by(self, session: Session, context: str, mode: Mode) -> AbstractContextManager[None]:
         """Return what bounds a conversation of that mode while it runs: one peer at a time fills a context."""
-        if mode in SERVED_IN_PART:  # it brings a part, and is not to be measured by the whole
-            return self.subscriptions.reconciling() if mode is Mode.RECONCILE else nullcontext()
+        if spec_of(mode).serves_part:  # it brings a part, and is not to be measured by the whole
+            return self.subscriptions.reconciling() if spec_of(mode).is_limited else nullcontext()
         claimed = next((each.count for each in session.hello.contexts if each.context == context), 0)
         return self.bulk_gate.by(
             session.peer.id, context, claimed, lambda: len(self.store.tree(context)), is_snapshot=mode is Mode.SNAPSHOT
@@ -318,8 +309,9 @@ class Conversations:
             on_applied=report.applied,
             on_progress=progress,
             wants=self.subscriptions.wants(context, session.peer.id),
+            cursor=LogCursor.of(self.store, session).cursor(context),
             sketches=self.sketches,
-            surveys=self.subscriptions.surveys,
+            filtered_sets=self.subscriptions.filtered_sets,
             session=session.id,
         )
 

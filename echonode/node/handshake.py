@@ -23,7 +23,7 @@ from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.wire import auth
 from echonode.wire.channel import Channel, Handshake, NetworkSecret
-from echonode.wire.messages import PROTOCOL_VERSION, Auth, Close, Hello, dotted
+from echonode.wire.messages import PROTOCOL_VERSION, Auth, Close, Hello, version_text
 
 _M = TypeVar("_M")
 
@@ -184,7 +184,7 @@ async def _hear(transport: StreamTransport, gate: Gate, peer: auth.Peer) -> Hell
     try:
         hello = await receive(transport, Hello)
         if hello.version[0] != PROTOCOL_VERSION[0]:
-            ours, theirs = dotted(PROTOCOL_VERSION), dotted(hello.version)
+            ours, theirs = version_text(PROTOCOL_VERSION), version_text(hello.version)
             await transport.send(Close(Reason.UNSUPPORTED_PROTOCOL, (ours,)))
             raise PeerRefused(Reason.UNSUPPORTED_PROTOCOL, f"it speaks {theirs}", (ours,))
     except PeerRefused as refused:

@@ -1,7 +1,7 @@
 """Link selection: which peers to follow. Pure: it reads the peer table, and decides.
 
-Every peer gets a rank, drawn when it is met. The FOLLOWS reachable ones with the lowest are followed, whichever side
-opens the link. So each node's choice is random among all that are there, the graph of links is connected with near
+Every peer gets a rank, drawn when it is met. The LINKS_CHOSEN reachable ones with the lowest are followed, whichever
+side opens the link. So each node's choice is random among all that are there, the graph of links is connected with near
 certainty, a lost peer's place is taken by the next in rank, and small networks are followed whole.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 
 from echonode.clock import Entropy
-from echonode.limits import FOLLOWERS_MAX, FOLLOWS, MIX_S
+from echonode.limits import LINK_RENEWAL_S, LINKS_CHOSEN, LINKS_MAX
 from echonode.model.identity import IdentityId
 from echonode.node.peer_table import PeerTable
 
@@ -25,7 +25,7 @@ class LinkSelection:
     def chosen(self) -> set[IdentityId]:
         """Return the peers to follow."""
         able = [entry for entry in self.table.peers.values() if entry.is_reachable and entry.can_follow]
-        return {entry.id for entry in nsmallest(FOLLOWS, able, key=lambda entry: entry.rank)}
+        return {entry.id for entry in nsmallest(LINKS_CHOSEN, able, key=lambda entry: entry.rank)}
 
     def wants_link(self, peer: IdentityId, now_s: float) -> bool:
         """Return whether the session with `peer` should become a link. If so, note the attempt (`link_tried`)."""
@@ -34,7 +34,7 @@ class LinkSelection:
 
     def has_room_for_link(self) -> bool:
         """Return whether one more peer may follow us."""
-        return sum(entry.is_following for entry in self.table.peers.values()) < FOLLOWERS_MAX
+        return sum(entry.is_following for entry in self.table.peers.values()) < LINKS_MAX
 
     def superfluous(self) -> list[IdentityId]:
         """Return the peers of links that we opened and need no more, as others are followed in their place."""
@@ -49,7 +49,7 @@ class LinkSelection:
         if now_s < self._mix_at_s:
             return None
         chosen, peer = sorted(self.chosen()), None
-        if self._mix_at_s and len(chosen) == FOLLOWS:
-            peer = chosen[int(self.entropy.uniform(0, FOLLOWS)) % FOLLOWS]
-        self._mix_at_s = now_s + self.entropy.uniform(0.5, 1.5) * MIX_S
+        if self._mix_at_s and len(chosen) == LINKS_CHOSEN:
+            peer = chosen[int(self.entropy.uniform(0, LINKS_CHOSEN)) % LINKS_CHOSEN]
+        self._mix_at_s = now_s + self.entropy.uniform(0.5, 1.5) * LINK_RENEWAL_S
         return peer

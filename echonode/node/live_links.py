@@ -24,11 +24,11 @@ from echonode.node.log_cursor import LogCursor
 from echonode.node.peer_table import PeerTable
 from echonode.node.subscriptions import Subscriptions
 from echonode.store.port import Store
-from echonode.sync.agreement import unexpected
 from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree
 from echonode.sync.live.send_queue import LinkContext
-from echonode.wire.messages import PROTOCOL_VERSION, Follow, FollowInit, Hello, Place, Refused, dotted
+from echonode.sync.transport import unexpected
+from echonode.wire.messages import PROTOCOL_VERSION, ContextCursor, Follow, FollowInit, Hello, Refused, version_text
 
 # Ends of a link that are no fault of the peer.
 _IN_ORDER: Final = (Reason.FINISHED, Reason.SHUTTING_DOWN, Reason.DUPLICATE_SESSION)
@@ -106,7 +106,7 @@ class LiveLinks:
 
     def _refusal(self, init: FollowInit) -> Refused | None:
         if init.version[0] != PROTOCOL_VERSION[0]:
-            return Refused(Reason.UNSUPPORTED_PROTOCOL, (dotted(PROTOCOL_VERSION),))
+            return Refused(Reason.UNSUPPORTED_PROTOCOL, (version_text(PROTOCOL_VERSION),))
         if not self.subscriptions.wants_all:
             return Refused(Reason.UNSUPPORTED_MODE, NAMES_IN_PART)
         if not self.selection.has_room_for_link():
@@ -117,15 +117,15 @@ class LiveLinks:
             return Refused(Reason.STALE_CURSOR)
         return None
 
-    def _places(self, session: Session) -> tuple[Place, ...]:
+    def _places(self, session: Session) -> tuple[ContextCursor, ...]:
         """Return the contexts of which we want to be told, and from where on in the peer's log."""
         cursor = LogCursor.of(self.store, session)
         theirs = [summary.context for summary in session.hello.contexts]
         names = dict.fromkeys((IDENTITIES, *self.store.contexts(), *theirs))
         wanted = [name for name in names if self.subscriptions.takes(name)]
-        return tuple(Place(name, cursor.seq(name)) for name in wanted[: CONTEXTS_MAX + 1])
+        return tuple(ContextCursor(name, cursor.seq(name)) for name in wanted[: CONTEXTS_MAX + 1])
 
-    def _link(self, session: Session, ours: Sequence[Place], theirs: Sequence[Place]) -> Link:
+    def _link(self, session: Session, ours: Sequence[ContextCursor], theirs: Sequence[ContextCursor]) -> Link:
         peer = session.peer.id
 
         def applied(context: str, records: Sequence[Record]) -> None:

@@ -25,8 +25,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from echonode.clock import Clock, Entropy
-from echonode.errors import LocalError
 from echonode.model.identity import Identity, IdentityId
+from echonode.node.addresses import Addresses
 from echonode.node.admission import Admission
 from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
@@ -89,6 +89,7 @@ class Node:
         self.membership = Membership(settings.network_key, tag, announce=announce, save=save_network_key)
         self.invitations = Invitations(self.membership, clock, entropy, self.bus)
         self.peer_table = PeerTable(entropy)
+        self.addresses = Addresses(self.records, self.peer_table, settings.name)
         self.scheduler = Scheduler(self.peer_table, entropy)
         self.registry = SessionRegistry(identity.id, clock)
         self.hello = HelloMaker(self.records, self.subscriptions, settings.name, tag, settings.models)
@@ -134,7 +135,7 @@ class Node:
         is_provisional = self._settings.is_provisional
         await self.records.introduce(None if is_provisional else self.membership.key)
         if not is_provisional:  # `shared` means something only in a network
-            self.subscriptions.subscribe(self._settings.subscriptions, self.records.identity_of)
+            self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
         self._runner = asyncio.create_task(self.connections.run())
         self.invitations.announce()
         self.bus.publish(NodeStarted(id=self.id, node_name=self.name, network=self.network, listen=self._listen))
@@ -258,18 +259,6 @@ class Node:
         wanted = list(self.peer_table.peers) if peers is None else peers
         return await self.on_demand.sync(wanted, direction, timeout_s)
 
-    def resolve_author(self, text: str) -> IdentityId:
-        """Return an author as the record book does, or by the name of this node or of a peer. Raises LocalError."""
-        if text == self.name:
-            return self.id
-        try:
-            return self.records.resolve_author(text)
-        except LocalError:
-            named = self._views.named(text)
-            if len(named) != 1:
-                raise
-            return named[0]
-
     def resolve_peer(self, text: str) -> IdentityId:
         """Return a peer by id, id prefix or name. Raises LocalError."""
         return self._views.resolve(text)
@@ -293,7 +282,7 @@ class Node:
             return
         self.membership.move_to(key)
         await self.records.introduce(key)
-        self.subscriptions.subscribe(self._settings.subscriptions, self.records.identity_of)
+        self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
         self.live_links.end_all()
         self.registry.drop_all()
         self.peer_table.membership_changed(self.membership.is_shared_by)

@@ -9,8 +9,8 @@ Each has a session of its own, one at a time with a peer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, TypeVar
 
 from echonode.errors import EchonodeError, PeerRefused, Reason, TransportError
 from echonode.limits import DIALS_MAX
@@ -21,15 +21,16 @@ from echonode.node.connections import Connections, Work
 from echonode.node.conversations import Conversations
 from echonode.node.handshake import Session
 from echonode.node.happy_eyeballs import reach
+from echonode.node.mode_table import GET, PULL, PUT, ModeSpec
 from echonode.node.refusals import DECLINED
 from echonode.node.session_report import SessionReport
 from echonode.node.views import SyncReport, SyncStatus
 from echonode.sync.conversation import Conversation
 from echonode.sync.modes import get, pull, put
-from echonode.sync.select import Mode
-from echonode.wire.messages import Asked, Direction
+from echonode.wire.messages import Direction, RecordRequest
 
-T = TypeVar("T")
+Opening = TypeVar("Opening")
+Answer = TypeVar("Answer")
 
 _AGAIN_S: Final = (0.02, 0.2)  # before trying again when both sides dialled at once
 
@@ -74,42 +75,35 @@ class OnDemand:
 
         They come by whole pages, at least `limit` of them where there are so many.
         """
-        return await self._ask(
-            peer,
-            context,
-            Mode.PULL,
-            lambda conversation: pull.run_initiator(conversation, wanted, after=after, limit=limit),
-            timeout_s,
-        )
+        return await self._ask(peer, context, PULL, pull.Query(wanted, after, limit), timeout_s)
 
-    async def get(self, peer: IdentityId, context: str, wanted: Sequence[Asked], timeout_s: float) -> get.Got:
+    async def get(self, peer: IdentityId, context: str, wanted: Sequence[RecordRequest], timeout_s: float) -> get.Got:
         """Fetch these records and keep them, whether a subscription takes them or not."""
-        return await self._ask(
-            peer, context, Mode.GET, lambda conversation: get.run_initiator(conversation, wanted), timeout_s
-        )
+        return await self._ask(peer, context, GET, wanted, timeout_s)
 
     async def put(
         self, peer: IdentityId, context: str, keys: Sequence[LeafKey], timeout_s: float
     ) -> list[put.Answer]:
         """Offer these records of ours. Return the peer's answer to every head."""
-        return await self._ask(
-            peer, context, Mode.PUT, lambda conversation: put.run_initiator(conversation, keys), timeout_s
-        )
+        return await self._ask(peer, context, PUT, keys, timeout_s)
 
     async def _ask(
         self,
         peer: IdentityId,
         context: str,
-        mode: Mode,
-        question: Callable[[Conversation], Awaitable[T]],
+        spec: ModeSpec[Opening, Any, Answer],
+        opening: Opening,
         timeout_s: float,
-    ) -> T:
-        answers: list[T] = []
+    ) -> Answer:
+        def question(conversation: Conversation) -> Awaitable[Answer]:
+            return spec.executor.run_initiator(conversation, opening)
+
+        answers: list[Answer] = []
         refusals: list[PeerRefused] = []
 
         async def work(session: Session, log: SessionReport) -> None:
             try:
-                answers.append(await self._conversations.ask(session, log, context, mode, question))
+                answers.append(await self._conversations.ask(session, log, context, spec.mode, question))
             except PeerRefused as refused:
                 if refused.reason not in DECLINED:
                     raise

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from echonode.clock import Entropy
-from echonode.limits import CANDIDATES_MAX, CHANGE_DELAY_S, COMPARE_INTERVAL_S, SUSPECT_INTERVAL_S
+from echonode.limits import CANDIDATES_MAX, CHANGE_DELAY_S, COMPARE_INTERVAL_S, UNEQUAL_COMPARE_INTERVAL_S
 from echonode.model.identity import IdentityId
 from echonode.node.backoff import Backoff
 from echonode.text import to_base32
@@ -373,7 +373,7 @@ class PeerTable:
     def suspected(self, now_s: float, peer: IdentityId) -> None:
         """Note that the root of `peer`, which is followed, stays another: compare, but not all the time."""
         entry = self.peers[peer]
-        if now_s >= entry.suspected_s + SUSPECT_INTERVAL_S:
+        if now_s >= entry.suspected_s + UNEQUAL_COMPARE_INTERVAL_S:
             entry.suspected_s = now_s
             entry.compare_at_s = min(entry.compare_at_s, now_s + CHANGE_DELAY_S)
             entry.changed_meanwhile |= entry.sessions > 0

@@ -9,7 +9,7 @@ from echonode.node.live_links import LiveLinks
 from echonode.node.peer_table import PeerEntry, PeerTable, Target
 from echonode.node.views import PeerState, PeerView
 from echonode.text import escape, to_base32
-from echonode.wire.messages import PROTOCOL_VERSION, dotted
+from echonode.wire.messages import PROTOCOL_VERSION, version_text
 
 
 class PeerViews:
@@ -41,10 +41,6 @@ class PeerViews:
         raise LocalError(
             f"{escape(text)} could be {len(found)} peers: use more of the id" if found else f"no peer {escape(text)}"
         )
-
-    def named(self, name: str) -> list[IdentityId]:
-        """Return the peers of that name."""
-        return [entry.id for entry in self._table.peers.values() if entry.name == name]
 
     def views(self) -> list[PeerView]:
         """Return one view a peer, then one for each target that is no peer's yet."""
@@ -118,7 +114,8 @@ def _foreign(peer: IdentityId, name: str, address: str, spoken: str) -> PeerView
         found_by="",
         in_sync=None,
         last_sync_ms=None,
-        reason=f"it speaks protocol {escape(spoken) or 'of another version'}, and this node {dotted(PROTOCOL_VERSION)}",
+        reason=f"it speaks protocol {escape(spoken) or 'of another version'}, "
+        f"and this node {version_text(PROTOCOL_VERSION)}",
     )
 
 

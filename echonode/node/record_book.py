@@ -4,12 +4,11 @@ It is what a node is without a network: a store, the identity that writes into i
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Final
 
 from echonode.clock import Clock, Entropy, HybridClock, Timestamp, to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_MAX
-from echonode.model.filter_text import full_id
+from echonode.model.address import SHARED
 from echonode.model.identity import (
     INSTANCE_BYTES,
     Identity,
@@ -24,10 +23,6 @@ from echonode.node.event_bus import EventBus
 from echonode.node.events import InstanceRenewed, RecordForked, RecordsApplied, TimestampAhead
 from echonode.store.port import Audit, StaleWriterError, Store
 from echonode.text import escape, to_base32
-
-SHARED: Final = "shared"
-ME: Final = "me"
-_PREFIX_CHARS_MIN: Final = 4  # a shorter prefix would too often mean two authors tomorrow
 
 
 class RecordBook:
@@ -254,43 +249,6 @@ class RecordBook:
         """Re-hash and re-verify everything held; yield how far that is."""
         return self.store.audit()
 
-    # -- addresses ---------------------------------------------------------------------------------------------------
-
-    def resolve(self, text: str) -> tuple[IdentityId, str]:
-        """Return (author, name) of `author/name`; the author as `resolve_author` takes it. A bare name is our own."""
-        author, slash, name = text.partition("/")
-        if slash and name:
-            known = self._author(author)
-            if known is not None:
-                return known, name
-        return self.id, text
-
-    def resolve_author(self, text: str) -> IdentityId:
-        """Return an author by `me`, `shared`, or an unambiguous prefix of its id. Raises LocalError."""
-        author = self._author(text)
-        if author is None:
-            raise LocalError(f"no author is known as {escape(text)}")
-        return author
-
-    def identity_of(self, text: str) -> IdentityId:
-        """Return the identity that a filter names: `me`, `shared`, or any whole id. Raises LocalError."""
-        return self.resolve_author(text) if text in (ME, SHARED) else full_id(text)
-
     def label(self, author: IdentityId) -> str:
-        """Return an author as people write it: `shared`, or its id in base32."""
+        """Return an author as lists show it: `shared`, or its id in base32."""
         return SHARED if author == self.shared else to_base32(author)
-
-    def _author(self, text: str) -> IdentityId | None:
-        if text == ME:
-            return self.id
-        if text == SHARED:
-            if self.shared is None:
-                raise LocalError("the open network has no `shared` records")
-            return self.shared
-        if len(text) < _PREFIX_CHARS_MIN:
-            return None
-        found = {author for author in {*self.store.authors(), self.id} if to_base32(author).startswith(text)}
-        if len(found) > 1:
-            raise LocalError(f"{escape(text)} could be {len(found)} authors: type more of it")
-        return next(iter(found), None)
-

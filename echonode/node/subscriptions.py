@@ -14,17 +14,13 @@ from typing import Final
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_MAX, RECONCILES_MAX
 from echonode.model.filter import Filter
-from echonode.model.filter_text import WhoIs, read_filter
+from echonode.model.filter_text import IdentityResolver, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Record
 from echonode.store.port import Store
 from echonode.sync.filtered_set import FilteredSets
-from echonode.sync.select import Mode
 from echonode.text import escape
-from echonode.wire.messages import Direction, GetInit, InitPayload, PullInit, PutInit, ReconcileInit
-
-# What a partial node serves about such a context.
-SERVED_IN_PART: Final = (Mode.RECONCILE, Mode.PULL, Mode.GET, Mode.PUT)
+from echonode.wire.messages import Direction
 
 EVERYTHING: Final = Filter()
 
@@ -41,7 +37,7 @@ class Subscriptions:
     contexts: frozenset[str] | None = None
     filters: Mapping[str, Filter] = field(default_factory=dict)
     terms: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    surveys: FilteredSets = field(default_factory=FilteredSets)
+    filtered_sets: FilteredSets = field(default_factory=FilteredSets)
     _reconciling: int = 0
     # (peer, context) -> both roots, those of `identities` and the filter, when all that is wanted was equal: not
     # reconciled again until one of them changes.
@@ -49,9 +45,9 @@ class Subscriptions:
     # (peer, context) of which one side wants a part, when that was last asked for in vain, or not made equal.
     _open: set[tuple[IdentityId, str]] = field(default_factory=set)
 
-    def subscribe(self, subscriptions: Mapping[str, Sequence[str]], who_is: WhoIs) -> None:
+    def subscribe(self, subscriptions: Mapping[str, Sequence[str]], resolve: IdentityResolver) -> None:
         """Want only the parts that these terms name (model/filter_text.py), by context. Raises LocalError."""
-        self.filters = {context: read_filter(terms, who_is) for context, terms in subscriptions.items()}
+        self.filters = {context: read_filter(terms, resolve) for context, terms in subscriptions.items()}
         self.terms = subscriptions
 
     def takes(self, context: str) -> bool:
@@ -78,7 +74,7 @@ class Subscriptions:
         wanted = self.of(context)
         if wanted is None:
             return None
-        is_heard = wanted.hears(peer)
+        is_heard = wanted.accepts_sender(peer)
 
         def is_wanted(record: Record) -> bool:
             # The tree is asked for each time: that of an empty context is not the one it will have.
@@ -101,7 +97,7 @@ class Subscriptions:
             forgotten += await self.store.forget(
                 context, keys[start : start + BATCH_RECORDS_MAX], lambda head: is_own(head) or wanted.matches(head)
             )
-            self.surveys.clear()
+            self.filtered_sets.clear()
         return forgotten
 
     @property
@@ -118,18 +114,13 @@ class Subscriptions:
         finally:
             self._reconciling -= 1
 
-    def refuses(self, init: InitPayload) -> bool:
-        """Return whether `init` asks of a part what only the whole can answer."""
-        asks_for_part = isinstance(init, ReconcileInit | PullInit | GetInit | PutInit)
-        return self.of(init.context) is not None and not asks_for_part
-
     def way(self, context: str, peer: IdentityId, direction: Direction, *, is_theirs_partial: bool) -> Direction | None:
         """Return the direction of records in a conversation about `context` that we open with `peer`; None: no way.
 
         Of two nodes that both want a part each pulls its own: neither is to take what the other's filter takes.
         """
         wanted = self.of(context) or EVERYTHING
-        pulls = direction is not Direction.SEND and wanted.hears(peer)
+        pulls = direction is not Direction.SEND and wanted.accepts_sender(peer)
         pushes = direction is not Direction.RECEIVE and not is_theirs_partial
         if pulls and pushes:
             return Direction.BOTH

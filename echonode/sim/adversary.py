@@ -1,16 +1,16 @@
-"""A member of the network that speaks the protocol and lies.
+"""An adversary: a member of the network that breaks the protocol.
 
-It is a real node (it knows the key, its handshake and its AUTH are good) whose outgoing messages are bent on the way:
+It is a real node. It knows the network key, and its handshake and its AUTH are good. Its outgoing messages are forged:
 
-    any message     a field of it forged, sent twice or without end, held back, followed by another's, cut short by
-                    garbage or silence
-    Hello           roots, counts, modes, contexts and `seen` that are nobody's
-    records         a bit of a signature flipped, a version of another context, an old one again, one by a key nobody
-                    stated; two versions under one dot, each to half of its peers; timestamps of next year; vectors
-                    that claim to have seen more of a victim's writer than there is
+    any message     one field forged; sent twice or 500 times; held back; replaced by another, by garbage or by silence
+    Hello           false roots, counts, modes, contexts and `seen`
+    records         a bit of a signature flipped; a version of another context; an old version again; a version by a key
+                    without a statement; two versions under one dot, each to half of its peers; timestamps of next year;
+                    vectors that claim to have seen more of a victim's writer than exists
     connections     dials that stop in the middle of the handshake, or go on with noise
 
-A lie is drawn per message, at a rate drawn per session, so that some sessions get deep before they go wrong.
+Each message is forged or not by a draw. The rate is drawn for each session, so that some sessions get far before the
+first forgery.
 """
 
 import asyncio
@@ -34,31 +34,31 @@ from echonode.sync.transport import StreamTransport
 from echonode.wire.codec import encode
 from echonode.wire.messages import Direction, Hello, Message
 
-_LIE_RATES: Final = (0.0, 0.05, 0.2, 0.6)
+_FORGERY_RATES: Final = (0.0, 0.05, 0.2, 0.6)
 _NEXT_YEAR_MS: Final = 365 * 24 * 3600 * 1000
 _SILENCE_S: Final = 100_000.0
-_ENDLESS: Final = 500  # as good as without end: nobody may listen for so long
+_REPEATS: Final = 500  # more repetitions than a peer may accept
 
 
 class Adversary:
-    """What a byzantine member says instead of the truth."""
+    """The forgeries of one member: its messages, its versions, its connections."""
 
     def __init__(self, member: Member, seed: int | str) -> None:
         self.member = member
-        self.draw = Random(f"byzantine/{seed}/{member.name}")
+        self.draw = Random(f"byzantine/{seed}/{member.name}")  # another label would change the world of every seed
         self._stranger = SigningKey(self.draw.randbytes(32))
-        self._twins: dict[bytes, bytes] = {}  # of a version, another under the same dot
-        self._old: list[bytes] = []  # records it once sent or saw
+        self._twins: dict[bytes, bytes] = {}  # by version: another version under the same dot
+        self._old: list[bytes] = []  # versions that it sent before
 
-    def corrupt(self) -> None:
-        """Make the member's present process lie."""
+    def take_over(self) -> None:
+        """Let the member's present process forge its messages."""
         connections = self.member.node.connections
-        connections.runner = _LyingRunner(connections.runner, self)
+        connections.runner = _ForgingRunner(connections.runner, self)
         honest = connections.local.introduction
-        connections.local = replace(connections.local, introduction=_LyingIntroduction(honest, self))
+        connections.local = replace(connections.local, introduction=_ForgingIntroduction(honest, self))
 
     async def write(self, world: World) -> None:
-        """Store versions that are well signed and ill meant, for others to fetch."""
+        """Store hostile versions with good signatures, for peers to fetch."""
         node, draw = self.member.node, self.draw
         author = draw.choice([node.id, node.records.shared or node.id])
         draft = Draft(context=MAIN, author=author, name=f"r{draw.randrange(30)}", body=draw.randbytes(10))
@@ -68,8 +68,8 @@ class Adversary:
         writer = writer_of(key.public, instance)
         vector: dict[Writer, int] = {writer: node.store.seen(key.public).get(instance, 0) + 1}
         for head in await node.records.heads(MAIN, author, draft.name):
-            for each, counter in head.vector.items():
-                vector[each] = max(counter, vector.get(each, 0))
+            for seen, counter in head.vector.items():
+                vector[seen] = max(counter, vector.get(seen, 0))
         if draw.random() < 0.2:
             victim = draw.choice(list(world.members.values()))
             other = writer_of(victim.identity.device.public, victim.store.instance)
@@ -87,8 +87,8 @@ class Adversary:
             return
         node.bus.publish(RecordsApplied(context=MAIN, source=b"", records=(version,)))
 
-    async def keep_lying(self, world: World) -> None:
-        """Write, and pester listeners with connections that go nowhere, until cancelled."""
+    async def keep_attacking(self, world: World) -> None:
+        """Write hostile versions and open false connections, until cancelled."""
         while True:
             await asyncio.sleep(self.draw.expovariate(0.3))
             if not self.member.is_up:
@@ -97,9 +97,10 @@ class Adversary:
                 await self.write(world)
             else:
                 victim = self.draw.choice([each for each in world.members.values() if each is not self.member])
-                await self._pester(world, victim)
+                await self._open_false_connection(world, victim)
 
-    async def _pester(self, world: World, victim: Member) -> None:
+    async def _open_false_connection(self, world: World, victim: Member) -> None:
+        """Dial `victim` and send noise."""
         try:
             stream = await world.network.dial(self.member.host)(victim.address)
             await stream.write(self.draw.choice([b"", b"ECHO", b"ECHO\x01", b"GET / HTTP/1.1\r\n\r\n"]))
@@ -107,12 +108,12 @@ class Adversary:
         except TransportError:
             return
         if self.draw.random() < 0.5:
-            stream.abort()  # else it is left to the victim's patience
+            stream.abort()  # otherwise the victim must time out
 
-    # -- bending messages --------------------------------------------------------------------------------------------
+    # -- forging messages --------------------------------------------------------------------------------------------
 
-    def bend(self, message: Message) -> list[Message | bytes] | None:
-        """What to send in place of `message`: messages, raw payloads; None: nothing more, ever."""
+    def replace_message(self, message: Message) -> list[Message | bytes] | None:
+        """Return the messages and raw payloads to send in place of `message`; None to fall silent for ever."""
         draw = self.draw
         match draw.randrange(8):
             case 0:
@@ -120,8 +121,8 @@ class Adversary:
             case 1:
                 return []
             case 2:
-                endless = _replaced(message, "more", True) if hasattr(message, "more") else message
-                return [message, message] if draw.random() < 0.7 else [endless] * _ENDLESS
+                unfinished = _replaced(message, "more", True) if hasattr(message, "more") else message
+                return [message, message] if draw.random() < 0.7 else [unfinished] * _REPEATS
             case 3:
                 return [draw.randbytes(draw.randrange(1, 100))]
             case 4:
@@ -132,17 +133,17 @@ class Adversary:
                 return [self.forge(message)]
 
     def forge(self, message: Message) -> Message:
-        """`message` with one field that is not what it was."""
+        """Return `message` with another value in one field."""
         names = [each.name for each in fields(message)]
         if not names:
             return message
-        # What is said of records is what the others must see through, and few messages carry any.
+        # Forged records matter most, and few messages carry records: prefer that field.
         name = "records" if "records" in names and self.draw.random() < 0.6 else self.draw.choice(names)
         value = getattr(message, name)
-        forged = self._bend_records(value) if name == "records" else self._bend_value(value)
+        forged = self._forge_records(value) if name == "records" else self._forge_value(value)
         return _replaced(message, name, forged)
 
-    def _bend_value(self, value: Any) -> Any:
+    def _forge_value(self, value: Any) -> Any:
         draw = self.draw
         match value:
             case bool():
@@ -151,41 +152,43 @@ class Adversary:
                 return draw.choice([0, 1, value + 1, max(0, value - 1), 2**32, 2**63, 2**64 - 1])
             case bytes() if value:
                 at = draw.randrange(len(value))
-                bent = value[:at] + bytes([value[at] ^ 1 << draw.randrange(8)]) + value[at + 1 :]
-                return draw.choice([draw.randbytes(len(value)), bytes(len(value)), bent, value[:-1], value * 2])
+                flipped = value[:at] + bytes([value[at] ^ 1 << draw.randrange(8)]) + value[at + 1 :]
+                return draw.choice([draw.randbytes(len(value)), bytes(len(value)), flipped, value[:-1], value * 2])
             case str():
                 return draw.choice(["main", "notes", "nowhere", value + "x"])
             case tuple() if value:
                 at = draw.randrange(len(value))
-                replaced = (*value[:at], self._bend_part(value[at]), *value[at + 1 :])
+                replaced = (*value[:at], self._forge_part(value[at]), *value[at + 1 :])
                 return draw.choice([(), value[:at], value[::-1], value + value, replaced, replaced])
             case dict():
                 return {}
         return value
 
-    def _bend_part(self, part: Any) -> Any:
+    def _forge_part(self, part: Any) -> Any:
         if hasattr(part, "__dataclass_fields__"):
             name = self.draw.choice([each.name for each in fields(part)])
-            return replace(part, **{name: self._bend_value(getattr(part, name))})
-        return self._bend_value(part)
+            return replace(part, **{name: self._forge_value(getattr(part, name))})
+        return self._forge_value(part)
 
-    def _bend_records(self, raws: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """A batch of versions, one of them not what an honest node would send."""
+    def _forge_records(self, raws: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Return the batch with one version that an honest node would not send there."""
         draw = self.draw
-        bent = list(raws)
-        at = draw.randrange(len(bent) + 1)
-        if bent and draw.random() < 0.3:
-            raw = bytearray(bent[at - 1])
+        forged = list(raws)
+        at = draw.randrange(len(forged) + 1)
+        if forged and draw.random() < 0.3:
+            raw = bytearray(forged[at - 1])
             raw[-1 - draw.randrange(64)] ^= 1 << draw.randrange(8)
-            bent[at - 1] = bytes(raw)
+            forged[at - 1] = bytes(raw)
         elif self._old and draw.random() < 0.5:
-            bent.insert(at, draw.choice(self._old))
+            forged.insert(at, draw.choice(self._old))
         else:
-            bent.insert(at, self._unwanted().raw)
-        return tuple(bent)
+            forged.insert(at, self._make_unwanted().raw)
+        return tuple(forged)
 
-    def _unwanted(self) -> Record:
-        """A well-signed version of a foreign context, by a key nobody stated, or that states nothing."""
+    def _make_unwanted(self) -> Record:
+        """Return a signed version that no peer may take: of another context, by a key without a statement, or in the
+        context of statements without being one.
+        """
         key, node = self._stranger, self.member.node
         context = self.draw.choice([MAIN, "elsewhere", IDENTITIES])
         signer = node.records.identity.device if context == "elsewhere" else key
@@ -193,8 +196,8 @@ class Adversary:
         draft = Draft(context=context, author=node.id, name="forged", body=self.draw.randbytes(5))
         return sign(draft, signer, instance=node.store.instance, vector={writer: 1}, timestamp=Timestamp(1 << 40))
 
-    def twins(self, message: Message, peer: bytes) -> Message:
-        """`message` with its equivocations, for the half of the peers that hears the other story."""
+    def equivocate(self, message: Message, peer: bytes) -> Message:
+        """Return `message` for `peer`: half of the peers get, for some versions, another one under the same dot."""
         raws = getattr(message, "records", ())
         if not raws:
             return message
@@ -203,96 +206,96 @@ class Adversary:
             return message
         return _replaced(message, "records", tuple(self._twins.get(raw, raw) for raw in raws))
 
-    def bend_hello(self, hello: Hello) -> Hello:
+    def forge_hello(self, hello: Hello) -> Hello:
         if self.draw.random() < 0.5:
             return hello
-        contexts = tuple(self._bend_part(each) if self.draw.random() < 0.5 else each for each in hello.contexts)
-        bent = replace(hello, contexts=contexts)
+        contexts = tuple(self._forge_part(each) if self.draw.random() < 0.5 else each for each in hello.contexts)
+        forged = replace(hello, contexts=contexts)
         if self.draw.random() < 0.3:
-            victims = {bytes(hello.instance): 2**40, self.draw.randbytes(8): 7}
-            bent = replace(bent, seen=dict(sorted(victims.items())))
+            seen = {bytes(hello.instance): 2**40, self.draw.randbytes(8): 7}
+            forged = replace(forged, seen=dict(sorted(seen.items())))
         if self.draw.random() < 0.3:
             modes = self.draw.choice([hello.modes[:1], hello.modes[::-1], ("telepathy", *hello.modes)])
-            bent = replace(bent, modes=modes)
-        # Never under an honest node's name: whoever comes first under one has it, until a person decides.
-        return replace(bent, name=self.draw.choice([hello.name, hello.name, f"{hello.name} the second"]))
+            forged = replace(forged, modes=modes)
+        # Never the name of an honest node: the first node with a name keeps it until a person decides.
+        return replace(forged, name=self.draw.choice([hello.name, hello.name, f"{hello.name} the second"]))
 
 
 def _replaced(message: Message, field: str, value: object) -> Message:
-    """`message` with another value in `field`, whatever its kind and whatever the value."""
+    """Return `message` with `value` in `field`, even if the type of the field forbids it."""
     return replace(message, **{field: value})  # type: ignore[arg-type]
 
 
-class _LyingTransport(StreamTransport):
-    """A session's transport that sends what the liar makes of it."""
+class _ForgingTransport(StreamTransport):
+    """A session's transport that sends the adversary's forgeries."""
 
-    def __init__(self, inner: StreamTransport, liar: Adversary, peer: bytes) -> None:
+    def __init__(self, inner: StreamTransport, adversary: Adversary, peer: bytes) -> None:
         vars(self).update(vars(inner))
-        self._liar = liar
+        self._adversary = adversary
         self._peer = peer
-        self._rate = liar.draw.choice(_LIE_RATES)
+        self._rate = adversary.draw.choice(_FORGERY_RATES)
 
     async def send(self, message: Message) -> None:
-        if self._liar.draw.random() >= self._rate:
-            await super().send(self._liar.twins(message, self._peer))
+        if self._adversary.draw.random() >= self._rate:
+            await super().send(self._adversary.equivocate(message, self._peer))
             return
-        said = self._liar.bend(message)
-        if said is None:
+        replacement = self._adversary.replace_message(message)
+        if replacement is None:
             await asyncio.sleep(_SILENCE_S)
             return
-        for each in said:
-            payload = each if isinstance(each, bytes) else self._encoded(each)
+        for part in replacement:
+            payload = part if isinstance(part, bytes) else self._try_encode(part)
             if payload:
                 await self.stream.write(self.channel.send(payload))
 
-    def _encoded(self, message: Message) -> bytes:
+    def _try_encode(self, message: Message) -> bytes:
         try:
             return encode(message)
         except (ValueError, TypeError, OverflowError):
-            return b""  # not even it can write this down
+            return b""  # the forged value has no encoding
 
 
-class _LyingIntroduction:
-    """Introduces the liar under its own name and key, with hellos that are bent."""
+class _ForgingIntroduction:
+    """A node's introduction with forged hellos. Name and key are the member's own."""
 
-    def __init__(self, honest: Introduction, liar: Adversary) -> None:
-        self._honest = honest
-        self._liar = liar
+    def __init__(self, inner: Introduction, adversary: Adversary) -> None:
+        self._inner = inner
+        self._adversary = adversary
 
     @property
     def device(self) -> SigningKey:
-        return self._honest.device
+        return self._inner.device
 
     def statements(self) -> Sequence[Record]:
-        return self._honest.statements()
+        return self._inner.statements()
 
     def make(self, peer: PublicKey, session: bytes) -> Hello:
-        return self._liar.bend_hello(self._honest.make(peer, session))
+        return self._adversary.forge_hello(self._inner.make(peer, session))
 
 
-class _LyingRunner:
-    """Runs sessions and lies in them. A liar that trips over its own lies ends its session, and nothing else."""
+class _ForgingRunner:
+    """A node's sessions over forging transports. An exception caused by a forgery ends its session, no more."""
 
-    def __init__(self, honest: SessionRunner, liar: Adversary) -> None:
-        self._honest = honest
-        self._liar = liar
+    def __init__(self, inner: SessionRunner, adversary: Adversary) -> None:
+        self._inner = inner
+        self._adversary = adversary
 
     async def lead(
         self, session: Session, log: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False
     ) -> Link | None:
-        return await self._lie(session, lambda bent: self._honest.lead(bent, log, direction, may_link=may_link))
+        return await self._run(session, lambda forging: self._inner.lead(forging, log, direction, may_link=may_link))
 
     async def serve(self, session: Session, log: SessionReport) -> Link | None:
-        return await self._lie(session, lambda bent: self._honest.serve(bent, log))
+        return await self._run(session, lambda forging: self._inner.serve(forging, log))
 
-    async def _lie(
+    async def _run(
         self, session: Session, work: Callable[[Session], Coroutine[Any, Any, Link | None]]
     ) -> Link | None:
-        lying = _LyingTransport(session.transport, self._liar, session.peer.id)
+        transport = _ForgingTransport(session.transport, self._adversary, session.peer.id)
         try:
-            return await work(replace(session, transport=lying))
+            return await work(replace(session, transport=transport))
         except EchonodeError:
             raise
         except Exception as error:
-            raise TransportError(f"the liar tripped over {type(error).__name__}") from None
+            raise TransportError(f"a forgery raised {type(error).__name__} at the adversary") from None
 

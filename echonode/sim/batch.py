@@ -1,4 +1,4 @@
-"""Many worlds, in as many processes as are wanted: a simulation takes over its process while it runs."""
+"""Many worlds, one after another or in several processes. A simulation takes over the process in which it runs."""
 
 import multiprocessing
 import os
@@ -13,13 +13,13 @@ from typing import Final, Protocol, TypeAlias
 
 from echonode.sim.clients import Habits
 from echonode.sim.figures import Figures, failed
-from echonode.sim.mdns import Air
+from echonode.sim.mdns import MulticastConditions
 from echonode.sim.options import Options, draw_options
 from echonode.sim.scenario import run_seed
 
-OnTime: TypeAlias = Callable[[float, float], None]
+OnProgress: TypeAlias = Callable[[float, float], None]  # (virtual time, expected duration), both in seconds
 
-_AHEAD: Final = 8  # worlds handed out to each process before the first came back
+_AHEAD: Final = 8  # worlds handed to each process in advance
 _CALM_NODES: Final = 10
 _CALM_RECORDS: Final = 200
 _IDLE_S: Final = 600.0
@@ -27,14 +27,17 @@ _LIVE_S: Final = 60.0
 
 
 def calm() -> Options:
-    """A LAN on which nothing goes wrong: all nodes hold their records before they meet, all at once; then they have
-    nothing to tell for ten minutes, in which links settle; then for a minute somebody writes about every second."""
+    """Return the options of a LAN without faults.
+
+    All nodes hold their records and then meet at once. For ten minutes no client writes, and links come to rest. Then
+    clients write about once a second for a minute.
+    """
     return Options(
         nodes=_CALM_NODES,
         is_all_at_once=True,
         records=_CALM_RECORDS,
-        habits=Habits(names=1_000_000, writes_per_s=1.0, questions_per_s=1e-9, burst_records=0, bodies=(200,)),
-        air=Air(delay_s=1.0),
+        habits=Habits(names=1_000_000, writes_per_s=1.0, requests_per_s=1e-9, burst_records=0, bodies=(200,)),
+        multicast=MulticastConditions(delay_s=1.0),
         commit_s=0.005,
         meets_first=True,
         idle_s=_IDLE_S,
@@ -42,57 +45,60 @@ def calm() -> Options:
     )
 
 
-class Wishes(Protocol):
-    """What a person asks of a world. None: as the seed draws it, or in the calm world the usual."""
+class RequestedOptions(Protocol):
+    """The options that a person may choose. None: as drawn from the seed, or as in the calm world."""
 
     @property
     def is_calm(self) -> bool:
-        """Nothing goes wrong but what is asked for."""
+        """True for the calm world: no faults but the requested ones."""
         ...
 
     @property
     def nodes(self) -> int | None:
-        """How many there are."""
+        """The number of nodes."""
         ...
 
     @property
     def records(self) -> int | None:
-        """How many they hold before they meet, in all."""
+        """The number of records that all nodes together hold before they meet."""
         ...
 
     @property
     def losses_per_minute(self) -> float | None:
-        """Connections cut, in the whole network, beside whatever else befalls it."""
+        """Connections cut per minute in the whole network, beside all other faults."""
         ...
 
     @property
     def partition_s(self) -> float | None:
-        """How long one half hears nothing of the other."""
+        """The seconds for which one half of the nodes is cut off from the other."""
         ...
 
 
-def options_for(seed: int, wishes: Wishes) -> Options:
-    """The world of `seed`, or the calm one, with what is given in place of what it would have."""
-    options = calm() if wishes.is_calm else draw_options(seed)
-    if wishes.nodes is not None:
-        options = replace(options, nodes=wishes.nodes)
-    if wishes.records is not None:
-        options = replace(options, records=wishes.records)
-    if wishes.losses_per_minute is not None:
-        options = replace(options, loss_rate=wishes.losses_per_minute / 60.0)
-    if wishes.partition_s:
-        lasting_s = max(options.faults_s, wishes.partition_s)
-        options = replace(options, partition_s=wishes.partition_s, faults_s=lasting_s)
+def options_for(seed: int, requested: RequestedOptions) -> Options:
+    """Return the options of the world of `seed`, or of the calm world, with the requested ones in their place."""
+    options = calm() if requested.is_calm else draw_options(seed)
+    if requested.nodes is not None:
+        options = replace(options, nodes=requested.nodes)
+    if requested.records is not None:
+        options = replace(options, records=requested.records)
+    if requested.losses_per_minute is not None:
+        options = replace(options, loss_rate=requested.losses_per_minute / 60.0)
+    if requested.partition_s:
+        faults_s = max(options.faults_s, requested.partition_s)
+        options = replace(options, partition_s=requested.partition_s, faults_s=faults_s)
     return options
 
 
 def run_many(
-    worlds: Iterator[tuple[int, Options]], jobs: int, on_time: OnTime = lambda _now_s, _lasts_s: None
+    worlds: Iterator[tuple[int, Options]], jobs: int, on_progress: OnProgress = lambda _now_s, _expected_s: None
 ) -> Iterator[Figures]:
-    """The figures of each world, as they come to their end. `on_time` is told of worlds in this process, if jobs is 1,
-    their virtual time and about how long they last."""
+    """Yield the figures of each world as soon as it ends, in any order.
+
+    With one job the worlds run in this process, and `on_progress` is called now and then. Other processes do not call
+    it.
+    """
     if jobs == 1:
-        yield from (_run(seed, options, on_time) for seed, options in worlds)
+        yield from (_run(seed, options, on_progress) for seed, options in worlds)
         return
     with ProcessPoolExecutor(jobs, initializer=_begin_worker) as pool:
         try:
@@ -104,13 +110,13 @@ def run_many(
                 waiting |= {pool.submit(_run, *world) for world in islice(worlds, 1)}
         except BaseException:
             for worker in multiprocessing.active_children():
-                worker.terminate()  # or whoever pressed Ctrl-C would wait for worlds that nobody will look at
+                worker.terminate()  # after Ctrl-C the results of running worlds are not wanted
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def _begin_worker() -> None:
-    """A worker ends when it is told to, or when the process that would take its results is gone."""
+    """Let a worker end when its parent ends it, and when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
 
@@ -122,10 +128,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _run(seed: int, options: Options, on_time: OnTime | None = None) -> Figures:
+def _run(seed: int, options: Options, on_progress: OnProgress | None = None) -> Figures:
     try:
-        told = None if on_time is None else lambda now_s: on_time(now_s, options.lasts_s)
-        return run_seed(seed, options, told)
+        report = None if on_progress is None else lambda now_s: on_progress(now_s, options.expected_duration_s)
+        return run_seed(seed, options, report)
     except Exception as error:
-        # Whatever ended a world is what was looked for.
+        # A simulation looks for any exception that ends a world.
         return failed(seed, f"{type(error).__name__}: {error}\n{''.join(format_exception(error))}")

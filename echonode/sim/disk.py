@@ -1,10 +1,10 @@
-"""A store that takes time to commit, fails when its disk does, and loses at a crash what was not committed.
+"""A simulated disk: a store that takes time to commit, fails when the disk is full, and loses uncommitted writes.
 
     caller    apply ........ queue, latency ........ | committed | ........ latency ........ acknowledged
-                              a crash here: lost                    a crash here: durable, and nobody was told
+                              a crash here: lost                    a crash here: durable, but not acknowledged
 
-It is MemoryStore in everything else, and its one writer commits call after call, as SQLite's does. `reopen` is the next
-process's store over the same disk; whoever still reads from the old one, or writes to it, gets errors.
+In all else it is MemoryStore. Its one writer commits call after call, as SQLite's does. `reopen` returns the store of
+the next process over the same disk; reads and writes through the old one then raise StoreError.
 """
 
 import asyncio
@@ -24,13 +24,16 @@ from echonode.store.port import Applied, Audit, Change, ContextInfo, Cursor, Ref
 
 OnCommit = Callable[["SimStore", str, Sequence[Record]], None]
 
-# Of the process, not of the disk.
-_OWN: Final = ("_entropy", "_commit_s", "_on_commit", "_one_of", "_writer", "_cursors", "is_dead")
+# Fields of the process. All other fields are on the disk.
+_PROCESS_FIELDS: Final = ("_entropy", "_commit_s", "_on_commit", "_intern", "_writer", "_cursors", "is_dead")
 
 
 class SimStore(MemoryStore):
-    """`commit_s`: the longest a commit takes. `on_commit` sees what became heads, the moment it is durable; what is
-    stored of a version is what `one_of` makes of it."""
+    """A MemoryStore on a simulated disk. A commit takes at most `commit_s`.
+
+    `on_commit(store, context, new heads)` is called at the moment they are durable. `intern` maps each version to the
+    object that is stored for it.
+    """
 
     def __init__(
         self,
@@ -39,10 +42,10 @@ class SimStore(MemoryStore):
         entropy: Entropy,
         commit_s: float,
         on_commit: OnCommit,
-        one_of: Callable[[Record], Record] = lambda record: record,
+        intern: Callable[[Record], Record] = lambda record: record,
     ) -> None:
         super().__init__(instance)
-        self._one_of = one_of
+        self._intern = intern
         self._entropy = entropy
         self._commit_s = commit_s
         self._on_commit = on_commit
@@ -52,22 +55,22 @@ class SimStore(MemoryStore):
         self.is_full = False
 
     def reopen(self) -> "SimStore":
-        """What is on the disk, opened by a new process."""
+        """Return the store that a new process opens over this disk. This store is dead from now on."""
         self.is_dead = True
-        return self._over({name: value for name, value in vars(self).items() if name not in _OWN})
+        return self._open({name: value for name, value in vars(self).items() if name not in _PROCESS_FIELDS})
 
     def backup(self) -> Callable[[], "SimStore"]:
-        """A copy of what is on the disk now; calling it gives a store over that copy, as if it had been put back."""
-        kept = deepcopy({name: value for name, value in vars(self).items() if name not in _OWN})
-        return lambda: self._over(deepcopy(kept))
+        """Copy the disk as it is now. Return a function that opens a store over that copy, as after a rollback."""
+        copied = deepcopy({name: value for name, value in vars(self).items() if name not in _PROCESS_FIELDS})
+        return lambda: self._open(deepcopy(copied))
 
-    def _over(self, disk: dict[str, object]) -> "SimStore":
+    def _open(self, disk: dict[str, object]) -> "SimStore":
         opened = SimStore(
             self.instance,
             entropy=self._entropy,
             commit_s=self._commit_s,
             on_commit=self._on_commit,
-            one_of=self._one_of,
+            intern=self._intern,
         )
         vars(opened).update(disk)
         opened._load_cursors()
@@ -81,7 +84,7 @@ class SimStore(MemoryStore):
 
     async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
         async with self._transaction():
-            applied = await super().apply(context, [self._one_of(record) for record in records], cursor)
+            applied = await super().apply(context, [self._intern(record) for record in records], cursor)
             self._on_commit(self, context, applied.records)
         return applied
 
@@ -101,7 +104,7 @@ class SimStore(MemoryStore):
 
     async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[RefusedVersion, ...]:
         async with self._transaction():
-            return await super().stage(context, root, [self._one_of(record) for record in records])
+            return await super().stage(context, root, [self._intern(record) for record in records])
 
     async def promote(self, context: str, *, expected: Digest | None) -> Applied | None:
         async with self._transaction():
@@ -120,39 +123,39 @@ class SimStore(MemoryStore):
             await super().pin(kind, value, identity)
 
     async def info(self, context: str) -> ContextInfo:
-        self._check()
+        self._check_alive()
         return await super().info(context)
 
     async def read(self, context: str, keys: Sequence[LeafKey], *, bytes_max: int) -> tuple[list[bytes], int]:
-        self._check()
+        self._check_alive()
         return await super().read(context, keys, bytes_max=bytes_max)
 
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
-        self._check()
+        self._check_alive()
         return await super().heads(context, author, name)
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
-        self._check()
+        self._check_alive()
         return await super().scan(context, after, limit=limit)
 
     async def changes(
         self, context: str, after: int, *, records_max: int, bytes_max: int
     ) -> tuple[list[Change], int]:
-        self._check()
+        self._check_alive()
         return await super().changes(context, after, records_max=records_max, bytes_max=bytes_max)
 
     @asynccontextmanager
     async def snapshot(self, context: str) -> AsyncIterator[SnapshotReader]:
-        self._check()
+        self._check_alive()
         async with super().snapshot(context) as reader:
             yield reader
 
     async def pins(self) -> dict[tuple[str, str], IdentityId]:
-        self._check()
+        self._check_alive()
         return await super().pins()
 
     async def audit(self) -> AsyncIterator[Audit]:
-        self._check()
+        self._check_alive()
         async for found in super().audit():
             yield found
 
@@ -163,26 +166,26 @@ class SimStore(MemoryStore):
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[None]:
         async with self._writer:
-            await self._wait()
+            await self._wait_for_disk()
             if self.is_full:
                 raise StoreError("the disk is full")
             yield
             self._save_cursors()
-        await self._wait()
+        await self._wait_for_disk()
 
     def _save_cursors(self) -> None:
-        """Cursors that were only noted wait for a transaction; a crash before it loses them."""
+        """Write the noted cursors to disk with the transaction. A crash before it loses them."""
         changed, deleted = self._cursors.unsaved()
         self._saved_cursors |= {(cursor.peer, cursor.context): cursor for cursor in changed}
         for key in deleted:
             self._saved_cursors.pop(key, None)
         self._cursors.saved(changed, deleted)
 
-    async def _wait(self) -> None:
-        self._check()
+    async def _wait_for_disk(self) -> None:
+        self._check_alive()
         await asyncio.sleep(self._entropy.uniform(0.0, self._commit_s / 2))
-        self._check()
+        self._check_alive()
 
-    def _check(self) -> None:
+    def _check_alive(self) -> None:
         if self.is_dead:
             raise StoreError("the process that had this store open is gone")

@@ -1,11 +1,11 @@
-"""What befalls the nodes of a world, one fault at a time, each drawn from those that the world knows.
+"""The faults of a world. They happen one at a time, each drawn from the kinds that the world's options name.
 
-    cut, cut_later, half_open, corrupt, block, partition, heal, slow_link     the network (sim/network.py)
-    crash, restart          a process dies, or is stopped, and comes up again over what was on its disk
-    full_disk               writes are refused for some seconds
-    put_back                a node crashes and comes up over an older copy of its disk, without being told
-    set_clock               somebody sets the wall clock
-    mislead                 false sightings, at times a flood
+    cut, cut_later, half_open, corrupt, block, partition, heal, slow_link     faults of the network (sim/network.py)
+    crash, restart          a process dies, or is stopped, and starts again over its disk
+    full_disk               a disk refuses writes for some seconds
+    roll_back               a node crashes and starts again over an older copy of its disk, without notice
+    set_clock               a person sets the wall clock of a node
+    mislead                 false sightings, sometimes a flood of them (sim/mdns.py)
 """
 
 import asyncio
@@ -16,62 +16,64 @@ from typing import Final
 
 from echonode.limits import CANDIDATES_MAX
 from echonode.sim.disk import SimStore
-from echonode.sim.invariants import Invariants
+from echonode.sim.invariants.checks import Invariants
 from echonode.sim.options import Options
 from echonode.sim.world import Member, World
 from echonode.sync.tasks import all_ended
 
-# A message of BATCH_BYTES_MAX has FRAME_TIMEOUT_S to come: over a link of less than 18 kB/s it never does.
+# A message of BATCH_BYTES_MAX must arrive within FRAME_TIMEOUT_S. Below 18 kB/s it never does.
 _USABLE_BYTES_S: Final = 100_000.0
 
 
 class Faults:
-    """The bad luck of one world. `members` are those it may befall."""
+    """The faults of one world. They happen to `members`; the list may change."""
 
-    def __init__(self, world: World, members: Sequence[Member], judge: Invariants, options: Options, seed: int) -> None:
+    def __init__(
+        self, world: World, members: Sequence[Member], invariants: Invariants, options: Options, seed: int
+    ) -> None:
         self._world = world
         self._members = members
-        self._judge = judge
+        self._invariants = invariants
         self._options = options
         self._seed = seed
         self._draw = Random(f"faults/{seed}")
-        self._mending: set[asyncio.Task[None]] = set()
-        self._copies: dict[Member, Callable[[], SimStore]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._backups: dict[Member, Callable[[], SimStore]] = {}
 
-    async def keep_befalling(self) -> None:
-        """One fault after another, until cancelled."""
+    async def keep_causing(self) -> None:
+        """Cause one fault after another, until cancelled."""
         while self._options.faults:
             await asyncio.sleep(self._draw.expovariate(self._options.fault_rate))
-            await self._befall(self._draw.choice(self._options.faults))
+            await self._cause(self._draw.choice(self._options.faults))
 
     async def keep_cutting(self) -> None:
-        """One connection after another, until cancelled."""
+        """Cut one connection after another, until cancelled."""
         draw, network = Random(f"losses/{self._seed}"), self._world.network
         while self._options.loss_rate:
             await asyncio.sleep(draw.expovariate(self._options.loss_rate))
-            if connected := network.connected():
+            if connected := network.connected_hosts():
                 network.cut(*draw.choice(connected))
 
-    async def mend(self) -> None:
-        """Everything works from now on: links, disks, processes. What was to befall a connection later does not."""
+    async def end(self) -> None:
+        """Repair links, disks and processes. Cancel the faults that wait for bytes of a connection."""
         self._world.network.heal()
-        for failed in await all_ended(self._mending):
+        for failed in await all_ended(self._tasks):
             raise failed
-        everybody = self._world.members.values()
-        for member in everybody:
+        members = self._world.members.values()
+        for member in members:
             member.store.is_full = False  # type: ignore[attr-defined]  # every member's store is a SimStore
-            for other in everybody:
+            for other in members:
                 link = self._world.network.link(member.host, other.host)
                 bandwidth_bytes_s = max(link.bandwidth_bytes_s, _USABLE_BYTES_S)
                 link = replace(link, cut_after_bytes=None, bandwidth_bytes_s=bandwidth_bytes_s)
                 self._world.network.set_link(member.host, other.host, link)
-        self._world.network.spare()
+        self._world.network.cancel_scheduled_faults()
 
-    async def _befall(self, kind: str) -> None:
+    async def _cause(self, kind: str) -> None:
         draw, network = self._draw, self._world.network
         one, other = draw.sample(self._members, 2)
         here, there = one.host, other.host
-        if connected := network.connected():  # most pairs have no connection that could break
+        if connected := network.connected_hosts():  # most pairs of nodes have no connection that could break
             here, there = draw.sample(draw.choice(connected), 2)
         match kind:
             case "cut":
@@ -93,27 +95,26 @@ class Faults:
                 link = network.link(one.host, other.host)
                 network.set_link(one.host, other.host, replace(link, bandwidth_bytes_s=draw.choice([5e3, 5e4, 5e5])))
             case "set_clock":
-                self._judge.note_clock(one)
+                self._invariants.note_clock(one)
                 one.clock.skew_ms = draw.choice(self._options.skews_ms) + draw.randrange(-5_000, 5_000)
-                self._judge.note_clock(one)
+                self._invariants.note_clock(one)
             case "mislead":
                 self._world.discovery.mislead(one.host, draw.choice([1, 3, 60, CANDIDATES_MAX + 200]))
             case "full_disk":
-                self._later(self._fill_disk(one))
-            case "crash" | "restart" | "put_back" if one.is_up:
-                one.is_up = False  # nobody else may take it down
-                self._later(self._take_down(one, kind))
+                self._start(self._fill_disk(one))
+            case "crash" | "restart" | "roll_back" if one.is_up:
+                one.is_up = False  # another fault must not take it down too
+                self._start(self._take_down(one, kind))
 
-    def _later(self, work: "asyncio._CoroutineLike[None]") -> None:
-        task = asyncio.create_task(work)
-        self._mending.add(task)
+    def _start(self, work: "asyncio._CoroutineLike[None]") -> None:
+        self._tasks.add(asyncio.create_task(work))
 
     async def _fill_disk(self, member: Member) -> None:
         store = member.store
         assert isinstance(store, SimStore)
         store.is_full = True
         await asyncio.sleep(self._draw.uniform(0, 10))
-        member.store.is_full = False  # type: ignore[attr-defined]  # perhaps another process's by now
+        member.store.is_full = False  # type: ignore[attr-defined]  # another process may have opened it meanwhile
 
     async def _take_down(self, member: Member, kind: str) -> None:
         assert isinstance(member.store, SimStore)
@@ -123,10 +124,10 @@ class Faults:
         else:
             self._world.crash(member)
         assert isinstance(member.store, SimStore)
-        if kind == "put_back" and member in self._copies:
-            member.store = self._copies.pop(member)()
-            await self._judge.forget_lost(member)
-        elif kind == "put_back":
-            self._copies[member] = member.store.backup()
+        if kind == "roll_back" and member in self._backups:
+            member.store = self._backups.pop(member)()
+            await self._invariants.note_rollback(member)
+        elif kind == "roll_back":
+            self._backups[member] = member.store.backup()
         await asyncio.sleep(self._draw.uniform(0, 5))
         await self._world.start(member)

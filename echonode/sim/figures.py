@@ -1,4 +1,4 @@
-"""What a simulated world tells afterwards: how fast nodes came to agree, what it cost, and how the roots met."""
+"""The figures of a simulated world: times until nodes agree, bytes sent, and how many different states there were."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from statistics import median
 from echonode.model.record import Record, VersionId
 from echonode.node.events import SyncCompleted
 from echonode.sim.event_loop import SimLoop
-from echonode.sim.invariants import Invariants
+from echonode.sim.invariants.checks import Invariants
 from echonode.sim.world import Member, World
 
 _SAMPLES_MAX = 2000
@@ -16,39 +16,40 @@ _SAMPLES_MAX = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """One world. Times are virtual seconds; lags are of writes made after the nodes had met, from the writer's commit
-    to the last node's; `groups` says when there were how many different states. The last three, of one node, where it
-    was measured: what it is sent in a second while nobody writes, what it is sent beyond that for each write, and how
-    large a written record is."""
+    """The figures of one world. Times are virtual seconds.
+
+    A lag is the time from a write's commit at its writer to the commit at the last node; only writes after the first
+    meeting count. The last three fields are None where they were not measured.
+    """
 
     seed: int
-    failure: str = ""
+    failure: str = ""  # the invariant that failed, or the exception; "" if all held
     nodes: int
     versions: int
-    met_after_s: float | None  # from nothing to equal, when that was waited for
-    agreed_after_s: float  # once everything works
+    met_after_s: float | None  # until all were equal for the first time, if the scenario waited for that
+    agreed_after_s: float  # from the end of all faults until all were equal
     virtual_s: float
     bytes_per_node: float
     bytes_of_records: int
     conversations: dict[str, int]
     median_lag_s: float
     worst_lag_s: float
-    groups: tuple[tuple[float, int], ...]
-    trace: str
-    idle_bytes_s: float | None = None
-    bytes_per_write: float | None = None
-    bytes_of_write: float | None = None
+    groups: tuple[tuple[float, int], ...]  # (time, number of different states from then on)
+    trace: str  # the hash of the run (sim/event_loop.py)
+    idle_bytes_s: float | None = None  # sent to one node per second while no client writes
+    bytes_per_write: float | None = None  # sent to one node for each write, beyond the idle traffic
+    bytes_of_write: float | None = None  # size of a written record, on average
 
     def as_dict(self) -> dict[str, object]:
-        """Everything, by name."""
+        """Return all figures by name."""
         return asdict(self)
 
 
-def failed(seed: int, why: str) -> Figures:
-    """The account of a world in which something did not hold."""
+def failed(seed: int, failure: str) -> Figures:
+    """Return the figures of a world that failed."""
     return Figures(
         seed=seed,
-        failure=why,
+        failure=failure,
         nodes=0,
         versions=0,
         met_after_s=None,
@@ -65,46 +66,46 @@ def failed(seed: int, why: str) -> Figures:
 
 
 class Progress:
-    """Takes samples of a world while it runs."""
+    """The samples taken of a world while it runs."""
 
     def __init__(self, world: World, members: Sequence[Member]) -> None:
         self._world = world
         self._members = members
         self._groups: list[tuple[float, int]] = []
-        self._spread: dict[VersionId, tuple[float, float, int]] = {}  # first and last commit, on how many disks
-        self._marks: list[tuple[float, int]] = []
+        self._commits: dict[VersionId, tuple[float, float, int]] = {}  # (first commit, last commit, disks)
+        self._traffic: list[tuple[float, int]] = []  # (time, bytes delivered so far)
         self.met_after_s: float | None = None
         self.agreed_after_s = 0.0
 
-    def committed(self, records: Sequence[Record], *, is_live: bool) -> None:
-        """Somebody's disk holds these now. Only what is written while `is_live` is followed."""
+    def note_commit(self, records: Sequence[Record], *, is_live: bool) -> None:
+        """Note that one more disk holds `records`. Only records first written while `is_live` are followed."""
         now_s = self._world.loop.time()
         for record in records:
-            first_s, _, disks = self._spread.get(record.id, (now_s, now_s, 0))
+            first_s, _, disks = self._commits.get(record.id, (now_s, now_s, 0))
             if disks or is_live:
-                self._spread[record.id] = (first_s, now_s, disks + 1)
+                self._commits[record.id] = (first_s, now_s, disks + 1)
 
-    def mark(self) -> None:
-        """Take note of what was sent so far. Between the first mark and the second nobody writes."""
-        self._marks.append((self._world.loop.time(), sum(self._world.network.delivered.values())))
+    def mark_traffic(self) -> None:
+        """Note the bytes delivered so far. Called three times: before and after the idle time, and after the writes."""
+        self._traffic.append((self._world.loop.time(), sum(self._world.network.delivered.values())))
 
-    def note(self) -> None:
-        """How many different states there are now."""
+    def sample_roots(self) -> None:
+        """Sample the number of different states among the members."""
         groups = len({tuple(sorted(member.roots().items())) for member in self._members})
         if len(self._groups) < _SAMPLES_MAX and (not self._groups or self._groups[-1][1] != groups):
             self._groups.append((round(self._world.loop.time(), 3), groups))
 
-    def describe(self) -> str:
-        """Who holds what, for the message of a failure."""
+    def describe_roots(self) -> str:
+        """Return the roots of each member in words, for the message of a failure."""
         return "; ".join(
             f"{member.name}{'' if member.is_up else ' (down)'}: "
             + ", ".join(f"{context} {root.hex()[:8]}" for context, root in member.roots().items())
             for member in self._members
         )
 
-    def figures(self, seed: int, loop: SimLoop, judge: Invariants) -> Figures:
-        """The account so far."""
-        self.note()
+    def figures(self, seed: int, loop: SimLoop, invariants: Invariants) -> Figures:
+        """Return the figures so far."""
+        self.sample_roots()
         modes = Counter(
             event.mode
             for member in self._members
@@ -113,13 +114,13 @@ class Progress:
         )
         known = {
             record.id: len(record.raw)
-            for contexts in judge.committed.values()
+            for contexts in invariants.committed.values()
             for versions in contexts.values()
             for record in versions.values()
         }
-        written = [known[version] for version in self._spread if version in known]
+        written = [known[version] for version in self._commits if version in known]
         idle_bytes_s, bytes_per_write = self._costs(len(written))
-        lags = [last_s - first_s for first_s, last_s, disks in self._spread.values() if disks > 1] or [0.0]
+        lags = [last_s - first_s for first_s, last_s, disks in self._commits.values() if disks > 1] or [0.0]
         return Figures(
             seed=seed,
             nodes=len(self._members),
@@ -140,11 +141,11 @@ class Progress:
         )
 
     def _costs(self, writes: int) -> tuple[float | None, float | None]:
-        """What one node is sent in a second while nobody writes, and beyond that for each write."""
-        if len(self._marks) < 3 or not writes:
+        """Return (bytes sent to one node per second while idle, bytes beyond that for each write), where measured."""
+        if len(self._traffic) < 3 or not writes:
             return None, None
-        (began_s, before), (idle_until_s, idle), (until_s, after) = self._marks
-        idle_bytes_s = (idle - before) / (idle_until_s - began_s)
-        live = after - idle - idle_bytes_s * (until_s - idle_until_s)
+        (idle_from_s, before), (idle_to_s, idle), (writes_to_s, after) = self._traffic
+        idle_bytes_s = (idle - before) / (idle_to_s - idle_from_s)
+        live = after - idle - idle_bytes_s * (writes_to_s - idle_to_s)
         nodes = len(self._members)
         return round(idle_bytes_s / nodes, 1), round(live / nodes / writes, 1)

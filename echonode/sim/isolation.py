@@ -1,9 +1,11 @@
-"""Keeping the real world out: while a simulation runs, whoever reaches for the operating system raises `Forbidden`.
+"""Isolation of a simulation from the real world, and one cache that all nodes of a world share.
 
-That is, for sockets, name look-ups, processes, threads, signals and blocking sleep, in the code that tried. Files may
-be read: modules are imported when they are first needed.
+While a simulation runs, code that reaches for the operating system gets `Forbidden`: for sockets, name look-ups,
+processes, threads, signals and blocking sleep. Files may be read, because modules are imported when they are first
+needed.
 
-And keeping it short: what many nodes compute of the same bytes, and each on a machine of its own, is computed once.
+The cache holds results of signature checks. A thousand real nodes check a signature on a thousand machines; one process
+that simulates them would do the same work a thousand times.
 """
 
 import gc
@@ -35,30 +37,33 @@ _REAL: Final[tuple[tuple[Any, str], ...]] = (
     (signal, "signal"),
     (time, "sleep"),
 )
-_OF_MANY: Final = (record, "is_signed")  # the most of what a thousand nodes do when they meet
-_SIGNATURES_REMEMBERED: Final = 10_000
+_SIGNATURE_CHECK: Final = (record, "is_signed")  # most of the processor time when a thousand nodes meet
+_CHECKS_CACHED: Final = 10_000
 
 
-def forbidden(what: str) -> Callable[..., NoReturn]:
+def forbid(name: str) -> Callable[..., NoReturn]:
+    """Return a function that raises Forbidden, to stand in the place of `name`."""
+
     def refuse(*_args: object, **_options: object) -> NoReturn:
-        raise Forbidden(f"{what} does not exist in a simulation")
+        raise Forbidden(f"{name} does not exist in a simulation")
 
     return refuse
 
 
 @contextmanager
-def sealed() -> Iterator[None]:
-    """While a simulation runs, reaching for the operating system raises Forbidden in whoever does it.
+def isolated() -> Iterator[None]:
+    """Keep the operating system out while a simulation runs; share signature checks; switch the garbage collector off.
 
-    The collector runs finalisers, so when it runs is part of the order: the loop calls it at counted steps. What was
-    there before is frozen: it costs nothing to collect around, and its finalisers are not of this run.
+    The garbage collector runs finalisers, so the moment at which it runs is part of the order of events: the loop calls
+    it at counted steps. Objects made before the simulation are frozen: the collector does not visit them, and their
+    finalisers are not part of this run.
     """
-    saved = [(owner, name, getattr(owner, name)) for owner, name in (*_REAL, _OF_MANY)]
+    saved = [(owner, name, getattr(owner, name)) for owner, name in (*_REAL, _SIGNATURE_CHECK)]
     gc.disable()
     gc.freeze()
     for owner, name in _REAL:
-        setattr(owner, name, forbidden(f"{owner.__name__}.{name}"))
-    setattr(*_OF_MANY, lru_cache(_SIGNATURES_REMEMBERED)(getattr(*_OF_MANY)))
+        setattr(owner, name, forbid(f"{owner.__name__}.{name}"))
+    setattr(*_SIGNATURE_CHECK, lru_cache(_CHECKS_CACHED)(getattr(*_SIGNATURE_CHECK)))
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
-"""What a world is like: drawn from the seed, so that every seed is another experiment.
+"""The options of a world, drawn from its seed, so that every seed is another experiment.
 
-Most worlds are small and short, as most bugs need few nodes and little time; a few are large, slow or long.
+Most worlds are small and short, because most bugs need few nodes and little time. A few are large, slow or long.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from typing import Final
 
 from echonode.limits import IDLE_TIMEOUT_S
 from echonode.sim.clients import Habits
-from echonode.sim.mdns import CLEAR, Air
+from echonode.sim.mdns import RELIABLE, MulticastConditions
 from echonode.sim.tcp_link import LAN, LinkConditions
 
-KINDS_OF_FAULT: Final = (
+KINDS_OF_FAULT: Final = (  # see sim/faults.py
     *("cut", "cut_later", "half_open", "corrupt", "block", "partition", "heal", "slow_link"),
-    *("crash", "full_disk", "put_back", "set_clock", "mislead", "restart"),
+    *("crash", "full_disk", "roll_back", "set_clock", "mislead", "restart"),
 )
 _LINKS: Final = (
     LAN,
@@ -26,47 +26,47 @@ _LINKS: Final = (
     LinkConditions(latency_s=0.005, fragment_bytes_max=2000, window_bytes=4096),
     LinkConditions(latency_s=0.02, cut_after_bytes=30_000),
 )
-USUAL: Final = Habits()
-PARTIAL_TAG: Final = "red"  # one that clients use now and then (sim/clients.py)
+DEFAULT_HABITS: Final = Habits()
+PARTIAL_TAG: Final = "red"  # a tag that clients use now and then (sim/clients.py)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """One world. Rates are per second over the whole world; `links` are drawn from for each direction of each pair."""
+    """The options of one world. Rates are per second for all nodes together. Units: seconds, bytes."""
 
     nodes: int = 3
-    records: int = 20  # in all, before anybody meets
-    is_all_at_once: bool = False  # none hears of another before all are up and hold their records; all end together
-    common: int = 0  # records of the first node's that all others were set up with
-    habits: Habits = USUAL
-    links: tuple[LinkConditions, ...] = (LAN,)
-    uplink_bytes_s: float = inf  # of each node, for all that it sends
-    air: Air = CLEAR
-    commit_s: float = 0.0
-    skews_ms: tuple[int, ...] = (0,)
-    meets_first: bool = False  # nothing happens until all are equal for the first time
-    idle_s: float = 0.0  # and so long then nobody has anything to tell, to see what that costs
-    faults_s: float = 0.0  # how long the bad time lasts
-    partition_s: float = 0.0  # how long, from its beginning, one half hears nothing of the other
+    records: int = 20  # in all, written before the nodes meet
+    is_all_at_once: bool = False  # nodes hear of each other once all are up and hold their records; all stop together
+    common_records: int = 0  # records of the first node that every other node starts with
+    habits: Habits = DEFAULT_HABITS
+    links: tuple[LinkConditions, ...] = (LAN,)  # one is drawn for each direction of each pair of nodes
+    uplink_bytes_s: float = inf  # of each node, for everything that it sends
+    multicast: MulticastConditions = RELIABLE
+    commit_s: float = 0.0  # a commit to disk takes at most this long
+    skews_ms: tuple[int, ...] = (0,)  # one is drawn for the wall clock of each node
+    meets_first: bool = False  # faults and writes begin once all nodes are equal for the first time
+    idle_s: float = 0.0  # then no node has news for so long, to measure what that costs
+    faults_s: float = 0.0  # how long clients write and faults happen
+    partition_s: float = 0.0  # for so long, at the beginning of faults_s, half of the nodes are cut off
     faults: tuple[str, ...] = ()
     fault_rate: float = 0.3
-    loss_rate: float = 0.0  # connections cut in the bad time, beside its faults
-    liars: int = 0
-    liars_stay: bool = False  # they go on lying, though they write no more, while the others come to agree
-    partials: int = 0  # nodes that want only what is tagged PARTIAL_TAG of the first context
+    loss_rate: float = 0.0  # connections cut during faults_s, beside `faults`
+    adversaries: int = 0  # nodes that break the protocol (sim/adversary.py)
+    adversaries_stay: bool = False  # they go on forging messages, but write no more, while the others come to agree
+    partials: int = 0  # nodes that want only the records tagged PARTIAL_TAG of the first context
     strangers: int = 0  # nodes of another network on the same LAN
-    newcomers: int = 0  # join by an invitation in the bad time
-    is_compromised: bool = False  # somebody's device key is stated compromised in the bad time
-    rest_s: float = 0.0  # how long the quiet afterwards is watched
+    newcomers: int = 0  # nodes that join by an invitation during faults_s
+    is_compromised: bool = False  # the owner of a node states its device key compromised during faults_s
+    quiescence_s: float = 0.0  # how long the nodes are watched when nothing is left to do; 0: not at all
 
     @property
-    def lasts_s(self) -> float:
-        """About how long: what it takes to agree is not known before."""
-        return self.idle_s + self.faults_s + (self.rest_s and 2 * IDLE_TIMEOUT_S + self.rest_s)
+    def expected_duration_s(self) -> float:
+        """The expected virtual duration, without the time to agree, which is unknown."""
+        return self.idle_s + self.faults_s + (self.quiescence_s and 2 * IDLE_TIMEOUT_S + self.quiescence_s)
 
 
 def draw_options(seed: int) -> Options:
-    """The world that `seed` stands for."""
+    """Draw the options of the world of `seed`."""
     draw = Random(f"options/{seed}")
     is_large = draw.random() < 0.02
     nodes = draw.randint(7, 12) if is_large else draw.choices([2, 3, 4, 5, 6], [30, 40, 18, 8, 4])[0]
@@ -75,7 +75,7 @@ def draw_options(seed: int) -> Options:
         contexts=contexts,
         names=draw.choice([3, 30, 300]),
         writes_per_s=draw.choice([0.3, 0.7, 2.0]) * 2 / nodes,
-        questions_per_s=draw.choice([0.01, 0.05, 0.2]),
+        requests_per_s=draw.choice([0.01, 0.05, 0.2]),
         burst_records=draw.choice([5, 20, 60]),
         import_records=draw.choices([0, 1200], [93, 7])[0],
         bodies=draw.choice([(0, 10), (0, 10), (0, 10, 10, 100, 1_000), (10, 10_000)]),
@@ -86,21 +86,23 @@ def draw_options(seed: int) -> Options:
         records=draw.choice([0, 0, 3, 3, 15, 40]) * min(nodes, 4),
         habits=habits,
         links=links,
-        air=draw.choice([CLEAR, Air(delay_s=2.0), Air(delay_s=5.0, loss=0.3)]),
+        multicast=draw.choice(
+            [RELIABLE, MulticastConditions(delay_s=2.0), MulticastConditions(delay_s=5.0, loss=0.3)]
+        ),
         commit_s=draw.choice([0.0, 0.002, 0.02, 0.5]),
         skews_ms=draw.choice([(0,), (0,), (0, 3_000, -60_000), (0, 3_600_000, -86_400_000)]),
-        # Over connections that always break too early nobody ever meets.
+        # Over connections that always break too early no two nodes ever meet.
         meets_first=draw.random() < 0.3 and all(link.cut_after_bytes is None for link in links),
         faults_s=draw.choices([3.0, 6.0, 12.0, 20.0, 60.0], [25, 30, 25, 15, 5])[0],
         faults=tuple(kind for kind in KINDS_OF_FAULT if draw.random() < draw.choice([0.2, 0.5])),
         fault_rate=draw.choice([0.1, 0.3, 1.0]),
-        liars=draw.choices([0, 1, 2], [70, 25, 5])[0],
-        liars_stay=draw.random() < 0.4,
+        adversaries=draw.choices([0, 1, 2], [70, 25, 5])[0],
+        adversaries_stay=draw.random() < 0.4,
         partials=draw.choices([0, 1, 2], [80, 15, 5])[0],
         strangers=draw.choices([0, 1], [85, 15])[0],
         newcomers=draw.choices([0, 1], [85, 15])[0],
         is_compromised=draw.random() < 0.08,
-        rest_s=draw.choices([0.0, 120.0], [75, 25])[0],
-        common=draw.choices([0, 2_200], [96, 4])[0],  # large stores that differ in little, and nobody has a cursor
+        quiescence_s=draw.choices([0.0, 120.0], [75, 25])[0],
+        common_records=draw.choices([0, 2_200], [96, 4])[0],  # large stores that differ in little, without a cursor
         uplink_bytes_s=draw.choices([inf, 1_000_000, 200_000], [85, 10, 5])[0],
     )

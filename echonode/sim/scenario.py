@@ -1,12 +1,12 @@
-"""One seed's world from its beginning to its verdict.
+"""The scenario of one seed: a world, from its first node to its figures, in four phases.
 
-    begin      nodes with a few records each, links, clocks, disks, liars and strangers as the options say
-    safety     clients write and ask while everything that the options name goes wrong; S1 to S7 hold throughout
-    liveness   all of that ends, and within a bound of virtual time and of conversations E1 to E5 hold
-    rest       nothing is said but what must be
+    begin         nodes with a few records each; links, clocks, disks, adversaries and strangers as the options say
+    safety        clients write and sync while faults happen; S1 to S7 hold throughout
+    liveness      the faults end; E1, E2, E3 and E5 hold within a bound of virtual time and of conversations
+    quiescence    no work is left at any node, and no node says more than it must: E4
 
-`run_seed` does all of it and gives figures, or raises a Violation, a Deadlock or whatever a node raised; the message
-names the seed, and the seed replays it.
+`run_seed` runs a scenario and returns its figures. It raises a Violation of an invariant (sim/invariants), a Deadlock
+or any exception that a node raised. The notes of the exception name the seed; the same seed gives the same run.
 """
 
 import asyncio
@@ -25,43 +25,44 @@ from echonode.sim.adversary import Adversary
 from echonode.sim.clients import Clients
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import SimEntropy, SimLoop
-from echonode.sim.expected_heads import all_heads
 from echonode.sim.faults import Faults
 from echonode.sim.figures import Figures, Progress
-from echonode.sim.invariants import Invariants, Violation
+from echonode.sim.invariants.checks import Invariants, Violation
+from echonode.sim.invariants.expected_heads import all_heads
 from echonode.sim.options import PARTIAL_TAG, Options, draw_options
 from echonode.sim.quiescence import left_behind
 from echonode.sim.world import Member, World
 from echonode.sync.tasks import all_ended
 
-# A session that hangs is given up after IDLE_TIMEOUT_S, and its peer dialled again within the longest back-off.
-SETTLED_WITHIN_S: Final = 2 * IDLE_TIMEOUT_S + max(COMPARE_INTERVAL_S)
-CONVERSATIONS_PER_PAIR_MAX: Final = 60  # while coming to agree, whatever went wrong before
-_CHECKS: Final = 3  # full checks in the bad time, beside those at the end of each phase
-_SAMPLES: Final = 20  # of how the roots stand, between two checks
+# A session that hangs is given up after IDLE_TIMEOUT_S; its peer is dialled again within the longest back-off.
+AGREED_WITHIN_S: Final = 2 * IDLE_TIMEOUT_S + max(COMPARE_INTERVAL_S)
+CONVERSATIONS_PER_PAIR_MAX: Final = 60  # until all agree
+_CHECKS: Final = 3  # full checks of safety during the faults, beside those at the end of each phase
+_SAMPLES: Final = 20  # samples of the roots between two checks
 _STEP_S: Final = 0.25
-_BEFORE_IDLE_S: Final = 10.0  # after all are equal for the first time: the last of the sessions that made them so end
-_STILL_ON_ITS_WAY_S: Final = 5.0  # what is told behind the last write: roots, credit
+_BEFORE_IDLE_S: Final = 10.0  # after all are equal for the first time, for their last sessions to end
+_ADVERSARY_PREFIX: Final = "liar"  # of names, which nodes send to each other: another one would change every run
+_AFTER_LAST_WRITE_S: Final = 5.0  # for roots and credit that nodes send after the last write
 
 
 class Scenario:
-    """The world of one seed."""
+    """The scenario of one seed, in a world of its own."""
 
     def __init__(self, loop: SimLoop, seed: int, options: Options) -> None:
         self.options = options
         self._seed = seed
         self._loop = loop
-        self._draw = Random(f"swarm/{seed}")
+        self._draw = Random(f"swarm/{seed}")  # another label would change the world of every seed
         self._entropy = SimEntropy(f"swarm/{seed}")
-        self.world = World(loop, seed=seed, air=options.air)
+        self.world = World(loop, seed=seed, multicast=options.multicast)
         self.world.network.uplink_bytes_s = options.uplink_bytes_s
-        self.judge = Invariants(self.world, self._is_honest)
-        self.honest: list[Member] = []
-        self._clients: list[Member] = []
-        self._liars: list[Adversary] = []
+        self.invariants = Invariants(self.world, self._is_honest)
+        self.honest: list[Member] = []  # nodes that hold all contexts, newcomers included
+        self._client_nodes: list[Member] = []  # nodes that clients talk to, and that faults happen to
+        self._adversaries: list[Adversary] = []
         self._strangers: list[Member] = []
         self._partials: list[Member] = []
-        self._is_live = False  # clients are writing, after the beginning
+        self._is_live = False  # True while clients write, after the beginning
         self.progress = Progress(self.world, self.honest)
 
     def _is_honest(self, identity: IdentityId) -> bool:
@@ -71,69 +72,69 @@ class Scenario:
     # -- phases ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> Figures:
-        """All phases."""
+        """Run all phases and return the figures. Raises Violation."""
         options = self.options
-        workload = Clients(self._clients, self.judge, options.habits, self._seed)
-        await self._begin(workload)
+        clients = Clients(self._client_nodes, self.invariants, options.habits, self._seed)
+        await self._begin(clients)
         if options.meets_first:
             self.progress.met_after_s = round(await self._until_equal(), 3)
         if options.idle_s:
             await asyncio.sleep(_BEFORE_IDLE_S)
-            self.progress.mark()
+            self.progress.mark_traffic()
             await asyncio.sleep(options.idle_s)
-            self.progress.mark()
+            self.progress.mark_traffic()
         if options.faults_s:
-            faults = Faults(self.world, self._clients, self.judge, options, self._seed)
-            busy: list[Coroutine[Any, Any, None]] = [
-                workload.keep_writing(),
-                workload.keep_asking(),
-                workload.keep_looking_up(),
-                faults.keep_befalling(),
+            faults = Faults(self.world, self._client_nodes, self.invariants, options, self._seed)
+            activities: list[Coroutine[Any, Any, None]] = [
+                clients.keep_writing(),
+                clients.keep_syncing(),
+                clients.keep_requesting(),
+                faults.keep_causing(),
                 faults.keep_cutting(),
-                *[liar.keep_lying(self.world) for liar in self._liars],
+                *[adversary.keep_attacking(self.world) for adversary in self._adversaries],
                 *[self._let_in(number) for number in range(options.newcomers)],
             ]
             if options.partition_s:
-                busy.append(self._cut_in_two())
+                activities.append(self._partition())
             if options.is_compromised:
-                busy.append(self._compromise())
+                activities.append(self._compromise())
             self._is_live = True
-            await self._under_faults(busy)
+            await self._run_under_faults(activities)
             self._is_live = False
-            await faults.mend()
-            await workload.hear_answers()
+            await faults.end()
+            await clients.check_answers()
         await self._come_to_agree()
         if options.idle_s:
-            await asyncio.sleep(_STILL_ON_ITS_WAY_S)
-            self.progress.mark()
-        figures = self.progress.figures(self._seed, self._loop, self.judge)
-        if options.rest_s:
-            await self._rest()
+            await asyncio.sleep(_AFTER_LAST_WRITE_S)
+            self.progress.mark_traffic()
+        figures = self.progress.figures(self._seed, self._loop, self.invariants)
+        if options.quiescence_s:
+            await self._check_quiescence()
         await self.world.stop(together=options.is_all_at_once)
         for member in (*self.honest, *self._partials):
-            if left := left_behind(self.world, member):
-                raise Violation(f"E4: {member.name} was stopped, and leaves {', '.join(left)}")
+            if leftovers := left_behind(self.world, member):
+                raise Violation(f"E4: {member.name} was stopped, and leaves {', '.join(leftovers)}")
         return replace(figures, virtual_s=round(self._loop.time(), 3), trace=self._loop.trace.digest)
 
-    async def _begin(self, workload: Clients) -> None:
+    async def _begin(self, clients: Clients) -> None:
         options = self.options
         self.world.discovery.is_off = options.is_all_at_once
         for number in range(options.nodes):
             member = self._add(f"n{number}")
             self.honest.append(member)
-            self._clients.append(member)
-            if number and options.common:
-                await self._set_up(member, self._clients[0])
+            self._client_nodes.append(member)
+            if number and options.common_records:
+                await self._set_up(member, self._client_nodes[0])
             await self.world.start(member)
             if not number:
-                await workload.stock(member, options.common)
+                await clients.import_common(member, options.common_records)
         for number in range(options.records):
-            await workload.fill(self._clients[number % len(self._clients)], 1)
-        for number in range(options.liars):
-            member = self._add(f"liar{number}")
+            await clients.write(self._client_nodes[number % len(self._client_nodes)], 1)
+        for number in range(options.adversaries):
+            member = self._add(f"{_ADVERSARY_PREFIX}{number}")
             await self.world.start(member)
-            self._liars.append(Adversary(member, self._seed))
-            self._liars[-1].corrupt()
+            self._adversaries.append(Adversary(member, self._seed))
+            self._adversaries[-1].take_over()
         for number in range(options.partials):
             partial = self._add(f"part{number}")
             subscriptions = {options.habits.contexts[0]: (f"tag={PARTIAL_TAG}",)}
@@ -148,7 +149,7 @@ class Scenario:
         self.world.introduce()
 
     async def _set_up(self, member: Member, source: Member) -> None:
-        """As a person would: with all that `source` has exported."""
+        """Give `member` every record of `source`, as a person does with an export and an import."""
         for context in source.store.contexts():
             await member.store.apply(context, await all_heads(source.store, context))
 
@@ -162,29 +163,29 @@ class Scenario:
         for other in self.world.members.values():
             for source, target in ((member, other), (other, member)):
                 self.world.network.set_link(source.host, target.host, self._draw.choice(self.options.links))
-        self.judge.watch(member)
+        self.invariants.watch(member)
         return member
 
     def _disk(self, name: str, instance: Instance) -> SimStore:
-        def committed(store: SimStore, context: str, records: Sequence[Record]) -> None:
-            if not name.startswith("liar"):
-                self.judge.on_commit(name, store, context, records)
-                self.progress.committed(records, is_live=self._is_live)
+        def on_commit(store: SimStore, context: str, records: Sequence[Record]) -> None:
+            if not name.startswith(_ADVERSARY_PREFIX):
+                self.invariants.on_commit(name, store, context, records)
+                self.progress.note_commit(records, is_live=self._is_live)
 
         return SimStore(
             instance,
             entropy=self._entropy,
             commit_s=self.options.commit_s,
-            on_commit=committed,
-            one_of=self.judge.one_of if not name.startswith("liar") else lambda record: record,
+            on_commit=on_commit,
+            intern=self.invariants.intern if not name.startswith(_ADVERSARY_PREFIX) else lambda record: record,
         )
 
-    async def _under_faults(self, busy: Sequence[Coroutine[Any, Any, None]]) -> None:
-        tasks = [asyncio.create_task(work) for work in busy]
+    async def _run_under_faults(self, activities: Sequence[Coroutine[Any, Any, None]]) -> None:
+        tasks = [asyncio.create_task(work) for work in activities]
         for _ in range(_CHECKS):
             for _ in range(_SAMPLES):
                 await asyncio.sleep(self.options.faults_s / _CHECKS / _SAMPLES)
-                self.progress.note()
+                self.progress.sample_roots()
             await self._check_safety()
             for task in tasks:
                 if task.done():
@@ -197,116 +198,126 @@ class Scenario:
     async def _check_safety(self) -> None:
         for member in self.honest:
             if member.is_up:
-                await self.judge.check(member)
+                await self.invariants.check(member)
 
     async def _come_to_agree(self) -> None:
-        if not self.options.liars_stay:
-            for liar in self._liars:
-                await self.world.leave(liar.member)
+        if not self.options.adversaries_stay:
+            for adversary in self._adversaries:
+                await self.world.leave(adversary.member)
         before = sum(len(member.conversations) for member in self.honest)
         self.progress.agreed_after_s = await self._until_equal()
         pairs = len(self.honest) * (len(self.honest) - 1) // 2
         held = sum(len(member.conversations) for member in self.honest) - before
         if held > 2 * CONVERSATIONS_PER_PAIR_MAX * max(1, pairs) * len(set(self.options.habits.contexts)):
             raise Violation(f"E3: {held} conversations to agree among {len(self.honest)} nodes")
-        await self.judge.check_agreement(self.honest)
+        await self.invariants.check_agreement(self.honest)
         await asyncio.sleep(self.options.commit_s)
         for member in self.honest:
-            self.judge.check_forks(member)
+            self.invariants.check_forks(member)
 
     async def _until_equal(self) -> float:
-        """Wait until all honest nodes have the same roots; how long that took. E3: it is bounded."""
+        """Wait until all honest nodes have the same roots. Return the virtual seconds that it took.
+
+        Raises Violation of E3 after AGREED_WITHIN_S.
+        """
         began_s = self._loop.time()
-        while why := await self._difference():
-            self.progress.note()
-            if self._loop.time() - began_s > SETTLED_WITHIN_S:
-                raise Violation(f"E3: not equal within {SETTLED_WITHIN_S:.0f} s: {why}")
+        while difference := await self._difference():
+            self.progress.sample_roots()
+            if self._loop.time() - began_s > AGREED_WITHIN_S:
+                raise Violation(f"E3: not equal within {AGREED_WITHIN_S:.0f} s: {difference}")
             await asyncio.sleep(_STEP_S)
-        self.progress.note()
+        self.progress.sample_roots()
         return self._loop.time() - began_s
 
     async def _difference(self) -> str:
-        """Why honest nodes are not equal now, "" when they are."""
+        """Describe how honest nodes differ now; "" if they are equal."""
         if len({tuple(sorted(member.roots().items())) for member in self.honest}) > 1:
-            return self.progress.describe()
+            return self.progress.describe_roots()
         for partial in self._partials:
             try:
-                await self.judge.check_part(partial, self.honest[0], self.options.habits.contexts[0], PARTIAL_TAG)
+                context = self.options.habits.contexts[0]
+                await self.invariants.check_partial(partial, self.honest[0], context, PARTIAL_TAG)
             except Violation as violation:
                 return str(violation)
         return ""
 
-    async def _rest(self) -> None:
-        """E4: once all that was unattended has timed out, all know that they are equal, and nobody goes on talking."""
+    async def _check_quiescence(self) -> None:
+        """E4: let abandoned sessions time out. Then all nodes know that they are equal, and none goes on talking.
+
+        Adversaries that stay keep nodes busy: then only the knowledge and the agreement of nodes are checked.
+        """
         await asyncio.sleep(2 * IDLE_TIMEOUT_S + max(COMPARE_INTERVAL_S))
-        is_quiet = not (self._liars and self.options.liars_stay)
-        said = [len(_loud(member)) for member in self.honest]
-        await asyncio.sleep(self.options.rest_s)
-        if is_quiet and said != [len(_loud(member)) for member in self.honest]:
-            raise Violation("E4: nodes at rest go on talking")
-        self.judge.check_rest(self.honest)
+        is_quiet = not (self._adversaries and self.options.adversaries_stay)
+        before = [len(_news(member)) for member in self.honest]
+        await asyncio.sleep(self.options.quiescence_s)
+        if is_quiet and before != [len(_news(member)) for member in self.honest]:
+            raise Violation("E4: nodes that have nothing to do go on talking")
+        self.invariants.check_known_equal(self.honest)
         if is_quiet:
-            await self.judge.check_still([*self.honest, *self._partials])
-        await self.judge.check_agreement(self.honest)
+            await self.invariants.check_quiescence([*self.honest, *self._partials])
+        await self.invariants.check_agreement(self.honest)
 
     # -- what happens once -------------------------------------------------------------------------------------------
 
-    async def _cut_in_two(self) -> None:
-        hosts = [member.host for member in self._clients]
+    async def _partition(self) -> None:
+        hosts = [member.host for member in self._client_nodes]
         self.world.network.partition(hosts[::2], hosts[1::2])
         await asyncio.sleep(self.options.partition_s)
         self.world.network.heal()
 
     async def _let_in(self, number: int) -> None:
-        """A machine joins by an invitation, typed where the inviter is heard of or by its address."""
+        """Let a new machine join by an invitation, by the code alone or with the address of the inviter."""
         await asyncio.sleep(self._draw.uniform(0, self.options.faults_s / 2))
         newcomer = self._add(f"new{number}", key=self._draw.randbytes(32))
         newcomer.settings = replace(newcomer.settings, is_provisional=True)
         await self.world.start(newcomer)
         while True:
-            inviter = self._draw.choice(self._clients)
+            inviter = self._draw.choice(self._client_nodes)
             try:
                 code = await inviter.node.invite(uses=1, expires_s=600.0)
                 await newcomer.node.join(code, self._draw.choice([None, inviter.address]), 30.0)
             except EchonodeError:
-                await asyncio.sleep(1.0)  # the network is bad and the inviter may die: a person tries again
+                await asyncio.sleep(1.0)  # the network is bad and the inviter may die: the person tries again
                 continue
             newcomer.settings = replace(newcomer.settings, network_key=newcomer.network_key, is_provisional=False)
             self.honest.append(newcomer)
             return
 
     async def _compromise(self) -> None:
-        """Somebody's laptop is stolen: from another machine its owner states its device key compromised."""
-        if len(self._clients) < 3:
+        """Remove a node, as a thief takes a laptop. Its owner then states its device key compromised, elsewhere."""
+        if len(self._client_nodes) < 3:
             return
         await asyncio.sleep(self._draw.uniform(0, self.options.faults_s / 2))
-        victim = self._clients[-1]
-        self._clients.remove(victim)
+        victim = self._client_nodes[-1]
+        self._client_nodes.remove(victim)
         self.honest.remove(victim)
         await self.world.wait_until_up(victim)
         await self.world.leave(victim)
         draft = statement_draft(victim.identity.id, victim.identity.device.public, KeyState.COMPROMISED)
         while True:
-            teller = self._draw.choice(self._clients)
+            reporter = self._draw.choice(self._client_nodes)
             try:
-                await teller.node.records.state_key(draft, victim.identity.root)
+                await reporter.node.records.state_key(draft, victim.identity.root)
             except EchonodeError:
                 await asyncio.sleep(1.0)
                 continue
             return
 
 
-def _loud(member: Member) -> list[object]:
-    """What a node tells, but for how far it has come, and that somebody who has left for good is found to be gone."""
+def _news(member: Member) -> list[object]:
+    """Return the events of a member that tell of talk. Progress and absent peers do not."""
     return [event for event in member.events if not isinstance(event, SyncProgress | PeerAbsent)]
 
 
-def run_seed(seed: int, options: Options | None = None, on_time: Callable[[float], None] | None = None) -> Figures:
-    """Run the world of `seed`, or one with these options and the draws of `seed`. `on_time` hears the time."""
+def run_seed(seed: int, options: Options | None = None, on_progress: Callable[[float], None] | None = None) -> Figures:
+    """Run the world of `seed`, or one with `options` and the draws of `seed`. Return its figures.
+
+    `on_progress` is called now and then with the virtual time. Raises what ended the world, with the seed in its notes.
+    """
     chosen = draw_options(seed) if options is None else options
     loop = SimLoop(seed=seed)
-    if on_time is not None:
-        loop.on_time = on_time
+    if on_progress is not None:
+        loop.on_progress = on_progress
 
     async def main() -> Figures:
         return await Scenario(loop, seed, chosen).run()

@@ -1,11 +1,11 @@
-"""A world of real nodes: simulated time, links, discovery and disks, everything else the code that ships.
+"""A world of real nodes. Time, links, multicast and disks are simulated; everything else is the code that ships.
 
 world = World(loop, seed=7)
 a, b = [await world.add_node(name) for name in ("a", "b")]
-world.introduce()                       everybody sights everybody
-await world.settled(within_s=30)        all nodes of a network hold equal roots, and nobody is talking
+world.introduce()                       every node sights every other
+await world.settled(within_s=30)        all nodes hold equal roots, and no session is up
 
-world.crash(a)                          its tasks, its connections and what it had not committed are gone
+world.crash(a)                          its tasks, its connections and its uncommitted writes are gone
 await world.start(a)                    another process over the same disk, at the same address
 """
 
@@ -20,7 +20,7 @@ from echonode.node.events import Event, LinkEqual, SyncCompleted
 from echonode.node.node import Node, Presence, Settings
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import OWNER, SimClock, SimEntropy, SimLoop
-from echonode.sim.mdns import CLEAR, Air, SimDiscovery
+from echonode.sim.mdns import RELIABLE, MulticastConditions, SimDiscovery
 from echonode.sim.network import SimListener, SimNetwork
 from echonode.sim.tcp_link import LAN, LinkConditions
 from echonode.store.memory import MemoryStore
@@ -33,7 +33,7 @@ _STEP_S = 0.05
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One node of the world, with what a machine would hold for it."""
+    """One node of the world, with its machine: identity, clock, disk and settings."""
 
     name: str
     host: str
@@ -45,7 +45,7 @@ class Member:
     node: Node = field(init=False)
     events: list[Event] = field(default_factory=list)
     observers: list[Callable[[Event], None]] = field(default_factory=list)
-    on_equal: list[Callable[[IdentityId], None]] = field(default_factory=list)  # told when a link says so, of whom
+    on_equal: list[Callable[[IdentityId], None]] = field(default_factory=list)  # called when a link calls itself equal
     announcement: Presence | None = None
     network_key: bytes | None = None
     listener: SimListener | None = None
@@ -54,31 +54,38 @@ class Member:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The address at which the node listens."""
         return f"{self.host}:{PORT}"
 
     @property
     def owner(self) -> str:
-        """Whose the tasks of its present process are."""
+        """The owner of the tasks of its present process (sim/event_loop.py)."""
         return f"{self.name}/{self.starts}"
 
     @property
     def conversations(self) -> list[SyncCompleted]:
-        """Every conversation this node took part in."""
+        """Every conversation that this node took part in and has finished."""
         return [event for event in self.events if isinstance(event, SyncCompleted)]
 
     def roots(self) -> dict[str, bytes]:
-        """Root by context."""
+        """Return the root of each context."""
         return {context: self.node.store.tree(context).root for context in self.node.store.contexts()}
 
 
 class World:
-    """N nodes on one simulated network. Every choice that is not given is drawn from `seed`."""
+    """Nodes on one simulated network. Every choice that no argument makes is drawn from `seed`."""
 
-    def __init__(self, loop: SimLoop, *, seed: int | str, link: LinkConditions = LAN, air: Air = CLEAR) -> None:
+    def __init__(
+        self,
+        loop: SimLoop,
+        *,
+        seed: int | str,
+        link: LinkConditions = LAN,
+        multicast: MulticastConditions = RELIABLE,
+    ) -> None:
         self.loop = loop
         self.network = SimNetwork(loop, seed=seed, link=link)
-        self.discovery = SimDiscovery(loop, seed=seed, air=air, is_blocked=self.network.is_blocked)
+        self.discovery = SimDiscovery(loop, seed=seed, conditions=multicast, is_blocked=self.network.is_blocked)
         self.members: dict[str, Member] = {}
         self._by_identity: dict[IdentityId, Member] = {}
         self._entropy = SimEntropy(f"world {seed}")
@@ -95,7 +102,7 @@ class World:
         make_store: Callable[[Instance], Store] = MemoryStore,
         node_name: str | None = None,
     ) -> Member:
-        """Start a node. `key`: the world's network unless another (or None, the open one) is given."""
+        """Make a member and start its node. See `make_member`."""
         member = self.make_member(
             name,
             key=key,
@@ -119,7 +126,10 @@ class World:
         make_store: Callable[[Instance], Store] = MemoryStore,
         node_name: str | None = None,
     ) -> Member:
-        """A machine with an empty store, not started."""
+        """Make a machine with an empty store; its node is not started.
+
+        `key` is the network key: by default that of the world's network, None for the open network.
+        """
         network_key = self.key if isinstance(key, str) else key
         entropy = SimEntropy(self._entropy.random_bytes(16).hex())
         identity = Identity.from_seeds(entropy.random_bytes(32), entropy.random_bytes(32))
@@ -142,7 +152,7 @@ class World:
         return member
 
     async def start(self, member: Member) -> None:
-        """A process comes up over the member's store, at its address."""
+        """Start a process over the member's store, at its address."""
         member.starts += 1
         started = member.starts
         network_dial = self.network.dial(member.host)
@@ -161,13 +171,13 @@ class World:
                 for observer in member.observers:
                     observer(event)
 
-        def told_equal(event: LinkEqual) -> None:
-            for told in member.on_equal if is_current() else ():
-                told(event.peer)
+        def report_equal(event: LinkEqual) -> None:
+            for on_equal in member.on_equal if is_current() else ():
+                on_equal(event.peer)
 
         def announce(announcement: Presence) -> None:
             member.announcement = announcement
-            self._spread(member)
+            self._announce(member)
 
         def save(new_key: bytes) -> None:
             member.network_key = new_key
@@ -184,7 +194,7 @@ class World:
             announce=announce,
             save_network_key=save,
         )
-        member.node.bus.on(LinkEqual, told_equal)
+        member.node.bus.on(LinkEqual, report_equal)
         context = copy_context()
         context.run(OWNER.set, member.owner)
         member.listener = context.run(self.network.listen, member.address, member.node.accept)
@@ -192,18 +202,19 @@ class World:
         await self.loop.create_task(member.node.start([member.address]), context=context)
 
     def crash(self, member: Member) -> None:
-        """The process dies between two instructions: tasks, connections and uncommitted writes are gone, nobody is
-        told. A SimStore is opened anew; a plain one keeps what it has."""
+        """Let the process die between two instructions. Tasks, connections and uncommitted writes are lost, without a
+        goodbye. A SimStore is opened anew; a MemoryStore keeps everything.
+        """
         member.is_up = False
         self.network.crash(member.host)
-        self.discovery.deafen(member.host)
+        self.discovery.crash(member.host)
         self.loop.kill(member.owner)
         if isinstance(member.store, SimStore):
             member.store = member.store.reopen()
 
     async def wait_until_up(self, member: Member) -> None:
-        """Wait while somebody has the member down."""
-        while not member.is_up:  # noqa: ASYNC110  an event would have to be part of every way down
+        """Wait until the member's process is up again."""
+        while not member.is_up:  # noqa: ASYNC110  every way to go down would have to set an event
             await asyncio.sleep(1.0)
 
     async def leave(self, member: Member) -> None:
@@ -215,16 +226,16 @@ class World:
         member.is_up = False
 
     def identified(self, identity: IdentityId) -> Member:
-        """Which member has that identity."""
+        """Return the member that has this identity."""
         return self._by_identity[identity]
 
     def introduce(self) -> None:
-        """Everybody sights everybody, as mDNS would have it."""
+        """Announce every node to every other, as mDNS does."""
         for member in self.members.values():
-            self._spread(member)
+            self._announce(member)
 
     async def stop(self, *, together: bool = False) -> None:
-        """Stop every node, one after another; or all at once, and none hears that another has gone."""
+        """Stop every node, one after another; or all `together`, and then no node hears a goodbye."""
         up = [member for member in self.members.values() if member.is_up]
         if together:
             self.discovery.is_off = True
@@ -235,7 +246,10 @@ class World:
                 await self.leave(member)
 
     async def settled(self, *, within_s: float) -> float:
-        """Wait until all nodes hold the same roots and no session is up; how long it took. Raises LocalError."""
+        """Wait until all nodes hold the same roots and no session is up. Return the virtual seconds that it took.
+
+        Raises LocalError after `within_s`.
+        """
         began = self.loop.time()
         while not self.is_settled():
             if self.loop.time() - began > within_s:
@@ -245,12 +259,12 @@ class World:
         return self.loop.time() - began
 
     def is_settled(self) -> bool:
-        """Equal roots everywhere, and nobody talking."""
+        """Return True if all nodes that are up hold the same roots and no session is up."""
         members = [member for member in self.members.values() if member.is_up]
         states = [member.roots() for member in members]
         quiet = not any(entry.sessions for m in members for entry in m.node.peer_table.peers.values())
         return quiet and all(state == states[0] for state in states)
 
-    def _spread(self, member: Member) -> None:
+    def _announce(self, member: Member) -> None:
         if member.announcement is not None:
             self.discovery.announce(member.host, member.announcement, member.address)

@@ -3,8 +3,8 @@
     saved with records   in the transaction that stores what they cover (`Store.apply`)
     noted                in memory; what they cover is durable already, so they may wait for the next transaction
 
-A cursor that is lost costs a comparison of trees and nothing else; one that says too much would cost records. So what
-is kept may lag behind what is held, never run ahead of it.
+A lost cursor costs one comparison of trees. A cursor that claims too much would cost records. So a cursor may lag
+behind what is held and never runs ahead of it.
 """
 
 from collections.abc import Mapping
@@ -15,37 +15,45 @@ from echonode.limits import CURSORS_MAX
 from echonode.model.identity import IdentityId
 from echonode.store.port import Cursor
 
-_Key: TypeAlias = tuple[IdentityId, str]
+CursorKey: TypeAlias = tuple[IdentityId, str]
 
 
-def _key(cursor: Cursor) -> _Key:
+def key_of(cursor: Cursor) -> CursorKey:
+    """Return the peer and the context of `cursor`: one cursor is kept for each pair."""
     return cursor.peer, cursor.context
+
+
+def covers(known: Cursor | None, cursor: Cursor) -> bool:
+    """Return True when `known` is of the same life of the peer's store as `cursor` and goes at least as far."""
+    return known is not None and known.instance == cursor.instance and known.seq >= cursor.seq
 
 
 @dataclass(slots=True)
 class Cursors:
-    """One cursor for each peer and context, that of the peer's latest instance; the oldest go when there are too many.
-    Who wants a part follows nobody, so there is none for a part."""
+    """One cursor for each peer and context, of the peer's latest instance. Past CURSORS_MAX the oldest are dropped.
 
-    _kept: dict[_Key, Cursor] = field(default_factory=dict)
-    _unsaved: dict[_Key, Cursor | None] = field(default_factory=dict)
+    A partial node follows no log, so there are no cursors for parts of a context."""
+
+    _kept: dict[CursorKey, Cursor] = field(default_factory=dict)
+    _unsaved: dict[CursorKey, Cursor | None] = field(default_factory=dict)
 
     def get(self, peer: IdentityId, context: str) -> Cursor | None:
-        """How far `peer` has been followed, None when it never was."""
+        """Return how far `peer` has been followed in `context`, None when it never was."""
         return self._kept.get((peer, context))
 
-    def is_behind(self, cursor: Cursor) -> bool:
-        """Whether one at least as far, of the same life of the peer's store, is kept already."""
-        known = self._kept.get(_key(cursor))
-        return known is not None and known.instance == cursor.instance and known.seq >= cursor.seq
+    def covers(self, cursor: Cursor) -> bool:
+        """Return True when the kept cursor covers `cursor`."""
+        return covers(self._kept.get(key_of(cursor)), cursor)
 
     def note(self, cursor: Cursor) -> None:
-        """`cursor` stands from now on; `unsaved` has it until `saved` is told. One that goes back in the same life of
-        the peer's store is passed over: records it would cover are held."""
-        key = _key(cursor)
-        is_behind = self.is_behind(cursor)
+        """Keep `cursor`, and list it under `unsaved` until `saved` is called with it.
+
+        Ignores a cursor that goes back within the same life of the peer's store: the records that it covers are held.
+        """
+        key = key_of(cursor)
+        is_covered = self.covers(cursor)
         known = self._kept.pop(key, None)
-        if known is not None and is_behind:
+        if known is not None and is_covered:
             self._kept[key] = known
             return
         if known is None and len(self._kept) >= CURSORS_MAX:
@@ -55,32 +63,32 @@ class Cursors:
         self._kept[key] = self._unsaved[key] = cursor
 
     def set_back(self, peer: IdentityId, seqs: Mapping[str, int]) -> None:
-        """The log of `peer` is at `seqs`, by context: cursors beyond that hold no more."""
+        """Drop the cursors of `peer` that lie beyond `seqs`, the state of its log by context."""
         for key, cursor in list(self._kept.items()):
             if cursor.peer == peer and cursor.seq > seqs.get(cursor.context, 0):
                 del self._kept[key]
                 self._unsaved[key] = None
 
     def drop(self, context: str) -> None:
-        """No peer has been followed in `context` any more; what is saved of it goes by another hand."""
+        """Drop every cursor of `context`. The caller deletes those that are saved."""
         for kept in (self._kept, self._unsaved):
             for key in [key for key in kept if key[1] == context]:
                 del kept[key]
 
     def load(self, cursor: Cursor) -> None:
-        """`cursor` was read from where it is saved."""
-        self._kept[_key(cursor)] = cursor
+        """Keep `cursor` as read from the place where it is saved."""
+        self._kept[key_of(cursor)] = cursor
 
-    def unsaved(self) -> tuple[list[Cursor], list[_Key]]:
-        """What a transaction should save, and what it should delete."""
+    def unsaved(self) -> tuple[list[Cursor], list[CursorKey]]:
+        """Return the cursors that a transaction should save, and the keys of those that it should delete."""
         changed = [cursor for cursor in self._unsaved.values() if cursor is not None]
         return changed, [key for key, cursor in self._unsaved.items() if cursor is None]
 
-    def saved(self, cursors: list[Cursor], deleted: list[_Key]) -> None:
-        """A transaction that saved `cursors` and deleted `deleted` is durable."""
+    def saved(self, cursors: list[Cursor], deleted: list[CursorKey]) -> None:
+        """Forget that `cursors` and `deleted` are unsaved; call it once the transaction with them is durable."""
         for cursor in cursors:
-            if self._unsaved.get(_key(cursor)) == cursor:
-                del self._unsaved[_key(cursor)]
+            if self._unsaved.get(key_of(cursor)) == cursor:
+                del self._unsaved[key_of(cursor)]
         for key in deleted:
             if key in self._unsaved and self._unsaved[key] is None:
                 del self._unsaved[key]

@@ -1,9 +1,9 @@
-"""Drafts to versions: what the writer of every store does before it applies, kept pure.
+"""Signing of drafts: from drafts to versions, before a store applies them. Pure, shared by all stores.
 
     prepare_versions    drafts and the heads they cover -> versions without signatures, in order
-    seal                signatures, which depend on nothing but each version itself: any chunks, on any threads
+    sign_versions       the signatures; each depends on its own version alone, so chunks may be signed on any thread
 
-A version written here covers all heads its store knows: its vector is the union of theirs, and its own fresh dot.
+A version covers all heads that its store knows: its vector is the union of theirs and its own fresh dot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from echonode.store.port import StaleWriterError, Tick
 
 
 class DraftError(LocalError):
-    """A draft outside the limits; `place` counts from 0 in the batch given."""
+    """A draft is outside the limits. `place` is its index in the batch, counted from 0."""
 
     def __init__(self, place: int, detail: str) -> None:
         super().__init__(detail)
@@ -34,18 +34,19 @@ def prepare_versions(
     tick: Tick,
     skip_unchanged: bool,
 ) -> list[UnsignedVersion | None]:
-    """Versions of `drafts`, whose leaf keys are `keys`, in order; counters from `next_counter` on. A later draft of
-    the same record covers the earlier one. Raises DraftError for the first draft outside the limits, and
-    StaleWriterError."""
+    """Return a version for each of `drafts`, whose leaf keys are `keys`, in order; counters begin at `next_counter`.
+
+    A later draft of the same record covers the earlier one. None stands for a draft that `skip_unchanged` left out.
+    Raises DraftError for the first draft outside the limits, and StaleWriterError."""
     writer = writer_of(kid, instance)
     newest: dict[LeafKey, UnsignedVersion] = {}
     versions: list[UnsignedVersion | None] = []
     for place, (draft, key) in enumerate(zip(drafts, keys, strict=True)):
-        current = _standing(key, newest, heads)
-        if skip_unchanged and len(current) == 1 and draft.is_written_in(current[0]):
+        current = _current_heads(key, newest, heads)
+        if skip_unchanged and len(current) == 1 and draft.is_same_as(current[0]):
             versions.append(None)
             continue
-        vector = _union(current) if current else {}
+        vector = _union_of_vectors(current) if current else {}
         if vector.get(writer, 0) >= next_counter:
             raise StaleWriterError(f"{draft.name}: a head claims a counter that this store never gave")
         vector[writer] = next_counter
@@ -61,19 +62,19 @@ def prepare_versions(
     return versions
 
 
-def seal(versions: Sequence[UnsignedVersion | None], key: SigningKey) -> list[Record | None]:
-    """Sign them. Releases the GIL for most of its time."""
+def sign_versions(versions: Sequence[UnsignedVersion | None], key: SigningKey) -> list[Record | None]:
+    """Sign `versions`. Releases the GIL for most of the time."""
     return [None if version is None else version.sign(key) for version in versions]
 
 
-def _standing(
+def _current_heads(
     key: LeafKey, newest: Mapping[LeafKey, UnsignedVersion], heads: Mapping[LeafKey, Sequence[Record]]
 ) -> Sequence[SignedRecord]:
     version = newest.get(key)
     return heads.get(key, ()) if version is None else (version,)
 
 
-def _union(heads: Sequence[SignedRecord]) -> dict[Writer, int]:
+def _union_of_vectors(heads: Sequence[SignedRecord]) -> dict[Writer, int]:
     vector: dict[Writer, int] = {}
     for head in heads:
         for writer, counter in head.vector.items():

@@ -1,4 +1,7 @@
-"""A store in memory, for simulation and as the judge of the one on disk: the same contract, no durability."""
+"""A store in memory: the same contract as the store on disk, without durability.
+
+Simulation runs on it, and the state machine in tests/store/test_machine.py judges the store on disk by it.
+"""
 
 import itertools
 from bisect import bisect_right
@@ -12,9 +15,9 @@ from echonode.model.keys import Admission, Keyring, Statement, read_statement
 from echonode.model.merkle import Digest, State, Tree, state_of
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key, parse, verify
 from echonode.store.cursors import Cursors
-from echonode.store.draft_signing import prepare_versions, seal
-from echonode.store.merge import LeafIndex, Plan, heads_among
-from echonode.store.paging import fit, fit_changes
+from echonode.store.draft_signing import prepare_versions, sign_versions
+from echonode.store.merge import MergeIndex, MergePlan, heads_among
+from echonode.store.paging import fit_changes, fit_leaves
 from echonode.store.port import (
     Applied,
     Audit,
@@ -30,17 +33,17 @@ from echonode.store.port import (
 
 
 class MemoryStore:
-    """Implements Store in dictionaries. Not durable; every method runs to its end without yielding."""
+    """Implements `Store` in dictionaries. No method yields to the event loop before its end."""
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self._index = LeafIndex()
+        self._index = MergeIndex()
         self._heads: dict[str, dict[LeafKey, list[Record]]] = {}
         self._history: dict[str, dict[LeafKey, list[Record]]] = {}
         self._log: dict[int, Record] = {}
-        self._seqs: list[int] = []  # ascending: of the log, and some that have left it
+        self._seqs: list[int] = []  # ascending: every seq of the log, and some that have left it
         self._seq_of: dict[bytes, int] = {}
-        self._newest: dict[str, int] = {}
+        self._newest_seqs: dict[str, int] = {}
         self._last_seq = 0
         self._staging: dict[str, tuple[Digest, dict[LeafKey, list[Record]]]] = {}
         self._pins: dict[tuple[str, str], IdentityId] = {}
@@ -61,7 +64,7 @@ class MemoryStore:
         return self._index.trees.get(context) or Tree()
 
     def seq(self, context: str) -> int:
-        return self._newest.get(context, 0)
+        return self._newest_seqs.get(context, 0)
 
     def seen(self, key: PublicKey) -> Mapping[Instance, int]:
         return self._index.seen.get(key, {})
@@ -114,7 +117,7 @@ class MemoryStore:
             tick=tick,
             skip_unchanged=skip_unchanged,
         )
-        versions = seal(prepared, key)
+        versions = sign_versions(prepared, key)
         return versions, self._apply(context, [version for version in versions if version is not None])
 
     async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
@@ -131,7 +134,7 @@ class MemoryStore:
 
     async def read(self, context: str, keys: Sequence[LeafKey], *, bytes_max: int) -> tuple[list[bytes], int]:
         leaves = self._heads.get(context, {})
-        records, taken, _ = fit((_raws(leaves.get(key, [])) for key in keys), bytes_max=bytes_max)
+        records, taken, _ = fit_leaves((_raws(leaves.get(key, [])) for key in keys), bytes_max=bytes_max)
         return records, taken
 
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
@@ -141,9 +144,7 @@ class MemoryStore:
         found = list(itertools.islice(self._entries_after(context, after), limit))
         return [record for _, record in found], found[-1][0] if found else after
 
-    async def changes(
-        self, context: str, after: int, *, records_max: int, bytes_max: int
-    ) -> tuple[list[Change], int]:
+    async def changes(self, context: str, after: int, *, records_max: int, bytes_max: int) -> tuple[list[Change], int]:
         entries = (Change(seq, record.id, record.raw) for seq, record in self._entries_after(context, after))
         found, is_all = fit_changes(entries, records_max=records_max, bytes_max=bytes_max)
         return found, max(self.seq(context), after) if is_all else found[-1].seq
@@ -167,7 +168,7 @@ class MemoryStore:
         self._staging[context] = (root, staging)
         plan = self._index.plan(context, records, staging)
         staging.update(plan.after)
-        self._index.count(plan.counters)
+        self._index.raise_counters(plan.counters)
         return tuple(plan.refused)
 
     def staged(self, context: str) -> Staged | None:
@@ -209,7 +210,7 @@ class MemoryStore:
         yield Audit(checked, tuple(problems))
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: no file is open."""
 
     def _apply(self, context: str, records: Sequence[Record]) -> Applied:
         leaves = self._heads.setdefault(context, {})
@@ -218,7 +219,7 @@ class MemoryStore:
         self._index.commit(plan)
         return plan.applied(sum(self._void(statement) for statement in plan.compromised()))
 
-    def _write_plan(self, plan: Plan, leaves: dict[LeafKey, list[Record]]) -> None:
+    def _write_plan(self, plan: MergePlan, leaves: dict[LeafKey, list[Record]]) -> None:
         history = self._history.setdefault(plan.context, {})
         for record in plan.removed():
             self._log.pop(self._seq_of.pop(record.id))
@@ -233,11 +234,14 @@ class MemoryStore:
         self._seqs.append(self._last_seq)
         if len(self._seqs) > 2 * len(self._log) + BATCH_RECORDS_MAX:
             self._seqs = list(self._log)
-        self._seq_of[record.id] = self._newest[record.context] = self._last_seq
+        self._seq_of[record.id] = self._newest_seqs[record.context] = self._last_seq
 
     def _void(self, statement: Statement) -> int:
-        """Take out every version the compromised key signed, and let older ones be heads again. A snapshot being
-        received that holds one can never reach its root any more, and goes as a whole."""
+        """Remove every version that the compromised key signed, and make older versions heads again; return how many
+        went.
+
+        A staged snapshot that holds such a version is dropped as a whole, because its root cannot be reached any more.
+        """
 
         def is_void(record: Record) -> bool:
             return (record.author, record.kid) == (statement.identity, statement.key)
@@ -282,7 +286,7 @@ class _MemorySnapshot:
     async def page(self, after: LeafKey | None, *, records_max: int, bytes_max: int) -> tuple[list[bytes], bool]:
         at = 0 if after is None else bisect_right(self._keys, after)
         leaves = (_raws(self._leaves[self._keys[each]]) for each in range(at, len(self._keys)))
-        records, _, is_all = fit(leaves, records_max=min(records_max, BATCH_RECORDS_MAX), bytes_max=bytes_max)
+        records, _, is_all = fit_leaves(leaves, records_max=min(records_max, BATCH_RECORDS_MAX), bytes_max=bytes_max)
         return records, is_all
 
 

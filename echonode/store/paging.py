@@ -1,15 +1,17 @@
-"""How many leaves go into one answer: the same rule for every store. A leaf's heads are never split."""
+"""The rule that decides how many leaves or log entries go into one answer, the same for every store."""
 
 from collections.abc import Iterable, Sequence
 
 from echonode.store.port import Change
 
 
-def fit(
+def fit_leaves(
     leaves: Iterable[Sequence[bytes]], *, bytes_max: int, records_max: int | None = None
 ) -> tuple[list[bytes], int, bool]:
-    """The versions of as many `leaves` (each the heads of one) as fit, or of the first one however large it is; how
-    many leaves that were; and whether these were all. Takes no more from `leaves` than one leaf beyond."""
+    """Take as many of `leaves`, each the heads of one leaf, as fit; at least the first one, however large it is.
+
+    Returns the versions, how many leaves they are of, and True when these were all leaves. The heads of one leaf are
+    never split. Consumes at most one leaf beyond those returned."""
     records: list[bytes] = []
     size = taken = 0
     for heads in leaves:
@@ -22,7 +24,7 @@ def fit(
 
 
 def fit_changes(entries: Iterable[Change], *, records_max: int, bytes_max: int) -> tuple[list[Change], bool]:
-    """As many `entries` as fit, or the first one however large it is; and whether these were all."""
+    """Return as many of `entries` as fit, at least the first one, and True when these were all."""
     found: list[Change] = []
     size = 0
     for entry in entries:

@@ -1,9 +1,10 @@
-"""The Store port: how versions are kept. One method is one transaction; what returned is durable.
+"""The `Store` port: how versions are kept. One method is one transaction. What a method returned is durable.
 
-Only verified records come in (`Record`, never `SignedRecord`), and the store itself decides admission by its keyring:
-membership of a context is a pure function of version bytes and key statements, whatever the store runs on.
+Callers pass verified records only (`Record`, never `SignedRecord`). The store decides by its own keyring which versions
+are admitted. So the membership of a context is a pure function of version bytes and key statements, whatever the store
+runs on.
 
-Two implementations, one contract suite: `SqliteStore` and `MemoryStore`.
+`SqliteStore` and `MemoryStore` implement the port. One contract suite holds both (tests/contracts/store*.py).
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -22,17 +23,18 @@ Tick = Callable[[], Timestamp]
 
 
 class SnapshotOverError(StoreError):
-    """A snapshot was read from for too long, or too much was written meanwhile. What it showed may still be there."""
+    """A snapshot was open for too long, or too much was written meanwhile. Another node may still serve its root."""
 
 
 class StaleWriterError(LocalError):
-    """A head claims to have seen more of this writer than can be: what it writes next would not cover that head. A new
-    instance can write it."""
+    """A head claims a higher counter of this writer than the store ever gave.
+
+    A new version of this writer could not cover that head. A new instance can write one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedVersion:
-    """A version that was not taken, and why."""
+    """A version that the store did not take, with the reason."""
 
     version: VersionId
     reason: Reason
@@ -41,22 +43,24 @@ class RefusedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What one transaction did. `records` became heads, in order; `had` were known or superseded already."""
+    """The outcome of one transaction. `records` became heads, in this order; `had` counts versions that were known or
+    superseded already."""
 
     records: tuple[Record, ...] = ()
     had: int = 0
     refused: tuple[RefusedVersion, ...] = ()
-    voided: int = 0  # versions that a compromise statement took out
+    voided: int = 0  # versions that a compromise statement removed
 
     @property
     def is_gap(self) -> bool:
-        """Whether something was refused that may be admitted later, and has to come again."""
+        """True when a refused version may be admitted later, so that it has to be sent again."""
         return any(refused.reason is Reason.UNKNOWN_KEY for refused in self.refused)
 
 
 @dataclass(frozen=True, slots=True)
 class ContextInfo:
-    """One context as `status` shows it. `seq`: of its newest log entry; `bytes`: of its versions."""
+    """The figures of one context as `status` shows them. `bytes` adds up its versions; `seq` is the newest log
+    entry's."""
 
     name: str
     root: Digest
@@ -67,7 +71,7 @@ class ContextInfo:
 
 @dataclass(frozen=True, slots=True)
 class StateStamp:
-    """Which state a snapshot shows."""
+    """The state that a snapshot shows."""
 
     root: Digest
     count: int
@@ -77,7 +81,7 @@ class StateStamp:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A snapshot being received: of which root, up to which key, how many records so far."""
+    """A snapshot being received: its root, the last key staged, and how many records are staged."""
 
     root: Digest
     last_key: LeafKey
@@ -86,7 +90,7 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What `verify` found: how many versions were re-hashed and re-verified, and every contradiction in words."""
+    """The findings of `verify`: how many versions were hashed and verified again, and each contradiction in words."""
 
     checked: int
     problems: tuple[str, ...] = field(default=())
@@ -94,8 +98,10 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a peer's change log has been followed in one context: all that stood in it up to `seq`, in that life of
-    its store, is held here, or what superseded it."""
+    """The point up to which a peer's change log has been followed in one context.
+
+    This store holds every entry up to `seq` of that log, in that life of the peer's store, or a version that supersedes
+    it."""
 
     peer: IdentityId
     instance: Instance
@@ -113,26 +119,28 @@ class Change:
 
 
 class SnapshotReader(Protocol):
-    """One context as it stood in one read transaction."""
+    """One context as one read transaction shows it."""
 
     @property
     def stamp(self) -> StateStamp:
-        """Which state this is."""
+        """The state that this snapshot shows."""
         ...
 
     async def page(self, after: LeafKey | None, *, records_max: int, bytes_max: int) -> tuple[list[bytes], bool]:
-        """All heads of the next leaves behind `after`, in key order, a leaf's heads never split over two pages;
-        True when nothing follows. May pass both bounds by the heads of one leaf. Raises SnapshotOverError when it has
-        been open for longer than READ_TRANSACTION_S_MAX, or the log of writes it holds up is past WAL_BYTES_MAX."""
+        """Return the heads of the next leaves behind `after` in key order, and True when no leaf follows.
+
+        The heads of one leaf are never split over two pages. A page may pass both bounds by the heads of one leaf.
+        Raises SnapshotOverError when the snapshot has been open for longer than READ_TRANSACTION_S_MAX, or when the
+        write-ahead log that it holds up has grown by more than WAL_BYTES_MAX."""
         ...
 
 
 class Store(Protocol):
-    """What the rest of the program may ask of a store."""
+    """The methods that the rest of the program may call on a store."""
 
     @property
     def instance(self) -> Instance:
-        """This store's life."""
+        """The life of this store."""
         ...
 
     @property
@@ -141,128 +149,146 @@ class Store(Protocol):
         ...
 
     def contexts(self) -> tuple[str, ...]:
-        """Names of the contexts that hold anything, `identities` first, then sorted."""
+        """Return the names of the contexts that hold anything: `identities` first, the others sorted."""
         ...
 
     def tree(self, context: str) -> Tree:
-        """The live tree of `context` (an empty one when it is unknown); read only. It changes only inside `apply`,
-        `write` and `promote`, so it stands still between two awaits."""
+        """Return the live tree of `context`, an empty one when the context is unknown; read only.
+
+        It changes only inside `apply`, `write`, `forget` and `promote`, so it stands still between two awaits."""
         ...
 
     def seq(self, context: str) -> int:
-        """The newest log entry's seq in `context`, 0 when there is none."""
+        """Return the newest log entry's seq in `context`, 0 when there is none."""
         ...
 
     def seen(self, key: PublicKey) -> Mapping[Instance, int]:
-        """Per instance, the highest counter held of `key`'s dots."""
+        """Return the highest counter held of `key`'s dots, by instance."""
         ...
 
     async def info(self, context: str) -> ContextInfo:
-        """The figures of one context."""
+        """Return the figures of one context."""
         ...
 
     async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
-        """Merge `records` into `context`. Those of other contexts, unknown or compromised keys are refused, one by one;
-        the rest is stored in one durable transaction, and `cursor` with it, unless a key was unknown: then it has to
-        come again. (When nothing changes, the cursor is noted.)"""
+        """Merge `records` into `context` in one durable transaction, and save `cursor` in the same transaction.
+
+        Refuses, one by one, records of other contexts and records whose key is unknown or compromised. The cursor is
+        not saved when a key was unknown: then the record has to come again. When nothing changes, the cursor is only
+        noted."""
         ...
 
     def cursor(self, peer: IdentityId, context: str) -> Cursor | None:
-        """How far `peer` has been followed, None when it never was. Of several of its instances the last one counts."""
+        """Return how far `peer` has been followed in `context`, None when it never was. The cursor of the peer's latest
+        instance counts."""
         ...
 
     def note(self, cursor: Cursor) -> None:
-        """Keep `cursor`, all that it covers being held and durable; it is saved with the next transaction, or at the
-        end. One that goes back in the same instance is passed over."""
+        """Keep `cursor`, whose records are held and durable already; the next transaction or `close` saves it.
+
+        A cursor that goes back within the same instance is ignored."""
         ...
 
     def set_back(self, peer: IdentityId, seqs: Mapping[str, int]) -> None:
-        """The log of `peer` stands at `seqs`, by context (0 where none is given): cursors beyond that are forgotten."""
+        """Forget the cursors of `peer` that lie beyond `seqs`, the state of its log by context (0 for a context not
+        named)."""
         ...
 
     async def write(
         self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
     ) -> tuple[list[Record | None], Applied]:
-        """Sign `drafts` (of one context) as versions covering all heads known, with fresh counters, and apply them.
-        None stands for a draft that `skip_unchanged` left out. Raises LocalError, with nothing written, when a draft
-        is outside the limits."""
+        """Sign `drafts`, all of one context, as versions that cover all known heads, with fresh counters, and apply
+        them.
+
+        Returns one version per draft, None for a draft that `skip_unchanged` left out. Raises LocalError, with nothing
+        written, when a draft is outside the limits."""
         ...
 
     async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
-        """Let go of those of these leaves of which `keeps` takes no head: heads and history, but not counters. Cursors
-        of the context go with them, as they would vouch for what is not held. How many leaves went."""
+        """Drop the heads and history of each leaf in `keys` of which `keeps` takes no head; return how many leaves
+        went.
+
+        Counters stay. The cursors of the context are dropped too, because they would vouch for records that are not
+        held."""
         ...
 
     async def read(self, context: str, keys: Sequence[LeafKey], *, bytes_max: int) -> tuple[list[bytes], int]:
-        """The heads of as many of `keys` as fit, as stored, and how many keys that were: all, or at least one."""
+        """Return the heads, as stored, of as many of `keys` as fit into `bytes_max`, and how many keys these are: at
+        least one."""
         ...
 
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
-        """The heads of one record, sorted by id; a conflict has several."""
+        """Return the heads of one record, sorted by id; a conflict has several."""
         ...
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
-        """Up to `limit` heads in log order from behind the seq `after`, and the last one's seq (`after` at the end)."""
+        """Return up to `limit` heads in log order from behind the seq `after`, and the last one's seq (`after` at the
+        end)."""
         ...
 
-    async def changes(
-        self, context: str, after: int, *, records_max: int, bytes_max: int
-    ) -> tuple[list[Change], int]:
-        """The log of `context` from behind the seq `after`: as many entries as fit, or at least one; and up to which
-        seq nothing is missing (the newest of the log when these were all)."""
+    async def changes(self, context: str, after: int, *, records_max: int, bytes_max: int) -> tuple[list[Change], int]:
+        """Return the log entries of `context` behind the seq `after`: as many as fit, at least one.
+
+        The second value is the seq up to which no entry is missing: the newest seq of the log when these were all."""
         ...
 
     def conflicts(self, context: str) -> Collection[LeafKey]:
-        """The leaves with more than one head."""
+        """Return the leaves with more than one head."""
         ...
 
     def forked(self) -> Collection[VersionId]:
-        """Heads that came since the store was opened and share their dot with another head: their writer's store was
-        put back without its knowledge, or it lies. At most FORKS_REMEMBERED."""
+        """Return heads applied since the store was opened that share their dot with another head, at most
+        FORKS_REMEMBERED.
+
+        Their writer's store was put back without its knowledge, or the writer lies."""
         ...
 
     def authors(self) -> Collection[IdentityId]:
-        """Everybody whose records are held."""
+        """Return every identity of which records are held."""
         ...
 
     def snapshot(self, context: str) -> AbstractAsyncContextManager[SnapshotReader]:
-        """Open one read transaction over `context`. Writers go on meanwhile and are not seen."""
+        """Open one read transaction over `context`. Writes go on meanwhile and are not seen in it."""
         ...
 
     async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[RefusedVersion, ...]:
-        """Keep `records` (in key order, behind those staged before) of a snapshot of `root`, visible to nobody yet.
-        Another root starts over. Refused ones are not kept. A compromise of a key that signed anything staged drops
-        all that is staged, as its root cannot be reached any more."""
+        """Keep `records`, which follow those staged before in key order, of a snapshot of `root`; return those refused.
+
+        No reader sees staged records. Another root starts over. A compromise of a key that signed a staged record drops
+        all that is staged, because its root cannot be reached any more."""
         ...
 
     def staged(self, context: str) -> Staged | None:
-        """What an unfinished snapshot left behind, None when that is nothing."""
+        """Return what an unfinished snapshot of `context` left behind, None when there is nothing."""
         ...
 
     async def promote(self, context: str, *, expected: Digest | None) -> Applied | None:
-        """Make what is staged visible: swapped in when the staged leaves' recomputed root is `expected` and `context`
-        is still empty, merged when it is not empty any more. None, and all staged is dropped, when the root differs.
-        `expected` None: whatever came, of a snapshot that nobody will finish; every record of it is verified.
-        `Applied.records` stays empty, however many there are: `scan` from behind the earlier `seq` gives them."""
+        """Make the staged records of `context` visible. Return None, with all of them dropped, when the root differs.
+
+        Swaps them in when their recomputed root is `expected` and `context` is still empty; merges them when it is not
+        empty any more. `expected` None stands for a snapshot that nobody will finish: whatever was staged is shown, as
+        each record of it is verified. `Applied.records` stays empty, however many there are: `scan` from behind the
+        earlier `seq` gives them."""
         ...
 
     async def renew_instance(self, instance: Instance) -> None:
-        """Begin a new life: counters start anew under a writer nobody has seen."""
+        """Begin a new life: counters start anew under a writer that no node has seen."""
         ...
 
     async def pins(self) -> dict[tuple[str, str], IdentityId]:
-        """(kind, value) -> identity; kinds are "name" and "address"."""
+        """Return the pinned identities by (kind, value); the kinds are "name" and "address"."""
         ...
 
     async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
-        """Tie a name or address to an identity, replacing what stood there."""
+        """Tie a name or address to an identity, replacing an earlier pin."""
         ...
 
     def audit(self) -> AsyncIterator[Audit]:
-        """Re-hash and re-verify everything: versions, signatures, admission, heads, tree, log. Running totals; the last
-        one is the verdict."""
+        """Hash and verify everything again: versions, signatures, admission, heads, tree, log.
+
+        Yields running totals; the last one is the verdict."""
         ...
 
     async def close(self) -> None:
-        """Finish what was begun and let go of the files."""
+        """Finish what was begun and close the files."""
         ...

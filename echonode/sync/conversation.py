@@ -1,75 +1,89 @@
-"""One conversation, one outcome: what log line, metric, API event and trace derive from."""
+"""One conversation: the ends it joins, the tally of what it moved, and the result that log, metrics and API show."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
-from echonode.errors import Reason
+from echonode.errors import PeerRefused, Reason
 from echonode.limits import REFUSALS_KEPT
+from echonode.model.merkle import Tree
 from echonode.model.record import Record
-from echonode.store.port import RefusedVersion, Store
+from echonode.store.port import Cursor, RefusedVersion, Store
 from echonode.sync.filtered_set import FilteredSets
 from echonode.sync.sketch_cache import SketchCache
-from echonode.sync.transport import SyncTransport
+from echonode.sync.transport import SyncTransport, unexpected
+from echonode.wire.messages import Message, Refused
+
+_M = TypeVar("_M")
 
 
 class Result(Enum):
-    """How a conversation ended."""
+    """The end of a conversation."""
 
     EQUAL = "equal"  # both roots recomputed and the same, or one way nothing missing: verified
     MOVED = "moved"  # writes kept moving a root; repeat
     ONE_WAY = "one_way"  # the responder of a one-way conversation cannot tell; its initiator can
     DIFFERENT = "different"  # records were refused, or the peer's state cannot be reached
-    ANSWERED = "answered"  # what was asked for was done, and nothing said of what else differs
-    REFUSED = "refused"  # the peer would not hold this conversation
+    ANSWERED = "answered"  # the question was answered; nothing is known of other differences
+    REFUSED = "refused"  # the peer declined the conversation
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a conversation moved, counted as it goes.
+    """One conversation's counters, of records unless their comment says otherwise.
 
     Round trips are those that had to follow one another: requests that were in flight together count once. The
     responder asks nothing and counts none.
     """
 
     sent: int = 0
-    received: int = 0
-    had: int = 0
+    received: int = 0  # and stored
+    had: int = 0  # received, and known or superseded here already
     round_trips: int = 0
-    total: int = 0  # records expected, when known
-    refused: list[RefusedVersion] = field(default_factory=list)  # by us: the first REFUSALS_KEPT of
-    refused_here: int = 0  # so many
-    lacks_key: bool = False  # of one of them the key is unknown here
+    total: int = 0  # expected, when known
+    refused: list[RefusedVersion] = field(default_factory=list)  # here: the first REFUSALS_KEPT
+    refused_here: int = 0
+    lacks_key: bool = False  # one was refused because its key is unknown here
     refused_there: int = 0
     followed: int | None = None  # the seq up to which nothing of the peer's log is missing here, once that is known
-    note: str = ""  # what became of the mode, when it had to go another way
-    _asked: deque[int] = field(default_factory=deque)
+    note: str = ""  # for the log: why the mode did not work and another way was taken
+    _asked: deque[int] = field(default_factory=deque)  # for each request in flight: the round trips when it was sent
 
     def refuse(self, refused: Sequence[RefusedVersion]) -> None:
-        """These were not taken. A peer may go on sending such for as long as a session lasts."""
+        """Count versions that were refused here, and keep the first of them: a peer may send such without end."""
         self.refused_here += len(refused)
         self.lacks_key |= any(one.reason is Reason.UNKNOWN_KEY for one in refused)
         self.refused += refused[: REFUSALS_KEPT - len(self.refused)]
 
+    @property
+    def moved(self) -> tuple[int, int, int]:
+        """Records that moved so far: (new here, known here already, taken by the peer)."""
+        return self.received, self.had, self.sent - self.refused_there
+
     def ask(self) -> None:
-        """A request went out."""
+        """Count a request that is sent."""
         self._asked.append(self.round_trips)
 
     def answered(self) -> None:
-        """The oldest request's answer is complete."""
+        """Count the oldest request as answered."""
         self.round_trips = max(self.round_trips, self._asked.popleft() + 1)
 
     def forget_asked(self) -> None:
-        """What was asked for will not come: credit that was left over."""
+        """Drop the requests in flight: no answer to them will come."""
         self._asked.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What an executor works with: the other end, our store, one context, and where to tell of progress.
+    """An executor's surroundings: the transport to the peer, this node's store, one context, and listeners.
 
-    `wants`: whether a record of the peer's is to be kept here, where only a part of the context is."""
+    `on_applied`   is told of records that became heads here
+    `on_progress`  is told when records have moved
+    `wants`        returns True for a record to keep, where a node keeps only a part of the context
+    `cursor`       how far this store has followed the peer's log of the context, None where it has not
+    """
 
     transport: SyncTransport
     store: Store
@@ -78,6 +92,43 @@ class Conversation:
     on_progress: Callable[[Tally], None]
     tally: Tally = field(default_factory=Tally)
     wants: Callable[[Record], bool] | None = None
+    cursor: Cursor | None = None
     sketches: SketchCache = field(default_factory=SketchCache)
-    surveys: FilteredSets = field(default_factory=FilteredSets)
-    session: bytes = b""  # random bytes that both ends know and nobody knew before
+    filtered_sets: FilteredSets = field(default_factory=FilteredSets)
+    session: bytes = b""  # random bytes that both ends know, and that no peer could know before
+
+    @property
+    def tree(self) -> Tree:
+        """The context's tree. After an await it may be another object."""
+        return self.store.tree(self.context)
+
+    async def ask(self, message: Message) -> None:
+        """Send a request, and count it. Raises TransportError."""
+        self.tally.ask()
+        await self.transport.send(message)
+
+    async def receive(self, kind: type[_M]) -> _M:
+        """Return the next message, which must be a `kind`. Raises PeerRefused for a Refused, RemoteError for another
+        kind, and what the transport raises."""
+        message = await self.transport.recv()
+        if isinstance(message, kind):
+            return message
+        if isinstance(message, Refused):
+            raise PeerRefused(Reason.from_wire(message.reason), supported=message.supported)
+        raise unexpected(message)
+
+    async def receive_answer(self, kind: type[_M]) -> _M:
+        """Return the next message as `receive` does; it completes the answer to the oldest request."""
+        message = await self.receive(kind)
+        self.tally.answered()
+        return message
+
+    async def request(self, message: Message, kind: type[_M]) -> _M:
+        """Send a request and return its answer, one message of that kind. No other request may be in flight."""
+        await self.ask(message)
+        return await self.receive_answer(kind)
+
+    def count_sent(self, records: int) -> None:
+        """Count records that were sent, and report the progress."""
+        self.tally.sent += records
+        self.on_progress(self.tally)

@@ -1,4 +1,4 @@
-"""The responder's side of moving records: the same for every mode that walks a tree."""
+"""The responder's side of agreement: answers to Fetch, Put and Done, the same for every mode (PROTOCOL.md §8.4)."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -8,81 +8,76 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, ROUNDS_MAX, SMALL_SUBTREE_LEAVES
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import LeafKey
-from echonode.sync.agreement import batches, note_seq, stamp, unexpected
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.done import done_of, note_followed, responder_result
+from echonode.sync.record_batches import batches_to_last
+from echonode.sync.transport import unexpected
 from echonode.sync.tree_parts import leaves_by_digest
 from echonode.sync.verify_apply import merge, verify_all
-from echonode.wire.messages import Direction, Done, Fetch, Message, Put, Records, Refusal, Stored, Wanted
+from echonode.wire.messages import Direction, Done, Fetch, LeafRequest, Message, Put, Records, Refusal, Stored
 
 
 class Responder:
-    """Answers Fetch, Put and Done of one conversation."""
+    """Answers Fetch, Put and Done of one conversation. `width`: bytes of each digest that travels."""
 
     def __init__(self, conversation: Conversation, direction: int, width: int) -> None:
         self._conversation = conversation
         self._direction = direction
         self._width = width
-        self._given = 0  # leaves, counted each time
+        self._leaves_sent = 0  # a leaf that is fetched twice counts twice
 
-    async def give(self, message: Message) -> Result | None:
-        """Answer `message`; the conversation's result once it is over."""
+    async def answer(self, message: Message) -> Result | None:
+        """Answer `message`. Return the conversation's result once it is over. Raises RemoteError for a message that
+        has no place here, or for a peer that fetches the same again and again."""
         match message:
             case Fetch(wanted) if self._direction != Direction.SEND:
-                await self._records(wanted)
+                await self._send_records(wanted)
             case Put(records) if self._direction != Direction.RECEIVE:
                 await store_put(self._conversation, records)
-            case Done(root, _, _, is_final):
-                note_seq(self._conversation, message)
-                ours = stamp(self._conversation, is_final=is_final)
+            case Done(is_final=is_final):
+                note_followed(self._conversation, message)
+                ours = done_of(self._conversation, is_final=is_final)
                 await self._conversation.transport.send(ours)
-                if root == ours.root:
-                    return Result.EQUAL
-                if is_final and self._direction != Direction.BOTH:
-                    return Result.ONE_WAY
-                if is_final:
-                    return Result.DIFFERENT if self._conversation.tally.refused else Result.MOVED
+                return responder_result(self._conversation, self._direction, message, ours)
             case _:
                 raise unexpected(message)
         return None
 
-    async def _records(self, wanted: tuple[Wanted, ...]) -> None:
+    async def _send_records(self, wanted: tuple[LeafRequest, ...]) -> None:
         conversation = self._conversation
         if len({item.prefix for item in wanted}) < len(wanted):
             raise RemoteError(Reason.PROTOCOL_ERROR, "a Fetch names a prefix twice")  # each costs its subtree's hashes
-        entries = list(islice(_entries(conversation.store.tree(conversation.context), wanted, self._width), _ENTRIES))
+        entries = list(islice(_entries(conversation.tree, wanted, self._width), _ENTRIES))
         keys = [key for _, _, key in entries[:BATCH_RECORDS_MAX]]
-        raws, taken = await conversation.store.read(conversation.context, keys, bytes_max=BATCH_BYTES_MAX)
-        self._given += taken
-        if self._given > ROUNDS_MAX * len(conversation.store.tree(conversation.context)) + BATCH_RECORDS_MAX:
+        raws, read = await conversation.store.read(conversation.context, keys, bytes_max=BATCH_BYTES_MAX)
+        self._leaves_sent += read
+        if self._leaves_sent > ROUNDS_MAX * len(conversation.tree) + BATCH_RECORDS_MAX:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it fetches the same again and again")
-        rest = _rest(wanted, entries, taken, self._width)
-        messages = list(batches(raws)) or [[]]
-        for batch in messages[:-1]:
-            await conversation.transport.send(Records(tuple(batch), (), True))
-        await conversation.transport.send(Records(tuple(messages[-1]), rest, False))
-        conversation.tally.sent += len(raws)
-        conversation.on_progress(conversation.tally)
+        rest = _rest(wanted, entries, read, self._width)
+        for batch, is_last in batches_to_last(raws):
+            await conversation.transport.send(Records(tuple(batch), rest if is_last else (), not is_last))
+        conversation.count_sent(len(raws))
 
 
 async def store_put(conversation: Conversation, raws: tuple[bytes, ...]) -> None:
-    """Answer a Put."""
+    """Verify and store the records of a Put, and answer it. Raises RemoteError for a bad record."""
     applied = await merge(conversation, await verify_all(raws, conversation.context))
     refused = tuple(Refusal(refused.version, refused.reason) for refused in applied.refused)
     await conversation.transport.send(Stored(len(applied.records), applied.had, refused))
 
 
-# (which item of the request, which digest of it, the leaf)
-_Entry: TypeAlias = tuple[int, int, LeafKey]
-_ENTRIES: Final = BATCH_RECORDS_MAX + 1  # one more than is read: it says where the rest begins
+_Entry: TypeAlias = tuple[int, int, LeafKey]  # index of the item in the request, of the digest in the item; the leaf
+_ENTRIES: Final = BATCH_RECORDS_MAX + 1  # one more than is read: there the rest begins
 
 
-def _entries(tree: Tree, wanted: tuple[Wanted, ...], width: int) -> Iterator[_Entry]:
-    """The leaves asked for that are there, in the order asked."""
+def _entries(tree: Tree, wanted: tuple[LeafRequest, ...], width: int) -> Iterator[_Entry]:
+    """Yield the leaves asked for that the tree has, in the order asked."""
     for place, item in enumerate(wanted):
         if item.leaves is None:
             for key, _ in tree.leaves_at(item.prefix, None if item.after is None else LeafKey(item.after)):
                 yield place, 0, key
-        # Leaves are named singly only where a walk showed them all; a subtree that has grown since is left to the next.
+        # A walk names single leaves only below a prefix whose leaves it showed. A subtree that has grown since is left
+        # to the next walk.
         elif tree.count_at(item.prefix) <= 2 * SMALL_SUBTREE_LEAVES:
             known = leaves_by_digest(tree, item.prefix, width)
             for index, at in enumerate(range(0, len(item.leaves), width)):
@@ -91,15 +86,15 @@ def _entries(tree: Tree, wanted: tuple[Wanted, ...], width: int) -> Iterator[_En
                     yield place, index, leaf
 
 
-def _rest(wanted: tuple[Wanted, ...], entries: list[_Entry], taken: int, width: int) -> tuple[Wanted, ...]:
-    """What to ask for next when only `taken` of `entries` were read."""
-    if taken == len(entries):
+def _rest(wanted: tuple[LeafRequest, ...], entries: list[_Entry], read: int, width: int) -> tuple[LeafRequest, ...]:
+    """Return the part of `wanted` that is left when only the first `read` of `entries` are sent."""
+    if read == len(entries):
         return ()
-    place, index, _ = entries[taken]
+    place, index, _ = entries[read]
     item = wanted[place]
     if item.leaves is None:
-        is_begun = taken > 0 and entries[taken - 1][0] == place
-        item = Wanted(item.prefix, None, entries[taken - 1][2] if is_begun else item.after)
+        is_begun = read > 0 and entries[read - 1][0] == place
+        item = LeafRequest(item.prefix, None, entries[read - 1][2] if is_begun else item.after)
     else:
-        item = Wanted(item.prefix, item.leaves[index * width :])
+        item = LeafRequest(item.prefix, item.leaves[index * width :])
     return (item, *wanted[place + 1 :])

@@ -1,4 +1,4 @@
-"""The ports through which protocol code meets a network. Each has two implementations: asyncio streams, simulation."""
+"""The ports between protocol code and a network. Each has two implementations: asyncio streams and the simulation."""
 
 from typing import Protocol
 
@@ -12,7 +12,7 @@ class ByteStream(Protocol):
         ...
 
     async def read(self) -> bytes:
-        """Whatever has come, at least one byte; b"" once the peer ended its side. Raises TransportError."""
+        """Return the bytes that have come, at least one; b"" once the peer ended its side. Raises TransportError."""
         ...
 
     async def write(self, data: bytes) -> None:
@@ -20,11 +20,11 @@ class ByteStream(Protocol):
         ...
 
     async def close(self) -> None:
-        """Flush what was written, end both sides. Never raises; safe to call twice."""
+        """Flush what was written and end both sides. Never raises; safe to call twice."""
         ...
 
     def abort(self) -> None:
-        """Drop the connection now, unsent bytes with it. Never raises; wakes a waiting read or write."""
+        """Drop the connection now, and unsent bytes with it. Wake a waiting read or write. Never raises."""
         ...
 
 
@@ -32,5 +32,5 @@ class Dial(Protocol):
     """Opens a stream to HOST:PORT."""
 
     async def __call__(self, address: str) -> ByteStream:
-        """A connected stream. Raises TransportError."""
+        """Return a connected stream. Raises TransportError."""
         ...

@@ -1,4 +1,4 @@
-"""Waiting for tasks to end, whatever becomes of them."""
+"""Waiting for tasks to end, however they end."""
 
 import asyncio
 from collections.abc import Collection, Coroutine
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 async def all_ended(tasks: Collection["asyncio.Task[Any]"]) -> list[BaseException]:
-    """Wait until every one of `tasks` is over; what those that failed raised, cancellations left out.
+    """Wait until every one of `tasks` is over. Return what the failed ones raised, without cancellations.
 
-    Cancelled itself, it leaves them alone. (asyncio.gather would cancel them, and takes tasks that are over already at
-    another moment in Python 3.11 than in 3.12, so that a simulation would differ from one to the other.)
+    A cancellation of the caller leaves the tasks alone. (asyncio.gather would cancel them. It also takes finished tasks
+    at another moment in Python 3.11 than in 3.12, so a simulation would differ between the two.)
     """
     if tasks:
         await asyncio.wait(tasks)
@@ -19,8 +19,8 @@ async def all_ended(tasks: Collection["asyncio.Task[Any]"]) -> list[BaseExceptio
     return [end for end in ends if end is not None]
 
 
-async def whole(work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives. It is never broken off with its caller: a cancellation waits for its end."""
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end and return its result. A cancellation of the caller waits for that end."""
     task = asyncio.create_task(work)
     try:
         return await asyncio.shield(task)

@@ -1,6 +1,6 @@
-"""Messages over a secured stream: the SyncTransport of TCP and of simulation alike.
+"""Messages over a secured stream: the SyncTransport, the same over TCP and in simulation.
 
-Pings are answered and pongs swallowed here, so executors never see them. The end of a session is a Close; a stream that
+The transport answers pings and drops pongs, so executors never see them. A session ends with a Close; a stream that
 ends without one has failed (SECURITY.md H10).
 """
 
@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from typing import Final, Protocol
 
-from echonode.errors import EchonodeError, PeerRefused, Reason, TransportError
+from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, TransportError
 from echonode.limits import FRAME_TIMEOUT_S, IDLE_TIMEOUT_S
 from echonode.sync.streams import ByteStream
 from echonode.wire.channel import Channel
@@ -16,6 +16,11 @@ from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Close, Message, Ping, Pong
 
 _GOODBYE_S: Final = 1.0
+
+
+def unexpected(message: Message) -> RemoteError:
+    """Return the error for a message that has no place here."""
+    return RemoteError(Reason.PROTOCOL_ERROR, f"unexpected {type(message).__name__}")
 
 
 class SyncTransport(Protocol):
@@ -32,12 +37,12 @@ class SyncTransport(Protocol):
         ...
 
     async def send(self, message: Message) -> None:
-        """Hand over one message; waits while the send queue is full. Raises TransportError."""
+        """Send one message. Wait while the send queue is full. Raises TransportError."""
         ...
 
     async def recv(self) -> Message:
-        """The next message. Raises PeerRefused when it is a Close, TransportError when the stream fails or stays
-        silent too long, RemoteError when it is no message."""
+        """Return the next message. Raises PeerRefused for a Close, TransportError when the stream fails or stays
+        silent too long, RemoteError for bytes that are no message."""
         ...
 
 
@@ -48,7 +53,7 @@ class StreamTransport:
         self.stream = stream
         self.channel = channel
         self.is_introduced = False  # pings have no place before both ends are known
-        # What came behind the handshake in one read waits inside the channel.
+        # Bytes that came behind the handshake in the same read wait inside the channel.
         self._payloads = deque(channel.receive_data(b""))
 
     @property
@@ -71,13 +76,12 @@ class StreamTransport:
                 case Pong() if self.is_introduced:
                     pass
                 case Close(reason, supported):
-                    known = Reason(reason) if reason in Reason._value2member_map_ else Reason.PROTOCOL_ERROR
-                    raise PeerRefused(known, supported=supported)
+                    raise PeerRefused(Reason.from_wire(reason), supported=supported)
                 case _:
                     return message
 
     async def part(self, reason: Reason) -> None:
-        """Say Close with `reason`, if it still gets through soon, and drop the connection. Never raises."""
+        """Send a Close with `reason`, if it gets through within _GOODBYE_S, and drop the connection. Never raises."""
         try:
             async with asyncio.timeout(_GOODBYE_S):
                 await self.send(Close(reason))
@@ -92,7 +96,7 @@ class StreamTransport:
             if self.channel.has_partial_frame:
                 timeout_s = FRAME_TIMEOUT_S
             try:
-                # For a whole frame, not per read: a peer that drips bytes gains nothing.
+                # The limit is for a whole frame, not for each read: a peer that sends byte by byte gains no time.
                 async with asyncio.timeout(timeout_s):
                     await self._fill()
             except TimeoutError:
@@ -100,7 +104,7 @@ class StreamTransport:
         return self._payloads.popleft()
 
     async def _fill(self) -> None:
-        """Read until a frame is whole, or until one has begun (its own deadline starts then)."""
+        """Read until a frame is whole, or until one has begun: its own time limit starts then."""
         began = self.channel.has_partial_frame
         while not self._payloads:
             data = await self.stream.read()

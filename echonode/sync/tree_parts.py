@@ -1,9 +1,9 @@
-"""Tree nodes as they travel (PROTOCOL.md §7): a branch by its children's digests, a bucket by its leaves'.
+"""Tree nodes as they travel: a branch by the digests of its children, a bucket by those of its leaves (PROTOCOL.md §7).
 
     branch  00, two bytes naming the non-empty children (the first child in the highest bit), their digests in order
     bucket  01, the digests of its leaves in key order
 
-`width` is how many bytes of each digest travel: 16, or 32 when a walk with 16 found nothing between unequal roots.
+`width`: the bytes of each digest that travel: 16, or 32 after a walk with 16 found no difference between unequal roots.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _BUCKET: Final = 1
 
 
 def encode_branch(children: Sequence[Digest], width: int) -> bytes:
-    """The part of a node with these 16 children (EMPTY where there are no leaves)."""
+    """Return the part of a node with these 16 children (EMPTY where there are no leaves)."""
     bits = 0
     for child in children:
         bits = bits << 1 | (child != EMPTY)
@@ -30,42 +30,42 @@ def encode_branch(children: Sequence[Digest], width: int) -> bytes:
 
 
 def encode_bucket(tree: Tree, prefix: Prefix, width: int) -> bytes:
-    """The part that lists every leaf below `prefix`."""
+    """Return the part that lists every leaf below `prefix`."""
     return bytes((_BUCKET,)) + b"".join([leaf_digest(key, state)[:width] for key, state in tree.leaves_at(prefix)])
 
 
 def encode_node(tree: Tree, prefix: Prefix, width: int, leaves_max: int = BUCKET_LEAVES_MAX) -> bytes:
-    """What stands at `prefix`: its leaves when they are at most `leaves_max`, else its children."""
+    """Return the part for `prefix`: its leaves when they are at most `leaves_max`, else its children."""
     if tree.count_at(prefix) <= leaves_max:
         return encode_bucket(tree, prefix, width)
     return encode_branch(tree.children_at(prefix), width)
 
 
 def decode(part: bytes, width: int) -> Branch | Bucket:
-    """A Branch (tuple) or a Bucket (list). Raises RemoteError (PROTOCOL_ERROR) for a part of no such form."""
+    """Return a Branch (tuple) or a Bucket (list). Raises RemoteError (PROTOCOL_ERROR) for any other bytes."""
     kind, start = part[0], 1
     if kind == _BRANCH and len(part) >= 3:
         bits, start = part[1] << 8 | part[2], 3
     digests = [Digest(part[at : at + width]) for at in range(start, len(part), width)]
     if digests and len(digests[-1]) != width:
-        raise _bad("a digest is cut short")
+        raise _protocol_error("a digest is cut short")
     if kind == _BUCKET:
         return digests
     if kind != _BRANCH or start != 3 or bits.bit_count() != len(digests):
-        raise _bad("neither a branch nor a bucket")
+        raise _protocol_error("neither a branch nor a bucket")
     rest = iter(digests)
     return tuple(next(rest) if bits >> (ARITY - 1 - child) & 1 else None for child in range(ARITY))
 
 
 def cut(children: Sequence[Digest], width: int) -> Branch:
-    """Our own 16 children in the form `decode` gives the peer's."""
+    """Return our own 16 children in the form in which `decode` returns the peer's."""
     return tuple(None if child == EMPTY else Digest(child[:width]) for child in children)
 
 
 def leaves_by_digest(tree: Tree, prefix: Prefix, width: int) -> dict[Digest, LeafKey]:
-    """Our leaves below `prefix`, by what the peer calls them."""
+    """Return our leaves below `prefix`, by the digest that names them on the wire."""
     return {Digest(leaf_digest(key, state)[:width]): key for key, state in tree.leaves_at(prefix)}
 
 
-def _bad(detail: str) -> RemoteError:
+def _protocol_error(detail: str) -> RemoteError:
     return RemoteError(Reason.PROTOCOL_ERROR, f"tree part: {detail}")

@@ -1,7 +1,7 @@
 """Versions from a peer: parsed and verified in chunks on threads, applied in batches, never one by one.
 
-A version that is malformed, badly signed or of another context ends the session: an honest peer holds none, and nothing
-of its batch is stored. One whose key is unknown or compromised is refused by itself; the rest of its batch goes on.
+A version that is malformed, badly signed or of another context ends the session: an honest peer holds none. Nothing of
+its batch is stored. A version whose key is unknown or compromised is refused alone; the rest of its batch is stored.
 """
 
 import asyncio
@@ -14,16 +14,17 @@ from echonode.limits import VERIFY_CHUNK
 from echonode.model.record import Record, parse, verify
 from echonode.store.port import Applied, Cursor, RefusedVersion
 from echonode.sync.conversation import Conversation
-from echonode.sync.tasks import all_ended, whole
+from echonode.sync.tasks import all_ended, uninterrupted
 
-Write = Callable[[list[Record]], Awaitable[object]]
+Write = Callable[[list[Record]], Awaitable[object]]  # what is done with a batch once it is verified
 
-_INLINE_MAX = 4  # are verified in less time than threads take to wake
-_IN_FLIGHT_MAX = 3  # one batch being received, one verified, one written
+_INLINE_MAX = 4  # records: fewer are verified in less time than a thread takes to wake
+_IN_FLIGHT_MAX = 3  # batches: one is received, one verified, one written
 
 
 async def verify_all(raws: Sequence[bytes], context: str) -> list[Record]:
-    """The records of `raws`. Raises RemoteError (BAD_RECORD, FOREIGN_CONTEXT, PROTOCOL_ERROR) for the first bad one."""
+    """Return the verified records of `raws`. Raises RemoteError (BAD_RECORD, FOREIGN_CONTEXT, PROTOCOL_ERROR) for the
+    first bad one."""
     if len(raws) <= _INLINE_MAX:
         return _verify_chunk(raws, context)
     loop = asyncio.get_running_loop()
@@ -43,15 +44,15 @@ def _verify_chunk(raws: Sequence[bytes], context: str) -> list[Record]:
 
 
 async def merge(conversation: Conversation, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
-    """Apply verified `records` to the conversation's context, and `cursor` with them; the tally follows.
+    """Apply verified `records` and `cursor` to the conversation's context in one transaction; count and report them.
 
-    Whoever breaks a conversation off waits for that: what is stored is told of.
+    A cancellation waits for the end of it, so every stored record is reported. Raises StoreError.
     """
-    return await whole(_merge(conversation, records, cursor))
+    return await uninterrupted(_merge(conversation, records, cursor))
 
 
 async def _merge(conversation: Conversation, records: Sequence[Record], cursor: Cursor | None) -> Applied:
-    records, unwanted = _sorted_out(conversation, records)
+    records, unwanted = _separate(conversation, records)
     applied = await conversation.store.apply(conversation.context, records, cursor)
     if unwanted:
         applied = replace(applied, refused=(*applied.refused, *unwanted))
@@ -65,39 +66,47 @@ async def _merge(conversation: Conversation, records: Sequence[Record], cursor: 
     return applied
 
 
-def _sorted_out(conversation: Conversation, records: Sequence[Record]) -> tuple[Sequence[Record], list[RefusedVersion]]:
-    """The records that are wanted, and the rest as refused."""
+def _separate(conversation: Conversation, records: Sequence[Record]) -> tuple[Sequence[Record], list[RefusedVersion]]:
+    """Return the records that are wanted here, and the rest as refused."""
     if conversation.wants is None:
         return records, []
-    keys = {record.key for record in records if conversation.wants(record)}  # of a conflict all heads, or none
+    keys = {record.key for record in records if conversation.wants(record)}  # all heads of a conflict, or none
     unwanted = [record for record in records if record.key not in keys]
     refused = [RefusedVersion(record.id, Reason.NOT_ACCEPTED, "it is not wanted here") for record in unwanted]
     return [record for record in records if record.key in keys], refused
 
 
 class Pipeline:
-    """Lets batches be received, verified and written at the same time, a bounded number of them; written in order."""
+    """Receives, verifies and writes different batches at the same time. Batches are written in the order they came.
+
+        async with Pipeline(context) as pipeline:
+            await pipeline.put(raws, write)       for each batch; at the end of the block all are written
+    """
 
     def __init__(self, context: str) -> None:
         self._context = context
         self._tasks: deque[asyncio.Task[None]] = deque()
 
     async def put(self, raws: Sequence[bytes], write: Write) -> None:
-        """Hand over a batch; waits while too many are under way. Raises what an earlier batch raised."""
+        """Verify a batch and call `write` with its records. Wait while too many batches are under way. Raises what an
+        earlier batch raised."""
         while len(self._tasks) >= _IN_FLIGHT_MAX:
             await self._tasks.popleft()
         before = self._tasks[-1] if self._tasks else None
         self._tasks.append(asyncio.create_task(self._run(raws, before, write)))
 
-    async def finish(self) -> None:
-        """Wait for every batch. Raises what one of them raised."""
-        while self._tasks:
-            await self._tasks.popleft()
+    async def __aenter__(self) -> "Pipeline":
+        return self
 
-    async def abandon(self) -> None:
-        """Let what was begun end, whatever its outcome: a store transaction is never cut in half."""
-        await all_ended(self._tasks)
-        self._tasks.clear()
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait for every batch. Raises what one of them raised. After an error in the block, only wait for the batches
+        that were begun: a store transaction is never cut in half."""
+        try:
+            while kind is None and self._tasks:
+                await self._tasks.popleft()
+        finally:
+            await all_ended(self._tasks)
+            self._tasks.clear()
 
     async def _run(self, raws: Sequence[bytes], before: asyncio.Task[None] | None, write: Write) -> None:
         records = await verify_all(raws, self._context)

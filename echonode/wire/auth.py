@@ -1,8 +1,11 @@
-"""AUTH (SECURITY.md H3-H6): proof, inside the channel, of which identities its ends speak for.
+"""AUTH: each end of a channel proves the identities that it speaks for (SECURITY.md H3-H6, PROTOCOL.md §5.2).
 
-For every offered identity, its own node first and then the pools it is a member of, a signature by the offered key over
-everything that names this connection and this side of it. The handshake hash rules out replay and relay, the role byte
-reflection (a key may be shared by several nodes), the hash of the list any change to what is offered together.
+An end offers its own node's identity first, then the pools that list its device key. The device key signs, for each
+offer, what names this connection and this side of it:
+
+    handshake hash    a signature cannot be replayed or relayed to another connection
+    role byte         a signature cannot be reflected, even to a node that shares the key
+    hash of offers    no offer can be added, removed or exchanged
 """
 
 from collections.abc import Sequence
@@ -16,7 +19,7 @@ from echonode.model.identity import IdentityId, PublicKey, SigningKey, is_signed
 from echonode.model.keys import KeyState, Statement, read_statement
 from echonode.model.record import IDENTITIES, Record, parse, verify
 from echonode.wire.channel import Channel
-from echonode.wire.messages import Auth, Offer
+from echonode.wire.messages import Auth, IdentityOffer
 
 _DOMAIN: Final = "echonode auth 1"
 _INITIATOR: Final = 0
@@ -25,7 +28,7 @@ _RESPONDER: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end: proved, and backed by `statements` (verified; the node's own comes first)."""
+    """The proved identity at the other end, its device key, and the verified `statements`, the node's own first."""
 
     id: IdentityId
     key: PublicKey
@@ -33,15 +36,15 @@ class Peer:
 
 
 def offer(channel: Channel, device: SigningKey, statements: Sequence[Record]) -> Auth:
-    """Our AUTH: `statements` say for each identity, our own first, that `device` speaks for it."""
+    """Return our Auth. `statements` say that `device` speaks for each of our identities, the node's own first."""
     pairs = [(statement.author, device.public) for statement in statements]
     message = _signed_bytes(channel, is_initiator=channel.is_initiator, static=channel.own_static, pairs=pairs)
     signature = device.sign(message)
-    return Auth(tuple(Offer(s.author, device.public, s.raw, signature) for s in statements))
+    return Auth(tuple(IdentityOffer(s.author, device.public, s.raw, signature) for s in statements))
 
 
 def check(channel: Channel, auth: Auth) -> Peer:
-    """Who sent `auth`. Raises RemoteError when a signature or a statement does not hold."""
+    """Return the sender of `auth`. Raises RemoteError if a signature or a statement does not hold."""
     pairs = [(offered.identity, offered.key) for offered in auth.offers]
     message = _signed_bytes(channel, is_initiator=not channel.is_initiator, static=channel.remote_static, pairs=pairs)
     statements = []
@@ -53,7 +56,7 @@ def check(channel: Channel, auth: Auth) -> Peer:
     return Peer(IdentityId(first.identity), PublicKey(first.key), tuple(statements))
 
 
-def _check_statement(offered: Offer) -> Record:
+def _check_statement(offered: IdentityOffer) -> Record:
     record = verify(parse(offered.statement))
     expected = Statement(IdentityId(offered.identity), PublicKey(offered.key), KeyState.ACTIVE)
     if record.context != IDENTITIES or record.is_tombstone or read_statement(record) != expected:
@@ -64,7 +67,7 @@ def _check_statement(offered: Offer) -> Record:
 def _signed_bytes(
     channel: Channel, *, is_initiator: bool, static: bytes, pairs: Sequence[tuple[bytes, bytes]]
 ) -> bytes:
-    """PROTOCOL.md §5.2."""
+    """Return the bytes that each offer signs (PROTOCOL.md §5.2)."""
     role = _INITIATOR if is_initiator else _RESPONDER
     offers = digest(OFFERS, cbor.encode([list(pair) for pair in pairs]))
     return cbor.encode([_DOMAIN, role, channel.handshake_hash, static, pairs[0][0], offers])

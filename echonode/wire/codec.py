@@ -1,6 +1,7 @@
-"""Messages to bytes and back. One table says the shape of every message; whatever does not fit it is refused.
+"""The codec: a message to bytes and back (PROTOCOL.md §6).
 
-`decode` is total: any bytes give a Message or a RemoteError, in time and memory bounded by the frame's size.
+One table, `_SHAPES`, gives for each message the shape of every field; `decode` refuses what does not fit. `decode` is
+total: any bytes give a Message or a RemoteError, in time and memory bounded by the size of the frame.
 """
 
 from collections.abc import Callable
@@ -31,24 +32,27 @@ from echonode.limits import (
 from echonode.model.filter import Filter
 from echonode.text import is_plain_text
 from echonode.wire import messages as m
-from echonode.wire.messages.sketch import SYMBOL_BYTES, WANTED_BYTES
+from echonode.wire.messages.sketch import ID_PREFIX_BYTES, SYMBOL_BYTES
 
-Shape: TypeAlias = Callable[[Any], Any]  # the checked value, in its decoded form; _bad otherwise
+Shape: TypeAlias = Callable[[Any], Any]  # returns the value, checked, in its decoded form; raises _bad otherwise
 
 _U64: Final = 2**64 - 1
-_U63: Final = 2**63 - 1  # of a log's seqs: numbers of databases end there
+_U63: Final = 2**63 - 1  # the greatest seq of a log: databases number rows with 63 bits
 _DEPTH_MAX: Final = 64
 _SPAKE2_SHARE_BYTES: Final = 33
 _SEALED_KEY_BYTES: Final = 48
 
 
 def encode(message: m.Message) -> bytes:
-    """The payload of `message`'s frame."""
+    """Return the payload of the frame that carries `message`."""
     return cbor.encode([message.code, *(_plain(getattr(message, field.name)) for field in fields(message))])
 
 
 def decode(payload: bytes) -> m.Message:
-    """The message in `payload`. Raises RemoteError (PROTOCOL_ERROR)."""
+    """Return the message in `payload`.
+
+    Raises RemoteError: UnknownMessage for a code of no message known here, PROTOCOL_ERROR for everything else.
+    """
     value = cbor.decode(payload)
     if type(value) is not list or not value or type(value[0]) is not int:
         raise _bad("a message is an array that begins with its code")
@@ -60,7 +64,7 @@ def decode(payload: bytes) -> m.Message:
 
 
 class UnknownMessage(RemoteError):
-    """A well-formed message of a kind that this version does not speak: perhaps the InitPayload of a mode to come."""
+    """A well-formed message of an unknown kind, perhaps the InitPayload of a later mode. Refused answers it."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(Reason.UNSUPPORTED_MODE, detail)
@@ -79,11 +83,20 @@ def _build(kind: type[Any], shapes: tuple[Shape, ...], values: list[Any]) -> Any
         raise _bad(f"{kind.__name__}: {error.detail}") from None
 
 
-_PARTS: Final = (m.Offer, m.Summary, m.Wanted, m.Refusal, m.RecordId, m.Asked, m.Place, m.Mark)
+_PARTS: Final = (
+    m.IdentityOffer,
+    m.Summary,
+    m.LeafRequest,
+    m.Refusal,
+    m.RecordId,
+    m.RecordRequest,
+    m.ContextCursor,
+    m.ContextRoot,
+)
 
 
 def _plain(value: Any) -> Any:
-    """Parts as arrays; cbor2 writes tuples as arrays and IntEnums as numbers."""
+    """Return `value` with its parts as arrays. cbor2 itself writes tuples as arrays and IntEnums as numbers."""
     if type(value) is tuple and value and isinstance(value[0], _PARTS):
         return [[getattr(part, field.name) for field in fields(part)] for part in value]
     return value
@@ -202,23 +215,23 @@ _DIRECTION: Final = _uint(max(m.Direction))
 _NODE_PART: Final = _data_up_to(1 + 2 + 64 * 32, 1)
 _NAMES: Final = _list(_text(TEXT_FIELD_BYTES_MAX), 32)
 _RECORDS: Final = _list(_data_up_to(RECORD_BYTES_MAX, 1), BATCH_RECORDS_MAX)
-_OFFER: Final = _part_of(m.Offer, _data(32), _data(32), _data_up_to(1024, 1), _data(64))
+_OFFER: Final = _part_of(m.IdentityOffer, _data(32), _data(32), _data_up_to(1024, 1), _data(64))
 _SUMMARY: Final = _part_of(
     m.Summary, _CONTEXT, _ROOT, _uint(), _SEQ, _data_up_to(1 + 2 + 16 * 16, 1), _flag
 )
-_WANTED: Final = _part_of(
-    m.Wanted, _prefix, _maybe(_data_up_to(DIGESTS_PER_MESSAGE_MAX * 32, 16, unit=16)), _maybe(_KEY)
+_LEAF_REQUEST: Final = _part_of(
+    m.LeafRequest, _prefix, _maybe(_data_up_to(DIGESTS_PER_MESSAGE_MAX * 32, 16, unit=16)), _maybe(_KEY)
 )
-_WANTED_LIST: Final = _list(_WANTED, PREFIXES_PER_MESSAGE_MAX)
-_PLACES: Final = _list(_part_of(m.Place, _CONTEXT, _maybe(_SEQ)), CONTEXTS_MAX + 1)
+_LEAF_REQUESTS: Final = _list(_LEAF_REQUEST, PREFIXES_PER_MESSAGE_MAX)
+_CURSORS: Final = _list(_part_of(m.ContextCursor, _CONTEXT, _maybe(_SEQ)), CONTEXTS_MAX + 1)
 _REFUSAL: Final = _part_of(m.Refusal, _data(32), _uint(255))
 
 _LEAVES: Final = _list(_tuple(_KEY, _data(m.OFFERED_STATE_BYTES)), BATCH_RECORDS_MAX, 1)
 _NEGENTROPY: Final = _data_up_to(NEGENTROPY_BYTES_MAX, 1)
 _RECORD_ID: Final = _part_of(m.RecordId, _KEY, _text(NAME_BYTES_MAX), _ROOT)
-_ASKED: Final = _list(_part_of(m.Asked, _KEY, _maybe(_ROOT)), BATCH_RECORDS_MAX, 1)
+_RECORD_REQUESTS: Final = _list(_part_of(m.RecordRequest, _KEY, _maybe(_ROOT)), BATCH_RECORDS_MAX, 1)
 _COUNTS: Final = _data_up_to(SKETCH_COUNTS_MAX)
-_SYMBOLS: Final = _data_up_to(SKETCH_SYMBOLS_MAX * SYMBOL_BYTES)  # whole ones, as sync/modes/sketch.py sees to
+_SYMBOLS: Final = _data_up_to(SKETCH_SYMBOLS_MAX * SYMBOL_BYTES)  # sync/modes/sketch.py refuses a cut symbol
 
 _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.Auth: (_list(_OFFER, 4, 1),),
@@ -263,11 +276,11 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
         _uint(),
         _flag,
         _uint(SKETCH_SYMBOLS_MAX),
-        _data_up_to(SKETCH_SYMBOLS_MAX * WANTED_BYTES),
+        _data_up_to(SKETCH_SYMBOLS_MAX * ID_PREFIX_BYTES),
         _uint(SKETCH_SYMBOLS_MAX),
     ),
-    m.Fetch: (_list(_WANTED, PREFIXES_PER_MESSAGE_MAX, 1),),
-    m.Records: (_RECORDS, _WANTED_LIST, _flag),
+    m.Fetch: (_list(_LEAF_REQUEST, PREFIXES_PER_MESSAGE_MAX, 1),),
+    m.Records: (_RECORDS, _LEAF_REQUESTS, _flag),
     m.Put: (_list(_data_up_to(RECORD_BYTES_MAX, 1), BATCH_RECORDS_MAX, 1),),
     m.Stored: (_uint(BATCH_RECORDS_MAX), _uint(BATCH_RECORDS_MAX), _list(_REFUSAL, BATCH_RECORDS_MAX)),
     m.DeltaInit: (_VERSION, _CONTEXT, _DIRECTION, _data(8), _SEQ),
@@ -280,15 +293,15 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.PullInit: (_VERSION, _CONTEXT, _filter, _SEQ),
     m.PullMore: (_SEQ,),
     m.Ids: (_list(_RECORD_ID, BATCH_RECORDS_MAX), _SEQ, _flag),
-    m.GetInit: (_VERSION, _CONTEXT, _ASKED),
-    m.GetMore: (_ASKED,),
+    m.GetInit: (_VERSION, _CONTEXT, _RECORD_REQUESTS),
+    m.GetMore: (_RECORD_REQUESTS,),
     m.PutInit: (_VERSION, _CONTEXT, _LEAVES),
-    m.FollowInit: (_VERSION, _data(8), _PLACES),
-    m.Follow: (_PLACES,),
+    m.FollowInit: (_VERSION, _data(8), _CURSORS),
+    m.Follow: (_CURSORS,),
     m.Commits: (_CONTEXT, _SEQ, _RECORDS, _list(_tuple(_SEQ, _data(16)), BATCH_RECORDS_MAX)),
     m.Missing: (_CONTEXT, _list(_SEQ, BATCH_RECORDS_MAX, 1)),
     m.Bodies: (_CONTEXT, _list(_SEQ, BATCH_RECORDS_MAX, 1), _RECORDS),
-    m.Roots: (_list(_part_of(m.Mark, _CONTEXT, _ROOT, _SEQ), CONTEXTS_MAX + 1, 1),),
+    m.Roots: (_list(_part_of(m.ContextRoot, _CONTEXT, _ROOT, _SEQ), CONTEXTS_MAX + 1, 1),),
     m.Taken: (_uint(FOLLOW_WINDOW_BYTES, 1),),
     m.Lazy: (),
     m.PairStart: (_data(_SPAKE2_SHARE_BYTES),),

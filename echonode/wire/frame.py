@@ -1,14 +1,15 @@
-"""Frames: whole payloads over an ordered stream of bytes, sealed by one direction's Noise key.
+"""Frames: payloads over an ordered stream of bytes, sealed with the Noise key of one direction (PROTOCOL.md §5.1).
 
     frame   = length, piece, *piece
     length  = 4 bytes, big-endian: bytes of payload, 1 to the receiver's limit
     piece   = one Noise transport message: up to 65,519 bytes of payload and a 16-byte tag
 
-Every piece but the last is full, so the length says where each ends. The four bytes of length are the associated data
-of the first piece: whoever alters them is found out there, and until then they can only ask for more bytes within the
-limit. Each direction is rekeyed after exactly `REKEY_MESSAGES` pieces (SECURITY.md H9); both ends count them.
+Every piece but the last is full, so the length tells where each piece ends. The four bytes of length are the
+associated data of the first piece. Altered, they can only make the reader wait for more bytes within the limit; the
+first piece then fails to authenticate. Both ends rekey a direction after exactly `REKEY_MESSAGES` pieces (SECURITY.md
+H9).
 
-What follows the last byte read is the caller's to time (`is_partial`), and an end of stream is the caller's to judge.
+The caller limits the time of a partial frame (`is_partial`) and judges the end of the stream.
 """
 
 from typing import Final
@@ -22,7 +23,7 @@ PIECE_BYTES_MAX: Final = NOISE_MESSAGE_BYTES_MAX - TAGLEN
 
 
 class FrameWriter:
-    """Payloads in, frames out."""
+    """Turns payloads into frames."""
 
     __slots__ = ("_cipher",)
 
@@ -30,7 +31,7 @@ class FrameWriter:
         self._cipher = cipher
 
     def write(self, payload: bytes) -> bytes:
-        """The frame of `payload`, 1 to `FRAME_BYTES_MAX` bytes."""
+        """Return the frame of `payload`, which has 1 to `FRAME_BYTES_MAX` bytes. Raises LocalError for another size."""
         if not 0 < len(payload) <= FRAME_BYTES_MAX:
             raise LocalError(f"a payload holds 1 to {FRAME_BYTES_MAX} bytes, not {len(payload)}")
         header = len(payload).to_bytes(HEADER_BYTES, "big")
@@ -44,31 +45,36 @@ class FrameWriter:
 
 
 class FrameReader:
-    """Bytes in, payloads out. Pieces are opened as they come, so at most one sealed piece waits for its end.
+    """Turns bytes into payloads. Each piece is opened when it is whole, so at most one sealed piece is buffered.
 
-    `bytes_max` bounds every payload after the first and may change at any time. The first is AUTH, and never more than
-    `AUTH_BYTES_MAX`: what follows it may have come in the same bytes, too early for a limit raised after reading it.
+    `bytes_max` bounds every payload after the first and may change at any time. The first payload is AUTH and has at
+    most `AUTH_BYTES_MAX`. A second payload may stand in the same bytes, so a limit that the caller raises after it has
+    read the first would come too late for it.
     """
 
     __slots__ = ("_ad", "_buffer", "_cipher", "_error", "_is_first", "_missing", "_pieces", "bytes_max")
 
-    def __init__(self, cipher: CipherState, held: bytes = b"") -> None:
+    def __init__(self, cipher: CipherState, leftover: bytes = b"") -> None:
         self.bytes_max = FRAME_BYTES_MAX
         self._cipher = cipher
-        self._buffer = bytearray(held)
+        self._buffer = bytearray(leftover)
         self._error: RemoteError | None = None
         self._is_first = True
-        self._missing = 0  # bytes of payload still to come in this frame; 0 between frames
+        self._missing = 0  # bytes of payload still missing in this frame; 0 between frames
         self._ad = b""
         self._pieces: list[bytes] = []
 
     @property
     def is_partial(self) -> bool:
-        """Whether a frame has begun to come and is not whole."""
+        """True while a frame has begun and is not whole."""
         return bool(self._buffer) or self._missing > 0
 
     def read(self, data: bytes) -> list[bytes]:
-        """The payloads that `data` completes. Raises RemoteError, then and ever after, for what nobody honest sends."""
+        """Return the payloads that `data` completes.
+
+        Raises RemoteError for a length out of bounds or a piece that does not authenticate, and again on each later
+        call.
+        """
         if self._error is not None:
             raise self._error
         payloads: list[bytes] = []
@@ -78,7 +84,7 @@ class FrameReader:
                 with memoryview(self._buffer) as view:
                     used = self._parse(view, payloads)
                 del self._buffer[:used]
-            else:  # nothing waits: cut straight from what came, and keep only the rest
+            else:  # nothing is buffered: parse `data` in place, and buffer only its rest
                 with memoryview(data) as view:
                     self._buffer += view[self._parse(view, payloads) :]
         except RemoteError as error:
@@ -87,7 +93,7 @@ class FrameReader:
         return payloads
 
     def _parse(self, view: memoryview, payloads: list[bytes]) -> int:
-        """Take what is whole off the front of `view`; how many bytes that was."""
+        """Open the whole pieces at the front of `view`. Return the number of bytes used."""
         at, end = 0, len(view)
         while True:
             if self._missing == 0:
@@ -105,7 +111,7 @@ class FrameReader:
             self._missing -= len(piece)
             self._pieces.append(piece)
             if self._missing == 0:
-                payloads.append(b"".join(self._pieces))  # hands a single piece back uncopied
+                payloads.append(b"".join(self._pieces))  # join returns a single piece uncopied
                 self._pieces.clear()
 
     def _begin(self, header: bytes) -> None:

@@ -1,17 +1,18 @@
-"""Range-based set reconciliation, as the Negentropy Protocol V1 has it: messages in, messages out, nothing else.
+"""Range-based set reconciliation by the Negentropy Protocol V1: messages in, messages out (PROTOCOL.md §8.10).
 
     initiator                                    responder
       initiate()          -- message -->           answer(message)
       answer(message)     <-- message --
       ..                                            until the initiator's answer is None
 
-The specification is docs/negentropy-protocol-v1.md of github.com/hoytech/negentropy; messages are those of its
-reference implementation, byte for byte, frame-size limit included (tests/vectors/negentropy_v1.json). A set is split
-into ranges; ranges of equal fingerprints are skipped, others are split in 16 or, where few items are left, listed.
+The specification is docs/negentropy-protocol-v1.md of github.com/hoytech/negentropy. Messages equal those of its
+reference implementation byte for byte, also under a limit (tests/vectors/negentropy_v1.json). A set is split into
+ranges. A range with equal fingerprints on both sides is skipped; another is split in 16, or its ids are listed if it
+has few items.
 
-A message from a peer gives an answer or a RemoteError, at a cost bounded by its own size and that of the answer. Under
-a limit the reference can overlook a difference (a range that did not fit is left out of the sum that stands for it),
-and so do we. Whoever needs certainty compares hashes of both sets at the end.
+A peer's message gives an answer or a RemoteError, at a cost bounded by its own size and that of the answer. Under a
+limit the reference can overlook a difference: the fingerprint of the rest leaves out a range that did not fit. This
+code does the same, to stay equal to it. A caller that needs certainty compares hashes of both sets at the end.
 """
 
 from typing import Final
@@ -25,17 +26,17 @@ LIMIT_BYTES_MIN: Final = 4096
 _VERSIONS: Final = range(0x60, 0x70)
 _SKIP, _FINGERPRINT, _ID_LIST = range(3)
 _BUCKETS: Final = 16
-_LISTED_MAX: Final = 2 * _BUCKETS - 1  # a range of more is split
-_SLACK_BYTES: Final = 200  # left below the limit for what closes a message
+_LISTED_MAX: Final = 2 * _BUCKETS - 1  # items; a range of more is split
+_SLACK_BYTES: Final = 200  # kept below the limit for the range that sums up the rest
 _U64_MAX: Final = 2**64 - 1
 _VARINT_BYTES_MAX: Final = 10
 _END: Final = bound(INFINITY)
 
 
 class Negentropy:
-    """One side of one reconciliation of `items`. `limit`: the most bytes of a message, 0 for no limit.
+    """One side of one reconciliation of `items`. `limit` is the most bytes of a message, 0 for no limit.
 
-    The initiator's `have` and `need` grow with every answer: ids only it has, and ids only the other has.
+    The initiator's `have` and `need` grow with every answer: ids that only it holds, ids that only the peer holds.
     """
 
     def __init__(self, items: Items, *, limit: int = 0) -> None:
@@ -48,12 +49,12 @@ class Negentropy:
         self.need: list[bytes] = []
 
     def initiate(self) -> bytes:
-        """The first message, which makes this side the initiator."""
+        """Return the first message. This side becomes the initiator."""
         self.is_initiator = True
         return bytes((VERSION,)) + self._split(0, len(self._items), _END, _Writer())
 
     def answer(self, message: bytes) -> bytes | None:
-        """The answer to `message`; None when the initiator knows all. Raises RemoteError."""
+        """Return the answer to `message`, None when the initiator knows every difference. Raises RemoteError."""
         reader = _Reader(message)
         version = reader.byte()
         if version not in _VERSIONS:
@@ -67,8 +68,8 @@ class Negentropy:
 
     def _ranges(self, reader: "_Reader") -> bytes:
         items, writer = self._items, _Writer()
-        said = bytearray((VERSION,))
-        skipped: bytes | None = None  # where the ranges that need no answer end
+        output = bytearray((VERSION,))
+        skipped: bytes | None = None  # the end of the ranges that need no answer
         lower, last = 0, b""
         while reader:
             end = reader.bound()
@@ -91,18 +92,18 @@ class Negentropy:
                     self._compare(lower, upper, theirs)
                     skipped = end
                 else:
-                    said += writer.skip(skipped)
+                    output += writer.skip(skipped)
                     skipped = None
-                    upper = self._list(said, lower, upper, end, writer)
+                    upper = self._list(output, lower, upper, end, writer)
             else:
                 raise _bad(f"a range of mode {mode}")
-            if self._is_full(len(said) + len(part)):
-                # What does not fit is summed up, and so is all that follows.
-                said += writer.bound(_END) + varint(_FINGERPRINT) + items.fingerprint(upper, len(items))
+            if self._is_full(len(output) + len(part)):
+                # One fingerprint stands for all items behind this range.
+                output += writer.bound(_END) + varint(_FINGERPRINT) + items.fingerprint(upper, len(items))
                 break
-            said += part
+            output += part
             lower, last = upper, end
-        return bytes(said)
+        return bytes(output)
 
     def _compare(self, lower: int, upper: int, theirs: list[bytes]) -> None:
         ours = self._items.ids(lower, upper)
@@ -110,61 +111,61 @@ class Negentropy:
         self.have += [id for id in ours if id not in listed]
         self.need += [id for id in dict.fromkeys(theirs) if id not in known]
 
-    def _list(self, said: bytearray, lower: int, upper: int, end: bytes, writer: "_Writer") -> int:
-        """Append the ids of a range, as many as fit; where they end."""
+    def _list(self, output: bytearray, lower: int, upper: int, end: bytes, writer: "_Writer") -> int:
+        """Append the ids of a range to `output`, as many as fit. Return the index behind the last."""
         room = upper - lower
         if self._limit:
-            # The reference counts what was said before this range and its pending skip, and the ids.
-            left = self._limit - _SLACK_BYTES - (len(said) - writer.skip_bytes)
-            room = max(0, left // ID_BYTES + 1)
+            # The reference counts the bytes before this range, without the pending skip, and the ids.
+            room_bytes = self._limit - _SLACK_BYTES - (len(output) - writer.skip_bytes)
+            room = max(0, room_bytes // ID_BYTES + 1)
         if room < upper - lower:
             upper = lower + room
             end = self._items.at(upper)
-        said += writer.bound(end) + varint(_ID_LIST) + varint(upper - lower) + b"".join(self._items.ids(lower, upper))
+        output += writer.bound(end) + varint(_ID_LIST) + varint(upper - lower) + b"".join(self._items.ids(lower, upper))
         return upper
 
     def _split(self, lower: int, upper: int, end: bytes, writer: "_Writer") -> bytes:
-        """What to say of a range about which there is no agreement."""
+        """Return a differing range as ids if it has few items, else as 16 smaller ranges with fingerprints."""
         count = upper - lower
         if count <= _LISTED_MAX:
             ids = b"".join(self._items.ids(lower, upper))
             return writer.bound(end) + varint(_ID_LIST) + varint(count) + ids
-        said = bytearray()
+        output = bytearray()
         size, larger = divmod(count, _BUCKETS)
         for bucket in range(_BUCKETS):
             stop = lower + size + (bucket < larger)
             fingerprint = self._items.fingerprint(lower, stop)
-            said += writer.bound(end) if stop == upper else writer.between(self._items, stop)
-            said += varint(_FINGERPRINT) + fingerprint
+            output += writer.bound(end) if stop == upper else writer.between(self._items, stop)
+            output += varint(_FINGERPRINT) + fingerprint
             lower = stop
-        return bytes(said)
+        return bytes(output)
 
     def _is_full(self, size: int) -> bool:
         return self._limit > 0 and size > self._limit - _SLACK_BYTES
 
 
 class _Writer:
-    """What bounds of one message are encoded against: timestamps are differences."""
+    """The encoder of one message's bounds. Timestamps travel as differences from the one before."""
 
     def __init__(self) -> None:
         self._timestamp = 0
-        self.skip_bytes = 0  # of the last pending skip
+        self.skip_bytes = 0  # bytes of the last skip written
 
     def skip(self, end: bytes | None) -> bytes:
-        """Whatever lies before `end` needs no answer; nothing when that is nothing."""
-        said = b"" if end is None else self.bound(end) + varint(_SKIP)
-        self.skip_bytes = len(said)
-        return said
+        """Return a range up to `end` that needs no answer, b"" for None."""
+        output = b"" if end is None else self.bound(end) + varint(_SKIP)
+        self.skip_bytes = len(output)
+        return output
 
     def bound(self, end: bytes) -> bytes:
-        """A bound as it is, with the prefix it came with."""
+        """Return the encoding of `end`: its timestamp, and the prefix behind it."""
         timestamp = int.from_bytes(end[:TIME_BYTES], "big")
-        said = b"\0" if timestamp == INFINITY else varint(timestamp - self._timestamp + 1)
+        output = b"\0" if timestamp == INFINITY else varint(timestamp - self._timestamp + 1)
         self._timestamp = timestamp
-        return said + varint(len(end) - TIME_BYTES) + end[TIME_BYTES:]
+        return output + varint(len(end) - TIME_BYTES) + end[TIME_BYTES:]
 
     def between(self, items: Items, index: int) -> bytes:
-        """The shortest bound that tells the item at `index` from the one before it."""
+        """Return the encoding of the shortest bound between the item at `index` and the one before it."""
         before, behind = items.at(index - 1), items.at(index)
         size = TIME_BYTES
         if before[:TIME_BYTES] == behind[:TIME_BYTES]:
@@ -175,7 +176,7 @@ class _Writer:
 
 
 class _Reader:
-    """What is left of a message from the peer."""
+    """The decoder of a message from the peer. It is false at the end."""
 
     def __init__(self, message: bytes) -> None:
         self._message = message
@@ -186,7 +187,7 @@ class _Reader:
         return self._at < len(self._message)
 
     def take(self, size: int) -> bytes:
-        """The next `size` bytes."""
+        """Return the next `size` bytes. Raises RemoteError when there are fewer."""
         end = self._at + size
         if end > len(self._message):
             raise _bad("a message that ends early")
@@ -212,7 +213,7 @@ class _Reader:
 
     def bound(self) -> bytes:
         step = self.varint()
-        # A sum past the last timestamp is the last one, as the reference has it.
+        # The reference cuts a sum past the last timestamp to the last one.
         self._timestamp = min(INFINITY, self._timestamp + step - 1) if step else INFINITY
         size = self.varint()
         if size > ID_BYTES:

@@ -1,11 +1,11 @@
 """The Noise Protocol Framework, revision 34, for 25519 and ChaChaPoly: handshakes as a table.
 
-Names are the specification's (https://noiseprotocol.org/noise.html), and its section stands at the line that obeys it.
-Sans-I/O: private keys come in as 32-byte values, messages go in and out as bytes. Every failure a peer can cause is a
-`RemoteError`; after one the object is of no further use. What a caller does wrong is a `LocalError`.
+Names and section numbers are those of the specification (https://noiseprotocol.org/noise.html). Pure: private keys come
+in as 32-byte values, messages go in and out as bytes. A failure that a peer can cause is a `RemoteError`; the object
+must not be used after it. A mistake of the caller is a `LocalError`.
 
-Not here: DH functions and ciphers other than these two, fallback patterns, PSK modifiers but psk3. The product speaks
-`Noise_XXpsk3_25519_ChaChaPoly_SHA256` only (`channel.py`); the other rows are what the published vectors judge us by.
+Not here: other DH functions and ciphers, fallback patterns, PSK modifiers but psk3. echonode speaks only
+`Noise_XXpsk3_25519_ChaChaPoly_SHA256` (`channel.py`); the published vectors test this module with the other rows.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ Token: TypeAlias = Literal["e", "s", "ee", "es", "se", "ss", "psk"]
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A handshake pattern (§7): which static keys are known before, and the tokens of each message in turn."""
+    """A handshake pattern (§7): the static keys known before it, and the tokens of each message in turn."""
 
     initiator_known: bool
     responder_known: bool
@@ -70,15 +70,15 @@ class KeyPair:
 
     @classmethod
     def of(cls, private: bytes) -> "KeyPair":
-        """The pair of the 32-byte secret `private`."""
-        # The binding does not look at lengths: a short key would have libsodium read past its end.
+        """Return the pair of the 32-byte secret `private`. Raises LocalError for another length."""
+        # The binding does not check lengths: libsodium would read past the end of a short key.
         if len(private) != DHLEN:
             raise LocalError(f"an X25519 private key is {DHLEN} bytes, not {len(private)}")
         return cls(private, crypto_scalarmult_base(private))
 
 
 class CipherState:
-    """One direction's key and nonce (§5.1). Without a key it passes plaintext through, as early messages need."""
+    """The key and the nonce of one direction (§5.1). Without a key it passes plaintext through, for early messages."""
 
     __slots__ = ("k", "n")
 
@@ -87,7 +87,7 @@ class CipherState:
         self.n = 0
 
     def encrypt_with_ad(self, ad: bytes, plaintext: bytes) -> bytes:
-        """`plaintext` with a 16-byte tag behind it that also covers `ad`."""
+        """Return `plaintext` encrypted, with a 16-byte tag behind it that also covers `ad`."""
         if self.k is None:
             return plaintext
         if self.n >= NONCE_MAX:
@@ -97,7 +97,7 @@ class CipherState:
         return ciphertext
 
     def decrypt_with_ad(self, ad: bytes, ciphertext: bytes) -> bytes:
-        """The plaintext. Raises RemoteError, and does not move on, when the tag does not fit (§5.1)."""
+        """Return the plaintext. Raises RemoteError when the tag does not fit; the nonce then stays (§5.1)."""
         if self.k is None:
             return ciphertext
         if self.n >= NONCE_MAX:
@@ -112,13 +112,13 @@ class CipherState:
         return plaintext
 
     def rekey(self) -> None:
-        """Replace the key by a one-way function of itself (§4.2, §11.3). The nonce runs on."""
+        """Replace the key by a one-way function of itself (§4.2, §11.3). The nonce is not reset."""
         assert self.k is not None, "rekey needs a key"
         self.k = crypto_aead_chacha20poly1305_ietf_encrypt(bytes(KEYLEN), b"", _nonce(NONCE_MAX), self.k)[:KEYLEN]
 
 
 class SymmetricState:
-    """The running hash of all that was said, and the chain of keys (§5.2)."""
+    """The hash of all messages so far, and the chain of keys (§5.2)."""
 
     __slots__ = ("_hash", "_hash_name", "cipher", "ck", "h")
 
@@ -153,12 +153,12 @@ class SymmetricState:
         return plaintext
 
     def split(self) -> tuple[CipherState, CipherState]:
-        """The keys of the transport phase: initiator to responder, responder to initiator."""
+        """Return the keys of the transport phase: initiator to responder, responder to initiator."""
         temp_k1, temp_k2 = self._hkdf(b"", 2)
         return CipherState(temp_k1[:KEYLEN]), CipherState(temp_k2[:KEYLEN])
 
     def _hkdf(self, input_key_material: bytes, num_outputs: int) -> list[bytes]:
-        """§4.3, which is RFC 5869 with `ck` as the salt and no info."""
+        """Return `num_outputs` keys by HKDF (§4.3): RFC 5869 with `ck` as the salt and no info."""
         temp_key = hmac.digest(self.ck, input_key_material, self._hash_name)
         outputs = [b""]
         for counter in range(1, num_outputs + 1):
@@ -169,8 +169,8 @@ class SymmetricState:
 class HandshakeState:
     """One side of one handshake (§5.3): `write_message` and `read_message` in turn, then `split`.
 
-    `s` is our static key pair, `e` our ephemeral one (made for this handshake and no other), `rs` the peer's static
-    public key where the pattern knows it beforehand, `psk` 32 bytes where the pattern has one.
+    `s` is our static key pair. `e` is our ephemeral one, made for this handshake only. `rs` is the peer's static public
+    key if the pattern knows it beforehand. `psk` has 32 bytes if the pattern has one.
     """
 
     def __init__(
@@ -197,17 +197,17 @@ class HandshakeState:
         self.re: bytes | None = None
         self._symmetric = SymmetricState(protocol_name.encode("ascii"), hash_name)
         self._symmetric.mix_hash(prologue)
-        for known, whose in ((self._pattern.initiator_known, True), (self._pattern.responder_known, False)):
-            if known:  # a pre-message (§7.1)
-                self._symmetric.mix_hash(self._own_s.public if whose == initiator else _present(self.rs))
+        for is_known, is_initiators in ((self._pattern.initiator_known, True), (self._pattern.responder_known, False)):
+            if is_known:  # a pre-message (§7.1)
+                self._symmetric.mix_hash(self._own_s.public if is_initiators == initiator else _present(self.rs))
 
     @property
     def handshake_hash(self) -> bytes:
-        """The hash of all that was said: a name of this session that both ends share (§11.2)."""
+        """The hash of all messages so far. After the last it names this session at both ends (§11.2)."""
         return self._symmetric.h
 
     def write_message(self, payload: bytes) -> bytes:
-        """Our next message. Raises RemoteError when a key of the peer's turns out to be of small order."""
+        """Return our next message with `payload`. Raises RemoteError when a key of the peer is of small order."""
         tokens = self._next_tokens(writing=True)
         parts: list[bytes] = []
         for token in tokens:
@@ -226,7 +226,7 @@ class HandshakeState:
         return message
 
     def read_message(self, message: bytes) -> bytes:
-        """The payload of the peer's next message. Raises RemoteError for anything but an honest one."""
+        """Return the payload of the peer's next message. Raises RemoteError if it is malformed or not authentic."""
         tokens = self._next_tokens(writing=False)
         if len(message) > NOISE_MESSAGE_BYTES_MAX:
             raise _refused("a message is too long")
@@ -245,7 +245,7 @@ class HandshakeState:
         return self._symmetric.decrypt_and_hash(message[at:])
 
     def split(self) -> tuple[CipherState, CipherState]:
-        """The finished handshake's keys: initiator to responder, responder to initiator."""
+        """Return the keys of the finished handshake: initiator to responder, responder to initiator."""
         if self._turn != len(self._pattern.messages):
             raise LocalError("the handshake is not finished")
         return self._symmetric.split()
@@ -266,11 +266,11 @@ class HandshakeState:
 
     def _mix_e(self, public: bytes) -> None:
         self._symmetric.mix_hash(public)
-        if self._pattern.is_psk:  # so that the psk's keys are never used with the same nonces twice (§9.2)
+        if self._pattern.is_psk:  # no key made from the psk may be used with the same nonce twice (§9.2)
             self._symmetric.mix_key(public)
 
     def _mix(self, token: Literal["ee", "es", "se", "ss", "psk"]) -> None:
-        """A token that says nothing on the wire: both sides do the same, each with its own half of the keys."""
+        """Mix a token that adds no bytes to the message. Both sides do the same, each with its own half of the keys."""
         if token == "psk":
             assert self._psk is not None, "the constructor saw to it"
             self._symmetric.mix_key_and_hash(self._psk)
@@ -283,7 +283,7 @@ class HandshakeState:
 
 
 def _parse(protocol_name: str) -> tuple[str, str]:
-    """The pattern and the hash named by `Noise_PATTERN_25519_ChaChaPoly_HASH` (§8)."""
+    """Return the pattern and the hash named in `Noise_PATTERN_25519_ChaChaPoly_HASH` (§8)."""
     match protocol_name.split("_"):
         case ["Noise", pattern, "25519", "ChaChaPoly", hash_name] if pattern in PATTERNS and hash_name in HASHES:
             return pattern, hash_name
@@ -295,7 +295,10 @@ def _nonce(n: int) -> bytes:
 
 
 def _dh(ours: KeyPair, theirs: bytes | None) -> bytes:
-    """X25519 (§12.1). An all-zero result, which the peer's key alone would decide, is refused (§12.1 permits both)."""
+    """Return the X25519 of both keys (§12.1).
+
+    Raises RemoteError for an all-zero result, which the peer's key alone would decide. §12.1 permits either.
+    """
     try:
         return crypto_scalarmult(ours.private, _present(theirs))
     except CryptoError:

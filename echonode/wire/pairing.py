@@ -1,4 +1,4 @@
-"""Invitations: a short code proves a joiner to an inviter, who then hands over the network key (SECURITY.md H8).
+"""Invitations: the joiner proves that it knows a short code; the inviter sends the network key (SECURITY.md H8).
 
     joiner (initiator)                               inviter (responder)
       start    -> share (33 bytes)        ------->     answer  -> share (33 bytes)
@@ -6,11 +6,10 @@
                                           ------->     finish  -> confirmation (32), sealed network key (48)
       accept   -> network key             <-------
 
-SPAKE2 as the package `spake2` speaks it over Ed25519 (older than RFC 9382, and not its transcript) runs inside a
-channel of the public network, with the code as the password and identities made of a domain, the role and that
-channel's handshake hash: an attacker in the middle has two handshake hashes, so shares passed on lead nowhere. Each
-exchange tests one guess of the code, and the inviter learns whether it was right before it says anything that depends
-on it: a guesser pays a try for each.
+SPAKE2 over Ed25519 runs inside a channel of the public network, in the form of the package `spake2` (older than RFC
+9382, with another transcript). The password is the code. The identities contain the channel's handshake hash: an
+attacker in the middle has two channels with two hashes, so shares that it passes on do not fit. Each exchange tests one
+guess of the code. The inviter checks the joiner's confirmation before it sends its own, so each guess costs a try.
 
     share         = side byte "A" (joiner) or "B" (inviter), encoded point
     identities    = "echonode pairing joiner" and "echonode pairing inviter", each followed by the handshake hash
@@ -19,9 +18,9 @@ on it: a guesser pays a try for each.
     sealed key    = ChaCha20-Poly1305 of the network key, nonce 0, associated data the handshake hash, under BLAKE2b
                     keyed with `key`, person "echonode pairing", over "network key"
 
-`spake2` is Python and takes times that depend on the code: a neighbour who begins and abandons very many exchanges
-could learn a few of its bits, so their number is bounded too. Nothing here sends, waits or keeps time: bytes
-and seconds come in as values.
+`spake2` is Python, and its running time depends on the code. An attacker that begins and abandons very many exchanges
+could learn a few bits of the code, so the number of exchanges is bounded too. Pure: bytes and seconds come in as
+values.
 """
 
 import hmac
@@ -42,7 +41,7 @@ from echonode.wire.word_list import THREE_SYLLABLES, TWO_SYLLABLES
 
 CODE_ENTROPY_BYTES: Final = 10
 SLOTS: Final = 99
-SHARE_BYTES: Final = 33  # a side byte and a point
+SHARE_BYTES: Final = 33  # a side byte and an encoded point
 
 _PAIRING: Final = digest.PAIRING
 _JOINER: Final = b"joiner"
@@ -53,15 +52,18 @@ Code = NewType("Code", str)
 
 # -- codes -----------------------------------------------------------------------------------------------------------
 def new_code(entropy_bytes: bytes) -> Code:
-    """A code such as `7-crossover-clockwork` out of `CODE_ENTROPY_BYTES` random bytes: 16 secret bits, and a slot."""
+    """Return a code such as `7-crossover-clockwork`: a slot and 16 secret bits.
+
+    `entropy_bytes` are `CODE_ENTROPY_BYTES` random bytes; LocalError for another number.
+    """
     if len(entropy_bytes) != CODE_ENTROPY_BYTES:
         raise LocalError(f"a code is made of {CODE_ENTROPY_BYTES} random bytes, not {len(entropy_bytes)}")
-    slot = int.from_bytes(entropy_bytes[2:], "big") % SLOTS + 1  # 8 bytes leave no bias worth the name
+    slot = int.from_bytes(entropy_bytes[2:], "big") % SLOTS + 1  # 8 bytes: the bias is below 2**-57
     return Code(f"{slot}-{THREE_SYLLABLES[entropy_bytes[0]]}-{TWO_SYLLABLES[entropy_bytes[1]]}")
 
 
 def normalise_code(text: str) -> Code:
-    """The code meant by what a person typed, in any case, with spaces or underscores for dashes. Raises ConfigError."""
+    """Return the code that a person typed, in any case, with spaces or underscores for dashes. Raises ConfigError."""
     match re.split(r"[\s_-]+", text.strip().lower()):
         case [slot, first, second] if re.fullmatch(r"0?[1-9]|[1-9][0-9]", slot):
             for word, words in ((first, THREE_SYLLABLES), (second, TWO_SYLLABLES)):
@@ -72,14 +74,14 @@ def normalise_code(text: str) -> Code:
 
 
 def slot_of(code: Code) -> str:
-    """The number a code begins with: says which invitation is meant, and is no secret."""
+    """Return the number that a code begins with. It names the invitation and is no secret."""
     return code.partition("-")[0]
 
 
 # -- invitations -----------------------------------------------------------------------------------------------------
 @dataclass(slots=True)
 class Invitation:
-    """A code the inviter answers to, until it is used up, guessed at too often, or `expires_s` (monotonic) has come."""
+    """An invitation. It is open until its uses, tries or exchanges are spent or `expires_s` (monotonic) has come."""
 
     code: Code = field(repr=False)
     expires_s: float
@@ -88,25 +90,25 @@ class Invitation:
     exchanges_left: int = INVITATION_EXCHANGES_MAX
 
     def is_open(self, now_s: float) -> bool:
-        """Whether a joiner may still try."""
+        """Return True while a joiner may try."""
         return min(self.uses_left, self.tries_left, self.exchanges_left) > 0 and now_s < self.expires_s
 
-    def begin(self) -> None:
-        """Somebody began an exchange, and may or may not finish it."""
+    def count_exchange(self) -> None:
+        """Count an exchange that a joiner began, finished or not."""
         self.exchanges_left -= 1
 
-    def spend(self) -> None:
-        """Somebody joined by it."""
+    def count_use(self) -> None:
+        """Count a joiner that received the network key."""
         self.uses_left -= 1
 
-    def fail(self) -> None:
-        """Somebody tried with another code."""
+    def count_failure(self) -> None:
+        """Count a confirmation made with another code."""
         self.tries_left -= 1
 
 
 # -- the exchange ----------------------------------------------------------------------------------------------------
 class PairingInitiator:
-    """The joiner: `start`, `confirm`, `accept`, once each. `entropy_f` gives that many random bytes."""
+    """The joiner: `start`, `confirm`, `accept`, once each. `entropy_f(n)` returns n random bytes."""
 
     def __init__(self, code: Code, *, handshake_hash: bytes, entropy_f: Callable[[int], bytes]) -> None:
         self._handshake_hash = handshake_hash
@@ -114,17 +116,20 @@ class PairingInitiator:
         self._key: bytes | None = None
 
     def start(self) -> bytes:
-        """Our share."""
+        """Return the joiner's share."""
         share: bytes = self._spake2.start()
         return share
 
     def confirm(self, share: bytes) -> bytes:
-        """Our confirmation, on the inviter's share. Raises RemoteError for what is no share."""
+        """Return the joiner's confirmation. `share` is the inviter's.
+
+        Raises RemoteError (PAIRING_FAILED) if `share` is malformed.
+        """
         self._key = _finish(self._spake2, share)
         return digest.keyed(_PAIRING, self._key, _JOINER)
 
     def accept(self, confirmation: bytes, sealed: bytes) -> bytes:
-        """The network key. Raises RemoteError (PAIRING_FAILED) when the inviter does not know the code."""
+        """Return the network key. Raises RemoteError (PAIRING_FAILED) when the inviter does not know the code."""
         key, self._key = self._key, None
         if key is None:
             raise LocalError("nothing was confirmed")
@@ -137,7 +142,7 @@ class PairingInitiator:
 
 
 class PairingResponder:
-    """The inviter: `answer`, `finish`, once each. It keeps `invitation`'s accounts, so that no caller can forget to."""
+    """The inviter: `answer`, `finish`, once each. It also counts exchanges, tries and uses of `invitation`."""
 
     def __init__(
         self,
@@ -154,17 +159,20 @@ class PairingResponder:
         self._key: bytes | None = None
 
     def answer(self, share: bytes) -> bytes:
-        """Our share, which tells nothing about the code, on the joiner's. Raises RemoteError for what is no share."""
-        self._invitation.begin()
+        """Return the inviter's share, which tells nothing about the code. `share` is the joiner's.
+
+        Raises RemoteError (PAIRING_FAILED) if `share` is malformed.
+        """
+        self._invitation.count_exchange()
         ours: bytes = self._spake2.start()
         self._key = _finish(self._spake2, share)
         return ours
 
     def finish(self, confirmation: bytes, *, now_s: float) -> tuple[bytes, bytes]:
-        """Our confirmation and the sealed network key, if the joiner knew the code. This spends a use, or a try.
+        """Return the inviter's confirmation and the sealed network key, and spend a use.
 
-        Raises RemoteError (PAIRING_FAILED) for another code, and for any once the invitation is closed: it may have
-        closed since `answer`, and exchanges side by side must not have more tries between them than one alone.
+        Raises RemoteError (PAIRING_FAILED) for another code, which spends a try, and for every code once the invitation
+        is closed. It may have closed since `answer`: parallel exchanges share the tries.
         """
         key, self._key = self._key, None
         if key is None:
@@ -172,9 +180,9 @@ class PairingResponder:
         if not self._invitation.is_open(now_s):
             raise _failed("the invitation is closed")
         if not hmac.compare_digest(confirmation, digest.keyed(_PAIRING, key, _JOINER)):
-            self._invitation.fail()
+            self._invitation.count_failure()
             raise _failed("the joiner does not know the code")
-        self._invitation.spend()
+        self._invitation.count_use()
         sealed = _seal(key).encrypt_with_ad(self._handshake_hash, self._network_key)
         return digest.keyed(_PAIRING, key, _INVITER), sealed
 
@@ -184,13 +192,13 @@ def _identities(handshake_hash: bytes) -> dict[str, bytes]:
 
 
 def _finish(spake2: SPAKE2_A | SPAKE2_B, share: bytes) -> bytes:
-    # The package takes no notice of bytes behind the point, and lets other encodings of a point pass, of zero even.
+    # The package ignores bytes behind the point, and accepts other encodings of a point, even of zero.
     y = int.from_bytes(share[1:], "little") & ((1 << 255) - 1)
     if len(share) != SHARE_BYTES or not 1 < y < Q:
         raise _failed("not a share")
     try:
         key: bytes = spake2.finish(share)
-    except (SPAKEError, NotOnCurve, ValueError):  # own share or side; no point; outside the group
+    except (SPAKEError, NotOnCurve, ValueError):  # our own share or side; not a point; a point outside the group
         raise _failed("not a share") from None
     return key
 

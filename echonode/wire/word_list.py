@@ -1,7 +1,7 @@
 """The words of invitation codes: the PGP word list (P. Juola and P. Zimmermann, 1996), in lower case.
 
-256 words of two syllables and 256 of three, chosen for being far apart when spoken. A code takes one of each, so a
-person notices when the two are swapped.
+There are 256 words of two syllables and 256 of three, chosen to sound different from each other. A code has one of
+each, so that a person notices when the two are swapped.
 """
 
 from typing import Final

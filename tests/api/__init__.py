@@ -1,0 +1,1 @@
+"""The local API: real nodes behind real Unix sockets, every answer held to proto/openapi.yaml."""

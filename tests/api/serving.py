@@ -1,4 +1,5 @@
-"""A real node behind its real API on a real Unix socket, and a small client that holds every answer to the law."""
+"""A real node behind its real API on a real Unix socket, and a small client that holds every answer to
+proto/openapi.yaml."""
 
 import asyncio
 import json
@@ -18,7 +19,7 @@ from echonode.node.events import Event
 from echonode.node.node import Node, Settings
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
-from tests.api import law
+from tests.api import openapi
 
 VERSION = "1.2.3"
 WITHIN_S = 20
@@ -28,7 +29,7 @@ KEY = bytes(range(32))
 def run(
     test: Callable[[], Awaitable[None]], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 ) -> None:
-    """Run `test` on a loop of its own; one that hangs fails."""
+    """Run `test` on a loop of its own. A test that hangs fails."""
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(asyncio.wait_for(test(), WITHIN_S))
 
@@ -55,7 +56,7 @@ class Answer:
 
 
 class Connection:
-    """One connection to the API. `send` and `receive` go on side by side; `ask` does one after the other."""
+    """One connection to the API. `send` and `answer` may run side by side; `ask` does one after the other."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -79,10 +80,10 @@ class Connection:
         await self._write(h11.EndOfMessage())
 
     async def answer(self) -> Answer:
-        """The whole answer, checked."""
+        """Read the whole answer and check it against the document."""
         head = await self.head()
         answer = Answer(head.status, head.headers, b"".join([data async for data in self.data()]))
-        law.check(*self._asked, answer.status, answer.headers.get("content-type", ""), answer.body)
+        openapi.check(*self._asked, answer.status, answer.headers.get("content-type", ""), answer.body)
         return answer
 
     async def head(self) -> Answer:
@@ -124,7 +125,7 @@ class Connection:
 
 @dataclass
 class Served:
-    """What a test has in its hands."""
+    """A node under test, with its server and its events."""
 
     node: Node
     server: ApiServer
@@ -141,7 +142,7 @@ class Served:
             await connection.close()
 
     async def ask(self, method: str, target: str, body: bytes | str | object = b"") -> Answer:
-        """One request, its answer checked. A `body` that is neither bytes nor text is sent as JSON."""
+        """Send one request and return its answer, checked. A `body` that is neither bytes nor text is sent as JSON."""
         data = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
         async with self.connection() as connection:
             return await connection.ask(method, target, data)
@@ -166,7 +167,7 @@ async def serving(
     store: Store | None = None,
     models: Mapping[str, tuple[int, int]] | None = None,
 ) -> AsyncIterator[Served]:
-    """A node with its API and a TCP listener on loopback; server, then node, stopped at the end."""
+    """Yield a node with its API and a TCP listener on loopback. At the end stop the server, then the node."""
     entropy = SystemEntropy()
     identity = Identity.from_seeds(entropy.random_bytes(32), entropy.random_bytes(32))
     events: list[Event] = []

@@ -1,4 +1,5 @@
-"""Import and export: any number of lines in bounded memory, batches whole or not at all, nothing written twice."""
+"""Import and export: any number of lines in bounded memory, batches written whole or not at all, nothing written twice.
+"""
 
 import asyncio
 import json
@@ -13,6 +14,7 @@ import pytest
 from echonode import cbor
 from echonode.api.bulk_import import LINE_BYTES_MAX, import_lines
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX
+from echonode.text import to_base32
 from tests.api.serving import Answer, Served, run, serving
 
 IMPORT = "/v1/records/main/import"
@@ -54,12 +56,68 @@ def test_every_field_of_a_line_arrives(tmp_path: Path) -> None:
             ]
             whole = {name: await served.whole(name) for name in "abcdef"}
             bodies = [(await served.ask("GET", f"/v1/records/main?id={name}")).body for name in "abcdef"]
-            assert bodies == ['{"b":[1,"é"]}'.encode(), b"text", b'"text"', b"\0\1\2", b"null", b""]
+            assert bodies == [b'{"b": [1, "\\u00e9"]}', b"text", b'"text"', b"\0\1\2", b"null", b""]
             types = ["application/json", "text/plain", "application/json", "image/x", "application/json", ""]
             assert [each["type"] for each in whole.values()] == types
             assert (whole["a"]["tags"], whole["a"]["model"], whole["a"]["model_version"]) == (["x", "y"], "m", "2.3")
             assert whole["a"]["created"] == "2001-02-03T04:05:06.000Z"
             assert whole["e"]["created"] == "2001-02-03T04:05:06.500Z"
+
+    run(test)
+
+
+VERBATIM = [
+    b"1.0",
+    b"1E2",
+    b"-0",
+    b"0.1000",
+    b"12345678901234567890123",
+    b"1" * 5000,
+    b"1e400",
+    b'{"z":1,  "a":2}',
+    b'["\\u00e9", "\xc3\xa9", "\\/"]',
+]
+
+
+@pytest.mark.parametrize("body", VERBATIM, ids=lambda body: repr(body[:30]))
+def test_a_body_is_kept_byte_for_byte_and_leaves_as_it_came(tmp_path: Path, body: bytes) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            text = b'"type": "application/json", "body": "%s"' % body.hex().encode()
+            lines = b'{"name": "a", "body": ' + body + b'}\n{"name": "b", ' + text + b"}\n"
+            assert (await import_(served, lines))[-1]["written"] == 2
+            assert (await served.ask("GET", "/v1/records/main?id=a")).body == body
+            assert (await served.ask("GET", "/v1/records/main?id=b")).body == b'"%s"' % body.hex().encode()
+            await served.whole("a")
+            export = (await served.ask("GET", "/v1/records/main/export")).body
+            assert (await import_(served, export))[-1] == {"lines": 2, "written": 0, "unchanged": 2, "done": True}
+
+    run(test)
+
+
+@pytest.mark.parametrize("body", [b'{"a": 1, "a": 1}', b"[1]\n", b" 1 ", b"NaN", b'{"a": 1, "b": {"x": 0, "x": 1}}'])
+def test_a_body_that_no_line_can_hold_is_exported_in_base64(tmp_path: Path, body: bytes) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            await served.put("a", body, "&type=application/json")
+            export = (await served.ask("GET", "/v1/records/main/export")).body
+            assert b"body_base64" in export
+            assert (await import_(served, export))[-1]["unchanged"] == 1
+
+    run(test)
+
+
+def test_own_names_that_look_like_addresses_come_back_as_they_were(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            await served.put("shared/plan", b"what the team agreed on")
+            for name in ("shared/plan", "me/y", "plain", f"{to_base32(bytes(32))}/x", "@two/x"):
+                await served.put(f"me/{name}", name.encode())
+            before = (await served.ask("GET", "/v1/records/main/list")).lines()
+            export = (await served.ask("GET", "/v1/records/main/export")).body
+            assert (await import_(served, export))[-1] == {"lines": 5, "written": 0, "unchanged": 5, "done": True}
+            assert (await served.ask("GET", "/v1/records/main/list")).lines() == before
+            assert (await served.whole("shared/plan"))["body"] == "what the team agreed on"
 
     run(test)
 
@@ -113,7 +171,7 @@ def test_an_export_fills_another_node_with_the_same(tmp_path: Path) -> None:
             await one.put("noise", b"\0\xff", "&timestamp=2001-02-03")
             await one.put("shared/todo", b"milk")
             export = await one.ask("GET", "/v1/records/main/export")
-            assert [each["name"] for each in export.lines()] == ["json", "noise"]
+            assert [each["name"] for each in export.lines()] == ["me/json", "me/noise"]
             assert (await import_(two, export.body))[-1]["written"] == 2
             differ = ("id", "author", "version", "timestamp")
             for name in ("json", "noise"):
@@ -142,6 +200,12 @@ def test_an_export_fills_another_node_with_the_same(tmp_path: Path) -> None:
         (line(name="a", timestamp="soon"), "bad_request", "is no time"),
         (line(name="a", timestamp=True), "bad_request", "not a record"),
         (line(name="a", tags="t"), "bad_request", "not a record"),
+        (b'{"name": "a", "body": {"x": 1, "y": 2, "x": 3}}\n', "bad_request", 'the key "x" stands twice'),
+        (b'{"name": "a", "name": "b"}\n', "bad_request", 'the key "name" stands twice'),
+        (b'{"name": "a", "body": NaN}\n', "bad_request", "not a record"),
+        (b'{"name": "a", "body": [01]}\n', "bad_request", "not a record"),
+        (b'{"name": "a", "body": "\xff"}\n', "bad_request", "not a record"),
+        (b'{"name": "a", "body": ["\xff"]}\n', "bad_request", "not a record"),
         (b'{"name": "a", "body": ' + b"[" * 5000 + b"]" * 5000 + b"}\n", "bad_request", "nested too deeply"),
         (b'{"name": "\\ud800"}\n', "bad_request", "not a record"),
         (b'{"name": "\xff"}\n', "bad_request", "not a record"),
@@ -280,9 +344,10 @@ def test_an_error_is_told_at_once_and_what_is_still_sent_does_no_harm(tmp_path: 
 
 
 class Forgetful:
-    """Stands where a node would, and keeps nothing: what is left to measure is the import's own memory."""
+    """Stands in for a node and keeps nothing, so that only the import's own memory is measured."""
 
-    id = bytes(32)
+    def resolve(self, text: str) -> tuple[bytes, str]:
+        return bytes(32), text
 
     async def put_all(self, drafts: list[object], *, skip_unchanged: bool) -> list[object]:
         assert skip_unchanged
@@ -296,7 +361,7 @@ def test_memory_does_not_grow_with_the_number_of_lines() -> None:
                 yield named(range(start, start + 100))
 
         tracemalloc.reset_peak()
-        async for _ in import_lines(Forgetful(), "main", chunks()):  # type: ignore[arg-type]
+        async for _ in import_lines(Forgetful(), Forgetful(), "main", chunks()):  # type: ignore[arg-type]
             pass
         return tracemalloc.get_traced_memory()[1]
 

@@ -1,4 +1,4 @@
-"""Server-sent events: what happens, while it happens, and how the stream ends."""
+"""Server-sent events: their order, their filters, and the ends of a stream."""
 
 import asyncio
 import json
@@ -9,16 +9,16 @@ from typing import Any
 from echonode.api import streams
 from echonode.node.event_bus import WAITING_MAX
 from echonode.text import to_base32
-from tests.api import law
+from tests.api import openapi
 from tests.api.serving import Connection, run, serving
 
 
 async def listen(connection: Connection, query: str = "") -> AsyncIterator[tuple[str, Any]]:
-    """(name, data) of every event, each held to the document. Returns once listening has begun."""
+    """Wait until listening has begun, then yield (name, data) of every event, each checked against the document."""
     await connection.begin("GET", f"/v1/events{query}")
     await connection.end()
     head = await connection.head()
-    assert (head.status, head.headers["content-type"]) == (200, law.EVENT_STREAM)
+    assert (head.status, head.headers["content-type"]) == (200, openapi.EVENT_STREAM)
     data = aiter(connection.data())
     assert await anext(data) == b": listening\n\n"
     return _events(data)
@@ -34,7 +34,7 @@ async def _events(data: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Any]]:
                 continue
             name, body = event.decode().split("\n")
             shown = json.loads(body.removeprefix("data: "))
-            law.validator("#/components/schemas/Event").validate(shown)
+            openapi.validator("#/components/schemas/Event").validate(shown)
             yield name.removeprefix("event: "), shown
 
 
@@ -107,7 +107,7 @@ def test_a_reader_that_lags_too_far_is_told_that_it_lost_events(tmp_path: Path) 
     async def test() -> None:
         async with serving(tmp_path) as served, served.connection() as connection:
             events = await listen(connection, "?types=peer.absent")
-            for _ in range(WAITING_MAX + 1):  # without a pause in which they could be read
+            for _ in range(WAITING_MAX + 1):  # without a pause, so that no event is read meanwhile
                 served.node.bus.publish(served.events[0])
             assert [event async for event in events] == [("end", {"reason": "slow reader"})]
 

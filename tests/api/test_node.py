@@ -18,13 +18,13 @@ OTHER_KEY = bytes(reversed(range(32)))
 
 @pytest.fixture(autouse=True)
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is asked for moves records here."""
-    monkeypatch.setattr(link_selection, "FOLLOWS", 0)
+    """Open no links, so that records move only on request."""
+    monkeypatch.setattr(link_selection, "LINKS_CHOSEN", 0)
 
 
 @asynccontextmanager
 async def until(served: Served, kind: str) -> AsyncIterator[None]:
-    """Leave the block only when an event of that name has come since it was entered."""
+    """Leave the block only when an event of this name has come since it was entered."""
     with served.node.subscribe() as queue:
         yield
         event: Event | None = await queue.get()
@@ -38,7 +38,7 @@ async def meet(one: Served, two: Served) -> None:
 
 
 async def put_quietly(served: Served, name: str) -> None:
-    """Write so that the node's scheduler does not hear of it: only a sync that was asked for will carry it."""
+    """Write a record without telling the scheduler: only a requested sync will carry it."""
     draft = Draft(context="main", author=served.node.id, name=name, body=b"x")
     await served.node.store.write([draft], served.node.records.identity.device, served.node.records.tick)
 

@@ -1,4 +1,4 @@
-"""Asking a peer through the API: what it has, for some of it, to take some of ours."""
+"""Requests to one peer through the API: list its records, fetch some, put some."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,20 +17,20 @@ from tests.api.test_node import meet
 
 @pytest.fixture(autouse=True)
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is asked for moves records here."""
-    monkeypatch.setattr(link_selection, "FOLLOWS", 0)
+    """Open no links, so that records move only on request."""
+    monkeypatch.setattr(link_selection, "LINKS_CHOSEN", 0)
 
 
 @asynccontextmanager
 async def two(folder: Path) -> AsyncIterator[tuple[Served, Served]]:
-    """Two nodes that have met, and hear of nothing that is written from now on."""
+    """Yield two nodes that have met. Neither hears of what is written from now on."""
     async with serving(folder) as one, serving(folder, name="two") as other:
         await meet(one, other)
         yield one, other
 
 
 async def write_unheard(served: Served, name: str, *tags: str, body: bytes = b"x", context: str = "main") -> None:
-    """A shared record of which no scheduler hears; without a body, its deletion."""
+    """Write a shared record without telling the scheduler; without a body, delete it."""
     node = served.node
     assert node.records.shared is not None
     draft = Draft(context=context, author=node.records.shared, name=name, tags=tags, body=body, is_tombstone=not body)
@@ -51,6 +51,7 @@ def test_a_pull_lists_what_fits_and_a_later_one_what_is_new(tmp_path: Path) -> N
             pulled = await asked(one, "pull", filter=["tag=news", "author=shared"])
             assert (pulled["status"], pulled["done"]) == ("success", True)
             assert [record["id"] for record in pulled["ids"]] == ["shared/a", "shared/c"]
+            assert [record["address"] for record in pulled["ids"]] == ["shared/a", "shared/c"]
             assert await asked(one, "pull", filter=["author=me"]) == {**pulled, "ids": []}
             await write_unheard(other, "d", "news")
             later = await asked(one, "pull", filter=["tag=news"], after=pulled["after"])
@@ -87,29 +88,29 @@ def test_what_is_got_is_kept_and_what_is_not_there_is_said(tmp_path: Path) -> No
             assert (await one.whole("shared/a"))["version"] == there["version"]
             another = [{"id": "shared/a", "version": to_base32(bytes(32))}]
             assert (await asked(one, "get", records=another))["missing"] == ["shared/a"]
-            whole_id = f"{to_base32(bytes(32))}/a"  # of somebody nobody knows
+            whole_id = f"{to_base32(bytes(32))}/a"  # the author is unknown here
             assert (await asked(one, "get", records=[{"id": whole_id}]))["missing"] == [whole_id]
 
     run(test)
 
 
-def test_of_what_is_offered_it_is_said_what_became_of_it(tmp_path: Path) -> None:
+def test_a_put_says_what_became_of_each_record(tmp_path: Path) -> None:
     async def test() -> None:
         async with two(tmp_path) as (one, other):
             await write_unheard(one, "new")
             await write_unheard(one, "old")
-            await asked(one, "offer", records=["shared/old"])
+            await asked(one, "put", records=["shared/old"])
             await write_unheard(other, "old", body=b"newer")
-            answer = await asked(one, "offer", records=["shared/new", "shared/old"])
+            answer = await asked(one, "put", records=["shared/new", "shared/old"])
             outcomes = {record["id"]: record["outcome"] for record in answer["records"]}
             assert outcomes == {"shared/new": "stored", "shared/old": "stale"}
             assert (await one.whole("shared/old"))["body"] == "newer"
-            again = await asked(one, "offer", records=["shared/new"])
+            again = await asked(one, "put", records=["shared/new"])
             assert [record["outcome"] for record in again["records"]] == ["had"]
 
-            other.node.subscriptions.subscribe({"main": ["tag=news"]}, other.node.records.identity_of)
+            other.node.subscriptions.subscribe({"main": ["tag=news"]}, other.node.addresses.resolve_in_filter)
             await write_unheard(one, "unwanted")
-            (record,) = (await asked(one, "offer", records=["shared/unwanted"]))["records"]
+            (record,) = (await asked(one, "put", records=["shared/unwanted"]))["records"]
             assert (record["outcome"], record["reason"]) == ("refused", "not_accepted")
 
     run(test)
@@ -153,7 +154,8 @@ def test_names_that_mean_nobody_are_the_callers_mistake(tmp_path: Path) -> None:
         async with two(tmp_path) as (one, _):
             for what, body in (
                 ("pull", {"filter": ["author=stranger"]}),
-                ("get", {"records": [{"id": "stranger/a"}]}),
+                ("get", {"records": [{"id": "@stranger/a"}]}),
+                ("get", {"records": [{"id": "@stranger"}]}),
                 ("get", {"records": [{"id": "a", "version": "short"}]}),
                 ("pull", {"context": ""}),
                 ("pull", {"limit": 0}),

@@ -4,7 +4,7 @@ import pytest
 
 from echonode import errors
 from echonode.api.node import _overall
-from echonode.api.problems import RequestError, fault_of, not_found, too_large
+from echonode.api.problems import RequestError, not_found, problem_of, too_large
 from echonode.api.shutdown import Stopping
 from echonode.errors import (
     ConfigError,
@@ -18,7 +18,7 @@ from echonode.errors import (
 )
 from echonode.model.identity import IdentityId
 from echonode.node.views import SyncReport, SyncStatus
-from tests.api import law
+from tests.api import openapi
 
 EXPECTED = [
     (RequestError("no"), 400, "bad_request"),
@@ -36,16 +36,16 @@ EXPECTED = [
 
 @pytest.mark.parametrize(("error", "status", "code"), EXPECTED, ids=lambda value: type(value).__name__)
 def test_an_error_is_told_by_its_code_and_its_own_words(error: EchonodeError, status: int, code: str) -> None:
-    fault = fault_of(error)
-    assert (fault.status, fault.code, fault.message) == (status, code, str(error))
-    law.validator("#/components/schemas/Error").validate(fault.form())
+    problem = problem_of(error)
+    assert (problem.status, problem.code, problem.message) == (status, code, str(error))
+    openapi.validator("#/components/schemas/Error").validate(problem.as_json())
 
 
 def test_no_error_was_forgotten() -> None:
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EchonodeError)}
     assert kinds - {EchonodeError} <= {type(error) for error, _, _ in EXPECTED}
-    documented = set(law.resolve("#/components/schemas/Error")["properties"]["error"]["properties"]["code"]["enum"])
-    # Replies, requests, a body of a model that is not read here, and what none of ours is.
+    documented = set(openapi.resolve("#/components/schemas/Error")["properties"]["error"]["properties"]["code"]["enum"])
+    # These codes are given by responses, by requests, by the route that checks models, and for unforeseen exceptions.
     elsewhere = {"method_not_allowed", "conflict", "unsupported_model", "internal"}
     assert documented == {code for _, _, code in EXPECTED} | elsewhere
 

@@ -1,4 +1,4 @@
-"""Records through the API: written, read back the same, listed, deleted, contested."""
+"""Records through the API: written, read back unchanged, listed, deleted, in conflict."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from echonode.model.identity import Identity, IdentityId
 from echonode.model.record import Draft, winner
 from echonode.text import to_base32
 from tests.api.serving import run, serving
-from tests.api.test_law import give_foreign_record
+from tests.api.test_openapi import give_foreign_record
 from tests.sync.pair import Author
 
 MAIN = "/v1/records/main"
@@ -24,7 +24,7 @@ def test_what_was_put_is_got_byte_for_byte_under_its_media_type(tmp_path: Path) 
                 "a", body, "&type=image/x-noise&tag=b&tag=a&tag=b&model=scan@3.4&timestamp=2001-02-03"
             )
             assert put["id"] == f"{to_base32(served.node.id)}/a"
-            for name in (put["id"], "me/a", "a", f"{put['id'][:6]}/a"):
+            for name in (put["id"], "me/a", "a", f"@{put['id'][:6]}/a", "@one/a"):
                 got = await served.ask("GET", f"{MAIN}?id={name}")
                 assert (got.body, got.headers["content-type"]) == (body, "image/x-noise")
                 assert (got.headers["echo-id"], got.headers["echo-version"]) == (put["id"], put["version"])
@@ -223,16 +223,45 @@ def test_an_id_that_could_be_two_authors_is_a_conflict(tmp_path: Path) -> None:
                 await served.node.store.apply("identities", statements)
                 await served.node.store.apply("main", [record])
             prefix = to_base32(one.identity.id)[:4]
-            answer = await served.ask("GET", f"{MAIN}?id={prefix}/a")
-            assert (answer.status, answer.code) == (409, "conflict") and "type more of it" in answer.message
+            answer = await served.ask("GET", f"{MAIN}?id=@{prefix}/a")
+            assert (answer.status, answer.code) == (409, "conflict")
+            assert all(to_base32(author.identity.id) in answer.message for author in (one, two))
             assert (await served.ask("GET", f"{MAIN}/list?author={prefix}")).status == 404
             assert (await served.whole(f"{to_base32(two.identity.id)}/a"))["name"] == "a"
 
     run(test)
 
 
+def test_an_address_that_means_nothing_says_what_to_write(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            answer = await served.ask("GET", f"{MAIN}?id=@two")
+            assert (answer.status, answer.code) == (400, "bad_request") and "@LABEL/NAME" in answer.message
+            answer = await served.ask("GET", f"{MAIN}?id=@stranger/a")
+            assert (answer.status, answer.code) == (404, "not_found") and "stranger" in answer.message
+
+    run(test)
+
+
+def test_a_foreign_id_or_name_never_takes_an_own_name(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            foreign = await give_foreign_record(served)
+            for name in (f"{foreign[:8]}/theirs", "two/theirs", "one/theirs"):
+                await served.put(name, b"mine")
+                assert (await served.ask("GET", f"{MAIN}?id={name}")).body == b"mine"
+            addresses = {line["address"] for line in (await served.ask("GET", f"{MAIN}/list")).lines()}
+            own = {f"me/{each}/theirs" for each in (foreign[:8], "two", "one")}
+            assert addresses == {f"@{foreign[:8]}/theirs"} | own
+            for address in addresses:
+                whole = await served.whole(address)
+                assert whole["address"] == address
+
+    run(test)
+
+
 def two_with_one_prefix() -> tuple[Author, Author]:
-    """Two authors whose ids begin with the same four characters: 20 bits, a birthday among a few thousand."""
+    """Return two authors whose ids begin with the same four characters: of a few thousand, two share 20 bits."""
     seen: dict[str, int] = {}
     for number in range(100_000):
         seed = number.to_bytes(4, "big")

@@ -1,4 +1,4 @@
-"""The socket and its server: who may open it, what a crash leaves, how it stops."""
+"""The socket and its server: permissions, the remains of a crash, the stop."""
 
 import asyncio
 import logging
@@ -231,7 +231,7 @@ def test_it_stops_at_once_whatever_clients_are_doing_and_logs_nothing(tmp_path: 
             assert (await put.answer()).code == "stopping"
             last = [data async for data in imported.data()]
             assert b'"code":"stopping"' in last[0] and b'"written":1000' in last[0]
-            with pytest.raises(Exception, match="closed connection"):  # cut: it did not read
+            with pytest.raises(Exception, match="closed connection"):  # the server cut it, because it did not read
                 [data async for data in listed.data()]
             with pytest.raises((FileNotFoundError, ConnectionRefusedError)):
                 await served.ask("GET", "/v1/status")
@@ -264,7 +264,7 @@ def test_a_join_that_waits_for_a_silent_peer_ends_with_the_server(tmp_path: Path
 
 
 def test_an_idle_server_holds_no_timer(tmp_path: Path) -> None:
-    """uvicorn's own loop would wake ten times a second."""
+    """uvicorn's own loop would wake ten times a second; a node must not."""
 
     async def test() -> None:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Waits end when the server stops, and only those."""
+"""The server's stop ends waits, and nothing else."""
 
 import asyncio
 

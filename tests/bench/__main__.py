@@ -1,6 +1,6 @@
 """`python -m tests.bench [--records N] [--tree N] [--json FILE]`: figures, each beside the limit of this machine.
 
-Real nodes as processes over loopback; see PERFORMANCE figures as ratios within one run, never across runs.
+Real nodes run as processes over loopback. Compare ratios within one run, and never figures of different runs.
 """
 
 import argparse
@@ -21,20 +21,20 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=50_000, help="records to import and replicate")
     parser.add_argument("--tree", type=int, default=100_000, help="records in the trees that are compared")
     parser.add_argument("--json", type=Path, help="write all figures here too")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     figures: dict[str, object] = {
         "sign_per_s": round(limits_here.sign_rate()),
         "verify_per_s_one_thread": round(limits_here.verify_rate(1)),
         "verify_per_s_two_threads": round(limits_here.verify_rate(2)),
     }
     with tempfile.TemporaryDirectory(prefix="echonode-bench-") as folder:
-        figures |= _nodes(Path(folder), asked.records)
+        figures |= _nodes(Path(folder), arguments.records)
     figures |= live.latency()
     figures["verify_per_s_two_threads_again"] = round(limits_here.verify_rate(2))
-    figures["modes"] = modes.table(asked.tree, [1, 100, 1000]) if asked.tree else []
+    figures["modes"] = modes.table(arguments.tree, [1, 100, 1000]) if arguments.tree else []
     _show(figures)
-    if asked.json:
-        asked.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def _nodes(folder: Path, count: int) -> dict[str, object]:
@@ -63,7 +63,7 @@ def _nodes(folder: Path, count: int) -> dict[str, object]:
 
 
 def _rate(node: NodeProcess, least: int) -> int:
-    """Records a second of the conversation that brought at least most of `least`."""
+    """Return records per second of the conversation that brought more than half of `least`."""
     big = wait_for(
         lambda: next((event for event in node.events("sync.completed") if event["received"] > least // 2), None)
     )

@@ -1,7 +1,8 @@
 """`python -m tests.bench.catchup [--records N] [--differences D] [--times T]`: a node that was away catches up.
 
-Real nodes as processes over loopback: one is stopped, the other takes D records, the first is started again and goes
-on from its cursor. What is measured is that conversation, beside what verifying D signatures takes on two threads.
+Real nodes run as processes over loopback. One is stopped, the other takes D records, and the first starts again and
+goes on from its cursor. The figure is the duration of that conversation, beside the time to verify D signatures on two
+threads.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from tests.e2e.processes import NodeProcess, code_in, equal, running, wait_for
 
 
 def figures(folder: Path, count: int, differences: int, times: int) -> dict[str, object]:
-    """Medians over those of `times` absences after which it went on from its cursor."""
+    """Return medians over `times` absences; those after which the node did not use its cursor do not count."""
     lines, source = folder / "records.jsonl", characters()
     a, b = nodes = [NodeProcess(folder / name, name) for name in ("a", "b")]
     took_s, limit_s, modes = [], [], Counter[str]()
@@ -37,7 +38,7 @@ def figures(folder: Path, count: int, differences: int, times: int) -> dict[str,
             brought = wait_for(lambda: [each for each in b.events("sync.completed") if each["received"]])
             modes.update(each["mode"] for each in brought)
             by_cursor = [each["duration_s"] for each in brought if each["mode"] == "delta"]
-            if by_cursor:  # now and then another mode is taken, which is not what is measured
+            if by_cursor:  # now and then the nodes select another mode, and that is not measured
                 took_s.append(sum(by_cursor))
                 limit_s.append(differences / verify_rate(2))
     return {
@@ -54,9 +55,9 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000, help="records that both hold")
     parser.add_argument("--differences", type=int, default=1_000, help="records that one has missed")
     parser.add_argument("--times", type=int, default=7)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="echonode-catchup-") as folder:
-        for name, value in figures(Path(folder), asked.records, asked.differences, asked.times).items():
+        for name, value in figures(Path(folder), arguments.records, arguments.differences, arguments.times).items():
             print(f"{name:36} {value}")
 
 

@@ -1,14 +1,14 @@
-"""`python -m tests.bench.costs [--modes M ..] [--json F] [--svg F] [--tables F]`: what each mode costs, by size of the
-sets and of the difference.
+"""`python -m tests.bench.costs [--modes M ..] [--json F] [--svg F] [--tables F]`: the cost of each sync mode.
 
-Two stores hold N leaves each and differ in d records, half of them at either end: *newest*, records that the other
-lacks, or *scattered*, old ones of which one end has a later version (two leaves differ for each). Every mode makes
-them equal over a transport in memory, the two ends on a thread each, so that each end's CPU is its own. Bytes are of
-payloads, without the records themselves and what wraps them, which every mode has to move.
+Costs depend on the size of the sets and of the difference. Two stores hold N leaves each and differ in d records, half
+of them at either end: *newest*, records that the other store lacks, or *scattered*, old records of which one end has a
+later version (two leaves differ for each). Every mode makes the stores equal over a transport in memory. The two ends
+run on a thread each, so that each end's CPU time can be measured. Bytes are those of the payloads without the records
+and their wrapping, which every mode has to send.
 
-For `delta` each end has followed the other's log up to where the differences begin. Leaves that both ends hold are
-made of random hashes, without records, as none of these conversations reads one; but `reconcile` and `snapshot` do, and
-are measured over as many real records. `snapshot` fills an empty store, whatever d may be.
+For `delta` each end has followed the other's log up to the first difference. Leaves that both ends hold are random
+hashes without records, because most modes read no record behind an equal leaf; `reconcile` and `snapshot` do, and run
+over as many real records. `snapshot` fills an empty store, so d does not matter.
 """
 
 import argparse
@@ -28,16 +28,15 @@ from pathlib import Path
 from typing import Any
 
 from echonode import cbor
-from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.merkle import Tree
 from echonode.model.record import MAIN, Record
-from echonode.model.sketch import Sketch
-from echonode.model.sketch import of as sketch_of
+from echonode.model.sketch import Sketch, make_sketch
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
 from echonode.sync import tree_parts
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import InitiatorOptions
 from echonode.sync.modes import delta, hash_comparison, level_wise, reconcile, sketch, snapshot
 from echonode.sync.select import Mode, State, select
 from echonode.sync.sketch_cache import SketchCache, _Kept
@@ -51,40 +50,44 @@ from tests.sync.universe import at_once, universe
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 DIFFERENCES = (0, 1, 10, 100, 1_000, 10_000)
 KINDS = ("newest", "scattered")
-_SKIP_S = 60.0  # a mode that took longer is not tried with ten times the differences
+_SKIP_S = 60.0  # a mode that took longer is not tried with more differences
 
 _PEERS = (IdentityId(b"a" * 32), IdentityId(b"b" * 32))
 
 
 @dataclass
 class Pair:
-    """Two stores that differ. `since`: where either log stood before they came to differ."""
+    """Two stores that differ. `since`: the last seq of each log before the first difference."""
 
     stores: list[MemoryStore]
     sketches: list[SketchCache]
     since: list[int]
     expected: int | None = None
 
-    def cursor(self) -> Cursor:
-        """How far the first has followed the second."""
-        return Cursor(_PEERS[1], self.stores[1].instance, MAIN, self.since[1])
+    def options(self) -> InitiatorOptions:
+        """Return the options of the initiator, with the expected number of differences."""
+        return InitiatorOptions(expected=self.expected)
+
+    def cursor(self, number: int) -> Cursor:
+        """Return the cursor with which the other store has followed the log of this one."""
+        return Cursor(_PEERS[number], self.stores[number].instance, MAIN, self.since[number])
 
 
-# A mode that joins is drawn and printed beside the others.
+# Add a new mode here; it is then printed and drawn beside the others.
 MODES: dict[str, Callable[[Conversation, Pair], Awaitable[Result]]] = {
-    "level_wise": lambda conversation, pair: level_wise.run_initiator(conversation, expected=pair.expected),
+    "level_wise": lambda conversation, pair: level_wise.run_initiator(conversation, pair.options()),
     "hash_comparison": lambda conversation, _: hash_comparison.run_initiator(conversation),
-    "sketch": lambda conversation, pair: sketch.run_initiator(conversation, expected=pair.expected),
-    "delta": lambda conversation, pair: delta.run_initiator(conversation, pair.cursor()),
-    "reconcile": lambda conversation, _: reconcile.run_initiator(conversation, Filter()),
+    "sketch": lambda conversation, pair: sketch.run_initiator(conversation, pair.options()),
+    "delta": lambda conversation, _: delta.run_initiator(conversation),
+    "reconcile": lambda conversation, _: reconcile.run_initiator(conversation),
     "snapshot": lambda conversation, _: snapshot.run_initiator(conversation),
 }
-READING = ("reconcile", "snapshot")  # what is held, and not its hashes alone
+READING = ("reconcile", "snapshot")  # modes that read records, not only hashes
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One cell of the table. `leaves`: those that both ends hold."""
+    """One cell of the table. `leaves` is the number of leaves that both ends hold."""
 
     leaves: int
     differences: int
@@ -101,12 +104,12 @@ class Cost:
 
     @property
     def bytes_each(self) -> float:
-        """Bytes for each differing record."""
+        """The bytes for each differing record."""
         return self.bytes / max(1, self.differences)
 
 
 class _Inline(ThreadPoolExecutor):
-    """Runs work where it is handed over, so that its CPU counts for that end."""
+    """An executor that runs work in the calling thread, so that its CPU time counts for that end."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **named: Any) -> "Future[Any]":
         done: Future[Any] = Future()
@@ -140,7 +143,7 @@ class _End:
         return decode(payload)
 
     def run(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Run `work` on this end's loop, to its end, in this thread."""
+        """Run `work` to its end, on this end's loop and in this thread."""
         asyncio.set_event_loop(self.loop)
         self.loop.set_default_executor(_Inline())
         began = time.thread_time()
@@ -153,14 +156,14 @@ class _End:
 
 @dataclass(frozen=True)
 class Common:
-    """Leaves that stand for records nobody reads, in key order, and their sketch: what both ends hold."""
+    """The leaves that both ends hold, in key order and without records, and the sketch of them."""
 
     entries: bytes
     sketch: Sketch
 
     @property
     def count(self) -> int:
-        """How many."""
+        """The number of leaves."""
         return len(self.entries) // 64
 
     @classmethod
@@ -168,20 +171,20 @@ class Common:
         draw = random.Random(count)
         keys = sorted(draw.randbytes(32) for _ in range(count))
         entries = b"".join(key + draw.randbytes(32) for key in keys)
-        return cls(entries, sketch_of([entries], SketchCache().key(MAIN)))
+        return cls(entries, make_sketch([entries], SketchCache().key(MAIN)))
 
     def give(self, store: MemoryStore) -> SketchCache:
-        """Let `store` hold them, and keep a sketch of it from here on, as a node would that has had one built."""
+        """Put the leaves into `store`. Return a cache that keeps their sketch current, as a running node does."""
         tree = store._index.trees[MAIN] = Tree.from_sorted([self.entries])
         sketches = SketchCache()
-        kept = _Kept(weakref.ref(tree), tree.keep_journal(), sketches.key(MAIN), deepcopy(self.sketch))
+        kept = _Kept(weakref.ref(tree), tree.start_journal(), sketches.key(MAIN), deepcopy(self.sketch))
         sketches._kept[MAIN] = kept
         return sketches
 
 
 @cache
-def real(count: int) -> list[Record]:
-    """So many records."""
+def real_records(count: int) -> list[Record]:
+    """Return so many real records."""
     return [universe().writers[0].record(f"common-{number}", body=b"x" * 100) for number in range(count)]
 
 
@@ -194,9 +197,9 @@ def _holding(records: Sequence[Record]) -> MemoryStore:
 
 def _pair(common: Common, differences: int, kind: str, mode: str) -> Pair:
     if mode == "snapshot":
-        return Pair([_holding(()), _holding(real(common.count))], [SketchCache(), SketchCache()], [0, 0])
+        return Pair([_holding(()), _holding(real_records(common.count))], [SketchCache(), SketchCache()], [0, 0])
     if mode in READING:
-        stores = [_holding(real(common.count)), _holding(real(common.count))]
+        stores = [_holding(real_records(common.count)), _holding(real_records(common.count))]
         pair = Pair(stores, [SketchCache(), SketchCache()], [0, 0])
     else:
         stores = [universe().store(()), universe().store(())]
@@ -214,25 +217,27 @@ def _pair(common: Common, differences: int, kind: str, mode: str) -> Pair:
 
 
 def measure(common: Common, differences: int, kind: str, mode: str) -> Cost:
-    """One cell."""
+    """Run one conversation and return its cost."""
     pair = _pair(common, differences, kind, mode)
     selection = select(*(state(store) for store in pair.stores), [each for each in Mode if each.value != "delta"])
     pair.expected = selection.expected
     ours, theirs = _End(), _End()
     ours.other, theirs.other = theirs, ours
-    talks = [
-        Conversation(end, store, MAIN, ignore, ignore, sketches=kept, session=b"session")
-        for end, store, kept in zip((ours, theirs), pair.stores, pair.sketches, strict=True)
+    conversations = [
+        Conversation(end, store, MAIN, ignore, ignore, cursor=cursor, sketches=kept, session=b"session")
+        for end, store, cursor, kept in zip(
+            (ours, theirs), pair.stores, (pair.cursor(1), pair.cursor(0)), pair.sketches, strict=True
+        )
     ]
-    responder = threading.Thread(target=theirs.run, args=(lambda: serve(talks[1], pair.since[0]),))
+    responder = threading.Thread(target=theirs.run, args=(lambda: serve(conversations[1]),))
     began = time.perf_counter()
     responder.start()
-    result = ours.run(lambda: MODES[mode](talks[0], pair))
+    result = ours.run(lambda: MODES[mode](conversations[0], pair))
     responder.join()
     wall_ms = 1000 * (time.perf_counter() - began)
     assert pair.stores[0].tree(MAIN).root == pair.stores[1].tree(MAIN).root
     sent = ours.bytes_sent + theirs.bytes_sent - ours.record_bytes - theirs.record_bytes
-    tally = talks[0].tally
+    tally = conversations[0].tally
     return Cost(
         leaves=common.count,
         differences=differences,
@@ -250,7 +255,7 @@ def measure(common: Common, differences: int, kind: str, mode: str) -> Cost:
 
 
 def state(store: MemoryStore) -> State:
-    """What selection is told of `store`."""
+    """Return the summary of `store` that `select` takes."""
     tree = store.tree(MAIN)
     return State(tree.root, len(tree), tree_parts.cut(tree.children_at(b""), 16))
 
@@ -258,7 +263,7 @@ def state(store: MemoryStore) -> State:
 def table(
     sizes: Sequence[int], differences: Sequence[int], kinds: Sequence[str], modes: Sequence[str]
 ) -> Iterator[Cost]:
-    """Every cell that does not take too long."""
+    """Yield every cell that does not take too long."""
     for size in sizes:
         common = Common.of(size)
         for kind, mode in product(kinds, modes):
@@ -275,7 +280,7 @@ def table(
 
 
 def tables(costs: Sequence[Cost]) -> str:
-    """The same as Markdown: a table for each size and kind, a column for each mode; the selected one in bold."""
+    """Return the costs as Markdown: a table for each size and kind, a column for each mode, the selected one bold."""
     lines: list[str] = []
     modes = [mode for mode in MODES if mode != "snapshot"]
     cells = {(cost.leaves, cost.kind, cost.differences, cost.mode): cost for cost in costs}
@@ -303,8 +308,8 @@ def _short(ms: float) -> str:
     return f"{ms:.1f}" if ms < 10 else f"{ms:,.0f}"
 
 
-def building(size: int) -> float:
-    """Seconds of CPU to build the sketch of so many leaves, which a node does once."""
+def sketch_cpu_s(size: int) -> float:
+    """Return the seconds of CPU that a node needs once, to build the sketch of so many leaves."""
     tree = Tree.from_sorted([Common.of(size).entries])
     end = _End()
     end.run(lambda: SketchCache().of(MAIN, tree))
@@ -320,10 +325,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--tables", type=Path, help="write the tables of proto/COSTS.md here")
     parser.add_argument("--svg", type=Path, help="draw bytes against differences here")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     costs = []
     print(f"{'N':>9} {'d':>6} kind      mode            {'bytes':>11} {'each':>8} trips  CPU ms, both ends    wall ms")
-    for cost in table(asked.leaves, asked.differences, asked.kinds, asked.modes):
+    for cost in table(arguments.leaves, arguments.differences, arguments.kinds, arguments.modes):
         costs.append(cost)
         print(
             f"{cost.leaves:9,} {cost.differences:6,} {cost.kind:9} {cost.mode:15} {cost.bytes:11,} "
@@ -331,14 +336,14 @@ def main() -> None:
             f"{cost.wall_ms:10,.1f} {'<- select' if cost.selected else ''} {cost.note}",
             flush=True,
         )
-    for size in asked.leaves:
-        print(f"building a sketch of {size:,} leaves: {building(size):.3f} s of CPU, once")
-    if asked.json:
-        asked.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=1) + "\n")
-    if asked.tables:
-        asked.tables.write_text(tables(costs))
-    if asked.svg:
-        asked.svg.write_text(chart(costs))
+    for size in arguments.leaves:
+        print(f"building a sketch of {size:,} leaves: {sketch_cpu_s(size):.3f} s of CPU, once")
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=1) + "\n")
+    if arguments.tables:
+        arguments.tables.write_text(tables(costs))
+    if arguments.svg:
+        arguments.svg.write_text(chart(costs))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What this machine can do at all, measured in the same run as what we make of it."""
+"""The limits of this machine, measured in the same run as the node."""
 
 import os
 import time
@@ -11,13 +11,13 @@ _CALLS = 4000
 
 
 def sign_rate() -> float:
-    """Ed25519 signatures a second, one thread."""
+    """Return the Ed25519 signatures per second of one thread."""
     key, message = SigningKey(os.urandom(32)), os.urandom(400)
     return _rate(lambda: [key.sign(message) for _ in range(_CALLS)], _CALLS)
 
 
 def verify_rate(threads: int) -> float:
-    """Ed25519 verifications a second on that many threads."""
+    """Return the Ed25519 verifications per second of so many threads."""
     key, message = SigningKey(os.urandom(32)), os.urandom(400)
     signature = key.sign(message)
 

@@ -1,9 +1,9 @@
-"""Live latency: a put at one node until its record is readable at one that follows it, durable on both, over TCP.
+"""Live latency: from a put at one node until its follower can read the record, durable on both, over TCP.
 
     python -m tests.bench.live
 
-Beside it, in the same run, what the disk alone takes for one durable row. A live put is two of these, one behind the
-other; the rest is ours. Both nodes share a process and its interpreter, so nothing of it is done at the same time.
+The same run measures how long the disk alone takes for one durable row. A live put needs two of these, one after the
+other; the rest of the time is the node's. Both nodes share a process and its interpreter, so nothing runs in parallel.
 """
 
 import asyncio
@@ -50,12 +50,12 @@ async def _node(folder: Path, name: str, observe: "asyncio.Queue[Event]") -> tup
 
 
 async def _measure(folder: Path) -> dict[str, float]:
-    heard: asyncio.Queue[Event] = asyncio.Queue()
+    events: asyncio.Queue[Event] = asyncio.Queue()
     a, a_listens = await _node(folder, "a", asyncio.Queue())
-    b, b_listens = await _node(folder, "b", heard)
+    b, b_listens = await _node(folder, "b", events)
     b.add_peer(a_listens.addresses[0])
     while not any(view.following for view in b.peers()):
-        await heard.get()
+        await events.get()
     both, alone, bare = [], [], []
     cpu_s = 0.0
     with sqlite3.connect(folder / "bare.db", isolation_level=None) as disk:
@@ -65,7 +65,7 @@ async def _measure(folder: Path) -> dict[str, float]:
             began_s, began_cpu_s = time.perf_counter(), time.process_time()
             await a.records.put(draft)
             alone.append(time.perf_counter() - began_s)
-            while not isinstance(event := await heard.get(), RecordsApplied) or event.records[0].name != draft.name:
+            while not isinstance(event := await events.get(), RecordsApplied) or event.records[0].name != draft.name:
                 pass
             both.append(time.perf_counter() - began_s)
             cpu_s += time.process_time() - began_cpu_s
@@ -90,12 +90,12 @@ async def _measure(folder: Path) -> dict[str, float]:
 
 
 def _ms(times_s: Sequence[float], share: float) -> float:
-    """Under which that share of them stays."""
+    """Return the time in milliseconds below which that share of the times lies."""
     return round(1000 * sorted(times_s)[min(len(times_s) - 1, int(share * len(times_s)))], 2)
 
 
 def latency() -> dict[str, float]:
-    """Medians and the worst of most; the CPU of both ends for one put."""
+    """Return medians and 99th percentiles in milliseconds, and the CPU time of both ends for one put."""
     with tempfile.TemporaryDirectory(prefix="echonode-live-") as folder, asyncio.Runner(
         loop_factory=_loop_factory()
     ) as runner:

@@ -1,4 +1,4 @@
-"""Bytes and round trips of the tree modes: two memory stores, one conversation, every message through the codec."""
+"""The bytes and round trips of the tree modes: two memory stores, one conversation, every message through the codec."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ _BATCH = 1000
 
 
 async def _differing(size: int, differences: int) -> tuple[object, object]:
-    """Two stores of `size` records, of which `differences`, scattered, were edited at one of them."""
+    """Return two ends with stores of `size` records; `differences` of them, scattered, were edited at one end."""
     ours, theirs = await acquainted(2)
     for at in range(0, size, _BATCH):
         records = await theirs.put_all([(f"record-{n}", b"x" * 100) for n in range(at, min(at + _BATCH, size))])
@@ -55,7 +55,7 @@ async def _measure(mode: str, size: int, differences: int) -> dict[str, object]:
 
 
 def table(size: int, differences: list[int]) -> list[dict[str, object]]:
-    """One row for each mode and number of differences."""
+    """Return one row for each mode and number of differences."""
     return [
         asyncio.run(_measure(mode, size, count)) for count in differences for mode in ("level_wise", "hash_comparison")
     ]

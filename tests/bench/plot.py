@@ -1,4 +1,4 @@
-"""A chart of costs as SVG, written by hand: bytes against differences, one line per mode, one panel per size."""
+"""A chart of costs as SVG, written by hand: bytes against differences, a line for each mode, a panel for each size."""
 
 from collections.abc import Sequence
 from html import escape
@@ -10,7 +10,7 @@ _COLOURS = ("#1b6ca8", "#c1440e", "#2e8540", "#7b4fa0", "#8a6d1c", "#444444")
 
 
 class Point(Protocol):
-    """What is drawn of a measurement."""
+    """The part of a measurement that the chart draws."""
 
     @property
     def leaves(self) -> int: ...
@@ -27,7 +27,7 @@ class Point(Protocol):
 
 
 def chart(costs: Sequence[Point]) -> str:
-    """The SVG. A ring around a point says that `select` picks the mode there."""
+    """Return the SVG. A ring around a point means that `select` picks that mode there."""
     drawn = [cost for cost in costs if cost.differences and cost.kind == costs[0].kind]
     sizes = sorted({cost.leaves for cost in drawn})
     modes = list(dict.fromkeys(cost.mode for cost in drawn))

@@ -1,0 +1,2 @@
+"""The command line: each command against a real node, and against scripted answers that a healthy node does not give.
+"""

@@ -1,5 +1,5 @@
 """Fixtures of the command line's tests."""
 
-from tests.cli.house import shell
+from tests.cli.harness import shell
 
 __all__ = ["shell"]

@@ -1,4 +1,5 @@
-"""What becomes of answers that a healthy node, alone in a test, does not give: scripted, over a real socket."""
+"""The commands' output for answers that a healthy node, alone in a test, does not give: scripted, over a real socket.
+"""
 
 import json
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from echonode.cli.commands.status import verdict
 from echonode.cli.exit_codes import ExitCode
-from tests.cli.house import Shell, http, refusal, saying
+from tests.cli.harness import Shell, http_answer, refusal, scripted_server
 
 ID = "b" * 52
 ALONE = "No other node of this network was seen yet; to add one, type: echonode invite"
@@ -16,11 +17,11 @@ ALONE = "No other node of this network was seen yet; to add one, type: echonode 
 
 @pytest.fixture
 def socket(shell: Shell) -> Path:
-    return shell.outside.default / "api.sock"
+    return shell.services.default / "api.sock"
 
 
 def stream(*values: object) -> bytes:
-    return http(b"".join(json.dumps(value, separators=(",", ":")).encode() + b"\n" for value in values))
+    return http_answer(b"".join(json.dumps(value, separators=(",", ":")).encode() + b"\n" for value in values))
 
 
 def peer(**more: object) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def synced(status: str, **more: object) -> bytes:
         "contexts": [],
         **more,
     }
-    return http({"status": status, "peers": [report]})
+    return http_answer({"status": status, "peers": [report]})
 
 
 @pytest.mark.parametrize(
@@ -77,13 +78,13 @@ def synced(status: str, **more: object) -> bytes:
     ],
 )
 def test_sync_exits_0_only_when_verified(shell: Shell, socket: Path, status: str, code: ExitCode) -> None:
-    with saying(socket, synced(status)):
+    with scripted_server(socket, synced(status)):
         for form in ([], ["--json"]):
             assert shell("sync", *form).code == code
 
 
 def test_sync_asks_for_what_was_typed(shell: Shell, socket: Path) -> None:
-    with saying(socket, synced("verified")) as heard:
+    with scripted_server(socket, synced("verified")) as heard:
         shell("sync")
         shell("sync", "--node-id", "pantry", "--action", "push", "--timeout", "2m")
         shell("sync", "--action", "pull")
@@ -95,19 +96,19 @@ def test_sync_asks_for_what_was_typed(shell: Shell, socket: Path) -> None:
 
 
 def test_a_sync_shows_what_it_cost_and_why_it_failed(shell: Shell, socket: Path) -> None:
-    with saying(socket, synced("verified")):
+    with scripted_server(socket, synced("verified")):
         (row,) = shell("sync").text.splitlines()[1:]
     assert " ".join(row.split()) == "pantry yes level_wise 1,234 2 1.5 kB 3 12 ms roots differ"
-    with saying(socket, synced("failed", error="it said \x1b[2J")):
+    with scripted_server(socket, synced("failed", error="it said \x1b[2J")):
         (row,) = shell("sync").text.splitlines()[1:]
     assert row.endswith("it said \\u001b[2J")
 
 
 def test_the_models_that_peers_read_are_shown_where_any_says_so(shell: Shell, socket: Path) -> None:
-    with saying(socket, http({"peers": [peer()]})):
+    with scripted_server(socket, http_answer({"peers": [peer()]})):
         assert "READS" not in shell("peers").text
     reading = peer(models={"note": "1.4", "task": "2.0"}, unreadable=["task"], reason="why")
-    with saying(socket, http({"peers": [reading, peer()]})):
+    with scripted_server(socket, http_answer({"peers": [reading, peer()]})):
         header, first, second = shell("peers").text.splitlines()
     assert header.split()[-2:] == ["READS", "WHY"]
     assert first.endswith("  note 1.4, task 2.0 (not as here)  why")
@@ -116,9 +117,9 @@ def test_the_models_that_peers_read_are_shown_where_any_says_so(shell: Shell, so
 
 def test_a_record_of_a_model_that_is_not_read_here_is_given_when_any_will_do(shell: Shell, socket: Path) -> None:
     said = "it is of the model task 2.0, and here task 1.2 is read"
-    with saying(socket, refusal("409 Conflict", "unsupported_model", said)):
+    with scripted_server(socket, refusal("409 Conflict", "unsupported_model", said)):
         assert shell.fails(ExitCode.FAILED, "get", "a") == said
-    with saying(socket, http(b"body")) as heard:
+    with scripted_server(socket, http_answer(b"body")) as heard:
         assert shell("get", "a", "--any-model").out == b"body"
         assert shell("get", "a").out == b"body"
     assert [b"any_model=1" in each for each in heard] == [True, False]
@@ -157,7 +158,7 @@ def test_one_sentence_says_whether_we_are_equal_and_if_not_why(peers: list[dict[
 def test_nodes_of_other_networks_are_listed_as_such(shell: Shell, socket: Path) -> None:
     how = "to join it, type `echonode invite` there and `echonode join CODE` here"
     stranger = peer(id=None, name="", state="other network", in_sync=None, last_sync=None, reason=how)
-    with saying(socket, http({"peers": [peer(), stranger]})):
+    with scripted_server(socket, http_answer({"peers": [peer(), stranger]})):
         _, known, unknown = shell("peers").text.splitlines()
     assert known.split()[:4] == ["pantry", "bbbbbbbb", "connected", "yes"]
     assert "other network" in unknown
@@ -165,7 +166,7 @@ def test_nodes_of_other_networks_are_listed_as_such(shell: Shell, socket: Path) 
 
 
 def test_trusting_sends_what_was_typed(shell: Shell, socket: Path) -> None:
-    with saying(socket, http({})) as heard:
+    with scripted_server(socket, http_answer({})) as heard:
         assert shell("peers", "trust", "pantry").code == 0
     assert heard[0].startswith(b"POST /v1/peers/trust ")
     assert heard[0].endswith(b'{"peer": "pantry"}')
@@ -177,7 +178,7 @@ def test_a_contested_body_is_shown_in_a_few_words(shell: Shell, socket: Path) ->
         return {"version": ID, "key": ID, "deleted": False, "winner": False, **times, **more}
 
     heads = [head(body="x" * 100), head(body={"a": 1}), head(body_base64="/w=="), head(deleted=True, winner=True)]
-    with saying(socket, http({"conflicts": [{"id": "shared/x", "context": "main", "heads": heads}]})):
+    with scripted_server(socket, http_answer({"conflicts": [{"id": "shared/x", "context": "main", "heads": heads}]})):
         lines = shell("conflicts").text.splitlines()[2:]
     assert [line.split("bbbbbbbb  ")[-1] for line in lines] == ["x" * 59 + "…", '{"a": 1}', "(binary)", "(deleted)"]
     assert [line.split()[0] for line in lines] == ["bbbbbbbb", "bbbbbbbb", "bbbbbbbb", "read"]
@@ -192,7 +193,7 @@ def test_verify_names_each_problem_and_exits_1(shell: Shell, socket: Path) -> No
         {"checked": 5, "problems": problems[:1]},
         {"ok": False, "checked": 9, "problems": problems, "done": True},
     )
-    with saying(socket, answer):
+    with scripted_server(socket, answer):
         result = shell("verify")
         as_json = shell("verify", "--json")
     assert (result.code, result.text) == (1, f"{problems[0]}\nroot \\u001b of main is another\n")
@@ -202,12 +203,12 @@ def test_verify_names_each_problem_and_exits_1(shell: Shell, socket: Path) -> No
 
 def test_a_repair_says_what_was_kept_and_where_the_rest_is(shell: Shell) -> None:
     result = shell("verify", "--repair")
-    aside = shell.outside.default / "store.db.damaged-1"
+    aside = shell.services.default / "store.db.damaged-1"
     assert (result.code, result.text) == (0, "main abc/a\\u001b1\n")
     assert result.err.splitlines() == [
         f"1,234 versions kept, 1 row left behind, in {aside}",
-        "start the node: what its peers have of the rest, they bring back",
-        "what a subscription leaves out comes only when asked for: pull --from PEER, then get --from PEER ID",
+        "start the node: its peers bring back what they have of the rest",
+        "what a subscription leaves out, fetch by hand: pull --from PEER, then get --from PEER RECORD",
     ]
     lost = [{"context": "main", "id": "abc/a\x1b1"}]
     told = {"kept": 1234, "left": 1, "put_aside": str(aside), "lost": lost}
@@ -216,13 +217,13 @@ def test_a_repair_says_what_was_kept_and_where_the_rest_is(shell: Shell) -> None
 
 @pytest.mark.parametrize("answer", [stream(), stream({"checked": 5, "problems": []})], ids=["nothing", "half"])
 def test_a_verify_that_was_not_finished_found_nothing(shell: Shell, socket: Path, answer: bytes) -> None:
-    with saying(socket, answer):
+    with scripted_server(socket, answer):
         assert "before all was checked" in shell.fails(1, "verify")
 
 
 def test_a_verify_that_breaks_says_why(shell: Shell, socket: Path) -> None:
     error = {"error": {"code": "store_failed", "message": "the disk cannot be read"}}
-    with saying(socket, stream({"checked": 5, "problems": []}, error)):
+    with scripted_server(socket, stream({"checked": 5, "problems": []}, error)):
         assert shell.fails(1, "verify") == "the disk cannot be read"
 
 
@@ -249,13 +250,13 @@ def test_a_verify_that_breaks_says_why(shell: Shell, socket: Path) -> None:
 def test_an_import_that_breaks_says_what_was_written(
     shell: Shell, socket: Path, last: dict[str, Any], sentence: str
 ) -> None:
-    with saying(socket, stream({"lines": 1, "written": 1, "unchanged": 0}, last)):
+    with scripted_server(socket, stream({"lines": 1, "written": 1, "unchanged": 0}, last)):
         assert shell.fails(1, "import", "-", stdin=b"{}\n") == sentence
 
 
 def test_an_export_cut_short_leaves_no_file(shell: Shell, socket: Path, tmp_path: Path) -> None:
     cut = b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"name": "a"}\n'
-    with saying(socket, cut):
+    with scripted_server(socket, cut):
         assert "cut short" in shell.fails(1, "export", str(tmp_path / "out"))
     assert not [path for path in tmp_path.iterdir() if path.name != "home"]
 
@@ -265,7 +266,7 @@ def test_an_export_cut_short_leaves_no_file(shell: Shell, socket: Path, tmp_path
 
 def sse(*events: tuple[str, object]) -> bytes:
     said = b"".join(b"event: %s\ndata: %s\n\n" % (name.encode(), json.dumps(data).encode()) for name, data in events)
-    return http(b": listening\n\n" + said)
+    return http_answer(b": listening\n\n" + said)
 
 
 def change(name: str, *, context: str = "main", source: str = "", deleted: bool = False) -> tuple[str, object]:
@@ -275,21 +276,21 @@ def change(name: str, *, context: str = "main", source: str = "", deleted: bool 
 
 def test_watch_writes_a_line_a_change_until_the_node_stops(shell: Shell, socket: Path) -> None:
     events = (change("a"), change("b", source=ID, deleted=True), change("c\u202e", context="other"))
-    with saying(socket, sse(*events, ("end", {"reason": "stopping"}))) as heard:
+    with scripted_server(socket, sse(*events, ("end", {"reason": "stopping"}))) as heard:
         result = shell("watch")
         only_other = shell("watch", "-c", "other", "--json")
     assert heard[0].startswith(b"GET /v1/events?types=records.applied ")
     assert (result.code, result.err) == (ExitCode.NOT_RUNNING, "echonode: the node stopped\n")
     assert result.text.splitlines() == [
-        "2026-11-22T12:00:00.000Z  main  bbbbbbbb/a  written here",
-        "2026-11-22T12:00:00.000Z  main  bbbbbbbb/b  deleted from bbbbbbbb",
-        "2026-11-22T12:00:00.000Z  other  bbbbbbbb/c\\u202e  written here",
+        "2026-11-22T12:00:00.000Z  main  @bbbbbbbb/a  written here",
+        "2026-11-22T12:00:00.000Z  main  @bbbbbbbb/b  deleted from bbbbbbbb",
+        "2026-11-22T12:00:00.000Z  other  @bbbbbbbb/c\\u202e  written here",
     ]
     assert [(each["id"], each["source"]) for each in only_other.json_lines] == [(f"{ID}/c\u202e", "")]
 
 
 def test_a_watch_that_missed_changes_says_so(shell: Shell, socket: Path) -> None:
-    with saying(socket, sse(change("a"), ("end", {"reason": "slow reader"}))):
+    with scripted_server(socket, sse(change("a"), ("end", {"reason": "slow reader"}))):
         assert "some were missed" in shell.fails(1, "watch")
-    with saying(socket, sse(change("a"))):
+    with scripted_server(socket, sse(change("a"))):
         shell.fails(ExitCode.NOT_RUNNING, "watch")

@@ -8,7 +8,7 @@ import pytest
 
 from echonode.cli.client import Client, _cannot_connect, record_path
 from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
-from tests.cli.house import http, live_node, refusal, saying
+from tests.cli.harness import http_answer, live_node, refusal, scripted_server
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_request_says_what_it_was_told_to_say(path: Path) -> None:
-    with saying(path, http({"fine": True})) as heard:
+    with scripted_server(path, http_answer({"fine": True})) as heard:
         answer = Client([path]).call("POST", "/v1/x", query=[("a", "b c/ü"), ("none", None)], body={"k": [1]})
     assert answer == {"fine": True}
     head, _, body = heard[0].partition(b"\r\n\r\n")
@@ -44,7 +44,7 @@ def test_where_nobody_listens_the_node_is_not_running(path: Path, kind: str) -> 
 
 
 def test_the_first_path_that_answers_is_taken(path: Path, tmp_path: Path) -> None:
-    with saying(path, http(1)):
+    with scripted_server(path, http_answer(1)):
         assert Client([tmp_path / "nobody.sock", path, tmp_path / "nor-here.sock"]).call("GET", "/") == 1
 
 
@@ -76,13 +76,14 @@ def test_a_path_too_long_for_a_socket_is_a_plain_failure(tmp_path: Path) -> None
     ],
 )
 def test_a_refusal_has_the_exit_code_of_its_kind(path: Path, status: str, code: str, exit_code: ExitCode) -> None:
-    with saying(path, refusal(status, code, "so it is")), pytest.raises(Failure, match=r"^so it is$") as caught:
+    answer = refusal(status, code, "so it is")
+    with scripted_server(path, answer), pytest.raises(Failure, match=r"^so it is$") as caught:
         Client([path]).call("GET", "/")
     assert caught.value.exit_code == exit_code
 
 
 def test_a_refusal_in_another_form_is_still_a_refusal(path: Path) -> None:
-    with saying(path, http(b"<html>", "502 Bad Gateway")), pytest.raises(Failure, match="status 502"):
+    with scripted_server(path, http_answer(b"<html>", "502 Bad Gateway")), pytest.raises(Failure, match="status 502"):
         Client([path]).call("GET", "/")
 
 
@@ -97,36 +98,36 @@ CUT = [
 
 @pytest.mark.parametrize("answer", CUT, ids=repr)
 def test_an_answer_that_is_cut_short_is_never_taken_for_a_whole_one(path: Path, answer: bytes) -> None:
-    with saying(path, answer), pytest.raises(Failure, match=r"cut short|without an answer"):
+    with scripted_server(path, answer), pytest.raises(Failure, match=r"cut short|without an answer"):
         Client([path]).call("GET", "/")
 
 
 def test_what_is_no_json_is_no_answer(path: Path) -> None:
-    with saying(path, http(b"{")), pytest.raises(Failure, match="not JSON"):
+    with scripted_server(path, http_answer(b"{")), pytest.raises(Failure, match="not JSON"):
         Client([path]).call("GET", "/")
 
 
 def test_a_silent_node_costs_no_more_than_the_time_allowed(path: Path) -> None:
-    with saying(path, b"", hangs_up=False), pytest.raises(Failure, match=r"within 0\.05 s") as caught:
+    with scripted_server(path, b"", hangs_up=False), pytest.raises(Failure, match=r"within 0\.05 s") as caught:
         Client([path]).call("GET", "/", timeout_s=0.05)
     assert caught.value.exit_code == ExitCode.TIMED_OUT
 
 
 def test_an_interim_answer_is_passed_over(path: Path) -> None:
-    with saying(path, b"HTTP/1.1 100 Continue\r\n\r\n" + http("fine")):
+    with scripted_server(path, b"HTTP/1.1 100 Continue\r\n\r\n" + http_answer("fine")):
         assert Client([path]).call("GET", "/") == "fine"
 
 
 def test_a_refusal_reaches_us_though_the_node_reads_no_more(path: Path) -> None:
-    """It answers and closes while we still send: our next write fails, and its words are what counts."""
+    """The node answers and closes while the client still sends. The next write fails; the answer must still be read."""
     parts = iter([b"x" * 65_536] * 1000)
     answer = refusal("413 Content Too Large", "too_large", "no more of that")
-    with saying(path, answer, reads_body=False), pytest.raises(Failure, match="no more of that"):
+    with scripted_server(path, answer, reads_body=False), pytest.raises(Failure, match="no more of that"):
         Client([path]).open("POST", "/", body=parts)
 
 
 def test_progress_is_read_while_the_body_is_still_being_sent(tmp_path: Path) -> None:
-    """The body goes on until some progress was read, so it would never end for a client that sends it all first."""
+    """The body goes on until some progress was read. A client that sent all of it first would never end."""
     seen: list[dict[str, object]] = []
     batches_max = 500
 
@@ -142,7 +143,7 @@ def test_progress_is_read_while_the_body_is_still_being_sent(tmp_path: Path) -> 
         Client([tmp_path / "home" / "api.sock"]).open("POST", record_path("main", "/import"), body=parts()) as response,
     ):
         for progress in response.values():
-            seen.append(progress)  # noqa: PERF402 -- while it is being read, the body looks at it
+            seen.append(progress)  # noqa: PERF402 -- parts() looks at the list while it grows
     assert [each["lines"] for each in seen[:2]] == [1000, 2000]
     assert seen[-1]["done"] is True
 
@@ -156,13 +157,13 @@ def test_lines_are_the_same_however_the_bytes_are_cut(path: Path) -> None:
     text = b'{"a": 1}\n\n{"b": "\xc3\xbc"}\n{"c": 3}'
     for size in range(1, len(text)):
         parts = [text[start : start + size] for start in range(0, len(text), size)]
-        with saying(path, chunked(*parts)), Client([path]).open("GET", "/") as response:
+        with scripted_server(path, chunked(*parts)), Client([path]).open("GET", "/") as response:
             assert list(response.values()) == [{"a": 1}, {"b": "ü"}, {"c": 3}]
 
 
 def test_a_stream_that_ends_in_an_error_fails_with_its_words(path: Path) -> None:
     stream = b'{"a": 1}\n{"error":{"code":"store_failed","message":"the disk is gone"}}\n'
-    with saying(path, chunked(stream)), Client([path]).open("GET", "/") as response:
+    with scripted_server(path, chunked(stream)), Client([path]).open("GET", "/") as response:
         lines = response.lines()
         assert next(lines) == b'{"a": 1}'
         with pytest.raises(Failure, match=r"^the disk is gone$"):
@@ -171,5 +172,5 @@ def test_a_stream_that_ends_in_an_error_fails_with_its_words(path: Path) -> None
 
 def test_events_come_with_their_names_and_comments_do_not_come(path: Path) -> None:
     stream = (b": listening\n\n", b'event: a.b\nda', b'ta: {"x": 1}\n\n: still\n\nevent: end\ndata: {"reason":"y"}\n\n')
-    with saying(path, chunked(*stream)), Client([path]).open("GET", "/") as response:
+    with scripted_server(path, chunked(*stream)), Client([path]).open("GET", "/") as response:
         assert list(response.events()) == [("a.b", {"x": 1}), ("end", {"reason": "y"})]

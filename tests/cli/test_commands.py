@@ -10,12 +10,12 @@ from echonode.cli.exit_codes import ExitCode
 from echonode.errors import ConfigError
 from echonode.node.node import Node
 from echonode.text import to_base32
-from tests.cli.house import Folder, Live, Outside, Shell, live_node
+from tests.cli.harness import FakeServices, FolderHome, LiveNode, Shell, live_node
 
 KEY = bytes(range(32))
 
 
-async def meet(one: Live, other: Live) -> None:
+async def meet(one: LiveNode, other: LiveNode) -> None:
     one.served.node.add_peer(other.served.listen[0])
 
 
@@ -24,8 +24,8 @@ async def is_equal(node: Node) -> bool:
 
 
 @pytest.fixture
-def live(shell: Shell) -> Iterator[Live]:
-    with live_node(shell.outside.default) as live:
+def live(shell: Shell) -> Iterator[LiveNode]:
+    with live_node(shell.services.default) as live:
         yield live
 
 
@@ -49,7 +49,7 @@ def test_what_was_put_is_got_byte_for_byte(shell: Shell, tmp_path: Path) -> None
     assert types == {"file": "image/png", "stdin": "", "text": "text/plain"}
 
 
-def test_put_says_the_id_and_as_json_the_version_too(shell: Shell, live: Live) -> None:
+def test_put_says_the_id_and_as_json_the_version_too(shell: Shell, live: LiveNode) -> None:
     me = to_base32(live.served.node.id)
     assert shell("put", "a", "1").text == f"{me}/a\n"
     written = shell("put", "--json", "shared/b", "1", "-t", "x", "--tag", "y", "--model", "note@2.3", "--type", "a/b")
@@ -66,6 +66,8 @@ def test_the_whole_record_has_its_body_as_json_text_or_base64(shell: Shell) -> N
     shell("put", "t", "text")
     shell("put", "b", "-", stdin=b"\xff\x00")
     assert shell("get", "j", "--json").json["body"] == {"x": [1]}
+    shell("put", "n", '{"\N{PILE OF POO}": 1E2}', "--type", "application/json")
+    assert b'"body":{"\\ud83d\\udca9": 1E2}' in shell("get", "n", "--json").out
     assert shell("get", "t", "--json").json["body"] == "text"
     assert shell("get", "b", "--json").json["body_base64"] == "/wA="
 
@@ -86,16 +88,17 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(shell: Shell) -> Non
     assert shell("put", "x", "-", stdin=b"x" * (192 * 1024)).code == 0
 
 
-def test_a_list_has_columns_and_a_json_list_an_object_a_line(shell: Shell, live: Live) -> None:
+def test_a_list_has_columns_and_a_json_list_an_object_a_line(shell: Shell, live: LiveNode) -> None:
     me = to_base32(live.served.node.id)
     shell("put", "one", "1", "-t", "odd")
     shell("put", "shared/two", "2", "-t", "even", "-t", "prime")
     shell("put", "elsewhere", "3", "-c", "other")
     lines = shell("list").text.splitlines()
     assert lines[0].split() == ["ID", "CREATED", "TYPE", "TAGS"]
-    assert [line.split()[0] for line in lines[1:]] == [f"{me[:8]}/one", "shared/two"]
+    assert [line.split()[0] for line in lines[1:]] == ["me/one", "shared/two"]
     assert lines[2].endswith("text/plain  even prime")
-    assert shell("get", f"{me[:8]}/one").out == b"1"  # what is shown can be typed
+    for address in ("me/one", "one", f"@{me[:8]}/one", f"@{live.served.node.name}/one", f"{me}/one"):
+        assert shell("get", address).out == b"1", address
     assert [each["id"] for each in shell("list", "--json").json_lines] == [f"{me}/one", "shared/two"]
     assert [each["name"] for each in shell("list", "--json", "-c", "other").json_lines] == ["elsewhere"]
     assert [each["name"] for each in shell("list", "--json", "--author", "shared").json_lines] == ["two"]
@@ -133,9 +136,9 @@ def test_names_of_others_cannot_command_the_terminal(shell: Shell) -> None:
     assert shell("list", "--json").json["name"] == name
 
 
-def test_conflicts_show_every_head_and_which_one_is_read(shell: Shell, live: Live, tmp_path: Path) -> None:
+def test_conflicts_show_every_head_and_which_one_is_read(shell: Shell, live: LiveNode, tmp_path: Path) -> None:
     with live_node(tmp_path / "far", "far") as far:
-        there = Shell(Outside(tmp_path / "far"))
+        there = Shell(FakeServices(tmp_path / "far"))
         assert shell("conflicts").err == "0 conflicts\n"
         assert shell("put", "shared/x", "mi\u202ene").code == 0
         assert there("put", "shared/x", "theirs").code == 0
@@ -220,7 +223,7 @@ def test_an_export_that_fails_leaves_the_old_file_alone(shell: Shell, tmp_path: 
 # -- the node ----------------------------------------------------------------------------------------------------------
 
 
-def test_status_has_exactly_what_was_promised_to_scripts(shell: Shell, live: Live) -> None:
+def test_status_has_exactly_what_was_promised_to_scripts(shell: Shell, live: LiveNode) -> None:
     shell("put", "x", "1")
     status = shell("status", "--json").json
     assert list(status) == ["id", "name", "instance", "network", "listen", "api", "contexts", "peers"]
@@ -231,7 +234,7 @@ def test_status_has_exactly_what_was_promised_to_scripts(shell: Shell, live: Liv
     assert shell("peers", "--json").json == {"peers": []}
 
 
-def test_status_tells_a_person_who_we_are_and_that_we_are_alone(shell: Shell, live: Live) -> None:
+def test_status_tells_a_person_who_we_are_and_that_we_are_alone(shell: Shell, live: LiveNode) -> None:
     shell("put", "x", "1")
     said = shell("status").text.splitlines()
     assert said[0].startswith("one, a node of the network ")
@@ -242,10 +245,10 @@ def test_status_tells_a_person_who_we_are_and_that_we_are_alone(shell: Shell, li
     assert shell("peers").err == "no other node was seen yet\n"
 
 
-def test_status_and_contexts_say_what_is_wanted_where_that_is_not_all(shell: Shell, live: Live) -> None:
+def test_status_and_contexts_say_what_is_wanted_where_that_is_not_all(shell: Shell, live: LiveNode) -> None:
     shell("put", "a", "1")
     node = live.served.node
-    node.subscriptions.subscribe({"main": ["tag=news", "since=2026-01-01"]}, node.records.identity_of)
+    node.subscriptions.subscribe({"main": ["tag=news", "since=2026-01-01"]}, node.addresses.resolve_in_filter)
     header, identities, main = shell("contexts").text.splitlines()
     assert header.split()[-1] == "WANTED" and identities.split()[-1] == "all"
     assert main.endswith("  tag=news since=2026-01-01")
@@ -254,9 +257,9 @@ def test_status_and_contexts_say_what_is_wanted_where_that_is_not_all(shell: She
     assert wants == {"identities": None, "main": ["tag=news", "since=2026-01-01"]}
 
 
-def test_two_nodes_that_meet_are_equal_and_a_sync_proves_it(shell: Shell, live: Live, tmp_path: Path) -> None:
+def test_two_nodes_that_meet_are_equal_and_a_sync_proves_it(shell: Shell, live: LiveNode, tmp_path: Path) -> None:
     with live_node(tmp_path / "far", "far") as far:
-        there = Shell(Outside(tmp_path / "far"))
+        there = Shell(FakeServices(tmp_path / "far"))
         shell("import", "-", stdin=lines(20))
         live.do(meet(live, far))
         live.until(is_equal)
@@ -316,19 +319,19 @@ def test_only_the_code_of_an_invitation_goes_to_stdout(shell: Shell) -> None:
     assert "is open" in shell("status").text
 
 
-def test_a_node_joins_by_a_code_and_keeps_its_records(shell: Shell, live: Live, tmp_path: Path) -> None:
+def test_a_node_joins_by_a_code_and_keeps_its_records(shell: Shell, live: LiveNode, tmp_path: Path) -> None:
     code = shell("invite").text.strip()
     with live_node(tmp_path / "far", "far", key=bytes(32)):
-        there = Shell(Outside(tmp_path / "far"))
+        there = Shell(FakeServices(tmp_path / "far"))
         there("put", "mine", "1")
         result = there("join", code, "--at", live.served.listen[0])
         assert (result.code, result.text) == (0, f"{live.served.node.network}\n")
         assert there("network", "show").text == shell("network", "show").text == f"{to_base32(KEY)}\n"
         assert there("get", "mine").out == b"1"
-        there.fails(1, "join", code, "--at", live.served.listen[0])  # spent
+        there.fails(1, "join", code, "--at", live.served.listen[0])  # the code is spent
 
 
-def test_the_network_key_is_shown_and_set_on_a_running_node(shell: Shell, live: Live) -> None:
+def test_the_network_key_is_shown_and_set_on_a_running_node(shell: Shell, live: LiveNode) -> None:
     network = live.served.node.network
     assert shell("network", "show", "--json").json == {"network": network, "key": to_base32(KEY)}
     other = to_base32(bytes(32))
@@ -338,7 +341,7 @@ def test_the_network_key_is_shown_and_set_on_a_running_node(shell: Shell, live: 
 
 
 def test_the_open_network_has_no_key_to_show(shell: Shell) -> None:
-    with live_node(shell.outside.default, key=None):
+    with live_node(shell.services.default, key=None):
         result = shell("network", "show")
         assert (result.code, result.out) == (0, b"")
         assert "open network" in result.err
@@ -347,7 +350,7 @@ def test_the_open_network_has_no_key_to_show(shell: Shell) -> None:
 
 
 def test_the_network_key_is_set_and_shown_before_the_first_run(shell: Shell) -> None:
-    home = Folder(shell.outside.default)
+    home = FolderHome(shell.services.default)
     assert "has no network yet" in shell.fails(1, "network", "show")
     key = to_base32(KEY)
     for stdin, args in ((b"", [key.upper()]), (f" {key}\n".encode(), []), (key.encode(), ["-"])):
@@ -358,7 +361,7 @@ def test_the_network_key_is_set_and_shown_before_the_first_run(shell: Shell) -> 
     shown = shell("network", "show", "--json").json
     assert shown["key"] == to_base32(KEY)
     assert shell("network", "show").text == f"{to_base32(KEY)}\n"
-    with live_node(shell.outside.default) as live:
+    with live_node(shell.services.default) as live:
         assert live.served.node.network == shown["network"]
 
 
@@ -376,19 +379,19 @@ def test_run_hands_on_what_it_was_told_and_nothing_else(shell: Shell, tmp_path: 
     flags = "--join 1-a-b --name n --listen 127.0.0.1:0 --peer a:1 --peer b:2 --interface 10.0.0.1 --no-mdns"
     shell("--home", str(tmp_path / "h"), "run", *flags.split(), "--log-level", "debug", "--log-format", "json")
     shell("run", "--open")
-    bare, full, public = shell.outside.runs
+    bare, full, public = shell.services.runs
     assert (bare.join, bare.name, bare.listen, bare.peers, bare.interfaces) == (None, None, None, (), ())
     assert (bare.no_mdns, bare.open, bare.log_level, bare.log_format) == (False, False, None, None)
     assert (full.join, full.name, full.listen) == ("1-a-b", "n", "127.0.0.1:0")
     assert (full.peers, full.interfaces, full.no_mdns) == (("a:1", "b:2"), ("10.0.0.1",), True)
     assert (full.log_level, full.log_format) == ("debug", "json")
     assert full.home.root == tmp_path / "h"
-    assert (public.open, public.home.root) == (True, shell.outside.default)
+    assert (public.open, public.home.root) == (True, shell.services.default)
 
 
 def test_a_node_that_cannot_run_is_one_sentence(shell: Shell) -> None:
     def taken() -> int:
         raise ConfigError("cannot listen on 127.0.0.1:1: another program has that port")
 
-    shell.outside.run_gives = taken
+    shell.services.run_gives = taken
     assert "another program has that port" in shell.fails(1, "run")

@@ -1,4 +1,4 @@
-"""The demo: real nodes in real processes, for real; and that nothing of it is left, however it ends."""
+"""The demo with real nodes in real processes; nothing of it may remain, however it ends."""
 
 import os
 import pty
@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from echonode.cli import demo_nodes
-from echonode.cli.commands.demo import are_equal, records_in, told_once
-from echonode.cli.demo_nodes import Nodes, free_ports, multicast_works
+from echonode.cli.commands.demo import are_equal, records_in, split_conversations
+from echonode.cli.demo_nodes import DemoNodes, free_ports, multicast_works
 from echonode.cli.exit_codes import ExitCode, Failure
-from tests.cli.house import Outside, Shell, live_node
+from tests.cli.harness import FakeServices, Shell, live_node
 
 WITHIN_S = 120
 
@@ -31,7 +31,7 @@ def demo(folder: Path, *args: str) -> "subprocess.Popen[bytes]":
 
 
 def children_of(folder: Path) -> list[int]:
-    """Processes that have to do with this folder."""
+    """Return the ids of processes whose command line names this folder."""
     if not Path("/proc/self/cmdline").exists():
         pytest.skip("no /proc on this system")
     found = []
@@ -40,7 +40,7 @@ def children_of(folder: Path) -> list[int]:
             if str(folder).encode() in path.read_bytes():
                 found.append(int(path.parent.name))
         except OSError:
-            pass  # it ended while we looked
+            pass  # the process has ended meanwhile
     return found
 
 
@@ -64,7 +64,7 @@ def test_a_demo_ends_equal_says_what_it_cost_and_leaves_nothing(tmp_path: Path) 
 def test_a_demo_told_to_stop_cleans_up_first(tmp_path: Path, number: signal.Signals) -> None:
     process = demo(tmp_path, "--nodes", "2", "--records", "200000")
     assert process.stdout is not None
-    assert process.stdout.readline()  # the nodes are there, and records go in
+    assert process.stdout.readline()  # the nodes run, and records are being imported
     assert len(children_of(tmp_path)) == 2
     process.send_signal(number)
     out, err = process.communicate(timeout=WITHIN_S)
@@ -78,7 +78,7 @@ def test_a_demo_told_to_stop_cleans_up_first(tmp_path: Path, number: signal.Sign
 def test_without_multicast_it_says_so_and_the_nodes_meet_all_the_same(
     shell: Shell, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The interface is one that does not exist: what a machine without multicast on loopback looks like from here."""
+    """The interface does not exist. To the demo this looks like a machine without multicast on loopback."""
     folder = tmp_path_factory.mktemp("d")  # a short name: a socket's path has 107 bytes
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -159,7 +159,7 @@ def test_an_interface_that_does_not_exist_has_no_multicast() -> None:
 
 
 def script(folder: Path, text: str) -> list[str]:
-    """A program that is no echonode, to stand where one would."""
+    """Return the command of a Python program that stands in for echonode."""
     (folder / "program.py").write_text(text)
     return [sys.executable, str(folder / "program.py")]
 
@@ -167,14 +167,14 @@ def script(folder: Path, text: str) -> list[str]:
 def test_a_node_that_ends_is_reported_with_its_last_words(tmp_path: Path) -> None:
     command = script(tmp_path, "print('first'); print('no room left'); print(); raise SystemExit(3)")
     words = r"^node-1 ended with exit code 3: no room left$"
-    with Nodes(Outside(tmp_path), tmp_path, command) as nodes, pytest.raises(Failure, match=words):
+    with DemoNodes(FakeServices(tmp_path), tmp_path, command) as nodes, pytest.raises(Failure, match=words):
         nodes.start("node-1", []).wait_ready()
 
 
 def test_a_deaf_node_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_nodes, "_STOP_TIMEOUT_S", 0.1)
     deaf = "import signal, sys; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
-    with Nodes(Outside(tmp_path), tmp_path, script(tmp_path, deaf)) as nodes:
+    with DemoNodes(FakeServices(tmp_path), tmp_path, script(tmp_path, deaf)) as nodes:
         node = nodes.start("node-1", [])
         while "deaf" not in node.log.read_text():
             os.sched_yield()
@@ -185,7 +185,7 @@ def test_a_node_that_never_takes_commands_is_given_up(tmp_path: Path, monkeypatc
     monkeypatch.setattr(demo_nodes, "_READY_TIMEOUT_S", 0.1)
     command = script(tmp_path, "import signal; signal.pause()")
     silent = pytest.raises(Failure, match="took no commands")
-    with Nodes(Outside(tmp_path), tmp_path, command) as nodes, silent as caught:
+    with DemoNodes(FakeServices(tmp_path), tmp_path, command) as nodes, silent as caught:
         nodes.start("node-1", []).wait_ready()
     assert caught.value.exit_code == ExitCode.TIMED_OUT
 
@@ -193,7 +193,7 @@ def test_a_node_that_never_takes_commands_is_given_up(tmp_path: Path, monkeypatc
 def test_nodes_do_not_hear_of_the_environment_of_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECHO_API_URL", "unix:/elsewhere")
     command = script(tmp_path, "import os, sys; print(sys.argv[1:], 'ECHO_API_URL' in os.environ)")
-    with Nodes(Outside(tmp_path), tmp_path, command) as nodes:
+    with DemoNodes(FakeServices(tmp_path), tmp_path, command) as nodes:
         node = nodes.start("node-1", ["--no-mdns"])
         node.process.wait(WITHIN_S)
         said = node.log.read_text().strip()
@@ -216,4 +216,4 @@ def test_each_conversation_is_told_once_and_idle_ones_are_counted() -> None:
         return {"role": role, "sent": sent, "received": received}
 
     asked, answered, idle = event("initiator", sent=3), event("responder", received=3), event("initiator")
-    assert told_once([("one", [asked, idle]), ("two", [answered])]) == ([("one", asked)], 1)
+    assert split_conversations([("one", [asked, idle]), ("two", [answered])]) == ([("one", asked)], 1)

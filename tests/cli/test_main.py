@@ -1,4 +1,4 @@
-"""How the command line ends, whatever happens in it; where it finds the node; what it imports."""
+"""The ends of a command, whatever happens in it; how it finds the node; what it imports."""
 
 import os
 import re
@@ -15,11 +15,11 @@ from echonode.cli import tables
 from echonode.cli.exit_codes import ExitCode
 from echonode.cli.node_lookup import SERVICE_SOCKET
 from echonode.errors import ConfigError, StoreError
-from tests.cli.house import Outside, Shell, http, live_node, refusal, saying
+from tests.cli.harness import FakeServices, Shell, http_answer, live_node, refusal, scripted_server
 
 WITHIN_S = 60
 COMMANDS = (
-    "run invite join network put get delete list conflicts pull offer forget import export status peers contexts sync"
+    "run invite join network put get delete list conflicts pull forget import export status peers contexts sync"
     " watch verify demo simulate"
 )
 STATUS = {"id": "i", "name": "n", "instance": "x", "network": "w", "listen": [], "api": [], "contexts": [], "peers": []}
@@ -57,6 +57,9 @@ def test_no_command_at_all_shows_the_help_and_is_a_usage_error(shell: Shell) -> 
         ["put"],
         ["put", "name"],
         ["put", "name", "value", "--file", __file__],
+        ["put", "name", "value", "more"],
+        ["put", "record", "--to", "peer", "--file", __file__],
+        ["put", "record", "--to", "peer", "--tag", "t"],
         ["put", "name", "--file", "no-such-file"],
         ["get"],
         ["list", "--limit", "0"],
@@ -79,10 +82,10 @@ def test_no_command_at_all_shows_the_help_and_is_a_usage_error(shell: Shell) -> 
 )
 def test_what_is_typed_wrongly_is_one_sentence_and_exit_2(shell: Shell, args: list[str]) -> None:
     if args == ["network"]:
-        assert shell(*args).code == ExitCode.USAGE  # with the help of its own
+        assert shell(*args).code == ExitCode.USAGE  # it prints its help
     else:
         shell.fails(ExitCode.USAGE, *args)
-    assert shell.outside.runs == []
+    assert shell.services.runs == []
 
 
 READING = ["status", "peers", "contexts", "conflicts", "list", "export", "verify", "watch", "sync", "invite"]
@@ -116,7 +119,7 @@ def test_whatever_fails_is_one_plain_sentence(shell: Shell, raised: Exception, c
     def fail() -> int:
         raise raised
 
-    shell.outside.run_gives = fail
+    shell.services.run_gives = fail
     assert re.match(sentence, shell.fails(code, "run"))
 
 
@@ -132,18 +135,18 @@ def test_an_interrupted_command_ends_with_130_and_says_nothing(shell: Shell) -> 
     def interrupted() -> int:
         raise KeyboardInterrupt
 
-    shell.outside.run_gives = interrupted
+    shell.services.run_gives = interrupted
     result = shell("run")
     assert (result.code, result.out, result.err) == (130, b"", "")
 
 
 def test_a_name_that_is_no_text_is_a_usage_error(shell: Shell) -> None:
-    with saying(shell.outside.default / "api.sock", http({})):
+    with scripted_server(shell.services.default / "api.sock", http_answer({})):
         shell.fails(ExitCode.USAGE, "get", b"\xff".decode("utf-8", "surrogateescape"))
 
 
 def test_the_exit_code_of_a_node_is_the_exit_code_of_run(shell: Shell) -> None:
-    shell.outside.run_gives = lambda: 7
+    shell.services.run_gives = lambda: 7
     assert shell("run").code == 7
 
 
@@ -160,10 +163,10 @@ def test_flag_then_url_then_home_then_the_usual_one(
         return str(shell("--home", str(tmp_path / "flag"), "status", "--json").json["name"])
 
     with (
-        saying(tmp_path / "flag" / "api.sock", http({**STATUS, "name": "flag"})),
-        saying(tmp_path / "url.sock", http({**STATUS, "name": "url"})),
-        saying(tmp_path / "variable" / "api.sock", http({**STATUS, "name": "variable"})),
-        saying(shell.outside.default / "api.sock", http({**STATUS, "name": "default"})),
+        scripted_server(tmp_path / "flag" / "api.sock", http_answer({**STATUS, "name": "flag"})),
+        scripted_server(tmp_path / "url.sock", http_answer({**STATUS, "name": "url"})),
+        scripted_server(tmp_path / "variable" / "api.sock", http_answer({**STATUS, "name": "variable"})),
+        scripted_server(shell.services.default / "api.sock", http_answer({**STATUS, "name": "default"})),
     ):
         assert seen() == "default"
         monkeypatch.setenv("ECHO_HOME", str(tmp_path / "variable"))
@@ -177,12 +180,12 @@ def test_flag_then_url_then_home_then_the_usual_one(
 
 def test_the_service_is_asked_when_no_home_was_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(SERVICE_SOCKET) == "/run/echonode/api.sock"
-    service = shell.outside.default / "service.sock"
+    service = shell.services.default / "service.sock"
     monkeypatch.setattr("echonode.cli.node_lookup.SERVICE_SOCKET", service)
-    with saying(service, http({**STATUS, "name": "service"})):
+    with scripted_server(service, http_answer({**STATUS, "name": "service"})):
         assert shell("status", "--json").json["name"] == "service"
-        shell.fails(ExitCode.NOT_RUNNING, "--home", str(shell.outside.default), "status")
-        monkeypatch.setenv("ECHO_HOME", str(shell.outside.default))
+        shell.fails(ExitCode.NOT_RUNNING, "--home", str(shell.services.default), "status")
+        monkeypatch.setenv("ECHO_HOME", str(shell.services.default))
         shell.fails(ExitCode.NOT_RUNNING, "status")
 
 
@@ -200,7 +203,8 @@ def test_who_is_named_by_a_url_and_silent_is_named_again(shell: Shell, monkeypat
 
 
 def test_a_refusal_of_the_node_is_passed_on(shell: Shell) -> None:
-    with saying(shell.outside.default / "api.sock", refusal("401 Unauthorized", "unauthorised", "who are you")):
+    answer = refusal("401 Unauthorized", "unauthorised", "who are you")
+    with scripted_server(shell.services.default / "api.sock", answer):
         assert shell.fails(ExitCode.NOT_AUTHORISED, "status") == "who are you"
 
 
@@ -236,7 +240,7 @@ def test_ctrl_c_ends_a_watch_with_130_and_not_a_word(tmp_path: Path) -> None:
             echonode("watch"), env=environment(ECHO_API_URL=url), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert watching.stdout is not None
-        # A first change is seen once it listens; until then changes pass it by.
+        # Changes before the command listens do not reach it: write until one does.
         lines: list[bytes] = []
         while not lines:
             live.do(live.served.put("x"))
@@ -329,10 +333,10 @@ def test_a_long_list_starts_before_it_has_ended() -> None:
         (tables.ago("1970-01-01T00:01:00.000Z", 60), "just now"),
         (tables.ago("1970-01-01T00:01:00.000Z", 10), "just now"),
         (tables.ago("odd\x1b", 10), "odd\\u001b"),
-        (tables.short("a" * 52), "aaaaaaaa"),
-        (tables.short("a" * 52 + "/x/y"), "aaaaaaaa/x/y"),
-        (tables.short("shared/x"), "shared/x"),
-        (tables.short(None), ""),
+        (tables.short_id("a" * 52), "aaaaaaaa"),
+        (tables.short_id("a" * 52 + "/x/y"), "@aaaaaaaa/x/y"),
+        (tables.short_id("shared/x"), "shared/x"),
+        (tables.short_id(None), ""),
     ],
 )
 def test_figures_are_short(shown: str, wanted: str) -> None:
@@ -342,7 +346,7 @@ def test_figures_are_short(shown: str, wanted: str) -> None:
 def test_services_are_all_that_a_command_line_needs(tmp_path: Path) -> None:
     from echonode.cli.main import main
 
-    assert main(Outside(tmp_path), ["--version"]) == 0
+    assert main(FakeServices(tmp_path), ["--version"]) == 0
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])

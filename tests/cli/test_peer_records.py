@@ -1,4 +1,4 @@
-"""pull, list --from, get --from and offer, against two real nodes."""
+"""pull, list --from, get --from and put --to, against two real nodes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,22 +9,22 @@ from echonode.cli.exit_codes import ExitCode
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft, leaf_key
 from echonode.node import link_selection
-from echonode.wire.messages import Asked
+from echonode.wire.messages import RecordRequest
 from tests.api.test_peer_records import write_unheard
-from tests.cli.house import Live, Outside, Shell, live_node
+from tests.cli.harness import FakeServices, LiveNode, Shell, live_node
 from tests.cli.test_commands import is_equal, meet
 
 
 @pytest.fixture(autouse=True)
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is asked for moves records here."""
-    monkeypatch.setattr(link_selection, "FOLLOWS", 0)
+    """Open no links, so that records move only on request."""
+    monkeypatch.setattr(link_selection, "LINKS_CHOSEN", 0)
 
 
 @pytest.fixture
-def far(shell: Shell, tmp_path: Path, no_links: None) -> Iterator[Live]:
-    """Another node, called far, that has met ours and holds what ours has not heard of."""
-    with live_node(shell.outside.default) as near, live_node(tmp_path / "far", "far") as far:
+def far(shell: Shell, tmp_path: Path, no_links: None) -> Iterator[LiveNode]:
+    """Yield another node, called far. It has met the near one, and holds records that the near one has not heard of."""
+    with live_node(shell.services.default) as near, live_node(tmp_path / "far", "far") as far:
         near.do(meet(near, far))
         near.until(is_equal)
         for name, tag in (("a", "news"), ("b", "sport"), ("c", "news")):
@@ -75,19 +75,19 @@ def test_options_of_get_that_do_not_go_together_are_a_usage_error(shell: Shell) 
     assert "no version" in shell.fails(ExitCode.USAGE, "get", "a", "--from", "far", "--version", "x")
 
 
-def test_offer_says_what_became_of_each(shell: Shell, far: Live) -> None:
+def test_put_to_a_peer_says_what_became_of_each(shell: Shell, far: LiveNode) -> None:
     shell("get", "--from", "far", "shared/a")
-    far.served.node.subscriptions.subscribe({"main": ["tag=news"]}, far.served.node.records.identity_of)
-    shown = shell("offer", "--to", "far", "shared/a")
+    far.served.node.subscriptions.subscribe({"main": ["tag=news"]}, far.served.node.addresses.resolve_in_filter)
+    shown = shell("put", "--to", "far", "shared/a")
     assert (shown.code, shown.err) == (0, "1 version\n") and "had" in shown.text
     shell("put", "shared/unwanted", "1")
-    refused = shell("offer", "--to", "far", "shared/unwanted", "--json")
+    refused = shell("put", "--to", "far", "shared/unwanted", "--json")
     assert refused.code == ExitCode.PARTIAL
     assert [(one["outcome"], one["reason"]) for one in refused.json["records"]] == [("refused", "not_accepted")]
-    assert "there is no record" in shell.fails(1, "offer", "--to", "far", "shared/none")
+    assert "there is no record" in shell.fails(1, "put", "--to", "far", "shared/none")
 
 
-def test_what_a_peer_does_not_support_is_a_failure_that_says_what_it_does(shell: Shell, far: Live) -> None:
+def test_what_a_peer_does_not_support_is_a_failure_that_says_what_it_does(shell: Shell, far: LiveNode) -> None:
     far.served.node.subscriptions.contexts = frozenset({"main"})
     sentence = shell.fails(1, "pull", "--from", "far", "-c", "films")
     assert sentence.startswith("not supported: ") and "identities" in sentence
@@ -95,12 +95,14 @@ def test_what_a_peer_does_not_support_is_a_failure_that_says_what_it_does(shell:
     assert "knows no colour" in shell.fails(ExitCode.USAGE, "pull", "--from", "far", "--filter", "colour=red")
 
 
-def test_what_is_not_wanted_is_forgotten_on_request_and_nothing_where_all_is_wanted(shell: Shell, far: Live) -> None:
+def test_unwanted_records_are_forgotten_on_request_and_nothing_where_all_is_wanted(
+    shell: Shell, far: LiveNode
+) -> None:
     shell("get", "--from", "far", "shared/a", "shared/b")
-    there = Shell(Outside(far.served.socket.parent))
+    there = Shell(FakeServices(far.served.socket.parent))
     assert "all of main is wanted" in there.fails(1, "forget")
-    far.served.node.subscriptions.subscribe({"main": ["tag=nothing"]}, far.served.node.records.identity_of)
-    assert there("forget", "--json").json == {"forgotten": 0}  # it wrote them itself
+    far.served.node.subscriptions.subscribe({"main": ["tag=nothing"]}, far.served.node.addresses.resolve_in_filter)
+    assert there("forget", "--json").json == {"forgotten": 0}  # the node wrote all of them itself
     far.do(far.served.node.records.put(Draft(context="main", author=far.served.node.id, name="own", body=b"x")))
     shell("put", "shared/ours", "1")
     far.do(far.served.node.on_demand.get(_only_peer(far), "main", [_asked(far, "ours")], 10))
@@ -108,12 +110,12 @@ def test_what_is_not_wanted_is_forgotten_on_request_and_nothing_where_all_is_wan
     assert there("get", "own").out == b"x"
 
 
-def _only_peer(far: Live) -> IdentityId:
+def _only_peer(far: LiveNode) -> IdentityId:
     (peer,) = far.served.node.peers()
     assert peer.id is not None
     return peer.id
 
 
-def _asked(far: Live, name: str) -> Asked:
+def _asked(far: LiveNode, name: str) -> RecordRequest:
     assert far.served.node.records.shared is not None
-    return Asked(leaf_key(far.served.node.records.shared, name), None)
+    return RecordRequest(leaf_key(far.served.node.records.shared, name), None)

@@ -1,4 +1,4 @@
-"""simulate: what is asked of the simulator, what people and files are told of the worlds, how it exits."""
+"""simulate: the options that reach the simulator, what people and files get of the worlds, the exit code."""
 
 import json
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ import pytest
 from echonode import __version__
 from echonode.cli.plot import meeting_plot
 from echonode.cli.services import SimulateOptions
-from tests.cli.house import Shell
+from tests.cli.harness import Shell
 
 
 @dataclass
 class World:
-    """A simulated world's account."""
+    """A simulated world's result."""
 
     seed: int
     failure: str = ""
@@ -44,8 +44,8 @@ class World:
 
 
 @dataclass
-class Wind:
-    """Gives the worlds it was told to, and keeps what it was asked."""
+class FakeSimulator:
+    """Returns worlds of which those in `failing` failed, and records the options in `asked`."""
 
     failing: frozenset[int] = frozenset()
     asked: list[SimulateOptions] = field(default_factory=list)
@@ -57,16 +57,16 @@ class Wind:
 
 
 @pytest.fixture
-def wind(shell: Shell) -> Wind:
-    wind = Wind()
-    shell.outside.simulate = wind
-    return wind
+def simulator(shell: Shell) -> FakeSimulator:
+    simulator = FakeSimulator()
+    shell.services.simulate = simulator
+    return simulator
 
 
-def test_without_a_seed_a_calm_network_is_planned(shell: Shell, wind: Wind) -> None:
+def test_without_a_seed_a_calm_network_is_planned(shell: Shell, simulator: FakeSimulator) -> None:
     done = shell("simulate", "--nodes", "50", "--records", "1000", "--loss-of-links", "3", "--partition", "20")
     assert done.code == 0
-    (asked,) = wind.asked
+    (asked,) = simulator.asked
     assert asked == SimulateOptions(
         seeds=range(1), is_calm=True, nodes=50, records=1000, losses_per_minute=3.0, partition_s=20.0, jobs=1
     )
@@ -75,16 +75,16 @@ def test_without_a_seed_a_calm_network_is_planned(shell: Shell, wind: Wind) -> N
     assert done.err == ""
 
 
-def test_a_seed_is_one_world_and_seeds_are_several(shell: Shell, wind: Wind) -> None:
+def test_a_seed_is_one_world_and_seeds_are_several(shell: Shell, simulator: FakeSimulator) -> None:
     assert shell("simulate", "--seed", "7").code == 0
     assert shell("simulate", "--seeds", "3..6", "--jobs", "2").text.startswith("3 worlds, 6.0 h of virtual time, in ")
-    one, several = wind.asked
+    one, several = simulator.asked
     assert (one.seeds, one.is_calm) == (range(7, 8), False)
     assert (several.seeds, several.is_calm, several.jobs) == (range(3, 6), False, 2)
 
 
-def test_a_world_that_fails_is_told_with_the_command_that_shows_it_again(shell: Shell, wind: Wind) -> None:
-    wind.failing = frozenset({4})
+def test_a_world_that_fails_is_shown_with_the_command_that_repeats_it(shell: Shell, simulator: FakeSimulator) -> None:
+    simulator.failing = frozenset({4})
     done = shell("simulate", "--seeds", "3..6", "--nodes", "5")
     assert done.code == 1
     assert "failed: 4" in done.text
@@ -95,7 +95,9 @@ def test_a_world_that_fails_is_told_with_the_command_that_shows_it_again(shell: 
     assert (alone.code, alone.text) == (1, "")
 
 
-def test_figures_and_drawing_go_into_files_in_the_order_of_seeds(shell: Shell, wind: Wind, tmp_path: Path) -> None:
+def test_figures_and_drawing_go_into_files_in_the_order_of_seeds(
+    shell: Shell, simulator: FakeSimulator, tmp_path: Path
+) -> None:
     figures, drawing = tmp_path / "f.json", tmp_path / "f.svg"
     done = shell("simulate", "--seeds", "0..3", "--json", str(figures), "--plot", str(drawing))
     assert done.code == 0
@@ -103,7 +105,7 @@ def test_figures_and_drawing_go_into_files_in_the_order_of_seeds(shell: Shell, w
     assert ElementTree.parse(drawing).getroot().tag.endswith("svg")
 
 
-def test_what_makes_no_sense_is_a_usage_error_in_one_sentence(shell: Shell, wind: Wind) -> None:
+def test_what_makes_no_sense_is_a_usage_error_in_one_sentence(shell: Shell, simulator: FakeSimulator) -> None:
     for wrong in (
         ["--seed", "1", "--seeds", "0..2"],
         ["--seeds", "5..5"],
@@ -117,14 +119,14 @@ def test_what_makes_no_sense_is_a_usage_error_in_one_sentence(shell: Shell, wind
         done = shell("simulate", *wrong)
         assert done.code == 2, wrong
         assert done.err.count("\n") == 1, done.err
-    assert wind.asked == []
+    assert simulator.asked == []
 
 
-def test_a_file_that_cannot_be_written_is_named(shell: Shell, wind: Wind, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_named(shell: Shell, simulator: FakeSimulator, tmp_path: Path) -> None:
     done = shell("simulate", "--json", str(tmp_path / "no" / "f.json"))
     assert done.code != 0
     assert "f.json" in done.err
-    assert wind.asked == [], "that is known before anything is simulated"
+    assert simulator.asked == [], "that is known before anything is simulated"
 
 
 def test_a_drawing_has_a_line_for_each_world_and_stays_inside_its_frame() -> None:

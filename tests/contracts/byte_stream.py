@@ -1,6 +1,6 @@
-"""What every ByteStream does, written once and run on each implementation (sync/streams.py).
+"""The contract of ByteStream (sync/streams.py), written once and run on each implementation.
 
-A check takes the two ends of a fresh connection. `CHECKS` holds them all; `holds` runs one.
+A check takes the two ends of a fresh connection. `CHECKS` lists all checks; `holds` runs one.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ def check(function: Check) -> Check:
 
 
 async def holds(check: Check, pair: AbstractAsyncContextManager[Pair], timeout_s: float = 60) -> None:
-    """Run `check` on the two ends of `pair`. Nothing but a hang takes `timeout_s`."""
+    """Run `check` on the two ends of `pair`. A check that takes `timeout_s` hangs."""
     async with pair as (here, there), asyncio.timeout(timeout_s):
         await check(here, there)
 
 
 async def everything(stream: ByteStream) -> bytes:
-    """All bytes up to the end; each read gives at least one."""
+    """Return all bytes up to the end. Each read returns at least one."""
     parts = []
     while part := await stream.read():
         parts.append(part)
@@ -102,7 +102,7 @@ async def close_flushes_to_a_reader_that_starts_late(here: ByteStream, there: By
 
 @check
 async def last_words_survive_a_close_with_unread_bytes(here: ByteStream, there: ByteStream) -> None:
-    """A socket closed with bytes unread sends a reset, which destroys what the peer has not read."""
+    """A socket that is closed with unread bytes sends a reset, which destroys what the peer has not read."""
     await there.write(some_bytes(50_000))
     await here.write(b"farewell")
     closing = asyncio.create_task(here.close())
@@ -161,7 +161,7 @@ async def abort_wakes_a_waiting_read(here: ByteStream, there: ByteStream) -> Non
 
 @check
 async def write_waits_for_a_peer_that_does_not_read_and_then_goes_on(here: ByteStream, there: ByteStream) -> None:
-    """More than any socket buffer holds is never queued: without a bound the writer would be done at once."""
+    """The writer writes more than any socket buffer holds. Without a bound on its queue it would be done at once."""
     size, part = 32 * MIB, some_bytes(MIB)
 
     async def send() -> None:
@@ -193,7 +193,7 @@ async def abort_wakes_a_waiting_write(here: ByteStream, there: ByteStream) -> No
 
 @check
 async def a_peer_that_aborts_ends_the_reading(here: ByteStream, there: ByteStream) -> None:
-    """Whether its kernel says so by an end or by a reset is not ours to choose: only a close inside the channel is."""
+    """The kernel reports an end or a reset; the code cannot choose. Only a Close in the channel is certain."""
     await there.write(b"half a fra")
     there.abort()
     try:
@@ -208,7 +208,7 @@ async def writing_to_a_peer_that_is_gone_fails_in_the_end(here: ByteStream, ther
     with pytest.raises(TransportError):
         while True:
             await here.write(b"hello?")
-            await asyncio.sleep(0.001)  # a reset is somebody else's packet: it needs the loop, and time
+            await asyncio.sleep(0.001)  # the reset is a packet from the peer: it needs the event loop, and time
 
 
 @check

@@ -1,12 +1,12 @@
-"""A small, strict reader of CDDL (RFC 8610), for as much of it as echonode.cddl uses: the second judge beside pycddl.
+"""A small, strict reader of the part of CDDL (RFC 8610) that echonode.cddl uses. It checks the file beside pycddl.
 
     rules      name = type                      choices  a / b          ranges  1..4
     controls   .size (a number or a range)  .cbor         literals       numbers, "text", true, null
     arrays     [name: type, 1*4 type, * type]              maps           { 1 => type, ? 2 => type, * key => type }
 
-pycddl (the Rust crate cddl) takes text for bytes of the same size, looks at no keys behind `*`, and of several arrays
-in an array is content with one. Its word is good for the syntax and for what it refuses; this reader's is good for
-every type. It reads nothing else of the language, and says so by failing.
+pycddl (the Rust crate cddl) accepts text in place of bytes of the same size, ignores keys behind `*`, and is content
+when one of several arrays in an array fits. So it is trusted for the syntax and for what it refuses. This reader is
+trusted for every type. It fails on the rest of the language.
 """
 
 import re
@@ -62,7 +62,7 @@ class Control:
 @dataclass(frozen=True)
 class Entry:
     key: "Type | None"  # None in an array
-    label: str  # what an array's place is called, for people
+    label: str  # the name of a place in an array, for people
     type: "Type"
     least: int
     most: float
@@ -86,11 +86,11 @@ class Schema:
         assert not unknown, f"no such rules: {unknown}"
 
     def fits(self, rule: str, value: Any) -> bool:
-        """Whether `value`, as `cbor.decode` gives it, is a `rule`."""
+        """Return True if `value`, as `cbor.decode` returns it, fits the rule `rule`."""
         return self._fits(self.rules[rule], value)
 
     def parts(self) -> Iterator[Type]:
-        """Every type written anywhere in the text."""
+        """Yield every type written anywhere in the text."""
         return _parts(self.rules.values())
 
     def _fits(self, kind: Type, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""PROTOCOL.md as data: its sections, and the tables in them."""
+"""PROTOCOL.md as data: its sections and their tables."""
 
 import re
 from pathlib import Path
@@ -9,14 +9,14 @@ Row = dict[str, str]
 
 
 def section(number: str) -> str:
-    """The text under the heading of that number, without the sections below it."""
+    """Return the text under the heading with that number, without the sections below it."""
     found = re.search(rf"^##+ {re.escape(number)}\.? .*?\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL)
     assert found, f"no section {number}"
     return found[1]
 
 
 def table(number: str, first_column: str) -> list[Row]:
-    """The table in that section whose first column has that heading, a row a dictionary; marks of code left out."""
+    """Return the table in section `number` with that first column: a dictionary for each row, without backquotes."""
     blocks = re.findall(r"(?:^\|.*\|\n)+", section(number), re.MULTILINE)
     tables = [[_cells(line) for line in block.splitlines()] for block in blocks]
     found = [each for each in tables if each[0][0] == first_column]

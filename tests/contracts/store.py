@@ -1,7 +1,7 @@
-"""What every Store does, written once and run on each implementation (store/port.py).
+"""The contract of Store (store/port.py), written once and run on each implementation.
 
-A check takes a fresh store. `CHECKS` holds them all once store_writing, store_snapshots and store_voids are imported
-too; `holds` runs one.
+A check takes a fresh store. `CHECKS` lists all checks when the modules store_writing, store_cursors, store_snapshots,
+store_voids and store_forgetting are imported too; `holds` runs one.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ def check(function: Check) -> Check:
 
 
 async def holds(check: Check, opened: AbstractAsyncContextManager[Store], timeout_s: float = 60) -> None:
-    """Run `check` on a fresh store, which is sound and clean afterwards. Nothing but a hang takes `timeout_s`."""
+    """Run `check` on a fresh store. Assert that the store is sound after it. A check that takes `timeout_s` hangs."""
     async with asyncio.timeout(timeout_s), opened as store:
         await check(store)
         verdict = await verdict_of(store)
@@ -41,7 +41,7 @@ async def verdict_of(store: Store) -> Audit:
 
 
 async def ids(store: Store, context: str = MAIN) -> list[VersionId]:
-    """All heads in log order."""
+    """Return the ids of all heads in log order."""
     return [record.id for record in await scanned(store, context)]
 
 
@@ -55,12 +55,12 @@ async def scanned(store: Store, context: str = MAIN, after: int = 0) -> list[Rec
 
 
 def root_of(*leaves: list[Record]) -> Digest:
-    """The root of a context with these leaves."""
+    """Return the root of a context with these leaves."""
     return Tree((heads[0].key, state_of(head.id for head in heads)) for heads in leaves).root
 
 
 async def admit(store: Store, *people: Person) -> None:
-    """Let the versions of `people` in."""
+    """Store the statements about the keys of `people`, which admit their versions."""
     await store.apply(IDENTITIES, [person.statement() for person in people])
 
 

@@ -1,4 +1,4 @@
-"""What every Store does about change logs: reading its own in order, and keeping how far it followed those of peers."""
+"""The contract of Store for change logs: it reads its own log in order, and keeps cursors of the logs of peers."""
 
 from echonode.limits import CURSORS_MAX
 from echonode.model.identity import IdentityId, Instance

@@ -1,4 +1,4 @@
-"""What every Store does when it is told to let go of records: they are gone, and nothing pretends to hold them."""
+"""The contract of Store for forgetting: records that it forgets are gone, and no tree, log or cursor mentions them."""
 
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState

@@ -1,4 +1,4 @@
-"""What every Store does with snapshots: those it serves, and those it receives."""
+"""The contract of Store for snapshots: those that it serves, and those that it receives."""
 
 from echonode.errors import Reason
 from echonode.model.merkle import Digest, Tree
@@ -212,7 +212,7 @@ async def what_is_staged_may_be_shown_unfinished(store: Store) -> None:
     assert await store.promote(MAIN, expected=None) is not None
     assert store.tree(MAIN).root == root_of(*[[version] for version in versions[:3]])
     assert store.staged(MAIN) is None
-    # And into what is there by now.
+    # The second snapshot is merged into what is there by now.
     await store.stage(MAIN, Digest(bytes(32)), versions[2:5])
     applied = await store.promote(MAIN, expected=None)
     assert applied is not None and applied.had == 1

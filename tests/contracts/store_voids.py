@@ -1,4 +1,4 @@
-"""What every Store does when a key is compromised."""
+"""The contract of Store for a compromised key."""
 
 from echonode.errors import Reason
 from echonode.model.keys import KeyState

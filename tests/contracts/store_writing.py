@@ -1,4 +1,4 @@
-"""What every Store does when its owner writes."""
+"""The contract of Store for the owner's own writes."""
 
 import asyncio
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ async def what_is_written_is_read_back_as_it_was_signed(store: Store) -> None:
 async def a_write_covers_all_heads_its_store_knows(store: Store) -> None:
     owner, other = Owner(store), Person(2)
     await owner.begin()
-    root = Person(1)  # the owner's own keys, speaking from elsewhere
+    root = Person(1)  # another store with the owner's own keys
     await store.apply(IDENTITIES, [root.statement(key=other.device.public)])
     theirs = [other.version("a", body, author=owner.id) for body in (b"x",)]
     ours = await owner.put("a", b"y")
@@ -58,7 +58,7 @@ async def counters_go_on_over_all_contexts_and_past_what_others_have_seen(store:
     first, second = await owner.put("a"), await owner.put("a", context="other")
     assert second.counter == first.counter + 1
     assert store.seen(owner.identity.device.public) == {store.instance: second.counter}
-    # A store rolled back to before what the other has seen must not give those counters out again.
+    # A store that was rolled back must not give out counters that the other store has seen.
     own = writer_of(owner.identity.device.public, store.instance)
     ahead = Person(2).version("b")
     ahead = other.version("b", b"saw more", [_with_vector(ahead, {own: second.counter + 7})])
@@ -67,7 +67,7 @@ async def counters_go_on_over_all_contexts_and_past_what_others_have_seen(store:
 
 
 def _with_vector(record: Record, vector: Mapping[Writer, int]) -> Record:
-    """A stand-in that has seen all this."""
+    """Return a stand-in for a version with the vector `vector`."""
     copy = from_store(record.raw)
     copy._fields = {**copy._fields, 6: {writer: counter for writer, counter in vector.items()}}  # noqa: C416
     return copy

@@ -22,7 +22,7 @@ async def tcp_pair() -> AsyncIterator[Pair]:
 
     async def on_stream(stream: ByteStream) -> None:
         accepted.set_result(stream)
-        await over.wait()  # the listener drops what a finished handler leaves
+        await over.wait()  # the listener closes the stream when its handler returns
 
     listener = Listener()
     await listener.start("127.0.0.1:0", on_stream, lambda address: None)

@@ -1,6 +1,6 @@
-"""proto/echonode.cddl and the implementation say the same: about real traffic, any message, and what is no message.
+"""proto/echonode.cddl and the implementation agree on real traffic, on any message, and on what is no message.
 
-Two judges read the file: pycddl, and the small strict reader in tests/contracts/cddl.py, which see there.
+Two readers check the file: pycddl, and the small strict reader in tests/contracts/cddl.py, which tells their limits.
 """
 
 import json
@@ -32,7 +32,7 @@ from tests.wire.strategies import messages
 TEXT = (Path(__file__).parents[2] / "proto" / "echonode.cddl").read_text()
 STRICT = Schema(TEXT)
 
-# pycddl takes a rule behind `*` or `+` in a map for the value instead of the key: for it, a type has to stand there.
+# pycddl reads a rule behind `*` or `+` in a map as the value, not the key. For pycddl it is replaced by a type.
 FOR_PYCDDL = (
     ("* text-200 =>", "* tstr =>"),
     ("* instance-id =>", "* bytes =>"),
@@ -43,7 +43,7 @@ FOR_PYCDDL = (
 
 @cache
 def pycddl_schema(rule: str) -> pycddl.Schema:
-    """Each message under its own rule: in a choice of 25 arrays pycddl finds none that fits."""
+    """Return the schema with `rule` as its root. In a choice of 25 arrays pycddl finds none that fits."""
     text = TEXT
     for ours, theirs in FOR_PYCDDL:
         assert ours in text
@@ -86,7 +86,7 @@ def test_places_in_arrays_are_called_as_the_fields_they_are() -> None:
 
 
 def test_no_place_is_called_as_a_rule() -> None:
-    """A validator that takes the one for the other runs in circles until its stack is gone."""
+    """A validator that confuses a place with a rule recurses until its stack is full."""
     labels = {entry.label for part in STRICT.parts() if isinstance(part, Group) for entry in part.entries}
     assert not labels & STRICT.rules.keys()
 
@@ -118,7 +118,7 @@ def test_records_in_real_traffic_are_lawful() -> None:
         record = parse(raw)
         contexts.add(record.context)
         if number % 50 == 0 or record.context == IDENTITIES:
-            # Where one item of an array is held to `.cbor`, pycddl wants all of them to be bytes: piece by piece, then.
+            # pycddl wants every item of an array to be bytes when one has `.cbor`, so it checks the items one by one.
             assert pycddl_fits("protected-header", value[0])
             assert pycddl_fits("payload-fields", value[2])
             assert pycddl_fits("signature-bytes", cbor.encode(value[3]))
@@ -189,15 +189,19 @@ def test_the_file_and_the_codec_take_the_same_of_any_message_altered_anywhere(
 
 
 def beyond_cddl(value: Any, size: int = 8) -> bool:
-    """Whether bytes up to that size are in `value` that are no nibbles: that a prefix has no others, the file says in
-    words."""
+    """Return True if `value` has bytes of 1 to `size` that are no nibbles.
+
+    The file says only in words that the bytes of a prefix are nibbles.
+    """
     return any(type(item) is bytes and 0 < len(item) <= size and max(item) > 15 for _, item in places(value))
 
 
 @pytest.mark.parametrize("message", SAMPLES, ids=lambda message: type(message).__name__)
 def test_pycddl_too_refuses_another_type_at_every_place(message: m.Message) -> None:
-    """Some other type: which ones it overlooks depends on the place, and the strict reader overlooks none. Of several
-    arrays in a list it is content with one."""
+    """pycddl must refuse at least one other type in each place. It overlooks some; the strict reader overlooks none.
+
+    Each list has one array here: of several, pycddl is content when one fits.
+    """
     value = with_single_parts(plain(message))
     rule = type(message).__name__
     for path, _ in places(value):
@@ -218,8 +222,10 @@ def test_the_file_gives_every_field_the_bounds_the_codec_keeps(
 
 
 def is_said_in_words(bad: Any) -> bool:
-    """Whether what is wrong with `bad` is what the file says in comments: the form of text, nibbles, counts of map
-    entries, whole digests."""
+    """Return True if `bad` breaks only a rule that the file states in comments.
+
+    These are the form of text, nibbles, counts of map entries, and whole digests.
+    """
     match bad:
         case str():
             return not bad.isprintable()
@@ -248,7 +254,7 @@ def test_a_code_is_no_other_messages() -> None:
 
 # -- records -----------------------------------------------------------------------------------------------------------
 def altered(number: int, other: Any) -> tuple[bytes, bool]:
-    """A version with the field `number` exchanged, and whether the file takes it."""
+    """Return a version with another value in the field `number`, and True if the file accepts it."""
     raw = statements()[0].raw
     protected, unprotected, payload, signature = cbor.decode(raw)  # type: ignore[misc]
     fields: Any = cbor.decode(payload)  # type: ignore[arg-type]
@@ -272,9 +278,9 @@ def test_the_file_and_the_parser_take_the_same_values_in_every_field_of_a_record
     for other in others:
         raw, is_lawful = altered(number, other)
         if number == 13 and other is True:
-            assert is_lawful and not is_parsed(raw)  # beside a body: the file can only say so in words
+            assert is_lawful and not is_parsed(raw)  # beside a body: the file says this in words only
         elif number == 5 and is_lawful:
-            assert not is_parsed(raw)  # another instance is another writer, whose dot the vector lacks
+            assert not is_parsed(raw)  # another instance means another writer, and the vector lacks its dot
         else:
             assert is_parsed(raw) == is_lawful, other
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md says what the code does: its tables, names and numbers are held to the implementation."""
+"""The tables, names and numbers of PROTOCOL.md equal those of the implementation."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -221,14 +221,15 @@ def test_the_protocol_version_is_that_of_the_code() -> None:
     assert f"*Protocol version* {list(m.PROTOCOL_VERSION)}" in section("11")
 
 
-# What a node keeps to by itself: nothing on the wire shows it.
+# Bounds that a node keeps by itself: a peer cannot notice them.
 LOCAL = {
-    "KIB MIB HANDSHAKES_MAX HANDSHAKES_PER_ADDRESS_MAX HANDSHAKES_KEPT CONNECTIONS_MAX SEND_QUEUE_BYTES_MAX",
-    "STORE_CALLS_WAITING_MAX CANDIDATES_MAX DIALS_MAX DIAL_TIMEOUT_S BACKOFF_S BACKOFF_RESET_S CHANGE_DELAY_S",
-    "COMPARE_INTERVAL_S RELAY_FANOUT WRITE_FANOUT VERIFY_CHUNK HISTORY_DAYS HISTORY_ROWS_MAX FREE_SPACE_BYTES_MIN",
-    "CURSORS_MAX BALLAST_BYTES LOG_LINES_PER_S LOG_LINE_BYTES_MAX PEER_TEXT_CHARS_MAX SKETCHES_MAX JOURNAL_LEAVES_MAX",
-    "ROOTS_DELAY_S ANNOUNCE_DELAY_S RECENT_MAX REFOLLOW_S MIX_S FORKS_REMEMBERED MEET_AT_ONCE MEET_INTERVAL_S",
-    "REFUSALS_KEPT REASK_S LEAD_WAIT_S DECIDE_INTERVAL_S ROOTS_INTERVAL_S SURVEYS_MAX RECONCILES_MAX",
+    "KIB MIB HANDSHAKES_MAX HANDSHAKES_PER_ADDRESS_MAX HANDSHAKES_RESERVED CONNECTIONS_MAX SEND_QUEUE_BYTES_MAX",
+    "STORE_CALLS_WAITING_MAX CANDIDATES_MAX DIALS_MAX DIAL_TIMEOUT_S BACKOFF_S CHANGE_DELAY_S COMPARE_INTERVAL_S",
+    "RELAY_FANOUT WRITE_FANOUT VERIFY_CHUNK HISTORY_DAYS HISTORY_ROWS_MAX FREE_SPACE_BYTES_MIN CURSORS_MAX",
+    "BALLAST_BYTES LOG_LINES_PER_S LOG_LINE_BYTES_MAX PEER_TEXT_CHARS_MAX SKETCHES_MAX JOURNAL_LEAVES_MAX",
+    "ROOTS_DELAY_S ANNOUNCE_DELAY_S RECENT_VERSIONS_MAX LINK_RETRY_S LINK_RENEWAL_S FORKS_REMEMBERED MEET_AT_ONCE",
+    "MEET_INTERVAL_S REFUSALS_KEPT REQUEST_RETRY_S BULK_WAIT_S SCHEDULE_INTERVAL_S ROOTS_INTERVAL_S FILTERED_SETS_MAX",
+    "RECONCILES_MAX",
 }
 
 
@@ -250,7 +251,7 @@ def test_what_the_text_says_of_lists_is_what_the_file_of_shapes_says() -> None:
     shapes = (PROTO / "echonode.cddl").read_text()
     said = " ".join(section("12").split())
     for words, shape in (
-        ("Offers in an Auth: 4, each statement at most 1,024 bytes", "offers: [1*4 Offer]"),
+        ("Offers in an Auth: 4, each statement at most 1,024 bytes", "offers: [1*4 IdentityOffer]"),
         ("32 modes", "modes: [0*32 text-200]"),
         (f"{CONTEXTS_MAX + 1} contexts", f"contexts: [0*{CONTEXTS_MAX + 1} Summary]"),
         ("64 models", "at most 64 entries"),

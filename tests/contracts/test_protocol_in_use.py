@@ -1,4 +1,4 @@
-"""Real traffic keeps to PROTOCOL.md: who may send what in which state, what answers what, how conversations end."""
+"""Real traffic keeps to PROTOCOL.md: senders and states of messages, answers to requests, ends of conversations."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from echonode.limits import PUTS_IN_FLIGHT_MAX, WINDOW
 from echonode.wire import messages as m
 from echonode.wire.codec import decode
 from tests.contracts.document import table
-from tests.contracts.traffic import Heard, sessions
+from tests.contracts.traffic import EndLog, sessions
 
 # -- §5 ----------------------------------------------------------------------------------------------------------------
 LINKED = m.LinkMessage.__args__  # type: ignore[attr-defined]
@@ -19,7 +19,7 @@ def is_conversing(kind: type[Any]) -> bool:
     return kind not in (m.Auth, m.Hello, m.Close, m.Turn, m.Ping, m.Pong, *LINKED)
 
 
-def pairs(end: Heard) -> bool:
+def is_pairing(end: EndLog) -> bool:
     return any(isinstance(decode(payload), m.PairStart) for _, payload in end.payloads)
 
 
@@ -28,7 +28,7 @@ def test_real_sessions_move_from_state_to_state_as_the_table_says() -> None:
     seen: set[str] = set()
     for end in sessions():
         state = "connected"
-        for by_initiator, payload in () if pairs(end) else end.payloads:
+        for by_initiator, payload in () if is_pairing(end) else end.payloads:
             kind = type(decode(payload))
             if kind in (m.Close, m.Ping, m.Pong):
                 continue
@@ -44,7 +44,7 @@ def test_real_sessions_move_from_state_to_state_as_the_table_says() -> None:
                 and name in row["message"].split(", ")
                 and row["who speaks"] in ("both", "initiator" if by_initiator else "responder")
             ]
-            if not fitting:  # what a peer driven by hand sent, and was shown the door for
+            if not fitting:  # a peer driven by hand sent it, and the session was closed
                 assert type(decode(end.payloads[-1][1])) is m.Close, (state, kind)
                 assert decode(end.payloads[-1][1]).reason == Reason.PROTOCOL_ERROR  # type: ignore[union-attr]
                 break
@@ -84,13 +84,15 @@ MODE_OF = {
     m.PutInit: "put",
     m.SketchInit: "sketch",
 }
-# Answered by a stream for which credit is given; what is left of it is ignored.
+# Modes in which a stream answers requests for credit. Credit that is left over is ignored.
 STREAMS = {"snapshot": "Page", "delta": "Changes"}
 
 
 def conversations() -> Iterator[list[tuple[bool, m.Message]]]:
-    """Each conversation of real traffic as (from its initiator, message), its InitPayload first. The last one of a
-    session that was broken off (two that cross are settled so) is left out."""
+    """Yield each conversation of real traffic: (True if from its initiator, message), its InitPayload first.
+
+    The last conversation of a session that was broken off is left out.
+    """
     for end in sessions():
         current: list[tuple[bool, m.Message]] = []
         opener = True

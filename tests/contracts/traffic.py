@@ -1,7 +1,7 @@
-"""Real traffic: nodes that meet, become equal, refuse and invite each other, and every payload that passed.
+"""Real traffic: every payload of nodes that meet, become equal, refuse and invite each other.
 
-The nodes are those that ship, over simulated links; a tap on `StreamTransport` notes what each end sends and receives.
-A few peers are driven by hand, to ask for what no honest node would.
+The nodes run the shipped code over simulated links. A tap on `StreamTransport` records what each end sends and
+receives. A few peers are driven by hand and send what no honest node sends.
 """
 
 import asyncio
@@ -20,16 +20,17 @@ from echonode.node.handshake import LocalSide, Session, initiate, receive
 from echonode.sim.event_loop import SimEntropy, SimLoop, run
 from echonode.sim.world import PORT, Member, World
 from echonode.sync.conversation import Conversation
+from echonode.sync.executor import InitiatorOptions
 from echonode.sync.modes import sketch
 from echonode.sync.sketch_cache import SketchCache
 from echonode.sync.transport import StreamTransport
 from echonode.wire.channel import NetworkSecret
 from echonode.wire.codec import encode
 from echonode.wire.messages import (
-    Asked,
     Bodies,
     Close,
     Commits,
+    ContextCursor,
     Follow,
     FollowInit,
     Hello,
@@ -37,7 +38,7 @@ from echonode.wire.messages import (
     LevelWiseInit,
     Missing,
     Ping,
-    Place,
+    RecordRequest,
     Refused,
     SnapshotInit,
     Turn,
@@ -48,24 +49,24 @@ SEED = 7
 
 
 @dataclass
-class Heard:
-    """What one end of one connection sent and received, in its own order: (was sent by the initiator, payload)."""
+class EndLog:
+    """The payloads of one connection, in the order of one of its ends: (True if the initiator sent it, payload)."""
 
     is_initiator: bool
     payloads: list[tuple[bool, bytes]] = field(default_factory=list)
 
 
 @contextmanager
-def tapped() -> Iterator[list[Heard]]:
-    """Notes every payload of every StreamTransport, one Heard for each end."""
-    heard: dict[int, Heard] = {}
-    transports: list[StreamTransport] = []  # kept, so that no two share an id
+def tapped() -> Iterator[list[EndLog]]:
+    """Record every payload of every StreamTransport, in one EndLog for each end."""
+    heard: dict[int, EndLog] = {}
+    transports: list[StreamTransport] = []  # a reference, so that no id is reused
     send, receive = StreamTransport.send, StreamTransport._payload
 
     def note(transport: StreamTransport, is_sent: bool, payload: bytes) -> None:
         if id(transport) not in heard:
             transports.append(transport)
-            heard[id(transport)] = Heard(transport.channel.is_initiator)
+            heard[id(transport)] = EndLog(transport.channel.is_initiator)
         heard[id(transport)].payloads.append((transport.channel.is_initiator == is_sent, payload))
 
     async def noted_send(self, message):
@@ -86,8 +87,8 @@ def tapped() -> Iterator[list[Heard]]:
 
 
 @cache
-def sessions() -> tuple[Heard, ...]:
-    """Every connection of a world in which everything happens once, each told by both its ends."""
+def sessions() -> tuple[EndLog, ...]:
+    """Return every connection of a world in which everything happens once, one EndLog for each of its ends."""
     with tapped() as ends:
         run(_everything(), seed=SEED)
     return tuple(ends)
@@ -95,7 +96,7 @@ def sessions() -> tuple[Heard, ...]:
 
 @cache
 def payloads() -> tuple[bytes, ...]:
-    """Every payload of it, each once."""
+    """Return every payload of that world, each once."""
     return tuple(dict.fromkeys(payload for end in sessions() for _, payload in end.payloads))
 
 
@@ -130,8 +131,10 @@ async def _put(member: Member, names: Sequence[str], *, context: str = MAIN, del
 
 
 async def _differ(world: World) -> None:
-    """Few differences, then many, on both sides at once, in a context large enough for sketches and in another; a
-    conflict; a deletion. First between stores that are not the ones that were followed, then between those that are."""
+    """Write few differences, then many, on both sides, in a context large enough for sketches and in a small one.
+
+    There are a conflict and a deletion too. The stores first have no cursors of each other, then they have.
+    """
     full, empty, third = world.members.values()
     for member in (full, third, empty):
         await member.node.records.renew_instance()
@@ -155,21 +158,21 @@ async def _differ(world: World) -> None:
     world.network.heal()
     await world.settled(within_s=600)
     _part(world, full, empty, third)
-    await _put(full, [f"more {number}" for number in range(1200)])  # than a message holds, whoever dials
+    await _put(full, [f"more {number}" for number in range(1200)])  # more than a message holds, whichever side dials
     await _put(empty, [f"more here {number}" for number in range(1200)])
     world.network.heal()
     await world.settled(within_s=600)
 
 
 def _part(world: World, one: Member, *others: Member) -> None:
-    """From now on until all is healed, `one` and the others know nothing of each other."""
+    """Part `one` from the others until the network heals."""
     world.network.partition([one.host], [other.host for other in others])
     for other in others:
         world.network.cut(one.host, other.host)
 
 
 async def _write_on(world: World) -> None:
-    """What links carry: one after another, enough for the window to open again, a context that is new."""
+    """Write what links carry: single records, enough of them for the window to open again, and a new context."""
     full, empty, third = world.members.values()
     for number, member in enumerate((full, third, empty, full)):
         await _put(member, [f"live {number}"])
@@ -183,7 +186,7 @@ async def _write_on(world: World) -> None:
 
 
 async def _invite(world: World) -> None:
-    """A node of another network joins, after it was told a wrong code."""
+    """Invite a node of another network. It joins after it tried a wrong code."""
     inviter = world.members["full"]
     joiner = await world.add_node("joiner", key=bytes(32), contexts=frozenset({MAIN}))
     code = await inviter.node.invite(uses=1, expires_s=600)
@@ -194,7 +197,7 @@ async def _invite(world: World) -> None:
 
 
 async def _want_a_part(world: World, full: Member) -> None:
-    """A node that wants a part of `main`, also after both sides wrote; and questions of each kind and several pages."""
+    """Run a node that wants a part of `main`, also after both sides wrote; then pull, get and put, in several pages."""
     part = await world.add_node("part", subscriptions={MAIN: ("tag=a",)})
     others = [member.host for member in world.members.values() if member is not part]
     world.introduce()
@@ -205,17 +208,17 @@ async def _want_a_part(world: World, full: Member) -> None:
     world.network.heal()
     await asyncio.sleep(600)
     pulled = await part.node.on_demand.pull(full.node.id, MAIN, Filter(), after=0, limit=2000, timeout_s=60)
-    wanted = [Asked(leaf_key(IdentityId(one.author), one.name), None) for one in pulled.ids]
+    wanted = [RecordRequest(leaf_key(IdentityId(one.author), one.name), None) for one in pulled.ids]
     await part.node.on_demand.get(full.node.id, MAIN, wanted[: BATCH_RECORDS_MAX + 1], 60)
     node = part.node
     drafts = [Draft(context=MAIN, author=node.id, name=f"offered {number}") for number in range(BATCH_RECORDS_MAX + 1)]
-    await node.store.write(drafts, node.records.identity.device, node.records.tick)  # so that nobody is told
+    await node.store.write(drafts, node.records.identity.device, node.records.tick)  # so that no link carries it
     keys = [leaf_key(node.id, draft.name) for draft in drafts]
     await node.on_demand.put(full.node.id, MAIN, keys, 60)
 
 
 async def _ask_by_hand(world: World, full: Member) -> None:
-    """What an honest node would not ask, of a full node and of one that takes `main` alone."""
+    """Ask a full node, and one that takes only `main`, for what no honest node asks for."""
     stranger = Author(99)
     await stranger.introduce()
     picky = world.members["joiner"]
@@ -223,7 +226,7 @@ async def _ask_by_hand(world: World, full: Member) -> None:
     session = await _meet(world, full, stranger, lambda hello: hello)
     await session.transport.send(Ping())
     await session.transport.send(LevelWiseInit((2, 0), MAIN, 0, 16, (b"",)))
-    await session.transport.recv()  # Refused: another major
+    await session.transport.recv()  # refused: another major
     await session.transport.send(Turn(()))
     await receive(session.transport, Turn)
     await session.transport.send(FollowInit((2, 0), session.hello.instance, ()))
@@ -233,17 +236,18 @@ async def _ask_by_hand(world: World, full: Member) -> None:
 
     session = await _meet(world, picky, stranger, lambda hello: hello)
     await session.transport.send(SnapshotInit((1, 0), "books", None))
-    await session.transport.recv()  # Refused: not taken here
+    await session.transport.recv()  # refused: the context is not taken here
     await session.transport.send(Ping())
-    await session.transport.send(session.hello)  # has no place here
+    await session.transport.send(session.hello)  # a message that has no place here
     await _until_over(session)
 
     session = await _meet(world, full, stranger, lambda hello: hello)
     await stranger.put("own")
-    # One that computes other short ids: what it sends cannot be read, salted or not, and it has to walk.
+    # A node that computes other short ids: its sketch cannot be read, salted or not, so it has to walk.
     strange = SketchCache(lambda: b"another network")
     await sketch.run_initiator(
-        Conversation(session.transport, stranger.store, MAIN, ignore, ignore, sketches=strange, session=session.id)
+        Conversation(session.transport, stranger.store, MAIN, ignore, ignore, sketches=strange, session=session.id),
+        InitiatorOptions(expected=None),
     )
     await session.transport.send(Close(Reason.FINISHED))
     await session.transport.stream.close()
@@ -256,12 +260,12 @@ async def _ask_by_hand(world: World, full: Member) -> None:
 
 
 async def _follow_by_hand(session: Session, full: Member) -> None:
-    """Have a version announced, and ask for it."""
+    """Let a node announce a version, and ask for it."""
     transport = session.transport
-    await transport.send(FollowInit((1, 0), session.hello.instance, (Place(MAIN, None),)))
+    await transport.send(FollowInit((1, 0), session.hello.instance, (ContextCursor(MAIN, None),)))
     await receive(transport, Follow)
     await transport.send(Lazy())
-    await asyncio.sleep(1)  # until that is heard
+    await asyncio.sleep(1)  # until the peer has it
     await _put(full, ["announced"])
     while True:
         match await transport.recv():
@@ -274,7 +278,7 @@ async def _follow_by_hand(session: Session, full: Member) -> None:
 
 
 async def _meet(world: World, member: Member, stranger: Author, change: Callable[[Hello], Hello]) -> Session:
-    """A session with `member`, opened by `stranger`, who sends `change` of its hello."""
+    """Open a session with `member` from `stranger`, with `change` applied to the Hello of `stranger`."""
     device = stranger.identity.device
     draft = statement_draft(stranger.identity.id, device.public, KeyState.ACTIVE)
     own: list[Record] = await stranger.store.heads(draft.context, draft.author, draft.name)
@@ -288,7 +292,7 @@ async def _meet(world: World, member: Member, stranger: Author, change: Callable
 
 @dataclass
 class Stranger:
-    """Introduces `author` by a hello that `change` made of its own."""
+    """The introduction of `author`, with `change` applied to its Hello."""
 
     author: Author
     own: Sequence[Record]

@@ -1,0 +1,1 @@
+"""Nodes as processes, driven by the command line alone."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def characters(every: int = 1) -> Iterator[dict[str, object]]:
-    """One record a named character, or every so-manieth of them."""
+    """Yield one record for each named character, or for one in every `every`."""
     named = (char for char in map(chr, range(sys.maxunicode + 1)) if unicodedata.name(char, ""))
     for number, char in enumerate(named):
         if number % every == 0:
@@ -30,7 +30,7 @@ def characters(every: int = 1) -> Iterator[dict[str, object]]:
 
 
 def packages(count: int | None = None) -> Iterator[dict[str, object]]:
-    """One record a Debian package; where there is no dpkg, one a module of the standard library."""
+    """Yield one record for each Debian package; on a machine without dpkg, for each module of the standard library."""
     if shutil.which("dpkg-query"):
         form = "${Package}\t${Version}\t${Section}\t${binary:Summary}\n"
         text = subprocess.run(["dpkg-query", "-W", "-f", form], capture_output=True, text=True, check=True).stdout
@@ -46,7 +46,7 @@ def packages(count: int | None = None) -> Iterator[dict[str, object]]:
 
 
 def write_lines(path: Path, records: Iterator[dict[str, object]]) -> int:
-    """`records` as JSON lines; how many."""
+    """Write `records` to `path` as JSON lines, and return their number."""
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for record in records:

@@ -1,6 +1,7 @@
 """The package as a later version might be: a copy of it, changed in a few places, that runs as a node of its own.
 
-A change is a piece of text that must stand in the file exactly once: where the package changes, so does this.
+A change replaces a piece of text that must stand in the file exactly once. Whoever changes that text in the package
+changes it here too.
 """
 
 import os
@@ -31,7 +32,7 @@ class HologramInit:
 
 
 async def ask(session):
-    """Opens it whatever the peer's hello says, and puts the answer into the log."""
+    """Open the mode although the peer's hello does not list it, and log the answer."""
     said = {"hello": session.hello.version, "modes": session.hello.modes}
     await session.transport.send(HologramInit((1, 1), "main", 3))
     answer = await session.transport.recv()
@@ -40,9 +41,9 @@ async def ask(session):
     print(json.dumps(line), file=sys.stderr, flush=True)
 '''
 
-# 1.1: a record field, a mode with messages of its own, and both used at once.
+# Version 1.1 adds a record field and a mode with messages of its own, and uses both at once.
 NEXT_MINOR: Mapping[str, Sequence[tuple[str, str]]] = {
-    "wire/messages/__init__.py": [("PROTOCOL_VERSION: Final = (1, 0)\n", "PROTOCOL_VERSION: Final = (1, 1)\n")],
+    "wire/messages/version.py": [("PROTOCOL_VERSION: Final = (1, 0)\n", "PROTOCOL_VERSION: Final = (1, 1)\n")],
     "model/fields.py": [("LATER: Final = 14 ", "LATER: Final = 15 ")],
     "model/record.py": [
         ("        if draft.later:\n", '        fields[14] = {"of": [draft.name, 1]}\n        if draft.later:\n')
@@ -58,12 +59,12 @@ NEXT_MINOR: Mapping[str, Sequence[tuple[str, str]]] = {
     "wire/hologram.py": [("", _MINOR_INIT)],
 }
 NEXT_MAJOR: Mapping[str, Sequence[tuple[str, str]]] = {
-    "wire/messages/__init__.py": [("PROTOCOL_VERSION: Final = (1, 0)\n", "PROTOCOL_VERSION: Final = (2, 0)\n")],
+    "wire/messages/version.py": [("PROTOCOL_VERSION: Final = (1, 0)\n", "PROTOCOL_VERSION: Final = (2, 0)\n")],
 }
 
 
 def environment(folder: Path, changes: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, str]:
-    """What to run a node with, so that it is the package with these changes."""
+    """Return an environment in which `python -m echonode` runs a copy of the package with these changes."""
     package = folder / "echonode"
     shutil.copytree(Path(echonode.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     for name, pairs in changes.items():
@@ -74,5 +75,5 @@ def environment(folder: Path, changes: Mapping[str, Sequence[tuple[str, str]]]) 
             text = text.replace(old, new, 1) if old else new
         file.write_text(text)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ECHO_")}
-    # Safe path: `-m` would look for the package in the folder the tests are run from first.
+    # Without the safe path `-m` would find the package in the folder in which the tests run.
     return {**kept, "PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}

@@ -1,4 +1,4 @@
-"""Real nodes as real processes, driven by the command line as a person would."""
+"""Real nodes in real processes, driven by the command line as a person would."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _POLL_S = 0.05
 
 
 class NodeProcess:
-    """`echonode run` on a home of its own, and commands against it."""
+    """`echonode run` on a home of its own, and commands that speak to it."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class NodeProcess:
         environ: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
     ) -> None:
-        """`environ`: of the node itself, in place of ours. `prefix`: a command that runs it."""
+        """`environ` replaces the environment of the node alone. `prefix` is a command that runs the node."""
         self.home = home
         self.name = name
         self._environ = environ
@@ -47,7 +47,7 @@ class NodeProcess:
         return self
 
     def begin(self, *options: str, listen: str = "127.0.0.1:0") -> bool:
-        """Run the node until its API answers, or it ends; whether it answers."""
+        """Run the node until its API answers or the process ends. Return True if it answers."""
         arguments = ["run", "--name", self.name, "--listen", listen, "--log-format", "json", *self._discovery, *options]
         command = [*self._prefix, *self._command(*arguments)]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, env=self._environ or _environment())
@@ -77,7 +77,7 @@ class NodeProcess:
         self._process.send_signal(number)
 
     def stop(self, *, kill: bool = False) -> int:
-        """Stop it with SIGTERM, or at once; the exit code."""
+        """Stop the process with SIGTERM, or with SIGKILL, and return its exit code."""
         if self._process is None:
             return 0
         if kill:
@@ -120,7 +120,7 @@ class NodeProcess:
         return b"".join(self.lines).decode("utf-8", "replace")
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Log lines with that event name."""
+        """Return the log lines with this event name."""
         parsed = (json.loads(line) for line in self.lines if line.startswith(b"{"))
         return [line for line in parsed if line["event"] == name]
 
@@ -129,7 +129,7 @@ class NodeProcess:
 
 
 def wait_for(condition: Callable[[], Any], timeout_s: float = DEADLINE_S) -> Any:
-    """What `condition` gives, once it gives something true; AssertionError when that takes too long."""
+    """Wait until `condition` returns something true, and return that. Raises AssertionError after `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s
     while not (found := condition()):
         if time.monotonic() > deadline_s:
@@ -139,7 +139,7 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = DEADLINE_S) -> Any
 
 
 def equal(nodes: "list[NodeProcess]", *contexts: str) -> bool:
-    """Whether all nodes have the same root in every one of `contexts`."""
+    """Return True if all nodes have the same root in each of `contexts`."""
     return all(
         len({node.root(context) for node in nodes}) == 1 and nodes[0].root(context) is not None for context in contexts
     )
@@ -156,7 +156,7 @@ def _environment() -> dict[str, str]:
 
 
 def running(nodes: "list[NodeProcess]") -> Iterator[None]:
-    """Stop every node in the end, whatever happened."""
+    """Run the block once, and stop every node at its end."""
     try:
         yield
     finally:

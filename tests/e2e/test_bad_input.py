@@ -1,4 +1,4 @@
-"""What goes wrong for real people: a plain sentence, the right exit code, no traceback, no damage."""
+"""Mistakes and accidents of real people: one plain sentence, the right exit code, no traceback, no damage."""
 
 import sqlite3
 import subprocess
@@ -102,7 +102,7 @@ def test_wrong_spent_and_expired_invitation_codes_are_refused_in_words(tmp_path:
         _plain(b.cli("join", wrong, "--at", at, check=False), code=1, says="not the code")
         assert b.cli("join", code, "--at", at).returncode == 0
         _plain(b.cli("join", code, "--at", at, check=False), code=1, says="spent or expired")
-        brief = code_in(a.cli("invite", "--expires", "0.01s").stdout.decode())  # over before the next command starts
+        brief = code_in(a.cli("invite", "--expires", "0.01s").stdout.decode())  # over before the next command
         _plain(b.cli("join", brief, "--at", at, check=False), code=1, says="spent or expired")
         closed = code_in(a.cli("invite").stdout.decode())
         slot, first, second = closed.split("-")

@@ -1,4 +1,4 @@
-"""A person watches a long sync on a terminal, interrupts it, and has it go on later."""
+"""A long sync on a terminal: its bar is seen, Ctrl-C interrupts it, and a later sync goes on."""
 
 import os
 import pty
@@ -16,7 +16,7 @@ RECORDS = 30_000
 
 
 class Terminal:
-    """`echonode` with a terminal for its stderr, all of which is kept."""
+    """Runs `echonode` with a terminal as its stderr, and keeps what appears there."""
 
     def __init__(self, node: NodeProcess, *arguments: str) -> None:
         self._ours, theirs = pty.openpty()
@@ -43,11 +43,11 @@ class Terminal:
         return b"".join(self._seen).decode()
 
     def shows(self, text: str) -> bool:
-        """Whether it has shown `text`, or will not any more."""
+        """Return True if `text` has appeared, or can appear no more."""
         return text in self.text or self.process.poll() is not None
 
     def ended(self) -> tuple[int, bytes]:
-        """Exit code, and what came on stdout."""
+        """Wait for the end; return the exit code and stdout."""
         out, _ = self.process.communicate(timeout=DEADLINE_S)
         self._reader.join(DEADLINE_S)
         os.close(self._ours)
@@ -57,7 +57,7 @@ class Terminal:
 def test_a_sync_on_a_terminal_shows_a_bar_ends_at_ctrl_c_and_goes_on_later(tmp_path: Path) -> None:
     full, empty = nodes = [NodeProcess(tmp_path / name, name, mdns=False) for name in ("full", "empty")]
     for _ in running(nodes):
-        # They have met, and what one wrote since, where nobody could find it, is new to the other.
+        # The nodes meet. Then one imports records while no peer can find it, so that they are new to the other.
         full.start("--open")
         met_at = full.address()
         empty.start("--open", "--peer", met_at)
@@ -67,7 +67,7 @@ def test_a_sync_on_a_terminal_shows_a_bar_ends_at_ctrl_c_and_goes_on_later(tmp_p
         write_lines(tmp_path / "in.jsonl", iter([{"name": f"n{n}", "body": "x" * 100} for n in range(RECORDS)]))
         full.cli("import", str(tmp_path / "in.jsonl"))
         full.stop()
-        # Frozen, so that it begins when somebody looks; then the other, so that it does not end too soon.
+        # Freeze one node so that the sync begins when it is watched, then the other so that it does not end too soon.
         empty.signal(signal.SIGSTOP)
         full.start("--open", listen=met_at)
         watched = Terminal(empty, "sync", "--timeout", "10m")
@@ -86,7 +86,7 @@ def test_a_sync_on_a_terminal_shows_a_bar_ends_at_ctrl_c_and_goes_on_later(tmp_p
 
 
 def connections_to(address: str) -> set[str]:
-    """The ends here of TCP connections to `address`, as the kernel lists them."""
+    """Return the local ports of TCP connections to `address`, as the kernel lists them."""
     port = f"{int(address.rpartition(':')[2]):04X}"
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {row[1] for row in rows if row[2].endswith(f":{port}") and row[3] == "01"}  # established
@@ -96,7 +96,7 @@ def has_more(address: str, before: set[str]) -> bool:
     return not connections_to(address) <= before
 
 
-def test_what_one_peer_is_asked_ends_at_ctrl_c_and_is_done_when_asked_again(tmp_path: Path) -> None:
+def test_a_request_to_one_peer_ends_at_ctrl_c_and_succeeds_when_repeated(tmp_path: Path) -> None:
     full, part = nodes = [NodeProcess(tmp_path / name, name, mdns=False) for name in ("full", "part")]
     for _ in running(nodes):
         part.home.mkdir()
@@ -108,19 +108,19 @@ def test_what_one_peer_is_asked_ends_at_ctrl_c_and_is_done_when_asked_again(tmp_
         full.cli("put", "theirs", "x")
         part.cli("put", "ours", "y")
         theirs, ours = (f"{node.json('status')['id']}/{name}" for node, name in ((full, "theirs"), (part, "ours")))
-        for asked in (
+        for request in (
             ("pull", "--from", "full"),
             ("get", "--from", "full", theirs),
-            ("offer", "--to", "full", ours),
+            ("put", "--to", "full", ours),
         ):
-            full.signal(signal.SIGSTOP)  # nothing is answered until it is interrupted
+            full.signal(signal.SIGSTOP)  # the peer must not answer before the command is interrupted
             before = connections_to(full_at)
-            watched = Terminal(part, *asked)
+            watched = Terminal(part, *request)
             wait_for(partial(has_more, full_at, before))
             watched.process.send_signal(signal.SIGINT)
-            assert watched.ended() == (130, b""), (asked, watched.text)
+            assert watched.ended() == (130, b""), (request, watched.text)
             assert "Traceback" not in watched.text
             full.signal(signal.SIGCONT)
-            assert part.cli(*asked).returncode == 0
+            assert part.cli(*request).returncode == 0
         assert part.cli("get", theirs).stdout == b"x"
         assert part.json("verify")["ok"] and full.json("verify")["ok"]

@@ -1,6 +1,6 @@
-"""The main job, on real input: three machines' worth of nodes find each other over mDNS and end up equal.
+"""The main task on real input: nodes of three machines find each other over mDNS and become equal.
 
-A slice of the data on every change; all of it, about 150,000 characters, with ECHO_TEST_SLOW=1.
+Each change runs it on a slice of the data; ECHO_TEST_SLOW=1 on all of it, about 150,000 characters.
 """
 
 import json
@@ -30,7 +30,7 @@ def test_nodes_that_were_apart_become_equal_with_every_conflict_kept_until_resol
         write_lines(tmp_path / "packages.jsonl", packages(PACKAGES))
         a.cli("import", str(tmp_path / "packages.jsonl"), "-c", "packages")
 
-        # B has written before it joins, and what it wrote reaches A; C joins empty.
+        # B writes a record before it joins, and that record reaches A. C joins empty.
         b.start()
         b.cli("put", "greeting", "written before joining")
         b.cli("join", a.cli("invite").stdout.decode().strip())
@@ -74,7 +74,7 @@ def test_nodes_that_were_apart_become_equal_with_every_conflict_kept_until_resol
         winners = [[node.cli("get", f"shared/{n}").stdout for n in range(SHARED)] for node in nodes]
         assert winners[0] == winners[1] == winners[2]
 
-        # One node that has seen them all writes them again: the conflicts are over, everywhere.
+        # One node that holds all versions writes the records again, which ends the conflicts on every node.
         lines = [{"name": f"shared/{n}", "body": "agreed"} for n in range(SHARED)]
         _import(c, tmp_path / "agreed.jsonl", lines, "main")
         wait_for(lambda: equal(nodes, *CONTEXTS), SETTLE_S)

@@ -10,7 +10,7 @@ from tests.e2e.processes import NodeProcess, equal, running, wait_for
 
 
 def is_linked(node: NodeProcess) -> bool:
-    """Whether `node` follows its one peer, holds what that holds, and says so."""
+    """Return True if `node` follows its one peer, holds what the peer holds, and says so."""
     peers = [peer for peer in node.json("peers")["peers"] if peer["id"]]
     return [(peer["following"], peer["lag"], peer["in_sync"]) for peer in peers] == [(True, 0, True)]
 
@@ -33,7 +33,7 @@ def test_a_store_that_is_put_back_is_followed_again_and_nobody_is_blamed(whose: 
         assert ours.stop() == 0
         backup = Path(shutil.copy(ours.home / "store.db", tmp_path / "backup"))
         ours.start("--open", "--peer", theirs.address())
-        for number in range(10):  # one record: the log goes on by ten, and will have to go on by one
+        for number in range(10):  # ten versions of one record: the restored log must go on behind all ten
             (theirs if whose == "what the other wrote" else ours).cli("put", "edited", str(number))
         wait_for(lambda: all(map(is_linked, both)) and equal(both, "main"))
         root = theirs.root("main")

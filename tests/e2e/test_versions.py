@@ -1,4 +1,4 @@
-"""This version beside the next minor and the next major one, each a process of its own (PROTOCOL.md §11)."""
+"""This version beside the next minor and the next major one, each in a process of its own (PROTOCOL.md §11)."""
 
 import json
 from base64 import b64encode
@@ -16,7 +16,7 @@ from tests.e2e.processes import NodeProcess, equal, running, wait_for
 
 
 def later_of(name: str) -> str:
-    """What the next minor version writes into every record, as an export of ours has it."""
+    """Return the field that the next minor version writes into every record, as this version's export shows it."""
     return b64encode(cbor.encode({14: {"of": [name, 1]}})).decode()
 
 
@@ -38,7 +38,7 @@ def test_the_next_minor_is_spoken_with_and_what_it_adds_is_kept_and_handed_on(tm
         later.cli("put", "later-0", "edited")
         wait_for(partial(equal, [later, ours], "main", "identities"))
 
-        # From here on only ours can have told the third.
+        # From here on the third node can hear of these records from this version's node only.
         address = later.json("status")["id"]
         assert later.stop() == 0
         third.start("--open", "--peer", ours.address())
@@ -46,12 +46,12 @@ def test_the_next_minor_is_spoken_with_and_what_it_adds_is_kept_and_handed_on(tm
         for node in (ours, third):
             theirs = exported(node, "--author", address)
             assert {name: line["later"] for name, line in theirs.items()} == {
-                name: later_of(name) for name in [f"later-{n}" for n in range(30)]
+                f"me/{name}": later_of(name) for name in [f"later-{n}" for n in range(30)]
             }
             assert not any("later" in line for line in exported(node, "--author", ours.json("status")["id"]).values())
             assert node.json("verify")["ok"] is True
 
-        # Written again from the export, by a node that does not know what it says.
+        # A node that does not know the later field writes the records again from the export.
         ours.cli("export", str(tmp_path / "out.jsonl"), "--author", address)
         third.cli("import", str(tmp_path / "out.jsonl"), "-c", "restored")
         wait_for(partial(equal, [ours, third], "restored"))
@@ -60,7 +60,7 @@ def test_the_next_minor_is_spoken_with_and_what_it_adds_is_kept_and_handed_on(tm
             name: line["later"] for name, line in theirs.items()
         }
 
-        # It asked for its new mode, whatever our hello said: refused by name, and the session went on.
+        # The later node opened its new mode although the hello does not list it. It was refused, the session went on.
         asked = later.events("hologram.refused")
         assert asked
         for answer in asked:
@@ -85,7 +85,7 @@ def test_the_next_major_is_refused_and_both_sides_say_which_versions_are_spoken(
             assert peer["reason"] in node.cli("peers").stdout.decode()
             failed, *_ = wait_for(partial(node.events, "session.failed"))
             assert failed["reason"] == Reason.UNSUPPORTED_PROTOCOL.text
-            # Whoever sees it first names both, and tells the other its own.
+            # The node that notices first names both versions, and sends the other its own.
             assert ("it speaks" in failed["detail"]) == (node is second)
             assert (own if node is second else theirs) in failed["detail"].partition("what would do: ")[2]
         assert second.root("main") is None

@@ -1,4 +1,4 @@
-"""What the tests of faults share: the shim, built once."""
+"""The fixtures of the fault tests: the shim, built once a session."""
 
 from pathlib import Path
 
@@ -9,5 +9,5 @@ from tests.faults.shim import build
 
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that records a process's I/O and makes calls fail."""
+    """Build the library that records the I/O of a process or makes its calls fail."""
     return build(tmp_path_factory.mktemp("shim"))

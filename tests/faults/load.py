@@ -1,4 +1,4 @@
-"""Load on a real node: several writers at once over its API, and the account of what was acknowledged."""
+"""Load on a real node: several writers at once over its API, and a list of the acknowledged writes."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from echonode.cli.exit_codes import Failure
 from tests.e2e.processes import NodeProcess
 
 _WRITERS = 4
-_NAMES = 15  # half of a writer's records are written again and again
+_NAMES = 15  # odd writers write these names again and again
 
 
 def client_of(node: NodeProcess) -> Client:
@@ -23,8 +23,10 @@ def put(node: NodeProcess, name: str, body: bytes) -> Any:
 
 @dataclass
 class Load:
-    """Writes into `node` until it is stopped, or does not answer. Bodies are numbers that grow, so that of each record
-    it is known how new the version must be that is there afterwards."""
+    """Writers that write into `node` until they are stopped or it does not answer.
+
+    Bodies are growing numbers, so that a body tells how new a version is.
+    """
 
     node: NodeProcess
     on_acknowledged: Callable[[str, int], None] = lambda name, number: None
@@ -37,13 +39,13 @@ class Load:
 
     def start(self) -> "Load":
         self._is_over = False
-        self._threads = [threading.Thread(target=self._write, args=(which,)) for which in range(_WRITERS)]
+        self._threads = [threading.Thread(target=self._write, args=(writer,)) for writer in range(_WRITERS)]
         for thread in self._threads:
             thread.start()
         return self
 
     def wait_for(self, writes: int, timeout_s: float = 60.0) -> None:
-        """Return when so many more were acknowledged, or nobody writes any more."""
+        """Wait until so many more writes were acknowledged, or all writers have ended."""
         with self._turn:
             wanted = self._count + writes
             assert self._turn.wait_for(lambda: self._count >= wanted or self._has_ended(), timeout_s)
@@ -56,17 +58,17 @@ class Load:
     def _has_ended(self) -> bool:
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _write(self, which: int) -> None:
+    def _write(self, writer: int) -> None:
         number = self._count
         while not self._is_over:
             number += 1
-            name = f"{which}/{number % _NAMES}" if which % 2 else f"{which}/{number}"
+            name = f"{writer}/{number % _NAMES}" if writer % 2 else f"{writer}/{number}"
             try:
                 put(self.node, name, b".%d" % number + b"." * (number % 50 * 40))
             except ApiError as refused:
                 self.refusals.append(str(refused))
             except Failure:
-                break  # killed
+                break  # the node was killed
             else:
                 with self._turn:
                     self._count += 1
@@ -78,7 +80,7 @@ class Load:
 
 
 def lost(node: NodeProcess, acknowledged: dict[str, int]) -> list[str]:
-    """Those of `acknowledged` that `node` does not have, or only in an older version."""
+    """Return in words the acknowledged records that `node` lacks or holds only in an older version."""
     with client_of(node).open("GET", "/v1/records/main/list", query=[("body", "1")]) as answer:
         held = {record["name"]: int(record["body"].strip(".")) for record in answer.values()}
     return [

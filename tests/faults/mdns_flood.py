@@ -1,6 +1,8 @@
-"""A program that announces nodes that are not there: `python -m tests.faults.mdns_flood ADDRESS COUNT`. Well-formed
-answers as any machine of the LAN can send them, each with another tag, a group of nobody's, and an address nobody has.
-Half of them come without their address, which has whoever believes them ask."""
+"""A program that announces nodes that do not exist: `python -m tests.faults.mdns_flood ADDRESS COUNT`.
+
+It sends well-formed answers as any machine of the LAN can. Each has another tag, the group of no network, and an unused
+address. Half of them come without an address, so that a receiver asks for it.
+"""
 
 import os
 import socket

@@ -1,11 +1,11 @@
-"""Power loss: from a record of what a process did to its files, the disk as it may be found afterwards.
+"""Power loss: the states of a disk that may be found afterwards, made from a record of a process's writes.
 
-    record   entries in order, as shim.c wrote them; between them the marks of what had been acknowledged by then
-    Disk     replays them: per file what is synced, and the writes since; per folder the names that are synced
-    image    cut anywhere: of each unsynced write all, nothing, or any of its 512-byte sectors; of the unsynced names
-             of a folder those up to some point (file systems keep their order)
+    record   entries in order, as shim.c wrote them, and between them marks of the writes acknowledged by then
+    Disk     replays them: for each file the synced bytes and the writes since; for each folder the synced names
+    image    the disk after a loss of power at any entry: of each unsynced write all, nothing, or any of its 512-byte
+             sectors; of the unsynced names of a folder those up to some point (file systems keep their order)
 
-What was synced is there, whatever else happened. That is all a disk promises, and all that is assumed.
+Synced bytes and names always survive. A disk promises no more, and these tests assume no more.
 """
 
 import os
@@ -30,13 +30,13 @@ class Entry:
 
 
 def mark(descriptor: int, data: bytes) -> None:
-    """Put a mark into the record open for appending as `descriptor`: everything recorded before it came before it."""
+    """Append a mark to the record that is open as `descriptor`. It stands behind everything done before it."""
     entry = _HEAD.pack(MARK, 0, 0, len(data)) + data
     assert os.write(descriptor, entry) == len(entry)
 
 
 def read_record(path: Path) -> list[Entry]:
-    """The entries of a record."""
+    """Return the entries of a record."""
     data = path.read_bytes()
     entries: list[Entry] = []
     at = 0
@@ -84,16 +84,16 @@ def _perform(data: bytearray, entry: Entry) -> None:
 
 
 class Disk:
-    """The files below a folder, as a record's entries leave them."""
+    """The files below a folder, as the entries of a record leave them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._now: dict[str, _File] = {}  # by name, as the process sees them
-        self._synced: dict[str, _File] = {}  # as synced folders have them
-        self._unsynced: list[tuple[str, _File | None]] = []  # what became of names since; None: gone
+        self._now: dict[str, _File] = {}  # files by name, as the process sees them
+        self._synced: dict[str, _File] = {}  # files by name, as the synced folders have them
+        self._unsynced: list[tuple[str, _File | None]] = []  # changes of names since then; None: removed
 
     def follow(self, entry: Entry) -> None:
-        """One more thing was done."""
+        """Apply one more entry."""
         file = self._now.get(entry.path)
         match entry.kind:
             case kind if kind == CREATE:
@@ -123,7 +123,7 @@ class Disk:
         self._unsynced = [(path, file) for path, file in self._unsynced if os.path.dirname(path) != folder]
 
     def image(self, rng: random.Random, target: Path) -> None:
-        """The disk after the power went now, below `target`."""
+        """Write the disk as it may be found after a loss of power now, below `target`."""
         kept = rng.choice((0.0, 0.1, 0.5, 0.9, 1.0))
         torn = rng.choice((0.0, 0.5, 1.0))
         names = dict(self._synced)
@@ -146,18 +146,20 @@ def _rename(names: dict[str, _File], path: str, file: _File | None) -> None:
 def images(
     entries: Sequence[Entry], folder: Path, amount: int, rng: random.Random, target: Path
 ) -> Iterator[tuple[Path, list[bytes]]]:
-    """`amount` images of `folder`, cut at random places, each with the marks that came before. One at a time: the last
-    is gone when the next is made."""
+    """Yield `amount` images of `folder`, each cut at a random entry, with the marks before it.
+
+    All images are made at `target`: each one replaces the one before.
+    """
     cuts = sorted(rng.randrange(1, len(entries) + 1) for _ in range(amount))
     disk = Disk(folder)
-    done, seen = 0, list[bytes]()
+    replayed, marks = 0, list[bytes]()
     for cut in cuts:
-        for entry in entries[done:cut]:
+        for entry in entries[replayed:cut]:
             disk.follow(entry)
             if entry.kind == MARK:
-                seen.append(entry.data)
-        done = cut
+                marks.append(entry.data)
+        replayed = cut
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(mode=0o700)
         disk.image(rng, target)
-        yield target, seen
+        yield target, marks

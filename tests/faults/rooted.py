@@ -1,4 +1,4 @@
-"""What only root may do for a test, and takes back afterwards: a small disk, little memory, a network of one's own."""
+"""Facilities that need root: a small disk, little memory, networks of one's own. Each is removed after the test."""
 
 import os
 import subprocess
@@ -18,13 +18,13 @@ def needs_root() -> None:
 
 
 def command(*arguments: object) -> str:
-    """Run a program of the system; what it printed."""
+    """Run a program of the system and return its output."""
     return subprocess.run([str(each) for each in arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 @contextmanager
 def small_disk(folder: Path, size_mib: int) -> Iterator[Path]:
-    """A disk of so many MiB at `folder`."""
+    """Mount a disk of so many MiB at `folder`."""
     needs_root()
     folder.mkdir()
     command("mount", "-t", "tmpfs", "-o", f"size={size_mib}m,mode=0700", "tmpfs", folder)
@@ -36,22 +36,22 @@ def small_disk(folder: Path, size_mib: int) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Star:
-    """Network namespaces: a hub, and around it some others that reach it alone, each over a link of its own."""
+    """Network namespaces: a hub and leaves. Each leaf reaches only the hub, over a link of its own."""
 
     hub: str
     leaves: tuple[str, ...]
 
     def address(self, leaf: int, host: int = 1) -> str:
-        """On the link of that leaf: of the hub, or with 2 of the leaf."""
+        """Return an address on the link of a leaf: that of the hub, or with `host` 2 that of the leaf."""
         return f"10.79.{leaf}.{host}"
 
     @staticmethod
     def inside(namespace: str) -> tuple[str, ...]:
-        """What to put before a command that is to run in `namespace`."""
+        """Return the prefix of a command that runs in `namespace`."""
         return ("ip", "netns", "exec", namespace)
 
     def cut(self, leaf: int) -> None:
-        """From now on nothing that comes over that link is heard, on either side, and nobody is told."""
+        """Drop everything that comes over the link of a leaf, on both sides and without notice."""
         for namespace, link in ((self.hub, f"v{leaf}"), (self.leaves[leaf], "eth0")):
             nft = (*self.inside(namespace), "nft")
             command(*nft, "add table inet cut")
@@ -59,14 +59,14 @@ class Star:
             command(*nft, f"add rule inet cut heard iifname {link} drop")
 
     def mend(self, leaf: int) -> None:
-        """Everything passes again."""
+        """Let everything pass again."""
         for namespace in (self.hub, self.leaves[leaf]):
             command(*self.inside(namespace), "nft", "delete table inet cut")
 
 
 @contextmanager
 def star(leaves: int) -> Iterator[Star]:
-    """Namespaces of our own, gone afterwards."""
+    """Make network namespaces, and delete them afterwards."""
     needs_root()
     hub, *names = [f"echo-{os.getpid()}-{number}" for number in range(leaves + 1)]
     made: list[str] = []
@@ -91,7 +91,7 @@ _CGROUPS: Final = Path("/sys/fs/cgroup")
 
 @contextmanager
 def little_memory(mib: int) -> Iterator[tuple[str, ...]]:
-    """What to put before a command that is to do with so much memory: the kernel kills what takes more."""
+    """Yield the prefix of a command that may use so much memory; the kernel kills it if it takes more."""
     needs_root()
     is_first_version = (_CGROUPS / "memory").is_dir()
     group = (_CGROUPS / "memory" if is_first_version else _CGROUPS) / f"echo-{os.getpid()}"

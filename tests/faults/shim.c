@@ -1,15 +1,15 @@
-/* What a process does to the files below one folder: recorded, or made to fail. For LD_PRELOAD.
+/* A library for LD_PRELOAD that records the calls of a process on the files below one folder, or makes one of them fail.
 
-   FAULTS_UNDER   the folder; the calls on all other files pass untouched
-   FAULTS_RECORD  a file outside it: every call that took effect, with its contents, in order (read by record.py)
-   FAULTS_FAIL    "n kind": the n-th call fails. Kinds: EIO, ENOSPC; SHORT (of the n-th call or the next
-                  that writes, half is written, and that is said)
+   FAULTS_UNDER   the folder; calls on all other files pass untouched
+   FAULTS_RECORD  a file outside the folder: every call that took effect, with its data, in order (read by power.py)
+   FAULTS_FAIL    "n kind": the n-th call fails. Kinds: EIO, ENOSPC; SHORT (the n-th call, or the next one that writes,
+                  writes half of its data and returns that size)
 
-   An entry of the record is one write to an O_APPEND file, so that another process may put marks between them:
-   struct entry, path, data. Shared memory (-shm) is not recorded: it does not survive the power.
+   Each entry of the record is one write to an O_APPEND file, so that another process may put marks between entries:
+   struct entry, path, data. Shared memory (-shm) is not recorded, because it does not survive a loss of power.
 
-   A call is one that changes a file, its name, or what survives: write, pwrite, ftruncate, fallocate, fsync, fdatasync,
-   unlink, rename, and open where it makes a file. A process that armed itself (faults_arm) counts anew from there. */
+   The calls are those that change a file, its name, or what is durable: write, pwrite, ftruncate, fallocate, fsync,
+   fdatasync, unlink, rename, and open if it makes a file. faults_arm() starts the count anew. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -56,7 +56,7 @@ __attribute__((constructor)) static void begin(void) {
     if (fail && sscanf(fail, "%ld %15s", &n, kind) == 2) faults_arm(folder, n, kind);
 }
 
-/* Whether `path` is of interest. */
+/* Return 1 if `path` is the folder or below it. */
 static int is_ours(const char *path) {
     size_t length = strlen(under);
     return length && !strncmp(path, under, length) && (path[length] == '/' || !path[length]);
@@ -84,7 +84,7 @@ static void note(int kind, const char *path, uint64_t offset, const void *data, 
     if (syscall(SYS_writev, record_fd, parts, 3) != (ssize_t)(sizeof entry + entry.path_bytes + data_bytes)) abort();
 }
 
-/* One more call; what is to become of it. */
+/* Count one more call and return how it is to fail, NONE for not at all. */
 static int fate(int writes) {
     calls++;
     if (failed || fail_kind == NONE || (fail_kind == FAIL_SHORT ? !writes || calls < fail_at : calls != fail_at)) return NONE;
@@ -139,7 +139,7 @@ static int resize(int fd, off64_t size, int (*real)(int, off64_t)) {
 int ftruncate64(int fd, off64_t size) { return resize(fd, size, REAL(ftruncate64)); }
 int ftruncate(int fd, off_t size) { return resize(fd, size, REAL(ftruncate64)); }
 
-/* Making room ahead grows the file; like any growth it is there for sure once it is synced. */
+/* Reserving room grows the file. Like any growth, it is durable once it is synced. */
 static int reserve(int fd, off64_t from, off64_t size, int (*real)(int, off64_t, off64_t)) {
     char path[PATH_MAX];
     if (!path_of(fd, path)) return real(fd, from, size);
@@ -147,7 +147,7 @@ static int reserve(int fd, off64_t from, off64_t size, int (*real)(int, off64_t,
     int what = fate(0);
     struct stat64 before;
     fstat64(fd, &before);
-    int done = what == NONE ? real(fd, from, size) : what == FAIL_EIO ? EIO : ENOSPC; /* returns it, unlike others */
+    int done = what == NONE ? real(fd, from, size) : what == FAIL_EIO ? EIO : ENOSPC; /* it returns the error number, unlike other calls */
     if (!done && from + size > before.st_size) note(TRUNCATE, path, from + size, NULL, 0);
     UNLOCK();
     return done;

@@ -1,4 +1,4 @@
-"""The shim (shim.c), built once a session into a temporary folder, and the environment that puts it under a process."""
+"""The shim (shim.c), built into a temporary folder, and the environments in which a process runs under it."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ _SOURCE = Path(__file__).with_name("shim.c")
 
 
 def build(folder: Path) -> Path:
-    """The shim as a library in `folder`. Skips the test where it cannot be."""
+    """Build the shim as a library in `folder`. Skip the test where that is impossible."""
     if sys.platform != "linux" or shutil.which("gcc") is None:
         pytest.skip("no gcc here (and Linux): the shim that records and fails I/O cannot be built")
     library = folder / "shim.so"
@@ -25,17 +25,17 @@ def build(folder: Path) -> Path:
 
 
 def recording(shim: Path, *, under: Path, into: Path) -> dict[str, str]:
-    """An environment in which everything done to files below `under` is recorded."""
+    """Return an environment in which all changes of files below `under` are recorded in the file `into`."""
     return _environment(shim, {"FAULTS_UNDER": str(under), "FAULTS_RECORD": str(into)})
 
 
 def failing(shim: Path, *, under: Path, at: int, kind: str) -> dict[str, str]:
-    """An environment in which the call number `at` below `under` fails."""
+    """Return an environment in which the call number `at` on files below `under` fails."""
     return _environment(shim, {"FAULTS_UNDER": str(under), "FAULTS_FAIL": f"{at} {kind}"})
 
 
 def loaded(shim: Path) -> dict[str, str]:
-    """An environment in which a process can arm the shim itself."""
+    """Return an environment in which a process can arm the shim itself."""
     return _environment(shim, {})
 
 

@@ -1,5 +1,6 @@
-"""Bits that turn on the disk: `verify` finds them, nobody is given them, repair keeps the rest, and a peer brings back
-what was lost (SECURITY.md §4). Stores in files and real conversations; then two real nodes."""
+"""Flipped bits on the disk: `verify` finds them, no peer gets them, repair keeps the rest, and a peer brings the lost
+versions back. First stores in files and real conversations, then two real nodes.
+"""
 
 import asyncio
 import os
@@ -39,7 +40,7 @@ Roots = dict[str, Digest]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Roots]:
-    """Two stores that are equal, ours and a peer's: conflicts, tombstones, history, bodies over many pages."""
+    """Make two equal stores, ours and a peer's, with conflicts, tombstones, history and bodies over many pages."""
     folder = tmp_path_factory.mktemp("flips")
 
     async def go() -> Roots:
@@ -74,7 +75,7 @@ async def agree(ours: Store, theirs: Store) -> None:
 
 
 def problems_of(path: Path) -> tuple[str, ...]:
-    """What opening and verifying shows."""
+    """Return the problems that opening and verifying a store shows."""
 
     async def go() -> tuple[str, ...]:
         async with opened(path) as store:
@@ -92,7 +93,7 @@ async def introduce(store: Store) -> None:
 
 
 async def repaired(path: Path) -> int:
-    """Repair; how many rows were left behind."""
+    """Repair the store and return the number of rows that were left behind."""
     done = await repair(path, new_instance=lambda: NEW_INSTANCE, now_ms=lambda: NOW_MS, introduce=introduce)
     assert done.put_aside.exists()
     done.put_aside.unlink()
@@ -102,11 +103,11 @@ async def repaired(path: Path) -> int:
 
 
 async def restored(ours_path: Path, theirs_path: Path, roots: Roots) -> None:
-    """After a repair and a conversation the store is what it was, in a new life."""
+    """Check that after a repair and a conversation the store is as before, in a new life."""
     async with opened(ours_path) as ours, opened(theirs_path) as theirs:
         await agree(ours, theirs)
         for context in CONTEXTS:
-            # Our own statement may have been lost, and was made anew: then there are two, on both sides.
+            # If our own statement was lost, a new one was made: then both sides hold two.
             assert ours.tree(context).root in (roots[context], theirs.tree(IDENTITIES).root), context
         assert (await verdict_of(ours)).problems == ()
         assert ours.instance == NEW_INSTANCE
@@ -128,7 +129,7 @@ def test_every_flipped_bit_in_live_data_is_found_and_repaired_from_a_peer(
         flip(ours, bit)
         assert problems_of(ours), f"bit {bit}, of {what}"
         left = run(repaired(ours))
-        # Without the statement of its key nothing vouches for a version: those come back with the statement.
+        # A version without the statement of its key is left behind. It comes back with the statement.
         assert left <= 1 or int(what.split()[-1]) in statements, f"bit {bit}, of {what}: {left} left behind"
         run(restored(ours, theirs, whole[2]))
 
@@ -203,8 +204,8 @@ def test_a_repair_names_the_records_of_which_a_head_is_left(whole: tuple[Path, P
     read = [parse(raw) for (raw,) in look(ours, "SELECT bytes FROM log")]
     heads = {record.name: record for record in read if record.context == MAIN}
     damage = {
-        "n30": heads["n30"].raw.replace(b"body" * 30, b"bodY" + b"body" * 29),  # says which record it is
-        "n31": heads["n31"].raw.replace(b"n31", b"n39"),  # says it is another
+        "n30": heads["n30"].raw.replace(b"body" * 30, b"bodY" + b"body" * 29),  # still names its record
+        "n31": heads["n31"].raw.replace(b"n31", b"n39"),  # names another record
         "n32": b"",
     }
     in_main = "context = (SELECT id FROM contexts WHERE name = 'main')"
@@ -215,7 +216,7 @@ def test_a_repair_names_the_records_of_which_a_head_is_left(whole: tuple[Path, P
     assert done.lost == ((MAIN, f"{to_base32(heads['n30'].author)}/n30"),)
 
 
-def test_a_repair_names_what_nobody_vouches_for_any_more(whole: tuple[Path, Path, Roots], tmp_path: Path) -> None:
+def test_a_repair_names_the_versions_without_a_statement(whole: tuple[Path, Path, Roots], tmp_path: Path) -> None:
     ours = tmp_path / "ours.db"
     shutil.copy(whole[0], ours)
     change(ours, "DELETE FROM log WHERE context = (SELECT id FROM contexts WHERE name = 'identities')")
@@ -248,7 +249,7 @@ def test_a_repair_for_which_there_is_no_room_leaves_the_store_as_it_was(
     assert ours.read_bytes() == before
 
 
-def test_damaged_bytes_are_given_to_nobody(whole: tuple[Path, Path, Roots], tmp_path: Path) -> None:
+def test_damaged_bytes_are_given_to_no_reader(whole: tuple[Path, Path, Roots], tmp_path: Path) -> None:
     ours = tmp_path / "ours.db"
     shutil.copy(whole[0], ours)
     data = bytearray(ours.read_bytes())

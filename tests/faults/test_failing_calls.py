@@ -1,7 +1,7 @@
-"""The n-th call to the disk fails, for each n: never silently.
+"""The n-th call to the disk fails, for each n, and never silently.
 
-Either the write was not acknowledged, and whoever wrote got an error in plain words, or it is there after a restart. A
-short write is the file system's right, and passes unnoticed.
+Either the write was not acknowledged and its caller got an error in plain words, or it is there after a restart. A file
+system may write less than asked; such a short write passes unnoticed.
 """
 
 import json
@@ -21,14 +21,14 @@ from tests.faults.shim import failing, loaded
 from tests.store.files import opened, run
 from tests.store.people import Owner
 
-# On every change 50 numbers in all, spread over the calls of one run; before a release, every one up to 2,000.
+# On every change 50 numbers in all, spread over the calls of one run; before a release, every number up to 2,000.
 WANTED = {"EIO": 22, "ENOSPC": 18, "SHORT": 10}
 IS_SLOW = bool(os.environ.get("ECHO_TEST_SLOW"))
 ROUNDS = 50 if IS_SLOW else 4
 
 
 def runs(shim: Path, folder: Path, kind: str, numbers: list[int]) -> list[dict[str, Any]]:
-    """What became of a run for each of `numbers`."""
+    """Return the report of a run for each of `numbers`."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "tests.faults.driver", "fail", folder, kind, str(ROUNDS), *map(str, numbers)]
     done = subprocess.run(command, check=True, env=loaded(shim), stdout=subprocess.PIPE)
@@ -36,14 +36,14 @@ def runs(shim: Path, folder: Path, kind: str, numbers: list[int]) -> list[dict[s
 
 
 def contents(path: Path, names: list[str]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """The counters of those of `names` that the store at `path` has, and what is wrong with it."""
+    """Return the counters of those of `names` that the store at `path` holds, and the problems of the store."""
 
     async def go() -> tuple[dict[str, int], tuple[str, ...]]:
         async with opened(path) as store:
             owner = Owner(store)
             held = {name: await store.heads(MAIN, owner.id, name) for name in names}
             counters = {name: heads[0].counter for name, heads in held.items() if heads}
-            await owner.begin()  # and it goes on taking writes
+            await owner.begin()  # it still takes writes
             await owner.put("after")
             return counters, (await verdict_of(store)).problems
 
@@ -62,9 +62,9 @@ def test_a_call_that_fails_is_never_silent(shim: Path, tmp_path: Path, kind: str
         path = tmp_path / "each" / str(outcome["number"]) / "store.db"
         acknowledged: dict[str, int] = outcome["acknowledged"]
         assert outcome["unexpected"] == "", outcome
-        # Calls that go out together share a transaction or do not: no two runs make quite the same number.
+        # Concurrent calls may share a transaction or not, so the number of calls differs a little from run to run.
         assert outcome["failed"] or outcome["number"] > 0.9 * calls, outcome
-        assert "rollback" not in outcome["error"], "the first error is the one to tell"
+        assert "rollback" not in outcome["error"], "the first error is the one to report"
         assert kind != "SHORT" or not outcome["error"], outcome
         if not outcome["error"]:
             assert acknowledged.keys() == whole["acknowledged"].keys()
@@ -73,7 +73,7 @@ def test_a_call_that_fails_is_never_silent(shim: Path, tmp_path: Path, kind: str
         for name, counter in acknowledged.items():
             assert counters.get(name, 0) >= counter, (name, outcome)
         ended[bool(outcome["error"])] += 1
-    assert ended[1] or kind == "SHORT", "some of them are errors that a caller hears of"
+    assert ended[1] or kind == "SHORT", "some failures must reach the caller as errors"
 
 
 @pytest.mark.parametrize("number", range(1, 400) if IS_SLOW else (3, 16, 40, 64, 90, 140))
@@ -93,7 +93,7 @@ def test_a_node_whose_disk_fails_stops_with_an_error_or_goes_on(shim: Path, tmp_
         assert code in (0, 1, 2)
         assert "Traceback" not in faulty.log()
         if code:
-            assert str(home) in faulty.log().splitlines()[-1], "the last line says what is wrong with what"
+            assert str(home) in faulty.log().splitlines()[-1], "the last line names the file and the problem"
         else:
             assert all("nothing was written" in refusal for refusal in refusals), refusals
     again = NodeProcess(home, "anna", mdns=False)

@@ -1,5 +1,6 @@
-"""Floods from outside, on a node with little memory: connections by the thousand, half handshakes, bytes that drip,
-false announcements. It stays within its memory, serves its real peers meanwhile, and rests afterwards."""
+"""Floods from outside on a node with little memory: thousands of connections, half handshakes, bytes that drip, false
+announcements. The node stays within its memory, serves its real peers meanwhile, and rests afterwards.
+"""
 
 import os
 import random
@@ -22,13 +23,15 @@ from tests.faults.test_kill import NETWORK_KEY, free_port
 
 MEMORY_MIB = 128
 CONNECTIONS, ANNOUNCEMENTS = (20_000, 50_000) if os.environ.get("ECHO_TEST_SLOW") else (2500, 6000)
-_AT_ONCE = 400
+_OPEN_MAX = 400
 _CALM_TICKS = 10  # hundredths of a second of CPU in about a second
 
 
 class Flood:
-    """Connections to a port, from many addresses: some say nothing, some half a handshake, some nonsense, some go on
-    byte by byte. The oldest make place for new ones."""
+    """Connections to a port, from many addresses.
+
+    Some send nothing, some half a handshake, some noise, some go on byte by byte. New ones replace the oldest.
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -52,7 +55,7 @@ class Flood:
     def _run(self) -> None:
         while not self._is_over.is_set():
             self._connect()
-            if len(self._open) > _AT_ONCE:
+            if len(self._open) > _OPEN_MAX:
                 self._open.pop(0).close()
             self._drip(self._rng.choice(self._open))
 
@@ -75,12 +78,12 @@ class Flood:
 
 
 def ticks_of(node: NodeProcess) -> int:
-    """Hundredths of a second of CPU it has used (proc(5))."""
+    """Return the CPU time that the node has used, in hundredths of a second (proc(5))."""
     fields = Path(f"/proc/{node.pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
-def rests(node: NodeProcess) -> bool:
+def is_at_rest(node: NodeProcess) -> bool:
     before = ticks_of(node)
     threading.Event().wait(1.0)
     return ticks_of(node) - before <= _CALM_TICKS
@@ -108,7 +111,7 @@ def test_a_flood_of_connections_leaves_a_node_with_its_memory_and_its_peers(tmp_
             assert not a.is_ended, a.log()[-2000:]
             per_second = Counter(event["time"][:19] for event in a.events("session.failed"))
             assert max(per_second.values()) <= 2 * (CONNECTIONS_MAX + LOG_LINES_PER_S), "the rest is folded"
-            wait_for(lambda: rests(a))
+            wait_for(lambda: is_at_rest(a))
             a.cli("put", "afterwards", "text")
             wait_for(lambda: equal([a, b], "main"))
             assert a.stop() == 0
@@ -140,11 +143,11 @@ def test_a_flood_of_announcements_leaves_a_node_with_its_memory_and_its_peers(tm
             wait_for(lambda: len(a.json("peers")["peers"]) > CANDIDATES_MAX / 2)
             a.cli("put", "from a", "text")
             wait_for(lambda: equal([a, b], "main"))
-            c.start(listen="0.0.0.0:0")  # one that comes when all places are taken by strangers
+            c.start(listen="0.0.0.0:0")  # a member that comes when strangers fill the table
             wait_for(lambda: equal(nodes, "main", "identities"))
             peers = a.json("peers")["peers"]
             assert len(peers) <= CANDIDATES_MAX
             assert {peer["name"] for peer in peers if peer["id"]} >= {"bert", "cleo"}
-            assert len(a.lines) < ANNOUNCEMENTS, "strangers are not worth a line each"
-            wait_for(lambda: rests(a))
+            assert len(a.lines) < ANNOUNCEMENTS, "not every stranger gets a line in the log"
+            wait_for(lambda: is_at_rest(a))
             assert a.stop() == 0

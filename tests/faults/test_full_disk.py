@@ -1,5 +1,6 @@
-"""A disk that fills up under a running node: writes are refused in plain words, reads go on, nothing is lost, and when
-there is room again everything goes on by itself. Then with no byte left at all, across a restart."""
+"""A disk that fills up under a running node. Writes are refused in plain words, reads go on, and nothing is lost. When
+there is room again, everything goes on by itself. Then the same with no byte left at all, across a restart.
+"""
 
 import os
 from collections.abc import Iterator
@@ -20,20 +21,20 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, left: int) -> None:
-    """Another program takes all but so many bytes."""
+    """Fill the disk, as another program would, until only `left` bytes are free."""
     with (disk / "filler").open("ab") as filler:
         if size := free(disk) - left:
             os.posix_fallocate(filler.fileno(), filler.tell(), size)
 
 
 def free(disk: Path) -> int:
-    """What is left of it."""
+    """Return the free bytes of the disk."""
     usage = os.statvfs(disk)
     return usage.f_bavail * usage.f_frsize
 
 
 def refusal(node: NodeProcess, name: str) -> str:
-    """Why `node` does not take a write."""
+    """Try to write and return the reason for which `node` refuses."""
     done = node.cli("put", name, "text", check=False)
     assert done.returncode == 1, done
     return done.stderr.decode()
@@ -54,8 +55,8 @@ def test_a_full_disk_refuses_writes_goes_on_reading_and_recovers(disk: Path, tmp
         assert ballast.stat().st_blocks * 512 >= BALLAST_BYTES, "it takes room, and not only a name"
 
         fill(disk, FREE_SPACE_BYTES_MIN // 2)
-        wait_for(lambda: a.cli("put", "another", "text", check=False).returncode == 1)  # free space is asked for seldom
-        # What was written before free space was asked for grew the write-ahead log; a refused write takes nothing.
+        wait_for(lambda: a.cli("put", "another", "text", check=False).returncode == 1)  # free space is checked seldom
+        # Writes before that check grew the write-ahead log; a refused write takes no room.
         assert FREE_SPACE_BYTES_MIN // 2 - MIB < free(disk) <= FREE_SPACE_BYTES_MIN // 2
         assert f"disk nearly full: {free(disk) // MIB} MiB left" in refusal(a, "more")
         b.cli("put", "from b", "does not fit")
@@ -65,7 +66,7 @@ def test_a_full_disk_refuses_writes_goes_on_reading_and_recovers(disk: Path, tmp
         fill(disk, 0)
         assert a.cli("get", "before").stdout == b"written before"
         assert "disk nearly full: 0 MiB left" in refusal(a, "more")
-        assert a.stop() == 0  # which frees what the write-ahead log took, and others take that too
+        assert a.stop() == 0  # stopping frees the room of the write-ahead log; take that too
         fill(disk, 0)
         a.start(listen=at)
         assert not ballast.exists(), "its room is what the node runs on"

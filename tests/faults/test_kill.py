@@ -1,4 +1,4 @@
-"""kill -9 under load, a real node with a real peer: nothing acknowledged is lost, and both end equal."""
+"""kill -9 under load, a real node with a real peer: no acknowledged write is lost, and both end equal."""
 
 import os
 import random
@@ -20,14 +20,14 @@ def free_port() -> int:
 
 
 def joined(folder: Path, *names: str) -> list[NodeProcess]:
-    """Nodes of one network, not started."""
+    """Return nodes of one network that are not started."""
     nodes = [NodeProcess(folder / name, name, mdns=False) for name in names]
     for node in nodes:
         node.cli("network", "set", NETWORK_KEY)
     return nodes
 
 
-def test_a_killed_node_has_what_it_acknowledged(tmp_path: Path) -> None:
+def test_a_killed_node_holds_what_it_acknowledged(tmp_path: Path) -> None:
     rng = random.Random(1)
     a, b = nodes = joined(tmp_path, "anna", "bert")
     at = {node.name: f"127.0.0.1:{free_port()}" for node in nodes}
@@ -38,7 +38,7 @@ def test_a_killed_node_has_what_it_acknowledged(tmp_path: Path) -> None:
         for round_ in range(ROUNDS):
             load.start()
             load.wait_for(rng.randrange(20, 200))
-            victim, other = (a, b) if round_ % 3 else (b, a)  # the one written to, or the one that receives
+            victim, other = (a, b) if round_ % 3 else (b, a)  # the node that is written to, or the one that receives
             victim.stop(kill=True)
             load.stop()
             victim.start("--peer", at[other.name], listen=at[victim.name])

@@ -1,7 +1,7 @@
-"""Power loss at any moment: nothing that was acknowledged is lost, and what is found is whole (SECURITY.md §4).
+"""Power loss at any moment: no acknowledged write is lost, and the store that is found is whole.
 
-First the store alone, in three lives with many checkpoints; then a whole node from its very first start on, keys and
-network included, with several writers at once.
+First the store alone, in three lives with many checkpoints. Then a whole node from its first start on, keys and network
+included, with several writers at once.
 """
 
 import os
@@ -26,7 +26,7 @@ SEED = int(os.environ.get("ECHO_TEST_SEED", "1"))
 
 
 def recorded(shim: Path, folder: Path, synchronous: str) -> tuple[list[Entry], Path]:
-    """What writing with that setting does to the disk, and below which folder."""
+    """Write with this setting. Return the recorded entries and the folder to which they belong."""
     below, record = folder / "disk", folder / "record"
     below.mkdir()
     command = [sys.executable, "-m", "tests.faults.driver", "record", below / "store.db", record, "40", synchronous]
@@ -35,7 +35,7 @@ def recorded(shim: Path, folder: Path, synchronous: str) -> tuple[list[Entry], P
 
 
 def lost(folder: Path, acknowledged: list[bytes]) -> list[str]:
-    """What of `acknowledged` the store in `folder` does not have, or what is wrong with it."""
+    """Return in words the acknowledged writes that the store in `folder` lacks, and its problems."""
     counters = {name: int(counter) for name, counter in (line.decode().split() for line in acknowledged)}
 
     async def go() -> list[str]:
@@ -71,7 +71,7 @@ def test_power_loss_while_a_store_is_made_leaves_one_that_opens(shim: Path, tmp_
 
 
 def test_a_store_that_syncs_less_loses_what_it_acknowledged(shim: Path, tmp_path: Path) -> None:
-    """The test above would notice: with synchronous=NORMAL, acknowledged writes are gone in some image."""
+    """Prove that the test above would notice: with synchronous=NORMAL some image lacks acknowledged writes."""
     entries, below = recorded(shim, tmp_path, "NORMAL")
     made = images(entries, below, PLANTED_IMAGES, random.Random(SEED), tmp_path / "image")
     assert any("damaged" not in problem for image, acknowledged in made for problem in lost(image, acknowledged))
@@ -87,7 +87,7 @@ def test_power_loss_takes_nothing_that_a_node_acknowledged_and_none_of_its_keys(
         assert node.stop() == 0
     made = images(read_record(record), home, NODE_IMAGES, random.Random(SEED), tmp_path / "image")
     for number, (image, acknowledged) in enumerate(made):
-        if acknowledged:  # it was up
+        if acknowledged:  # the node was up
             for secret in ("keys/root", "keys/device", "network"):
                 assert (image / secret).read_bytes() == (home / secret).read_bytes(), f"image {number} of seed {SEED}"
         assert lost_of_node(image, acknowledged[1:]) == [], f"image {number} of seed {SEED}"
@@ -95,7 +95,7 @@ def test_power_loss_takes_nothing_that_a_node_acknowledged_and_none_of_its_keys(
 
 
 def write_and_mark(node: NodeProcess, record: Path) -> None:
-    """Load on `node`, and marks in its record: an empty one first."""
+    """Put load on `node` and marks into its record, an empty one first."""
     descriptor = os.open(record, os.O_WRONLY | os.O_APPEND)
     mark(descriptor, b"")
     load = Load(node, lambda name, number: mark(descriptor, f"{name} {number}".encode())).start()
@@ -105,7 +105,7 @@ def write_and_mark(node: NodeProcess, record: Path) -> None:
 
 
 def lost_of_node(home: Path, acknowledged: list[bytes]) -> list[str]:
-    """What of `acknowledged` is not in the node's store, or what is wrong with it."""
+    """Return in words the acknowledged writes that the store of the node lacks, and its problems."""
     numbers = {name: int(number) for name, number in (line.decode().split() for line in acknowledged)}
     if not (home / "store.db").exists():
         return list(numbers)

@@ -1,5 +1,6 @@
-"""Peers that fall silent without a word: a process that is stopped, a link over which nothing passes any more. They are
-noticed and given up, everybody else goes on, and when they are back all are equal."""
+"""Peers that fall silent: a process that is stopped, and a link over which nothing passes. The node notices, gives them
+up and serves all other peers; when they are back, all nodes become equal.
+"""
 
 import json
 import signal
@@ -17,7 +18,7 @@ _PORT = 4100
 
 
 def state_of(node: NodeProcess, name: str) -> str:
-    """How `node` sees the peer called `name`."""
+    """Return the state in which `node` sees the peer called `name`."""
     found = [peer["state"] for peer in node.json("peers")["peers"] if peer["name"] == name]
     return str(found[0]) if found else "unknown"
 
@@ -52,7 +53,7 @@ def test_silent_peers_are_given_up_and_the_others_go_on(tmp_path: Path) -> None:
             ids["dora"] = near.json("status")["id"]
             a.cli("put", "meanwhile", "written meanwhile")
             wait_for(lambda: equal([a, near], "main", "identities"))
-            wait_for(lambda: state_of(a, "cleo") != "connected")  # FRAME_TIMEOUT_S after it heard nothing any more
+            wait_for(lambda: state_of(a, "cleo") != "connected")  # FRAME_TIMEOUT_S after the last byte
             failed = [event["peer"] for event in a.events("session.failed") if event["reason"] == "transport"]
             assert ids["cleo"] in failed
             asked = a.cli("sync", "--json", check=False)
@@ -63,5 +64,5 @@ def test_silent_peers_are_given_up_and_the_others_go_on(tmp_path: Path) -> None:
             net.mend(1)
             command(*tc, "delete", "dev", "v1", "root")
             for node in (stopped, cut):
-                node.cli("sync", check=False)  # and not when their patience is over
+                node.cli("sync", check=False)  # do not wait for their back-off
             wait_for(lambda: equal(nodes, "main", "identities"))

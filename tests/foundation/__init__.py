@@ -1,0 +1,1 @@
+"""Tests of the foundation: errors, limits, digest, text, clock and cbor."""

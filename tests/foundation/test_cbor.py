@@ -15,7 +15,7 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import CBOR_DEPTH_MAX, CBOR_ITEMS_MAX
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "cbor_appendix_a.json").read_text())
-BYTES_AND_INT_MAPS = {"40": b"", "4401020304": bytes([1, 2, 3, 4]), "a201020304": {1: 2, 3: 4}}  # JSON has neither
+BYTES_AND_INT_MAPS = {"40": b"", "4401020304": bytes([1, 2, 3, 4]), "a201020304": {1: 2, 3: 4}}  # not JSON
 
 UINTS = st.integers(0, 2**64 - 1)
 NEGATIVES = st.integers(-(2**64), -1)
@@ -31,7 +31,7 @@ VALUES = st.recursive(
 
 
 def is_ours(value: Any, depth: int = CBOR_DEPTH_MAX) -> bool:
-    """Whether `value` belongs to the subset of CBOR that this project uses."""
+    """Return True if `value` belongs to the subset of CBOR that this project uses."""
     match value:
         case None | bool() | bytes() | str():
             return True
@@ -51,12 +51,12 @@ def is_ours(value: Any, depth: int = CBOR_DEPTH_MAX) -> bool:
 
 
 def judged(data: bytes) -> bool:
-    """What cbor2 says: it loads the whole of `data` as a value of ours, and would write it just so."""
+    """Return True if cbor2 loads all of `data` as a value of that subset and encodes the value to the same bytes."""
     stream = BytesIO(data)
     try:
         value = cbor2.CBORDecoder(stream).decode()
         return stream.tell() == len(data) and is_ours(value) and encode(value) == data
-    except Exception:  # cbor2 raises whatever its many tags make it raise
+    except Exception:  # its many tags make cbor2 raise many kinds of errors
         return False
 
 
@@ -79,7 +79,7 @@ def test_rfc_8949_examples_are_accepted_exactly_within_our_subset(vector: dict[s
         vector["roundtrip"]
         and not outside
         and not isinstance(vector.get("decoded"), float)
-        and major != 6  # tags, bignums among them
+        and major != 6  # tags, including bignums
     )
     assert accepted(data) == wanted
     if wanted:
@@ -132,7 +132,7 @@ def test_damaged_encodings_are_accepted_exactly_when_cbor2_would_write_them(valu
 
 @given(VALUES, st.randoms(use_true_random=False))
 def test_other_ways_to_write_a_value_are_refused(value: Any, draw: Any) -> None:
-    """Every other well-formed encoding: wider numbers and lengths, and keys in another order."""
+    """The other well-formed encodings have wider numbers and lengths, and keys in another order."""
 
     def head(major: int, argument: int) -> bytes:
         widths = [size for size in (0, 1, 2, 4, 8) if argument < (24 if size == 0 else 1 << 8 * size)]

@@ -1,4 +1,4 @@
-"""The hybrid logical clock: always forward, near wall time, after whatever was honestly seen."""
+"""The hybrid logical clock: it goes forward, stays near the wall time, and follows every honest timestamp."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Domains are apart, and the hashes are BLAKE2b as published."""
+"""Hashes of different domains differ, and all are BLAKE2b as published."""
 
 from hashlib import blake2b
 
@@ -30,7 +30,7 @@ def test_lengths_and_keys_are_part_of_the_hash() -> None:
 
 
 def test_known_answers() -> None:
-    """From b2sum's algorithm by way of hashlib with the parameters spelt out; frozen, for they are on disks."""
+    """The values were computed by hashlib with explicit parameters. They are frozen: stores on disk contain them."""
     assert digest(IDENTITY, b"abc") == blake2b(b"abc", digest_size=32, person=b"echonode ident").digest()
     assert digest(IDENTITY, b"abc").hex() == "e2d9fa68cc030760a84aa7b896045445736236c5cca094c291ec390170b9a9a9"
     assert digest16(VERSION, b"abc").hex() == "f7eed5e1fa7a1a9b5d9c915353d4af6c"

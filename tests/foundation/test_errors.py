@@ -1,4 +1,4 @@
-"""Errors carry what their catcher needs, and reasons keep their numbers: they are on the wire."""
+"""Errors carry their reason and detail, and reasons keep their numbers, which are on the wire."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every hostile shape of CBOR, by name: refused as the peer's fault, at once, and without allocating for it."""
+"""Hostile shapes of CBOR, by name: each is refused as the peer's fault, at once, without an allocation for it."""
 
 import tracemalloc
 
@@ -137,7 +137,7 @@ def test_a_declared_length_allocates_nothing(name: str) -> None:
 
 
 def test_a_frame_of_bignum_keys_is_refused_at_the_first() -> None:
-    """1.8 MB of them cost cbor2 15 s of hashing (SECURITY.md §3)."""
+    """cbor2 spends 15 s on hashing 1.8 MB of such keys (SECURITY.md §3)."""
     bignum = bytes.fromhex("c249010000000000000000")
     many = b"\xba\x00\x01\x00\x00" + (bignum + b"\x00") * (FRAME_BYTES_MAX // 12)
     with pytest.raises(RemoteError):

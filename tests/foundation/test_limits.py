@@ -1,4 +1,4 @@
-"""Bounds that only make sense together."""
+"""Relations between bounds that depend on each other."""
 
 from echonode import limits
 

@@ -1,4 +1,4 @@
-"""Text forms: one spelling per id and name, and nothing from a peer that a terminal would obey."""
+"""Text forms: an id and a name have one spelling, and no text of a peer controls a terminal."""
 
 import unicodedata
 
@@ -49,10 +49,10 @@ def test_no_other_text_stands_for_the_same_bytes(data: bytes, draw: st.DataObjec
 @pytest.mark.parametrize(
     ("text", "size"),
     [
-        ("mz", 1),  # the last character's unused bits are not zero: decoders that ignore them read "f" here too
+        ("mz", 1),  # the unused bits of the last character are not zero; a decoder that ignores them reads "f" here too
         ("my", 2),  # another length
         ("my", 0),
-        ("m", 0),  # no encoding is that long
+        ("m", 0),  # no encoding has that length
         ("m1", 1),  # 0, 1, 8 and 9 are not in the alphabet
         ("mý", 1),
         ("m\u0131", 1),  # a dotless i whose upper case is I

@@ -1,11 +1,12 @@
-"""`python -m tests.fuzz [TARGET ..] [--seconds N] [--jobs N]`: run each target under atheris, and say what came of it.
+"""`python -m tests.fuzz [TARGET ..] [--seconds N] [--jobs N]`: run each target under atheris and report the result.
 
-    --replay FILE      run one input (of the one TARGET) without atheris, and say what it costs or raises
-    --keep FOLDER      go on from the inputs in FOLDER/TARGET, and leave there what is found
-    --distil FOLDER    make the corpus in the repository anew from FOLDER: what reaches as much, smallest first
+    --replay FILE      run one input (of the one TARGET) without atheris, and print its cost or exception
+    --keep FOLDER      start from the inputs in FOLDER/TARGET, and add new ones there
+    --distil FOLDER    rewrite the corpus in the repository from FOLDER: the smallest inputs that reach the same code
 
-Ends with 1 when an input broke a promise or costs more than it may; the input is saved and the command that replays it
-printed. Every target is seeded with what tests/fuzz/targets.py knows: vectors, real traffic, the corpus, regressions.
+The exit code is 1 if an input broke a promise or cost more than allowed. The input is then saved, and the command that
+replays it is printed. Each target starts from the inputs of tests/fuzz/targets.py: vectors, real traffic, the corpus
+and the regressions.
 """
 
 import argparse
@@ -25,8 +26,8 @@ from tests.fuzz.corpus import keep
 from tests.fuzz.target import LIMIT_S, Target, cost_s
 from tests.fuzz.targets import TARGETS, inputs
 
-_CORPUS_BYTES_MAX: Final = 8 * 1024  # of one target, in the repository
-_INPUT_S_MAX: Final = 60  # of wall time: a hang; the machine may be a slow one
+_CORPUS_BYTES_MAX: Final = 8 * 1024  # per target, in the repository
+_INPUT_S_MAX: Final = 60  # wall time after which an input counts as a hang, even on a slow machine
 
 
 def main() -> int:
@@ -37,24 +38,24 @@ def main() -> int:
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run this input of TARGET")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where inputs are kept from run to run")
     parser.add_argument("--distil", type=Path, metavar="FOLDER", help="rewrite the corpus from what --keep left there")
-    asked = parser.parse_args()
-    if unknown := [name for name in asked.targets if name not in TARGETS]:
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.targets if name not in TARGETS]:
         parser.error(f"no target {unknown[0]}: there are {', '.join(TARGETS)}")
-    chosen = [TARGETS[name] for name in asked.targets or TARGETS]
-    if asked.replay is not None:
-        if len(asked.targets) != 1:
+    chosen = [TARGETS[name] for name in arguments.targets or TARGETS]
+    if arguments.replay is not None:
+        if len(arguments.targets) != 1:
             parser.error("--replay needs the one TARGET that the input is for")
-        return _replay(chosen[0], asked.replay.read_bytes())
-    if asked.distil is not None:
+        return _replay(chosen[0], arguments.replay.read_bytes())
+    if arguments.distil is not None:
         for target in chosen:
-            _distil(target, asked.distil / target.name)
+            _distil(target, arguments.distil / target.name)
         return 0
     with ExitStack() as stack:
-        folder = asked.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="echonode-fuzz-")))
+        folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="echonode-fuzz-")))
         for target in chosen:
-            _sow(target, folder / target.name)  # one after another: a simulation takes over its process
-        workers = stack.enter_context(ThreadPoolExecutor(max(1, asked.jobs)))
-        outcomes = workers.map(lambda target: _fuzz(target, folder / target.name, asked.seconds), chosen)
+            _sow(target, folder / target.name)  # not in threads: a simulation takes over its process
+        workers = stack.enter_context(ThreadPoolExecutor(max(1, arguments.jobs)))
+        outcomes = workers.map(lambda target: _fuzz(target, folder / target.name, arguments.seconds), chosen)
         passed = [_report(target, *outcome) for target, outcome in zip(chosen, outcomes, strict=True)]
         return int(not all(passed))
 
@@ -74,7 +75,7 @@ def _engine(target: Target, folder: Path, *options: str) -> "subprocess.Complete
 
 
 def _sow(target: Target, folder: Path) -> None:
-    """Put the inputs to begin with where libFuzzer looks for them."""
+    """Write the first inputs to the folder where libFuzzer looks for them."""
     (folder / "inputs").mkdir(parents=True, exist_ok=True)
     for data in inputs(target):
         (folder / "inputs" / sha256(data).hexdigest()[:16]).write_bytes(data)
@@ -88,7 +89,7 @@ def _fuzz(target: Target, folder: Path, seconds: int) -> tuple[Path, float, "sub
 
 
 def _report(target: Target, folder: Path, began: float, ended: "subprocess.CompletedProcess[str]") -> bool:
-    """Print how a target fared. False when something was found."""
+    """Print the result of a target. Return False if an input was found."""
     output = ended.stderr + ended.stdout
     coverage = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", output)[-1:] or [("?", "?", "?")]
     runs = re.findall(r"(?:number_of_executed_units: |^#)(\d+)", output, re.MULTILINE)[-1:] or ["0"]
@@ -117,7 +118,7 @@ def _slowest(folder: Path) -> bytes | None:
 
 
 def _distil(target: Target, folder: Path) -> None:
-    """libFuzzer's own choice of inputs that reach everything, without those that are generated anyway."""
+    """Let libFuzzer choose the inputs that reach all code, and keep those that the target does not generate."""
     generated = set(target.seeds())
     with tempfile.TemporaryDirectory(prefix="echonode-distil-") as name:
         (Path(name) / "inputs").mkdir()

@@ -1,7 +1,7 @@
-"""Inputs kept in the repository: one file of hexadecimal lines for each target.
+"""Inputs kept in the repository: a file of hexadecimal lines for each target.
 
-    corpus/TARGET.hex      what reached new code in long runs, smallest first: seeds beside those that are generated
-    regressions.txt        TARGET HEX  what it found: run on every change, for ever
+    corpus/TARGET.hex      inputs that reached new code in long runs, smallest first
+    regressions.txt        TARGET HEX  inputs that once broke a promise, with the cause; every change runs them
 """
 
 from pathlib import Path
@@ -13,13 +13,13 @@ _REGRESSIONS: Final = _HERE / "regressions.txt"
 
 
 def kept(target: str) -> list[bytes]:
-    """The corpus of a target."""
+    """Return the corpus of a target."""
     path = _CORPUS / f"{target}.hex"
     return [bytes.fromhex(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def keep(target: str, inputs: list[bytes], *, bytes_max: int) -> int:
-    """Make `inputs` the corpus of a target, the smallest of them up to `bytes_max` in all; how many that were."""
+    """Write the smallest of `inputs`, up to `bytes_max` in all, as the corpus of a target. Return their number."""
     lines, size = [], 0
     for data in sorted(set(inputs), key=lambda each: (len(each), each)):
         size += len(data)
@@ -32,7 +32,7 @@ def keep(target: str, inputs: list[bytes], *, bytes_max: int) -> int:
 
 
 def regressions(target: str) -> list[bytes]:
-    """Inputs that once broke a promise of this target."""
+    """Return the inputs that once broke a promise of this target."""
     if not _REGRESSIONS.exists():
         return []
     entries = [line.split(maxsplit=2) for line in _REGRESSIONS.read_text().splitlines() if line[:1] not in ("", "#")]

@@ -1,8 +1,8 @@
 """One target under atheris, in a process of its own: `python -m tests.fuzz.engine TARGET FOLDER [LIBFUZZER OPTION ..]`.
 
-FOLDER is where the inputs are (`inputs/`, grows), and where what is found goes: `slowest`, the input that took longest;
-`slow-*`, the first that took longer than any may (as measured here, where all is slower: to be measured again); and
-`crash-*` and the like from libFuzzer, which ends the process itself.
+FOLDER/inputs holds the inputs and grows. Into FOLDER go `slowest`, the input that took longest; `slow-*`, the first
+inputs above the limit, to be measured again because everything is slower here; and `crash-*` and the like from
+libFuzzer, which ends the process itself.
 """
 
 import shlex
@@ -45,10 +45,10 @@ def main() -> None:
             return bytes(atheris.Mutate(data, bytes_max))
         return target.mutate(data, rng)[:bytes_max]
 
-    itself = shlex.join([sys.executable, "-m", "tests.fuzz.engine", name, folder])  # a merge runs this as a command
+    itself = shlex.join([sys.executable, "-m", "tests.fuzz.engine", name, folder])  # merges run this command
     bounds = [f"-max_len={target.bytes_max}", f"-artifact_prefix={folder}/"]
     atheris.Setup([itself, *bounds, f"{folder}/inputs", *options], run, custom_mutator=mutate)
-    target.run(b"")  # what is made once a process is not the first input's to pay
+    target.run(b"")  # build cached values now, so that the first input does not pay for them
     atheris.Fuzz()
 
 

@@ -1,7 +1,7 @@
-"""Changes to inputs: of bytes, of the CBOR they hold, of the scripts that peers follow. All drawn from a `Random`.
+"""Changes of inputs: of bytes, of the CBOR in them, and of the scripts that peers follow. A `Random` draws all of them.
 
-A flipped bit of deterministic CBOR mostly breaks its form and gets no further. So most changes are made to the value:
-another number, a longer list, a field twice, and then encoded again, badly on purpose now and then.
+A flipped bit of deterministic CBOR mostly breaks its form and gets no further. So most changes are made to the decoded
+value (another number, a longer list, a field twice), which is then encoded again; some break the form on purpose.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from echonode import cbor
 from echonode.errors import RemoteError
 from tests.wire.payloads import Path, places, replaced
 
-_SCRIPT_HEAD: Final = 1  # a byte of options
+_SCRIPT_HEAD: Final = 1  # the byte of options
 _FRAMES_MAX: Final = 64
 _HEADS: Final = (0, 1, 0x18, 0x1F, 0x58, 0x7F, 0x80, 0x9F, 0xA0, 0xC2, 0xF9, 0xFF)
 _NUMBERS: Final = (
@@ -23,7 +23,7 @@ _ODD: Final[tuple[Any, ...]] = (None, True, False, -1, b"", "", [], {}, "main", 
 
 
 def of_bytes(data: bytes, rng: Random) -> bytes:
-    """A few bytes replaced, left out, doubled or put in."""
+    """Replace, remove, double or insert a few bytes."""
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
         at = rng.randint(0, len(data))
         end = min(len(data), at + rng.choice((0, 1, 1, 2, 4, 16)))
@@ -45,7 +45,7 @@ def of_bytes(data: bytes, rng: Random) -> bytes:
 
 
 def of_cbor(data: bytes, rng: Random) -> bytes:
-    """One place of the value in `data` changed; bytes changed when it holds none, and sometimes anyway."""
+    """Change one or two places of the CBOR value in `data`; change bytes if it holds none, and sometimes anyway."""
     if rng.random() < 0.2:
         return rng.choice((of_bytes, _widened))(data, rng)
     try:
@@ -59,7 +59,7 @@ def of_cbor(data: bytes, rng: Random) -> bytes:
 
 
 def _widened(data: bytes, rng: Random) -> bytes:
-    """A number or a length in a longer form than it needs."""
+    """Write a number or a length in a longer form than it needs."""
     short = [at for at, byte in enumerate(data) if byte & 0x1F < 24]
     if not short:
         return data
@@ -70,14 +70,14 @@ def _widened(data: bytes, rng: Random) -> bytes:
 
 
 def shortened(data: bytes) -> list[bytes]:
-    """`data`, which is CBOR, once for every list in it that can be one item short, or one longer."""
+    """Return variants of the CBOR in `data`: for each list in it one that is an item shorter, and one longer."""
     value = cbor.decode(data)
     lists = [(path, item) for path, item in places(value) if type(item) is list and item]
     return [_encoded(replaced(value, path, new)) for path, item in lists for new in (item[:-1], [*item, item[-1]])]
 
 
 def _put(value: Any, path: Path, new: Any) -> Any:
-    """`value` with `new` at `path`; as it was, where that would be a map keyed by a list."""
+    """Return `value` with `new` at `path`; unchanged if that would make a list the key of a map."""
     try:
         return replaced(value, path, new)
     except TypeError:
@@ -85,7 +85,7 @@ def _put(value: Any, path: Path, new: Any) -> Any:
 
 
 def _another(value: Any, rng: Random) -> Any:
-    """A value in place of `value`, mostly of its kind."""
+    """Return another value in place of `value`, mostly of the same type."""
     if rng.random() < 0.15:
         return rng.choice((*_ODD, rng.choice(_NUMBERS)))
     match value:
@@ -94,7 +94,7 @@ def _another(value: Any, rng: Random) -> Any:
         case int():
             return rng.choice((value + 1, value - 1, rng.choice(_NUMBERS), rng.getrandbits(rng.choice((8, 64)))))
         case bytes():
-            return rng.choice((value[:-1], value + value[-1:], value * 2, of_bytes(value, rng), _turned(value, rng)))
+            return rng.choice((value[:-1], value + value[-1:], value * 2, of_bytes(value, rng), _overwrite(value, rng)))
         case str():
             return rng.choice((value * 2, value[1:], value + "\u202e", value + chr(rng.randrange(0xD800)), "x" * 64))
         case list() if value:
@@ -116,18 +116,18 @@ def _another(value: Any, rng: Random) -> Any:
             return rng.choice((*_ODD, [[]], {0: 0}))
 
 
-def _turned(value: bytes, rng: Random) -> bytes:
-    """As long as `value`, so that fixed sizes stay."""
+def _overwrite(value: bytes, rng: Random) -> bytes:
+    """Replace some bytes and keep the length, so that fixed sizes stay."""
     at = rng.randrange(len(value) + 1)
     size = min(len(value) - at, rng.choice((1, 2, 32)))
     return value[:at] + rng.randbytes(size) + value[at + size :]
 
 
 def _encoded(value: Any) -> bytes:
-    """b"" for a value that no encoder takes, as a map keyed by a list."""
+    """Return the encoding of `value`; b"" if it has none, as a map with a list as a key."""
     try:
         return cbor.encode(value)
-    except Exception:  # the encoder is not what is being tested: values of ours are always taken
+    except Exception:  # the encoder is not under test here
         return b""
 
 
@@ -135,12 +135,12 @@ def _encoded(value: Any) -> bytes:
 
 
 def script(options: int, frames: Sequence[bytes]) -> bytes:
-    """The input that says: with these options, these frames in turn."""
+    """Return the script with these options and these frames in turn."""
     return bytes([options]) + b"".join(len(frame).to_bytes(2, "big") + frame for frame in frames if len(frame) < 65_536)
 
 
 def frames_of(data: bytes) -> list[bytes]:
-    """The frames of a script, as many as one is to cost; the last may be short of what its length says."""
+    """Return the frames of a script, at most `_FRAMES_MAX`; the last may be shorter than its length says."""
     frames, at = [], _SCRIPT_HEAD
     while at < len(data):
         size = int.from_bytes(data[at : at + 2], "big")
@@ -150,7 +150,7 @@ def frames_of(data: bytes) -> list[bytes]:
 
 
 def of_script(data: bytes, rng: Random, samples: Callable[[], Sequence[bytes]], options: Sequence[int]) -> bytes:
-    """Another order, one frame more or less or changed, or a sample in its place."""
+    """Insert, remove, repeat or change frames of a script, or put samples in their place."""
     chosen, frames = data[0] if data else rng.choice(options), frames_of(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         at = rng.randrange(len(frames) + 1)
@@ -174,7 +174,7 @@ def of_script(data: bytes, rng: Random, samples: Callable[[], Sequence[bytes]], 
 
 
 def with_samples(frame: bytes, rng: Random, samples: Callable[[], Sequence[bytes]]) -> bytes:
-    """`of_cbor`; now and then a piece of another frame of the same form is grafted in."""
+    """Change a frame by `of_cbor`; now and then put in a part of a sample that has the same type."""
     if rng.random() < 0.25:
         try:
             value, other = cbor.decode(frame), cbor.decode(rng.choice(samples()))

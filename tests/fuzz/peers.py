@@ -1,7 +1,7 @@
 """A peer that follows a script, at the other end of one connection with a real node.
 
-A script is a byte of options and then bytes for the stream, or frames, each behind two bytes of length. Frames are
-sealed by the peer, which keeps to the handshake, so that they reach what lies behind the encryption.
+A script is a byte of options, and then bytes for the stream, or frames, each behind two bytes of length. The peer holds
+an honest handshake and seals the frames, so that they reach the code behind the encryption.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from echonode.wire.channel import Channel, Handshake
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Hello, Message
 from tests.fuzz import mutate
-from tests.fuzz.cast import cast
+from tests.fuzz.parties import parties
 
-# What comes first: bytes for the stream; a handshake, then bytes; a handshake, then frames; AUTH and hello besides.
+# The script stands for: bytes of the stream; bytes after a handshake; frames after a handshake; frames after a hello.
 RAW, SHAKEN, SEALED, GREETED = range(4)
-SILENT: Final = 4  # the peer says no more at the end, where it would close
-SMALL: Final = 8  # links that cut what they carry into small fragments
-INVITED: Final = 16  # the node has an invitation open, and the peer comes as a joiner
+SILENT: Final = 4  # at the end the peer falls silent and does not close
+SMALL: Final = 8  # links carry small fragments
+INVITED: Final = 16  # the node has an open invitation, and the peer joins
 PACED: Final = 32  # the peer waits for an answer to each frame
 RESET: Final = 64  # at the end the peer drops the connection
 OPTIONS: Final = (GREETED, GREETED, GREETED | PACED, GREETED | SILENT, GREETED | SMALL, GREETED | RESET, SEALED, 1, 0)
@@ -36,18 +36,18 @@ class Peer:
 
     stream: ByteStream
     script: bytes
-    hello: Hello | None = None  # what it says of itself, when it greets
+    hello: Hello | None = None  # its hello, for scripts that greet
     channel: Channel | None = None
     is_leaving: bool = False
-    said: list[bytes] = field(default_factory=list)  # every payload, for a script that says the same by itself
-    heard: list[Message] = field(default_factory=list)  # whatever the node says is a message, or that is a finding
+    sent: list[bytes] = field(default_factory=list)  # every payload, to make a script of them
+    heard: list[Message] = field(default_factory=list)  # every message of the node
 
     @property
     def options(self) -> int:
         return options_of(self.script)
 
     async def follow(self, handshake: Handshake) -> None:
-        """Say what the script says, and listen until the node has no more to say."""
+        """Send what the script says, and listen until the node falls silent."""
         listening = None
         try:
             if self.options & 3 != RAW:
@@ -75,13 +75,13 @@ class Peer:
             handshake.receive_data(await self._read())
 
     async def _greet(self, channel: Channel) -> None:
-        await self._say(channel, encode(auth.offer(channel, cast().peer.identity.device, cast().statements)))
+        await self._send(channel, encode(auth.offer(channel, parties().peer.identity.device, parties().statements)))
         assert self.hello is not None, "a script that greets"
         session = await self._session(channel) if channel.is_initiator else self.hello.session
-        await self._say(channel, encode(replace(self.hello, session=session)))
+        await self._send(channel, encode(replace(self.hello, session=session)))
 
     async def _session(self, channel: Channel) -> bytes:
-        """What the node calls the session, in the hello behind its AUTH."""
+        """Return the session id of the node, from the hello behind its AUTH."""
         while True:
             for message in self.heard:
                 if isinstance(message, Hello):
@@ -94,12 +94,12 @@ class Peer:
             return
         for frame in mutate.frames_of(self.script):
             if frame:
-                await self._say(channel, frame)
+                await self._send(channel, frame)
             if self.options & PACED:
                 await asyncio.sleep(_PACE_S)
 
-    async def _say(self, channel: Channel, payload: bytes) -> None:
-        self.said.append(payload)
+    async def _send(self, channel: Channel, payload: bytes) -> None:
+        self.sent.append(payload)
         await self.stream.write(channel.send(payload))
 
     async def _read(self) -> bytes:
@@ -111,14 +111,14 @@ class Peer:
     async def _listen(self) -> None:
         with suppress(TransportError):
             while data := await self.stream.read():
-                if self.channel is not None and not self.is_leaving:  # who closes takes from what comes, unheard
+                if self.channel is not None and not self.is_leaving:  # closing drops bytes
                     self._hear(self.channel, data)
 
     def _hear(self, channel: Channel, data: bytes) -> None:
         try:
             self.heard += [decode(payload) for payload in channel.receive_data(data)]
         except RemoteError as error:
-            raise AssertionError("the node said what is no message") from error
+            raise AssertionError("the node sent bytes that are no message") from error
 
 
 def options_of(script: bytes) -> int:

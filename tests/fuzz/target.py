@@ -1,7 +1,7 @@
-"""What a fuzz target is: a function of bytes that raises when a promise is broken, with what feeds it.
+"""A fuzz target: a function of bytes that raises when a promise is broken, with its inputs and its changes of them.
 
 The promise of all targets: bad input costs a RemoteError, a value or an outcome, never another exception, and less than
-`LIMIT_S` of processor time. What else holds is asserted by each target itself.
+`LIMIT_S` of processor time. Each target asserts its further promises itself.
 """
 
 import time
@@ -16,7 +16,7 @@ _PIECES_MAX: Final = 64
 
 @dataclass(frozen=True)
 class Target:
-    """`run` takes any bytes; `mutate` changes an input to one of a kind that gets further than flipped bits do."""
+    """One target. `run` takes any bytes; `mutate` changes an input so that it gets further than with flipped bits."""
 
     name: str
     run: Callable[[bytes], None]
@@ -26,7 +26,7 @@ class Target:
 
 
 class Reader:
-    """Takes an input apart, from the front; what is not there reads as zeros and nothing."""
+    """A reader that takes an input apart from the front; missing bytes read as nothing, missing numbers as zero."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -47,7 +47,7 @@ class Reader:
 
 
 def chopped(data: bytes, sizes: bytes) -> Iterable[bytes]:
-    """`data` in pieces as long as the bytes of `sizes` say, in turn, and after many of them what is left."""
+    """Yield `data` in pieces, with the bytes of `sizes` as lengths in turn; after `_PIECES_MAX` pieces the rest."""
     at, turn = 0, 0
     while at < len(data):
         size = max(1, sizes[turn % len(sizes)]) if sizes and turn < _PIECES_MAX else len(data)
@@ -56,7 +56,7 @@ def chopped(data: bytes, sizes: bytes) -> Iterable[bytes]:
 
 
 def cost_s(target: Target, data: bytes, *, times: int = 5) -> float:
-    """Seconds of processor time that `data` costs, the least of several runs: others share the machine."""
+    """Return the seconds of processor time that `data` costs: the least of several runs on a shared machine."""
     return min(_timed(target, data) for _ in range(times))
 
 

@@ -1,14 +1,15 @@
-"""All targets, by name."""
+"""The table of all targets, by name."""
 
 from typing import Final
 
-from tests.fuzz import data, node, secured, wanting
+from tests.fuzz import crypto, filters, node, parsers
 from tests.fuzz.corpus import kept, regressions
 from tests.fuzz.target import Target
 
-TARGETS: Final = {target.name: target for target in (*data.TARGETS, *secured.TARGETS, *wanting.TARGETS, *node.TARGETS)}
+_ALL: Final = (*parsers.TARGETS, *crypto.TARGETS, *filters.TARGETS, *node.TARGETS)
+TARGETS: Final = {target.name: target for target in _ALL}
 
 
 def inputs(target: Target) -> list[bytes]:
-    """All that a target begins with: generated, kept, and what once broke it."""
+    """Return the first inputs of a target: generated, kept, and those that once broke it."""
     return list(dict.fromkeys([*target.seeds(), *kept(target.name), *regressions(target.name)]))

@@ -1,4 +1,4 @@
-"""Every target without its engine: all that is known to be interesting, and a few hundred changes of it, each run."""
+"""Every target without its engine: it runs on all known inputs and on a few hundred changes of them."""
 
 import sys
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from echonode.wire import auth, noise
 from echonode.wire.codec import decode
 from tests.fuzz import __main__ as command
 from tests.fuzz import mutate
-from tests.fuzz.cast import cast
 from tests.fuzz.corpus import kept, regressions
 from tests.fuzz.node import conversations, initiate, overheard, played, respond, samples
+from tests.fuzz.parties import parties
 from tests.fuzz.peers import GREETED, INVITED, PACED, SMALL
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS, inputs
@@ -61,7 +61,7 @@ def test_changes_are_drawn_from_the_seed_alone(target: Target) -> None:
     assert changed[0] == changed[1] and len(set(changed[0])) > 10
 
 
-def test_what_is_kept_belongs_to_a_target() -> None:
+def test_every_kept_input_belongs_to_a_target() -> None:
     assert {path.stem for path in (HERE / "corpus").glob("*.hex")} <= set(TARGETS)
     lines = (HERE / "regressions.txt").read_text().splitlines()
     entries = [line for line in lines if line and not line.startswith("#")]
@@ -71,8 +71,8 @@ def test_what_is_kept_belongs_to_a_target() -> None:
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 def test_the_responder_starts_from_a_whole_conversation_of_every_mode(mode: Mode) -> None:
-    told = conversations()[mode]
-    _, stage = played(respond(mutate.script(GREETED, told)))
+    payloads = conversations()[mode]
+    _, stage = played(respond(mutate.script(GREETED, payloads)))
     held = [(event.mode, event.outcome) for event in stage.events if isinstance(event, SyncCompleted)]
     outcome = Result.ANSWERED if mode in (Mode.PULL, Mode.GET, Mode.PUT) else Result.EQUAL
     assert held == [(mode.value, outcome.value)]
@@ -92,16 +92,16 @@ def test_there_is_a_sample_of_every_message_for_scripts_to_hold() -> None:
 
 @pytest.mark.parametrize(("play", "peer_dials"), [(respond, True), (initiate, False)])
 @pytest.mark.parametrize("options", [GREETED, GREETED | PACED, GREETED | SMALL])
-def test_what_was_overheard_still_carries_every_conversation_to_its_end(
+def test_recorded_messages_still_carry_every_conversation_to_its_end(
     play: Callable[[bytes], Any], peer_dials: bool, options: int
 ) -> None:
     _, stage = played(play(mutate.script(options, overheard(peer_dials).payloads)))
-    # Who was told of a link dials again when it is over; nobody is there any more.
+    # After the end of a link the node dials again, and finds no peer.
     assert not [event for event in stage.events if isinstance(event, SessionFailed) and event.session]
     completed = [event for event in stage.events if isinstance(event, SyncCompleted)]
     assert {event.context for event in completed} == {"identities", "main", "few", "log", "notes", "books"}
     assert {event.mode for event in completed} >= {"snapshot", "delta"}
-    assert stage.store.tree("books").root == cast().peer.store.tree("books").root
+    assert stage.store.tree("books").root == parties().peer.store.tree("books").root
 
 
 def test_a_script_joins_by_the_code_and_another_is_refused() -> None:
@@ -109,8 +109,8 @@ def test_a_script_joins_by_the_code_and_another_is_refused() -> None:
     for script in TARGETS["responder"].seeds():
         if script[0] & INVITED:
             _, stage = played(respond(script))
-            told = [type(event) for event in stage.events]
-            outcomes.append([kind for kind in told if kind in (InvitationUsed, InvitationRefused)])
+            kinds = [type(event) for event in stage.events]
+            outcomes.append([kind for kind in kinds if kind in (InvitationUsed, InvitationRefused)])
     assert outcomes == [[InvitationUsed], [InvitationRefused], [InvitationRefused], [InvitationRefused]]
 
 
@@ -147,7 +147,7 @@ def test_a_check_that_is_left_out_is_noticed(bug: str, monkeypatch: pytest.Monke
     target, rng = TARGETS[name], Random(bug)
     pool = inputs(target)
     planted(monkeypatch)
-    with pytest.raises(Exception):  # noqa: B017 - whatever it raises, it is noticed
+    with pytest.raises(Exception):  # noqa: B017 - any exception counts as noticed
         for data in pool:
             target.run(data)
         for _ in range(1000):
@@ -171,7 +171,7 @@ def test_an_input_is_replayed_and_priced(
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["--replay", "file"], ["cbor", "record", "--replay", "file"]])
-def test_what_cannot_be_run_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+def test_bad_arguments_are_a_usage_error(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         called(monkeypatch, *arguments)
     assert caught.value.code == 2

@@ -1,4 +1,4 @@
-"""The other process of test_mdns.py: a node to be seen, or a network namespace to be tried out in."""
+"""The other process of test_mdns.py: a node to be seen, or a script to run in a network namespace."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ def node(
 
 
 async def be_seen() -> None:
-    """Print our name, print "seen" once the name read from stdin is seen, stop when stdin ends."""
+    """Print this node's name, print "seen" once the name read from stdin is seen, stop when stdin ends."""
     sightings: asyncio.Queue[Sighting] = asyncio.Queue()
     name, discovery = node(listen=["127.0.0.1:4003"], interfaces=["127.0.0.1"], sightings=sightings)
     await discovery.start()
@@ -47,7 +47,7 @@ async def be_seen() -> None:
 
 
 async def address_appears() -> None:
-    """Two nodes meet on loopback, the only address there is; both must move to the network that then comes up."""
+    """Let two nodes meet on loopback, the only address there is; both must move to the network that then comes up."""
     ip("link", "set", "lo", "up")
     ip("link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
     accepted: asyncio.Queue[str] = asyncio.Queue()
@@ -81,7 +81,7 @@ async def address_appears() -> None:
 
 
 async def no_multicast() -> None:
-    """An address whose interface has no way to send anything."""
+    """Announce on an address whose interface cannot send."""
     ip("link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
     ip("address", "add", "10.77.0.1/24", "dev", "lan0")
     _, discovery = node(listen=["0.0.0.0:4006"], interfaces=["10.77.0.1"], sightings=asyncio.Queue())

@@ -1,4 +1,4 @@
-"""What is announced of us and believed of others, as pure functions of bytes and addresses."""
+"""The announcement of this node and the check of others', as pure functions of bytes and addresses."""
 
 from dataclasses import replace
 
@@ -10,12 +10,12 @@ from echonode.host.announcement import (
     ADDRESSES_MAX,
     TXT_BYTES_MAX,
     Announcement,
+    addresses_to_announce,
     instance_name,
     on_link_first,
     parse_txt,
     read_sighting,
     tag_of,
-    to_announce,
     to_txt,
 )
 from echonode.host.system import local_address
@@ -147,24 +147,24 @@ def test_addresses_on_a_network_of_ours_come_first_and_the_order_is_kept_otherwi
 @pytest.mark.parametrize("name", ["docker0", "docker_gwbridge", "br-0123456789ab", "veth1a2b", "virbr0"])
 def test_virtual_bridges_are_not_announced_unless_asked_for(name: str) -> None:
     bridge = local_address(name, "172.17.0.1", 16)
-    assert to_announce([bridge, ETH0], None, EVERYWHERE) == (ETH0,)
-    assert to_announce([bridge, ETH0], ["172.17.0.1"], EVERYWHERE) == (bridge,)
+    assert addresses_to_announce([bridge, ETH0], None, EVERYWHERE) == (ETH0,)
+    assert addresses_to_announce([bridge, ETH0], ["172.17.0.1"], EVERYWHERE) == (bridge,)
 
 
 @pytest.mark.parametrize("name", ["eth0", "wlan0", "br-lan", "br-0123456789abc", "tailscale0"])
 def test_networks_people_named_are_announced(name: str) -> None:
-    assert to_announce([local_address(name, "172.17.0.1", 16)], None, EVERYWHERE) != ()
+    assert addresses_to_announce([local_address(name, "172.17.0.1", 16)], None, EVERYWHERE) != ()
 
 
 def test_ipv4_and_link_local_ipv6_are_announced_and_loopback_only_where_there_is_nothing_else() -> None:
-    assert to_announce([ETH0, ETH0_LINK, ETH0_GLOBAL, LOOPBACK], None, EVERYWHERE) == (ETH0, ETH0_LINK)
-    assert to_announce([local_address("lo", "::1", 128), LOOPBACK], None, EVERYWHERE) == (LOOPBACK,)
-    assert to_announce([], None, EVERYWHERE) == ()
+    assert addresses_to_announce([ETH0, ETH0_LINK, ETH0_GLOBAL, LOOPBACK], None, EVERYWHERE) == (ETH0, ETH0_LINK)
+    assert addresses_to_announce([local_address("lo", "::1", 128), LOOPBACK], None, EVERYWHERE) == (LOOPBACK,)
+    assert addresses_to_announce([], None, EVERYWHERE) == ()
 
 
 def test_only_what_is_listened_on_is_announced() -> None:
     present = [ETH0, ETH0_LINK, LOOPBACK]
-    assert to_announce(present, None, ["127.0.0.1:4000"]) == (LOOPBACK,)
-    assert to_announce(present, None, ["0.0.0.0:4000"]) == (ETH0,)
-    assert to_announce(present, None, ["[fe80::2%eth0]:4000"]) == (ETH0_LINK,)
-    assert to_announce(present, ["192.168.7.2"], ["127.0.0.1:4000"]) == ()
+    assert addresses_to_announce(present, None, ["127.0.0.1:4000"]) == (LOOPBACK,)
+    assert addresses_to_announce(present, None, ["0.0.0.0:4000"]) == (ETH0,)
+    assert addresses_to_announce(present, None, ["[fe80::2%eth0]:4000"]) == (ETH0_LINK,)
+    assert addresses_to_announce(present, ["192.168.7.2"], ["127.0.0.1:4000"]) == ()

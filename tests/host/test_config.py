@@ -1,4 +1,4 @@
-"""Settings from file, environment and flags, and what a person is told when one cannot be used."""
+"""Settings from file, environment and flags, and the messages for those that cannot be used."""
 
 import re
 import unicodedata
@@ -95,6 +95,9 @@ def test_a_subscription_is_terms_by_context_and_a_variable_holds_none(tmp_path: 
         ("interfaces = ['eth0']", "interfaces: an IP address of this machine is expected, not 'eth0'"),
         ("mdns = 'yes'", "mdns: true or false is expected"),
         ("contexts = []", "contexts: 1 to 64 different names"),
+        (f"contexts = {[f'c{n}' for n in range(65)]}", "contexts: 1 to 64 different names"),
+        (f"contexts = ['{'x' * 65}']", f"contexts: '{'x' * 65}' is no context: 1 to 64 bytes"),
+        ("listen = '[::]:65536'", "listen: '[::]:65536' is not an address"),
         ("contexts = ['a', 'a']", "contexts: 1 to 64 different names"),
         ("contexts = ['']", "contexts: '' is no context"),
         ("contexts = ['identities']", "contexts: 'identities' is reserved"),
@@ -129,11 +132,36 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path) -> None:
     for text, said in (("name = ", "is not TOML: Invalid value"), ("#" * 300_000, "is larger than 256 KiB")):
         with pytest.raises(ConfigError, match=said):
             loaded(tmp_path, text)
-    (tmp_path / "config.toml").write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match="is not TOML"):
-        load_config(tmp_path / "config.toml", {}, {})
+    for data, line in ((b"\xff", 1), ('name = "a"\nlisten = ""'.encode("utf-16"), 1), (b'name = "a"\n# k\xfcche', 2)):
+        (tmp_path / "config.toml").write_bytes(data)
+        with pytest.raises(ConfigError, match=rf"is not UTF-8 text \(line {line}\): save it as UTF-8$"):
+            load_config(tmp_path / "config.toml", {}, {})
     with pytest.raises(ConfigError, match="cannot be read: is a directory"):
         load_config(tmp_path, {}, {})
+
+
+def test_a_byte_order_mark_and_line_ends_of_another_system_are_read_over(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_bytes(b'\xef\xbb\xbfname = "kitchen"\r\nmdns = false\r\n')
+    assert load_config(tmp_path / "config.toml", {}, {}) == Config(name="kitchen", mdns=False)
+
+
+@pytest.mark.parametrize("size", [256 * 1024, 256 * 1024 + 1])
+def test_a_file_may_be_exactly_so_large(tmp_path: Path, size: int) -> None:
+    (tmp_path / "config.toml").write_bytes(b"#" * size)
+    if size > 256 * 1024:
+        with pytest.raises(ConfigError, match="larger than 256 KiB"):
+            load_config(tmp_path / "config.toml", {}, {})
+    else:
+        assert load_config(tmp_path / "config.toml", {}, {}) == Config()
+
+
+def test_lists_and_names_may_be_exactly_so_long(tmp_path: Path) -> None:
+    """The first length outside each of these bounds is refused above."""
+    models = [f"m{number}@1.65535" for number in range(64)]
+    contexts = [f"c{number}" for number in range(64)]
+    text = f'name = "{"x" * 64}"\ncontexts = {contexts}\nmodels = {models}\nlisten = "[::]:65535"\npeers = ["a:1"]'
+    config = loaded(tmp_path, text.replace("'", '"'))
+    assert (len(config.name or ""), len(config.contexts or ()), len(config.models)) == (64, 64, 64)
 
 
 def test_a_wrong_variable_and_a_wrong_flag_are_named_as_such(tmp_path: Path) -> None:

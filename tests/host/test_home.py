@@ -1,4 +1,4 @@
-"""The folder of a node: where it is, who may read it, and that one node has it at a time."""
+"""The folder of a node: its place, its permissions, and that one node has it at a time."""
 
 import os
 import stat
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from echonode.errors import ConfigError
-from echonode.host.home import SERVICE_SOCKET, Home, read_secret, sockets_to_try, write_secret
+from echonode.host.home import SERVICE_SOCKET, Home, read_secret, write_secret
 
 
 def mode_of(path: Path) -> int:
@@ -20,7 +20,7 @@ def mode_of(path: Path) -> int:
 
 @contextmanager
 def powerless() -> Iterator[None]:
-    """As a user whom file permissions bind."""
+    """Run the block as a user whom file permissions bind."""
     if os.geteuid() != 0:
         yield
         return
@@ -81,13 +81,6 @@ def test_a_socket_path_too_long_for_the_kernel_moves_to_the_runtime_directory(tm
     assert Home.find(long, {}).api_socket.parent == Path("/tmp") / f"echonode-{os.geteuid()}"
 
 
-def test_commands_look_at_the_named_home_only_or_at_the_users_and_then_the_services() -> None:
-    user = {"HOME": "/users/ann"}
-    assert sockets_to_try("/srv/echo", user) == (Path("/srv/echo/api.sock"),)
-    assert sockets_to_try(None, {**user, "ECHO_HOME": "/srv/echo"}) == (Path("/srv/echo/api.sock"),)
-    assert sockets_to_try(None, user) == (Path("/users/ann/.local/state/echonode/api.sock"), SERVICE_SOCKET)
-
-
 def test_the_folders_are_made_for_this_user_alone(tmp_path: Path) -> None:
     home = Home.find(str(tmp_path / "deep" / "home" / ("x" * 90)), {"XDG_RUNTIME_DIR": str(tmp_path)})
     home.prepare()
@@ -126,6 +119,46 @@ def test_a_home_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path) 
         pass
     with powerless(), pytest.raises(ConfigError, match="cannot be written: permission denied"):
         write_secret(folder / "network", bytes(32))
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 61_234)  # which has no entry in /etc/passwd
+    for environ in ({}, {"HOME": ""}, {"HOME": "relative"}):
+        with pytest.raises(ConfigError, match=r"^this user has no home folder: .* --home DIR or ECHO_HOME$"):
+            Home.find(None, environ)
+    for named in ("~/node", "~nobody-there/node"):
+        with pytest.raises(ConfigError, match=rf"^the home '{named}' begins with a user who is unknown here"):
+            Home.find(named, {})
+    assert Home.find("/srv/echo", {}).folder == Path("/srv/echo")
+
+
+def test_a_home_of_another_user_is_refused_with_both_names(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    folder = tmp_path / "home"
+    Home.find(str(folder), {}).prepare()
+    for uid, owner in ((65_534, "nobody"), (61_234, "61234")):
+        os.chown(folder, uid, -1)
+        with pytest.raises(ConfigError) as caught:
+            Home.find(str(folder), {}).prepare()
+        assert str(caught.value) == f"the home {folder} belongs to {owner}: run as {owner}, or give root another home"
+    os.chown(folder, 0, -1)
+    os.chown(folder / "keys", 65_534, -1)
+    with pytest.raises(ConfigError, match=f"the home {folder}/keys belongs to nobody"):
+        Home.find(str(folder), {}).prepare()
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o720, 0o702])
+def test_a_home_that_others_may_write_is_refused_with_the_command_that_mends_it(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "my home"
+    Home.find(str(folder), {}).prepare()
+    for each in (folder, folder / "keys"):
+        each.chmod(mode)
+        with pytest.raises(ConfigError, match=f"other users may write into the home {each}: run chmod go-w '{each}'$"):
+            Home.find(str(folder), {}).prepare()
+        each.chmod(mode & ~0o022)
+        Home.find(str(folder), {}).prepare()
 
 
 CHILD = """

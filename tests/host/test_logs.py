@@ -1,4 +1,4 @@
-"""Logs as they are read: by a program, by a person, by the journal."""
+"""Logs in their three forms: for a program, for a person, for the journal."""
 
 import asyncio
 import dataclasses
@@ -33,7 +33,7 @@ from echonode.text import to_base32
 
 
 class SetClock:
-    """A clock that stands where the test put it."""
+    """A clock that stands still until a test sets it."""
 
     def __init__(self) -> None:
         self.ms = 1_740_821_400_123

@@ -1,4 +1,4 @@
-"""Discovery over real mDNS on loopback. Every node has a tag of its own, so runs beside each other do not meet."""
+"""Discovery over real mDNS on loopback. Every node has a tag of its own, so that parallel runs do not meet."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ PEER = Path(__file__).with_name("mdns_peer.py")
 
 
 class Watcher:
-    """A Discovery with what it reported, and a way to wait until that is what a test wants."""
+    """A Discovery with its reports, and a way to wait for one."""
 
     def __init__(self, *, group: bytes | None = None, port: int = 4000, interface: str = "127.0.0.1") -> None:
         self.announcement = Announcement(os.urandom(8), group or os.urandom(8), "1.0")
@@ -108,10 +108,10 @@ def test_a_node_in_another_process_is_seen_and_its_goodbye_is_too() -> None:
             try:
                 name = (await asyncio.wait_for(peer.stdout.readline(), WAIT_S)).decode().strip()
                 await here.until(lambda: name in here.seen)
-                peer.stdin.write(here.name.encode() + b"\n")  # it answers once it sees us
+                peer.stdin.write(here.name.encode() + b"\n")  # the peer answers once it sees this node
                 assert (await asyncio.wait_for(peer.stdout.readline(), WAIT_S)).strip() == b"seen"
                 assert name not in here.gone
-                peer.stdin.close()  # and this ends it
+                peer.stdin.close()  # ends the peer
                 await here.until(lambda: name in here.gone)
                 assert await asyncio.wait_for(peer.wait(), WAIT_S) == 0
             finally:
@@ -126,7 +126,7 @@ def test_an_invitation_is_seen_while_it_is_open_and_again_when_reopened() -> Non
         one, two = Watcher(), Watcher()
         async with running(one, two):
             await two.until(lambda: one.name in two.seen)
-            for slot in ("7", None, "7", None):  # going back to an earlier text is news too
+            for slot in ("7", None, "7", None):  # a return to an earlier text is a change too
                 one.discovery.set_invitation(slot)
                 await two.until(lambda slot=slot: two.seen[one.name].slot == slot)
             assert two.gone == []
@@ -163,7 +163,7 @@ def test_a_goodbye_follows_a_stop_in_the_middle_of_an_announcement() -> None:
 
 
 def service(tag: bytes, **changes: object) -> AsyncServiceInfo:
-    """The announcement of a hostile node: everything as it should be but for `changes`."""
+    """Return the announcement of a hostile node: correct but for `changes`."""
     as_it_should_be = {
         "port": 4009,
         "properties": to_txt(Announcement(tag, os.urandom(8), "1.0"), 0),
@@ -205,7 +205,7 @@ def test_hostile_announcements_are_dropped_and_counted_and_honest_ones_still_com
 
 
 def test_missing_records_are_asked_for() -> None:
-    """A bare pointer, as some responders send it, is resolved by questions of our own."""
+    """Resolve a bare pointer, as some responders send it, by questions of this node."""
 
     class PointerOnly(Zeroconf):
         def _add_broadcast_answer(self, out, info, override_ttl, broadcast_addresses=True) -> None:  # type: ignore[no-untyped-def]
@@ -265,7 +265,7 @@ ISOLATED = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", 
 
 
 def isolated(script: str) -> None:
-    """Run `script` in a network namespace with nothing in it; skips where none can be made."""
+    """Run `script` in a network namespace with nothing in it; skip where none can be made."""
     if shutil.which("unshare") is None or shutil.which("ip") is None:
         pytest.skip("no unshare or ip command here (util-linux, iproute2)")
     if subprocess.run([*ISOLATED, "true"], check=False, capture_output=True).returncode:

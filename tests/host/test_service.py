@@ -107,7 +107,7 @@ def test_a_first_signal_asks_to_stop_and_a_second_one_ends_even_a_hanging_proces
 
 
 def analyzed(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """systemd-analyze about the unit, with a binary that exists in place of the installed one."""
+    """Run systemd-analyze on the unit, with a binary that exists in place of the installed one."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze here (Debian: systemd)")
     unit = tmp_path / UNIT.name

@@ -52,7 +52,7 @@ async def listening(
 
 @asynccontextmanager
 async def pair() -> AsyncIterator[tuple[ByteStream, ByteStream]]:
-    """Both ends of one connection: the dialling one and the accepted one."""
+    """Yield both ends of one connection: the dialling one and the accepted one."""
     accepted: asyncio.Queue[ByteStream] = asyncio.Queue()
     done = asyncio.Event()
 
@@ -77,10 +77,10 @@ async def read_all(stream: ByteStream) -> bytes:
 
 
 async def full(stream: ByteStream) -> None:
-    """Wait until more than its limit lies in the send queue."""
+    """Wait until the send queue is over its limit."""
     transport = stream._writer.transport  # type: ignore[attr-defined]
     while transport.get_write_buffer_size() <= SEND_QUEUE_BYTES_MAX:  # noqa: ASYNC110
-        await asyncio.sleep(0)  # a transport tells nobody that it is full
+        await asyncio.sleep(0)  # a transport does not report that it is full
 
 
 def test_bytes_arrive_in_both_directions_and_each_end_knows_the_others_address(run: Callable[[Test], None]) -> None:
@@ -108,7 +108,7 @@ def test_nothing_waits_for_more_to_send(run: Callable[[Test], None]) -> None:
 def test_what_was_written_before_close_is_read_even_when_the_peer_had_sent_something_unread(
     run: Callable[[Test], None],
 ) -> None:
-    """Without reading on, the kernel would answer those unread bytes with a reset and lose the last words."""
+    """Without reading on, the kernel would answer the unread bytes with a reset, which destroys the last message."""
 
     async def test() -> None:
         async with pair() as (one, two):
@@ -153,7 +153,7 @@ def test_abort_wakes_a_waiting_reader_at_both_ends(run: Callable[[Test], None]) 
             try:
                 assert await waiting[1] == b""
             except TransportError:
-                pass  # a reset, when the kernel had something to drop
+                pass  # a reset, when the kernel had bytes to drop
             one.abort()
 
     run(test)
@@ -162,7 +162,7 @@ def test_abort_wakes_a_waiting_reader_at_both_ends(run: Callable[[Test], None]) 
 def test_a_slow_reader_holds_the_writer_back_within_the_send_queue(run: Callable[[Test], None]) -> None:
     async def test() -> None:
         async with pair() as (one, two):
-            for end in (one, two):  # or the kernel alone would take megabytes
+            for end in (one, two):  # with its default buffers the kernel alone would take megabytes
                 end._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # type: ignore[attr-defined]
             sent = 0
 
@@ -224,7 +224,7 @@ def test_close_gives_up_on_a_peer_that_never_ends_its_side(
 
     async def test() -> None:
         async with pair() as (one, two):
-            reading = asyncio.create_task(one.read())  # another task is in the middle of a read, too
+            reading = asyncio.create_task(one.read())  # another task waits in a read
             await one.close()
             with pytest.raises(TransportError):
                 await reading
@@ -259,7 +259,7 @@ def test_a_silent_address_is_given_up_after_the_dial_timeout(
     monkeypatch.setattr(tcp, "DIAL_TIMEOUT_S", 0.05)
 
     async def test() -> None:
-        with socket.socket() as full:  # a listener that accepts nobody, with no room in its queue
+        with socket.socket() as full:  # a listener that accepts no connection and has no room in its queue
             full.bind(("127.0.0.1", 0))
             full.listen(0)
             address = format_address(*full.getsockname())
@@ -410,7 +410,7 @@ def test_a_taken_default_port_nobody_asked_for_becomes_another_one_for_every_fam
                 taken.bind(("0.0.0.0", DEFAULT_PORT))
                 taken.listen()
             except OSError:
-                pass  # a node runs on this machine: as good
+                pass  # a node runs on this machine: the port is taken all the same
             listener = Listener()
             assert await listener.start(None, close, lambda _: None) is True
             ports = {parse_address(each)[1] for each in listener.addresses}

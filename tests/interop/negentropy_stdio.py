@@ -1,14 +1,14 @@
-"""Our Negentropy behind lines of text, in the shape of hoytech/negentropy's cross-language tests (test/fuzz.pl there).
+"""Our Negentropy as a line-oriented program, as hoytech/negentropy's cross-language tests expect (test/fuzz.pl there).
 
     in                              out
     item,<timestamp>,<hex id>
-    seal                                                        items end here
+    seal                                                        end of the items
     initiate                        msg,<hex>
-    msg,<hex>                       have,<hex> .. need,<hex> ..  of an initiator, as it learns of them
+    msg,<hex>                       have,<hex> .. need,<hex> ..  from an initiator, as it learns ids
                                     msg,<hex>  or  done
 
-FRAMESIZELIMIT in the environment bounds messages. Run as `python -m tests.interop.negentropy_stdio`; whatever is wrong
-with the input ends it with a sentence on stderr and exit code 1.
+FRAMESIZELIMIT in the environment limits the size of messages. Run it as `python -m tests.interop.negentropy_stdio`. Bad
+input ends it with a sentence on stderr and exit code 1.
 """
 
 import os
@@ -22,16 +22,16 @@ from echonode.wire.ranges import Items, item
 
 
 class Harness:
-    """One side, driven line by line."""
+    """One side of a reconciliation, driven line by line."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._items: list[bytes] = []
         self._side: Negentropy | None = None
-        self._told = (0, 0)
+        self._printed = (0, 0)
 
     def take(self, line: str) -> Iterator[str]:
-        """What to write in answer to `line`. Raises EchonodeError, and ValueError for what is no number or hex."""
+        """Yield the lines that answer `line`. Raises EchonodeError, and ValueError for a bad number or bad hex."""
         match line.split(","):
             case ["item", timestamp, id]:
                 self._items.append(item(int(timestamp), bytes.fromhex(id)))
@@ -47,8 +47,8 @@ class Harness:
     def _answer(self, message: bytes) -> Iterator[str]:
         side = self._sealed()
         answer = side.answer(message)
-        have, need = self._told
-        self._told = len(side.have), len(side.need)
+        have, need = self._printed
+        self._printed = len(side.have), len(side.need)
         yield from (f"have,{id.hex()}" for id in side.have[have:])
         yield from (f"need,{id.hex()}" for id in side.need[need:])
         yield "done" if answer is None else self._message(answer)
@@ -65,7 +65,7 @@ class Harness:
 
 
 def main(lines: TextIO, out: TextIO, environ: Mapping[str, str]) -> int:
-    """Answer every line; the exit code."""
+    """Answer every line. Return the exit code."""
     try:
         harness = Harness(int(environ.get("FRAMESIZELIMIT") or 0))
         for line in lines:

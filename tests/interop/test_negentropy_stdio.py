@@ -1,4 +1,4 @@
-"""The line-oriented harness against itself, in two processes, as the other implementations' fuzzer would run it."""
+"""The line-oriented program against itself, in two processes, as the fuzzer of other implementations runs it."""
 
 import os
 import random
@@ -15,7 +15,7 @@ Item = tuple[int, str]
 
 
 class Side:
-    """One process, and what it learnt."""
+    """One process, and the ids that it learnt."""
 
     def __init__(self, process: "subprocess.Popen[str]", items: set[Item]) -> None:
         self._process = process
@@ -26,11 +26,11 @@ class Side:
         self._write("seal")
 
     def ask(self, line: str) -> str | None:
-        """The message that answers `line`, None once it is done."""
+        """Send `line`. Return the message that answers it, None once the process is done."""
         self._write(line)
         assert self._process.stdout is not None
-        for said in self._process.stdout:
-            word, _, value = said.strip().partition(",")
+        for answer in self._process.stdout:
+            word, _, value = answer.strip().partition(",")
             match word:
                 case "have":
                     self.have.add(value)
@@ -40,7 +40,7 @@ class Side:
                     return None
                 case "msg":
                     return value
-        raise AssertionError("it ended early")
+        raise AssertionError("the process ended early")
 
     def _write(self, line: str) -> None:
         assert self._process.stdin is not None

@@ -1,7 +1,7 @@
-"""Writes proto/vectors/filter.json: filters, their canonical bytes and digests, and which of some records they take.
+"""Write proto/vectors/filter.json: filters, their canonical bytes and digests, and the records that each takes.
 
-Run `python -m tests.model.make_filter_vectors` to rewrite it, on purpose only: nodes that read a filter differently
-never agree on what is wanted. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
+Run `python -m tests.model.make_filter_vectors` to rewrite it, and only on purpose: two nodes that read a filter
+differently never agree on a set. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
 """
 
 import json
@@ -47,7 +47,7 @@ FILTERS: dict[str, Filter] = {
 
 
 def build() -> dict[str, Any]:
-    """The vectors as JSON: bytes in hex."""
+    """Return the vectors as JSON: bytes in hex."""
     records = {name: written(draft) for name, draft in RECORDS.items()}
     return {
         "about": "`records` are versions as PROTOCOL.md §4 has them. Of each filter: its canonical bytes, its "

@@ -1,7 +1,7 @@
-"""Writes proto/vectors/merkle.json: sets of leaves, their roots and some of the digests below, frozen.
+"""Write proto/vectors/merkle.json: frozen sets of leaves, their roots and some of the digests below.
 
-Run `python -m tests.model.make_merkle_vectors` to rewrite it, on purpose only: with another tree, nodes of today and
-tomorrow would never be equal. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
+Run `python -m tests.model.make_merkle_vectors` to rewrite it, and only on purpose: nodes with different trees never
+become equal. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
 """
 
 import json
@@ -18,7 +18,7 @@ PREFIXES = ("", "0", "f", "07")
 
 
 def build() -> dict[str, Any]:
-    """The vectors as JSON: bytes in hex, prefixes as hexadecimal digits."""
+    """Return the vectors as JSON: bytes in hex, prefixes as hexadecimal digits."""
     return {
         "about": "Leaf number i of every set: key = BLAKE2b-256('key i'), heads = BLAKE2b-256('head i') and, of every "
         "tenth leaf, BLAKE2b-256('twin i'), without domains; i counts from 0, in decimal. Bytes in hex; a "

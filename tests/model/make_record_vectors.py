@@ -1,7 +1,7 @@
-"""Writes proto/vectors/record.json: versions and key statements, frozen.
+"""Write proto/vectors/record.json: frozen versions and key statements.
 
-Run `python -m tests.model.make_record_vectors` to rewrite it, on purpose only: other bytes are another format, and what
-is stored today could not be read tomorrow. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
+Run `python -m tests.model.make_record_vectors` to rewrite it, and only on purpose: other bytes are another format, and
+stores could not be read any more. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
 """
 
 import json
@@ -23,7 +23,7 @@ AT = Timestamp(1_700_000_000_123 << 16 | 7)
 
 
 def build() -> dict[str, Any]:
-    """The vectors as JSON: bytes in hex."""
+    """Return the vectors as JSON: bytes in hex."""
     return {
         "about": "Versions, signed with the device key, and key statements, signed with the root key. Bytes in hex.",
         "root_seed": ROOT_SEED.hex(),
@@ -42,7 +42,7 @@ def build() -> dict[str, Any]:
 
 
 def versions() -> dict[str, Record]:
-    """What every implementation must sign alike."""
+    """Return versions by name. Every implementation must write and sign them with the same bytes."""
     own = writer_of(PERSON.device.public, LIFE)
     other = Writer(bytes(range(16)))
     plain = Draft(context=MAIN, author=PERSON.id, name="plain")
@@ -80,7 +80,7 @@ def versions() -> dict[str, Record]:
 
 
 def refused() -> dict[str, bytes]:
-    """What none may accept, though each is signed as it should be but the first."""
+    """Return bytes by name that no implementation may accept. All but the first have a valid signature."""
     good = versions()["the least a version can say"].raw
     return {
         "the signature's last bit": good[:-1] + bytes([good[-1] ^ 1]),
@@ -103,7 +103,7 @@ def _described(what: str, version: Record) -> dict[str, Any]:
         "context": version.context,
         "author": version.author.hex(),
         "name": version.name,
-        "timestamp": str(version.timestamp),  # past 2**53, where JSON numbers are not safe
+        "timestamp": str(version.timestamp),  # above 2**53 a JSON number is not exact
         "instance": version.instance.hex(),
         "vector": {writer.hex(): counter for writer, counter in version.vector.items()},
         "model": version.model,

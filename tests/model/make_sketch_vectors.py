@@ -1,7 +1,7 @@
-"""Writes proto/vectors/sketch.json: short ids, sketches of two sets and what they differ in, frozen.
+"""Write proto/vectors/sketch.json: frozen short ids, sketches of two sets, and their difference.
 
-Run `python -m tests.model.make_sketch_vectors` to rewrite it, on purpose only: sketches of today and tomorrow would not
-fit each other. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
+Run `python -m tests.model.make_sketch_vectors` to rewrite it, and only on purpose: old and new sketches would not fit
+each other. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
 """
 
 import json
@@ -19,13 +19,13 @@ SYMBOLS = 40
 
 
 def build() -> dict[str, Any]:
-    """The vectors as JSON: bytes in hex, ids as 16 hexadecimal digits."""
+    """Return the vectors as JSON: bytes in hex, ids as 16 hexadecimal digits."""
     sketches = SketchCache(lambda: NETID)
     key, salted = sketches.key("main"), sketches.key("main", bytes(16))
     ours, theirs = Sketch(SYMBOLS), Sketch(SYMBOLS)
     ours.add(short_ids(entries(OURS), key))
     theirs.add(short_ids(entries(THEIRS), key))
-    difference = ours.against(theirs.symbols(0, SYMBOLS))()
+    difference = ours.difference_from(theirs.symbols(0, SYMBOLS))()
     assert difference is not None
     return {
         "about": "Leaf number i is that of merkle.json. Ours are leaves 0 to 299, theirs 3 to 309, in `main`.",

@@ -1,12 +1,12 @@
-"""The sketch as PROTOCOL.md §7.1 says it, one leaf and one symbol at a time, in plain Python: the fast one's judge."""
+"""The sketch of PROTOCOL.md §7.1 in plain Python, one leaf and one symbol at a time, to test the fast one against."""
 
 from collections.abc import Iterable
 from math import ceil, sqrt
 
 from nacl.bindings import crypto_shorthash_siphash24
 
-Leaf = tuple[bytes, bytes]  # key, state
-Symbol = tuple[int, int, int]  # sum of ids, of checks, number
+Leaf = tuple[bytes, bytes]  # (key, state)
+Symbol = tuple[int, int, int]  # sum of ids, sum of checks, number of ids
 
 _64 = 2**64
 _32 = 2**32
@@ -28,7 +28,7 @@ def check(number: int) -> int:
 
 
 def walk(number: int, count: int) -> list[int]:
-    """The symbols below `count` that the id falls into."""
+    """Return the symbols below `count` that the id falls into."""
     at, state, found = 0, scrambled(number) | 1, []
     while at < count:
         found.append(at)
@@ -47,7 +47,7 @@ def symbols(ids: Iterable[int], count: int) -> list[Symbol]:
 
 
 def read(theirs: list[Symbol], ours: list[Symbol]) -> tuple[set[int], set[int]] | None:
-    """(only theirs, only ours)."""
+    """Return the ids of the difference: (only in theirs, only in ours)."""
     left = [((a - c) % _64, (b - d) % _32) for (a, b, _), (c, d, _) in zip(theirs, ours, strict=True)]
     only: tuple[set[int], set[int]] = (set(), set())
     progressed = True

@@ -1,4 +1,4 @@
-"""Filters: what they take, one form on the wire, and what people may write."""
+"""Filters: the records they take, their one form on the wire, and the terms that people write."""
 
 import json
 from typing import Any
@@ -36,7 +36,7 @@ def test_a_frozen_filter_takes_the_records_it_says(vector: dict[str, Any]) -> No
     for name, raw in VECTORS["records"].items():
         version = bytes.fromhex(raw)
         assert wanted.matches(parse(version)) == (name in vector["takes"]), name
-        assert wanted.selects(fields_of(version)) == (name in vector["takes"]), name
+        assert wanted.matches_fields(fields_of(version)) == (name in vector["takes"]), name
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_every_part_of_a_filter_can_keep_a_record_out(wanted: Filter, draft: dic
     ids=str,
 )
 def test_senders_say_from_whom_and_nothing_of_what(wanted: Filter, sender: IdentityId, is_heard: bool) -> None:
-    assert wanted.hears(sender) == wanted.matches(record(), sender) == is_heard
+    assert wanted.accepts_sender(sender) == wanted.matches(record(), sender) == is_heard
     assert wanted.matches(record())
-    assert wanted.of_records == Filter()
+    assert wanted.without_senders == Filter()
 
 
 @given(st.text("ab[*?é", max_size=8), st.text("ab[é", max_size=8))
@@ -156,7 +156,7 @@ def test_what_is_no_filter_is_the_peers_fault(fields: object) -> None:
 
 
 # -- as people write them ----------------------------------------------------------------------------------------------
-def who_is(text: str) -> IdentityId:
+def resolve(text: str) -> IdentityId:
     return {"me": A, "shared": B}.get(text) or full_id(text)
 
 
@@ -164,7 +164,7 @@ def test_every_key_reads_as_what_it_says() -> None:
     terms = ["author=me", f"author={to_base32(C)}", "author!=shared", "sender=me", "sender!=shared", "pool=shared"]
     terms += ["model=note", "model=task", "tag=a", "tag=b=c", "tags=x, y", "tags=z", "name=notes/*"]
     terms += ["since=1970-01-02", "until=1970-01-02T01:00:00+01:00"]
-    assert read_filter(terms, who_is) == Filter(
+    assert read_filter(terms, resolve) == Filter(
         authors=frozenset({A, C}),
         not_authors=frozenset({B}),
         senders=frozenset({A}),
@@ -177,9 +177,9 @@ def test_every_key_reads_as_what_it_says() -> None:
         until_ms=86_400_000,
         name="notes/*",
     )
-    assert read_filter((), who_is) == Filter()
-    assert read_filter(["since=1.5"], who_is).since_ms == 1500
-    assert read_filter(["name=u\u0308*"], who_is).name == "ü*"
+    assert read_filter((), resolve) == Filter()
+    assert read_filter(["since=1.5"], resolve).since_ms == 1500
+    assert read_filter(["name=u\u0308*"], resolve).name == "ü*"
 
 
 @pytest.mark.parametrize(
@@ -201,18 +201,18 @@ def test_every_key_reads_as_what_it_says() -> None:
 )
 def test_what_is_no_term_is_said_in_a_sentence(term: str, says: str) -> None:
     with pytest.raises(LocalError, match=says):
-        read_filter([term], who_is)
+        read_filter([term], resolve)
 
 
 @pytest.mark.parametrize("terms", [["since=1", "since=2"], ["name=a", "name=b"]])
 def test_what_can_be_said_once_is_not_said_twice(terms: list[str]) -> None:
     with pytest.raises(LocalError, match="once"):
-        read_filter(terms, who_is)
+        read_filter(terms, resolve)
 
 
 def test_too_many_values_are_said_to_be_too_many() -> None:
     with pytest.raises(LocalError, match="256"):
-        read_filter([f"tag={number}" for number in range(257)], who_is)
+        read_filter([f"tag={number}" for number in range(257)], resolve)
 
 
 def test_the_fields_of_a_version_are_read_without_its_hashes() -> None:

@@ -1,4 +1,4 @@
-"""Which versions of a record stand: a pure function of the set of versions."""
+"""The heads of a record are a pure function of the set of its versions."""
 
 from random import Random
 
@@ -14,12 +14,12 @@ KEYS = [SigningKey(bytes([number]) * 32) for number in range(1, 4)]
 WRITERS = [writer_of(key.public, LIFE) for key in KEYS]
 
 
-def version(who: int, counters: tuple[int, int, int], body: bytes = b"", at: int = 0) -> Record:
-    """A version by writer `who` that has seen so many dots of each; nought is none."""
+def version(number: int, counters: tuple[int, int, int], body: bytes = b"", at: int = 0) -> Record:
+    """Return a version by writer `number`. `counters` are the entries of its vector; 0 is no entry."""
     vector = {writer: counter for writer, counter in zip(WRITERS, counters, strict=True) if counter}
-    vector.setdefault(WRITERS[who], 1)
+    vector.setdefault(WRITERS[number], 1)
     draft = Draft(context=MAIN, author=PERSON.id, name="n", body=body)
-    return written(draft, vector=vector, key=KEYS[who], at=Timestamp(at))
+    return written(draft, vector=vector, key=KEYS[number], at=Timestamp(at))
 
 
 COUNTERS = st.integers(0, 3)

@@ -1,4 +1,4 @@
-"""Keys, signatures and the identities behind them, against other people's vectors."""
+"""Keys, signatures and identities, against published vectors."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ from echonode.model.identity import (
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
-# The eight points of small order, with the encodings that are not canonical (libsodium, ed25519_ref10.c).
+# The eight points of small order, including their non-canonical encodings (libsodium, ed25519_ref10.c).
 SMALL_ORDER = [
     "0000000000000000000000000000000000000000000000000000000000000000",
     "0100000000000000000000000000000000000000000000000000000000000000",
@@ -52,8 +52,10 @@ def test_signatures_are_judged_as_wycheproof_says(key: str, case: dict[str, str]
 
 @pytest.mark.parametrize(("number", "case"), speccheck())
 def test_signatures_that_verifiers_disagree_about_are_all_refused(number: int, case: dict[str, str]) -> None:
-    """Of "Taming the many EdDSAs" (Chalkias and others, 2020), libsodium takes case 3, under a key of mixed order;
-    such a key is not admissible here."""
+    """The cases are those of "Taming the many EdDSAs" (Chalkias and others, 2020).
+
+    libsodium accepts case 3, whose key is of mixed order. Such a key is not admissible here.
+    """
     message, signature, key = (bytes.fromhex(case[name]) for name in ("message", "signature", "pub_key"))
     assert not is_signed(message, signature, PublicKey(key))
     try:
@@ -65,7 +67,7 @@ def test_signatures_that_verifiers_disagree_about_are_all_refused(number: int, c
 
 
 def test_keys_and_signatures_are_those_of_rfc_8032() -> None:
-    """RFC 8032 §7.1, tests 1 and 2."""
+    """The values are tests 1 and 2 of RFC 8032 §7.1."""
     for seed, public, message, signature in (
         (
             "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",

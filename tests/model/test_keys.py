@@ -1,4 +1,4 @@
-"""Key statements, and the union of them."""
+"""Key statements and their union."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The Merkle tree against a naive one written from PROTOCOL.md's words."""
+"""The Merkle tree against a naive one, written from PROTOCOL.md §7."""
 
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -39,7 +39,7 @@ def below(leaves: Leaves, prefix: bytes) -> dict[LeafKey, State]:
 
 
 def naive(leaves: Leaves, prefix: bytes = b"") -> bytes:
-    """The digest below `prefix`, from the definition alone."""
+    """Return the digest below `prefix`, computed from its definition."""
     part = below(leaves, prefix)
     count = len(part).to_bytes(8, "big")
     if len(part) > 16:
@@ -50,13 +50,13 @@ def naive(leaves: Leaves, prefix: bytes = b"") -> bytes:
 
 
 def some(count: int, seed: int = 0, alike: int = 0) -> dict[LeafKey, State]:
-    """So many leaves whose keys begin with `alike` bytes of zero, so that the tree is deep."""
+    """Return `count` leaves with keys that begin with `alike` zero bytes, so that the tree is deep."""
     rng = Random(seed)
     keys = (LeafKey(bytes(alike) + rng.randbytes(32 - alike)) for _ in range(count))
     return {key: State(rng.randbytes(32)) for key in keys}
 
 
-# Few different bytes at first: keys share prefixes, and buckets fill and split at every depth.
+# The first bytes take few values: keys share prefixes, and buckets fill and split at every depth.
 KEYS = st.builds(
     lambda head, tail: LeafKey((bytes(head) + tail).ljust(32, b"\0")),
     st.lists(st.sampled_from([0, 1, 16, 255]), max_size=4),
@@ -182,7 +182,7 @@ def test_a_difference_between_trees_is_found_below_differing_digests() -> None:
 
 
 def test_a_key_that_only_seems_to_stand_in_a_bucket_is_not_found() -> None:
-    """Buckets are searched as plain bytes: half a state and half the next key can read like a key."""
+    """Buckets are searched as plain bytes, in which half a state and half the next key can equal a key."""
     first, second = LeafKey(b"\x01" * 32), LeafKey(b"\x02" * 32)
     phantom = LeafKey(b"\x01\x01" + b"\x07" * 14 + second[:16])
     tree = Tree([(first, State(b"\x05" * 16 + phantom[:16])), (second, State(b"\x06" * 32))])
@@ -223,13 +223,13 @@ def test_leaves_buckets_and_branches_are_hashed_in_domains_of_their_own() -> Non
 
 def test_a_journal_tells_every_leaf_that_came_or_went_since_it_was_begun():
     tree = Tree([leaf(number) for number in range(40)])
-    journal = tree.keep_journal()
+    journal = tree.start_journal()
     (key, state), (gone, before), new = leaf(3), leaf(5), leaf(50)
     tree.put(key, before)
     tree.remove(gone)
     tree.remove(gone)
     tree.put(*new)
-    assert tree.has(journal)
+    assert tree.writes_to(journal)
     assert bytes(journal.removed) == key + state + gone + before
     assert bytes(journal.added) == key + before + b"".join(new)
     journal.clear()
@@ -240,15 +240,15 @@ def test_a_journal_tells_every_leaf_that_came_or_went_since_it_was_begun():
 def test_a_journal_ends_where_another_begins_and_where_it_grows_too_long(monkeypatch):
     monkeypatch.setattr(merkle, "JOURNAL_LEAVES_MAX", 3)
     tree = Tree()
-    assert not tree.has(merkle.Journal())
-    first = tree.keep_journal()
-    second = tree.keep_journal()
+    assert not tree.writes_to(merkle.Journal())
+    first = tree.start_journal()
+    second = tree.start_journal()
     tree.put(*leaf(1))
-    assert not tree.has(first) and not first.added
-    assert tree.has(second) and not second.is_long
+    assert not tree.writes_to(first) and not first.added
+    assert tree.writes_to(second) and not second.is_too_long
     for number in range(2, 9):
         tree.put(*leaf(number))
-    assert not tree.has(second) and second.is_long
+    assert not tree.writes_to(second) and second.is_too_long
     assert len(second.added) == 4 * 64, "nothing is noted any more"
 
 

@@ -1,4 +1,4 @@
-"""The sketch: the same as the slow one of PROTOCOL.md §7.1; reads every difference, gives up what it cannot read."""
+"""The sketch equals the slow one of PROTOCOL.md §7.1, reads every difference, and gives up what it cannot read."""
 
 import json
 from random import Random
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from echonode.model import sketch
 from echonode.model.merkle import Tree
-from echonode.model.sketch import Sketch, ids_wanted, keys_among, places, short_ids, wanted
+from echonode.model.sketch import Sketch, find_keys, id_prefixes, ids_from_prefixes, make_sketch, prefixes_of, short_ids
 from echonode.sync.modes.sketch import find, symbols_for
-from echonode.wire.messages.sketch import SYMBOL_BYTES, WANTED_BYTES
+from echonode.wire.messages.sketch import ID_PREFIX_BYTES, SYMBOL_BYTES
 from tests.model import make_sketch_vectors, slow_sketch
 from tests.model.make_merkle_vectors import leaf
 from tests.model.make_sketch_vectors import OURS, SYMBOLS, THEIRS, entries
@@ -83,7 +83,7 @@ def test_ids_walk_to_the_far_end_of_a_sketch_as_the_slow_one_does():
 
 
 def test_sizes_are_those_of_the_wire():
-    assert (sketch.SYMBOL_BYTES, sketch.WANTED_BYTES) == (SYMBOL_BYTES, WANTED_BYTES)
+    assert (sketch.SYMBOL_BYTES, sketch.ID_PREFIX_BYTES) == (SYMBOL_BYTES, ID_PREFIX_BYTES)
 
 
 # -- keeping up to date ------------------------------------------------------------------------------------------------
@@ -103,13 +103,13 @@ def test_a_sketch_of_pieces_is_the_sketch_of_all_of_them():
     whole = entries(range(300))
     for size in (64, 640, len(whole)):
         pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
-        assert sketch.of(pieces, KEY, 100).symbols(0, 100) == sketch.of([whole], KEY, 100).symbols(0, 100)
-    assert len(sketch.of([], KEY)) == 65_536
+        assert make_sketch(pieces, KEY, 100).symbols(0, 100) == make_sketch([whole], KEY, 100).symbols(0, 100)
+    assert len(make_sketch([], KEY)) == 65_536
 
 
 def test_more_leaves_than_are_worked_on_at_once():
     many = b"".join(Random(number).randbytes(64) for number in range(20_000))
-    made = sketch.of([many[: 64 * 17_000], many[64 * 17_000 :]], KEY, 50)
+    made = make_sketch([many[: 64 * 17_000], many[64 * 17_000 :]], KEY, 50)
     assert made.symbols(0, 50) == of_numbers(short_ids(many, KEY).tolist(), 50).symbols(0, 50)
 
 
@@ -119,7 +119,7 @@ def test_more_leaves_than_are_worked_on_at_once():
 @given(ours=ids, theirs=ids)
 @settings(max_examples=50)
 def test_what_is_read_is_the_difference(ours, theirs):
-    found = of_numbers(ours, 400).against(of_numbers(theirs, 400).symbols(0, 400))()
+    found = of_numbers(ours, 400).difference_from(of_numbers(theirs, 400).symbols(0, 400))()
     assert found is not None
     assert set(found.theirs.tolist()) == set(theirs) - set(ours)
     assert set(found.ours.tolist()) == set(ours) - set(theirs)
@@ -135,52 +135,52 @@ def test_a_sketch_of_the_advised_size_is_read_most_of_the_time(differences):
     for seed in range(tries):
         apart = sorted(some(differences, seed))
         ours, theirs = common | set(apart[::2]), common | set(apart[1::2])
-        found = of_numbers(ours, count).against(of_numbers(theirs, count).symbols(0, count))()
+        found = of_numbers(ours, count).difference_from(of_numbers(theirs, count).symbols(0, count))()
         read += found is not None and set(found.ours.tolist()) == ours - theirs
     assert read >= 0.8 * tries
 
 
 def test_too_few_symbols_are_not_read_and_none_tell_nothing():
     ours, theirs = of_numbers(some(100)), of_numbers(some(50))
-    assert ours.against(theirs.symbols(0, 30))() is None
-    assert ours.against(b"")() is None
+    assert ours.difference_from(theirs.symbols(0, 30))() is None
+    assert ours.difference_from(b"")() is None
 
 
 def test_forged_symbols_are_given_up():
     ours = of_numbers(some(100))
     noise = Random(1).randbytes(SYMBOL_BYTES * 200)
-    assert ours.against(noise)() is None
-    # Every symbol shows an id by itself, more of them than can be, each in all the wrong places.
+    assert ours.difference_from(noise)() is None
+    # Every symbol shows an id of its own: more ids than symbols allow, each missing from its other symbols.
     shown = b"".join(
         number.to_bytes(8, "big") + slow_sketch.check(number).to_bytes(4, "big") for number in sorted(some(200, 3))
     )
-    assert Sketch(200).against(shown)() is None
+    assert Sketch(200).difference_from(shown)() is None
 
 
 def test_symbols_that_take_turns_at_showing_an_id_end(monkeypatch):
-    """A forged difference may make an id come and go for ever: it is counted each time, and rounds are."""
+    """A forged difference can make an id come and go for ever. The code counts each id found, and each round."""
     rounds = []
     number = next(one for one in some(100) if slow_sketch.walk(one, 40)[:2] == [0, 1])
     shown = number.to_bytes(8, "big") + slow_sketch.check(number).to_bytes(4, "big")
     take_out = sketch._take_out
     monkeypatch.setattr(sketch, "_take_out", lambda *all: rounds.append(1) or take_out(*all))
-    # Only symbol 7 shows it, where it does not belong: taken out of those where it does, they show its opposite.
+    # Only symbol 7 shows the id, where it does not belong. Once taken out of its own symbols, these show its negative.
     assert number not in slow_sketch.walk(number, 40)
     forged = bytes(SYMBOL_BYTES * 7) + shown + bytes(SYMBOL_BYTES * 32)
-    assert Sketch(40).against(forged)() is None
+    assert Sketch(40).difference_from(forged)() is None
     assert len(rounds) <= 2 * 41
 
 
 def test_no_more_ids_are_read_than_there_are_symbols():
-    """Symbol 0 shows one id and symbol 1 another, which does belong in symbol 0 as well: there it appears once more."""
+    """Symbol 0 shows one id. Symbol 1 shows another, which also belongs in symbol 0 and then appears there again."""
     one, other = sorted(number for number in some(20) if 1 not in slow_sketch.walk(number, 2))[:2]
     shown = [number.to_bytes(8, "big") + slow_sketch.check(number).to_bytes(4, "big") for number in (one, other)]
-    assert Sketch(2).against(b"".join(shown))() is None
+    assert Sketch(2).difference_from(b"".join(shown))() is None
 
 
 def test_rounds_are_bounded(monkeypatch):
     monkeypatch.setattr(sketch, "_ROUNDS_MAX", 1)
-    assert of_numbers(some(30)).against(bytes(SYMBOL_BYTES * 60))() is None
+    assert of_numbers(some(30)).difference_from(bytes(SYMBOL_BYTES * 60))() is None
 
 
 # -- estimating --------------------------------------------------------------------------------------------------------
@@ -212,27 +212,27 @@ def test_a_leaf_is_found_by_its_id_and_by_its_beginning():
     some_of_them = numbers[::7]
     expected = sorted(key for key, _ in leaves[::7])
     assert find(tree, KEY, some_of_them) == expected
-    beginnings = ids_wanted(wanted(some_of_them))
-    assert find(tree, KEY, beginnings, bits=8 * WANTED_BYTES) == expected
+    beginnings = ids_from_prefixes(id_prefixes(some_of_them))
+    assert find(tree, KEY, beginnings, bits=8 * ID_PREFIX_BYTES) == expected
     assert find(tree, KEY, as_ids(some(50))) == []
     assert find(tree, KEY, as_ids([])) == []
 
 
 def test_places_are_prefixes_of_six_nibbles_each_once():
-    assert places(as_ids([0x0123_4567_89AB_CDEF, 0x0123_45FF_0000_0000, 0xFFFF_FF00_0000_0001])) == [
+    assert prefixes_of(as_ids([0x0123_4567_89AB_CDEF, 0x0123_45FF_0000_0000, 0xFFFF_FF00_0000_0001])) == [
         bytes([0, 1, 2, 3, 4, 5]),
         bytes([15] * 6),
     ]
 
 
 def test_beginnings_are_sorted_and_each_once():
-    beginnings = wanted(as_ids([2**40, 2**40 + 1, 5 << 24, 2**63]))
+    beginnings = id_prefixes(as_ids([2**40, 2**40 + 1, 5 << 24, 2**63]))
     assert beginnings == b"\0\0\0\0\5" + b"\0\0\1\0\0" + b"\x80\0\0\0\0"
-    assert ids_wanted(beginnings).tolist() == [5 << 24, 2**40, 2**63]
-    assert wanted(as_ids([])) == b"" and ids_wanted(b"").tolist() == []
+    assert ids_from_prefixes(beginnings).tolist() == [5 << 24, 2**40, 2**63]
+    assert id_prefixes(as_ids([])) == b"" and ids_from_prefixes(b"").tolist() == []
 
 
 def test_keys_among_entries_are_told_by_id():
     whole = entries(range(3))
     numbers = short_ids(whole, KEY)
-    assert keys_among(whole, KEY, numbers[1:2]) == {int(numbers[1]): whole[64:96]}
+    assert find_keys(whole, KEY, numbers[1:2]) == {int(numbers[1]): whole[64:96]}

@@ -13,7 +13,7 @@ from echonode.node.events import InstanceRenewed, PeerConnected, PinViolated, Se
 from echonode.node.views import PeerState
 from echonode.sim.world import Member, World
 from echonode.text import to_base32
-from echonode.wire.messages import PROTOCOL_VERSION, dotted
+from echonode.wire.messages import PROTOCOL_VERSION, version_text
 from tests.node.worlds import bend_hellos, in_a_world, loud, names, put, saved, sight, told, view_of
 
 
@@ -228,7 +228,7 @@ def test_another_protocol_major_is_refused_naming_what_is_spoken(who_dials):
         (failure, *_) = told(ours, SessionFailed)
         assert failure.reason == Reason.UNSUPPORTED_PROTOCOL.text
         assert "2.7" in failure.detail
-        spoken = dotted(PROTOCOL_VERSION)
+        spoken = version_text(PROTOCOL_VERSION)
         (failure, *_) = told(theirs, SessionFailed)
         assert failure.reason == Reason.UNSUPPORTED_PROTOCOL.text
         assert spoken in failure.detail

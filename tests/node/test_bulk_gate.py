@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from echonode.limits import LEAD_WAIT_S
+from echonode.limits import BULK_WAIT_S
 from echonode.model.record import MAIN
 from echonode.node.bulk_gate import BulkGate
 from echonode.node.events import SyncCompleted
@@ -14,7 +14,7 @@ from echonode.sim.world import World
 from echonode.sync.select import Mode, Selection
 from tests.node.worlds import in_a_world, put, told
 
-STILL_S, ALL_S = LEAD_WAIT_S
+STILL_S, ALL_S = BULK_WAIT_S
 DIFFERENT = Selection(Mode.LEVEL_WISE, "they differ")
 EQUAL = Selection(None, "roots are equal")
 

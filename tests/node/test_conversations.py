@@ -8,7 +8,7 @@ import pytest
 
 from echonode import cbor
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError
-from echonode.limits import BATCH_RECORDS_MAX, FILL_BEGINS_S, FRAME_TIMEOUT_S, ROUNDS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, BULK_START_S, FRAME_TIMEOUT_S, ROUNDS_MAX
 from echonode.model.filter import Filter
 from echonode.model.filter_text import full_id
 from echonode.model.identity import IdentityId, Instance, PublicKey
@@ -545,7 +545,7 @@ INITS: list[Callable[[tuple[int, int], str], Message]] = [
     lambda version, context: m.SketchInit(version, context, bytes(32), 9, b"\0", bytes(24)),
     lambda version, context: m.ReconcileInit(version, context, 0, {}, bytes.fromhex("6100000200")),
     lambda version, context: m.PullInit(version, context, {}, 0),
-    lambda version, context: m.GetInit(version, context, (m.Asked(bytes(32), None),)),
+    lambda version, context: m.GetInit(version, context, (m.RecordRequest(bytes(32), None),)),
     lambda version, context: m.PutInit(version, context, ((bytes(32), bytes(16)),)),
 ]
 
@@ -558,7 +558,7 @@ def test_every_first_message_is_among_these_but_that_of_links():
 def test_a_link_of_another_major_is_refused_naming_the_one_that_is_spoken():
     async def main() -> None:
         async def script(transport: PairedTransport) -> None:
-            await transport.send(m.FollowInit((2, 0), bytes(8), (m.Place(MAIN, None),)))
+            await transport.send(m.FollowInit((2, 0), bytes(8), (m.ContextCursor(MAIN, None),)))
             assert await transport.recv() == m.Refused(Reason.UNSUPPORTED_PROTOCOL, ("1.0",))
             await transport.send(m.Close(Reason.FINISHED))
 
@@ -889,7 +889,7 @@ def test_a_context_is_kept_for_who_brings_something_and_not_for_who_only_claims_
             assert filling.is_busy(MAIN)
             if brings:
                 filling.moved_on(MAIN)
-            await asyncio.sleep(FILL_BEGINS_S)
+            await asyncio.sleep(BULK_START_S)
             assert filling.is_busy(MAIN) == is_kept
             await asyncio.sleep(FRAME_TIMEOUT_S)
             assert not filling.is_busy(MAIN)

@@ -4,7 +4,14 @@ from itertools import count
 
 import pytest
 
-from echonode.limits import COMPARE_INTERVAL_S, FOLLOWERS_MAX, FOLLOWS, MIX_S, REFOLLOW_S, SUSPECT_INTERVAL_S
+from echonode.limits import (
+    COMPARE_INTERVAL_S,
+    LINK_RENEWAL_S,
+    LINK_RETRY_S,
+    LINKS_CHOSEN,
+    LINKS_MAX,
+    UNEQUAL_COMPARE_INTERVAL_S,
+)
 from echonode.model.identity import IdentityId
 from echonode.sim.event_loop import SimEntropy
 from tests.node.timetable import NEVER, Drawn, Timetable, peer_id, sight
@@ -69,7 +76,7 @@ def test_an_attempt_is_one_of_a_chosen_peer_and_the_next_one_comes_later_and_lat
         waits.append(times.table.peers[one].follow_at_s - now_s)
         now_s = times.table.peers[one].follow_at_s
     assert waits[:10] == sorted(waits[:10])
-    assert waits[0] <= 2 * REFOLLOW_S[0] and waits[-1] == pytest.approx(REFOLLOW_S[1] / 2)
+    assert waits[0] <= 2 * LINK_RETRY_S[0] and waits[-1] == pytest.approx(LINK_RETRY_S[1] / 2)
     link(times, 1, at_s=now_s)
     assert not times.wants_link(one, now_s + 1e6)
 
@@ -143,7 +150,7 @@ def test_a_root_that_stays_another_is_compared_soon_and_not_all_the_time():
     times.table.suspected(51.0, peer_id(1))
     assert entry.compare_at_s == NEVER
     times.table.opened(peer_id(1), "n1", "", target=None, can_follow=True)
-    times.table.suspected(50.0 + SUSPECT_INTERVAL_S, peer_id(1))
+    times.table.suspected(50.0 + UNEQUAL_COMPARE_INTERVAL_S, peer_id(1))
     times.table.closed(90.0, 0, peer_id(1), in_sync=True, reason="")
     assert entry.compare_at_s < 90.1, "what it was suspected of is not what was compared"
 
@@ -180,7 +187,7 @@ def test_links_of_ours_to_peers_that_are_not_chosen_are_superfluous_once_those_t
 
 def test_a_node_takes_a_bounded_number_of_links():
     times = met(1)
-    many = [IdentityId(number.to_bytes(32, "big")) for number in range(FOLLOWERS_MAX)]
+    many = [IdentityId(number.to_bytes(32, "big")) for number in range(LINKS_MAX)]
     for number, peer in enumerate(many):
         assert times.links.has_room_for_link(), number
         times.table.opened(peer, "", "", target=None, can_follow=True)
@@ -196,13 +203,13 @@ def test_from_time_to_time_one_of_those_to_follow_is_drawn_anew():
     now_s, seen = 0.0, set[IdentityId]()
     for _ in range(200):
         before = times.links.chosen()
-        assert len(before) == FOLLOWS
+        assert len(before) == LINKS_CHOSEN
         times.due(now_s)
-        assert len(before & times.links.chosen()) >= FOLLOWS - 1
+        assert len(before & times.links.chosen()) >= LINKS_CHOSEN - 1
         seen |= times.links.chosen()
-        now_s += 1.5 * MIX_S
+        now_s += 1.5 * LINK_RENEWAL_S
     assert len(seen) > 40
     few = met(2)
     for number in range(3):
-        few.due(number * 2 * MIX_S)
+        few.due(number * 2 * LINK_RENEWAL_S)
     assert len(few.links.chosen()) == 2

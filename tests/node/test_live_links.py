@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from echonode.limits import FOLLOWS, IDLE_TIMEOUT_S, SESSION_AGE_S_MAX
+from echonode.limits import IDLE_TIMEOUT_S, LINKS_CHOSEN, SESSION_AGE_S_MAX
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import MAIN, Draft
 from echonode.node import link_selection
@@ -73,7 +73,7 @@ def test_what_is_put_on_one_node_is_on_those_that_follow_it_one_latency_later_an
 def test_every_node_of_many_follows_a_few_and_all_hear_of_everything():
     async def work(world: World) -> None:
         members = await linked(world, 14)
-        assert all(FOLLOWS <= degree(member) < len(members) for member in members)
+        assert all(LINKS_CHOSEN <= degree(member) < len(members) for member in members)
         for number in range(10):
             await put(members[number], f"n{number}")
         await asyncio.sleep(1)
@@ -92,7 +92,7 @@ def test_those_whose_peers_stop_follow_others_and_still_hear_of_everything():
             member.node.connections.dial = nowhere
         await asyncio.sleep(2 * IDLE_TIMEOUT_S)
         left = members[5:]
-        assert all(degree(member) >= FOLLOWS for member in left)
+        assert all(degree(member) >= LINKS_CHOSEN for member in left)
         await put(left[0], "news")
         await asyncio.sleep(1)
         assert all(holds(member, "news") for member in left)
@@ -254,12 +254,12 @@ def test_a_peer_whose_key_its_root_takes_back_is_followed_no_more(state):
 
 
 def test_a_node_that_has_enough_links_says_so_and_others_are_followed(monkeypatch):
-    monkeypatch.setattr(link_selection, "FOLLOWERS_MAX", 2)
+    monkeypatch.setattr(link_selection, "LINKS_MAX", 2)
 
     async def work(world: World) -> None:
         members = await crowd(world, 6)
         await asyncio.sleep(300)
-        assert all(0 < degree(member) <= FOLLOWS + 1 for member in members)
+        assert all(0 < degree(member) <= LINKS_CHOSEN + 1 for member in members)
         for number, member in enumerate(members):
             await put(member, f"n{number}")
         await asyncio.sleep(600)

@@ -1,7 +1,6 @@
 """The record book: how records are written, addressed and read, with and without a network."""
 
 from collections.abc import Sequence
-from functools import cache
 
 import pytest
 
@@ -16,7 +15,6 @@ from echonode.node.events import Event, RecordsApplied, TimestampAhead
 from echonode.node.record_book import RecordBook
 from echonode.sim.event_loop import EPOCH_MS, SimEntropy
 from echonode.store.memory import MemoryStore
-from echonode.text import to_base32
 from tests.sync.universe import at_once
 
 NETWORK = bytes(range(32))
@@ -258,68 +256,10 @@ def test_a_book_verifies_itself():
     assert at_once(audit()).problems == ()
 
 
-# -- addresses -------------------------------------------------------------------------------------------------------
-
-
-@cache
-def alike() -> tuple[Identity, Identity]:
-    """Two identities whose ids begin with the same four characters."""
-    seen: dict[str, Identity] = {}
-    for number in range(100_000):
-        identity = Identity.from_seeds(number.to_bytes(32, "big"), b"d" * 32)
-        other = seen.setdefault(to_base32(identity.id)[:4], identity)
-        if other is not identity:
-            return other, identity
-    raise AssertionError
-
-
-def test_names_are_addressed_by_author_and_a_bare_name_is_ours():
-    book, other = Book(1), Book(2)
-    other.put("x")
-    book.takes_all_of(other)
-    theirs = to_base32(other.book.id)
-    ours, pool = book.book.id, book.book.shared
-    for text, meant in {
-        "todo": (ours, "todo"),
-        "me/todo": (ours, "todo"),
-        "shared/todo": (pool, "todo"),
-        f"{theirs}/a": (other.book.id, "a"),
-        f"{theirs[:4]}/a/b": (other.book.id, "a/b"),
-        f"{theirs[:3]}/a": (ours, f"{theirs[:3]}/a"),  # too short for an author
-        "unknown/a": (ours, "unknown/a"),
-        "me/": (ours, "me/"),
-        "/a": (ours, "/a"),
-        "shared": (ours, "shared"),
-        "a/b/c": (ours, "a/b/c"),
-        f"{to_base32(ours)[:6]}/a": (ours, "a"),
-    }.items():
-        assert book.book.resolve(text) == meant, text
-    assert book.book.resolve_author("me") == ours
-    assert book.book.resolve_author(theirs[:10]) == other.book.id
-    assert "no author" in refusal_of(lambda: book.book.resolve_author("nobody"))
-    assert book.book.label(pool) == "shared"
-    assert book.book.label(ours) == to_base32(ours)
-
-
-def test_a_prefix_of_two_authors_is_refused_rather_than_guessed():
-    store = MemoryStore(Instance(bytes(8)))
-    book = Book(store=store)
-    for number, identity in enumerate(alike()):
-        held = MemoryStore(Instance(bytes((number,)) * 8))
-        other = RecordBook(held, identity, StoppedClock(), SimEntropy(2), EventBus(lambda _: None))
-        at_once(other.introduce(None))
-        at_once(store.apply(IDENTITIES, other.own_statements))
-    one, two = (to_base32(identity.id) for identity in alike())
-    assert "2 authors" in refusal_of(lambda: book.book.resolve(f"{one[:4]}/a"))
-    assert "2 authors" in refusal_of(lambda: book.book.resolve_author(one[:4]))
-    longer = next(length for length in range(5, 53) if one[:length] != two[:length])
-    assert book.book.resolve(f"{one[:longer]}/a") == (alike()[0].id, "a")
-
-
-def test_the_open_network_has_nothing_shared():
-    book = Book(key=None)
-    assert "no `shared`" in refusal_of(lambda: book.book.resolve("shared/todo"))
-    assert "no `shared`" in refusal_of(lambda: book.book.resolve_author("shared"))
+def test_an_author_is_listed_as_shared_or_by_its_id():
+    book = Book()
+    assert book.book.label(book.book.shared) == "shared"
+    assert book.book.label(book.book.id) == to_base32(book.book.id)
 
 
 def refusal_of(call) -> str:

@@ -20,7 +20,7 @@ from echonode.sim.world import Member, World
 from echonode.store.memory import MemoryStore
 from echonode.sync.modes.put import Outcome
 from echonode.text import to_base32
-from echonode.wire.messages import Asked, Direction
+from echonode.wire.messages import Direction, RecordRequest
 from tests.node.worlds import in_a_world, loud, told, view_of
 from tests.sync.talk import heads_in
 from tests.sync.universe import universe
@@ -263,10 +263,10 @@ def test_a_filter_that_widens_brings_what_is_now_wanted():
             await write(whole, name, name)
         world.introduce()
         await quiet(world)
-        part.node.subscriptions.subscribe({MAIN: ("tag=news", "tag=sport")}, part.node.records.identity_of)
+        part.node.subscriptions.subscribe({MAIN: ("tag=news", "tag=sport")}, part.node.addresses.resolve_in_filter)
         await asyncio.sleep(120)
         assert set(await bodies(part)) == {"news", "sport"}
-        part.node.subscriptions.subscribe({}, part.node.records.identity_of)
+        part.node.subscriptions.subscribe({}, part.node.addresses.resolve_in_filter)
         await asyncio.sleep(120)
         assert set(await bodies(part)) == {"news", "sport", "else"}
         assert part.roots() == whole.roots()
@@ -281,7 +281,7 @@ def test_a_filter_that_narrows_keeps_what_is_held_and_follows_it():
             await write(whole, name, name)
         world.introduce()
         await quiet(world)
-        part.node.subscriptions.subscribe(NEWS, part.node.records.identity_of)
+        part.node.subscriptions.subscribe(NEWS, part.node.addresses.resolve_in_filter)
         await write(whole, "sport", "sport", body=b"edited")
         await write(whole, "more sport", "sport")
         await asyncio.sleep(120)
@@ -301,14 +301,14 @@ def test_what_is_not_wanted_any_more_is_forgotten_when_a_person_says_so_and_come
         await quiet(world)
         with pytest.raises(LocalError, match="all of main"):
             await part.node.subscriptions.forget(MAIN, part.node.records.is_own)
-        part.node.subscriptions.subscribe(NEWS, part.node.records.identity_of)
+        part.node.subscriptions.subscribe(NEWS, part.node.addresses.resolve_in_filter)
         assert await part.node.subscriptions.forget(MAIN, part.node.records.is_own) == 1
         assert await part.node.subscriptions.forget(MAIN, part.node.records.is_own) == 0
         assert set(await bodies(part)) == {"news", "written here", "own"}
         await write(whole, "sport", "sport", body=b"edited")
         await asyncio.sleep(120)
         assert set(await bodies(part)) == {"news", "written here", "own"}
-        part.node.subscriptions.subscribe({}, part.node.records.identity_of)
+        part.node.subscriptions.subscribe({}, part.node.addresses.resolve_in_filter)
         await asyncio.sleep(120)
         assert (await bodies(part))["sport"] == b"edited"
         assert part.roots() == whole.roots()
@@ -353,7 +353,7 @@ def test_one_peer_is_asked_what_it_has_and_gives_what_it_is_asked_for():
         )
         assert [(one.author, one.name) for one in pulled.ids] == [(whole.node.records.shared, "b")]
         key = leaf_key(whole.node.records.shared, "b")
-        got = await asking.get(whole.node.id, MAIN, [Asked(key, pulled.ids[0].version)], 30)
+        got = await asking.get(whole.node.id, MAIN, [RecordRequest(key, pulled.ids[0].version)], 30)
         assert got.versions == {pulled.ids[0].version: key}
         assert set(await bodies(part)) == {"a", "b"}  # what a person asks for is kept
         await write(whole, "b", body=b"later")

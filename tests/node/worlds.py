@@ -23,7 +23,7 @@ LOUD = (SessionFailed, PeerAbsent, PeerConnected, SyncCompleted)
 class HushedWorld(World):
     """Nobody sights anybody but by `sight`."""
 
-    def _spread(self, member: Member) -> None:
+    def _announce(self, member: Member) -> None:
         pass
 
 

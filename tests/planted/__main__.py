@@ -1,7 +1,7 @@
-"""`python -m tests.planted [--worlds] [WORDS ...]`: plant each bug in a copy of the tree, and see what catches it.
+"""`python -m tests.planted [--worlds] [WORDS ...]`: plant each bug in a copy of the tree and report what catches it.
 
-A bug's own tests are run until one fails; where none does, or with --worlds in any case, simulated worlds until one
-fails. A bug that neither catches is a missing test, and the exit code is 1. With WORDS only the bugs whose names
+The tests of a bug run until one fails. If none fails, or with --worlds in any case, simulated worlds run until one
+fails. A bug that nothing catches means a missing test, and the exit code is 1. With WORDS only bugs run whose names
 contain one of them.
 """
 
@@ -19,7 +19,7 @@ from tests.planted.bugs import BUGS, Bug
 
 ROOT: Final = Path(__file__).parents[2]
 _TIMEOUT_S: Final = 600
-_HANGS: Final = "it does not end any more"
+_HANGS: Final = "it does not end"
 _COPIED: Final = ("echonode", "tests", "proto", "systemd", "pyproject.toml", "README.md", "CHANGELOG.md")
 _FIRST_SEED: Final = """
 import sys
@@ -34,14 +34,14 @@ for seed in range(int(sys.argv[1])):
 
 
 def planted(source: str, bug: Bug) -> str:
-    """The file with the bug in it. Raises ValueError when there is no one place for it."""
+    """Return `source` with the bug in it. Raises ValueError unless the pattern occurs exactly once."""
     if source.count(bug.right) != 1:
         raise ValueError(f"{bug.name}: {bug.file} has {source.count(bug.right)} places for it, not one")
     return source.replace(bug.right, bug.wrong)
 
 
 def main(words: list[str]) -> int:
-    """Every bug, or those that `words` choose; 1 if something was not caught."""
+    """Run every bug, or those that `words` choose. Return 1 if one was not caught."""
     missed = []
     always_worlds = "--worlds" in words
     words = [word for word in words if word != "--worlds"]
@@ -66,23 +66,23 @@ def main(words: list[str]) -> int:
 
 
 def _by_test(tree: Path, bug: Bug) -> str:
-    """The first of the bug's tests that fails."""
+    """Return the first of the bug's tests that fails, "" if none does."""
     command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *[f"tests/{each}" for each in bug.tests]]
-    said = _run(tree, command)
-    if said is None:
+    output = _run(tree, command)
+    if output is None:
         return _HANGS
-    found = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", said, re.MULTILINE)
+    found = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", output, re.MULTILINE)
     return found[1] if found else ""
 
 
 def _by_seed(tree: Path, bug: Bug) -> str:
-    """The first simulated world in which something does not hold, and what."""
-    said = _run(tree, ["-c", _FIRST_SEED, str(bug.seeds)]) if bug.seeds else ""
-    return _HANGS if said is None else said.strip()
+    """Return the first simulated world that fails, and its violation, "" if none does."""
+    output = _run(tree, ["-c", _FIRST_SEED, str(bug.seeds)]) if bug.seeds else ""
+    return _HANGS if output is None else output.strip()
 
 
 def _run(tree: Path, arguments: list[str]) -> str | None:
-    """What it printed; None when it did not come to its end."""
+    """Run Python in `tree`. Return its output, None after a time-out."""
     environment = {**os.environ, "PYTHONPATH": str(tree), "CI": "true"}
     try:
         done = subprocess.run(
@@ -90,7 +90,7 @@ def _run(tree: Path, arguments: list[str]) -> str | None:
             cwd=tree,
             env=environment,
             capture_output=True,
-            check=False,  # that it fails is what is hoped for
+            check=False,  # the bug should make it fail
             text=True,
             timeout=_TIMEOUT_S,
         )

@@ -1,7 +1,8 @@
-"""Small wrong changes, each of which some seed or some test must catch: `python -m tests.planted`.
+"""Planted bugs: small wrong changes, each of which some test or some simulated world must catch. Run
+`python -m tests.planted`.
 
-A bug is one replacement in one file. `tests` are where it ought to be caught, nearest first; `seeds` says how many
-simulated worlds may be tried for it, 0 where no simulation can see it (a real disk, another implementation's bytes).
+A bug is one replacement in one file. `tests` should catch it, the nearest first. `seeds` is the number of simulated
+worlds to try; it is 0 for a bug that no simulation can show (a real disk, bytes of another implementation).
 """
 
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bug:
-    """One wrong change."""
+    """One wrong change: `wrong` replaces `right` in `file`."""
 
     name: str
-    file: str  # below the package
-    right: str  # stands in it exactly once
+    file: str  # path in the package
+    right: str  # occurs exactly once in the file
     wrong: str
-    tests: tuple[str, ...]  # below tests/
+    tests: tuple[str, ...]  # paths in tests/
     seeds: int = 60
 
 
@@ -44,14 +45,14 @@ BUGS: Final = (
         tests=("model/test_heads.py",),
     ),
     Bug(
-        name="the winner is whoever came first",
+        name="the first head wins, not the latest",
         file="model/record.py",
         right="    return max(heads, key=lambda head: (head.timestamp, head.id))\n",
         wrong="    return heads[0]\n",
         tests=("model/test_heads.py",),
     ),
     Bug(
-        name="concurrent heads: the later one wins at once",
+        name="a concurrent version replaces the other heads",
         file="model/record.py",
         right="    return sorted([*kept, incoming], key=lambda head: head.id)\n",
         wrong="    return [incoming]\n",
@@ -60,8 +61,8 @@ BUGS: Final = (
     Bug(
         name="a put covers only the winner",
         file="store/draft_signing.py",
-        right="        vector = _union(current) if current else {}\n",
-        wrong="        vector = _union(current[:1]) if current else {}\n",
+        right="        vector = _union_of_vectors(current) if current else {}\n",
+        wrong="        vector = _union_of_vectors(current[:1]) if current else {}\n",
         tests=("store/test_contract.py",),
     ),
     Bug(
@@ -73,21 +74,21 @@ BUGS: Final = (
         tests=("store/test_contract.py",),
     ),
     Bug(
-        name="an unknown key is as good as a known one",
+        name="an unknown key may sign",
         file="model/keys.py",
         right="            case None:\n                return Admission.UNKNOWN\n",
         wrong="            case None:\n                return Admission.ADMITTED\n",
         tests=("store/test_contract.py",),
     ),
     Bug(
-        name="a compromised key goes on speaking",
+        name="a compromised key may sign",
         file="model/keys.py",
         right="            case KeyState.COMPROMISED:\n                return Admission.VOID\n",
         wrong="            case KeyState.COMPROMISED:\n                return Admission.ADMITTED\n",
         tests=("store/test_contract.py",),
     ),
     Bug(
-        name="key statements go back",
+        name="the state of a key goes back",
         file="model/keys.py",
         right="        if known is not None and known >= statement.state:\n",
         wrong="        if known is not None and known == statement.state:\n",
@@ -102,7 +103,7 @@ BUGS: Final = (
     ),
     # -- clocks ------------------------------------------------------------------------------------------------------
     Bug(
-        name="the clock follows anybody, however far ahead",
+        name="the clock follows any timestamp, however far ahead",
         file="clock.py",
         right="        if is_ahead(seen, now_ms):\n            return False\n",
         wrong="",
@@ -147,9 +148,9 @@ BUGS: Final = (
     ),
     # -- conversations -----------------------------------------------------------------------------------------------
     Bug(
-        name="the initiator believes the root that it is told",
+        name="the initiator believes any root of the responder",
         file="sync/agreement.py",
-        right="            if theirs == ours.root:  # the responder takes its leave, whatever was written here since\n"
+        right="            if theirs == ours.root:  # the responder ends here, even if this side has written since\n"
         "                return Result.EQUAL if theirs == self._root() else Result.MOVED\n",
         wrong="            if theirs:\n                return Result.EQUAL\n",
         tests=("sync/test_liars.py",),
@@ -157,8 +158,8 @@ BUGS: Final = (
     Bug(
         name="the responder repeats the root that it is told",
         file="sync/responder.py",
-        right="                ours = stamp(self._conversation, is_final=is_final)\n",
-        wrong="                ours = Done(root, 0, 0, is_final)\n",
+        right="                ours = done_of(self._conversation, is_final=is_final)\n",
+        wrong="                ours = Done(message.root, 0, 0, is_final)\n",
         tests=("sync/",),
     ),
     Bug(
@@ -169,7 +170,7 @@ BUGS: Final = (
         tests=("sync/test_executors.py",),
     ),
     Bug(
-        name="an answer may come for ever",
+        name="an answer may repeat records for ever",
         file="sync/answer_check.py",
         right="            if (record.key, record.id) <= self._last[prefix]:\n",
         wrong="            if record.key < self._last[prefix][0]:\n",
@@ -183,42 +184,42 @@ BUGS: Final = (
         tests=("store/test_contract.py",),
     ),
     Bug(
-        name="a snapshot that was cut goes on behind the last key",
+        name="a resumed snapshot goes on behind a record whose heads were cut apart",
         file="sync/modes/snapshot.py",
         right='LeafKey((number - 1).to_bytes(32, "big")) if number else None',
         wrong='LeafKey(number.to_bytes(32, "big")) if number else None',
         tests=("sync/modes/test_resuming.py",),
     ),
     Bug(
-        name="any peer goes on with any snapshot",
+        name="a snapshot resumes at a peer with another root",
         file="sync/modes/snapshot.py",
-        right="is_to_be_had, has_shown = reader.stamp.root == self._root, False",
-        wrong="is_to_be_had, has_shown = True, False",
+        right="is_wanted, has_shown = reader.stamp.root == self._root, False",
+        wrong="is_wanted, has_shown = True, False",
         tests=("sync/modes/test_resuming.py",),
     ),
     Bug(
-        name="what a snapshot left staged is lost to the next one",
+        name="a new snapshot drops the records that an earlier one staged",
         file="sync/modes/snapshot.py",
-        right="        await merge_left_over(conversation)  # what came",
-        wrong="        pass  # what came",
+        right="        await merge_left_over(conversation)  # before",
+        wrong="        pass  # before",
         tests=("sync/modes/test_resuming.py",),
     ),
     Bug(
-        name="a sketch that was read is believed",
+        name="a decoded sketch counts as equal without a comparison of roots",
         file="sync/modes/sketch.py",
-        right="return _judged(conversation, theirs.root) if theirs.root == ours.root else None",
+        right="return _result_of(conversation, theirs.root) if theirs.root == ours.root else None",
         wrong="return Result.EQUAL",
         tests=("sync/modes/test_sketch.py",),
     ),
     Bug(
-        name="symbols of two states of a set are read together",
+        name="symbols of two states of a set are decoded together",
         file="sync/modes/sketch.py",
         right="sent if needed > sent and sketch.symbols(0, sent) == self._sent else 0",
         wrong="sent if needed > sent else 0",
         tests=("sync/modes/test_sketch.py",),
     ),
     Bug(
-        name="a stream that ends is a session that ended well",
+        name="a stream that ends without a close counts as a good end",
         file="sync/transport.py",
         right='                raise TransportError("the stream ended without a close")\n',
         wrong="                raise PeerRefused(Reason.FINISHED)\n",
@@ -249,7 +250,7 @@ BUGS: Final = (
         seeds=0,
     ),
     Bug(
-        name="a frame's length is not bound",
+        name="the length of a frame has no bound",
         file="wire/frame.py",
         right="        if not 0 < length <= limit:\n",
         wrong="        if not 0 < length:\n",
@@ -271,7 +272,7 @@ BUGS: Final = (
         seeds=0,
     ),
     Bug(
-        name="an invitation may be guessed at without end",
+        name="the code of an invitation may be guessed at without end",
         file="wire/pairing.py",
         right="        self.tries_left -= 1\n",
         wrong="        self.tries_left -= 0\n",
@@ -287,7 +288,7 @@ BUGS: Final = (
         seeds=0,
     ),
     Bug(
-        name="numbers may be written at length",
+        name="numbers may be written in long forms",
         file="cbor.py",
         right="        if argument < least:\n",
         wrong="        if argument < 0:\n",
@@ -303,14 +304,14 @@ BUGS: Final = (
         tests=("node/test_scheduler.py",),
     ),
     Bug(
-        name="false sightings keep back the address that answered",
+        name="false sightings delay the address that answered",
         file="node/scheduler.py",
         right="    return not target.has_answered, at_s, target.not_before_s\n",
         wrong="    return False, at_s, target.not_before_s\n",
         tests=("node/test_scheduler.py",),
     ),
     Bug(
-        name="a name may belong to anybody",
+        name="a pinned name may belong to another identity",
         file="node/admission.py",
         right="        if pinned is None or pinned == peer:\n",
         wrong="        if pinned is None or pinned != name:\n",
@@ -325,7 +326,7 @@ BUGS: Final = (
     ),
     # -- following ---------------------------------------------------------------------------------------------------
     Bug(
-        name="a cursor passes what was only announced",
+        name="a cursor passes a version that was only announced",
         file="sync/live/receiver.py",
         right="        is_passed = place.is_whole and not place.waiting and not message.announced\n",
         wrong="        is_passed = place.is_whole\n",
@@ -334,33 +335,33 @@ BUGS: Final = (
     Bug(
         name="a cursor of another life of the peer's store is kept",
         file="store/cursors.py",
-        right="        return known is not None and known.instance == cursor.instance and known.seq >= cursor.seq\n",
-        wrong="        return known is not None and known.seq >= cursor.seq\n",
+        right="    return known is not None and known.instance == cursor.instance and known.seq >= cursor.seq\n",
+        wrong="    return known is not None and known.seq >= cursor.seq\n",
         tests=("store/test_contract.py",),
     ),
     Bug(
-        name="what comes too late to be a head is asked for for ever",
+        name="a version that comes too late to be a head is asked for for ever",
         file="sync/live/receiver.py",
         right="        if len(applied.records) < len(records):\n",
         wrong="        if not records:\n",
         tests=("sync/live/test_link.py",),
     ),
     Bug(
-        name="a link is equal whatever else is held",
+        name="a link is called equal though the peer does not know a context",
         file="sync/live/receiver.py",
         right="        if any(context not in self._places and ends.takes(context) ",
         wrong="        if any(context is None ",
         tests=("sync/live/test_link.py",),
     ),
     Bug(
-        name="roots that differ on a quiet link are nothing to look into",
+        name="different roots on a quiet link are ignored",
         file="sync/live/receiver.py",
         right="        elif not place.waiting and self._is_quiet() and self._is_told(theirs.context):\n",
         wrong="        elif not place.waiting and self._is_quiet() and place.told < 0:\n",
         tests=("sync/live/test_link.py", "node/test_live_links.py"),
     ),
     Bug(
-        name="a link's cursor runs ahead of what is stored",
+        name="the cursor of a link runs ahead of the stored versions",
         file="sync/live/receiver.py",
         right="            self._lane.ends.note(context, place.taken)\n",
         wrong="            self._lane.ends.note(context, place.told)\n",
@@ -374,7 +375,7 @@ BUGS: Final = (
         tests=("node/test_live_links.py",),
     ),
     Bug(
-        name="what a copy of the store wrote is taken for what was written here",
+        name="a version written by a copy of the store counts as written here",
         file="node/record_book.py",
         right="        return record.instance == self.store.instance and ",
         wrong="        return record.instance != self.store.instance and ",
@@ -382,7 +383,7 @@ BUGS: Final = (
         seeds=0,
     ),
     Bug(
-        name="a pull is equal though what was claimed did not come",
+        name="a pull is called equal though claimed records did not come",
         file="sync/modes/reconcile.py",
         right="theirs == self._expected and not self._is_owed else",
         wrong="theirs == self._expected else",
@@ -397,7 +398,7 @@ BUGS: Final = (
         tests=("node/test_subscriptions.py",),
     ),
     Bug(
-        name="conversations that bring the same do not wait for each other",
+        name="conversations that bring the same records do not wait for each other",
         file="node/bulk_gate.py",
         right="        is_alone = await self._wait_for(led)\n",
         wrong="        is_alone = False\n",
@@ -405,15 +406,15 @@ BUGS: Final = (
         seeds=0,
     ),
     Bug(
-        name="the same is fetched without end",
+        name="the same records are fetched without end",
         file="sync/responder.py",
-        right="        self._given += taken\n",
-        wrong="        self._given = taken\n",
+        right="        self._leaves_sent += read\n",
+        wrong="        self._leaves_sent = read\n",
         tests=("sync/test_liars.py",),
         seeds=0,
     ),
     Bug(
-        name="more is asked for than was announced",
+        name="more versions are asked for than were announced",
         file="sync/live/sender.py",
         right="        if self._announced < 0:\n",
         wrong="        if self._announced is None:\n",
@@ -429,7 +430,7 @@ BUGS: Final = (
         tests=("store/test_contract.py",),
     ),
     Bug(
-        name="the change log loses what has no history",
+        name="the change log loses records without a history",
         file="store/memory.py",
         right="        for record in plan.added():\n            self._append(record)\n",
         wrong="        for record in plan.added():\n            if plan.before[record.key]:\n"
@@ -437,7 +438,7 @@ BUGS: Final = (
         tests=("store/test_contract.py",),
     ),
     Bug(
-        name="the disk is told to hurry",
+        name="commits are not synced to disk",
         file="store/sqlite/connection.py",
         right='    "PRAGMA synchronous = FULL",\n',
         wrong='    "PRAGMA synchronous = NORMAL",\n',

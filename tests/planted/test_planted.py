@@ -1,4 +1,7 @@
-"""Every planted bug has its place in today's source, and is another program. `python -m tests.planted` catches them."""
+"""Every planted bug has one place in today's source and changes the program.
+
+`python -m tests.planted` proves that tests catch them.
+"""
 
 import ast
 from pathlib import Path
@@ -10,7 +13,7 @@ from tests.planted.bugs import BUGS, Bug
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name.replace(" ", "-"))
-def test_it_has_one_place_and_changes_the_program(bug: Bug) -> None:
+def test_a_bug_has_one_place_and_changes_the_program(bug: Bug) -> None:
     source = (ROOT / "echonode" / bug.file).read_text()
     wrong = planted(source, bug)
     assert ast.dump(ast.parse(wrong)) != ast.dump(ast.parse(source))

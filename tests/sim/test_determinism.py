@@ -1,4 +1,4 @@
-"""The same seed is the same run, in any process; the simulated clock and entropy."""
+"""The same seed gives the same run in any process; the simulated clock and entropy."""
 
 import asyncio
 import os
@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[2]
 WORLD = """
 import asyncio, contextlib
 from echonode.errors import TransportError
-from echonode.sim.tcp_link import Link
+from echonode.sim.tcp_link import LinkConditions
 from echonode.sim.event_loop import SimClock, SimEntropy, SimLoop
 from echonode.sim.network import SimNetwork
 
 def world(seed):
     loop = SimLoop(seed=seed)
-    network = SimNetwork(loop, seed=seed, link=Link(jitter_s=0.01, fragment_bytes_max=100))
+    network = SimNetwork(loop, seed=seed, link=LinkConditions(jitter_s=0.01, fragment_bytes_max=100))
 
     async def echo(stream):
         with contextlib.suppress(TransportError):
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_trace_in_any_process() -> None:
     assert traces(PYTHONHASHSEED="7", PYTHONMALLOC="malloc", PYTHONDEVMODE="1") == first
 
 
-def test_a_trace_tells_runs_apart_by_a_single_byte_on_the_wire() -> None:
+def test_traces_differ_by_a_single_byte_on_the_wire() -> None:
     one, two, same = Trace(), Trace(), Trace(keep=1)
     one.note("a > b 4 0badcafe")
     two.note("a > b 4 0badcaff")

@@ -1,4 +1,4 @@
-"""A simulated disk: what a crash loses and what it keeps, and the contract of every other store."""
+"""The simulated disk: it loses uncommitted writes in a crash, keeps committed ones, and fulfils the store contract."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,7 +14,7 @@ from tests.contracts import store_snapshots, store_voids, store_writing
 from tests.contracts.store import CHECKS, Check, admit, holds
 from tests.store.people import Person
 
-assert store_snapshots and store_voids and store_writing  # each adds its checks
+assert store_snapshots and store_voids and store_writing  # importing them adds their checks
 
 COMMIT_S = 1.0
 
@@ -66,18 +66,18 @@ def test_a_crash_finds_calls_on_both_sides_of_their_commit() -> None:
             await admit(store, person)
             call = asyncio.create_task(store.apply(MAIN, [person.version("r")]))
             await asyncio.sleep(0.25)
-            was_told = call.done()
-            kept = len(store.reopen().tree(MAIN))
+            was_acknowledged = call.done()
+            held = len(store.reopen().tree(MAIN))
             await asyncio.wait([call])
-            if not was_told:
+            if not was_acknowledged:
                 assert isinstance(call.exception(), StoreError)
-                found.add(kept)
+                found.add(held)
         return found
 
     assert run(main(), seed=1) == {0, 1}
 
 
-def test_who_still_holds_the_store_of_a_dead_process_can_do_nothing() -> None:
+def test_the_store_of_a_dead_process_refuses_every_call() -> None:
     async def main() -> None:
         store, person = opened(), Person(1)
         await admit(store, person)
@@ -123,11 +123,11 @@ def test_a_copy_of_the_disk_is_as_it_was_however_the_original_goes_on() -> None:
         store, person = opened(), Person(1)
         await admit(store, person)
         await store.apply(MAIN, [person.version("r")])
-        put_back, root = store.backup(), store.tree(MAIN).root
+        open_backup, root = store.backup(), store.tree(MAIN).root
         await store.apply(MAIN, [person.version("s")])
-        assert put_back().tree(MAIN).root == root != store.tree(MAIN).root
-        earlier = put_back()
+        assert open_backup().tree(MAIN).root == root != store.tree(MAIN).root
+        earlier = open_backup()
         await earlier.apply(MAIN, [person.version("t")])
-        assert put_back().tree(MAIN).root == root
+        assert open_backup().tree(MAIN).root == root
 
     run(main(), seed=0)

@@ -1,4 +1,4 @@
-"""The judge notices: each property is violated on purpose in a world that is well, and named."""
+"""The invariants notice: a world that is well violates each on purpose, and the violation is named."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,39 +14,39 @@ from echonode.model.record import MAIN, Draft, sign
 from echonode.node.events import LinkEqual, SyncCompleted
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import OWNER, SimEntropy, SimLoop
-from echonode.sim.invariants import Invariants, Violation
+from echonode.sim.invariants.checks import Invariants, Violation
 from echonode.sim.quiescence import left_behind
 from echonode.sim.world import Member, World
 
-Plant = Callable[["Court"], Awaitable[None]]
+Plant = Callable[["WatchedWorld"], Awaitable[None]]
 
 
-class Court:
-    """Two honest nodes that are equal, and a judge."""
+class WatchedWorld:
+    """A world of two honest nodes that are equal, and its invariants."""
 
     def __init__(self, loop: SimLoop) -> None:
         self.world = World(loop, seed=1)
-        self.judge = Invariants(self.world)
+        self.invariants = Invariants(self.world)
         self.members: list[Member] = []
 
     async def begin(self) -> None:
         for name in ("one", "two"):
             member = await self.world.add_node(name, make_store=lambda instance, name=name: self.store(name, instance))
             self.members.append(member)
-            self.judge.watch(member)
-        self.judge.acknowledge(self.one, [await self.put("kept"), await self.put("edited")])
+            self.invariants.watch(member)
+        self.invariants.acknowledge(self.one, [await self.put("kept"), await self.put("edited")])
         self.world.introduce()
         await asyncio.sleep(5)
-        await self.judge.check_agreement(self.members)
-        self.judge.check_rest(self.members)
-        await self.judge.check_still(self.members)
+        await self.invariants.check_agreement(self.members)
+        self.invariants.check_known_equal(self.members)
+        await self.invariants.check_quiescence(self.members)
 
     def store(self, name: str, instance: Instance) -> SimStore:
         return SimStore(
             instance,
             entropy=SimEntropy(name),
             commit_s=0.01,
-            on_commit=lambda store, context, records: self.judge.on_commit(name, store, context, records),
+            on_commit=lambda store, context, records: self.invariants.on_commit(name, store, context, records),
         )
 
     @property
@@ -62,27 +62,27 @@ class Court:
 
     async def check(self) -> None:
         for member in self.members:
-            await self.judge.check(member)
+            await self.invariants.check(member)
 
 
-async def a_bad_signature_is_stored(court: Court) -> None:
-    record = await court.put("new")
-    forged = sign_like(court.one)
+async def a_bad_signature_is_stored(watched: WatchedWorld) -> None:
+    record = await watched.put("new")
+    forged = sign_like(watched.one)
     forged.raw = forged.raw[:-1] + bytes([forged.raw[-1] ^ 1])
     assert record.raw != forged.raw
-    await court.two.store.apply(MAIN, [forged])
+    await watched.two.store.apply(MAIN, [forged])
 
 
-async def a_version_is_kept_as_another_name_s(court: Court) -> None:
-    forged = sign_like(court.one)
+async def a_version_is_stored_under_another_name(watched: WatchedWorld) -> None:
+    forged = sign_like(watched.one)
     forged._fields = {**forged._fields, NAME: "another"}
-    await court.two.store.apply(MAIN, [forged])
+    await watched.two.store.apply(MAIN, [forged])
 
 
-async def a_version_is_kept_as_another_key_s(court: Court) -> None:
-    (kept,) = await court.two.node.records.heads(MAIN, court.one.node.id, "kept")
-    kept.kid = court.two.node.records.identity.device.public  # of bytes that were found sound before
-    await court.check()
+async def a_version_is_stored_under_another_key(watched: WatchedWorld) -> None:
+    (kept,) = await watched.two.node.records.heads(MAIN, watched.one.node.id, "kept")
+    kept.kid = watched.two.node.records.identity.device.public  # the same bytes passed the check before
+    await watched.check()
 
 
 def sign_like(member: Member):
@@ -92,130 +92,130 @@ def sign_like(member: Member):
     return sign(draft, key, instance=instance, vector={writer_of(key.public, instance): 99}, timestamp=Timestamp(1))
 
 
-async def a_root_is_not_that_of_the_records(court: Court) -> None:
-    tree = court.two.store.tree(MAIN)
+async def a_root_is_not_that_of_the_records(watched: WatchedWorld) -> None:
+    tree = watched.two.store.tree(MAIN)
     key, _ = next(tree.leaves_at(b""))
     tree.put(key, State(bytes(32)))
-    await court.check()
+    await watched.check()
 
 
-async def an_acknowledged_write_is_gone(court: Court) -> None:
-    forget(court.one, "kept")
-    await court.check()
+async def an_acknowledged_write_is_gone(watched: WatchedWorld) -> None:
+    forget(watched.one, "kept")
+    await watched.check()
 
 
-async def a_superseded_version_is_shown(court: Court) -> None:
-    old = (await court.one.node.records.heads(MAIN, court.one.node.id, "edited"))[0]
-    new = await court.put("edited", b"y")
+async def a_superseded_version_is_shown(watched: WatchedWorld) -> None:
+    old = (await watched.one.node.records.heads(MAIN, watched.one.node.id, "edited"))[0]
+    new = await watched.put("edited", b"y")
     await asyncio.sleep(2)
-    store = court.two.store
+    store = watched.two.store
     heads = store._heads[MAIN][new.key]
     heads.append(old)
     store._append(old)
     store._index.replace_heads(MAIN, {new.key: [old.id, new.id]})
-    await court.check()
+    await watched.check()
 
 
-async def a_pin_changes(court: Court) -> None:
-    await court.check()
-    court.one.store._pins["name", "two"] = IdentityId(bytes(32))
-    await court.check()
+async def a_pin_changes(watched: WatchedWorld) -> None:
+    await watched.check()
+    watched.one.store._pins["name", "two"] = IdentityId(bytes(32))
+    await watched.check()
 
 
-async def a_clock_follows_somebody_far_ahead(court: Court) -> None:
-    court.two.node.records._hybrid._latest = Timestamp((court.two.clock.now_ms() + 10**9) << 16)
-    await court.check()
+async def a_clock_follows_a_clock_far_ahead(watched: WatchedWorld) -> None:
+    watched.two.node.records._hybrid._latest = Timestamp((watched.two.clock.now_ms() + 10**9) << 16)
+    await watched.check()
 
 
-async def tasks_pile_up(court: Court) -> None:
-    from echonode.sim import invariants
+async def tasks_pile_up(watched: WatchedWorld) -> None:
+    from echonode.sim.invariants import checks
 
-    OWNER.set(court.two.owner)
-    tasks = [asyncio.create_task(asyncio.sleep(1000)) for _ in range(invariants.TASKS_MAX + 1)]
+    OWNER.set(watched.two.owner)
+    tasks = [asyncio.create_task(asyncio.sleep(1000)) for _ in range(checks.TASKS_MAX + 1)]
     try:
-        await court.check()
+        await watched.check()
     finally:
         for task in tasks:
             task.cancel()
 
 
-async def one_node_lacks_a_version(court: Court) -> None:
-    forget(court.two, "kept")
-    await court.judge.check_agreement([court.two])
+async def one_node_lacks_a_version(watched: WatchedWorld) -> None:
+    forget(watched.two, "kept")
+    await watched.invariants.check_agreement([watched.two])
 
 
-async def one_node_holds_what_nobody_wrote(court: Court) -> None:
-    for versions in court.judge.committed.values():
-        versions[MAIN] = {each: one for each, one in versions[MAIN].items() if one.name != "kept"}
-    court.judge.acknowledged.clear()
-    await court.judge.check_agreement(court.members)
+async def one_node_holds_a_version_that_no_client_wrote(watched: WatchedWorld) -> None:
+    for versions in watched.invariants.committed.values():
+        versions[MAIN] = {key: version for key, version in versions[MAIN].items() if version.name != "kept"}
+    watched.invariants.acknowledged.clear()
+    await watched.invariants.check_agreement(watched.members)
 
 
-async def a_node_does_not_know_that_it_is_equal(court: Court) -> None:
-    next(iter(court.one.node.peer_table.peers.values())).in_sync = None
-    court.judge.check_rest(court.members)
+async def a_node_does_not_know_that_it_is_equal(watched: WatchedWorld) -> None:
+    next(iter(watched.one.node.peer_table.peers.values())).in_sync = None
+    watched.invariants.check_known_equal(watched.members)
 
 
-async def a_task_is_left_over(court: Court) -> None:
-    OWNER.set(court.two.owner)
+async def a_task_is_left_over(watched: WatchedWorld) -> None:
+    OWNER.set(watched.two.owner)
     task = asyncio.create_task(asyncio.sleep(1000))
     try:
-        await court.judge.check_still(court.members)
+        await watched.invariants.check_quiescence(watched.members)
     finally:
         task.cancel()
 
 
-async def a_session_is_counted_for_ever(court: Court) -> None:
-    next(iter(court.one.node.peer_table.peers.values())).sessions += 1
-    await court.judge.check_still(court.members)
+async def a_session_is_counted_for_ever(watched: WatchedWorld) -> None:
+    next(iter(watched.one.node.peer_table.peers.values())).sessions += 1
+    await watched.invariants.check_quiescence(watched.members)
 
 
-async def bytes_are_never_read(court: Court) -> None:
-    connection = next(iter(court.world.network.live))
+async def bytes_are_never_read(watched: WatchedWorld) -> None:
+    connection = next(iter(watched.world.network.live))
     connection.pipes[0].arrived.append(b"x")
     connection.pipes[0].reader.wake = lambda: None  # type: ignore[method-assign]
-    await court.judge.check_still(court.members)
+    await watched.invariants.check_quiescence(watched.members)
 
 
-async def a_version_is_asked_for_and_never_comes(court: Court) -> None:
-    spread = court.one.node.live_links.spread
+async def a_version_is_asked_for_and_never_comes(watched: WatchedWorld) -> None:
+    spread = watched.one.node.live_links.spread
     spread.ask(bytes(16), next(iter(spread.links.values())))
-    await court.judge.check_still(court.members)
+    await watched.invariants.check_quiescence(watched.members)
 
 
-async def a_link_never_tells_its_roots(court: Court) -> None:
-    (link,) = court.one.node.live_links._links.values()
+async def a_link_never_tells_its_roots(watched: WatchedWorld) -> None:
+    (link,) = watched.one.node.live_links._links.values()
     link._unsettled.add(MAIN)
-    await court.judge.check_still(court.members)
+    await watched.invariants.check_quiescence(watched.members)
 
 
-async def a_change_was_never_compared(court: Court) -> None:
-    next(iter(court.two.node.peer_table.peers.values())).changed_meanwhile = True
-    await court.judge.check_still(court.members)
+async def a_change_was_never_compared(watched: WatchedWorld) -> None:
+    next(iter(watched.two.node.peer_table.peers.values())).changed_meanwhile = True
+    await watched.invariants.check_quiescence(watched.members)
 
 
-async def a_conversation_is_called_equal_and_was_not(court: Court) -> None:
-    await lie(court, outcome="equal", verified=True)
+async def a_conversation_is_called_equal_and_was_not(watched: WatchedWorld) -> None:
+    await report(watched, outcome="equal", verified=True)
 
 
-async def a_link_is_called_equal_and_was_not(court: Court) -> None:
-    court.judge._roots["two", MAIN].clear()
-    court.one.node.bus.publish(LinkEqual(peer=court.two.identity.id))
+async def a_link_is_called_equal_and_was_not(watched: WatchedWorld) -> None:
+    watched.invariants._roots["two", MAIN].clear()
+    watched.one.node.bus.publish(LinkEqual(peer=watched.two.identity.id))
 
 
-async def a_mode_runs_that_is_not_advertised(court: Court) -> None:
-    await lie(court, mode="telepathy")
+async def a_mode_runs_that_is_not_advertised(watched: WatchedWorld) -> None:
+    await report(watched, mode="telepathy")
 
 
-async def lie(court: Court, **fields: object) -> None:
-    (event, *_) = [event for event in court.one.events if isinstance(event, SyncCompleted) and event.context == MAIN]
-    court.judge._roots["two", MAIN].clear()
-    for watching in court.one.observers:
-        watching(replace(event, **fields))
+async def report(watched: WatchedWorld, **fields: object) -> None:
+    (event, *_) = [event for event in watched.one.events if isinstance(event, SyncCompleted) and event.context == MAIN]
+    watched.invariants._roots["two", MAIN].clear()
+    for observer in watched.one.observers:
+        observer(replace(event, **fields))
 
 
 def forget(member: Member, name: str) -> None:
-    """Take a record out of a store, tree and all, as if it had never been there."""
+    """Remove a record from a store and its tree, as if it had never been there."""
     store = member.store
     ((key, heads),) = [(key, heads) for key, heads in store._heads[MAIN].items() if heads[0].name == name]
     store._log.pop(store._seq_of.pop(heads[0].id))
@@ -225,16 +225,16 @@ def forget(member: Member, name: str) -> None:
 
 PLANTED: list[tuple[str, Plant]] = [
     ("S1|signature", a_bad_signature_is_stored),
-    ("S1", a_version_is_kept_as_another_name_s),
-    ("S1", a_version_is_kept_as_another_key_s),
+    ("S1", a_version_is_stored_under_another_name),
+    ("S1", a_version_is_stored_under_another_key),
     ("S2", a_root_is_not_that_of_the_records),
     ("S3", an_acknowledged_write_is_gone),
     ("S4", a_superseded_version_is_shown),
     ("S5", a_pin_changes),
-    ("S6", a_clock_follows_somebody_far_ahead),
+    ("S6", a_clock_follows_a_clock_far_ahead),
     ("S7", tasks_pile_up),
     ("E2", one_node_lacks_a_version),
-    ("E2", one_node_holds_what_nobody_wrote),
+    ("E2", one_node_holds_a_version_that_no_client_wrote),
     ("E4", a_node_does_not_know_that_it_is_equal),
     ("E4.*1 tasks", a_task_is_left_over),
     ("E4.*1 sessions", a_session_is_counted_for_ever),
@@ -248,9 +248,9 @@ PLANTED: list[tuple[str, Plant]] = [
 ]
 
 
-SEEN_FROM_WITHIN = (
+FOUND_INSIDE_A_NODE = (
     a_bad_signature_is_stored,
-    a_version_is_kept_as_another_name_s,
+    a_version_is_stored_under_another_name,
     a_conversation_is_called_equal_and_was_not,
     a_link_is_called_equal_and_was_not,
     a_mode_runs_that_is_not_advertised,
@@ -258,50 +258,50 @@ SEEN_FROM_WITHIN = (
 
 
 @pytest.mark.parametrize(("named", "plant"), PLANTED, ids=[plant.__name__ for _, plant in PLANTED])
-def test_the_judge_notices_when(named: str, plant: Plant) -> None:
+def test_a_violation_is_noticed(named: str, plant: Plant) -> None:
     loop = SimLoop(seed=1)
 
     async def main() -> None:
-        court = Court(loop)
-        await court.begin()
+        watched = WatchedWorld(loop)
+        await watched.begin()
         with pytest.raises(Exception, match=named) as caught:
-            await plant(court)
+            await plant(watched)
         assert isinstance(caught.value, Violation) or "signature" in str(caught.value)
-        if plant in SEEN_FROM_WITHIN:
+        if plant in FOUND_INSIDE_A_NODE:
             assert loop.unhandled == [caught.value]
             loop.unhandled.clear()
 
     loop.complete(main())
 
 
-def test_what_a_stopped_node_leaves_behind_is_named() -> None:
+def test_the_leftovers_of_a_stopped_node_are_named() -> None:
     loop = SimLoop(seed=1)
 
     async def main() -> None:
-        court = Court(loop)
-        await court.begin()
-        await court.world.stop()
-        assert not any(left_behind(court.world, member) for member in court.members)
-        court.world.network.listen("10.0.0.200:1", lambda stream: stream.read())
-        OWNER.set(court.two.owner)
+        watched = WatchedWorld(loop)
+        await watched.begin()
+        await watched.world.stop()
+        assert not any(left_behind(watched.world, member) for member in watched.members)
+        watched.world.network.listen("10.0.0.200:1", lambda stream: stream.read())
+        OWNER.set(watched.two.owner)
         task = asyncio.create_task(asyncio.sleep(1000), name="straggler")
-        await court.world.network.dial(court.two.host)("10.0.0.200:1")
-        assert left_behind(court.world, court.two) == ["the task straggler", "1 connections"]
+        await watched.world.network.dial(watched.two.host)("10.0.0.200:1")
+        assert left_behind(watched.world, watched.two) == ["the task straggler", "1 connections"]
         task.cancel()
 
     loop.complete(main())
 
 
-def test_what_the_judge_sees_in_the_midst_of_a_node_fails_the_world_though_the_node_goes_on(
+def test_a_violation_inside_a_node_fails_the_world_though_the_node_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loop = SimLoop(seed=1)
 
     async def main() -> None:
-        court = Court(loop)
-        court.judge._roots["one", MAIN][bytes(32)] = None  # one that the other never has
-        monkeypatch.setattr(court.judge, "_note_roots", lambda *_: None)
-        await court.begin()
+        watched = WatchedWorld(loop)
+        watched.invariants._roots["one", MAIN][bytes(32)] = None  # a root that the other node never has
+        monkeypatch.setattr(watched.invariants, "_note_roots", lambda *_: None)
+        await watched.begin()
 
     with pytest.raises(BaseExceptionGroup) as caught:
         loop.complete(main())

@@ -1,4 +1,4 @@
-"""Simulated links: the ByteStream contract on every kind of link, and each fault doing what it says."""
+"""Simulated links: they fulfil the ByteStream contract under all conditions, and each fault does what it says."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,14 +41,14 @@ async def connected(network: SimNetwork) -> AsyncIterator[Pair]:
 
 
 def on_a_link(
-    scenario: Callable[[SimNetwork, ByteStream, ByteStream], Awaitable[None]], link: LinkConditions = LAN
+    case: Callable[[SimNetwork, ByteStream, ByteStream], Awaitable[None]], link: LinkConditions = LAN
 ) -> None:
-    """Run `scenario` with a network and both ends of a connection on it, under several seeds."""
+    """Run `case` with a network and both ends of a connection in it, under several seeds."""
 
     async def main(loop: SimLoop, seed: int) -> None:
         network = SimNetwork(loop, seed=seed, link=link)
         async with connected(network) as (here, there):
-            await scenario(network, here, there)
+            await case(network, here, there)
 
     for seed in range(8):
         loop = SimLoop(seed=seed)
@@ -66,7 +66,7 @@ def test_a_simulated_stream_keeps_the_contract(check: Check, link: LinkCondition
 def test_bytes_are_chopped_anywhere_and_sometimes_joined() -> None:
     sizes: set[int] = set()
 
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         for _ in range(20):
             await here.write(b"abcd")
         left = 80
@@ -75,24 +75,24 @@ def test_bytes_are_chopped_anywhere_and_sometimes_joined() -> None:
             sizes.add(len(part))
             left -= len(part)
 
-    on_a_link(scenario, LinkConditions(fragment_bytes_max=8))
+    on_a_link(case, LinkConditions(fragment_bytes_max=8))
     assert {1, 2, 3} <= sizes
     assert max(sizes) > 4
 
 
 def test_latency_jitter_and_bandwidth_take_virtual_time() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         began = network.loop.time()
         await here.write(bytes(100_000))
         await exactly(there, 100_000)
         assert 1.5 <= network.loop.time() - began <= 1.8
 
-    on_a_link(scenario, LinkConditions(latency_s=0.5, jitter_s=0.3, bandwidth_bytes_s=100_000))
+    on_a_link(case, LinkConditions(latency_s=0.5, jitter_s=0.3, bandwidth_bytes_s=100_000))
 
 
 @pytest.mark.parametrize("narrow", ["the link", "the uplink"])
 def test_connections_of_a_host_share_what_it_can_send(narrow: str) -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         network.uplink_bytes_s = 100_000 if narrow == "the uplink" else network.uplink_bytes_s
         async with connected(network) as (also_here, also_there):
             began = network.loop.time()
@@ -101,37 +101,37 @@ def test_connections_of_a_host_share_what_it_can_send(narrow: str) -> None:
             for end in (there, also_there):
                 await exactly(end, 50_000)
             assert 1.0 <= network.loop.time() - began <= 1.1
-            await also_there.write(bytes(50_000))  # the other way is another's
+            await also_there.write(bytes(50_000))  # the other direction has an uplink of its own
             await exactly(also_here, 50_000)
             assert 1.5 <= network.loop.time() - began <= 1.6
 
-    on_a_link(scenario, LinkConditions(bandwidth_bytes_s=100_000) if narrow == "the link" else LAN)
+    on_a_link(case, LinkConditions(bandwidth_bytes_s=100_000) if narrow == "the link" else LAN)
 
 
 def test_the_network_counts_connections_and_delivered_bytes() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         await here.write(bytes(1000))
         await exactly(there, 1000)
         assert network.connections == 1
         assert network.delivered["here", "there"] == 1000
         assert network.delivered["there", "here"] == 0
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
-def test_a_host_refuses_a_port_at_once_and_where_there_is_no_host_nobody_answers() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
-        for address, said, within_s in (("there:1", "refused", 0.1), ("nowhere:1", "did not answer", 6.0)):
+def test_a_host_refuses_a_closed_port_at_once_and_a_missing_host_does_not_answer() -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+        for address, message, within_s in (("there:1", "refused", 0.1), ("nowhere:1", "did not answer", 6.0)):
             began = network.loop.time()
-            with pytest.raises(TransportError, match=said):
+            with pytest.raises(TransportError, match=message):
                 await network.dial("here")(address)
             assert network.loop.time() - began < within_s
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
 def test_an_address_is_listened_on_once() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         listener = network.listen("there:4000", lambda stream: asyncio.sleep(0))
         with pytest.raises(TransportError, match="taken"):
             network.listen("there:4000", lambda stream: asyncio.sleep(0))
@@ -140,11 +140,11 @@ def test_an_address_is_listened_on_once() -> None:
             await network.dial("here")("there:4000")
         await network.listen("there:4000", lambda stream: asyncio.sleep(0)).close()
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
-def test_a_listener_drops_what_a_finished_handler_leaves_and_what_is_over_the_limit() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+def test_a_listener_drops_connections_of_finished_handlers_and_those_over_the_limit() -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         over = asyncio.Event()
         listener = network.listen("there:4000", lambda stream: over.wait())
         dial = network.dial("here")
@@ -154,11 +154,11 @@ def test_a_listener_drops_what_a_finished_handler_leaves_and_what_is_over_the_li
         assert [await ends(stream) for stream in streams] == [b""] * CONNECTIONS_MAX
         await listener.close()
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
 def test_a_cancelled_dial_leaves_no_connection_behind() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         accepted: list[ByteStream] = []
 
         async def on_stream(stream: ByteStream) -> None:
@@ -174,11 +174,11 @@ def test_a_cancelled_dial_leaves_no_connection_behind() -> None:
         await listener.close()
         assert len(network.live) == 1
 
-    on_a_link(scenario, LinkConditions(latency_s=0.1))
+    on_a_link(case, LinkConditions(latency_s=0.1))
 
 
 def test_a_cut_ends_both_sides() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         reading = asyncio.create_task(ends(there))
         await asyncio.sleep(0)
         network.cut("there", "here")
@@ -189,23 +189,23 @@ def test_a_cut_ends_both_sides() -> None:
                 await stream.write(b"x")
         assert not network.live
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
 @pytest.mark.parametrize("after_bytes", [1, 2, 499, 500, 999])
 def test_a_cut_may_come_after_any_byte(after_bytes: int) -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         network.cut("here", "there", after_bytes=after_bytes)
         data = some_bytes(1000)
         await here.write(data)
         assert data[:after_bytes].startswith(await ends(there))
         assert network.delivered["here", "there"] == after_bytes
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
 def test_a_link_may_cut_each_connection_after_so_many_bytes() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         network.set_link("here", "there", LinkConditions(cut_after_bytes=10))
         listener = network.listen("there:4000", everything_back)
         for _ in range(3):
@@ -222,13 +222,13 @@ def test_a_link_may_cut_each_connection_after_so_many_bytes() -> None:
         except TransportError:
             pass
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
 def test_a_cut_is_seen_as_an_error_or_as_an_early_end() -> None:
     seen: set[str] = set()
 
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         network.cut("here", "there")
         for stream in (here, there):
             try:
@@ -236,12 +236,12 @@ def test_a_cut_is_seen_as_an_error_or_as_an_early_end() -> None:
             except TransportError:
                 seen.add("error")
 
-    on_a_link(scenario)
+    on_a_link(case)
     assert seen == {"end", "error"}
 
 
 def test_a_block_holds_bytes_back_until_it_is_healed() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         network.block("here", "there")
         await here.write(b"late")
         reading = asyncio.create_task(there.read())
@@ -249,11 +249,11 @@ def test_a_block_holds_bytes_back_until_it_is_healed() -> None:
         network.heal()
         assert (await reading + await exactly(there, 4 - len(reading.result()))) == b"late"
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
 def test_a_one_way_block_lets_a_window_through_and_then_stalls_for_want_of_acknowledgements() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         network.block("there", "here")
         sending = asyncio.create_task(here.write(bytes(MIB)))
         window = LAN.window_bytes
@@ -264,11 +264,11 @@ def test_a_one_way_block_lets_a_window_through_and_then_stalls_for_want_of_ackno
         await exactly(there, MIB - window - len(await reading))
         await sending
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
 def test_a_partition_divides_groups_and_lets_dials_time_out() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         network.partition({"here", "friend"}, {"there"})
         listener = network.listen("friend:4000", lambda stream: stream.close())
         assert await ends(await network.dial("here")("friend:4000")) == b""
@@ -281,11 +281,11 @@ def test_a_partition_divides_groups_and_lets_dials_time_out() -> None:
         assert await ends(await network.dial("there")("friend:4000")) == b""
         await listener.close()
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
-def test_half_open_bytes_vanish_and_a_full_queue_gives_the_writer_up() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+def test_half_open_bytes_vanish_and_a_full_queue_ends_the_writer() -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         network.half_open("here", "there")
         reading = asyncio.create_task(there.read())
         await here.write(b"into the void")
@@ -299,22 +299,22 @@ def test_half_open_bytes_vanish_and_a_full_queue_gives_the_writer_up() -> None:
         with pytest.raises(TransportError):
             await reading
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
 def test_a_half_open_close_ends_and_the_peer_never_hears_of_it() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         network.half_open("here", "there")
         reading = asyncio.create_task(there.read())
         await here.close()
         assert (await asyncio.wait({reading}, timeout=1000))[1]
         reading.cancel()
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
 def test_corruption_flips_one_bit_of_one_direction() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         data = some_bytes(1000)
         network.corrupt("here", "there")
         await here.write(data)
@@ -325,11 +325,11 @@ def test_corruption_flips_one_bit_of_one_direction() -> None:
         assert changed[0].bit_count() == 1
         assert await exactly(here, len(data)) == data
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
 def test_a_crashed_host_is_heard_by_its_peers_and_listens_no_more() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         network.listen("there:4000", lambda stream: asyncio.sleep(0))
         network.crash("there")
         assert await ends(here) == b""
@@ -338,11 +338,11 @@ def test_a_crashed_host_is_heard_by_its_peers_and_listens_no_more() -> None:
         with pytest.raises(TransportError, match="refused"):
             await network.dial("here")("there:4000")
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
 def test_bytes_for_a_socket_that_is_gone_are_answered_by_a_reset() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         there.abort()
         await asyncio.sleep(0)
         await here.write(b"anybody?")
@@ -351,33 +351,33 @@ def test_bytes_for_a_socket_that_is_gone_are_answered_by_a_reset() -> None:
             await here.write(b"anybody?")
         assert not network.live
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
-def test_a_reset_may_cost_the_peer_what_it_had_not_read() -> None:
+def test_a_reset_may_cost_the_peer_bytes_that_it_had_not_read() -> None:
     lost: set[bool] = set()
 
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         await here.write(b"unread")
         await asyncio.sleep(1)
         here.abort()
         await asyncio.sleep(1)
         lost.add(await ends(there) != b"unread")
 
-    on_a_link(scenario)
+    on_a_link(case)
     assert lost == {True, False}
 
 
 def test_a_network_forgets_connections_that_are_over() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         await asyncio.gather(here.close(), there.close())
         assert not network.live
 
-    on_a_link(scenario)
+    on_a_link(case)
 
 
 async def ends(stream: ByteStream) -> bytes:
-    """What comes before the stream ends, by an end or by an error."""
+    """Return the bytes that come before the stream ends, by an end of file or an error."""
     data = b""
     try:
         while part := await stream.read():
@@ -388,10 +388,10 @@ async def ends(stream: ByteStream) -> bytes:
 
 
 def test_ends_and_everything_agree_on_a_clean_end() -> None:
-    async def scenario(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
+    async def case(network: SimNetwork, here: ByteStream, there: ByteStream) -> None:
         closing = asyncio.create_task(here.close())
         assert await everything(there) == b""
         await there.close()
         await closing
 
-    on_a_link(scenario)
+    on_a_link(case)

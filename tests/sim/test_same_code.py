@@ -1,8 +1,9 @@
-"""What is simulated is what ships: the same scenarios enter the same functions over TCP and in simulation.
+"""The simulated code is the code that ships: scenarios enter the same functions over TCP and in simulation.
 
-Every function of `sync`, `wire` and `node` that a scenario enters is noted, over real sockets on loopback with the
-system's clock and randomness, and on the simulated network in virtual time. The sets must be equal: were there code for
-one of them only, no simulation would have tried it, or no user.
+Each scenario runs over real sockets on loopback, with the system's clock and randomness, and on the simulated network
+in virtual time. The test notes every function of `sync`, `wire` and `node` that is entered. The two sets must be equal:
+a function entered only over TCP would be tested by no simulation, and one entered only in simulation would serve no
+user.
 """
 
 import asyncio
@@ -35,12 +36,12 @@ PACKAGE = Path(echonode.__file__).parent
 ROOMS = ("sync", "wire", "node")
 WITHIN_S = 60.0
 STEP_S = 0.02
-ROUNDS_MAX = 8  # who dials first, and what a write falls into, is up to timing: each round adds what it entered
+ROUNDS_MAX = 8  # timing decides which node dials first and what a write meets: each round adds functions
 
 
 @dataclass
 class Stage:
-    """Where a scenario is played: how nodes come up, and at which address each listens."""
+    """The place of a scenario, over TCP or simulated: it starts nodes, each at an address, and stops them."""
 
     start: Callable[["Stage", Settings], Awaitable[tuple[Node, str]]]
     leave: Callable[[Node], Awaitable[None]]
@@ -54,9 +55,9 @@ class Stage:
         return node, address
 
     async def equal(self, *nodes: Node) -> None:
-        """Wait until all hold the same, and know it."""
+        """Wait until all nodes hold the same and know it."""
         async with asyncio.timeout(WITHIN_S):
-            while not self._are_equal(nodes):  # noqa: ASYNC110  of two nodes at once there is no event
+            while not self._are_equal(nodes):  # noqa: ASYNC110  there is no event of two nodes at once
                 await asyncio.sleep(STEP_S)
 
     def _are_equal(self, nodes: tuple[Node, ...]) -> bool:
@@ -72,7 +73,7 @@ async def put(node: Node, *names: str, body: bytes = b"x", shared: bool = False,
 
 
 async def put_unnoticed(node: Node, name: str) -> None:
-    """Into the store, behind the node's back: nobody is told."""
+    """Write into the store directly: neither the node nor a link notices."""
     draft = Draft(context=MAIN, author=node.id, name=name)
     await node.store.write([draft], node.records.identity.device, node.records.tick)
 
@@ -111,7 +112,7 @@ async def two_nodes_that_wrote_apart_merge_with_their_conflicts(stage: Stage) ->
     await stage.equal(one, two)
 
 
-async def somebody_asks_for_each_direction(stage: Stage) -> None:
+async def a_sync_is_asked_for_in_each_direction(stage: Stage) -> None:
     one, _ = await stage.node("one")
     two, address = await stage.node("two")
     one.add_peer(address)
@@ -122,7 +123,7 @@ async def somebody_asks_for_each_direction(stage: Stage) -> None:
         await put(two, f"pull-{direction}")
         async with asyncio.timeout(WITHIN_S):
             while any(report.error for report in await one.sync(None, direction, WITHIN_S)):
-                pass  # the nodes sync by themselves as well, and a root may move meanwhile
+                pass  # the nodes also sync by themselves, so a root may move meanwhile
     await stage.equal(one, two)
 
 
@@ -145,7 +146,7 @@ async def writes_fall_into_conversations(stage: Stage) -> None:
         task.cancel()
     writing = [asyncio.create_task(keep_writing(node, 0.02)) for node in (one, two)]
     for node in (one, two, one):
-        await put(node, "noticed")  # the roots that are told after it are not those that the other has by then
+        await put(node, "noticed")  # a link sends roots later, and by then the other node has others
         await asyncio.sleep(2 * max(ROOTS_DELAY_S))
     for task in writing:
         task.cancel()
@@ -171,7 +172,7 @@ async def two_that_never_met_differ_in_one_of_many(stage: Stage) -> None:
             await asyncio.sleep(STEP_S)
 
 
-async def what_one_keeps_the_other_does_not(stage: Stage) -> None:
+async def one_node_refuses_a_context_of_the_other(stage: Stage) -> None:
     one, _ = await stage.node("one")
     two, address = await stage.node("two", contexts=frozenset({MAIN}))
     await put(one, "a")
@@ -215,16 +216,16 @@ async def strangers_impostors_and_dead_addresses_are_told_apart(stage: Stage) ->
     await one.trust("two")
     with pytest.raises(EchonodeError):
         one.resolve_peer("nobody")
-    assert one.resolve_author("me") == one.id
+    assert one.addresses.resolve_author("me") == one.id
 
 
 SCENARIOS = (
     an_empty_node_is_filled_and_changes_go_both_ways,
     two_nodes_that_wrote_apart_merge_with_their_conflicts,
-    somebody_asks_for_each_direction,
+    a_sync_is_asked_for_in_each_direction,
     writes_fall_into_conversations,
     two_that_never_met_differ_in_one_of_many,
-    what_one_keeps_the_other_does_not,
+    one_node_refuses_a_context_of_the_other,
     a_newcomer_joins_by_an_invitation_after_a_wrong_code,
     strangers_impostors_and_dead_addresses_are_told_apart,
 )
@@ -242,11 +243,11 @@ def in_simulation(scenario: Callable[[Stage], Awaitable[None]], seed: int) -> No
         async def start(stage: Stage, settings: Settings) -> tuple[Node, str]:
             member = world.make_member(f"{settings.name}{len(stage.nodes)}", key=settings.network_key)
             member.settings = settings
-            world.discovery.deafen(member.host)
+            world.discovery.crash(member.host)
             await world.start(member)
             return member.node, member.address
 
-        world._spread = lambda member: None  # nobody sights anybody: addresses are given
+        world._announce = lambda member: None  # no node sights another: scenarios give addresses
         async def leave(node: Node) -> None:
             await world.leave(next(member for member in world.members.values() if member.node is node))
 
@@ -295,14 +296,14 @@ def over_tcp(scenario: Callable[[Stage], Awaitable[None]]) -> None:
 
 @contextmanager
 def entered() -> Iterator[set[str]]:
-    """The functions of the three rooms that are entered meanwhile, on any thread."""
+    """Collect the functions of the three rooms that any thread enters meanwhile."""
     codes: set[CodeType] = set()
     names: set[str] = set()
 
     def note(frame: FrameType, event: str, _: object) -> None:
-        codes.add(frame.f_code)  # and no line of it: only calls are of interest
+        codes.add(frame.f_code)  # return None: trace calls, and no lines
 
-    before = sys.gettrace()  # coverage's, where it is measured
+    before = sys.gettrace()  # the tracer of coverage, if it runs
     threading.settrace(note)
     sys.settrace(note)
     try:
@@ -325,7 +326,7 @@ def test_scenarios_enter_the_same_functions_over_tcp_and_in_simulation() -> None
                 over_tcp(scenario)
         real |= names
         with entered() as names:
-            for scenario, seed in product(SCENARIOS, range(3 * number, 3 * number + 3)):  # they take no time
+            for scenario, seed in product(SCENARIOS, range(3 * number, 3 * number + 3)):  # simulated rounds are cheap
                 in_simulation(scenario, seed)
         simulated |= names
         if real == simulated:

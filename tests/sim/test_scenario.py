@@ -1,4 +1,4 @@
-"""Worlds drawn from seeds: safe all the while, equal soon after all is well again. CI runs 300 (`.ci/run`)."""
+"""Worlds drawn from seeds: safe throughout, and equal soon after the faults end. CI runs 300 of them (`.ci/run`)."""
 
 import os
 import select
@@ -18,7 +18,7 @@ from echonode.sim.batch import calm, options_for, run_many
 from echonode.sim.clients import Habits
 from echonode.sim.event_loop import SimLoop
 from echonode.sim.faults import Faults
-from echonode.sim.invariants import Invariants
+from echonode.sim.invariants.checks import Invariants
 from echonode.sim.options import KINDS_OF_FAULT, Options, draw_options
 from echonode.sim.scenario import Scenario, run_seed
 from echonode.sim.world import World
@@ -34,30 +34,30 @@ REGRESSIONS = [
 
 
 @pytest.mark.parametrize("seed", [*SEEDS, *REGRESSIONS])
-def test_whatever_befalls_nothing_is_lost_and_all_become_equal(seed: int) -> None:
+def test_nothing_is_lost_under_faults_and_all_become_equal(seed: int) -> None:
     run_seed(seed)
 
 
-def test_seeds_draw_every_kind_of_trouble_and_no_two_the_same() -> None:
+def test_seeds_draw_every_option_and_hardly_two_draw_the_same() -> None:
     drawn = [draw_options(seed) for seed in range(300)]
     assert len(set(map(repr, drawn))) > 290
     assert {kind for options in drawn for kind in options.faults} == set(KINDS_OF_FAULT)
-    troubles = (
-        *("common", "liars", "liars_stay", "partials", "strangers", "newcomers", "is_compromised", "rest_s"),
-        "meets_first",
+    fields = (
+        *("common_records", "adversaries", "adversaries_stay", "partials", "strangers", "newcomers"),
+        *("is_compromised", "quiescence_s", "meets_first"),
     )
     assert len({options.uplink_bytes_s for options in drawn}) == 3
-    for trouble in troubles:
-        assert {bool(getattr(options, trouble)) for options in drawn} == {True, False}, trouble
+    for field in fields:
+        assert {bool(getattr(options, field)) for options in drawn} == {True, False}, field
 
 
 def test_every_mode_that_is_advertised_runs_in_the_300_worlds_of_every_change() -> None:
     ran: set[str] = set()
-    for seed in sorted(range(300), key=lambda seed: not draw_options(seed).common):  # the rarest kind first
+    for seed in sorted(range(300), key=lambda seed: not draw_options(seed).common_records):  # the rarest kind first
         loop = SimLoop(seed=seed)
-        swarm = Scenario(loop, seed, draw_options(seed))
-        loop.complete(swarm.run())
-        for member in swarm.honest:
+        scenario = Scenario(loop, seed, draw_options(seed))
+        loop.complete(scenario.run())
+        for member in scenario.honest:
             ran |= {conversation.mode for conversation in member.conversations}
             ran |= {FOLLOW for event in member.events if isinstance(event, FollowBegan)}
         if ran >= set(NAMES):
@@ -72,61 +72,61 @@ def test_a_world_without_trouble_is_equal_at_once_and_stays_so() -> None:
     assert figures.met_after_s < 10
     assert figures.agreed_after_s < 1
     assert figures.groups[-1][1] == 1
-    assert any(at_s < 10 and groups == 1 for at_s, groups in figures.groups), "that they met is drawn where it was"
+    assert any(at_s < 10 and groups == 1 for at_s, groups in figures.groups), "the meeting is noted when it happens"
     assert figures.worst_lag_s < 5
 
 
-def test_who_waits_for_a_world_is_told_how_far_it_is() -> None:
-    heard: list[tuple[float, float]] = []
+def test_the_caller_is_told_how_far_a_world_is() -> None:
+    reports: list[tuple[float, float]] = []
     options = replace(calm(), nodes=12, records=20)
-    (told,) = run_many(iter([(1, options)]), 1, lambda now_s, lasts_s: heard.append((now_s, lasts_s)))
-    times = [now_s for now_s, _ in heard]
+    (figures,) = run_many(iter([(1, options)]), 1, lambda now_s, expected_s: reports.append((now_s, expected_s)))
+    times = [now_s for now_s, _ in reports]
     assert len(times) > 1
     assert times == sorted(times)
-    assert times[-1] <= told.virtual_s
-    assert {lasts_s for _, lasts_s in heard} == {options.lasts_s}
-    assert told.virtual_s == pytest.approx(options.lasts_s, abs=30)
+    assert times[-1] <= figures.virtual_s
+    assert {expected_s for _, expected_s in reports} == {options.expected_duration_s}
+    assert figures.virtual_s == pytest.approx(options.expected_duration_s, abs=30)
 
 
-def test_what_is_given_takes_the_place_of_what_the_seed_draws() -> None:
-    asked = SimulateOptions(seeds=range(1), is_calm=False)
-    options = options_for(5, replace(asked, nodes=4, records=7, losses_per_minute=60.0, partition_s=100.0))
+def test_a_given_option_takes_the_place_of_the_drawn_one() -> None:
+    given = SimulateOptions(seeds=range(1), is_calm=False)
+    options = options_for(5, replace(given, nodes=4, records=7, losses_per_minute=60.0, partition_s=100.0))
     assert (options.nodes, options.records, options.loss_rate) == (4, 7, 1.0)
     assert options.faults_s >= options.partition_s == 100.0
     drawn = draw_options(5)
-    asked_for = {"nodes": 4, "records": 7, "loss_rate": 1.0, "partition_s": 100.0, "faults_s": options.faults_s}
+    expected = {"nodes": 4, "records": 7, "loss_rate": 1.0, "partition_s": 100.0, "faults_s": options.faults_s}
     assert drawn.faults
-    assert options == replace(drawn, **asked_for), "and nothing else"
-    assert options_for(5, asked) == draw_options(5)
-    assert options_for(5, replace(asked, is_calm=True)) == calm()
+    assert options == replace(drawn, **expected), "nothing else changes"
+    assert options_for(5, given) == draw_options(5)
+    assert options_for(5, replace(given, is_calm=True)) == calm()
 
 
 SMALL = Options(nodes=2, records=4, habits=Habits(writes_per_s=1.0), faults_s=3.0, faults=("cut", "crash"))
 
 
-def test_a_fault_of_connections_befalls_one_that_is_there() -> None:
+def test_a_fault_of_a_connection_happens_to_one_that_exists() -> None:
     loop = SimLoop(seed=1)
 
     async def main() -> None:
         world = World(loop, seed=1)
         members = [world.make_member(name) for name in "abcdef"]
 
-        async def listening(stream: ByteStream) -> None:
+        async def read(stream: ByteStream) -> None:
             await stream.read()
 
-        world.network.listen(members[1].address, listening)
+        world.network.listen(members[1].address, read)
         await world.network.dial(members[0].host)(members[1].address)
-        assert world.network.connected() == [(members[0].host, members[1].host)]
-        await Faults(world, members, Invariants(world), Options(), 1)._befall("half_open")
-        assert [connection.vanished for connection in world.network.live] == [True]
+        assert world.network.connected_hosts() == [(members[0].host, members[1].host)]
+        await Faults(world, members, Invariants(world), Options(), 1)._cause("half_open")
+        assert [connection.is_half_open for connection in world.network.live] == [True]
 
     loop.complete(main())
 
 
 def test_connections_are_lost_as_often_as_is_asked_for() -> None:
-    asked = SimulateOptions(seeds=range(1), is_calm=True, nodes=4)
+    given = SimulateOptions(seeds=range(1), is_calm=True, nodes=4)
     ends = {
-        losses: run_seed(1, options_for(1, replace(asked, losses_per_minute=losses))) for losses in (0.0, 120.0)
+        losses: run_seed(1, options_for(1, replace(given, losses_per_minute=losses))) for losses in (0.0, 120.0)
     }
     assert ends[0.0].trace != ends[120.0].trace
     assert sum(ends[120.0].conversations.values()) > 2 * sum(ends[0.0].conversations.values())
@@ -155,7 +155,7 @@ def test_worker_processes_end_with_the_one_that_started_them(how: signal.Signals
         process.stdout.read()
     assert len(workers) == 2
     for worker in workers:
-        assert select.select([worker], [], [], 60.0)[0], "it goes on without anybody to take its results"
+        assert select.select([worker], [], [], 60.0)[0], "the worker goes on though its parent is gone"
         os.close(worker)
 
 
@@ -163,11 +163,11 @@ def test_a_world_that_fails_is_told_with_its_seed_and_its_options(monkeypatch: p
     def broken(*_: object, **__: object) -> None:
         raise StoreError("planted")
 
-    monkeypatch.setattr("echonode.sim.invariants.Invariants.check_agreement", broken)
+    monkeypatch.setattr("echonode.sim.invariants.checks.Invariants.check_agreement", broken)
     (figures,) = run_many(iter([(3, SMALL)]), 1)
     assert figures.seed == 3
-    for told in ("planted", "seed 3", "options: Options(nodes=2"):
-        assert told in figures.failure
+    for words in ("planted", "seed 3", "options: Options(nodes=2"):
+        assert words in figures.failure
 
 
 def test_the_same_seed_gives_the_same_world_in_any_process() -> None:

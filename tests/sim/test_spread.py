@@ -1,5 +1,6 @@
-"""What a write costs a network: each node is sent it once and hardly more, however many nodes there are (PROTOCOL.md
-§8.15). Larger networks: `echonode simulate --nodes N`, proto/COSTS.md."""
+"""The cost of a write for a network: each node receives it once and little more, in networks of any size
+(PROTOCOL.md §8.15). Larger networks: `echonode simulate --nodes N`, proto/COSTS.md.
+"""
 
 from dataclasses import replace
 
@@ -16,11 +17,11 @@ def networks() -> list[Figures]:
 
 
 def test_a_write_travels_whole_once_to_each_node_with_little_beside_it(networks: list[Figures]) -> None:
-    for told in networks:
-        assert told.bytes_per_write is not None and told.bytes_of_write is not None
-        # No node gets by with less than the record, but for the one that wrote it.
-        least = (told.nodes - 1) / told.nodes
-        assert least < told.bytes_per_write / told.bytes_of_write < 1.5
+    for figures in networks:
+        assert figures.bytes_per_write is not None and figures.bytes_of_write is not None
+        # Every node must receive the record, except the one that wrote it.
+        least = (figures.nodes - 1) / figures.nodes
+        assert least < figures.bytes_per_write / figures.bytes_of_write < 1.5
 
 
 def test_four_times_as_many_nodes_wait_a_hop_or_two_longer(networks: list[Figures]) -> None:
@@ -28,7 +29,7 @@ def test_four_times_as_many_nodes_wait_a_hop_or_two_longer(networks: list[Figure
     assert 0 < few.median_lag_s < many.median_lag_s < 4 * few.median_lag_s
 
 
-def test_where_nothing_is_written_little_is_said(networks: list[Figures]) -> None:
-    for told in networks:
-        assert told.idle_bytes_s is not None
-        assert told.idle_bytes_s < 50
+def test_idle_nodes_send_little(networks: list[Figures]) -> None:
+    for figures in networks:
+        assert figures.idle_bytes_s is not None
+        assert figures.idle_bytes_s < 50

@@ -1,4 +1,4 @@
-"""What a person would try in a small world: groups that part and meet, newcomers, idle networks, several networks."""
+"""Small worlds as a person would try them: groups that part and meet, newcomers, idle networks, several networks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ from echonode.sim.event_loop import SimLoop
 from echonode.sim.tcp_link import LinkConditions
 from echonode.sim.world import World
 
-# A session that hangs is given up after IDLE_TIMEOUT_S, and its peer dialled again within the longest back-off.
+# A session that hangs is given up after IDLE_TIMEOUT_S; its peer is dialled again within the longest back-off.
 SETTLED_WITHIN_S = 2 * IDLE_TIMEOUT_S + max(COMPARE_INTERVAL_S)
 
 
@@ -89,7 +89,7 @@ def test_a_newcomer_is_filled_while_the_others_go_on_writing():
         assert len(newcomer.node.store.tree(MAIN)) == 3050
         assert "snapshot" in {done.mode for done in newcomer.conversations}
         received = sum(done.received for done in newcomer.conversations if done.context == MAIN)
-        assert received < 2 * 3050, "it was not sent everything by everybody"
+        assert received < 2 * 3050, "not every node sent it everything"
 
     in_world(1, work)
 
@@ -113,7 +113,7 @@ def test_a_half_open_link_in_the_middle_of_a_transfer_is_given_up_and_the_transf
 # -- quiet networks --------------------------------------------------------------------------------------------------
 
 
-def test_two_idle_nodes_for_a_day_say_nothing_and_dial_as_often_as_links_are_renewed():
+def test_two_nodes_idle_for_a_day_report_nothing_and_dial_only_to_renew_links():
     day_s = 24 * 3600
 
     async def work(world: World) -> None:
@@ -121,11 +121,11 @@ def test_two_idle_nodes_for_a_day_say_nothing_and_dial_as_often_as_links_are_ren
         await members[0].node.records.put(Draft(context=MAIN, author=members[0].node.id, name="a"))
         world.introduce()
         await world.settled(within_s=10)
-        said, dialled = [len(member.events) for member in members], world.network.connections
+        events_before, dialled = [len(member.events) for member in members], world.network.connections
         await asyncio.sleep(day_s)
         renewals = int(day_s / (0.8 * SESSION_AGE_S_MAX))
         assert 0 < world.network.connections - dialled <= renewals
-        for member, before in zip(members, said, strict=True):
+        for member, before in zip(members, events_before, strict=True):
             news = member.events[before:]
             assert {type(event) for event in news} == {FollowBegan, FollowEnded}
             assert all(entry.in_sync and entry.is_following for entry in member.node.peer_table.peers.values())
@@ -134,7 +134,7 @@ def test_two_idle_nodes_for_a_day_say_nothing_and_dial_as_often_as_links_are_ren
     in_world(1, work)
 
 
-def test_nodes_that_meet_on_a_good_network_need_few_words():
+def test_nodes_that_meet_on_a_good_network_report_few_events():
     async def work(world: World) -> None:
         members = [await world.add_node(f"n{number}") for number in range(6)]
         await members[0].node.records.put(Draft(context=MAIN, author=members[0].node.id, name="a"))
@@ -142,15 +142,15 @@ def test_nodes_that_meet_on_a_good_network_need_few_words():
         await world.settled(within_s=5)
         for member in members:
             assert not [event for event in member.events if isinstance(event, SessionFailed | PeerAbsent)]
-            loud = [event for event in member.events if not isinstance(event, SyncProgress)]
-            assert len(loud) < 100
+            news = [event for event in member.events if not isinstance(event, SyncProgress)]
+            assert len(news) < 100
             outcomes = {event.outcome for event in member.events if isinstance(event, SyncCompleted)}
             assert outcomes <= {"equal", "moved", "refused", "one_way"}
 
     in_world(1, work)
 
 
-def test_nodes_of_the_open_network_find_each_other_and_nobody_else():
+def test_nodes_of_the_open_network_find_each_other_and_no_private_node():
     async def work(world: World) -> None:
         here = [await world.add_node(f"open-{number}", key=None) for number in range(2)]
         private = await world.add_node("private")
@@ -160,6 +160,6 @@ def test_nodes_of_the_open_network_find_each_other_and_nobody_else():
         assert here[1].node.store.tree(MAIN).root == here[0].node.store.tree(MAIN).root
         assert MAIN not in private.node.store.contexts()
         with pytest.raises(LocalError):
-            here[0].node.records.resolve("shared/todo")
+            here[0].node.addresses.resolve("shared/todo")
 
     in_world(1, work)

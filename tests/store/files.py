@@ -34,7 +34,7 @@ async def opened(path: Path, now_ms: int = NOW_MS) -> AsyncIterator[SqliteStore]
 
 
 def run(coroutine: Coroutine[Any, Any, T], timeout_s: float = 60) -> T:
-    """Run to the end; nothing but a hang takes `timeout_s`."""
+    """Run `coroutine` to its end. Only a hang takes `timeout_s`."""
 
     async def bounded() -> T:
         async with asyncio.timeout(timeout_s):
@@ -45,7 +45,7 @@ def run(coroutine: Coroutine[Any, Any, T], timeout_s: float = 60) -> T:
 
 @contextmanager
 def no_thread_stays() -> Iterator[None]:
-    """Whatever threads begin inside have ended afterwards; one forgotten would keep a process from ever ending."""
+    """Check that every thread begun inside has ended afterwards; a forgotten one would keep a process from ending."""
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
@@ -55,7 +55,7 @@ def no_thread_stays() -> Iterator[None]:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """File permissions mean nothing to root: be nobody for a while."""
+    """Become the user nobody for a while, because file permissions mean nothing to root."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -66,20 +66,21 @@ def unprivileged() -> Iterator[None]:
 
 
 def look(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    """What a connection of our own reads."""
+    """Return the rows that a connection outside the store reads."""
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(sql).fetchall()
 
 
 def change(path: Path, *statements: str) -> None:
-    """Write past the store, which is closed."""
+    """Write into the file past the store, which is closed."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
 
 
 def places(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Where the file holds live data: what it is, its offset, its length. Keys and ids stand in the index too."""
+    """Yield each place of live data in the file: its meaning, its offset, its length. Keys and ids are in the index
+    too."""
     data = path.read_bytes()
     for seq, key, version, raw in look(path, "SELECT seq, key, id, bytes FROM log"):
         for what, piece in (("key", key), ("id", version), ("bytes", raw[:2000])):
@@ -90,14 +91,15 @@ def places(path: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def flip(path: Path, bit: int) -> None:
-    """Turn one bit of a file."""
+    """Flip one bit of a file."""
     data = bytearray(path.read_bytes())
     data[bit // 8] ^= 1 << bit % 8
     path.write_bytes(data)
 
 
 def commits(path: Path) -> int:
-    """How many transactions the write-ahead log of `path` holds: its frames that end one (SQLite file format, §4.1)."""
+    """Return how many transactions the write-ahead log of `path` holds: its commit frames (SQLite file format,
+    §4.1)."""
     wal = Path(f"{path}-wal").read_bytes()
     page_bytes = int.from_bytes(wal[8:12], "big")
     salts = wal[16:24]

@@ -1,4 +1,4 @@
-"""Authors for the tests of the store: real keys, real signatures, and versions as they arrive from elsewhere."""
+"""Authors for the tests of the store: real keys, real signatures, and versions made by other nodes."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ NOW_MS = 1_700_000_000_000
 
 
 def ticking() -> Tick:
-    """A clock that stands still but for its logical part: timestamps grow, and every run gives the same ones."""
+    """Return a clock that stands still but for its logical part: timestamps grow, and every run gives the same ones."""
     clock = HybridClock()
     return lambda: clock.tick(NOW_MS)
 
 
 class Person:
-    """An author elsewhere. The same `number` is the same person, with the same keys and the same writer."""
+    """An author on another node. The same `number` gives the same person, with the same keys and the same writer."""
 
     def __init__(self, number: int) -> None:
         self.identity = Identity.from_seeds(bytes([number]) * 32, bytes([number, 1]) * 16)
@@ -35,7 +35,7 @@ class Person:
         return self.identity.device
 
     def statement(self, state: KeyState = KeyState.ACTIVE, key: PublicKey | None = None) -> Record:
-        """The root's word on `key`, the device key when none is given."""
+        """Return a key statement by the person's root about `key`, the device key by default."""
         draft = statement_draft(self.id, key or self.device.public, state)
         return self._sign(draft, self.identity.root, ())
 
@@ -50,7 +50,7 @@ class Person:
         key: SigningKey | None = None,
         is_tombstone: bool = False,
     ) -> Record:
-        """A version that has seen `over`."""
+        """Return a version that has seen `over`."""
         draft = Draft(context=context, author=author or self.id, name=name, body=body, is_tombstone=is_tombstone)
         return self._sign(draft, key or self.device, over)
 
@@ -65,7 +65,7 @@ class Person:
 
 
 class Owner:
-    """Whoever writes into a store by `Store.write`."""
+    """The identity that writes into a store by `Store.write`."""
 
     def __init__(self, store: Store, number: int = 1) -> None:
         self.store = store
@@ -85,7 +85,7 @@ class Owner:
         return Draft(context=context, author=self.id, name=name, body=body, is_tombstone=is_tombstone)
 
     async def put(self, name: str, body: bytes = b"", context: str = MAIN) -> Record:
-        """Write one record; its version."""
+        """Write one record and return its version."""
         versions, _ = await self.write(self.draft(name, body, context))
         assert versions[0] is not None
         return versions[0]

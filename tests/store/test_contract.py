@@ -1,4 +1,4 @@
-"""The Store contract over both implementations."""
+"""The Store contract, run on both implementations."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""MemoryStore judges SqliteStore: whatever is done to both, both show the same, after reopening too."""
+"""MemoryStore judges SqliteStore: the same calls leave both in the same state, after reopening too."""
 
 import asyncio
 import tempfile
@@ -70,38 +70,38 @@ class Stores(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Everybody may write for the first of them."""
+        """Admit every person as an author of the first one's records."""
         for owner in self.owners:
             self.run(owner.begin())
         first = self.people[0]
         statements = [first.statement(key=person.device.public) for person in self.people]
         self.apply(IDENTITIES, statements)
 
-    @rule(who=PEOPLE, context=CONTEXTS, name=NAMES, body=BODIES, seen=PICKS, is_tombstone=st.booleans())
-    def somebody_writes(
-        self, who: int, context: str, name: str, body: bytes, seen: list[int], is_tombstone: bool
+    @rule(number=PEOPLE, context=CONTEXTS, name=NAMES, body=BODIES, seen=PICKS, is_tombstone=st.booleans())
+    def a_person_makes_a_version(
+        self, number: int, context: str, name: str, body: bytes, seen: list[int], is_tombstone: bool
     ) -> None:
-        """A version that has seen some of those before it. It stays where it is until it is applied."""
+        """Make a version that has seen some of the earlier ones. No store has it until it is applied."""
         older = [version for version in self.versions[context] if version.name == name]
         over = [older[pick % len(older)] for pick in seen] if older else []
         body = b"" if is_tombstone else body
         author = self.people[0].id
-        person = self.people[who]
+        person = self.people[number]
         version = person.version(name, body, over, context=context, author=author, is_tombstone=is_tombstone)
         self.versions[context].append(version)
 
     @rule(context=CONTEXTS, into=CONTEXTS, picks=PICKS)
-    def some_arrive(self, context: str, into: str, picks: list[int]) -> None:
-        """In any order, more than once, now and then in the wrong context."""
+    def some_versions_arrive(self, context: str, into: str, picks: list[int]) -> None:
+        """Apply versions in any order, more than once, now and then to the wrong context."""
         known = self.versions[context]
         self.apply(into, [known[pick % len(known)] for pick in picks] if known else [])
 
     @rule(context=CONTEXTS)
-    def all_arrive(self, context: str) -> None:
+    def all_versions_arrive(self, context: str) -> None:
         self.apply(context, list(reversed(self.versions[context])))
 
     @rule(context=CONTEXTS, picks=PICKS, peer=PEERS, life=LIVES, seq=st.integers(0, 5))
-    def some_arrive_with_a_cursor(
+    def some_versions_arrive_with_a_cursor(
         self, context: str, picks: list[int], peer: IdentityId, life: Instance, seq: int
     ) -> None:
         known = self.versions[context]
@@ -109,19 +109,68 @@ class Stores(RuleBasedStateMachine):
         cursor = Cursor(peer, life, context, seq)
         self.agree(tuple(self.run(store.apply(context, records, cursor)) for store in (self.judge, self.disk)))
 
-    @rule(context=CONTEXTS, picks=PICKS, keeps_bodies=st.booleans())
-    def some_are_forgotten(self, context: str, picks: list[int], keeps_bodies: bool) -> None:
+    @rule(calls=st.lists(st.tuples(CONTEXTS, PICKS, st.none() | st.tuples(PEERS, LIVES, st.integers(0, 5)))))
+    def several_calls_arrive_at_once(
+        self, calls: list[tuple[str, list[int], tuple[IdentityId, Instance, int] | None]]
+    ) -> None:
+        """Apply batches that share one transaction on disk; each may bring a cursor."""
+
+        async def at_once(store: Store) -> list[Applied]:
+            return await asyncio.gather(
+                *(
+                    store.apply(
+                        context,
+                        [known[pick % len(known)] for pick in picks] if (known := self.versions[context]) else [],
+                        Cursor(place[0], place[1], context, place[2]) if place else None,
+                    )
+                    for context, picks, place in calls
+                )
+            )
+
+        for outcomes in zip(self.run(at_once(self.judge)), self.run(at_once(self.disk)), strict=True):
+            self.agree(outcomes)
+
+    @rule(context=CONTEXTS, peer=PEERS, life=LIVES, seq=st.integers(0, 5))
+    def a_cursor_is_noted(self, context: str, peer: IdentityId, life: Instance, seq: int) -> None:
+        for store in (self.judge, self.disk):
+            store.note(Cursor(peer, life, context, seq))
+
+    @rule(peer=PEERS, seqs=st.dictionaries(CONTEXTS, st.integers(0, 5)))
+    def a_peers_log_is_set_back(self, peer: IdentityId, seqs: dict[str, int]) -> None:
+        for store in (self.judge, self.disk):
+            store.set_back(peer, seqs)
+
+    @rule(context=CONTEXTS, picks=PICKS, newest=st.integers(0, 2), keeps_bodies=st.booleans())
+    def some_leaves_are_forgotten(self, context: str, picks: list[int], newest: int, keeps_bodies: bool) -> None:
+        """Forget some leaves, those of the newest log entries among them: their seqs must not come back."""
         known = self.versions[context]
         keys = [known[pick % len(known)].key for pick in picks] if known else []
+        heads = self.run(scanned(self.judge, context))
+        keys += [head.key for head in heads[len(heads) - newest :]]
         gone = [
             self.run(store.forget(context, keys, lambda head: keeps_bodies and bool(head.body)))
             for store in (self.judge, self.disk)
         ]
         assert gone[0] == gone[1]
+        if gone[0]:
+            self.audit_and_reopen()
 
-    @rule(who=st.integers(1, 2), state=st.sampled_from([KeyState.RETIRED, KeyState.COMPROMISED]))
-    def a_key_is_given_up(self, who: int, state: KeyState) -> None:
-        self.apply(IDENTITIES, [self.people[0].statement(state, self.people[who].device.public)])
+    @rule(
+        number=st.integers(1, 2),
+        state=st.sampled_from([KeyState.RETIRED, KeyState.COMPROMISED]),
+        context=CONTEXTS,
+        name=NAMES,
+        is_over=st.booleans(),
+    )
+    def a_key_is_given_up(self, number: int, state: KeyState, context: str, name: str, is_over: bool) -> None:
+        """Give a key up just after it signed the newest head, over the other heads of that record or beside them."""
+        author = self.people[0].id
+        over = self.run(self.judge.heads(context, author, name)) if is_over else []
+        version = self.people[number].version(name, b"late", over, context=context, author=author)
+        self.versions[context].append(version)
+        self.apply(context, [version])
+        self.apply(IDENTITIES, [self.people[0].statement(state, self.people[number].device.public)])
+        self.audit_and_reopen()
 
     @rule(
         context=CONTEXTS,
@@ -130,7 +179,7 @@ class Stores(RuleBasedStateMachine):
         skip=st.booleans(),
         bad=st.booleans(),
     )
-    def we_write(self, context: str, names: list[str], body: bytes, skip: bool, bad: bool) -> None:
+    def the_owner_writes(self, context: str, names: list[str], body: bytes, skip: bool, bad: bool) -> None:
         outcomes = []
         for owner in self.owners:
             drafts = [owner.draft(name, body, context) for name in [*names, ""][: len(names) + bad]]
@@ -143,7 +192,7 @@ class Stores(RuleBasedStateMachine):
             self.agree((outcomes[0][1], outcomes[1][1]))
 
     @rule(context=CONTEXTS, names=st.lists(NAMES, min_size=2, max_size=12), body=BODIES)
-    def we_write_many_at_once(self, context: str, names: list[str], body: bytes) -> None:
+    def the_owner_writes_many_at_once(self, context: str, names: list[str], body: bytes) -> None:
         async def at_once(owner: Owner) -> list[bytes]:
             return [
                 version.raw for version in await asyncio.gather(*(owner.put(name, body, context) for name in names))
@@ -152,7 +201,7 @@ class Stores(RuleBasedStateMachine):
         assert self.run(at_once(self.owners[0])) == self.run(at_once(self.owners[1]))
 
     @rule(context=CONTEXTS, name=NAMES)
-    def we_delete(self, context: str, name: str) -> None:
+    def the_owner_deletes(self, context: str, name: str) -> None:
         for owner in self.owners:
             self.run(owner.write(owner.draft(name, context=context, is_tombstone=True)))
 
@@ -174,6 +223,14 @@ class Stores(RuleBasedStateMachine):
             assert (ours is None) == (theirs is None)
             if ours and theirs:
                 self.agree((ours, theirs))
+            self.audit_and_reopen()
+
+    def fresh_root(self, context: str) -> Digest:
+        """Return the root of a new tree of the judge's heads."""
+        leaves: dict[bytes, list[Record]] = {}
+        for record in self.run(scanned(self.judge, context)):
+            leaves.setdefault(record.key, []).append(record)
+        return Tree((key, state_of(head.id for head in heads)) for key, heads in leaves.items()).root
 
     @staticmethod
     def root_of(records: list[Record]) -> Digest:
@@ -184,22 +241,31 @@ class Stores(RuleBasedStateMachine):
         return Tree((leaf[0].key, state_of(head.id for head in leaf)) for leaf in heads).root
 
     @rule(context=CONTEXTS)
-    def what_was_staged_is_promoted(self, context: str) -> None:
+    def a_staged_snapshot_is_promoted(self, context: str) -> None:
         staged = self.judge.staged(context)
         if staged:
             ours = self.run(self.judge.promote(context, expected=staged.root))
             theirs = self.run(self.disk.promote(context, expected=staged.root))
             assert (ours is None) == (theirs is None)
+            self.audit_and_reopen()
 
     @rule(context=CONTEXTS)
-    def somebody_follows(self, context: str) -> None:
-        """From here on, nothing that becomes a head may be missed."""
+    def a_follower_notes_its_cursor(self, context: str) -> None:
+        """Note a cursor: a head that comes later must not be missed behind it."""
         for store in (self.judge, self.disk):
             heads: set[bytes] = {record.id for record in self.run(scanned(store, context))}
             self.cursors.append((store, context, store.seq(context), heads))
 
+    def audit_and_reopen(self) -> None:
+        """Check that both stores are sound, and that reopening changes nothing."""
+        for store in (self.judge, self.disk):
+            assert self.run(verdict_of(store)).problems == ()
+        self.reopen()
+        assert self.run(verdict_of(self.disk)).problems == ()
+
     @rule()
     def reopen(self) -> None:
+        newest = {context: self.disk.seq(context) for context in (IDENTITIES, "main", "other")}
         self.run(self.disk.close())
         cursors = [cursor for cursor in self.cursors if cursor[0] is self.disk]
         seqs = {context: seq for (store, context), seq in self.seqs.items() if store is self.disk}
@@ -208,6 +274,7 @@ class Stores(RuleBasedStateMachine):
         self.cursors += [(disk, *cursor[1:]) for cursor in cursors]
         self.seqs.update({(disk, context): seq for context, seq in seqs.items()})
         self.disk = self.owners[1].store = disk
+        assert {context: disk.seq(context) for context in newest} == newest
 
     @rule()
     def the_store_begins_a_new_life(self) -> None:
@@ -224,7 +291,7 @@ class Stores(RuleBasedStateMachine):
         for person in self.people:
             assert disk.seen(person.device.public) == judge.seen(person.device.public)
         for context in (IDENTITIES, "main", "other"):
-            assert disk.tree(context).root == judge.tree(context).root
+            assert disk.tree(context).root == judge.tree(context).root == self.fresh_root(context)
             assert set(disk.conflicts(context)) == set(judge.conflicts(context))
             assert disk.staged(context) == judge.staged(context)
             ours, theirs = self.run(judge.info(context)), self.run(disk.info(context))
@@ -238,18 +305,19 @@ class Stores(RuleBasedStateMachine):
                 self.seqs[store, context] = store.seq(context)
 
     @invariant()
-    def nobody_who_follows_misses_anything(self) -> None:
+    def no_follower_misses_a_head(self) -> None:
         for store, context, seq, before in self.cursors:
             now = {record.id for record in self.run(scanned(store, context))}
             news = {record.id for record in self.run(scanned(store, context, seq))}
             assert now - before <= news
 
     def teardown(self) -> None:
-        verdict = self.run(verdict_of(self.disk))
-        self.run(self.disk.close())
-        self.runner.close()
-        self.folder.cleanup()
-        assert verdict.problems == ()
+        try:
+            assert self.run(verdict_of(self.disk)).problems == ()
+        finally:  # an open store keeps the process from ending, after a failed check too
+            self.run(self.disk.close())
+            self.runner.close()
+            self.folder.cleanup()
 
 
 TestStores = Stores.TestCase

@@ -1,4 +1,4 @@
-"""What only the memory store has: it can be tampered with, so that its audit has something to find."""
+"""The audit of the memory store, which a test can tamper with."""
 
 import asyncio
 

@@ -3,68 +3,55 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, TypeVar
 
 from echonode.errors import EchonodeError
-from echonode.model.filter import Filter
+from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import MAIN, Record, supersedes
+from echonode.node.mode_table import spec_of
 from echonode.sim.event_loop import run
-from echonode.store.port import Store
+from echonode.store.port import Cursor, Store
 from echonode.sync.conversation import Conversation, Result
-from echonode.sync.modes import delta, get, hash_comparison, level_wise, pull, put, reconcile, sketch, snapshot
-from echonode.wire.messages import (
-    Changes,
-    DeltaInit,
-    Direction,
-    Done,
-    GetInit,
-    HashComparisonInit,
-    LevelWiseInit,
-    Message,
-    PullInit,
-    Put,
-    PutInit,
-    ReconcileInit,
-    Records,
-    SketchInit,
-    SnapshotInit,
-)
+from echonode.sync.executor import Executor, InitiatorOptions
+from echonode.sync.modes import hash_comparison, level_wise, reconcile, sketch
+from echonode.wire.messages import Changes, Done, InitPayload, Message, Put, Records
 from tests.sync.pair import Cut, PairedTransport, conversation, paired
 
 T = TypeVar("T")
-Opener = Callable[..., Awaitable[Result]]
+Opener = Callable[..., Awaitable[Any]]
 Hook = Callable[[int, Message], Awaitable[None]]
 
 
+def initiator_of(
+    executor: Executor[InitiatorOptions, Any, Result], *, cursor: Cursor | None = None, **preset: Any
+) -> Opener:
+    """Return a function that opens a conversation by `executor`. Its keyword arguments are InitiatorOptions, and
+    `preset` are those it does not get. `cursor`: how far the initiator has followed the responder's log."""
 
-async def reconciled(
-    conversation: Conversation, direction: Direction = Direction.BOTH, *, wanted: Filter | None = None, **options: Any
-) -> Result:
-    """`reconcile`, as if it were a walk: a width of digests means nothing to it."""
-    options.pop("width", None)
-    return await reconcile.run_initiator(conversation, wanted or Filter(), direction, **options)
+    async def run_initiator(conversation: Conversation, **options: Any) -> Result:
+        if cursor is not None:
+            conversation = replace(conversation, cursor=cursor)
+        return await executor.run_initiator(conversation, InitiatorOptions(**{**preset, **options}))
+
+    return run_initiator
 
 
 WALKS: dict[str, Opener] = {
-    "level_wise": level_wise.run_initiator,
-    **{
-        f"hash_comparison to depth {depth}": partial(hash_comparison.run_initiator, max_depth=depth)
-        for depth in (1, 2, 3, 4)
-    },
+    "level_wise": initiator_of(level_wise),
+    **{f"hash_comparison to depth {depth}": initiator_of(hash_comparison, max_depth=depth) for depth in (1, 2, 3, 4)},
 }
 
 
-# Whatever makes two stores equal that both hold something.
-AGREEING: dict[str, Opener] = {**WALKS, "reconcile": reconciled}
+# The modes that make two stores equal when both hold something.
+AGREEING: dict[str, Opener] = {**WALKS, "reconcile": initiator_of(reconcile)}
 # Every way to make two stores equal in both directions, whatever they hold. A new mode joins the properties here.
 MODES: dict[str, Opener] = {
-    "level_wise": level_wise.run_initiator,
-    "level_wise from a lower level": partial(level_wise.run_initiator, expected=300),
-    "hash_comparison": hash_comparison.run_initiator,
-    "sketch": sketch.run_initiator,
-    "sketch, told that little differs": partial(sketch.run_initiator, expected=1),
-    "reconcile": reconciled,
+    "level_wise": initiator_of(level_wise),
+    "level_wise from a lower level": initiator_of(level_wise, expected=300),
+    "hash_comparison": initiator_of(hash_comparison),
+    "sketch": initiator_of(sketch, expected=None),
+    "sketch, told that little differs": initiator_of(sketch, expected=1),
+    "reconcile": initiator_of(reconcile),
 }
 
 
@@ -130,9 +117,9 @@ async def converse(
     """A conversation that `opener` opens; it breaks after `cut` messages. `followed`: how far the responder has
     followed its initiator; `wants_there`: what it keeps. Raises only what is our own fault."""
     talk = overheard(ours, theirs, context=context, cut=Cut(cut), hook=hook)
-    talk.theirs = replace(talk.theirs, wants=wants_there)
+    talk.theirs = replace(talk.theirs, wants=wants_there, cursor=_cursor(context, followed))
     talk.our_end, talk.their_end = await asyncio.gather(
-        to_its_end(talk.ours, opener(talk.ours, **options)), to_its_end(talk.theirs, serve(talk.theirs, followed))
+        to_its_end(talk.ours, opener(talk.ours, **options)), to_its_end(talk.theirs, serve(talk.theirs))
     )
     return talk
 
@@ -147,28 +134,15 @@ async def to_its_end(conversation: Conversation, work: Awaitable[Result]) -> Res
         conversation.transport.end()  # type: ignore[attr-defined]
 
 
-async def serve(conversation: Conversation, followed: int | None = None) -> Result:
-    match await conversation.transport.recv():
-        case LevelWiseInit() as init:
-            return await level_wise.run_responder(conversation, init)
-        case HashComparisonInit() as init:
-            return await hash_comparison.run_responder(conversation, init)
-        case SnapshotInit() as init:
-            return await snapshot.run_responder(conversation, init)
-        case DeltaInit() as init:
-            return await delta.run_responder(conversation, init, followed)
-        case ReconcileInit() as init:
-            return await reconcile.run_responder(conversation, init)
-        case PullInit() as init:
-            return await pull.run_responder(conversation, init)
-        case GetInit() as init:
-            return await get.run_responder(conversation, init)
-        case PutInit() as init:
-            return await put.run_responder(conversation, init)
-        case SketchInit() as init:
-            return await sketch.run_responder(conversation, init)
-        case other:
-            raise AssertionError(other)
+async def serve(conversation: Conversation) -> Result:
+    """Serve the conversation that the first message opens, by the mode table's executor."""
+    init = await conversation.transport.recv()
+    assert isinstance(init, InitPayload), init
+    return await spec_of(init).executor.run_responder(conversation, init)
+
+
+def _cursor(context: str, seq: int | None) -> Cursor | None:
+    return None if seq is None else Cursor(IdentityId(bytes(32)), Instance(bytes(8)), context, seq)
 
 
 def versions_in(store: Store, context: str = MAIN) -> set[bytes]:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from echonode.errors import Reason, RemoteError
 from echonode.model.merkle import leaf_digest, state_of
 from echonode.model.record import Record
-from echonode.sync.answer_check import START, AnswerCheck, in_order
-from echonode.wire.messages import Records, Wanted
+from echonode.sync.answer_check import START, AnswerCheck, check_order
+from echonode.wire.messages import LeafRequest, Records
 from tests.sync.universe import CROWD, universe
 
 CROWDED = bytes(CROWD)
@@ -23,31 +23,31 @@ def crowd() -> list[Record]:
     return in_key_order(universe().some(range(20)))
 
 
-def answer(*records: Record, rest: tuple[Wanted, ...] = (), more: bool = False) -> Records:
+def answer(*records: Record, rest: tuple[LeafRequest, ...] = (), more: bool = False) -> Records:
     return Records(tuple(record.raw for record in records), rest, more)
 
 
-def refuses(wanted: tuple[Wanted, ...], said: Records) -> bool:
+def refuses(wanted: tuple[LeafRequest, ...], said: Records) -> bool:
     try:
-        AnswerCheck(wanted, 16).look(said)
+        AnswerCheck(wanted, 16).check_message(said)
     except RemoteError as error:
         assert error.reason is Reason.PROTOCOL_ERROR
         return True
     return False
 
 
-def mismatch(asked: AnswerCheck, records: list[Record], *rest: Wanted) -> str:
+def mismatch(asked: AnswerCheck, records: list[Record], *rest: LeafRequest) -> str:
     with pytest.raises(RemoteError) as refused:
-        asked.take(records, rest)
+        asked.check_records(records, rest)
     assert refused.value.reason is Reason.PROTOCOL_ERROR
     return refused.value.detail
 
 
 # -- the form of an answer -------------------------------------------------------------------------------------------
 
-WHOLE, NAMED = Wanted(CROWDED, None), Wanted(b"\1", b"a" * 16 + b"b" * 16 + b"c" * 16)
-FURTHER = Wanted(CROWDED, None, KEY)
-ASKED = (WHOLE, NAMED, Wanted(b"\2", None))
+WHOLE, NAMED = LeafRequest(CROWDED, None), LeafRequest(b"\1", b"a" * 16 + b"b" * 16 + b"c" * 16)
+FURTHER = LeafRequest(CROWDED, None, KEY)
+ASKED = (WHOLE, NAMED, LeafRequest(b"\2", None))
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,15 @@ ASKED = (WHOLE, NAMED, Wanted(b"\2", None))
         pytest.param(ASKED[1:], True, id="all but the first item"),
         pytest.param(ASKED, False, id="everything"),
         pytest.param((FURTHER, *ASKED[1:]), True, id="the first item, further on"),
-        pytest.param((Wanted(b"\1", b"b" * 16 + b"c" * 16), ASKED[2]), True, id="the last of the named leaves"),
-        pytest.param((Wanted(b"\1", b"a" * 16 + b"b" * 16), ASKED[2]), False, id="the first of the named leaves"),
-        pytest.param((Wanted(b"\1", b"x" * 16), ASKED[2]), False, id="other leaves"),
-        pytest.param((Wanted(b"\1", NAMED.leaves, KEY), ASKED[2]), False, id="named leaves behind a key"),
-        pytest.param((Wanted(b"\1", None), ASKED[2]), False, id="a subtree for its leaves"),
-        pytest.param((Wanted(CROWDED, b"a" * 16), *ASKED[1:]), False, id="leaves for their subtree"),
-        pytest.param((Wanted(b"\3", None, KEY), *ASKED[1:]), False, id="another subtree"),
+        pytest.param((LeafRequest(b"\1", b"b" * 16 + b"c" * 16), ASKED[2]), True, id="the last of the named leaves"),
+        pytest.param((LeafRequest(b"\1", b"a" * 16 + b"b" * 16), ASKED[2]), False, id="the first of the named leaves"),
+        pytest.param((LeafRequest(b"\1", b"x" * 16), ASKED[2]), False, id="other leaves"),
+        pytest.param((LeafRequest(b"\1", NAMED.leaves, KEY), ASKED[2]), False, id="named leaves behind a key"),
+        pytest.param((LeafRequest(b"\1", None), ASKED[2]), False, id="a subtree for its leaves"),
+        pytest.param((LeafRequest(CROWDED, b"a" * 16), *ASKED[1:]), False, id="leaves for their subtree"),
+        pytest.param((LeafRequest(b"\3", None, KEY), *ASKED[1:]), False, id="another subtree"),
         pytest.param((ASKED[1],), False, id="from the middle"),
-        pytest.param((Wanted(b"", None), *ASKED), False, id="more than was asked"),
+        pytest.param((LeafRequest(b"", None), *ASKED), False, id="more than was asked"),
         pytest.param((FURTHER, ASKED[2], ASKED[1]), False, id="in another order"),
     ],
 )
@@ -75,10 +75,10 @@ def test_a_rest_is_the_end_of_what_was_asked_and_less_than_all_of_it(rest, is_le
 
 
 def test_a_rest_begins_further_on_than_was_asked():
-    asked = (Wanted(CROWDED, None, KEY),)
-    assert refuses(asked, answer(crowd()[0], rest=(Wanted(CROWDED, None, KEY),)))
-    assert refuses(asked, answer(crowd()[0], rest=(Wanted(CROWDED, None),)))
-    assert not refuses(asked, answer(crowd()[0], rest=(Wanted(CROWDED, None, b"\1" * 32),)))
+    asked = (LeafRequest(CROWDED, None, KEY),)
+    assert refuses(asked, answer(crowd()[0], rest=(LeafRequest(CROWDED, None, KEY),)))
+    assert refuses(asked, answer(crowd()[0], rest=(LeafRequest(CROWDED, None),)))
+    assert not refuses(asked, answer(crowd()[0], rest=(LeafRequest(CROWDED, None, b"\1" * 32),)))
 
 
 def test_whoever_promises_more_brings_something():
@@ -95,10 +95,10 @@ def test_whoever_promises_more_brings_something():
 def test_records_come_in_key_order_and_once():
     first, second, *later = crowd()
     asked = AnswerCheck((WHOLE,), 16)
-    asked.take([first, second], ())
+    asked.check_records([first, second], ())
     assert mismatch(asked, [first])
     assert mismatch(asked, [second])
-    asked.take(later, ())
+    asked.check_records(later, ())
     assert mismatch(AnswerCheck((WHOLE,), 16), [second, first])
 
 
@@ -106,20 +106,23 @@ def test_records_stand_below_what_was_asked_and_behind_the_key_it_was_asked_behi
     elsewhere = next(one for one in universe().versions["main"] if one.key.hex()[0] != "3")
     first, second = crowd()[:2]
     assert mismatch(AnswerCheck((WHOLE,), 16), [elsewhere])
-    assert mismatch(AnswerCheck((Wanted(CROWDED, None, first.key),), 16), [first])
-    AnswerCheck((Wanted(CROWDED, None, first.key),), 16).take([second], ())
-    AnswerCheck((Wanted(b"", None),), 16).take([elsewhere], ())
-    AnswerCheck((Wanted(b"\3", None), Wanted(bytes((elsewhere.key[0] >> 4,)), None)), 16).take([elsewhere, first], ())
+    assert mismatch(AnswerCheck((LeafRequest(CROWDED, None, first.key),), 16), [first])
+    AnswerCheck((LeafRequest(CROWDED, None, first.key),), 16).check_records([second], ())
+    AnswerCheck((LeafRequest(b"", None),), 16).check_records([elsewhere], ())
+    asked = (LeafRequest(b"\3", None), LeafRequest(bytes((elsewhere.key[0] >> 4,)), None))
+    AnswerCheck(asked, 16).check_records([elsewhere, first], ())
 
 
 def test_what_is_said_to_be_left_has_not_come_yet():
     first, second, third = crowd()[:3]
-    asked = (Wanted(b"\1", None), WHOLE)
+    asked = (LeafRequest(b"\1", None), WHOLE)
     assert mismatch(AnswerCheck(asked, 16), [first], WHOLE)
-    assert mismatch(AnswerCheck(asked, 16), [first, second], Wanted(CROWDED, None, first.key))
-    AnswerCheck(asked, 16).take([first, second], (Wanted(CROWDED, None, second.key),))
-    AnswerCheck(asked, 16).take([first], (Wanted(CROWDED, None, second.key),))  # a leaf may have gone since
-    assert mismatch(AnswerCheck((WHOLE, Wanted(CROWDED[:1] + b"\0", None)), 16), [third], *asked[:0], WHOLE, asked[0])
+    assert mismatch(AnswerCheck(asked, 16), [first, second], LeafRequest(CROWDED, None, first.key))
+    AnswerCheck(asked, 16).check_records([first, second], (LeafRequest(CROWDED, None, second.key),))
+    # The second leaf may have gone since.
+    AnswerCheck(asked, 16).check_records([first], (LeafRequest(CROWDED, None, second.key),))
+    wider = (WHOLE, LeafRequest(CROWDED[:1] + b"\0", None))
+    assert mismatch(AnswerCheck(wider, 16), [third], WHOLE, asked[0])
 
 
 def test_leaves_that_were_named_have_come_when_all_their_heads_have():
@@ -128,37 +131,37 @@ def test_leaves_that_were_named_have_come_when_all_their_heads_have():
     prefix = bytes((heads[0].key[0] >> 4,))
     whole = leaf_digest(heads[0].key, state_of(head.id for head in heads))
     for width in (16, 32):
-        asked = AnswerCheck((Wanted(prefix, whole[:width]),), width)
-        asked.take(heads[:1], ())
-        assert whole[:width] not in asked.came()
-        asked.take(heads[1:], ())
-        assert asked.came() == {whole[:width]}
-    asked = AnswerCheck((Wanted(prefix, None),), 16)
-    asked.take(heads, ())
-    assert asked.came() == set()
+        asked = AnswerCheck((LeafRequest(prefix, whole[:width]),), width)
+        asked.check_records(heads[:1], ())
+        assert whole[:width] not in asked.arrived_leaves()
+        asked.check_records(heads[1:], ())
+        assert asked.arrived_leaves() == {whole[:width]}
+    asked = AnswerCheck((LeafRequest(prefix, None),), 16)
+    asked.check_records(heads, ())
+    assert asked.arrived_leaves() == set()
 
 
 @given(cuts=st.lists(st.integers(0, 20), max_size=4).map(sorted))
 def test_any_honest_paging_is_taken(cuts):
     records = crowd()
-    wanted = Wanted(CROWDED, None)
+    wanted = LeafRequest(CROWDED, None)
     for begin, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
         page = records[begin:end]
         if not page:
             continue
-        rest = (Wanted(CROWDED, None, page[-1].key),) if end < len(records) else ()
+        rest = (LeafRequest(CROWDED, None, page[-1].key),) if end < len(records) else ()
         asked = AnswerCheck((wanted,), 16)
-        asked.look(answer(*page, rest=rest))
-        asked.take(page, rest)
+        asked.check_message(answer(*page, rest=rest))
+        asked.check_records(page, rest)
         wanted = rest[0] if rest else wanted
 
 
 def test_a_snapshots_records_stand_one_behind_the_other():
     records = crowd()
-    last = in_order(records[:5], START)
+    last = check_order(records[:5], START)
     assert last == (records[4].key, records[4].id)
-    assert in_order([], last) == last
-    assert in_order(records[5:], last) == (records[-1].key, records[-1].id)
+    assert check_order([], last) == last
+    assert check_order(records[5:], last) == (records[-1].key, records[-1].id)
     for wrong in (records[4:], records[::-1]):
         with pytest.raises(RemoteError):
-            in_order(wrong, last)
+            check_order(wrong, last)

@@ -16,16 +16,16 @@ from echonode.limits import (
 from echonode.model.merkle import Tree
 from echonode.model.record import MAIN
 from echonode.store.memory import MemoryStore
-from echonode.sync.agreement import batches
 from echonode.sync.conversation import Result, Tally
 from echonode.sync.modes import hash_comparison, level_wise, snapshot
+from echonode.sync.record_batches import batches
 from echonode.wire.codec import encode
 from echonode.wire.messages import Credit, Direction, Fetch, Nodes, NodesRequest, Page, Put, Records
-from tests.sync.talk import WALKS, converse, heads_in, versions_in, virtually
+from tests.sync.talk import WALKS, converse, heads_in, initiator_of, versions_in, virtually
 from tests.sync.universe import Universe, at_once, universe
 
 walks = pytest.mark.parametrize("walk", WALKS.values(), ids=list(WALKS))
-every_mode = pytest.mark.parametrize("opener", [*WALKS.values(), snapshot.run_initiator], ids=[*WALKS, "snapshot"])
+every_mode = pytest.mark.parametrize("opener", [*WALKS.values(), initiator_of(snapshot)], ids=[*WALKS, "snapshot"])
 MANY = 5000
 
 
@@ -98,7 +98,7 @@ def test_a_rest_is_asked_for_from_where_it_begins(library):
     ours, theirs = library.store(0, 1), library.store()
 
     async def main() -> None:
-        talk = await converse(ours, theirs, level_wise.run_initiator, direction=Direction.RECEIVE)
+        talk = await converse(ours, theirs, initiator_of(level_wise), direction=Direction.RECEIVE)
         assert talk.our_end is Result.EQUAL
         rests = [said.rest for said in talk.said if isinstance(said, Records) and said.rest]
         asked = [said.wanted for said in talk.said if isinstance(said, Fetch)]
@@ -130,7 +130,7 @@ def test_small_subtrees_that_only_we_have_are_offered_together(library):
     ours, theirs = library.store(), library.store(0, -300)
 
     async def main() -> None:
-        talk = await converse(ours, theirs, level_wise.run_initiator)
+        talk = await converse(ours, theirs, initiator_of(level_wise))
         assert talk.our_end is Result.EQUAL
         assert any(len(said.prefixes) > 100 for said in talk.said if isinstance(said, NodesRequest))
         assert [len(said.records) for said in talk.said if isinstance(said, Put)] == [300]
@@ -263,7 +263,7 @@ def test_one_difference_takes_a_round_trip_a_level_then_one_for_the_record_and_o
     one = universe().writers[0]
 
     async def main() -> None:
-        for walk, levels in ((level_wise.run_initiator, depth_of(theirs.tree(MAIN), new.key)), *COMPARED):
+        for walk, levels in ((initiator_of(level_wise), depth_of(theirs.tree(MAIN), new.key)), *COMPARED):
             ours = library.store()
             talk = await converse(ours, theirs, walk)
             assert talk.our_end is Result.EQUAL
@@ -290,7 +290,7 @@ def test_a_level_is_one_request_however_many_prefixes_differ(library):
     ours, theirs = library.store(0, MANY // 2), library.store(MANY // 2)
 
     async def main() -> None:
-        talk = await converse(ours, theirs, level_wise.run_initiator)
+        talk = await converse(ours, theirs, initiator_of(level_wise))
         assert talk.our_end is Result.EQUAL
         requests = [said for said in talk.said if isinstance(said, NodesRequest)]
         assert len(requests) <= 4
@@ -304,7 +304,7 @@ def test_a_level_of_more_prefixes_than_fit_a_message_takes_several(monkeypatch):
 
     async def main() -> None:
         ours, theirs = library.store(0, 1000), library.store(1000)
-        talk = await converse(ours, theirs, level_wise.run_initiator)
+        talk = await converse(ours, theirs, initiator_of(level_wise))
         assert talk.our_end is Result.EQUAL
         requests = [said for said in talk.said if isinstance(said, NodesRequest)]
         assert max(len(said.prefixes) for said in requests) == 16
@@ -320,7 +320,7 @@ def test_a_snapshot_is_sent_a_window_ahead_and_then_a_page_for_each_that_was_sta
 
     async def main() -> None:
         ours = universe().store(())
-        talk = await converse(ours, theirs, snapshot.run_initiator)
+        talk = await converse(ours, theirs, initiator_of(snapshot))
         assert talk.our_end is Result.EQUAL
         pages = [said for said in talk.said if isinstance(said, Page)]
         assert len(pages) > WINDOW
@@ -342,7 +342,7 @@ def test_depth_saves_round_trips_where_the_tree_is_deep():
     async def main() -> None:
         for depth in (1, 2, 4):
             ours, theirs = universe().store(crowd - {1}), universe().store(crowd)
-            talk = await converse(ours, theirs, hash_comparison.run_initiator, max_depth=depth)
+            talk = await converse(ours, theirs, initiator_of(hash_comparison), max_depth=depth)
             assert talk.our_end is Result.EQUAL
             costs[depth] = talk.ours.tally.round_trips
 

@@ -9,7 +9,7 @@ from echonode.model.record import MAIN
 from echonode.sync.conversation import Result
 from echonode.sync.modes import snapshot
 from echonode.wire.messages import Direction
-from tests.sync.talk import AGREEING, converse, heads_in, lacks, versions_in, virtually
+from tests.sync.talk import AGREEING, converse, heads_in, initiator_of, lacks, versions_in, virtually
 from tests.sync.universe import OTHER, root_of, two_holdings, universe
 
 walks = pytest.mark.parametrize("walk", AGREEING.values(), ids=list(AGREEING))
@@ -61,7 +61,7 @@ def test_one_context_is_made_equal_and_no_other_is_touched(walk, held: Holdings)
 def test_a_snapshot_into_an_empty_store_gives_what_every_other_mode_gives(held: Holdings):
     async def main() -> None:
         ours, theirs = universe().store(()), universe().store(held[1])
-        talk = await converse(ours, theirs, snapshot.run_initiator)
+        talk = await converse(ours, theirs, initiator_of(snapshot))
         assert (talk.our_end, talk.their_end) == (Result.EQUAL, Result.EQUAL)
         assert versions_in(ours) == versions_in(theirs)
         assert talk.ours.tally.received == talk.theirs.tally.sent == len(versions_in(theirs))

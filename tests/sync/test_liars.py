@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from itertools import count
 
 import pytest
@@ -20,9 +19,9 @@ from echonode.sync import tree_parts
 from echonode.sync.conversation import Result
 from echonode.sync.modes import delta, hash_comparison, level_wise, snapshot
 from echonode.wire import messages as m
-from echonode.wire.messages import Direction, Message, Wanted
+from echonode.wire.messages import Direction, LeafRequest, Message
 from tests.sync.pair import PairedTransport
-from tests.sync.talk import Talk, heads_in, lacks, overheard, serve, to_its_end, versions_in, virtually
+from tests.sync.talk import Talk, heads_in, initiator_of, lacks, overheard, serve, to_its_end, versions_in, virtually
 from tests.sync.universe import root_of, universe
 
 MESSAGES_MAX = 3000  # of the liar's that a victim may listen to: far more than an honest conversation here takes
@@ -82,7 +81,7 @@ class Honest:
         below = [prefix + bytes((nibble,)) for nibble in range(ARITY)]
         return m.Differences(self.tree.root, tuple((at, tree_parts.encode_node(self.tree, at, 16, 64)) for at in below))
 
-    def below(self, wanted: Wanted) -> list[Record]:
+    def below(self, wanted: LeafRequest) -> list[Record]:
         keys = {key for key, _ in self.tree.leaves_at(wanted.prefix) if wanted.after is None or key > wanted.after}
         found = [head for head in heads_in(self.store) if head.key in keys]
         return sorted(found, key=lambda head: (head.key, head.id))
@@ -105,13 +104,13 @@ class Honest:
             case m.Done():
                 await transport.send(self.done())
 
-    async def fetched(self, transport: PairedTransport, wanted: tuple[Wanted, ...]) -> None:
+    async def fetched(self, transport: PairedTransport, wanted: tuple[LeafRequest, ...]) -> None:
         records = [record.raw for item in wanted for record in self.below(item)]
         await transport.send(m.Records(tuple(records), (), False))
 
 
 both_walks = pytest.mark.parametrize(
-    "walk", [level_wise.run_initiator, hash_comparison.run_initiator], ids=["level_wise", "hash_comparison"]
+    "walk", [initiator_of(level_wise), initiator_of(hash_comparison)], ids=["level_wise", "hash_comparison"]
 )
 
 
@@ -170,7 +169,7 @@ def test_another_number_of_parts_than_was_asked_for(wrong):
             return m.Nodes(answer.root, answer.parts[:-1] if wrong < 0 else (*answer.parts, answer.parts[0]))
 
     async def main() -> None:
-        talk = await lie_to_initiator(universe().store(range(9)), level_wise.run_initiator, Miscounts(theirs()))
+        talk = await lie_to_initiator(universe().store(range(9)), initiator_of(level_wise), Miscounts(theirs()))
         assert broke_the_protocol(talk.our_end)
 
     virtually(main())
@@ -190,7 +189,7 @@ def test_branches_all_the_way_down_end_where_keys_end():
             return m.Differences(LIE, tuple((prefix + bytes((nibble,)), whole()) for nibble in range(ARITY)))
 
     async def main() -> None:
-        for walk in (level_wise.run_initiator, hash_comparison.run_initiator):
+        for walk in (initiator_of(level_wise), initiator_of(hash_comparison)):
             talk = await lie_to_initiator(universe().store(range(3)), walk, Deepens(theirs()))
             assert broke_the_protocol(talk.our_end)
             asked = [said for said in talk.said if isinstance(said, m.NodesRequest | m.CompareRequest)]
@@ -214,7 +213,7 @@ def test_differences_that_were_not_asked_for(described):
             return m.Differences(LIE, tuple((prefix + at, whole()) for at in described))
 
     async def main() -> None:
-        talk = await lie_to_initiator(theirs(), hash_comparison.run_initiator, Rambles(theirs()))
+        talk = await lie_to_initiator(theirs(), initiator_of(hash_comparison), Rambles(theirs()))
         assert broke_the_protocol(talk.our_end)
 
     virtually(main())
@@ -228,7 +227,7 @@ def test_differences_below_another_prefix_than_was_asked():
             return m.Differences(LIE, tuple((prefix + bytes((nibble,)), whole()) for nibble in range(ARITY)))
 
     async def main() -> None:
-        talk = await lie_to_initiator(theirs(), hash_comparison.run_initiator, Strays(theirs()))
+        talk = await lie_to_initiator(theirs(), initiator_of(hash_comparison), Strays(theirs()))
         assert broke_the_protocol(talk.our_end)
 
     virtually(main())
@@ -240,7 +239,7 @@ def test_differences_that_describe_nothing_say_nothing():
             return m.Differences(LIE, ())
 
     async def main() -> None:
-        talk = await lie_to_initiator(universe().store(range(9)), hash_comparison.run_initiator, Shrugs(theirs()))
+        talk = await lie_to_initiator(universe().store(range(9)), initiator_of(hash_comparison), Shrugs(theirs()))
         assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
 
     virtually(main())
@@ -260,7 +259,7 @@ def test_parts_of_no_form(part):
             return m.Differences(LIE, ((prefix + b"\0", part),))
 
     async def main() -> None:
-        for walk in (level_wise.run_initiator, hash_comparison.run_initiator):
+        for walk in (initiator_of(level_wise), initiator_of(hash_comparison)):
             assert broke_the_protocol((await lie_to_initiator(theirs(), walk, Garbles(theirs()))).our_end)
         init = m.HashComparisonInit((1, 0), MAIN, Direction.BOTH, 16, 2, part)
         assert broke_the_protocol((await lie_to_responder(theirs(), init)).their_end)
@@ -280,7 +279,7 @@ def test_leaves_that_nobody_has_are_asked_for_a_few_times_and_come_to_nothing():
             await transport.send(m.Records((), (), False))
 
     async def main() -> None:
-        for walk in (level_wise.run_initiator, hash_comparison.run_initiator):
+        for walk in (initiator_of(level_wise), initiator_of(hash_comparison)):
             talk = await lie_to_initiator(universe().store(range(9)), walk, Invents(theirs()))
             assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
             assert len([said for said in talk.said if isinstance(said, m.Fetch)]) <= ROUNDS_MAX * WINDOW
@@ -295,7 +294,7 @@ def test_a_refusal_ends_the_conversation_by_its_reason_known_here_or_not(walk, r
         await transport.send(m.Refused(reason, ("this", "that")))
 
     async def main() -> None:
-        for opener in (walk, snapshot.run_initiator):
+        for opener in (walk, initiator_of(snapshot)):
             talk = await lie_to_initiator(universe().store(()), opener, refuses)
             assert isinstance(talk.our_end, PeerRefused)
             assert (talk.our_end.reason, talk.our_end.supported) == (is_understood_as, ("this", "that"))
@@ -309,43 +308,45 @@ def test_a_refusal_ends_the_conversation_by_its_reason_known_here_or_not(walk, r
 class Fetched(Honest):
     """Honest about the tree; `lie` gives the messages that answer a Fetch."""
 
-    def __init__(self, lie: Callable[[Honest, tuple[Wanted, ...]], Sequence[m.Records]]) -> None:
+    def __init__(self, lie: Callable[[Honest, tuple[LeafRequest, ...]], Sequence[m.Records]]) -> None:
         super().__init__(theirs())
         self._lie = lie
 
-    async def fetched(self, transport: PairedTransport, wanted: tuple[Wanted, ...]) -> None:
+    async def fetched(self, transport: PairedTransport, wanted: tuple[LeafRequest, ...]) -> None:
         for message in self._lie(self, wanted):
             await transport.send(message)
 
 
-def raws(honest: Honest, wanted: tuple[Wanted, ...]) -> tuple[bytes, ...]:
+def raws(honest: Honest, wanted: tuple[LeafRequest, ...]) -> tuple[bytes, ...]:
     return tuple(record.raw for item in wanted for record in honest.below(item))
 
 
-def elsewhere(honest: Honest, wanted: tuple[Wanted, ...]) -> bytes:
+def elsewhere(honest: Honest, wanted: tuple[LeafRequest, ...]) -> bytes:
     """A good record that stands below none of the prefixes asked for."""
     digits = tuple(item.prefix.hex()[1::2] for item in wanted)
     return next(one.raw for one in universe().versions[MAIN] if not one.key.hex().startswith(digits))
 
 
-def nudged(item: Wanted) -> Wanted:
+def nudged(item: LeafRequest) -> LeafRequest:
     """The least that can be called a rest of whole subtrees."""
     after = int.from_bytes(item.after or bytes(32), "big") + 1
-    return Wanted(item.prefix, item.leaves, after.to_bytes(32, "big"))
+    return LeafRequest(item.prefix, item.leaves, after.to_bytes(32, "big"))
 
 
-LIES: dict[str, Callable[[Honest, tuple[Wanted, ...]], Sequence[m.Records]]] = {
+LIES: dict[str, Callable[[Honest, tuple[LeafRequest, ...]], Sequence[m.Records]]] = {
     "nothing, and a rest": lambda honest, wanted: [m.Records((), wanted, False)],
     "nothing, and more to come": lambda honest, wanted: [m.Records((), (), True)] * 200,
     "more to come, and a rest": lambda honest, wanted: [m.Records(raws(honest, wanted), wanted, True)],
     "the same for ever": lambda honest, wanted: [m.Records(raws(honest, wanted), (), True)] * 200,
     "a rest of all": lambda honest, wanted: [m.Records(raws(honest, wanted), wanted, False)],
     "a rest of more than was asked": lambda honest, wanted: [
-        m.Records(raws(honest, wanted), (Wanted(b"", None), *wanted), False)
+        m.Records(raws(honest, wanted), (LeafRequest(b"", None), *wanted), False)
     ],
-    "a rest of something else": lambda honest, wanted: [m.Records(raws(honest, wanted), (Wanted(b"", None),), False)],
+    "a rest of something else": lambda honest, wanted: [
+        m.Records(raws(honest, wanted), (LeafRequest(b"", None),), False)
+    ],
     "a rest that goes back": lambda honest, wanted: [
-        m.Records(raws(honest, wanted), (Wanted(wanted[-1].prefix, wanted[-1].leaves, None),), False)
+        m.Records(raws(honest, wanted), (LeafRequest(wanted[-1].prefix, wanted[-1].leaves, None),), False)
     ],
     "a rest that hardly moves": lambda honest, wanted: [
         m.Records(raws(honest, wanted[:1]), (nudged(wanted[0]), *wanted[1:]), False)
@@ -373,7 +374,7 @@ def test_answers_that_do_not_keep_to_what_was_asked(walk, lie):
 def test_a_peer_that_has_stored_nothing_is_given_it_once_a_walk():
     async def main() -> None:
         ours = universe().store(range(300))
-        for walk in (level_wise.run_initiator, hash_comparison.run_initiator):
+        for walk in (initiator_of(level_wise), initiator_of(hash_comparison)):
             talk = await lie_to_initiator(ours, walk, Honest(universe().store(())), direction=Direction.SEND)
             assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
             assert sum(talk.moved) <= 3 * len(versions_in(ours))
@@ -393,9 +394,9 @@ COMPARISON = {
 DELTA = {direction: m.DeltaInit((1, 0), MAIN, direction, bytes(8), 0) for direction in Direction}
 OUT_OF_PLACE: dict[str, list[Message]] = {
     "a put in a pull": [LEVEL_WISE[Direction.RECEIVE], m.Put((b"x",))],
-    "a fetch in a push": [LEVEL_WISE[Direction.SEND], m.Fetch((Wanted(b"", None),))],
+    "a fetch in a push": [LEVEL_WISE[Direction.SEND], m.Fetch((LeafRequest(b"", None),))],
     "a put in a compared pull": [COMPARISON[Direction.RECEIVE], m.Put((b"x",))],
-    "a fetch in a compared push": [COMPARISON[Direction.SEND], m.Fetch((Wanted(b"", None),))],
+    "a fetch in a compared push": [COMPARISON[Direction.SEND], m.Fetch((LeafRequest(b"", None),))],
     "an answer nobody asked for": [LEVEL_WISE[Direction.BOTH], m.Records((), (), False)],
     "a second conversation": [LEVEL_WISE[Direction.BOTH], LEVEL_WISE[Direction.BOTH]],
     "the other mode's request": [LEVEL_WISE[Direction.BOTH], m.CompareRequest(b"", BRANCH)],
@@ -407,9 +408,9 @@ OUT_OF_PLACE: dict[str, list[Message]] = {
     "a comparison below the leaves": [COMPARISON[Direction.BOTH], m.CompareRequest(bytes(64), BRANCH)],
     "a comparison with a bucket": [COMPARISON[Direction.BOTH], m.CompareRequest(b"", b"\1")],
     "a put in a followed pull": [DELTA[Direction.RECEIVE], m.Put((b"x",))],
-    "a fetch behind changes": [DELTA[Direction.BOTH], m.Fetch((Wanted(b"", None),))],
+    "a fetch behind changes": [DELTA[Direction.BOTH], m.Fetch((LeafRequest(b"", None),))],
     "a done behind changes that is not the last": [DELTA[Direction.BOTH], m.Done(LIE, 0, 0, False)],
-    "a fetch behind a snapshot": [m.SnapshotInit((1, 0), MAIN, None), m.Fetch((Wanted(b"", None),))],
+    "a fetch behind a snapshot": [m.SnapshotInit((1, 0), MAIN, None), m.Fetch((LeafRequest(b"", None),))],
 }
 
 
@@ -428,10 +429,10 @@ def test_what_has_no_place_in_a_conversation_ends_it(said):
 def test_requests_for_what_is_not_there_are_answered_with_what_is():
     deep, absent = bytes(64), (15,) * 64
     wanted = (
-        Wanted(deep, None),
-        Wanted(bytes(absent), LIE),
-        Wanted(b"", LIE, b"\xff" * 32),
-        Wanted(b"\3\7\1", LIE * 8),
+        LeafRequest(deep, None),
+        LeafRequest(bytes(absent), LIE),
+        LeafRequest(b"", LIE, b"\xff" * 32),
+        LeafRequest(b"\3\7\1", LIE * 8),
     )
 
     async def main() -> None:
@@ -446,8 +447,8 @@ def test_requests_for_what_is_not_there_are_answered_with_what_is():
 
 # Everything, as often as fits a message; and a small subtree by a leaf that is not there.
 AMPLIFIED = [
-    tuple(Wanted(b"", None) for _ in range(PREFIXES_PER_MESSAGE_MAX)),
-    tuple(Wanted(b"\3\7\1", LIE) for _ in range(PREFIXES_PER_MESSAGE_MAX)),
+    tuple(LeafRequest(b"", None) for _ in range(PREFIXES_PER_MESSAGE_MAX)),
+    tuple(LeafRequest(b"\3\7\1", LIE) for _ in range(PREFIXES_PER_MESSAGE_MAX)),
 ]
 
 
@@ -455,7 +456,7 @@ def test_the_same_fetched_again_and_again_is_given_only_so_often():
     async def main() -> None:
         store, init = theirs(), m.LevelWiseInit((1, 0), MAIN, Direction.BOTH, 16, (b"",))
         enough = ROUNDS_MAX + BATCH_RECORDS_MAX // len(store.tree(MAIN))
-        fetch = m.Fetch((Wanted(b"", None),))
+        fetch = m.Fetch((LeafRequest(b"", None),))
         talk = await lie_to_responder(store, init, *[fetch] * enough)
         assert isinstance(talk.their_end, TransportError), "the liar left"
         talk = await lie_to_responder(store, init, *[fetch] * (enough + 1))
@@ -519,14 +520,14 @@ def test_a_snapshot_that_is_not_what_it_says_leaves_nothing_visible(lie):
 
     async def main() -> None:
         ours = universe().store(())
-        talk = await lie_to_initiator(ours, snapshot.run_initiator, pages(*said))
+        talk = await lie_to_initiator(ours, initiator_of(snapshot), pages(*said))
         assert isinstance(talk.our_end, RemoteError) and talk.our_end.reason is reason
         assert not versions_in(ours)
         if reason is Reason.BAD_RECORD:
             assert ours.staged(MAIN) is None
         good = [first_page(theirs(), records=sorted_raws(theirs()), is_last=True)]
         good.append(m.Done(theirs().tree(MAIN).root, 1, 1, True))
-        again = await lie_to_initiator(ours, snapshot.run_initiator, pages(*good))
+        again = await lie_to_initiator(ours, initiator_of(snapshot), pages(*good))
         assert again.our_end is Result.EQUAL
         assert versions_in(ours) == versions_in(theirs())
 
@@ -542,7 +543,7 @@ def test_a_snapshot_that_goes_round_in_circles_ends():
 
     async def main() -> None:
         ours = universe().store(())
-        talk = await lie_to_initiator(ours, snapshot.run_initiator, liar)
+        talk = await lie_to_initiator(ours, initiator_of(snapshot), liar)
         assert broke_the_protocol(talk.our_end)
         assert len(talk.said) < 20
 
@@ -568,7 +569,7 @@ def a_message() -> st.SearchStrategy[Message]:
     )
     record = st.sampled_from([one.raw for one in universe().versions[MAIN]])
     leaves = st.lists(digests, min_size=1, max_size=4).map(lambda some: b"".join(one[:16] for one in some))
-    wanted = st.builds(Wanted, prefix, st.one_of(st.none(), leaves), st.one_of(st.none(), digests))
+    wanted = st.builds(LeafRequest, prefix, st.one_of(st.none(), leaves), st.one_of(st.none(), digests))
     rest = st.lists(wanted, max_size=2).map(tuple)
     few = {"max_size": 4}
     return st.one_of(
@@ -612,10 +613,10 @@ INITS: list[Message] = [
 @given(
     opener=st.sampled_from(
         [
-            level_wise.run_initiator,
-            hash_comparison.run_initiator,
-            snapshot.run_initiator,
-            partial(delta.run_initiator, cursor=Cursor(universe().pool, Instance(bytes(8)), MAIN, 3)),
+            initiator_of(level_wise),
+            initiator_of(hash_comparison),
+            initiator_of(snapshot),
+            initiator_of(delta, cursor=Cursor(universe().pool, Instance(bytes(8)), MAIN, 3)),
         ]
     ),
     said=st.lists(st.deferred(a_message), max_size=6),

@@ -26,7 +26,7 @@ from echonode.wire.messages import (
     Refusal,
     Stored,
 )
-from tests.sync.talk import AGREEING, converse, heads_in, overheard, to_its_end, versions_in, virtually
+from tests.sync.talk import AGREEING, converse, heads_in, initiator_of, overheard, to_its_end, versions_in, virtually
 from tests.sync.universe import OTHER, root_of, universe
 
 walks = pytest.mark.parametrize("walk", AGREEING.values(), ids=list(AGREEING))
@@ -103,14 +103,14 @@ def test_records_of_a_compromised_key_are_refused_by_name_whichever_way_they_com
 def test_a_push_that_is_refused_is_not_tried_again_in_the_same_conversation():
     async def main() -> None:
         knowing, theirs = universe().store(range(300)), MemoryStore(universe().store(()).instance)
-        talk = await converse(knowing, theirs, level_wise.run_initiator, direction=Direction.SEND)
+        talk = await converse(knowing, theirs, initiator_of(level_wise), direction=Direction.SEND)
         assert talk.our_end is Result.DIFFERENT
         assert talk.ours.tally.refused_there == talk.ours.tally.sent == len(versions_in(knowing))
 
     virtually(main())
 
 
-@pytest.mark.parametrize("walk", [*AGREEING.values(), snapshot.run_initiator], ids=[*AGREEING, "snapshot"])
+@pytest.mark.parametrize("walk", [*AGREEING.values(), initiator_of(snapshot)], ids=[*AGREEING, "snapshot"])
 def test_nothing_of_it_is_called_equal_when_a_snapshot_or_walk_was_refused_in_part(walk):
     async def main() -> None:
         ours, theirs = MemoryStore(universe().store(()).instance), universe().store(range(300))

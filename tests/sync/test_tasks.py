@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from echonode.sim.event_loop import run
-from echonode.sync.tasks import all_ended, whole
+from echonode.sync.tasks import all_ended, uninterrupted
 
 
 def test_all_have_ended_however_they_ended_and_only_failures_are_given() -> None:
@@ -35,8 +35,8 @@ def test_work_is_finished_before_its_caller_is_cancelled() -> None:
             finished.append(name)
             return name
 
-        assert await whole(work("alone")) == "alone"
-        caller = asyncio.create_task(whole(work("in a caller")))
+        assert await uninterrupted(work("alone")) == "alone"
+        caller = asyncio.create_task(uninterrupted(work("in a caller")))
         await asyncio.sleep(0.5)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -52,6 +52,6 @@ def test_what_work_raises_is_raised() -> None:
             raise KeyError("no")
 
         with pytest.raises(KeyError):
-            await whole(fail())
+            await uninterrupted(fail())
 
     run(main(), seed=1)

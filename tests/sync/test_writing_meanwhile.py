@@ -15,7 +15,7 @@ from echonode.store.port import Store
 from echonode.sync.conversation import Result
 from echonode.sync.modes import level_wise, snapshot
 from echonode.wire.messages import Direction, Done, Fetch, Message, Nodes
-from tests.sync.talk import AGREEING, Hook, Talk, converse, heads_in, lacks, versions_in, virtually
+from tests.sync.talk import AGREEING, Hook, Talk, converse, heads_in, initiator_of, lacks, versions_in, virtually
 from tests.sync.universe import Universe, crowded_names, root_of, two_holdings, universe
 
 walks = pytest.mark.parametrize("walk", AGREEING.values(), ids=list(AGREEING))
@@ -152,10 +152,10 @@ def test_a_subtree_that_outgrew_its_description_is_not_taken_for_fetched():
         crowd = universe().some(range(70)) + [two.record(name) for name in crowded_names(two.id)]
         assert len(crowd) > 2 * SMALL_SUBTREE_LEAVES
         outgrow = behind(Fetch, lambda: theirs.apply(MAIN, crowd))
-        talk = await converse(ours, theirs, level_wise.run_initiator, hook=outgrow, direction=Direction.RECEIVE)
+        talk = await converse(ours, theirs, initiator_of(level_wise), hook=outgrow, direction=Direction.RECEIVE)
         if talk.our_end is Result.EQUAL:
             assert not lacks(ours, heads_in(theirs))
-        again = await converse(ours, theirs, level_wise.run_initiator, direction=Direction.RECEIVE)
+        again = await converse(ours, theirs, initiator_of(level_wise), direction=Direction.RECEIVE)
         assert again.our_end is Result.EQUAL
         assert not lacks(ours, heads_in(theirs) + before)
 
@@ -171,7 +171,7 @@ def test_a_peer_that_never_stops_writing_ends_in_moved_after_a_few_walks():
             if isinstance(message, Nodes | Done):
                 await scribe.write(1, "own", number)
 
-        talk = await converse(ours, theirs, level_wise.run_initiator, hook=hook)
+        talk = await converse(ours, theirs, initiator_of(level_wise), hook=hook)
         assert talk.our_end is talk.their_end is Result.MOVED
         dones = [message for message in talk.said if isinstance(message, Done)]
         assert len(dones) == 2 * ROUNDS_MAX
@@ -185,7 +185,7 @@ def test_writes_on_a_busy_peer_do_not_keep_a_newcomer_from_its_snapshot():
         ours, theirs = universe().store(()), universe().store(range(200))
         was_there = heads_in(theirs)
         scribe = Scribe(universe(), (ours, theirs), [(number, 1, "own") for number in range(2, 20)])
-        talk = await converse(ours, theirs, snapshot.run_initiator, hook=scribe)
+        talk = await converse(ours, theirs, initiator_of(snapshot), hook=scribe)
         assert talk.our_end is talk.their_end is Result.MOVED
         assert not lacks(ours, was_there)
         assert not set(versions_in(ours)) & {record.id for record in scribe.written[1]}

@@ -1,4 +1,4 @@
-"""Every field of every message: values at the edge of what is accepted, and just over it (PROTOCOL.md §6, §12)."""
+"""Values at the bound of every field of every message, and just over it (PROTOCOL.md §6, §12)."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ LEAF = [bytes(32), bytes(16)]
 ID = [bytes(32), "x", bytes(32)]
 ASKED = [bytes(32), None]
 
-# (message, where, what is accepted there at the edge, what lies just over it)
+# (message, path of the field, values at the bound, which are accepted, values over it)
 BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
     (m.Auth, (1,), [[OFFER] * 4], [[], [OFFER] * 5]),
     (m.Auth, (1, 0, 0), [bytes(32)], [bytes(31), bytes(33)]),

@@ -1,4 +1,4 @@
-"""Two real ends of a channel, wired byte for byte, with keys made from a seed."""
+"""Two real ends of a channel, connected byte for byte, with keys made from a seed."""
 
 from hashlib import sha256
 
@@ -22,7 +22,7 @@ def responder(*secrets: NetworkSecret, seed: str = "") -> Handshake:
 
 
 def messages(secret: NetworkSecret = SECRET, seed: str = "") -> tuple[bytes, bytes, bytes]:
-    """What an untouched handshake puts on the wire: the initiator's, the responder's, the initiator's."""
+    """Return the three messages of an unaltered handshake: the initiator's, the responder's, the initiator's."""
     ours, theirs = initiator(secret, seed), responder(secret, seed=seed)
     first = ours.data_to_send()
     theirs.receive_data(first)
@@ -32,7 +32,7 @@ def messages(secret: NetworkSecret = SECRET, seed: str = "") -> tuple[bytes, byt
 
 
 def channels(secret: NetworkSecret = SECRET, seed: str = "") -> tuple[Channel, Channel]:
-    """The initiator's and the responder's channel."""
+    """Return the channels of the initiator and of the responder."""
     ours, theirs = initiator(secret, seed), responder(secret, seed=seed)
     theirs.receive_data(ours.data_to_send())
     ours.receive_data(theirs.data_to_send())
@@ -42,7 +42,7 @@ def channels(secret: NetworkSecret = SECRET, seed: str = "") -> tuple[Channel, C
 
 
 def past_auth() -> tuple[Channel, Channel]:
-    """Two channels that each took their first, small payload: the limit is now a whole frame."""
+    """Return two channels that each received their first, small payload: the limit is now a whole frame."""
     ours, theirs = channels()
     assert theirs.receive_data(ours.send(b"auth")) == [b"auth"]
     assert ours.receive_data(theirs.send(b"auth")) == [b"auth"]

@@ -1,7 +1,7 @@
-"""Writes proto/vectors/conversation.json: two small stores become equal, once by each mode, every message frozen.
+"""Write proto/vectors/conversation.json: the frozen messages by which two small stores become equal, once by each mode.
 
-Run `python -m tests.wire.make_conversation_vector` to rewrite it, on purpose only: other bytes are another protocol,
-and nodes of today will not speak with nodes of tomorrow. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
+Run `python -m tests.wire.make_conversation_vector` to rewrite it, and only on purpose: other bytes are another
+protocol, and old nodes cannot talk to new ones. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
 """
 
 import asyncio
@@ -14,13 +14,14 @@ from echonode.clock import HybridClock, Timestamp
 from echonode.model.identity import Identity, IdentityId, Instance, SigningKey, identity_of, shared_pool_root
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record
-from echonode.node.mode_table import initiate, mode_of, respond
+from echonode.node.mode_table import spec_of
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import InitiatorOptions
 from echonode.sync.select import Mode
 from echonode.wire.codec import decode, encode
-from echonode.wire.messages import Direction, InitPayload, Message
+from echonode.wire.messages import InitPayload, Message
 from tests.wire.ends import NETWORK_KEY, key
 
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "conversation.json"
@@ -31,7 +32,7 @@ SHARED = identity_of(_POOL.public)
 
 
 class End:
-    """One end of a conversation: every payload goes into a log that both ends share."""
+    """One end of a conversation. It writes every payload to a log that both ends share."""
 
     bytes_sent = bytes_received = 0
 
@@ -50,7 +51,7 @@ class End:
 
 
 class Writer:
-    """A node's keys, clock and store; everything drawn from its name."""
+    """The keys, the clock and the store of a node, all drawn from its name."""
 
     def __init__(self, name: str) -> None:
         self.identity = Identity.from_seeds(key(f"{name} root"), key(f"{name} device"))
@@ -63,7 +64,7 @@ class Writer:
         return self._clock.tick(self._now_ms)
 
     async def state(self, root: SigningKey) -> Record:
-        """That `root` lets this writer's device speak for it."""
+        """Store the statement by which `root` lists this writer's device key."""
         draft = statement_draft(identity_of(root.public), self.identity.device.public, KeyState.ACTIVE)
         return (await self._write([draft], root))[0]
 
@@ -91,7 +92,7 @@ class Writer:
 
 
 class Stores:
-    """Two stores before they meet, a third that holds nothing, and the statements that all of them hold."""
+    """Two stores before they meet, a third without records, and the statements that all of them hold."""
 
     async def fill(self) -> "Stores":
         left, right, empty = self.left, self.right, self.empty = Writer("left"), Writer("right"), Writer("empty")
@@ -103,7 +104,7 @@ class Stores:
             await writer.store.apply(IDENTITIES, self.statements)
         await left.put(*[f"common {number}" for number in range(_COMMON)])
         await right.store.apply(MAIN, await left.heads())
-        self.followed = left.store.seq(MAIN), right.store.seq(MAIN)  # by the other, when last they met
+        self.followed = left.store.seq(MAIN), right.store.seq(MAIN)  # the cursors from their last meeting
         await left.put("common 7", body=b"edited")
         await left.put("common 8", body=b"")
         await left.put("new on the left")
@@ -114,23 +115,25 @@ class Stores:
 
 
 async def _converse(mode: Mode) -> tuple[list[Any], dict[str, Any]]:
-    """All that is said, and what both hold afterwards."""
+    """Return every message of a conversation, and the state of both stores afterwards."""
     stores = await Stores().fill()
     left, right = stores.empty if mode is Mode.SNAPSHOT else stores.left, stores.right
     of_left, of_right = stores.followed
-    cursor = Cursor(right.identity.id, right.store.instance, MAIN, of_right)
+    ours = Cursor(right.identity.id, right.store.instance, MAIN, of_right)
+    theirs = Cursor(left.identity.id, left.store.instance, MAIN, of_left)
     log: list[Any] = []
     there: asyncio.Queue[bytes] = asyncio.Queue()
     back: asyncio.Queue[bytes] = asyncio.Queue()
-    initiator = _conversation(End("initiator", back, there, log), left)
-    responder = _conversation(End("responder", there, back, log), right)
+    initiator = _conversation(End("initiator", back, there, log), left, ours)
+    responder = _conversation(End("responder", there, back, log), right, theirs)
+    executor = spec_of(mode).executor
 
     async def serve() -> Result:
         init = await responder.transport.recv()
-        assert isinstance(init, InitPayload) and mode_of(init) is mode
-        return await respond(responder, init, of_left)
+        assert isinstance(init, InitPayload) and spec_of(init).mode is mode
+        return await executor.run_responder(responder, init)
 
-    opened = initiate(initiator, mode, Direction.BOTH, 16, cursor, None, None)
+    opened = executor.run_initiator(initiator, InitiatorOptions(expected=None))
     assert await asyncio.gather(opened, serve()) == [Result.EQUAL, Result.EQUAL], mode
     after = [await _shown(writer) for writer in (left, right)]
     assert after[0]["root"] == after[1]["root"] and sorted(after[0]["records"]) == sorted(after[1]["records"])
@@ -161,18 +164,18 @@ async def _all() -> dict[str, Any]:
     }
 
 
-def _conversation(end: End, writer: Writer) -> Conversation:
-    return Conversation(end, writer.store, MAIN, lambda _: None, lambda _: None, session=_SESSION)
+def _conversation(end: End, writer: Writer, cursor: Cursor) -> Conversation:
+    return Conversation(end, writer.store, MAIN, lambda _: None, lambda _: None, cursor=cursor, session=_SESSION)
 
 
 async def _shown(writer: Writer) -> dict[str, Any]:
-    """A store's context: its root, how many leaves, and every head, by leaf key and version id."""
+    """Return the context of a store: its root, its number of leaves, and every head by leaf key and version id."""
     tree, heads = writer.store.tree(MAIN), await writer.heads()
     return {"root": tree.root.hex(), "count": len(tree), "records": [head.raw.hex() for head in heads]}
 
 
 def build() -> dict[str, Any]:
-    """The vector as JSON."""
+    """Return the vector as JSON."""
     return asyncio.run(_all())
 
 

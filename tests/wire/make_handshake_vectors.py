@@ -1,7 +1,7 @@
-"""Writes proto/vectors/handshake.json: one whole handshake and a few frames, frozen.
+"""Write proto/vectors/handshake.json: a frozen handshake and a few frozen frames.
 
-Run `python -m tests.wire.make_handshake_vectors` to rewrite it, on purpose only: other bytes are another protocol, and
-nodes of today will not speak with nodes of tomorrow. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
+Run `python -m tests.wire.make_handshake_vectors` to rewrite it, and only on purpose: other bytes are another protocol,
+and old nodes cannot talk to new ones. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
 """
 
 import json
@@ -19,7 +19,7 @@ KEYS = {name: key(f"echonode vector {name}") for name in ("is", "ie", "rs", "re"
 
 
 def build() -> dict[str, Any]:
-    """The vector as JSON: bytes in hex."""
+    """Return the vector as JSON: bytes in hex."""
     secret, public = NetworkSecret.private(KEYS["network"]), NetworkSecret.public()
     ours = Handshake.initiator(secret, static=KEYS["is"], ephemeral=KEYS["ie"])
     theirs = Handshake.responder((secret,), static=KEYS["rs"], ephemeral=KEYS["re"])
@@ -59,13 +59,13 @@ def _frames(channel: Channel, payloads: list[bytes]) -> list[dict[str, str]]:
 
 
 def _two_pieces(channel: Channel) -> dict[str, Any]:
-    """The initiator's third frame, too long to print: zeros, and a digest of the frame."""
+    """Return the initiator's third frame: a payload of zeros, and a digest, as the frame is too long to print."""
     frame = channel.send(bytes(65_520))
     return {"payload_zeros": 65_520, "frame_bytes": len(frame), "frame_blake2b_256": _digest(frame)}
 
 
 def _after_rekey(channel: Channel) -> dict[str, Any]:
-    """The responder's frames go on, each with payload 00, until that many messages were sent; then the frame of 01."""
+    """Return the responder's frame of the payload 01, after enough frames of the payload 00 for a rekey."""
     for _ in range(REKEY_MESSAGES - 2):
         channel.send(b"\0")
     return {"messages_before": REKEY_MESSAGES, "payload": "01", "frame": channel.send(b"\1").hex()}

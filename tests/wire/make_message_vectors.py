@@ -1,7 +1,7 @@
-"""Writes proto/vectors/message.json: one message of every type and AUTH's signed bytes, frozen.
+"""Write proto/vectors/message.json: a frozen message of every type, and the frozen bytes that AUTH signs.
 
-Run `python -m tests.wire.make_message_vectors` to rewrite it, on purpose only: other bytes are another protocol, and
-nodes of today will not speak with nodes of tomorrow. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
+Run `python -m tests.wire.make_message_vectors` to rewrite it, and only on purpose: other bytes are another protocol,
+and old nodes cannot talk to new ones. Such a change belongs in PROTOCOL.md and CHANGELOG.md too.
 """
 
 import json
@@ -35,9 +35,9 @@ BRANCH = bytes.fromhex("00 8001") + bytes([0x11]) * 16 + bytes([0x22]) * 16
 BUCKET = b"\x01" + bytes([0x33]) * 16
 FILTER = {1: [_hash(31)], 5: [_hash(32)], 6: ["note"], 7: ["a", "b"], 8: ["ü"], 9: 0, 10: 2**64 - 1, 11: "notes/*"}
 
-# Every field is set, every list has something in it, and what may be absent is there once and absent once.
+# Every field is set and no list is empty. An optional part is present in one sample and absent in another.
 SAMPLES: tuple[m.Message, ...] = (
-    m.Auth((m.Offer(_hash(1), _hash(2), b"statement", bytes([3]) * 64),)),
+    m.Auth((m.IdentityOffer(_hash(1), _hash(2), b"statement", bytes([3]) * 64),)),
     m.Hello(
         version=m.PROTOCOL_VERSION,
         session=bytes(range(16)),
@@ -77,20 +77,26 @@ SAMPLES: tuple[m.Message, ...] = (
     m.SketchMore(True, 0, bytes([240]), bytes([22]) * 12),
     m.SketchAnswer(_hash(23), 2, True, 0, bytes([24]) * 10, 1),
     m.SketchAnswer(_hash(23), 1000, False, 1700, b"", 0),
-    m.Fetch((m.Wanted(bytes([1]), None), m.Wanted(bytes([2]), None, _hash(11)), m.Wanted(bytes([3]), BUCKET[1:]))),
-    m.Records((b"record",), (m.Wanted(bytes([1]), None, _hash(12)),), False),
+    m.Fetch(
+        (
+            m.LeafRequest(bytes([1]), None),
+            m.LeafRequest(bytes([2]), None, _hash(11)),
+            m.LeafRequest(bytes([3]), BUCKET[1:]),
+        )
+    ),
+    m.Records((b"record",), (m.LeafRequest(bytes([1]), None, _hash(12)),), False),
     m.Put((b"record", b"another")),
     m.Stored(1, 0, (m.Refusal(_hash(13), Reason.UNKNOWN_KEY),)),
     m.DeltaInit(m.PROTOCOL_VERSION, "main", m.Direction.BOTH, INSTANCE, 1234),
     m.Changes(1250, (b"record", b"another"), False, None),
     m.Changes(1251, (b"last",), True, 77),
-    m.FollowInit(m.PROTOCOL_VERSION, INSTANCE, (m.Place("identities", 2), m.Place("main", None))),
-    m.Follow((m.Place("main", 1234),)),
+    m.FollowInit(m.PROTOCOL_VERSION, INSTANCE, (m.ContextCursor("identities", 2), m.ContextCursor("main", None))),
+    m.Follow((m.ContextCursor("main", 1234),)),
     m.Commits("main", 1252, (b"record",), ()),
     m.Commits("main", 1254, (), ((1253, bytes([19]) * 16), (1254, bytes([20]) * 16))),
     m.Missing("main", (1253, 1254)),
     m.Bodies("main", (1253, 1254), (b"record",)),
-    m.Roots((m.Mark("identities", _hash(4), 2), m.Mark("main", _hash(5), 1254))),
+    m.Roots((m.ContextRoot("identities", _hash(4), 2), m.ContextRoot("main", _hash(5), 1254))),
     m.Taken(1024),
     m.Lazy(),
     m.ReconcileInit(m.PROTOCOL_VERSION, "main", m.Direction.BOTH, FILTER, bytes.fromhex("6100000200")),
@@ -101,8 +107,8 @@ SAMPLES: tuple[m.Message, ...] = (
     m.PullInit(m.PROTOCOL_VERSION, "main", {}, 0),
     m.PullMore(2**40),
     m.Ids((m.RecordId(_hash(23), "Küche/Liste", _hash(24)),), 2**40, True),
-    m.GetInit(m.PROTOCOL_VERSION, "main", (m.Asked(_hash(25), _hash(26)), m.Asked(_hash(27), None))),
-    m.GetMore((m.Asked(_hash(28), None),)),
+    m.GetInit(m.PROTOCOL_VERSION, "main", (m.RecordRequest(_hash(25), _hash(26)), m.RecordRequest(_hash(27), None))),
+    m.GetMore((m.RecordRequest(_hash(28), None),)),
     m.PutInit(m.PROTOCOL_VERSION, "main", ((_hash(29), bytes([30]) * 16),)),
     m.PairStart(b"A" + _hash(14)),
     m.PairAnswer(b"B" + _hash(15)),
@@ -112,7 +118,7 @@ SAMPLES: tuple[m.Message, ...] = (
 
 
 def build() -> dict[str, Any]:
-    """The vector as JSON: bytes in hex, an absent part as null."""
+    """Return the vector as JSON: bytes in hex, an absent part as null."""
     return {
         "about": "One message of every type: its fields in order, and the payload of its frame. Bytes in hex.",
         "messages": [
@@ -124,7 +130,7 @@ def build() -> dict[str, Any]:
 
 
 def statements() -> tuple[Record, Record]:
-    """The node's own statement and the pool's, of one device key."""
+    """Return two statements about one device key: the node's own and the pool's."""
     first = _statement(IDENTITY.root, 1, 1_700_000_000_000 << 16)
     return first, _statement(shared_pool_root(NETWORK_KEY), 1, 1_700_000_000_001 << 16)
 
@@ -137,7 +143,7 @@ def _statement(root: SigningKey, counter: int, timestamp: int) -> Record:
 
 
 def _auth() -> dict[str, Any]:
-    """Both ends of one channel prove the same identities: all that differs is the role and the static key."""
+    """Return the Auths of both ends of one channel. They prove the same identities; role and static key differ."""
     ours, theirs = channels()
     return {
         "about": "AUTH of a node with these seeds, as initiator and as responder of one channel (PROTOCOL.md §5.2).",
@@ -154,7 +160,7 @@ def _auth() -> dict[str, Any]:
 
 
 def _signed(channel: Channel, role: int) -> dict[str, str]:
-    """Written from PROTOCOL.md, not with the code under test; `payload` is what that makes."""
+    """Return the parts of one AUTH. The signed bytes are built from PROTOCOL.md; only `payload` is the code's."""
     listed = cbor.encode([[statement.author, IDENTITY.device.public] for statement in statements()])
     digest_of_list = digest(OFFERS, listed)
     signed = cbor.encode(
@@ -176,7 +182,7 @@ def _hex(message: m.Message) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON: bytes in hex, tuples as lists, parts as their fields."""
+    """Return `value` as JSON: bytes in hex, tuples as lists, parts as their fields."""
     match value:
         case bytes():
             return value.hex()

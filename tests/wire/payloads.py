@@ -1,4 +1,4 @@
-"""Payloads as values: what they are made of, and how to exchange a part of one. For tests."""
+"""Payloads as values for tests: read their parts, and exchange one of them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,19 +15,19 @@ _MARK = b"\xf0place to be taken\xf1"
 
 
 def plain(message: m.Message) -> list[Any]:
-    """The array that `message` is on the wire."""
+    """Return the array that `message` is on the wire."""
     value = cbor.decode(encode(message))
     assert isinstance(value, list)
     return value
 
 
 def sample(kind: type[Any]) -> list[Any]:
-    """The array of the first frozen message of that type."""
+    """Return the array of the first frozen message of the type `kind`."""
     return plain(next(message for message in SAMPLES if type(message) is kind))
 
 
 def accepts(payload: bytes) -> bool:
-    """Whether `payload` is a message."""
+    """Return True if `payload` is a message."""
     try:
         decode(payload)
     except RemoteError:
@@ -42,14 +42,14 @@ def _flat(value: Any) -> list[Any]:
 
 
 def places(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every place below `value`: list items by number, map keys by twice theirs, map values by one more."""
+    """Yield (path, part) below `value`. In a path, list item i is i, map key i is 2i, map value i is 2i + 1."""
     for number, item in enumerate(_flat(value)):
         yield (*path, number), item
         yield from places(item, (*path, number))
 
 
 def replaced(value: Any, path: Path, new: Any) -> Any:
-    """`value` with `new` at `path`."""
+    """Return `value` with `new` at `path`."""
     if not path:
         return new
     items = list(_flat(value))
@@ -58,8 +58,10 @@ def replaced(value: Any, path: Path, new: Any) -> Any:
 
 
 def can_be_marked(value: Any, path: Path, new: Any = b"") -> bool:
-    """Whether `new` can stand at `path`: not as one of several keys of a map, whose order or kind it would upset, nor
-    as a key when it cannot be one."""
+    """Return True if `new` can stand at `path`.
+
+    It cannot be one of several keys of a map, as it may upset their order or kind, nor a key that CBOR has no form for.
+    """
     inside = value
     for number in path[:-1]:
         inside = _flat(inside)[number]
@@ -68,7 +70,7 @@ def can_be_marked(value: Any, path: Path, new: Any = b"") -> bool:
 
 
 def spliced(value: Any, path: Path, raw: bytes) -> bytes:
-    """The encoding of `value` with the bytes `raw` at `path`, whether they are CBOR or not."""
+    """Return the encoding of `value` with the bytes `raw` at `path`. `raw` need not be CBOR."""
     payload = cbor.encode(replaced(value, path, _MARK))
     assert payload.count(cbor.encode(_MARK)) == 1
     return payload.replace(cbor.encode(_MARK), raw)

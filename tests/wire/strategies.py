@@ -1,4 +1,4 @@
-"""Hypothesis strategies for every message, all of them within the bounds of PROTOCOL.md §6."""
+"""Hypothesis strategies for every message, within the bounds of PROTOCOL.md §6."""
 
 import unicodedata
 from typing import Any
@@ -42,16 +42,16 @@ prefixes = st.lists(st.integers(0, 15), max_size=64).map(bytes)
 parts = st.binary(min_size=1, max_size=80)
 records = st.binary(min_size=1, max_size=80)
 wanted = st.builds(
-    m.Wanted,
+    m.LeafRequest,
     prefixes,
     st.none() | st.integers(1, 5).flatmap(lambda count: data(16 * count)),
     st.none() | hashes,
 )
 symbols = st.integers(0, 5).flatmap(lambda count: data(12 * count))
-places = st.builds(m.Place, contexts, st.none() | seqs)
+places = st.builds(m.ContextCursor, contexts, st.none() | seqs)
 opening = (versions, contexts)
 seqs = st.integers(0, 2**63 - 1)
-asked = st.builds(m.Asked, hashes, st.none() | hashes)
+asked = st.builds(m.RecordRequest, hashes, st.none() | hashes)
 filters = st.fixed_dictionaries(
     {},
     optional={
@@ -67,7 +67,7 @@ filters = st.fixed_dictionaries(
 
 MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     m.Auth: st.builds(
-        m.Auth, lists(st.builds(m.Offer, hashes, hashes, st.binary(min_size=1, max_size=80), data(64)), low=1)
+        m.Auth, lists(st.builds(m.IdentityOffer, hashes, hashes, st.binary(min_size=1, max_size=80), data(64)), low=1)
     ),
     m.Hello: st.builds(
         m.Hello,
@@ -129,7 +129,7 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     m.Commits: st.builds(m.Commits, contexts, seqs, lists(records), lists(st.tuples(seqs, data(16)))),
     m.Missing: st.builds(m.Missing, contexts, lists(seqs, low=1)),
     m.Bodies: st.builds(m.Bodies, contexts, lists(seqs, low=1), lists(records)),
-    m.Roots: st.builds(m.Roots, lists(st.builds(m.Mark, contexts, hashes, seqs), low=1)),
+    m.Roots: st.builds(m.Roots, lists(st.builds(m.ContextRoot, contexts, hashes, seqs), low=1)),
     m.Taken: st.builds(m.Taken, st.integers(1, 2**21)),
     m.Lazy: st.just(m.Lazy()),
     m.ReconcileInit: st.builds(m.ReconcileInit, *opening, st.integers(0, 2), filters, parts),

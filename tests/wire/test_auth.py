@@ -1,4 +1,4 @@
-"""AUTH between two real channels: what proves an identity, and everything that does not (SECURITY.md H3-H6)."""
+"""AUTH between two real channels: the honest proof is accepted, every other is refused (SECURITY.md H3-H6)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ from echonode.model.record import Draft, Record, sign
 from echonode.wire.auth import check, offer
 from echonode.wire.channel import Channel
 from echonode.wire.codec import decode, encode
-from echonode.wire.messages import Auth, Offer
+from echonode.wire.messages import Auth, IdentityOffer
 from tests.wire.ends import NETWORK_KEY, channels, key
 
 INSTANCE = Instance(bytes(8))
@@ -60,7 +60,7 @@ def refused(channel: Channel, auth: Auth, reason: Reason = Reason.IDENTITY_CHANG
 
 
 def by_hand(channel: Channel, who: Identity, statements: Sequence[Record], **changed: Any) -> Auth:
-    """An AUTH made from PROTOCOL.md §5.2, with parts of what is signed exchanged."""
+    """Return an Auth built from PROTOCOL.md §5.2, with parts of the signed bytes exchanged."""
     device = who.device.public
     parts = {
         "domain": "echonode auth 1",
@@ -71,7 +71,7 @@ def by_hand(channel: Channel, who: Identity, statements: Sequence[Record], **cha
         "offers": digest(OFFERS, cbor.encode([[each.author, device] for each in statements])),
     }
     signature = who.device.sign(cbor.encode(list((parts | changed).values())))
-    return Auth(tuple(Offer(each.author, device, each.raw, signature) for each in statements))
+    return Auth(tuple(IdentityOffer(each.author, device, each.raw, signature) for each in statements))
 
 
 # -- what is proved ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The handshake between two real ends: who gets a channel, who gets silence, and what no tampering achieves."""
+"""The handshake between two real ends: members get a channel, others get silence, and tampering gets nowhere."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from tests.wire.ends import OTHER, SECRET, channels, initiator, key, messages, r
 
 
 def assert_silent_failure(handshake: Handshake, data: bytes) -> None:
-    """`data` ends the handshake with the one error there is, now and ever after, and nothing is sent."""
+    """Assert that `data` ends the handshake with its one error, again on each later call, and that nothing is sent."""
     for again in (data, b""):
         with pytest.raises(RemoteError) as caught:
             handshake.receive_data(again)
@@ -132,7 +132,7 @@ def test_a_handshake_cut_anywhere_just_waits() -> None:
 
 
 def test_a_handshake_message_of_no_other_length_leads_to_a_session() -> None:
-    """Every message cut by any number of bytes, or lengthened by up to a message, with the honest rest behind it."""
+    """Each message is cut by any number of bytes, or lengthened by up to a message; the honest rest follows it."""
     first, second, third = messages()
     ours, theirs = channels()
     frames = ours.send(b"auth") + ours.send(b"more"), theirs.send(b"auth") + theirs.send(b"more")
@@ -147,12 +147,12 @@ def test_a_handshake_message_of_no_other_length_leads_to_a_session() -> None:
 
 
 def assert_no_session(handshake: Handshake, heard: bytes) -> None:
-    """Nothing that is heard behind an altered handshake is ever taken for a payload."""
+    """Assert that no bytes behind an altered handshake become a payload."""
     handshake.data_to_send()
     try:
         handshake.receive_data(heard)
         channel = handshake.channel
-        if channel is not None:  # the bytes put in stand where the first frame should
+        if channel is not None:  # the inserted bytes are in the place of the first frame
             assert channel.receive_data(b"") == []
     except RemoteError as error:
         assert error.reason in (Reason.PROTOCOL_ERROR, Reason.TOO_LARGE)

@@ -1,4 +1,4 @@
-"""Messages to bytes and back: every message, every bound, every hostile shape at every place, any bytes at all."""
+"""The codec: every message there and back, every bound, hostile shapes in every place, and arbitrary bytes."""
 
 import sys
 import tracemalloc
@@ -14,14 +14,14 @@ from echonode import cbor
 from echonode.errors import Reason, RemoteError
 from echonode.limits import FRAME_BYTES_MAX
 from echonode.wire import messages as m
-from echonode.wire.codec import decode, encode
+from echonode.wire.codec import _SHAPES, decode, encode
 from tests.foundation.test_hostile_cbor import SHAPES
 from tests.wire.bounds import BOUNDS, IDS, PART
 from tests.wire.make_message_vectors import SAMPLES
 from tests.wire.payloads import Path, accepts, can_be_marked, places, plain, replaced, sample, spliced
 from tests.wire.strategies import MESSAGES, messages
 
-# An unknown kind may be the InitPayload of a mode to come, and can be refused as such; all else breaks the protocol.
+# An unknown kind may be the InitPayload of a later mode and can be refused as such. All else breaks the protocol.
 REASONS = (Reason.PROTOCOL_ERROR, Reason.UNSUPPORTED_MODE)
 KINDS = {kind.__name__: kind for kind in MESSAGES}
 
@@ -34,6 +34,11 @@ def refused(payload: bytes) -> RemoteError:
 
 
 # -- there and back ----------------------------------------------------------------------------------------------------
+def test_the_table_holds_every_message_and_no_other() -> None:
+    assert set(_SHAPES) == set(m.Message.__args__)  # type: ignore[attr-defined]
+    assert len({kind.code for kind in _SHAPES}) == len(_SHAPES)
+
+
 def test_there_is_a_strategy_for_every_message() -> None:
     assert set(MESSAGES) == set(m.Message.__args__) | set(m.InitPayload.__args__)  # type: ignore[attr-defined]
 
@@ -48,7 +53,7 @@ def test_what_is_encoded_decodes_to_the_same(kind: type[Any], data: st.DataObjec
 
 
 def mutations(payload: bytes, change: st.DataObject) -> bytes:
-    """A few bytes of `payload` replaced, left out or put in."""
+    """Return `payload` with a few bytes replaced, removed or inserted."""
     for _ in range(change.draw(st.integers(1, 3))):
         at = change.draw(st.integers(0, max(0, len(payload) - 1)))
         end = change.draw(st.sampled_from([at, at + 1, len(payload)]))
@@ -121,10 +126,10 @@ def test_a_refusal_names_the_message_and_shows_nothing_of_the_peers_bytes() -> N
 
 # -- hostile shapes at every place -------------------------------------------------------------------------------------
 def is_fixed(message: m.Message, path: Path) -> bool:
-    """Whether the list at `path` has its one length: pairs, parts and states, not lists of many."""
+    """Return True if the list at `path` has a fixed length: a pair, a part or a state."""
     field = fields(message)[path[0] - 1].name
     if field == "filter":
-        return False  # a map of lists of many
+        return False  # a map of lists of any length
     return field in ("version", "resume", "state") if len(path) == 1 else len(path) == 2
 
 
@@ -177,8 +182,8 @@ def test_a_field_is_accepted_at_its_bound_and_refused_just_over_it(
 def test_every_field_of_every_message_has_its_bounds_tested() -> None:
     tested = {(kind, path[0]) for kind, path, *_ in BOUNDS}
     opening = (m.LevelWiseInit, m.HashComparisonInit, m.SnapshotInit, m.SketchInit)
-    repeated = {(kind, 1) for kind in opening}  # as in Hello
-    repeated |= {(kind, 2) for kind in (m.HashComparisonInit, m.SnapshotInit)} | {(m.Differences, 1)}  # as in LevelWise
+    repeated = {(kind, 1) for kind in opening}  # tested in another message
+    repeated |= {(kind, 2) for kind in (m.HashComparisonInit, m.SnapshotInit)} | {(m.Differences, 1)}  # and here
     opening = (m.ReconcileInit, m.PullInit, m.GetInit, m.PutInit)
     repeated |= {(kind, place) for kind in opening for place in (1, 2)}
     assert tested | repeated == {(kind, place + 1) for kind in MESSAGES for place in range(len(fields(kind)))}

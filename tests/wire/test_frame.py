@@ -1,4 +1,4 @@
-"""Frames between two real channels: any chopping, every limit, every kind of tampering."""
+"""Frames between two real channels: cut anywhere, at every limit, and altered in every way."""
 
 from itertools import pairwise
 
@@ -34,7 +34,7 @@ def test_any_chopping_gives_the_same_payloads(lengths: list[int], cuts: list[flo
 
 
 def boundaries(payloads: list[bytes]) -> set[int]:
-    """Where each frame of `payloads` ends: 4 bytes, the payload, and 16 for each piece begun."""
+    """Return the end of each frame of `payloads`: 4 bytes, the payload, and 16 bytes for each piece."""
     ends, at = {0}, 0
     for payload in payloads:
         at += 4 + len(payload) + 16 * -(-len(payload) // 65_519)
@@ -114,7 +114,7 @@ def test_no_flipped_bit_of_a_frame_goes_unnoticed() -> None:
         frame = bytearray(sender.send(b"text"))
         frame[bit // 8] ^= 1 << bit % 8
         with pytest.raises(RemoteError):
-            # A longer length waits for more: what follows then fails, as the length is under the first piece's tag.
+            # A longer length makes the reader wait. The first piece then fails: its tag covers the length.
             receiver.receive_data(bytes(frame) + bytes(FRAME_BYTES_MAX))
 
 

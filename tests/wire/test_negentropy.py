@@ -1,4 +1,4 @@
-"""Range-based reconciliation: the reference's own conversations byte for byte, any two sets, and any bytes at all."""
+"""Range-based reconciliation: the reference's conversations byte for byte, any two sets, and arbitrary bytes."""
 
 import json
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ def from_vector(vector: dict[str, Any], who: str) -> Negentropy:
 
 
 def talk(initiator: Negentropy, responder: Negentropy) -> list[bytes]:
-    """Every message of a reconciliation."""
+    """Run a reconciliation. Return every message."""
     said = []
     message: bytes | None = initiator.initiate()
     while message is not None:
@@ -64,7 +64,7 @@ timestamps = st.integers(0, 40) | st.integers(0, INFINITY - 1)
 
 @st.composite
 def two_sets(draw: st.DrawFn) -> tuple[set[Pair], set[Pair]]:
-    """Sets of up to a thousand items, near one another or not, many with one timestamp and much the same id."""
+    """Draw two sets of up to a thousand items, similar or not; many items share a timestamp and most of their id."""
     rnd = draw(st.randoms(use_true_random=False))
     times, width = draw(st.sampled_from([1, 3, 50, 10**6])), draw(st.sampled_from([1, 2, 32]))
     count = draw(st.sampled_from([0, 1, 31, 32, 33, 100, 500, 1000]))

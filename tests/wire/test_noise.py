@@ -1,4 +1,4 @@
-"""Noise against the published vectors, against another library, and against what hostile peers may send."""
+"""Noise against the published vectors, against another library, and against hostile messages."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors
 XX_PSK3 = "Noise_XXpsk3_25519_ChaChaPoly_SHA256"
 PSK = bytes(range(32))
 
-# Every encoding of a point of small order that X25519 takes to zero (RFC 7748 §6.1; the twist's points included).
+# Every encoding of a point of small order, for which X25519 gives zero (RFC 7748 §6.1), on the twist too.
 SMALL_ORDER = [
     bytes.fromhex(point)
     for point in (

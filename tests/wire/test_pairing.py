@@ -1,4 +1,4 @@
-"""Invitations: codes as people type them, the exchange between two real ends, and what guessers pay."""
+"""Invitations: codes as people type them, the exchange between two real ends, and the price of guesses."""
 
 from collections.abc import Callable
 from hashlib import blake2b
@@ -62,7 +62,7 @@ def test_the_words_are_two_full_lists_with_nothing_in_common() -> None:
     assert len(set(TWO_SYLLABLES)) == len(set(THREE_SYLLABLES)) == 256
     assert not set(TWO_SYLLABLES) & set(THREE_SYLLABLES)
     assert all(word.isascii() and word.isalpha() and word.islower() for word in TWO_SYLLABLES + THREE_SYLLABLES)
-    # Places of the published list (byte 0x3b is clockwork/councilman, 0x3c cobra/crossover, ..): none left out.
+    # Positions in the published list (byte 0x3b is clockwork/councilman, 0x3c cobra/crossover, ..): no word is missing.
     assert [TWO_SYLLABLES[byte] for byte in (0x00, 0x3B, 0x80, 0xB5, 0xFF)] == [
         "aardvark",
         "clockwork",
@@ -221,7 +221,7 @@ def test_a_reflected_share_is_refused_on_both_sides() -> None:
     share = theirs.start()
     refuse_pairing(lambda: theirs.confirm(b"B" + share[1:]))
     ours = inviter(seed=3)
-    share = inviter(seed=3).answer(joiner().start())  # what this inviter is about to say itself
+    share = inviter(seed=3).answer(joiner().start())  # the share that this inviter is about to send
     refuse_pairing(lambda: ours.answer(b"A" + share[1:]))
 
 
@@ -280,13 +280,13 @@ def test_the_steps_cannot_be_taken_out_of_order_or_twice() -> None:
 # -- invitations -----------------------------------------------------------------------------------------------------
 def test_an_invitation_closes_when_it_is_used_up_guessed_at_or_expired() -> None:
     used, guessed, expired = open_invitation(uses_left=2), open_invitation(), open_invitation()
-    used.spend()
+    used.count_use()
     assert used.is_open(0.0)
-    used.spend()
+    used.count_use()
     assert not used.is_open(0.0)
     for _ in range(INVITATION_TRIES):
         assert guessed.is_open(0.0)
-        guessed.fail()
+        guessed.count_failure()
     assert not guessed.is_open(0.0)
     assert expired.is_open(599.9)
     assert not expired.is_open(600.0)
@@ -332,5 +332,5 @@ def test_exchanges_that_are_begun_and_abandoned_close_the_invitation_too() -> No
     invitation = Invitation(CODE, expires_s=100.0)
     for _ in range(INVITATION_EXCHANGES_MAX):
         assert invitation.is_open(0.0)
-        invitation.begin()
+        invitation.count_exchange()
     assert not invitation.is_open(0.0)

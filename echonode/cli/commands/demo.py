@@ -1,7 +1,8 @@
-"""demo: a network on this machine, of real nodes in processes of their own, from nothing to equal and away again.
+"""demo: a network of real nodes on this machine, each a process of its own.
 
-    node-1 makes the network, the others join by an invitation, records are imported into node-1, and a table shows how
-    the roots meet; then what each sync cost. Exits 0 only when every root of every context is equal.
+node-1 makes the network and the others join by an invitation. Records are imported into node-1, and a table shows how
+the roots become equal; then the cost of each sync is listed. The command exits 0 only when every root of every context
+is equal. The nodes' folders are temporary.
 """
 
 import json
@@ -16,17 +17,17 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from echonode.cli.exit_codes import ExitCode, Failure
-from echonode.cli.node_lookup import Here, pass_here
-from echonode.cli.tables import count, note, out, safe, seconds, short, size, table
+from echonode.cli.node_lookup import NodeLookup, pass_lookup
+from echonode.cli.tables import count, print_line, print_note, safe, seconds, short_id, size, table
 
 if TYPE_CHECKING:
-    from echonode.cli.demo_nodes import DemoNode, Nodes
+    from echonode.cli.demo_nodes import DemoNode, DemoNodes
 
 _CONTEXT: Final = "main"
 _ROOT_CHARS: Final = 16
 _REFRESH_S: Final = 0.2
 _INVITATION_S: Final = 600
-# Far more than it takes: a demo that gives up on a slow machine shows nothing.
+# Far more than needed: a demo that gives up on a slow machine shows nothing.
 _MEETING_TIMEOUT_S: Final = 90.0
 _RECORDS_PER_S: Final = 200
 _IMPORT_TIMEOUT_S: Final = 300.0
@@ -38,34 +39,34 @@ Draw = Callable[[Sequence[Json], float], None]
 @click.command("demo")
 @click.option("--nodes", "nodes_wanted", type=click.IntRange(2, 20), default=3, show_default=True)
 @click.option("--records", "records_wanted", type=click.IntRange(1, 200_000), default=2000, show_default=True)
-@pass_here
-def demo(here: Here, nodes_wanted: int, records_wanted: int) -> ExitCode:
+@pass_lookup
+def demo(lookup: NodeLookup, nodes_wanted: int, records_wanted: int) -> ExitCode:
     """Start several real nodes on this machine, and watch them become equal."""
     import tempfile
 
-    from echonode.cli.demo_nodes import Nodes
+    from echonode.cli.demo_nodes import DemoNodes
 
     with (
-        _stoppable(),
+        _stop_signals(),
         tempfile.TemporaryDirectory(prefix="echonode-demo-", ignore_cleanup_errors=True) as root,
-        Nodes(here.services, Path(root)) as nodes,
+        DemoNodes(lookup.services, Path(root)) as nodes,
     ):
         running = _start(nodes, nodes_wanted)
         started_s = time.monotonic()
         with _table() as draw:
-            statuses = _meet(running, records_wanted, draw)
+            statuses = _import_and_wait(running, records_wanted, draw)
         took_s = time.monotonic() - started_s
         every = f"all {len(running)} nodes hold {count(records_wanted, 'record')}"
-        out(f"equal after {seconds(took_s)}: {every}, and every root is the same on each")
+        print_line(f"equal after {seconds(took_s)}: {every}, and every root is the same on each")
         for line in _cost_lines(running, statuses):
-            out(line)
-    note("the nodes are stopped, and their folders are gone")
+            print_line(line)
+    print_note("the nodes are stopped, and their folders are gone")
     return ExitCode.DONE
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """Being told to stop unwinds everything, and nothing interrupts the unwinding."""
+def _stop_signals() -> Iterator[None]:
+    """Turn the first stop signal into an exception that unwinds everything, and ignore the later ones meanwhile."""
 
     def end(number: int, _: object) -> None:
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -80,16 +81,16 @@ def _stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _start(nodes: "Nodes", wanted: int) -> list["DemoNode"]:
-    """That many nodes of one new network, all taking commands."""
-    note(f"starting {wanted} nodes on this machine")
-    arguments = _meeting_places(wanted)
+def _start(nodes: "DemoNodes", wanted: int) -> list["DemoNode"]:
+    """Start `wanted` nodes of one new network, and wait until all take commands."""
+    print_note(f"starting {wanted} nodes on this machine")
+    arguments = _listen_options(wanted)
     first = nodes.start("node-1", arguments[0])
     status = first.wait_ready()
     first.listen()
     invitation = {"uses": wanted - 1, "expires_s": _INVITATION_S}
     code = first.client.call("POST", "/v1/invitations", body=invitation)["code"]
-    note(f"node-1 made the network {safe(status['network'])}; the others join with {safe(code)}")
+    print_note(f"node-1 made the network {safe(status['network'])}; the others join with {safe(code)}")
     others = [
         nodes.start(f"node-{number}", [*each, "--join", code]) for number, each in enumerate(arguments[1:], start=2)
     ]
@@ -99,13 +100,13 @@ def _start(nodes: "Nodes", wanted: int) -> list["DemoNode"]:
     return [first, *others]
 
 
-def _meeting_places(wanted: int) -> list[list[str]]:
-    """What each node is told of where to listen, and how to find the others."""
+def _listen_options(wanted: int) -> list[list[str]]:
+    """Return each node's options of where to listen and how to find the others."""
     from echonode.cli.demo_nodes import LOOPBACK, free_ports, multicast_works
 
     if multicast_works():
         return [["--listen", f"{LOOPBACK}:0", "--interface", LOOPBACK]] * wanted
-    note("loopback has no multicast here, so mDNS cannot work: each node is told the addresses of the others instead")
+    print_note("loopback has no multicast here, so mDNS cannot work: each node is told the other nodes' addresses")
     addresses = [f"{LOOPBACK}:{port}" for port in free_ports(wanted)]
     return [
         ["--listen", own, "--no-mdns", *(word for other in addresses if other != own for word in ("--peer", other))]
@@ -113,11 +114,11 @@ def _meeting_places(wanted: int) -> list[list[str]]:
     ]
 
 
-def _meet(running: Sequence["DemoNode"], records_wanted: int, draw: Draw) -> list[Json]:
-    """Import into the first node, and wait until all are equal: their statuses then. Raises Failure."""
+def _import_and_wait(running: Sequence["DemoNode"], records_wanted: int, draw: Draw) -> list[Json]:
+    """Import records into the first node and wait until all are equal; return their statuses then. Raises Failure."""
     started_s = time.monotonic()
     deadline_s = started_s + _MEETING_TIMEOUT_S + records_wanted / _RECORDS_PER_S
-    for _ in _load(running[0], records_wanted):
+    for _ in _import(running[0], records_wanted):
         draw([node.status() for node in running], time.monotonic() - started_s)
     while True:
         statuses = [node.status() for node in running]
@@ -129,8 +130,8 @@ def _meet(running: Sequence["DemoNode"], records_wanted: int, draw: Draw) -> lis
         time.sleep(_REFRESH_S)
 
 
-def _load(node: "DemoNode", wanted: int) -> Iterator[None]:
-    """Import that many records, pausing after each batch."""
+def _import(node: "DemoNode", wanted: int) -> Iterator[None]:
+    """Import `wanted` records, pausing after each batch."""
     from echonode.cli.client import record_path
 
     path = record_path(_CONTEXT, "/import")
@@ -149,13 +150,13 @@ def _lines(wanted: int) -> Iterator[bytes]:
 
 
 def are_equal(statuses: Sequence[Json]) -> bool:
-    """Whether all hold the same contexts, with the same roots."""
+    """Return True if all nodes hold the same contexts with the same roots."""
     roots = [{context["name"]: context["root"] for context in status["contexts"]} for status in statuses]
     return all(each == roots[0] for each in roots)
 
 
 def records_in(status: Json) -> int:
-    """How many records of the demo's context a node has."""
+    """Return the number of records in the demo's context at a node."""
     return sum(context["records"] for context in status["contexts"] if context["name"] == _CONTEXT)
 
 
@@ -165,7 +166,7 @@ def _root_in(status: Json) -> str:
 
 @contextmanager
 def _table() -> Iterator[Draw]:
-    """Draws the nodes: a live table on a terminal, else a line whenever something changed."""
+    """Yield a function that draws the nodes: as a live table on a terminal, else as a line at each change."""
     if not sys.stdout.isatty():
         yield _Lines().draw
         return
@@ -190,7 +191,7 @@ def _table() -> Iterator[Draw]:
 
 
 class _Lines:
-    """One line a change."""
+    """Prints one line at each change."""
 
     def __init__(self) -> None:
         self._last = ""
@@ -200,18 +201,18 @@ class _Lines:
         line = "   ".join(nodes)
         if line != self._last:
             self._last = line
-            out(f"{elapsed_s:6.1f} s  {line}")
+            print_line(f"{elapsed_s:6.1f} s  {line}")
             sys.stdout.flush()
 
 
 def _cost_lines(running: Sequence["DemoNode"], statuses: Sequence[Json]) -> Iterator[str]:
-    """What each conversation that moved something cost."""
+    """Yield the cost of each conversation that moved records."""
     names = {status["id"]: safe(status["name"]) for status in statuses}
-    told = [(names[status["id"]], node.conversations) for node, status in zip(running, statuses, strict=True)]
-    moved, idle = told_once(told)
+    reported = [(names[status["id"]], node.conversations) for node, status in zip(running, statuses, strict=True)]
+    moved, idle = split_conversations(reported)
     rows = [
         (
-            f"{teller} > {names.get(event['peer'], short(event['peer']))}",
+            f"{initiator} > {names.get(event['peer'], short_id(event['peer']))}",
             safe(event["context"]),
             safe(event["mode"]),
             f"{event['sent']:,}",
@@ -221,7 +222,7 @@ def _cost_lines(running: Sequence["DemoNode"], statuses: Sequence[Json]) -> Iter
             seconds(event["duration_s"]),
             safe(event["reason"]),
         )
-        for teller, event in moved
+        for initiator, event in moved
     ]
     header = ("WHO ASKED WHOM", "CONTEXT", "MODE", "SENT", "RECEIVED", "TRAFFIC", "ROUND TRIPS", "TIME", "WHY")
     if rows:
@@ -230,11 +231,12 @@ def _cost_lines(running: Sequence["DemoNode"], statuses: Sequence[Json]) -> Iter
         yield f"and {count(idle, 'conversation')} that found nothing to move"
 
 
-def told_once(told: Iterable[tuple[str, Sequence[Json]]]) -> tuple[list[tuple[str, Json]], int]:
-    """The conversations that moved something, as their initiators told them, and the number of those that did not.
+def split_conversations(reported: Iterable[tuple[str, Sequence[Json]]]) -> tuple[list[tuple[str, Json]], int]:
+    """Return the conversations that moved records, each with the name of the node that opened it, and the number of the
+    rest.
 
-    Both ends tell of each conversation.
+    Both ends report each conversation; only the initiator's report counts.
     """
-    asked = [(teller, event) for teller, events in told for event in list(events) if event["role"] == "initiator"]
-    moved = [(teller, event) for teller, event in asked if event["sent"] or event["received"]]
-    return moved, len(asked) - len(moved)
+    opened = [(name, event) for name, events in reported for event in list(events) if event["role"] == "initiator"]
+    moved = [(name, event) for name, event in opened if event["sent"] or event["received"]]
+    return moved, len(opened) - len(moved)

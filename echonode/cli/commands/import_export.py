@@ -14,8 +14,8 @@ import click
 
 from echonode.cli.arguments import context_option
 from echonode.cli.exit_codes import Failure
-from echonode.cli.node_lookup import Here, pass_here
-from echonode.cli.tables import count, json_line, note, safe
+from echonode.cli.node_lookup import NodeLookup, pass_lookup
+from echonode.cli.tables import ascii_json, count, print_note, safe
 from echonode.limits import KIB
 
 if TYPE_CHECKING:
@@ -26,35 +26,35 @@ _BATCH_TIMEOUT_S: Final = 300.0  # for one batch of lines to be signed and store
 
 
 class _Bar(Protocol):
-    """How far an import is."""
+    """The progress of an import."""
 
-    def sent(self, size: int) -> None: ...
+    def add_bytes(self, size: int) -> None: ...
 
-    def says(self, text: str) -> None: ...
+    def set_text(self, text: str) -> None: ...
 
 
 class _NoBar:
-    """Where nobody looks."""
+    """Draws nothing, for output that no person watches."""
 
-    def sent(self, size: int) -> None:
+    def add_bytes(self, size: int) -> None:
         pass
 
-    def says(self, text: str) -> None:
+    def set_text(self, text: str) -> None:
         pass
 
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE.jsonl")
 @context_option
-@pass_here
-def import_records(here: Here, file: str, context: str) -> None:
+@pass_lookup
+def import_records(lookup: NodeLookup, file: str, context: str) -> None:
     """Write a record for each line of a file (- is stdin): JSON with name, body, tags, model, type, timestamp.
 
-    What is already there, unchanged, is not written again.
+    Records that are there already, unchanged, are not written again.
     """
     from echonode.cli.client import record_path
 
-    client = here.client()
+    client = lookup.client()
     with ExitStack() as stack:
         source = sys.stdin.buffer if file == "-" else stack.enter_context(open(file, "rb"))
         bar = stack.enter_context(_bar(None if file == "-" else os.path.getsize(file)))
@@ -67,29 +67,29 @@ def import_records(here: Here, file: str, context: str) -> None:
                 timeout_s=_BATCH_TIMEOUT_S,
             )
         )
-        last = _follow(response, bar)
-    _conclude(last)
+        last = _last_progress(response, bar)
+    _report_import(last)
 
 
 def _parts(source: IO[bytes], bar: _Bar) -> Iterator[bytes]:
-    read = getattr(source, "read1", source.read)  # what a pipe has, without waiting for more
+    read = getattr(source, "read1", source.read)  # read1 returns what a pipe has, and does not wait for more
     while part := read(_READ_BYTES):
         yield part
-        bar.sent(len(part))
+        bar.add_bytes(len(part))
 
 
-def _follow(response: "Response", bar: _Bar) -> dict[str, Any]:
-    """The last line of progress."""
+def _last_progress(response: "Response", bar: _Bar) -> dict[str, Any]:
+    """Read all progress and return its last line."""
     last: dict[str, Any] = {}
     for last in response.values():
-        bar.says(f"{last.get('lines', 0):,} lines")
+        bar.set_text(f"{last.get('lines', 0):,} lines")
         if last.get("done") or "error" in last:
             break
     return last
 
 
-def _conclude(last: dict[str, Any]) -> None:
-    """Say what was written. Raises Failure when not everything was."""
+def _report_import(last: dict[str, Any]) -> None:
+    """Print the number of records written. Raises Failure when the import did not end well."""
     written, unchanged = last.get("written", 0), last.get("unchanged", 0)
     summary = f"{count(written, 'record')} written, {unchanged:,} unchanged"
     if "error" in last:
@@ -99,12 +99,12 @@ def _conclude(last: dict[str, Any]) -> None:
         raise Failure(f"line {error['line']}: {error['message']} ({summary}; nothing of that line's batch was written)")
     if not last.get("done"):
         raise Failure(f"the node ended before all was imported ({summary} for certain)")
-    note(f"{count(last.get('lines', 0), 'line')}: {summary}")
+    print_note(f"{count(last.get('lines', 0), 'line')}: {summary}")
 
 
 @contextmanager
 def _bar(total: int | None) -> Iterator[_Bar]:
-    """A progress bar on stderr, when that is a terminal."""
+    """Yield a progress bar on stderr when that is a terminal, else one that draws nothing."""
     if not sys.stderr.isatty():
         yield _NoBar()
         return
@@ -116,10 +116,10 @@ def _bar(total: int | None) -> Iterator[_Bar]:
         task = progress.add_task("reading", total=total)
 
         class Drawn:
-            def sent(self, size: int) -> None:
+            def add_bytes(self, size: int) -> None:
                 progress.advance(task, size)
 
-            def says(self, text: str) -> None:
+            def set_text(self, text: str) -> None:
                 progress.update(task, description=text)
 
         yield Drawn()
@@ -129,26 +129,26 @@ def _bar(total: int | None) -> Iterator[_Bar]:
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), required=False)
 @click.option("--author", metavar="A", help="Of this author instead of ours.")
 @context_option
-@pass_here
-def export_records(here: Here, file: str | None, author: str | None, context: str) -> None:
-    """Write our records to FILE or stdout, in the form that import reads."""
+@pass_lookup
+def export_records(lookup: NodeLookup, file: str | None, author: str | None, context: str) -> None:
+    """Write this node's own records to FILE or stdout, in the form that import reads."""
     from echonode.cli.client import record_path
 
-    with here.client().open("GET", record_path(context, "/export"), query=[("author", author)]) as response:
+    with lookup.client().open("GET", record_path(context, "/export"), query=[("author", author)]) as response:
         number = _to_stdout(response) if file in (None, "-") else _to_file(response, Path(str(file)))
-    note(f"{count(number, 'record')} exported" + (f" to {safe(file)}" if file else ""))
+    print_note(f"{count(number, 'record')} exported" + (f" to {safe(file)}" if file else ""))
 
 
 def _to_stdout(response: "Response") -> int:
     sys.stdout.flush()
-    # JSON may hold characters that a terminal obeys; in a file they are what they are.
-    return _copy(response, sys.stdout.buffer, json_line if sys.stdout.isatty() else None)
+    # A terminal would obey some characters that JSON may hold; a file keeps them.
+    return _copy(response, sys.stdout.buffer, ascii_json if sys.stdout.isatty() else None)
 
 
 def _to_file(response: "Response", path: Path) -> int:
-    """The number of lines. The file is there when it is whole, and not before."""
+    """Write the lines to `path` and return their number. The file appears when it is complete, not before."""
     path = path.resolve()  # a link is followed, not replaced
-    if path.exists() and not path.is_file():  # a pipe or a device: there is nothing to replace
+    if path.exists() and not path.is_file():  # a pipe or a device is written to, not replaced
         with path.open("wb") as special:
             return _copy(response, special)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -165,7 +165,7 @@ def _to_file(response: "Response", path: Path) -> int:
 
 
 def _copy(response: "Response", target: IO[bytes], change: Callable[[bytes], bytes] | None = None) -> int:
-    """Write every line, flushed; their number."""
+    """Write every line, flush, and return their number."""
     number = 0
     for line in response.lines():
         target.write((change(line) if change else line) + b"\n")

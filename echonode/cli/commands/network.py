@@ -1,4 +1,4 @@
-"""run, invite, join, network: a node and the network it belongs to."""
+"""run, invite, join, network: a node, and the network that it belongs to."""
 
 import sys
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ import click
 
 from echonode.cli.arguments import json_option, to_seconds
 from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
-from echonode.cli.node_lookup import Here, pass_here
+from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.services import RunOptions
-from echonode.cli.tables import count, note, only, out, out_json, safe
+from echonode.cli.tables import count, fields_of, print_json, print_line, print_note, safe
 from echonode.limits import INVITATION_USES_MAX
 from echonode.text import from_base32, to_base32
 
@@ -30,9 +30,9 @@ _NETWORK_FIELDS: Final = ("network", "key")
 @click.option("--open", "is_open", is_flag=True, help="Take part in the public network, with anyone on this LAN.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", type=click.Choice(["json", "console"]))
-@pass_here
+@pass_lookup
 def run(
-    here: Here,
+    lookup: NodeLookup,
     join: str | None,
     name: str | None,
     listen: str | None,
@@ -43,12 +43,12 @@ def run(
     log_level: str | None,
     log_format: str | None,
 ) -> int:
-    """Run a node, in the foreground. The first time it makes an identity and a network."""
+    """Run a node in the foreground. Its first run makes an identity and a network."""
     if join and is_open:
         raise click.UsageError("--join and --open exclude each other: an invitation leads to a private network.")
-    return here.services.run_node(
+    return lookup.services.run_node(
         RunOptions(
-            home=here.home(),
+            home=lookup.home(),
             join=join,
             name=name,
             listen=listen,
@@ -62,8 +62,8 @@ def run(
     )
 
 
-def how_to_join(code: str) -> str:
-    """What to type on the other machine."""
+def join_instruction(code: str) -> str:
+    """Return the sentence that says what to type on the other machine."""
     return f"on the other machine, type:  echonode run --join {safe(code)}"
 
 
@@ -71,54 +71,54 @@ def how_to_join(code: str) -> str:
 @click.option("--uses", type=click.IntRange(1, INVITATION_USES_MAX), default=1, show_default=True)
 @click.option("--expires", "expires_s", type=to_seconds, metavar="SPAN", default="10m", show_default=True)
 @json_option
-@pass_here
-def invite(here: Here, uses: int, expires_s: float, as_json: bool) -> None:
+@pass_lookup
+def invite(lookup: NodeLookup, uses: int, expires_s: float, as_json: bool) -> None:
     """Make a code with which another machine can join. Only the code goes to stdout."""
-    answer = here.client().call("POST", "/v1/invitations", body={"uses": uses, "expires_s": expires_s})
+    answer = lookup.client().call("POST", "/v1/invitations", body={"uses": uses, "expires_s": expires_s})
     if as_json:
-        out_json(only(("code", "expires"), answer))
+        print_json(fields_of(("code", "expires"), answer))
         return
-    out(safe(answer["code"]))
-    note(f"{how_to_join(answer['code'])}\ngood for {count(uses, 'use')}, until {safe(answer['expires'])}")
+    print_line(safe(answer["code"]))
+    print_note(f"{join_instruction(answer['code'])}\ngood for {count(uses, 'use')}, until {safe(answer['expires'])}")
 
 
 @click.command("join")
 @click.argument("code")
 @click.option("--at", metavar="HOST:PORT", help="Where the inviting node is, instead of looking for it.")
-@pass_here
-def join(here: Here, code: str, at: str | None) -> None:
+@pass_lookup
+def join(lookup: NodeLookup, code: str, at: str | None) -> None:
     """Join a network by an invitation. The records that are here are kept."""
-    client = here.client(instead="run --join CODE")
+    client = lookup.client(start_command="run --join CODE")
     answer = client.call("POST", "/v1/join", body={"code": code, "at": at}, timeout_s=_JOIN_TIMEOUT_S)
-    out(safe(answer["network"]))
-    note(f"joined the network {safe(answer['network'])}")
+    print_line(safe(answer["network"]))
+    print_note(f"joined the network {safe(answer['network'])}")
 
 
 @click.group("network")
 def network() -> None:
-    """The key that makes nodes one network."""
+    """Show or set the key that makes nodes one network."""
 
 
 @network.command("show")
 @json_option
-@pass_here
-def network_show(here: Here, as_json: bool) -> None:
-    """Print the network key. Whoever has it is a member."""
+@pass_lookup
+def network_show(lookup: NodeLookup, as_json: bool) -> None:
+    """Print the network key. Every machine that has it is a member."""
     try:
-        answer = here.client().call("GET", "/v1/network")
+        answer = lookup.client().call("GET", "/v1/network")
     except NotRunning:
-        answer = _network_at_rest(here)
+        answer = _network_of_stopped_node(lookup)
     if as_json:
-        out_json(only(_NETWORK_FIELDS, answer))
+        print_json(fields_of(_NETWORK_FIELDS, answer))
     elif answer["key"] is None:
-        note("this node takes part in the open network, which has no key")
+        print_note("this node takes part in the open network, which has no key")
     else:
-        out(safe(answer["key"]))
+        print_line(safe(answer["key"]))
 
 
-def _network_at_rest(here: Here) -> dict[str, str | None]:
-    """What a node that does not run would say."""
-    home = here.home()
+def _network_of_stopped_node(lookup: NodeLookup) -> dict[str, str | None]:
+    """Return the answer that the node would give if it ran. Raises Failure when no network was chosen yet."""
+    home = lookup.home()
     if not home.has_network():
         raise Failure(f"{home.root} has no network yet; the first `echonode run` or `echonode network set` makes one")
     key = home.read_network_key()
@@ -133,15 +133,15 @@ def _short_name(key: bytes) -> str:
 
 @network.command("set")
 @click.argument("key_text", metavar="[KEY]", required=False)
-@pass_here
-def network_set(here: Here, key_text: str | None) -> None:
-    """Choose the network by its key, from stdin when no KEY is given. Also before the first run."""
+@pass_lookup
+def network_set(lookup: NodeLookup, key_text: str | None) -> None:
+    """Choose the network by its key, read from stdin when no KEY is given. This works before the first run too."""
     key = _read_key(key_text)
     try:
-        here.client().call("PUT", "/v1/network", body={"key": to_base32(key)})
+        lookup.client().call("PUT", "/v1/network", body={"key": to_base32(key)})
     except NotRunning:
-        here.home().write_network_key(key)
-    note(f"this node's network is {_short_name(key)} now")
+        lookup.home().write_network_key(key)
+    print_note(f"this node's network is {_short_name(key)} now")
 
 
 def _read_key(text: str | None) -> bytes:
@@ -153,7 +153,7 @@ def _read_key(text: str | None) -> bytes:
     try:
         return from_base32("".join(text.split()).lower(), _KEY_BYTES)
     except ValueError:
-        # Never quote it: it may be the right key with one letter missing.
+        # The message does not quote the text: it may be the right key with one letter missing.
         raise Failure(
             "that is not a network key: 52 letters and digits, as `echonode network show` prints", ExitCode.USAGE
         ) from None

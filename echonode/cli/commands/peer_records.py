@@ -1,4 +1,5 @@
-"""pull, offer, and `get --from`: asking one peer for what it has, and to take what we have."""
+"""pull, `get --from` and `put --to`: list the records of one peer, fetch some of them, put some of this node's there.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -7,10 +8,10 @@ import click
 
 from echonode.cli.arguments import context_option, json_option, to_seconds
 from echonode.cli.exit_codes import ExitCode, Failure
-from echonode.cli.node_lookup import Here, pass_here
-from echonode.cli.tables import count, note, out, out_json, safe, short, table
+from echonode.cli.node_lookup import NodeLookup, pass_lookup
+from echonode.cli.tables import count, print_json, print_line, print_note, safe, short_id, shown_address, table
 
-_MARGIN_S: Final = 10.0  # for the node to say that its own time is up
+_MARGIN_S: Final = 10.0  # the node answers by itself when its own time is up
 _PAGE: Final = 1000
 
 timeout_option = click.option(
@@ -27,16 +28,16 @@ filter_option = click.option(
 
 
 @click.command("pull")
-@click.option("--from", "peer", metavar="ID", required=True, help="The peer to ask: its id, a prefix, or its name.")
+@click.option("--from", "peer", metavar="PEER", required=True, help="The peer to ask: its name, or its id.")
 @filter_option
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="Go on behind this place in its log.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="No more than this many.")
 @timeout_option
 @context_option
 @json_option
-@pass_here
+@pass_lookup
 def pull(
-    here: Here,
+    lookup: NodeLookup,
     peer: str,
     terms: Sequence[str],
     after: int,
@@ -45,12 +46,14 @@ def pull(
     context: str,
     as_json: bool,
 ) -> None:
-    """List the records that a peer has, without fetching any. Ends by saying where a later pull goes on."""
-    list_of_peer(here, peer, terms, after=after, limit=limit, timeout_s=timeout_s, context=context, as_json=as_json)
+    """List the records that a peer has, without fetching any. The last line says where a later pull goes on."""
+    list_peer_records(
+        lookup, peer, terms, after=after, limit=limit, timeout_s=timeout_s, context=context, as_json=as_json
+    )
 
 
-def list_of_peer(
-    here: Here,
+def list_peer_records(
+    lookup: NodeLookup,
     peer: str,
     terms: Sequence[str],
     *,
@@ -60,59 +63,62 @@ def list_of_peer(
     context: str,
     as_json: bool,
 ) -> None:
-    """What `pull` and `list --from` do: page by page, each shown as it comes."""
-    left = limit
+    """List a peer's records page by page, for `pull` and `list --from`; each page is shown as it comes."""
+    remaining = limit
     while True:
-        asked = {"peer": peer, "context": context, "filter": list(terms), "after": after, "timeout": timeout_s}
-        answer = _ask(here, "/v1/pull", {**asked, "limit": _PAGE if left is None else min(left, _PAGE)}, timeout_s)
-        ids = answer["ids"] if left is None else answer["ids"][:left]
-        for one in ids:
+        request: dict[str, Any] = {"peer": peer, "context": context, "filter": list(terms), "after": after}
+        request["timeout"] = timeout_s
+        request["limit"] = _PAGE if remaining is None else min(remaining, _PAGE)
+        answer = _ask(lookup, "/v1/pull", request, timeout_s)
+        ids = answer["ids"] if remaining is None else answer["ids"][:remaining]
+        for each in ids:
             if as_json:
-                out_json(one)
+                print_json(each)
             else:
-                out(f"{short(one['id'])}  {safe(one['version'])}")
-        left = None if left is None else left - len(ids)
-        if answer["done"] or left == 0:
+                print_line(f"{shown_address(each)}  {safe(each['version'])}")
+        remaining = None if remaining is None else remaining - len(ids)
+        if answer["done"] or remaining == 0:
             break
         after = answer["after"]
     if answer["done"] and len(ids) == len(answer["ids"]):
-        note(f"all of it; what is new later: --after {answer['after']}")
+        print_note(f"all of it; what is new later: --after {answer['after']}")
     else:
-        note("there is more: ask for it without --limit")
+        print_note("there is more: ask for it without --limit")
 
 
-@click.command("offer")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--to", "peer", metavar="ID", required=True, help="The peer: its id, a prefix, or its name.")
-@timeout_option
-@context_option
-@json_option
-@pass_here
-def offer(
-    here: Here, ids: Sequence[str], peer: str, timeout_s: float, context: str, as_json: bool
+def put_to_peer(
+    lookup: NodeLookup, records: Sequence[str], peer: str, *, timeout_s: float, context: str, as_json: bool
 ) -> ExitCode:
-    """Offer records to a peer; it says of each whether it had it, stored it, or refused it and why."""
-    asked = {"peer": peer, "context": context, "records": list(ids), "timeout": timeout_s}
-    answer = _ask(here, "/v1/offer", asked, timeout_s)
+    """Put records to a peer and show the outcome of each: had, stored, stale, or refused with a reason."""
+    request = {"peer": peer, "context": context, "records": list(records), "timeout": timeout_s}
+    answer = _ask(lookup, "/v1/put", request, timeout_s)
     _show(answer, as_json)
     return _exit_code(answer)
 
 
 def get_from_peer(
-    here: Here, ids: Sequence[str], peer: str, *, version: str | None, context: str, as_json: bool
+    lookup: NodeLookup,
+    records: Sequence[str],
+    peer: str,
+    *,
+    version: str | None,
+    timeout_s: float,
+    context: str,
+    as_json: bool,
 ) -> ExitCode:
-    """What `get --from` does: fetch records and keep them."""
-    records = [{"id": text} if version is None else {"id": text, "version": version} for text in ids]
-    answer = _ask(here, "/v1/get", {"peer": peer, "context": context, "records": records}, 30.0)
+    """Fetch records from a peer and keep them; with `version`, that version of the one record."""
+    items = [{"id": text} if version is None else {"id": text, "version": version} for text in records]
+    request = {"peer": peer, "context": context, "records": items, "timeout": timeout_s}
+    answer = _ask(lookup, "/v1/get", request, timeout_s)
     _show(answer, as_json)
     if answer["missing"] and not as_json:
-        note(f"not there: {', '.join(map(safe, answer['missing']))}")
+        print_note(f"not there: {', '.join(map(safe, answer['missing']))}")
     return _exit_code(answer)
 
 
-def _ask(here: Here, path: str, asked: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """The answer, which is a success. Raises Failure for any other."""
-    answer: dict[str, Any] = here.client().call("POST", path, body=asked, timeout_s=timeout_s + _MARGIN_S)
+def _ask(lookup: NodeLookup, path: str, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Send a request to one peer and return its answer if it is a success. Raises Failure for any other answer."""
+    answer: dict[str, Any] = lookup.client().call("POST", path, body=request, timeout_s=timeout_s + _MARGIN_S)
     if answer["status"] != "success":
         instead = f"; it supports {', '.join(map(safe, answer['supported']))}" if answer["supported"] else ""
         raise Failure(f"{safe(answer['status'])}: {safe(answer['error'])}{instead}")
@@ -121,15 +127,18 @@ def _ask(here: Here, path: str, asked: dict[str, Any], timeout_s: float) -> dict
 
 def _show(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        out_json(answer)
+        print_json(answer)
         return
-    rows = [(short(one["id"]), short(one["version"]), one["outcome"], safe(one["reason"])) for one in answer["records"]]
+    rows = [
+        (short_id(each["id"]), short_id(each["version"]), each["outcome"], safe(each["reason"]))
+        for each in answer["records"]
+    ]
     for line in table(("ID", "VERSION", "OUTCOME", "WHY"), rows):
-        out(line)
-    note(count(len(rows), "version"))
+        print_line(line)
+    print_note(count(len(rows), "version"))
 
 
 def _exit_code(answer: dict[str, Any]) -> ExitCode:
-    """Partial when something was refused, or is not there."""
-    is_partial = answer.get("missing") or any(one["outcome"] == "refused" for one in answer["records"])
+    """Return PARTIAL if a record was refused or is missing."""
+    is_partial = answer.get("missing") or any(each["outcome"] == "refused" for each in answer["records"])
     return ExitCode.PARTIAL if is_partial else ExitCode.DONE

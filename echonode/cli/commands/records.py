@@ -1,4 +1,4 @@
-"""put, get, delete, list, conflicts: records one at a time, and what there is of them."""
+"""put, get, delete, list, forget, conflicts: records, one at a time, and lists of them."""
 
 import json
 import sys
@@ -8,61 +8,97 @@ from typing import Any
 import click
 
 from echonode.cli.arguments import context_option, json_option, read_body, to_moment
-from echonode.cli.commands.peer_records import filter_option, get_from_peer, list_of_peer
+from echonode.cli.commands.peer_records import (
+    filter_option,
+    get_from_peer,
+    list_peer_records,
+    put_to_peer,
+    timeout_option,
+)
 from echonode.cli.exit_codes import ExitCode
-from echonode.cli.node_lookup import Here, pass_here
-from echonode.cli.tables import count, moment, note, only, out, out_json, safe, short, table
+from echonode.cli.node_lookup import NodeLookup, pass_lookup
+from echonode.cli.tables import (
+    ascii_json,
+    count,
+    fields_of,
+    moment,
+    print_json,
+    print_line,
+    print_note,
+    safe,
+    short_id,
+    shown_address,
+    table,
+)
 
 _PUT_FIELDS = ("id", "version")
 _PREVIEW_CHARS = 60
-_ID_HELP = "ID is author/name; an unambiguous prefix of the author will do, or me/ or shared/."
+_ID_HELP = (
+    "A RECORD is NAME or me/NAME (this node's), shared/NAME (every member's), or @LABEL/NAME of the node with that "
+    "name or id; the beginning of the id will do."
+)
 
 
-@click.command("put", epilog="A bare NAME is ours; shared/NAME may be written by every member of the network.")
-@click.argument("name")
-@click.argument("value", required=False)
+@click.command("put", epilog="NAME is this node's own; shared/NAME may be written by every member of the network.")
+@click.argument("words", metavar="NAME [VALUE] | RECORD...", nargs=-1, required=True)
+@click.option("--to", "peer", metavar="PEER", help="Put the named RECORDs to this peer instead of writing one here.")
 @click.option("--file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="Take the body from it.")
 @click.option("-t", "--tag", "tags", multiple=True, help="Can be given several times.")
 @click.option("--model", metavar="NAME[@MAJOR.MINOR]", help="What kind of thing the record is.")
 @click.option("--type", "media_type", metavar="MEDIA", help="Media type, instead of a guess.")
+@timeout_option
 @context_option
 @json_option
-@pass_here
+@pass_lookup
 def put(
-    here: Here,
-    name: str,
-    value: str | None,
+    lookup: NodeLookup,
+    words: Sequence[str],
+    peer: str | None,
     file: str | None,
     tags: Sequence[str],
     model: str | None,
     media_type: str | None,
+    timeout_s: float,
     context: str,
     as_json: bool,
-) -> None:
-    """Write a record: VALUE, a file, or - for stdin."""
+) -> ExitCode | None:
+    """Write a record, its body being VALUE, a file, or - for stdin; or put records that are here to a peer.
+
+    The peer says of each RECORD that it had it, stored it, or refused it and why.
+    """
     from echonode.cli.client import record_path
 
-    client = here.client()
+    if peer is not None:
+        if file is not None or tags or model is not None or media_type is not None:
+            raise click.UsageError("--to takes RECORDs as they are: no --file, --tag, --model or --type.")
+        return put_to_peer(lookup, words, peer, timeout_s=timeout_s, context=context, as_json=as_json)
+    if len(words) > 2:
+        raise click.UsageError("One NAME and one VALUE are written at a time; to put RECORDs to a peer, add --to PEER.")
+    name, value = words[0], words[1] if len(words) > 1 else None
+    client = lookup.client()
     body, guessed = read_body(value, file)
     query = [("id", name), ("model", model), ("type", media_type or guessed), *(("tag", tag) for tag in tags)]
     answer = client.call("PUT", record_path(context), query=query, body=body)
     _show_written(answer, as_json)
+    return None
 
 
 @click.command("get", epilog=_ID_HELP)
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--from", "peer", metavar="ID", help="Fetch the records from this peer, and keep them.")
+@click.argument("ids", metavar="RECORD...", nargs=-1, required=True)
+@click.option("--from", "peer", metavar="PEER", help="Fetch the records from this peer, and keep them.")
 @click.option("--version", metavar="V", help="With --from: only this version of the one record.")
 @click.option("--any-model", is_flag=True, help="Also of a model that this node's `models` say is not read here.")
+@timeout_option
 @context_option
 @json_option
-@pass_here
+@pass_lookup
 def get(
-    here: Here,
+    lookup: NodeLookup,
     ids: Sequence[str],
     peer: str | None,
     version: str | None,
     any_model: bool,
+    timeout_s: float,
     context: str,
     as_json: bool,
 ) -> ExitCode | None:
@@ -70,16 +106,19 @@ def get(
     from echonode.cli.client import record_path
 
     if len(ids) > 1 and (peer is None or version is not None):
-        raise click.UsageError("One ID is enough here; several are fetched with --from, without --version.")
+        raise click.UsageError("One RECORD is enough here; several are fetched with --from, without --version.")
     if peer is not None:
-        return get_from_peer(here, ids, peer, version=version, context=context, as_json=as_json)
+        return get_from_peer(
+            lookup, ids, peer, version=version, timeout_s=timeout_s, context=context, as_json=as_json
+        )
     if version is not None:
         raise click.UsageError("--version says what to fetch: it wants --from.")
     (id_text,) = ids
-    client, path = here.client(), record_path(context)
+    client, path = lookup.client(), record_path(context)
     query = [("id", id_text), ("any_model", "1" if any_model else None)]
     if as_json:
-        out_json(client.call("GET", path, query=[*query, ("whole", "1")]))
+        with client.open("GET", path, query=[*query, ("whole", "1")]) as response:
+            print_line(ascii_json(response.read()).decode("ascii"))  # a body's numbers stay as written
         return None
     with client.open("GET", path, query=query) as response:
         sys.stdout.flush()
@@ -89,36 +128,36 @@ def get(
 
 
 @click.command("delete", epilog=_ID_HELP)
-@click.argument("id_text", metavar="ID")
+@click.argument("id_text", metavar="RECORD")
 @context_option
 @json_option
-@pass_here
-def delete(here: Here, id_text: str, context: str, as_json: bool) -> None:
+@pass_lookup
+def delete(lookup: NodeLookup, id_text: str, context: str, as_json: bool) -> None:
     """Delete a record, on every node in time."""
     from echonode.cli.client import record_path
 
-    _show_written(here.client().call("DELETE", record_path(context), query=[("id", id_text)]), as_json)
+    _show_written(lookup.client().call("DELETE", record_path(context), query=[("id", id_text)]), as_json)
 
 
 def _show_written(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        out_json(only(_PUT_FIELDS, answer))
+        print_json(fields_of(_PUT_FIELDS, answer))
     else:
-        out(safe(answer["id"]))
+        print_line(safe(answer["id"]))
 
 
 @click.command("list")
-@click.option("--from", "peer", metavar="ID", help="Of this peer instead: the same as pull, whose --filter it takes.")
+@click.option("--from", "peer", metavar="PEER", help="Of this peer instead: the same as pull, whose --filter it takes.")
 @filter_option
-@click.option("--author", metavar="A", help="Only of this author: a prefix, me, shared, or a peer's name.")
+@click.option("--author", metavar="A", help="Only of this author: me, shared, a node's name, or its id.")
 @click.option("-t", "--tag", metavar="T", help="Only with this tag.")
 @click.option("--since", type=to_moment, metavar="TIME", help="Created since: 2026-11-22, 2026-11-22T12:00:00Z, 2h.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="No more than this many.")
 @context_option
 @json_option
-@pass_here
+@pass_lookup
 def list_records(
-    here: Here,
+    lookup: NodeLookup,
     peer: str | None,
     terms: Sequence[str],
     author: str | None,
@@ -134,60 +173,61 @@ def list_records(
     if peer is not None:
         said = {"author": author, "tag": tag, "since": since}
         terms = [*terms, *(f"{key}={value}" for key, value in said.items() if value)]
-        list_of_peer(here, peer, terms, limit=limit, context=context, as_json=as_json)
+        list_peer_records(lookup, peer, terms, limit=limit, context=context, as_json=as_json)
         return
     if terms:
         raise click.UsageError("--filter is for what a peer has: it wants --from.")
     query = [("author", author), ("tag", tag), ("since", since), ("limit", str(limit) if limit else None)]
-    with here.client().open("GET", record_path(context, "/list"), query=query) as response:
+    with lookup.client().open("GET", record_path(context, "/list"), query=query) as response:
         if as_json:
             for record in response.values():
-                out_json(record)
+                print_json(record)
             return
         for line in table(("ID", "CREATED", "TYPE", "TAGS"), map(_row, response.values())):
-            out(line)
+            print_line(line)
 
 
 def _row(record: dict[str, Any]) -> tuple[str, ...]:
-    return short(record["id"]), moment(record["created"]), safe(record["type"]), safe(" ".join(record["tags"]))
+    return shown_address(record), moment(record["created"]), safe(record["type"]), safe(" ".join(record["tags"]))
 
 
 @click.command("forget")
 @context_option
 @json_option
-@pass_here
-def forget(here: Here, context: str, as_json: bool) -> None:
-    """Let go of records that the subscription to a context does not want, here alone. Our own stay."""
+@pass_lookup
+def forget(lookup: NodeLookup, context: str, as_json: bool) -> None:
+    """Remove the records that this node's subscription to a context does not want, here alone. Its own records stay."""
     from echonode.cli.client import record_path
 
-    answer = here.client().call("POST", record_path(context, "/forget"), timeout_s=600.0)
+    answer = lookup.client().call("POST", record_path(context, "/forget"), timeout_s=600.0)
     if as_json:
-        out_json(answer)
+        print_json(answer)
     else:
-        note(f"{count(answer['forgotten'], 'record')} forgotten")
+        print_note(f"{count(answer['forgotten'], 'record')} forgotten")
 
 
 @click.command("conflicts")
 @click.option("-c", "--context", help="Only in this set of records.")
 @json_option
-@pass_here
-def conflicts(here: Here, context: str | None, as_json: bool) -> None:
-    """Records that several nodes wrote without knowing of each other. The next put by one that knows all settles it."""
-    answer = here.client().call("GET", "/v1/conflicts", query=[("context", context)])
+@pass_lookup
+def conflicts(lookup: NodeLookup, context: str | None, as_json: bool) -> None:
+    """List the records that several nodes wrote without knowing of each other. The next put that covers all versions
+    ends the conflict."""
+    answer = lookup.client().call("GET", "/v1/conflicts", query=[("context", context)])
     if as_json:
-        out_json(answer)
+        print_json(answer)
         return
     for conflict in answer["conflicts"]:
-        out(f"{short(conflict['id'])} in {safe(conflict['context'])}")
+        print_line(f"{shown_address(conflict)} in {safe(conflict['context'])}")
         for line in table(("", "", "VERSION", "WRITTEN", "BY KEY", "BODY"), _head_rows(conflict["heads"])):
-            out(line)
-    note(count(len(answer["conflicts"]), "conflict"))
+            print_line(line)
+    print_note(count(len(answer["conflicts"]), "conflict"))
 
 
 def _head_rows(heads: Iterable[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
     for head in heads:
         read = "read" if head["winner"] else ""
-        yield "", read, short(head["version"]), moment(head["timestamp"]), short(head["key"]), _preview(head)
+        yield "", read, short_id(head["version"]), moment(head["timestamp"]), short_id(head["key"]), _preview(head)
 
 
 def _preview(head: dict[str, Any]) -> str:

@@ -1,10 +1,10 @@
 """simulate: worlds of real nodes in virtual time, to find bugs and to plan deployments.
 
-    echonode simulate --nodes 50 --records 1000       what a network of that size costs, on a day without trouble
-    echonode simulate --seed 7                        the world that seed 7 stands for, faults, liars and all
-    echonode simulate --seeds 0..300 --jobs 2         as many of those, and which of them failed
+    echonode simulate --nodes 50 --records 1000       the cost of a network of that size, on a day without trouble
+    echonode simulate --seed 7                        the world that is drawn from seed 7, with faults and liars
+    echonode simulate --seeds 0..300 --jobs 2         three hundred such worlds, and which of them failed
 
-Exits 0 when everything held that must, 1 when something did not.
+Exits 0 when every invariant held, else 1.
 """
 
 import json
@@ -22,17 +22,17 @@ import click
 
 from echonode import __version__
 from echonode.cli.exit_codes import ExitCode, Failure
-from echonode.cli.node_lookup import Here, pass_here
+from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.plot import meeting_plot
 from echonode.cli.services import SimulatedWorld, SimulateOptions
-from echonode.cli.tables import count, note, out, safe, seconds, size
+from echonode.cli.tables import count, print_line, print_note, safe, seconds, size
 
 _SEEDS: Final = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
 _NODES_MAX: Final = 1000
 
 
 class _Seeds(click.ParamType[range]):
-    """A..B, the last one not included."""
+    """A range of seeds, FIRST..END, without END."""
 
     name = "A..B"
 
@@ -44,7 +44,7 @@ class _Seeds(click.ParamType[range]):
 
 
 class _Number(click.FloatRange):
-    """A number in a range, which NaN is not."""
+    """A number in a range. NaN is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
@@ -67,9 +67,9 @@ class _Number(click.FloatRange):
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes to use.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, writable=True), help="Write all figures here.")
 @click.option("--plot", type=click.Path(dir_okay=False, writable=True), help="Draw how the roots met, as SVG.")
-@pass_here
+@pass_lookup
 def simulate(
-    here: Here,
+    lookup: NodeLookup,
     seed: int | None,
     seeds: range | None,
     nodes: int | None,
@@ -95,69 +95,69 @@ def simulate(
     )
     for path in (json_file, plot):
         if path is not None:
-            _write(path, "", mode="a")  # that it cannot be written should not be learnt when all is done
+            _write(path, "", mode="a")  # a file that cannot be written is an error now, not at the end
     given = {"--nodes": nodes, "--records": records, "--loss-of-links": losses, "--partition": partition}
-    again = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
+    rerun_options = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
     began_s = time.monotonic()
     worlds: list[SimulatedWorld] = []
     with _bar(len(chosen)) as (advance, on_time):
-        for world in here.services.simulate(options, on_time):
+        for world in lookup.services.simulate(options, on_time):
             worlds.append(world)
             advance()
             if world.failure:
-                _tell_of(world, again if options.is_calm else f" --seed {world.seed}{again}")
+                _report_failure(world, rerun_options if options.is_calm else f" --seed {world.seed}{rerun_options}")
     worlds.sort(key=lambda world: world.seed)
     if json_file is not None:
         _write(json_file, json.dumps([world.as_dict() for world in worlds], indent=1) + "\n")
     if plot is not None:
         _write(plot, meeting_plot([(world.seed, world.groups) for world in worlds if world.groups]))
     for line in _report(worlds) if len(worlds) == 1 else _summary(worlds, time.monotonic() - began_s):
-        out(line)
+        print_line(line)
     return ExitCode.FAILED if any(world.failure for world in worlds) else ExitCode.DONE
 
 
-def _tell_of(world: SimulatedWorld, again: str) -> None:
-    """What did not hold, in its first line; the rest goes into --json."""
-    note(f"seed {world.seed}: {safe(world.failure.partition(chr(10))[0])}")
-    note(f"  to see it again, with all that is known of it in F: echonode simulate{again} --json F")
-    note(f"  this is echonode {_version()}: another one's worlds are others")
+def _report_failure(world: SimulatedWorld, rerun_options: str) -> None:
+    """Print the first line of a world's failure; --json holds the rest."""
+    print_note(f"seed {world.seed}: {safe(world.failure.partition(chr(10))[0])}")
+    print_note(f"  to see it again, with every figure in F: echonode simulate{rerun_options} --json F")
+    print_note(f"  this is echonode {_version()}: another version draws other worlds")
 
 
 def _version() -> str:
-    """What is simulated: the version, and of a checkout the commit."""
-    where = ["git", "-C", str(Path(__file__).parent)]
+    """Return the version of what is simulated; in a git checkout with its commit."""
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        tracked = subprocess.run([*where, "ls-files", "--error-unmatch", __file__], capture_output=True, check=False)
-        done = subprocess.run([*where, "describe", "--always", "--dirty"], capture_output=True, check=False, text=True)
+        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=False)
+        commit = subprocess.run([*git, "describe", "--always", "--dirty"], capture_output=True, check=False, text=True)
     except OSError:
         return __version__
-    is_checkout = tracked.returncode == 0 == done.returncode
-    return f"{__version__} at {done.stdout.strip()}" if is_checkout else __version__
+    is_checkout = tracked.returncode == 0 == commit.returncode
+    return f"{__version__} at {commit.stdout.strip()}" if is_checkout else __version__
 
 
 def _report(worlds: list[SimulatedWorld]) -> Iterator[str]:
     (world,) = worlds
     if world.failure:
         return
-    told = world.as_dict()
-    yield f"{told['nodes']} nodes, {told['versions']} versions, {seconds(world.virtual_s)} of virtual time"
-    if told["met_after_s"] is not None:
-        yield f"equal for the first time after   {told['met_after_s']} s"
-    yield f"equal after all trouble          {told['agreed_after_s']} s"
-    yield f"a write is everywhere after      {told['median_lag_s']} s (median), {told['worst_lag_s']} s (worst)"
-    yield f"bytes sent per node              {size(round(_number(told['bytes_per_node'])))}"
-    if told["versions"]:
-        share = _number(told["bytes_per_node"]) / max(1.0, _number(told["bytes_of_records"]))
+    figures = world.as_dict()
+    yield f"{figures['nodes']} nodes, {figures['versions']} versions, {seconds(world.virtual_s)} of virtual time"
+    if figures["met_after_s"] is not None:
+        yield f"equal for the first time after   {figures['met_after_s']} s"
+    yield f"equal after all trouble          {figures['agreed_after_s']} s"
+    yield f"a write is everywhere after      {figures['median_lag_s']} s (median), {figures['worst_lag_s']} s (worst)"
+    yield f"bytes sent per node              {size(round(_number(figures['bytes_per_node'])))}"
+    if figures["versions"]:
+        share = _number(figures["bytes_per_node"]) / max(1.0, _number(figures["bytes_of_records"]))
         yield f"  of the records' own bytes      {share:.2f}"
-    if told["bytes_per_write"] is not None:
-        share = _number(told["bytes_per_write"]) / _number(told["bytes_of_write"])
-        yield f"  for each write               {told['bytes_per_write']} B, {share:.2f} times the record"
-        yield f"  while nobody writes          {told['idle_bytes_s']} B/s"
-    conversations = told["conversations"]
+    if figures["bytes_per_write"] is not None:
+        share = _number(figures["bytes_per_write"]) / _number(figures["bytes_of_write"])
+        yield f"  for each write               {figures['bytes_per_write']} B, {share:.2f} times the record"
+        yield f"  while nobody writes          {figures['idle_bytes_s']} B/s"
+    conversations = figures["conversations"]
     assert isinstance(conversations, dict)
     for mode, held in conversations.items():
         yield f"conversations by {mode:<16}{held}"
-    yield f"trace                            {told['trace']}"
+    yield f"trace                            {figures['trace']}"
 
 
 def _number(value: object) -> float:
@@ -183,8 +183,10 @@ def _write(path: str, text: str, *, mode: Literal["a", "w"] = "w") -> None:
 
 @contextmanager
 def _bar(worlds: int) -> Iterator[tuple[Callable[[], None], Callable[[float, float], None]]]:
-    """A bar on a terminal: of worlds, if there are several, else of virtual time. What moves it on: that a world has
-    ended, and what time it is in one."""
+    """Yield two functions: one to call when a world has ended, one to call with a world's virtual time.
+
+    On a terminal they move a bar: of worlds when there are several, else of virtual time.
+    """
     if not sys.stderr.isatty():
         yield lambda: None, lambda _now_s, _lasts_s: None
         return
@@ -192,7 +194,7 @@ def _bar(worlds: int) -> Iterator[tuple[Callable[[], None], Callable[[float, flo
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    # A simulation lets no other thread start: of one world the bar is drawn when there is news.
+    # A simulation lets no other thread start, so the bar of one world is drawn when its time is reported.
     with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=worlds > 1) as progress:
         task = progress.add_task("worlds" if worlds > 1 else "virtual time", total=worlds if worlds > 1 else None)
 

@@ -1,4 +1,4 @@
-"""status, peers, contexts: who am I, who is there, are we equal, and if not why."""
+"""status, peers, contexts: this node, the other nodes, and whether they are equal."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,8 +7,8 @@ from typing import Any, Final
 import click
 
 from echonode.cli.arguments import json_option
-from echonode.cli.node_lookup import Here, pass_here
-from echonode.cli.tables import ago, count, note, only, out, out_json, safe, short, size, table
+from echonode.cli.node_lookup import NodeLookup, pass_lookup
+from echonode.cli.tables import ago, count, fields_of, print_json, print_line, print_note, safe, short_id, size, table
 
 _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "wants")
@@ -17,7 +17,7 @@ _PEER_FIELDS: Final = (
     *("following", "lag", "models", "unreadable"),
 )
 _OTHER_NETWORK: Final = "other network"
-_WHYS_MAX: Final = 3  # in the verdict; the table has all
+_REASONS_MAX: Final = 3  # in the verdict; the table shows all
 _EQUAL: Final = {True: "yes", False: "no", None: "?"}
 
 Json = dict[str, Any]
@@ -25,17 +25,17 @@ Json = dict[str, Any]
 
 @click.command("status")
 @json_option
-@pass_here
-def status(here: Here, as_json: bool) -> None:
-    """Who am I, who is there, are we equal; if not, why."""
-    answer = here.client().call("GET", "/v1/status")
+@pass_lookup
+def status(lookup: NodeLookup, as_json: bool) -> None:
+    """Show this node, the other nodes, whether they are equal, and if not, why."""
+    answer = lookup.client().call("GET", "/v1/status")
     if as_json:
-        answer["contexts"] = [only(_CONTEXT_FIELDS, context) for context in answer["contexts"]]
-        answer["peers"] = [only(_PEER_FIELDS, peer) for peer in answer["peers"]]
-        out_json(only(_STATUS_FIELDS, answer))
+        answer["contexts"] = [fields_of(_CONTEXT_FIELDS, context) for context in answer["contexts"]]
+        answer["peers"] = [fields_of(_PEER_FIELDS, peer) for peer in answer["peers"]]
+        print_json(fields_of(_STATUS_FIELDS, answer))
         return
     for line in _status_lines(answer, time.time()):
-        out(line)
+        print_line(line)
 
 
 def _status_lines(answer: Json, now_s: float) -> Iterator[str]:
@@ -61,42 +61,42 @@ def _network(network: str) -> str:
 
 
 def verdict(peers: Sequence[Json]) -> str:
-    """One sentence: are we equal, and if not why."""
+    """Return one sentence that says whether all nodes are equal, and if not, why."""
     ours = [peer for peer in peers if peer["state"] != _OTHER_NETWORK]
     if not ours:
         return "No other node of this network was seen yet; to add one, type: echonode invite"
     unequal = [peer for peer in ours if peer["in_sync"] is not True]
     if not unequal:
         return f"Equal with {count(len(ours), 'node')}: all that are known."
-    whys = "; ".join(f"{_name(peer)}: {_why(peer)}" for peer in unequal[:_WHYS_MAX])
-    if len(unequal) > _WHYS_MAX:
-        whys += f"; and {len(unequal) - _WHYS_MAX} more, in the table"
-    return f"Equal with {len(ours) - len(unequal)} of {count(len(ours), 'node')}. {whys}."
+    reasons = "; ".join(f"{_name(peer)}: {_reason_text(peer)}" for peer in unequal[:_REASONS_MAX])
+    if len(unequal) > _REASONS_MAX:
+        reasons += f"; and {len(unequal) - _REASONS_MAX} more, in the table"
+    return f"Equal with {len(ours) - len(unequal)} of {count(len(ours), 'node')}. {reasons}."
 
 
 def _name(peer: Json) -> str:
-    return safe(peer["name"] or short(peer["id"]) or peer["address"])
+    return safe(peer["name"] or short_id(peer["id"]) or peer["address"])
 
 
-def _why(peer: Json) -> str:
-    """Why we are not known to be equal."""
+def _reason_text(peer: Json) -> str:
+    """Return the reason why a peer is not known to be equal."""
     reason = safe(peer["reason"]).rstrip(".")
     return reason or ("not equal yet" if peer["in_sync"] is False else safe(peer["state"]))
 
 
 def _following(peer: Json) -> str:
-    """Whether changes travel as they happen, and what is still to be told."""
+    """Return whether changes travel to this peer as they happen, and how many are still to be sent."""
     if not peer["following"]:
         return "-"
     return f"{peer['lag']:,} behind" if peer["lag"] else "yes"
 
 
 def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
-    """The table of peers."""
+    """Yield the table of peers."""
     rows = [
         (
             safe(peer["name"]) or "-",
-            short(peer["id"]) or "-",
+            short_id(peer["id"]) or "-",
             safe(peer["state"]),
             "-" if peer["state"] == _OTHER_NETWORK else _EQUAL[peer["in_sync"]],
             _following(peer),
@@ -109,13 +109,13 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
         for peer in peers
     ]
     header = ("PEER", "ID", "STATE", "EQUAL", "FOLLOWS", "LAST SYNC", "ADDRESS", "FOUND BY", "READS", "WHY")
-    if not any(reads for *_, reads, _ in rows):  # few say which models they read
+    if not any(reads for *_, reads, _ in rows):  # few nodes configure the models they read
         return table((*header[:-2], header[-1]), [(*row[:-2], row[-1]) for row in rows])
     return table(header, rows)
 
 
 def _reads(peer: Json) -> str:
-    """Which models are read there; those that are read here too, and in another major, are marked."""
+    """Return the models that the peer reads. A model read here in another major version is marked."""
     return ", ".join(
         f"{safe(name)} {safe(version)}" + (" (not as here)" if name in peer["unreadable"] else "")
         for name, version in (peer.get("models") or {}).items()
@@ -123,7 +123,7 @@ def _reads(peer: Json) -> str:
 
 
 def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
-    """The table of contexts; what is wanted of them where that is not all."""
+    """Yield the table of contexts; with a column for subscriptions when there are any."""
     rows = [
         (
             *(safe(context["name"]), f"{context['records']:,}", size(context["bytes"]), safe(context["root"])),
@@ -138,39 +138,39 @@ def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
 
 @click.command("contexts")
 @json_option
-@pass_here
-def contexts(here: Here, as_json: bool) -> None:
-    """The sets of records held here, each with its root."""
-    answer = here.client().call("GET", "/v1/contexts")
+@pass_lookup
+def contexts(lookup: NodeLookup, as_json: bool) -> None:
+    """List the contexts held here, each with its root."""
+    answer = lookup.client().call("GET", "/v1/contexts")
     if as_json:
-        out_json(answer)
+        print_json(answer)
         return
     for line in context_lines(answer["contexts"]):
-        out(line)
+        print_line(line)
 
 
 @click.group("peers", invoke_without_command=True)
 @json_option
 @click.pass_context
 def peers(ctx: click.Context, as_json: bool) -> None:
-    """The other nodes, those of other networks included."""
+    """List the other nodes, also those of other networks."""
     if ctx.invoked_subcommand is not None:
         return
-    answer = ctx.ensure_object(Here).client().call("GET", "/v1/peers")
+    answer = ctx.ensure_object(NodeLookup).client().call("GET", "/v1/peers")
     if as_json:
-        out_json(answer)
+        print_json(answer)
         return
     if not answer["peers"]:
-        note("no other node was seen yet")
+        print_note("no other node was seen yet")
         return
     for line in peer_lines(answer["peers"], time.time()):
-        out(line)
+        print_line(line)
 
 
 @peers.command("trust")
 @click.argument("peer", metavar="NAME_OR_ID")
-@pass_here
-def trust(here: Here, peer: str) -> None:
-    """Accept that a node changed its identity: forget what its name and address were pinned to."""
-    here.client().call("POST", "/v1/peers/trust", body={"peer": peer})
-    note(f"{safe(peer)} is trusted as it is now")
+@pass_lookup
+def trust(lookup: NodeLookup, peer: str) -> None:
+    """Accept that a node changed its identity: forget the identity to which its name and address were pinned."""
+    lookup.client().call("POST", "/v1/peers/trust", body={"peer": peer})
+    print_note(f"{safe(peer)} is trusted as it is now")

@@ -1,4 +1,4 @@
-"""sync, watch, verify: agree now, see changes come in, and check everything that is held."""
+"""sync, watch, verify: sync now, show changes as they come in, check all that is held."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -9,9 +9,21 @@ import click
 
 from echonode.cli.arguments import json_option, to_seconds
 from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
-from echonode.cli.node_lookup import Here, pass_here
-from echonode.cli.progress import progress_of
-from echonode.cli.tables import count, note, only, out, out_json, safe, seconds, short, size, table
+from echonode.cli.node_lookup import NodeLookup, pass_lookup
+from echonode.cli.progress import sync_progress
+from echonode.cli.tables import (
+    count,
+    fields_of,
+    print_json,
+    print_line,
+    print_note,
+    safe,
+    seconds,
+    short_id,
+    shown_address,
+    size,
+    table,
+)
 
 _SYNC_FIELDS: Final = ("status", "peers")
 _SYNC_PEER_FIELDS: Final = (
@@ -24,40 +36,40 @@ _SYNC_EXITS: Final = {
     "partial": ExitCode.PARTIAL,
     "timed out": ExitCode.TIMED_OUT,
 }
-_SYNC_MARGIN_S: Final = 10.0  # for the node to say that its own time is up
+_SYNC_MARGIN_S: Final = 10.0  # the node answers by itself when its own time is up
 _VERIFY_TIMEOUT_S: Final = 600.0  # between two lines of progress
-_HOW_TO_REPAIR: Final = "stop the node and type: echonode verify --repair"
+_REPAIR_HINT: Final = "stop the node and type: echonode verify --repair"
 
 
 @click.command("sync")
-@click.option("--node-id", metavar="ID", help="Only with this peer: its id, a prefix of it, or its name.")
+@click.option("--node-id", metavar="PEER", help="Only with this peer: its name, its id, or the beginning of its id.")
 @click.option("--action", type=click.Choice(["pull", "push"]), help="One way only: theirs to us, or ours to them.")
 @click.option("--timeout", "timeout_s", type=to_seconds, metavar="SPAN", default="30s", help="For all of it.  [30s]")
 @json_option
-@pass_here
-def sync(here: Here, node_id: str | None, action: str | None, timeout_s: float, as_json: bool) -> ExitCode:
-    """One sync now, with every peer that can be reached. Exits 0 only when verified equal.
+@pass_lookup
+def sync(lookup: NodeLookup, node_id: str | None, action: str | None, timeout_s: float, as_json: bool) -> ExitCode:
+    """Sync once, now, with every peer that can be reached. Exits 0 only when verified equal.
 
-    On a terminal a bar shows what moves. Ctrl-C ends the waiting, not what the node does.
+    On a terminal a bar shows what moves. Ctrl-C ends the waiting; the node goes on.
     """
-    asked = {"peers": [node_id] if node_id else None, "action": action or "both", "timeout": timeout_s}
-    client = here.client()
+    request = {"peers": [node_id] if node_id else None, "action": action or "both", "timeout": timeout_s}
+    client = lookup.client()
     try:
-        with progress_of(client):
-            answer = client.call("POST", "/v1/sync", body=asked, timeout_s=timeout_s + _SYNC_MARGIN_S)
+        with sync_progress(client):
+            answer = client.call("POST", "/v1/sync", body=request, timeout_s=timeout_s + _SYNC_MARGIN_S)
     except KeyboardInterrupt:
-        note("interrupted; what came is kept, and the node goes on by itself")
+        print_note("interrupted; what came is kept, and the node goes on by itself")
         raise
     if as_json:
-        answer["peers"] = [only(_SYNC_PEER_FIELDS, peer) for peer in answer["peers"]]
-        out_json(only(_SYNC_FIELDS, answer))
+        answer["peers"] = [fields_of(_SYNC_PEER_FIELDS, peer) for peer in answer["peers"]]
+        print_json(fields_of(_SYNC_FIELDS, answer))
     else:
         for line in _sync_lines(answer["peers"]):
-            out(line)
+            print_line(line)
     result = answer["status"]
     if result == "verified":
         if not as_json:
-            note(f"in sync with {count(len(answer['peers']), 'node')}, and verified")
+            print_note(f"in sync with {count(len(answer['peers']), 'node')}, and verified")
         return ExitCode.DONE
     if result == "no peers":
         raise Failure("no other node of this network can be reached now; echonode peers says who was seen")
@@ -67,7 +79,7 @@ def sync(here: Here, node_id: str | None, action: str | None, timeout_s: float, 
 def _sync_lines(peers: Iterable[dict[str, Any]]) -> Iterator[str]:
     rows = [
         (
-            safe(peer.get("name")) or short(peer["id"]),
+            safe(peer.get("name")) or short_id(peer["id"]),
             "yes" if peer["verified"] else "no",
             safe(peer["mode"]) or "-",
             f"{peer['sent'] or 0:,}",
@@ -88,20 +100,20 @@ def _sync_lines(peers: Iterable[dict[str, Any]]) -> Iterator[str]:
 @click.command("watch")
 @click.option("-c", "--context", help="Only in this set of records.")
 @json_option
-@pass_here
-def watch(here: Here, context: str | None, as_json: bool) -> ExitCode:
-    """Changes as they are applied, one a line, until Ctrl-C."""
+@pass_lookup
+def watch(lookup: NodeLookup, context: str | None, as_json: bool) -> ExitCode:
+    """Show changes as they are applied, one a line, until Ctrl-C."""
     query = [("types", "records.applied")]
-    with here.client().open("GET", "/v1/events", query=query, timeout_s=None) as response:
+    with lookup.client().open("GET", "/v1/events", query=query, timeout_s=None) as response:
         for name, event in response.events():
             if name == "end":
                 raise _end_of_watch(event["reason"])
             if context is None or event["context"] == context:
                 for record in event["records"]:
                     if as_json:
-                        out_json({**record, "source": event["source"]})
+                        print_json({**record, "source": event["source"]})
                     else:
-                        out(_change_line(record, event["source"]))
+                        print_line(_change_line(record, event["source"]))
                 sys.stdout.flush()
     raise Failure("the node ended the connection", ExitCode.NOT_RUNNING)
 
@@ -113,72 +125,73 @@ def _end_of_watch(reason: str) -> Failure:
 
 
 def _change_line(record: dict[str, Any], source: str) -> str:
-    what = "deleted" if record["deleted"] else "written"
-    by = f"from {short(source)}" if source else "here"
-    return f"{safe(record['timestamp'])}  {safe(record['context'])}  {short(record['id'])}  {what} {by}"
+    change = "deleted" if record["deleted"] else "written"
+    origin = f"from {short_id(source)}" if source else "here"
+    return f"{safe(record['timestamp'])}  {safe(record['context'])}  {shown_address(record)}  {change} {origin}"
 
 
 @click.command("verify")
 @click.option("--repair", "is_repair", is_flag=True, help="Make the store of a stopped node anew of what is whole.")
 @json_option
-@pass_here
-def verify(here: Here, is_repair: bool, as_json: bool) -> ExitCode:
-    """Re-hash everything held: versions, signatures, heads, tree, log.
+@pass_lookup
+def verify(lookup: NodeLookup, is_repair: bool, as_json: bool) -> ExitCode:
+    """Re-hash all that is held: versions, signatures, heads, tree, log.
 
-    With --repair what is damaged is left behind; once the node runs again, it gets that from its peers. A node that
-    wants a part of a context gets that part: what else it held, it has to ask for (get --from). Context and id of every
-    record whose latest version is left behind are listed, as far as its bytes still say which it was.
+    With --repair the damaged rows are left behind, and the node fetches them from its peers when it runs again. A node
+    with a subscription fetches only what it subscribes to; fetch its other records by hand (get --from). Context and id
+    of every record that lost its latest version are listed, as far as the damaged bytes still say.
     """
     if is_repair:
-        return _repair(here, as_json)
+        return _repair(lookup, as_json)
     last: dict[str, Any] = {}
     with (
-        here.client().open("POST", "/v1/verify", timeout_s=_VERIFY_TIMEOUT_S) as response,
-        _counter() as says,
+        lookup.client().open("POST", "/v1/verify", timeout_s=_VERIFY_TIMEOUT_S) as response,
+        _progress_line() as says,
     ):
         for last in response.values():
             says(f"{last.get('checked', 0):,} versions checked")
     if not last.get("done"):
         raise Failure("the node ended before all was checked")
     if as_json:
-        out_json(only(_VERIFY_FIELDS, last))
+        print_json(fields_of(_VERIFY_FIELDS, last))
     else:
         for problem in last["problems"]:
-            out(safe(problem))
+            print_line(safe(problem))
     checked = count(last["checked"], "version")
     if not last["ok"]:
-        raise Failure(f"{checked} checked, {count(len(last['problems']), 'problem')} found; {_HOW_TO_REPAIR}")
+        raise Failure(f"{checked} checked, {count(len(last['problems']), 'problem')} found; {_REPAIR_HINT}")
     if not as_json:
-        note(f"{checked} checked, all is well")
+        print_note(f"{checked} checked, all is well")
     return ExitCode.DONE
 
 
-def _repair(here: Here, as_json: bool) -> ExitCode:
+def _repair(lookup: NodeLookup, as_json: bool) -> ExitCode:
     try:
-        here.client().call("GET", "/v1/status")
+        lookup.client().call("GET", "/v1/status")
     except NotRunning:
         pass
     else:
         raise Failure("the node is running, and holds its store: stop it, repair, then start it again")
-    with _counter() as says:
+    with _progress_line() as says:
         says("keeping what is whole")
-        done = here.services.repair(here.home())
+        done = lookup.services.repair(lookup.home())
     if as_json:
         lost = [{"context": context, "id": id} for context, id in done.lost]
-        out_json({"kept": done.kept, "left": done.left, "put_aside": str(done.put_aside), "lost": lost})
+        print_json({"kept": done.kept, "left": done.left, "put_aside": str(done.put_aside), "lost": lost})
         return ExitCode.DONE
     for context, id in done.lost:
-        out(safe(f"{context} {id}"))
-    note(f"{count(done.kept, 'version')} kept, {count(done.left, 'row')} left behind, in {safe(str(done.put_aside))}")
-    note("start the node: what its peers have of the rest, they bring back")
+        print_line(safe(f"{context} {id}"))
+    kept, damaged = count(done.kept, "version"), count(done.left, "row")
+    print_note(f"{kept} kept, {damaged} left behind, in {safe(str(done.put_aside))}")
+    print_note("start the node: its peers bring back what they have of the rest")
     if done.left:
-        note("what a subscription leaves out comes only when asked for: pull --from PEER, then get --from PEER ID")
+        print_note("what a subscription leaves out, fetch by hand: pull --from PEER, then get --from PEER RECORD")
     return ExitCode.DONE
 
 
 @contextmanager
-def _counter() -> Iterator[Any]:
-    """A line on stderr that is written over, when that is a terminal."""
+def _progress_line() -> Iterator[Any]:
+    """Yield a function that writes one line on stderr over and over; off a terminal it writes nothing."""
     if not sys.stderr.isatty():
         yield lambda text: None
         return

@@ -1,0 +1,11 @@
+"""The store on disk: one SQLite file, and an index in memory beside it.
+
+    store            `SqliteStore`: opens the file, implements the port       schema   the tables
+    group_commit     the queue of calls that write                            load     memory rebuilt at opening
+    plan             the plan of each call that writes                        audit    `verify`
+    transaction      rows of one write transaction; reading of leaves         repair   a damaged file made anew
+    snapshot_read    read transactions      snapshot_receive   staging        connection   a connection and its thread
+    revocation       effects of a compromised key                             disk_space   room on the disk
+
+The rules of merging, signing and paging are not here: they are in `store/`, and the store in memory shares them.
+"""

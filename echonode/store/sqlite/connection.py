@@ -1,7 +1,8 @@
-"""One connection to the database file, with the thread that serves it, and what SQLite's errors mean in plain words.
+"""One connection to the database file with the thread that serves it, and the meaning of SQLite's errors in plain
+words.
 
-Work goes to the thread as whole functions, one hop for a transaction or a page of rows: a hop costs 50 us, and what
-runs inside one function cannot be cut in two by a cancelled caller (no BEGIN is ever left without its COMMIT).
+Work goes to the thread as whole functions, one hop for a transaction or a page of rows. A hop costs 50 us, and a
+cancelled caller cannot cut a function in two: no BEGIN is left without its COMMIT.
 """
 
 import asyncio
@@ -20,14 +21,14 @@ from echonode.model.record import Record, VersionId, from_store, is_version
 
 T = TypeVar("T")
 
-_BUSY_TIMEOUT_S: Final = 5.0  # nobody else should hold the lock: a backup, or a person with the sqlite3 shell
-_WRITER_CACHE_KIB: Final = 32 * 1024  # holds the pages a few groups touch; more did not make imports faster
+_BUSY_TIMEOUT_S: Final = 5.0  # only a backup, or a person with the sqlite3 shell, may hold the lock
+_WRITER_CACHE_KIB: Final = 32 * 1024  # the pages that a few groups touch; a larger cache made no import faster
 _READER_CACHE_KIB: Final = 4 * 1024
 _CHECKPOINT_PAGES: Final = 8000  # 32 MiB of WAL: at the usual 1,000 pages a bulk import is a third slower
-_WAL_BYTES_KEPT: Final = 64 * MIB
+WAL_BYTES_KEPT: Final = 64 * MIB  # of the log's file, when it starts over
 
-# Sync functions are given FULL because what is acknowledged must survive power loss; the fullfsync pair makes that
-# true on macOS, where a plain fsync stops at the drive's cache.
+# FULL, because what is acknowledged must survive power loss. The fullfsync pair makes that true on macOS, where a plain
+# fsync stops at the drive's cache.
 _PRAGMAS: Final = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
@@ -36,25 +37,25 @@ _PRAGMAS: Final = (
     "PRAGMA checkpoint_fullfsync = ON",
     "PRAGMA mmap_size = 0",  # with a mapping, a failing disk is a SIGBUS and no error
     f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}",
-    f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}",
+    f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}",
 )
 
 
-class UndoneError(StoreError):
-    """A write that did not happen, and did no harm: the disk is full, or somebody else held the lock."""
+class NothingWrittenError(StoreError):
+    """A write failed and changed nothing: the disk is full, or another process held the lock."""
 
 
 class DamageError(sqlite3.DatabaseError):
-    """Rows that SQLite gives out in good faith and that this store never wrote."""
+    """SQLite returned rows that this store never wrote."""
 
 
-def out_of_order() -> DamageError:
-    """SQLite gives an index's entries as they stand; one out of place would make who pages through it go in circles."""
+def order_error() -> DamageError:
+    """Return the error for an index entry out of order. Paging by such an index would never end."""
     return DamageError("the log's index is out of order")
 
 
-class Database:
-    """One connection. Calls run one after another, at most STORE_CALLS_WAITING_MAX of them waiting in the thread."""
+class DatabaseConnection:
+    """One connection. Calls run one after another; at most STORE_CALLS_WAITING_MAX of them wait in the thread."""
 
     def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
         self._connection = connection
@@ -63,49 +64,51 @@ class Database:
         self.is_open = True
 
     @classmethod
-    async def open(cls, path: Path, *, query_only: bool) -> "Database":
+    async def open(cls, path: Path, *, query_only: bool) -> "DatabaseConnection":
         """Connect to the existing file `path`. Raises StoreError."""
         uri = f"file:{quote(str(path))}?mode=rw"
         connection = aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
         connecting = asyncio.ensure_future(connection)
         try:
             await asyncio.shield(connecting)
-        except asyncio.CancelledError:  # the thread runs by now, and must be told to end
+        except asyncio.CancelledError:  # the thread runs already and has to be ended
             await (await connecting).close()
             raise
         except sqlite3.Error as error:
-            # aiosqlite told its thread to end and does not wait for it; a loop closed before that is its traceback.
+            # aiosqlite has told its thread to end and does not wait. A loop closed before then causes a traceback.
             await asyncio.to_thread(connection._thread.join)
-            raise plain(error, path) from error
+            raise to_store_error(error, path) from error
         database = cls(connection, path)
         try:
-            await database.run(lambda raw: _prepare(raw, query_only=query_only))
+            await database.run(lambda raw: _set_pragmas(raw, query_only=query_only))
         except BaseException:
             await database.close()
             raise
         return database
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work`, on the connection's thread. Raises StoreError for SQLite's errors, and when the store is closed.
-        A cancelled caller does not stop `work`."""
+        """Run `work` on the connection's thread and return its result.
+
+        Raises StoreError for SQLite's errors, and when the connection is closed. A cancelled caller does not stop
+        `work`."""
         async with self._slots:
             if not self.is_open:
                 raise StoreError("the store is closed")
-            # aiosqlite's own calls are made of this one; there is no public way to hand it a function of ours.
+            # aiosqlite's own calls use this method; no public one takes a function.
             try:
                 result: T = await self._connection._execute(work, self._connection._conn)  # type: ignore[no-untyped-call]
             except sqlite3.Error as error:
-                raise plain(error, self._path) from error
+                raise to_store_error(error, self._path) from error
             return result
 
     async def close(self) -> None:
-        """Finish what waits and end the thread. Safe to call twice."""
+        """Finish the waiting calls and end the thread. Safe to call twice."""
         if self.is_open:
             self.is_open = False
             await self._connection.close()
 
 
-def _prepare(connection: sqlite3.Connection, *, query_only: bool) -> None:
+def _set_pragmas(connection: sqlite3.Connection, *, query_only: bool) -> None:
     for pragma in _PRAGMAS:
         connection.execute(pragma)
     connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB if query_only else _WRITER_CACHE_KIB}")
@@ -115,7 +118,7 @@ def _prepare(connection: sqlite3.Connection, *, query_only: bool) -> None:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """BEGIN to COMMIT, or ROLLBACK where SQLite has not done that already."""
+    """Run the block from BEGIN to COMMIT. On an error, ROLLBACK where SQLite has not done it already."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -126,13 +129,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def plain(error: sqlite3.Error, path: Path) -> StoreError:
-    """What `error` means to a person."""
+def to_store_error(error: sqlite3.Error, path: Path) -> StoreError:
+    """Return a StoreError that says in plain words what `error` means."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_FULL"):
-        return UndoneError(f"the disk that holds {path} is full; nothing was written")
+        return NothingWrittenError(f"the disk that holds {path} is full; nothing was written")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return UndoneError(f"{path} is locked by another process; nothing was written")
+        return NothingWrittenError(f"{path} is locked by another process; nothing was written")
     if name.startswith("SQLITE_NOTADB"):
         return StoreError(f"{path} is not an echonode store, or its beginning is damaged")
     if isinstance(error, DamageError) or name.startswith("SQLITE_CORRUPT"):
@@ -145,10 +148,10 @@ def plain(error: sqlite3.Error, path: Path) -> StoreError:
 
 
 def read_record(raw: bytes, version: VersionId) -> Record:
-    """`from_store`, for bytes that may have been damaged since they were written as `version`."""
+    """Return the record in `raw`. Raises DamageError unless the bytes are those written as `version`."""
     try:
         record = from_store(raw)
-    except Exception as error:  # whatever bytes that were never checked lead to
+    except Exception as error:  # bytes that were never checked may lead to any error
         raise DamageError("a version cannot be read") from error
     if record.id != version:
         raise DamageError("a version is not what was written")
@@ -156,7 +159,8 @@ def read_record(raw: bytes, version: VersionId) -> Record:
 
 
 def read_raw(raw: bytes, version: VersionId) -> bytes:
-    """`raw`, once it is seen to be what was written: nobody is given anything else."""
+    """Return `raw`. Raises DamageError unless the bytes are those written as `version`: no caller is given other
+    bytes."""
     if not is_version(raw, version):
         raise DamageError("a version is not what was written")
     return raw

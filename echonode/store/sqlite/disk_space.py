@@ -1,11 +1,12 @@
-"""Room on the disk: how much is left, and some kept for the day when there is none (SECURITY.md §4).
+"""Room on the disk: how much is left, and a reserve for the day when there is none.
 
-    above the floor           writes are taken, and the ballast stands beside the database
+    above the floor           writes are taken, and the ballast file stands beside the database
     below the floor           writes are refused, while SQLite still finds what it needs to stay whole
-    nothing left at opening   the ballast is given back: what it leaves is enough to open the store, and to read
+    nothing left at opening   the ballast is deleted: its room is enough to open the store, and to read
 
-The floor keeps this process from filling a disk. Others fill it too, and then opening needs a little: the write-ahead
-log and its index. A store that is open needs nothing to be read, so the ballast is kept until then.
+The floor keeps this process from filling a disk. Other processes fill it too, and then opening needs a little room for
+the write-ahead log and its index. An open store needs no room to be read, so the ballast is kept until the next
+opening.
 """
 
 import os
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from echonode.limits import BALLAST_BYTES, FREE_SPACE_BYTES_MIN, MIB
-from echonode.store.sqlite.connection import UndoneError
+from echonode.store.sqlite.connection import NothingWrittenError
 
-_LOW_BYTES: Final = BALLAST_BYTES // 2
+_OPENING_BYTES_MIN: Final = BALLAST_BYTES // 2
 
 
 class DiskSpace:
@@ -27,38 +28,41 @@ class DiskSpace:
         self._ballast = Path(f"{path.absolute()}-ballast")
 
     def check(self) -> None:
-        """Raise UndoneError when there is too little left to write. The ballast is put back when there is enough."""
-        free = self._free()
-        if free < FREE_SPACE_BYTES_MIN:
+        """Raise NothingWrittenError when too little room is left to write; make the ballast again when there is
+        enough."""
+        free_bytes = self._free_bytes()
+        if free_bytes < FREE_SPACE_BYTES_MIN:
             needed = FREE_SPACE_BYTES_MIN // MIB
-            raise UndoneError(f"disk nearly full: {free // MIB} MiB left under {self._folder}, writes need {needed}")
-        if free >= FREE_SPACE_BYTES_MIN + BALLAST_BYTES and not self._ballast.exists():
-            self._take()
+            raise NothingWrittenError(
+                f"disk nearly full: {free_bytes // MIB} MiB left under {self._folder}, writes need {needed}"
+            )
+        if free_bytes >= FREE_SPACE_BYTES_MIN + BALLAST_BYTES and not self._ballast.exists():
+            self._create_ballast()
 
-    def make_way(self) -> None:
-        """Give the ballast back if nothing else is left: before opening."""
-        with suppress(OSError):  # whoever needs the room will say what is wrong
-            if self._free() < _LOW_BYTES:
+    def release_ballast(self) -> None:
+        """Delete the ballast if no other room is left; call it before opening."""
+        with suppress(OSError):  # opening, which needs the room, reports what is wrong
+            if self._free_bytes() < _OPENING_BYTES_MIN:
                 self._ballast.unlink(missing_ok=True)
 
-    def _take(self) -> None:
-        with suppress(OSError):  # it is a reserve: going on without is better than not at all
+    def _create_ballast(self) -> None:
+        with suppress(OSError):  # a store without its reserve is better than no store
             descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                _reserve(descriptor)
+                _allocate(descriptor)
             except OSError:
                 self._ballast.unlink()
                 raise
             finally:
                 os.close(descriptor)
 
-    def _free(self) -> int:
+    def _free_bytes(self) -> int:
         usage = os.statvfs(self._folder)
         return usage.f_bavail * usage.f_frsize
 
 
-def _reserve(descriptor: int) -> None:
-    """Blocks, and not only a length. macOS has no posix_fallocate."""
+def _allocate(descriptor: int) -> None:
+    """Reserve blocks, and not only a length. macOS has no posix_fallocate."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, BALLAST_BYTES)
     else:

@@ -1,4 +1,4 @@
-"""What a call to `apply` or `write` changes: read the heads it touches, plan, hand the rows to the transaction."""
+"""The plans of calls that write: read the heads they touch, compute the changes, add the rows to the transaction."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,29 +7,29 @@ from echonode.limits import VERIFY_CHUNK
 from echonode.model.identity import Instance, SigningKey
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, UnsignedVersion, VersionId, leaf_key
 from echonode.store.cursors import Cursors
-from echonode.store.draft_signing import prepare_versions, seal
-from echonode.store.merge import LeafIndex, Plan
+from echonode.store.draft_signing import prepare_versions, sign_versions
+from echonode.store.merge import MergeIndex, MergePlan
 from echonode.store.port import Applied, Cursor, Tick
-from echonode.store.sqlite.group_commit import Finish, Writer
-from echonode.store.sqlite.revocation import Revocation, find_void
+from echonode.store.sqlite.group_commit import Finish, GroupCommit
+from echonode.store.sqlite.revocation import Revocation, find_revocations
 from echonode.store.sqlite.snapshot_receive import StagingArea
 from echonode.store.sqlite.transaction import Transaction, read_heads
 
 
-async def _seal(prepared: Sequence[UnsignedVersion | None], key: SigningKey) -> list[Record | None]:
-    """Sign on threads: no thread waits for the GIL while another signs, so that two cores give up to twice the rate."""
+async def _sign(prepared: Sequence[UnsignedVersion | None], key: SigningKey) -> list[Record | None]:
+    """Sign on threads. PyNaCl releases the GIL, so that two cores give up to twice the rate."""
     if len(prepared) <= VERIFY_CHUNK:
-        return seal(prepared, key)  # a few are signed in less time than threads take to wake
+        return sign_versions(prepared, key)  # signing a few takes less time than waking a thread
     chunks = [prepared[start : start + VERIFY_CHUNK] for start in range(0, len(prepared), VERIFY_CHUNK)]
-    sealed = await asyncio.gather(*(asyncio.to_thread(seal, chunk, key) for chunk in chunks))
-    return [version for chunk in sealed for version in chunk]
+    signed_chunks = await asyncio.gather(*(asyncio.to_thread(sign_versions, chunk, key) for chunk in chunks))
+    return [version for chunk in signed_chunks for version in chunk]
 
 
-class Planner:
-    """Plans against the index, within the writer's turn."""
+class WritePlans:
+    """Plans `apply`, `write`, `forget` and the saving of cursors. `GroupCommit` runs one plan at a time."""
 
-    def __init__(self, writer: Writer, index: LeafIndex, staging: StagingArea, cursors: Cursors) -> None:
-        self._writer = writer
+    def __init__(self, commits: GroupCommit, index: MergeIndex, staging: StagingArea, cursors: Cursors) -> None:
+        self._commits = commits
         self._index = index
         self._staging = staging
         self._cursors = cursors
@@ -38,14 +38,14 @@ class Planner:
         self, transaction: Transaction, context: str, records: Sequence[Record], cursor: Cursor | None
     ) -> Finish[Applied]:
         """Plan to merge `records` into `context`."""
-        differ, same = self._index.look_up(context, records)
-        heads, seqs = await self._heads(transaction, context, differ, [record.key for record in records])
-        plan = self._index.plan(context, records, heads, same)
-        return await self._settle(transaction, plan, seqs, None if plan.applied().is_gap else cursor)
+        to_read, identical = self._index.look_up(context, records)
+        heads, seqs = await self._read_heads(transaction, context, to_read, [record.key for record in records])
+        plan = self._index.plan(context, records, heads, identical)
+        return await self._add_merge(transaction, plan, seqs, None if plan.applied().is_gap else cursor)
 
     async def save_cursors(self, transaction: Transaction) -> Finish[None]:
-        """Plan to save what was only noted."""
-        return self._save(transaction, None)
+        """Plan to save the cursors that were only noted."""
+        return self._add_cursors(transaction, None)
 
     async def write(
         self,
@@ -62,8 +62,8 @@ class Planner:
         self._index.watch_writer(key.public, instance)
         tree = self._index.trees.get(context)
         touched = [leaf_key(draft.author, draft.name) for draft in drafts]
-        stored = [where for where in set(touched) if tree.get(where) is not None] if tree else []
-        heads, seqs = await self._heads(transaction, context, stored, touched)
+        stored = [leaf for leaf in set(touched) if tree.get(leaf) is not None] if tree else []
+        heads, seqs = await self._read_heads(transaction, context, stored, touched)
         prepared = prepare_versions(
             drafts,
             touched,
@@ -74,93 +74,96 @@ class Planner:
             tick=tick,
             skip_unchanged=skip_unchanged,
         )
-        versions = await _seal(prepared, key)
+        versions = await _sign(prepared, key)
         signed = [version for version in versions if version is not None]
         plan = self._index.plan(context, signed, heads)
-        finish = await self._settle(transaction, plan, seqs)
+        finish = await self._add_merge(transaction, plan, seqs)
         return lambda: (versions, finish())
 
     async def forget(
         self, transaction: Transaction, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]
     ) -> Finish[int]:
-        """Plan to let go of leaves of which `keeps` takes no head."""
+        """Plan to drop the leaves of which `keeps` takes no head."""
         tree = self._index.trees.get(context)
         stored = [key for key in dict.fromkeys(keys) if tree.get(key) is not None] if tree else []
-        heads, seqs = await self._heads(transaction, context, stored, stored)
-        gone = {key: there for key, there in heads.items() if not any(map(keeps, there))}
-        if gone:
-            transaction.add_forgotten(context, gone, seqs)
+        heads, seqs = await self._read_heads(transaction, context, stored, stored)
+        forgotten = {key: current for key, current in heads.items() if not any(map(keeps, current))}
+        if forgotten:
+            transaction.add_forgotten(context, forgotten, seqs)
 
         def finish() -> int:
-            if gone:
-                self._index.replace_heads(context, dict.fromkeys(gone, ()))
+            if forgotten:
+                self._index.replace_heads(context, dict.fromkeys(forgotten, ()))
                 self._cursors.drop(context)
-            return len(gone)
+            return len(forgotten)
 
         return finish
 
-    async def _heads(
+    async def _read_heads(
         self, transaction: Transaction, context: str, stored: Sequence[LeafKey], touched: Sequence[LeafKey]
     ) -> tuple[dict[LeafKey, list[Record]], dict[VersionId, int]]:
-        """The heads of the leaves `stored`, and of those of `touched` that earlier plans of the transaction change;
-        with the seqs of those that the log holds."""
+        """Return the heads of the leaves `stored`, and of those of `touched` that earlier plans of the transaction
+        change.
+
+        The second value has the seqs of those heads that are in the log."""
         heads: dict[LeafKey, list[Record]] = {}
         seqs: dict[VersionId, int] = {}
-        shelf = self._writer.ledger.shelves.get(context)
-        if stored and shelf is not None:
-            shelf_id = shelf.id
-            heads, seqs = await self._writer.database.run(lambda connection: read_heads(connection, shelf_id, stored))
+        context_row = self._commits.catalog.rows.get(context)
+        if stored and context_row is not None:
+            context_id = context_row.id
+            heads, seqs = await self._commits.database.run(
+                lambda connection: read_heads(connection, context_id, stored)
+            )
         heads.update(transaction.pending.heads(context, touched))
         return heads, seqs
 
-    async def _settle(
-        self, transaction: Transaction, plan: Plan, seqs: dict[VersionId, int], cursor: Cursor | None = None
+    async def _add_merge(
+        self, transaction: Transaction, plan: MergePlan, seqs: dict[VersionId, int], cursor: Cursor | None = None
     ) -> Finish[Applied]:
-        """Hand over the rows of `plan`, of what it makes void, and of cursors, which alone are worth no transaction."""
-        voids, spoilt = await self._find_void(plan)
-        transaction.add(plan, seqs)
-        transaction.count(self._index.news(plan.counters))
-        for name, void in voids.items():
-            transaction.add_void(name, void)
+        """Add the rows of `plan`, of the versions that it voids, and of cursors. Cursors alone are worth no
+        transaction."""
+        revocations, spoilt = await self._find_revocations(plan)
+        transaction.add_merge(plan, seqs)
+        transaction.add_counters(self._index.unseen_counters(plan.counters))
+        for name, revocation in revocations.items():
+            transaction.add_revocation(name, revocation)
         for context in spoilt:
-            self._staging.drop(transaction, context)
-        saved = self._save(transaction, cursor) if plan.after else None
+            self._staging.add_drop(transaction, context)
+        mark_saved = self._add_cursors(transaction, cursor) if plan.after else None
 
         def finish() -> Applied:
             if cursor is not None:
                 self._cursors.note(cursor)
-            if saved is not None:
-                saved()
+            if mark_saved is not None:
+                mark_saved()
             self._index.commit(plan)
-            for name, void in voids.items():
-                self._index.replace_heads(name, void.leaves)
+            for name, revocation in revocations.items():
+                self._index.replace_heads(name, revocation.leaves)
             for context in spoilt:
-                self._staging.dropped(context)
-            return plan.applied(sum(void.count for void in voids.values()))
+                self._staging.finish_drop(context)
+            return plan.applied(sum(revocation.count for revocation in revocations.values()))
 
         return finish
 
-    def _save(self, transaction: Transaction, cursor: Cursor | None) -> Finish[None]:
-        cursors, deleted = self._cursors.unsaved()
-        if cursor is not None and not self._cursors.is_behind(cursor):
-            cursors.append(cursor)
-        transaction.execute(
-            "INSERT OR REPLACE INTO cursors (peer, context, instance, seq) VALUES (?, ?, ?, ?)",
-            *[(each.peer, each.context, each.instance, each.seq) for each in cursors],
-        )
-        transaction.execute("DELETE FROM cursors WHERE peer = ? AND context = ?", *deleted)
-        return lambda: self._cursors.saved(cursors, deleted)
+    def _add_cursors(self, transaction: Transaction, cursor: Cursor | None) -> Finish[None]:
+        """Add the unsaved cursors, then `cursor` unless a kept one covers it."""
+        transaction.add_unsaved_cursors(*self._cursors.unsaved())
+        if cursor is not None and not self._cursors.covers(cursor):
+            transaction.add_cursor(cursor)
+        return lambda: self._cursors.saved(*transaction.cursors())
 
-    async def _find_void(self, plan: Plan) -> tuple[dict[str, Revocation], list[str]]:
-        """By context, what `plan` makes void; and the contexts whose staged snapshot it spoils."""
-        # A key that signed nothing held here voids nothing, and costs no look at every version.
+    async def _find_revocations(self, plan: MergePlan) -> tuple[dict[str, Revocation], list[str]]:
+        """Return, by context, what `plan` voids, and the contexts whose staged snapshot holds a voided version."""
+        # A key that signed nothing held here voids nothing. Skip it: the search reads every version.
         signed = self._index.seen
         revoked = {(statement.identity, statement.key) for statement in plan.compromised() if statement.key in signed}
         if not revoked:
             return {}, []
-        named = {shelf.id: name for name, shelf in self._writer.ledger.shelves.items() if name != IDENTITIES}
-        staged = {staging.shelf_id: context for context, staging in self._staging.staging.items()}
-        voids, spoilt = await self._writer.database.run(
-            lambda connection: find_void(connection, revoked, named=named, staged=staged)
+        names = {context_row.id: name for name, context_row in self._commits.catalog.rows.items() if name != IDENTITIES}
+        staged_contexts = {staging.context_id: context for context, staging in self._staging.staging.items()}
+        revocations, spoilt = await self._commits.database.run(
+            lambda connection: find_revocations(connection, revoked, named_ids=names, staged_ids=staged_contexts)
         )
-        return {named[shelf_id]: void for shelf_id, void in voids.items()}, [staged[shelf_id] for shelf_id in spoilt]
+        return {names[context_id]: revocation for context_id, revocation in revocations.items()}, [
+            staged_contexts[context_id] for context_id in spoilt
+        ]

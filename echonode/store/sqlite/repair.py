@@ -1,13 +1,14 @@
-"""Repair: a new store of all that is whole in a damaged one, under a new instance. What is missing comes from peers.
+"""Repair: make a new store, under a new instance, of all that is whole in a damaged one. Peers bring what is missing.
 
     damaged file --rows that hash and verify--> the ordinary `apply` of a new store --> put in the place of the old one
 
-Nothing of the old file is believed but signed versions, whichever context or row they stand in: trees, counters and
-heads are derived anew. Key statements go first, then history, then heads: so where a head is damaged, the newest whole
-version of that record stands, until a peer brings the head. Cursors are left behind, as they would claim that what is
-lost is held; so is the instance, because counters may go back. The damaged file is kept beside the new one.
+Only signed versions of the old file are believed, whichever context or row they are stored in. Trees, counters and
+heads are derived anew. Key statements go first, then history, then heads. So where a head is damaged, the newest whole
+version of that record stands until a peer brings the head. Cursors are left behind, because they would claim that lost
+records are held. The instance is left behind, because counters may go back. The damaged file is kept beside the new
+one.
 
-`store.db` is a whole file at every moment: the old one, then, by one rename, the new one.
+`store.db` is a whole file at every moment: the old one, then, after one rename, the new one.
 """
 
 import asyncio
@@ -25,21 +26,23 @@ from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.identity import IDENTITY_BYTES, IdentityId, Instance
 from echonode.model.record import IDENTITIES, Record, SignedRecord, parse, verify
 from echonode.store.port import Store
-from echonode.store.sqlite.connection import plain
+from echonode.store.sqlite.connection import to_store_error
 from echonode.store.sqlite.schema import check_file
 from echonode.store.sqlite.store import SqliteStore
 from echonode.text import to_base32
 
-_Lost = dict[tuple[str, str], None]  # in order
+_LostNames = dict[tuple[str, str], None]  # in order
 
-_STEPS_MAX: Final = 4096  # rows tried one by one behind an unreadable one, before larger steps are taken
+_STEPS_MAX: Final = 4096  # rows tried one by one behind an unreadable one, before the steps grow
 
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What became of it. `kept` versions are whole, `left` rows are not, or had no place in the new store; the damaged
-    file is `put_aside`. `lost`: context and id, AUTHOR/NAME, of each record of which a head was left; the bytes of some
-    do not say any more which that was."""
+    """The outcome of a repair.
+
+    `kept` versions are whole. `left` rows are damaged, or had no place in the new store. `put_aside` is the damaged
+    file. `lost` has context and id, AUTHOR/NAME, of each record that lost a head, as far as the damaged bytes still
+    say."""
 
     kept: int
     left: int
@@ -54,51 +57,54 @@ async def repair(
     now_ms: Callable[[], int],
     introduce: Callable[[Store], Awaitable[None]],
 ) -> Repaired:
-    """Put a new store in the place of the one in `path`, which nobody has open. `introduce` states in it that its
-    owner's key speaks for the owner, should that statement be among what is lost.
+    """Put a new store in the place of the one in `path`, which no process may have open.
 
-    Raises StoreError, with the old file as it was, where that cannot be read at all or there is no room for another."""
-    _check(path)
+    `introduce` writes into the new store the statement that its owner's key speaks for the owner, in case that is lost.
+    Raises StoreError, with the old file as it was, when it cannot be read at all or there is no room for another one.
+    """
+    _check_path(path)
     new = path.with_name(f"{path.name}.new")
-    _remove(new)
+    _delete_files(new)
     try:
-        damaged = await asyncio.to_thread(_Damaged, path)
+        damaged = await asyncio.to_thread(_DamagedFile, path)
         try:
             store = await SqliteStore.open(new, new_instance=new_instance, now_ms=now_ms)
             try:
-                kept = await _fill(store, damaged, introduce)
+                kept = await _copy_whole(store, damaged, introduce)
             finally:
                 await store.close()
         finally:
             damaged.close()
-        aside = await asyncio.to_thread(_swap, path, new)
+        aside = await asyncio.to_thread(_put_in_place, path, new)
     except sqlite3.Error as error:
-        raise plain(error, path) from error
+        raise to_store_error(error, path) from error
     except OSError as error:
         raise StoreError(f"{path} cannot be repaired: {error.strerror}") from error
     finally:
-        _remove(new)
-    return Repaired(kept, damaged.read - kept, aside, tuple(damaged.lost))
+        _delete_files(new)
+    return Repaired(kept, damaged.rows_read - kept, aside, tuple(damaged.lost))
 
 
-def _check(path: Path) -> None:
+def _check_path(path: Path) -> None:
     if not path.exists():
         raise StoreError(f"{path} does not exist: there is nothing to repair")
     check_file(path)
 
 
-async def _fill(store: SqliteStore, damaged: "_Damaged", introduce: Callable[[Store], Awaitable[None]]) -> int:
-    """Apply all that is whole; how many versions that is."""
-    kept = await _apply(store, damaged.statements())
+async def _copy_whole(
+    store: SqliteStore, damaged: "_DamagedFile", introduce: Callable[[Store], Awaitable[None]]
+) -> int:
+    """Apply all that is whole; return how many versions that is."""
+    kept = await _apply_batches(store, damaged.statements())
     await introduce(store)
-    kept += await _apply(store, damaged.versions(), damaged.lost)
+    kept += await _apply_batches(store, damaged.versions(), damaged.lost)
     for kind, value, identity in await asyncio.to_thread(damaged.pins):
         await store.pin(kind, value, identity)
     return kept
 
 
-async def _apply(store: SqliteStore, records: Iterator[Record], lost: _Lost | None = None) -> int:
-    """How many were kept; those refused are `lost`."""
+async def _apply_batches(store: SqliteStore, records: Iterator[Record], lost: _LostNames | None = None) -> int:
+    """Apply `records` in batches; return how many were kept, and add the names of those refused to `lost`."""
     kept = 0
     while batch := await asyncio.to_thread(lambda: list(islice(records, BATCH_RECORDS_MAX))):
         by_context: dict[str, list[Record]] = {}
@@ -109,30 +115,30 @@ async def _apply(store: SqliteStore, records: Iterator[Record], lost: _Lost | No
             kept += len(of_context) - len(applied.refused)
             refused = {each.version for each in applied.refused}
             if lost is not None:
-                lost.update(dict.fromkeys(_named(record) for record in of_context if record.id in refused))
+                lost.update(dict.fromkeys(_name_of(record) for record in of_context if record.id in refused))
     return kept
 
 
-class _Damaged:
-    """The old file, by a connection of its own."""
+class _DamagedFile:
+    """The old file, on a connection of its own."""
 
     def __init__(self, path: Path) -> None:
-        self.read = 0  # rows, readable or not
-        self.lost: _Lost = {}
+        self.rows_read = 0  # rows, readable or not
+        self.lost: _LostNames = {}
         self._path = path
         uri = f"file:{quote(str(path))}?mode=rw"
         self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
             self._connection.execute("PRAGMA trusted_schema = OFF")
-            # All of the write-ahead log into the file, which then can be put aside alone. This copies pages, and does
-            # not care what is in them.
+            # Fold the write-ahead log into the file, which then can be put aside alone. This copies pages without
+            # reading what is in them.
             if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise StoreError(f"{path} is in use by another process")
             self._connection.execute("SELECT seq FROM log LIMIT 0")
         except sqlite3.DatabaseError as error:
             self._connection.close()
             if isinstance(error, sqlite3.OperationalError):
-                raise plain(error, path) from error
+                raise to_store_error(error, path) from error
             raise StoreError(f"{path} cannot be repaired ({error}): move it away and sync anew") from error
         except BaseException:
             self._connection.close()
@@ -142,43 +148,45 @@ class _Damaged:
         self._connection.close()
 
     def statements(self) -> Iterator[Record]:
-        """Whole versions of `identities`."""
-        return (record for record in self._whole(is_statement=True) if record is not None)
+        """Return the whole versions of `identities`."""
+        return (record for record in self._read_whole(is_statement=True) if record is not None)
 
     def versions(self) -> Iterator[Record]:
-        """Whole versions of all other contexts. Rows are counted here, those of `identities` too."""
-        for record in self._whole(is_statement=False):
-            self.read += 1
+        """Yield the whole versions of all other contexts. Counts all rows, those of `identities` too."""
+        for record in self._read_whole(is_statement=False):
+            self.rows_read += 1
             if record is not None and record.context != IDENTITIES:
                 yield record
 
     def pins(self) -> list[tuple[str, str, IdentityId]]:
-        """Those that are of the right shape: there is no telling whether they are what was written."""
+        """Return the pins of the right shape. Nothing can tell whether they are what was written."""
         try:
             rows = self._connection.execute("SELECT kind, value, identity FROM pins").fetchall()
         except sqlite3.DatabaseError:
-            return []  # names are pinned anew at the next meeting
+            return []  # names are pinned again when their nodes meet next
         return [row for row in rows if isinstance(row[2], bytes) and len(row[2]) == IDENTITY_BYTES]
 
-    def _whole(self, *, is_statement: bool) -> Iterator[Record | None]:
-        """A record for each row that is whole, None for each that is not; those of `identities` are verified only when
-        asked for."""
+    def _read_whole(self, *, is_statement: bool) -> Iterator[Record | None]:
+        """Yield a record for each row that is whole, None for each that is not.
+
+        Rows of `identities` are verified only when they are asked for."""
         for table, number in (("history", "n"), ("log", "seq")):
-            for key, raw in self._rows(table, number):
+            for key, raw in self._read_rows(table, number):
                 signed = None
                 try:
                     signed = parse(raw) if isinstance(raw, bytes) else None
                     skip = signed is None or (is_statement and signed.context != IDENTITIES)
                     yield None if skip or signed is None else verify(signed)
                 except RemoteError:
-                    # What is damaged still names its record where that is what the row was filed under.
+                    # Damaged bytes still name their record where that name gives the key of the row.
                     if table == "log" and signed is not None and signed.key == key and signed.context != IDENTITIES:
-                        self.lost[_named(signed)] = None
+                        self.lost[_name_of(signed)] = None
                     yield None
 
-    def _rows(self, table: str, number: str) -> Iterator[tuple[object, object]]:
-        """Key and bytes of every row that SQLite finds in the table itself, whatever its indexes say; None where it
-        finds damage, and on behind it."""
+    def _read_rows(self, table: str, number: str) -> Iterator[tuple[object, object]]:
+        """Yield key and bytes of every row that SQLite finds in the table itself, whatever its indexes say.
+
+        Yields None for both where it finds damage, and goes on behind it."""
         after, step = -1, 0
         query = f"SELECT {number}, key, bytes FROM {table} NOT INDEXED WHERE {number} > ? ORDER BY {number}"
         while True:
@@ -188,7 +196,7 @@ class _Damaged:
                     yield row[0], row[1]
                 return
             except sqlite3.OperationalError as error:
-                raise plain(error, self._path) from error  # the disk, not what is on it; or there is no such table
+                raise to_store_error(error, self._path) from error  # the disk fails, or there is no such table
             except sqlite3.DatabaseError:
                 step = step + 1 if step < _STEPS_MAX else 2 * step
                 if after + step > 2**62:
@@ -197,19 +205,19 @@ class _Damaged:
                     yield None, None
 
 
-def _named(record: Record | SignedRecord) -> tuple[str, str]:
+def _name_of(record: Record | SignedRecord) -> tuple[str, str]:
     return record.context, f"{to_base32(record.author)}/{record.name}"
 
 
-def _swap(path: Path, new: Path) -> Path:
-    """Let `new` be found at `path`, and what was there beside it, under the name returned."""
+def _put_in_place(path: Path, new: Path) -> Path:
+    """Move `new` to `path`, keep the old file beside it, and return the name of the old one."""
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
     owner = path.stat()
-    os.chown(new, owner.st_uid, owner.st_gid)  # root may repair what belongs to the service's user
+    os.chown(new, owner.st_uid, owner.st_gid)  # root may repair a store of the service's user
     os.link(path, aside)
-    for leftover in ("-wal", "-shm"):  # empty: all of it is in the file
+    for leftover in ("-wal", "-shm"):  # both are empty: everything is in the file
         Path(f"{path}{leftover}").unlink(missing_ok=True)
     os.replace(new, path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -220,6 +228,6 @@ def _swap(path: Path, new: Path) -> Path:
     return aside
 
 
-def _remove(path: Path) -> None:
+def _delete_files(path: Path) -> None:
     for suffix in ("", "-wal", "-shm", "-journal", "-ballast"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)

@@ -1,18 +1,18 @@
-"""The tables of the store, and whether a file may be opened as one.
+"""The tables of the store, and the check of a file before it is opened.
 
     meta      name -> value                          `instance`: this store's life
     contexts  id, name                               a named set of records
-              staged_for, staged_root                instead of a name: a snapshot being received, seen by nobody
-                                                     neither name nor staged_for: what is left of one, to be deleted
+              staged_for, staged_root                instead of a name: a snapshot being received, invisible
+                                                     neither name nor staged_for: left over from one, to be deleted
               floor, bytes                           seqs at or below `floor` were given out; bytes of all its versions
     log       seq, context, key, id, bytes           every head, as received; seq is the cursor and never comes back
-    history   n, context, key, id, bytes, superseded_ms      what was a head once, for a while
+    history   n, context, key, id, bytes, superseded_ms      versions that were heads once, for a while
     writers   key, instance, counter                 the highest counter held of each writer's dots: 8 bytes,
-                                                     big-endian, as SQLite's numbers end where a signed one does
+                                                     big-endian, because SQLite's integers are signed
     pins      kind, value, identity
     cursors   peer, context, instance, seq   how far that peer's log was followed; the latest written comes last
 
-A look-up by id is not among the indexes: nothing asks for one yet, and random ids would cost a third of all writing.
+There is no index by version id: no query needs one, and random ids would cost a third of all writing.
 """
 
 import os
@@ -52,15 +52,17 @@ _TABLES: Final = (
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is not ours before SQLite touches it, and make an empty file, readable by its owner alone, when
-    there is none. Raises StoreError."""
+    """Refuse a file that is no store before SQLite touches it; make an empty one, for its owner alone, when there is
+    none.
+
+    Raises StoreError."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
     except OSError as error:
         raise StoreError(f"{path} cannot be opened: {error.strerror}") from None
-    if not header or _was_being_made(path):
+    if not header or _is_half_made(path):
         return
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
         raise StoreError(f"{path} is not an echonode store, or its beginning is damaged")
@@ -68,12 +70,14 @@ def check_file(path: Path) -> None:
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise StoreError(f"{path} is the database of another program")
     if version != SCHEMA:
-        raise wrong_schema(path, version)
+        raise schema_error(path, version)
 
 
-def _was_being_made(path: Path) -> bool:
-    """Whether the power went while the file got its first pages: SQLite takes them back by a rollback journal that says
-    the file was empty before (SQLite file format, §3). Any later journal says otherwise, or is not there: a WAL is."""
+def _is_half_made(path: Path) -> bool:
+    """Return True when the power went while the file got its first pages.
+
+    SQLite then takes them back by a rollback journal that says that the file was empty (SQLite file format, §3). A
+    later journal says otherwise, and a store that was finished has a write-ahead log instead."""
     try:
         with Path(f"{path}-journal").open("rb") as file:
             head = file.read(20)
@@ -82,8 +86,9 @@ def _was_being_made(path: Path) -> bool:
     return head.startswith(_JOURNAL_MAGIC) and head[16:20] == bytes(4)
 
 
-def wrong_schema(path: Path, version: int) -> StoreError:
-    """No release had another schema than this one: any other is newer, of a version in development, or none at all."""
+def schema_error(path: Path, version: int) -> StoreError:
+    """Return the error for a schema other than SCHEMA. No release had another one: it is newer, in development, or
+    missing."""
     if version > SCHEMA:
         return StoreError(f"{path} was written by a newer echonode (schema {version}, this one knows {SCHEMA})")
     if version > 0:
@@ -91,8 +96,8 @@ def wrong_schema(path: Path, version: int) -> StoreError:
     return StoreError(f"{path} is damaged: its schema has no number")
 
 
-def prepare(connection: sqlite3.Connection, path: Path, new_instance: Callable[[], Instance]) -> None:
-    """Make the tables when there are none, and see that the file can be written."""
+def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Callable[[], Instance]) -> None:
+    """Make the tables when there are none, and check that the file can be written."""
     with transaction(connection):
         if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
             for statement in _TABLES:
@@ -102,7 +107,7 @@ def prepare(connection: sqlite3.Connection, path: Path, new_instance: Callable[[
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA:
-            raise wrong_schema(path, version)
-    # Only now, so that the numbers `check_file` reads are in the file itself before a WAL can hold anything back.
+            raise schema_error(path, version)
+    # Only now: the numbers that `check_file` reads must be in the file itself before a WAL can hold them back.
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StoreError(f"{path} cannot keep a write-ahead log: it must be on a local disk")

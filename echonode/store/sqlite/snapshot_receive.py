@@ -1,12 +1,12 @@
-"""Snapshots being received: staged in the log itself under a context without a name, then shown by naming it.
+"""Snapshots being received: staged in the log under a context without a name, then shown by naming that context.
 
-    stage     rows in key order, durable, counted, seen by nobody
+    stage     rows in key order, durable, counted, invisible
     promote   recompute the root from the staged (key, id) rows, then
                 equal, context still empty    name the staged context: one row changes, however many were staged
                 equal, not empty any more     merge in batches by the ordinary rules, then delete
                 different                     delete
 
-What is to be deleted loses its `staged_for` at once and its rows bit by bit (the writer, when it has nothing to do).
+What is to be deleted loses its `staged_for` at once. `GroupCommit` deletes its rows bit by bit while no call waits.
 """
 
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ from dataclasses import replace
 
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import IDENTITIES, LeafKey, Record
-from echonode.store.merge import LeafIndex
+from echonode.store.merge import MergeIndex
 from echonode.store.port import RefusedVersion, Staged
-from echonode.store.sqlite.group_commit import Finish, Writer
-from echonode.store.sqlite.load import Staging
-from echonode.store.sqlite.transaction import Shelf, Transaction, read_heads, read_leaves
+from echonode.store.sqlite.group_commit import Finish, GroupCommit
+from echonode.store.sqlite.load import StagingContext
+from echonode.store.sqlite.transaction import ContextRow, Transaction, read_heads, read_tree
 
 
 class StagingArea:
     """Every snapshot being received."""
 
-    def __init__(self, writer: Writer, index: LeafIndex, staging: dict[str, Staging]) -> None:
-        self._writer = writer
+    def __init__(self, commits: GroupCommit, index: MergeIndex, staging: dict[str, StagingContext]) -> None:
+        self._commits = commits
         self._index = index
         self.staging = staging
 
     def staged(self, context: str) -> Staged | None:
-        """What is staged for `context`."""
+        """Return what is staged for `context`, None when there is nothing."""
         staging = self.staging.get(context)
         return Staged(staging.root, staging.last_key, staging.count) if staging and staging.count else None
 
@@ -41,47 +41,52 @@ class StagingArea:
         before = self.staging.get(context)
         dropped = before if before is not None and before.root != root else None
         if dropped is not None:
-            self.drop(transaction, context)
+            self.add_drop(transaction, context)
         if before is None or dropped is not None:
             last_seq = transaction.last_seq
-            after = Staging(transaction.new_context(), root, last_seq + 1, last_seq, LeafKey(b""), 0, 0)
+            after = StagingContext(transaction.new_context_id(), root, last_seq + 1, last_seq, LeafKey(b""), 0, 0)
             transaction.execute(
-                "INSERT INTO contexts (id, staged_for, staged_root) VALUES (?, ?, ?)", (after.shelf_id, context, root)
+                "INSERT INTO contexts (id, staged_for, staged_root) VALUES (?, ?, ?)", (after.context_id, context, root)
             )
         else:
             after = replace(before)
             if not after.count:
                 after.first_seq = transaction.last_seq + 1
         known = [record.key for record in records if record.key <= after.last_key]
-        heads, seqs = await self._writer.database.run(lambda connection: read_heads(connection, after.shelf_id, known))
+        heads, seqs = await self._commits.database.run(
+            lambda connection: read_heads(connection, after.context_id, known)
+        )
         plan = self._index.plan(context, records, heads)
         added, removed = plan.added(), plan.removed()
-        transaction.count(self._index.news(plan.counters))
+        transaction.add_counters(self._index.unseen_counters(plan.counters))
         if added:
-            transaction.add_staged(after.shelf_id, plan, seqs)
-            after.newest = transaction.last_seq
+            transaction.add_staged(after.context_id, plan, seqs)
+            after.newest_seq = transaction.last_seq
             after.last_key = max(after.last_key, *plan.after)
             after.count += len(added) - len(removed)
-            after.size += sum(len(record.raw) for record in added) - sum(len(record.raw) for record in removed)
-            transaction.execute("UPDATE contexts SET bytes = ? WHERE id = ?", (after.size, after.shelf_id))
+            after.size_bytes += sum(len(record.raw) for record in added) - sum(len(record.raw) for record in removed)
+            transaction.execute("UPDATE contexts SET bytes = ? WHERE id = ?", (after.size_bytes, after.context_id))
 
         def finish() -> tuple[RefusedVersion, ...]:
             if dropped is not None:
-                self.dropped(context)
+                self.finish_drop(context)
             self.staging[context] = after
-            self._index.count(plan.counters)
+            self._index.raise_counters(plan.counters)
             return tuple(plan.refused)
 
         return finish
 
     async def promote(
         self, transaction: Transaction, context: str, expected: Digest | None
-    ) -> Finish[Staging | bool]:
-        """Plan to show what is staged. The finish tells whether it was shown, or gives what is left to be merged."""
+    ) -> Finish[StagingContext | bool]:
+        """Plan to show what is staged.
+
+        The finish returns True when it was shown, False when it was dropped, or the staging context that is left to be
+        merged."""
         staging = self.staging.get(context)
         if staging is None:
             return lambda: expected in (None, Tree().root)
-        tree, conflicts = await self._writer.database.run(lambda connection: read_leaves(connection, staging.shelf_id))
+        tree, conflicts = await self._commits.database.run(lambda connection: read_tree(connection, staging.context_id))
         is_expected = expected in (None, tree.root)
         if is_expected and self._may_swap(context, staging):
             self._swap(transaction, context, staging)
@@ -93,39 +98,43 @@ class StagingArea:
 
             return show
 
-        self.drop(transaction, context)
+        self.add_drop(transaction, context)
 
-        def take_out() -> Staging | bool:
+        def take_out() -> StagingContext | bool:
             if is_expected:
                 del self.staging[context]
                 return staging
-            self.dropped(context)
+            self.finish_drop(context)
             return False
 
         return take_out
 
-    def drop(self, transaction: Transaction, context: str) -> None:
-        """Plan to forget what is staged for `context`; `dropped` once it is durable."""
-        shelf_id = self.staging[context].shelf_id
-        transaction.execute("UPDATE contexts SET staged_for = NULL WHERE id = ?", (shelf_id,))
+    def add_drop(self, transaction: Transaction, context: str) -> None:
+        """Plan to drop what is staged for `context`. Call `finish_drop` once that is durable."""
+        context_id = self.staging[context].context_id
+        transaction.execute("UPDATE contexts SET staged_for = NULL WHERE id = ?", (context_id,))
 
-    def dropped(self, context: str) -> None:
-        """What was staged for `context` is forgotten; its rows go when there is time."""
-        self._writer.discard(self.staging.pop(context).shelf_id)
+    def finish_drop(self, context: str) -> None:
+        """Forget what was staged for `context`; its rows are deleted when no call waits."""
+        self._commits.discard(self.staging.pop(context).context_id)
 
-    def _may_swap(self, context: str, staging: Staging) -> bool:
-        """Only into an empty context, and only when no cursor into it was ever given out that would miss a row. Key
-        statements have effects of their own, so `identities` is always merged."""
-        shelf = self._writer.ledger.shelves.get(context)
+    def _may_swap(self, context: str, staging: StagingContext) -> bool:
+        """Return True when the staged context may take the place of `context`.
+
+        The context must be empty, and no cursor into it may have been given out that would miss a row. Key statements
+        have effects of their own, so `identities` is always merged."""
+        context_row = self._commits.catalog.rows.get(context)
         is_empty = not len(self._index.trees.get(context, ()))
-        return is_empty and context != IDENTITIES and (shelf is None or shelf.newest < staging.first_seq)
+        return (
+            is_empty and context != IDENTITIES and (context_row is None or context_row.newest_seq < staging.first_seq)
+        )
 
-    def _swap(self, transaction: Transaction, context: str, staging: Staging) -> None:
-        shelf = self._writer.ledger.shelves.get(context)
-        if shelf is not None:
-            transaction.execute("DELETE FROM contexts WHERE id = ?", (shelf.id,))
+    def _swap(self, transaction: Transaction, context: str, staging: StagingContext) -> None:
+        context_row = self._commits.catalog.rows.get(context)
+        if context_row is not None:
+            transaction.execute("DELETE FROM contexts WHERE id = ?", (context_row.id,))
         transaction.execute(
             "UPDATE contexts SET name = ?, staged_for = NULL, staged_root = NULL, floor = ? WHERE id = ?",
-            (context, staging.newest, staging.shelf_id),
+            (context, staging.newest_seq, staging.context_id),
         )
-        transaction.shelves[context] = Shelf(staging.shelf_id, staging.newest, staging.size)
+        transaction.rows[context] = ContextRow(staging.context_id, staging.newest_seq, staging.size_bytes)

@@ -18,20 +18,20 @@ import asyncio
 from collections.abc import Sequence
 
 from echonode.errors import PeerRefused, Reason
-from echonode.limits import ANNOUNCE_DELAY_S, BEAT_S, ROOTS_DELAY_S, ROOTS_INTERVAL_S
-from echonode.sync.agreement import unexpected
+from echonode.limits import ANNOUNCE_DELAY_S, HEARTBEAT_S, ROOTS_DELAY_S, ROOTS_INTERVAL_S
 from echonode.sync.live.plumtree import ShortId
 from echonode.sync.live.receiver import LinkReceiver
 from echonode.sync.live.send_queue import LinkContext, LinkTally, SendQueue
 from echonode.sync.live.sender import LinkSender
-from echonode.sync.tasks import all_ended, whole
-from echonode.wire.messages import Bodies, Commits, Follow, Lazy, Missing, Ping, Place, Roots, Taken
+from echonode.sync.tasks import all_ended, uninterrupted
+from echonode.sync.transport import unexpected
+from echonode.wire.messages import Bodies, Commits, ContextCursor, Follow, Lazy, Missing, Ping, Roots, Taken
 
 
 class Link:
     """One following session. `ours`: how far we have followed the peer; `theirs`: how far it has followed us."""
 
-    def __init__(self, ends: LinkContext, ours: Sequence[Place], theirs: Sequence[Place]) -> None:
+    def __init__(self, ends: LinkContext, ours: Sequence[ContextCursor], theirs: Sequence[ContextCursor]) -> None:
         self._ends = ends
         self._lane = SendQueue(ends, on_moved=self._moved)
         self._leading = LinkSender(self._lane, tuple(theirs))
@@ -86,7 +86,7 @@ class Link:
             for task in tasks:
                 task.cancel()
             try:
-                await whole(all_ended(tasks))  # a node that stops just then waits for what is being stored
+                await uninterrupted(all_ended(tasks))  # a node that stops just then waits for what is being stored
             finally:
                 self._close()
 
@@ -159,7 +159,7 @@ class Link:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(self._ends.uniform(*BEAT_S))
+            await asyncio.sleep(self._ends.uniform(*HEARTBEAT_S))
             self._following.check()
             self._lane.say(self._leading.roots() or Ping())
 

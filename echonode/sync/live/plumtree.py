@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
-from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, RECENT_MAX
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, RECENT_VERSIONS_MAX
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record, VersionId
 from echonode.store.port import Change, Store
@@ -31,7 +31,7 @@ def remember(known: dict[ShortId, None], ids: Sequence[ShortId]) -> None:
     """Add `ids` to a memory of bounded size; the oldest go."""
     for each in ids:
         known[each] = None
-    while len(known) > RECENT_MAX:
+    while len(known) > RECENT_VERSIONS_MAX:
         del known[next(iter(known))]
 
 
@@ -66,7 +66,7 @@ class Plumtree:
 
     def stored(self, records: Sequence[Record], source: IdentityId | None) -> None:
         """`records` became heads here. `source`: the peer that brought them, None for our own."""
-        self.came([short(record.id) for record in records[-RECENT_MAX:]], source)
+        self.came([short(record.id) for record in records[-RECENT_VERSIONS_MAX:]], source)
         for link in list(self.links.values()):
             link.changed()
 
@@ -76,7 +76,7 @@ class Plumtree:
         for each in ids:
             self._brought_by.setdefault(each, source)
             self._asked.pop(each, None)
-        while len(self._brought_by) > RECENT_MAX:
+        while len(self._brought_by) > RECENT_VERSIONS_MAX:
             del self._brought_by[next(iter(self._brought_by))]
         for link in list(self.links.values()):
             link.arrived(ids)

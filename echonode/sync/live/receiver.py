@@ -19,8 +19,8 @@ from echonode.limits import (
     CONTEXTS_MAX,
     FOLLOW_WINDOW_BYTES,
     FRAME_TIMEOUT_S,
-    REASK_S,
     REPLAYS_MAX,
+    REQUEST_RETRY_S,
     ROOTS_DELAY_S,
 )
 from echonode.model.merkle import Tree
@@ -28,9 +28,9 @@ from echonode.model.record import Record
 from echonode.store.port import Applied
 from echonode.sync.live.plumtree import Linked, ShortId, remember, short
 from echonode.sync.live.send_queue import SendQueue, weight
-from echonode.sync.tasks import whole
+from echonode.sync.tasks import uninterrupted
 from echonode.sync.verify_apply import verify_all
-from echonode.wire.messages import Bodies, Commits, Follow, Lazy, Mark, Missing, Place, Roots, Taken
+from echonode.wire.messages import Bodies, Commits, ContextCursor, ContextRoot, Follow, Lazy, Missing, Roots, Taken
 
 _Told: TypeAlias = Commits | Bodies | Roots
 
@@ -57,7 +57,9 @@ class _Place:
 class LinkReceiver:
     """Our side as the one that follows."""
 
-    def __init__(self, lane: SendQueue, places: Sequence[Place], link: Linked, is_told: Callable[[str], bool]) -> None:
+    def __init__(
+        self, lane: SendQueue, places: Sequence[ContextCursor], link: Linked, is_told: Callable[[str], bool]
+    ) -> None:
         self._lane = lane
         self._link = link
         self._is_told = is_told  # whether the peer was told of all there is of a context
@@ -158,7 +160,7 @@ class LinkReceiver:
         remember(self._lane.known, [short(record.id) for record in records])
         if not records:
             return Applied()
-        applied = await whole(self._store(context, records, seq))
+        applied = await uninterrupted(self._store(context, records, seq))
         figures.received += len(applied.records)
         figures.had += applied.had
         figures.refused += len(applied.refused)
@@ -234,12 +236,12 @@ class LinkReceiver:
 
     def _look_later(self) -> None:
         if self._wanted and self._overdue is None:
-            self._overdue = asyncio.get_running_loop().call_later(REASK_S, self._ask_others)
+            self._overdue = asyncio.get_running_loop().call_later(REQUEST_RETRY_S, self._ask_others)
 
     def _ask_others(self) -> None:
         """What was asked for long ago may still come; until then whoever else announced it is asked."""
         self._overdue = None
-        asked_before_s = asyncio.get_running_loop().time() - REASK_S
+        asked_before_s = asyncio.get_running_loop().time() - REQUEST_RETRY_S
         late = [version for version, asked_s in self._wanted.values() if asked_s <= asked_before_s]
         if late:
             self._lane.ends.spread.late(late, self._link)
@@ -308,7 +310,7 @@ class LinkReceiver:
             return False  # it came to be here, and the peer has said nothing of it yet
         return all(ends.store.tree(context).root == place.equal_at for context, place in self._places.items())
 
-    def _compare(self, theirs: Mark) -> None:
+    def _compare(self, theirs: ContextRoot) -> None:
         """Nothing is on its way to us of that context: what does its root say?"""
         place = self._places.get(theirs.context)
         if place is None:
@@ -329,7 +331,7 @@ class LinkReceiver:
         """Whether what we told may be taken by now. If not, the peer will tell its roots once more."""
         return asyncio.get_running_loop().time() - self.moved_s >= ROOTS_DELAY_S[0]
 
-    def _offered(self, theirs: Mark) -> None:
+    def _offered(self, theirs: ContextRoot) -> None:
         """The peer has a context that we did not know it has."""
         ends = self._lane.ends
         if not ends.takes(theirs.context) or len(self._places) > CONTEXTS_MAX:
@@ -337,6 +339,6 @@ class LinkReceiver:
         ours = ends.store.tree(theirs.context).root
         since = {_EMPTY: 0, theirs.root: theirs.seq}.get(ours)
         self._places[theirs.context] = _Place(since or 0, since is not None)
-        self._lane.say(Follow((Place(theirs.context, since),)))
+        self._lane.say(Follow((ContextCursor(theirs.context, since),)))
         if since is None:
             ends.on_suspect()

@@ -11,7 +11,7 @@ from echonode.model.record import IDENTITIES
 from echonode.store.port import Change
 from echonode.sync.live.plumtree import short
 from echonode.sync.live.send_queue import SendQueue, weight
-from echonode.wire.messages import Bodies, Commits, Mark, Missing, Place, Roots
+from echonode.wire.messages import Bodies, Commits, ContextCursor, ContextRoot, Missing, Roots
 
 _WANTS_MAX = 16  # requests waiting for an answer; each is a message
 
@@ -19,7 +19,7 @@ _WANTS_MAX = 16  # requests waiting for an answer; each is a message
 class LinkSender:
     """Our side as the one that is followed."""
 
-    def __init__(self, lane: SendQueue, places: tuple[Place, ...]) -> None:
+    def __init__(self, lane: SendQueue, places: tuple[ContextCursor, ...]) -> None:
         self._lane = lane
         self._told: dict[str, int] = {}
         self._wants: deque[Missing] = deque()
@@ -29,7 +29,7 @@ class LinkSender:
         for place in places:
             self.begin(place)
 
-    def begin(self, place: Place) -> None:
+    def begin(self, place: ContextCursor) -> None:
         """The peer wants to be told of one more context."""
         seq = self._lane.ends.store.seq(place.context)
         if place.since is not None and place.since > seq:
@@ -63,7 +63,7 @@ class LinkSender:
         """Where those contexts stand (None: all of which the peer is told), as far as all of them was told."""
         store = self._lane.ends.store
         names = list(self._told) if contexts is None else contexts
-        roots = [Mark(name, store.tree(name).root, store.seq(name)) for name in names if self.is_told(name)]
+        roots = [ContextRoot(name, store.tree(name).root, store.seq(name)) for name in names if self.is_told(name)]
         return Roots(tuple(roots)) if roots else None
 
     def taken(self, taken: int) -> None:
@@ -161,4 +161,4 @@ class LinkSender:
         new = [name for name in new if self._lane.ends.takes(name)]
         if new:
             self._offered.update(new)
-            self._lane.say(Roots(tuple(Mark(name, store.tree(name).root, store.seq(name)) for name in new)))
+            self._lane.say(Roots(tuple(ContextRoot(name, store.tree(name).root, store.seq(name)) for name in new)))

@@ -1,114 +1,117 @@
-"""`delta`: what changed since a cursor, in log order, then what the peer has not followed of ours (PROTOCOL.md §8.9).
+"""`delta`: the changes behind a cursor in the peer's log, then those of ours it has not followed (PROTOCOL.md §8.9).
 
     initiator                                   responder
       DeltaInit(instance, since)      ->
                                       <-          Changes(seq, records, ..)   while there is credit: a window of them
       Credit(1) per Changes taken     ->
                                       <-          Changes(.., is_last, followed)
-      Put(records)  x window          ->                                      our log from behind `followed`, if any
+      Put(records)  x window          ->                                      our log behind `followed`, if there is one
                                       <-          Stored
       Done(root, final)               ->
                                       <-          Done(root)
 
-The log holds heads only: what was superseded has left it. Each Changes is stored together with the cursor that it leads
-to, so that a conversation cut off anywhere goes on from there; a version whose key is unknown holds the cursor up.
+The log holds heads only: superseded versions have left it. Each Changes is stored together with the cursor it leads to,
+so a conversation that is cut off goes on from there. A version whose key is unknown stops the cursor in front of it.
 """
 
 from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, DELTA_RECORDS_MAX, WINDOW
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, DELTA_RECORDS_MAX
 from echonode.model.record import Record, VersionId
-from echonode.store.port import Cursor
-from echonode.sync.agreement import exchange_dones, expect, offer, stamp, unexpected
+from echonode.store.port import Cursor, Store
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.done import end
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
+from echonode.sync.record_batches import batches
 from echonode.sync.responder import Responder
+from echonode.sync.transfer import CreditedSender, put_all, request_pages
+from echonode.sync.transport import unexpected
 from echonode.sync.verify_apply import Pipeline, merge
 from echonode.wire.messages import PROTOCOL_VERSION, Changes, Credit, DeltaInit, Direction, Done, Put
 
 
-async def run_initiator(conversation: Conversation, cursor: Cursor, direction: Direction = Direction.BOTH) -> Result:
-    """Catch up with the peer from `cursor` on. MOVED: one of us went on writing, do it again from the new cursor."""
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
+    """Catch up with the peer's log from the conversation's cursor on. Return MOVED when one side went on writing: then
+    the caller repeats it from the new cursor."""
     store, context, tally = conversation.store, conversation.context, conversation.tally
-    for _ in range(WINDOW):  # the messages that come unasked count as asked for here
-        tally.ask()
-    await conversation.transport.send(DeltaInit(PROTOCOL_VERSION, context, direction, cursor.instance, cursor.seq))
-    intake = _Intake(conversation, cursor)
-    last = await intake.receive()
-    tally.forget_asked()
+    direction, cursor = options.direction, conversation.cursor
+    assert cursor is not None, "delta is selected where there is a cursor"
+    receiver = _ChangesReceiver(conversation, cursor)
+    last = await receiver.receive(direction)
     upto = store.seq(context)
-    # Who has followed us further than we got has followed another life of this store.
+    # A peer that has followed this log further than it goes has followed another life of this store.
     if direction is not Direction.RECEIVE and last.followed is not None and last.followed <= upto:
-        await offer(conversation, _ours(conversation, last.followed, upto, intake.seen))
-    theirs = await exchange_dones(conversation, stamp(conversation, is_final=True))
-    if theirs.root == store.tree(context).root:
+        await put_all(conversation, _our_changes(conversation, last.followed, upto, receiver.seen))
+    theirs = await end(conversation)
+    if theirs.root == conversation.tree.root:
         return Result.EQUAL
     if tally.refused or tally.refused_there:
         return Result.DIFFERENT
     return Result.MOVED if theirs.seq > last.seq or store.seq(context) > upto else Result.DIFFERENT
 
 
-class _Intake:
-    """The peer's changes, as they come."""
+class _ChangesReceiver:
+    """Receives the peer's changes and stores them with the cursor. `seen`: the versions that came."""
 
     def __init__(self, conversation: Conversation, cursor: Cursor) -> None:
         self._conversation = conversation
         self._cursor = cursor
-        self._is_held_up = False
+        self._is_stopped = False  # the cursor may not pass a version whose key is unknown
         self.seen: set[VersionId] = set()
 
-    async def receive(self) -> Changes:
-        """Verify and store all of them; the last message."""
-        conversation = self._conversation
-        reached = self._cursor.seq
-        room = DELTA_RECORDS_MAX
-        pipeline = Pipeline(conversation.context)
-        try:
-            while True:
-                changes = await expect(conversation, Changes)
-                conversation.tally.answered()
+    async def receive(self, direction: Direction) -> Changes:
+        """Receive, verify and store all changes. Return the last message. Raises RemoteError for changes that no log
+        can hold."""
+        context, cursor = self._conversation.context, self._cursor
+        init = DeltaInit(PROTOCOL_VERSION, context, direction, cursor.instance, cursor.seq)
+        reached, room = cursor.seq, DELTA_RECORDS_MAX
+        pages = request_pages(self._conversation, init, Changes)
+        async with aclosing(pages), Pipeline(context) as pipeline:
+            async for changes in pages:
                 room -= len(changes.records)
-                # Every record has a seq of its own, behind those before it.
+                # Every record has its own seq, above those before it.
                 if changes.seq < reached + len(changes.records) or room < 0:
                     raise RemoteError(Reason.PROTOCOL_ERROR, "changes that cannot stand in a log like that")
                 if not changes.records and not changes.is_last:
                     raise RemoteError(Reason.PROTOCOL_ERROR, "no change, and more to come")
                 reached = changes.seq
-                await pipeline.put(changes.records, partial(self._take, reached))
-                if changes.is_last:
-                    break
-                conversation.tally.ask()
-                await conversation.transport.send(Credit(1))
-            await pipeline.finish()
-        finally:
-            await pipeline.abandon()
+                await pipeline.put(changes.records, partial(self._store, reached))
         return changes
 
-    async def _take(self, seq: int, records: list[Record]) -> None:
+    async def _store(self, seq: int, records: list[Record]) -> None:
         ids = {record.id for record in records}
         if len(ids) < len(records) or not self.seen.isdisjoint(ids):
             raise RemoteError(Reason.PROTOCOL_ERROR, "a version that stands in the log twice")
         self.seen |= ids
-        cursor = None if self._is_held_up else replace(self._cursor, seq=seq)
+        cursor = None if self._is_stopped else replace(self._cursor, seq=seq)
         applied = await merge(self._conversation, records, cursor)
-        self._is_held_up |= applied.is_gap
+        self._is_stopped |= applied.is_gap
 
 
-async def _ours(
+async def _our_changes(
     conversation: Conversation, after: int, upto: int, known: Collection[VersionId]
 ) -> AsyncGenerator[list[bytes], None]:
-    """Our log behind `after`, up to where it stood, but for what has just come from there."""
+    """Yield the records of our log behind seq `after`, up to seq `upto`, without the versions in `known`."""
     while after < upto:
         entries, after = await conversation.store.changes(
             conversation.context, after, records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
         )
-        yield [entry.raw for entry in entries if entry.version not in known]
+        for batch in batches(entry.raw for entry in entries if entry.version not in known):
+            yield batch
 
 
-async def run_responder(conversation: Conversation, init: DeltaInit, followed: int | None) -> Result:
-    """Serve the conversation that `init` opened. `followed`: our own cursor of the initiator's log, if it holds."""
+def is_stale(init: DeltaInit, store: Store) -> bool:
+    """Return True when `init` names a seq that the log of `store` has not reached, or another life of the store."""
+    return init.instance != store.instance or init.since > store.seq(init.context)
+
+
+async def run_responder(conversation: Conversation, init: DeltaInit) -> Result:
+    """Serve the conversation that `init` opened. Its cursor, if any, tells how far the initiator was followed here."""
+    followed = None if conversation.cursor is None else conversation.cursor.seq
     if init.direction == Direction.SEND:
         await conversation.transport.send(Changes(init.since, (), True, followed))
     else:
@@ -117,27 +120,22 @@ async def run_responder(conversation: Conversation, init: DeltaInit, followed: i
     while True:
         match await conversation.transport.recv():
             case Credit():
-                pass  # that was left over
+                pass  # credit for messages that were not needed
             case (Put() | Done(is_final=True)) as message:
-                if (result := await answers.give(message)) is not None:
+                if (result := await answers.answer(message)) is not None:
                     return result
             case other:
                 raise unexpected(other)
 
 
 async def _send_changes(conversation: Conversation, after: int, followed: int | None) -> None:
-    target = conversation.store.seq(conversation.context)  # what comes later, the next conversation brings
-    credit, room, is_last = WINDOW, DELTA_RECORDS_MAX, False
+    target = conversation.store.seq(conversation.context)  # later changes are left to the next conversation
+    sender, room, is_last = CreditedSender(conversation), DELTA_RECORDS_MAX, False
     while not is_last:
         entries, after = await conversation.store.changes(
             conversation.context, after, records_max=min(room, BATCH_RECORDS_MAX), bytes_max=BATCH_BYTES_MAX
         )
         room -= len(entries)
         is_last = after >= target or room == 0
-        if credit == 0:
-            credit += (await expect(conversation, Credit)).pages
         raws = tuple(entry.raw for entry in entries)
-        await conversation.transport.send(Changes(after, raws, is_last, followed if is_last else None))
-        credit -= 1
-        conversation.tally.sent += len(raws)
-        conversation.on_progress(conversation.tally)
+        await sender.send(Changes(after, raws, is_last, followed if is_last else None))

@@ -7,7 +7,7 @@
                                       <-          Nodes(..)                    one round trip a level
       then Fetch, Put, Done (sync/agreement.py)
 
-Best for scattered differences: every level is one message, whatever the number of differing prefixes.
+Best for scattered differences: every level is one round trip, however many prefixes differ.
 """
 
 from collections.abc import AsyncGenerator
@@ -18,19 +18,18 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import PREFIXES_PER_MESSAGE_MAX, SMALL_SUBTREE_LEAVES, WALK_PREFIXES_MAX, WINDOW
 from echonode.model.merkle import ARITY, DEPTH_MAX, Prefix
 from echonode.sync import tree_parts
-from echonode.sync.agreement import Agreement, TreeDifference, expect
+from echonode.sync.agreement import Agreement, TreeDifference
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.responder import Responder
 from echonode.wire.messages import PROTOCOL_VERSION, Direction, LevelWiseInit, Nodes, NodesRequest
 
 
-async def run_initiator(
-    conversation: Conversation, direction: Direction = Direction.BOTH, *, width: int = 16, expected: int | None = 0
-) -> Result:
-    """Make both stores' `conversation.context` equal (or one way, nothing missing). `expected`: about how many leaves
-    differ, None when it is more than a hello can tell."""
-    walker = Walker(conversation, direction, width, _MANY if expected is None else expected)
-    return await Agreement(conversation, direction, width, walker.walk).reach()
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
+    """Make the context equal in both stores, or one way let nothing be missing."""
+    expected = _MANY if options.expected is None else options.expected
+    walker = Walker(conversation, options.direction, options.width, expected)
+    return await Agreement(conversation, options.direction, options.width, walker.walk).reach()
 
 
 async def run_responder(conversation: Conversation, init: LevelWiseInit) -> Result:
@@ -41,26 +40,26 @@ async def run_responder(conversation: Conversation, init: LevelWiseInit) -> Resu
         message = await conversation.transport.recv()
         if isinstance(message, NodesRequest):
             await send_nodes(conversation, message.prefixes, init.width)
-        elif (result := await answers.give(message)) is not None:
+        elif (result := await answers.answer(message)) is not None:
             return result
 
 
 async def send_nodes(conversation: Conversation, prefixes: tuple[Prefix, ...], width: int) -> None:
-    """Answer what stands at each of `prefixes`."""
-    if len(set(prefixes)) < len(prefixes):  # a short request would cost a long answer
+    """Answer with the tree node at each of `prefixes`. Raises RemoteError when one is named twice."""
+    if len(set(prefixes)) < len(prefixes):  # a short request must not cost a long answer
         raise RemoteError(Reason.PROTOCOL_ERROR, "a request names a prefix twice")
-    tree = conversation.store.tree(conversation.context)
+    tree = conversation.tree
     nodes = tuple(tree_parts.encode_node(tree, prefix, width) for prefix in prefixes)
     await conversation.transport.send(Nodes(tree.root, nodes))
 
 
-_MANY: Final = 50  # with so many, all 16 first-level subtrees differ as likely as not
+_MANY: Final = 50  # differences with which all 16 first-level subtrees differ as likely as not
 
 
 def first_level(expected: int, leaves: int) -> list[Prefix]:
-    """The prefixes to ask for first: the level whose children are about four times as many as the expected differences,
-    and no more than there are leaves. Walking there from the root would ask for almost all of them too, one round trip
-    a level."""
+    """Return the prefixes to ask for first: those of the level whose children are about four times as many as the
+    expected differences, and no more than there are leaves. A walk from the root would ask for almost all of them too,
+    and take a round trip for each level."""
     level: list[Prefix] = [b""]
     while ARITY * len(level) < min(expected, leaves) and ARITY * len(level) <= PREFIXES_PER_MESSAGE_MAX:
         level = [prefix + bytes((nibble,)) for prefix in level for nibble in range(ARITY)]
@@ -68,7 +67,11 @@ def first_level(expected: int, leaves: int) -> list[Prefix]:
 
 
 class Walker:
-    """Finds what differs, level by level. `is_open`: the conversation is, so that a walk begins with a NodesRequest."""
+    """Finds the differing leaves, level by level.
+
+    `width`: bytes of each digest; `expected`: about how many leaves differ; `is_open`: the conversation was opened by
+    another mode, so the walk begins with a NodesRequest.
+    """
 
     def __init__(
         self, conversation: Conversation, direction: Direction, width: int, expected: int = 0, *, is_open: bool = False
@@ -80,9 +83,9 @@ class Walker:
         self._is_open = is_open
 
     async def walk(self) -> AsyncGenerator[TreeDifference, None]:
-        """All differences, in one piece: the leaves are known only when the last level is."""
+        """Yield the whole difference in one piece: the leaves are known only behind the last level."""
         difference = TreeDifference()
-        tree = self._conversation.store.tree(self._conversation.context)
+        tree = self._conversation.tree
         level = first_level(self._expected, len(tree))
         self._expected = 0  # a second walk finds little
         while level:
@@ -98,7 +101,7 @@ class Walker:
     async def _nodes(
         self, prefixes: list[Prefix], difference: TreeDifference
     ) -> AsyncGenerator[tuple[Prefix, tree_parts.Branch | tree_parts.Bucket], None]:
-        """What the peer has at `prefixes`, asked in as few messages as fit, a window of them in flight."""
+        """Yield the peer's node at each of `prefixes`; ask in as few messages as fit, a window of them in flight."""
         requests = [
             tuple(prefixes[at : at + PREFIXES_PER_MESSAGE_MAX])
             for at in range(0, len(prefixes), PREFIXES_PER_MESSAGE_MAX)
@@ -106,25 +109,22 @@ class Walker:
         for request in requests[:WINDOW]:
             await self._ask(request)
         for number, request in enumerate(requests):
-            answer = await expect(self._conversation, Nodes)
-            self._conversation.tally.answered()
+            answer = await self._conversation.receive_answer(Nodes)
             if len(answer.parts) != len(request):
                 raise RemoteError(Reason.PROTOCOL_ERROR, "Nodes answers another number of prefixes than was asked")
             if number + WINDOW < len(requests):
                 await self._ask(requests[number + WINDOW])
-            difference.as_of(answer.root)
+            difference.note_root(answer.root)
             for prefix, part in zip(request, answer.parts, strict=True):
                 yield prefix, tree_parts.decode(part, self._width)
 
     async def _ask(self, prefixes: tuple[Prefix, ...]) -> None:
-        self._conversation.tally.ask()
         if self._is_open:
-            await self._conversation.transport.send(NodesRequest(prefixes))
+            await self._conversation.ask(NodesRequest(prefixes))
             return
         self._is_open = True
         context = self._conversation.context
-        init = LevelWiseInit(PROTOCOL_VERSION, context, self._direction, self._width, prefixes)
-        await self._conversation.transport.send(init)
+        await self._conversation.ask(LevelWiseInit(PROTOCOL_VERSION, context, self._direction, self._width, prefixes))
 
 
 def compare(
@@ -135,12 +135,13 @@ def compare(
     difference: TreeDifference,
     deeper: list[Prefix],
 ) -> None:
-    """Note in `difference` what differs at `prefix`, and in `deeper` the children to look into."""
-    tree = conversation.store.tree(conversation.context)
+    """Compare our node at `prefix` with `theirs`. Note subtrees and leaves that one side lacks in `difference`, and in
+    `deeper` the children that both have and that differ. Raises RemoteError for a branch deeper than trees have."""
+    tree = conversation.tree
     if isinstance(theirs, list):
         _compare_leaves(conversation, prefix, theirs, width, difference)
         return
-    if len(prefix) >= DEPTH_MAX - 1:  # at most 16 keys share so much: they are a bucket
+    if len(prefix) >= DEPTH_MAX - 1:  # at most 16 keys share such a prefix: they are a bucket
         raise RemoteError(Reason.PROTOCOL_ERROR, "a tree has no branch this deep")
     ours = tree_parts.cut(tree.children_at(prefix), width)
     for nibble, (our_child, their_child) in enumerate(zip(ours, theirs, strict=True)):
@@ -158,9 +159,9 @@ def compare(
 def _compare_leaves(
     conversation: Conversation, prefix: Prefix, theirs: tree_parts.Bucket, width: int, difference: TreeDifference
 ) -> None:
-    tree = conversation.store.tree(conversation.context)
+    tree = conversation.tree
     if tree.count_at(prefix) > SMALL_SUBTREE_LEAVES:
-        # They have a handful where we have many: sending them all ours costs no more than telling which they have.
+        # The peer has a handful of leaves where we have many: to send all of ours costs no more than to find out.
         difference.our_prefixes.append(prefix)
         difference.their_leaves[prefix] = theirs
         return

@@ -1,4 +1,4 @@
-"""`pull`: which versions a peer has of what a filter takes (PROTOCOL.md §8.11). Nothing moves but their ids.
+"""`pull`: lists the versions a peer has of the records that a filter takes. Only ids move (PROTOCOL.md §8.11).
 
     initiator                           responder
       PullInit(filter, after)    ->
@@ -8,8 +8,8 @@
       Done(root, is_final)       ->
                                  <-       Done(root, is_final)
 
-The responder looks through a bounded piece of its log for each page, so a page may bring nothing and more may follow.
-`after` of the last page taken is where a later pull goes on: what was written since lies behind it.
+The responder looks through a bounded piece of its log for each page, so a page may be empty and more may follow. A
+later pull goes on from the `after` of the last page: later writes stand behind it in the log.
 """
 
 import asyncio
@@ -22,42 +22,56 @@ from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, PULL_SCAN_MAX
 from echonode.model.fields import AUTHOR, NAME
 from echonode.model.filter import Filter
 from echonode.model.record import fields_of
-from echonode.store.port import Change
-from echonode.sync.agreement import expect, finish, stamp, unexpected
+from echonode.store.port import Change, Store
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.done import answer_end, end
+from echonode.sync.transport import unexpected
 from echonode.wire.messages import PROTOCOL_VERSION, Done, Ids, PullInit, PullMore, RecordId
 
 _PAGE_BYTES: Final = 8 * BATCH_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
+class Query:
+    """A question for at least `limit` ids of what `wanted` takes, from behind seq `after` of the peer's log."""
+
+    wanted: Filter
+    after: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pulled:
-    """Ids in log order; how far the peer's log was read for them, and whether that was all of it."""
+    """The answer: ids in log order, the seq to which the peer's log was read, and True when that is its end."""
 
     ids: tuple[RecordId, ...]
     after: int
     is_last: bool
 
 
-async def run_initiator(conversation: Conversation, wanted: Filter, *, after: int, limit: int) -> Pulled:
-    """At least `limit` ids from behind `after` in the peer's log, where there are so many; by whole pages."""
+async def run_initiator(conversation: Conversation, query: Query) -> Pulled:
+    """Ask for pages until `query.limit` ids came or the peer's log ends; return all ids of these pages."""
     ids: list[RecordId] = []
-    conversation.tally.ask()
-    fields = wanted.of_records.fields()
-    await conversation.transport.send(PullInit(PROTOCOL_VERSION, conversation.context, fields, after))
+    after = query.after
+    question: PullInit | PullMore = PullInit(
+        PROTOCOL_VERSION, conversation.context, query.wanted.without_senders.fields(), after
+    )
     while True:
-        page = await expect(conversation, Ids)
-        conversation.tally.answered()
+        page = await conversation.request(question, Ids)
         if page.after < after or (page.after == after and not page.is_last):
             raise RemoteError(Reason.PROTOCOL_ERROR, "a page of ids that leads nowhere")
         ids += page.ids
         after = page.after
-        if page.is_last or len(ids) >= limit:
+        if page.is_last or len(ids) >= query.limit:
             break
-        conversation.tally.ask()
-        await conversation.transport.send(PullMore(after))
-    await finish(conversation, stamp(conversation, is_final=True))
+        question = PullMore(after)
+    await end(conversation)
     return Pulled(tuple(ids), after, page.is_last)
+
+
+def is_stale(init: PullInit, store: Store) -> bool:
+    """Return True when `init` names a place that the log of `store` has not reached."""
+    return init.after > store.seq(init.context)
 
 
 async def run_responder(conversation: Conversation, init: PullInit) -> Result:
@@ -69,8 +83,7 @@ async def run_responder(conversation: Conversation, init: PullInit) -> Result:
             case PullMore(after):
                 await _send_page(conversation, wanted, after)
             case Done():
-                await conversation.transport.send(stamp(conversation, is_final=True))
-                return Result.ANSWERED
+                return await answer_end(conversation)
             case other:
                 raise unexpected(other)
 
@@ -95,5 +108,5 @@ def _ids_of(changes: Sequence[Change], wanted: Filter) -> list[RecordId]:
     return [
         RecordId(each[AUTHOR], each[NAME], version)  # type: ignore[arg-type]  # checked before they were stored
         for version, each in fields
-        if wanted.selects(each)
+        if wanted.matches_fields(each)
     ]

@@ -1,4 +1,4 @@
-"""`put`: records offered to a peer, without a guarantee (PROTOCOL.md §8.13).
+"""`put`: offers records to a peer, which may refuse them (PROTOCOL.md §8.13).
 
     initiator                     responder
       PutInit(leaves)      ->
@@ -10,8 +10,8 @@
       Done(root, final)    ->
                            <-       Done(root, final)
 
-Of each version offered it is known at the end: it had it, it stored it, it refused it and why, or it has newer heads,
-which have come and are merged here.
+At the end the initiator knows of each version: the peer had it, stored it, refused it and why, or has newer heads,
+which came and are merged here.
 """
 
 from collections.abc import Sequence
@@ -20,26 +20,27 @@ from enum import Enum
 
 from echonode.errors import Reason
 from echonode.model.record import LeafKey, VersionId, from_store
-from echonode.sync.agreement import finish, stamp, unexpected
 from echonode.sync.conversation import Conversation, Result
-from echonode.sync.named_records import heads_of
-from echonode.sync.offers import Offered, answer_offers, pages, put, take_heads
+from echonode.sync.done import answer_end, end
+from echonode.sync.offers import OfferAnswers, answer_offers, offer_pages, put_leaves, receive_heads
+from echonode.sync.record_batches import heads_of
 from echonode.sync.responder import store_put
+from echonode.sync.transport import unexpected
 from echonode.wire.messages import PROTOCOL_VERSION, Done, Offers, Put, PutInit
 
 
 class Outcome(Enum):
-    """What became of a version that was offered."""
+    """The outcome of one version that was offered."""
 
     STORED = "stored"
     HAD = "had"
     REFUSED = "refused"
-    STALE = "stale"  # it has newer heads, and gave them
+    STALE = "stale"  # the peer has newer heads, and sent them
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome for one version of one record; `reason` says why it was refused."""
+    """The answer about one version of one record; `reason` says why it was refused."""
 
     key: LeafKey
     version: VersionId
@@ -48,31 +49,26 @@ class Answer:
 
 
 async def run_initiator(conversation: Conversation, keys: Sequence[LeafKey]) -> list[Answer]:
-    """Offer all heads of our leaves `keys`, of which at least one is held here."""
+    """Offer all heads of the leaves `keys`, of which at least one is held here. Return an answer for each head."""
     ours = [head async for batch in heads_of(conversation, sorted(set(keys))) for head in map(from_store, batch)]
-    offered = Offered()
-    is_open = False
-    for page, leaves in pages(conversation, list(set(keys))):
-        conversation.tally.ask()
+    answers = OfferAnswers()
+    for number, (page, leaves) in enumerate(offer_pages(conversation, list(set(keys)))):
         opening = PutInit(PROTOCOL_VERSION, conversation.context, leaves)
-        await conversation.transport.send(Offers(leaves) if is_open else opening)
-        is_open = True
-        await take_heads(conversation, page, offered)
-    await put(conversation, [*offered.lacked, *offered.differed], offered)
-    await finish(conversation, stamp(conversation, is_final=True))
-    wanted = {*offered.lacked, *offered.differed}
-    return [_answer(head.key, head.id, offered, is_put=head.key in wanted) for head in ours]
+        await conversation.ask(Offers(leaves) if number else opening)
+        await receive_heads(conversation, page, answers)
+    await put_leaves(conversation, [*answers.lacked, *answers.differed], answers)
+    await end(conversation)
+    put = {*answers.lacked, *answers.differed}
+    return [_answer(head.key, head.id, answers, is_put=head.key in put) for head in ours]
 
 
-def _answer(key: LeafKey, version: VersionId, offered: Offered, *, is_put: bool) -> Answer:
-    if version in offered.stale:
+def _answer(key: LeafKey, version: VersionId, answers: OfferAnswers, *, is_put: bool) -> Answer:
+    if version in answers.stale:
         return Answer(key, version, Outcome.STALE)
-    if version in offered.shared:
+    if version in answers.shared:
         return Answer(key, version, Outcome.HAD)
-    if version in offered.refused:
-        code = offered.refused[version]
-        known = Reason(code) if code in Reason._value2member_map_ else Reason.PROTOCOL_ERROR
-        return Answer(key, version, Outcome.REFUSED, known)
+    if version in answers.refused:
+        return Answer(key, version, Outcome.REFUSED, Reason.from_wire(answers.refused[version]))
     return Answer(key, version, Outcome.STORED if is_put else Outcome.HAD)
 
 
@@ -86,7 +82,6 @@ async def run_responder(conversation: Conversation, init: PutInit) -> Result:
             case Put(records):
                 await store_put(conversation, records)
             case Done():
-                await conversation.transport.send(stamp(conversation, is_final=True))
-                return Result.ANSWERED
+                return await answer_end(conversation)
             case other:
                 raise unexpected(other)

@@ -1,16 +1,16 @@
-"""`sketch`: what differs for bytes of the difference, in three round trips however much there is (PROTOCOL.md §8.8).
+"""`sketch`: finds what differs in three round trips, for bytes of the difference alone (PROTOCOL.md §8.8).
 
     initiator                                        responder
       SketchInit(root, first symbols, counts)      ->
-                                                   <-  SketchAnswer(so many symbols are needed)
-      SketchMore(the next symbols)                 ->   reads them against its own sketch
-                                                   <-  SketchAnswer(what it lacks), Records of what we lack
+                                                   <-  SketchAnswer(number of symbols needed)
+      SketchMore(the next symbols)                 ->  reads them against its own sketch
+                                                   <-  SketchAnswer(ids it lacks), Records that the initiator lacks
       Put of what it lacks, Done(root)             ->
                                                    <-  Stored, Done(root)       equal: over; else walk as level_wise
 
-Reading is a guess that the roots confirm. What cannot be read is tried once more with ids keyed for this session, in
-case somebody made ids collide, and then left to `level_wise` in the same conversation, which starts at the level the
-estimate suggests. Both directions only: one way, nothing would prove that nothing is missing.
+Reading is a guess that the roots confirm. A sketch that cannot be read is tried once more with ids keyed for this
+session, in case colliding ids were made on purpose. Then the same conversation goes on as `level_wise`, at the level
+that the estimate suggests. Both directions only: one way, nothing would prove that nothing is missing.
 """
 
 import asyncio
@@ -19,20 +19,18 @@ from math import ceil, sqrt
 from typing import TYPE_CHECKING, Final
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import (
-    BATCH_BYTES_MAX,
-    BATCH_RECORDS_MAX,
-    PUTS_IN_FLIGHT_MAX,
-    SKETCH_BLOCKS_MAX,
-    SKETCH_SYMBOLS_MAX,
-)
+from echonode.limits import PUTS_IN_FLIGHT_MAX, SKETCH_BLOCKS_MAX, SKETCH_SYMBOLS_MAX
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import LeafKey, Record, VersionId
-from echonode.sync.agreement import Agreement, batches, expect, note_seq, our_records, put_all, stamp, take_stored
-from echonode.sync.answer_check import START, in_order
+from echonode.sync.agreement import Agreement
+from echonode.sync.answer_check import START, check_order
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.done import done_of, note_followed
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.modes import level_wise
+from echonode.sync.record_batches import heads_of
 from echonode.sync.responder import Responder
+from echonode.sync.transfer import PutWindow, receive_records, send_answer
 from echonode.sync.verify_apply import Pipeline, merge
 from echonode.wire.messages import (
     PROTOCOL_VERSION,
@@ -44,69 +42,59 @@ from echonode.wire.messages import (
     SketchInit,
     SketchMore,
 )
-from echonode.wire.messages.sketch import SYMBOL_BYTES, WANTED_BYTES
+from echonode.wire.messages.sketch import ID_PREFIX_BYTES, SYMBOL_BYTES
 
 if TYPE_CHECKING:
     from echonode.model.sketch import Ids, Sketch
 
-_WIDTH: Final = 16  # of digests, when it comes to walking
-_PROBE_SYMBOLS: Final = 64
-_PROBE_COUNTS: Final = 192  # 256 tell a tenth better and cost as much as they save
+_WIDTH: Final = 16  # bytes of a digest, if the tree is walked
+_PROBE_SYMBOLS: Final = 64  # sent at first when it is not known how much differs
+_PROBE_COUNTS: Final = 192  # sent at first: 256 estimate a tenth better, and cost as many bytes as they save
 
 
-async def run_initiator(conversation: Conversation, *, expected: int | None = None) -> Result:
-    """Make both stores' `conversation.context` equal. `expected`: about how many leaves differ, None when nobody knows
-    or it is many."""
+async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
+    """Make the context equal in both stores."""
     attempt = _Attempt(conversation)
-    answer = await attempt.open(expected)
+    answer = await attempt.open(options.expected)
     if answer.root == attempt.root:
-        return _judged(conversation, answer.root)
+        return _result_of(conversation, answer.root)
     if not answer.is_read:
         conversation.tally.note = "the sketch could not be read, so the tree was walked"
-    elif (equal := await attempt.settle(answer)) is not None:
-        return equal
+    elif (result := await attempt.exchange_records(answer)) is not None:
+        return result
     else:
         conversation.tally.note = "roots differed after the sketch, so the tree was walked"
-    walker = level_wise.Walker(conversation, Direction.BOTH, _WIDTH, attempt.unsettled, is_open=True)
+    walker = level_wise.Walker(conversation, Direction.BOTH, _WIDTH, attempt.still_differing, is_open=True)
     return await Agreement(conversation, Direction.BOTH, _WIDTH, walker.walk).reach()
 
 
-def _judged(conversation: Conversation, root: bytes) -> Result:
-    """Both sides take their leave with equal roots; ours may have moved while the other's was on its way."""
-    return Result.EQUAL if conversation.store.tree(conversation.context).root == root else Result.MOVED
+def _result_of(conversation: Conversation, root: bytes) -> Result:
+    """Return the result of a conversation in which both sides told the same root. Ours may have changed since."""
+    return Result.EQUAL if conversation.tree.root == root else Result.MOVED
 
 
 class _Attempt:
-    """The initiator's side, up to the Dones."""
+    """The initiator's side, up to the Dones. `still_differing`: about how many leaves differ now."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
-        self._is_salted = False
-        self._salted: Sketch | None = None  # the sketch for this session, once it came to that
-        self._sent = b""
-        self._counts = 0  # how many were sent
-        self.root = b""
-        self.unsettled = 0  # about how many leaves differ still
+        self._is_salted = False  # the ids are keyed for this session
+        self._salted: Sketch | None = None  # our sketch with such ids, once it is needed
+        self._sent = b""  # symbols
+        self._counts = 0  # number of counts that were sent
+        self.root = b""  # of our tree, as the peer was told
+        self.still_differing = 0
 
     async def open(self, expected: int | None) -> SketchAnswer:
-        """Send symbols until they are read or given up."""
+        """Send symbols until the peer could read them, or asks for no more. Return its last answer."""
         conversation = self._conversation
         sketch = await self._sketch()
         tree = self._tree
         symbols, self._counts = _probe(expected)
         self._sent, self.root = sketch.symbols(0, symbols), tree.root
-        conversation.tally.ask()
-        await conversation.transport.send(
-            SketchInit(
-                PROTOCOL_VERSION,
-                conversation.context,
-                tree.root,
-                len(tree),
-                sketch.counts(self._counts),
-                self._sent,
-            )
-        )
-        answer = await self._answer()
+        counts = sketch.counts(self._counts)
+        init = SketchInit(PROTOCOL_VERSION, conversation.context, tree.root, len(tree), counts, self._sent)
+        answer = await conversation.request(init, SketchAnswer)
         for _ in range(SKETCH_BLOCKS_MAX):
             if answer.is_read or answer.root == self.root:
                 break
@@ -116,27 +104,21 @@ class _Attempt:
                     break
                 self._is_salted = True
                 needed = max(len(self._sent) // SYMBOL_BYTES, symbols_for(answer.estimate))
-            await self._send_more(needed)
-            answer = await self._answer()
-        self.unsettled = answer.estimate
+            answer = await self._send_more(needed)
+        self.still_differing = answer.estimate
         return answer
 
-    async def _answer(self) -> SketchAnswer:
-        answer = await expect(self._conversation, SketchAnswer)
-        self._conversation.tally.answered()
-        return answer
-
-    async def _send_more(self, needed: int) -> None:
+    async def _send_more(self, needed: int) -> SketchAnswer:
         sketch = await self._sketch()
         sent = len(self._sent) // SYMBOL_BYTES
-        # Symbols of two different states cannot be read together.
+        # Symbols of two different states of the tree cannot be read together.
         start = sent if needed > sent and sketch.symbols(0, sent) == self._sent else 0
         symbols = sketch.symbols(start, min(needed, len(sketch)))
         self._sent = symbols if start == 0 else self._sent + symbols
         counts = sketch.counts(_PROBE_COUNTS) if self._counts < _PROBE_COUNTS else b""
         self._counts = _PROBE_COUNTS
-        self._conversation.tally.ask()
-        await self._conversation.transport.send(SketchMore(self._is_salted, start, counts, symbols))
+        more = SketchMore(self._is_salted, start, counts, symbols)
+        return await self._conversation.request(more, SketchAnswer)
 
     async def _sketch(self) -> "Sketch":
         conversation = self._conversation
@@ -148,34 +130,34 @@ class _Attempt:
 
     @property
     def _tree(self) -> Tree:
-        return self._conversation.store.tree(self._conversation.context)
+        return self._conversation.tree
 
-    async def settle(self, answer: SketchAnswer) -> Result | None:
-        """Take what the peer sends, give what it wants, exchange Dones; None when the roots differ still."""
+    async def exchange_records(self, answer: SketchAnswer) -> Result | None:
+        """Receive the records we lack, put those the peer lacks, and exchange Dones. Return None when the roots still
+        differ."""
         from echonode.model import sketch
 
         conversation = self._conversation
         key = conversation.sketches.key(conversation.context, conversation.session if self._is_salted else b"")
-        ids = sketch.ids_wanted(_whole(answer.wanted, WANTED_BYTES))
-        keys = find(self._tree, key, ids, bits=8 * WANTED_BYTES)
+        ids = sketch.ids_from_prefixes(_whole(answer.wanted, ID_PREFIX_BYTES))
+        keys = find(self._tree, key, ids, bits=8 * ID_PREFIX_BYTES)
         came = await _receive(conversation, keys) if answer.leaves else {}
         tree = self._tree
-        # What came may have superseded ours, and then they have all of it.
+        # A leaf that came may have superseded ours: then the peer has all of it.
         lacking = [leaf for leaf in keys if leaf not in came or tree.get(leaf) != state_of(came[leaf])]
-        puts = await put_all(conversation, our_records(conversation, lacking, ()), PUTS_IN_FLIGHT_MAX)
-        ours = stamp(conversation, is_final=False)
-        conversation.tally.ask()
-        await conversation.transport.send(ours)
-        await take_stored(conversation, puts)
-        theirs = await expect(conversation, Done)
-        conversation.tally.answered()
-        note_seq(conversation, theirs)
-        self.unsettled = 0  # whatever it is, it is not what the estimate was about
-        return _judged(conversation, theirs.root) if theirs.root == ours.root else None
+        puts = PutWindow(conversation, PUTS_IN_FLIGHT_MAX)
+        await puts.put(heads_of(conversation, lacking))
+        ours = done_of(conversation, is_final=False)
+        await conversation.ask(ours)
+        await puts.drain()
+        theirs = await conversation.receive_answer(Done)
+        note_followed(conversation, theirs)
+        self.still_differing = 0  # the estimate was about the leaves that have moved
+        return _result_of(conversation, theirs.root) if theirs.root == ours.root else None
 
 
 def _probe(expected: int | None) -> tuple[int, int]:
-    """How many symbols and counts to begin with."""
+    """Return the numbers of symbols and counts to begin with."""
     if expected is not None:
         symbols = symbols_for(round(expected + 2 * sqrt(expected)))
         if symbols <= _PROBE_SYMBOLS:
@@ -184,33 +166,32 @@ def _probe(expected: int | None) -> tuple[int, int]:
 
 
 async def _receive(conversation: Conversation, keys: Iterable[LeafKey]) -> dict[LeafKey, list[VersionId]]:
-    """Merge the Records that follow an answer; which versions came of those of our leaves that the peer wants."""
-    came: dict[LeafKey, list[VersionId]] = {}
-    asked = set(keys)
-    last = START
+    """Merge the Records behind a SketchAnswer. Return the versions that came of the leaves `keys`."""
+    answer = _LackedRecords(conversation, keys)
+    async with Pipeline(conversation.context) as pipeline:
+        await receive_records(conversation, pipeline, answer)
+    return answer.came
 
-    async def take(records: list[Record]) -> None:
-        nonlocal last
-        last = in_order(records, last)
+
+class _LackedRecords:
+    """The Records behind a SketchAnswer, as a PendingAnswer. `came`: the versions that came of the leaves `keys`."""
+
+    def __init__(self, conversation: Conversation, keys: Iterable[LeafKey]) -> None:
+        self._conversation = conversation
+        self._keys = set(keys)
+        self._last = START
+        self.came: dict[LeafKey, list[VersionId]] = {}
+
+    def check(self, message: Records) -> None:
+        if message.rest or (message.more and not message.records):
+            raise RemoteError(Reason.PROTOCOL_ERROR, "Records behind a sketch bring something and leave no rest")
+
+    async def store(self, _: Records, records: list[Record]) -> None:
+        self._last = check_order(records, self._last)
         for record in records:
-            if record.key in asked:
-                came.setdefault(record.key, []).append(record.id)
-        await merge(conversation, records)
-
-    pipeline = Pipeline(conversation.context)
-    try:
-        more = True
-        while more:
-            message = await expect(conversation, Records)
-            more = message.more
-            if message.rest or (more and not message.records):
-                raise RemoteError(Reason.PROTOCOL_ERROR, "Records behind a sketch bring something and leave no rest")
-            if message.records:
-                await pipeline.put(message.records, take)
-        await pipeline.finish()
-    finally:
-        await pipeline.abandon()
-    return came
+            if record.key in self._keys:
+                self.came.setdefault(record.key, []).append(record.id)
+        await merge(self._conversation, records)
 
 
 # -- the responder ---------------------------------------------------------------------------------------------------
@@ -222,7 +203,7 @@ async def run_responder(conversation: Conversation, init: SketchInit) -> Result:
     root = await reader.answer()
     answers = Responder(conversation, Direction.BOTH, _WIDTH)
     blocks = 0
-    while root != init.root:  # as the initiator sees too: it is over for both, or for neither
+    while root != init.root:  # the initiator compares the same two roots, so both end here or neither
         message = await conversation.transport.recv()
         match message:
             case SketchMore() if blocks < SKETCH_BLOCKS_MAX and not reader.is_read:
@@ -231,13 +212,13 @@ async def run_responder(conversation: Conversation, init: SketchInit) -> Result:
             case NodesRequest(prefixes):
                 await level_wise.send_nodes(conversation, prefixes, _WIDTH)
             case _:
-                if (result := await answers.give(message)) is not None:
+                if (result := await answers.answer(message)) is not None:
                     return result
-    return _judged(conversation, root)
+    return _result_of(conversation, root)
 
 
 class _Reader:
-    """What the peer sent of its sketch, read against ours."""
+    """The responder's reading of the peer's symbols against its own sketch. `is_read`: it succeeded."""
 
     def __init__(self, conversation: Conversation, init: SketchInit) -> None:
         self._conversation = conversation
@@ -247,7 +228,8 @@ class _Reader:
         self.is_read = False
 
     async def more(self, message: SketchMore, *, is_last: bool) -> bytes:
-        """Answer further symbols. `is_last`: no more are asked for behind them."""
+        """Read further symbols, and answer. Return the root that was told. `is_last`: no more are asked for. Raises
+        RemoteError for symbols that do not join the earlier ones."""
         conversation = self._conversation
         if message.is_salted and self._salted is None:
             self._salted = await conversation.sketches.of(conversation.context, self._tree, conversation.session)
@@ -260,8 +242,8 @@ class _Reader:
         return await self.answer(is_last=is_last)
 
     async def answer(self, *, is_last: bool = False) -> bytes:
-        """Say what came of the symbols so far, and send the records that the peer lacks when they could be read. The
-        root that was told."""
+        """Read the symbols received so far, and answer. When they could be read, send the records the peer lacks.
+        Return the root that was told."""
         conversation = self._conversation
         sketch = self._salted or await conversation.sketches.of(conversation.context, self._tree)
         root, surplus = self._tree.root, self._init.count - len(self._tree)
@@ -270,81 +252,66 @@ class _Reader:
             await conversation.transport.send(SketchAnswer(root, 0, True, 0, b"", 0))
             return root
         estimate = min(sketch.estimate(self._counts, surplus), _ESTIMATE_MAX)
-        read = sketch.against(self._symbols)
+        read = sketch.difference_from(self._symbols)
         difference = await asyncio.get_running_loop().run_in_executor(None, read)
         if difference is None:
             needed = 0 if is_last else _needed(len(self._symbols) // SYMBOL_BYTES, len(self._counts), estimate)
             await conversation.transport.send(SketchAnswer(root, estimate, False, needed, b"", 0))
             return root
         self.is_read = True
-        await self._give(root, difference.theirs, difference.ours)
+        await self._send_difference(root, difference.theirs, difference.ours)
         return root
 
-    async def _give(self, root: bytes, theirs: "Ids", ours: "Ids") -> None:
+    async def _send_difference(self, root: bytes, theirs: "Ids", ours: "Ids") -> None:
         from echonode.model import sketch
 
         conversation = self._conversation
         key = conversation.sketches.key(conversation.context, conversation.session if self._salted else b"")
         keys = find(self._tree, key, ours)
         differences = len(theirs) + len(ours)
-        await conversation.transport.send(SketchAnswer(root, differences, True, 0, sketch.wanted(theirs), len(keys)))
+        wanted = sketch.id_prefixes(theirs)
+        await conversation.transport.send(SketchAnswer(root, differences, True, 0, wanted, len(keys)))
         if keys:
-            await _send_records(conversation, keys)
+            await send_answer(conversation, heads_of(conversation, keys), lambda raws, more: Records(raws, (), more))
 
     @property
     def _tree(self) -> Tree:
-        return self._conversation.store.tree(self._conversation.context)
+        return self._conversation.tree
 
 
 _ESTIMATE_MAX: Final = 2**32
 
 
 def _needed(have: int, counts: int, estimate: int) -> int:
-    """How many symbols to ask for, having `have`, and an estimate by `counts`; 0 when a sketch is not the way."""
+    """Return the number of symbols to ask for, 0 when a sketch would need too many. `have`: symbols received; `counts`:
+    counts received, from which about `estimate` leaves differ."""
     if counts < _PROBE_COUNTS:
-        return max(_PROBE_SYMBOLS, have)  # with the next ones come counts that tell more
-    # Enough 19 times of 20, as both the reading and the estimate spread: by a root of it, and by a tenth of it.
+        return max(_PROBE_SYMBOLS, have)  # the next symbols bring counts that estimate better
+    # Enough 19 times of 20: the reading spreads by the root of the estimate, the estimate by a tenth of itself.
     spread = sqrt(estimate + (0.14 * estimate) ** 2)
     needed = max(ceil(1.36 * estimate + sqrt(estimate) + 1.65 * spread), have + have // 2)
     return needed if needed <= SKETCH_SYMBOLS_MAX else 0
-
-
-async def _send_records(conversation: Conversation, keys: list[LeafKey]) -> None:
-    """All heads of our leaves `keys`, in key order, in as many Records as it takes."""
-    waiting: list[bytes] | None = None
-    at = 0
-    while at < len(keys):
-        raws, taken = await conversation.store.read(
-            conversation.context, keys[at : at + BATCH_RECORDS_MAX], bytes_max=BATCH_BYTES_MAX
-        )
-        at += taken
-        for batch in batches(raws):
-            if waiting:
-                await conversation.transport.send(Records(tuple(waiting), (), True))
-            waiting = batch
-            conversation.tally.sent += len(batch)
-            conversation.on_progress(conversation.tally)
-    await conversation.transport.send(Records(tuple(waiting or ()), (), False))
 
 
 # -- shared ----------------------------------------------------------------------------------------------------------
 
 
 def find(tree: Tree, key: bytes, ids: "Ids", *, bits: int = 64) -> list[LeafKey]:
-    """The keys, ascending, of the leaves in `tree` whose short ids begin with the first `bits` of one of `ids`."""
+    """Return the keys, ascending, of the leaves in `tree` with a short id that begins with the first `bits` of one of
+    `ids`. `key`: the key of the short ids."""
     from echonode.model import sketch
 
-    around = dict.fromkeys(entries for place in sketch.places(ids) for entries in tree.entries_around(place))
-    return sorted(map(LeafKey, sketch.keys_among(b"".join(around), key, ids, bits=bits).values()))
+    around = dict.fromkeys(entries for place in sketch.prefixes_of(ids) for entries in tree.entries_around(place))
+    return sorted(map(LeafKey, sketch.find_keys(b"".join(around), key, ids, bits=bits).values()))
 
 
 def _whole(pieces: bytes, size: int) -> bytes:
-    """`pieces`, which must be of that size each."""
+    """Return `pieces`. Raises RemoteError unless they are whole pieces of `size` bytes."""
     if len(pieces) % size:
         raise RemoteError(Reason.PROTOCOL_ERROR, f"not whole pieces of {size} bytes")
     return pieces
 
 
 def symbols_for(differences: int) -> int:
-    """So many symbols read so many differences 19 times of 20, as measured from 1 to 10,000."""
+    """Return the number of symbols that read so many differences 19 times of 20, as measured from 1 to 10,000."""
     return ceil(1.36 * differences + 3.0 * sqrt(differences))

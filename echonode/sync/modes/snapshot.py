@@ -1,66 +1,72 @@
-"""`snapshot`: a whole context into an empty one (PROTOCOL.md §8.3).
+"""`snapshot`: copies a whole context into an empty one (PROTOCOL.md §8.3).
 
     initiator (empty)                           responder
       SnapshotInit(resume)            ->
                                       <-          Page(state of one read transaction, records, ..)
-                                      <-          Page(..)  while there is credit: a window of pages to begin with
+                                      <-          Page(..)  while there is credit: a window of pages at first
       Credit(1) per page staged       ->
                                       <-          Page(.., is_last)
       Done(root, final)               ->
                                       <-          Done(root)
 
-Pages come in key order out of one read transaction, or several that show the same root: none is held open for long.
-What came is staged, invisible; when the last page is in, the root is recomputed from the staged leaves and compared
-with the first page's, and only then does the context appear. What a cut-off conversation staged is kept, and any peer
-that serves the same root can go on with it. One that has moved on says so (a page that `is_cut`): then what is staged,
-every version of it verified, is merged, and walking brings the rest. So whoever never stops writing keeps nobody from
-finishing, however often the connection is cut.
+Pages come in key order out of one read transaction, or of several that show the same root: none is held open for long.
+Received records are staged and stay invisible. After the last page the root is recomputed from the staged leaves and
+compared with the announced one, and only then does the context appear.
+
+A conversation that is cut off leaves its staged records, and any peer that serves the same root can go on with them. A
+peer whose root has changed sends a page that `is_cut`: then the staged records, all of them verified, are merged, and a
+walk brings the rest. So a snapshot ends, however often its connection is cut and however much the peer writes.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, WINDOW
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
 from echonode.model.merkle import Digest
 from echonode.model.record import LeafKey, Record, from_store
 from echonode.store.port import Applied, SnapshotOverError, SnapshotReader, Staged, StateStamp
-from echonode.sync.agreement import batches, expect, finish, note_seq, stamp, unexpected
-from echonode.sync.answer_check import START, in_order
+from echonode.sync.answer_check import START, check_order
 from echonode.sync.conversation import Conversation, Result
-from echonode.sync.tasks import whole
+from echonode.sync.done import done_of, end, note_followed
+from echonode.sync.executor import DEFAULTS, InitiatorOptions
+from echonode.sync.record_batches import batches_to_last
+from echonode.sync.tasks import uninterrupted
+from echonode.sync.transfer import CreditedSender, request_pages
+from echonode.sync.transport import unexpected
 from echonode.sync.verify_apply import Pipeline
 from echonode.wire.messages import PROTOCOL_VERSION, Credit, Done, Page, SnapshotInit
 
 
-async def run_initiator(conversation: Conversation) -> Result:
-    """Fill the empty `conversation.context` from the peer's. MOVED when it went on writing: walk the difference."""
+async def run_initiator(conversation: Conversation, _: InitiatorOptions = DEFAULTS) -> Result:
+    """Fill the empty context from the peer's. Return MOVED when the peer went on writing: then the caller walks the
+    difference. Raises RemoteError when the records do not give the announced root."""
     store, context = conversation.store, conversation.context
     staged = store.staged(context)
     resume = None if staged is None else (staged.root, staged.last_key)
-    for _ in range(WINDOW):  # the pages that come unasked count as asked for here
-        conversation.tally.ask()
-    await conversation.transport.send(SnapshotInit(PROTOCOL_VERSION, context, resume))
-    root, their_seq = await _receive(conversation, staged)
-    applied = await whole(_promote(conversation, None if root is None else Digest(root)))
+    pages = request_pages(conversation, SnapshotInit(PROTOCOL_VERSION, context, resume), Page)
+    root, their_seq = await _receive(conversation, pages, staged)
+    applied = await uninterrupted(_promote(conversation, None if root is None else Digest(root)))
     if applied is None and not conversation.tally.refused:
         raise RemoteError(Reason.BAD_RECORD, "the snapshot's records do not give the root it was announced with")
     if applied is not None and root is not None and not conversation.tally.refused and not applied.refused:
-        conversation.tally.followed = their_seq  # whatever was written there since
-    conversation.tally.forget_asked()
-    theirs = await finish(conversation, stamp(conversation, is_final=True))
-    if theirs == store.tree(context).root:
+        conversation.tally.followed = their_seq  # of the snapshot: later writes do not matter
+    theirs = await end(conversation)
+    if theirs.root == conversation.tree.root:
         return Result.EQUAL
     return Result.DIFFERENT if conversation.tally.refused else Result.MOVED
 
 
 async def merge_left_over(conversation: Conversation) -> None:
-    """Merge what a snapshot left staged that nobody will go on with. Every version of it is verified."""
+    """Merge the records that an earlier snapshot left staged, when no snapshot will go on with them. All of them are
+    verified."""
     if conversation.store.staged(conversation.context) is not None:
-        await whole(_promote(conversation, None))
+        await uninterrupted(_promote(conversation, None))
 
 
 async def _promote(conversation: Conversation, expected: Digest | None) -> Applied | None:
-    """Make what is staged visible, and tell of it in batches: promoting does not list it."""
+    """Make the staged records visible and report them in batches. Return None, and leave the context as it is, when
+    they do not give the root `expected`."""
     store, context = conversation.store, conversation.context
     seq = store.seq(context)
     applied = await store.promote(context, expected=expected)
@@ -72,54 +78,53 @@ async def _promote(conversation: Conversation, expected: Digest | None) -> Appli
     return applied
 
 
-async def _receive(conversation: Conversation, staged: Staged | None) -> tuple[bytes | None, int]:
-    """Stage every page; root and seq that the first one announced, no root when the peer cut it short."""
-    first = await expect(conversation, Page)
-    conversation.tally.answered()
-    if first.state is None:
-        raise RemoteError(Reason.PROTOCOL_ERROR, "the first page says of no state")
-    root, count, seq, _ = first.state
-    if staged is not None and staged.root != root:
-        await merge_left_over(conversation)  # what came is not lost to what comes
-    is_resumed = staged is not None and staged.root == root
-    conversation.tally.total = max(0, count - staged.count) if is_resumed and staged is not None else count
-    last = START
+async def _receive(
+    conversation: Conversation, pages: AsyncGenerator[Page, None], staged: Staged | None
+) -> tuple[bytes | None, int]:
+    """Stage the records of every page. Return root and seq of the announced state, None as root when the peer cut the
+    snapshot short."""
+    root, seq, last, is_first = b"", 0, START, True
 
     async def stage(records: list[Record]) -> None:
         nonlocal last
-        last = in_order(records, last)
+        last = check_order(records, last)
         conversation.tally.refuse(await conversation.store.stage(conversation.context, Digest(root), records))
         conversation.tally.received += len(records)
         conversation.on_progress(conversation.tally)
 
-    pipeline = Pipeline(conversation.context)
-    page = first
-    try:
-        while True:
-            # An empty first page still has to begin the staging.
-            if page.records or (page is first and not page.is_cut):
+    async with aclosing(pages), Pipeline(conversation.context) as pipeline:
+        async for page in pages:
+            if is_first:
+                root, seq = await _begin(conversation, page, staged)
+            elif not page.records and not page.is_last:
+                raise RemoteError(Reason.PROTOCOL_ERROR, "an empty page that is not the last")
+            # An empty first page has to begin the staging too.
+            if page.records or (is_first and not page.is_cut):
                 await pipeline.put(page.records, stage)
             if page.is_cut and not page.is_last:
                 raise RemoteError(Reason.PROTOCOL_ERROR, "what is cut short has a last page")
-            if page.is_last:
-                break
-            conversation.tally.ask()
-            await conversation.transport.send(Credit(1))
-            page = await expect(conversation, Page)
-            conversation.tally.answered()
-            if not page.records and not page.is_last:
-                raise RemoteError(Reason.PROTOCOL_ERROR, "an empty page that is not the last")
-        await pipeline.finish()
-    finally:
-        await pipeline.abandon()
+            is_first = False
     return None if page.is_cut else root, seq
+
+
+async def _begin(conversation: Conversation, first: Page, staged: Staged | None) -> tuple[bytes, int]:
+    """Return root and seq of the state that the first page announces. Merge staged records of another state."""
+    if first.state is None:
+        raise RemoteError(Reason.PROTOCOL_ERROR, "the first page says of no state")
+    root, count, seq, _ = first.state
+    conversation.tally.total = count
+    if staged is not None and staged.root == root:
+        conversation.tally.total = max(0, count - staged.count)
+    elif staged is not None:
+        await merge_left_over(conversation)  # before the new snapshot replaces them
+    return root, seq
 
 
 async def run_responder(conversation: Conversation, init: SnapshotInit) -> Result:
     """Serve the conversation that `init` opened."""
     sender: _Sender | None = None
     while sender is None or not sender.is_over:
-        # A transaction that has been open for too long is followed by another, while that shows the same.
+        # A read transaction that was open for too long is followed by another one, if that shows the same root.
         async with conversation.store.snapshot(conversation.context) as reader:
             if sender is None:
                 sender = _Sender(conversation, init, reader.stamp)
@@ -129,8 +134,8 @@ async def run_responder(conversation: Conversation, init: SnapshotInit) -> Resul
             case Credit():
                 pass
             case Done(root) as theirs:
-                note_seq(conversation, theirs)
-                ours = stamp(conversation, is_final=True)
+                note_followed(conversation, theirs)
+                ours = done_of(conversation, is_final=True)
                 await conversation.transport.send(ours)
                 return Result.EQUAL if root == ours.root else Result.MOVED
             case other:
@@ -138,11 +143,10 @@ async def run_responder(conversation: Conversation, init: SnapshotInit) -> Resul
 
 
 class _Sender:
-    """Sends the pages of one state, as long as it is to be had."""
+    """Sends the pages of one state, as long as the store still shows it. `is_over`: the last page was sent."""
 
     def __init__(self, conversation: Conversation, init: SnapshotInit, stamped: StateStamp) -> None:
-        self._conversation = conversation
-        self._root = init.resume[0] if init.resume else stamped.root  # what the initiator is after
+        self._root = init.resume[0] if init.resume else stamped.root  # of the state that the initiator wants
         self._after = _just_before(init.resume[1]) if init.resume else None
         self._state: tuple[bytes, int, int, bytes] | None = (
             stamped.root,
@@ -150,15 +154,15 @@ class _Sender:
             stamped.seq,
             stamped.instance,
         )
-        self._credit = WINDOW
+        self._pages = CreditedSender(conversation)
         self.is_over = False
         conversation.tally.total = stamped.count
 
     async def send(self, reader: SnapshotReader) -> None:
-        """All that `reader` shows from here on, or that it is not what was asked for; `is_over` then. Comes back early
-        when it may be read no longer."""
-        is_to_be_had, has_shown = reader.stamp.root == self._root, False
-        while is_to_be_had and not self.is_over:
+        """Send all pages that are left, or a page that `is_cut` when `reader` shows another state. Return early, before
+        the last page, when `reader` may be read no longer."""
+        is_wanted, has_shown = reader.stamp.root == self._root, False
+        while is_wanted and not self.is_over:
             try:
                 raws, is_last = await reader.page(
                     self._after, records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
@@ -166,29 +170,23 @@ class _Sender:
             except SnapshotOverError:
                 if has_shown:
                     return
-                break  # not even a page could be read: it is not going to get better
+                break  # not even one page could be read, so another transaction will not do better
             has_shown = True
             if raws:
                 self._after = from_store(raws[-1]).key
-            pages: Sequence[list[bytes]] = list(batches(raws)) or [[]]
-            for number, records in enumerate(pages, 1):
-                await self._page(records, is_last=is_last and number == len(pages))
+            for records, is_read_end in batches_to_last(raws):
+                await self._send_page(records, is_last=is_last and is_read_end)
         if not self.is_over:
-            await self._page([], is_last=True, is_cut=True)
+            await self._send_page([], is_last=True, is_cut=True)
 
-    async def _page(self, records: list[bytes], *, is_last: bool, is_cut: bool = False) -> None:
-        conversation = self._conversation
-        if self._credit == 0:
-            self._credit += (await expect(conversation, Credit)).pages
-        await conversation.transport.send(Page(self._state, tuple(records), is_last, is_cut))
+    async def _send_page(self, records: list[bytes], *, is_last: bool, is_cut: bool = False) -> None:
+        page = Page(self._state, tuple(records), is_last, is_cut)
         self._state = None
-        self._credit -= 1
         self.is_over = is_last
-        conversation.tally.sent += len(records)
-        conversation.on_progress(conversation.tally)
+        await self._pages.send(page)
 
 
 def _just_before(last: bytes) -> LeafKey | None:
-    """The key behind which pages go on: just before the last one staged, whose heads may have been cut apart."""
+    """Return the key behind which pages go on: just below the last staged one, whose heads may not have come all."""
     number = int.from_bytes(last, "big")
     return LeafKey((number - 1).to_bytes(32, "big")) if number else None

@@ -1,5 +1,4 @@
-"""Messages that stand instead of Auth under an open invitation (PROTOCOL.md §10.2). A part of `messages`, which names
-them."""
+"""Messages that stand in place of Auth under an open invitation (PROTOCOL.md §10.2). wire/pairing.py makes them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,7 +22,7 @@ class PairAnswer:
 
 @dataclass(frozen=True, slots=True)
 class PairConfirm:
-    """The joiner proves it knows the code."""
+    """The joiner's proof that it knows the code."""
 
     code: ClassVar[int] = 50
     confirmation: bytes
@@ -31,7 +30,7 @@ class PairConfirm:
 
 @dataclass(frozen=True, slots=True)
 class PairFinish:
-    """The inviter proves the same, and hands over the network key, sealed."""
+    """The inviter's proof that it knows the code, and the network key, sealed."""
 
     code: ClassVar[int] = 51
     confirmation: bytes

@@ -1,4 +1,4 @@
-"""Messages of `snapshot`, whose Credit others use too (PROTOCOL.md §8.3). A part of `messages`, which names them."""
+"""Messages of the mode `snapshot` (PROTOCOL.md §8.3). Credit is in records.py."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,8 +6,10 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInit:
-    """Opens `snapshot`. `resume`: the root of an earlier, cut-off snapshot and the last key staged from it, from which
-    (that key included, its heads may have been cut apart) the pages go on if the root is still served."""
+    """Opens `snapshot`. `resume` is (root, last leaf key staged) of an earlier snapshot that was cut off.
+
+    A responder that still serves that root begins with that key: its heads may have been cut apart.
+    """
 
     code: ClassVar[int] = 24
     version: tuple[int, int]
@@ -16,17 +18,12 @@ class SnapshotInit:
 
 
 @dataclass(frozen=True, slots=True)
-class Credit:
-    """So many pages more may be sent."""
-
-    code: ClassVar[int] = 25
-    pages: int
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
-    """Records in key order. The first page says of which state: root, count, seq and instance of one transaction. The
-    last one `is_cut` when that state is not to be had any more and the rest will not come."""
+    """Records in key order.
+
+    `state` is (root, count, seq, instance) of the read transaction, in the first page only. The last page `is_cut` when
+    the responder lost that state and the rest does not come.
+    """
 
     code: ClassVar[int] = 26
     state: tuple[bytes, int, int, bytes] | None

@@ -1,4 +1,4 @@
-"""`verify`: every flipped bit in live data is found, and each contradiction is named."""
+"""`verify` finds every flipped bit in live data and names each contradiction."""
 
 import os
 import random
@@ -21,7 +21,8 @@ FLIPS = 4000 if os.environ.get("ECHO_TEST_SLOW") else 60
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a bit of everything: conflicts, tombstones, history, bodies over many pages, a staged snapshot."""
+    """Make a store with some of everything: conflicts, tombstones, history, bodies over many pages, a staged
+    snapshot."""
     path = tmp_path_factory.mktemp("audit") / "store.db"
 
     async def go() -> None:
@@ -53,7 +54,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def audited(path: Path) -> tuple[str, ...]:
-    """The problems that opening and verifying `path` shows."""
+    """Return the problems that opening and verifying `path` show."""
 
     async def go() -> Audit:
         async with opened(path) as store:
@@ -174,7 +175,7 @@ def test_a_part_that_cannot_be_read_does_not_hide_the_others(whole: Path, tmp_pa
 
 
 def test_an_index_out_of_order_is_damage_and_nobody_goes_in_circles(whole: Path, tmp_path: Path) -> None:
-    """The first key of the last leaves, made the least of all: who pages by it would begin again and again."""
+    """Make the first of the last keys the least of all: paging by it would begin again and again."""
     path = tmp_path / "store.db"
     keys = [key for (key,) in look(whole, "SELECT key FROM log WHERE context = 2 ORDER BY key")]
     for key in keys[-3:]:

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of everything: what was acknowledged is there afterwards."""
+"""After kill -9 in the middle of writing, everything that was acknowledged is there."""
 
 import asyncio
 import os
@@ -18,19 +18,19 @@ ROUNDS = 100 if os.environ.get("ECHO_TEST_SLOW") else 3
 
 
 async def write_until_killed(path: Path) -> None:
-    """Eight writers at once, each telling on stdout what was acknowledged."""
+    """Write with eight tasks at once; print each acknowledged write on stdout."""
     store = await open_store(path)
     owner = Owner(store)
     await owner.begin()
     start = len(store.tree(MAIN))
 
-    async def write(which: int) -> None:
+    async def write(task: int) -> None:
         for number in range(start, 1 << 30):
-            name = f"{which}/{number % 50}" if which % 2 else f"{which}/{number}"
+            name = f"{task}/{number % 50}" if task % 2 else f"{task}/{number}"
             version = await owner.put(name, bytes(number % 3000))
             os.write(1, f"{name} {version.counter}\n".encode())
 
-    await asyncio.gather(*(write(which) for which in range(8)))
+    await asyncio.gather(*(write(task) for task in range(8)))
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))

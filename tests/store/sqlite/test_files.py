@@ -1,4 +1,4 @@
-"""What a SqliteStore makes of the file it is given."""
+"""SqliteStore and the file that it is given: which files it opens, which it refuses, and in which words."""
 
 import asyncio
 import shutil
@@ -35,7 +35,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def refused(path: Path) -> str:
-    """What opening `path` is refused with; no thread stays behind."""
+    """Return the message with which opening `path` is refused; no thread stays behind."""
     with no_thread_stays(), pytest.raises(StoreError) as raised:
         run(open_store(path))
     assert "\n" not in str(raised.value)
@@ -109,7 +109,7 @@ def test_a_seq_given_out_before_a_compromise_does_not_come_back_after_reopening(
 
 def test_what_others_saw_of_our_counter_is_heard_after_reopening_before_we_write(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    ahead, other = Person(1), Person(2)  # the owner's own keys: a version of ours that this store lost
+    ahead, other = Person(1), Person(2)  # `ahead` has the owner's keys: its version is one that this store lost
     ahead.instance = INSTANCE
     ahead.counter = 40
 
@@ -262,7 +262,7 @@ def test_what_a_crash_left_in_the_write_ahead_log_is_there(tmp_path: Path) -> No
             await admit(store, person)
             await owner.put("a")
             await store.apply(MAIN, [person.version("b")])
-            for suffix in ("", "-wal"):  # as they would be found after the power went
+            for suffix in ("", "-wal"):  # the files as they are after a power cut
                 shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
             async with opened(copy) as found:
                 assert await ids(found) == await ids(store)

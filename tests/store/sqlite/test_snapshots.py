@@ -1,4 +1,4 @@
-"""Snapshots on disk: what is staged there, what is left of it, and read transactions that do not last."""
+"""Snapshots on disk: staging, the deletion of leftovers, and the end of read transactions."""
 
 import asyncio
 import os
@@ -139,7 +139,7 @@ def test_no_more_than_a_handful_of_snapshots_are_served_at_once(tmp_path: Path) 
 
             tasks = [asyncio.create_task(hold(number)) for number in range(6)]
             first = [await entered.get() for _ in range(4)]
-            await store.pin("name", "a", Person(1).id)  # time enough for a fifth, were it let in
+            await store.pin("name", "a", Person(1).id)  # a fifth, if it were let in, would have entered meanwhile
             assert entered.empty()
             leave[first[0]].set()
             assert await entered.get() not in first
@@ -185,10 +185,10 @@ def test_what_cannot_be_deleted_now_is_deleted_after_the_next_start(
             versions = sorted((person.version(f"n{number}") for number in range(5)), key=lambda record: record.key)
             await store.stage(MAIN, Digest(bytes(32)), versions)
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
-                # The lock is taken while the promotion's own turn is being planned, and held over the deletion.
+                # The lock is taken after the promotion is durable, and held over the deletion.
                 await store.promote(MAIN, expected=Digest(bytes(32)))
                 other.execute("BEGIN IMMEDIATE")
-                async with store.snapshot(MAIN):  # the writer has had its turn
+                async with store.snapshot(MAIN):  # the queue has run once
                     pass
                 other.execute("ROLLBACK")
         async with opened(path):

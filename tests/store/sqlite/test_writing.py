@@ -1,4 +1,4 @@
-"""How a SqliteStore writes: many calls in one transaction, and what happens when the disk will not have it."""
+"""SqliteStore's writing: many calls in one transaction, and what happens when the disk fails or is full."""
 
 import asyncio
 import resource
@@ -14,7 +14,7 @@ from echonode.limits import BATCH_RECORDS_MAX, HISTORY_DAYS, STORE_CALLS_WAITING
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, MAIN, Record
-from echonode.store.sqlite.connection import Database, UndoneError, plain
+from echonode.store.sqlite.connection import DatabaseConnection, NothingWrittenError, to_store_error
 from tests.contracts.store import admit, ids, verdict_of
 from tests.store.files import change, commits, look, no_thread_stays, opened, run
 from tests.store.people import NOW_MS, Owner, Person
@@ -29,7 +29,7 @@ def test_writes_that_wait_together_are_one_transaction(tmp_path: Path) -> None:
             await owner.begin()
             before = commits(path)
             versions = await asyncio.gather(*(owner.put(f"n{number}") for number in range(200)))
-            # The first goes alone, as nothing waits behind it yet; then all that STORE_CALLS_WAITING_MAX lets in.
+            # The first goes alone, because no call waits behind it yet; then all that STORE_CALLS_WAITING_MAX lets in.
             assert commits(path) - before <= 2 * (200 // STORE_CALLS_WAITING_MAX) + 2
             assert await ids(store) == [version.id for version in versions]
 
@@ -88,11 +88,35 @@ def test_a_later_call_of_a_group_sees_what_the_earlier_ones_did(tmp_path: Path) 
             assert [len(applied.records) for applied in outcomes] == [0, 1, 1, 1, 0, 1, 0]
             assert [applied.had for applied in outcomes] == [0, 0, 0, 0, 1, 0, 1]
             assert await ids(store) == [both.id]
-            # What was a head between two calls was one, and returns when what superseded it becomes void.
+            # A version that was a head only between two calls returns when the version that superseded it is voided.
             third = two.version("a", b"third", [both], author=one.id)
             await asyncio.gather(store.apply(MAIN, []), store.apply(MAIN, [third]))
             await store.apply(IDENTITIES, [one.statement(KeyState.COMPROMISED, two.device.public)])
             assert await ids(store) == [both.id]
+
+    run(go())
+
+
+@pytest.mark.parametrize("is_descending", [False, True])
+def test_calls_of_one_group_reopen_with_the_highest_counter_whatever_their_order(
+    tmp_path: Path, is_descending: bool
+) -> None:
+    path = tmp_path / "store.db"
+
+    async def go() -> None:
+        person = Person(2)
+        async with opened(path) as store:
+            await admit(store, person)
+            versions = sorted((person.version(f"n{number}") for number in range(20)), key=lambda each: each.counter)
+            before = commits(path)
+            await asyncio.gather(
+                store.pin("name", "anna", person.id),  # goes alone; the calls behind it share a transaction
+                *(store.apply(MAIN, [version]) for version in versions[:: -1 if is_descending else 1]),
+            )
+            assert commits(path) == before + 2
+        async with opened(path) as store:
+            assert store.seen(person.device.public) == {person.instance: person.counter}
+            assert (await verdict_of(store)).problems == ()
 
     run(go())
 
@@ -222,7 +246,7 @@ def test_a_full_disk_refuses_a_write_and_takes_the_next_when_there_is_room(tmp_p
             owner = Owner(store)
             await owner.begin()
             first = await owner.put("first")
-            database = store._writer.database
+            database = store._commits.database
             await database.run(lambda connection: connection.execute("PRAGMA max_page_count = 30").fetchall())
             with pytest.raises(StoreError, match="is full; nothing was written"):
                 await owner.write(*(owner.draft(f"n{number}", bytes(100_000)) for number in range(5)))
@@ -252,14 +276,14 @@ def test_a_full_disk_refuses_a_write_and_takes_the_next_when_there_is_room(tmp_p
 def test_errors_of_sqlite_are_put_in_plain_words(name: str, expected: str, is_harmless: bool) -> None:
     error = sqlite3.OperationalError("said so")
     error.sqlite_errorname = name
-    mapped = plain(error, Path("/a/store.db"))
+    mapped = to_store_error(error, Path("/a/store.db"))
     assert expected in str(mapped)
-    assert isinstance(mapped, UndoneError) == is_harmless
+    assert isinstance(mapped, NothingWrittenError) == is_harmless
 
 
 def test_a_file_that_is_gone_cannot_be_connected_to(tmp_path: Path) -> None:
     with no_thread_stays(), pytest.raises(StoreError, match="cannot be opened for writing"):
-        run(Database.open(tmp_path / "gone.db", query_only=True))
+        run(DatabaseConnection.open(tmp_path / "gone.db", query_only=True))
 
 
 def test_a_lock_held_by_somebody_else_delays_and_then_refuses_one_write(
@@ -289,7 +313,7 @@ def test_a_call_taken_back_before_it_began_is_not_carried_out(tmp_path: Path) ->
             await owner.begin()
             first = asyncio.create_task(owner.put("first"))
             behind = asyncio.create_task(store.pin("name", "anna", owner.id))
-            await asyncio.sleep(0)  # both are in the queue, and pins never share a transaction
+            await asyncio.sleep(0)  # now both are in the queue; pins never share a transaction
             behind.cancel()
             await first
             await store.pin("name", "berta", owner.id)
@@ -331,7 +355,7 @@ def test_what_is_superseded_is_kept_for_a_while(tmp_path: Path, monkeypatch: pyt
 
     run(edit(20, NOW_MS))
     assert look(path, "SELECT count(*) FROM history WHERE context > 1") == [(19,)]
-    # Each edit lets go of two that are too old, so ten more leave none of them.
+    # Each edit deletes two that are too old, so ten more leave none of them.
     run(edit(10, NOW_MS + (HISTORY_DAYS + 1) * 24 * 3600 * 1000))
     assert look(path, f"SELECT count(*) FROM history WHERE superseded_ms = {NOW_MS}") == [(0,)]
     monkeypatch.setattr("echonode.store.sqlite.transaction.HISTORY_ROWS_MAX", 5)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from echonode.errors import EchonodeError, Reason, RemoteError, TransportError
 from echonode.limits import (
     ANNOUNCE_DELAY_S,
-    BEAT_S,
     FOLLOW_WINDOW_BYTES,
     FRAME_TIMEOUT_S,
-    REASK_S,
+    HEARTBEAT_S,
+    REQUEST_RETRY_S,
     ROOTS_DELAY_S,
     ROOTS_INTERVAL_S,
 )
@@ -29,7 +29,7 @@ from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree, short
 from echonode.sync.live.send_queue import LinkContext
 from echonode.wire import messages as m
-from echonode.wire.messages import Message, Place
+from echonode.wire.messages import ContextCursor, Message
 from tests.sync.modes.test_delta import numbers
 from tests.sync.pair import Cut, PairedTransport, paired
 from tests.sync.talk import heads_in, lacks, versions_in, virtually
@@ -84,12 +84,12 @@ class Spot:
             is_on=lambda: True,
         )
 
-    def places(self, other: "Spot", contexts: Sequence[str] = (IDENTITIES, MAIN)) -> tuple[Place, ...]:
+    def places(self, other: "Spot", contexts: Sequence[str] = (IDENTITIES, MAIN)) -> tuple[ContextCursor, ...]:
         def since(context: str) -> int | None:
             cursor = self.store.cursor(other.id, context)
             return None if cursor is None else cursor.seq
 
-        return tuple(Place(context, since(context)) for context in contexts)
+        return tuple(ContextCursor(context, since(context)) for context in contexts)
 
     def follow_from_here(self, other: "Spot") -> None:
         """Take note that all that `other` holds is held here."""
@@ -242,7 +242,7 @@ def test_a_link_with_nothing_to_tell_tells_its_roots_and_nothing_else():
         await asyncio.sleep(3600)
         for end in ends:
             assert {type(each) for each in end.sent} == {m.Roots}
-            assert 3600 / BEAT_S[1] <= len(end.sent) <= 3600 / BEAT_S[0] + 1
+            assert 3600 / HEARTBEAT_S[1] <= len(end.sent) <= 3600 / HEARTBEAT_S[0] + 1
         await over(*spots)
 
     virtually(main())
@@ -273,7 +273,7 @@ def test_a_link_is_not_equal_while_the_peer_says_nothing_of_a_context_that_came_
         theirs = by_hand(ours, Spot(9, universe().store(())))
 
         async def tell(*contexts: str) -> bool:
-            marks = [m.Mark(name, ours.store.tree(name).root, 5) for name in contexts]
+            marks = [m.ContextRoot(name, ours.store.tree(name).root, 5) for name in contexts]
             await theirs.send(m.Roots(tuple(marks)))
             await asyncio.sleep(0.1)
             return ours.equal[9]
@@ -339,7 +339,7 @@ def test_a_root_that_stays_another_though_nothing_is_on_its_way_is_suspected():
         spots[0].follow_from_here(spots[1])
         spots[1].spread.stored([], None)
         assert spots[0].suspects == spots[1].suspects == 0
-        await asyncio.sleep(2 * BEAT_S[1])
+        await asyncio.sleep(2 * HEARTBEAT_S[1])
         assert spots[1].suspects or versions_in(spots[1].store) == versions_in(spots[0].store)
         assert not any(await over(*spots))
 
@@ -349,12 +349,12 @@ def test_a_root_that_stays_another_though_nothing_is_on_its_way_is_suspected():
 def test_another_root_told_on_a_quiet_link_is_looked_into_and_our_own_is_not():
     async def main() -> None:
         (ours,) = met(1, range(20))
-        theirs = by_hand(ours, Spot(9, universe().store(())), (Place(IDENTITIES, 0), Place(MAIN, 0)))
+        theirs = by_hand(ours, Spot(9, universe().store(())), (ContextCursor(IDENTITIES, 0), ContextCursor(MAIN, 0)))
         await asyncio.sleep(SETTLED_S)
-        await theirs.send(m.Roots((m.Mark(MAIN, ours.store.tree(MAIN).root, 4),)))
+        await theirs.send(m.Roots((m.ContextRoot(MAIN, ours.store.tree(MAIN).root, 4),)))
         await asyncio.sleep(SETTLED_S)
         assert ours.suspects == 0
-        await theirs.send(m.Roots((m.Mark(MAIN, bytes(range(32)), 5),)))
+        await theirs.send(m.Roots((m.ContextRoot(MAIN, bytes(range(32)), 5),)))
         await asyncio.sleep(1)
         assert ours.suspects == 1
         await over(ours)
@@ -439,7 +439,7 @@ def test_what_one_announced_and_does_not_send_is_asked_of_others(how):
             theirs.end()
         elif how == "it has none of it any more":
             await theirs.send(m.Bodies(MAIN, (50,), ()))
-        await asyncio.sleep(REASK_S if how == "it keeps still" else 1)
+        await asyncio.sleep(REQUEST_RETRY_S if how == "it keeps still" else 1)
         assert record.id in versions_in(ours.store)
         await over(ours, honest)
 
@@ -475,10 +475,13 @@ def test_what_comes_too_late_to_be_a_head_is_waited_for_no_more_by_any_link():
 # -- liars -----------------------------------------------------------------------------------------------------------
 
 
-def by_hand(ours: Spot, liar: Spot, places: tuple[Place, ...] = (Place(IDENTITIES, None), Place(MAIN, None))):
+FROM_NOW_ON = (ContextCursor(IDENTITIES, None), ContextCursor(MAIN, None))
+
+
+def by_hand(ours: Spot, liar: Spot, places: tuple[ContextCursor, ...] = FROM_NOW_ON):
     """The other end of a link of ours, in our hands."""
     here, there = paired()
-    link = Link(ours.ends(liar, here), (Place(IDENTITIES, 0), Place(MAIN, 0)), places)
+    link = Link(ours.ends(liar, here), (ContextCursor(IDENTITIES, 0), ContextCursor(MAIN, 0)), places)
     ours.links[liar.number] = asyncio.create_task(to_its_end(link, here))
     return there
 
@@ -506,11 +509,11 @@ BAD: dict[str, list[Message]] = {
     "another context": [m.Commits("nowhere", 5, (RECORDS[0].raw,), ())],
     "bodies nobody asked for": [m.Bodies(MAIN, (5,), (RECORDS[0].raw,))],
     "another body than was announced": [commits(9, announced=((5, ID),)), m.Bodies(MAIN, (5,), (RECORDS[0].raw,))],
-    "a log that went back": [commits(50, RECORDS[0]), m.Roots((m.Mark(MAIN, bytes(32), 49),))],
+    "a log that went back": [commits(50, RECORDS[0]), m.Roots((m.ContextRoot(MAIN, bytes(32), 49),))],
     "a want of another context": [m.Missing("nowhere", (1,))],
     "taking more than was told": [m.Taken(1)],
-    "a context twice": [m.Follow((Place(MAIN, 0),))],
-    "a cursor ahead of us": [m.Follow((Place("new", 1),))],
+    "a context twice": [m.Follow((ContextCursor(MAIN, 0),))],
+    "a cursor ahead of us": [m.Follow((ContextCursor("new", 1),))],
     "a conversation": [m.LevelWiseInit((1, 0), MAIN, 0, 16, (b"",))],
     "a want of what was not announced": [m.Missing(MAIN, (1,))],
 }
@@ -599,7 +602,7 @@ def test_a_cursor_does_not_pass_what_was_announced_until_it_is_here():
         (ours,) = met(1)
         liar = Spot(9, universe().store(()))
         announced, told = news(2)
-        theirs = by_hand(ours, liar, (Place(IDENTITIES, 0), Place(MAIN, 0)))
+        theirs = by_hand(ours, liar, (ContextCursor(IDENTITIES, 0), ContextCursor(MAIN, 0)))
         await theirs.send(commits(5, announced=((5, short(announced.id)),)))
         await theirs.send(commits(6, told))
         await asyncio.sleep(SETTLED_S)
@@ -632,7 +635,7 @@ def test_a_cursor_does_not_pass_what_is_still_being_stored():
         ours.store = ours.spread.store = slow
         liar = Spot(9, universe().store(()))
         announced, told = news(2)
-        theirs = by_hand(ours, liar, (Place(IDENTITIES, 0), Place(MAIN, 0)))
+        theirs = by_hand(ours, liar, (ContextCursor(IDENTITIES, 0), ContextCursor(MAIN, 0)))
         await theirs.send(commits(5, announced=((5, short(announced.id)),)))
         await theirs.send(commits(6, told))
         await asyncio.sleep(0.5)
@@ -656,7 +659,7 @@ def test_who_does_not_deliver_what_it_announced_is_left_in_time():
         (ours,) = met(1)
         theirs = by_hand(ours, Spot(9, universe().store(())))
         await theirs.send(commits(5, announced=((5, ID),)))
-        await asyncio.sleep(FRAME_TIMEOUT_S + 2 * BEAT_S[1])
+        await asyncio.sleep(FRAME_TIMEOUT_S + 2 * HEARTBEAT_S[1])
         assert isinstance(ours.links[9].result(), TransportError)
 
     virtually(main())
@@ -669,7 +672,7 @@ def a_message() -> st.SearchStrategy[Message]:
     context = st.sampled_from([MAIN, MAIN, IDENTITIES, "new"])
     some = {"max_size": 3}
     raws = st.lists(record, **some).map(tuple)
-    mark = st.builds(m.Mark, context, st.just(bytes(32)), seqs)
+    mark = st.builds(m.ContextRoot, context, st.just(bytes(32)), seqs)
     return st.one_of(
         st.builds(
             m.Commits,
@@ -682,7 +685,7 @@ def a_message() -> st.SearchStrategy[Message]:
         st.builds(m.Bodies, context, st.lists(seqs, min_size=1, **some).map(tuple), raws),
         st.builds(m.Roots, st.lists(mark, min_size=1, **some).map(tuple)),
         st.builds(m.Taken, st.integers(1, 5000)),
-        st.builds(m.Follow, st.lists(st.builds(Place, context, st.none() | seqs), **some).map(tuple)),
+        st.builds(m.Follow, st.lists(st.builds(ContextCursor, context, st.none() | seqs), **some).map(tuple)),
         st.just(m.Lazy()),
     )
 

@@ -12,7 +12,7 @@ from echonode.model.record import MAIN
 from echonode.sync.conversation import Result
 from echonode.sync.modes import snapshot
 from echonode.wire.messages import DeltaInit, Direction, GetInit, InitPayload, PullInit, PutInit, SnapshotInit
-from tests.sync.talk import MODES, converse, heads_in, lacks, versions_in, virtually
+from tests.sync.talk import MODES, converse, heads_in, initiator_of, lacks, versions_in, virtually
 from tests.sync.test_writing_meanwhile import Scribe, vouched_for, writes
 from tests.sync.universe import root_of, two_holdings, universe
 
@@ -69,7 +69,7 @@ def test_it_does_not_matter_who_begins_nor_whether_one_is_empty(mode, held: Hold
             assert talk.our_end is talk.their_end is Result.EQUAL
             assert root(ours) == root(theirs) == merged
         filled = universe().store(())
-        await converse(filled, theirs, snapshot.run_initiator)
+        await converse(filled, theirs, initiator_of(snapshot))
         assert versions_in(filled) == versions_in(theirs)
 
     virtually(main())

@@ -1,6 +1,5 @@
 """Catching up by a cursor: equal afterwards, whatever was cut or written meanwhile; and no cursor says too much."""
 
-from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +16,7 @@ from echonode.sync.modes import delta
 from echonode.wire import messages as m
 from echonode.wire.messages import Direction
 from tests.sync.pair import PairedTransport
-from tests.sync.talk import Talk, converse, heads_in, lacks, versions_in, virtually
+from tests.sync.talk import Talk, converse, heads_in, initiator_of, lacks, versions_in, virtually
 from tests.sync.test_liars import broke_the_protocol, lie_to_initiator, sorted_raws
 from tests.sync.test_writing_meanwhile import Scribe, writes
 from tests.sync.universe import at_once, root_of, two_holdings, universe
@@ -48,7 +47,7 @@ def acquainted(before: Holdings, *more: frozenset[int]) -> tuple[MemoryStore, Me
 
 
 async def caught_up(ours: MemoryStore, theirs: MemoryStore, direction: Direction = Direction.BOTH, **options) -> Talk:
-    opener = partial(delta.run_initiator, cursor=cursor_of(ours), direction=direction)
+    opener = initiator_of(delta, cursor=cursor_of(ours), direction=direction)
     followed = theirs.cursor(PEER, MAIN)
     talk = await converse(ours, theirs, opener, followed=None if followed is None else followed.seq, **options)
     for store, conversation in ((ours, talk.ours), (theirs, talk.theirs)):
@@ -141,7 +140,7 @@ def test_a_peer_that_has_not_followed_us_gets_nothing_and_the_roots_tell(followe
         follow(here, there)
         await there.apply(MAIN, universe().some({60}))
         talk = await converse(
-            here, there, partial(delta.run_initiator, cursor=cursor_of(here)), followed=followed
+            here, there, initiator_of(delta, cursor=cursor_of(here)), followed=followed
         )
         assert talk.our_end is Result.DIFFERENT
         assert (talk.ours.tally.received, talk.ours.tally.sent) == (1, 0)
@@ -230,7 +229,7 @@ def test_changes_that_no_log_holds_end_the_session(said):
     async def main() -> None:
         ours = universe().store(range(100))
         before = heads_in(ours)
-        opener = partial(delta.run_initiator, cursor=Cursor(PEER, LIFE, MAIN, 3))
+        opener = initiator_of(delta, cursor=Cursor(PEER, LIFE, MAIN, 3))
         talk = await lie_to_initiator(ours, opener, told(*said))
         assert broke_the_protocol(talk.our_end), talk.our_end
         assert not lacks(ours, before)
@@ -249,7 +248,7 @@ def test_changes_without_end_are_given_up(monkeypatch):
         await transport.send(m.Changes(seq, records, False, None))
 
     async def main() -> None:
-        opener = partial(delta.run_initiator, cursor=Cursor(PEER, LIFE, MAIN, 3))
+        opener = initiator_of(delta, cursor=Cursor(PEER, LIFE, MAIN, 3))
         talk = await lie_to_initiator(universe().store(()), opener, liar)
         assert isinstance(talk.our_end, RemoteError)
         assert len(talk.said) < 20
@@ -266,7 +265,7 @@ def test_a_root_that_is_claimed_and_not_held_is_never_called_equal():
                 await transport.send(m.Done(bytes(range(32)), 1, 5, True))
 
     async def main() -> None:
-        opener = partial(delta.run_initiator, cursor=Cursor(PEER, LIFE, MAIN, 3))
+        opener = initiator_of(delta, cursor=Cursor(PEER, LIFE, MAIN, 3))
         talk = await lie_to_initiator(universe().store(range(100)), opener, liar)
         assert talk.our_end is Result.DIFFERENT
         assert talk.ours.tally.followed is None

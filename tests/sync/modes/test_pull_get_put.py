@@ -21,10 +21,10 @@ ONE, TWO, _ = universe().writers
 
 
 async def pulled(conversation: Conversation, *, wanted: Filter | None = None, after: int = 0, limit: int = 10**6):
-    return await pull.run_initiator(conversation, wanted or Filter(), after=after, limit=limit)
+    return await pull.run_initiator(conversation, pull.Query(wanted or Filter(), after, limit))
 
 
-async def got(conversation: Conversation, *, wanted: list[m.Asked]):
+async def got(conversation: Conversation, *, wanted: list[m.RecordRequest]):
     return await get.run_initiator(conversation, wanted)
 
 
@@ -129,8 +129,8 @@ def test_a_get_brings_what_is_named_and_there_and_nothing_else(held, data):
         for head in heads_in(theirs):
             there.setdefault(head.key, []).append(head.id)
         named = data.draw(st.sets(st.sampled_from(sorted(there)), max_size=5) if there else st.just(set()))
-        wanted = [m.Asked(key, data.draw(st.sampled_from([None, *there[key]]))) for key in sorted(named)]
-        wanted.append(m.Asked(leaf_key(ONE.id, "not there"), None))
+        wanted = [m.RecordRequest(key, data.draw(st.sampled_from([None, *there[key]]))) for key in sorted(named)]
+        wanted.append(m.RecordRequest(leaf_key(ONE.id, "not there"), None))
         talk = await converse(ours, theirs, got, wanted=wanted)
         expected = {id for one in wanted for id in there.get(one.key, []) if one.version in (None, id)}
         assert talk.our_end.versions.keys() == expected
@@ -148,7 +148,7 @@ def test_a_get_of_more_than_a_message_holds_asks_several_times_and_the_first_tim
         theirs, ours = universe().store(()), universe().store(())
         records = many(3 * BATCH_RECORDS_MAX)
         await _put(theirs, *records)
-        talk = await converse(ours, theirs, got, wanted=[m.Asked(record.key, record.id) for record in records])
+        talk = await converse(ours, theirs, got, wanted=[m.RecordRequest(record.key, record.id) for record in records])
         assert len(talk.our_end.versions) == len(records) == len(versions_in(ours))
         kinds = [type(message) for message in talk.said]
         assert kinds[0] is m.GetInit and kinds[1] is m.Records
@@ -169,7 +169,7 @@ def test_one_record_named_twice_comes_once_and_whole_where_it_is_named_whole():
             ([one.id, None], {one.id, two.id}),
             ([None, one.id], {one.id, two.id}),
         ):
-            talk = await converse(ours, theirs, got, wanted=[m.Asked(one.key, version) for version in named])
+            talk = await converse(ours, theirs, got, wanted=[m.RecordRequest(one.key, version) for version in named])
             assert talk.our_end.versions == dict.fromkeys(expected, one.key)
 
     virtually(main())
@@ -180,7 +180,7 @@ def test_a_version_that_cannot_be_kept_is_reported_with_the_reason():
         theirs, ours = universe().store(()), universe().store((), knows=[])
         record = ONE.record("a")
         await _put(theirs, record)
-        talk = await converse(ours, theirs, got, wanted=[m.Asked(record.key, None)])
+        talk = await converse(ours, theirs, got, wanted=[m.RecordRequest(record.key, None)])
         assert talk.our_end.refused == {record.id: Reason.UNKNOWN_KEY}
 
     virtually(main())
@@ -193,7 +193,7 @@ def test_a_version_of_another_record_than_was_named_is_refused():
         async def liar(transport, message):
             await transport.send(m.Records((other.raw,), (), False))
 
-        wanted = [m.Asked(record.key, None)]
+        wanted = [m.RecordRequest(record.key, None)]
         assert lied((await lie_to_initiator(universe().store(()), got, liar, wanted=wanted)).our_end)
 
     virtually(main())
@@ -287,7 +287,7 @@ def test_a_reason_that_is_not_known_counts_as_an_error_of_the_protocol():
 # -- all of them -------------------------------------------------------------------------------------------------------
 OPENINGS = [
     m.PullInit((1, 0), MAIN, {}, 0),
-    m.GetInit((1, 0), MAIN, (m.Asked(bytes(32), None),)),
+    m.GetInit((1, 0), MAIN, (m.RecordRequest(bytes(32), None),)),
     m.PutInit((1, 0), MAIN, ((bytes([1]) * 32, bytes(16)),)),
 ]
 
@@ -308,7 +308,7 @@ def test_what_is_asked_of_a_context_that_is_not_there_is_not_there():
         await ours.apply("elsewhere", [record])
         talk = await converse(ours, theirs, pulled, context="elsewhere")
         assert (talk.our_end.ids, talk.our_end.is_last) == ((), True)
-        talk = await converse(ours, theirs, got, context="elsewhere", wanted=[m.Asked(record.key, None)])
+        talk = await converse(ours, theirs, got, context="elsewhere", wanted=[m.RecordRequest(record.key, None)])
         assert talk.our_end.versions == {}
         talk = await converse(ours, theirs, offered, context="elsewhere", keys=[record.key])
         assert [answer.outcome for answer in talk.our_end] == [Outcome.STORED]

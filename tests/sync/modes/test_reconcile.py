@@ -15,13 +15,16 @@ from echonode.model.record import IDENTITIES, MAIN, Draft, Record, VersionId
 from echonode.store.memory import MemoryStore
 from echonode.sync.conversation import Result
 from echonode.sync.filtered_set import FilteredSets, id_list_digest
+from echonode.sync.modes import reconcile
 from echonode.wire import messages as m
 from echonode.wire.messages import Direction
 from echonode.wire.negentropy import Negentropy
 from tests.sync.pair import PairedTransport
-from tests.sync.talk import AGREEING, converse, heads_in, lacks, reconciled, versions_in, virtually
+from tests.sync.talk import AGREEING, converse, heads_in, initiator_of, lacks, versions_in, virtually
 from tests.sync.test_liars import lie_to_initiator, lie_to_responder
 from tests.sync.universe import naive_merge, two_holdings, universe
+
+reconciled = initiator_of(reconcile)
 
 Holdings = tuple[frozenset[int], frozenset[int]]
 ONE, TWO, THREE = universe().writers
@@ -440,7 +443,7 @@ def test_a_peer_that_repeats_our_hash_without_giving_anything_has_said_that_it_i
 WANTS = {
     "what was not asked for": lambda asked, other: m.Records((other,), (), False),
     "the same twice": lambda asked, other: m.Records((asked, asked), (), False),
-    "a rest": lambda asked, other: m.Records((asked,), (m.Wanted(b"", None),), False),
+    "a rest": lambda asked, other: m.Records((asked,), (m.LeafRequest(b"", None),), False),
     "nothing and more": lambda asked, other: m.Records((), (), True),
 }
 

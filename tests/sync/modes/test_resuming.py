@@ -17,7 +17,17 @@ from echonode.store.port import SnapshotOverError, SnapshotReader
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.modes import level_wise, snapshot
 from echonode.wire.messages import Done, Message, Page, SnapshotInit
-from tests.sync.talk import converse, heads_in, lacks, overheard, serve, to_its_end, versions_in, virtually
+from tests.sync.talk import (
+    converse,
+    heads_in,
+    initiator_of,
+    lacks,
+    overheard,
+    serve,
+    to_its_end,
+    versions_in,
+    virtually,
+)
 from tests.sync.test_bulk import heavy_heads
 from tests.sync.test_liars import broke_the_protocol, lie_to_initiator
 from tests.sync.universe import at_once, root_of, universe
@@ -53,7 +63,7 @@ def test_what_was_staged_before_a_cut_is_not_sent_again_by_any_peer_of_the_same_
         ours = universe().store(())
         staged = 0
         for peer, breaks in ((theirs, cut), (other_peer, again)):
-            talk = await converse(ours, peer, snapshot.run_initiator, cut=breaks)
+            talk = await converse(ours, peer, initiator_of(snapshot), cut=breaks)
             if talk.our_end is Result.EQUAL:
                 return
             assert isinstance(talk.our_end, TransportError) or versions_in(ours) == versions_in(theirs)
@@ -63,7 +73,7 @@ def test_what_was_staged_before_a_cut_is_not_sent_again_by_any_peer_of_the_same_
             assert (held.count if held else 0) >= staged, "what was staged stays"
             staged = held.count if held else 0
             assert len(ours.tree(MAIN)) == 0, "nothing is visible before all of it is"
-        talk = await converse(ours, theirs, snapshot.run_initiator)
+        talk = await converse(ours, theirs, initiator_of(snapshot))
         assert talk.our_end is talk.their_end is Result.EQUAL
         assert versions_in(ours) == versions_in(theirs)
         assert talk.theirs.tally.sent <= total - staged + 2, "the last leaf comes again: its heads may be cut apart"
@@ -78,8 +88,8 @@ def test_a_leaf_whose_heads_a_cut_took_apart_comes_again_whole():
     async def main() -> None:
         for cut in range(2, 12):
             ours = universe().store(())
-            await converse(ours, theirs, snapshot.run_initiator, cut=cut)
-            again = snapshot.run_initiator if ours.staged(MAIN) else level_wise.run_initiator
+            await converse(ours, theirs, initiator_of(snapshot), cut=cut)
+            again = initiator_of(snapshot) if ours.staged(MAIN) else initiator_of(level_wise)
             talk = await converse(ours, theirs, again)
             assert talk.our_end is Result.EQUAL
             assert versions_in(ours) == versions_in(theirs)
@@ -90,12 +100,12 @@ def test_a_leaf_whose_heads_a_cut_took_apart_comes_again_whole():
 def test_a_peer_of_another_root_says_so_and_what_was_staged_is_merged(source):
     async def main() -> None:
         ours = universe().store(())
-        talk = await converse(ours, source, snapshot.run_initiator, cut=5)
+        talk = await converse(ours, source, initiator_of(snapshot), cut=5)
         assert isinstance(talk.our_end, TransportError)
         held = ours.staged(MAIN)
         assert held is not None and held.root == source.tree(MAIN).root
         moved = shelf(10, first=25)
-        talk = await converse(ours, moved, snapshot.run_initiator)
+        talk = await converse(ours, moved, initiator_of(snapshot))
         (init,) = [said for said in talk.said if isinstance(said, SnapshotInit)]
         assert init.resume == (held.root, held.last_key)
         (page,) = [said for said in talk.said if isinstance(said, Page)]
@@ -103,7 +113,7 @@ def test_a_peer_of_another_root_says_so_and_what_was_staged_is_merged(source):
         assert talk.our_end is talk.their_end is Result.MOVED
         assert len(versions_in(ours)) == held.count and ours.staged(MAIN) is None
         assert talk.ours.tally.followed is None, "not all of its log is here"
-        await converse(ours, moved, level_wise.run_initiator)
+        await converse(ours, moved, initiator_of(level_wise))
         assert versions_in(ours) == versions_in(moved)
 
     virtually(main())
@@ -122,17 +132,17 @@ def test_a_peer_that_never_stops_writing_keeps_nobody_from_finishing(cuts):
             written += 1
             await theirs.apply(MAIN, [late.record(f"late-{written}")])
 
-        mode = snapshot.run_initiator
+        mode = initiator_of(snapshot)
         for cut in cuts:
             talk = await converse(ours, theirs, mode, cut=cut, hook=write)
             sent += talk.theirs.tally.sent
             assert len(versions_in(ours)) >= seen, "what is visible stays so"
             seen = len(versions_in(ours))
-            mode = level_wise.run_initiator if seen else snapshot.run_initiator
+            mode = initiator_of(level_wise) if seen else initiator_of(snapshot)
         total = len(versions_in(theirs))
         talk = await converse(ours, theirs, mode)
         if talk.our_end is Result.MOVED:  # it had to be told that the peer has moved on
-            talk = await converse(ours, theirs, level_wise.run_initiator)
+            talk = await converse(ours, theirs, initiator_of(level_wise))
         assert talk.our_end is talk.their_end is Result.EQUAL
         assert versions_in(ours) == versions_in(theirs)
         assert total > written > 0
@@ -176,7 +186,7 @@ def hasty(source: MemoryStore) -> Hasty:
 def test_a_snapshot_goes_on_from_another_transaction_that_shows_the_same(source):
     async def main() -> None:
         ours, theirs = universe().store(()), hasty(source)
-        talk = await converse(ours, theirs, snapshot.run_initiator)
+        talk = await converse(ours, theirs, initiator_of(snapshot))
         assert talk.our_end is talk.their_end is Result.EQUAL
         assert versions_in(ours) == versions_in(source)
         pages = [said for said in talk.said if isinstance(said, Page)]
@@ -191,11 +201,11 @@ def test_a_snapshot_is_cut_short_when_no_transaction_shows_the_same_any_more(sou
     async def main() -> None:
         ours, theirs = universe().store(()), hasty(source)
         theirs.writes_after = 2
-        talk = await converse(ours, theirs, snapshot.run_initiator)
+        talk = await converse(ours, theirs, initiator_of(snapshot))
         assert talk.our_end is talk.their_end is Result.MOVED
         assert 0 < len(versions_in(ours)) == talk.theirs.tally.sent < len(versions_in(source))
         assert ours.staged(MAIN) is None
-        await converse(ours, theirs, level_wise.run_initiator)
+        await converse(ours, theirs, initiator_of(level_wise))
         assert versions_in(ours) == versions_in(theirs)
 
     virtually(main())
@@ -205,7 +215,7 @@ def test_a_snapshot_of_which_not_a_page_can_be_read_is_cut_short(source):
     async def main() -> None:
         ours, theirs = universe().store(()), hasty(source)
         theirs.pages = 0
-        talk = await converse(ours, theirs, snapshot.run_initiator)
+        talk = await converse(ours, theirs, initiator_of(snapshot))
         assert talk.our_end is talk.their_end is Result.MOVED
         assert not versions_in(ours)
 
@@ -218,7 +228,7 @@ def test_a_page_that_is_cut_and_not_the_last_is_none():
             await transport.send(Page((bytes(32), 1, 1, bytes(8)), (), False, True))
 
     async def main() -> None:
-        talk = await lie_to_initiator(universe().store(()), snapshot.run_initiator, liar)
+        talk = await lie_to_initiator(universe().store(()), initiator_of(snapshot), liar)
         assert broke_the_protocol(talk.our_end)
 
     virtually(main())
@@ -227,7 +237,7 @@ def test_a_page_that_is_cut_and_not_the_last_is_none():
 def test_a_peer_that_starts_over_all_the_same_costs_nothing_of_what_was_staged(source):
     async def main() -> None:
         ours = universe().store(())
-        await converse(ours, source, snapshot.run_initiator, cut=5)
+        await converse(ours, source, initiator_of(snapshot), cut=5)
         held = ours.staged(MAIN)
         theirs = shelf(3, first=28)
         raws = [head.raw for head in sorted(heads_in(theirs), key=lambda head: (head.key, head.id))]
@@ -239,7 +249,7 @@ def test_a_peer_that_starts_over_all_the_same_costs_nothing_of_what_was_staged(s
             else:
                 await transport.send(Done(theirs.tree(MAIN).root, 3, 1, True))
 
-        talk = await lie_to_initiator(ours, snapshot.run_initiator, from_the_start)
+        talk = await lie_to_initiator(ours, initiator_of(snapshot), from_the_start)
         assert talk.our_end is Result.MOVED
         assert held is not None and len(versions_in(ours)) > held.count
         assert not lacks(ours, heads_in(theirs))
@@ -257,11 +267,11 @@ def test_what_was_written_here_meanwhile_is_merged_never_overwritten(mine, after
             if number == after:
                 await ours.apply(MAIN, universe().some(mine))
 
-        talk = await converse(ours, theirs, snapshot.run_initiator, hook=write_here)
+        talk = await converse(ours, theirs, initiator_of(snapshot), hook=write_here)
         assert talk.our_end in (Result.EQUAL, Result.MOVED)
         assert not lacks(ours, universe().some(mine) * (len(talk.said) >= after))
         assert not lacks(ours, heads_in(theirs))
-        await converse(ours, theirs, level_wise.run_initiator)
+        await converse(ours, theirs, initiator_of(level_wise))
         held = set(range(250)) | (mine if len(talk.said) >= after else set())
         assert ours.tree(MAIN).root == theirs.tree(MAIN).root == root_of(universe().some(held))
 
@@ -271,7 +281,7 @@ def test_what_was_written_here_meanwhile_is_merged_never_overwritten(mine, after
 def test_an_empty_snapshot_of_an_empty_context_is_equal_and_said():
     async def main() -> None:
         ours, theirs = universe().store(()), universe().store(())
-        talk = await converse(ours, theirs, snapshot.run_initiator)
+        talk = await converse(ours, theirs, initiator_of(snapshot))
         assert talk.our_end is talk.their_end is Result.EQUAL
         (page,) = [said for said in talk.said if isinstance(said, Page)]
         assert page.is_last and page.records == ()

@@ -17,10 +17,22 @@ from echonode.sync.modes import sketch
 from echonode.sync.sketch_cache import SketchCache
 from echonode.wire import messages as m
 from echonode.wire.messages import Message, SketchAnswer, SketchInit, SketchMore
-from tests.sync.talk import Talk, converse, heads_in, lacks, overheard, serve, to_its_end, versions_in, virtually
+from tests.sync.talk import (
+    Talk,
+    converse,
+    heads_in,
+    initiator_of,
+    lacks,
+    overheard,
+    serve,
+    to_its_end,
+    versions_in,
+    virtually,
+)
 from tests.sync.test_liars import broke_the_protocol, lie_to_initiator, lie_to_responder
 from tests.sync.universe import at_once, root_of, universe
 
+UNESTIMATED = initiator_of(sketch, expected=None)
 NOISE = Random(1).randbytes(12 * 64)
 
 
@@ -49,7 +61,7 @@ def said(talk: Talk, kind: type[Message]) -> list[Message]:
 def test_three_round_trips_whatever_differs(apart):
     async def main() -> None:
         ours, theirs = library(0, 1300 - apart), library(apart, 1300)
-        talk = await converse(ours, theirs, sketch.run_initiator)
+        talk = await converse(ours, theirs, UNESTIMATED)
         assert talk.our_end is talk.their_end is Result.EQUAL
         assert talk.ours.tally.round_trips == 3
         assert (talk.ours.tally.received, talk.ours.tally.sent) == (apart, apart)
@@ -64,9 +76,9 @@ def test_three_round_trips_whatever_differs(apart):
 def test_two_round_trips_when_little_is_expected_and_one_when_nothing_differs():
     async def main() -> None:
         ours, theirs = library(0, 1000), library(2, 1001)
-        talk = await converse(ours, theirs, sketch.run_initiator, expected=3)
+        talk = await converse(ours, theirs, initiator_of(sketch), expected=3)
         assert talk.our_end is Result.EQUAL and talk.ours.tally.round_trips == 2
-        again = await converse(ours, theirs, sketch.run_initiator, expected=0)
+        again = await converse(ours, theirs, initiator_of(sketch), expected=0)
         assert again.our_end is again.their_end is Result.EQUAL
         assert again.ours.tally.round_trips == 1
         assert again.ours.transport.bytes_sent + again.ours.transport.bytes_received < 100
@@ -77,7 +89,7 @@ def test_two_round_trips_when_little_is_expected_and_one_when_nothing_differs():
 def test_an_expectation_that_is_far_off_costs_one_round_trip_more():
     async def main() -> None:
         ours, theirs = library(0, 1000), library(300, 1300)
-        talk = await converse(ours, theirs, sketch.run_initiator, expected=1)
+        talk = await converse(ours, theirs, initiator_of(sketch), expected=1)
         assert talk.our_end is Result.EQUAL
         assert talk.ours.tally.round_trips <= 4
         assert len(said(talk, SketchMore)[0].counts) == 192  # type: ignore[attr-defined]
@@ -96,7 +108,7 @@ def test_edits_travel_once_and_only_where_they_are_lacking():
     at_once(theirs.apply(MAIN, [two.record(each.name, each, author=universe().pool, body=b"2") for each in old[10:]]))
 
     async def main() -> None:
-        talk = await converse(ours, theirs, sketch.run_initiator)
+        talk = await converse(ours, theirs, UNESTIMATED)
         assert talk.our_end is talk.their_end is Result.EQUAL
         assert talk.ours.tally.note == ""
         # They send every leaf we lack: 10 that are old, 10 that join ours as heads, 10 that are newer.
@@ -171,7 +183,7 @@ def test_a_write_between_two_blocks_makes_the_sketch_begin_anew():
             if isinstance(message, SketchAnswer) and not message.is_read:
                 await ours.apply(MAIN, [late])
 
-        talk = await converse(ours, theirs, sketch.run_initiator, hook=write)
+        talk = await converse(ours, theirs, UNESTIMATED, hook=write)
         assert talk.our_end is talk.their_end is Result.EQUAL
         assert talk.ours.tally.note == ""
         assert [more.start for more in said(talk, SketchMore)] == [0]  # type: ignore[attr-defined]
@@ -189,7 +201,7 @@ def test_what_comes_in_after_the_reading_is_walked_to():
             if isinstance(message, SketchAnswer) and message.is_read:
                 await theirs.apply(MAIN, [late])
 
-        talk = await converse(ours, theirs, sketch.run_initiator, hook=write)
+        talk = await converse(ours, theirs, UNESTIMATED, hook=write)
         assert talk.our_end is talk.their_end is Result.EQUAL
         assert "roots differed" in talk.ours.tally.note
         assert said(talk, m.NodesRequest) and not lacks(ours, [late])
@@ -225,7 +237,7 @@ def strange(ours: MemoryStore, theirs: MemoryStore, *, even_salted: bool) -> Tal
 
 async def run(talk: Talk) -> None:
     talk.our_end, talk.their_end = await asyncio.gather(
-        to_its_end(talk.ours, sketch.run_initiator(talk.ours)), to_its_end(talk.theirs, serve(talk.theirs))
+        to_its_end(talk.ours, UNESTIMATED(talk.ours)), to_its_end(talk.theirs, serve(talk.theirs))
     )
 
 
@@ -261,7 +273,7 @@ def test_more_than_a_sketch_can_tell_is_walked_to_at_once(monkeypatch):
 
     async def main() -> None:
         ours, theirs = library(0, 900), library(600, 1300)
-        talk = await converse(ours, theirs, sketch.run_initiator)
+        talk = await converse(ours, theirs, UNESTIMATED)
         assert talk.our_end is Result.EQUAL
         assert not said(talk, SketchMore)
         assert len(said(talk, m.NodesRequest)[0].prefixes) > 1, "from the level that the estimate suggests"
@@ -327,7 +339,7 @@ def test_ids_that_nobody_has_are_passed_over():
         before = versions_in(theirs)
         # And in an answer: the initiator gives what it has of what is wanted, and that is nothing.
         wanting = SketchAnswer(bytes(32), 5, True, 0, Random(4).randbytes(25), 0)
-        talk = await lie_to_initiator(theirs, sketch.run_initiator, Answering(wanting))
+        talk = await lie_to_initiator(theirs, UNESTIMATED, Answering(wanting))
         before_walking = talk.said[: talk.said.index(said(talk, m.Done)[0])]
         assert not any(isinstance(message, m.Put) for message in before_walking) and versions_in(theirs) == before
 
@@ -353,7 +365,7 @@ class Answering:
                 await transport.send(m.Done(bytes(32), 0, 0, message.is_final))
 
 
-def records(*which: Record, more: bool = False, rest: tuple[m.Wanted, ...] = ()) -> m.Records:
+def records(*which: Record, more: bool = False, rest: tuple[m.LeafRequest, ...] = ()) -> m.Records:
     return m.Records(tuple(record.raw for record in which), rest, more)
 
 
@@ -368,7 +380,7 @@ IN_ORDER = sorted(BOOKS[1000:1003], key=lambda record: record.key)
         pytest.param((READ, records(*IN_ORDER[::-1])), id="records out of order"),
         pytest.param((READ, records(*IN_ORDER, more=True), records(*IN_ORDER)), id="the same records again"),
         pytest.param((READ, records(more=True)), id="nothing, and more of it"),
-        pytest.param((READ, records(*IN_ORDER, rest=(m.Wanted(b"", None),))), id="a rest that nobody can ask for"),
+        pytest.param((READ, records(*IN_ORDER, rest=(m.LeafRequest(b"", None),))), id="a rest that nobody can ask for"),
         pytest.param((READ, READ), id="two answers"),
         pytest.param((m.Nodes(bytes(32), ()),), id="another mode's answer"),
     ],
@@ -376,7 +388,7 @@ IN_ORDER = sorted(BOOKS[1000:1003], key=lambda record: record.key)
 def test_answers_of_no_form_end_the_session(answer):
     async def main() -> None:
         ours = library(0, 300)
-        talk = await lie_to_initiator(ours, sketch.run_initiator, Answering(*answer))
+        talk = await lie_to_initiator(ours, UNESTIMATED, Answering(*answer))
         assert broke_the_protocol(talk.our_end)
         assert not lacks(ours, BOOKS[:300])
 
@@ -387,7 +399,7 @@ def test_a_peer_that_never_has_enough_is_walked_with():
     async def main() -> None:
         for symbols, estimate in ((SKETCH_SYMBOLS_MAX, 10), (1, 2**60), (0, 5)):
             insatiable = Answering(SketchAnswer(bytes(32), estimate, False, symbols, b"", 0))
-            talk = await lie_to_initiator(library(0, 300), sketch.run_initiator, insatiable)
+            talk = await lie_to_initiator(library(0, 300), UNESTIMATED, insatiable)
             assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
             assert "could not be read" in talk.ours.tally.note
             assert len(said(talk, SketchMore)) <= SKETCH_BLOCKS_MAX
@@ -405,9 +417,9 @@ def test_a_root_that_is_claimed_and_not_held_is_never_called_equal():
                 await ours.apply(MAIN, BOOKS[300:301])
 
         # It told our own root back, which both may conclude equality from; but ours has moved on.
-        talk = await lie_to_initiator(ours, sketch.run_initiator, claims)
+        talk = await lie_to_initiator(ours, UNESTIMATED, claims)
         assert talk.our_end is Result.MOVED
-        talk = await lie_to_initiator(library(0, 300), sketch.run_initiator, Answering(READ, records(*IN_ORDER)))
+        talk = await lie_to_initiator(library(0, 300), UNESTIMATED, Answering(READ, records(*IN_ORDER)))
         assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
 
     virtually(main())
@@ -416,7 +428,7 @@ def test_a_root_that_is_claimed_and_not_held_is_never_called_equal():
 def test_a_refusal_ends_the_conversation():
     async def main() -> None:
         refusing = Answering(m.Refused(Reason.UNSUPPORTED_MODE, ("level_wise",)))
-        talk = await lie_to_initiator(library(0, 30), sketch.run_initiator, refusing)
+        talk = await lie_to_initiator(library(0, 30), UNESTIMATED, refusing)
         assert isinstance(talk.our_end, PeerRefused) and talk.our_end.reason is Reason.UNSUPPORTED_MODE
 
     virtually(main())
@@ -426,7 +438,7 @@ def test_records_that_are_none_are_not_stored():
     async def main() -> None:
         ours = library(0, 300)
         bad = m.Records((IN_ORDER[0].raw[:-1] + bytes([IN_ORDER[0].raw[-1] ^ 1]),), (), False)
-        talk = await lie_to_initiator(ours, sketch.run_initiator, Answering(READ, bad))
+        talk = await lie_to_initiator(ours, UNESTIMATED, Answering(READ, bad))
         assert isinstance(talk.our_end, RemoteError) and talk.our_end.reason is Reason.BAD_RECORD
         assert len(heads_in(ours)) == 300
 

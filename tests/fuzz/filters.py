@@ -1,8 +1,8 @@
-"""Targets that say what is wanted: filters, as peers send and as people write them, and range-based reconciliation.
+"""Targets that read wishes: filters, as peers send them and people type them, and range-based reconciliation.
 
-    filter        fields on the wire: a filter or a RemoteError; a glob agrees with a matcher of its definition; terms
-                  that people type: a filter or a LocalError
-    negentropy    a message to either side: an answer or a RemoteError; what is had is never made up
+    filter        fields on the wire give a filter or a RemoteError; a glob agrees with a matcher written from its
+                  definition; terms that people type give a filter or a LocalError
+    negentropy    a message to either side gives an answer or a RemoteError; a side never claims ids that it lacks
 """
 
 import json
@@ -22,7 +22,7 @@ from echonode.text import to_base32
 from echonode.wire.negentropy import LIMIT_BYTES_MIN, Negentropy
 from echonode.wire.ranges import Items, item
 from tests.fuzz import mutate
-from tests.fuzz.data import vector
+from tests.fuzz.parsers import vector
 from tests.fuzz.target import Reader, Target
 
 # -- filters ---------------------------------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ def run_filter(data: bytes) -> None:
 
 
 def _read_fields(data: bytes) -> None:
-    """An array of a filter's fields and names to match."""
+    """Read an array of a filter's fields and names to match."""
     try:
         value = cbor.decode(data)
         fields, *more = value if type(value) is list and value else [value]
@@ -45,9 +45,9 @@ def _read_fields(data: bytes) -> None:
     _check_filter(wanted)
     for name in (each for each in more if type(each) is str and len(each) <= 200):
         version: dict[int, Any] = {AUTHOR: bytes(32), NAME: name, CREATED: 0, MODEL: "note", TAGS: ["a"]}
-        is_named = Filter(name=wanted.name).selects(version)
+        is_named = Filter(name=wanted.name).matches_fields(version)
         assert is_named == (not wanted.name or _is_glob_of(wanted.name, name)), "the glob means something else"
-        assert is_named or not wanted.selects(version)
+        assert is_named or not wanted.matches_fields(version)
 
 
 def _check_filter(wanted: Filter) -> None:
@@ -56,7 +56,7 @@ def _check_filter(wanted: Filter) -> None:
     assert again == wanted and again.digest() == wanted.digest() and cbor.encode(again.fields()) == written
     assert wanted.takes_all == (wanted.fields() == {})
     for record in _records():
-        if wanted.of_records.matches(record):
+        if wanted.without_senders.matches(record):
             assert record.author not in wanted.not_authors and (not wanted.models or record.model in wanted.models)
 
 
@@ -66,7 +66,10 @@ def _records() -> tuple[Any, ...]:
 
 
 def _is_glob_of(pattern: str, name: str) -> bool:
-    """Whether `name` fits: * is any characters, ? is one. By the places in `pattern` that may be reached."""
+    """Return True if `name` fits `pattern`: * is any characters, ? is one.
+
+    Follows the set of places in `pattern` that can be reached.
+    """
     reached = {0}
     for char in (*name, None):
         for place in sorted(reached):
@@ -116,13 +119,13 @@ def _conversations() -> Any:
 
 @cache
 def _items() -> Items:
-    """Those of a conversation in which much differs."""
+    """Return the items of a vector in which many ids differ."""
     (scattered,) = [each for each in _conversations() if each["name"] == "scattered"]
     return Items(item(timestamp, bytes.fromhex(id)) for timestamp, id in scattered["initiator_items"])
 
 
 def run_negentropy(data: bytes) -> None:
-    """A byte of options (initiator, limited), then what the other side says."""
+    """Run on a byte of options (initiator, limited), then a message of the other side."""
     reader = Reader(data)
     options, message = reader.number(), reader.rest()
     limit = LIMIT_BYTES_MIN if options & 2 else 0
@@ -136,27 +139,27 @@ def run_negentropy(data: bytes) -> None:
         assert error.reason in (Reason.PROTOCOL_ERROR, Reason.UNSUPPORTED_PROTOCOL)
         return
     ours = set(_items().ids(0, len(_items())))
-    assert ours.issuperset(side.have), "had without having it"
+    assert ours.issuperset(side.have), "claimed an id that it lacks"
     if answer is None:
         return
     assert not limit or len(answer) <= limit
     other = Negentropy(_items(), limit=limit)
     if not options & 1:
         other.initiate()
-    other.answer(answer)  # whatever was asked, what is answered is a message
+    other.answer(answer)  # every answer is a valid message
     assert not other.need, "both sides hold the same"
 
 
 def _negentropy_seeds() -> Iterator[bytes]:
     for conversation in _conversations():
-        for said in conversation["messages"]:
-            is_initiators = said["from"] == "initiator"
+        for message in conversation["messages"]:
+            is_initiators = message["from"] == "initiator"
             for limited in (0, 2):
-                yield bytes([limited | (not is_initiators)]) + bytes.fromhex(said["hex"])
+                yield bytes([limited | (not is_initiators)]) + bytes.fromhex(message["hex"])
 
 
 def _mutate_negentropy(data: bytes, rng: Random) -> bytes:
-    """Numbers are what matters: digits of varints changed more often than the ids between them."""
+    """Change the digits of varints more often than the ids between them."""
     if rng.random() < 0.5 or len(data) < 2:
         return mutate.of_bytes(data, rng)
     at = rng.randrange(1, len(data))

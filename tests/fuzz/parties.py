@@ -1,13 +1,13 @@
-"""Who meets in the targets that run a whole node, and what each holds: the node under test, a peer, and Carol.
+"""The parties of the targets that run a whole node: the node under test, a peer and Carol, with their records.
 
-    context   the node's store and the peer's
+    context   the stores of the node and the peer
     main      much in common; edited, deleted and written on both sides
     few       one record differs
-    log       each has followed the other's so far, and both have written since
-    notes     only the node has it
-    books     only the peer has it
+    log       each has followed the other's log to a point, and both have written since
+    notes     only the node holds it
+    books     only the peer holds it
 
-All are made from fixed seeds, so that what was recorded of one run fits into the next, AUTH signatures included.
+All keys and records come from fixed seeds. So bytes recorded in one run fit into the next, AUTH signatures included.
 """
 
 import asyncio
@@ -27,31 +27,31 @@ from tests.store.people import Person
 from tests.sync.pair import Author, acquainted
 from tests.wire.ends import NETWORK_KEY
 
-_UNFOLLOWED: Final = 3  # of `log`, on either side
-_BESIDE: Final = 48  # records of `main` below one child of the root, so that the tree has a third level
+_UNFOLLOWED: Final = 3  # new entries of `log`, on either side
+_CLOSE: Final = 48  # records of `main` below one child of the root: the tree gets a third level
 
 
 @dataclass(frozen=True)
-class Cast:
-    """The two stores' records by context, and the statements with which the peer introduces itself."""
+class Parties:
+    """The authors, the records of both stores by context, the peer's own statements, and the cursors."""
 
     node: Author
     peer: Author
     carol: Author
-    held: dict[str, list[Record]]
-    theirs: dict[str, list[Record]]
+    node_records: dict[str, list[Record]]
+    peer_records: dict[str, list[Record]]
     statements: tuple[Record, ...]
-    ours: Cursor  # how far the node has followed the peer's `log` ..
-    its: Cursor  # .. and the peer the node's
+    node_cursor: Cursor  # of the node, in the peer's `log`
+    peer_cursor: Cursor  # of the peer, in the node's `log`
 
 
 @cache
-def cast() -> Cast:
-    """Made once a process."""
-    return asyncio.run(_cast())
+def parties() -> Parties:
+    """Return the parties, made once in a process."""
+    return asyncio.run(_make_parties())
 
 
-async def _cast() -> Cast:
+async def _make_parties() -> Parties:
     node, peer, carol = await acquainted(3)
     await carol.put_all([(name, b"carol's") for name in _names(carol)])
     await carol.put_all([(f"few {number}", b"1") for number in range(40)], context="few")
@@ -74,18 +74,18 @@ async def _cast() -> Cast:
         {context: await _heads(author.store, context) for context in author.store.contexts()} for author in (node, peer)
     ]
     held[IDENTITIES] = [record for record in held[IDENTITIES] if record.author != peer.identity.id]
-    ours, its = await _cursor(peer, theirs), await _cursor(node, held)
-    return Cast(node, peer, carol, held, theirs, statements, ours, its)
+    node_cursor, peer_cursor = await _cursor(peer, theirs), await _cursor(node, held)
+    return Parties(node, peer, carol, held, theirs, statements, node_cursor, peer_cursor)
 
 
 async def _cursor(author: Author, holds: dict[str, list[Record]]) -> Cursor:
-    """That of somebody who has followed the author's `log` up to what only the author has."""
+    """Return the cursor of a node that has followed the author's `log` up to the entries that only the author has."""
     store = await store_of(holds, author.store.instance)
     return Cursor(author.identity.id, store.instance, "log", store.seq("log") - _UNFOLLOWED)
 
 
 async def _join_pool(author: Author) -> Record:
-    """The statement that the author's device speaks for the network's pool, as every member makes at its start."""
+    """State that the author's device speaks for the network's pool, as every member does when it starts."""
     pool = shared_pool_root(NETWORK_KEY)
     draft = statement_draft(identity_of(pool.public), author.identity.device.public, KeyState.ACTIVE)
     (statement,), _ = await author.store.write([draft], pool, author.tick)
@@ -94,13 +94,13 @@ async def _join_pool(author: Author) -> Record:
 
 
 def _names(author: Author) -> Sequence[str]:
-    """24 names anywhere, and as many as `_BESIDE` that lie close to each other in the tree."""
+    """Return 24 names anywhere in the tree, and `_CLOSE` names that lie close to each other."""
     close = [
         name
         for name in (f"close {number}" for number in range(2000))
         if leaf_key(author.identity.id, name)[0] >> 4 == 5
     ]
-    return [f"far {number}" for number in range(24)] + close[:_BESIDE]
+    return [f"far {number}" for number in range(24)] + close[:_CLOSE]
 
 
 async def _heads(store: Store, context: str) -> list[Record]:
@@ -108,7 +108,7 @@ async def _heads(store: Store, context: str) -> list[Record]:
 
 
 async def store_of(held: dict[str, list[Record]], instance: Instance) -> MemoryStore:
-    """A store that holds just this."""
+    """Return a store that holds these records."""
     store = MemoryStore(instance)
     for context, records in held.items():
         applied = await store.apply(context, records)
@@ -118,14 +118,14 @@ async def store_of(held: dict[str, list[Record]], instance: Instance) -> MemoryS
 
 @cache
 def hostile_records() -> tuple[bytes, ...]:
-    """Versions that only their signers could make, and that a peer may send all the same."""
+    """Return versions that a hostile peer may send: signed by their keys, forged, or without a statement."""
     stranger, by_peer, by_carol = Person(7), Person(8), Person(9)
-    by_peer.identity, by_carol.identity = cast().peer.identity, cast().carol.identity
-    held = cast().held[MAIN]
+    by_peer.identity, by_carol.identity = parties().peer.identity, parties().carol.identity
+    held = parties().node_records[MAIN]
     ours = next(record for record in held if record.author == by_carol.id)
     far = max(held, key=lambda record: record.counter)
     return (
-        *[record.raw for records in cast().theirs.values() for record in records[:3]],
+        *[record.raw for records in parties().peer_records.values() for record in records[:3]],
         ours.raw,
         spoiled(ours.raw),
         spoiled(by_carol.version("new", b"forged").raw),
@@ -151,13 +151,13 @@ def hostile_records() -> tuple[bytes, ...]:
 
 
 def spoiled(raw: bytes) -> bytes:
-    """The version with a signature that is nobody's; its id is the same."""
+    """Return the version with a bad signature; its id stays the same."""
     return raw[:-1] + bytes([raw[-1] ^ 1])
 
 
 @cache
 def hostile_messages() -> tuple[Message, ...]:
-    """Messages that carry them, and reasons that there are not."""
+    """Return messages that carry the hostile versions, and messages with reasons that do not exist."""
     raws = hostile_records()
     several = [raws[at : at + 4] for at in range(0, len(raws), 4)]
     return (

@@ -1,9 +1,9 @@
-"""Targets that are functions of bytes: CBOR, a record, a message, what mDNS answers say of a node.
+"""Targets that are functions of bytes: CBOR, a record, a message, and an mDNS answer.
 
-    cbor           accepts exactly the canonical encodings of the values we speak: cbor2 is the judge, both ways
-    record         parse and verify; the same bytes as a payload with an honest signature, through store and key rules
-    message        decodes to what encodes to the same bytes
-    announcement   TXT records and addresses in, None or a sighting that can be dialled out
+    cbor           accepts exactly the canonical encodings of the allowed values; cbor2 is the reference, both ways
+    record         parse and verify; also the same bytes as a payload with an honest signature, through store and keys
+    message        decodes to a value that encodes to the same bytes
+    announcement   TXT records and addresses give None, or a sighting that can be dialled
 """
 
 import json
@@ -41,7 +41,7 @@ _VECTORS: Final = Path(__file__).parents[2] / "proto" / "vectors"
 
 @cache
 def vector(name: str) -> Any:
-    """A file of frozen bytes."""
+    """Return a file of proto/vectors."""
     return json.loads((_VECTORS / f"{name}.json").read_text())
 
 
@@ -53,22 +53,22 @@ def run_cbor(data: bytes) -> None:
         value = cbor.decode(data)
     except RemoteError as error:
         assert error.reason is Reason.PROTOCOL_ERROR
-        assert not _is_canonical(data), "refused, and yet the one encoding of a value"
+        assert not _is_canonical(data), "refused the canonical encoding of a value"
         return
-    assert cbor2.dumps(value, canonical=True) == data, "accepted, and yet not the one encoding of its value"
+    assert cbor2.dumps(value, canonical=True) == data, "accepted an encoding that is not canonical"
     assert cbor.encode(value) == cbor.encode(cbor.decode_trusted(data)) == data
 
 
 def _is_canonical(data: bytes) -> bool:
-    """What the judge says: these bytes are the canonical encoding of a value of the kinds we speak."""
+    """Return True if cbor2 finds that these bytes are the canonical encoding of an allowed value."""
     try:
         value = cbor2.loads(data)
-        return _is_spoken(value, CBOR_DEPTH_MAX, [CBOR_ITEMS_MAX - 1]) and cbor2.dumps(value, canonical=True) == data
-    except Exception:  # whatever ails the judge, it does not accept
+        return _is_allowed(value, CBOR_DEPTH_MAX, [CBOR_ITEMS_MAX - 1]) and cbor2.dumps(value, canonical=True) == data
+    except Exception:  # any exception of cbor2 means: not accepted
         return False
 
 
-def _is_spoken(value: Any, depth: int, budget: list[int]) -> bool:
+def _is_allowed(value: Any, depth: int, budget: list[int]) -> bool:
     if type(value) is int:
         return -(2**64) <= value < 2**64
     if type(value) in (bytes, str, bool) or value is None:
@@ -84,7 +84,7 @@ def _is_spoken(value: Any, depth: int, budget: list[int]) -> bool:
         or len({cbor2.dumps(key)[0] >> 5 for key in value}) > 1
     ):
         return False
-    return all(_is_spoken(item, depth - 1, budget) for item in inside)
+    return all(_is_allowed(item, depth - 1, budget) for item in inside)
 
 
 # -- record ----------------------------------------------------------------------------------------------------------
@@ -96,13 +96,13 @@ def run_record(data: bytes) -> None:
             signed = parse(raw)
         except RemoteError:
             continue
-        _look_at(signed, raw)
+        _check_record(signed, raw)
 
 
 _HELD: Final = written()
 
 
-def _look_at(signed: SignedRecord, raw: bytes) -> None:
+def _check_record(signed: SignedRecord, raw: bytes) -> None:
     assert signed.raw == raw
     assert 1 <= signed.counter < 2**64 and signed.tags == tuple(sorted(set(signed.tags)))
     assert (len(signed.body) == 0) or not signed.is_tombstone
@@ -139,7 +139,7 @@ def _record_seeds() -> Iterator[bytes]:
 
 
 def _hex_in(value: Any) -> Iterator[str]:
-    """Every string of hexadecimal digits in a vector."""
+    """Yield every string of hexadecimal digits in a vector."""
     match value:
         case str() if len(value) % 2 == 0 and value and not value.strip("0123456789abcdef"):
             yield value
@@ -152,7 +152,7 @@ def _hex_in(value: Any) -> Iterator[str]:
 
 
 def _mutate_record(data: bytes, rng: Random) -> bytes:
-    """The fields changed, as a payload to be signed or inside the old signature."""
+    """Change the fields of a record, as a payload to be signed or under the old signature."""
     try:
         payload = parse(data)
     except RemoteError:
@@ -172,7 +172,7 @@ def run_message(data: bytes) -> None:
     except RemoteError as error:
         assert error.reason in (Reason.PROTOCOL_ERROR, Reason.UNSUPPORTED_MODE)
         return
-    # A filter's lists may come in any order and are sorted here (PROTOCOL.md §4.8): it has one form from then on.
+    # The lists of a filter may come in any order; decoding sorts them (PROTOCOL.md §4.8).
     if not hasattr(message, "filter"):
         assert encode(message) == data
     assert decode(encode(message)) == message
@@ -180,10 +180,10 @@ def run_message(data: bytes) -> None:
 
 @cache
 def message_seeds() -> tuple[bytes, ...]:
-    """Every frozen message: one of each kind, and a whole conversation by each mode."""
+    """Return every message of the vectors: one of each kind, and a whole conversation of each mode."""
     one = [bytes.fromhex(entry["bytes"]) for entry in vector("message")["messages"]]
-    said = [bytes.fromhex(entry["payload"]) for log in vector("conversation")["messages"].values() for entry in log]
-    return tuple(one + said)
+    several = [bytes.fromhex(entry["payload"]) for log in vector("conversation")["messages"].values() for entry in log]
+    return tuple(one + several)
 
 
 def _mutate_message(data: bytes, rng: Random) -> bytes:
@@ -199,7 +199,7 @@ _OWN: Final = (
 
 
 def run_announcement(data: bytes) -> None:
-    """A byte of options, the port, a byte for the length of the TXT record, that record, and addresses."""
+    """Run on a byte of options, the port, a byte for the length of the TXT record, that record, and addresses."""
     reader = Reader(data)
     options, port, size = reader.number(), reader.number(2), reader.number()
     txt, rest = reader.take(size), reader.rest()
@@ -219,7 +219,7 @@ def run_announcement(data: bytes) -> None:
 
 
 def _is_whole(txt: bytes) -> bool:
-    """Whether it is made of strings behind their lengths, and nothing else (RFC 6763 §6.1)."""
+    """Return True if `txt` consists of strings behind their lengths and of nothing else (RFC 6763 §6.1)."""
     while txt:
         size = 1 + txt[0]
         if size > len(txt):
@@ -235,7 +235,7 @@ def _check_round_trip(announced: Announcement) -> None:
 
 
 def _addresses(data: bytes, options: int) -> Iterator[str]:
-    """As the resolver gives them, four or sixteen bytes each; or as any text between line ends."""
+    """Yield addresses as the resolver gives them, four or sixteen bytes each, or as any text between line ends."""
     if options & 4:
         yield from data.decode("latin-1").split("\n")
         return

@@ -1,4 +1,4 @@
-"""What a store holds, and what it should: the model's merge, by the definition."""
+"""The heads that a store holds, and the heads that it should hold: the merge of versions by the definition."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ _PAGE: Final = 1000
 
 
 async def all_heads(store: Store, context: str) -> list[Record]:
-    """Every head of a context, in log order."""
+    """Return every head of a context, in log order."""
     heads: list[Record] = []
     after = 0
     while True:
@@ -22,7 +22,7 @@ async def all_heads(store: Store, context: str) -> list[Record]:
 
 
 def leaves_of(heads: Iterable[Record]) -> dict[LeafKey, list[Record]]:
-    """Versions by the record they are of."""
+    """Return the versions grouped by record."""
     leaves: dict[LeafKey, list[Record]] = defaultdict(list)
     for head in heads:
         leaves[head.key].append(head)
@@ -30,15 +30,15 @@ def leaves_of(heads: Iterable[Record]) -> dict[LeafKey, list[Record]]:
 
 
 def is_covered(record: Record, leaves: Mapping[LeafKey, Sequence[Record]]) -> bool:
-    """Whether `record` is among the heads, or superseded by one."""
+    """Return True if `record` is among the heads or superseded by one of them."""
     return any(head.id == record.id or supersedes(head, record) for head in leaves.get(record.key, ()))
 
 
-def merge_of(versions: Iterable[Record]) -> set[VersionId]:
-    """What no other version dominates, by the definition."""
+def expected_heads(versions: Iterable[Record]) -> set[VersionId]:
+    """Return the versions that no other of `versions` supersedes."""
     return {
-        one.id
-        for some in leaves_of(versions).values()
-        for one in some
-        if not any(supersedes(other, one) for other in some)
+        version.id
+        for leaf in leaves_of(versions).values()
+        for version in leaf
+        if not any(supersedes(other, version) for other in leaf)
     }

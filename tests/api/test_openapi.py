@@ -1,4 +1,4 @@
-"""proto/openapi.yaml says what the API does, all of it: every path, every answer, every event."""
+"""proto/openapi.yaml describes all that the API does: every path, every answer, every event."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -8,8 +8,8 @@ from typing import get_args
 
 from jsonschema import Draft202012Validator
 
-from echonode.api.node import ControlRoutes
-from echonode.api.peer_records import AskingRoutes
+from echonode.api.node import NodeRoutes
+from echonode.api.peer_records import PeerRecordRoutes
 from echonode.api.records import RecordRoutes
 from echonode.api.shutdown import Stop
 from echonode.errors import StoreError
@@ -21,7 +21,7 @@ from echonode.store.memory import MemoryStore
 from echonode.store.port import Audit, ContextInfo
 from echonode.sync.select import Mode
 from echonode.text import to_base32
-from tests.api import law
+from tests.api import openapi
 from tests.api.serving import KEY, Served, run, serving
 from tests.sync.pair import Author
 
@@ -30,7 +30,8 @@ BIG = b"x" * (BODY_BYTES_MAX + 1)
 BIG_JSON = b'{"peer": "' + b"x" * 65_536 + b'"}'
 NOWHERE = "127.0.0.1:1"
 
-# (node, status, method, target, body). One per documented answer at least; `open` is on the open network, `one` not.
+# (node, status, method, target, body): at least one for each documented answer. `open` is on the open network, `one`
+# on a private one.
 TOUR = [
     ("one", 200, "GET", "/v1/status", b""),
     ("one", 400, "GET", "/v1/status?verbose=1", b""),
@@ -82,10 +83,10 @@ TOUR = [
     ("one", 400, "POST", "/v1/get", {"peer": "unreachable", "records": [{"id": "me/a", "version": "x"}]}),
     ("one", 404, "POST", "/v1/get", {"peer": "stranger", "records": [{"id": "me/a"}]}),
     ("one", 413, "POST", "/v1/get", BIG_JSON),
-    ("one", 200, "POST", "/v1/offer", {"peer": "unreachable", "records": ["me/b"], "timeout": 1}),
-    ("one", 400, "POST", "/v1/offer", {"peer": "unreachable", "records": []}),
-    ("one", 404, "POST", "/v1/offer", {"peer": "unreachable", "records": ["me/unheard-of"]}),
-    ("one", 413, "POST", "/v1/offer", BIG_JSON),
+    ("one", 200, "POST", "/v1/put", {"peer": "unreachable", "records": ["me/b"], "timeout": 1}),
+    ("one", 400, "POST", "/v1/put", {"peer": "unreachable", "records": []}),
+    ("one", 404, "POST", "/v1/put", {"peer": "unreachable", "records": ["me/unheard-of"]}),
+    ("one", 413, "POST", "/v1/put", BIG_JSON),
     ("one", 400, "GET", "/v1/events?types=no.such", b""),
     ("one", 200, "POST", "/v1/verify", b""),
     ("one", 400, "POST", "/v1/verify?fast=1", b""),
@@ -111,16 +112,16 @@ TOUR = [
     ("one", 405, "PROPFIND", RECORDS, b""),
 ]
 
-# These take a story of their own, in the files named.
+# Answers that need more than one request; the tests named beside them give these.
 ELSEWHERE = {
-    ("POST", "/v1/peers/trust", "200"),  # test_control
-    ("POST", "/v1/join", "200"),  # test_control
+    ("POST", "/v1/peers/trust", "200"),  # test_node
+    ("POST", "/v1/join", "200"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events
 }
 
 
 class BreakableStore(MemoryStore):
-    """A store whose disk can give up, and one of whose methods then has a bug."""
+    """A store whose disk can fail, and one of whose methods then has a bug."""
 
     is_broken = False
 
@@ -146,7 +147,7 @@ class BreakableStore(MemoryStore):
 
 
 async def give_foreign_record(served: Served) -> str:
-    """Somebody else's record in `served`'s store; the author's id."""
+    """Put a foreign author's record into `served`'s store, and return the author's id."""
     author = Author(77)
     await author.introduce()
     record = await author.put("theirs", b"not yours")
@@ -162,7 +163,7 @@ def test_every_documented_answer_is_given_and_is_as_documented(tmp_path: Path) -
     async def test() -> None:
         async with serving(tmp_path) as one, serving(tmp_path, name="open", key=None) as open_:
             foreign = await give_foreign_record(one)
-            open_.node.subscriptions.subscribe({"main": ["tag=news"]}, open_.node.records.identity_of)
+            open_.node.subscriptions.subscribe({"main": ["tag=news"]}, open_.node.addresses.resolve_in_filter)
             one.node.peer_table.opened(IdentityId(bytes(32)), "unreachable", NOWHERE, target=None, is_initiator=False)
             one.node.peer_table.closed(0, 0, IdentityId(bytes(32)), in_sync=None, reason="")
             for node, status, method, target, body in TOUR:
@@ -171,11 +172,11 @@ def test_every_documented_answer_is_given_and_is_as_documented(tmp_path: Path) -
                 assert answer.status == status, (method, target, answer)
                 if status == 405:
                     assert answer.headers["allow"]
-                elif path := law.template_of(target):
+                elif path := openapi.template_of(target):
                     given.add((method, path, str(status)))
 
     run(test)
-    assert {answer for answer in law.documented() if answer[2] != "default"} == given
+    assert {answer for answer in openapi.documented() if answer[2] != "default"} == given
 
 
 def test_a_failing_disk_is_said_and_a_bug_is_logged_but_not_told(tmp_path: Path, caplog) -> None:
@@ -202,7 +203,7 @@ def test_what_goes_wrong_in_a_stream_is_its_last_line(tmp_path: Path) -> None:
             store.is_broken = True
             for what in ("list", "export"):
                 *lines, last = (await served.ask("GET", f"{RECORDS}/{what}")).lines()
-                assert [line["name"] for line in lines] == ["n0", "n1"]
+                assert [line["name"].removeprefix("me/") for line in lines] == ["n0", "n1"]
                 assert last == {"error": {"code": "store_failed", "message": "the disk gave up"}}
 
     run(test)
@@ -224,30 +225,30 @@ def test_verify_tells_each_problem_when_it_is_found_and_all_of_them_at_the_end(t
 def test_the_document_has_exactly_the_routes_that_are_served() -> None:
     node, stop = None, Stop()
     routes = [
-        *ControlRoutes(node, stop, version="", api=()).routes(),  # type: ignore[arg-type]
+        *NodeRoutes(node, stop, version="", api=()).routes(),  # type: ignore[arg-type]
         *RecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
-        *AskingRoutes(node, stop).routes(),  # type: ignore[arg-type]
+        *PeerRecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
     ]
     served = {(method, route.path) for route in routes for method in route.app._handlers}
-    assert served == set(law.operations())
+    assert served == set(openapi.operations())
 
 
 def test_the_document_has_exactly_the_events_that_there_are() -> None:
     documented = {
         schema["properties"]["event"]["const"]: tuple(schema["properties"])[1:]
-        for schema in law.resolve("#/components/schemas/Event")["oneOf"]
+        for schema in openapi.resolve("#/components/schemas/Event")["oneOf"]
         if "event" in schema["properties"]
     }
     assert documented == {kind.name: tuple(field.name for field in fields(kind)) for kind in get_args(Event)}
 
 
 def test_the_document_has_exactly_the_modes_that_there_are() -> None:
-    assert sorted(law.document()["components"]["schemas"]["Mode"]["enum"]) == sorted(mode.value for mode in Mode)
+    assert sorted(openapi.document()["components"]["schemas"]["Mode"]["enum"]) == sorted(mode.value for mode in Mode)
 
 
 def test_the_documents_schemas_are_schemas_and_all_are_used() -> None:
-    components = law.document()["components"]
-    text = law.DOCUMENT.read_text()
+    components = openapi.document()["components"]
+    text = openapi.DOCUMENT.read_text()
     for kind, members in components.items():
         for name, member in members.items():
             assert f"#/components/{kind}/{name}" in text, f"nothing refers to {kind}/{name}"
@@ -259,13 +260,13 @@ def test_every_body_of_a_request_in_the_tour_that_was_taken_is_one_that_the_docu
     taken = [(method, target, body) for _, status, method, target, body in TOUR if status == 200 and type(body) is dict]
     assert taken
     for method, target, body in taken:
-        path = law.template_of(target)
+        path = openapi.template_of(target)
         pointer = f"#/paths/{path.replace('/', '~1')}/{method.lower()}/requestBody/content/application~1json/schema"
-        law.validator(pointer).validate(body)
+        openapi.validator(pointer).validate(body)
 
 
 def test_a_line_to_import_is_described_by_the_document() -> None:
-    line = law.validator("#/components/schemas/Line")
+    line = openapi.validator("#/components/schemas/Line")
     body64 = base64.b64encode(b"\0").decode()
     assert line.is_valid({"name": "a", "body": None, "tags": ["t"], "model": "m@1.2", "type": "", "timestamp": 1.5})
     assert line.is_valid({"name": "a", "body_base64": body64})

@@ -1,5 +1,5 @@
-"""What the commands are tried in: a home and services of the tests' own, a real node behind its real API in a thread,
-and a server that says whatever a test wants said, byte for byte."""
+"""The surroundings of a command under test: a home and fake services, a real node behind its real API in a thread, and
+a server that sends scripted bytes."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ from tests.api.serving import Served, serving
 WITHIN_S = 30.0
 
 
-class Folder:
+class FolderHome:
     """A home that is a folder and nothing more."""
 
     def __init__(self, root: Path) -> None:
@@ -53,7 +53,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Repaired:
-    """A report of a repair."""
+    """A repair report."""
 
     kept: int
     left: int
@@ -62,8 +62,8 @@ class Repaired:
 
 
 @dataclass
-class Outside:
-    """The services: homes are folders, and running a node notes with what it was asked for."""
+class FakeServices:
+    """The services of the command line: homes are folders, and `run_node` records its options in `runs`."""
 
     default: Path
     version: str = "9.8.7"
@@ -71,7 +71,7 @@ class Outside:
     run_gives: Callable[[], int] = lambda: 0
 
     def find_home(self, flag: str | None) -> HomeView:
-        return Folder(Path(flag) if flag else self.default)
+        return FolderHome(Path(flag) if flag else self.default)
 
     def run_node(self, options: RunOptions) -> int:
         self.runs.append(options)
@@ -83,7 +83,7 @@ class Outside:
 
 @dataclass
 class Result:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: bytes
@@ -107,7 +107,7 @@ class Result:
 class Shell:
     """Runs commands in this process, as `app.py` would."""
 
-    outside: Outside
+    services: FakeServices
 
     def __call__(self, *args: str, stdin: bytes = b"") -> Result:
         out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
@@ -115,7 +115,7 @@ class Shell:
         sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = main(self.outside, args)
+                code = main(self.services, args)
         finally:
             sys.stdin = before
         out.flush()
@@ -124,7 +124,7 @@ class Shell:
         return Result(code, out.buffer.getvalue(), err.getvalue())
 
     def fails(self, code: int, *args: str, stdin: bytes = b"") -> str:
-        """The one sentence with which a command ends that must exit with `code`."""
+        """Run a command that must exit with `code`, and return the one sentence that it prints on stderr."""
         result = self(*args, stdin=stdin)
         assert result.code == code, result
         sentence = result.err.removesuffix("\n")
@@ -135,7 +135,7 @@ class Shell:
 
 @contextmanager
 def in_thread(body: Callable[[Future[Any], asyncio.Event], Coroutine[Any, Any, None]]) -> Iterator[Any]:
-    """What `body` puts into its Future, while it runs on a loop of another thread; the Event tells it to end."""
+    """Run `body` on a loop of another thread, and yield what it puts into its Future. The Event tells it to end."""
     ready: Future[Any] = Future()
     loop = asyncio.new_event_loop()
     end = asyncio.Event()
@@ -161,36 +161,36 @@ def in_thread(body: Callable[[Future[Any], asyncio.Event], Coroutine[Any, Any, N
 
 
 @dataclass
-class Live:
+class LiveNode:
     """A real node in another thread."""
 
     served: Served
     loop: asyncio.AbstractEventLoop
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Its result, of something done on the node's own loop."""
+        """Run a coroutine on the node's loop and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(WITHIN_S)
 
     def until(self, condition: Callable[[Node], Awaitable[object]]) -> None:
-        """Wait for something to become true of the node."""
+        """Wait until `condition` is true of the node."""
 
         async def wait() -> None:
             with self.served.node.subscribe() as events:
                 while not await condition(self.served.node):
-                    with contextlib.suppress(TimeoutError):  # not all that becomes true of a node is an event
+                    with contextlib.suppress(TimeoutError):  # not every change of a node is an event
                         await asyncio.wait_for(events.get(), 0.2)
 
         self.do(wait())
 
 
 @contextmanager
-def live_node(folder: Path, name: str = "one", key: bytes | None = bytes(range(32))) -> Iterator[Live]:
-    """A node whose API is `folder`/api.sock, and which knows nobody."""
+def live_node(folder: Path, name: str = "one", key: bytes | None = bytes(range(32))) -> Iterator[LiveNode]:
+    """Yield a node without peers, whose API is `folder`/api.sock."""
 
     async def body(ready: Future[Any], end: asyncio.Event) -> None:
         async with serving(folder, name=name, key=key) as served:
             (folder / "api.sock").symlink_to(served.socket)
-            ready.set_result(Live(served, asyncio.get_running_loop()))
+            ready.set_result(LiveNode(served, asyncio.get_running_loop()))
             await end.wait()
 
     folder.mkdir(exist_ok=True)
@@ -199,8 +199,10 @@ def live_node(folder: Path, name: str = "one", key: bytes | None = bytes(range(3
 
 
 @contextmanager
-def saying(path: Path, answer: bytes, *, reads_body: bool = True, hangs_up: bool = True) -> Iterator[list[bytes]]:
-    """Something that takes requests at `path` and answers each with these bytes; yields the requests it heard."""
+def scripted_server(
+    path: Path, answer: bytes, *, reads_body: bool = True, hangs_up: bool = True
+) -> Iterator[list[bytes]]:
+    """Accept requests at `path` and answer each with the bytes of `answer`. Yield the list of requests received."""
     heard: list[bytes] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -231,20 +233,20 @@ def saying(path: Path, answer: bytes, *, reads_body: bool = True, hangs_up: bool
     path.unlink()
 
 
-def http(body: bytes | object, status: str = "200 OK", more: str = "") -> bytes:
-    """A whole answer; a `body` that is not bytes is sent as JSON."""
+def http_answer(body: bytes | object, status: str = "200 OK", more: str = "") -> bytes:
+    """Return a whole HTTP answer. A `body` that is not bytes is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(data)}\r\n{more}\r\n".encode() + data
 
 
 def refusal(status: str, code: str, message: str) -> bytes:
-    return http({"error": {"code": code, "message": message}}, status)
+    return http_answer({"error": {"code": code, "message": message}}, status)
 
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """Commands in an empty home, whatever the environment of the tests says."""
+    """Return a Shell with an empty home. The environment variables of the test run do not reach it."""
     for name in ("ECHO_HOME", "ECHO_API_URL", "ECHO_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "home").mkdir()
-    return Shell(Outside(tmp_path / "home"))
+    return Shell(FakeServices(tmp_path / "home"))

@@ -1,9 +1,9 @@
-"""Targets that stand on keys: inputs say how to alter what is honest, for nobody guesses a tag.
+"""Targets behind keys. Inputs say how to alter honest bytes, because no fuzzer guesses an authentication tag.
 
-    handshake   either role; an honest handshake altered by a mask, or any bytes: a channel only for the unaltered one
-    channel     frames sent, altered, cut and joined as a script says: what arrives is what was sent, up to the harm
-    auth        an AUTH, and the same signed again by a key of the attacker's own: nobody proves to be somebody else
-    pairing     shares and confirmations: the key only for who knows the code, one try spent for each wrong one
+    handshake   either role; an honest handshake altered by a mask, or any bytes: only the unaltered one makes a channel
+    channel     frames sent, altered, cut and joined by a script: payloads arrive as sent, up to the first alteration
+    auth        an AUTH, and the same offers signed by an attacker's key: no attacker proves another identity
+    pairing     shares and confirmations: only the right code gets the key, and each wrong one spends a try
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ from echonode.wire import auth
 from echonode.wire.channel import Channel, Handshake
 from echonode.wire.codec import decode, encode
 from echonode.wire.frame import PIECE_BYTES_MAX
-from echonode.wire.messages import Auth, Offer
+from echonode.wire.messages import Auth, IdentityOffer
 from echonode.wire.pairing import Invitation, PairingInitiator, PairingResponder, normalise_code
 from tests.fuzz import mutate
 from tests.fuzz.target import Reader, Target, chopped
@@ -35,14 +35,14 @@ from tests.wire.ends import NETWORK_KEY, channels, initiator, messages, responde
 
 # -- handshake -------------------------------------------------------------------------------------------------------
 
-_INITIATORS: Final = 1  # options: which side is under test ..
-_MASKED: Final = 2  # .. and whether the input alters what is honest, or stands for itself
+_INITIATORS: Final = 1  # option: the initiator is under test
+_MASKED: Final = 2  # option: the input is a mask over honest bytes
 
 FIRST, SECOND, THIRD = messages()
 
 
 def run_handshake(data: bytes) -> None:
-    """A byte of options, two bytes of sizes to chop by, then a mask over what the side hears, or what it hears."""
+    """Run on a byte of options, two bytes of chunk sizes, then a mask over the bytes to receive, or those bytes."""
     reader = Reader(data)
     options, sizes, rest = reader.number(), reader.take(2), reader.rest()
     ours = initiator() if options & _INITIATORS else responder()
@@ -52,7 +52,7 @@ def run_handshake(data: bytes) -> None:
         mask = rest[: len(honest)].ljust(len(honest), b"\0")
         heard = bytes(a ^ b for a, b in zip(honest, mask, strict=True)) + rest[len(honest) :]
     channel, answered = _shake(ours, chopped(heard, sizes.strip(b"\0")))
-    assert (channel is not None) == heard.startswith(honest), "a channel is made by the honest handshake, and no other"
+    assert (channel is not None) == heard.startswith(honest), "only the honest handshake makes a channel"
     if not options & _INITIATORS:
         assert answered in (b"", SECOND)
         assert heard.startswith(FIRST) or not answered, "a stranger was answered"
@@ -60,12 +60,12 @@ def run_handshake(data: bytes) -> None:
 
 
 def _is_harmed(heard: bytes) -> bool:
-    """Whether a third message came that is not the honest one: an answer not yet sent is taken back."""
+    """Return True if a false third message came: an answer that was not sent is then taken back."""
     return len(heard) >= len(FIRST + THIRD) and not heard.startswith(FIRST + THIRD)
 
 
 def _shake(side: Handshake, pieces: Iterable[bytes]) -> tuple[Channel | None, bytes]:
-    """The channel, if one was made, and all that was sent after the first flight."""
+    """Return the channel, if one was made, and all bytes sent after the first message."""
     side.data_to_send()
     answered = b""
     waiting = list(pieces)
@@ -81,7 +81,7 @@ def _shake(side: Handshake, pieces: Iterable[bytes]) -> tuple[Channel | None, by
     if side.channel is not None:
         behind = b"".join(waiting)
         try:
-            assert side.channel.receive_data(behind) == [], "nobody without the keys makes a payload"
+            assert side.channel.receive_data(behind) == [], "bytes without the keys make no payload"
         except RemoteError as error:
             assert error.reason in (Reason.PROTOCOL_ERROR, Reason.TOO_LARGE)
     return side.channel, answered
@@ -109,7 +109,7 @@ def _handshake_seeds() -> Iterator[bytes]:
 
 
 def run_channel(data: bytes) -> None:
-    """Operations of one byte and what they need; a payload is what its number makes it."""
+    """Run on a script of operations: a byte each, and their arguments. Payloads are made from running numbers."""
     reader = Reader(data)
     flags = reader.number()
     sender, receiver = channels() if flags & 1 else channels()[::-1]
@@ -145,14 +145,14 @@ def run_channel(data: bytes) -> None:
     else:
         reader.rest()
     _deliver(receiver, stream, sizes, got, is_harmed)
-    assert got == sent[: len(got)], "what arrives is what was sent, in order"
+    assert got == sent[: len(got)], "payloads arrive as sent, in order"
     assert is_harmed or (got == sent and not receiver.has_partial_frame)
     reply = receiver.send(b"still here")
-    assert sender.receive_data(reply) == [b"still here"], "one direction's harm is not the other's"
+    assert sender.receive_data(reply) == [b"still here"], "harm in one direction does not touch the other"
 
 
 def _deliver(receiver: Channel, stream: bytes, sizes: bytes, got: list[bytes], is_harmed: bool) -> bool:
-    """False once the receiver refuses, which it then does for ever."""
+    """Deliver `stream` in pieces. Return False once the receiver refuses; it must then refuse for ever."""
     for piece in chopped(stream, sizes):
         try:
             got += receiver.receive_data(piece)
@@ -198,7 +198,7 @@ def _honest(is_initiator: bool) -> bytes:
 
 
 def run_auth(data: bytes) -> None:
-    """A byte that says who checks it, then the payload."""
+    """Run on a byte that chooses the checking side, then the payload."""
     is_initiators, payload = bool(data[:1] < b"\x80"), data[1:]
     checker = _ends()[1 if is_initiators else 0]
     try:
@@ -208,15 +208,15 @@ def run_auth(data: bytes) -> None:
     if not isinstance(message, Auth):
         return
     if _is_proved(checker, message):
-        assert payload == _honest(is_initiators), "somebody proved what Alice alone can"
+        assert payload == _honest(is_initiators), "only Alice can prove to be Alice"
     forged = _signed_by_mallory(checker, message, is_initiators)
     is_proved = _is_proved(checker, forged)
     honest = [(MALLORY.id, _OTHERS[0].raw)]
-    assert is_proved or [(offer.identity, offer.statement) for offer in forged.offers] != honest, "nor Mallory herself"
+    assert is_proved or [(offer.identity, offer.statement) for offer in forged.offers] != honest, "Mallory is refused"
     if is_proved:
         for offer in forged.offers:
             assert offer.key == MALLORY.device.public
-            assert offer.identity in (MALLORY.id, POOL.id), "Mallory proved to be somebody else"
+            assert offer.identity in (MALLORY.id, POOL.id), "Mallory proved another identity"
 
 
 def _is_proved(checker: Channel, message: Auth) -> bool:
@@ -231,7 +231,7 @@ def _is_proved(checker: Channel, message: Auth) -> bool:
 
 
 def _signed_by_mallory(checker: Channel, message: Auth, is_initiators: bool) -> Auth:
-    """The same offers of Mallory's key, signed with it, for this very channel (PROTOCOL.md §5.2)."""
+    """Return the same offers for Mallory's key, signed with it for this channel (PROTOCOL.md §5.2)."""
     key = MALLORY.device
     offers = [replace(offer, key=key.public) for offer in message.offers]
     listed = digest(OFFERS, cbor.encode([[offer.identity, offer.key] for offer in offers]))
@@ -241,7 +241,7 @@ def _signed_by_mallory(checker: Channel, message: Auth, is_initiators: bool) -> 
 
 
 def _auth_of(*statements: Record) -> bytes:
-    return encode(Auth(tuple(Offer(s.author, MALLORY.device.public, s.raw, bytes(64)) for s in statements)))
+    return encode(Auth(tuple(IdentityOffer(s.author, MALLORY.device.public, s.raw, bytes(64)) for s in statements)))
 
 
 @cache
@@ -273,7 +273,7 @@ def _inviter(invitation: Invitation) -> PairingResponder:
 
 @cache
 def _honest_exchange() -> tuple[bytes, bytes, bytes, bytes, bytes]:
-    """share, share, confirmation, confirmation, sealed key: of the two entropies above."""
+    """Return (start, answer, joiner's confirmation, inviter's confirmation, sealed key) of an honest exchange."""
     joiner, inviter = _joiner(), _inviter(Invitation(CODE, 600.0))
     start = joiner.start()
     answer = inviter.answer(start)
@@ -282,11 +282,11 @@ def _honest_exchange() -> tuple[bytes, bytes, bytes, bytes, bytes]:
 
 
 def run_pairing(data: bytes) -> None:
-    """A byte that says who is under test, a byte for the length of the share; a share, a confirmation, a sealed key."""
+    """Run on a byte that chooses the side, the length of the share, a share, a confirmation, a sealed key."""
     reader = Reader(data)
     side, size = reader.number() % 3, reader.number()
     if side == 2:
-        _type(reader.rest())
+        _check_typed_code(reader.rest())
         return
     share, confirmation, sealed = reader.take(size), reader.take(32), reader.rest()
     start, answer, right, theirs, key = _honest_exchange()
@@ -301,7 +301,7 @@ def run_pairing(data: bytes) -> None:
             assert (share, confirmation) != (start, right)
             assert invitation.tries_left in (INVITATION_TRIES, INVITATION_TRIES - 1)
             return
-        assert (share, confirmation) == (start, right), "a key for who does not know the code"
+        assert (share, confirmation) == (start, right), "a key without the code"
         assert invitation.uses_left == 0
         return
     joiner = _joiner()
@@ -315,8 +315,8 @@ def run_pairing(data: bytes) -> None:
     assert (share, confirmation, sealed, got) == (answer, theirs, key, NETWORK_KEY)
 
 
-def _type(text: bytes) -> None:
-    """What a person may type for a code."""
+def _check_typed_code(text: bytes) -> None:
+    """Normalise text that a person may type for a code."""
     try:
         code = normalise_code(text.decode("utf-8", "replace"))
     except ConfigError:
@@ -330,7 +330,7 @@ def _pairing_seeds() -> Iterator[bytes]:
     yield bytes([1, 33]) + answer + theirs + key
     yield bytes([0, 34]) + start + b"\0" + right
     yield bytes([1, 34]) + answer + b"\0" + theirs + key
-    for y in (0, 1, Q - 1, Q, Q + 1, 2**255 - 1):  # of small order, or another encoding of one that is
+    for y in (0, 1, Q - 1, Q, Q + 1, 2**255 - 1):  # points of small order, and other encodings of them
         yield bytes([0, 33]) + b"A" + y.to_bytes(32, "little") + right
         yield bytes([1, 33]) + b"B" + y.to_bytes(32, "little") + theirs + key
     yield bytes([0, 33]) + answer + right

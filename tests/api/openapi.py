@@ -1,6 +1,7 @@
-"""proto/openapi.yaml as a judge: whether an answer is one that it documents, to the letter.
+"""proto/openapi.yaml as a judge of answers: is each one documented, to the letter?
 
-Stricter than the document's readers need to be: an answer may hold no field that is not written there.
+The judge is stricter than the document's readers need to be: an answer may hold no field that the document does not
+name.
 """
 
 import json
@@ -27,23 +28,23 @@ def document() -> dict:
 
 
 def operations() -> Iterator[tuple[str, str]]:
-    """(METHOD, path template) of everything that can be asked."""
+    """Yield (METHOD, path template) of every operation."""
     for path, item in document()["paths"].items():
         yield from ((method.upper(), path) for method in METHODS if method in item)
 
 
 def documented() -> Iterator[tuple[str, str, str]]:
-    """(METHOD, path template, status) of every answer there is."""
+    """Yield (METHOD, path template, status) of every documented answer."""
     for method, path in operations():
         yield from ((method, path, status) for status in _operation(method, path)["responses"])
 
 
 def check(method: str, target: str, status: int, content_type: str, body: bytes) -> None:
-    """Raise AssertionError or ValidationError unless this is a documented answer to that request."""
+    """Raise AssertionError or ValidationError unless this is a documented answer to the request."""
     path = template_of(target)
     if path is None or method.lower() not in document()["paths"][path]:
         assert status == (404 if path is None else 405), f"{method} {target} is not in the document"
-        if method != "HEAD":  # which has no body, whatever the status
+        if method != "HEAD":  # an answer to HEAD has no body
             validator("#/components/schemas/Error").validate(json.loads(body))
         return
     responses = _operation(method, path)["responses"]
@@ -55,7 +56,7 @@ def check(method: str, target: str, status: int, content_type: str, body: bytes)
         pointer, response = response["$ref"], resolve(response["$ref"])
     essence = content_type.partition(";")[0]
     if "whole=1" not in target and "*/*" in response["content"]:
-        return  # a record's body under its own media type
+        return  # a record's body, with its own media type
     assert essence in response["content"], f"{method} {path}: {status} comes as {content_type}"
     schema = validator(_pointer(pointer, "content", essence, "schema"))
     for value in values(essence, body):
@@ -63,7 +64,7 @@ def check(method: str, target: str, status: int, content_type: str, body: bytes)
 
 
 def values(essence: str, body: bytes) -> list:
-    """The JSON values in a body, one for JSON, one a line or an event for streams."""
+    """Return the JSON values in a body: one for JSON, one for each line or event of a stream."""
     if essence == NDJSON:
         return [json.loads(line) for line in body.splitlines()]
     if essence == EVENT_STREAM:
@@ -72,7 +73,7 @@ def values(essence: str, body: bytes) -> list:
 
 
 def template_of(target: str) -> str | None:
-    """The documented path that `target` is an instance of; the most literal one."""
+    """Return the documented path that fits `target`, the most literal one; None if there is none."""
     path = target.partition("?")[0]
     fitting = [each for each in document()["paths"] if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each), path)]
     return max(fitting, key=len, default=None)
@@ -100,7 +101,7 @@ def _pointer(start: str, *parts: str) -> str:
 
 
 def _strict(value: object) -> object:
-    """Close every object whose fields are listed."""
+    """Return the schema with every object closed whose fields are listed."""
     match value:
         case dict():
             closed = {key: _strict(part) for key, part in value.items()}
