@@ -87,6 +87,7 @@ class _Services:
         from echonode.host.files import NodeFiles
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.model.identity import INSTANCE_BYTES, Identity, Instance
+        from echonode.node.event_bus import EventBus
         from echonode.node.record_book import RecordBook
         from echonode.store.sqlite.repair import repair
 
@@ -103,9 +104,9 @@ class _Services:
                     home.home.store,
                     new_instance=lambda: Instance(entropy.random_bytes(INSTANCE_BYTES)),
                     now_ms=clock.now_ms,
-                    introduce=lambda store: RecordBook(store, identity, clock, entropy, lambda _: None).introduce(
-                        network_key
-                    ),
+                    introduce=lambda store: RecordBook(
+                        store, identity, clock, entropy, EventBus(lambda _: None)
+                    ).introduce(network_key),
                 )
             )
 

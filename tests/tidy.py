@@ -45,7 +45,14 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
 
 PURE_ROOMS: Final = frozenset({"foundation", "model", "wire"})
 PURE_MODULES: Final = frozenset(
-    {"echonode.sync.select", "echonode.node.scheduler", "echonode.node.link_selection", "echonode.node.peer_table"}
+    {
+        "echonode.sync.select",
+        "echonode.node.scheduler",
+        "echonode.node.link_selection",
+        "echonode.node.peer_table",
+        "echonode.node.backoff",
+        "echonode.node.escalation",
+    }
 )
 _NOT_FROM_A_SEED: Final = frozenset(
     {"time", "random", "secrets", "uuid", "socket", "threading", "subprocess", "logging"}

@@ -38,7 +38,8 @@ from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, KIB, MIB
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft
-from echonode.node.node import Node
+from echonode.node.addresses import Addresses
+from echonode.node.record_book import RecordBook
 from echonode.store.draft_signing import DraftError
 from echonode.text import escape
 
@@ -82,13 +83,15 @@ _NumberedLines = list[tuple[int, bytes]]
 _decode: Final = msgspec.json.Decoder(_Line).decode
 
 
-async def import_lines(node: Node, context: str, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+async def import_lines(
+    book: RecordBook, addresses: Addresses, context: str, chunks: AsyncIterator[bytes]
+) -> AsyncGenerator[bytes]:
     """Write the records in `chunks`, which may be cut anywhere, and yield the lines of the answer. Never raises."""
     progress = Progress()
     try:
         async with aclosing(_batches(chunks)) as batches:
             async for batch in batches:
-                await _write(node, context, batch, progress)
+                await _write(book, addresses, context, batch, progress)
                 yield encode(progress) + b"\n"
         last: dict[str, object] = {"done": True}
     except LineError as error:
@@ -99,14 +102,16 @@ async def import_lines(node: Node, context: str, chunks: AsyncIterator[bytes]) -
     yield encode({**msgspec.structs.asdict(progress), **last}) + b"\n"
 
 
-async def _write(node: Node, context: str, batch: _NumberedLines, progress: Progress) -> None:
+async def _write(
+    book: RecordBook, addresses: Addresses, context: str, batch: _NumberedLines, progress: Progress
+) -> None:
     """Write one batch in one transaction. When several lines have one name, the last one counts."""
     drafts: dict[tuple[IdentityId, str], tuple[int, Draft]] = {}
     for number, line in batch:
         try:
             fields = _decode(line)
             check_json(line)
-            draft = _draft(context, node.resolve(nfc(fields.name)), fields)
+            draft = _draft(context, addresses.resolve(nfc(fields.name)), fields)
         except RecursionError:
             raise LineError(number, RequestError("nested too deeply")) from None
         except LocalError as error:
@@ -115,7 +120,7 @@ async def _write(node: Node, context: str, batch: _NumberedLines, progress: Prog
             raise LineError(number, RequestError(f"not a record: {escape(str(error))}")) from None
         drafts[draft.author, draft.name] = (number, draft)
     try:
-        records = await node.put_all([draft for _, draft in drafts.values()], skip_unchanged=True)
+        records = await book.put_all([draft for _, draft in drafts.values()], skip_unchanged=True)
     except DraftError as error:
         raise LineError([number for number, _ in drafts.values()][error.place], error) from None
     written = sum(record is not None for record in records)

@@ -26,11 +26,11 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from echonode.api.problems import RequestError
 from echonode.clock import to_ms
 from echonode.errors import LocalError
+from echonode.model.address import ME, SHARED
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record
 from echonode.model.time_text import MS_MAX, read_time_ms
 from echonode.node.events import Event
-from echonode.node.record_book import ME, SHARED
 from echonode.text import to_base32
 
 JSON_TYPE: Final = "application/json"

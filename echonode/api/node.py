@@ -114,7 +114,7 @@ class NodeRoutes:
 
         async def totals() -> AsyncGenerator[list[dict[str, object]]]:
             checked, problems = 0, tuple[str, ...]()
-            async for audit in self._node.audit():
+            async for audit in self._node.records.audit():
                 new = audit.problems[len(problems) :]
                 checked, problems = audit.checked, audit.problems
                 yield [{"checked": checked, "problems": new}]
@@ -148,7 +148,7 @@ class NodeRoutes:
         return reply({"network": self._node.network})
 
     def _context_form(self, info: ContextInfo) -> dict[str, object]:
-        partial = self._node.partial
+        partial = self._node.subscriptions
         return {
             "name": info.name,
             "root": to_base32(info.root),

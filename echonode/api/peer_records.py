@@ -51,13 +51,13 @@ class PeerRecordRoutes:
         body = await json_body(request, self._stop, PullRequest)
         peer, context = peer_of(self._node, body.peer), context_name(body.context)
         try:
-            wanted = read_filter(body.filter, self._node.resolve_author, now_ms())
+            wanted = read_filter(body.filter, self._node.addresses.resolve_author, now_ms())
         except LocalError as error:
             raise RequestError(str(error)) from None
         if wanted.senders or wanted.not_senders:
             raise RequestError("sender is for subscriptions: PEER says already which node is asked")
         return await self._answered(
-            self._node.asking.pull(
+            self._node.on_demand.pull(
                 peer, context, wanted, after=body.after, limit=body.limit, timeout_s=body.timeout
             ),
             self._pull_form,
@@ -69,7 +69,7 @@ class PeerRecordRoutes:
         keys = {item.id: self._key(item.id) for item in body.records}
         wanted = [RecordRequest(keys[item.id], _version(item.version)) for item in body.records]
         return await self._answered(
-            self._node.asking.get(peer, context, wanted, body.timeout), lambda got: _get_form(got, keys)
+            self._node.on_demand.get(peer, context, wanted, body.timeout), lambda got: _get_form(got, keys)
         )
 
     async def _put(self, request: Request) -> Response:
@@ -81,7 +81,7 @@ class PeerRecordRoutes:
             if tree.get(key) is None:
                 raise not_found(f"there is no record {escape(text)} in {escape(context)}")
         return await self._answered(
-            self._node.asking.offer(peer, context, list(keys.values()), body.timeout),
+            self._node.on_demand.put(peer, context, list(keys.values()), body.timeout),
             lambda answers: _put_form(answers, keys),
         )
 
@@ -106,15 +106,15 @@ class PeerRecordRoutes:
     def _key(self, text: str) -> LeafKey:
         """Return the leaf of the record that is addressed. Its author need not be known here if the id is whole."""
         try:
-            return leaf_key(*self._node.resolve(nfc(text)))
+            return leaf_key(*self._node.addresses.resolve(nfc(text)))
         except LocalError as error:
             raise RequestError(str(error)) from None
 
     def _pull_form(self, pulled: Pulled) -> dict[str, object]:
-        author_text = cache(self._node.author_text)
+        author_text = cache(self._node.addresses.author_text)
         ids = [
             {
-                "id": f"{self._node.label(IdentityId(one.author))}/{one.name}",
+                "id": f"{self._node.records.label(IdentityId(one.author))}/{one.name}",
                 "address": f"{author_text(IdentityId(one.author))}/{one.name}",
                 "version": to_base32(one.version),
             }

@@ -74,14 +74,14 @@ class RecordRoutes:
             created_ms=None if timestamp is None else json_forms.read_time(timestamp),
             body=await body(request, self._stop),
         )
-        return self._written(await self._node.put(draft))
+        return self._written(await self._node.records.put(draft))
 
     async def _get(self, request: Request) -> Response:
         context = context_of(request)
         query = Query(request, ("id", "whole", "any_model"))
         is_whole = query.flag("whole")
         author, name = record_address(self._node, query)
-        heads = await self._node.heads(context, author, name)
+        heads = await self._node.records.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
         record = winner(heads)
@@ -91,8 +91,8 @@ class RecordRoutes:
             return reply(
                 json_forms.record_form(
                     record,
-                    self._node.label,
-                    address_label=self._node.author_text,
+                    self._node.records.label,
+                    address_label=self._node.addresses.author_text,
                     heads=len(heads),
                     with_body=True,
                 )
@@ -101,7 +101,7 @@ class RecordRoutes:
             record.body,
             headers={
                 "content-type": record.media_type if _CONTENT_TYPE.fullmatch(record.media_type) else OCTETS,
-                "echo-id": quote(json_forms.record_id(record, self._node.label)),
+                "echo-id": quote(json_forms.record_id(record, self._node.records.label)),
                 "echo-version": to_base32(record.id),
             },
         )
@@ -121,10 +121,10 @@ class RecordRoutes:
     async def _delete(self, request: Request) -> Response:
         context = context_of(request)
         author, name = record_address(self._node, Query(request, ("id",)))
-        heads = await self._node.heads(context, author, name)
+        heads = await self._node.records.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
-        return self._written(await self._node.delete(context, author, name))
+        return self._written(await self._node.records.delete(context, author, name))
 
     async def _list(self, request: Request) -> Response:
         context = context_of(request)
@@ -140,7 +140,7 @@ class RecordRoutes:
         )
         with_body = query.flag("body")
 
-        author_text = cache(self._node.author_text)
+        author_text = cache(self._node.addresses.author_text)
 
         async def shown() -> AsyncGenerator[list[json_forms.RecordForm]]:
             async for page in pages:
@@ -153,7 +153,8 @@ class RecordRoutes:
         Query(request, ())
         if context == IDENTITIES:
             raise RequestError(f"the context {IDENTITIES} is kept by the nodes themselves")
-        return StreamResponse(import_lines(self._node, context, chunks(request, self._stop)), is_watched=False)
+        lines = import_lines(self._node.records, self._node.addresses, context, chunks(request, self._stop))
+        return StreamResponse(lines, is_watched=False)
 
     async def _export(self, request: Request) -> Response:
         context = context_of(request)
@@ -161,25 +162,25 @@ class RecordRoutes:
 
         async def shown() -> AsyncGenerator[list[json_forms.ExportLine]]:
             async for page in self._pages(context, author=author):
-                yield [json_forms.export_line(record, self._node.label) for record in page]
+                yield [json_forms.export_line(record, self._node.records.label) for record in page]
 
         return StreamResponse(json_lines(shown(), self._stop))
 
     async def _forget(self, request: Request) -> Response:
         context = context_of(request)
         Query(request, ())
-        return reply({"forgotten": await self._node.partial.forget(context, self._node.is_own)})
+        return reply({"forgotten": await self._node.subscriptions.forget(context, self._node.records.is_own)})
 
     async def _conflicts(self, request: Request) -> Response:
         chosen = Query(request, ("context",)).one("context")
         contexts = self._node.store.contexts() if chosen is None else (context_name(chosen),)
-        found = [heads for context in contexts for heads in await self._node.conflicts(context)]
+        found = [heads for context in contexts for heads in await self._node.records.conflicts(context)]
         return reply(
             {
                 "conflicts": [
                     {
-                        "id": json_forms.record_id(heads[0], self._node.label),
-                        "address": json_forms.record_id(heads[0], self._node.author_text),
+                        "id": json_forms.record_id(heads[0], self._node.records.label),
+                        "address": json_forms.record_id(heads[0], self._node.addresses.author_text),
                         "context": heads[0].context,
                         "heads": [json_forms.head_form(record, is_winner=record is heads[0]) for record in heads],
                     }
@@ -202,7 +203,7 @@ class RecordRoutes:
     ) -> AsyncGenerator[list[Record]]:
         """Yield live records in pages, at most `limit` in all."""
         remaining = limit
-        async for page in self._node.scan(context, author=author, tag=tag, since_ms=since_ms):
+        async for page in self._node.records.scan(context, author=author, tag=tag, since_ms=since_ms):
             if wanted is not None:
                 page = [record for record in page if wanted.matches(record)]
             if remaining is not None:
@@ -217,15 +218,15 @@ class RecordRoutes:
     ) -> json_forms.RecordForm:
         heads = 1
         if record.key in self._node.store.conflicts(record.context):
-            heads = len(await self._node.heads(record.context, record.author, record.name))
+            heads = len(await self._node.records.heads(record.context, record.author, record.name))
         return json_forms.record_form(
-            record, self._node.label, address_label=author_text, heads=heads, with_body=with_body
+            record, self._node.records.label, address_label=author_text, heads=heads, with_body=with_body
         )
 
     def _written(self, record: Record) -> Response:
         return reply(
             {
-                "id": json_forms.record_id(record, self._node.label),
+                "id": json_forms.record_id(record, self._node.records.label),
                 "version": to_base32(record.id),
                 "context": record.context,
                 "timestamp": json_forms.rfc3339(to_ms(record.timestamp)),
@@ -234,13 +235,13 @@ class RecordRoutes:
 
     def _author(self, text: str) -> IdentityId:
         try:
-            return self._node.resolve_author(text)
+            return self._node.addresses.resolve_author(text)
         except LocalError as error:
             raise not_found(str(error)) from None
 
     def _filter(self, terms: Sequence[str]) -> Filter:
         try:
-            wanted = read_filter(terms, self._node.resolve_author, now_ms())
+            wanted = read_filter(terms, self._node.addresses.resolve_author, now_ms())
         except LocalError as error:
             raise RequestError(str(error)) from None
         if wanted.senders or wanted.not_senders:
@@ -248,4 +249,4 @@ class RecordRoutes:
         return wanted
 
     def _unknown(self, context: str, author: IdentityId, name: str) -> RequestError:
-        return not_found(f"there is no record {self._node.label(author)}/{escape(name)} in {escape(context)}")
+        return not_found(f"there is no record {self._node.records.label(author)}/{escape(name)} in {escape(context)}")

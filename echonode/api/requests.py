@@ -185,7 +185,7 @@ def record_address(node: Node, query: Query) -> tuple[IdentityId, str]:
     except LocalError as error:
         raise RequestError(str(error)) from None
     try:
-        return node.resolve(text)
+        return node.addresses.resolve(text)
     except UnknownLabelError as error:
         raise not_found(str(error)) from None
     except LocalError as error:

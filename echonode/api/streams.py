@@ -117,7 +117,7 @@ async def events(node: Node, types: frozenset[str], stop: Stop) -> AsyncGenerato
             if isinstance(event, NodeStopped):
                 reason = "stopping"
             if not types or event.name in types:
-                yield _sse(event.name, event_form(event, node.label, cache(node.author_text)))
+                yield _sse(event.name, event_form(event, node.records.label, cache(node.addresses.author_text)))
     yield _sse("end", {"reason": reason})
 
 

@@ -37,6 +37,11 @@ class BulkGate:
     _mistrusted: dict[tuple[IdentityId, str], float] = field(default_factory=dict)
     _led: dict[str, _Led] = field(default_factory=dict)
 
+    @property
+    def fills(self) -> int:
+        """The number of contexts that a peer is filling."""
+        return len(self._fills)
+
     def is_busy(self, context: str) -> bool:
         """Whether a peer is filling `context`, and getting on with it."""
         fill = self._fills.get(context)

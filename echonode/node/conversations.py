@@ -1,15 +1,15 @@
-"""What happens in a session once both ends know each other: turns, and the conversations in them.
+"""Conversations: what happens in a session behind the hellos: turns, and the conversations in them (PROTOCOL.md §8).
 
-The session's initiator has the first turn. In a turn a node opens one conversation after another, `identities` first,
-because keys travel before what they sign. Contexts that are empty at the peer are left to it: a Turn hands over, the
-peer opens snapshots, and closes. Whoever does not have the turn serves: one `match` on the InitPayload.
+The session's initiator has the first turn. The side that has the turn opens one conversation after another,
+`identities` first, because keys travel before what they sign. It leaves contexts that are empty at the peer to it: a
+Turn hands over, the peer opens snapshots, and hands back. The side that does not have the turn serves.
 
     initiator   identities, main, ..  ── Turn ──>  responder   snapshots
                                       <── Turn ──
                                       ── FollowInit, or Close
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,18 +17,18 @@ from typing import Final, TypeVar
 
 from echonode.clock import Clock
 from echonode.errors import PeerRefused, Reason, RemoteError
-from echonode.limits import ROUNDS_MAX
 from echonode.model.identity import IdentityId
-from echonode.model.record import IDENTITIES, Record
+from echonode.model.record import IDENTITIES
 from echonode.node.bulk_gate import BulkGate
-from echonode.node.events import Observer
+from echonode.node.escalation import Attempt, End, next_attempt
+from echonode.node.event_bus import EventBus
 from echonode.node.handshake import Session
-from echonode.node.live_links import NAMES, LiveLinks
+from echonode.node.hello import NAMES
+from echonode.node.live_links import LiveLinks
 from echonode.node.log_cursor import LogCursor
 from echonode.node.mode_table import in_common, spec_of
 from echonode.node.refusals import DECLINED, refusal_of
 from echonode.node.session_report import ConversationReport, SessionReport
-from echonode.node.session_stock import take_stock
 from echonode.node.subscriptions import Subscriptions
 from echonode.node.summaries import empty, state_of
 from echonode.store.port import Store
@@ -46,29 +46,26 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Conversations:
-    """Runs sessions for one store. `takes`: whether a context is wanted here."""
+    """Runs the sessions of one store."""
 
     store: Store
     clock: Clock
-    observe: Observer
-    takes: Callable[[str], bool]
-    on_applied: Callable[[IdentityId, Sequence[Record]], None]
+    bus: EventBus
+    subscriptions: Subscriptions
     links: LiveLinks
-    # (peer, context) -> both roots, and those of `identities`, when records were refused: not diffed again until one
-    # of them changes.
-    stuck: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
     sketches: SketchCache = field(default_factory=SketchCache)
-    filling: BulkGate = field(init=False)
-    partial: Subscriptions = field(init=False)
+    bulk_gate: BulkGate = field(init=False)
+    # (peer, context) -> both roots, and those of `identities`, when records were refused: not compared again until one
+    # of them changes.
+    _stuck: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.filling = BulkGate(self.clock)
-        self.partial = Subscriptions(self.store)
+        self.bulk_gate = BulkGate(self.clock)
 
     async def lead(
         self, session: Session, log: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False
     ) -> Link | None:
-        """The initiator's session, to its end or until it becomes a link. Raises what ends it early."""
+        """Run the initiator's side, to the end or until the session becomes a link. Raises what ends it early."""
         log.is_one_way = direction is not Direction.BOTH
         left = await self._turn(session, log, direction, {s.context: s for s in session.hello.contexts})
         if left:
@@ -87,7 +84,10 @@ class Conversations:
         mode: Mode,
         work: Callable[[Conversation], Awaitable[T]],
     ) -> T:
-        """The initiator's session about one thing, `work`, that `mode` names; `identities` first, as always."""
+        """Run the initiator's side of a session about one thing: `identities` first, as always, then `work` in `mode`.
+
+        Return what `work` returns. Raises PeerRefused when the peer declines, and what else ends the session early.
+        """
         theirs = {summary.context: summary for summary in session.hello.contexts if summary.context == IDENTITIES}
         await self._turn(session, log, Direction.BOTH, theirs, only=(IDENTITIES,))
         conversation, finish = self._begin(session, log, context, mode, "asked for", "initiator")
@@ -107,7 +107,7 @@ class Conversations:
         return result
 
     async def serve(self, session: Session, log: SessionReport) -> Link | None:
-        """Answer the peer's conversations until it closes, hands over its turn, or goes on as a link."""
+        """Serve the peer's conversations until it closes, hands over its turn, or makes the session a link."""
         is_last = False  # only the end is left to say
         while True:
             try:
@@ -117,7 +117,7 @@ class Conversations:
                 continue
             except PeerRefused as close:
                 if close.reason is Reason.FINISHED:
-                    take_stock(session, log, self.store, self.takes, self.partial)
+                    log.compare_rest(session, self.subscriptions)
                     return None
                 raise
             match message:
@@ -130,10 +130,10 @@ class Conversations:
                     await session.transport.send(Turn(()))
                     is_last = True
                 case Turn() if session.is_initiator:
-                    take_stock(session, log, self.store, self.takes, self.partial)
+                    log.compare_rest(session, self.subscriptions)
                     return None
                 case FollowInit() if not session.is_initiator:
-                    take_stock(session, log, self.store, self.takes, self.partial)
+                    log.compare_rest(session, self.subscriptions)
                     link = await self.links.answer(session, message)
                     if link is not None:
                         return link
@@ -150,114 +150,81 @@ class Conversations:
         theirs: dict[str, Summary],
         only: tuple[str, ...] | None = None,
     ) -> tuple[str, ...]:
-        """Converse about every context, or `only` these; those left to the peer."""
+        """Have a turn: converse about every context, or `only` these. Return those that are left to the peer."""
         left: list[str] = []
-        following = LogCursor.of(self.store, session)
+        cursor = LogCursor.of(self.store, session)
         common = in_common(session.hello.modes, direction)
         names = (IDENTITIES, *self.store.contexts(), *theirs) if session.is_initiator else tuple(theirs)
         for context in dict.fromkeys(names if only is None else only):
-            if not self.takes(context):  # asked one by one: each that is taken leaves room for one less
+            if not self.subscriptions.takes(context):  # asked one by one: each that is taken leaves room for one less
                 continue
             summary = theirs.get(context, empty(context))
             if direction is Direction.SEND and not len(self.store.tree(context)):
                 continue
-            choose = partial(self._select, following, summary, common)
-            async with self.filling.after_others(context, choose) as selection:
+            choose = partial(self._select, cursor, summary, common)
+            async with self.bulk_gate.after_others(context, choose) as selection:
                 if selection.is_theirs and session.is_initiator and direction is not Direction.RECEIVE:
                     left.append(context)
                 elif selection.mode is Mode.RECONCILE or (selection.is_theirs and summary.is_partial):
                     if summary.is_partial and session.is_initiator and direction is Direction.BOTH:
                         left.append(context)  # each pulls its own part
-                    await self._reconcile(session, log, selection.reason, direction, summary)
-                elif selection.mode is not None and self.filling.is_busy(context):
+                    way = self._way(session, summary, direction)
+                    if way is not None:
+                        first = Attempt(Mode.RECONCILE, selection.reason)
+                        await self._make_equal(session, log, summary, way, first)
+                elif selection.mode is not None and self.bulk_gate.is_busy(context):
                     log.unequal[context] = _FILLING
                 elif selection.mode is not None:
-                    await self._reach(session, log, context, selection, direction, summary)
+                    first = Attempt(selection.mode, selection.reason, expected=selection.expected)
+                    await self._make_equal(session, log, summary, direction, first)
                 elif selection.reason == "roots are equal":
-                    following.reached(context, summary.seq)
+                    cursor.reached(context, summary.seq)
                 elif not selection.is_theirs:
                     log.unequal[context] = selection.reason
         log.is_compared = only is None
         return tuple(left)
 
-    def _select(self, following: LogCursor, summary: Summary, common: Collection[Mode]) -> Selection:
-        is_partial = self.partial.of(summary.context) is not None
-        return select(following.our_state(summary.context, is_partial), state_of(summary), common)
+    def _select(self, cursor: LogCursor, summary: Summary, common: Collection[Mode]) -> Selection:
+        is_partial = self.subscriptions.of(summary.context) is not None
+        return select(cursor.our_state(summary.context, is_partial), state_of(summary), common)
 
-    async def _reach(
-        self,
-        session: Session,
-        log: SessionReport,
-        context: str,
-        selection: Selection,
-        direction: Direction,
-        summary: Summary,
+    async def _make_equal(
+        self, session: Session, log: SessionReport, summary: Summary, direction: Direction, first: Attempt
     ) -> None:
-        """Converse about one context until it is equal, or there is a reason why it cannot be."""
-        mode, reason, width = selection.mode, selection.reason, 16
-        which = (session.peer.id, context)
-        if self.stuck.get(which) == self._roots(session, context, summary):
+        """Converse about one context until it is equal, or there is a reason why it cannot be (node/escalation.py)."""
+        context, pair = summary.context, (session.peer.id, summary.context)
+        if self._stuck.get(pair) == self._roots(session, context, summary):
             log.unequal[context] = _STUCK
             return
-        for attempt in range(ROUNDS_MAX):
-            assert mode is not None
+        attempt: Attempt | End = first
+        while isinstance(attempt, Attempt):
+            if attempt.is_keys_first:
+                await self._converse(session, log, IDENTITIES, Attempt(Mode.LEVEL_WISE, "a key was unknown"))
             before = self.store.tree(context).root
-            result, tally = await self._converse(
-                session, log, context, mode, reason, direction, width, 0 if attempt else selection.expected
+            result, tally = await self._converse(session, log, context, attempt, direction)
+            attempt = next_attempt(
+                attempt,
+                result,
+                tally,
+                context,
+                has_cursor=LogCursor.of(self.store, session).can_follow(context, session.hello.modes),
+                has_moved=self.store.tree(context).root != before,
             )
-            if result is Result.EQUAL:
-                self.stuck.pop(which, None)
-                return
-            was, mode = mode, Mode.LEVEL_WISE
-            is_refused = tally.refused_there or tally.lacks_key
-            if result is Result.MOVED:
-                mode = LogCursor.of(self.store, session).next_mode(context, was, session.hello.modes)
-                reason = "a root moved during the conversation"
-            elif is_refused and attempt == 0 and context != IDENTITIES:
-                # One of us may have learnt of a key after we had compared statements.
-                await self._converse(session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16)
-                mode = was if was is Mode.DELTA else mode  # its cursor waits
-                reason = "key statements were compared again"
-            elif result is Result.DIFFERENT and was is Mode.SNAPSHOT:
-                reason = "parts of the snapshot were refused"
-            elif was is Mode.DELTA:
-                reason = "following its log did not make the roots equal"
-            elif result is Result.DIFFERENT and not tally.refused and not tally.refused_there and width == 16:
-                reason, width = "16-byte digests showed no difference between unequal roots", 32
-            else:
-                if result is Result.DIFFERENT and before == self.store.tree(context).root:
-                    self.stuck[which] = self._roots(session, context, summary)
-                return
+        if attempt is End.STUCK:
+            self._stuck[pair] = self._roots(session, context, summary)
+        elif attempt is End.EQUAL:
+            self._stuck.pop(pair, None)
+            if first.mode is Mode.RECONCILE:
+                self.subscriptions.note_equal(*pair, self._roots(session, context, summary))
 
-    async def _reconcile(
-        self, session: Session, log: SessionReport, reason: str, direction: Direction, summary: Summary
-    ) -> None:
-        """Converse about the part of one context that is wanted, until that is equal."""
-        context, peer = summary.context, session.peer.id
+    def _way(self, session: Session, summary: Summary, direction: Direction) -> Direction | None:
+        """Return which way the records of a wanted part go; None for no way, or when they are known to be equal."""
         if not session.is_initiator:
-            direction = Direction.BOTH  # the turn was given for this, not to pull what is empty here
-        way = self.partial.way(context, peer, direction, is_theirs_partial=summary.is_partial)
-        if way is None or self.partial.is_settled(peer, context, self._roots(session, context, summary)):
-            return
-        if self.stuck.get((peer, context)) == self._roots(session, context, summary):
-            log.unequal[context] = _STUCK
-            return
-        for attempt in range(ROUNDS_MAX):
-            result, tally = await self._converse(session, log, context, Mode.RECONCILE, reason, way, 16)
-            if result is Result.EQUAL:
-                self.stuck.pop((peer, context), None)
-                self.partial.settle(peer, context, self._roots(session, context, summary))
-                return
-            is_refused = tally.refused_there or tally.lacks_key
-            if result is Result.MOVED:
-                reason = "a root moved during the conversation"
-            elif attempt == 0 and is_refused:
-                await self._converse(session, log, IDENTITIES, Mode.LEVEL_WISE, "a key was unknown", Direction.BOTH, 16)
-                reason = "key statements were compared again"
-            else:
-                if result is Result.DIFFERENT:
-                    self.stuck[peer, context] = self._roots(session, context, summary)
-                return
+            direction = Direction.BOTH  # the turn was given for this, not only to receive what is empty here
+        context, peer = summary.context, session.peer.id
+        if self.subscriptions.is_equal(peer, context, self._roots(session, context, summary)):
+            return None
+        return self.subscriptions.way(context, peer, direction, is_theirs_partial=summary.is_partial)
 
     def _roots(self, session: Session, context: str, summary: Summary) -> tuple[bytes, ...]:
         their_keys = [each.root for each in session.hello.contexts if each.context == IDENTITIES]
@@ -268,20 +235,16 @@ class Conversations:
         session: Session,
         log: SessionReport,
         context: str,
-        mode: Mode,
-        reason: str,
-        direction: Direction,
-        width: int,
-        expected: int | None = 0,
+        attempt: Attempt,
+        direction: Direction = Direction.BOTH,
     ) -> tuple[Result, Tally]:
-        conversation, finish = self._begin(session, log, context, mode, reason, "initiator")
-        if mode is not Mode.SNAPSHOT and not self.filling.is_going_on(context):
+        """Hold the conversation `attempt`; a peer that declines it makes its result REFUSED."""
+        conversation, finish = self._begin(session, log, context, attempt.mode, attempt.reason, "initiator")
+        if attempt.mode is not Mode.SNAPSHOT and not self.bulk_gate.is_going_on(context):
             await snapshot.merge_left_over(conversation)
-        wanted = self.partial.of(context)
-        options = InitiatorOptions(direction, width, expected, wanted=wanted, follows_all=wanted is not None)
         try:
-            with self._filled_by(session, context, mode):
-                result = await spec_of(mode).executor.run_initiator(conversation, options)
+            with self._filled_by(session, context, attempt.mode):
+                result = await self._initiate(conversation, attempt, direction)
         except PeerRefused as refused:
             if refused.reason not in DECLINED:
                 raise
@@ -289,58 +252,66 @@ class Conversations:
         finish(result)
         return result, conversation.tally
 
+    async def _initiate(self, conversation: Conversation, attempt: Attempt, direction: Direction) -> Result:
+        """Run the initiator of the attempt's mode (node/mode_table.py)."""
+        wanted = self.subscriptions.of(conversation.context)
+        options = InitiatorOptions(
+            direction, attempt.width, attempt.expected, wanted=wanted, follows_all=wanted is not None
+        )
+        result: Result = await spec_of(attempt.mode).executor.run_initiator(conversation, options)
+        return result
+
     # -- serving -----------------------------------------------------------------------------------------------------
 
     async def _answer(self, session: Session, log: SessionReport, init: InitPayload) -> None:
-        refusal = refusal_of(init, self.store, self.takes, self.filling, self.partial)
+        """Serve the conversation that `init` opens, or decline it."""
+        refusal = refusal_of(init, self.store, self.subscriptions.takes, self.bulk_gate, self.subscriptions)
         spec = spec_of(init)
-        mode = spec.mode
         if refusal is not None:
-            if mode is Mode.RECONCILE:
-                self.partial.note(session.peer.id, init.context, is_done=False)
+            if spec.mode is Mode.RECONCILE:
+                self.subscriptions.note(session.peer.id, init.context, is_done=False)
             await session.transport.send(refusal)
             return
-        conversation, finish = self._begin(session, log, init.context, mode, "asked for", "responder")
-        with self._filled_by(session, init.context, Mode.LEVEL_WISE if mode is Mode.SNAPSHOT else mode):
-            result = await spec.executor.run_responder(conversation, init)
+        conversation, finish = self._begin(session, log, init.context, spec.mode, "asked for", "responder")
+        with self._filled_by(session, init.context, Mode.LEVEL_WISE if spec.mode is Mode.SNAPSHOT else spec.mode):
+            result: Result = await spec.executor.run_responder(conversation, init)
         finish(result)
 
     # -- shared ------------------------------------------------------------------------------------------------------
 
     def _filled_by(self, session: Session, context: str, mode: Mode) -> AbstractContextManager[None]:
-        if spec_of(mode).serves_part:  # brings a part, and is not to be measured by the whole
-            return self.partial.reconciling() if spec_of(mode).is_limited else nullcontext()
+        """Return what bounds a conversation of that mode while it runs: one peer at a time fills a context."""
+        if spec_of(mode).serves_part:  # it brings a part, and is not to be measured by the whole
+            return self.subscriptions.reconciling() if spec_of(mode).is_limited else nullcontext()
         claimed = next((each.count for each in session.hello.contexts if each.context == context), 0)
-        return self.filling.by(
+        return self.bulk_gate.by(
             session.peer.id, context, claimed, lambda: len(self.store.tree(context)), is_snapshot=mode is Mode.SNAPSHOT
         )
 
     def _begin(
         self, session: Session, log: SessionReport, context: str, mode: Mode, reason: str, role: str
     ) -> tuple[Conversation, Callable[[Result], None]]:
-        """A conversation, and what to call with its result."""
-        account = ConversationReport(self.clock, self.observe, session, context, mode, reason, role)
-
-        def applied(records: Sequence[Record]) -> None:
-            account.applied(records)
-            self.on_applied(session.peer.id, records)
-
+        """Return a conversation, and the function to call with its result."""
+        report = ConversationReport(self.clock, self.bus, session, context, mode, reason, role)
         received = 0
 
         def progress(tally: Tally) -> None:
             nonlocal received
-            if tally.received > received:  # what was here already moves nothing
+            if tally.received > received:  # records that were here already bring nothing new
                 received = tally.received
-                self.filling.moved_on(context)
-            account.progress(tally)
+                self.bulk_gate.moved_on(context)
+            report.progress(tally)
 
-        wants = self.partial.wants(context, session.peer.id)
-        conversation = Conversation(session.transport, self.store, context, applied, progress, wants=wants)
-        conversation = replace(
-            conversation,
+        conversation = Conversation(
+            session.transport,
+            self.store,
+            context,
+            on_applied=report.applied,
+            on_progress=progress,
+            wants=self.subscriptions.wants(context, session.peer.id),
             cursor=LogCursor.of(self.store, session).cursor(context),
             sketches=self.sketches,
-            filtered_sets=self.partial.surveys,
+            filtered_sets=self.subscriptions.filtered_sets,
             session=session.id,
         )
 
@@ -348,8 +319,8 @@ class Conversations:
             if conversation.tally.followed is not None:
                 LogCursor.of(self.store, session).reached(context, conversation.tally.followed)
             if mode is Mode.RECONCILE:
-                self.partial.note(session.peer.id, context, is_done=result in (Result.EQUAL, Result.ONE_WAY))
-            log.add(account.completed(result, conversation.tally), conversation.tally)
+                self.subscriptions.note(session.peer.id, context, is_done=result in (Result.EQUAL, Result.ONE_WAY))
+            log.add(report.completed(result, conversation.tally), conversation.tally)
 
         return conversation, finish
 

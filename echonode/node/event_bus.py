@@ -1,43 +1,67 @@
-"""One event stream, many readers: the log, the API's subscribers, metrics. A slow reader loses its place, not ours."""
+"""EventBus: the one way in which the parts of a node hear of each other.
+
+    publish(event) ──> the observer: the log, the simulator's trace
+                   ├─> streams: readers at their own pace, such as the API's clients
+                   └─> handlers, by the type of the event: the parts of the node
+
+All are told before `publish` returns, in this order. A stream whose reader is slow ends; nobody waits for it.
+"""
 
 import asyncio
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final, TypeVar
 
-from echonode.node.events import Event, Observer
+from echonode.node.events import Event, LinkEqual, Observer
 
-_WAITING_MAX: Final = 4096  # events a reader may lag behind
+E = TypeVar("E")
+
+WAITING_MAX: Final = 4096  # events that a stream holds for its reader
 
 
 class EventBus:
-    """An Observer that passes every event on."""
+    """Passes every event on. `observe` is told first."""
 
     def __init__(self, observe: Observer) -> None:
         self._observe = observe
-        self._readers: set[asyncio.Queue[Event | None]] = set()
+        self._handlers: dict[type, list[Callable[[Any], None]]] = defaultdict(list)
+        self._streams: set[asyncio.Queue[Event | None]] = set()
 
-    def __call__(self, event: Event) -> None:
-        self._observe(event)
-        for queue in list(self._readers):
-            if queue.qsize() >= _WAITING_MAX:
-                self._readers.discard(queue)
-                queue.put_nowait(None)
-            else:
-                queue.put_nowait(event)
+    @property
+    def streams(self) -> int:
+        """The number of streams that are open."""
+        return len(self._streams)
+
+    def on(self, kind: type[E], handler: Callable[[E], None]) -> None:
+        """Call `handler` with every event of that type from now on, behind the handlers that are there."""
+        self._handlers[kind].append(handler)
+
+    def publish(self, event: Event | LinkEqual) -> None:
+        """Tell everybody of `event`. A LinkEqual is for handlers alone."""
+        if not isinstance(event, LinkEqual):
+            self._observe(event)
+            for queue in list(self._streams):
+                if queue.qsize() >= WAITING_MAX:
+                    self._streams.discard(queue)
+                    queue.put_nowait(None)
+                else:
+                    queue.put_nowait(event)
+        for handler in self._handlers[type(event)]:
+            handler(event)
 
     @contextmanager
-    def subscribe(self) -> "Iterator[asyncio.Queue[Event | None]]":
-        """Every event from now on. None ends it: the reader lagged too far behind, or the node stopped."""
+    def stream(self) -> "Iterator[asyncio.Queue[Event | None]]":
+        """Queue every event from now on; then None, when the reader lagged too far behind or the node stopped."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._readers.add(queue)
+        self._streams.add(queue)
         try:
             yield queue
         finally:
-            self._readers.discard(queue)
+            self._streams.discard(queue)
 
     def end(self) -> None:
-        """No more events will come."""
-        for queue in self._readers:
+        """End all streams: no more events will come."""
+        for queue in self._streams:
             queue.put_nowait(None)
-        self._readers.clear()
+        self._streams.clear()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
+from echonode.model.identity import IdentityId
 from echonode.model.record import Record
 
 
@@ -155,6 +156,13 @@ class FollowEnded:
     bytes_sent: int
     bytes_received: int
     duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkEqual:
+    """The peer of a link says that all it tells of is equal. For parts of the node; neither logged nor shown."""
+
+    peer: IdentityId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

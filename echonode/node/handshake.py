@@ -1,4 +1,4 @@
-"""A session's beginning: handshake, AUTH, hello. From here on both ends know whom they speak with (PROTOCOL.md §5).
+"""A session's beginning: handshake, AUTH, hello. From here on both ends know their peer (PROTOCOL.md §5).
 
     initiator                                        responder
       message 1                             ->
@@ -9,10 +9,10 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from echonode.clock import Entropy
 from echonode.errors import PeerRefused, Reason, RemoteError, TransportError
@@ -40,36 +40,62 @@ class Session:
 
     @property
     def address(self) -> str:
-        """The other end of the connection."""
+        """The other end of the connection, HOST:PORT."""
         return self.transport.stream.address
 
     @property
     def listens_at(self) -> str:
-        """Where the peer can be dialled, as far as we know."""
+        """The address at which the peer can be dialled, as far as we know."""
         if self.is_initiator or not self.hello.port:
             return self.address
         return f"{self.address.rpartition(':')[0]}:{self.hello.port}"
 
 
+class Introduction(Protocol):
+    """What a node says of itself (node/hello.py)."""
+
+    @property
+    def device(self) -> SigningKey:
+        """The key with which the node proves its identity."""
+        ...
+
+    def statements(self) -> Sequence[Record]:
+        """Return the key statements that prove `device` to be the node's."""
+        ...
+
+    def make(self, peer: PublicKey, session: bytes) -> Hello:
+        """Return the hello to the peer with that device key, in the session with that id."""
+        ...
+
+
+class Gate(Protocol):
+    """Which peers a node lets in (node/admission.py)."""
+
+    def admit(self, peer: auth.Peer, hello: Hello | None, transport: StreamTransport) -> None:
+        """Let `peer` in. Called when its AUTH is known, and again with its hello. Raises PeerRefused to keep it out."""
+        ...
+
+    def suspect(self, claimed: Auth, stream: ByteStream) -> None:
+        """Hear of an AUTH that proves nothing."""
+        ...
+
+    def note_foreign(
+        self, peer: auth.Peer, hello: Hello | None, transport: StreamTransport, refused: PeerRefused
+    ) -> None:
+        """Hear of a peer with which no protocol major is shared, and of its hello where that came."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LocalSide:
-    """What this node says of itself, and whom it lets in.
+    """This node in a handshake: what it says of itself, and which peers it lets in."""
 
-    `make_hello` tells the peer with that key what we hold; `suspect` hears of an AUTH that fails; `admit` raises
-    PeerRefused for a peer that is kept out: called once its AUTH is known, and again with its hello; `foreign` hears
-    of a peer with which there is no protocol major in common, and of its hello where that is known.
-    """
-
-    device: SigningKey
-    statements: Callable[[], Sequence[Record]]
-    make_hello: Callable[[PublicKey, bytes], Hello]
-    suspect: Callable[[Auth, ByteStream], None]
-    admit: Callable[[auth.Peer, Hello | None, StreamTransport], None]
-    foreign: Callable[[auth.Peer, Hello | None, StreamTransport, PeerRefused], None]
+    introduction: Introduction
+    gate: Gate
 
 
 async def shake_hands(stream: ByteStream, handshake: Handshake) -> Channel:
-    """Run the handshake over `stream`. Raises TransportError, or RemoteError before which nothing was answered."""
+    """Run the handshake over `stream`. Raises TransportError, or RemoteError before anything was answered."""
     try:
         async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
             await _flush(stream, handshake)
@@ -85,7 +111,7 @@ async def shake_hands(stream: ByteStream, handshake: Handshake) -> Channel:
 
 
 async def initiate(stream: ByteStream, secret: NetworkSecret, local: LocalSide, entropy: Entropy) -> Session:
-    """Open a session over a connected stream."""
+    """Open a session over a connected stream. Raises PeerRefused, RemoteError or TransportError."""
     handshake = Handshake.initiator(secret, static=entropy.random_bytes(32), ephemeral=entropy.random_bytes(32))
     transport = StreamTransport(stream, await shake_hands(stream, handshake))
     async with introductions():
@@ -93,36 +119,38 @@ async def initiate(stream: ByteStream, secret: NetworkSecret, local: LocalSide, 
 
 
 async def _initiate(transport: StreamTransport, local: LocalSide) -> Session:
-    await transport.send(auth.offer(transport.channel, local.device, local.statements()))
-    peer = await _identify(transport, local)
-    hello = await _hear(transport, local, peer)
-    await _admit(transport, local, peer, hello)
-    await transport.send(local.make_hello(peer.key, hello.session))
+    ours = local.introduction
+    await transport.send(auth.offer(transport.channel, ours.device, ours.statements()))
+    peer = await _identify(transport, local.gate)
+    hello = await _hear(transport, local.gate, peer)
+    await _admit(transport, local.gate, peer, hello)
+    await transport.send(ours.make(peer.key, hello.session))
     transport.is_introduced = True
     return Session(hello.session, transport, peer, hello, True)
 
 
 async def answer(transport: StreamTransport, local: LocalSide, session_id: bytes) -> Session:
-    """The responder's side, once the handshake is done; `session_id` is 16 fresh random bytes."""
+    """Run the responder's side behind the handshake. `session_id` is 16 fresh random bytes. Raises as `initiate`."""
     async with introductions():
         return await _answer(transport, local, session_id)
 
 
 async def _answer(transport: StreamTransport, local: LocalSide, session_id: bytes) -> Session:
-    peer = await _identify(transport, local)
-    await transport.send(auth.offer(transport.channel, local.device, local.statements()))
-    await transport.send(local.make_hello(peer.key, session_id))
-    hello = await _hear(transport, local, peer)
+    ours = local.introduction
+    peer = await _identify(transport, local.gate)
+    await transport.send(auth.offer(transport.channel, ours.device, ours.statements()))
+    await transport.send(ours.make(peer.key, session_id))
+    hello = await _hear(transport, local.gate, peer)
     if hello.session != session_id:
         raise RemoteError(Reason.PROTOCOL_ERROR, "the hello names another session")
-    await _admit(transport, local, peer, hello)
+    await _admit(transport, local.gate, peer, hello)
     transport.is_introduced = True
     return Session(session_id, transport, peer, hello, False)
 
 
 @asynccontextmanager
 async def introductions() -> AsyncIterator[None]:
-    """The time a peer has to say who it is."""
+    """Bound the time that a peer has to prove its identity. Raises TransportError past it."""
     try:
         async with asyncio.timeout(AUTH_TIMEOUT_S):
             yield
@@ -131,27 +159,27 @@ async def introductions() -> AsyncIterator[None]:
 
 
 async def receive(transport: StreamTransport, kind: type[_M]) -> _M:
-    """The next message, which must be a `kind`. Raises RemoteError for another."""
+    """Return the next message, which must be a `kind`. Raises RemoteError for another."""
     message = await transport.recv()
     if not isinstance(message, kind):
         raise RemoteError(Reason.PROTOCOL_ERROR, f"expected {kind.__name__}, not {type(message).__name__}")
     return message
 
 
-async def _identify(transport: StreamTransport, local: LocalSide) -> auth.Peer:
-    """Who is at the other end. Somebody whose proof fails gets no answer."""
+async def _identify(transport: StreamTransport, gate: Gate) -> auth.Peer:
+    """Return the peer at the other end. A peer whose proof fails gets no answer."""
     claimed = await receive(transport, Auth)
     try:
         peer = auth.check(transport.channel, claimed)
     except RemoteError:
-        local.suspect(claimed, transport.stream)
+        gate.suspect(claimed, transport.stream)
         raise
-    await _admit(transport, local, peer, None)
+    await _admit(transport, gate, peer, None)
     return peer
 
 
-async def _hear(transport: StreamTransport, local: LocalSide, peer: auth.Peer) -> Hello:
-    """The hello of `peer`, of our protocol major; whoever sees first that it is another says so (§11)."""
+async def _hear(transport: StreamTransport, gate: Gate, peer: auth.Peer) -> Hello:
+    """Return the hello of `peer`, of our protocol major. The end that first sees another major says so (§11)."""
     hello: Hello | None = None
     try:
         hello = await receive(transport, Hello)
@@ -161,17 +189,15 @@ async def _hear(transport: StreamTransport, local: LocalSide, peer: auth.Peer) -
             raise PeerRefused(Reason.UNSUPPORTED_PROTOCOL, f"it speaks {theirs}", (ours,))
     except PeerRefused as refused:
         if refused.reason is Reason.UNSUPPORTED_PROTOCOL:
-            local.foreign(peer, hello, transport, refused)
+            gate.note_foreign(peer, hello, transport, refused)
         raise
     return hello
 
 
-async def _admit(
-    transport: StreamTransport, local: LocalSide, peer: auth.Peer, hello: Hello | None
-) -> None:
-    """Tell a peer that is kept out why, before the refusal is raised here."""
+async def _admit(transport: StreamTransport, gate: Gate, peer: auth.Peer, hello: Hello | None) -> None:
+    """Let `peer` in. Tell a peer that is kept out why, before its PeerRefused is raised here."""
     try:
-        local.admit(peer, hello, transport)
+        gate.admit(peer, hello, transport)
     except PeerRefused as refusal:
         await transport.send(Close(refusal.reason, refusal.supported))
         raise
@@ -181,4 +207,3 @@ async def _flush(stream: ByteStream, handshake: Handshake) -> None:
     data = handshake.data_to_send()
     if data:
         await stream.write(data)
-

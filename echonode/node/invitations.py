@@ -1,48 +1,78 @@
-"""Invitations, both sides: the code we gave out, and the code somebody gave us."""
+"""Invitations into a private network: the code that one node gives out, and the code that another one joins by.
+
+SPAKE2 turns the code into a key inside a channel of the public network; the network key follows (SECURITY.md H8):
+
+    joiner                                    inviter, while an invitation is open
+      PairStart(share)               ->
+                                     <-         PairAnswer(share)
+      PairConfirm(confirmation)      ->         checks it first: one use, an expiry, three tries
+                                     <-         PairFinish(confirmation, sealed key)
+      Close                          ->
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from echonode.clock import Clock, Entropy
 from echonode.errors import LocalError, PeerRefused, Reason, RemoteError, TransportError
-from echonode.limits import INVITATION_TRIES, INVITATION_USES_MAX
-from echonode.node import pairing
-from echonode.node.events import (
-    InvitationOpened,
-    InvitationRefused,
-    InvitationUsed,
-    NetworkJoined,
-    Observer,
-)
+from echonode.limits import AUTH_BYTES_MAX, INVITATION_TRIES, INVITATION_USES_MAX
+from echonode.node.event_bus import EventBus
+from echonode.node.events import InvitationOpened, InvitationRefused, InvitationUsed
+from echonode.node.handshake import introductions, receive, shake_hands
 from echonode.node.happy_eyeballs import reach
-from echonode.sync.streams import Dial
+from echonode.node.membership import Membership
+from echonode.sync.streams import ByteStream, Dial
 from echonode.sync.transport import StreamTransport
-from echonode.wire.pairing import CODE_ENTROPY_BYTES, Code, Invitation, new_code, normalise_code, slot_of
+from echonode.wire.channel import Handshake, NetworkSecret
+from echonode.wire.messages import Close, PairAnswer, PairConfirm, PairFinish, PairStart
+from echonode.wire.pairing import (
+    CODE_ENTROPY_BYTES,
+    Code,
+    Invitation,
+    PairingInitiator,
+    PairingResponder,
+    new_code,
+    normalise_code,
+    slot_of,
+)
 
-_LOOK_AGAIN_S = 0.25
+_LOOK_AGAIN_S: Final = 0.25
 
 
 class Invitations:
-    """At most one invitation is open; opening another closes it."""
+    """The invitation that is open into our network, and joining another by a code.
 
-    def __init__(self, clock: Clock, entropy: Entropy, observe: Observer, changed: Callable[[], None]) -> None:
+    At most one invitation is open; opening another closes it.
+    """
+
+    def __init__(self, membership: Membership, clock: Clock, entropy: Entropy, bus: EventBus) -> None:
+        self._membership = membership
         self._clock = clock
         self._entropy = entropy
-        self._observe = observe
-        self._changed = changed
+        self._bus = bus
         self._invitation: Invitation | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
+    # -- the inviter -------------------------------------------------------------------------------------------------
+
     @property
     def slot(self) -> str | None:
-        """The number of the open invitation."""
+        """The number of the open invitation, None when there is none."""
         invitation = self._invitation
         if invitation is None or not invitation.is_open(self._clock.monotonic_s()):
             return None
         return slot_of(invitation.code)
 
+    def secrets(self) -> tuple[NetworkSecret, ...]:
+        """Return the secrets that a connection may be made under, ours first; a joiner's is the public one."""
+        ours = self._membership.secret
+        return (ours, NetworkSecret.public()) if self.slot is not None else (ours,)
+
     def open(self, *, uses: int, expires_s: float) -> Code:
-        """Open an invitation for `uses` joiners; the code."""
+        """Open an invitation for `uses` joiners, and return the code to type there. Raises LocalError."""
+        if self._membership.key is None:
+            raise LocalError("the open network needs no invitation: anyone may take part")
         if not 1 <= uses <= INVITATION_USES_MAX:
             raise LocalError(f"an invitation is for 1 to {INVITATION_USES_MAX} nodes")
         if not expires_s > 0:
@@ -51,27 +81,59 @@ class Invitations:
         self._invitation = Invitation(code, self._clock.monotonic_s() + expires_s, uses)
         if self._expiry is not None:
             self._expiry.cancel()
-        self._expiry = asyncio.get_running_loop().call_later(expires_s, self._changed)
-        self._observe(InvitationOpened(slot=slot_of(code), uses=uses, expires_s=expires_s))
-        self._changed()
+        self._expiry = asyncio.get_running_loop().call_later(expires_s, self.announce)
+        self._bus.publish(InvitationOpened(slot=slot_of(code), uses=uses, expires_s=expires_s))
+        self.announce()
         return code
 
-    async def serve(self, transport: StreamTransport, network_key: bytes) -> None:
-        """A joiner connected."""
-        invitation = self._invitation
-        if invitation is None:
+    def announce(self) -> None:
+        """Make known by discovery whether an invitation is open."""
+        self._membership.announce(self.slot)
+
+    def void(self) -> None:
+        """Close the invitation, if one is open: this node is a member of another network now."""
+        self._invitation = None
+        self.announce()
+
+    async def serve(self, transport: StreamTransport) -> None:
+        """Serve a joiner that connected. Raises RemoteError (PAIRING_FAILED) for one that does not know the code."""
+        invitation, key = self._invitation, self._membership.key
+        if invitation is None or key is None:
             raise RemoteError(Reason.PAIRING_FAILED, "no invitation is open")
         address = transport.stream.address
         try:
-            await pairing.invite(
-                transport, invitation, network_key, entropy=self._entropy, now_s=self._clock.monotonic_s
-            )
+            await self._pair(transport, invitation, key)
         except RemoteError as error:
-            self._observe(InvitationRefused(address=address, detail=error.detail))
+            self._bus.publish(InvitationRefused(address=address, detail=error.detail))
             raise
         finally:
-            self._changed()
-        self._observe(InvitationUsed(slot=slot_of(invitation.code), address=address))
+            self.announce()
+        self._bus.publish(InvitationUsed(slot=slot_of(invitation.code), address=address))
+
+    async def _pair(self, transport: StreamTransport, invitation: Invitation, network_key: bytes) -> None:
+        transport.channel.receive_bytes_max = AUTH_BYTES_MAX
+        pairing = PairingResponder(
+            invitation,
+            network_key=network_key,
+            handshake_hash=transport.channel.handshake_hash,
+            entropy_f=self._entropy.random_bytes,
+        )
+        async with introductions():
+            share = (await receive(transport, PairStart)).share
+            await transport.send(PairAnswer(await _compute(lambda: pairing.answer(share))))
+            confirmation = (await receive(transport, PairConfirm)).confirmation
+            try:
+                finish = pairing.finish(confirmation, now_s=self._clock.monotonic_s())
+            except RemoteError as error:
+                await transport.part(error.reason)
+                raise
+            await transport.send(PairFinish(*finish))
+            try:
+                await transport.recv()
+            except (PeerRefused, TransportError):
+                pass  # the joiner has its key; how it leaves does not matter
+
+    # -- the joiner --------------------------------------------------------------------------------------------------
 
     async def join(
         self,
@@ -81,7 +143,12 @@ class Invitations:
         dial: Dial,
         inviters: Callable[[str], Sequence[Sequence[str]]],
     ) -> bytes:
-        """The network key behind the code `text`; `inviters` gives addresses where that slot may be open."""
+        """Return the network key behind the code `text`.
+
+        `at`: HOST:PORT of the inviter. Without it, `inviters` gives the addresses where an invitation with the code's
+        number may be open, and they are tried as they appear. Raises ConfigError for a text that is no code, LocalError
+        for a wrong code, TransportError when no such invitation is found within `timeout_s`.
+        """
         code = normalise_code(text)
         deadline_s = self._clock.monotonic_s() + timeout_s
         error: Exception = TransportError(
@@ -89,14 +156,7 @@ class Invitations:
             "or the other machine is not on this network (try --at HOST:PORT)"
         )
         tried: set[tuple[str, ...]] = set()
-        guesses = 0
-
-        def guessed() -> None:
-            nonlocal guesses
-            if guesses == INVITATION_TRIES:
-                raise LocalError("others answer to this invitation too: make a new one, and join with --at HOST:PORT")
-            guesses += 1
-
+        guesses = _Guesses()
         while True:
             found = [(at,)] if at else [tuple(addresses) for addresses in inviters(slot_of(code))]
             for addresses in found:
@@ -104,10 +164,8 @@ class Invitations:
                     continue
                 tried.add(addresses)
                 try:
-                    return await pairing.join(await reach(dial, addresses), code, self._entropy, guessed)
-                except PeerRefused as refused:
-                    error = _explain(refused.reason)
-                except RemoteError as refused:
+                    return await _join_at(await reach(dial, addresses), code, self._entropy, guesses)
+                except (PeerRefused, RemoteError) as refused:
                     error = _explain(refused.reason)
                 except TransportError as failure:
                     error = TransportError(
@@ -117,11 +175,51 @@ class Invitations:
                 raise error
             await asyncio.sleep(_LOOK_AGAIN_S)
 
-    def joined(self, network: str) -> None:
-        """We are a member of `network` now; an invitation to the old one is void."""
-        self._invitation = None
-        self._changed()
-        self._observe(NetworkJoined(network=network))
+
+class _Guesses:
+    """Counts the ends that learn whether they guessed our code: any node may announce that invitation's number."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self) -> None:
+        """Count one more. Raises LocalError past INVITATION_TRIES."""
+        if self._count == INVITATION_TRIES:
+            raise LocalError("others answer to this invitation too: make a new one, and join with --at HOST:PORT")
+        self._count += 1
+
+
+async def _join_at(stream: ByteStream, code: Code, entropy: Entropy, guesses: _Guesses) -> bytes:
+    """Return the network key of the inviter at the other end of `stream`, and close that.
+
+    Raises RemoteError (PAIRING_FAILED) or PeerRefused for a wrong code, TransportError when no node invites there.
+    """
+    try:
+        handshake = Handshake.initiator(
+            NetworkSecret.public(), static=entropy.random_bytes(32), ephemeral=entropy.random_bytes(32)
+        )
+        transport = StreamTransport(stream, await shake_hands(stream, handshake))
+        transport.channel.receive_bytes_max = AUTH_BYTES_MAX
+        pairing = PairingInitiator(
+            code, handshake_hash=transport.channel.handshake_hash, entropy_f=entropy.random_bytes
+        )
+        async with introductions():
+            await transport.send(PairStart(await _compute(pairing.start)))
+            share = (await receive(transport, PairAnswer)).share
+            guesses.add()
+            await transport.send(PairConfirm(await _compute(lambda: pairing.confirm(share))))
+            finish = await receive(transport, PairFinish)
+            key = pairing.accept(finish.confirmation, finish.sealed)
+            await transport.send(Close(Reason.FINISHED))
+        await stream.close()
+        return key
+    finally:
+        stream.abort()
+
+
+async def _compute(work: Callable[[], bytes]) -> bytes:
+    """Run SPAKE2 off the loop: in Python it takes milliseconds."""
+    return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
 def _explain(reason: Reason) -> Exception:

@@ -1,6 +1,11 @@
-"""Links: sessions that go on as `follow`, and what the scheduler, the log and `peers` learn of them."""
+"""LiveLinks: the sessions of a node that go on as links (sync/live), over which each side tells what it stores.
 
-from collections.abc import Callable, Sequence
+A session becomes a link when one side asks (FollowInit) and the other agrees (Follow). The peer table is told when a
+link comes, goes, or finds all equal; link selection says with which peers to have one.
+"""
+
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,39 +15,37 @@ from echonode.limits import CONTEXTS_MAX, SESSION_AGE_S_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, Record
-from echonode.node.events import FollowBegan, FollowEnded, Observer, RecordsApplied
+from echonode.node.event_bus import EventBus
+from echonode.node.events import FollowBegan, FollowEnded, LinkEqual, RecordsApplied
 from echonode.node.handshake import Session
+from echonode.node.hello import FOLLOW, NAMES_IN_PART
+from echonode.node.link_selection import LinkSelection
 from echonode.node.log_cursor import LogCursor
-from echonode.node.mode_table import MODES
-from echonode.node.scheduler import Scheduler
+from echonode.node.peer_table import PeerTable
+from echonode.node.subscriptions import Subscriptions
 from echonode.store.port import Store
 from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree
 from echonode.sync.live.send_queue import LinkEnvironment
 from echonode.sync.transport import unexpected
-from echonode.wire.messages import PROTOCOL_VERSION, ContextCursor, Follow, FollowInit, Refused, version_text
+from echonode.wire.messages import PROTOCOL_VERSION, ContextCursor, Follow, FollowInit, Hello, Refused, version_text
 
-FOLLOW: Final = "follow"  # the mode's name in a hello, in logs and in the API
-NAMES_IN_PART: Final = tuple(mode.value for mode in MODES)  # who wants a part follows nobody, and is not followed
-NAMES: Final = (*NAMES_IN_PART, FOLLOW)  # all that is served
-# Why a link ends when nobody is at fault.
+# Ends of a link that are no fault of the peer.
 _IN_ORDER: Final = (Reason.FINISHED, Reason.SHUTTING_DOWN, Reason.DUPLICATE_SESSION)
 
 
 @dataclass(slots=True)
 class LiveLinks:
-    """All links of a node. `wake`: the scheduler's decisions may have changed; `wants_all`: nothing is wanted in part
-    only."""
+    """All links of a node, at most one with each peer. `wake` is set when the scheduler may decide anew."""
 
     store: Store
     clock: Clock
     entropy: Entropy
-    observe: Observer
-    scheduler: Scheduler
-    takes: Callable[[str], bool]
-    on_applied: Callable[[IdentityId, Sequence[Record]], None]
-    wake: Callable[[], None]
-    wants_all: Callable[[], bool]
+    bus: EventBus
+    table: PeerTable
+    selection: LinkSelection
+    subscriptions: Subscriptions
+    wake: asyncio.Event
     spread: Plumtree = field(init=False)
     _links: dict[IdentityId, Link] = field(default_factory=dict)
     _keys: dict[IdentityId, PublicKey] = field(default_factory=dict)  # with which the peers of links proved themselves
@@ -51,26 +54,41 @@ class LiveLinks:
         self.spread = Plumtree(self.store)
 
     def behind(self, peer: IdentityId) -> int | None:
-        """How many entries of our log `peer`, which follows us, was not told of yet; None without a link."""
+        """Return how many entries of our log `peer`, which follows us, was not told of yet; None without a link."""
         link = self._links.get(peer)
         return None if link is None else link.behind()
+
+    def pending(self) -> dict[IdentityId, list[str]]:
+        """Return what each link has still to do, in words."""
+        return {peer: link.pending() for peer, link in self._links.items()}
+
+    def may_link(self, hello: Hello) -> bool:
+        """Return whether both sides speak the mode of links: a node that wants a part of a context does not."""
+        return FOLLOW in hello.modes and self.subscriptions.wants_all
+
+    def pass_on(self, event: RecordsApplied) -> None:
+        """Wake the links to tell what was applied, and end those whose peer's key it revoked."""
+        if any(record.context == IDENTITIES for record in event.records):
+            self._end_revoked()
+        self.spread.stored(event.records, IdentityId(event.source) if event.source else None)
 
     # -- how a session becomes one -----------------------------------------------------------------------------------
 
     async def open(self, session: Session) -> Link | None:
-        """Ask the peer to go on as a link, if it is one to follow. None when it is not, or would not."""
-        peer = session.peer.id
-        if not self.scheduler.links.wants_link(peer, self.clock.monotonic_s()):
+        """Ask the peer of `session` to go on as a link, if it is one to follow. None when it is not, or declines."""
+        peer, now_s = session.peer.id, self.clock.monotonic_s()
+        if not self.selection.wants_link(peer, now_s):
             return None
+        self.table.link_tried(now_s, peer)
         ours = self._places(session)
         await session.transport.send(FollowInit(PROTOCOL_VERSION, session.hello.instance, ours))
         match await session.transport.recv():
             case Follow(theirs):
                 return self._link(session, ours, theirs)
             case Refused(Reason.STALE_CURSOR):
-                return None  # its store began another life behind its hello; the next one names that
+                return None  # its store took another instance since its hello; the next hello names that
             case Refused():
-                self.scheduler.links.declined(peer)
+                self.table.link_declined(peer)
                 return None
             case other:
                 raise unexpected(other)
@@ -89,9 +107,9 @@ class LiveLinks:
     def _refusal(self, init: FollowInit) -> Refused | None:
         if init.version[0] != PROTOCOL_VERSION[0]:
             return Refused(Reason.UNSUPPORTED_PROTOCOL, (version_text(PROTOCOL_VERSION),))
-        if not self.wants_all():
+        if not self.subscriptions.wants_all:
             return Refused(Reason.UNSUPPORTED_MODE, NAMES_IN_PART)
-        if not self.scheduler.links.has_room_for_link():
+        if not self.selection.has_room_for_link():
             return Refused(Reason.BUSY)
         cursors = [(place.context, place.since) for place in init.places if place.since is not None]
         is_ahead = any(since > self.store.seq(context) for context, since in cursors)
@@ -100,52 +118,52 @@ class LiveLinks:
         return None
 
     def _places(self, session: Session) -> tuple[ContextCursor, ...]:
-        """The contexts of which we want to be told, and from where on."""
-        following = LogCursor.of(self.store, session)
+        """Return the contexts of which we want to be told, and from where on in the peer's log."""
+        cursor = LogCursor.of(self.store, session)
         theirs = [summary.context for summary in session.hello.contexts]
         names = dict.fromkeys((IDENTITIES, *self.store.contexts(), *theirs))
-        wanted = [name for name in names if self.takes(name)]
-        return tuple(ContextCursor(name, following.seq(name)) for name in wanted[: CONTEXTS_MAX + 1])
+        wanted = [name for name in names if self.subscriptions.takes(name)]
+        return tuple(ContextCursor(name, cursor.seq(name)) for name in wanted[: CONTEXTS_MAX + 1])
 
     def _link(self, session: Session, ours: Sequence[ContextCursor], theirs: Sequence[ContextCursor]) -> Link:
         peer = session.peer.id
 
         def applied(context: str, records: Sequence[Record]) -> None:
-            self.observe(RecordsApplied(context=context, source=peer, records=tuple(records)))
-            self.on_applied(peer, records)
+            self.bus.publish(RecordsApplied(context=context, source=peer, records=tuple(records)))
 
         def equal(is_equal: bool) -> None:
             if is_equal:
-                self.scheduler.links.equal(self.clock.now_ms(), peer)
+                self.table.link_equal(self.clock.now_ms(), peer)
+                self.bus.publish(LinkEqual(peer=peer))
 
         def suspect() -> None:
-            self.scheduler.links.suspected(self.clock.monotonic_s(), peer)
-            self.wake()
+            self.table.suspected(self.clock.monotonic_s(), peer)
+            self.wake.set()
 
         environment = LinkEnvironment(
             transport=session.transport,
             plumtree=self.spread,
             peer=peer,
             instance=Instance(session.hello.instance),
-            takes=self.takes,
+            takes=self.subscriptions.takes,
             on_applied=applied,
             on_equal=equal,
             on_suspect=suspect,
             uniform=self.entropy.uniform,
-            is_on=self.wants_all,
+            is_on=lambda: self.subscriptions.wants_all,
         )
         return Link(environment, ours, theirs)
 
     # -- its life ----------------------------------------------------------------------------------------------------
 
     async def keep(self, session: Session, link: Link) -> None:
-        """Run `link` to its end. Raises what was wrong with the peer, or with us."""
+        """Run `link` to its end. Raises what was wrong with the peer, or with this node."""
         peer, began_s = session.peer.id, self.clock.monotonic_s()
         self._links[peer], self._keys[peer] = link, session.peer.key
-        self.scheduler.links.linked(began_s, peer, is_leading=session.is_initiator)
+        self.table.linked(began_s, peer, is_leading=session.is_initiator)
         role = "initiator" if session.is_initiator else "responder"
-        self.observe(FollowBegan(session=session.id, peer=peer, role=role))
-        self.end_superfluous()
+        self.bus.publish(FollowBegan(session=session.id, peer=peer, role=role))
+        self._end_superfluous()
         why = "broken off here"
         try:
             await link.run(SESSION_AGE_S_MAX * self.entropy.uniform(0.8, 1.0))
@@ -160,32 +178,32 @@ class LiveLinks:
         finally:
             if self._links.get(peer) is link:
                 del self._links[peer], self._keys[peer]
-                self.scheduler.links.unlinked(self.clock.monotonic_s(), peer)
-                self.wake()
-            self.observe(self._ended(session, link, why, began_s))
-
-    def end_revoked(self) -> None:
-        """End links with peers whose key is not active any more: whom we would not let in now, we do not keep."""
-        for peer, key in self._keys.items():
-            if self.store.keyring.state_of(peer, key) in (KeyState.RETIRED, KeyState.COMPROMISED):
-                self._links[peer].stop()
+                self.table.unlinked(self.clock.monotonic_s(), peer)
+                self.wake.set()
+            self.bus.publish(self._ended(session, link, why, began_s))
 
     def end_named(self, name: str, but: IdentityId) -> None:
-        """End links with peers of that name, which belongs to another now."""
+        """End the links with peers of that name, which now belongs to the peer `but`."""
         for peer, link in self._links.items():
-            if peer != but and self.scheduler.peers[peer].name == name:
+            if peer != but and self.table.peers[peer].name == name:
                 link.stop()
-
-    def end_superfluous(self) -> None:
-        """End the links we opened and need no more."""
-        for peer in self.scheduler.links.superfluous():
-            if peer in self._links:
-                self._links[peer].stop()
 
     def end_all(self) -> None:
         """End every link; from now on nothing that comes by one is taken."""
         for link in self._links.values():
             link.stop()
+
+    def _end_revoked(self) -> None:
+        """End the links with peers whose key is not active any more, as admission would refuse them now."""
+        for peer, key in self._keys.items():
+            if self.store.keyring.state_of(peer, key) in (KeyState.RETIRED, KeyState.COMPROMISED):
+                self._links[peer].stop()
+
+    def _end_superfluous(self) -> None:
+        """End the links that we opened and need no more."""
+        for peer in self.selection.superfluous():
+            if peer in self._links:
+                self._links[peer].stop()
 
     def _ended(self, session: Session, link: Link, why: str, began_s: float) -> FollowEnded:
         figures, transport = link.tally, session.transport

@@ -37,10 +37,9 @@ class LogCursor:
         """Nothing of the peer's log up to `seq` is missing here."""
         self.store.note(Cursor(self.peer, self.instance, context, seq))
 
-    def next_mode(self, context: str, was: Mode, served: Collection[str]) -> Mode:
-        """What to go on with when writes moved a root during `was`: what it leaves behind tells where to begin."""
-        has_cursor = was in (Mode.SNAPSHOT, Mode.DELTA) and self.cursor(context) is not None
-        return Mode.DELTA if has_cursor and Mode.DELTA.value in served else Mode.LEVEL_WISE
+    def can_follow(self, context: str, served: Collection[str]) -> bool:
+        """Return whether a `delta` may go on from the cursor, `served` being the modes that the peer serves."""
+        return self.cursor(context) is not None and Mode.DELTA.value in served
 
     def our_state(self, context: str, is_partial: bool) -> State:
         """Our side of a selection. `is_partial`: only a part of the context is wanted here."""

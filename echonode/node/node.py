@@ -1,6 +1,22 @@
-"""Node: the facade. A record book, a peer table, and the sessions between them; all I/O comes in through ports.
+"""Node: one running echonode, put together from its parts. All I/O comes in through ports.
 
-The shell hands in streams (`accept`), sightings (`sighted`, `gone`) and a way to dial; through `announce` it is told
+    records ──> store          the record book: what is written here, and read
+    bus                        the one way in which parts hear of each other
+    peer_table <── scheduler   what is known of peers; when to dial which
+    connections ──> admission  streams in and out; which peers are let in
+    conversations              what happens in a session
+    live_links                 sessions that stay open, over which news travels
+    subscriptions, invitations, membership, on_demand
+
+The way of a record from its commit to the peers that follow us: the commit is a `store.write` or `store.apply`, after
+which the record book, a conversation or a link publishes one RecordsApplied on the bus. The bus tells the log, the
+streams of the API, and then these, in this order (`Node.__init__`):
+
+    RecordBook.note_applied    the clock follows those of peers; forks and copies of this store are found
+    LiveLinks.pass_on          links whose key was revoked end; the others wake (Plumtree.stored), and tell
+    Connections.tell_some      some peers without a link are dialled soon, to compare
+
+The shell hands in streams (`accept`), sightings (`sighted`, `gone`) and a way to dial. Through `announce` it is told
 what to make known, through `save_network_key` what to keep. The same Node runs over TCP and in simulation.
 """
 
@@ -9,40 +25,47 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from echonode.clock import Clock, Entropy
-from echonode.errors import LocalError
 from echonode.model.identity import Identity, IdentityId
-from echonode.model.record import IDENTITIES, Record
+from echonode.node.addresses import Addresses
+from echonode.node.admission import Admission
 from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
 from echonode.node.event_bus import EventBus
-from echonode.node.events import Event, NodeStarted, NodeStopped, Observer, PeerAbsent, PeerSighted
-from echonode.node.handshake import LocalSide, Session
-from echonode.node.hello import Greeter
+from echonode.node.events import (
+    Event,
+    NetworkJoined,
+    NodeStarted,
+    NodeStopped,
+    Observer,
+    PeerAbsent,
+    PeerSighted,
+    RecordsApplied,
+)
+from echonode.node.handshake import LocalSide
+from echonode.node.hello import HelloMaker
 from echonode.node.invitations import Invitations
 from echonode.node.live_links import LiveLinks
-from echonode.node.on_demand import SyncRequests
-from echonode.node.peer_requests import Asking
-from echonode.node.peer_views import PeerTable
+from echonode.node.membership import Membership
+from echonode.node.on_demand import OnDemand
+from echonode.node.peer_table import PeerTable
+from echonode.node.peer_views import PeerViews
+from echonode.node.pending import Pending
 from echonode.node.record_book import RecordBook
 from echonode.node.scheduler import Scheduler
 from echonode.node.session_registry import SessionRegistry
 from echonode.node.settings import Presence as Presence
 from echonode.node.settings import Settings as Settings
 from echonode.node.settings import group_tag as group_tag
+from echonode.node.subscriptions import Subscriptions
 from echonode.node.views import NodeStatus, PeerView, SyncReport
 from echonode.store.port import Store
 from echonode.sync.sketch_cache import SketchCache
 from echonode.sync.streams import ByteStream, Dial
-from echonode.sync.transport import StreamTransport
-from echonode.text import to_base32
-from echonode.wire.channel import NetworkSecret
 from echonode.wire.messages import Direction
 
-OPEN: str = "open"
 
-
-class Node(RecordBook):
-    """One running echonode. `start` before anything else, `stop` at the end."""
+class Node:
+    """One running echonode. Call `start` before anything else, and `stop` at the end."""
 
     def __init__(
         self,
@@ -57,90 +80,78 @@ class Node(RecordBook):
         announce: Callable[[Presence], None],
         save_network_key: Callable[[bytes], None],
     ) -> None:
-        self._fanout = EventBus(observe)
-        super().__init__(store, identity, clock, entropy, self._fanout)
+        tag, wake = entropy.random_bytes(8), asyncio.Event()
         self.name = settings.name
-        self._key = settings.network_key
-        self._is_provisional = settings.is_provisional
-        self._tag = entropy.random_bytes(8)
-        self._announce = announce
-        self._save_network_key = save_network_key
-        self._listen: tuple[str, ...] = ()
-        self._runner: asyncio.Task[None] | None = None
-        self.scheduler = Scheduler(identity.id, entropy)
-        live = SessionRegistry(self.scheduler.survives, clock.monotonic_s)
-        self._greeter = Greeter(
-            book=self,
-            live=live,
-            observe=self.observe,
-            name=settings.name,
-            tag=self._tag,
-            contexts=settings.contexts,
-            models=settings.models,
-            first_instance=store.instance,
-            is_full=self.scheduler.is_full,
-            meeting=self.scheduler.meeting,
-            is_partial=lambda context: self.partial.of(context) is not None,
-            wants_all=self._wants_all,
+        self.store = store
+        self.bus = EventBus(observe)
+        self.records = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
+        self.subscriptions = Subscriptions(store, settings.contexts)
+        self.membership = Membership(settings.network_key, tag, announce=announce, save=save_network_key)
+        self.invitations = Invitations(self.membership, clock, entropy, self.bus)
+        self.peer_table = PeerTable(entropy)
+        self.addresses = Addresses(self.records, self.peer_table, settings.name)
+        self.scheduler = Scheduler(self.peer_table, entropy)
+        self.registry = SessionRegistry(identity.id, clock)
+        self.hello = HelloMaker(self.records, self.subscriptions, settings.name, tag, settings.models)
+        self.admission = Admission(self.records, self.peer_table, self.registry, self.bus, store.instance)
+        self.live_links = LiveLinks(
+            store, clock, entropy, self.bus, self.peer_table, self.scheduler.links, self.subscriptions, wake
         )
-        self._inviting = Invitations(clock, entropy, self.observe, self._reannounce)
-        told = (self._greeter.takes, self.on_received, self._wake, self._wants_all)
-        self._links = LiveLinks(store, clock, entropy, self.observe, self.scheduler, *told)
-        sketches = SketchCache(lambda: self._secrets()[0].netid)
+        sketches = SketchCache(lambda: self.membership.secret.netid)
+        self.conversations = Conversations(store, clock, self.bus, self.subscriptions, self.live_links, sketches)
         self.connections = Connections(
             dial=dial,
             clock=clock,
             entropy=entropy,
-            observe=self.observe,
+            bus=self.bus,
+            table=self.peer_table,
             scheduler=self.scheduler,
-            manager=Conversations(
-                store, clock, self.observe, self._greeter.takes, self.on_received, self._links, sketches=sketches
-            ),
-            local=LocalSide(
-                device=identity.device,
-                statements=lambda: self.own_statements,
-                make_hello=self._greeter.hello,
-                suspect=self._greeter.suspect,
-                admit=self._greeter.admit,
-                foreign=self._greeter.keep_foreign,
-            ),
-            live=live,
-            secrets=self._secrets,
-            pair=self._pair,
-            greeted=self._greeted,
+            registry=self.registry,
+            local=LocalSide(self.hello, self.admission),
+            admission=self.admission,
+            invitations=self.invitations,
+            runner=self.conversations,
+            links=self.live_links,
+            wake=wake,
         )
-        self._peers = PeerTable(self.scheduler, self._greeter, self._links.behind)
-        self._requests = SyncRequests(self.connections, dial)
-        self._subscriptions = settings.subscriptions
-        self.partial = self.connections.manager.partial
-        self.asking = Asking(self._requests, self.connections.manager)
+        self.on_demand = OnDemand(self.connections, self.conversations)
+        self.bus.on(RecordsApplied, self.records.note_applied)
+        self.bus.on(RecordsApplied, self._renew_if_copied)
+        self.bus.on(RecordsApplied, self.live_links.pass_on)
+        self.bus.on(RecordsApplied, self.connections.tell_some)
+        self._settings = settings
+        self._wake = wake
+        self._views = PeerViews(self.peer_table, self.admission, self.live_links, settings.models)
+        self._listen: tuple[str, ...] = ()
+        self._runner: asyncio.Task[None] | None = None
 
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def start(self, listen: Sequence[str] = ()) -> None:
-        """Introduce ourselves in our own store, and begin to follow the scheduler. `listen`: where streams come in."""
+        """State our keys in our own store, and begin to dial. `listen`: HOST:PORT where streams come in."""
         self._listen = tuple(listen)
-        self._greeter.port = int(listen[0].rpartition(":")[2]) if listen else 0
-        self._greeter.pins.update(await self.store.pins())
-        await self.introduce(None if self._is_provisional else self._key)
-        if not self._is_provisional:  # `shared` means something only in a network
-            self.partial.subscribe(self._subscriptions, self.identity_of)
+        self.hello.port = int(listen[0].rpartition(":")[2]) if listen else 0
+        await self.admission.load()
+        is_provisional = self._settings.is_provisional
+        await self.records.introduce(None if is_provisional else self.membership.key)
+        if not is_provisional:  # `shared` means something only in a network
+            self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
         self._runner = asyncio.create_task(self.connections.run())
-        self._reannounce()
-        self.observe(NodeStarted(id=self.id, node_name=self.name, network=self.network, listen=self._listen))
+        self.invitations.announce()
+        self.bus.publish(NodeStarted(id=self.id, node_name=self.name, network=self.network, listen=self._listen))
 
     async def stop(self) -> None:
-        """Close every session with a word, and the store."""
+        """Close every session with a Close, and the store."""
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.wait([self._runner])
             await self.connections.close()
-            self.observe(NodeStopped())
+            self.bus.publish(NodeStopped())
         await self.store.close()
-        self._fanout.end()
+        self.bus.end()
 
     async def run(self) -> None:
-        """Return when the node was stopped. Raises what made it stop speaking to peers: a fault of ours."""
+        """Return when the node was stopped. Raises the fault of ours that made it stop dialling."""
         assert self._runner is not None, "a node is started first"
         try:
             await asyncio.shield(self._runner)
@@ -149,45 +160,50 @@ class Node(RecordBook):
                 raise
 
     def subscribe(self) -> "AbstractContextManager[asyncio.Queue[Event | None]]":
-        """Every event from now on, None at the end."""
-        return self._fanout.subscribe()
+        """Return a queue, for a `with` block, of every event from now on, None at the end."""
+        return self.bus.stream()
 
     # -- what the shell hands in -------------------------------------------------------------------------------------
 
     async def accept(self, stream: ByteStream) -> None:
-        """Serve a stream that somebody opened to us, to its end."""
+        """Serve a stream that was opened to us, to its end."""
         await self.connections.accept(stream)
 
     def sighted(self, key: str, addresses: Sequence[str], *, tag: bytes, group: bytes, slot: str | None = None) -> None:
-        """Discovery saw a node; a hint, never a decision."""
-        is_ours = self.is_of_our_network(tag, group)
-        if tag == self._tag:
+        """Note that discovery saw a node: a hint, never a decision."""
+        if tag == self.membership.tag:
             return
-        is_new = self.scheduler.sighted(key, "mdns", tuple(addresses), is_ours=is_ours, slot=slot)
-        self._peers.sighted(key, tag, group)
+        is_ours = self.membership.is_shared_by(tag, group)
+        is_new = self.peer_table.sighted(
+            key, "mdns", tuple(addresses), is_ours=is_ours, slot=slot, tag=tag, group=group
+        )
         if is_new:
-            self.observe(PeerSighted(address=addresses[0] if addresses else "", found_by="mdns", same_network=is_ours))
-        self.connections.wake()
+            address = addresses[0] if addresses else ""
+            self.bus.publish(PeerSighted(address=address, found_by="mdns", same_network=is_ours))
+        self._wake.set()
 
     def is_of_our_network(self, tag: bytes, group: bytes) -> bool:
-        """Whether who announces `tag` and `group` knows our network key."""
-        return group == group_tag(self._key, tag)
+        """Return whether the node that announces `tag` and `group` knows our network key."""
+        return self.membership.is_shared_by(tag, group)
 
     def gone(self, key: str) -> None:
-        """Discovery says that a node took its leave."""
-        target = self.scheduler.targets.get(key)
-        self._peers.gone(key)
-        if self.scheduler.gone(key) and target is not None and target.peer is not None:
-            entry = self.scheduler.peers[target.peer]
-            self.observe(PeerAbsent(peer=target.peer, peer_name=entry.name, why=entry.reason))
-        self.connections.wake()
+        """Note that discovery saw a node take its leave."""
+        absent = self.peer_table.withdrawn(key)
+        if absent is not None:
+            self.bus.publish(PeerAbsent(peer=absent.id, peer_name=absent.name, why=absent.reason))
+        self._wake.set()
 
     def add_peer(self, address: str) -> None:
-        """A peer that the configuration names."""
-        self.scheduler.sighted(f"static:{address}", "static", (address,))
-        self.connections.wake()
+        """Dial the peer at that HOST:PORT, which the configuration or a person names."""
+        self.peer_table.sighted(f"static:{address}", "static", (address,))
+        self._wake.set()
 
     # -- what people ask ---------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> IdentityId:
+        """The node id."""
+        return self.records.id
 
     @property
     def listening(self) -> tuple[str, ...]:
@@ -197,15 +213,15 @@ class Node(RecordBook):
     @property
     def models(self) -> Mapping[str, tuple[int, int]]:
         """The record models that are read here, as the configuration says."""
-        return self._greeter.models
+        return self._settings.models
 
     @property
     def network(self) -> str:
         """A short public name of the network."""
-        return OPEN if self._key is None else to_base32(NetworkSecret.private(self._key).netid[:8])
+        return self.membership.name
 
     async def status(self) -> NodeStatus:
-        """Who we are, who is there, and whether we are equal."""
+        """Return this node, its contexts and its peers as people see them."""
         return NodeStatus(
             id=self.id,
             name=self.name,
@@ -214,79 +230,78 @@ class Node(RecordBook):
             listen=self._listen,
             contexts=tuple([await self.store.info(name) for name in self.store.contexts()]),
             peers=tuple(self.peers()),
-            invitation=self._inviting.slot,
+            invitation=self.invitations.slot,
         )
 
     def peers(self) -> list[PeerView]:
-        """Everybody met or seen, other networks' nodes included."""
-        return self._peers.views()
+        """Return every peer that was met or seen, nodes of other networks included."""
+        return self._views.views()
+
+    def pending(self) -> Pending:
+        """Return the work that this node still has to do."""
+        peers, targets, links = self.peer_table.peers, self.peer_table.targets, self.live_links.pending()
+        return Pending(
+            sessions=sum(entry.sessions for entry in peers.values()),
+            handshakes=self.connections.handshakes,
+            streams=self.registry.streams - len(links),
+            partings=self.registry.partings,
+            fills=self.conversations.bulk_gate.fills,
+            versions_asked=self.live_links.spread.asked_count,
+            comparisons=sum(entry.changed_meanwhile for entry in peers.values()),
+            dials=tuple(len(target.addresses) for target in targets.values() if target.is_dialling),
+            links=links,
+        )
 
     async def sync(
         self, peers: Sequence[IdentityId] | None, direction: Direction, timeout_s: float
     ) -> list[SyncReport]:
-        """Converse with `peers` now (None: all that are known), and say how it went with each."""
-        wanted = [entry.id for entry in self.scheduler.peers.values()] if peers is None else list(peers)
-        return await self._requests.run(wanted, direction, timeout_s)
-
-    def labels(self) -> dict[IdentityId, str]:
-        """Return the identities that a record book knows, and the names of this node and of the peers it has met."""
-        names = {entry.id: entry.name for entry in self.scheduler.peers.values()}
-        return {**super().labels(), **names, self.id: self.name}
-
-    def keeps(self, context: str) -> bool:
-        contexts = self._greeter.contexts
-        return super().keeps(context) and (contexts is None or context in contexts)
+        """Sync with `peers` now (None: all that are known). Return one report for each."""
+        wanted = list(self.peer_table.peers) if peers is None else peers
+        return await self.on_demand.sync(wanted, direction, timeout_s)
 
     def resolve_peer(self, text: str) -> IdentityId:
-        """A peer by id, id prefix or name. Raises LocalError."""
-        return self._peers.resolve(text)
+        """Return a peer by id, id prefix or name. Raises LocalError."""
+        return self._views.resolve(text)
 
     async def trust(self, text: str) -> None:
-        """Accept that a name now belongs to the peer that was kept out: a person's decision."""
-        peer, name = self._peers.find_kept_out(text)
-        await self._greeter.pin(peer, name)
-        self._greeter.kept_out.pop(peer, None)
-        self._links.end_named(name, peer)
-        for target in self.scheduler.targets.values():
-            target.not_before_s = 0.0
-        self.connections.wake()
+        """Accept that a name now belongs to the peer that was kept out for it. Raises LocalError for no such peer."""
+        peer, name = await self.admission.trust(text)
+        self.live_links.end_named(name, peer)
+        self.peer_table.retry_now()
+        self._wake.set()
 
     # -- the network -------------------------------------------------------------------------------------------------
 
     def network_key(self) -> bytes | None:
-        """The network key; None on the open network."""
-        return self._key
+        """Return the network key; None on the open network."""
+        return self.membership.key
 
     async def set_network_key(self, key: bytes) -> None:
         """Become a member of another network. Records stay; sessions of the old network end."""
-        if key == self._key:
+        if key == self.membership.key:
             return
-        self._save_network_key(key)
-        self._key = key
-        await self.introduce(key)
-        self.partial.subscribe(self._subscriptions, self.identity_of)
-        self._links.end_all()
-        self.connections.live.drop_all()
-        for target in list(self.scheduler.targets.values()):
-            target.is_ours = target.found_by != "mdns" or target.group == group_tag(key, target.tag)
-            target.attempt, target.not_before_s = 0, 0.0
-        self._reannounce()
-        self._inviting.joined(self.network)
-        self.connections.wake()
+        self.membership.move_to(key)
+        await self.records.introduce(key)
+        self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
+        self.live_links.end_all()
+        self.registry.drop_all()
+        self.peer_table.membership_changed(self.membership.is_shared_by)
+        self.invitations.void()
+        self.bus.publish(NetworkJoined(network=self.network))
+        self._wake.set()
 
     async def invite(self, *, uses: int, expires_s: float) -> str:
-        """Open an invitation; the code to type on the other machine."""
-        if self._key is None:
-            raise LocalError("the open network needs no invitation: anyone may take part")
-        return self._inviting.open(uses=uses, expires_s=expires_s)
+        """Open an invitation. Return the code to type on the other machine. Raises LocalError."""
+        return self.invitations.open(uses=uses, expires_s=expires_s)
 
     async def join(self, code: str, at: str | None = None, timeout_s: float = 60.0) -> str:
-        """Join the network of whoever gave `code`, found by itself or `at` HOST:PORT; the network's short name.
+        """Join the network that `code` invites into. Return its short name.
 
-        Raises ConfigError for what is no code, RemoteError or PeerRefused for a wrong one, TransportError when nobody
-        with an open invitation of that number is found in time.
+        The inviter is found by discovery, or is `at` HOST:PORT. Raises ConfigError for a text that is no code,
+        LocalError, RemoteError or PeerRefused for a wrong code, TransportError when no node with an open invitation of
+        that number is found in time.
         """
-        key = await self._inviting.join(code, at, timeout_s, self.connections.dial, self._peers.inviters)
+        key = await self.invitations.join(code, at, timeout_s, self.connections.dial, self._views.inviters)
         await self.set_network_key(key)
         if at is not None:
             self.add_peer(at)  # where discovery does not reach, this is how we found it
@@ -294,48 +309,7 @@ class Node(RecordBook):
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def on_written(self, records: Sequence[Record]) -> None:
-        self._changed(records, None)
-
-    def on_received(self, source: IdentityId, records: Sequence[Record]) -> None:
-        super().on_received(source, records)
-        if self.is_copied:
-            self.connections.spawn(self.renew_if_copied())
-        self._changed(records, source)
-
-    def _changed(self, records: Sequence[Record], source: IdentityId | None) -> None:
-        if any(record.context == IDENTITIES for record in records):
-            self._links.end_revoked()
-        self._links.spread.stored(records, source)
-        if self.scheduler.changed(self.clock.monotonic_s(), source):
-            self.connections.wake()
-
-    def _wants_all(self) -> bool:
-        return not self.partial.filters
-
-    def _wake(self) -> None:
-        self.connections.wake()
-
-    def _secrets(self) -> tuple[NetworkSecret, ...]:
-        if self._key is None:
-            return (NetworkSecret.public(),)
-        own = NetworkSecret.private(self._key)
-        return (own, NetworkSecret.public()) if self._inviting.slot is not None else (own,)
-
-    async def _pair(self, transport: StreamTransport) -> None:
-        assert self._key is not None, "only a private network has invitations"
-        await self._inviting.serve(transport, self._key)
-
-    async def _greeted(self, session: Session) -> None:
-        """The first thing in every session: what its hello tells about the peer, and about ourselves."""
-        hello, peer = session.hello, session.peer
-        await self._greeter.meet(peer.id, hello.name)
-        if self.store.keyring.state_of(peer.id, peer.key) is None:
-            await self.store.apply(IDENTITIES, peer.statements)
-        self._peers.met(session)
-        self.store.set_back(peer.id, {summary.context: summary.seq for summary in hello.contexts})
-        if self._greeter.is_rolled_back(hello):
-            await self.renew_instance()
-
-    def _reannounce(self) -> None:
-        self._announce(Presence(self._tag, group_tag(self._key, self._tag), self._inviting.slot))
+    def _renew_if_copied(self, event: RecordsApplied) -> None:
+        """Write under a fresh instance once a peer's records show that a copy of this store writes too."""
+        if event.source and self.records.is_copied:
+            self.connections.spawn(self.records.renew_if_copied())

@@ -1,8 +1,31 @@
-"""What the scheduler knows of targets and peers, and what it decides. Values only; times are a monotonic clock's."""
+"""PeerTable: the one owner of what a node knows of targets and peers. Pure: its verbs are told the time.
 
-from dataclasses import dataclass
+A target is something that can be dialled: a sighting, a configured peer, an address that a peer told us. A peer is an
+identity that proved itself. A target becomes a peer's by the first session with it, or by the tag of the peer's hello.
 
+    discovery     sighted  withdrawn  forget  retry_now  membership_changed
+    a dial        dial_begun  then found_self, dial_ended
+    a session     hello_begun  then opened  met  closed, or hello_wasted
+    a link        link_tried  then link_declined, or linked  link_equal  suspected  unlinked
+    a commit      store_changed  compare_soon
+
+Only this module writes the fields of Target and PeerEntry. The scheduler, link selection and the views read them. Times
+are seconds of a monotonic clock, but for those that end in _ms.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from echonode.clock import Entropy
+from echonode.limits import CANDIDATES_MAX, CHANGE_DELAY_S, COMPARE_INTERVAL_S, UNEQUAL_COMPARE_INTERVAL_S
 from echonode.model.identity import IdentityId
+from echonode.node.backoff import Backoff
+from echonode.text import to_base32
+
+NEVER: Final = float("inf")
+_SEEN_S: Final = 2 * COMPARE_INTERVAL_S[1]  # a peer that dials us compares at least this often
+_LASTING_S: Final = 60.0  # a link of this age counts as one that lasted
 
 
 @dataclass(slots=True)
@@ -14,51 +37,371 @@ class Target:
     addresses: tuple[str, ...]
     peer: IdentityId | None = None
     is_ours: bool = True  # of our network; others are listed, never dialled
-    tag: bytes = b""  # what it announced: its tag of this start, and whether who made that knows our network key
-    group: bytes = b""
-    slot: str | None = None  # it has an invitation open
-    attempt: int = 0
-    settled: int = 0  # dials in a row that it answered and did not want
+    tag: bytes = b""  # announced: the tag of the node's present start
+    group: bytes = b""  # announced: a proof, for members, that the announcing node knows our network key
+    slot: str | None = None  # the number of the invitation that is open there
+    attempt: int = 0  # failed dials in a row
+    declined: int = 0  # dials in a row that were answered and not wanted
     not_before_s: float = 0.0
     is_dialling: bool = False
     has_answered: bool = False  # a session came of it
     is_self: bool = False
-    is_refused: bool = False  # who answers there keeps us out
-    is_gone: bool = False  # withdrawn while it was dialled: forgotten when that is over
+    is_refused: bool = False  # the node that answers there keeps us out
+    is_gone: bool = False  # withdrawn during a dial: forgotten at the end of that
     reason: str = ""
 
 
 @dataclass(slots=True)
 class PeerEntry:
-    """A peer's standing. `compare_at_s`: when to compare roots next."""
+    """One peer. `compare_at_s`: when to compare roots next."""
 
     id: IdentityId
     name: str = ""
     address: str = ""
+    tag: bytes = b""  # of its present start, as its hello gave it
+    models: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # the record models that are read there
     sessions: int = 0
     compare_at_s: float = 0.0
-    changed_meanwhile: bool = False
+    changed_meanwhile: bool = False  # during a session, so that this one may not have seen it
     is_meeting: bool = False  # a session is being opened, and our hello may be made already
     seen_s: float = 0.0  # when its last session ended
     is_reachable: bool = False
     is_refused: bool = False  # it keeps us out
     rank: float = 0.0  # drawn; the lowest are followed
-    can_follow: bool = False  # it speaks that mode
+    can_follow: bool = False  # both sides speak that mode
     is_following: bool = False  # a link is up
-    is_leading: bool = False  # and we opened it
+    is_leading: bool = False  # this node opened the link
     link_losses: int = 0  # attempts in a row that led to no link that lasted
     follow_at_s: float = 0.0  # not before, when it is among those to follow
     linked_s: float = 0.0  # when the link began
-    suspected_s: float = float("-inf")  # when its root last stayed another
+    suspected_s: float = -NEVER  # when its root last stayed another
     only_dials: bool = False  # it reaches us, and we do not reach it: a firewall, as a rule
     in_sync: bool | None = None
     last_sync_ms: int | None = None
     reason: str = ""
 
+    @property
+    def is_up(self) -> bool:
+        """Whether a session or a link is up."""
+        return self.sessions > 0 or self.is_following
 
-@dataclass(frozen=True, slots=True)
-class DialNow:
-    """Open a session to this target, addresses in order of preference."""
 
-    target: str
-    addresses: tuple[str, ...]
+class PeerTable:
+    """Targets by key, and peers by identity; both are bounded by CANDIDATES_MAX. Read them, and call verbs."""
+
+    def __init__(self, entropy: Entropy) -> None:
+        self.targets: dict[str, Target] = {}
+        self.peers: dict[IdentityId, PeerEntry] = {}
+        self._by_tag: dict[bytes, IdentityId] = {}
+        self._entropy = entropy
+        self._backoff = Backoff(entropy)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether any link is up."""
+        return any(peer.is_following for peer in self.peers.values())
+
+    def has_session(self, peer: IdentityId | None) -> bool:
+        """Return whether a working session with `peer` is up."""
+        return peer in self.peers and self.peers[peer].sessions > 0
+
+    def is_full(self, peer: IdentityId) -> bool:
+        """Return whether `peer` is new, and there is no room for one more. A peer that is absent makes room."""
+        return peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and self._oldest_absent() is None
+
+    def targets_of(self, peer: IdentityId) -> list[Target]:
+        """Return the targets that lead to `peer`."""
+        return [target for target in self.targets.values() if target.peer == peer]
+
+    def _answers(self, peer: IdentityId | None) -> bool:
+        """Return whether a target of `peer` answered when last dialled, or was not dialled yet."""
+        return any(other.peer == peer and other.attempt == 0 and not other.is_gone for other in self.targets.values())
+
+    def _oldest_absent(self) -> IdentityId | None:
+        absent = [entry for entry in self.peers.values() if not entry.is_reachable and not entry.is_up]
+        return min(absent, key=lambda entry: entry.seen_s).id if absent else None
+
+    # -- discovery ---------------------------------------------------------------------------------------------------
+
+    def sighted(
+        self,
+        key: str,
+        found_by: str,
+        addresses: tuple[str, ...],
+        *,
+        is_ours: bool = True,
+        slot: str | None = None,
+        tag: bytes = b"",
+        group: bytes = b"",
+    ) -> bool:
+        """Enter a target, or what changed of it. Return True when it is new.
+
+        Past the bound nothing is entered, but for a target that may be dialled: one that may not makes room for it.
+        """
+        target, is_new = self.targets.get(key), False
+        if target is None:
+            if len(self.targets) >= CANDIDATES_MAX and not ((is_ours or slot) and self._forget_stranger()):
+                return False
+            target = self.targets[key] = Target(key, found_by, addresses, is_ours=is_ours, slot=slot)
+            is_new = True
+        elif (target.addresses, target.is_ours) != (addresses, is_ours):
+            target.attempt, target.not_before_s, target.is_self, target.has_answered = 0, 0.0, False, False
+        target.addresses, target.is_ours, target.slot, target.is_gone = addresses, is_ours, slot, False
+        if tag:
+            target.tag, target.group = tag, group
+            self._tie(target)
+        return is_new
+
+    def _forget_stranger(self) -> bool:
+        """Drop a target that nobody will dial, if there is one."""
+        stranger = next((each.key for each in self.targets.values() if not each.is_ours and each.slot is None), None)
+        return stranger is not None and self.targets.pop(stranger) is not None
+
+    def _tie(self, target: Target) -> None:
+        """Give `target` to the peer whose hello named its tag. The address that the peer itself told is not needed."""
+        peer = self._by_tag.get(target.tag)
+        if peer is not None:
+            target.peer = peer
+            self.forget(_told_by(peer))
+
+    def withdrawn(self, key: str) -> PeerEntry | None:
+        """Drop the sighting `key`. Return its peer if that is absent from now on.
+
+        A withdrawal is a hint (mDNS): the address of a peer that was met is kept, and dialled to find out.
+        """
+        target = self.targets.get(key)
+        peer = None if target is None else target.peer
+        if target is not None and peer in self.peers and target.addresses and self._keep(peer, target.addresses):
+            self.peers[peer].compare_at_s = 0.0
+        return self.forget(key)
+
+    def _keep(self, peer: IdentityId, addresses: tuple[str, ...]) -> bool:
+        """Enter addresses at which `peer` was met. Return False where there is no room for them."""
+        key = _told_by(peer)
+        self.sighted(key, "peer", addresses)
+        if key in self.targets:
+            self.targets[key].peer = peer
+        return key in self.targets
+
+    def forget(self, key: str) -> PeerEntry | None:
+        """Drop target `key`. Return its peer if that is absent from now on."""
+        target = self.targets.get(key)
+        if target is None:
+            return None
+        if target.is_dialling:
+            target.is_gone = True  # should it come back meanwhile, there is one dial, not two
+        else:
+            del self.targets[key]
+        return self._lose(target.peer, "it took its leave")
+
+    def membership_changed(self, is_ours: Callable[[bytes, bytes], bool]) -> None:
+        """Judge every sighting anew by its tag and group, and dial all at once: this node is of another network now."""
+        for target in self.targets.values():
+            target.is_ours = target.found_by != "mdns" or is_ours(target.tag, target.group)
+            target.attempt, target.not_before_s = 0, 0.0
+
+    def retry_now(self) -> None:
+        """Make no target wait any longer."""
+        for target in self.targets.values():
+            target.not_before_s = 0.0
+
+    # -- dials -------------------------------------------------------------------------------------------------------
+
+    def dial_begun(self, key: str) -> None:
+        """Note that target `key` is being dialled, until `dial_ended`."""
+        self.targets[key].is_dialling = True
+
+    def found_self(self, key: str) -> None:
+        """Note that this very node answered at target `key`."""
+        if key in self.targets:
+            self.targets[key].is_self = True
+            self.targets[key].is_dialling = False
+
+    def dial_ended(
+        self, now_s: float, key: str, *, failure: str | None, is_refusal: bool = False, is_declined: bool = False
+    ) -> PeerEntry | None:
+        """Note the end of a dial of target `key`. Return its peer if that is absent from now on.
+
+        `failure`: why no session came of it, in words; `is_declined`: the peer was there, and did not want the session,
+        as another one goes on, or as it is busy.
+        """
+        target = self.targets.get(key)
+        if target is None:
+            return None
+        target.is_dialling = False
+        target.reason, target.is_refused = failure or "", is_refusal
+        if target.is_gone:
+            del self.targets[key]
+        if failure is None:
+            target.attempt = 0
+            target.declined += is_declined
+            if is_declined:
+                target.not_before_s = now_s + self._backoff.redial_declined_s(target.declined)
+            return None
+        target.attempt += 1
+        target.not_before_s = now_s + self._backoff.redial_s(target.attempt)
+        entry = self.peers.get(target.peer) if target.peer else None
+        if entry is not None and entry.only_dials and now_s < entry.seen_s + _SEEN_S:
+            return None
+        return self._lose(target.peer, failure, is_refusal=is_refusal)
+
+    def _lose(self, peer: IdentityId | None, why: str, *, is_refusal: bool = False) -> PeerEntry | None:
+        """Make `peer` absent, unless a session is up or another of its targets answered when last dialled."""
+        entry = None if peer is None else self.peers.get(peer)
+        if entry is None or not entry.is_reachable or entry.is_up or self._answers(peer):
+            return None
+        entry.is_reachable, entry.is_refused, entry.in_sync, entry.reason = False, is_refusal, None, why
+        return entry
+
+    # -- sessions ----------------------------------------------------------------------------------------------------
+
+    def hello_begun(self, peer: IdentityId) -> None:
+        """Note that a hello is about to be made for `peer`: it may not tell of what changes from now on."""
+        if peer in self.peers:
+            self.peers[peer].is_meeting = True
+
+    def hello_wasted(self, now_s: float, peer: IdentityId) -> None:
+        """Note that no session came of that hello."""
+        entry = self.peers.get(peer)
+        if entry is not None:
+            entry.is_meeting = False
+            if entry.changed_meanwhile and not entry.sessions:
+                entry.changed_meanwhile = False
+                entry.compare_at_s = min(entry.compare_at_s, now_s + CHANGE_DELAY_S)
+
+    def opened(
+        self,
+        peer: IdentityId,
+        name: str,
+        address: str,
+        *,
+        target: str | None,
+        is_initiator: bool = True,
+        can_follow: bool = False,
+    ) -> bool:
+        """Note that a session with `peer` is up, by a dial of `target` or by its own. Return True if it was absent."""
+        if peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and (oldest := self._oldest_absent()):
+            self._by_tag.pop(self.peers.pop(oldest).tag, None)
+        if peer not in self.peers:
+            self.peers[peer] = PeerEntry(peer, rank=self._entropy.uniform(0, 1))
+        entry = self.peers[peer]
+        entry.is_meeting = False
+        was_absent = not entry.is_reachable
+        entry.name, entry.address, entry.is_reachable, entry.is_refused = name, address, True, False
+        entry.sessions += 1
+        entry.can_follow = can_follow
+        entry.only_dials = not is_initiator and not self._answers(peer)
+        if target in self.targets:
+            self.targets[target].peer, self.targets[target].has_answered = peer, True
+        return was_absent
+
+    def met(
+        self, peer: IdentityId, *, tag: bytes, models: Mapping[str, tuple[int, int]], listens_at: str | None
+    ) -> None:
+        """Note what the hello of `peer` told: its tag, by which its sightings are known, and its record models.
+
+        `listens_at`: where the peer can be dialled, None where that is known already by our having dialled it.
+        """
+        entry = self.peers[peer]
+        self._by_tag.pop(entry.tag, None)
+        self._by_tag[tag] = peer
+        entry.tag, entry.models = tag, models
+        for target in list(self.targets.values()):
+            if target.tag == tag:
+                self._tie(target)
+        if listens_at is not None and not any(listens_at in each.addresses for each in self.targets_of(peer)):
+            self._keep(peer, (listens_at,))
+
+    def closed(self, now_s: float, now_ms: int, peer: IdentityId, *, in_sync: bool | None, reason: str) -> None:
+        """Note the end of a session with `peer`. `in_sync` None: it ended before that was known; nothing changes."""
+        entry = self.peers[peer]
+        entry.sessions -= 1
+        entry.seen_s = now_s
+        for target in self.targets.values():
+            if target.peer == peer:
+                target.declined = 0
+        if in_sync is not None:
+            entry.in_sync, entry.reason = in_sync, reason
+            entry.last_sync_ms = now_ms if in_sync else entry.last_sync_ms
+            entry.compare_at_s = self._compare_next_s(now_s, entry)
+        if entry.changed_meanwhile:
+            entry.changed_meanwhile = False
+            entry.compare_at_s = now_s + CHANGE_DELAY_S
+
+    def _compare_next_s(self, now_s: float, entry: PeerEntry) -> float:
+        """Where links bring what is new, comparing is a safety net: with one of the other peers at a time."""
+        if entry.is_following:
+            return NEVER
+        others = sum(peer.is_reachable and not peer.is_following for peer in self.peers.values())
+        return now_s + self._backoff.compare_s(others if self.is_linked else 1)
+
+    def missed(self, peer: IdentityId, why: str) -> None:
+        """Note that `peer` did not answer when a person asked for a session with it."""
+        entry = self.peers.get(peer)
+        if entry is not None and not entry.is_up:
+            entry.is_reachable, entry.in_sync, entry.reason = False, None, why
+
+    # -- links -------------------------------------------------------------------------------------------------------
+
+    def link_tried(self, now_s: float, peer: IdentityId) -> None:
+        """Note an attempt at a link with `peer`: the next one comes later."""
+        entry = self.peers[peer]
+        entry.link_losses += 1
+        entry.follow_at_s = now_s + self._backoff.relink_s(entry.link_losses)
+
+    def link_declined(self, peer: IdentityId) -> None:
+        """Note that `peer` would not be followed, or has followers enough: others come first."""
+        self.peers[peer].rank = 1 + self._entropy.uniform(0, 1)
+
+    def rank_anew(self, peer: IdentityId) -> None:
+        """Draw the rank of `peer` once more."""
+        self.peers[peer].rank = self._entropy.uniform(0, 1)
+
+    def linked(self, now_s: float, peer: IdentityId, *, is_leading: bool) -> None:
+        """Note that a link with `peer` is up, opened by this node if `is_leading`."""
+        entry = self.peers[peer]
+        entry.is_following, entry.is_leading, entry.is_reachable = True, is_leading, True
+        entry.compare_at_s, entry.linked_s = NEVER, now_s
+
+    def link_equal(self, now_ms: int, peer: IdentityId) -> None:
+        """Note that the link with `peer` found all that it follows equal."""
+        entry = self.peers[peer]
+        entry.in_sync, entry.reason, entry.last_sync_ms = True, "", now_ms
+
+    def suspected(self, now_s: float, peer: IdentityId) -> None:
+        """Note that the root of `peer`, which is followed, stays another: compare, but not all the time."""
+        entry = self.peers[peer]
+        if now_s >= entry.suspected_s + UNEQUAL_COMPARE_INTERVAL_S:
+            entry.suspected_s = now_s
+            entry.compare_at_s = min(entry.compare_at_s, now_s + CHANGE_DELAY_S)
+            entry.changed_meanwhile |= entry.sessions > 0
+
+    def unlinked(self, now_s: float, peer: IdentityId) -> None:
+        """Note the end of the link with `peer`, and find out soon whether it is still there."""
+        entry = self.peers[peer]
+        entry.is_following, entry.seen_s = False, now_s
+        if now_s - entry.linked_s > _LASTING_S:
+            entry.link_losses = 0
+        entry.follow_at_s = entry.compare_at_s = now_s + self._backoff.relink_s(entry.link_losses)
+
+    # -- commits -----------------------------------------------------------------------------------------------------
+
+    def store_changed(self, source: IdentityId | None) -> None:
+        """Note that no peer is known to be equal any more, but for `source`, which sent what was stored."""
+        for peer in self.peers.values():
+            if peer.in_sync and peer.id != source:
+                peer.in_sync, peer.reason = None, "not compared since the last change"
+
+    def compare_soon(self, now_s: float, peers: Iterable[IdentityId]) -> None:
+        """Compare with `peers` in a moment, or right behind a session in which our hello told of an earlier state."""
+        for peer in peers:
+            entry = self.peers[peer]
+            entry.changed_meanwhile |= entry.sessions > 0 or entry.is_meeting
+            entry.compare_at_s = min(entry.compare_at_s, now_s + CHANGE_DELAY_S)
+
+
+def _told_by(peer: IdentityId) -> str:
+    """The key of the target whose address `peer` itself told."""
+    return f"peer:{to_base32(peer)}"

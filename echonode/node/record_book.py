@@ -1,24 +1,14 @@
-"""Records as people and programs handle them: written, read by address, listed. What a node is without a network."""
+"""RecordBook: records as people and programs handle them: written, read by address, listed.
+
+It is what a node is without a network: a store, the identity that writes into it, and the pool `shared`.
+"""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 
 from echonode.clock import Clock, Entropy, HybridClock, Timestamp, to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_MAX
-from echonode.model.address import (
-    LABEL_MARK,
-    IdAddress,
-    LabelAddress,
-    OwnAddress,
-    SharedAddress,
-    author_text,
-    find_label,
-    maybe_id,
-    parse_address,
-)
-from echonode.model.address import ME as ME
-from echonode.model.address import SHARED as SHARED
-from echonode.model.filter_text import full_id
+from echonode.model.address import SHARED
 from echonode.model.identity import (
     INSTANCE_BYTES,
     Identity,
@@ -29,25 +19,37 @@ from echonode.model.identity import (
 )
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store, winner
-from echonode.node.events import InstanceRenewed, Observer, RecordForked, RecordsApplied, TimestampAhead
+from echonode.node.event_bus import EventBus
+from echonode.node.events import InstanceRenewed, RecordForked, RecordsApplied, TimestampAhead
 from echonode.store.port import Audit, StaleWriterError, Store
 from echonode.text import escape, to_base32
 
 
 class RecordBook:
-    """A store, the identity that writes into it, and the pool `shared` when the network is a private one."""
+    """The records of one store. `contexts`: those that may be written, None for any.
+
+    `shared`: the pool of the network, None on the open network; `own_statements`: the key statements that say that our
+    device key speaks for us, and for `shared`; `is_copied`: another store writes in this one's name.
+    """
 
     def __init__(
-        self, store: Store, identity: Identity, clock: Clock, entropy: Entropy, observe: Observer
+        self,
+        store: Store,
+        identity: Identity,
+        clock: Clock,
+        entropy: Entropy,
+        bus: EventBus,
+        contexts: frozenset[str] | None = None,
     ) -> None:
         self.store = store
         self.identity = identity
-        self.clock = clock
-        self.entropy = entropy
-        self.observe = observe
+        self.contexts = contexts
         self.shared: IdentityId | None = None
         self.own_statements: list[Record] = []
         self.is_copied = False
+        self._clock = clock
+        self._entropy = entropy
+        self._bus = bus
         self._hybrid = HybridClock()
 
     @property
@@ -57,11 +59,11 @@ class RecordBook:
 
     @property
     def latest(self) -> Timestamp:
-        """The greatest timestamp given to a version of ours, or noted from one of a peer's."""
+        """The greatest timestamp that a version written here got, or that was noted from a peer's version."""
         return self._hybrid.latest
 
     async def introduce(self, network_key: bytes | None) -> None:
-        """State that our device key speaks for us, and for the pool of the network whose key is given."""
+        """State that our device key speaks for us, and for the pool of the network with that key."""
         roots = [self.identity.root]
         if network_key is not None:
             roots.append(shared_pool_root(network_key))
@@ -74,6 +76,10 @@ class RecordBook:
         heads = await self.store.heads(IDENTITIES, identity, draft.name)
         if heads:
             return winner(heads)
+        return await self.state_key(draft, root)
+
+    async def state_key(self, draft: Draft, root: SigningKey) -> Record:
+        """Write the key statement `draft`, signed with the root key of the identity that it speaks of."""
         (record,) = await self._write([draft], root, skip_unchanged=False)
         assert record is not None
         return record
@@ -87,7 +93,10 @@ class RecordBook:
         return record
 
     async def put_all(self, drafts: Sequence[Draft], *, skip_unchanged: bool = False) -> list[Record | None]:
-        """Write `drafts`, all of one context, in one transaction. None: unchanged, and left out."""
+        """Write `drafts`, all of one context, in one transaction. Return a record for each; None: unchanged, left out.
+
+        Raises LocalError when one may not be written; then none is.
+        """
         for draft in drafts:
             if draft.context == IDENTITIES:
                 raise LocalError(f"the context {IDENTITIES} is kept by the nodes themselves")
@@ -101,8 +110,8 @@ class RecordBook:
         return await self._write(drafts, self.identity.device, skip_unchanged=skip_unchanged)
 
     def keeps(self, context: str) -> bool:
-        """Whether `context` may be written. A node says which contexts it keeps."""
-        return context != IDENTITIES
+        """Return whether `context` may be written here."""
+        return context != IDENTITIES and (self.contexts is None or context in self.contexts)
 
     async def delete(self, context: str, author: IdentityId, name: str) -> Record:
         """Delete one record. Raises LocalError when there is nothing to delete."""
@@ -114,76 +123,77 @@ class RecordBook:
     async def _write(self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool) -> list[Record | None]:
         await self.renew_if_copied()
         try:
-            records, applied = await self.store.write(drafts, key, self._tick, skip_unchanged=skip_unchanged)
+            records, applied = await self.store.write(drafts, key, self.tick, skip_unchanged=skip_unchanged)
         except StaleWriterError:
             await self.renew_instance()
-            records, applied = await self.store.write(drafts, key, self._tick, skip_unchanged=skip_unchanged)
+            records, applied = await self.store.write(drafts, key, self.tick, skip_unchanged=skip_unchanged)
         if applied.refused:
             raise LocalError(applied.refused[0].detail)
         if applied.records:
-            self.observe(
+            self._bus.publish(
                 RecordsApplied(context=applied.records[0].context, source=b"", records=tuple(applied.records))
             )
-            self.on_written(applied.records)
         return records
 
     async def renew_if_copied(self) -> None:
-        """Renew the instance when another store writes in this one's name, and nobody did so since."""
+        """Renew the instance when another store writes in this one's name, unless that was done already."""
         if self.is_copied:
             await self.renew_instance()
 
     async def renew_instance(self) -> None:
-        """Write as somebody nobody has seen yet: our store was rolled back or copied, or others lie about what we
-        wrote."""
-        instance = Instance(self.entropy.random_bytes(INSTANCE_BYTES))
+        """Write under a fresh instance from now on: our store was rolled back or copied, or peers lie about it."""
+        instance = Instance(self._entropy.random_bytes(INSTANCE_BYTES))
         await self.store.renew_instance(instance)
         self.is_copied = False
-        self.observe(InstanceRenewed(instance=instance))
+        self._bus.publish(InstanceRenewed(instance=instance))
 
-    def on_written(self, records: Sequence[Record]) -> None:
-        """We wrote `records`. A node tells its peers."""
+    def tick(self) -> Timestamp:
+        """Return a timestamp for a version written now: later than every timestamp given or noted before."""
+        return self._hybrid.tick(self._clock.now_ms())
 
-    def _tick(self) -> Timestamp:
-        return self._hybrid.tick(self.clock.now_ms())
+    def note_applied(self, event: RecordsApplied) -> None:
+        """Note versions that a peer brought: those written here next come after them, unless their clock is far ahead.
 
-    def on_received(self, source: IdentityId, records: Sequence[Record]) -> None:
-        """A peer's records were applied: what we write next comes after them, where their clock is to be believed."""
-        if not records:
+        Publishes RecordForked for one of two versions under one dot, and TimestampAhead for a clock that is not
+        believed.
+        """
+        if not event.source or not event.records:
             return
+        records, peer = event.records, event.source
         self.is_copied = self.is_copied or any(map(self._is_by_copy, records))
         for record in records:
             if record.id in self.store.forked():
-                self.observe(
+                self._bus.publish(
                     RecordForked(
-                        peer=source,
+                        peer=peer,
                         context=record.context,
                         author=record.author,
                         record=record.name,
                         version=record.id,
                     )
                 )
-        now_ms = self.clock.now_ms()
+        now_ms = self._clock.now_ms()
         newest = max(records, key=lambda record: record.timestamp)
         if not self._hybrid.observe(newest.timestamp, now_ms):
             ahead_s = (to_ms(newest.timestamp) - now_ms) // 1000
-            self.observe(
-                TimestampAhead(peer=source, context=newest.context, record=newest.name, ahead_s=ahead_s)
+            self._bus.publish(
+                TimestampAhead(peer=peer, context=newest.context, record=newest.name, ahead_s=ahead_s)
             )
             for record in records:
                 self._hybrid.observe(record.timestamp, now_ms)
 
     def _is_by_copy(self, record: Record) -> bool:
-        """Whether `record`, which this store did not hold, was written in its name: with our key, in its instance."""
+        """Return whether `record`, which is new here, was written in this store's name: our key, our instance."""
         return record.instance == self.store.instance and record.kid == self.identity.device.public
 
     def is_own(self, record: Record) -> bool:
-        """Whether this node wrote `record`, or it is of its own identity: the only copy may be here."""
+        """Return whether this node wrote `record`, or it is of its own identity: the only copy may be here."""
         return record.kid == self.identity.device.public or record.author == self.id
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
-        """All heads of one record, tombstones included; [] when it is unknown. `winner` is what readers get."""
+        """Return all heads of one record, tombstones included; [] when it is unknown. Readers get the `winner`."""
         return await self.store.heads(context, author, name)
 
     async def scan(
@@ -195,7 +205,7 @@ class RecordBook:
         since_ms: int | None = None,
         deleted: bool = False,
     ) -> AsyncIterator[list[Record]]:
-        """The records of `context` that fit, in log order, in pages; of a conflict only the winner."""
+        """Yield the records of `context` that fit, in log order, in pages; of a conflict only the winner."""
         after = 0
         while True:
             page, last = await self.store.scan(context, after, limit=BATCH_RECORDS_MAX)
@@ -223,7 +233,7 @@ class RecordBook:
         return not heads or winner(heads).id == record.id
 
     async def conflicts(self, context: str) -> list[list[Record]]:
-        """Every record with more than one head: its heads, the winner first."""
+        """Return every record with more than one head: its heads, the winner first."""
         found: list[list[Record]] = []
         for key in sorted(self.store.conflicts(context)):
             heads = await self._heads_at(context, key)
@@ -236,49 +246,9 @@ class RecordBook:
         return [from_store(raw) for raw in raws]
 
     def audit(self) -> AsyncIterator[Audit]:
-        """Re-hash and re-verify everything held."""
+        """Re-hash and re-verify everything held; yield how far that is."""
         return self.store.audit()
 
-    # -- addresses ---------------------------------------------------------------------------------------------------
-
-    def resolve(self, text: str) -> tuple[IdentityId, str]:
-        """Return author and name of the record that `text` addresses (model/address.py). Raises LocalError."""
-        match parse_address(text):
-            case OwnAddress(name):
-                return self.id, name
-            case SharedAddress(name):
-                return self.resolve_author(SHARED), name
-            case IdAddress(author, name):
-                return author, name
-            case LabelAddress(label, name):
-                return find_label(label, self.labels()), name
-
-    def resolve_author(self, text: str) -> IdentityId:
-        """Return an author by `me`, `shared`, a whole id, a label or an id prefix, with or without `@`.
-
-        Raises LocalError.
-        """
-        if text == ME:
-            return self.id
-        if text == SHARED:
-            if self.shared is None:
-                raise LocalError("the open network has no `shared` records")
-            return self.shared
-        label = text.removeprefix(LABEL_MARK)
-        return maybe_id(label) or find_label(label, self.labels())
-
-    def author_text(self, author: IdentityId) -> str:
-        """Return what to write before the slash of an address to mean `author` on this node."""
-        return author_text(author, self.id, self.shared, self.labels())
-
-    def labels(self) -> dict[IdentityId, str]:
-        """Return every identity known here with its label, "" for none. A node adds the names of its peers."""
-        return dict.fromkeys((*self.store.authors(), self.id), "")
-
-    def identity_of(self, text: str) -> IdentityId:
-        """Who is meant in a filter: `me`, `shared`, or a whole id, of whomever. Raises LocalError."""
-        return self.resolve_author(text) if text in (ME, SHARED) else full_id(text)
-
     def label(self, author: IdentityId) -> str:
-        """How an author is written: `shared`, or its id."""
+        """Return an author as lists show it: `shared`, or its id in base32."""
         return SHARED if author == self.shared else to_base32(author)

@@ -4,10 +4,10 @@ With one peer there is one working session at a time and, beside it, one link: a
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from echonode.clock import Clock
 from echonode.errors import PeerRefused, Reason
 from echonode.limits import AUTH_TIMEOUT_S, DIAL_TIMEOUT_S, HANDSHAKE_TIMEOUT_S
 from echonode.model.identity import IdentityId
@@ -30,22 +30,26 @@ class _Live:
 
 @dataclass(slots=True)
 class SessionRegistry:
-    """Streams whose peer is known, by peer and direction. `survives(peer, is_initiator=..)` is the scheduler's rule;
-    `now_s` the monotonic clock."""
+    """Streams whose peer is known, by peer and direction; `me` is this node."""
 
-    survives: Callable[..., bool]
-    now_s: Callable[[], float]
+    me: IdentityId
+    clock: Clock
     _by_peer: dict[tuple[IdentityId, bool], _Live] = field(default_factory=dict)
     _links: dict[IdentityId, _Live] = field(default_factory=dict)
     _by_stream: dict[ByteStream, _Live] = field(default_factory=dict)
     _partings: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    def survives(self, peer: IdentityId, *, is_initiator: bool) -> bool:
+        """Return whether a session of ours with `peer` outlives one in the other direction. Both ends decide alike:
+        they keep the session whose initiator has the greater id."""
+        return (self.me > peer) == is_initiator
 
     def enter(self, peer: IdentityId, transport: StreamTransport) -> None:
         """A session with `peer` begins. A crossing one that loses is dropped; raises PeerRefused when it wins."""
         is_initiator = transport.channel.is_initiator
         crossing = self._by_peer.get((peer, not is_initiator))
         if crossing is not None:
-            is_recent = self.now_s() - crossing.began_s < _CROSSING_S
+            is_recent = self.clock.monotonic_s() - crossing.began_s < _CROSSING_S
             if is_recent and not self.survives(peer, is_initiator=is_initiator):
                 raise PeerRefused(Reason.DUPLICATE_SESSION, "both sides dialled at once; the other session goes on")
             self._drop(crossing)
@@ -53,7 +57,8 @@ class SessionRegistry:
         if earlier is not None:
             # The peer began anew, so the earlier connection is dead, whatever TCP still believes.
             self._drop(earlier)
-        self._by_peer[peer, is_initiator] = self._by_stream[transport.stream] = _Live(peer, transport, self.now_s())
+        live = _Live(peer, transport, self.clock.monotonic_s())
+        self._by_peer[peer, is_initiator] = self._by_stream[transport.stream] = live
 
     def becomes_link(self, peer: IdentityId, stream: ByteStream) -> None:
         """The working session over `stream` is a link from now on; another one with `peer` is over: who asks for a
@@ -77,6 +82,16 @@ class SessionRegistry:
             return False
         self._remove(live)
         return live.was_replaced
+
+    @property
+    def streams(self) -> int:
+        """The number of streams whose peer is known, links included."""
+        return len(self._by_stream)
+
+    @property
+    def partings(self) -> int:
+        """The number of dropped sessions whose peer is being told so."""
+        return len(self._partings)
 
     async def wait_until_over(self, peer: IdentityId) -> bool:
         """Wait for a working session with `peer` that is up now. False when there was none."""

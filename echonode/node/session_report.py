@@ -1,19 +1,30 @@
-"""The account of a conversation and of a session: what is told to the observer, and what the scheduler learns."""
+"""Reports: what a session did, which contexts it left unequal and why, and one conversation's figures.
+
+The scheduler learns from a SessionReport whether a peer is in sync; a ConversationReport publishes events.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from echonode.clock import Clock
 from echonode.model.record import Record
-from echonode.node.events import Observer, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
+from echonode.node.event_bus import EventBus
+from echonode.node.events import RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
 from echonode.node.handshake import Session
+from echonode.node.log_cursor import LogCursor
+from echonode.node.subscriptions import Subscriptions
+from echonode.node.summaries import empty
 from echonode.sync.conversation import Result, Tally
 from echonode.sync.select import Mode
+
+_NOT_ASKED_FOR: Final = "left to the peer, which did not ask for it"
+_NOT_MADE_EQUAL: Final = "the part that is wanted was not made equal when it was last asked for"
 
 
 @dataclass(slots=True)
 class SessionReport:
-    """What a session did, conversation by conversation, and which contexts ended unequal and why."""
+    """What a session did, conversation by conversation; `unequal`: contexts that ended unequal, and why."""
 
     conversations: list[SyncCompleted] = field(default_factory=list)
     unequal: dict[str, str] = field(default_factory=dict)
@@ -21,19 +32,40 @@ class SessionReport:
     is_one_way: bool = False  # nothing was learnt of what the other side lacks
 
     def add(self, completed: SyncCompleted, tally: Tally) -> None:
-        """One more conversation is over."""
+        """Add a conversation that is over."""
         self.conversations.append(completed)
         if completed.outcome == Result.ANSWERED.value:
-            return  # what else differs was not asked
+            return  # it says nothing of what else differs
         self.is_one_way |= completed.outcome == Result.ONE_WAY.value
         if completed.outcome in (Result.EQUAL.value, Result.ONE_WAY.value):
             self.unequal.pop(completed.context, None)
         else:
             self.unequal[completed.context] = _why(Result(completed.outcome), tally)
 
+    def compare_rest(self, session: Session, subscriptions: Subscriptions) -> None:
+        """At the end of a session that the peer led, compare the contexts about which it held no conversation."""
+        self.is_compared = True
+        store = subscriptions.store
+        theirs = {summary.context: summary for summary in session.hello.contexts}
+        answered = Result.ANSWERED.value
+        held = {conversation.context for conversation in self.conversations if conversation.outcome != answered}
+        for context in dict.fromkeys((*store.contexts(), *theirs)):
+            if context in held or not subscriptions.takes(context):
+                continue
+            summary = theirs.get(context, empty(context))
+            if summary.is_partial or subscriptions.of(context) is not None:
+                # The side that wants a part asks when there is something to ask for, and says nothing otherwise.
+                if subscriptions.is_open(session.peer.id, context):
+                    self.unequal.setdefault(context, _NOT_MADE_EQUAL)
+                continue
+            if summary.root != store.tree(context).root:
+                self.unequal.setdefault(context, _NOT_ASKED_FOR)
+            else:
+                LogCursor.of(store, session).reached(context, summary.seq)
+
     @property
     def in_sync(self) -> bool | None:
-        """Whether both sides are equal in every context; None when the session did not get to tell."""
+        """Whether both sides are equal in every context; None when the session ended before that was known."""
         return not self.unequal if self.is_compared and not self.is_one_way else None
 
 
@@ -41,10 +73,10 @@ class ConversationReport:
     """One conversation's figures, from its first message on."""
 
     def __init__(
-        self, clock: Clock, observe: Observer, session: Session, context: str, mode: Mode, reason: str, role: str
+        self, clock: Clock, bus: EventBus, session: Session, context: str, mode: Mode, reason: str, role: str
     ) -> None:
         self._clock = clock
-        self._observe = observe
+        self._bus = bus
         self._session = session
         self._context = context
         self._mode = mode
@@ -55,8 +87,8 @@ class ConversationReport:
         self._received = session.transport.bytes_received
 
     def progress(self, tally: Tally) -> None:
-        """Records moved."""
-        self._observe(
+        """Publish how many records moved so far."""
+        self._bus.publish(
             SyncProgress(
                 session=self._session.id,
                 peer=self._session.peer.id,
@@ -69,13 +101,15 @@ class ConversationReport:
         )
 
     def applied(self, records: Sequence[Record]) -> None:
-        """Records of the peer became heads here."""
-        self._observe(RecordsApplied(context=self._context, source=self._session.peer.id, records=tuple(records)))
+        """Publish that records of the peer became heads here."""
+        self._bus.publish(
+            RecordsApplied(context=self._context, source=self._session.peer.id, records=tuple(records))
+        )
 
     def completed(self, result: Result, tally: Tally) -> SyncCompleted:
-        """The conversation's one outcome, observed and returned."""
+        """Publish and return the conversation's one outcome."""
         for refused in tally.refused[:1]:
-            self._observe(
+            self._bus.publish(
                 RecordRefused(
                     peer=self._session.peer.id,
                     context=self._context,
@@ -101,7 +135,7 @@ class ConversationReport:
             round_trips=tally.round_trips,
             duration_s=round(self._clock.monotonic_s() - self._began_s, 6),
         )
-        self._observe(completed)
+        self._bus.publish(completed)
         return completed
 
 

@@ -1,9 +1,9 @@
-"""Wanting a part of a context: what a subscription means for the sessions of this node (PROTOCOL.md §8.14).
+"""Subscriptions: which contexts this node wants, and which part of each (PROTOCOL.md §8.14).
 
-A partial node keeps what its filter takes, and whatever it holds already, in every later version. It reconciles what
-the filter takes, in both directions with a node that wants all, one way with another partial one. It serves no mode
-that passes off what it holds as the whole. From peers it does not want to hear of it takes nothing; what it has, it
-gives.
+A partial node keeps the records that its filter takes, and every later version of a record that it holds already. It
+reconciles what the filter takes, in both directions with a node that wants all, one way with another partial one. It
+serves no mode that passes off what it holds as the whole. It takes nothing from peers that its filter excludes, and
+gives them all it has.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from echonode.errors import LocalError
-from echonode.limits import BATCH_RECORDS_MAX, RECONCILES_MAX
+from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_MAX, RECONCILES_MAX
 from echonode.model.filter import Filter
 from echonode.model.filter_text import IdentityResolver, read_filter
 from echonode.model.identity import IdentityId
@@ -27,31 +27,50 @@ EVERYTHING: Final = Filter()
 
 @dataclass(slots=True)
 class Subscriptions:
-    """By context, the filter of its subscription; a context without one is wanted whole."""
+    """The contexts that are kept here, and the filters of those that are wanted in part.
+
+    `contexts`: those that are kept, None for any that peers offer; `filters`: by context, the part that is wanted, a
+    context without one being wanted whole; `terms`: the text that each filter was made of, for people.
+    """
 
     store: Store
+    contexts: frozenset[str] | None = None
     filters: Mapping[str, Filter] = field(default_factory=dict)
-    terms: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what the filters were made of, for people
-    surveys: FilteredSets = field(default_factory=FilteredSets)
+    terms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    filtered_sets: FilteredSets = field(default_factory=FilteredSets)
     _reconciling: int = 0
     # (peer, context) -> both roots, those of `identities` and the filter, when all that is wanted was equal: not
     # reconciled again until one of them changes.
-    _settled: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
+    _equal: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
     # (peer, context) of which one side wants a part, when that was last asked for in vain, or not made equal.
     _open: set[tuple[IdentityId, str]] = field(default_factory=set)
 
     def subscribe(self, subscriptions: Mapping[str, Sequence[str]], resolve: IdentityResolver) -> None:
-        """Take these terms (model/filter_text.py) for what is wanted, by context. Raises LocalError."""
+        """Want only the parts that these terms name (model/filter_text.py), by context. Raises LocalError."""
         self.filters = {context: read_filter(terms, resolve) for context, terms in subscriptions.items()}
         self.terms = subscriptions
 
+    def takes(self, context: str) -> bool:
+        """Return whether `context` is kept here."""
+        if context == IDENTITIES:
+            return True
+        if self.contexts is not None:
+            return context in self.contexts
+        known = self.store.contexts()
+        return context in known or len(known) < CONTEXTS_MAX
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether every context that is kept is wanted whole."""
+        return not self.filters
+
     def of(self, context: str) -> Filter | None:
-        """What is wanted of `context`, None when that is all of it."""
+        """Return the part of `context` that is wanted, None when that is all of it."""
         wanted = None if context == IDENTITIES else self.filters.get(context)
         return None if wanted is None or wanted.takes_all else wanted
 
     def wants(self, context: str, peer: IdentityId) -> Callable[[Record], bool] | None:
-        """Whether a record that `peer` brings is kept; None when all are."""
+        """Return a judge of the records that `peer` brings, True for one to keep; None when all are kept."""
         wanted = self.of(context)
         if wanted is None:
             return None
@@ -65,8 +84,10 @@ class Subscriptions:
         return is_wanted
 
     async def forget(self, context: str, is_own: Callable[[Record], bool]) -> int:
-        """Let go of what is held of `context` and not wanted, but for our own records; how many there were. Raises
-        LocalError when all of it is wanted."""
+        """Delete what is held of `context` and not wanted, but for our own records. Return how many records that was.
+
+        Raises LocalError when all of the context is wanted.
+        """
         wanted = self.of(context)
         if wanted is None:
             raise LocalError(f"all of {escape(context)} is wanted: there is no subscription that leaves anything out")
@@ -76,7 +97,7 @@ class Subscriptions:
             forgotten += await self.store.forget(
                 context, keys[start : start + BATCH_RECORDS_MAX], lambda head: is_own(head) or wanted.matches(head)
             )
-            self.surveys.clear()
+            self.filtered_sets.clear()
         return forgotten
 
     @property
@@ -86,7 +107,7 @@ class Subscriptions:
 
     @contextmanager
     def reconciling(self) -> Iterator[None]:
-        """While a part is."""
+        """Count one more reconciliation while the body runs."""
         self._reconciling += 1
         try:
             yield
@@ -94,9 +115,10 @@ class Subscriptions:
             self._reconciling -= 1
 
     def way(self, context: str, peer: IdentityId, direction: Direction, *, is_theirs_partial: bool) -> Direction | None:
-        """Which way records may go in a conversation about `context` that we open with `peer`; None: no way.
+        """Return the direction of records in a conversation about `context` that we open with `peer`; None: no way.
 
-        Of two that both want a part each pulls its own: neither is to take what the other's filter takes."""
+        Of two nodes that both want a part each pulls its own: neither is to take what the other's filter takes.
+        """
         wanted = self.of(context) or EVERYTHING
         pulls = direction is not Direction.SEND and wanted.accepts_sender(peer)
         pushes = direction is not Direction.RECEIVE and not is_theirs_partial
@@ -107,17 +129,17 @@ class Subscriptions:
         return Direction.SEND if pushes else None
 
     def note(self, peer: IdentityId, context: str, *, is_done: bool) -> None:
-        """Whether the part that one side wants was made equal when it was last asked for."""
+        """Note whether the part that one side wants was made equal when it was last asked for."""
         (self._open.discard if is_done else self._open.add)((peer, context))
 
     def is_open(self, peer: IdentityId, context: str) -> bool:
-        """Whether it was not."""
+        """Return whether the part that one side wants was last asked for in vain, or not made equal."""
         return (peer, context) in self._open
 
-    def settle(self, peer: IdentityId, context: str, roots: tuple[bytes, ...]) -> None:
-        """All that is wanted is equal, as of `roots`."""
-        self._settled[peer, context] = (*roots, (self.of(context) or EVERYTHING).digest())
+    def note_equal(self, peer: IdentityId, context: str, roots: tuple[bytes, ...]) -> None:
+        """Note that all that is wanted is equal, as of `roots`."""
+        self._equal[peer, context] = (*roots, (self.of(context) or EVERYTHING).digest())
 
-    def is_settled(self, peer: IdentityId, context: str, roots: tuple[bytes, ...]) -> bool:
-        """Whether nothing has changed since."""
-        return self._settled.get((peer, context)) == (*roots, (self.of(context) or EVERYTHING).digest())
+    def is_equal(self, peer: IdentityId, context: str, roots: tuple[bytes, ...]) -> bool:
+        """Return whether all that is wanted was equal as of these `roots`, under the filter of today."""
+        return self._equal.get((peer, context)) == (*roots, (self.of(context) or EVERYTHING).digest())

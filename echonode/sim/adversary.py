@@ -14,7 +14,7 @@ first forgery.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import fields, replace
 from random import Random
 from typing import Any, Final
@@ -22,10 +22,11 @@ from typing import Any, Final
 from echonode.clock import Timestamp
 from echonode.errors import EchonodeError, TransportError
 from echonode.limits import COUNTER_MENTIONED_MAX
-from echonode.model.identity import SigningKey, Writer, writer_of
+from echonode.model.identity import PublicKey, SigningKey, Writer, writer_of
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, sign
-from echonode.node.conversations import Conversations
-from echonode.node.handshake import Session
+from echonode.node.connections import SessionRunner
+from echonode.node.events import RecordsApplied
+from echonode.node.handshake import Introduction, Session
 from echonode.node.session_report import SessionReport
 from echonode.sim.world import Member, World
 from echonode.sync.live.link import Link
@@ -52,23 +53,21 @@ class Adversary:
     def take_over(self) -> None:
         """Let the member's present process forge its messages."""
         connections = self.member.node.connections
-        connections.manager = _ForgingConversations(connections.manager, self)  # type: ignore[assignment]
-        honest = connections.local.make_hello
-        connections.local = replace(
-            connections.local, make_hello=lambda peer, session: self._forge_hello(honest(peer, session))
-        )
+        connections.runner = _ForgingRunner(connections.runner, self)
+        honest = connections.local.introduction
+        connections.local = replace(connections.local, introduction=_ForgingIntroduction(honest, self))
 
     async def write(self, world: World) -> None:
         """Store hostile versions with good signatures, for peers to fetch."""
         node, draw = self.member.node, self.draw
-        author = draw.choice([node.id, node.shared or node.id])
+        author = draw.choice([node.id, node.records.shared or node.id])
         draft = Draft(context=MAIN, author=author, name=f"r{draw.randrange(30)}", body=draw.randbytes(10))
         now_ms = self.member.clock.now_ms() + draw.choice([0, 0, _NEXT_YEAR_MS])
         stamp = Timestamp(now_ms << 16 | draw.randrange(1 << 16))
-        key, instance = node.identity.device, node.store.instance
+        key, instance = node.records.identity.device, node.store.instance
         writer = writer_of(key.public, instance)
         vector: dict[Writer, int] = {writer: node.store.seen(key.public).get(instance, 0) + 1}
-        for head in await node.heads(MAIN, author, draft.name):
+        for head in await node.records.heads(MAIN, author, draft.name):
             for seen, counter in head.vector.items():
                 vector[seen] = max(counter, vector.get(seen, 0))
         if draw.random() < 0.2:
@@ -86,7 +85,7 @@ class Adversary:
             await node.store.apply(MAIN, [version])
         except EchonodeError:
             return
-        node.on_written([version])
+        node.bus.publish(RecordsApplied(context=MAIN, source=b"", records=(version,)))
 
     async def keep_attacking(self, world: World) -> None:
         """Write hostile versions and open false connections, until cancelled."""
@@ -192,7 +191,7 @@ class Adversary:
         """
         key, node = self._stranger, self.member.node
         context = self.draw.choice([MAIN, "elsewhere", IDENTITIES])
-        signer = node.identity.device if context == "elsewhere" else key
+        signer = node.records.identity.device if context == "elsewhere" else key
         writer = writer_of(signer.public, node.store.instance)
         draft = Draft(context=context, author=node.id, name="forged", body=self.draw.randbytes(5))
         return sign(draft, signer, instance=node.store.instance, vector={writer: 1}, timestamp=Timestamp(1 << 40))
@@ -207,7 +206,7 @@ class Adversary:
             return message
         return _replaced(message, "records", tuple(self._twins.get(raw, raw) for raw in raws))
 
-    def _forge_hello(self, hello: Hello) -> Hello:
+    def forge_hello(self, hello: Hello) -> Hello:
         if self.draw.random() < 0.5:
             return hello
         contexts = tuple(self._forge_part(each) if self.draw.random() < 0.5 else each for each in hello.contexts)
@@ -256,15 +255,30 @@ class _ForgingTransport(StreamTransport):
             return b""  # the forged value has no encoding
 
 
-class _ForgingConversations:
-    """A node's conversations over forging transports. An exception caused by a forgery ends its session, no more."""
+class _ForgingIntroduction:
+    """A node's introduction with forged hellos. Name and key are the member's own."""
 
-    def __init__(self, inner: Conversations, adversary: Adversary) -> None:
+    def __init__(self, inner: Introduction, adversary: Adversary) -> None:
         self._inner = inner
         self._adversary = adversary
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    @property
+    def device(self) -> SigningKey:
+        return self._inner.device
+
+    def statements(self) -> Sequence[Record]:
+        return self._inner.statements()
+
+    def make(self, peer: PublicKey, session: bytes) -> Hello:
+        return self._adversary.forge_hello(self._inner.make(peer, session))
+
+
+class _ForgingRunner:
+    """A node's sessions over forging transports. An exception caused by a forgery ends its session, no more."""
+
+    def __init__(self, inner: SessionRunner, adversary: Adversary) -> None:
+        self._inner = inner
+        self._adversary = adversary
 
     async def lead(
         self, session: Session, log: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False

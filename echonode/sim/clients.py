@@ -54,7 +54,7 @@ class Clients:
         """Import so many records at once, with names that no other write uses."""
         context, author = self._habits.contexts[0], member.node.id
         drafts = [Draft(context=context, author=author, name=f"stock-{number}") for number in range(records)]
-        self._invariants.acknowledge(member, await member.node.put_all(drafts) if drafts else [])
+        self._invariants.acknowledge(member, await member.node.records.put_all(drafts) if drafts else [])
 
     async def write(self, member: Member, records: int) -> None:
         """Make so many writes now."""
@@ -86,11 +86,11 @@ class Clients:
             await asyncio.sleep(draw.expovariate(self._habits.requests_per_s))
             up = [member for member in self._members if member.is_up]
             member = draw.choice(up or self._members)
-            if peers := list(member.node.scheduler.peers) if member.is_up else []:
+            if peers := list(member.node.peer_table.peers) if member.is_up else []:
                 self._requests.add(asyncio.create_task(self._request(member, draw.choice(peers))))
 
     async def _request(self, member: Member, peer: IdentityId) -> None:
-        requests, context = member.node.asking, self._request_draw.choice(self._habits.contexts)
+        requests, context = member.node.on_demand, self._request_draw.choice(self._habits.contexts)
         wanted = Filter(tags_any=frozenset(self._request_draw.choice([[], ["red"]])))
         held = [key for key, _ in member.node.store.tree(context).leaves_at(b"")]
         offered = self._request_draw.sample(held, min(len(held), 3))
@@ -100,7 +100,7 @@ class Clients:
             if wanted_records:
                 await requests.get(peer, context, wanted_records, SYNC_TIMEOUT_S)
             if offered:
-                await requests.offer(peer, context, offered, SYNC_TIMEOUT_S)
+                await requests.put(peer, context, offered, SYNC_TIMEOUT_S)
         except EchonodeError:
             return  # the peer is away, or refused with a reason
 
@@ -116,13 +116,13 @@ class Clients:
     async def _write_once(self, member: Member) -> None:
         """Make one put, edit, delete, burst, import or resolution of a conflict."""
         node, draw = member.node, self._draw
-        author = node.id if node.shared is None else draw.choice([node.id, node.shared])
+        author = node.id if node.records.shared is None else draw.choice([node.id, node.records.shared])
         context = draw.choice(self._habits.contexts)
         name = f"r{draw.randrange(self._habits.names)}"
         kind = draw.random()
         try:
             if kind < 0.12:
-                self._invariants.acknowledge(member, [await node.delete(context, author, name)])
+                self._invariants.acknowledge(member, [await node.records.delete(context, author, name)])
                 return
             if kind < 0.18:
                 await self._resolve_conflict(member, context)
@@ -138,16 +138,16 @@ class Clients:
                       tags=draw.choice(_TAGS))
                 for each in names
             ]
-            self._invariants.acknowledge(member, await node.put_all(drafts, skip_unchanged=is_import))
+            self._invariants.acknowledge(member, await node.records.put_all(drafts, skip_unchanged=is_import))
         except (StoreError, LocalError):
             # There is nothing to delete, the disk is full, or the process died. The write was not acknowledged.
             return
 
     async def _resolve_conflict(self, member: Member, context: str) -> None:
         """Resolve the oldest conflict as a person would: write the version that should stand."""
-        for heads in await member.node.conflicts(context):
+        for heads in await member.node.records.conflicts(context):
             best = winner(heads)
-            if best.author in (member.node.id, member.node.shared):
+            if best.author in (member.node.id, member.node.records.shared):
                 draft = Draft(context=context, author=best.author, name=best.name, body=best.body or b"settled")
-                self._invariants.acknowledge(member, [await member.node.put(draft)])
+                self._invariants.acknowledge(member, [await member.node.records.put(draft)])
             return

@@ -73,10 +73,14 @@ class SimStore(MemoryStore):
             intern=self._intern,
         )
         vars(opened).update(disk)
-        opened._cursors = Cursors()
-        for cursor in opened._saved_cursors.values():
-            opened._cursors.load(cursor)
+        opened._load_cursors()
         return opened
+
+    def _load_cursors(self) -> None:
+        """Begin with the cursors that the disk holds, as a process does that has just opened its store."""
+        self._cursors = Cursors()
+        for cursor in self._saved_cursors.values():
+            self._cursors.load(cursor)
 
     async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
         async with self._transaction():

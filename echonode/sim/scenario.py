@@ -296,13 +296,11 @@ class Scenario:
         draft = statement_draft(victim.identity.id, victim.identity.device.public, KeyState.COMPROMISED)
         while True:
             reporter = self._draw.choice(self._client_nodes)
-            store = reporter.store
             try:
-                written, _ = await store.write([draft], victim.identity.root, reporter.node._tick)
+                await reporter.node.records.state_key(draft, victim.identity.root)
             except EchonodeError:
                 await asyncio.sleep(1.0)
                 continue
-            reporter.node.on_written([record for record in written if record is not None])
             return
 
 

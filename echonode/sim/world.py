@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 
 from echonode.errors import LocalError, TransportError
 from echonode.model.identity import Identity, IdentityId, Instance
-from echonode.node.events import Event, SyncCompleted
-from echonode.node.link_selection import LinkSelection
+from echonode.node.events import Event, LinkEqual, SyncCompleted
 from echonode.node.node import Node, Presence, Settings
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import OWNER, SimClock, SimEntropy, SimLoop
@@ -30,16 +29,6 @@ from echonode.sync.streams import ByteStream
 
 PORT = 22087
 _STEP_S = 0.05
-
-
-class _ObservedLinkSelection(LinkSelection):
-    """A node's link selection that reports each link that calls itself equal. No event of the node reports it."""
-
-    on_equal: Callable[[IdentityId], None]
-
-    def equal(self, now_ms: int, peer: IdentityId) -> None:
-        LinkSelection.equal(self, now_ms, peer)
-        self.on_equal(peer)
 
 
 @dataclass(slots=True, eq=False)
@@ -182,9 +171,9 @@ class World:
                 for observer in member.observers:
                     observer(event)
 
-        def report_equal(peer: IdentityId) -> None:
+        def report_equal(event: LinkEqual) -> None:
             for on_equal in member.on_equal if is_current() else ():
-                on_equal(peer)
+                on_equal(event.peer)
 
         def announce(announcement: Presence) -> None:
             member.announcement = announcement
@@ -205,9 +194,7 @@ class World:
             announce=announce,
             save_network_key=save,
         )
-        links = _ObservedLinkSelection(member.node.scheduler.entropy, member.node.scheduler.peers)
-        links.on_equal = report_equal
-        member.node.scheduler.links = links
+        member.node.bus.on(LinkEqual, report_equal)
         context = copy_context()
         context.run(OWNER.set, member.owner)
         member.listener = context.run(self.network.listen, member.address, member.node.accept)
@@ -275,7 +262,7 @@ class World:
         """Return True if all nodes that are up hold the same roots and no session is up."""
         members = [member for member in self.members.values() if member.is_up]
         states = [member.roots() for member in members]
-        quiet = not any(entry.sessions for m in members for entry in m.node.scheduler.peers.values())
+        quiet = not any(entry.sessions for m in members for entry in m.node.peer_table.peers.values())
         return quiet and all(state == states[0] for state in states)
 
     def _announce(self, member: Member) -> None:

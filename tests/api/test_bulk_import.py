@@ -361,7 +361,7 @@ def test_memory_does_not_grow_with_the_number_of_lines() -> None:
                 yield named(range(start, start + 100))
 
         tracemalloc.reset_peak()
-        async for _ in import_lines(Forgetful(), "main", chunks()):  # type: ignore[arg-type]
+        async for _ in import_lines(Forgetful(), Forgetful(), "main", chunks()):  # type: ignore[arg-type]
             pass
         return tracemalloc.get_traced_memory()[1]
 

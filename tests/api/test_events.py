@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from echonode.api import streams
-from echonode.node.event_bus import _WAITING_MAX
+from echonode.node.event_bus import WAITING_MAX
 from echonode.text import to_base32
 from tests.api import openapi
 from tests.api.serving import Connection, run, serving
@@ -107,8 +107,8 @@ def test_a_reader_that_lags_too_far_is_told_that_it_lost_events(tmp_path: Path) 
     async def test() -> None:
         async with serving(tmp_path) as served, served.connection() as connection:
             events = await listen(connection, "?types=peer.absent")
-            for _ in range(_WAITING_MAX + 1):  # without a pause, so that no event is read meanwhile
-                served.node.observe(served.events[0])
+            for _ in range(WAITING_MAX + 1):  # without a pause, so that no event is read meanwhile
+                served.node.bus.publish(served.events[0])
             assert [event async for event in events] == [("end", {"reason": "slow reader"})]
 
     run(test)
@@ -134,11 +134,11 @@ def test_a_listener_that_leaves_is_forgotten(tmp_path: Path) -> None:
             before = asyncio.all_tasks()
             async with served.connection() as connection:
                 await listen(connection)
-                assert len(served.node._fanout._readers) == 1
+                assert served.node.bus.streams == 1
                 connection.cut()
             while served.server._server.server_state.tasks:
                 await asyncio.wait(served.server._server.server_state.tasks)
-            assert served.node._fanout._readers == set()
+            assert served.node.bus.streams == 0
             assert asyncio.all_tasks() <= before
 
     run(test)

@@ -40,7 +40,7 @@ async def meet(one: Served, two: Served) -> None:
 async def put_quietly(served: Served, name: str) -> None:
     """Write a record without telling the scheduler: only a requested sync will carry it."""
     draft = Draft(context="main", author=served.node.id, name=name, body=b"x")
-    await served.node.store.write([draft], served.node.identity.device, served.node._tick)
+    await served.node.store.write([draft], served.node.records.identity.device, served.node.records.tick)
 
 
 def test_status_tells_who_this_is(tmp_path: Path) -> None:

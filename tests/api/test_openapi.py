@@ -164,9 +164,9 @@ def test_every_documented_answer_is_given_and_is_as_documented(tmp_path: Path) -
     async def test() -> None:
         async with serving(tmp_path) as one, serving(tmp_path, name="open", key=None) as open_:
             foreign = await give_foreign_record(one)
-            open_.node.partial.subscribe({"main": ["tag=news"]}, open_.node.identity_of)
-            one.node.scheduler.opened(IdentityId(bytes(32)), "unreachable", NOWHERE, target=None, is_initiator=False)
-            one.node.scheduler.closed(0, 0, IdentityId(bytes(32)), in_sync=None, reason="")
+            open_.node.subscriptions.subscribe({"main": ["tag=news"]}, open_.node.addresses.resolve_in_filter)
+            one.node.peer_table.opened(IdentityId(bytes(32)), "unreachable", NOWHERE, target=None, is_initiator=False)
+            one.node.peer_table.closed(0, 0, IdentityId(bytes(32)), in_sync=None, reason="")
             for node, status, method, target, body in TOUR:
                 served = one if node == "one" else open_
                 answer = await served.ask(method, target.replace("FOREIGN", foreign), body)

@@ -32,9 +32,9 @@ async def two(folder: Path) -> AsyncIterator[tuple[Served, Served]]:
 async def write_unheard(served: Served, name: str, *tags: str, body: bytes = b"x", context: str = "main") -> None:
     """Write a shared record without telling the scheduler; without a body, delete it."""
     node = served.node
-    assert node.shared is not None
-    draft = Draft(context=context, author=node.shared, name=name, tags=tags, body=body, is_tombstone=not body)
-    await node.store.write([draft], node.identity.device, node._tick)
+    assert node.records.shared is not None
+    draft = Draft(context=context, author=node.records.shared, name=name, tags=tags, body=body, is_tombstone=not body)
+    await node.store.write([draft], node.records.identity.device, node.records.tick)
 
 
 async def asked(served: Served, what: str, **body: Any) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def test_a_put_says_what_became_of_each_record(tmp_path: Path) -> None:
             again = await asked(one, "put", records=["shared/new"])
             assert [record["outcome"] for record in again["records"]] == ["had"]
 
-            other.node.partial.subscribe({"main": ["tag=news"]}, other.node.identity_of)
+            other.node.subscriptions.subscribe({"main": ["tag=news"]}, other.node.addresses.resolve_in_filter)
             await write_unheard(one, "unwanted")
             (record,) = (await asked(one, "put", records=["shared/unwanted"]))["records"]
             assert (record["outcome"], record["reason"]) == ("refused", "not_accepted")
@@ -119,7 +119,7 @@ def test_a_put_says_what_became_of_each_record(tmp_path: Path) -> None:
 def test_what_a_peer_does_not_do_is_not_supported_and_it_says_what_is(tmp_path: Path) -> None:
     async def test() -> None:
         async with two(tmp_path) as (one, other):
-            other.node._greeter.contexts = frozenset({"books"})
+            other.node.subscriptions.contexts = frozenset({"books"})
             answer = await asked(one, "pull", context="films")
             assert answer["status"] == "not supported" and "unknown_context" in answer["error"]
             assert answer["supported"] == ["identities"]

@@ -298,8 +298,14 @@ def test_a_conflict_shows_its_heads_the_winner_first_and_a_put_resolves_it(tmp_p
     async def test() -> None:
         async with serving(tmp_path) as served, serving(tmp_path, name="two") as other:
             await served.put("shared/todo", b"milk", "&type=text/plain")
-            late = await other.node.put(
-                Draft(context="main", author=other.node.shared, name="todo", body=b"{}", media_type="application/json")
+            late = await other.node.records.put(
+                Draft(
+                    context="main",
+                    author=other.node.records.shared,
+                    name="todo",
+                    body=b"{}",
+                    media_type="application/json",
+                )
             )
             statements, _ = await other.node.store.scan("identities", 0, limit=10)
             await served.node.store.apply("identities", statements)
@@ -309,12 +315,13 @@ def test_a_conflict_shows_its_heads_the_winner_first_and_a_put_resolves_it(tmp_p
             assert conflict == (await served.ask("GET", "/v1/conflicts?context=main")).json()["conflicts"][0]
             assert (conflict["id"], conflict["context"]) == ("shared/todo", "main")
             first, second = conflict["heads"]
-            assert first["version"] == to_base32(winner(await served.node.heads("main", late.author, "todo")).id)
+            heads = await served.node.records.heads("main", late.author, "todo")
+            assert first["version"] == to_base32(winner(heads).id)
             assert (first["winner"], second["winner"]) == (True, False)
             theirs, ours = sorted((first, second), key=lambda head: head["version"] != to_base32(late.id))
             assert (theirs["body"], theirs["type"]) == ({}, "application/json")
             assert (ours["body"], ours["type"]) == ("milk", "text/plain")
-            assert theirs["key"] == to_base32(other.node.identity.device.public) != ours["key"]
+            assert theirs["key"] == to_base32(other.node.records.identity.device.public) != ours["key"]
             assert (await served.ask("GET", "/v1/conflicts?context=elsewhere")).json() == {"conflicts": []}
 
             whole = await served.whole("shared/todo")

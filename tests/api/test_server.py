@@ -235,9 +235,9 @@ def test_it_stops_at_once_whatever_clients_are_doing_and_logs_nothing(tmp_path: 
                 [data async for data in listed.data()]
             with pytest.raises((FileNotFoundError, ConnectionRefusedError)):
                 await served.ask("GET", "/v1/status")
-            assert await served.node.heads("main", served.node.id, "half") == []
-            assert await served.node.heads("main", served.node.id, "i999")
-            assert await served.node.heads("main", served.node.id, "i1000") == []
+            assert await served.node.records.heads("main", served.node.id, "half") == []
+            assert await served.node.records.heads("main", served.node.id, "i999")
+            assert await served.node.records.heads("main", served.node.id, "i1000") == []
             for connection in connections:
                 await connection.close()
 

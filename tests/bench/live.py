@@ -63,7 +63,7 @@ async def _measure(folder: Path) -> dict[str, float]:
         for number in range(_PUTS):
             draft = Draft(context=MAIN, author=a.id, name=f"live-{number}", body=bytes(200))
             began_s, began_cpu_s = time.perf_counter(), time.process_time()
-            await a.put(draft)
+            await a.records.put(draft)
             alone.append(time.perf_counter() - began_s)
             while not isinstance(event := await events.get(), RecordsApplied) or event.records[0].name != draft.name:
                 pass

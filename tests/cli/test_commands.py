@@ -145,7 +145,7 @@ def test_conflicts_show_every_head_and_which_one_is_read(shell: Shell, live: Liv
         assert there("put", "shared/x", "theirs").code == 0
         live.do(meet(live, far))
         for each in (live, far):
-            each.until(lambda node: node.conflicts("main"))
+            each.until(lambda node: node.records.conflicts("main"))
         both = shell("conflicts", "--json").json, there("conflicts", "--json").json
         assert both[0] == both[1]
         (conflict,) = both[0]["conflicts"]
@@ -248,7 +248,8 @@ def test_status_tells_a_person_who_we_are_and_that_we_are_alone(shell: Shell, li
 
 def test_status_and_contexts_say_what_is_wanted_where_that_is_not_all(shell: Shell, live: LiveNode) -> None:
     shell("put", "a", "1")
-    live.served.node.partial.subscribe({"main": ["tag=news", "since=2026-01-01"]}, live.served.node.identity_of)
+    node = live.served.node
+    node.subscriptions.subscribe({"main": ["tag=news", "since=2026-01-01"]}, node.addresses.resolve_in_filter)
     header, identities, main = shell("contexts").text.splitlines()
     assert header.split()[-1] == "WANTED" and identities.split()[-1] == "all"
     assert main.endswith("  tag=news since=2026-01-01")

@@ -77,7 +77,7 @@ def test_options_of_get_that_do_not_go_together_are_a_usage_error(shell: Shell) 
 
 def test_put_to_a_peer_says_what_became_of_each(shell: Shell, far: LiveNode) -> None:
     shell("get", "--from", "far", "shared/a")
-    far.served.node.partial.subscribe({"main": ["tag=news"]}, far.served.node.identity_of)
+    far.served.node.subscriptions.subscribe({"main": ["tag=news"]}, far.served.node.addresses.resolve_in_filter)
     shown = shell("put", "--to", "far", "shared/a")
     assert (shown.code, shown.err) == (0, "1 version\n") and "had" in shown.text
     shell("put", "shared/unwanted", "1")
@@ -88,7 +88,7 @@ def test_put_to_a_peer_says_what_became_of_each(shell: Shell, far: LiveNode) -> 
 
 
 def test_what_a_peer_does_not_support_is_a_failure_that_says_what_it_does(shell: Shell, far: LiveNode) -> None:
-    far.served.node._greeter.contexts = frozenset({"main"})
+    far.served.node.subscriptions.contexts = frozenset({"main"})
     sentence = shell.fails(1, "pull", "--from", "far", "-c", "films")
     assert sentence.startswith("not supported: ") and "identities" in sentence
     assert "no peer" in shell.fails(1, "pull", "--from", "nobody")
@@ -101,11 +101,11 @@ def test_unwanted_records_are_forgotten_on_request_and_nothing_where_all_is_want
     shell("get", "--from", "far", "shared/a", "shared/b")
     there = Shell(FakeServices(far.served.socket.parent))
     assert "all of main is wanted" in there.fails(1, "forget")
-    far.served.node.partial.subscribe({"main": ["tag=nothing"]}, far.served.node.identity_of)
+    far.served.node.subscriptions.subscribe({"main": ["tag=nothing"]}, far.served.node.addresses.resolve_in_filter)
     assert there("forget", "--json").json == {"forgotten": 0}  # the node wrote all of them itself
-    far.do(far.served.node.put(Draft(context="main", author=far.served.node.id, name="own", body=b"x")))
+    far.do(far.served.node.records.put(Draft(context="main", author=far.served.node.id, name="own", body=b"x")))
     shell("put", "shared/ours", "1")
-    far.do(far.served.node.asking.get(_only_peer(far), "main", [_asked(far, "ours")], 10))
+    far.do(far.served.node.on_demand.get(_only_peer(far), "main", [_asked(far, "ours")], 10))
     assert there("forget").err == "1 record forgotten\n"
     assert there("get", "own").out == b"x"
 
@@ -117,5 +117,5 @@ def _only_peer(far: LiveNode) -> IdentityId:
 
 
 def _asked(far: LiveNode, name: str) -> RecordRequest:
-    assert far.served.node.shared is not None
-    return RecordRequest(leaf_key(far.served.node.shared, name), None)
+    assert far.served.node.records.shared is not None
+    return RecordRequest(leaf_key(far.served.node.records.shared, name), None)

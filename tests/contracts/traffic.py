@@ -13,7 +13,7 @@ from functools import cache
 from echonode.errors import EchonodeError, PeerRefused, Reason
 from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.filter import Filter
-from echonode.model.identity import IdentityId
+from echonode.model.identity import IdentityId, PublicKey, SigningKey
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import MAIN, Draft, Record, leaf_key
 from echonode.node.handshake import LocalSide, Session, initiate, receive
@@ -122,7 +122,7 @@ async def _everything() -> None:
 async def _put(member: Member, names: Sequence[str], *, context: str = MAIN, deleted: bool = False) -> None:
     node = member.node
     body = b"" if deleted else b"x"
-    await node.put_all(
+    await node.records.put_all(
         [
             Draft(context=context, author=node.id, name=name, body=body, tags=("a", "b"), is_tombstone=deleted)
             for name in names
@@ -137,7 +137,7 @@ async def _differ(world: World) -> None:
     """
     full, empty, third = world.members.values()
     for member in (full, third, empty):
-        await member.node.renew_instance()
+        await member.node.records.renew_instance()
     _part(world, full, empty, third)
     await _put(full, ["one more"])
     await _put(full, ["emma"], context="books")
@@ -149,11 +149,12 @@ async def _differ(world: World) -> None:
     for member in (full, third):
         await _put(member, [f"{member.name} {number}" for number in range(300)])
         await _put(member, [f"{member.name} {number}" for number in range(100)], context="books")
-        assert member.node.shared is not None
-        await member.node.put(Draft(context=MAIN, author=member.node.shared, name="todo", body=member.name.encode()))
+        records = member.node.records
+        assert records.shared is not None
+        await records.put(Draft(context=MAIN, author=records.shared, name="todo", body=member.name.encode()))
     await _put(full, ["one more"], deleted=True)
     for member in (full, third, empty):
-        await member.node.renew_instance()
+        await member.node.records.renew_instance()
     world.network.heal()
     await world.settled(within_s=600)
     _part(world, full, empty, third)
@@ -178,7 +179,7 @@ async def _write_on(world: World) -> None:
         await asyncio.sleep(2)
     node = full.node
     for number in range(12):
-        await node.put(Draft(context=MAIN, author=node.id, name=f"large {number}", body=bytes(100_000)))
+        await node.records.put(Draft(context=MAIN, author=node.id, name=f"large {number}", body=bytes(100_000)))
     await _put(third, ["a note"], context="notes")
     await asyncio.sleep(100)
     await world.settled(within_s=60)
@@ -206,14 +207,14 @@ async def _want_a_part(world: World, full: Member) -> None:
     await _put(part, ["of part"])
     world.network.heal()
     await asyncio.sleep(600)
-    pulled = await part.node.asking.pull(full.node.id, MAIN, Filter(), after=0, limit=2000, timeout_s=60)
+    pulled = await part.node.on_demand.pull(full.node.id, MAIN, Filter(), after=0, limit=2000, timeout_s=60)
     wanted = [RecordRequest(leaf_key(IdentityId(one.author), one.name), None) for one in pulled.ids]
-    await part.node.asking.get(full.node.id, MAIN, wanted[: BATCH_RECORDS_MAX + 1], 60)
+    await part.node.on_demand.get(full.node.id, MAIN, wanted[: BATCH_RECORDS_MAX + 1], 60)
     node = part.node
     drafts = [Draft(context=MAIN, author=node.id, name=f"offered {number}") for number in range(BATCH_RECORDS_MAX + 1)]
-    await node.store.write(drafts, node.identity.device, node._tick)  # so that no link carries it
+    await node.store.write(drafts, node.records.identity.device, node.records.tick)  # so that no link carries it
     keys = [leaf_key(node.id, draft.name) for draft in drafts]
-    await node.asking.offer(full.node.id, MAIN, keys, 60)
+    await node.on_demand.put(full.node.id, MAIN, keys, 60)
 
 
 async def _ask_by_hand(world: World, full: Member) -> None:
@@ -282,22 +283,44 @@ async def _meet(world: World, member: Member, stranger: Author, change: Callable
     draft = statement_draft(stranger.identity.id, device.public, KeyState.ACTIVE)
     own: list[Record] = await stranger.store.heads(draft.context, draft.author, draft.name)
 
-    def hello(_: object, session: bytes) -> Hello:
-        plain = Hello((1, 0), session, "stranger", bytes(8), stranger.store.instance, 0, {"note": (1, 0)}, (), (), {})
-        return change(plain)
-
-    local = LocalSide(
-        device=device,
-        statements=lambda: own,
-        make_hello=hello,
-        suspect=lambda *_: None,
-        admit=lambda *_: None,
-        foreign=lambda *_: None,
-    )
+    local = LocalSide(Stranger(stranger, own, change), OpenGate())
     stream = await world.network.dial("10.9.9.9")(f"{member.host}:{PORT}")
     key = member.network_key
     assert key is not None
     return await initiate(stream, NetworkSecret.private(key), local, SimEntropy("stranger"))
+
+
+@dataclass
+class Stranger:
+    """The introduction of `author`, with `change` applied to its Hello."""
+
+    author: Author
+    own: Sequence[Record]
+    change: Callable[[Hello], Hello]
+
+    @property
+    def device(self) -> SigningKey:
+        return self.author.identity.device
+
+    def statements(self) -> Sequence[Record]:
+        return self.own
+
+    def make(self, _peer: PublicKey, session: bytes) -> Hello:
+        instance = self.author.store.instance
+        return self.change(Hello((1, 0), session, "stranger", bytes(8), instance, 0, {"note": (1, 0)}, (), (), {}))
+
+
+class OpenGate:
+    """Lets every peer in."""
+
+    def admit(self, *_: object) -> None:
+        pass
+
+    def suspect(self, *_: object) -> None:
+        pass
+
+    def note_foreign(self, *_: object) -> None:
+        pass
 
 
 async def _until_over(session: Session) -> None:

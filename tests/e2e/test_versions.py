@@ -9,7 +9,7 @@ import pytest
 
 from echonode import cbor
 from echonode.errors import Reason
-from echonode.node.live_links import NAMES
+from echonode.node.hello import NAMES
 from tests.e2e.data import write_lines
 from tests.e2e.next_version import NEXT_MAJOR, NEXT_MINOR, environment
 from tests.e2e.processes import NodeProcess, equal, running, wait_for

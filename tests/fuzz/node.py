@@ -8,7 +8,6 @@ takes no forged one, its tree is that of its records, and it can still write.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -177,9 +176,8 @@ async def _check_stage(stage: Stage) -> None:
     for event in stage.events:
         if isinstance(event, SessionFailed):
             assert event.reason not in ("local", "store_failed"), f"our own fault: {event.detail}"
-    assert node.connections._shaking == Counter() and not node.connections.live._by_peer
-    assert not node.connections.manager.filling._fills
-    assert all(entry.sessions == 0 for entry in node.scheduler.peers.values())
+    pending = node.pending()
+    assert not pending.handshakes and not pending.streams and not pending.fills and not pending.sessions
     known = {record.id for records in parties().node_records.values() for record in records}
     for context, leaves in store._heads.items():
         leaves = {leaf: heads for leaf, heads in leaves.items() if heads}
@@ -192,7 +190,7 @@ async def _check_stage(stage: Stage) -> None:
         for record in records:
             heads = store._heads[context].get(record.key, [])
             assert any(head.id == record.id or supersedes(head, record) for head in heads), f"lost: {record.name}"
-    written = await node.put(Draft(context=MAIN, author=node.id, name="afterwards", body=b"still writing"))
+    written = await node.records.put(Draft(context=MAIN, author=node.id, name="afterwards", body=b"still writing"))
     assert [head.id for head in await store.heads(MAIN, node.id, "afterwards")] == [written.id]
 
 
@@ -240,7 +238,7 @@ async def _meeting(peer_dials: bool) -> None:
         if all(here.store.tree(name).root == there.store.tree(name).root for name in here.store.contexts()):
             break
     await asyncio.sleep(1.0)
-    await there.node.put(Draft(context=MAIN, author=there.node.id, name="told", body=b"by the link"))
+    await there.node.records.put(Draft(context=MAIN, author=there.node.id, name="told", body=b"by the link"))
     await asyncio.sleep(3.0)
     for listener, stage in zip(listeners, (here, there), strict=True):
         await listener.close()
@@ -268,7 +266,7 @@ async def _conversing(mode: Mode) -> None:
 
     async def work(session: Session, log: SessionReport) -> None:
         context = {Mode.DELTA: "log", Mode.SNAPSHOT: "notes"}.get(mode, MAIN)
-        conversation, finish = there.node.connections.manager._begin(session, log, context, mode, "", "initiator")
+        conversation, finish = there.node.conversations._begin(session, log, context, mode, "", "initiator")
         keys = [key for key, _ in there.store.tree(MAIN).leaves_at(b"")]
         options = InitiatorOptions(expected=20)
         if mode is Mode.RECONCILE:
@@ -346,7 +344,7 @@ def _pairing_scripts() -> Iterator[bytes]:
 def _code() -> Code:
     """Return the code of the node's invitation, which is the same every time."""
     _, stage = played(respond(bytes([INVITED])))
-    invitation = stage.node._inviting._invitation
+    invitation = stage.node.invitations._invitation
     assert invitation is not None
     return invitation.code
 

@@ -136,7 +136,7 @@ def test_who_claims_an_identity_without_its_key_is_told_of_and_not_let_in():
         await put(victim, "a")
         sight(ours, victim)
         await world_settles(ours, victim)
-        impostor.node.own_statements = victim.node.own_statements  # anybody may have these
+        impostor.node.records.own_statements = victim.node.records.own_statements  # anybody may have these
         await put(impostor, "forged")
         for dialler, other in ((impostor, ours), (ours, impostor)):
             sight(dialler, other)

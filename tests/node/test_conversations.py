@@ -16,12 +16,16 @@ from echonode.model.keys import KeyState
 from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, MAIN
 from echonode.node.conversations import Conversations
+from echonode.node.event_bus import EventBus
 from echonode.node.events import Event, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
 from echonode.node.handshake import Session
-from echonode.node.live_links import NAMES, LiveLinks
+from echonode.node.hello import NAMES
+from echonode.node.link_selection import LinkSelection
+from echonode.node.live_links import LiveLinks
 from echonode.node.mode_table import MODES
-from echonode.node.scheduler import Scheduler
+from echonode.node.peer_table import PeerTable
 from echonode.node.session_report import SessionReport
+from echonode.node.subscriptions import Subscriptions
 from echonode.node.summaries import summarise
 from echonode.sim.event_loop import SimClock, SimEntropy
 from echonode.store.memory import MemoryStore
@@ -51,44 +55,38 @@ class Recorded(PairedTransport):
             await self.hook(message)
 
 
+class Wanted(Subscriptions):
+    """Takes the contexts that its side takes, even where that leaves out the key statements."""
+
+    side: "Side"
+
+    def takes(self, context: str) -> bool:
+        return self.side.takes is None or context in self.side.takes
+
+
 @dataclass
 class Side:
-    """A manager with its store, and what it observed and answered."""
+    """Conversations with their store, and what they published."""
 
     number: int
     store: MemoryStore
     takes: Collection[str] | None = None
     modes: tuple[Mode, ...] = MODES
     events: list[Event] = field(default_factory=list)
-    changed_by: list[bytes] = field(default_factory=list)
     manager: Conversations = field(init=False)
-    scheduler: Scheduler = field(init=False)
 
     def __post_init__(self) -> None:
         clock, entropy = SimClock(asyncio.get_running_loop()), SimEntropy(f"side {self.number}")
-        self.scheduler = Scheduler(self.peer.id, entropy)
-        links = LiveLinks(
-            self.store,
-            clock,
-            entropy,
-            self.events.append,
-            self.scheduler,
-            self.wants,
-            lambda peer, _: self.changed_by.append(peer),
-            wake=lambda: None,
-            wants_all=lambda: True,
-        )
-        self.manager = Conversations(
-            self.store,
-            clock,
-            self.events.append,
-            self.wants,
-            lambda peer, _: self.changed_by.append(peer),
-            links,
-        )
+        table, bus = PeerTable(entropy), EventBus(self.events.append)
+        wanted = Wanted(self.store)
+        wanted.side = self
+        selection = LinkSelection(table, entropy)
+        links = LiveLinks(self.store, clock, entropy, bus, table, selection, wanted, asyncio.Event())
+        self.manager = Conversations(self.store, clock, bus, wanted, links)
 
-    def wants(self, context: str) -> bool:
-        return self.takes is None or context in self.takes
+    @property
+    def changed_by(self) -> list[bytes]:
+        return [event.source for event in self.events if isinstance(event, RecordsApplied)]
 
     @property
     def peer(self) -> Peer:
@@ -96,7 +94,8 @@ class Side:
         return Peer(writer.id, PublicKey(writer.identity.device.public), ())
 
     def hello(self) -> m.Hello:
-        names = [name for name in dict.fromkeys((IDENTITIES, *self.store.contexts())) if self.manager.takes(name)]
+        wanted = self.manager.subscriptions
+        names = [name for name in dict.fromkeys((IDENTITIES, *self.store.contexts())) if wanted.takes(name)]
         summaries = tuple(summarise(self.store, name) for name in names)
         modes = tuple(mode.value for mode in self.modes)
         return m.Hello((1, 0), bytes(16), "n", bytes(8), self.store.instance, 0, {}, modes, summaries, {})
@@ -256,7 +255,7 @@ def test_a_context_left_to_a_peer_that_does_not_ask_for_it_is_not_called_equal(w
         if why == "it does not take it":
             theirs.takes = {IDENTITIES, OTHER}
         else:
-            other = theirs.manager.filling.by(IdentityId(bytes(32)), MAIN, 0, lambda: 0, is_snapshot=True)
+            other = theirs.manager.bulk_gate.by(IdentityId(bytes(32)), MAIN, 0, lambda: 0, is_snapshot=True)
             other.__enter__()
         met = await meet(ours, theirs)
         assert met.ends == [None, None]
@@ -353,7 +352,7 @@ def test_a_store_that_is_not_the_one_that_was_followed_is_compared_by_its_tree(w
         await apart(ours, theirs)
         before = theirs.store.seq(MAIN)
         if why == "it went back":
-            theirs.store = theirs.manager.store = filled(range(45))
+            theirs.store = theirs.manager.store = theirs.manager.subscriptions.store = filled(range(45))
             assert theirs.store.seq(MAIN) < before
         else:
             await theirs.store.renew_instance(Instance(b"new life"))
@@ -595,7 +594,7 @@ def test_what_is_not_served_is_refused_by_name_and_the_session_goes_on(init):
 def test_who_holds_a_part_refuses_what_only_the_whole_can_answer_and_the_session_goes_on(init):
     async def main() -> None:
         ours, theirs = Side(0, filled(range(9))), Side(1, filled(range(5), range(5)))
-        theirs.manager.partial.filters = {MAIN: Filter(tags_any=frozenset({"news"}))}
+        theirs.manager.subscriptions.filters = {MAIN: Filter(tags_any=frozenset({"news"}))}
         answers: list[Message] = []
 
         async def script(transport: PairedTransport) -> None:
@@ -750,7 +749,7 @@ def test_a_key_learnt_of_during_a_reconciliation_is_fetched_and_its_records_take
 
     async def meet_while_one_learns(lacking: int) -> None:
         sides = [Side(number, MemoryStore(universe().store(()).instance)) for number in range(2)]
-        sides[0].manager.partial.subscribe({MAIN: ("name=*",)}, full_id)
+        sides[0].manager.subscriptions.subscribe({MAIN: ("name=*",)}, full_id)
         for side in sides:
             await side.store.apply(IDENTITIES, [one for one in universe().statements if one not in news])
             await side.store.apply(MAIN, universe().some(range(3)))
@@ -776,8 +775,8 @@ def test_a_key_learnt_of_during_a_reconciliation_is_fetched_and_its_records_take
 def test_a_part_that_cannot_be_made_equal_is_not_reconciled_again_until_something_changes():
     async def main() -> None:
         ours, theirs = Side(0, filled(range(50))), Side(1, filled(range(40)))
-        ours.manager.partial.subscribe({MAIN: ("name=*",)}, full_id)
-        theirs.manager.partial.subscribe({MAIN: ("name=none",)}, full_id)  # which its hello does not say
+        ours.manager.subscriptions.subscribe({MAIN: ("name=*",)}, full_id)
+        theirs.manager.subscriptions.subscribe({MAIN: ("name=none",)}, full_id)  # which its hello does not say
         met = await meet(ours, theirs)
         assert "refused there" in met.ours.unequal[MAIN]
         before = len(ours.conversations)
@@ -872,7 +871,7 @@ def test_while_one_peer_fills_a_context_others_wait_and_small_contexts_do_not():
         assert led.ours.unequal == {MAIN: "another peer is filling it right now"}
         assert [message for message in served.said if isinstance(message, m.Refused)] == [m.Refused(Reason.BUSY)]
         assert newcomer.store.tree(OTHER).root == second.store.tree(OTHER).root
-        assert not newcomer.manager.filling.is_busy(MAIN) and not full.manager.filling.is_busy(MAIN)
+        assert not newcomer.manager.bulk_gate.is_busy(MAIN) and not full.manager.bulk_gate.is_busy(MAIN)
         assert all_well(await meet(newcomer, second))
 
     virtually(main())
@@ -885,7 +884,7 @@ def test_while_one_peer_fills_a_context_others_wait_and_small_contexts_do_not():
 def test_a_context_is_kept_for_who_brings_something_and_not_for_who_only_claims_to(is_snapshot, brings, is_kept):
     async def main() -> None:
         newcomer = Side(0, filled(range(3)))
-        filling, liar = newcomer.manager.filling, IdentityId(bytes(32))
+        filling, liar = newcomer.manager.bulk_gate, IdentityId(bytes(32))
         with filling.by(liar, MAIN, 10**9, lambda: 3, is_snapshot=is_snapshot):
             assert filling.is_busy(MAIN)
             if brings:
@@ -903,7 +902,7 @@ def test_a_context_is_not_kept_for_a_peer_that_broke_off(cut):
     async def main() -> None:
         ours, theirs = Side(0, filled(())), Side(1, filled(range(300)))
         met = await meet(ours, theirs, cut=cut)
-        assert not ours.manager.filling.is_busy(MAIN) and not theirs.manager.filling.is_busy(MAIN)
+        assert not ours.manager.bulk_gate.is_busy(MAIN) and not theirs.manager.bulk_gate.is_busy(MAIN)
         if met.ends[0] is not None:
             assert met.ours.in_sync is None
         assert all_well(await meet(ours, theirs))

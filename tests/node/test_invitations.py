@@ -41,7 +41,7 @@ def test_a_code_brings_a_node_into_the_network_with_the_records_it_has():
         network = await joiner.node.join(code)
         assert network == member.node.network == joiner.node.network
         assert joiner.node.network_key() == world.key == joiner.network_key
-        assert joiner.node.shared == member.node.shared
+        assert joiner.node.records.shared == member.node.records.shared
         await world.settled(within_s=10)
         assert await names(member) == await names(joiner) == {"theirs", "ours"}
         assert view_of(joiner, member).state is PeerState.CONNECTED
@@ -196,13 +196,13 @@ def test_a_joiner_waits_for_an_invitation_to_be_opened():
         world.introduce()
         # Its slot is drawn, so wait for whichever it will be.
         code = await member.node.invite(uses=1, expires_s=600)
-        member.node._inviting._invitation.uses_left = 0
-        member.node._reannounce()
+        member.node.invitations._invitation.uses_left = 0
+        member.node.invitations.announce()
         joining = asyncio.create_task(joiner.node.join(code, timeout_s=60))
         await asyncio.sleep(30)
         assert not joining.done()
-        member.node._inviting._invitation.uses_left = 1
-        member.node._reannounce()
+        member.node.invitations._invitation.uses_left = 1
+        member.node.invitations.announce()
         assert await joining == member.node.network
 
     in_a_world(work)

@@ -139,7 +139,7 @@ def test_a_root_that_stays_another_is_mended_by_a_comparison():
         held = len(told(ours, SyncCompleted))
         await put_unnoticed(theirs, "a")
         theirs.node.store.tree(MAIN)
-        for link in theirs.node._links.spread.links.values():
+        for link in theirs.node.live_links.spread.links.values():
             link._sender._told[MAIN] = theirs.node.store.seq(MAIN)  # type: ignore[attr-defined]  # as if it were told
         await asyncio.sleep(300)
         assert await names(ours) == {"a"}
@@ -212,12 +212,12 @@ def test_a_peer_whose_store_begins_another_life_behind_its_hello_stays_one_to_fo
         world.network.set_link(ours.host, theirs.host, LinkConditions(latency_s=0.1))
         sight(ours, theirs)
         await put(theirs, "a")
-        peers = theirs.node.scheduler.peers
+        peers = theirs.node.peer_table.peers
         await until(lambda: ours.node.id in peers)
-        await theirs.node.renew_instance()
+        await theirs.node.records.renew_instance()
         await until(lambda: not peers[ours.node.id].sessions)
         assert not view_of(ours, theirs).following
-        assert ours.node.scheduler.peers[theirs.node.id].rank < 1
+        assert ours.node.peer_table.peers[theirs.node.id].rank < 1
         await asyncio.sleep(30)
         assert view_of(ours, theirs).following
 
@@ -240,10 +240,9 @@ def test_a_link_that_is_half_open_is_noticed_by_its_silence():
 def test_a_peer_whose_key_its_root_takes_back_is_followed_no_more(state):
     async def work(world: World) -> None:
         ours, theirs, third = await linked(world, 3)
-        identity = theirs.node.identity
+        identity = theirs.node.records.identity
         draft = statement_draft(identity.id, identity.device.public, state)
-        written, _ = await third.node.store.write([draft], identity.root, third.node._tick)
-        third.node.on_written([record for record in written if record is not None])
+        await third.node.records.state_key(draft, identity.root)
         await asyncio.sleep(5)
         assert not view_of(ours, theirs).following and not view_of(third, theirs).following
         await put(ours, "not for them")
@@ -278,7 +277,7 @@ def test_a_slow_peer_lags_and_is_shown_to():
         await asyncio.sleep(10)
         node = ours.node
         for number in range(60):
-            await node.put(Draft(context=MAIN, author=node.id, name=f"n{number}", body=bytes(150_000)))
+            await node.records.put(Draft(context=MAIN, author=node.id, name=f"n{number}", body=bytes(150_000)))
         await asyncio.sleep(1)
         assert (view_of(ours, theirs).lag or 0) > 5
         await asyncio.sleep(60)

@@ -3,7 +3,7 @@
 import pytest
 
 from echonode.model.record import MAIN
-from echonode.node.live_links import NAMES
+from echonode.node.hello import NAMES
 from echonode.node.mode_table import MODES, SERVED_IN_PART, in_common, spec_of
 from echonode.sync.select import Mode
 from echonode.wire.messages import DeltaInit, Direction, PullInit

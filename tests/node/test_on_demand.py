@@ -306,10 +306,10 @@ def test_sightings_beyond_the_bound_leave_nothing_behind():
         ours = await world.add_node("ours")
         for number in range(3000):
             ours.node.sighted(f"x{number}", ["10.9.9.9:1"], tag=number.to_bytes(8, "big"), group=bytes(8))
-        assert len(ours.node.scheduler.targets) == len(ours.node.peers()) == 1024
+        assert len(ours.node.peer_table.targets) == len(ours.node.peers()) == 1024
         for number in range(3000):
             ours.node.gone(f"x{number}")
-        assert not ours.node.scheduler.targets
+        assert not ours.node.peer_table.targets
 
     in_a_world(work)
 
@@ -365,10 +365,10 @@ def test_peers_are_named_by_name_id_or_the_beginning_of_it():
             with pytest.raises(LocalError, match="no peer"):
                 ours.node.resolve_peer(by)
         twin = IdentityId(theirs.node.id[:20] + bytes(12))
-        ours.node.scheduler.opened(twin, "twin", "", target=None)
+        ours.node.peer_table.opened(twin, "twin", "", target=None)
         with pytest.raises(LocalError, match="2 peers"):
             ours.node.resolve_peer(text[:6])
-        ours.node.scheduler.closed(0, 0, twin, in_sync=None, reason="")
+        ours.node.peer_table.closed(0, 0, twin, in_sync=None, reason="")
 
     in_a_world(work)
 
@@ -409,7 +409,7 @@ def test_a_sync_with_a_peer_that_was_forgotten_meanwhile_is_reported_under_its_n
         world.crash(there)
         asked = asyncio.create_task(here.node.sync([there.identity.id], Direction.BOTH, 5))
         await asyncio.sleep(1)
-        del here.node.scheduler.peers[there.identity.id]  # as an absent one does, to make room for others
+        del here.node.peer_table.peers[there.identity.id]  # as an absent one does, to make room for others
         (report,) = await asked
         assert (report.name, report.status) == (there.name, SyncStatus.UNREACHABLE)
         (report,) = await here.node.sync([there.identity.id], Direction.BOTH, 5)

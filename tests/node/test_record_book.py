@@ -1,7 +1,6 @@
 """The record book: how records are written, addressed and read, with and without a network."""
 
 from collections.abc import Sequence
-from functools import cache
 
 import pytest
 
@@ -11,6 +10,7 @@ from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, CONTEXTS_MAX, TIM
 from echonode.model.identity import Identity, Instance, identity_of, shared_pool_root
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, supersedes, winner
+from echonode.node.event_bus import EventBus
 from echonode.node.events import Event, RecordsApplied, TimestampAhead
 from echonode.node.record_book import RecordBook
 from echonode.sim.event_loop import EPOCH_MS, SimEntropy
@@ -43,7 +43,7 @@ class Book:
         self.events: list[Event] = []
         self.store = store or MemoryStore(Instance(seed * 8))
         identity = Identity.from_seeds(b"r" * 31 + seed, b"d" * 31 + seed)
-        self.book = RecordBook(self.store, identity, self.clock, SimEntropy(1), self.events.append)
+        self.book = RecordBook(self.store, identity, self.clock, SimEntropy(1), EventBus(self.events.append))
         at_once(self.book.introduce(key))
 
     def draft(self, name: str, body: bytes = b"", **fields) -> Draft:
@@ -126,7 +126,7 @@ def test_a_key_that_was_revoked_writes_nothing_more():
     book = Book()
     root = book.book.identity.root
     draft = statement_draft(book.book.id, book.book.identity.device.public, KeyState.COMPROMISED)
-    at_once(book.store.write([draft], root, book.book._tick))
+    at_once(book.store.write([draft], root, book.book.tick))
     assert "compromised" in refusal(book.book.put(book.draft("x")))
 
 
@@ -160,7 +160,7 @@ def test_what_is_written_comes_after_what_was_seen_even_by_a_slow_clock():
     fast.clock.ms += 60_000
     seen = fast.put("todo", b"1", author=fast.book.shared)
     slow.takes_all_of(fast)
-    slow.book.on_received(fast.book.id, [seen])
+    slow.book.note_applied(RecordsApplied(context=MAIN, source=fast.book.id, records=(seen,)))
     assert slow.put("x").timestamp > seen.timestamp
     assert not [event for event in slow.events if isinstance(event, TimestampAhead)]
 
@@ -172,7 +172,7 @@ def test_a_clock_that_is_far_ahead_is_told_and_not_followed():
     honest.clock.ms += 1_000
     early = honest.put("early")
     far = wrong.put("far")
-    right.book.on_received(wrong.book.id, [early, far])
+    right.book.note_applied(RecordsApplied(context=MAIN, source=wrong.book.id, records=(early, far)))
     (told,) = [event for event in right.events if isinstance(event, TimestampAhead)]
     assert (told.peer, told.context, told.record) == (wrong.book.id, MAIN, "far")
     assert told.ahead_s == (TIMESTAMP_AHEAD_MS_MAX + 5_000) // 1000
@@ -257,72 +257,10 @@ def test_a_book_verifies_itself():
     assert at_once(audit()).problems == ()
 
 
-# -- addresses -------------------------------------------------------------------------------------------------------
-
-
-@cache
-def alike() -> tuple[Identity, Identity]:
-    """Two identities whose ids begin with the same four characters."""
-    seen: dict[str, Identity] = {}
-    for number in range(100_000):
-        identity = Identity.from_seeds(number.to_bytes(32, "big"), b"d" * 32)
-        other = seen.setdefault(to_base32(identity.id)[:4], identity)
-        if other is not identity:
-            return other, identity
-    raise AssertionError
-
-
-def test_names_are_addressed_by_author_and_a_bare_name_is_ours():
-    book, other = Book(1), Book(2)
-    other.put("x")
-    book.takes_all_of(other)
-    theirs = to_base32(other.book.id)
-    ours, pool = book.book.id, book.book.shared
-    for text, meant in {
-        "todo": (ours, "todo"),
-        "me/todo": (ours, "todo"),
-        "shared/todo": (pool, "todo"),
-        f"{theirs}/a": (other.book.id, "a"),
-        f"@{theirs[:4]}/a/b": (other.book.id, "a/b"),
-        f"{theirs[:12]}/a": (ours, f"{theirs[:12]}/a"),  # only @ makes a label or a prefix of it
-        "unknown/a": (ours, "unknown/a"),
-        "me/": (ours, "me/"),
-        "/a": (ours, "/a"),
-        "shared": (ours, "shared"),
-        "a/b/c": (ours, "a/b/c"),
-        f"@{to_base32(ours)[:6]}/a": (ours, "a"),
-    }.items():
-        assert book.book.resolve(text) == meant, text
-    assert book.book.resolve_author("me") == ours
-    assert book.book.resolve_author(theirs[:10]) == other.book.id
-    assert book.book.resolve_author(f"@{theirs[:10]}") == other.book.id
-    assert book.book.resolve_author(to_base32(bytes(32))) == bytes(32)
-    for unknown in ("nobody", "@nobody", theirs[:3], ""):
-        assert "no node or pool" in refusal_of(lambda text=unknown: book.book.resolve_author(text))
-    assert "no node or pool" in refusal_of(lambda: book.book.resolve("@nobody/a"))
-    assert book.book.label(pool) == "shared"
-    assert book.book.label(ours) == to_base32(ours)
-
-
-def test_a_prefix_of_two_authors_is_refused_rather_than_guessed():
-    store = MemoryStore(Instance(bytes(8)))
-    book = Book(store=store)
-    for number, identity in enumerate(alike()):
-        held = MemoryStore(Instance(bytes((number,)) * 8))
-        other = RecordBook(held, identity, StoppedClock(), SimEntropy(2), lambda _: None)
-        at_once(other.introduce(None))
-        at_once(store.apply(IDENTITIES, other.own_statements))
-    one, two = (to_base32(identity.id) for identity in alike())
-    assert "2 identities" in refusal_of(lambda: book.book.resolve(f"@{one[:4]}/a"))
-    assert "2 identities" in refusal_of(lambda: book.book.resolve_author(one[:4]))
-    longer = next(length for length in range(5, 53) if one[:length] != two[:length])
-    assert book.book.resolve(f"@{one[:longer]}/a") == (alike()[0].id, "a")
-
-
-def test_the_open_network_has_nothing_shared():
-    book = Book(key=None)
-    assert "no `shared`" in refusal_of(lambda: book.book.resolve("shared/todo"))
-    assert "no `shared`" in refusal_of(lambda: book.book.resolve_author("shared"))
+def test_an_author_is_listed_as_shared_or_by_its_id():
+    book = Book()
+    assert book.book.label(book.book.shared) == "shared"
+    assert book.book.label(book.book.id) == to_base32(book.book.id)
 
 
 def refusal_of(call) -> str:

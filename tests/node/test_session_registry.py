@@ -8,9 +8,8 @@ import pytest
 
 from echonode.errors import PeerRefused, Reason, TransportError
 from echonode.model.identity import IdentityId
-from echonode.node.scheduler import Scheduler
 from echonode.node.session_registry import SessionRegistry
-from echonode.sim.event_loop import SimEntropy, SimLoop
+from echonode.sim.event_loop import SimClock, SimLoop
 from echonode.sim.network import SimNetwork
 from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
@@ -50,7 +49,7 @@ def on_a_wire(work: Callable[[Wire], Awaitable[None]]) -> None:
 
 
 def sessions_of(me: IdentityId) -> SessionRegistry:
-    return SessionRegistry(Scheduler(me, SimEntropy("live")).survives, asyncio.get_running_loop().time)
+    return SessionRegistry(me, SimClock(asyncio.get_running_loop()))
 
 
 def settle(live: SessionRegistry, peer: IdentityId, transports: dict[str, StreamTransport]) -> set[str]:
@@ -63,6 +62,18 @@ def settle(live: SessionRegistry, peer: IdentityId, transports: dict[str, Stream
         except PeerRefused as refused:
             assert refused.reason is Reason.DUPLICATE_SESSION
     return {name for name in up if not live.leave(transports[name].stream)}
+
+
+def test_two_that_dial_each_other_keep_the_same_one_of_both_sessions():
+    async def work(wire: Wire) -> None:
+        for one, other in ((LOW, HIGH), (HIGH, LOW)):
+            ours, theirs = sessions_of(one), sessions_of(other)
+            for dialled_by_us in (True, False):
+                kept = ours.survives(other, is_initiator=dialled_by_us)
+                assert kept == theirs.survives(one, is_initiator=not dialled_by_us)
+            assert ours.survives(other, is_initiator=True) != ours.survives(other, is_initiator=False)
+
+    on_a_wire(work)
 
 
 @pytest.mark.parametrize("orders", [(one, two) for one in permutations("xy") for two in permutations("xy")], ids=str)

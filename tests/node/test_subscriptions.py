@@ -30,22 +30,22 @@ NEWS = {MAIN: ("tag=news",)}
 
 async def write(member: Member, name: str, *tags: str, body: bytes = b"x", context: str = MAIN) -> Record:
     """A shared record; a tombstone without a body."""
-    author = member.node.shared
+    author = member.node.records.shared
     assert author is not None
     draft = Draft(context=context, author=author, name=name, tags=tags, body=body, is_tombstone=not body)
-    return await member.node.put(draft)
+    return await member.node.records.put(draft)
 
 
 async def bodies(member: Member, context: str = MAIN) -> dict[str, bytes]:
     """Everything held by name, tombstones as nothing."""
-    pages = [page async for page in member.node.scan(context, deleted=True)]
+    pages = [page async for page in member.node.records.scan(context, deleted=True)]
     return {record.name: record.body for page in pages for record in page}
 
 
 async def quiet(world: World, *, within_s: float = 30) -> None:
     """Wait until nobody has anything to say: longer than changes take to be told, shorter than idle nodes compare."""
     await asyncio.sleep(within_s)
-    assert not any(entry.sessions for m in world.members.values() for entry in m.node.scheduler.peers.values())
+    assert not any(entry.sessions for m in world.members.values() for entry in m.node.peer_table.peers.values())
 
 
 async def two(world: World, subscriptions: Mapping[str, Sequence[str]] = NEWS) -> tuple[Member, Member]:
@@ -147,7 +147,7 @@ def test_a_part_that_was_asked_for_in_vain_is_not_called_equal_by_either(writer)
         world.introduce()
         await write(whole, "a", "news")
         await quiet(world)
-        filling = whole.node.connections.manager.filling
+        filling = whole.node.conversations.bulk_gate
         with filling.by(IdentityId(bytes(32)), MAIN, 10**6, lambda: 0, is_snapshot=False):
             filling.moved_on(MAIN)
             await write(whole if writer == "whole" else part, "b", "news")
@@ -165,7 +165,7 @@ def test_more_than_enough_who_want_a_part_at_once_wait_for_their_turn():
     async def work(world: World) -> None:
         whole, part = await two(world)
         await write(whole, "a", "news")
-        partial = whole.node.connections.manager.partial
+        partial = whole.node.subscriptions
         with ExitStack() as others:
             for _ in range(RECONCILES_MAX):
                 others.enter_context(partial.reconciling())
@@ -244,7 +244,7 @@ def test_authors_that_are_denied_are_refused_and_the_rest_is_whole():
     async def work(world: World) -> None:
         whole = await world.add_node("whole")
         part = await world.add_node("part", subscriptions={MAIN: (f"author!={to_base32(whole.node.id)}",)})
-        await whole.node.put(Draft(context=MAIN, author=whole.node.id, name="private", body=b"x"))
+        await whole.node.records.put(Draft(context=MAIN, author=whole.node.id, name="private", body=b"x"))
         await write(whole, "shared")
         world.introduce()
         await quiet(world)
@@ -263,10 +263,10 @@ def test_a_filter_that_widens_brings_what_is_now_wanted():
             await write(whole, name, name)
         world.introduce()
         await quiet(world)
-        part.node.partial.subscribe({MAIN: ("tag=news", "tag=sport")}, part.node.identity_of)
+        part.node.subscriptions.subscribe({MAIN: ("tag=news", "tag=sport")}, part.node.addresses.resolve_in_filter)
         await asyncio.sleep(120)
         assert set(await bodies(part)) == {"news", "sport"}
-        part.node.partial.subscribe({}, part.node.identity_of)
+        part.node.subscriptions.subscribe({}, part.node.addresses.resolve_in_filter)
         await asyncio.sleep(120)
         assert set(await bodies(part)) == {"news", "sport", "else"}
         assert part.roots() == whole.roots()
@@ -281,7 +281,7 @@ def test_a_filter_that_narrows_keeps_what_is_held_and_follows_it():
             await write(whole, name, name)
         world.introduce()
         await quiet(world)
-        part.node.partial.subscribe(NEWS, part.node.identity_of)
+        part.node.subscriptions.subscribe(NEWS, part.node.addresses.resolve_in_filter)
         await write(whole, "sport", "sport", body=b"edited")
         await write(whole, "more sport", "sport")
         await asyncio.sleep(120)
@@ -296,19 +296,19 @@ def test_what_is_not_wanted_any_more_is_forgotten_when_a_person_says_so_and_come
         for name in ("news", "sport"):
             await write(whole, name, name)
         await write(part, "written here", "sport")
-        await part.node.put(Draft(context=MAIN, author=part.node.id, name="own", body=b"x"))
+        await part.node.records.put(Draft(context=MAIN, author=part.node.id, name="own", body=b"x"))
         world.introduce()
         await quiet(world)
         with pytest.raises(LocalError, match="all of main"):
-            await part.node.partial.forget(MAIN, part.node.is_own)
-        part.node.partial.subscribe(NEWS, part.node.identity_of)
-        assert await part.node.partial.forget(MAIN, part.node.is_own) == 1
-        assert await part.node.partial.forget(MAIN, part.node.is_own) == 0
+            await part.node.subscriptions.forget(MAIN, part.node.records.is_own)
+        part.node.subscriptions.subscribe(NEWS, part.node.addresses.resolve_in_filter)
+        assert await part.node.subscriptions.forget(MAIN, part.node.records.is_own) == 1
+        assert await part.node.subscriptions.forget(MAIN, part.node.records.is_own) == 0
         assert set(await bodies(part)) == {"news", "written here", "own"}
         await write(whole, "sport", "sport", body=b"edited")
         await asyncio.sleep(120)
         assert set(await bodies(part)) == {"news", "written here", "own"}
-        part.node.partial.subscribe({}, part.node.identity_of)
+        part.node.subscriptions.subscribe({}, part.node.addresses.resolve_in_filter)
         await asyncio.sleep(120)
         assert (await bodies(part))["sport"] == b"edited"
         assert part.roots() == whole.roots()
@@ -322,9 +322,9 @@ def test_shared_in_a_subscription_is_the_pool_of_the_network_that_is_joined():
         part = await world.add_node("part", key=bytes(32), subscriptions={MAIN: ("pool=shared",)})
         code = await whole.node.invite(uses=1, expires_s=600)
         await part.node.join(code, at=f"{whole.host}:22087")
-        assert part.node.partial.of(MAIN) == Filter(pools=frozenset({whole.node.shared}))
+        assert part.node.subscriptions.of(MAIN) == Filter(pools=frozenset({whole.node.records.shared}))
         await write(whole, "shared")
-        await whole.node.put(Draft(context=MAIN, author=whole.node.id, name="own", body=b"x"))
+        await whole.node.records.put(Draft(context=MAIN, author=whole.node.id, name="own", body=b"x"))
         await asyncio.sleep(60)
         assert set(await bodies(part)) == {"shared"}
 
@@ -347,12 +347,12 @@ def test_one_peer_is_asked_what_it_has_and_gives_what_it_is_asked_for():
         await write(whole, "b", "other")
         world.introduce()
         await quiet(world)
-        asking = part.node.asking
+        asking = part.node.on_demand
         pulled = await asking.pull(
             whole.node.id, MAIN, Filter(tags_any=frozenset({"other"})), after=0, limit=10, timeout_s=30
         )
-        assert [(one.author, one.name) for one in pulled.ids] == [(whole.node.shared, "b")]
-        key = leaf_key(whole.node.shared, "b")
+        assert [(one.author, one.name) for one in pulled.ids] == [(whole.node.records.shared, "b")]
+        key = leaf_key(whole.node.records.shared, "b")
         got = await asking.get(whole.node.id, MAIN, [RecordRequest(key, pulled.ids[0].version)], 30)
         assert got.versions == {pulled.ids[0].version: key}
         assert set(await bodies(part)) == {"a", "b"}  # what a person asks for is kept
@@ -370,8 +370,8 @@ def test_an_offer_is_answered_record_by_record():
         await write(whole, "b", "other")
         world.introduce()
         await quiet(world)
-        keys = [leaf_key(whole.node.shared, name) for name in ("a", "b")]
-        answers = await whole.node.asking.offer(part.node.id, MAIN, keys, 30)
+        keys = [leaf_key(whole.node.records.shared, name) for name in ("a", "b")]
+        answers = await whole.node.on_demand.put(part.node.id, MAIN, keys, 30)
         assert {answer.key: (answer.outcome, answer.reason) for answer in answers} == {
             keys[0]: (Outcome.HAD, None),
             keys[1]: (Outcome.REFUSED, Reason.NOT_ACCEPTED),
@@ -388,7 +388,7 @@ def test_what_a_peer_does_not_serve_it_refuses_by_name_and_nobody_has_failed():
         await quiet(world)
         before = [len(member.events) for member in (whole, other)]
         with pytest.raises(PeerRefused) as caught:
-            await whole.node.asking.pull(other.node.id, MAIN, Filter(), after=0, limit=1, timeout_s=30)
+            await whole.node.on_demand.pull(other.node.id, MAIN, Filter(), after=0, limit=1, timeout_s=30)
         assert caught.value.reason is Reason.UNKNOWN_CONTEXT
         for member, since in zip((whole, other), before, strict=True):
             assert not [event for event in loud(member, since) if isinstance(event, SessionFailed)]
@@ -403,7 +403,7 @@ def test_a_peer_that_is_not_there_is_not_reached_in_time():
         await quiet(world)
         world.network.partition([whole.host], [part.host])
         with pytest.raises(TransportError):
-            await whole.node.asking.pull(part.node.id, MAIN, Filter(), after=0, limit=1, timeout_s=3)
+            await whole.node.on_demand.pull(part.node.id, MAIN, Filter(), after=0, limit=1, timeout_s=3)
 
     in_a_world(work)
 
@@ -454,7 +454,7 @@ def test_a_partial_node_ends_with_all_it_wants_and_the_latest_of_all_it_holds(su
         await asyncio.sleep(600)
         everything = heads_in(whole.store)
         for part in parts:
-            wanted = part.node.partial.of(MAIN) or Filter()
+            wanted = part.node.subscriptions.of(MAIN) or Filter()
             held = {head.id for head in heads_in(part.store)}
             keys = {head.key for head in heads_in(part.store)}
             assert held == {head.id for head in everything if head.key in keys}

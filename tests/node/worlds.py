@@ -1,14 +1,18 @@
 """Worlds of real nodes for the tests of this room, in virtual time."""
 
 import copy
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
+from echonode.model.identity import PublicKey, SigningKey
 from echonode.model.record import MAIN, Draft, Record
 from echonode.node.events import Event, PeerAbsent, PeerConnected, SessionFailed, SyncCompleted
+from echonode.node.handshake import Introduction
 from echonode.node.views import PeerView
 from echonode.sim.event_loop import SimLoop
 from echonode.sim.world import PORT, Member, World
+from echonode.wire.messages import Hello
 
 E = TypeVar("E")
 
@@ -37,15 +41,16 @@ def in_a_world(work: Callable[[World], Awaitable[None]], *, seed: int = 1, hushe
 
 
 async def put(member: Member, name: str, body: bytes = b"", *, shared: bool = False, context: str = MAIN) -> Record:
-    author = member.node.shared if shared else member.node.id
+    author = member.node.records.shared if shared else member.node.id
     assert author is not None
-    return await member.node.put(Draft(context=context, author=author, name=name, body=body))
+    return await member.node.records.put(Draft(context=context, author=author, name=name, body=body))
 
 
 async def put_unnoticed(member: Member, name: str) -> None:
     """Into the store, behind the node's back: nobody is told."""
-    node = member.node
-    await node.store.write([Draft(context=MAIN, author=node.id, name=name)], node.identity.device, node._tick)
+    records = member.node.records
+    draft = Draft(context=MAIN, author=records.id, name=name)
+    await records.store.write([draft], records.identity.device, records.tick)
 
 
 def sight(member: Member, *others: Member) -> None:
@@ -72,7 +77,37 @@ def view_of(member: Member, other: Member) -> PeerView:
 
 
 async def names(member: Member, context: str = MAIN) -> set[str]:
-    return {record.name async for page in member.node.scan(context) for record in page}
+    return {record.name async for page in member.node.records.scan(context) for record in page}
+
+
+class Bent:
+    """Introduces a node as `honest` does, by a hello that `change` made of its own."""
+
+    def __init__(self, honest: Introduction, change: Callable[[Hello], Hello]) -> None:
+        self._honest = honest
+        self._change = change
+
+    @property
+    def device(self) -> SigningKey:
+        return self._honest.device
+
+    def statements(self) -> Sequence[Record]:
+        return self._honest.statements()
+
+    def make(self, peer: PublicKey, session: bytes) -> Hello:
+        return self._change(self._honest.make(peer, session))
+
+
+def bend_hellos(member: Member, change: Callable[[Hello], Hello]) -> Callable[[], None]:
+    """Let `member` send what `change` makes of its hellos, until the function that is returned is called."""
+    connections = member.node.connections
+    honest = connections.local
+    connections.local = replace(honest, introduction=Bent(honest.introduction, change))
+
+    def straighten() -> None:
+        connections.local = honest
+
+    return straighten
 
 
 def saved(member: Member) -> Callable[[], None]:

@@ -298,8 +298,8 @@ BUGS: Final = (
     # -- when, and with whom -----------------------------------------------------------------------------------------
     Bug(
         name="a failed dial is tried again at once",
-        file="node/scheduler.py",
-        right="now_s + self.entropy.uniform(0, min(cap_s, base_s * 2.0**target.attempt))\n",
+        file="node/peer_table.py",
+        right="now_s + self._backoff.redial_s(target.attempt)\n",
         wrong="now_s\n",
         tests=("node/test_scheduler.py",),
     ),
@@ -312,17 +312,17 @@ BUGS: Final = (
     ),
     Bug(
         name="a pinned name may belong to another identity",
-        file="node/hello.py",
+        file="node/admission.py",
         right="        if pinned is None or pinned == peer:\n",
         wrong="        if pinned is None or pinned != name:\n",
-        tests=("node/test_hello.py",),
+        tests=("node/test_admission.py",),
     ),
     Bug(
         name="a store that was put back goes on under the same writer",
-        file="node/hello.py",
+        file="node/admission.py",
         right="        return hello.seen.get(instance, 0) > ours\n",
         wrong="        return hello.seen.get(instance, 0) > 2 * ours + 1000\n",
-        tests=("node/test_hello.py",),
+        tests=("node/test_admission.py",),
     ),
     # -- following ---------------------------------------------------------------------------------------------------
     Bug(
@@ -369,8 +369,8 @@ BUGS: Final = (
     ),
     Bug(
         name="a cursor beyond the peer's log is kept",
-        file="node/node.py",
-        right="        self.store.set_back(peer.id, {summary",
+        file="node/admission.py",
+        right="        store.set_back(peer.id, {summary",
         wrong="        dict[str, int]().update({summary",
         tests=("node/test_live_links.py",),
     ),
@@ -379,7 +379,7 @@ BUGS: Final = (
         file="node/record_book.py",
         right="        return record.instance == self.store.instance and ",
         wrong="        return record.instance != self.store.instance and ",
-        tests=("node/test_hello.py",),
+        tests=("node/test_admission.py",),
         seeds=0,
     ),
     Bug(
@@ -392,9 +392,9 @@ BUGS: Final = (
     ),
     Bug(
         name="a part that was asked for in vain is called equal",
-        file="node/session_stock.py",
-        right="            if partial.is_open(session.peer.id, context):\n",
-        wrong="            if not context:\n",
+        file="node/session_report.py",
+        right="                if subscriptions.is_open(session.peer.id, context):\n",
+        wrong="                if not context:\n",
         tests=("node/test_subscriptions.py",),
     ),
     Bug(

@@ -11,7 +11,7 @@ from echonode.model.fields import NAME
 from echonode.model.identity import IdentityId, Instance, writer_of
 from echonode.model.merkle import State
 from echonode.model.record import MAIN, Draft, sign
-from echonode.node.events import SyncCompleted
+from echonode.node.events import LinkEqual, SyncCompleted
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import OWNER, SimEntropy, SimLoop
 from echonode.sim.invariants.checks import Invariants, Violation
@@ -58,7 +58,7 @@ class WatchedWorld:
         return self.members[1]
 
     async def put(self, name: str, body: bytes = b"x"):
-        return await self.one.node.put(Draft(context=MAIN, author=self.one.node.id, name=name, body=body))
+        return await self.one.node.records.put(Draft(context=MAIN, author=self.one.node.id, name=name, body=body))
 
     async def check(self) -> None:
         for member in self.members:
@@ -80,14 +80,14 @@ async def a_version_is_stored_under_another_name(watched: WatchedWorld) -> None:
 
 
 async def a_version_is_stored_under_another_key(watched: WatchedWorld) -> None:
-    (kept,) = await watched.two.node.heads(MAIN, watched.one.node.id, "kept")
-    kept.kid = watched.two.node.identity.device.public  # the same bytes passed the check before
+    (kept,) = await watched.two.node.records.heads(MAIN, watched.one.node.id, "kept")
+    kept.kid = watched.two.node.records.identity.device.public  # the same bytes passed the check before
     await watched.check()
 
 
 def sign_like(member: Member):
     node = member.node
-    key, instance = node.identity.device, node.store.instance
+    key, instance = node.records.identity.device, node.store.instance
     draft = Draft(context=MAIN, author=node.id, name="forged")
     return sign(draft, key, instance=instance, vector={writer_of(key.public, instance): 99}, timestamp=Timestamp(1))
 
@@ -105,7 +105,7 @@ async def an_acknowledged_write_is_gone(watched: WatchedWorld) -> None:
 
 
 async def a_superseded_version_is_shown(watched: WatchedWorld) -> None:
-    old = (await watched.one.node.heads(MAIN, watched.one.node.id, "edited"))[0]
+    old = (await watched.one.node.records.heads(MAIN, watched.one.node.id, "edited"))[0]
     new = await watched.put("edited", b"y")
     await asyncio.sleep(2)
     store = watched.two.store
@@ -123,7 +123,7 @@ async def a_pin_changes(watched: WatchedWorld) -> None:
 
 
 async def a_clock_follows_a_clock_far_ahead(watched: WatchedWorld) -> None:
-    watched.two.node._hybrid._latest = Timestamp((watched.two.clock.now_ms() + 10**9) << 16)
+    watched.two.node.records._hybrid._latest = Timestamp((watched.two.clock.now_ms() + 10**9) << 16)
     await watched.check()
 
 
@@ -152,7 +152,7 @@ async def one_node_holds_a_version_that_no_client_wrote(watched: WatchedWorld) -
 
 
 async def a_node_does_not_know_that_it_is_equal(watched: WatchedWorld) -> None:
-    next(iter(watched.one.node.scheduler.peers.values())).in_sync = None
+    next(iter(watched.one.node.peer_table.peers.values())).in_sync = None
     watched.invariants.check_known_equal(watched.members)
 
 
@@ -166,7 +166,7 @@ async def a_task_is_left_over(watched: WatchedWorld) -> None:
 
 
 async def a_session_is_counted_for_ever(watched: WatchedWorld) -> None:
-    next(iter(watched.one.node.scheduler.peers.values())).sessions += 1
+    next(iter(watched.one.node.peer_table.peers.values())).sessions += 1
     await watched.invariants.check_quiescence(watched.members)
 
 
@@ -178,19 +178,19 @@ async def bytes_are_never_read(watched: WatchedWorld) -> None:
 
 
 async def a_version_is_asked_for_and_never_comes(watched: WatchedWorld) -> None:
-    spread = watched.one.node._links.spread
+    spread = watched.one.node.live_links.spread
     spread.ask(bytes(16), next(iter(spread.links.values())))
     await watched.invariants.check_quiescence(watched.members)
 
 
 async def a_link_never_tells_its_roots(watched: WatchedWorld) -> None:
-    (link,) = watched.one.node._links._links.values()
+    (link,) = watched.one.node.live_links._links.values()
     link._roots_due.add(MAIN)
     await watched.invariants.check_quiescence(watched.members)
 
 
 async def a_change_was_never_compared(watched: WatchedWorld) -> None:
-    next(iter(watched.two.node.scheduler.peers.values())).changed_meanwhile = True
+    next(iter(watched.two.node.peer_table.peers.values())).changed_meanwhile = True
     await watched.invariants.check_quiescence(watched.members)
 
 
@@ -200,7 +200,7 @@ async def a_conversation_is_called_equal_and_was_not(watched: WatchedWorld) -> N
 
 async def a_link_is_called_equal_and_was_not(watched: WatchedWorld) -> None:
     watched.invariants._roots["two", MAIN].clear()
-    watched.one.node.scheduler.links.equal(0, watched.two.identity.id)
+    watched.one.node.bus.publish(LinkEqual(peer=watched.two.identity.id))
 
 
 async def a_mode_runs_that_is_not_advertised(watched: WatchedWorld) -> None:

@@ -67,14 +67,15 @@ class Stage:
 
 
 async def put(node: Node, *names: str, body: bytes = b"x", shared: bool = False, context: str = MAIN) -> None:
-    author = node.shared if shared else node.id
+    author = node.records.shared if shared else node.id
     assert author is not None
-    await node.put_all([Draft(context=context, author=author, name=name, body=body) for name in names])
+    await node.records.put_all([Draft(context=context, author=author, name=name, body=body) for name in names])
 
 
 async def put_unnoticed(node: Node, name: str) -> None:
     """Write into the store directly: neither the node nor a link notices."""
-    await node.store.write([Draft(context=MAIN, author=node.id, name=name)], node.identity.device, node._tick)
+    draft = Draft(context=MAIN, author=node.id, name=name)
+    await node.store.write([draft], node.records.identity.device, node.records.tick)
 
 
 # -- the scenarios ---------------------------------------------------------------------------------------------------
@@ -90,7 +91,7 @@ async def an_empty_node_is_filled_and_changes_go_both_ways(stage: Stage) -> None
         await put(two, f"r{number}", "todo", shared=True)
         await put(one, f"new-{number}")
         await stage.equal(one, two)
-    await one.delete(MAIN, one.id, "r5")
+    await one.records.delete(MAIN, one.id, "r5")
     await stage.equal(one, two)
 
 
@@ -105,8 +106,8 @@ async def two_nodes_that_wrote_apart_merge_with_their_conflicts(stage: Stage) ->
         await put(two, f"todo-{number}", body=b"two", shared=True)
     one.add_peer(address)
     await stage.equal(one, two)
-    assert len(await one.conflicts(MAIN)) == 5
-    for heads in await one.conflicts(MAIN):
+    assert len(await one.records.conflicts(MAIN)) == 5
+    for heads in await one.records.conflicts(MAIN):
         await put(one, heads[0].name, body=b"agreed", shared=True)
     await stage.equal(one, two)
 
@@ -215,7 +216,7 @@ async def strangers_impostors_and_dead_addresses_are_told_apart(stage: Stage) ->
     await one.trust("two")
     with pytest.raises(EchonodeError):
         one.resolve_peer("nobody")
-    assert one.resolve_author("me") == one.id
+    assert one.addresses.resolve_author("me") == one.id
 
 
 SCENARIOS = (

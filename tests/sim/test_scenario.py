@@ -13,7 +13,7 @@ import pytest
 from echonode.cli.services import SimulateOptions
 from echonode.errors import StoreError
 from echonode.node.events import FollowBegan
-from echonode.node.live_links import FOLLOW, NAMES
+from echonode.node.hello import FOLLOW, NAMES
 from echonode.sim.batch import calm, options_for, run_many
 from echonode.sim.clients import Habits
 from echonode.sim.event_loop import SimLoop

@@ -218,7 +218,7 @@ class Invariants:
 
     def _check_clock(self, member: Member) -> None:
         self.note_clock(member)
-        if to_ms(member.node.latest) > self._wall_clocks_ms[member] + TIMESTAMP_AHEAD_MS_MAX + 1:
+        if to_ms(member.node.records.latest) > self._wall_clocks_ms[member] + TIMESTAMP_AHEAD_MS_MAX + 1:
             raise Violation(f"S6: {member.name}'s clock followed a clock far ahead")
 
     async def _check_pins(self, member: Member) -> None:
@@ -229,10 +229,10 @@ class Invariants:
         self._pins[member] = dict(pins)
 
     def _check_bounds(self, member: Member) -> None:
-        scheduler = member.node.scheduler
+        known = member.node.peer_table
         sizes = {
-            "targets": (len(scheduler.targets), CANDIDATES_MAX),
-            "peers": (len(scheduler.peers), CANDIDATES_MAX),
+            "targets": (len(known.targets), CANDIDATES_MAX),
+            "peers": (len(known.peers), CANDIDATES_MAX),
             "tasks": (len(self._world.loop.tasks_of(member.owner)), TASKS_MAX),
             "connections": (self._world.network.connections_of(member.host), 2 * CONNECTIONS_MAX),
         }

@@ -1,0 +1,69 @@
+"""Addresses: the record or author that a text means on this node, and how this node writes an author."""
+
+from echonode.errors import LocalError
+from echonode.model.address import (
+    LABEL_MARK,
+    ME,
+    SHARED,
+    IdAddress,
+    LabelAddress,
+    OwnAddress,
+    SharedAddress,
+    author_text,
+    find_label,
+    maybe_id,
+    parse_address,
+)
+from echonode.model.filter_text import full_id
+from echonode.model.identity import IdentityId
+from echonode.node.peer_table import PeerTable
+from echonode.node.record_book import RecordBook
+
+
+class Addresses:
+    """Resolves texts by the authors of the record book, and by the names of this node and of the peers it has met."""
+
+    def __init__(self, records: RecordBook, peers: PeerTable, name: str) -> None:
+        self._records = records
+        self._peers = peers
+        self._name = name
+
+    def resolve(self, text: str) -> tuple[IdentityId, str]:
+        """Return author and name of the record that `text` addresses (model/address.py). Raises LocalError."""
+        match parse_address(text):
+            case OwnAddress(name):
+                return self._records.id, name
+            case SharedAddress(name):
+                return self.resolve_author(SHARED), name
+            case IdAddress(author, name):
+                return author, name
+            case LabelAddress(label, name):
+                return find_label(label, self.labels()), name
+
+    def resolve_author(self, text: str) -> IdentityId:
+        """Return an author by `me`, `shared`, a whole id, a label or an id prefix, with or without `@`.
+
+        Raises LocalError.
+        """
+        if text == ME:
+            return self._records.id
+        if text == SHARED:
+            if self._records.shared is None:
+                raise LocalError("the open network has no `shared` records")
+            return self._records.shared
+        label = text.removeprefix(LABEL_MARK)
+        return maybe_id(label) or find_label(label, self.labels())
+
+    def resolve_in_filter(self, text: str) -> IdentityId:
+        """Return the identity that a filter names: `me`, `shared`, or any whole id. Raises LocalError."""
+        return self.resolve_author(text) if text in (ME, SHARED) else full_id(text)
+
+    def author_text(self, author: IdentityId) -> str:
+        """Return what to write before the slash of an address to mean `author` on this node."""
+        return author_text(author, self._records.id, self._records.shared, self.labels())
+
+    def labels(self) -> dict[IdentityId, str]:
+        """Return every identity that is known here with its label, "" for none."""
+        authors = dict.fromkeys(self._records.store.authors(), "")
+        names = {entry.id: entry.name for entry in self._peers.peers.values()}
+        return {**authors, **names, self._records.id: self._name}

@@ -1,0 +1,37 @@
+"""Back-off: how long to wait before the next dial, comparison or link. Pure: draws, and keeps nothing.
+
+Every wait is drawn (full jitter), so that nodes that failed together do not try again together.
+"""
+
+from dataclasses import dataclass
+
+from echonode.clock import Entropy
+from echonode.limits import BACKOFF_S, CHANGE_DELAY_S, COMPARE_INTERVAL_S, LINK_RETRY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Draws waits, in seconds, from `entropy`."""
+
+    entropy: Entropy
+
+    def redial_s(self, failures: int) -> float:
+        """Return the wait after so many failed dials in a row: uniform(0, min(300 s, 1 s * 2^failures))."""
+        base_s, cap_s = BACKOFF_S
+        return self.entropy.uniform(0, min(cap_s, base_s * 2.0**failures))
+
+    def redial_declined_s(self, declined: int) -> float:
+        """Return the wait after so many dials in a row that were answered and not wanted.
+
+        As a rule the session that the peer prefers is seen here in a moment. If not, it exists only at the other end.
+        """
+        return self.entropy.uniform(0, min(BACKOFF_S[1], CHANGE_DELAY_S * 2.0**declined))
+
+    def compare_s(self, others: int) -> float:
+        """Return the wait until a peer is compared with again, where `others` peers take turns."""
+        return self.entropy.uniform(*COMPARE_INTERVAL_S) * max(1, others)
+
+    def relink_s(self, losses: int) -> float:
+        """Return the wait after so many attempts in a row that led to no link that lasted."""
+        base_s, cap_s = LINK_RETRY_S
+        return self.entropy.uniform(0, min(cap_s, base_s * 2.0**losses))

@@ -1,0 +1,73 @@
+"""The bus: the log hears first, then streams, then handlers in the order in which they came; signals reach handlers."""
+
+import asyncio
+
+from echonode.model.identity import IdentityId
+from echonode.node.event_bus import WAITING_MAX, EventBus
+from echonode.node.events import InstanceRenewed, LinkEqual, NodeStopped
+
+RENEWED = InstanceRenewed(instance=bytes(8))
+EQUAL = LinkEqual(peer=IdentityId(bytes(32)))
+
+
+def test_the_observer_is_told_before_streams_and_handlers_in_their_order():
+    told: list[str] = []
+    bus = EventBus(lambda event: told.append(f"observer {event.name}"))
+    bus.on(InstanceRenewed, lambda _: told.append(f"first, {queue.qsize()} in the stream"))
+    bus.on(InstanceRenewed, lambda _: told.append("second"))
+    with bus.stream() as queue:
+        bus.publish(RENEWED)
+    assert told == ["observer node.instance_renewed", "first, 1 in the stream", "second"]
+
+
+def test_a_handler_hears_of_its_kind_alone():
+    heard: list[object] = []
+    bus = EventBus(lambda _: None)
+    bus.on(NodeStopped, heard.append)
+    bus.publish(RENEWED)
+    assert heard == []
+
+
+def test_a_signal_is_for_handlers_and_neither_logged_nor_shown():
+    heard: list[object] = []
+    observed: list[object] = []
+    bus = EventBus(observed.append)
+    bus.on(LinkEqual, heard.append)
+    with bus.stream() as queue:
+        bus.publish(EQUAL)
+    assert (heard, observed, queue.qsize()) == ([EQUAL], [], 0)
+
+
+def test_what_a_handler_publishes_reaches_all_before_the_next_handler_of_the_first_event():
+    told: list[str] = []
+    bus = EventBus(lambda event: told.append(event.name))
+    bus.on(InstanceRenewed, lambda _: bus.publish(NodeStopped()))
+    bus.on(InstanceRenewed, lambda _: told.append("second"))
+    bus.publish(RENEWED)
+    assert told == ["node.instance_renewed", "node.stopped", "second"]
+
+
+def test_a_stream_ends_with_its_block_with_the_bus_or_when_its_reader_lags():
+    bus = EventBus(lambda _: None)
+    with bus.stream() as slow, bus.stream() as quick:
+        for _ in range(WAITING_MAX + 1):
+            bus.publish(RENEWED)
+            quick.get_nowait()
+        assert bus.streams == 1
+        assert [slow.get_nowait() for _ in range(WAITING_MAX + 1)][-1] is None
+        bus.end()
+        assert quick.get_nowait() is None
+    assert bus.streams == 0
+    with bus.stream():
+        assert bus.streams == 1
+    assert bus.streams == 0
+
+
+def test_a_queue_of_a_stream_may_be_waited_for():
+    async def main() -> None:
+        bus = EventBus(lambda _: None)
+        with bus.stream() as queue:
+            asyncio.get_running_loop().call_later(0.001, bus.publish, RENEWED)
+            assert await queue.get() == RENEWED
+
+    asyncio.run(main())

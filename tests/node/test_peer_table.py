@@ -1,0 +1,156 @@
+"""The peer table: sightings, tags and addresses, and that no other module writes what it holds."""
+
+import ast
+from dataclasses import fields
+
+import pytest
+
+from echonode.limits import CANDIDATES_MAX
+from echonode.model.identity import IdentityId
+from echonode.node.peer_table import PeerEntry, PeerTable, Target
+from echonode.text import to_base32
+from tests import tidy
+from tests.node.timetable import Drawn, peer_id
+
+ONE, TWO = peer_id(1), peer_id(2)
+HERE = ("10.0.0.1:1",)
+
+
+def told_by(peer: IdentityId) -> str:
+    return f"peer:{to_base32(peer)}"
+
+
+def table_with(*peers: IdentityId) -> PeerTable:
+    """These were met, and their sessions are over; each has the tag of its first eight bytes."""
+    table = PeerTable(Drawn())
+    for peer in peers:
+        meet(table, peer)
+        table.closed(0.0, 0, peer, in_sync=True, reason="")
+    return table
+
+
+def meet(table: PeerTable, peer: IdentityId, *, tag: bytes | None = None, listens_at: str | None = None) -> None:
+    table.opened(peer, "name", "", target=None)
+    table.met(peer, tag=peer[:8] if tag is None else tag, models={"chat": (1, 0)}, listens_at=listens_at)
+
+
+def test_a_sighting_is_the_peers_whose_hello_named_its_tag_whichever_came_first():
+    table = table_with(ONE)
+    table.sighted("before", "mdns", HERE, tag=TWO[:8])
+    table.sighted("behind", "mdns", HERE, tag=ONE[:8])
+    assert (table.targets["before"].peer, table.targets["behind"].peer) == (None, ONE)
+    meet(table, TWO)
+    assert table.targets["before"].peer == TWO
+    assert [target.key for target in table.targets_of(ONE)] == ["behind"]
+
+
+def test_a_tag_of_an_earlier_start_means_nothing_any_more():
+    table = table_with(ONE)
+    meet(table, ONE, tag=b"restart!")
+    table.sighted("old", "mdns", HERE, tag=ONE[:8])
+    table.sighted("new", "mdns", HERE, tag=b"restart!")
+    assert (table.targets["old"].peer, table.targets["new"].peer) == (None, ONE)
+
+
+def test_where_a_peer_listens_is_kept_until_it_is_sighted():
+    table = PeerTable(Drawn())
+    meet(table, ONE, listens_at="10.0.0.1:7")
+    assert table.targets[told_by(ONE)].addresses == ("10.0.0.1:7",)
+    assert table.targets[told_by(ONE)].peer == ONE
+    table.sighted("t1", "mdns", ("10.0.0.1:7",), tag=ONE[:8])
+    assert list(table.targets) == ["t1"]
+    meet(table, ONE, listens_at="10.0.0.1:7")
+    assert list(table.targets) == ["t1"], "that address is known already"
+
+
+def test_the_address_of_a_sighting_that_was_withdrawn_is_kept_if_its_peer_was_met():
+    table = table_with(ONE)
+    table.sighted("t1", "mdns", HERE, tag=ONE[:8])
+    table.sighted("t2", "mdns", HERE)
+    table.peers[ONE].compare_at_s = 50.0
+    assert table.withdrawn("t1") is None, "it may still answer"
+    assert table.withdrawn("t2") is None
+    assert table.withdrawn("never sighted") is None
+    (kept,) = table.targets.values()
+    assert (kept.key, kept.addresses, kept.peer) == (told_by(ONE), HERE, ONE)
+    assert table.peers[ONE].compare_at_s == 0.0, "dialling will tell"
+
+
+def test_a_peer_without_another_target_is_absent_once_its_only_one_is_forgotten():
+    table = table_with(ONE)
+    table.sighted("t1", "mdns", HERE, tag=ONE[:8])
+    absent = table.forget("t1")
+    assert absent is not None
+    assert (absent.id, absent.reason, absent.is_reachable) == (ONE, "it took its leave", False)
+
+
+def test_no_address_is_kept_where_there_is_no_room():
+    table = table_with(ONE)
+    table.sighted("t1", "mdns", HERE, tag=ONE[:8])
+    for number in range(CANDIDATES_MAX - 1):
+        table.sighted(f"other-{number}", "mdns", HERE)
+    table.peers[ONE].compare_at_s = 50.0
+    table.withdrawn("t1")
+    assert told_by(ONE) not in table.targets
+    assert table.peers[ONE].compare_at_s == 50.0
+
+
+def test_in_another_network_every_sighting_is_judged_anew_and_dialled_at_once():
+    table = PeerTable(Drawn())
+    for key, group in (("of the old one", b"old"), ("of the new one", b"new")):
+        table.sighted(key, "mdns", HERE, is_ours=group == b"old", tag=key.encode(), group=group)
+        table.dial_begun(key)
+        table.dial_ended(0.0, key, failure="no answer")
+    table.sighted("configured", "static", HERE)
+    table.membership_changed(lambda tag, group: group == b"new")
+    assert {key: target.is_ours for key, target in table.targets.items()} == {
+        "of the old one": False,
+        "of the new one": True,
+        "configured": True,
+    }
+    assert not any(target.attempt or target.not_before_s for target in table.targets.values())
+
+
+def test_no_target_waits_once_a_person_decided():
+    table = PeerTable(Drawn())
+    table.sighted("t1", "mdns", HERE)
+    table.dial_begun("t1")
+    table.dial_ended(0.0, "t1", failure="kept out", is_refusal=True)
+    assert table.targets["t1"].not_before_s > 0
+    table.retry_now()
+    assert table.targets["t1"].not_before_s == 0
+
+
+def test_a_peer_that_made_room_for_another_is_not_known_by_its_tag():
+    table = PeerTable(Drawn())
+    for number in range(CANDIDATES_MAX):
+        peer = IdentityId(number.to_bytes(8, "big") * 4)
+        meet(table, peer)
+        table.closed(float(number), 0, peer, in_sync=True, reason="")
+        table.missed(peer, "no answer")
+    first = IdentityId(bytes(32))
+    meet(table, IdentityId(b"new peer" * 4))
+    assert first not in table.peers
+    table.sighted("t1", "mdns", HERE, tag=bytes(8))
+    assert table.targets["t1"].peer is None
+
+
+# -- one owner -------------------------------------------------------------------------------------------------------
+
+OWNED = {each.name for kind in (Target, PeerEntry) for each in fields(kind)}
+
+
+def written(source: str) -> list[str]:
+    """Return every assignment to a name that a Target or PeerEntry has; a class may write its own fields so called."""
+    assigned: list[ast.expr | None] = []
+    for node in ast.walk(ast.parse(source)):
+        assigned += node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    parts = [part for each in assigned for part in (each.elts if isinstance(each, ast.Tuple) else [each])]
+    attributes = [part for part in parts if isinstance(part, ast.Attribute) and part.attr in OWNED]
+    return [text for text in map(ast.unparse, attributes) if not text.startswith("self.")]
+
+
+@pytest.mark.parametrize("module", [each for each in tidy.package() if each.room in ("node", "sim", "api")], ids=str)
+def test_only_the_peer_table_writes_its_fields(module):
+    found = written(module.source)
+    assert bool(found) == (module.path == "node/peer_table.py"), found
