@@ -28,6 +28,7 @@ from echonode.clock import Clock, Entropy
 from echonode.model.identity import Identity, IdentityId
 from echonode.node.addresses import Addresses
 from echonode.node.admission import Admission
+from echonode.node.backlog import Backlog
 from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
 from echonode.node.event_bus import EventBus
@@ -49,7 +50,6 @@ from echonode.node.membership import Membership
 from echonode.node.on_demand import OnDemand
 from echonode.node.peer_table import PeerTable
 from echonode.node.peer_views import PeerViews
-from echonode.node.pending import Pending
 from echonode.node.record_book import RecordBook
 from echonode.node.scheduler import Scheduler
 from echonode.node.session_registry import SessionRegistry
@@ -237,10 +237,10 @@ class Node:
         """Return every peer that was met or seen, nodes of other networks included."""
         return self._views.views()
 
-    def pending(self) -> Pending:
+    def pending(self) -> Backlog:
         """Return the work that this node still has to do."""
         peers, targets, links = self.peer_table.peers, self.peer_table.targets, self.live_links.pending()
-        return Pending(
+        return Backlog(
             sessions=sum(entry.sessions for entry in peers.values()),
             handshakes=self.connections.handshakes,
             streams=self.registry.streams - len(links),

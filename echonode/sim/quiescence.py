@@ -13,7 +13,7 @@ that was stopped leaves nothing behind.
 from collections.abc import Iterator
 from typing import Final
 
-from echonode.node.pending import Pending
+from echonode.node.backlog import Backlog
 from echonode.sim.world import Member, World
 
 # The task of Connections.run; of each link the task that serves or dialled it, and the five of Link.run.
@@ -35,7 +35,7 @@ def left_behind(world: World, member: Member) -> list[str]:
     return [*tasks, f"{connections} connections"] if connections else tasks
 
 
-def _in_flight(world: World, member: Member, pending: Pending) -> dict[str, int]:
+def _in_flight(world: World, member: Member, pending: Backlog) -> dict[str, int]:
     # Bytes from a socket that is gone may be under way to nowhere; no node has to do anything about them.
     live = world.network.live_of[member.host]
     ours = [each for each in live if any(s.host == member.host and not s.gone for s in each.streams)]
@@ -45,7 +45,7 @@ def _in_flight(world: World, member: Member, pending: Pending) -> dict[str, int]
     }
 
 
-def _begun(world: World, member: Member, pending: Pending) -> dict[str, int]:
+def _begun(world: World, member: Member, pending: Backlog) -> dict[str, int]:
     # A node goes on dialling an address where no peer is, ever more seldom: one task for the dial, one for each
     # address. A dial that is answered is a connection.
     of_dials = sum(1 + addresses for addresses in pending.dials)
@@ -62,6 +62,6 @@ def _begun(world: World, member: Member, pending: Pending) -> dict[str, int]:
     }
 
 
-def _of_links(world: World, pending: Pending) -> Iterator[str]:
+def _of_links(world: World, pending: Backlog) -> Iterator[str]:
     for peer, left in pending.links.items():
         yield from (f"{words} with {world.identified(peer).name}" for words in left)

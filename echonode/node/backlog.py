@@ -1,4 +1,4 @@
-"""Pending: the work that a node still has to do, as a value. The simulator asks for it to find out who is at rest."""
+"""Backlog: the work that a node still has to do, as a value. The simulator asks for it to find out who is at rest."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from echonode.model.identity import IdentityId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
+class Backlog:
     """The work under way in one node, counted by kind.
 
     A node at rest has links with nothing to do, and dials that no peer answers; everything else is zero.
