@@ -1,4 +1,4 @@
-"""One profile for every property test: no deadline, because machines pause; more examples on request."""
+"""The profiles of property tests: no deadline, because machines pause; `ECHO_HYPOTHESIS=release` draws more examples."""
 
 import os
 
