@@ -1,4 +1,4 @@
-"""The profiles of property tests: no deadline, because machines pause; `ECHO_HYPOTHESIS=release` draws more examples."""
+"""Profiles of property tests: no deadline, as machines pause; `ECHO_HYPOTHESIS=release` draws more examples."""
 
 import os
 
