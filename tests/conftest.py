@@ -1,4 +1,4 @@
-"""One profile for every property test: no deadline, because machines pause; more examples on request."""
+"""Profiles of property tests: no deadline, as machines pause; `ECHO_HYPOTHESIS=release` draws more examples."""
 
 import os
 

@@ -1,13 +1,17 @@
-"""Taste made executable: what can be said about the source without running it.
+"""The rules of the source that a program can check without running it.
 
     import law    cli | api | host | sim -> node -> sync -> wire | store -> model -> foundation; siblings never meet;
-                  sync and node see of store only its port; app.py alone imports everything; no cycles
-    bans          pure rooms import nothing that does or waits; sync and node take time and entropy through ports
+                  sync and node see only the port of store; app.py alone imports everything; no cycles
+    folders       store/sqlite, sync/modes, sync/live, cli/commands: the files that may import them; wire/messages
+                  imports nothing else of wire
+    bans          pure rooms import nothing that acts or waits; sync and node take time and entropy through ports
     doors         each dependency is imported by the files that own it, and by no other
-    shape         lengths, docstrings, no leftovers, no swallowed exceptions, no printing outside cli
+    shape         lengths, names, no leftovers, no swallowed exceptions, no printing outside cli
+    docstrings    every module has one, a package's has three to ten lines; none begins with What, Whether, How, ..
 
-A rule is a generator over a `Module` or a text and yields problems in plain words. tests/test_tidy.py runs them on the
-package, and each on a planted violation. `python -m tests.tidy` prints the figures.
+A rule is a generator over a `Module` or a text and yields problems in plain words. tests/test_tidy.py runs the rules on
+the repository, and each rule on a planted violation. The rules of documents are in tests/documents.py.
+`python -m tests.tidy` prints the figures.
 """
 
 import ast
@@ -43,6 +47,15 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
     "app": _BELOW_SYNC | _FRONTS | {"sync", "node"},
 }
 
+# The files that may import a folder inside a room: files, and folders that end in /.
+IMPORTED_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "store/sqlite/": ("app.py",),
+    "sync/modes/": ("node/", "api/"),
+    "sync/live/": ("node/", "sim/"),
+    "cli/commands/": ("cli/main.py",),
+}
+SELF_CONTAINED: Final = frozenset({"wire/messages/"})  # imports nothing else of its own room
+
 PURE_ROOMS: Final = frozenset({"foundation", "model", "wire"})
 PURE_MODULES: Final = frozenset(
     {
@@ -60,12 +73,12 @@ _NOT_FROM_A_SEED: Final = frozenset(
 BANNED_IN_PURE: Final = _NOT_FROM_A_SEED | {"asyncio", "os", "sqlite3"}
 BANNED_IN_SIMULATED: Final = _NOT_FROM_A_SEED | {"os", "sqlite3"}  # sync and node run in simulation as they are
 
-# The files that may import a dependency. A path that ends in / is a folder with all its files.
+# The files that may import a dependency.
 DOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "cbor2": ("cbor.py",),
     "nacl": ("model/identity.py", "wire/noise.py"),
     "spake2": ("wire/pairing.py",),
-    "numpy": ("model/sketch.py",),  # which is itself imported only when a sketch is built: 13 MiB and 0.1 s
+    "numpy": ("model/sketch.py",),  # imported only when a sketch is built: numpy costs 13 MiB and 0.1 s
     "aiosqlite": ("store/sqlite/",),
     "sqlite3": ("store/sqlite/",),
     "zeroconf": ("host/mdns.py",),
@@ -85,13 +98,22 @@ ONLY_INSIDE_FUNCTIONS: Final = frozenset({"rich"})  # it costs 50 ms to import, 
 TOP_LEVEL: Final = frozenset(
     {"pyproject.toml", "echonode", "proto", "tests", "systemd", "README.md", "LICENSE", "CHANGELOG.md"}
 )
+
+NOUNS_IN_ING: Final = frozenset({"pairing", "paging", "signing"})  # words of the field, not verb forms
+PACKAGE_DOCSTRING_LINES: Final = (3, 10)
+# A docstring that begins with one of these names nothing: it begins with the verb or with the thing instead.
+BANNED_OPENINGS: Final = frozenset(
+    {"What", "Whatever", "Whether", "How", "However", "Which", "Whichever"}
+    | {"Who", "Whoever", "Whom", "Whomever", "Whose", "Where", "Wherever"}
+)
+
 _LEFTOVERS: Final = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")
 _MACHINE_PATHS: Final = re.compile(r"(?<![\w.:$}~-])/(?:home|Users|root|work|tmp)/(?!\.\.\.)[\w.@-]+")
 
 
 @dataclass(frozen=True)
 class Module:
-    """A source file of the package; `path` is relative to it."""
+    """A source file. `path` is relative to the package, or begins with tests/."""
 
     path: str
     source: str
@@ -99,6 +121,11 @@ class Module:
     @cached_property
     def tree(self) -> ast.Module:
         return ast.parse(self.source, self.path)
+
+    @property
+    def folder(self) -> str:
+        """The folder inside the package, with a / at its end; "" for the package itself."""
+        return f"{self.path.rpartition('/')[0]}/".lstrip("/")
 
     @property
     def is_package(self) -> bool:
@@ -111,11 +138,11 @@ class Module:
 
     @property
     def room(self) -> str:
-        """The layer a module belongs to; "" for none."""
+        """The layer that the module belongs to; "" for none."""
         return room_of(self.name)
 
     def imports(self) -> Iterator[tuple[str, int, bool]]:
-        """(what, line, whether at the top level) of every import: "x.y" for `import x.y` and for `from x import y`."""
+        """Yield (name, line, is at the top level) of every import; the name of `from x import y` is "x.y"."""
         top = set(ast.walk(ast.Module([n for n in self.tree.body if not isinstance(n, _SCOPES)], [])))
         for node in ast.walk(self.tree):
             match node:
@@ -141,9 +168,16 @@ def room_of(name: str) -> str:
 
 
 def package() -> list[Module]:
-    """Every module of the package, as it is on disk."""
+    """Return every module of the package, as it is on disk."""
     base = ROOT / PACKAGE
     return [Module(path.relative_to(base).as_posix(), path.read_text()) for path in sorted(base.rglob("*.py"))]
+
+
+def tests() -> list[Module]:
+    """Return every module of the tests."""
+    return [
+        Module(path.relative_to(ROOT).as_posix(), path.read_text()) for path in sorted((ROOT / "tests").rglob("*.py"))
+    ]
 
 
 # -- imports -----------------------------------------------------------------------------------------------------------
@@ -156,15 +190,31 @@ def import_law(module: Module) -> Iterator[str]:
     for what, line, _ in module.imports():
         if what.split(".")[0] != PACKAGE:
             continue
-        room = (
-            room_of(what) or "foundation"
-        )  # a name of the package itself: a module outside every room is a problem above
+        # A name of the package itself has no room: it counts as foundation. A module without a room is a problem above.
+        room = room_of(what) or "foundation"
         if room not in MAY_IMPORT[module.room] | {module.room}:
             yield f"{module.path}:{line}: {module.room} must not import {what}"
         elif (
             room == "store" and module.room in ("sync", "node") and not f"{what}.".startswith(f"{PACKAGE}.store.port.")
         ):
             yield f"{module.path}:{line}: {module.room} sees of store only its port, not {what}"
+
+
+def folders(module: Module) -> Iterator[str]:
+    """Yield the imports that cross into a folder inside a room, or out of a self-contained one."""
+    for what, line, _ in module.imports():
+        target = f"{what}.".replace(".", "/")
+        for folder, importers in IMPORTED_BY.items():
+            if target.startswith(f"{PACKAGE}/{folder}") and not any(
+                _matches(module.path, place) for place in (folder, *importers)
+            ):
+                yield f"{module.path}:{line}: {folder} is imported only in {', '.join(importers)}, not {what} here"
+        if (
+            module.folder in SELF_CONTAINED
+            and target.startswith(f"{PACKAGE}/{module.room}/")
+            and not target.startswith(f"{PACKAGE}/{module.folder}")
+        ):
+            yield f"{module.path}:{line}: {module.folder} imports nothing else of {module.room}, not {what}"
 
 
 def bans(module: Module) -> Iterator[str]:
@@ -196,7 +246,7 @@ def _matches(path: str, door: str) -> bool:
 
 
 def declared(pyproject: str) -> set[str]:
-    """What the project depends on, by the names the dependencies are imported by."""
+    """Return the project's dependencies, by the names under which they are imported."""
     names = {re.split(r"[\s<>=!~;\[]", entry)[0] for entry in tomllib.loads(pyproject)["project"]["dependencies"]}
     return {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names}
 
@@ -231,9 +281,34 @@ def lengths(module: Module) -> Iterator[str]:
                 yield f"{module.path}:{node.lineno}: {node.name} has {size} lines, at most {FUNCTION_LINES_MAX}"
 
 
+def names(module: Module) -> Iterator[str]:
+    """Yield the module when its name is a verb form: a file is named after a thing."""
+    word = module.path.rpartition("/")[2].removesuffix(".py").rpartition("_")[2]
+    if word.endswith("ing") and word not in NOUNS_IN_ING:
+        yield f"{module.path}: a module is named by a noun of the field, not by a verb form"
+
+
 def docstrings(module: Module) -> Iterator[str]:
-    if module.tree.body and not ast.get_docstring(module.tree):
+    """Yield modules without a docstring, and packages whose docstring is not three to ten lines (empty ones apart)."""
+    docstring = ast.get_docstring(module.tree)
+    if not docstring:
         yield f"{module.path}: a module's docstring is its small specification; this one has none"
+    elif module.is_package:
+        least, most = PACKAGE_DOCSTRING_LINES
+        lines = sum(bool(line.strip()) for line in docstring.splitlines())
+        if not least <= lines <= most:
+            yield f"{module.path}: a package says in {least} to {most} lines what it holds and what not, not in {lines}"
+
+
+def openings(module: Module) -> Iterator[str]:
+    """Yield the docstrings that begin with a question word."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node)
+            word = re.match(r"\w*", docstring or "")
+            if word and word[0] in BANNED_OPENINGS:
+                line = getattr(node, "lineno", 1)
+                yield f"{module.path}:{line}: a docstring begins with the verb or the thing, not with {word[0]!r}"
 
 
 def leftovers(module: Module) -> Iterator[str]:
@@ -276,7 +351,7 @@ def _does_nothing(statement: ast.stmt) -> bool:
 
 
 def unused_limits(modules: Iterable[Module]) -> Iterator[str]:
-    """A bound that nobody reads bounds nothing."""
+    """Yield the bounds that no code reads: they bound nothing."""
     modules = list(modules)
     names = {
         target.id
@@ -292,21 +367,21 @@ def unused_limits(modules: Iterable[Module]) -> Iterator[str]:
         for name in ([node.id] if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) else [])
         + ([node.attr] if isinstance(node, ast.Attribute) else [])
     }
-    yield from (f"limits.py: nobody reads {name}" for name in sorted(names - used))
+    yield from (f"limits.py: no code reads {name}" for name in sorted(names - used))
 
 
 # -- the tree of files -------------------------------------------------------------------------------------------------
 
 
 def top_level(tracked: Iterable[str]) -> Iterator[str]:
-    """`tracked` are paths from the top, as git lists them."""
+    """Yield the entries of the top level that do not belong there; `tracked` are paths as git lists them."""
     for entry in sorted({path.split("/")[0] for path in tracked}):
         if entry not in TOP_LEVEL and not entry.startswith("."):
             yield f"{entry} does not belong at the top level"
 
 
 def machine_paths(path: str, text: str) -> Iterator[str]:
-    """Absolute paths of somebody's machine."""
+    """Yield the absolute paths of one machine that stand in `text`."""
     for number, line in enumerate(text.splitlines(), start=1):
         if found := _MACHINE_PATHS.search(line):
             yield f"{path}:{number}: {found[0]}"
@@ -316,7 +391,7 @@ def machine_paths(path: str, text: str) -> Iterator[str]:
 
 
 def figures(modules: Iterable[Module]) -> dict[str, float]:
-    """What STYLE compares projects by. Empty modules are not counted."""
+    """Return the number of modules and lines, the median and the largest size. Empty modules are not counted."""
     sizes = [module.source.count("\n") for module in modules if module.source]
     return {"modules": len(sizes), "lines": sum(sizes), "median": median(sizes), "largest": max(sizes)}
 
