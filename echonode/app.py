@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _INVITATION_S: Final = 600.0
 _INTERRUPTED: Final = 130
 _GC_THRESHOLD: Final = 20_000  # objects; at the usual 700 an import spends a tenth of its time collecting nothing
+_LOOK_S: Final = 2.0  # for the node that made an invitation, before a person is told that none has answered
 _DISCOVER_AGAIN_S: Final = 10.0  # an interface may come up long after us
 
 
@@ -77,9 +78,9 @@ class _Services:
         logs.route_libraries()
         try:
             with files.home.locked(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                return runner.run(_Process(files, config, logs, self._environ, options.join).run())
+                return runner.run(_Process(files, config, logs, self._environ, options.join, options.at).run())
         finally:
-            logs.flush()
+            logs.close()
 
 
     def repair(self, home: HomeView) -> RepairReport:
@@ -138,13 +139,20 @@ class _Process:
     """One run of one node. What is opened is closed in reverse, goodbyes first."""
 
     def __init__(
-        self, files: "NodeFiles", config: "Config", logs: "Logs", environ: Mapping[str, str], join: str | None
+        self,
+        files: "NodeFiles",
+        config: "Config",
+        logs: "Logs",
+        environ: Mapping[str, str],
+        join: str | None,
+        join_at: str | None,
     ) -> None:
         self._files = files
         self._config = config
         self._logs = logs
         self._environ = environ
         self._join = join
+        self._join_at = join_at
         self._discovery: Discovery | None = None
         self._store: SqliteStore | None = None
         self._announcement: Presence | None = None
@@ -318,11 +326,20 @@ class _Process:
     # -- what a person at the terminal reads -------------------------------------------------------------------------
 
     async def _join_network(self, node: "Node", code: str) -> None:
-        at = self._config.peers[0] if self._config.peers and not self._config.mdns else None
+        at = self._join_at
         if at is None and not self._config.mdns:
-            raise ConfigError("without mDNS an inviting node is not found: say where it is with --peer HOST:PORT")
+            at = next(iter(self._config.peers), None)
+            if at is None:
+                raise ConfigError("without mDNS an inviting node is not found: say where it is with --at HOST:PORT")
         _say("looking for the node that made this invitation ..")
-        network = await node.join(code, at)
+        joining = asyncio.create_task(node.join(code, at))
+        try:
+            await asyncio.wait((joining,), timeout=_LOOK_S)
+            if not joining.done():
+                _say("not joined yet: the code may be wrong, spent or expired; looking on for a minute")
+            network = await joining
+        finally:
+            joining.cancel()
         _say(f"joined the network {network}")
 
     async def _invite_first(self, node: "Node", is_first_run: bool) -> str | None:

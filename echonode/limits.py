@@ -123,6 +123,7 @@ INVITATION_USES_MAX: Final = 100  # joiners by one invitation; a code that more 
 
 # -- logs and people -------------------------------------------------------------------------------------------------
 LOG_LINES_PER_S: Final = 10  # lines for each peer and event; further ones are counted and told in one line
+LOG_QUEUE_BYTES_MAX: Final = 1 * MIB  # lines that wait for a reader of the log who stopped; further ones are dropped
 LOG_LINE_BYTES_MAX: Final = 16 * KIB  # a log line; journald splits lines at 48 KiB
 PEER_TEXT_CHARS_MAX: Final = 128  # characters shown of a text from a peer; keeps a line readable
 NODE_NAME_BYTES_MAX: Final = 64  # a node's name; as long as a host name may be on Linux

@@ -25,11 +25,13 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from echonode.api.problems import RequestError
 from echonode.clock import to_ms
+from echonode.errors import LocalError
 from echonode.model.address import ME, SHARED
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record
+from echonode.model.time_text import MS_MAX, read_time_ms
 from echonode.node.events import Event
-from echonode.text import escape, to_base32
+from echonode.text import to_base32
 
 JSON_TYPE: Final = "application/json"
 TEXT_TYPE: Final = "text/plain"
@@ -38,10 +40,6 @@ MODEL_VERSION: Final = (1, 0)
 
 Label = Callable[[IdentityId], str]
 
-# The last millisecond that RFC 3339 can write. A signed `created` beyond it is shown as this one.
-_MS_MAX: Final = 253_402_300_799_999
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d))?")
-_SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,9})?")
 _MODEL: Final = re.compile(r"(.+)@(\d{1,9})\.(\d{1,9})", re.DOTALL)
 _LINE_END: Final = re.compile(rb"[\r\n]")
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -251,9 +249,9 @@ def is_json(media_type: str) -> bool:
 
 
 def rfc3339(ms: int) -> str:
-    """Return a time in ms since 1970 as RFC 3339 with milliseconds, in UTC."""
-    moment = datetime.fromtimestamp(min(ms, _MS_MAX) // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{min(ms, _MS_MAX) % 1000:03d}Z"
+    """Return a time in ms since 1970 as RFC 3339 with milliseconds, in UTC; at most the last time it can write."""
+    moment = datetime.fromtimestamp(min(ms, MS_MAX) // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{min(ms, MS_MAX) % 1000:03d}Z"
 
 
 def maybe_rfc3339(ms: int | None) -> str | None:
@@ -261,26 +259,16 @@ def maybe_rfc3339(ms: int | None) -> str | None:
     return None if ms is None else rfc3339(ms)
 
 
-def read_time(text: str | float) -> int:
-    """Return the ms since 1970 of an RFC 3339 time, a date (its beginning in UTC), or a number of seconds. Raises
-    RequestError."""
-    ms = -1
-    if not isinstance(text, str):
-        ms = round(text * 1000) if abs(text) < 1e13 else -1
-    elif _SECONDS.fullmatch(text):
-        ms = round(float(text) * 1000)
-    elif _TIME.fullmatch(text):
+def read_time(value: str | float, now_ms: int | None = None) -> int:
+    """Return the ms since 1970 of a time (model/time_text.py) or a number of seconds. Raises RequestError."""
+    if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(text.upper())
-        except ValueError:
-            moment = datetime.fromtimestamp(-1, UTC)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        since = moment - datetime.fromtimestamp(0, UTC)
-        ms = (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
-    if not 0 <= ms <= _MS_MAX:
-        raise RequestError(
-            f"{escape(str(text))} is no time between 1970 and 9999; write 2026-11-22T12:00:00Z, 2026-11-22, or seconds"
-        )
+            return read_time_ms(value, now_ms)
+        except LocalError as error:
+            raise RequestError(str(error)) from None
+    ms = round(value * 1000) if abs(value) < 1e13 else -1
+    if not 0 <= ms <= MS_MAX:
+        raise RequestError(f"{value} is no time between 1970 and 9999")
     return ms
 
 

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from echonode.api.json_forms import nfc
 from echonode.api.problems import RequestError, not_found
-from echonode.api.requests import GetRequest, PullRequest, PutRequest, context_name, json_body, peer_of
+from echonode.api.requests import GetRequest, PullRequest, PutRequest, context_name, json_body, now_ms, peer_of
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.errors import LocalError, PeerRefused, Reason, RemoteError, TransportError
@@ -51,7 +51,7 @@ class PeerRecordRoutes:
         body = await json_body(request, self._stop, PullRequest)
         peer, context = peer_of(self._node, body.peer), context_name(body.context)
         try:
-            wanted = read_filter(body.filter, self._node.addresses.resolve_author)
+            wanted = read_filter(body.filter, self._node.addresses.resolve_author, now_ms())
         except LocalError as error:
             raise RequestError(str(error)) from None
         if wanted.senders or wanted.not_senders:

@@ -5,7 +5,7 @@ path.
 """
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from functools import cache
 from typing import Final
 from urllib.parse import quote
@@ -17,12 +17,14 @@ from starlette.routing import Route
 from echonode.api import json_forms
 from echonode.api.bulk_import import import_lines
 from echonode.api.problems import RequestError, not_found
-from echonode.api.requests import Query, body, chunks, context_name, context_of, record_address
+from echonode.api.requests import Query, body, chunks, context_name, context_of, now_ms, record_address
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.api.streams import StreamResponse, json_lines
 from echonode.clock import to_ms
 from echonode.errors import LocalError
+from echonode.model.filter import Filter
+from echonode.model.filter_text import read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Draft, Record, winner
 from echonode.node.node import Node
@@ -126,13 +128,14 @@ class RecordRoutes:
 
     async def _list(self, request: Request) -> Response:
         context = context_of(request)
-        query = Query(request, ("author", "tag", "since", "limit", "body"))
+        query = Query(request, ("author", "tag", "since", "filter", "limit", "body"))
         author, tag, since = query.one("author"), query.one("tag"), query.one("since")
         pages = self._pages(
             context,
             author=None if author is None else self._author(author),
             tag=None if tag is None else json_forms.nfc(tag),
-            since_ms=None if since is None else json_forms.read_time(since),
+            since_ms=None if since is None else json_forms.read_time(since, now_ms()),
+            wanted=self._filter(query.all("filter")),
             limit=query.count("limit"),
         )
         with_body = query.flag("body")
@@ -195,11 +198,14 @@ class RecordRoutes:
         author: IdentityId | None,
         tag: str | None = None,
         since_ms: int | None = None,
+        wanted: Filter | None = None,
         limit: int | None = None,
     ) -> AsyncGenerator[list[Record]]:
         """Yield live records in pages, at most `limit` in all."""
         remaining = limit
         async for page in self._node.records.scan(context, author=author, tag=tag, since_ms=since_ms):
+            if wanted is not None:
+                page = [record for record in page if wanted.matches(record)]
             if remaining is not None:
                 page = page[:remaining]
                 remaining -= len(page)
@@ -232,6 +238,15 @@ class RecordRoutes:
             return self._node.addresses.resolve_author(text)
         except LocalError as error:
             raise not_found(str(error)) from None
+
+    def _filter(self, terms: Sequence[str]) -> Filter:
+        try:
+            wanted = read_filter(terms, self._node.addresses.resolve_author, now_ms())
+        except LocalError as error:
+            raise RequestError(str(error)) from None
+        if wanted.senders or wanted.not_senders:
+            raise RequestError("sender is for subscriptions: a record does not say which peer it came from")
+        return wanted
 
     def _unknown(self, context: str, author: IdentityId, name: str) -> RequestError:
         return not_found(f"there is no record {self._node.records.label(author)}/{escape(name)} in {escape(context)}")

@@ -1,5 +1,6 @@
 """Requests, checked: the query, the body up to a bound, the record it names. Every refusal is a RequestError."""
 
+import time
 from collections.abc import AsyncGenerator, Iterable
 from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote
@@ -197,6 +198,11 @@ def peer_of(node: Node, text: str) -> IdentityId:
         return node.resolve_peer(nfc(text).removeprefix(LABEL_MARK))
     except LocalError as error:
         raise not_found(str(error)) from None
+
+
+def now_ms() -> int:
+    """Return the wall clock's time in ms since 1970."""
+    return int(time.time() * 1000)
 
 
 async def chunks(request: Request, stop: Stop) -> AsyncGenerator[bytes]:

@@ -2,50 +2,37 @@
 
 import re
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
 
 from echonode.cli.exit_codes import Failure
+from echonode.errors import LocalError
 from echonode.limits import BODY_BYTES_MAX, KIB
+from echonode.model.time_text import maybe_span_s, read_time_ms
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-_SPAN: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|d)", re.ASCII)
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
-_UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def span_s(text: str) -> float | None:
-    """Return the seconds of `90s`, `10m`, `2h` or `1d`; None when `text` is no span."""
-    match = _SPAN.fullmatch(text)
-    return float(match[1]) * _UNIT_S[match[2]] if match else None
 
 
 def to_seconds(text: str) -> float:
     """Return the seconds that an option means: 90s, 10m, 2h, 1d, or a number of seconds. Raises click.BadParameter."""
-    value = float(text) if _SECONDS.fullmatch(text) else span_s(text)
+    value = float(text) if _SECONDS.fullmatch(text) else maybe_span_s(text)
     if not value:
         raise click.BadParameter(f"{text!r} is not a length of time: write 90s, 10m, 2h or 1d")
     return value
 
 
-def to_moment(text: str) -> str:
-    """Return a moment in the form that the API takes. `text` is an RFC 3339 time, a date, Unix seconds, or a span
-    before now; a time without a zone is UTC. Raises click.BadParameter."""
-    from datetime import UTC, datetime
-
-    if _SECONDS.fullmatch(text):
-        return text
-    before_now = span_s(text)
+def to_time(text: str) -> str:
+    """Return `text`, a time as the API takes it (model/time_text.py). Raises click.BadParameter for any other text."""
     try:
-        if before_now is not None:
-            return f"{datetime.now(UTC).timestamp() - before_now:.3f}"
-        when = datetime.fromisoformat(text)
-        return f"{(when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp():.3f}"
-    except (ValueError, OverflowError, OSError):
-        raise click.BadParameter(f"{text!r} is not a time: write 2026-11-22, 2026-11-22T12:00:00Z or 2h") from None
+        read_time_ms(text, now_ms=int(time.time() * 1000))
+    except LocalError as error:
+        raise click.BadParameter(str(error)) from None
+    return text
 
 
 def json_option(function: _Function) -> _Function:

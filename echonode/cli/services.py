@@ -44,6 +44,7 @@ class RunOptions:
 
     home: HomeView
     join: str | None = None  # an invitation code
+    at: str | None = None  # HOST:PORT of the inviting node
     name: str | None = None
     listen: str | None = None  # HOST:PORT
     peers: tuple[str, ...] = ()  # HOST:PORT each

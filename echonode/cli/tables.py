@@ -9,6 +9,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -29,6 +30,20 @@ def print_line(line: str) -> None:
 def print_note(line: str) -> None:
     """Print a line for a person on stderr."""
     print(line, file=sys.stderr)
+
+
+@contextmanager
+def note_after(delay_s: float, line: str) -> Iterator[None]:
+    """Print a line on stderr if the block takes longer than `delay_s`."""
+    from threading import Timer
+
+    timer = Timer(delay_s, print_note, [line])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def print_json(value: object) -> None:

@@ -8,7 +8,8 @@ terminal shows the same in a form for people, with short ids. Under journald eac
 stream as `library.message`, from warnings up.
 
 More than LOG_LINES_PER_S lines a second of one event about one peer are counted, and a `log.folded` line has the count.
-A line longer than LOG_LINE_BYTES_MAX loses its longest fields, which `cut` names.
+A line longer than LOG_LINE_BYTES_MAX loses its longest fields, which `cut` names. When the reader of the log stops,
+lines are dropped, and a `log.dropped` line has their count (log_queue.py).
 """
 
 import asyncio
@@ -20,12 +21,13 @@ import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, Protocol, cast
 
 import msgspec
 
 from echonode.clock import Clock
 from echonode.errors import ConfigError
+from echonode.host.log_queue import LogQueue, stderr_queue
 from echonode.limits import CONNECTIONS_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_PER_S, PEER_TEXT_CHARS_MAX
 from echonode.node.events import Event, RecordsApplied
 from echonode.text import escape, to_base32
@@ -53,14 +55,30 @@ _FOLD_INTERVAL_S: Final = 1.0
 Fields = dict[str, Any]
 
 
+class LineFile(Protocol):
+    """The parts of a binary file that logs need."""
+
+    def write(self, line: bytes, /) -> int:
+        """Write a whole line."""
+        ...
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        ...
+
+    def isatty(self) -> bool:
+        """Return True for a terminal."""
+        ...
+
+
 class Logs:
     """An Observer that writes lines to `file`. Writing never raises: a node goes on without its log."""
 
     def __init__(
-        self, file: BinaryIO, clock: Clock, *, level: str = "info", console: bool = False, journal: bool = False
+        self, file: LineFile, clock: Clock, *, level: str = "info", console: bool = False, journal: bool = False
     ) -> None:
         self._file = file  # keeps the file open: BytesLogger holds it weakly
-        self._out = structlog.BytesLogger(file)
+        self._out = structlog.BytesLogger(cast(BinaryIO, file))
         self._clock = clock
         self._console = (
             structlog.dev.ConsoleRenderer(timestamp_key="time", colors=file.isatty(), sort_keys=False)
@@ -103,6 +121,16 @@ class Logs:
         for (name, about), (count, level) in self._folder.take().items():
             self._write("log.folded", level, {"folded": name, "about": about, "count": count})
 
+    def close(self) -> None:
+        """Write what was folded, and wait for a moment until the log's reader has taken the last lines."""
+        self.flush()
+        if isinstance(self._file, LogQueue):
+            self._file.close()
+
+    def gap_line(self, count: int) -> bytes:
+        """Return the line that stands in the place of `count` dropped ones."""
+        return self._render("log.dropped", "warning", {"count": count}) + b"\n"
+
     def route_libraries(self) -> None:
         """Route the standard library's logging, and Python's warnings, into this stream."""
         root = logging.getLogger()
@@ -115,9 +143,8 @@ class Logs:
     def _fold_or_write(self, name: str, level: str, fields: Fields, chars_max: int) -> None:
         id_chars = None if self._console is None else _SHORT_ID
         json_fields = {key: _json_form(value, id_chars, chars_max) for key, value in fields.items()}
-        host = str(json_fields.get("address") or "").rpartition(":")[
-            0
-        ]  # without the port: a flood comes from many ports of one host
+        # Without the port: a flood comes from many ports of one host.
+        host = str(json_fields.get("address") or "").rpartition(":")[0]
         about = str(json_fields.get("peer") or host or json_fields.get("logger") or "")
         if self._folder.window_ends(self._clock.monotonic_s()):
             self.flush()
@@ -130,18 +157,20 @@ class Logs:
                 pass  # without a loop the next line flushes the count
 
     def _write(self, name: str, level: str, fields: Fields) -> None:
-        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
         try:
-            if self._console is not None:
-                time = now.astimezone().strftime("%H:%M:%S")
-                text = self._console(None, level, {"time": time, "level": level, "event": name, **fields})
-                self._out.msg(str(text).encode("utf-8", "backslashreplace"))
-            else:
-                time = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-                line = self._encode_within_limit({"time": time, "level": level, "event": name, **fields})
-                self._out.msg(_PRIORITIES[level] + line if self._journal else line)
+            self._out.msg(self._render(name, level, fields))
         except (OSError, ValueError):
             pass  # a closed pipe or a full disk: there is no other place to report it
+
+    def _render(self, name: str, level: str, fields: Fields) -> bytes:
+        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+        if self._console is not None:
+            time = now.astimezone().strftime("%H:%M:%S")
+            text = self._console(None, level, {"time": time, "level": level, "event": name, **fields})
+            return str(text).encode("utf-8", "backslashreplace")
+        time = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = self._encode_within_limit({"time": time, "level": level, "event": name, **fields})
+        return _PRIORITIES[level] + line if self._journal else line
 
     def _encode_within_limit(self, line: Fields) -> bytes:
         encoded = self._encoder.encode(line)
@@ -206,16 +235,18 @@ def open_logs(level: str, format_name: str, clock: Clock, environ: Mapping[str, 
     """Return logs on stderr in the given format; "auto" chooses by where stderr goes. Raises ConfigError."""
     if format_name not in FORMATS:
         raise ConfigError(f"'{escape(format_name)}' is no log format: one of {', '.join(FORMATS)} is expected")
-    file = sys.stderr.buffer
+    file = stderr_queue()
     console = format_name == "console" or (format_name == "auto" and file.isatty())
-    return Logs(file, clock, level=level, console=console, journal=not console and is_journal(file, environ))
+    logs = Logs(file, clock, level=level, console=console, journal=not console and is_journal(file.fileno(), environ))
+    file.gap_line = logs.gap_line
+    return logs
 
 
-def is_journal(file: BinaryIO, environ: Mapping[str, str]) -> bool:
-    """Return True when `file` is connected to journald (systemd.exec(5), JOURNAL_STREAM)."""
+def is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
+    """Return True when `descriptor` is connected to journald (systemd.exec(5), JOURNAL_STREAM)."""
     try:
-        status = os.fstat(file.fileno())
-    except (OSError, ValueError):
+        status = os.fstat(descriptor)
+    except OSError:
         return False
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 

@@ -9,12 +9,11 @@
     name=GLOB                 with such a name: * is any characters, ? is one
 
 A key may be given several times. A record fits a key when it fits one of its values (of `tags`: all), and it fits the
-filter when it fits every key. TIME is a date, an RFC 3339 time, or seconds since 1970. The caller resolves ID.
+filter when it fits every key. TIME is written as model/time_text.py reads it. The caller resolves ID.
 """
 
 import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from unicodedata import normalize
 
@@ -22,6 +21,7 @@ from echonode.errors import LocalError, RemoteError
 from echonode.limits import FILTER_ENTRIES_MAX
 from echonode.model.filter import Filter
 from echonode.model.identity import IDENTITY_BYTES, IdentityId
+from echonode.model.time_text import read_time_ms
 from echonode.text import escape, from_base32
 
 IdentityResolver = Callable[[str], IdentityId]
@@ -37,12 +37,13 @@ _IDENTITIES: Final = {
 _WORDS: Final = {"model": "models", "tag": "tags_any", "tags": "tags_all"}
 _MOMENTS: Final = {"since": "since_ms", "until": "until_ms"}
 _KEYS: Final = "author, author!, sender, sender!, pool, model, tag, tags, since, until and name"
-_SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,3})?", re.ASCII)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read_filter(terms: Iterable[str], resolve: IdentityResolver) -> Filter:
-    """Return the filter of these terms. Raises LocalError, a sentence for a person, and the errors of `resolve`."""
+def read_filter(terms: Iterable[str], resolve: IdentityResolver, now_ms: int | None = None) -> Filter:
+    """Return the filter of these terms. Raises LocalError, a sentence for a person, and the errors of `resolve`.
+
+    With `now_ms` a time may be a span before now. A filter that is kept, as a subscription is, has no now.
+    """
     parts: dict[str, Any] = {}
     for term in terms:
         match = _TERM.fullmatch(term)
@@ -57,7 +58,7 @@ def read_filter(terms: Iterable[str], resolve: IdentityResolver) -> Filter:
             name = _WORDS[key]
             parts[name] = parts.get(name, frozenset()) | {normalize("NFC", word.strip()) for word in words}
         elif sign == "=" and key in _MOMENTS:
-            parts[_once(_MOMENTS[key], parts, term)] = _ms(value)
+            parts[_once(_MOMENTS[key], parts, term)] = read_time_ms(value, now_ms)
         elif sign == "=" and key == "name":
             parts[_once("name", parts, term)] = normalize("NFC", value)
         else:
@@ -81,17 +82,3 @@ def _once(name: str, parts: dict[str, Any], term: str) -> str:
     if name in parts:
         raise LocalError(f"'{escape(term)}': this can be said once in a filter")
     return name
-
-
-def _ms(text: str) -> int:
-    """Return milliseconds since 1970 of a time as people write it. A time without a zone is UTC. Raises LocalError."""
-    if _SECONDS.fullmatch(text):
-        return round(float(text) * 1000)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise LocalError(f"'{escape(text)}' is no time: write 2026-11-22, 2026-11-22T12:00:00Z, or seconds") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    if moment < _EPOCH:
-        raise LocalError(f"'{escape(text)}' lies before 1970, where time begins here")
-    return (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -26,7 +26,7 @@ from echonode.node.subscriptions import Subscriptions
 from echonode.store.port import Store
 from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree
-from echonode.sync.live.send_queue import LinkContext
+from echonode.sync.live.send_queue import LinkEnvironment
 from echonode.sync.transport import unexpected
 from echonode.wire.messages import PROTOCOL_VERSION, ContextCursor, Follow, FollowInit, Hello, Refused, version_text
 
@@ -140,9 +140,9 @@ class LiveLinks:
             self.table.suspected(self.clock.monotonic_s(), peer)
             self.wake.set()
 
-        ends = LinkContext(
+        environment = LinkEnvironment(
             transport=session.transport,
-            spread=self.spread,
+            plumtree=self.spread,
             peer=peer,
             instance=Instance(session.hello.instance),
             takes=self.subscriptions.takes,
@@ -152,7 +152,7 @@ class LiveLinks:
             uniform=self.entropy.uniform,
             is_on=lambda: self.subscriptions.wants_all,
         )
-        return Link(ends, ours, theirs)
+        return Link(environment, ours, theirs)
 
     # -- its life ----------------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class LiveLinks:
                 self._links[peer].stop()
 
     def _ended(self, session: Session, link: Link, why: str, began_s: float) -> FollowEnded:
-        figures, transport = link.figures, session.transport
+        figures, transport = link.tally, session.transport
         return FollowEnded(
             session=session.id,
             peer=session.peer.id,

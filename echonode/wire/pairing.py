@@ -25,6 +25,7 @@ values.
 
 import hmac
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NewType
@@ -63,8 +64,13 @@ def new_code(entropy_bytes: bytes) -> Code:
 
 
 def normalise_code(text: str) -> Code:
-    """Return the code that a person typed, in any case, with spaces or underscores for dashes. Raises ConfigError."""
-    match re.split(r"[\s_-]+", text.strip().lower()):
+    """Return the code that a person typed or pasted. Raises ConfigError.
+
+    Case does not matter. Dashes, blanks and quotes of any kind, full stops and invisible characters may separate and
+    surround the parts: chat and mail programs add them.
+    """
+    visible = "".join(char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
+    match re.findall(r"[^\W_]+", visible.casefold()):
         case [slot, first, second] if re.fullmatch(r"0?[1-9]|[1-9][0-9]", slot):
             for word, words in ((first, THREE_SYLLABLES), (second, TWO_SYLLABLES)):
                 if word not in words:

@@ -232,6 +232,28 @@ def test_an_id_that_could_be_two_authors_is_a_conflict(tmp_path: Path) -> None:
     run(test)
 
 
+def test_a_list_takes_the_terms_of_a_filter(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            await served.put("old", b"x", "&tag=news&timestamp=2001-01-01")
+            await served.put("new", b"x", "&tag=news&tag=hot")
+            await served.put("shared/new", b"x", "&model=task@1.0")
+
+            async def found(*terms: str) -> list[str]:
+                query = "&".join(f"filter={quote(term)}" for term in terms)
+                return [line["address"] for line in (await served.ask("GET", f"{MAIN}/list?{query}")).lines()]
+
+            assert await found("tag=news") == ["me/old", "me/new"]
+            assert await found("tag=news", "since=2h") == await found("tags=news,hot") == ["me/new"]
+            assert await found("until=1d") == ["me/old"]
+            assert await found("author=shared") == await found("model=task") == ["shared/new"]
+            assert await found("name=ne?", "author=me") == ["me/new"]
+            sender = await served.ask("GET", f"{MAIN}/list?filter=sender%3Dme")
+            assert sender.status == 400 and "subscriptions" in sender.message
+
+    run(test)
+
+
 def test_an_address_that_means_nothing_says_what_to_write(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving(tmp_path) as served:

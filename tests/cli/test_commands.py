@@ -122,7 +122,8 @@ def test_since_takes_dates_times_seconds_and_spans(shell: Shell, since: str, nam
     lines = [{"name": "old", "timestamp": "2001-01-01"}, {"name": "middle", "timestamp": "2001-01-02T00:30:00+00:00"}]
     lines.append({"name": "new"})
     shell("import", "-", stdin="\n".join(map(json.dumps, lines)).encode())
-    assert {each["name"] for each in shell("list", "--json", "--since", since).json_lines} == names
+    for options in (["--since", since], ["--filter", f"since={since}"]):
+        assert {each["name"] for each in shell("list", "--json", *options).json_lines} == names
 
 
 @pytest.mark.usefixtures("live")
@@ -376,13 +377,13 @@ def test_a_key_that_is_none_is_never_repeated(shell: Shell) -> None:
 
 def test_run_hands_on_what_it_was_told_and_nothing_else(shell: Shell, tmp_path: Path) -> None:
     shell("run")
-    flags = "--join 1-a-b --name n --listen 127.0.0.1:0 --peer a:1 --peer b:2 --interface 10.0.0.1 --no-mdns"
+    flags = "--join 1-a-b --at c:3 --name n --listen 127.0.0.1:0 --peer a:1 --peer b:2 --interface 10.0.0.1 --no-mdns"
     shell("--home", str(tmp_path / "h"), "run", *flags.split(), "--log-level", "debug", "--log-format", "json")
     shell("run", "--open")
     bare, full, public = shell.services.runs
     assert (bare.join, bare.name, bare.listen, bare.peers, bare.interfaces) == (None, None, None, (), ())
     assert (bare.no_mdns, bare.open, bare.log_level, bare.log_format) == (False, False, None, None)
-    assert (full.join, full.name, full.listen) == ("1-a-b", "n", "127.0.0.1:0")
+    assert (full.join, full.at, full.name, full.listen) == ("1-a-b", "c:3", "n", "127.0.0.1:0")
     assert (full.peers, full.interfaces, full.no_mdns) == (("a:1", "b:2"), ("10.0.0.1",), True)
     assert (full.log_level, full.log_format) == ("debug", "json")
     assert full.home.root == tmp_path / "h"

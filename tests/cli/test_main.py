@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,7 @@ def test_no_command_at_all_shows_the_help_and_is_a_usage_error(shell: Shell) -> 
         ["network", "set", "too-short"],
         ["peers", "trust"],
         ["run", "--open", "--join", "1-a-b"],
+        ["run", "--at", "a:1"],
         ["run", "--log-level", "loud"],
         ["demo", "--nodes", "1"],
         ["demo", "--records", "many"],
@@ -250,6 +252,24 @@ def test_ctrl_c_ends_a_watch_with_130_and_not_a_word(tmp_path: Path) -> None:
         assert watching.wait(WITHIN_S) == ExitCode.INTERRUPTED
         assert watching.communicate()[1] == b""
     assert b"/x  written here" in lines[0]
+
+
+def test_a_code_to_which_no_node_answers_is_doubted_within_two_seconds(tmp_path: Path) -> None:
+    """A wrong, spent or expired code looks like this while the inviting node is looked for on the LAN."""
+    with scripted_server(tmp_path / "home" / "api.sock", b"", hangs_up=False):
+        began_s = time.monotonic()
+        joining = subprocess.Popen(
+            echonode("--home", str(tmp_path / "home"), "join", "7-crossover-clockwork"),
+            env=environment(),
+            stderr=subprocess.PIPE,
+        )
+        assert joining.stderr is not None
+        line = joining.stderr.readline()
+        took_s = time.monotonic() - began_s
+        joining.kill()
+        joining.communicate()
+    assert b"may be wrong, spent or expired" in line
+    assert took_s < 2.0
 
 
 def _has_more(descriptor: int) -> bool:

@@ -279,7 +279,9 @@ environ = dict(os.environ)
 if "journal" in sys.argv:
     status = os.fstat(2)
     environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
-open_logs("info", "auto", SystemClock(), environ).log("host.line", "warning", said="hello")
+logs = open_logs("info", "auto", SystemClock(), environ)
+logs.log("host.line", "warning", said="hello")
+logs.close()
 assert "rich" not in sys.modules
 """
 
@@ -302,9 +304,9 @@ def test_the_form_suits_where_stderr_goes() -> None:
 
 def test_a_stream_that_is_not_the_journals_is_not_taken_for_it() -> None:
     with open(os.devnull, "wb") as file:
-        assert not is_journal(file, {})
-        assert not is_journal(file, {"JOURNAL_STREAM": "8:1"})
-    assert not is_journal(io.BytesIO(), {"JOURNAL_STREAM": "8:1"})
+        assert not is_journal(file.fileno(), {})
+        assert not is_journal(file.fileno(), {"JOURNAL_STREAM": "8:1"})
+    assert not is_journal(1 << 20, {"JOURNAL_STREAM": "8:1"})  # no such descriptor
 
 
 def test_an_unknown_format_is_refused_in_a_sentence() -> None:

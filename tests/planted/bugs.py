@@ -328,8 +328,8 @@ BUGS: Final = (
     Bug(
         name="a cursor passes a version that was only announced",
         file="sync/live/receiver.py",
-        right="        is_passed = place.is_whole and not place.waiting and not message.announced\n",
-        wrong="        is_passed = place.is_whole\n",
+        right="        may_move_cursor = progress.is_whole and not progress.waiting and not message.announced\n",
+        wrong="        may_move_cursor = progress.is_whole\n",
         tests=("sync/live/test_link.py", "node/test_live_links.py"),
     ),
     Bug(
@@ -349,22 +349,22 @@ BUGS: Final = (
     Bug(
         name="a link is called equal though the peer does not know a context",
         file="sync/live/receiver.py",
-        right="        if any(context not in self._places and ends.takes(context) ",
+        right="        if any(context not in self._progress and takes(context) ",
         wrong="        if any(context is None ",
         tests=("sync/live/test_link.py",),
     ),
     Bug(
         name="different roots on a quiet link are ignored",
         file="sync/live/receiver.py",
-        right="        elif not place.waiting and self._is_quiet() and self._is_told(theirs.context):\n",
-        wrong="        elif not place.waiting and self._is_quiet() and place.told < 0:\n",
+        right="        elif not progress.waiting and self._is_quiet() and self._has_told_all(theirs.context):\n",
+        wrong="        elif not progress.waiting and self._is_quiet() and progress.told < 0:\n",
         tests=("sync/live/test_link.py", "node/test_live_links.py"),
     ),
     Bug(
         name="the cursor of a link runs ahead of the stored versions",
         file="sync/live/receiver.py",
-        right="            self._lane.ends.note(context, place.taken)\n",
-        wrong="            self._lane.ends.note(context, place.told)\n",
+        right="            self._environment.note_followed(context, progress.stored)\n",
+        wrong="            self._environment.note_followed(context, progress.told)\n",
         tests=("sync/live/test_link.py",),
     ),
     Bug(

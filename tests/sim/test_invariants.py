@@ -185,7 +185,7 @@ async def a_version_is_asked_for_and_never_comes(watched: WatchedWorld) -> None:
 
 async def a_link_never_tells_its_roots(watched: WatchedWorld) -> None:
     (link,) = watched.one.node.live_links._links.values()
-    link._unsettled.add(MAIN)
+    link._roots_due.add(MAIN)
     await watched.invariants.check_quiescence(watched.members)
 
 

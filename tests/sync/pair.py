@@ -1,4 +1,4 @@
-"""Two real stores and the messages between them: what the executors' tests stand on. Every message passes the codec."""
+"""Two real stores and a transport between them, for tests of executors. Every message passes the codec."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from echonode.wire.messages import Close, Message
 
 
 class PairedTransport:
-    """One end of a pair of queues. `cut_after` messages sent, the pair breaks."""
+    """One end of a pair of queues. The pair breaks when `cut` says so."""
 
     def __init__(self, inbox: "asyncio.Queue[bytes]", outbox: "asyncio.Queue[bytes]", cut: "Cut") -> None:
         self._inbox, self._outbox, self._cut = inbox, outbox, cut
@@ -51,7 +51,7 @@ class PairedTransport:
 
 
 class Cut:
-    """Breaks the pair when so many messages have been sent, counting both ends'."""
+    """Breaks the pair after so many messages, of both ends together."""
 
     def __init__(self, after: int | None = None) -> None:
         self._left = after
@@ -71,7 +71,7 @@ def paired(cut: Cut | None = None) -> tuple[PairedTransport, PairedTransport]:
 
 
 def ignore(_: object) -> None:
-    """A listener for whom progress does not matter."""
+    """Do nothing, as a listener."""
 
 
 def conversation(transport: PairedTransport, store: Store, context: str = MAIN) -> Conversation:
@@ -79,7 +79,7 @@ def conversation(transport: PairedTransport, store: Store, context: str = MAIN) 
 
 
 class Author:
-    """A node's keys, clock and store, without the node."""
+    """The keys, clock and store of a node, without the node."""
 
     def __init__(self, number: int, store: Store | None = None) -> None:
         seed = number.to_bytes(4, "big")
@@ -119,7 +119,7 @@ class Author:
 
 
 async def acquainted(count: int, make_store: Callable[[int], Store] | None = None) -> list[Author]:
-    """Authors who hold each other's key statements."""
+    """Return authors that hold each other's key statements."""
     authors = [Author(number, make_store(number) if make_store else None) for number in range(1, count + 1)]
     for author in authors:
         await author.introduce(*[other for other in authors if other is not author])

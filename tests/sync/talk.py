@@ -1,4 +1,4 @@
-"""Whole conversations between two stores over the paired transport, in virtual time: a deadlock raises."""
+"""Whole conversations between two stores over the paired transport, in virtual time. A deadlock raises."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -25,8 +25,8 @@ Hook = Callable[[int, Message], Awaitable[None]]
 def initiator_of(
     executor: Executor[InitiatorOptions, Any, Result], *, cursor: Cursor | None = None, **preset: Any
 ) -> Opener:
-    """Return a function that opens a conversation by `executor`. Its keyword arguments are InitiatorOptions, and
-    `preset` are those it does not get. `cursor`: how far the initiator has followed the responder's log."""
+    """Return a function that runs the initiator of `executor`. Its keyword arguments are InitiatorOptions; `preset` are
+    their defaults. `cursor`: how far the initiator has followed the responder's log."""
 
     async def run_initiator(conversation: Conversation, **options: Any) -> Result:
         if cursor is not None:
@@ -44,7 +44,7 @@ WALKS: dict[str, Opener] = {
 
 # The modes that make two stores equal when both hold something.
 AGREEING: dict[str, Opener] = {**WALKS, "reconcile": initiator_of(reconcile)}
-# Every way to make two stores equal in both directions, whatever they hold. A new mode joins the properties here.
+# Every way to make any two stores equal in both directions. A new mode joins the properties here.
 MODES: dict[str, Opener] = {
     "level_wise": initiator_of(level_wise),
     "level_wise from a lower level": initiator_of(level_wise, expected=300),
@@ -61,24 +61,24 @@ def virtually(main: Coroutine[Any, Any, T], *, seed: int = 0) -> T:
 
 @dataclass
 class Talk:
-    """One conversation, over: how it ended on each side, and all that was said."""
+    """One conversation that is over: how it ended on each side, and all messages."""
 
     ours: Conversation
     theirs: Conversation
     our_end: Result | EchonodeError = Result.REFUSED
     their_end: Result | EchonodeError = Result.REFUSED
     said: list[Message] = field(default_factory=list)
-    # What the responder held whenever it sent its Done.
+    # The versions that the responder held each time it sent a Done.
     at_done: list[set[bytes]] = field(default_factory=list)
 
     @property
     def moved(self) -> tuple[int, ...]:
-        """Records that travelled either way, however they were counted."""
+        """Records that travelled either way, counted for each message."""
         return tuple(len(message.records) for message in self.said if isinstance(message, Records | Put | Changes))
 
 
 class _Overheard(PairedTransport):
-    """A paired transport whose every message is written down, and behind each of which something may happen."""
+    """A paired transport that writes down every message, and calls a hook behind each."""
 
     talk: Talk
     hook: Hook | None = None
@@ -114,8 +114,8 @@ async def converse(
     wants_there: Callable[[Record], bool] | None = None,
     **options: Any,
 ) -> Talk:
-    """A conversation that `opener` opens; it breaks after `cut` messages. `followed`: how far the responder has
-    followed its initiator; `wants_there`: what it keeps. Raises only what is our own fault."""
+    """Run the conversation that `opener` opens. It breaks after `cut` messages. `followed`: how far the responder has
+    followed its initiator; `wants_there`: what the responder keeps. Raises only errors that no peer causes."""
     talk = overheard(ours, theirs, context=context, cut=Cut(cut), hook=hook)
     talk.theirs = replace(talk.theirs, wants=wants_there, cursor=_cursor(context, followed))
     talk.our_end, talk.their_end = await asyncio.gather(
@@ -125,7 +125,7 @@ async def converse(
 
 
 async def to_its_end(conversation: Conversation, work: Awaitable[Result]) -> Result | EchonodeError:
-    """How `work` ends; whoever is left at the other end is told by an end of the stream."""
+    """Return how `work` ends, and end the stream, so that the other side ends too."""
     try:
         return await work
     except EchonodeError as error:
@@ -146,7 +146,7 @@ def _cursor(context: str, seq: int | None) -> Cursor | None:
 
 
 def versions_in(store: Store, context: str = MAIN) -> set[bytes]:
-    """The ids of all heads a memory store holds."""
+    """Return the ids of all heads that a memory store holds."""
     return {head.id for heads in store._heads.get(context, {}).values() for head in heads}  # type: ignore[attr-defined]
 
 
@@ -155,7 +155,7 @@ def heads_in(store: Store, context: str = MAIN) -> list[Record]:
 
 
 def lacks(store: Store, records: list[Record], context: str = MAIN) -> list[Record]:
-    """Those of `records` that `store` neither holds nor has superseded."""
+    """Return those of `records` that `store` neither holds nor has superseded."""
     leaves = store._heads.get(context, {})  # type: ignore[attr-defined]
     return [
         record

@@ -1,4 +1,4 @@
-"""What may come in answer to one Fetch: every honest answer, and no other."""
+"""The check of answers to a Fetch: it accepts every honest answer, and no other."""
 
 import pytest
 from hypothesis import given

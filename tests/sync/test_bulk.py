@@ -1,4 +1,4 @@
-"""Many records, large ones, and what it costs: paging with `rest`, answers of several messages, round trips."""
+"""Many records and large ones: paging with `rest`, answers of several messages, and the round trips they cost."""
 
 from itertools import pairwise
 
@@ -77,7 +77,7 @@ def test_five_thousand_records_to_an_empty_store(library, walk):
 
 @walks
 def test_whole_subtrees_of_more_than_a_batch_are_fetched_page_by_page(library, walk):
-    # One leaf in each first-level subtree but one is enough to name the rest by their children; the one is asked whole.
+    # We lack one first-level subtree: that one is fetched whole, and nothing else.
     ours, theirs = universe().store(()), library.store()
     lacking = {head.id for head in library.records if head.key[0] >> 4 == 7}
     kept = [head for head in library.records if head.id not in lacking]
@@ -126,7 +126,7 @@ def test_scattered_differences_cost_little_more_than_themselves(library, walk):
 
 
 def test_small_subtrees_that_only_we_have_are_offered_together(library):
-    # A scattered few hundred of thousands: most of them are alone below some prefix.
+    # A few hundred of thousands, scattered: most of them are alone below some prefix.
     ours, theirs = library.store(), library.store(0, -300)
 
     async def main() -> None:
@@ -142,7 +142,7 @@ def test_small_subtrees_that_only_we_have_are_offered_together(library):
 
 
 def heavy_heads(world: Universe, leaves: int = 1) -> MemoryStore:
-    """A store in which three writers wrote the same pool records, as large as may be, none having seen another's."""
+    """Return a store in which three writers wrote the same pool records concurrently, as large as they may be."""
     store = world.store(())
     for number in range(leaves):
         for writer in world.writers:
@@ -174,7 +174,7 @@ def test_heads_of_one_leaf_that_fill_several_messages(opener):
 
 @walks
 def test_named_leaves_too_large_for_one_answer_come_in_several(walk):
-    # Both have the leaves; theirs have newer heads, which are named one by one.
+    # Both have the leaves. Theirs have newer heads, and are named one by one.
     (one, *_), leaves = universe().writers, 24
     older = [one.record(f"named-{number}") for number in range(leaves)]
     newer = [one.record(old.name, old, body=b"x" * (BATCH_BYTES_MAX // 4)) for old in older]
@@ -277,7 +277,7 @@ def test_one_difference_takes_a_round_trip_a_level_then_one_for_the_record_and_o
 
 
 def depth_of(tree: Tree, key: bytes) -> int:
-    """How many levels stand above the bucket that `key` is in, the bucket included."""
+    """Return the number of tree levels down to the bucket that holds `key`, the bucket included."""
     digits = [int(digit, 16) for digit in key.hex()]
     return next(depth + 1 for depth in range(64) if tree.count_at(bytes(digits[:depth])) <= 16)
 

@@ -16,8 +16,8 @@ from echonode.model.filter import Filter
 from echonode.model.identity import Instance
 from echonode.model.record import MAIN
 from echonode.node.mode_table import MODES, AnyMode, spec_of
-from echonode.sim.event_loop import SimLoop
 from echonode.sim.network import SimNetwork
+from echonode.sim.tcp_link import LinkConditions
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
 from echonode.sync.conversation import Conversation, Result
@@ -30,6 +30,7 @@ from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.wire.messages import InitPayload, RecordRequest
 from tests.sync.pair import ignore
+from tests.sync.test_transport import between
 from tests.sync.universe import root_of, universe
 from tests.wire.ends import past_auth
 
@@ -69,8 +70,11 @@ def over_tcp(talk: Talk) -> Ending:
         await listener.start("127.0.0.1:0", accept, lambda _: None)
         try:
             async with asyncio.timeout(WITHIN_S):
-                ours = await TcpDial()(listener.addresses[0])
-                return await secured(ours, await accepted, talk)
+                ours, theirs = past_auth()
+                dialled = StreamTransport(await TcpDial()(listener.addresses[0]), ours)
+                ending = await talk(dialled, StreamTransport(await accepted, theirs))
+                await dialled.stream.close()
+                return ending
         finally:
             is_over.set()
             await listener.close()
@@ -80,45 +84,27 @@ def over_tcp(talk: Talk) -> Ending:
 
 def in_simulation(talk: Talk) -> Ending:
     """Run `talk` on both ends of a simulated connection, in virtual time."""
-    loop = SimLoop(seed=1)
-    network = SimNetwork(loop, seed=1)
+    endings: list[Ending] = []
 
-    async def main() -> Ending:
-        accepted: asyncio.Future[ByteStream] = loop.create_future()
+    async def run(ours: StreamTransport, theirs: StreamTransport, _: SimNetwork) -> None:
+        endings.append(await talk(ours, theirs))
 
-        async def accept(stream: ByteStream) -> None:
-            accepted.set_result(stream)
-            await asyncio.sleep(1e6)
-
-        network.listen("b:1", accept)
-        ours = await network.dial("a")("b:1")
-        return await secured(ours, await accepted, talk)
-
-    return loop.complete(main())
+    between(run, LinkConditions())
+    return endings[0]
 
 
 STAGES: dict[str, Stage] = {"over TCP": over_tcp, "in simulation": in_simulation}
 
 
-async def secured(ours: ByteStream, theirs: ByteStream, talk: Talk) -> Ending:
-    channels = past_auth()
-    ends = StreamTransport(ours, channels[0]), StreamTransport(theirs, channels[1])
-    try:
-        return await talk(*ends)
-    finally:
-        for end in ends:
-            end.stream.abort()
-
-
 def stores(mode: Mode) -> tuple[MemoryStore, MemoryStore]:
-    """Two stores that were equal and differ; the first is empty where the mode asks for that."""
+    """Return two stores that were equal and differ now. The first is empty where the mode needs that."""
     if mode is Mode.SNAPSHOT:
         return universe().store(()), universe().store(COMMON | THEIRS)
     return universe().store(COMMON | OURS), universe().store(COMMON | THEIRS)
 
 
 def opening_for(mode: Mode, ours: MemoryStore, theirs: MemoryStore) -> object:
-    """The opening that the mode's initiator takes."""
+    """Return an opening for the mode's initiator."""
     match mode:
         case Mode.PULL:
             return Query(Filter(name="main-*"), after=0, limit=10)

@@ -1,4 +1,4 @@
-"""What holds for every mode and any two stores: they end equal, lose nothing, and say so only when it is true."""
+"""Properties of every mode with any two stores: they end equal, lose nothing, and only true results are returned."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""Peers that speak the protocol and lie. Whatever they say, it ends soon, by name, and nobody is called equal."""
+"""Peers that speak the protocol and lie. Every conversation ends soon with a named error, and none is called equal."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +24,7 @@ from tests.sync.pair import PairedTransport
 from tests.sync.talk import Talk, heads_in, initiator_of, lacks, overheard, serve, to_its_end, versions_in, virtually
 from tests.sync.universe import root_of, universe
 
-MESSAGES_MAX = 3000  # of the liar's that a victim may listen to: far more than an honest conversation here takes
+MESSAGES_MAX = 3000  # that a victim may receive from a liar: far more than an honest conversation here takes
 Liar = Callable[[PairedTransport, Message], Awaitable[None]]
 LIE = bytes(range(32))
 
@@ -49,7 +49,7 @@ async def lie_to_initiator(store: MemoryStore, opener, liar: Liar, **options) ->
 
 
 async def lie_to_responder(store: MemoryStore, *said: Message) -> Talk:
-    """Say all of `said` to a responder, and leave."""
+    """Send all of `said` to a responder, and leave."""
     talk = overheard(universe().store(()), store)
 
     async def speak() -> Result:
@@ -68,7 +68,7 @@ def broke_the_protocol(end: Result | EchonodeError) -> bool:
 
 
 class Honest:
-    """Answers as a responder over `held` would, one message at a time; lies begin from here."""
+    """Answers as an honest responder over `held` does, one message at a time; liars override parts of it."""
 
     def __init__(self, held: MemoryStore) -> None:
         self.store = held
@@ -132,7 +132,7 @@ def test_a_root_that_is_claimed_and_not_held_is_never_called_equal(walk, directi
         ours = universe().store(range(200, 300))
         talk = await lie_to_initiator(ours, walk, Claims(theirs()), direction=direction)
         assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
-        # Not even when nothing else differs.
+        # A claimed root is not believed either when no record differs.
         talk = await lie_to_initiator(theirs(), walk, Claims(theirs()), direction=direction)
         assert talk.our_end in (Result.MOVED, Result.DIFFERENT)
 
@@ -176,7 +176,7 @@ def test_another_number_of_parts_than_was_asked_for(wrong):
 
 
 def whole(width: int = 16) -> bytes:
-    """A branch whose 16 children all differ from anybody's."""
+    """Return a branch whose 16 children differ from those of every store."""
     return tree_parts.encode_branch([bytes((nibble + 1,)) * 32 for nibble in range(ARITY)], width)
 
 
@@ -322,13 +322,13 @@ def raws(honest: Honest, wanted: tuple[LeafRequest, ...]) -> tuple[bytes, ...]:
 
 
 def elsewhere(honest: Honest, wanted: tuple[LeafRequest, ...]) -> bytes:
-    """A good record that stands below none of the prefixes asked for."""
+    """Return a good record that stands below none of the prefixes asked for."""
     digits = tuple(item.prefix.hex()[1::2] for item in wanted)
     return next(one.raw for one in universe().versions[MAIN] if not one.key.hex().startswith(digits))
 
 
 def nudged(item: LeafRequest) -> LeafRequest:
-    """The least that can be called a rest of whole subtrees."""
+    """Return the smallest rest that whole subtrees can leave."""
     after = int.from_bytes(item.after or bytes(32), "big") + 1
     return LeafRequest(item.prefix, item.leaves, after.to_bytes(32, "big"))
 
@@ -445,7 +445,7 @@ def test_requests_for_what_is_not_there_are_answered_with_what_is():
     virtually(main())
 
 
-# Everything, as often as fits a message; and a small subtree by a leaf that is not there.
+# Everything, as often as fits a message; and a small subtree, by a leaf that is not there.
 AMPLIFIED = [
     tuple(LeafRequest(b"", None) for _ in range(PREFIXES_PER_MESSAGE_MAX)),
     tuple(LeafRequest(b"\3\7\1", LIE) for _ in range(PREFIXES_PER_MESSAGE_MAX)),
@@ -554,7 +554,7 @@ def test_a_snapshot_that_goes_round_in_circles_ends():
 
 
 def a_message() -> st.SearchStrategy[Message]:
-    """Any message of a conversation, of things that mean something to who gets it."""
+    """Draw any message of a conversation, made of values that mean something to its receiver."""
     nibbles = st.binary(max_size=3).map(lambda some: bytes(one & 15 for one in some))
     prefix = st.one_of(st.just(b""), nibbles, st.just(b"\3\7\1"), st.just(bytes(64)))
     tree = theirs().tree(MAIN)

@@ -1,4 +1,4 @@
-"""What is not taken: records of keys that are unknown or compromised, one by one; anything forged, with its batch."""
+"""Refusals: records of unknown or compromised keys are refused one by one, a forged one with its whole batch."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -57,7 +57,7 @@ def test_records_of_an_unknown_key_are_refused_by_name_and_the_rest_is_taken(wal
         await ours.apply(IDENTITIES, without_third())
         talk = await converse(ours, knowing, walk)
         assert talk.our_end is Result.DIFFERENT
-        assert talk.their_end is Result.MOVED  # it is not told why; its own view is that roots still differ
+        assert talk.their_end is Result.MOVED  # the responder is not told why; to it the roots still differ
         assert {refused.version for refused in talk.ours.tally.refused} == {record.id for record in unknown}
         assert {refused.reason for refused in talk.ours.tally.refused} == {Reason.UNKNOWN_KEY}
         assert versions_in(ours) == {record.id for record in everything} - {record.id for record in unknown}
@@ -137,12 +137,12 @@ def test_refusals_are_all_counted_and_only_so_many_kept():
 
 
 def flipped(record: Record) -> bytes:
-    """The same version under a signature that is not its key's."""
+    """Return the same version with a signature that its key did not make."""
     return record.raw[:-1] + bytes((record.raw[-1] ^ 1,))
 
 
 def bodies() -> dict[str, tuple[bytes, Reason]]:
-    """Bytes that no honest peer sends in the context `main`."""
+    """Return records that no honest peer sends in the context `main`, by name: the bytes and the reason."""
     good = universe().versions[MAIN][100]
     foreign = universe().versions[OTHER][0]
     return {
@@ -159,7 +159,7 @@ Liar = Callable[[Conversation], Awaitable[Result]]
 
 
 async def against(victim: Awaitable[Result], talk, liar: Awaitable[Result]) -> RemoteError:
-    """What `victim` raises when `liar` is at the other end; that it ends is half of the claim."""
+    """Run both sides and return the error of `victim`, which must end."""
     ends = await asyncio.gather(to_its_end(talk.ours, victim), to_its_end(talk.theirs, liar))
     assert isinstance(ends[0], RemoteError), ends
     return ends[0]

@@ -1,4 +1,4 @@
-"""Which mode is chosen, and the reason that is given: a table."""
+"""The selection of a mode and the reason for it, as a table."""
 
 from dataclasses import replace
 from itertools import product
@@ -15,7 +15,7 @@ NOTHING = State(ROOTS["none"], 0, (None,) * 16)
 
 
 def state(name: str, count: int, *differing: int) -> State:
-    """A side with `count` records whose first-level subtrees differ from the other side's in these places."""
+    """Return a side with `count` records whose first-level subtrees differ from the other side's in these places."""
     level1 = tuple((name if place in differing else "same").encode() for place in range(16))
     return State(ROOTS[name], count, level1)
 
@@ -30,7 +30,7 @@ def followed(cursor: int, seq: int) -> tuple[State, State]:
 
 
 def part(side: State) -> State:
-    """The same side, where only a part of the context is wanted."""
+    """Return the same side, where only a part of the context is wanted."""
     return replace(side, is_partial=True)
 
 
@@ -52,7 +52,7 @@ def large(ours: int, theirs: int, differing: int = 16) -> tuple[State, State]:
         (*sides(2), ALL, Mode.HASH_COMPARISON, "2 of 16 subtrees differ, 100 records here, 90 there", False),
         (*sides(3), ALL, Mode.LEVEL_WISE, "3 of 16 subtrees differ, 100 records here, 90 there", False),
         (*sides(16), ALL, Mode.LEVEL_WISE, "16 of 16 subtrees differ, 100 records here, 90 there", False),
-        # Roots differ and 16 bytes of each subtree do not: somebody found a collision, or lies.
+        # The roots differ and the 16 bytes of each subtree do not: a collision, or a lie.
         (*sides(0), ALL, Mode.LEVEL_WISE, "0 of 16 subtrees differ, 100 records here, 90 there", False),
         (*sides(1), (Mode.LEVEL_WISE,), Mode.LEVEL_WISE, "1 of 16 subtrees differ, 100 records here, 90 there", False),
         (
@@ -80,7 +80,7 @@ def large(ours: int, theirs: int, differing: int = 16) -> tuple[State, State]:
         (*followed(7, 9), ALL, Mode.DELTA, "followed to 7, its log is at 9", False),
         (*followed(9, 9), ALL, Mode.DELTA, "followed to 9, its log is at 9", False),
         (*followed(9, 9), WALKS, Mode.LEVEL_WISE, ALL_DIFFER.format(100, 90), False),
-        # It has gone back: its log is not the one that was followed.
+        # The log has gone back, so it is not the one that was followed.
         (*followed(10, 9), ALL, Mode.LEVEL_WISE, ALL_DIFFER.format(100, 90), False),
         (*sides(1), (), None, "no mode in common", False),
     ],
@@ -105,7 +105,7 @@ def test_a_mode_that_one_side_does_not_run_is_never_chosen():
             chosen = select(ours, theirs, common)
             assert chosen.mode is None or chosen.mode in common
             assert chosen.reason
-            # Both sides never leave it to each other.
+            # The two sides never leave a context to each other.
             assert not (chosen.is_theirs and select(theirs, ours, common).is_theirs)
 
 

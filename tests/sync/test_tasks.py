@@ -1,4 +1,4 @@
-"""Waiting for tasks: all of them, whatever becomes of them; and work that is never broken off with its caller."""
+"""Waiting for tasks, also for those that fail, and work that a cancellation of its caller does not interrupt."""
 
 import asyncio
 

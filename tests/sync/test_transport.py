@@ -1,4 +1,4 @@
-"""Messages over a secured stream, in virtual time: pings, silence, closes, and streams that just end."""
+"""Messages over a secured stream, in virtual time: pings, silence, closes, and streams that end without one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Tree nodes as they travel: any node comes back as it is, nothing else is a node."""
+"""Tree nodes as they travel: every node decodes to itself, and no other bytes are a node."""
 
 import pytest
 from hypothesis import given

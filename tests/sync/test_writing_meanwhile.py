@@ -1,4 +1,4 @@
-"""Writes on either side while a conversation goes on: none is lost, and nobody is called equal who is not (I6)."""
+"""Writes on either side during a conversation: none is lost, and only equal stores are called equal (I6)."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -19,7 +19,7 @@ from tests.sync.talk import AGREEING, Hook, Talk, converse, heads_in, initiator_
 from tests.sync.universe import Universe, crowded_names, root_of, two_holdings, universe
 
 walks = pytest.mark.parametrize("walk", AGREEING.values(), ids=list(AGREEING))
-# After which message, on which side, and what: a record of its own, one of the pool both write for, or many in one go.
+# The number of the message, the side, and the write: an own record, one of the shared pool, or many at once.
 writes = st.lists(
     st.tuples(st.integers(1, 12), st.integers(0, 1), st.sampled_from(["own", "pool", "delete", "many", "crowd"])),
     min_size=1,
@@ -28,7 +28,7 @@ writes = st.lists(
 
 
 class Scribe:
-    """Writes into two stores behind the k-th message of a conversation, and remembers what."""
+    """Writes into two stores behind the k-th message of a conversation, and remembers the records."""
 
     def __init__(self, world: Universe, stores: Sequence[Store], planned: Sequence[tuple[int, int, str]]) -> None:
         self._world = world
@@ -65,7 +65,7 @@ class Scribe:
 
 
 def vouched_for(talk: Talk, direction: Direction, versions: Sequence[Record]) -> bool:
-    """Whether what the initiator was told stands: judged by what the responder held when it sent its last Done."""
+    """Return True when the initiator's result is right, judged by what the responder held at its last Done."""
     ours, theirs = heads_in(talk.ours.store), talk.at_done[-1]
     if direction is Direction.BOTH:
         return {head.id for head in ours} == theirs
@@ -115,7 +115,7 @@ def test_a_push_vouches_only_for_what_was_here_at_its_end(walk, held, planned):
 
 
 def behind(kind: type[Message], what: Callable[[], Awaitable[object]], *, nth: int = 1) -> Hook:
-    """Do `what` once, when the n-th message of a kind has been sent."""
+    """Return a hook that does `what` once, when the n-th message of a kind has been sent."""
     left = count(nth, -1)
 
     async def hook(_: int, message: Message) -> None:
@@ -126,7 +126,7 @@ def behind(kind: type[Message], what: Callable[[], Awaitable[object]], *, nth: i
 
 
 def test_a_write_while_the_dones_cross_ends_the_conversation_for_both():
-    # The responder sees equal roots and takes its leave; the initiator must not go on alone.
+    # The responder sees equal roots and ends; the initiator must not go on alone.
     async def main() -> None:
         ours, theirs = universe().store(()), universe().store({0})
         scribe = Scribe(universe(), (ours, theirs), ())
@@ -142,7 +142,7 @@ def test_a_write_while_the_dones_cross_ends_the_conversation_for_both():
 
 
 def test_a_subtree_that_outgrew_its_description_is_not_taken_for_fetched():
-    # Leaves are named one by one below a prefix; before they are asked for, more than twice a bucket's worth join them.
+    # The walk names leaves below a prefix; before they are fetched, more than twice a bucket of leaves join them.
     async def main() -> None:
         scattered = set(range(95, len(universe().versions[MAIN])))
         ours = universe().store(scattered - set(range(200, 220)) | {0})

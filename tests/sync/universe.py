@@ -1,4 +1,4 @@
-"""A few hundred versions, and stores that hold some of them: what the properties of the executors draw from.
+"""A few hundred versions, and stores that hold some of them, for the properties of the executors to draw from.
 
 Every version is one that an honest node may hold. There are records of three authors and of a pool they all write for;
 edits, tombstones, concurrent heads and the versions that resolve them; a crowd of leaves below one prefix of three
@@ -25,7 +25,7 @@ CROWD_LEAVES = 70
 
 
 class Writing:
-    """One identity's device, writing versions that cover exactly what they are told to."""
+    """One identity's device, which writes versions that cover exactly the given ones."""
 
     def __init__(self, number: int) -> None:
         seed = number.to_bytes(4, "big")
@@ -55,7 +55,7 @@ class Writing:
         return self.version(draft, *covers)
 
     def states(self, key: bytes, state: KeyState = KeyState.ACTIVE) -> Record:
-        """The statement by this identity's root about `key`."""
+        """Return the statement by this identity's root about `key`."""
         draft = statement_draft(self.id, key, state)  # type: ignore[arg-type]
         root, instance = self.identity.root, self.instance
         vector = {writer_of(root.public, instance): int(state)}
@@ -63,7 +63,7 @@ class Writing:
 
 
 class Universe:
-    """All the versions there are, by context, in an order in which neighbours often stand in one subtree."""
+    """All versions, by context, in an order in which neighbours often stand in one subtree."""
 
     def __init__(self) -> None:
         self.writers = [Writing(number) for number in (1, 2, 3)]
@@ -103,7 +103,7 @@ class Universe:
     def store(
         self, holds: Collection[int], context: str = MAIN, *, knows: Sequence[Record] | None = None
     ) -> MemoryStore:
-        """A store that got to hold these versions, and the statements it `knows` (all, unless said)."""
+        """Return a store that holds these versions, and the key statements it `knows` (all by default)."""
         store = MemoryStore(Instance(bytes(8)))
         pieces = [(IDENTITIES, self.statements if knows is None else knows)]
         pieces.append((context, [self.versions[context][number] for number in sorted(holds)]))
@@ -123,7 +123,7 @@ def universe() -> Universe:
 
 @cache
 def crowded_names(author: IdentityId) -> tuple[str, ...]:
-    """Names of `author` whose leaves stand below CROWD."""
+    """Return names of `author` whose leaves stand below CROWD."""
     high, low = CROWD[0] << 4 | CROWD[1], CROWD[2]
     names: list[str] = []
     for number in count():
@@ -136,7 +136,7 @@ def crowded_names(author: IdentityId) -> tuple[str, ...]:
 
 
 def at_once(work):
-    """The result of a coroutine that never waits, as those of MemoryStore."""
+    """Return the result of a coroutine that never waits, as those of MemoryStore."""
     try:
         work.send(None)
     except StopIteration as done:
@@ -145,7 +145,7 @@ def at_once(work):
 
 
 def naive_merge(versions: Iterable[Record]) -> dict[LeafKey, set[bytes]]:
-    """The heads of every leaf by the definition: what no other version dominates."""
+    """Return the heads of every leaf by the definition: the versions that no other one dominates."""
     leaves: dict[LeafKey, dict[bytes, Record]] = {}
     for version in versions:
         leaves.setdefault(version.key, {})[version.id] = version
@@ -156,7 +156,7 @@ def naive_merge(versions: Iterable[Record]) -> dict[LeafKey, set[bytes]]:
 
 
 def root_of(versions: Iterable[Record]) -> Digest:
-    """The root of a store that holds all of `versions`."""
+    """Return the root of a store that holds all of `versions`."""
     return Tree((key, state_of(ids)) for key, ids in naive_merge(versions).items()).root  # type: ignore[arg-type]
 
 
@@ -168,7 +168,7 @@ def _subset(draw: st.DrawFn, size: int) -> frozenset[int]:
 
 @st.composite
 def two_holdings(draw: st.DrawFn, context: str = MAIN) -> tuple[frozenset[int], frozenset[int]]:
-    """What each of two stores holds: near one another, or anything at all."""
+    """Draw the holdings of two stores: nearly the same, or any."""
     size = len(universe().versions[context])
     ours = _subset(draw, size)
     if draw(st.booleans()):

@@ -107,6 +107,14 @@ def test_a_code_takes_its_exact_share_of_entropy() -> None:
         "7_CROSSOVER_CLOCKWORK",
         "07 - crossover - clockwork",
         "7--crossover--clockwork",
+        "7\u2013crossover\u2014clockwork",
+        "7\u2011crossover\u2012clockwork.",
+        "\u201c7-crossover-clockwork\u201d",
+        "\u00ab 7\u00a0crossover\u3000clockwork \u00bb",
+        "\ufeff7-cross\u00adover-clockwork\u200b",
+        "`7-crossover-clockwork`,",
+        "- 7\u2212crossover\u2212clockwork!",
+        "\uff17-\uff23rossover-clockwork",
     ],
 )
 def test_a_code_is_understood_however_it_is_typed(text: str) -> None:
@@ -124,7 +132,6 @@ def test_a_code_is_understood_however_it_is_typed(text: str) -> None:
         "7-crossover-clockwork-cobra",
         "0-crossover-clockwork",
         "100-crossover-clockwork",
-        "-7-crossover-clockwork",
         "x-crossover-clockwork",
         "٧-crossover-clockwork",
         "7-clockwork-crossover",

@@ -10,18 +10,20 @@ from echonode.cli.arguments import json_option, to_seconds
 from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.services import RunOptions
-from echonode.cli.tables import count, fields_of, print_json, print_line, print_note, safe
+from echonode.cli.tables import count, fields_of, note_after, print_json, print_line, print_note, safe
 from echonode.limits import INVITATION_USES_MAX
 from echonode.text import from_base32, to_base32
 
 _KEY_BYTES: Final = 32
 _JOIN_TIMEOUT_S: Final = 90.0  # the node itself gives up after 60
+_LOOK_S: Final = 1.5  # a joiner that has found its inviter is done by then
 _LINE_BYTES_MAX: Final = 1024
 _NETWORK_FIELDS: Final = ("network", "key")
 
 
 @click.command("run")
 @click.option("--join", metavar="CODE", help="Join a network by an invitation; records that are here are kept.")
+@click.option("--at", metavar="HOST:PORT", help="With --join: where the inviting node is, instead of looking for it.")
 @click.option("--name", metavar="N", help="What people call this node.")
 @click.option("--listen", metavar="HOST:PORT", help="Where other nodes can reach it; port 0 takes a free one.")
 @click.option("--peer", "peers", multiple=True, metavar="HOST:PORT", help="A node to speak to; several times.")
@@ -34,6 +36,7 @@ _NETWORK_FIELDS: Final = ("network", "key")
 def run(
     lookup: NodeLookup,
     join: str | None,
+    at: str | None,
     name: str | None,
     listen: str | None,
     peers: Sequence[str],
@@ -46,10 +49,13 @@ def run(
     """Run a node in the foreground. Its first run makes an identity and a network."""
     if join and is_open:
         raise click.UsageError("--join and --open exclude each other: an invitation leads to a private network.")
+    if at and not join:
+        raise click.UsageError("--at says where to join: it needs --join CODE. A node to speak to is a --peer.")
     return lookup.services.run_node(
         RunOptions(
             home=lookup.home(),
             join=join,
+            at=at,
             name=name,
             listen=listen,
             peers=tuple(peers),
@@ -89,7 +95,11 @@ def invite(lookup: NodeLookup, uses: int, expires_s: float, as_json: bool) -> No
 def join(lookup: NodeLookup, code: str, at: str | None) -> None:
     """Join a network by an invitation. The records that are here are kept."""
     client = lookup.client(start_command="run --join CODE")
-    answer = client.call("POST", "/v1/join", body={"code": code, "at": at}, timeout_s=_JOIN_TIMEOUT_S)
+    with note_after(
+        _LOOK_S,
+        "not joined yet: the code may be wrong, spent or expired; looking on for a minute (Ctrl-C ends the waiting)",
+    ):
+        answer = client.call("POST", "/v1/join", body={"code": code, "at": at}, timeout_s=_JOIN_TIMEOUT_S)
     print_line(safe(answer["network"]))
     print_note(f"joined the network {safe(answer['network'])}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from echonode.cli.arguments import context_option, json_option, read_body, to_moment
+from echonode.cli.arguments import context_option, json_option, read_body, to_time
 from echonode.cli.commands.peer_records import (
     filter_option,
     get_from_peer,
@@ -147,11 +147,11 @@ def _show_written(answer: dict[str, Any], as_json: bool) -> None:
 
 
 @click.command("list")
-@click.option("--from", "peer", metavar="PEER", help="Of this peer instead: the same as pull, whose --filter it takes.")
+@click.option("--from", "peer", metavar="PEER", help="The records of this peer instead, as pull lists them.")
 @filter_option
 @click.option("--author", metavar="A", help="Only of this author: me, shared, a node's name, or its id.")
 @click.option("-t", "--tag", metavar="T", help="Only with this tag.")
-@click.option("--since", type=to_moment, metavar="TIME", help="Created since: 2026-11-22, 2026-11-22T12:00:00Z, 2h.")
+@click.option("--since", type=to_time, metavar="TIME", help="Created since: 2026-11-22, 2026-11-22T12:00:00Z, 2h.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="No more than this many.")
 @context_option
 @json_option
@@ -175,9 +175,8 @@ def list_records(
         terms = [*terms, *(f"{key}={value}" for key, value in said.items() if value)]
         list_peer_records(lookup, peer, terms, limit=limit, context=context, as_json=as_json)
         return
-    if terms:
-        raise click.UsageError("--filter is for what a peer has: it wants --from.")
     query = [("author", author), ("tag", tag), ("since", since), ("limit", str(limit) if limit else None)]
+    query += [("filter", term) for term in terms]
     with lookup.client().open("GET", record_path(context, "/list"), query=query) as response:
         if as_json:
             for record in response.values():

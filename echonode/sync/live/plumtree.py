@@ -1,9 +1,12 @@
-"""What the links of one node share: who brought what lately, who was asked for what, and the newest end of each log.
+"""The state that all links of a node share: which link brought or was asked for a version, and the end of each log.
 
-A version travels once to each node, along those links that tell it whole, and is announced on the others. The links
-find out by themselves which are which (Leitao, Pereira, Rodrigues: Epidemic Broadcast Trees, 2007): who is told whole
-what another told before asks for announcements instead; who is announced what nobody told asks for it, and to be told
-whole from then on. So the links that tell whole become a tree, and one that breaks is mended by the next announcement.
+A version reaches each node whole over one link, and is announced over the others. The links find out by themselves
+which are which (Leitao, Pereira, Rodrigues: Epidemic Broadcast Trees, 2007):
+
+    a link brings whole versions that another link brought first    it is switched to announcements
+    a link announces versions that no link brought                  they are asked for; it is switched to whole ones
+
+So the links that carry whole versions become a tree. A tree that breaks is mended by the next announcement.
 """
 
 import asyncio
@@ -19,76 +22,76 @@ from echonode.store.port import Change, Store
 
 ShortId: TypeAlias = bytes
 
-_SHORT_BYTES: Final = 16  # of an id in an announcement; as hard to collide with as our tree's digests
+_SHORT_BYTES: Final = 16  # of an id in an announcement: as hard to collide with as the digests of a tree
 
 
-def short(version: VersionId) -> ShortId:
-    """A version as announcements name it."""
+def short_id(version: VersionId) -> ShortId:
+    """Return the id by which announcements name a version."""
     return version[:_SHORT_BYTES]
 
 
 def remember(known: dict[ShortId, None], ids: Sequence[ShortId]) -> None:
-    """Add `ids` to a memory of bounded size; the oldest go."""
+    """Add `ids` to `known`, and drop the oldest beyond RECENT_VERSIONS_MAX."""
     for each in ids:
         known[each] = None
     while len(known) > RECENT_VERSIONS_MAX:
         del known[next(iter(known))]
 
 
-class Linked(Protocol):
-    """A link, as the others see it."""
+class PlumtreeLink(Protocol):
+    """A link, as the shared state sees it."""
 
-    def changed(self) -> None:
-        """The store changed: there may be something to tell."""
+    def on_store_changed(self) -> None:
+        """Send changes soon: the store may hold some that the peer was not told of."""
         ...
 
-    def arrived(self, ids: Sequence[ShortId]) -> None:
-        """These versions are stored, whoever brought them."""
+    def on_arrived(self, ids: Sequence[ShortId]) -> None:
+        """Wait no more for these versions: they are stored, by whichever link they came."""
         ...
 
     def ask_again(self, ids: Sequence[ShortId]) -> None:
-        """Whoever was asked for these is gone; ask for those that were announced here."""
+        """Ask the peer for those of `ids` that it announced: no other link is asked for them now."""
         ...
 
 
 @dataclass(slots=True)
 class Plumtree:
-    """Shared by all links of a node, by peer."""
+    """The shared state, and the node's links by peer."""
 
     store: Store
-    tail: "Tail" = field(init=False)
-    links: dict[IdentityId, Linked] = field(default_factory=dict)
-    _brought_by: dict[ShortId, IdentityId | None] = field(default_factory=dict)
-    _asked: dict[ShortId, Linked] = field(default_factory=dict)
+    tail: "LogTail" = field(init=False)
+    links: dict[IdentityId, PlumtreeLink] = field(default_factory=dict)
+    _brought_by: dict[ShortId, IdentityId | None] = field(default_factory=dict)  # the latest versions
+    _asked: dict[ShortId, PlumtreeLink] = field(default_factory=dict)  # versions on their way
 
     def __post_init__(self) -> None:
-        self.tail = Tail(self.store)
+        self.tail = LogTail(self.store)
 
     def stored(self, records: Sequence[Record], source: IdentityId | None) -> None:
-        """`records` became heads here. `source`: the peer that brought them, None for our own."""
-        self.came([short(record.id) for record in records[-RECENT_VERSIONS_MAX:]], source)
+        """Tell all links that `records` became heads here. `source`: the peer that brought them, None for our own."""
+        self.note_arrived([short_id(record.id) for record in records[-RECENT_VERSIONS_MAX:]], source)
         for link in list(self.links.values()):
-            link.changed()
+            link.on_store_changed()
 
-    def came(self, ids: Sequence[ShortId], source: IdentityId | None) -> None:
-        """`source` brought these, if not another before: they are stored, or superseded here; nobody is asked for them
-        any more."""
+    def note_arrived(self, ids: Sequence[ShortId], source: IdentityId | None) -> None:
+        """Note that `source` brought these versions, unless another peer did before. They are stored or superseded
+        here, so no link waits for them any more."""
         for each in ids:
             self._brought_by.setdefault(each, source)
             self._asked.pop(each, None)
         while len(self._brought_by) > RECENT_VERSIONS_MAX:
             del self._brought_by[next(iter(self._brought_by))]
         for link in list(self.links.values()):
-            link.arrived(ids)
+            link.on_arrived(ids)
 
-    def is_here(self, version: ShortId) -> bool:
-        """Whether it was stored lately."""
+    def has_arrived(self, version: ShortId) -> bool:
+        """Return True when a link brought the version lately, or this node wrote it."""
         return version in self._brought_by
 
-    def came_by_another(self, version: ShortId, than: IdentityId) -> bool:
-        """Whether another peer, whose link is up, brought it before `than` did."""
+    def was_brought_by_another(self, version: ShortId, peer: IdentityId) -> bool:
+        """Return True when another peer, whose link is up, brought the version before `peer` did."""
         source = self._brought_by.get(version)
-        return source is not None and source != than and source in self.links
+        return source is not None and source != peer and source in self.links
 
     @property
     def asked_count(self) -> int:
@@ -96,35 +99,35 @@ class Plumtree:
         return len(self._asked)
 
     def is_asked(self, version: ShortId) -> bool:
-        """Whether somebody has been asked for it, and may still answer."""
+        """Return True when a link has asked for the version and may still get it."""
         return version in self._asked
 
-    def ask(self, version: ShortId, link: Linked) -> None:
-        """`link` asks its peer for it."""
+    def ask(self, version: ShortId, link: PlumtreeLink) -> None:
+        """Note that `link` asks its peer for the version."""
         self._asked[version] = link
 
-    def unanswered(self, ids: Sequence[ShortId], link: Linked) -> None:
-        """Whom `link` asked for these does not have them; whoever else announced them is asked."""
+    def note_unanswered(self, ids: Sequence[ShortId], link: PlumtreeLink) -> None:
+        """Let other links ask for these versions: the peer of `link` was asked and does not have them."""
         for version in ids:
             self._asked.pop(version, None)
         for other in list(self.links.values()):
             if other is not link:
                 other.ask_again([version for version in ids if version not in self._asked])
 
-    def late(self, ids: Sequence[ShortId], link: Linked) -> None:
-        """Whom `link` asked for these has not answered."""
-        self.unanswered([version for version in ids if self._asked.get(version) is link], link)
+    def note_late(self, ids: Sequence[ShortId], link: PlumtreeLink) -> None:
+        """Let other links ask for those of `ids` that the peer of `link` was asked for and has not sent."""
+        self.note_unanswered([version for version in ids if self._asked.get(version) is link], link)
 
-    def left(self, peer: IdentityId, link: Linked) -> None:
-        """A link is over: what its peer was asked for, others are."""
+    def remove(self, peer: IdentityId, link: PlumtreeLink) -> None:
+        """Remove a link that has ended. Let other links ask for the versions it waited for."""
         if self.links.get(peer) is link:
             del self.links[peer]
-        self.unanswered([version for version, asked in self._asked.items() if asked is link], link)
+        self.note_unanswered([version for version, asked in self._asked.items() if asked is link], link)
 
 
 @dataclass(slots=True)
-class _Part:
-    """The log of one context between two seqs: behind `start`, up to `upto`."""
+class _LogPart:
+    """The log of one context behind seq `start`, up to seq `upto`. `size`: bytes of its entries."""
 
     start: int
     upto: int
@@ -133,16 +136,16 @@ class _Part:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Tail:
-    """The newest entries of each log, read once for all who are told of them."""
+class LogTail:
+    """The newest entries of each context's log, read from the store once for all links."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._parts: dict[str, _Part] = {}
+        self._parts: dict[str, _LogPart] = {}
 
     async def read(self, context: str, after: int) -> tuple[list[Change], int]:
-        """The entries behind `after` that fit one message, and up to which seq nothing is missing."""
-        part = self._parts.setdefault(context, _Part(after, after))
+        """Return the entries behind seq `after` that fit one message, and the seq up to which none is missing."""
+        part = self._parts.setdefault(context, _LogPart(after, after))
         async with part.lock:
             if part.start <= after and part.upto < self._store.seq(context):
                 await self._read_on(context, part)
@@ -158,7 +161,7 @@ class Tail:
         return found[::-1], part.upto
 
     async def find(self, context: str, seq: int) -> Change | None:
-        """The entry of that seq; None when it has left the log."""
+        """Return the entry of that seq, None when it has left the log."""
         part = self._parts.get(context)
         if part is not None and part.start < seq <= part.upto:
             return next((entry for entry in part.entries if entry.seq == seq), None)
@@ -167,7 +170,8 @@ class Tail:
         entries, _ = await self._store.changes(context, seq - 1, records_max=1, bytes_max=1)
         return entries[0] if entries and entries[0].seq == seq else None
 
-    async def _read_on(self, context: str, part: _Part) -> None:
+    async def _read_on(self, context: str, part: _LogPart) -> None:
+        """Read entries behind the part, and drop its oldest until it fits one message."""
         entries, part.upto = await self._store.changes(
             context, part.upto, records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
         )

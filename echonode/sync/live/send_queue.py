@@ -1,4 +1,4 @@
-"""One link's common ground: what its two directions, telling and being told, share."""
+"""The state that sender and receiver of one link share: what waits to be sent, the tally, and ways into the node."""
 
 import asyncio
 from collections import deque
@@ -16,7 +16,7 @@ from echonode.wire.messages import Commits, Message
 
 @dataclass(slots=True)
 class LinkTally:
-    """What a link moved. `announced`: by the peer; `fetched`: of that, what nobody else brought."""
+    """One link's counters of records. `announced`: by the peer; `fetched`: of these, those that were asked for."""
 
     sent: int = 0
     received: int = 0
@@ -27,16 +27,20 @@ class LinkTally:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkContext:
-    """What a link works with, and whom it tells of what it finds.
+class LinkEnvironment:
+    """A link's surroundings: the transport to the peer, what all links share, and listeners in the node.
 
-    `takes`: whether a context is wanted here; `on_applied`: records became heads; `on_equal`: whether all that is
-    followed is equal by now; `on_suspect`: a root stays another, or a key is unknown: trees should be compared;
-    `uniform` draws jitter; `is_on`: whether all of everything is wanted here, without which nothing more is taken.
+    `instance`    the life of the peer's store whose log is followed
+    `takes`       returns True for a context that is wanted here
+    `on_applied`  is told of records that became heads, with their context
+    `on_equal`    is told, after roots came, True when all that is followed is equal
+    `on_suspect`  is told that trees should be compared: a root stays different, or a key is unknown
+    `uniform`     draws a number between two, for jitter
+    `is_on`       returns True while this node wants all contexts whole; without that nothing more is received
     """
 
     transport: SyncTransport
-    spread: Plumtree
+    plumtree: Plumtree
     peer: IdentityId
     instance: Instance
     takes: Callable[[str], bool]
@@ -48,37 +52,43 @@ class LinkContext:
 
     @property
     def store(self) -> Store:
-        """Ours."""
-        return self.spread.store
+        """The local store."""
+        return self.plumtree.store
 
-    def note(self, context: str, seq: int) -> None:
-        """Nothing of the peer's log up to `seq` is missing here."""
+    def note_followed(self, context: str, seq: int) -> None:
+        """Note that nothing of the peer's log up to `seq` is missing here."""
         self.store.note(self.cursor(context, seq))
 
     def cursor(self, context: str, seq: int) -> Cursor:
-        """The cursor that says so."""
+        """Return the cursor at `seq` of the peer's log."""
         return Cursor(self.peer, self.instance, context, seq)
 
 
 @dataclass(slots=True)
 class SendQueue:
-    """`is_eager`: records travel whole, either way; else they are announced. `known`: what the peer is known to have
-    and was not told. `outbox`: what is to be sent before anything is told; `wake` says that there is something."""
+    """One link's outgoing messages, with the state that decides how changes are sent.
 
-    ends: LinkContext
+    `is_eager`  records travel whole, either way; else they are announced
+    `known`     versions that the peer is known to have, and was not sent
+    `outbox`    messages to send before any change is sent
+    `wake`      set when there may be something to send
+    `on_moved`  is told the context of records that were sent or received
+    """
+
+    environment: LinkEnvironment
     is_eager: bool = True
     known: dict[ShortId, None] = field(default_factory=dict)
     outbox: deque[Message] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    figures: LinkTally = field(default_factory=LinkTally)
+    tally: LinkTally = field(default_factory=LinkTally)
     on_moved: Callable[[str], None] = lambda _: None
 
-    def say(self, message: Message) -> None:
-        """Send `message` soon."""
+    def send_soon(self, message: Message) -> None:
+        """Queue `message` and wake the sender."""
         self.outbox.append(message)
         self.wake.set()
 
 
 def weight(message: Commits) -> int:
-    """What `message` takes of its receiver's window."""
+    """Return what `message` takes of its receiver's window, in bytes."""
     return sum(map(len, message.records)) + ANNOUNCEMENT_WEIGHT * (1 + len(message.announced))

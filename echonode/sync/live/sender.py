@@ -1,6 +1,7 @@
-"""Telling a peer what is new in our log (PROTOCOL.md §8.15): in order, what it is known to have left out.
+"""The sending side of a link: tells a peer the changes of this node's log, in order (PROTOCOL.md §8.15).
 
-Whole on a link that is eager, announced on one that is not, and never more than the peer's window holds.
+Versions that the peer is known to have are left out. An eager link sends records whole, another one announces them.
+Never more is sent than the peer's window holds.
 """
 
 from collections import deque
@@ -9,156 +10,165 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import BATCH_BYTES_MAX, FOLLOW_WINDOW_BYTES
 from echonode.model.record import IDENTITIES
 from echonode.store.port import Change
-from echonode.sync.live.plumtree import short
+from echonode.sync.live.plumtree import short_id
 from echonode.sync.live.send_queue import SendQueue, weight
 from echonode.wire.messages import Bodies, Commits, ContextCursor, ContextRoot, Missing, Roots
 
-_WANTS_MAX = 16  # requests waiting for an answer; each is a message
+_REQUESTS_MAX = 16  # Missing messages that wait for an answer
 
 
 class LinkSender:
-    """Our side as the one that is followed."""
+    """This side of a link as the one that is followed. `cursors`: how far the peer has followed each context."""
 
-    def __init__(self, lane: SendQueue, places: tuple[ContextCursor, ...]) -> None:
-        self._lane = lane
-        self._told: dict[str, int] = {}
-        self._wants: deque[Missing] = deque()
-        self._announced = 0  # and not asked for, as far as it may be
-        self._open = 0  # of the peer's window, what is told and not taken
-        self._offered: set[str] = set()
-        for place in places:
-            self.begin(place)
+    def __init__(self, queue: SendQueue, cursors: tuple[ContextCursor, ...]) -> None:
+        self._queue = queue
+        self._store = queue.environment.store
+        self._plumtree = queue.environment.plumtree
+        self._transport = queue.environment.transport
+        self._told: dict[str, int] = {}  # by context: the seq up to which the peer was told
+        self._requests: deque[Missing] = deque()
+        self._announced = 0  # versions that the peer may still ask for
+        self._window_used = 0  # bytes that the peer has not taken yet
+        self._offered: set[str] = set()  # contexts
+        for cursor in cursors:
+            self.add_context(cursor)
 
-    def begin(self, place: ContextCursor) -> None:
-        """The peer wants to be told of one more context."""
-        seq = self._lane.ends.store.seq(place.context)
-        if place.since is not None and place.since > seq:
+    def add_context(self, cursor: ContextCursor) -> None:
+        """Tell the peer of one more context from now on. Raises RemoteError for a cursor that cannot be."""
+        seq = self._store.seq(cursor.context)
+        if cursor.since is not None and cursor.since > seq:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it claims to have followed us further than we are")
-        if place.context in self._told:
+        if cursor.context in self._told:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it is told of that context already")
-        self._told[place.context] = seq if place.since is None else place.since
-        if place.context == IDENTITIES:  # keys travel before what they sign
+        self._told[cursor.context] = seq if cursor.since is None else cursor.since
+        if cursor.context == IDENTITIES:  # keys travel before the records they sign
             self._told = {IDENTITIES: self._told.pop(IDENTITIES)} | self._told
-        self._lane.wake.set()
+        self._queue.wake.set()
 
     def behind(self) -> int:
-        """How far the log is ahead of what was told, over all contexts."""
-        store = self._lane.ends.store
-        return sum(max(0, store.seq(context) - told) for context, told in self._told.items())
+        """Return how many log entries the peer was not told of yet, at most, over all contexts."""
+        return sum(max(0, self._store.seq(context) - told) for context, told in self._told.items())
 
     @property
     def has_questions(self) -> bool:
-        """Whether announced versions that the peer asked for are still to be sent."""
-        return bool(self._wants)
+        """True while versions that the peer asked for are to be sent."""
+        return bool(self._requests)
 
-    def leads(self, context: str) -> bool:
-        """Whether the peer is told of `context`."""
+    def covers(self, context: str) -> bool:
+        """Return True when the peer is told of `context`."""
         return context in self._told
 
-    def is_told(self, context: str) -> bool:
-        """Whether the peer was told of all there is."""
-        return self._told.get(context, -1) >= self._lane.ends.store.seq(context)
+    def has_told_all(self, context: str) -> bool:
+        """Return True when the peer was told of every change of `context`."""
+        return self._told.get(context, -1) >= self._store.seq(context)
 
     def roots(self, contexts: list[str] | None = None) -> Roots | None:
-        """Where those contexts stand (None: all of which the peer is told), as far as all of them was told."""
-        store = self._lane.ends.store
+        """Return the roots of `contexts` (None: of all that the peer is told of) whose every change was told. None when
+        there is no such context."""
         names = list(self._told) if contexts is None else contexts
-        roots = [ContextRoot(name, store.tree(name).root, store.seq(name)) for name in names if self.is_told(name)]
+        roots = [
+            ContextRoot(name, self._store.tree(name).root, self._store.seq(name))
+            for name in names
+            if self.has_told_all(name)
+        ]
         return Roots(tuple(roots)) if roots else None
 
-    def taken(self, taken: int) -> None:
-        """The peer has room again."""
-        if taken > self._open:
+    def free_window(self, taken: int) -> None:
+        """Note that the peer took `taken` bytes. Raises RemoteError when that is more than it was sent."""
+        if taken > self._window_used:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it took more than it was told")
-        self._open -= taken
-        self._lane.wake.set()
+        self._window_used -= taken
+        self._queue.wake.set()
 
-    def want(self, want: Missing) -> None:
-        """The peer asks for what was announced."""
-        if len(self._wants) >= _WANTS_MAX:
+    def add_request(self, request: Missing) -> None:
+        """Queue an answer: the peer asks for versions that were announced. Raises RemoteError for others, and for too
+        many requests."""
+        if len(self._requests) >= _REQUESTS_MAX:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it asks without waiting for answers")
-        if want.context not in self._told:
+        if request.context not in self._told:
             raise RemoteError(Reason.PROTOCOL_ERROR, "nothing of that context was announced")
-        self._announced -= len(want.seqs)
+        self._announced -= len(request.seqs)
         if self._announced < 0:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it asks for more than was announced")
-        self._wants.append(want)
-        self._lane.is_eager = True
-        self._lane.wake.set()
+        self._requests.append(request)
+        self._queue.is_eager = True
+        self._queue.wake.set()
 
-    async def tell(self) -> None:
-        """Send what is new in every context."""
+    async def send_changes(self) -> None:
+        """Send or announce every new change of every context."""
         for context in list(self._told):
-            while not self.is_told(context):
-                await self._tell_some(context)
-        self._offer_others()
+            while not self.has_told_all(context):
+                await self._send_batch(context)
+        self._offer_other_contexts()
 
-    async def _tell_some(self, context: str) -> None:
-        entries, upto = await self._lane.ends.spread.tail.read(context, self._told[context])
-        news = [entry for entry in entries if self._lane.known.pop(short(entry.version), self) is self]
+    async def _send_batch(self, context: str) -> None:
+        entries, upto = await self._plumtree.tail.read(context, self._told[context])
+        news = [entry for entry in entries if self._queue.known.pop(short_id(entry.version), self) is self]
         upto = max(upto, self._told[context])
         if not news:
             self._told[context] = upto
             return
-        is_whole = self._lane.is_eager
+        is_whole = self._queue.is_eager
         message = Commits(
             context,
             upto,
             tuple(entry.raw for entry in news if is_whole),
-            tuple((entry.seq, short(entry.version)) for entry in news if not is_whole),
+            tuple((entry.seq, short_id(entry.version)) for entry in news if not is_whole),
         )
-        if self._is_full(message):
-            await self._wait_for_room(message)
-        self._open += weight(message)
+        if self._is_too_much(message):
+            await self._wait_for_window(message)
+        self._window_used += weight(message)
         self._announced += len(message.announced)
-        await self.flush()
-        await self._lane.ends.transport.send(message)
-        self._told[context] = upto  # not before: what is said of it must come behind it
-        self._lane.figures.sent += len(message.records)
-        self._lane.on_moved(context)
+        await self.send_queued()
+        await self._transport.send(message)
+        self._told[context] = upto  # only now: roots that include these changes must be sent behind them
+        self._queue.tally.sent += len(message.records)
+        self._queue.on_moved(context)
 
-    def _is_full(self, message: Commits) -> bool:
-        return self._open > 0 and self._open + weight(message) > FOLLOW_WINDOW_BYTES
+    def _is_too_much(self, message: Commits) -> bool:
+        return self._window_used > 0 and self._window_used + weight(message) > FOLLOW_WINDOW_BYTES
 
-    async def _wait_for_room(self, message: Commits) -> None:
-        """What there is to say goes on meanwhile: the peer may be waiting for our word that we took."""
-        while self._is_full(message):
-            self._lane.wake.clear()
-            await self.flush()
-            if self._is_full(message):
-                await self._lane.wake.wait()
-        self._lane.wake.set()  # whatever else it was about, is looked at behind this
+    async def _wait_for_window(self, message: Commits) -> None:
+        """Wait until `message` fits the peer's window. Send queued messages meanwhile: the peer may be waiting for one
+        of them before it takes more."""
+        while self._is_too_much(message):
+            self._queue.wake.clear()
+            await self.send_queued()
+            if self._is_too_much(message):
+                await self._queue.wake.wait()
+        self._queue.wake.set()  # other causes of a wake are looked at behind this message
 
-    async def flush(self) -> None:
-        """Send what is to be said before anything more is told."""
-        while self._lane.outbox:
-            await self._lane.ends.transport.send(self._lane.outbox.popleft())
-        await self._answer_wants()
+    async def send_queued(self) -> None:
+        """Send all that goes before changes: queued messages, and answers to requests."""
+        while self._queue.outbox:
+            await self._transport.send(self._queue.outbox.popleft())
+        await self._answer_requests()
 
-    async def _answer_wants(self) -> None:
-        while self._wants:
-            want = self._wants.popleft()
+    async def _answer_requests(self) -> None:
+        while self._requests:
+            request = self._requests.popleft()
             found: list[tuple[int, Change | None]] = []
             size = 0
-            for seq in want.seqs:
-                entry = await self._lane.ends.spread.tail.find(want.context, seq)
+            for seq in request.seqs:
+                entry = await self._plumtree.tail.find(request.context, seq)
                 size += 0 if entry is None else len(entry.raw)
                 if found and size > BATCH_BYTES_MAX:
-                    await self._send_bodies(want.context, found)
+                    await self._send_bodies(request.context, found)
                     found, size = [], 0 if entry is None else len(entry.raw)
                 found.append((seq, entry))
-            await self._send_bodies(want.context, found)
+            await self._send_bodies(request.context, found)
 
     async def _send_bodies(self, context: str, found: list[tuple[int, Change | None]]) -> None:
         records = tuple(entry.raw for _, entry in found if entry is not None)
-        await self._lane.ends.transport.send(Bodies(context, tuple(seq for seq, _ in found), records))
-        self._lane.figures.sent += len(records)
+        await self._transport.send(Bodies(context, tuple(seq for seq, _ in found), records))
+        self._queue.tally.sent += len(records)
 
-    def _offer_others(self) -> None:
-        """Contexts that the peer is not told of: it may not have known that there are any."""
-        store = self._lane.ends.store
+    def _offer_other_contexts(self) -> None:
+        """Send the roots of contexts that the peer is not told of: it may not know them."""
+        store = self._store
         new = [name for name in store.contexts() if name not in self._told and name not in self._offered]
-        new = [name for name in new if self._lane.ends.takes(name)]
+        new = [name for name in new if self._queue.environment.takes(name)]
         if new:
             self._offered.update(new)
-            self._lane.say(Roots(tuple(ContextRoot(name, store.tree(name).root, store.seq(name)) for name in new)))
+            roots = tuple(ContextRoot(name, store.tree(name).root, store.seq(name)) for name in new)
+            self._queue.send_soon(Roots(roots))

@@ -1,4 +1,4 @@
-"""Links: what either side stores is soon on the other, whole once and announced elsewhere; and liars cost little."""
+"""Links: each side soon holds what the other stores; a version travels whole once; and liars cost little."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -26,8 +26,8 @@ from echonode.store.memory import MemoryStore
 from echonode.store.port import Applied, Cursor
 from echonode.sync.live import receiver
 from echonode.sync.live.link import Link
-from echonode.sync.live.plumtree import Plumtree, short
-from echonode.sync.live.send_queue import LinkContext
+from echonode.sync.live.plumtree import Plumtree, short_id
+from echonode.sync.live.send_queue import LinkEnvironment
 from echonode.wire import messages as m
 from echonode.wire.messages import ContextCursor, Message
 from tests.sync.modes.test_delta import numbers
@@ -41,7 +41,7 @@ SETTLED_S = ROOTS_INTERVAL_S + 2 * ROOTS_DELAY_S[1] + ANNOUNCE_DELAY_S
 
 @dataclass
 class Spot:
-    """A node as far as links know one."""
+    """A node, as far as a link knows one."""
 
     number: int
     store: MemoryStore
@@ -50,10 +50,10 @@ class Spot:
     equal: dict[int, bool] = field(default_factory=dict)
     links: dict[int, "asyncio.Task[EchonodeError | None]"] = field(default_factory=dict)
     is_told: asyncio.Event = field(default_factory=asyncio.Event)
-    spread: Plumtree = field(init=False)
+    plumtree: Plumtree = field(init=False)
 
     def __post_init__(self) -> None:
-        self.spread = Plumtree(self.store)
+        self.plumtree = Plumtree(self.store)
 
     @property
     def id(self) -> IdentityId:
@@ -61,19 +61,19 @@ class Spot:
 
     async def write(self, records: Sequence[Record], context: str = MAIN) -> None:
         applied = await self.store.apply(context, records)
-        self.spread.stored(applied.records, None)
+        self.plumtree.stored(applied.records, None)
 
-    def ends(self, other: "Spot", transport: PairedTransport) -> LinkContext:
+    def ends(self, other: "Spot", transport: PairedTransport) -> LinkEnvironment:
         def applied(_: str, records: Sequence[Record]) -> None:
             self.is_told.set()
-            self.spread.stored(records, other.id)
+            self.plumtree.stored(records, other.id)
 
         def suspect() -> None:
             self.suspects += 1
 
-        return LinkContext(
+        return LinkEnvironment(
             transport=transport,
-            spread=self.spread,
+            plumtree=self.plumtree,
             peer=other.id,
             instance=LIFE,
             takes=self.takes,
@@ -92,7 +92,7 @@ class Spot:
         return tuple(ContextCursor(context, since(context)) for context in contexts)
 
     def follow_from_here(self, other: "Spot") -> None:
-        """Take note that all that `other` holds is held here."""
+        """Note that this node holds all that `other` holds."""
         for context in (IDENTITIES, MAIN):
             self.store.note(Cursor(other.id, LIFE, context, other.store.seq(context)))
 
@@ -121,7 +121,7 @@ async def to_its_end(link: Link, end: PairedTransport) -> EchonodeError | None:
 
 
 async def over(*spots: Spot) -> list[EchonodeError | None]:
-    """End what is not over yet; how each link ended."""
+    """End the links that are still up. Return how each link ended."""
     ends: list[EchonodeError | None] = []
     for spot in spots:
         for task in spot.links.values():
@@ -132,7 +132,7 @@ async def over(*spots: Spot) -> list[EchonodeError | None]:
 
 
 def met(count: int, holds: Sequence[int] | frozenset[int] = ()) -> list[Spot]:
-    """Nodes that hold the same, and have followed each other so far."""
+    """Return nodes that hold the same records and have followed each other so far."""
     spots = [Spot(number, universe().store(holds)) for number in range(1, count + 1)]
     for one, other in combinations(spots, 2):
         one.follow_from_here(other)
@@ -157,7 +157,7 @@ writes = st.lists(st.tuples(st.integers(0, 1), numbers, st.floats(0, 1)), max_si
 def test_whatever_is_stored_on_either_side_is_on_both_and_known_to_be(before, behind, planned):
     async def main() -> None:
         spots = met(2, before[0])
-        await spots[1].write(universe().some(behind))  # what a cursor has to catch up with
+        await spots[1].write(universe().some(behind))  # the cursor has to catch up with these
         link_up(*spots)
         for side, some, pause_s in planned:
             await spots[side].write(universe().some(some))
@@ -335,9 +335,9 @@ def test_a_root_that_stays_another_though_nothing_is_on_its_way_is_suspected():
         spots = met(2)
         link_up(*spots)
         await asyncio.sleep(SETTLED_S)
-        await spots[0].store.apply(MAIN, news(1))  # and nobody is told
+        await spots[0].store.apply(MAIN, news(1))  # and no link is told
         spots[0].follow_from_here(spots[1])
-        spots[1].spread.stored([], None)
+        spots[1].plumtree.stored([], None)
         assert spots[0].suspects == spots[1].suspects == 0
         await asyncio.sleep(2 * HEARTBEAT_S[1])
         assert spots[1].suspects or versions_in(spots[1].store) == versions_in(spots[0].store)
@@ -377,7 +377,7 @@ def test_a_version_travels_whole_once_to_every_node_whoever_writes_it():
     async def main() -> None:
         spots = met(5)
         links = [link_up(*pair) for pair in combinations(spots, 2)]
-        for turn in range(6):  # until the links have sorted themselves out
+        for turn in range(6):  # until each link has become eager or announcing
             await spots[turn % 5].write(news(1, turn % 3))
             await asyncio.sleep(SETTLED_S)
         before = bodies(*links)
@@ -428,11 +428,11 @@ def test_what_one_announced_and_does_not_send_is_asked_of_others(how):
         (record,) = news(1)
         theirs = by_hand(ours, liar)
         link_up(ours, honest)
-        await theirs.send(m.Commits(MAIN, 50, (), ((50, short(record.id)),)))
+        await theirs.send(m.Commits(MAIN, 50, (), ((50, short_id(record.id)),)))
         assert isinstance(await heard(theirs, m.Missing), m.Missing)
         await honest.store.apply(MAIN, [record])
-        honest.spread.links[ours.id]._lane.is_eager = False  # type: ignore[attr-defined]
-        honest.spread.stored([record], None)
+        honest.plumtree.links[ours.id]._queue.is_eager = False  # type: ignore[attr-defined]
+        honest.plumtree.stored([record], None)
         await asyncio.sleep(1)
         assert record.id not in versions_in(ours.store)
         if how == "it breaks off":
@@ -454,16 +454,16 @@ def test_what_comes_too_late_to_be_a_head_is_waited_for_no_more_by_any_link():
         old = writer.record(f"news-{next(_NUMBERS)}")
         new = writer.record(old.name, old)
         first, second = by_hand(ours, one), by_hand(ours, other)
-        await first.send(commits(50, announced=((50, short(old.id)),)))
+        await first.send(commits(50, announced=((50, short_id(old.id)),)))
         assert isinstance(await heard(first, m.Missing), m.Missing)
-        await second.send(commits(70, announced=((70, short(old.id)),)))
+        await second.send(commits(70, announced=((70, short_id(old.id)),)))
         await asyncio.sleep(0.1)
         await ours.write([new])
         await first.send(m.Bodies(MAIN, (50,), (old.raw,)))
         await asyncio.sleep(0.1)
-        assert not ours.spread._asked
-        for link in ours.spread.links.values():
-            assert not link._following._pending  # type: ignore[attr-defined]
+        assert not ours.plumtree.asked_count
+        for link in ours.plumtree.links.values():
+            assert not link._receiver._announced  # type: ignore[attr-defined]
         cursor = ours.store.cursor(other.id, MAIN)
         assert cursor is not None
         assert cursor.seq == 70
@@ -479,7 +479,7 @@ FROM_NOW_ON = (ContextCursor(IDENTITIES, None), ContextCursor(MAIN, None))
 
 
 def by_hand(ours: Spot, liar: Spot, places: tuple[ContextCursor, ...] = FROM_NOW_ON):
-    """The other end of a link of ours, in our hands."""
+    """Link `ours` with a transport that the test holds, and return the transport."""
     here, there = paired()
     link = Link(ours.ends(liar, here), (ContextCursor(IDENTITIES, 0), ContextCursor(MAIN, 0)), places)
     ours.links[liar.number] = asyncio.create_task(to_its_end(link, here))
@@ -562,7 +562,7 @@ def test_what_was_announced_can_be_asked_for_once_and_not_all_at_once(how):
 
 
 async def flood(ours: Spot, messages: Callable[[int], Message], most: int) -> EchonodeError | None:
-    """Say message after message until the link ends; it must, before `most`."""
+    """Send message after message until the link ends, which must be before `most` messages."""
     theirs = by_hand(ours, Spot(9, universe().store(())))
     for number in range(most):
         if ours.links[9].done():
@@ -603,7 +603,7 @@ def test_a_cursor_does_not_pass_what_was_announced_until_it_is_here():
         liar = Spot(9, universe().store(()))
         announced, told = news(2)
         theirs = by_hand(ours, liar, (ContextCursor(IDENTITIES, 0), ContextCursor(MAIN, 0)))
-        await theirs.send(commits(5, announced=((5, short(announced.id)),)))
+        await theirs.send(commits(5, announced=((5, short_id(announced.id)),)))
         await theirs.send(commits(6, told))
         await asyncio.sleep(SETTLED_S)
         assert told.id in versions_in(ours.store)
@@ -632,15 +632,15 @@ def test_a_cursor_does_not_pass_what_is_still_being_stored():
     async def main() -> None:
         (ours,) = met(1)
         vars(slow := SlowStore(ours.store.instance)).update(vars(ours.store))
-        ours.store = ours.spread.store = slow
+        ours.store = ours.plumtree.store = slow
         liar = Spot(9, universe().store(()))
         announced, told = news(2)
         theirs = by_hand(ours, liar, (ContextCursor(IDENTITIES, 0), ContextCursor(MAIN, 0)))
-        await theirs.send(commits(5, announced=((5, short(announced.id)),)))
+        await theirs.send(commits(5, announced=((5, short_id(announced.id)),)))
         await theirs.send(commits(6, told))
         await asyncio.sleep(0.5)
         await MemoryStore.apply(slow, MAIN, [announced])
-        ours.spread.stored([announced], None)
+        ours.plumtree.stored([announced], None)
         cursor = slow.cursor(liar.id, MAIN)
         assert cursor is not None
         assert cursor.seq == 5
@@ -667,7 +667,7 @@ def test_who_does_not_deliver_what_it_announced_is_left_in_time():
 
 def a_message() -> st.SearchStrategy[Message]:
     record = st.sampled_from([one.raw for one in universe().versions[MAIN]])
-    ids = st.sampled_from([ID, *[short(one.id) for one in universe().versions[MAIN][:5]]])
+    ids = st.sampled_from([ID, *[short_id(one.id) for one in universe().versions[MAIN][:5]]])
     seqs = st.integers(0, 60)
     context = st.sampled_from([MAIN, MAIN, IDENTITIES, "new"])
     some = {"max_size": 3}

@@ -1,5 +1,5 @@
-"""Whichever mode two stores speak, they end in the same state (I4): cut at any message, written into meanwhile, opened
-from both ends at once. A mode joins by its line in tests/sync/talk.py."""
+"""Every mode leads two stores to the same state (I4), also when the conversation is cut at any message, when a store is
+written into meanwhile, and when both ends open one at once. A mode joins by its line in tests/sync/talk.py."""
 
 import asyncio
 
@@ -31,9 +31,9 @@ def test_every_mode_that_opens_a_conversation_is_here():
         return type(talk.said[0])
 
     async def main() -> None:
-        one_side_is_special = {SnapshotInit, DeltaInit}  # empty, or has followed the other
+        one_side_is_special = {SnapshotInit, DeltaInit}  # those need an empty store, or a cursor
         found = {await opens(mode) for mode in MODES.values()}
-        asked_for = {PullInit, GetInit, PutInit}  # and not meant to make anything equal
+        asked_for = {PullInit, GetInit, PutInit}  # those answer questions, and make nothing equal
         assert found | one_side_is_special | asked_for == set(InitPayload.__args__)  # type: ignore[attr-defined]
 
     virtually(main())

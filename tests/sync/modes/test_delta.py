@@ -1,4 +1,4 @@
-"""Catching up by a cursor: equal afterwards, whatever was cut or written meanwhile; and no cursor says too much."""
+"""`delta`: stores are equal afterwards, also after cuts and writes; and no cursor claims too much."""
 
 
 import pytest
@@ -28,7 +28,7 @@ Holdings = tuple[frozenset[int], frozenset[int]]
 
 
 def follow(store: MemoryStore, peer: MemoryStore, seq: int | None = None) -> None:
-    """`store` takes note that it has followed `peer`, to its end unless said."""
+    """Note in `store` that it has followed the log of `peer` up to `seq`, or to its end."""
     store.note(Cursor(PEER, LIFE, MAIN, peer.seq(MAIN) if seq is None else seq))
 
 
@@ -37,7 +37,7 @@ def cursor_of(store: MemoryStore) -> Cursor:
 
 
 def acquainted(before: Holdings, *more: frozenset[int]) -> tuple[MemoryStore, MemoryStore]:
-    """Two stores that were equal, each having followed the other, and got to hold `more` since."""
+    """Return two stores that were equal and had followed each other, and that have each stored one of `more` since."""
     stores = tuple(universe().store(before[0] | before[1]) for _ in range(2))
     for store, other in (stores, stores[::-1]):
         follow(store, other)
@@ -51,13 +51,13 @@ async def caught_up(ours: MemoryStore, theirs: MemoryStore, direction: Direction
     followed = theirs.cursor(PEER, MAIN)
     talk = await converse(ours, theirs, opener, followed=None if followed is None else followed.seq, **options)
     for store, conversation in ((ours, talk.ours), (theirs, talk.theirs)):
-        if conversation.tally.followed is not None:  # as whoever runs executors does
+        if conversation.tally.followed is not None:  # as a node does behind each conversation
             follow(store, ours if store is theirs else theirs, conversation.tally.followed)
     return talk
 
 
 def tells_the_truth(store: MemoryStore, peer: MemoryStore) -> bool:
-    """Whether all that `peer`'s log holds up to the cursor is held by `store`."""
+    """Return True when `store` holds all that the log of `peer` holds up to the cursor."""
     upto = cursor_of(store).seq
     entries = [record for seq, record in peer._log.items() if seq <= upto and record.context == MAIN]
     return not lacks(store, entries)

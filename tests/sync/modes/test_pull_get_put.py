@@ -1,4 +1,4 @@
-"""`pull`, `get` and `put`: asking a peer which records it has, for some of them, and to take some of ours."""
+"""`pull`, `get` and `put`: list a peer's records, fetch some of them, and offer some of ours."""
 
 import pytest
 from hypothesis import given, settings
@@ -46,7 +46,7 @@ def many(count: int, start: int = 0) -> list[Record]:
 
 
 def told_no_more(talk: Talk) -> bool:
-    """The responder served it to its end, and nothing moved there."""
+    """Return True when the responder served the conversation to its end."""
     return talk.their_end is Result.ANSWERED
 
 

@@ -1,4 +1,4 @@
-"""`reconcile`: two filtered sets made equal, what is held followed, and liars who gain nothing by it."""
+"""`reconcile`: filtered sets become equal, records that are held are followed, and a peer gains nothing by lies."""
 
 import asyncio
 from collections.abc import Collection
@@ -29,7 +29,7 @@ reconciled = initiator_of(reconcile)
 Holdings = tuple[frozenset[int], frozenset[int]]
 ONE, TWO, THREE = universe().writers
 
-# Filters of which all versions of a record pass alike.
+# Filters that take all versions of a record, or none.
 WHOLE_RECORDS = st.sampled_from(
     [
         Filter(),
@@ -45,19 +45,19 @@ WHOLE_RECORDS = st.sampled_from(
 
 
 def taken(records: Collection[Record], wanted: Filter) -> set[bytes]:
-    """What `wanted` takes of the heads that these versions make."""
+    """Return the ids that `wanted` takes of the heads of these versions."""
     heads = {id for ids in naive_merge(records).values() for id in ids}
     return {record.id for record in records if record.id in heads and wanted.matches(record)}
 
 
 def held(store: MemoryStore, wanted: Filter) -> set[bytes]:
-    """All heads of each record of which `wanted` takes one."""
+    """Return the ids of all heads of each record of which `wanted` takes one head."""
     keys = {head.key for head in heads_in(store) if wanted.matches(head)}
     return {head.id for head in heads_in(store) if head.key in keys}
 
 
 def noted(writer, name: str, *tags: str, covers: Collection[Record] = (), body: bytes = b"x") -> Record:
-    """A version with these tags; a tombstone without a body."""
+    """Return a version with these tags; without a body it is a tombstone."""
     author = universe().pool
     draft = Draft(context=MAIN, author=author, name=name, tags=tags, body=body, is_tombstone=not body)
     return writer.version(draft, *covers)
@@ -79,7 +79,7 @@ def test_both_sides_end_with_all_that_the_filter_takes_and_a_second_time_moves_n
         talk = await converse(ours, theirs, reconciled, wanted=wanted, follows_all=follows_all)
         assert talk.our_end is talk.their_end is Result.EQUAL
         assert held(ours, wanted) == held(theirs, wanted) == all_of_it
-        # Nothing else came here; there, whatever is held here came if it is followed.
+        # Nothing else came here. There, all that is held here came when it is followed.
         assert all(head.key in before[0] or wanted.matches(head) for head in heads_in(ours))
         if not follows_all:
             assert all(head.key in before[1] or wanted.matches(head) for head in heads_in(theirs))
@@ -294,7 +294,7 @@ def test_the_latest_surveys_are_gone_on_with_and_one_that_broke_off_begins_anew(
 
 
 class Busy(MemoryStore):
-    """A store into which somebody writes whenever a page of its log is read."""
+    """A store into which a record is written whenever a page of its log is read."""
 
     news: list[Record]
 
@@ -324,7 +324,7 @@ def test_what_is_edited_during_a_survey_is_seen_as_it_is():
 
 # -- liars -------------------------------------------------------------------------------------------------------------
 class Responder:
-    """Answers `reconcile` as an honest responder over `store` would; lies begin from here."""
+    """Answers `reconcile` as an honest responder over `store` does; liars override parts of it."""
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
@@ -376,7 +376,7 @@ def test_a_reconciliation_without_an_end_ends():
     async def main() -> None:
         class Liar(Responder):
             async def reconcile(self, transport, said):
-                # A fingerprint of everything that is never right: it is split again and again.
+                # A fingerprint of the whole range that never fits, so that the range is split again and again.
                 await transport.send(m.Reconcile(bytes.fromhex("61 00 00 01") + bytes(16)))
 
         store = universe().store(range(50))
@@ -435,7 +435,7 @@ def test_a_peer_that_repeats_our_hash_without_giving_anything_has_said_that_it_i
 
         store, theirs = universe().store(range(50)), universe().store(range(30, 60))
         await lie_to_initiator(store, reconciled, Liar(theirs))
-        assert not lacks(store, heads_in(theirs))  # what it said it had, it had to give
+        assert not lacks(store, heads_in(theirs))  # it had to send what it claimed to have
 
     virtually(main())
 

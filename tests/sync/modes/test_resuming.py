@@ -1,4 +1,4 @@
-"""Snapshots that break off, change under way, or find the context no longer empty (I5, I7)."""
+"""Snapshots that are cut off, whose peer changes meanwhile, or whose context is no longer empty (I5, I7)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ BODY = b"x" * (BATCH_BYTES_MAX // 5)  # four of these to a page
 
 
 def shelf(leaves: int, *, first: int = 0) -> MemoryStore:
-    """A store of records so large that few of them fill a page; some leaves have two heads."""
+    """Return a store of records so large that few of them fill a page; some leaves have two heads."""
     store, (one, two, _) = universe().store(()), universe().writers
     for number in range(first, first + leaves):
         heads = [one.record(f"large-{number}", author=universe().pool, body=BODY)]
@@ -68,7 +68,7 @@ def test_what_was_staged_before_a_cut_is_not_sent_again_by_any_peer_of_the_same_
                 return
             assert isinstance(talk.our_end, TransportError) or versions_in(ours) == versions_in(theirs)
             if versions_in(ours):
-                return  # only the last words were lost
+                return  # only the Dones were lost
             held = ours.staged(MAIN)
             assert (held.count if held else 0) >= staged, "what was staged stays"
             staged = held.count if held else 0
@@ -83,7 +83,7 @@ def test_what_was_staged_before_a_cut_is_not_sent_again_by_any_peer_of_the_same_
 
 
 def test_a_leaf_whose_heads_a_cut_took_apart_comes_again_whole():
-    theirs = heavy_heads(universe(), leaves=2)  # more heads than fit a message, each leaf
+    theirs = heavy_heads(universe(), leaves=2)  # each leaf has more heads than fit a message
 
     async def main() -> None:
         for cut in range(2, 12):
@@ -141,7 +141,7 @@ def test_a_peer_that_never_stops_writing_keeps_nobody_from_finishing(cuts):
             mode = initiator_of(level_wise) if seen else initiator_of(snapshot)
         total = len(versions_in(theirs))
         talk = await converse(ours, theirs, mode)
-        if talk.our_end is Result.MOVED:  # it had to be told that the peer has moved on
+        if talk.our_end is Result.MOVED:  # the peer had to say that its root has changed
             talk = await converse(ours, theirs, initiator_of(level_wise))
         assert talk.our_end is talk.their_end is Result.EQUAL
         assert versions_in(ours) == versions_in(theirs)
@@ -151,7 +151,7 @@ def test_a_peer_that_never_stops_writing_keeps_nobody_from_finishing(cuts):
 
 
 class Hasty(MemoryStore):
-    """Each of its snapshots may be read for so many pages; behind so many snapshots it writes."""
+    """A store whose snapshots may be read for a few pages only, and which writes behind some of them."""
 
     pages = 2
     writes_after = 1_000_000

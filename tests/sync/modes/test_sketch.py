@@ -1,4 +1,4 @@
-"""`sketch`: few round trips and bytes; what cannot be read is salted, then walked; forged sketches cost little."""
+"""`sketch`: few round trips and bytes; unreadable sketches are salted, then trees walked; forged ones cost little."""
 
 import asyncio
 from random import Random
@@ -98,7 +98,7 @@ def test_an_expectation_that_is_far_off_costs_one_round_trip_more():
 
 
 def test_edits_travel_once_and_only_where_they_are_lacking():
-    # Both have the record; theirs is newer, ours is newer, or both are heads now.
+    # Both have the record: theirs is newer, ours is newer, or both are heads now.
     one, two, _ = universe().writers
     old = [one.record(f"edited-{number}", author=universe().pool) for number in range(30)]
     ours, theirs = library(0, 200), library(0, 200)
@@ -111,7 +111,7 @@ def test_edits_travel_once_and_only_where_they_are_lacking():
         talk = await converse(ours, theirs, UNESTIMATED)
         assert talk.our_end is talk.their_end is Result.EQUAL
         assert talk.ours.tally.note == ""
-        # They send every leaf we lack: 10 that are old, 10 that join ours as heads, 10 that are newer.
+        # They send every leaf that we lack: 10 old ones, 10 that join ours as heads, 10 newer ones.
         assert (talk.ours.tally.received, talk.ours.tally.had) == (20, 10)
         puts = [record for put in said(talk, m.Put) for record in put.records]  # type: ignore[attr-defined]
         assert len(puts) == 10 + 2 * 10
@@ -210,8 +210,8 @@ def test_what_comes_in_after_the_reading_is_walked_to():
 
 
 class Colliding(SketchCache):
-    """Of two leaves here somebody made the ids collide: no symbol ever shows one of them alone. `even_salted`: as if
-    that had been possible with a key that nobody knew."""
+    """Sketches in which the short ids of two leaves collide, so that no symbol ever shows one of them alone.
+    `even_salted`: they collide also with a key for the session, which no attacker can know."""
 
     def __init__(self, *, even_salted: bool) -> None:
         super().__init__()
@@ -337,7 +337,7 @@ def test_ids_that_nobody_has_are_passed_over():
         (answer,) = said(talk, SketchAnswer)
         assert answer.is_read and len(answer.wanted) == 25 and answer.leaves == 0  # type: ignore[attr-defined]
         before = versions_in(theirs)
-        # And in an answer: the initiator gives what it has of what is wanted, and that is nothing.
+        # And in an answer: the initiator puts what it has of the wanted ids, which is nothing.
         wanting = SketchAnswer(bytes(32), 5, True, 0, Random(4).randbytes(25), 0)
         talk = await lie_to_initiator(theirs, UNESTIMATED, Answering(wanting))
         before_walking = talk.said[: talk.said.index(said(talk, m.Done)[0])]
@@ -347,7 +347,7 @@ def test_ids_that_nobody_has_are_passed_over():
 
 
 class Answering:
-    """Answers a sketch with these messages, every other request as an empty store would."""
+    """Answers a sketch with these messages, and every other request as an empty store does."""
 
     def __init__(self, *messages: Message) -> None:
         self._messages = messages
@@ -416,7 +416,7 @@ def test_a_root_that_is_claimed_and_not_held_is_never_called_equal():
                 await transport.send(SketchAnswer(message.root, 0, True, 0, b"", 0))
                 await ours.apply(MAIN, BOOKS[300:301])
 
-        # It told our own root back, which both may conclude equality from; but ours has moved on.
+        # It repeated our root, so both sides may end with equal roots; but ours has changed since.
         talk = await lie_to_initiator(ours, UNESTIMATED, claims)
         assert talk.our_end is Result.MOVED
         talk = await lie_to_initiator(library(0, 300), UNESTIMATED, Answering(READ, records(*IN_ORDER)))
