@@ -1,6 +1,7 @@
 """Discovery over real mDNS on loopback. Every node has a tag of its own, so that parallel runs do not meet."""
 
 import asyncio
+import logging
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from echonode.errors import TransportError
 from echonode.host.announcement import SERVICE, Announcement, Sighting, instance_name, to_txt
-from echonode.host.mdns import Discovery
+from echonode.host.mdns import Discovery, _OneLineFilter
 
 WAIT_S = 20.0
 PEER = Path(__file__).with_name("mdns_peer.py")
@@ -277,6 +278,28 @@ def isolated(script: str) -> None:
 
 def test_an_address_that_appears_is_announced_without_a_restart() -> None:
     isolated("address-appears")
+
+
+def test_an_interface_that_flaps_and_goes_away_costs_one_line_of_log() -> None:
+    isolated("interface-flaps")
+
+
+def test_other_errors_of_zeroconf_are_one_line_each() -> None:
+    one_line = _OneLineFilter()
+
+    def filtered(text: str, error: Exception | None) -> str | None:
+        info = (type(error), error, None) if error else None
+        record = logging.LogRecord("zeroconf", logging.WARNING, "", 0, text, (), info)
+        if not one_line.filter(record):
+            return None
+        assert record.exc_info is None
+        return record.getMessage()
+
+    assert filtered("odd packet", None) == "odd packet"
+    assert filtered("odd packet", ValueError("why")) == "odd packet: ValueError: why"
+    assert "(network is down)" in (filtered("Error with socket 1", OSError("network is down")) or "")
+    assert filtered("Error with socket 2", OSError("network is down")) is None
+    assert filtered("odd packet", ValueError("why")) == "odd packet: ValueError: why"
 
 
 def test_where_multicast_is_cut_off_the_caller_learns_it() -> None:
