@@ -29,10 +29,10 @@ DEFAULT_PORT: Final = 22087  # unassigned at IANA, below the ephemeral range (32
 _READ_BYTES: Final = 256 * KIB
 _CLOSE_TIMEOUT_S: Final = 5.0  # the time that the last bytes may take to reach a slow peer
 _KEEPALIVE_OPTIONS: Final = (
-    ("TCP_KEEPIDLE", 60),
-    ("TCP_KEEPINTVL", 10),
-    ("TCP_KEEPCNT", 3),
-    ("TCP_USER_TIMEOUT", int(FRAME_TIMEOUT_S * 1000)),
+    ("TCP_KEEPIDLE", 60),  # seconds of silence before the first probe
+    ("TCP_KEEPINTVL", 10),  # seconds between probes
+    ("TCP_KEEPCNT", 3),  # probes without an answer
+    ("TCP_USER_TIMEOUT", int(FRAME_TIMEOUT_S * 1000)),  # milliseconds until sent bytes must be acknowledged
 )
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", re.ASCII)
 
