@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -13,10 +12,7 @@ from echonode.host.announcement import Announcement, Sighting, instance_name
 from echonode.host.mdns import Discovery
 from echonode.host.tcp import Listener, TcpDial
 from echonode.sync.streams import ByteStream
-
-
-def ip(*arguments: str) -> str:
-    return subprocess.run(["ip", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+from tests.host.namespaces import ip
 
 
 def node(

@@ -16,9 +16,10 @@ import pytest
 
 from echonode.errors import ConfigError, TransportError
 from echonode.host import tcp
-from echonode.host.tcp import DEFAULT_PORT, Listener, TcpDial, format_address, parse_address
+from echonode.host.tcp import DEFAULT_PORT, Listener, TcpDial, format_address, parse_address, with_interface_name
 from echonode.limits import FRAME_TIMEOUT_S, SEND_QUEUE_BYTES_MAX
 from echonode.sync.streams import ByteStream
+from tests.host.namespaces import isolated
 
 WAIT_S = 20.0
 Test = Callable[[], Coroutine[Any, Any, None]]
@@ -344,6 +345,18 @@ def test_ipv6_is_spoken_in_brackets(run: Callable[[Test], None]) -> None:
             stream.abort()
 
     run(test)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_the_scope_of_a_link_local_address_chooses_the_interface(loop: str) -> None:
+    isolated("tests.host.link_local_peer", loop)
+
+
+def test_an_interface_is_shown_by_its_name() -> None:
+    number, name = socket.if_nameindex()[0]
+    assert with_interface_name(f"fe80::1%{number}") == f"fe80::1%{name}"
+    for host in ("fe80::1%eth0", "fe80::1", "10.0.0.1", "fe80::1%999999", f"fe80::1%{10**30}"):
+        assert with_interface_name(host) == host
 
 
 def test_connections_over_the_limit_are_refused_and_room_comes_back(
