@@ -12,6 +12,8 @@ Floods are bounded: at most CANDIDATES_MAX sightings are live, strangers never p
 """
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -41,6 +43,32 @@ _WATCH_INTERVAL_S: Final = 3.0  # zeroconf does not say that an address came or 
 _HEAR_SELF_TIMEOUT_S: Final = 3.0
 _RESOLVE_TIMEOUT_MS: Final = 3000
 _RESOLVERS: Final = 2
+_FAULT_INTERVAL_S: Final = 30.0  # an interface that flaps is told once in so long
+_ZEROCONF_LOG: Final = logging.getLogger("zeroconf")
+
+
+class _OneLineFilter(logging.Filter):
+    """Makes one plain line of the lines and tracebacks that zeroconf logs when an interface goes away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logged_s = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite `record`; return False for a further line about interfaces within _FAULT_INTERVAL_S."""
+        text = record.getMessage()
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, OSError) or "interface" in text:
+            now_s = time.monotonic()
+            if now_s - self._logged_s < _FAULT_INTERVAL_S:
+                return False
+            self._logged_s = now_s
+            reason = error or text.rpartition(": ")[2]
+            text = f"an interface failed or went away ({reason}); discovery goes on with the others"
+        elif error is not None:
+            text = f"{text}: {type(error).__name__}: {error}"
+        record.msg, record.args, record.exc_info, record.exc_text = text, (), None, None
+        return True
 
 
 class Discovery:
@@ -77,6 +105,7 @@ class Discovery:
         self._tasks: list[asyncio.Future[None]] = []
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
+        self._one_line = _OneLineFilter()
         self.dropped = 0  # malformed answers, and sightings for which there was no room
 
     async def start(self) -> None:
@@ -88,6 +117,7 @@ class Discovery:
         if not self._own:
             raise TransportError("nothing to announce: no address that is listened on belongs to a usable interface")
         ips = [str(each.ip) for each in self._own]
+        _ZEROCONF_LOG.addFilter(self._one_line)
         try:
             zeroconf = self._zeroconf = AsyncZeroconf(interfaces=ips)
             # Ask for answers to the group (QM), not to this node alone (QU): the kernel gives a unicast answer to any
@@ -120,6 +150,7 @@ class Discovery:
         if self._zeroconf is not None:
             closing, self._zeroconf = self._zeroconf, None
             await closing.async_close()  # sends three goodbyes
+        _ZEROCONF_LOG.removeFilter(self._one_line)
 
     def set_invitation(self, slot: str | None) -> None:
         """Announce that an invitation with this slot is open, or with None that none is."""

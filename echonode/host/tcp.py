@@ -6,6 +6,9 @@ The send queue of a stream is bounded: `write` waits while more than SEND_QUEUE_
 FRAME_TIMEOUT_S to take them. The kernel of a stopped peer goes on acknowledging for a while. So this bounds memory and
 patience, and is no sign of life; sessions ping for that.
 
+A link-local address needs its interface: [fe80::1%eth0]:22087, by name or number. uvloop drops that scope wherever it
+resolves an address, so that such sockets are bound and connected here (MagicStack/uvloop#539).
+
 Foreign exceptions end here: errors of the socket layer become a TransportError, and mistyped settings a ConfigError.
 """
 
@@ -29,10 +32,10 @@ DEFAULT_PORT: Final = 22087  # unassigned at IANA, below the ephemeral range (32
 _READ_BYTES: Final = 256 * KIB
 _CLOSE_TIMEOUT_S: Final = 5.0  # the time that the last bytes may take to reach a slow peer
 _KEEPALIVE_OPTIONS: Final = (
-    ("TCP_KEEPIDLE", 60),
-    ("TCP_KEEPINTVL", 10),
-    ("TCP_KEEPCNT", 3),
-    ("TCP_USER_TIMEOUT", int(FRAME_TIMEOUT_S * 1000)),
+    ("TCP_KEEPIDLE", 60),  # seconds of silence before the first probe
+    ("TCP_KEEPINTVL", 10),  # seconds between probes
+    ("TCP_KEEPCNT", 3),  # probes without an answer
+    ("TCP_USER_TIMEOUT", int(FRAME_TIMEOUT_S * 1000)),  # milliseconds until sent bytes must be acknowledged
 )
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})", re.ASCII)
 
@@ -58,6 +61,65 @@ def parse_address(text: str) -> tuple[str, int]:
 def format_address(host: str, port: int) -> str:
     """Return HOST:PORT, or [HOST]:PORT for IPv6: the form that `parse_address` reads."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def with_interface_name(host: str) -> str:
+    """Return `host` with the name of its interface for the number behind the %: numbers change from start to start."""
+    ip, percent, scope = host.partition("%")
+    if not percent or not scope.isdecimal():
+        return host
+    try:
+        return f"{ip}%{socket.if_indextoname(int(scope))}"
+    except (OSError, OverflowError):
+        return host  # the interface went away
+
+
+def _link_local(host: str, port: int) -> tuple[str, int, int, int] | None:
+    """Return the socket address of a link-local IPv6 `host`, None for any other. Raises ConfigError without a usable
+    interface."""
+    ip, percent, scope = host.partition("%")
+    try:
+        if not ipaddress.IPv6Address(ip).is_link_local:
+            return None
+    except ValueError:
+        return None
+    if not percent:
+        raise ConfigError(f"the link-local address {host} needs its interface, as in [{host}%eth0]:{port}")
+    try:
+        index = int(scope) if scope.isdecimal() else socket.if_nametoindex(scope)
+        socket.if_indextoname(index)
+    except (OSError, OverflowError):
+        raise ConfigError(f"there is no interface '{escape(scope)}' here") from None
+    return ip, port, 0, index
+
+
+async def _open_link_local(
+    address: tuple[str, int, int, int],
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to `address` as asyncio.open_connection does. Raises OSError."""
+    connecting = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        connecting.setblocking(False)
+        error = connecting.connect_ex(address)
+        if error == errno.EINPROGRESS:
+            await _until_writable(connecting)
+            error = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+        return await asyncio.open_connection(sock=connecting, limit=_READ_BYTES)
+    except BaseException:
+        connecting.close()
+        raise
+
+
+async def _until_writable(connecting: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    is_writable = asyncio.Event()
+    loop.add_writer(connecting.fileno(), is_writable.set)
+    try:
+        await is_writable.wait()
+    finally:
+        loop.remove_writer(connecting.fileno())
 
 
 class TcpStream:
@@ -139,6 +201,8 @@ class TcpDial:
         try:
             host, port = parse_address(address)
             async with asyncio.timeout(DIAL_TIMEOUT_S):
+                if (link_local := _link_local(host, port)) is not None:
+                    return TcpStream(*await _open_link_local(link_local))
                 return TcpStream(*await asyncio.open_connection(host, port, limit=_READ_BYTES))
         except TimeoutError:
             raise TransportError(f"{escape(address)} did not answer within {DIAL_TIMEOUT_S:.0f} s") from None
@@ -176,7 +240,7 @@ class Listener:
                     limit=_READ_BYTES,
                 )
             )
-        self.addresses = tuple(format_address(*each.getsockname()[:2]) for each in sockets)
+        self.addresses = tuple(_format_sockaddr(each.getsockname()) for each in sockets)
         return is_moved
 
     async def close(self) -> None:
@@ -222,6 +286,8 @@ async def _bind_requested(host_port: str) -> list[socket.socket]:
     """Return sockets on the address of a setting. Raises ConfigError when it cannot be had."""
     host, port = parse_address(host_port)
     try:
+        if (link_local := _link_local(host, port)) is not None:
+            return _bind([(socket.AF_INET6, link_local)])
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return _bind(sorted({(family, address) for family, _, _, _, address in found}))
     except OSError as error:
@@ -230,6 +296,8 @@ async def _bind_requested(host_port: str) -> list[socket.socket]:
         else:
             why = _reason(error)
         raise ConfigError(f"cannot listen on {host_port}: {why}") from error
+    except ConfigError as error:
+        raise ConfigError(f"cannot listen on {host_port}: {error}") from None
 
 
 def _bind_default() -> tuple[list[socket.socket], bool]:
@@ -288,9 +356,13 @@ def _peer_address(writer: asyncio.StreamWriter) -> str:
     peer = writer.get_extra_info("peername")
     if not peer:  # the peer hung up before it was accepted
         return "unknown:0"
-    host, port = peer[:2]
-    if len(peer) == 4 and peer[3] and "%" not in host:
-        host = f"{host}%{peer[3]}"  # a link-local address needs its interface
+    return _format_sockaddr(peer)
+
+
+def _format_sockaddr(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    if len(address) == 4 and address[3] and "%" not in host:
+        host = with_interface_name(f"{host}%{address[3]}")
     return format_address(host, port)
 
 

@@ -1,20 +1,18 @@
 """The other process of test_mdns.py: a node to be seen, or a script to run in a network namespace."""
 
 import asyncio
+import logging
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 
 from echonode.errors import TransportError
+from echonode.host import mdns
 from echonode.host.announcement import Announcement, Sighting, instance_name
 from echonode.host.mdns import Discovery
 from echonode.host.tcp import Listener, TcpDial
 from echonode.sync.streams import ByteStream
-
-
-def ip(*arguments: str) -> str:
-    return subprocess.run(["ip", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+from tests.host.namespaces import ip
 
 
 def node(
@@ -80,6 +78,52 @@ async def address_appears() -> None:
     await listener.close()
 
 
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+async def interface_flaps() -> None:
+    """Take an interface away and bring it back while its node announces: one plain line is logged, and all goes on."""
+    mdns._WATCH_INTERVAL_S = 0.2  # type: ignore[misc]
+    lines = Lines()
+    logging.getLogger().addHandler(lines)
+    ip("link", "set", "lo", "up")
+    ip("link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
+    for interface in ("lan0", "lan1"):
+        ip("link", "set", interface, "up")
+    ip("address", "add", "10.77.0.1/24", "dev", "lan0")
+    _, discovery = node(listen=["0.0.0.0:4007"], interfaces=None, sightings=asyncio.Queue())
+    await discovery.start()
+
+    async def until(address: str) -> None:
+        while [str(each.ip) for each in discovery._own] != [address]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # a scan reports to nobody
+
+    await until("10.77.0.1")
+    for _ in range(2):
+        ip("link", "set", "lan0", "down")
+        discovery.set_invitation("7")  # sends on a socket whose interface is down
+        await asyncio.sleep(0.5)
+        ip("link", "set", "lan0", "up")
+        await asyncio.sleep(0.5)
+    ip("link", "del", "lan0")
+    discovery.set_invitation(None)
+    await until("127.0.0.1")
+    await discovery.close()
+    warnings = [record for record in lines.records if record.levelno >= logging.WARNING]
+    (line,) = [record for record in warnings if record.name == "zeroconf"]
+    assert warnings == [line], [record.getMessage() for record in warnings]
+    assert line.exc_info is None
+    assert line.getMessage().startswith("an interface failed or went away ("), line.getMessage()
+
+
 async def no_multicast() -> None:
     """Announce on an address whose interface cannot send."""
     ip("link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
@@ -94,4 +138,5 @@ async def no_multicast() -> None:
     await discovery.close()
 
 
-asyncio.run({"address-appears": address_appears, "no-multicast": no_multicast}.get(sys.argv[-1], be_seen)())
+SCRIPTS = {"address-appears": address_appears, "interface-flaps": interface_flaps, "no-multicast": no_multicast}
+asyncio.run(SCRIPTS.get(sys.argv[-1], be_seen)())

@@ -1,13 +1,12 @@
 """Discovery over real mDNS on loopback. Every node has a tag of its own, so that parallel runs do not meet."""
 
 import asyncio
+import logging
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from zeroconf import DNSOutgoing, DNSPointer, Zeroconf
@@ -15,10 +14,11 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from echonode.errors import TransportError
 from echonode.host.announcement import SERVICE, Announcement, Sighting, instance_name, to_txt
-from echonode.host.mdns import Discovery
+from echonode.host.mdns import Discovery, _OneLineFilter
+from tests.host.namespaces import ROOT, isolated
 
 WAIT_S = 20.0
-PEER = Path(__file__).with_name("mdns_peer.py")
+PEER = "tests.host.mdns_peer"
 
 
 class Watcher:
@@ -101,7 +101,7 @@ def test_a_node_in_another_process_is_seen_and_its_goodbye_is_too() -> None:
         here = Watcher()
         async with running(here):
             peer = await asyncio.create_subprocess_exec(
-                sys.executable, PEER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                *(sys.executable, "-m", PEER), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
             )
             assert peer.stdin is not None
             assert peer.stdout is not None
@@ -261,23 +261,31 @@ def test_an_interface_that_is_not_ours_is_refused_in_a_sentence() -> None:
     run(test)
 
 
-ISOLATED = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
-
-
-def isolated(script: str) -> None:
-    """Run `script` in a network namespace with nothing in it; skip where none can be made."""
-    if shutil.which("unshare") is None or shutil.which("ip") is None:
-        pytest.skip("no unshare or ip command here (util-linux, iproute2)")
-    if subprocess.run([*ISOLATED, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no network namespace can be made here")
-    command = [*ISOLATED, sys.executable, PEER, script]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-
-
 def test_an_address_that_appears_is_announced_without_a_restart() -> None:
-    isolated("address-appears")
+    isolated(PEER, "address-appears")
+
+
+def test_an_interface_that_flaps_and_goes_away_costs_one_line_of_log() -> None:
+    isolated(PEER, "interface-flaps")
+
+
+def test_other_errors_of_zeroconf_are_one_line_each() -> None:
+    one_line = _OneLineFilter()
+
+    def filtered(text: str, error: Exception | None) -> str | None:
+        info = (type(error), error, None) if error else None
+        record = logging.LogRecord("zeroconf", logging.WARNING, "", 0, text, (), info)
+        if not one_line.filter(record):
+            return None
+        assert record.exc_info is None
+        return record.getMessage()
+
+    assert filtered("odd packet", None) == "odd packet"
+    assert filtered("odd packet", ValueError("why")) == "odd packet: ValueError: why"
+    assert "(network is down)" in (filtered("Error with socket 1", OSError("network is down")) or "")
+    assert filtered("Error with socket 2", OSError("network is down")) is None
+    assert filtered("odd packet", ValueError("why")) == "odd packet: ValueError: why"
 
 
 def test_where_multicast_is_cut_off_the_caller_learns_it() -> None:
-    isolated("no-multicast")
+    isolated(PEER, "no-multicast")

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,26 @@ def test_the_watchdog_is_fed_as_often_as_the_unit_asks_and_only_by_the_process_i
             await ServiceManager({**environ, **other}).feed_watchdog()
 
     asyncio.run(asyncio.wait_for(test(), WAIT_S))
+
+
+def test_two_watchdog_pings_lie_at_most_half_of_the_time_limit_apart(tmp_path: Path) -> None:
+    address, limit_s = str(tmp_path / "notify"), 2.4
+    environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": str(int(limit_s * 1e6))}
+
+    async def test() -> list[float]:
+        with manager(address) as systemd:
+            feeding = asyncio.create_task(ServiceManager(environ).feed_watchdog())
+            arrived_s = []
+            for _ in range(4):
+                assert await asyncio.to_thread(systemd.recv, 1000) == b"WATCHDOG=1"
+                arrived_s.append(time.monotonic())
+            feeding.cancel()
+            return arrived_s
+
+    arrived_s = asyncio.run(asyncio.wait_for(test(), WAIT_S))
+    gaps_s = [later - earlier for earlier, later in pairwise(arrived_s)]
+    assert max(gaps_s) <= limit_s / 2, gaps_s
+    assert min(gaps_s) > limit_s / 10, "a ping costs a wake-up"
 
 
 CHILD = """

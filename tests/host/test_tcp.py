@@ -3,7 +3,11 @@
 import asyncio
 import errno
 import logging
+import re
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,9 +16,10 @@ import pytest
 
 from echonode.errors import ConfigError, TransportError
 from echonode.host import tcp
-from echonode.host.tcp import DEFAULT_PORT, Listener, TcpDial, format_address, parse_address
-from echonode.limits import SEND_QUEUE_BYTES_MAX
+from echonode.host.tcp import DEFAULT_PORT, Listener, TcpDial, format_address, parse_address, with_interface_name
+from echonode.limits import FRAME_TIMEOUT_S, SEND_QUEUE_BYTES_MAX
 from echonode.sync.streams import ByteStream
+from tests.host.namespaces import isolated
 
 WAIT_S = 20.0
 Test = Callable[[], Coroutine[Any, Any, None]]
@@ -101,6 +106,50 @@ def test_nothing_waits_for_more_to_send(run: Callable[[Test], None]) -> None:
             for end in ends:
                 connection = end._writer.get_extra_info("socket")  # type: ignore[attr-defined]
                 assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    run(test)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="these options are Linux's")
+def test_the_kernel_has_the_options_that_are_meant_in_its_units(run: Callable[[Test], None]) -> None:
+    """Read them back at both ends; ss, another program, shows the running timer too."""
+    meant = {
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 60,  # seconds
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 10,  # seconds
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 3,
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 30_000,  # milliseconds
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY): 1,
+    }
+    assert FRAME_TIMEOUT_S == 30
+
+    async def test() -> None:
+        async with pair() as ends:
+            for end in ends:
+                connection = end._writer.get_extra_info("socket")  # type: ignore[attr-defined]
+                assert {option: connection.getsockopt(*option) for option in meant} == meant
+            if shutil.which("ss") is None:
+                return
+            port = parse_address(ends[0].address)[1]
+            shown = await asyncio.to_thread(subprocess.check_output, ["ss", "-tno", "state", "established"], text=True)
+            timers = re.findall(rf"127\.0\.0\.1:{port}\s.*timer:\(keepalive,(\S+),0\)", shown)
+            assert timers, shown
+            assert set(timers) <= {"59sec", "1min", "60sec"}
+
+    run(test)
+
+
+def test_a_listening_socket_has_the_options_that_are_meant(run: Callable[[Test], None]) -> None:
+    async def test() -> None:
+        listener = Listener()
+        await listener.start(None, lambda stream: stream.close(), lambda _: None)
+        sockets = [each for server in listener._servers for each in server.sockets]
+        assert socket.AF_INET in {each.family for each in sockets}
+        for each in sockets:
+            assert each.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+            if each.family == socket.AF_INET6:
+                assert each.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+        await listener.close()
 
     run(test)
 
@@ -296,6 +345,18 @@ def test_ipv6_is_spoken_in_brackets(run: Callable[[Test], None]) -> None:
             stream.abort()
 
     run(test)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_the_scope_of_a_link_local_address_chooses_the_interface(loop: str) -> None:
+    isolated("tests.host.link_local_peer", loop)
+
+
+def test_an_interface_is_shown_by_its_name() -> None:
+    number, name = socket.if_nameindex()[0]
+    assert with_interface_name(f"fe80::1%{number}") == f"fe80::1%{name}"
+    for host in ("fe80::1%eth0", "fe80::1", "10.0.0.1", "fe80::1%999999", f"fe80::1%{10**30}"):
+        assert with_interface_name(host) == host
 
 
 def test_connections_over_the_limit_are_refused_and_room_comes_back(
