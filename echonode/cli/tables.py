@@ -5,13 +5,14 @@ terminal misreads it, and every encoding can hold it.
 """
 
 import json
+import os
 import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from echonode.text import escape
 
@@ -20,6 +21,11 @@ _SHORT_ID_CHARS: Final = 8
 _TEXT_CHARS_MAX: Final = 400
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7e]+")
 _ROWS_MEASURED: Final = 200  # a long list is shown after so many rows, in the widths that these have
+
+
+def is_coloured(stream: TextIO) -> bool:
+    """Return True if colours may be written: to a terminal, unless NO_COLOR or a dumb TERM forbids it."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def print_line(line: str) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.tables import count, print_line, print_note, safe, seconds, short_id, size, table
 
@@ -36,7 +37,8 @@ Json = dict[str, Any]
 Draw = Callable[[Sequence[Json], float], None]
 
 
-@click.command("demo")
+@examples("demo", "demo --nodes 5 --records 10000")
+@click.command("demo", short_help="Watch several nodes on this machine become equal.")
 @click.option("--nodes", "nodes_wanted", type=click.IntRange(2, 20), default=3, show_default=True)
 @click.option("--records", "records_wanted", type=click.IntRange(1, 200_000), default=2000, show_default=True)
 @pass_lookup

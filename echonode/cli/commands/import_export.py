@@ -14,6 +14,7 @@ import click
 
 from echonode.cli.arguments import context_option
 from echonode.cli.exit_codes import Failure
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.tables import ascii_json, count, print_note, safe
 from echonode.limits import KIB
@@ -43,7 +44,8 @@ class _NoBar:
         pass
 
 
-@click.command("import")
+@examples("import books.jsonl -c books", "import - -c books < books.jsonl")
+@click.command("import", short_help="Write a record for each line of a file.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE.jsonl")
 @context_option
 @pass_lookup
@@ -125,7 +127,8 @@ def _bar(total: int | None) -> Iterator[_Bar]:
         yield Drawn()
 
 
-@click.command("export")
+@examples("export backup.jsonl", "export -c books --author kitchen")
+@click.command("export", short_help="Write this node's own records to a file.")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), required=False)
 @click.option("--author", metavar="A", help="Of this author instead of ours.")
 @context_option

@@ -8,6 +8,7 @@ import click
 
 from echonode.cli.arguments import context_option, json_option, to_seconds
 from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.tables import count, print_json, print_line, print_note, safe, short_id, shown_address, table
 
@@ -27,7 +28,8 @@ filter_option = click.option(
 )
 
 
-@click.command("pull")
+@examples("pull --from kitchen", "pull --from kitchen --filter tag=news --limit 100")
+@click.command("pull", short_help="List the records that a peer has.")
 @click.option("--from", "peer", metavar="PEER", required=True, help="The peer to ask: its name, or its id.")
 @filter_option
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="Go on behind this place in its log.")

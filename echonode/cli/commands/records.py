@@ -16,6 +16,7 @@ from echonode.cli.commands.peer_records import (
     timeout_option,
 )
 from echonode.cli.exit_codes import ExitCode
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.tables import (
     ascii_json,
@@ -39,7 +40,12 @@ _ID_HELP = (
 )
 
 
-@click.command("put", epilog="NAME is this node's own; shared/NAME may be written by every member of the network.")
+@examples('put shared/todo "milk"', "put plan --file plan.md --tag home", "put --to kitchen shared/todo")
+@click.command(
+    "put",
+    short_help="Write a record here, or put records to a peer.",
+    epilog="NAME is this node's own; shared/NAME may be written by every member of the network.",
+)
 @click.argument("words", metavar="NAME [VALUE] | RECORD...", nargs=-1, required=True)
 @click.option("--to", "peer", metavar="PEER", help="Put the named RECORDs to this peer instead of writing one here.")
 @click.option("--file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="Take the body from it.")
@@ -83,7 +89,8 @@ def put(
     return None
 
 
-@click.command("get", epilog=_ID_HELP)
+@examples("get shared/todo", "get @kitchen/plan > plan.md", "get --from kitchen shared/todo")
+@click.command("get", short_help="Read a record, or fetch records from a peer.", epilog=_ID_HELP)
 @click.argument("ids", metavar="RECORD...", nargs=-1, required=True)
 @click.option("--from", "peer", metavar="PEER", help="Fetch the records from this peer, and keep them.")
 @click.option("--version", metavar="V", help="With --from: only this version of the one record.")
@@ -127,7 +134,8 @@ def get(
     return None
 
 
-@click.command("delete", epilog=_ID_HELP)
+@examples("delete shared/todo", "delete plan -c books")
+@click.command("delete", short_help="Delete a record, on every node in time.", epilog=_ID_HELP)
 @click.argument("id_text", metavar="RECORD")
 @context_option
 @json_option
@@ -146,7 +154,8 @@ def _show_written(answer: dict[str, Any], as_json: bool) -> None:
         print_line(safe(answer["id"]))
 
 
-@click.command("list")
+@examples("list", "list --filter tag=news --filter since=2h", "list --author kitchen --json")
+@click.command("list", short_help="List records, oldest arrivals first.")
 @click.option("--from", "peer", metavar="PEER", help="The records of this peer instead, as pull lists them.")
 @filter_option
 @click.option("--author", metavar="A", help="Only of this author: me, shared, a node's name, or its id.")
@@ -190,7 +199,8 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
     return shown_address(record), moment(record["created"]), safe(record["type"]), safe(" ".join(record["tags"]))
 
 
-@click.command("forget")
+@examples("forget", "forget -c books")
+@click.command("forget", short_help="Remove records that no subscription wants.")
 @context_option
 @json_option
 @pass_lookup
@@ -205,7 +215,8 @@ def forget(lookup: NodeLookup, context: str, as_json: bool) -> None:
         print_note(f"{count(answer['forgotten'], 'record')} forgotten")
 
 
-@click.command("conflicts")
+@examples("conflicts", "conflicts -c books --json")
+@click.command("conflicts", short_help="List records that were written apart.")
 @click.option("-c", "--context", help="Only in this set of records.")
 @json_option
 @pass_lookup

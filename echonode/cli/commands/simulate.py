@@ -22,6 +22,7 @@ import click
 
 from echonode import __version__
 from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.plot import meeting_plot
 from echonode.cli.services import SimulatedWorld, SimulateOptions
@@ -53,7 +54,8 @@ class _Number(click.FloatRange):
         return number
 
 
-@click.command("simulate")
+@examples("simulate --nodes 50 --records 1000", "simulate --seed 7", "simulate --seeds 0..300 --jobs 2")
+@click.command("simulate", short_help="Run networks of nodes in virtual time.")
 @click.option("--seed", type=click.IntRange(0), help="The world that this number stands for, with its faults.")
 @click.option("--seeds", type=_Seeds(), help="As many worlds, the end not included.")
 @click.option("--nodes", type=click.IntRange(2, _NODES_MAX), help="How many nodes there are.")

@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 
 from echonode.cli.arguments import json_option
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.tables import ago, count, fields_of, print_json, print_line, print_note, safe, short_id, size, table
 
@@ -23,7 +24,8 @@ _EQUAL: Final = {True: "yes", False: "no", None: "?"}
 Json = dict[str, Any]
 
 
-@click.command("status")
+@examples("status", "status --json")
+@click.command("status", short_help="Who is this, who is there, and is all equal?")
 @json_option
 @pass_lookup
 def status(lookup: NodeLookup, as_json: bool) -> None:
@@ -136,7 +138,8 @@ def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
     return table(("CONTEXT", "RECORDS", "SIZE", "ROOT", "WANTED"), rows, right=(1, 2))
 
 
-@click.command("contexts")
+@examples("contexts", "contexts --json")
+@click.command("contexts", short_help="List the sets of records held here.")
 @json_option
 @pass_lookup
 def contexts(lookup: NodeLookup, as_json: bool) -> None:
@@ -149,7 +152,8 @@ def contexts(lookup: NodeLookup, as_json: bool) -> None:
         print_line(line)
 
 
-@click.group("peers", invoke_without_command=True)
+@examples("peers", "peers --json")
+@click.group("peers", short_help="List the other nodes.", invoke_without_command=True)
 @json_option
 @click.pass_context
 def peers(ctx: click.Context, as_json: bool) -> None:
@@ -167,7 +171,8 @@ def peers(ctx: click.Context, as_json: bool) -> None:
         print_line(line)
 
 
-@peers.command("trust")
+@examples("peers trust kitchen", "peers trust x53lq2ab")
+@peers.command("trust", short_help="Accept that a node changed its identity.")
 @click.argument("peer", metavar="NAME_OR_ID")
 @pass_lookup
 def trust(lookup: NodeLookup, peer: str) -> None:
