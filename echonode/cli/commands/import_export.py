@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from unicodedata import normalize
 
 import click
 
@@ -57,6 +58,7 @@ def import_records(lookup: NodeLookup, file: str, context: str) -> None:
     from echonode.cli.client import record_path
 
     client = lookup.client()
+    known = {"main"} if context == "main" else {each["name"] for each in client.call("GET", "/v1/contexts")["contexts"]}
     with ExitStack() as stack:
         source = sys.stdin.buffer if file == "-" else stack.enter_context(open(file, "rb"))
         bar = stack.enter_context(_bar(None if file == "-" else os.path.getsize(file)))
@@ -71,6 +73,8 @@ def import_records(lookup: NodeLookup, file: str, context: str) -> None:
         )
         last = _last_progress(response, bar)
     _report_import(last)
+    if normalize("NFC", context) not in known and last["written"]:
+        print_note(f"the context {safe(context)} is new here")
 
 
 def _parts(source: IO[bytes], bar: _Bar) -> Iterator[bytes]:

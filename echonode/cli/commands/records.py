@@ -152,6 +152,8 @@ def _show_written(answer: dict[str, Any], as_json: bool) -> None:
         print_json(fields_of(_PUT_FIELDS, answer))
     else:
         print_line(safe(answer["id"]))
+        if answer.get("is_new_context"):
+            print_note(f"the context {safe(answer['context'])} is new here")
 
 
 @examples("list", "list --filter tag=news --filter since=2h", "list --author kitchen --json")
