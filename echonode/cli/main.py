@@ -18,8 +18,8 @@ from echonode.cli.commands import demo, import_export, network, peer_records, re
 from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.help_text import PROGRAM, take_home
 from echonode.cli.node_lookup import NodeLookup
+from echonode.cli.output import is_coloured
 from echonode.cli.services import Services
-from echonode.cli.tables import is_coloured
 from echonode.errors import EchonodeError
 from echonode.text import escape
 

@@ -104,7 +104,7 @@ def test_a_list_has_columns_and_a_json_list_an_object_a_line(shell: Shell, live:
     shell("put", "shared/two", "2", "-t", "even", "-t", "prime")
     shell("put", "elsewhere", "3", "-c", "other")
     lines = shell("list").text.splitlines()
-    assert lines[0].split() == ["ID", "CREATED", "TYPE", "TAGS"]
+    assert lines[0].split() == ["RECORD", "CREATED", "TYPE", "TAGS"]
     assert [line.split()[0] for line in lines[1:]] == ["me/one", "shared/two"]
     assert lines[2].endswith("text/plain  even prime")
     for address in ("me/one", "one", f"@{me[:8]}/one", f"@{live.served.node.name}/one", f"{me}/one"):

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
-from echonode.cli import tables
+from echonode.cli import output
 from echonode.cli.exit_codes import ExitCode
 from echonode.cli.main import commands
 from echonode.cli.node_lookup import SERVICE_SOCKET
@@ -195,6 +195,42 @@ def test_an_error_is_red_on_a_terminal_and_plain_elsewhere(
     assert (b"\x1b[31mechonode:\x1b[0m the node is not running" in text) == is_coloured
     assert (b"\x1b" in text) == is_coloured
     assert b"the node is not running; type: echonode --home" in text
+
+
+def on_terminal(tmp_path: Path, *args: str) -> bytes:
+    """Return what a command writes on a terminal that is its stdout."""
+    ours, theirs = pty.openpty()
+    subprocess.run(
+        echonode("--home", str(tmp_path / "home"), *args),
+        env=environment(TERM="xterm"),
+        stdout=theirs,
+        timeout=WITHIN_S,
+        check=True,
+    )
+    os.close(theirs)
+    text = os.read(ours, 65_536)
+    os.close(ours)
+    return text.replace(b"\r\n", b"\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b"milk", "milk\n"),
+        (b"two\nlines\tand a tab\n", "two\nlines   and a tab\n"),
+        (b"\x1b[31mred\x07\x9b\r", "\\u001b[31mred\\u0007\\x9b\\u000d\n"),
+        ("\u202eeno\u0085".encode(), "\\u202eeno\\u0085\n"),
+        ("grüß dich".encode(), "grüß dich\n"),
+        (b"", ""),
+    ],
+)
+def test_a_body_cannot_command_the_terminal_and_is_unchanged_elsewhere(
+    shell: Shell, tmp_path: Path, body: bytes, shown: str
+) -> None:
+    with scripted_server(shell.services.default / "api.sock", http_answer(body)):
+        if body:
+            assert on_terminal(tmp_path, "get", "x").decode().expandtabs() == shown
+        assert shell("get", "x").out == body
 
 
 def test_the_traceback_is_shown_to_who_asks_for_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,49 +422,33 @@ def test_a_full_disk_behind_stdout_is_one_sentence(tmp_path: Path) -> None:
 # -- what people read -------------------------------------------------------------------------------------------------
 
 
-def test_columns_line_up_whatever_stands_in_them() -> None:
-    rows = [("a", "1"), ("日本", "22"), ("e\u0301", "333")]
-    lines = list(tables.table(("NAME", "N"), rows, right=(1,)))
-    assert lines == ["NAME    N", "a       1", "日本   22", "e\u0301     333"]
-
-
-def test_a_long_list_starts_before_it_has_ended() -> None:
-    def rows():  # type: ignore[no-untyped-def]
-        for _ in range(1000):
-            yield ("x", "y")
-        raise AssertionError("it waited for the end")
-
-    lines = tables.table(("A", "B"), rows())
-    assert [next(lines) for _ in range(500)][-1] == "x  y"
-
-
 @pytest.mark.parametrize(
     ("shown", "wanted"),
     [
-        (tables.size(None), "0 B"),
-        (tables.size(999), "999 B"),
-        (tables.size(1000), "1.0 kB"),
-        (tables.size(999_949), "999.9 kB"),
-        (tables.size(999_950), "1.0 MB"),
-        (tables.size(5 * 10**9), "5.0 GB"),
-        (tables.size(5 * 10**12), "5.0 TB"),
-        (tables.seconds(0.0312), "31 ms"),
-        (tables.seconds(61), "61.0 s"),
-        (tables.seconds(600), "10 min"),
-        (tables.seconds(10_000), "3 h"),
-        (tables.seconds(400_000), "5 days"),
-        (tables.count(1, "node"), "1 node"),
-        (tables.count(2000, "node"), "2,000 nodes"),
-        (tables.moment("2026-11-22T12:00:00.999Z"), "2026-11-22 12:00:00Z"),
-        (tables.ago(None, 0), "never"),
-        (tables.ago("1970-01-01T00:01:00.000Z", 65), "5.0 s ago"),
-        (tables.ago("1970-01-01T00:01:00.000Z", 60), "just now"),
-        (tables.ago("1970-01-01T00:01:00.000Z", 10), "just now"),
-        (tables.ago("odd\x1b", 10), "odd\\u001b"),
-        (tables.short_id("a" * 52), "aaaaaaaa"),
-        (tables.short_id("a" * 52 + "/x/y"), "@aaaaaaaa/x/y"),
-        (tables.short_id("shared/x"), "shared/x"),
-        (tables.short_id(None), ""),
+        (output.size(None), "0 B"),
+        (output.size(999), "999 B"),
+        (output.size(1000), "1.0 kB"),
+        (output.size(999_949), "999.9 kB"),
+        (output.size(999_950), "1.0 MB"),
+        (output.size(5 * 10**9), "5.0 GB"),
+        (output.size(5 * 10**12), "5.0 TB"),
+        (output.seconds(0.0312), "31 ms"),
+        (output.seconds(61), "61.0 s"),
+        (output.seconds(600), "10 min"),
+        (output.seconds(10_000), "3 h"),
+        (output.seconds(400_000), "5 days"),
+        (output.count(1, "node"), "1 node"),
+        (output.count(2000, "node"), "2,000 nodes"),
+        (output.moment("2026-11-22T12:00:00.999Z"), "2026-11-22 12:00:00Z"),
+        (output.ago(None, 0), "never"),
+        (output.ago("1970-01-01T00:01:00.000Z", 65), "5.0 s ago"),
+        (output.ago("1970-01-01T00:01:00.000Z", 60), "just now"),
+        (output.ago("1970-01-01T00:01:00.000Z", 10), "just now"),
+        (output.ago("odd\x1b", 10), "odd\\u001b"),
+        (output.short_id("a" * 52), "aaaaaaaa"),
+        (output.short_id("a" * 52 + "/x/y"), "@aaaaaaaa/x/y"),
+        (output.short_id("shared/x"), "shared/x"),
+        (output.short_id(None), ""),
     ],
 )
 def test_figures_are_short(shown: str, wanted: str) -> None:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from echonode.cli.columns import table
 from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import count, print_line, print_note, safe, seconds, short_id, size, table
+from echonode.cli.output import count, print_line, print_note, safe, seconds, short_id, size
 
 if TYPE_CHECKING:
     from echonode.cli.demo_nodes import DemoNode, DemoNodes
@@ -228,7 +229,7 @@ def _cost_lines(running: Sequence["DemoNode"], statuses: Sequence[Json]) -> Iter
     ]
     header = ("WHO ASKED WHOM", "CONTEXT", "MODE", "SENT", "RECEIVED", "TRAFFIC", "ROUND TRIPS", "TIME", "WHY")
     if rows:
-        yield from table(header, rows, right=(3, 4, 5, 6, 7))
+        yield from table(header, rows, right=(3, 4, 5, 6, 7), optional=(6, 5))
     if idle:
         yield f"and {count(idle, 'conversation')} that found nothing to move"
 

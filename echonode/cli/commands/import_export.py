@@ -17,7 +17,7 @@ from echonode.cli.arguments import context_option
 from echonode.cli.exit_codes import Failure
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import ascii_json, count, print_note, safe
+from echonode.cli.output import ascii_json, count, print_note, safe
 from echonode.limits import KIB
 
 if TYPE_CHECKING:

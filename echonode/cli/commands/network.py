@@ -10,8 +10,8 @@ from echonode.cli.arguments import json_option, to_seconds
 from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
+from echonode.cli.output import count, fields_of, moment, note_after, print_json, print_line, print_note, safe
 from echonode.cli.services import RunOptions
-from echonode.cli.tables import count, fields_of, note_after, print_json, print_line, print_note, safe
 from echonode.limits import INVITATION_USES_MAX
 from echonode.text import from_base32, to_base32
 
@@ -88,7 +88,7 @@ def invite(lookup: NodeLookup, uses: int, expires_s: float, as_json: bool) -> No
         print_json(fields_of(("code", "expires"), answer))
         return
     print_line(safe(answer["code"]))
-    print_note(f"{join_instruction(answer['code'])}\ngood for {count(uses, 'use')}, until {safe(answer['expires'])}")
+    print_note(f"{join_instruction(answer['code'])}\ngood for {count(uses, 'use')}, until {moment(answer['expires'])}")
 
 
 @examples("join 7-crossover-clockwork", "join 7-crossover-clockwork --at 192.168.1.20:22087")

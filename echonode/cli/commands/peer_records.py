@@ -9,10 +9,11 @@ from typing import Any, Final
 import click
 
 from echonode.cli.arguments import context_option, json_option, to_seconds
+from echonode.cli.columns import table
 from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import count, print_json, print_line, print_note, safe, short_id, shown_address, table
+from echonode.cli.output import count, print_json, print_line, print_note, safe, short_id, shown_address
 
 _MARGIN_S: Final = 10.0  # the node answers by itself when its own time is up
 _PAGE: Final = 1000
@@ -161,7 +162,8 @@ def _ask(lookup: NodeLookup, path: str, request: dict[str, Any], timeout_s: floa
     answer: dict[str, Any] = lookup.client().call("POST", path, body=request, timeout_s=timeout_s + _MARGIN_S)
     if answer["status"] != "success":
         instead = f"; it supports {', '.join(map(safe, answer['supported']))}" if answer["supported"] else ""
-        raise Failure(f"{safe(answer['status'])}: {safe(answer['error'])}{instead}")
+        prefix = "" if answer["status"] == "error" else f"{safe(answer['status'])}: "
+        raise Failure(f"{prefix}{safe(answer['error'])}{instead}")
     return answer
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from echonode.cli.arguments import context_option, json_option, read_body, to_time
+from echonode.cli.columns import table
 from echonode.cli.commands.peer_records import (
     filter_option,
     get_from_peer,
@@ -18,7 +19,7 @@ from echonode.cli.commands.peer_records import (
 from echonode.cli.exit_codes import ExitCode
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import (
+from echonode.cli.output import (
     ascii_json,
     count,
     fields_of,
@@ -29,7 +30,7 @@ from echonode.cli.tables import (
     safe,
     short_id,
     shown_address,
-    table,
+    terminal_text,
 )
 
 _PUT_FIELDS = ("id", "version")
@@ -109,7 +110,10 @@ def get(
     context: str,
     as_json: bool,
 ) -> ExitCode | None:
-    """Write a record's body to stdout, byte for byte; or fetch records from a peer."""
+    """Write a record's body to stdout, byte for byte; or fetch records from a peer.
+
+    On a terminal, characters that it could obey are escaped.
+    """
     from echonode.cli.client import record_path
 
     if len(ids) > 1 and (peer is None or version is not None):
@@ -128,9 +132,13 @@ def get(
             print_line(ascii_json(response.read()).decode("ascii"))  # a body's numbers stay as written
         return None
     with client.open("GET", path, query=query) as response:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(response.read())
-        sys.stdout.buffer.flush()
+        body = response.read()
+        if sys.stdout.isatty():
+            sys.stdout.write(terminal_text(body))
+        else:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(body)
+            sys.stdout.buffer.flush()
     return None
 
 
@@ -193,7 +201,7 @@ def list_records(
             for record in response.values():
                 print_json(record)
             return
-        for line in table(("ID", "CREATED", "TYPE", "TAGS"), map(_row, response.values())):
+        for line in table(("RECORD", "CREATED", "TYPE", "TAGS"), map(_row, response.values()), optional=(2, 1)):
             print_line(line)
 
 

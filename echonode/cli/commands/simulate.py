@@ -24,9 +24,9 @@ from echonode import __version__
 from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
+from echonode.cli.output import count, print_line, print_note, safe, seconds, size
 from echonode.cli.plot import meeting_plot
 from echonode.cli.services import SimulatedWorld, SimulateOptions
-from echonode.cli.tables import count, print_line, print_note, safe, seconds, size
 
 _SEEDS: Final = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
 _NODES_MAX: Final = 1000

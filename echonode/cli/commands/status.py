@@ -7,9 +7,21 @@ from typing import Any, Final
 import click
 
 from echonode.cli.arguments import json_option
+from echonode.cli.columns import table
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import ago, count, fields_of, print_json, print_line, print_note, safe, short_id, size, table
+from echonode.cli.output import (
+    ago,
+    count,
+    fields_of,
+    print_json,
+    print_line,
+    print_note,
+    print_text,
+    safe,
+    short_id,
+    size,
+)
 
 _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "wants")
@@ -18,6 +30,8 @@ _PEER_FIELDS: Final = (
     *("following", "lag", "models", "unreadable"),
 )
 _OTHER_NETWORK: Final = "other network"
+_FACT_INDENT: Final = 12
+_ROOT_CHARS: Final = 16  # 80 bits: enough to tell two roots apart; --json has all
 _REASONS_MAX: Final = 3  # in the verdict; the table shows all
 _EQUAL: Final = {True: "yes", False: "no", None: "?"}
 
@@ -36,26 +50,30 @@ def status(lookup: NodeLookup, as_json: bool) -> None:
         answer["peers"] = [fields_of(_PEER_FIELDS, peer) for peer in answer["peers"]]
         print_json(fields_of(_STATUS_FIELDS, answer))
         return
-    for line in _status_lines(answer, time.time()):
+    _show_status(answer, time.time())
+
+
+def _show_status(answer: Json, now_s: float) -> None:
+    print_text(f"{safe(answer['name'])}, a node of {_network(answer['network'])}")
+    facts = {
+        "id": safe(answer["id"]),
+        "listens on": safe(" ".join(answer["listen"])),
+        "commands": safe(" ".join(answer["api"])),
+        "reads": ", ".join(f"{safe(name)} {safe(version)}" for name, version in answer.get("models", {}).items()),
+        "invitation": f"{safe(answer['invitation'])} is open" if answer.get("invitation") else "",
+    }
+    for name, fact in facts.items():
+        if fact:
+            print_text(f"{name:<{_FACT_INDENT}}{fact}", indent=" " * _FACT_INDENT)
+    print_line("")
+    for line in context_lines(answer["contexts"]):
         print_line(line)
-
-
-def _status_lines(answer: Json, now_s: float) -> Iterator[str]:
-    yield f"{safe(answer['name'])}, a node of {_network(answer['network'])}"
-    yield f"id          {safe(answer['id'])}"
-    yield f"listens on  {safe(' '.join(answer['listen']))}"
-    yield f"commands    {safe(' '.join(answer['api']))}"
-    if answer.get("models"):
-        yield f"reads       {', '.join(f'{safe(name)} {safe(at)}' for name, at in answer['models'].items())}"
-    if answer.get("invitation"):
-        yield f"invitation  {safe(answer['invitation'])} is open"
-    yield ""
-    yield from context_lines(answer["contexts"])
-    yield ""
+    print_line("")
     if answer["peers"]:
-        yield from peer_lines(answer["peers"], now_s)
-        yield ""
-    yield verdict(answer["peers"])
+        for line in peer_lines(answer["peers"], now_s):
+            print_line(line)
+        print_line("")
+    print_text(verdict(answer["peers"]))
 
 
 def _network(network: str) -> str:
@@ -112,8 +130,8 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
     ]
     header = ("PEER", "ID", "STATE", "EQUAL", "FOLLOWS", "LAST SYNC", "ADDRESS", "FOUND BY", "READS", "WHY")
     if not any(reads for *_, reads, _ in rows):  # few nodes configure the models they read
-        return table((*header[:-2], header[-1]), [(*row[:-2], row[-1]) for row in rows])
-    return table(header, rows)
+        return table((*header[:-2], header[-1]), [(*row[:-2], row[-1]) for row in rows], optional=(7, 6, 5))
+    return table(header, rows, optional=(7, 8, 6, 5))
 
 
 def _reads(peer: Json) -> str:
@@ -128,7 +146,10 @@ def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
     """Yield the table of contexts; with a column for subscriptions when there are any."""
     rows = [
         (
-            *(safe(context["name"]), f"{context['records']:,}", size(context["bytes"]), safe(context["root"])),
+            safe(context["name"]),
+            f"{context['records']:,}",
+            size(context["bytes"]),
+            safe(context["root"])[:_ROOT_CHARS],
             "all" if context.get("wants") is None else safe(" ".join(context["wants"])),
         )
         for context in contexts

@@ -8,11 +8,11 @@ from typing import Any, Final
 import click
 
 from echonode.cli.arguments import json_option, to_seconds
+from echonode.cli.columns import table
 from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.progress import sync_progress
-from echonode.cli.tables import (
+from echonode.cli.output import (
     count,
     fields_of,
     print_json,
@@ -23,8 +23,8 @@ from echonode.cli.tables import (
     short_id,
     shown_address,
     size,
-    table,
 )
+from echonode.cli.progress import sync_progress
 
 _SYNC_FIELDS: Final = ("status", "peers")
 _SYNC_PEER_FIELDS: Final = (
@@ -96,7 +96,7 @@ def _sync_lines(peers: Iterable[dict[str, Any]]) -> Iterator[str]:
     if not rows:
         return iter(())
     header = ("PEER", "VERIFIED", "MODE", "SENT", "RECEIVED", "TRAFFIC", "ROUND TRIPS", "TIME", "WHY")
-    return table(header, rows, right=(3, 4, 5, 6, 7))
+    return table(header, rows, right=(3, 4, 5, 6, 7), optional=(6, 2))
 
 
 @examples("watch", "watch -c books --json")
