@@ -26,7 +26,7 @@ from echonode.errors import LocalError
 from echonode.model.filter import Filter
 from echonode.model.filter_text import read_filter
 from echonode.model.identity import IdentityId
-from echonode.model.record import IDENTITIES, Draft, Record, winner
+from echonode.model.record import IDENTITIES, MAIN, Draft, Record, winner
 from echonode.node.node import Node
 from echonode.text import escape, to_base32
 from echonode.wire.messages import version_text
@@ -74,7 +74,8 @@ class RecordRoutes:
             created_ms=None if timestamp is None else json_forms.read_time(timestamp),
             body=await body(request, self._stop),
         )
-        return self._written(await self._node.records.put(draft))
+        is_new = not self._has_context(context)
+        return self._written(await self._node.records.put(draft), is_new_context=is_new)
 
     async def _get(self, request: Request) -> Response:
         context = context_of(request)
@@ -124,10 +125,11 @@ class RecordRoutes:
         heads = await self._node.records.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
-        return self._written(await self._node.records.delete(context, author, name))
+        return self._written(await self._node.records.delete(context, author, name), is_new_context=False)
 
     async def _list(self, request: Request) -> Response:
         context = context_of(request)
+        self._need_context(context)
         query = Query(request, ("author", "tag", "since", "filter", "limit", "body"))
         author, tag, since = query.one("author"), query.one("tag"), query.one("since")
         pages = self._pages(
@@ -158,6 +160,7 @@ class RecordRoutes:
 
     async def _export(self, request: Request) -> Response:
         context = context_of(request)
+        self._need_context(context)
         author = self._author(Query(request, ("author",)).one("author") or "me")
 
         async def shown() -> AsyncGenerator[list[json_forms.ExportLine]]:
@@ -173,6 +176,8 @@ class RecordRoutes:
 
     async def _conflicts(self, request: Request) -> Response:
         chosen = Query(request, ("context",)).one("context")
+        if chosen is not None:
+            self._need_context(context_name(chosen))
         contexts = self._node.store.contexts() if chosen is None else (context_name(chosen),)
         found = [heads for context in contexts for heads in await self._node.records.conflicts(context)]
         return reply(
@@ -223,12 +228,23 @@ class RecordRoutes:
             record, self._node.records.label, address_label=author_text, heads=heads, with_body=with_body
         )
 
-    def _written(self, record: Record) -> Response:
+    def _has_context(self, context: str) -> bool:
+        """Return True if the context holds anything, is kept on every node, or has a subscription."""
+        return context in (MAIN, IDENTITIES, *self._node.store.contexts(), *self._node.subscriptions.terms)
+
+    def _need_context(self, context: str) -> None:
+        """Raise RequestError unless the context exists here: most unknown names are misspelt ones."""
+        if not self._has_context(context):
+            there = ", ".join(escape(name) for name in sorted({MAIN, *self._node.store.contexts()}))
+            raise not_found(f"there is no context {escape(context)} here; there are: {there}")
+
+    def _written(self, record: Record, *, is_new_context: bool) -> Response:
         return reply(
             {
                 "id": json_forms.record_id(record, self._node.records.label),
                 "version": to_base32(record.id),
                 "context": record.context,
+                "is_new_context": is_new_context,
                 "timestamp": json_forms.rfc3339(to_ms(record.timestamp)),
             }
         )

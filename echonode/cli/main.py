@@ -16,14 +16,28 @@ import click
 
 from echonode.cli.commands import demo, import_export, network, peer_records, records, simulate, status, sync
 from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.help_text import PROGRAM, take_home
 from echonode.cli.node_lookup import NodeLookup
+from echonode.cli.output import is_coloured
 from echonode.cli.services import Services
 from echonode.errors import EchonodeError
 from echonode.text import escape
 
-PROGRAM: Final = "echonode"
 _COMPLETE: Final = "_ECHONODE_COMPLETE"
 _SENTENCE_CHARS_MAX: Final = 1000
+
+
+_COMMANDS: Final = (
+    *(network.run, network.invite, network.join, network.network),
+    *(records.put, records.get, records.delete, records.list_records, records.conflicts),
+    *(peer_records.pull, records.forget),
+    *(import_export.import_records, import_export.export_records),
+    *(status.status, status.peers, status.contexts),
+    *(sync.sync, sync.watch, sync.verify),
+    *(demo.demo, simulate.simulate),
+)
+for _command in _COMMANDS:
+    take_home(_command)
 
 
 class _OrderedGroup(click.Group):
@@ -39,27 +53,23 @@ def commands(services: Services) -> click.Group:
     @click.group(
         cls=_OrderedGroup,
         help="Keeps sets of signed records the same on every machine of a network, without a server.",
-        epilog="Exit codes: 0 done (sync: verified equal), 1 failed, 2 usage, 3 partial or conflicts left, "
+        epilog="\b\nExamples:\n  echonode put shared/todo milk\n  echonode status\n\n"
+        "Exit codes: 0 done (sync: verified equal), 1 failed, 2 usage, 3 partial or conflicts left, "
         "4 timed out, 5 the node is not running, 6 not authorised. "
         "Environment: ECHO_HOME, ECHO_API_URL=unix:/PATH, ECHO_DEBUG=1.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    @click.option("--home", type=click.Path(file_okay=False), help="Everything of one node in this folder (ECHO_HOME).")
+    @click.option(
+        "--home",
+        type=click.Path(file_okay=False),
+        help="Everything of one node in this folder (ECHO_HOME). It may also stand after the command.",
+    )
     @click.version_option(services.version, prog_name=PROGRAM, message="%(prog)s %(version)s")
     @click.pass_context
     def echonode(ctx: click.Context, home: str | None) -> None:
         ctx.obj = NodeLookup(services, home)
 
-    for command in (
-        *(network.run, network.invite, network.join, network.network),
-        *(records.put, records.get, records.delete, records.list_records, records.conflicts),
-        *(peer_records.pull, records.forget),
-        *(import_export.import_records, import_export.export_records),
-        *(status.status, status.peers, status.contexts),
-        *(sync.sync, sync.watch, sync.verify),
-        demo.demo,
-        simulate.simulate,
-    ):
+    for command in _COMMANDS:
         echonode.add_command(command)
     return echonode
 
@@ -134,7 +144,10 @@ def _print_error(sentence: str, code: int) -> int:
 
         traceback.print_exc()
     with suppress(OSError):
-        print(f"{PROGRAM}: {escape(sentence, _SENTENCE_CHARS_MAX)}", file=sys.stderr)
+        prefix = f"{PROGRAM}:"
+        if is_coloured(sys.stderr):
+            prefix = click.style(prefix, fg="red")
+        print(f"{prefix} {escape(sentence, _SENTENCE_CHARS_MAX)}", file=sys.stderr)
     return int(code)
 
 

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from echonode.cli.exit_codes import Failure
-from echonode.cli.tables import safe, short_id
+from echonode.cli.output import safe, short_id
 
 if TYPE_CHECKING:
     from echonode.cli.client import Client, Response

@@ -254,6 +254,23 @@ def test_a_list_takes_the_terms_of_a_filter(tmp_path: Path) -> None:
     run(test)
 
 
+def test_a_context_is_new_once_and_an_unknown_one_is_named_beside_those_there_are(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            assert (await served.ask("GET", f"{MAIN}/list")).lines() == []
+            unknown = await served.ask("GET", "/v1/records/boks/list")
+            assert (unknown.status, unknown.code) == (404, "not_found")
+            assert (await served.put("a", context="books"))["is_new_context"] is True
+            assert (await served.put("b", context="books"))["is_new_context"] is False
+            assert (await served.put("b"))["is_new_context"] is False
+            unknown = await served.ask("GET", "/v1/records/boks/list")
+            assert unknown.message == "there is no context boks here; there are: books, identities, main"
+            served.node.subscriptions.subscribe({"films": ["tag=news"]}, served.node.addresses.resolve_in_filter)
+            assert (await served.ask("GET", "/v1/records/films/list")).lines() == []
+
+    run(test)
+
+
 def test_an_address_that_means_nothing_says_what_to_write(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving(tmp_path) as served:
@@ -322,7 +339,7 @@ def test_a_conflict_shows_its_heads_the_winner_first_and_a_put_resolves_it(tmp_p
             assert (theirs["body"], theirs["type"]) == ({}, "application/json")
             assert (ours["body"], ours["type"]) == ("milk", "text/plain")
             assert theirs["key"] == to_base32(other.node.records.identity.device.public) != ours["key"]
-            assert (await served.ask("GET", "/v1/conflicts?context=elsewhere")).json() == {"conflicts": []}
+            assert (await served.ask("GET", "/v1/conflicts?context=identities")).json() == {"conflicts": []}
 
             whole = await served.whole("shared/todo")
             assert (whole["heads"], whole["version"]) == (2, first["version"])

@@ -83,6 +83,16 @@ def test_what_is_not_there_is_a_failure_for_get_and_delete(shell: Shell) -> None
 
 
 @pytest.mark.usefixtures("live")
+def test_a_misspelt_context_is_an_error_to_read_and_a_new_one_is_said_when_written(shell: Shell) -> None:
+    assert shell("put", "a", "1").err == shell("list").err == ""
+    assert shell("put", "a", "1", "-c", "books").err == "the context books is new here\n"
+    assert shell("put", "b", "1", "-c", "books").err == ""
+    for command in (["list"], ["export"]):
+        said = shell.fails(1, *command, "-c", "boks")
+        assert said == "there is no context boks here; there are: books, identities, main"
+
+
+@pytest.mark.usefixtures("live")
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(shell: Shell) -> None:
     assert "192 KiB" in shell.fails(1, "put", "x", "-", stdin=b"x" * (192 * 1024 + 1))
     assert shell("put", "x", "-", stdin=b"x" * (192 * 1024)).code == 0
@@ -94,7 +104,7 @@ def test_a_list_has_columns_and_a_json_list_an_object_a_line(shell: Shell, live:
     shell("put", "shared/two", "2", "-t", "even", "-t", "prime")
     shell("put", "elsewhere", "3", "-c", "other")
     lines = shell("list").text.splitlines()
-    assert lines[0].split() == ["ID", "CREATED", "TYPE", "TAGS"]
+    assert lines[0].split() == ["RECORD", "CREATED", "TYPE", "TAGS"]
     assert [line.split()[0] for line in lines[1:]] == ["me/one", "shared/two"]
     assert lines[2].endswith("text/plain  even prime")
     for address in ("me/one", "one", f"@{me[:8]}/one", f"@{live.served.node.name}/one", f"{me}/one"):
@@ -155,7 +165,7 @@ def test_conflicts_show_every_head_and_which_one_is_read(shell: Shell, live: Liv
         assert len(shown) == 4
         assert "\u202e" not in shell("conflicts").text
         assert sum("read" in line.split() for line in shown) == 1
-        assert shell("conflicts", "-c", "elsewhere").err == "0 conflicts\n"
+        assert "there is no context elsewhere" in shell.fails(1, "conflicts", "-c", "elsewhere")
 
 
 # -- import and export -------------------------------------------------------------------------------------------------
@@ -173,7 +183,7 @@ def test_an_import_says_what_it_wrote_and_the_same_again_writes_nothing(shell: S
     (tmp_path / "in.jsonl").write_bytes(lines(2500))
     first = shell("import", str(tmp_path / "in.jsonl"), "-c", "numbers")
     assert (first.code, first.out) == (0, b"")
-    assert first.err == "2,500 lines: 2,500 records written, 0 unchanged\n"
+    assert first.err == "2,500 lines: 2,500 records written, 0 unchanged\nthe context numbers is new here\n"
     again = shell("import", "-", "-c", "numbers", stdin=lines(2500))
     assert again.err == "2,500 lines: 0 records written, 2,500 unchanged\n"
     assert shell("get", "n7", "-c", "numbers", "--json").json["created"] == "2001-01-01T00:00:00.000Z"

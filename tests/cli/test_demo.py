@@ -120,6 +120,8 @@ def test_a_person_sees_a_live_table(tmp_path: Path) -> None:
     assert "root of main" in text
     assert "\x1b[" in text
     assert "equal after" in text
+    last_table = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).rpartition("equal with")[2].partition("equal after")
+    assert [row.split()[-2] for row in last_table[0].splitlines() if "node-" in row] == ["1", "1"]
 
 
 def test_an_import_on_a_terminal_draws_a_bar(tmp_path: Path) -> None:

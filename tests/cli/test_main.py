@@ -1,6 +1,7 @@
 """The ends of a command, whatever happens in it; how it finds the node; what it imports."""
 
 import os
+import pty
 import re
 import select
 import shlex
@@ -10,10 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 
-from echonode.cli import tables
+from echonode.cli import output
 from echonode.cli.exit_codes import ExitCode
+from echonode.cli.main import commands
 from echonode.cli.node_lookup import SERVICE_SOCKET
 from echonode.errors import ConfigError, StoreError
 from tests.cli.harness import FakeServices, Shell, http_answer, live_node, refusal, scripted_server
@@ -23,6 +26,7 @@ COMMANDS = (
     "run invite join network put get delete list conflicts pull forget import export status peers contexts sync"
     " watch verify demo simulate"
 )
+INNER = ("peers trust", "network show", "network set")
 STATUS = {"id": "i", "name": "n", "instance": "x", "network": "w", "listen": [], "api": [], "contexts": [], "peers": []}
 
 
@@ -33,11 +37,55 @@ def test_help_names_every_command(shell: Shell) -> None:
     assert named == COMMANDS.split()
 
 
-@pytest.mark.parametrize("command", [*COMMANDS.split(), "peers trust", "network show", "network set"])
+@pytest.mark.parametrize("command", [*COMMANDS.split(), *INNER])
 def test_every_command_has_help(shell: Shell, command: str) -> None:
     result = shell(*command.split(), "--help")
     assert result.code == 0
     assert result.text.startswith(f"Usage: echonode {command} ")
+
+
+def example_lines(help_text: str) -> list[str]:
+    """Return the command lines at the end of a command's help, without the program's name."""
+    _, _, end = help_text.partition("Examples:\n")
+    return [line.removeprefix("    echonode ") for line in end.splitlines() if line.startswith("    echonode ")]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS.split(), *INNER])
+def test_every_help_has_two_examples_and_they_can_be_typed(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("plan.md", "books.jsonl"):
+        (tmp_path / name).write_text("x")
+    lines = example_lines(shell(*command.split(), "--help").text)
+    assert len(lines) >= 2
+    group = commands(shell.services)
+    for line in lines:
+        assert f" {line} ".count(f" {command} ") if command else line
+        words = shlex.split(line.partition(" < ")[0].partition(" > ")[0])
+        context = group.make_context("echonode", words)
+        while isinstance(context.command, click.Group) and context._protected_args:
+            name, inner, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
+            assert inner is not None
+            context = inner.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS.split(), *INNER])
+def test_help_breaks_no_word_and_fits_80_columns(shell: Shell, command: str) -> None:
+    text = shell(*command.split(), "--help").text
+    assert "..." not in text.replace("..]", "").replace("[ARGS]...", "").replace("[OPTIONS]...", "").replace("D...", "")
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_home_may_stand_before_and_after_the_command_and_the_last_one_counts(shell: Shell, tmp_path: Path) -> None:
+    shell("--home", str(tmp_path / "a"), "run")
+    shell("run", "--home", str(tmp_path / "b"))
+    shell("--home", str(tmp_path / "a"), "run", "--name", "x", "--home", str(tmp_path / "c"))
+    assert [run.home.root.name for run in shell.services.runs] == ["a", "b", "c"]
+    key = "a" * 52
+    assert shell("network", "set", key, "--home", str(tmp_path / "d")).code == 0
+    assert shell("network", "--home", str(tmp_path / "d"), "show").text == f"{key}\n"
+    assert shell.fails(ExitCode.NOT_RUNNING, "peers", "--home", "/nowhere").endswith("echonode --home /nowhere run")
 
 
 def test_the_version_is_the_one_handed_in(shell: Shell) -> None:
@@ -123,6 +171,66 @@ def test_whatever_fails_is_one_plain_sentence(shell: Shell, raised: Exception, c
 
     shell.services.run_gives = fail
     assert re.match(sentence, shell.fails(code, "run"))
+
+
+@pytest.mark.parametrize(
+    ("terminal", "variables", "is_coloured"),
+    [(True, {}, True), (True, {"NO_COLOR": "1"}, False), (True, {"TERM": "dumb"}, False), (False, {}, False)],
+)
+def test_an_error_is_red_on_a_terminal_and_plain_elsewhere(
+    tmp_path: Path, terminal: bool, variables: dict[str, str], is_coloured: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        echonode("--home", str(tmp_path), "status"),
+        env=environment(**{"TERM": "xterm", "NO_COLOR": "", **variables}),
+        stdout=subprocess.PIPE,
+        stderr=theirs if terminal else subprocess.PIPE,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    os.close(theirs)
+    text = os.read(ours, 65_536) if terminal else done.stderr
+    os.close(ours)
+    assert (b"\x1b[31mechonode:\x1b[0m the node is not running" in text) == is_coloured
+    assert (b"\x1b" in text) == is_coloured
+    assert b"the node is not running; type: echonode --home" in text
+
+
+def on_terminal(tmp_path: Path, *args: str) -> bytes:
+    """Return what a command writes on a terminal that is its stdout."""
+    ours, theirs = pty.openpty()
+    subprocess.run(
+        echonode("--home", str(tmp_path / "home"), *args),
+        env=environment(TERM="xterm"),
+        stdout=theirs,
+        timeout=WITHIN_S,
+        check=True,
+    )
+    os.close(theirs)
+    text = os.read(ours, 65_536)
+    os.close(ours)
+    return text.replace(b"\r\n", b"\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b"milk", "milk\n"),
+        (b"two\nlines\tand a tab\n", "two\nlines   and a tab\n"),
+        (b"\x1b[31mred\x07\x9b\r", "\\u001b[31mred\\u0007\\x9b\\u000d\n"),
+        ("\u202eeno\u0085".encode(), "\\u202eeno\\u0085\n"),
+        ("grüß dich".encode(), "grüß dich\n"),
+        (b"", ""),
+    ],
+)
+def test_a_body_cannot_command_the_terminal_and_is_unchanged_elsewhere(
+    shell: Shell, tmp_path: Path, body: bytes, shown: str
+) -> None:
+    with scripted_server(shell.services.default / "api.sock", http_answer(body)):
+        if body:
+            assert on_terminal(tmp_path, "get", "x").decode().expandtabs() == shown
+        assert shell("get", "x").out == body
 
 
 def test_the_traceback_is_shown_to_who_asks_for_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,49 +422,33 @@ def test_a_full_disk_behind_stdout_is_one_sentence(tmp_path: Path) -> None:
 # -- what people read -------------------------------------------------------------------------------------------------
 
 
-def test_columns_line_up_whatever_stands_in_them() -> None:
-    rows = [("a", "1"), ("日本", "22"), ("e\u0301", "333")]
-    lines = list(tables.table(("NAME", "N"), rows, right=(1,)))
-    assert lines == ["NAME    N", "a       1", "日本   22", "e\u0301     333"]
-
-
-def test_a_long_list_starts_before_it_has_ended() -> None:
-    def rows():  # type: ignore[no-untyped-def]
-        for _ in range(1000):
-            yield ("x", "y")
-        raise AssertionError("it waited for the end")
-
-    lines = tables.table(("A", "B"), rows())
-    assert [next(lines) for _ in range(500)][-1] == "x  y"
-
-
 @pytest.mark.parametrize(
     ("shown", "wanted"),
     [
-        (tables.size(None), "0 B"),
-        (tables.size(999), "999 B"),
-        (tables.size(1000), "1.0 kB"),
-        (tables.size(999_949), "999.9 kB"),
-        (tables.size(999_950), "1.0 MB"),
-        (tables.size(5 * 10**9), "5.0 GB"),
-        (tables.size(5 * 10**12), "5.0 TB"),
-        (tables.seconds(0.0312), "31 ms"),
-        (tables.seconds(61), "61.0 s"),
-        (tables.seconds(600), "10 min"),
-        (tables.seconds(10_000), "3 h"),
-        (tables.seconds(400_000), "5 days"),
-        (tables.count(1, "node"), "1 node"),
-        (tables.count(2000, "node"), "2,000 nodes"),
-        (tables.moment("2026-11-22T12:00:00.999Z"), "2026-11-22 12:00:00Z"),
-        (tables.ago(None, 0), "never"),
-        (tables.ago("1970-01-01T00:01:00.000Z", 65), "5.0 s ago"),
-        (tables.ago("1970-01-01T00:01:00.000Z", 60), "just now"),
-        (tables.ago("1970-01-01T00:01:00.000Z", 10), "just now"),
-        (tables.ago("odd\x1b", 10), "odd\\u001b"),
-        (tables.short_id("a" * 52), "aaaaaaaa"),
-        (tables.short_id("a" * 52 + "/x/y"), "@aaaaaaaa/x/y"),
-        (tables.short_id("shared/x"), "shared/x"),
-        (tables.short_id(None), ""),
+        (output.size(None), "0 B"),
+        (output.size(999), "999 B"),
+        (output.size(1000), "1.0 kB"),
+        (output.size(999_949), "999.9 kB"),
+        (output.size(999_950), "1.0 MB"),
+        (output.size(5 * 10**9), "5.0 GB"),
+        (output.size(5 * 10**12), "5.0 TB"),
+        (output.seconds(0.0312), "31 ms"),
+        (output.seconds(61), "61.0 s"),
+        (output.seconds(600), "10 min"),
+        (output.seconds(10_000), "3 h"),
+        (output.seconds(400_000), "5 days"),
+        (output.count(1, "node"), "1 node"),
+        (output.count(2000, "node"), "2,000 nodes"),
+        (output.moment("2026-11-22T12:00:00.999Z"), "2026-11-22 12:00:00Z"),
+        (output.ago(None, 0), "never"),
+        (output.ago("1970-01-01T00:01:00.000Z", 65), "5.0 s ago"),
+        (output.ago("1970-01-01T00:01:00.000Z", 60), "just now"),
+        (output.ago("1970-01-01T00:01:00.000Z", 10), "just now"),
+        (output.ago("odd\x1b", 10), "odd\\u001b"),
+        (output.short_id("a" * 52), "aaaaaaaa"),
+        (output.short_id("a" * 52 + "/x/y"), "@aaaaaaaa/x/y"),
+        (output.short_id("shared/x"), "shared/x"),
+        (output.short_id(None), ""),
     ],
 )
 def test_figures_are_short(shown: str, wanted: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from echonode.cli.commands.peer_records import Cursor
 from echonode.cli.exit_codes import ExitCode
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft, leaf_key
@@ -43,9 +44,37 @@ def test_pull_lists_what_the_peer_has_and_fetches_nothing(shell: Shell) -> None:
         "shared/a",
         "shared/b",
     ]
-    assert "--limit" in shell("pull", "--from", "far", "--limit", "2").err
     assert "all of it" in shell("pull", "--from", "far", "--limit", "3").err
     assert shell("list", "--json").out == b""
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_limited_pull_gives_the_cursor_with_which_the_next_one_goes_on(shell: Shell, step: int) -> None:
+    seen: list[str] = []
+    after: list[str] = []
+    for _ in range(5):
+        part = shell("pull", "--from", "far", "--limit", str(step), *after, "--json")
+        assert len(part.json_lines) <= step
+        seen += [each["id"] for each in part.json_lines]
+        after = ["--after", part.err.split()[-1]]
+        if "all of it" in part.err:
+            break
+    assert seen == ["shared/a", "shared/b", "shared/c"]
+    assert shell("pull", "--from", "far", *after).text == ""
+
+
+def test_a_cursor_at_a_version_that_is_gone_lists_its_page_again() -> None:
+    ids = [{"version": letter * 52} for letter in "abc"]
+    assert Cursor.read("7:aaaaaaaaaaaa").behind(ids) == ids[1:]
+    assert Cursor.read("7:cccccccccccc").behind(ids) == []
+    assert Cursor.read("7:dddddddddddd").behind(ids) == Cursor.read("7").behind(ids) == ids
+    assert str(Cursor(7, "a" * 52)) == "7:aaaaaaaaaaaa" and str(Cursor(7)) == "7"
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1:", "1:a", "1:AAAAAAAA", "1:aaaaaaaa:b"])
+def test_what_is_no_cursor_is_a_usage_error(shell: Shell, text: str) -> None:
+    assert "no cursor" in shell.fails(ExitCode.USAGE, "pull", "--from", "far", "--after", text)
 
 
 @pytest.mark.usefixtures("far")

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from echonode import __version__
+from echonode.cli.commands.simulate import progress_share
 from echonode.cli.plot import meeting_plot
 from echonode.cli.services import SimulateOptions
 from tests.cli.harness import Shell
@@ -70,7 +72,7 @@ def test_without_a_seed_a_calm_network_is_planned(shell: Shell, simulator: FakeS
     assert asked == SimulateOptions(
         seeds=range(1), is_calm=True, nodes=50, records=1000, losses_per_minute=3.0, partition_s=20.0, jobs=1
     )
-    for told in ("3 nodes, 20 versions", "0.01 s (median), 2.5 s (worst)", "conversations by level_wise", "1.23"):
+    for told in ("3 nodes, 20 versions", "10 ms (median), 2.5 s (worst)", "conversations by level_wise", "1.2 times"):
         assert told in done.text
     assert done.err == ""
 
@@ -120,6 +122,13 @@ def test_what_makes_no_sense_is_a_usage_error_in_one_sentence(shell: Shell, simu
         assert done.code == 2, wrong
         assert done.err.count("\n") == 1, done.err
     assert simulator.asked == []
+
+
+def test_the_bar_of_one_world_moves_in_its_first_seconds_too() -> None:
+    shares = [progress_share(now_s, 600.0) for now_s in (0.0, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0, 900.0)]
+    assert shares == sorted(shares)
+    assert shares[0] == 0.0 and shares[-2:] == [1.0, 1.0]
+    assert all(after - before > 0.05 for before, after in pairwise(shares[:-1]))
 
 
 def test_a_file_that_cannot_be_written_is_named(shell: Shell, simulator: FakeSimulator, tmp_path: Path) -> None:

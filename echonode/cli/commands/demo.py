@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from echonode.cli.columns import table
 from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import count, print_line, print_note, safe, seconds, short_id, size, table
+from echonode.cli.output import count, print_line, print_note, safe, seconds, short_id, size
 
 if TYPE_CHECKING:
     from echonode.cli.demo_nodes import DemoNode, DemoNodes
@@ -36,7 +38,8 @@ Json = dict[str, Any]
 Draw = Callable[[Sequence[Json], float], None]
 
 
-@click.command("demo")
+@examples("demo", "demo --nodes 5 --records 10000")
+@click.command("demo", short_help="Watch several nodes on this machine become equal.")
 @click.option("--nodes", "nodes_wanted", type=click.IntRange(2, 20), default=3, show_default=True)
 @click.option("--records", "records_wanted", type=click.IntRange(1, 200_000), default=2000, show_default=True)
 @pass_lookup
@@ -52,10 +55,8 @@ def demo(lookup: NodeLookup, nodes_wanted: int, records_wanted: int) -> ExitCode
         DemoNodes(lookup.services, Path(root)) as nodes,
     ):
         running = _start(nodes, nodes_wanted)
-        started_s = time.monotonic()
         with _table() as draw:
-            statuses = _import_and_wait(running, records_wanted, draw)
-        took_s = time.monotonic() - started_s
+            statuses, took_s = _import_and_wait(running, records_wanted, draw)
         every = f"all {len(running)} nodes hold {count(records_wanted, 'record')}"
         print_line(f"equal after {seconds(took_s)}: {every}, and every root is the same on each")
         for line in _cost_lines(running, statuses):
@@ -114,17 +115,21 @@ def _listen_options(wanted: int) -> list[list[str]]:
     ]
 
 
-def _import_and_wait(running: Sequence["DemoNode"], records_wanted: int, draw: Draw) -> list[Json]:
-    """Import records into the first node and wait until all are equal; return their statuses then. Raises Failure."""
+def _import_and_wait(running: Sequence["DemoNode"], records_wanted: int, draw: Draw) -> tuple[list[Json], float]:
+    """Import records into the first node and wait until all are equal; return their statuses and the time it took.
+
+    The time is in seconds. Raises Failure.
+    """
     started_s = time.monotonic()
     deadline_s = started_s + _MEETING_TIMEOUT_S + records_wanted / _RECORDS_PER_S
     for _ in _import(running[0], records_wanted):
         draw([node.status() for node in running], time.monotonic() - started_s)
     while True:
         statuses = [node.status() for node in running]
-        draw(statuses, time.monotonic() - started_s)
+        elapsed_s = time.monotonic() - started_s
+        draw(statuses, elapsed_s)
         if are_equal(statuses) and records_in(statuses[0]) >= records_wanted:
-            return statuses
+            return statuses, elapsed_s
         if time.monotonic() > deadline_s:
             raise Failure(f"the nodes are not equal after {seconds(deadline_s - started_s)}", ExitCode.TIMED_OUT)
         time.sleep(_REFRESH_S)
@@ -177,11 +182,11 @@ def _table() -> Iterator[Draw]:
     with Live(transient=False, refresh_per_second=8) as live:
 
         def draw(statuses: Sequence[Json], elapsed_s: float) -> None:
-            drawn = Table("node", "records", "root of main", "equal with", title=f"{elapsed_s:.1f} s")
+            drawn = Table("node", "records", "root of main", "equal with", title=seconds(elapsed_s))
             for status in statuses:
                 root = _root_in(status)
                 colour = "green" if root == _root_in(statuses[0]) else "yellow"
-                equal_with = sum(peer["in_sync"] is True for peer in status["peers"])
+                equal_with = sum(are_equal([status, other]) for other in statuses) - 1
                 drawn.add_row(
                     Text(safe(status["name"])), f"{records_in(status):,}", Text(root, style=colour), str(equal_with)
                 )
@@ -226,7 +231,7 @@ def _cost_lines(running: Sequence["DemoNode"], statuses: Sequence[Json]) -> Iter
     ]
     header = ("WHO ASKED WHOM", "CONTEXT", "MODE", "SENT", "RECEIVED", "TRAFFIC", "ROUND TRIPS", "TIME", "WHY")
     if rows:
-        yield from table(header, rows, right=(3, 4, 5, 6, 7))
+        yield from table(header, rows, right=(3, 4, 5, 6, 7), optional=(6, 5))
     if idle:
         yield f"and {count(idle, 'conversation')} that found nothing to move"
 

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from unicodedata import normalize
 
 import click
 
 from echonode.cli.arguments import context_option
 from echonode.cli.exit_codes import Failure
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import ascii_json, count, print_note, safe
+from echonode.cli.output import ascii_json, count, print_note, safe
 from echonode.limits import KIB
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ class _NoBar:
         pass
 
 
-@click.command("import")
+@examples("import books.jsonl -c books", "import - -c books < books.jsonl")
+@click.command("import", short_help="Write a record for each line of a file.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE.jsonl")
 @context_option
 @pass_lookup
@@ -55,6 +58,7 @@ def import_records(lookup: NodeLookup, file: str, context: str) -> None:
     from echonode.cli.client import record_path
 
     client = lookup.client()
+    known = {"main"} if context == "main" else {each["name"] for each in client.call("GET", "/v1/contexts")["contexts"]}
     with ExitStack() as stack:
         source = sys.stdin.buffer if file == "-" else stack.enter_context(open(file, "rb"))
         bar = stack.enter_context(_bar(None if file == "-" else os.path.getsize(file)))
@@ -69,6 +73,8 @@ def import_records(lookup: NodeLookup, file: str, context: str) -> None:
         )
         last = _last_progress(response, bar)
     _report_import(last)
+    if normalize("NFC", context) not in known and last["written"]:
+        print_note(f"the context {safe(context)} is new here")
 
 
 def _parts(source: IO[bytes], bar: _Bar) -> Iterator[bytes]:
@@ -125,7 +131,8 @@ def _bar(total: int | None) -> Iterator[_Bar]:
         yield Drawn()
 
 
-@click.command("export")
+@examples("export backup.jsonl", "export -c books --author kitchen")
+@click.command("export", short_help="Write this node's own records to a file.")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), required=False)
 @click.option("--author", metavar="A", help="Of this author instead of ours.")
 @context_option

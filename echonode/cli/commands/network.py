@@ -8,9 +8,10 @@ import click
 
 from echonode.cli.arguments import json_option, to_seconds
 from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
+from echonode.cli.output import count, fields_of, moment, note_after, print_json, print_line, print_note, safe
 from echonode.cli.services import RunOptions
-from echonode.cli.tables import count, fields_of, note_after, print_json, print_line, print_note, safe
 from echonode.limits import INVITATION_USES_MAX
 from echonode.text import from_base32, to_base32
 
@@ -21,7 +22,8 @@ _LINE_BYTES_MAX: Final = 1024
 _NETWORK_FIELDS: Final = ("network", "key")
 
 
-@click.command("run")
+@examples("run", "run --join 7-crossover-clockwork --name kitchen")
+@click.command("run", short_help="Run a node in the foreground.")
 @click.option("--join", metavar="CODE", help="Join a network by an invitation; records that are here are kept.")
 @click.option("--at", metavar="HOST:PORT", help="With --join: where the inviting node is, instead of looking for it.")
 @click.option("--name", metavar="N", help="What people call this node.")
@@ -73,7 +75,8 @@ def join_instruction(code: str) -> str:
     return f"on the other machine, type:  echonode run --join {safe(code)}"
 
 
-@click.command("invite")
+@examples("invite", "invite --uses 3 --expires 1h")
+@click.command("invite", short_help="Make a code with which another machine can join.")
 @click.option("--uses", type=click.IntRange(1, INVITATION_USES_MAX), default=1, show_default=True)
 @click.option("--expires", "expires_s", type=to_seconds, metavar="SPAN", default="10m", show_default=True)
 @json_option
@@ -85,10 +88,11 @@ def invite(lookup: NodeLookup, uses: int, expires_s: float, as_json: bool) -> No
         print_json(fields_of(("code", "expires"), answer))
         return
     print_line(safe(answer["code"]))
-    print_note(f"{join_instruction(answer['code'])}\ngood for {count(uses, 'use')}, until {safe(answer['expires'])}")
+    print_note(f"{join_instruction(answer['code'])}\ngood for {count(uses, 'use')}, until {moment(answer['expires'])}")
 
 
-@click.command("join")
+@examples("join 7-crossover-clockwork", "join 7-crossover-clockwork --at 192.168.1.20:22087")
+@click.command("join", short_help="Join a network by an invitation.")
 @click.argument("code")
 @click.option("--at", metavar="HOST:PORT", help="Where the inviting node is, instead of looking for it.")
 @pass_lookup
@@ -104,11 +108,13 @@ def join(lookup: NodeLookup, code: str, at: str | None) -> None:
     print_note(f"joined the network {safe(answer['network'])}")
 
 
-@click.group("network")
+@examples("network show", "network set < key.txt")
+@click.group("network", short_help="Show or set the key that makes nodes one network.")
 def network() -> None:
     """Show or set the key that makes nodes one network."""
 
 
+@examples("network show", "network show --json")
 @network.command("show")
 @json_option
 @pass_lookup
@@ -141,6 +147,7 @@ def _short_name(key: bytes) -> str:
     return to_base32(NetworkSecret.private(key).netid[:8])
 
 
+@examples("network set < key.txt", "--home /srv/echo network set < key.txt")
 @network.command("set")
 @click.argument("key_text", metavar="[KEY]", required=False)
 @pass_lookup

@@ -1,18 +1,24 @@
 """pull, `get --from` and `put --to`: list the records of one peer, fetch some of them, put some of this node's there.
 """
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import click
 
 from echonode.cli.arguments import context_option, json_option, to_seconds
+from echonode.cli.columns import table
 from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import count, print_json, print_line, print_note, safe, short_id, shown_address, table
+from echonode.cli.output import count, print_json, print_line, print_note, safe, short_id, shown_address
 
 _MARGIN_S: Final = 10.0  # the node answers by itself when its own time is up
 _PAGE: Final = 1000
+_CURSOR: Final = re.compile(r"(\d{1,18})(?::([a-z2-7]{8,52}))?", re.ASCII)
+_CURSOR_VERSION_CHARS: Final = 12
 
 timeout_option = click.option(
     "--timeout", "timeout_s", type=to_seconds, metavar="SPAN", default="30s", help="For each question.  [30s]"
@@ -27,10 +33,39 @@ filter_option = click.option(
 )
 
 
-@click.command("pull")
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The place where a pull ended: SEQ, behind that seq of the peer's log, or SEQ:VERSION, behind that version there.
+
+    The peer says at which seq a page ends, but not where in it an id stands. If the version is no longer there, because
+    a newer one superseded it, the whole page is listed again: an id may come twice, and none is missed.
+    """
+
+    seq: int
+    version: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> "Cursor":
+        """Return the cursor that `str` wrote as `text`. Raises click.BadParameter."""
+        match = _CURSOR.fullmatch(text)
+        if match is None:
+            raise click.BadParameter(f"{text!r} is no cursor: an earlier pull says which one to give")
+        return cls(int(match[1]), match[2] or "")
+
+    def __str__(self) -> str:
+        return f"{self.seq}:{self.version[:_CURSOR_VERSION_CHARS]}" if self.version else str(self.seq)
+
+    def behind(self, ids: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the ids of this cursor's page that stand behind it."""
+        places = [number for number, each in enumerate(ids, start=1) if each["version"].startswith(self.version)]
+        return ids[places[0] :] if self.version and places else ids
+
+
+@examples("pull --from kitchen", "pull --from kitchen --filter tag=news --limit 100")
+@click.command("pull", short_help="List the records that a peer has.")
 @click.option("--from", "peer", metavar="PEER", required=True, help="The peer to ask: its name, or its id.")
 @filter_option
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="Go on behind this place in its log.")
+@click.option("--after", type=Cursor.read, metavar="CURSOR", help="Go on where an earlier pull ended, as it said.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="No more than this many.")
 @timeout_option
 @context_option
@@ -40,7 +75,7 @@ def pull(
     lookup: NodeLookup,
     peer: str,
     terms: Sequence[str],
-    after: int,
+    after: Cursor | None,
     limit: int | None,
     timeout_s: float,
     context: str,
@@ -57,33 +92,39 @@ def list_peer_records(
     peer: str,
     terms: Sequence[str],
     *,
-    after: int = 0,
+    after: Cursor | None = None,
     limit: int | None = None,
     timeout_s: float = 30.0,
     context: str,
     as_json: bool,
 ) -> None:
     """List a peer's records page by page, for `pull` and `list --from`; each page is shown as it comes."""
+    cursor = after or Cursor(0)
     remaining = limit
     while True:
-        request: dict[str, Any] = {"peer": peer, "context": context, "filter": list(terms), "after": after}
-        request["timeout"] = timeout_s
-        request["limit"] = _PAGE if remaining is None else min(remaining, _PAGE)
+        # A page that begins in the middle of an earlier one has to be as long as that one may have been.
+        is_short = remaining is not None and not cursor.version
+        request: dict[str, Any] = {"peer": peer, "context": context, "filter": list(terms), "after": cursor.seq}
+        request |= {"timeout": timeout_s, "limit": min(remaining or _PAGE, _PAGE) if is_short else _PAGE}
         answer = _ask(lookup, "/v1/pull", request, timeout_s)
-        ids = answer["ids"] if remaining is None else answer["ids"][:remaining]
-        for each in ids:
+        unseen = cursor.behind(answer["ids"])
+        shown = unseen if remaining is None else unseen[:remaining]
+        for each in shown:
             if as_json:
                 print_json(each)
             else:
                 print_line(f"{shown_address(each)}  {safe(each['version'])}")
-        remaining = None if remaining is None else remaining - len(ids)
-        if answer["done"] or remaining == 0:
-            break
-        after = answer["after"]
-    if answer["done"] and len(ids) == len(answer["ids"]):
-        print_note(f"all of it; what is new later: --after {answer['after']}")
-    else:
-        print_note("there is more: ask for it without --limit")
+        remaining = None if remaining is None else remaining - len(shown)
+        if len(shown) < len(unseen):
+            print_note(f"there is more: --after {Cursor(cursor.seq, shown[-1]['version'])}")
+            return
+        cursor = Cursor(answer["after"])
+        if answer["done"]:
+            print_note(f"all of it; what is new later: --after {cursor}")
+            return
+        if remaining == 0:
+            print_note(f"there may be more: --after {cursor}")
+            return
 
 
 def put_to_peer(
@@ -121,7 +162,8 @@ def _ask(lookup: NodeLookup, path: str, request: dict[str, Any], timeout_s: floa
     answer: dict[str, Any] = lookup.client().call("POST", path, body=request, timeout_s=timeout_s + _MARGIN_S)
     if answer["status"] != "success":
         instead = f"; it supports {', '.join(map(safe, answer['supported']))}" if answer["supported"] else ""
-        raise Failure(f"{safe(answer['status'])}: {safe(answer['error'])}{instead}")
+        prefix = "" if answer["status"] == "error" else f"{safe(answer['status'])}: "
+        raise Failure(f"{prefix}{safe(answer['error'])}{instead}")
     return answer
 
 

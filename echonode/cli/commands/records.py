@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from echonode.cli.arguments import context_option, json_option, read_body, to_time
+from echonode.cli.columns import table
 from echonode.cli.commands.peer_records import (
     filter_option,
     get_from_peer,
@@ -16,8 +17,9 @@ from echonode.cli.commands.peer_records import (
     timeout_option,
 )
 from echonode.cli.exit_codes import ExitCode
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import (
+from echonode.cli.output import (
     ascii_json,
     count,
     fields_of,
@@ -28,7 +30,7 @@ from echonode.cli.tables import (
     safe,
     short_id,
     shown_address,
-    table,
+    terminal_text,
 )
 
 _PUT_FIELDS = ("id", "version")
@@ -39,7 +41,12 @@ _ID_HELP = (
 )
 
 
-@click.command("put", epilog="NAME is this node's own; shared/NAME may be written by every member of the network.")
+@examples('put shared/todo "milk"', "put plan --file plan.md --tag home", "put --to kitchen shared/todo")
+@click.command(
+    "put",
+    short_help="Write a record here, or put records to a peer.",
+    epilog="NAME is this node's own; shared/NAME may be written by every member of the network.",
+)
 @click.argument("words", metavar="NAME [VALUE] | RECORD...", nargs=-1, required=True)
 @click.option("--to", "peer", metavar="PEER", help="Put the named RECORDs to this peer instead of writing one here.")
 @click.option("--file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), help="Take the body from it.")
@@ -83,7 +90,8 @@ def put(
     return None
 
 
-@click.command("get", epilog=_ID_HELP)
+@examples("get shared/todo", "get @kitchen/plan > plan.md", "get --from kitchen shared/todo")
+@click.command("get", short_help="Read a record, or fetch records from a peer.", epilog=_ID_HELP)
 @click.argument("ids", metavar="RECORD...", nargs=-1, required=True)
 @click.option("--from", "peer", metavar="PEER", help="Fetch the records from this peer, and keep them.")
 @click.option("--version", metavar="V", help="With --from: only this version of the one record.")
@@ -102,7 +110,10 @@ def get(
     context: str,
     as_json: bool,
 ) -> ExitCode | None:
-    """Write a record's body to stdout, byte for byte; or fetch records from a peer."""
+    """Write a record's body to stdout, byte for byte; or fetch records from a peer.
+
+    On a terminal, characters that it could obey are escaped.
+    """
     from echonode.cli.client import record_path
 
     if len(ids) > 1 and (peer is None or version is not None):
@@ -121,13 +132,18 @@ def get(
             print_line(ascii_json(response.read()).decode("ascii"))  # a body's numbers stay as written
         return None
     with client.open("GET", path, query=query) as response:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(response.read())
-        sys.stdout.buffer.flush()
+        body = response.read()
+        if sys.stdout.isatty():
+            sys.stdout.write(terminal_text(body))
+        else:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(body)
+            sys.stdout.buffer.flush()
     return None
 
 
-@click.command("delete", epilog=_ID_HELP)
+@examples("delete shared/todo", "delete plan -c books")
+@click.command("delete", short_help="Delete a record, on every node in time.", epilog=_ID_HELP)
 @click.argument("id_text", metavar="RECORD")
 @context_option
 @json_option
@@ -144,9 +160,12 @@ def _show_written(answer: dict[str, Any], as_json: bool) -> None:
         print_json(fields_of(_PUT_FIELDS, answer))
     else:
         print_line(safe(answer["id"]))
+        if answer.get("is_new_context"):
+            print_note(f"the context {safe(answer['context'])} is new here")
 
 
-@click.command("list")
+@examples("list", "list --filter tag=news --filter since=2h", "list --author kitchen --json")
+@click.command("list", short_help="List records, oldest arrivals first.")
 @click.option("--from", "peer", metavar="PEER", help="The records of this peer instead, as pull lists them.")
 @filter_option
 @click.option("--author", metavar="A", help="Only of this author: me, shared, a node's name, or its id.")
@@ -182,7 +201,7 @@ def list_records(
             for record in response.values():
                 print_json(record)
             return
-        for line in table(("ID", "CREATED", "TYPE", "TAGS"), map(_row, response.values())):
+        for line in table(("RECORD", "CREATED", "TYPE", "TAGS"), map(_row, response.values()), optional=(2, 1)):
             print_line(line)
 
 
@@ -190,7 +209,8 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
     return shown_address(record), moment(record["created"]), safe(record["type"]), safe(" ".join(record["tags"]))
 
 
-@click.command("forget")
+@examples("forget", "forget -c books")
+@click.command("forget", short_help="Remove records that no subscription wants.")
 @context_option
 @json_option
 @pass_lookup
@@ -205,7 +225,8 @@ def forget(lookup: NodeLookup, context: str, as_json: bool) -> None:
         print_note(f"{count(answer['forgotten'], 'record')} forgotten")
 
 
-@click.command("conflicts")
+@examples("conflicts", "conflicts -c books --json")
+@click.command("conflicts", short_help="List records that were written apart.")
 @click.option("-c", "--context", help="Only in this set of records.")
 @json_option
 @pass_lookup

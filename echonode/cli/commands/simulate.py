@@ -22,13 +22,15 @@ import click
 
 from echonode import __version__
 from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
+from echonode.cli.output import count, print_line, print_note, safe, seconds, size
 from echonode.cli.plot import meeting_plot
 from echonode.cli.services import SimulatedWorld, SimulateOptions
-from echonode.cli.tables import count, print_line, print_note, safe, seconds, size
 
 _SEEDS: Final = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
 _NODES_MAX: Final = 1000
+_BAR_UNIT_S: Final = 0.05  # the virtual time in which the bar moves fastest
 
 
 class _Seeds(click.ParamType[range]):
@@ -53,7 +55,8 @@ class _Number(click.FloatRange):
         return number
 
 
-@click.command("simulate")
+@examples("simulate --nodes 50 --records 1000", "simulate --seed 7", "simulate --seeds 0..300 --jobs 2")
+@click.command("simulate", short_help="Run networks of nodes in virtual time.")
 @click.option("--seed", type=click.IntRange(0), help="The world that this number stands for, with its faults.")
 @click.option("--seeds", type=_Seeds(), help="As many worlds, the end not included.")
 @click.option("--nodes", type=click.IntRange(2, _NODES_MAX), help="How many nodes there are.")
@@ -142,21 +145,23 @@ def _report(worlds: list[SimulatedWorld]) -> Iterator[str]:
     figures = world.as_dict()
     yield f"{figures['nodes']} nodes, {figures['versions']} versions, {seconds(world.virtual_s)} of virtual time"
     if figures["met_after_s"] is not None:
-        yield f"equal for the first time after   {figures['met_after_s']} s"
-    yield f"equal after all trouble          {figures['agreed_after_s']} s"
-    yield f"a write is everywhere after      {figures['median_lag_s']} s (median), {figures['worst_lag_s']} s (worst)"
+        yield f"equal for the first time after   {seconds(_number(figures['met_after_s']))}"
+    yield f"equal after all trouble          {seconds(_number(figures['agreed_after_s']))}"
+    median, worst = seconds(_number(figures["median_lag_s"])), seconds(_number(figures["worst_lag_s"]))
+    yield f"a write is everywhere after      {median} (median), {worst} (worst)"
     yield f"bytes sent per node              {size(round(_number(figures['bytes_per_node'])))}"
     if figures["versions"]:
         share = _number(figures["bytes_per_node"]) / max(1.0, _number(figures["bytes_of_records"]))
-        yield f"  of the records' own bytes      {share:.2f}"
+        yield f"  of the records' own bytes      {share:.1f} times"
     if figures["bytes_per_write"] is not None:
-        share = _number(figures["bytes_per_write"]) / _number(figures["bytes_of_write"])
-        yield f"  for each write               {figures['bytes_per_write']} B, {share:.2f} times the record"
-        yield f"  while nobody writes          {figures['idle_bytes_s']} B/s"
+        bytes_per_write = _number(figures["bytes_per_write"])
+        share = bytes_per_write / _number(figures["bytes_of_write"])
+        yield f"  for each write                 {size(round(bytes_per_write))}, {share:.1f} times the record"
+        yield f"  while nobody writes            {size(round(_number(figures['idle_bytes_s'])))}/s"
     conversations = figures["conversations"]
     assert isinstance(conversations, dict)
-    for mode, held in conversations.items():
-        yield f"conversations by {mode:<16}{held}"
+    for mode, number in conversations.items():
+        yield f"conversations by {mode:<16}{number:,}"
     yield f"trace                            {figures['trace']}"
 
 
@@ -193,13 +198,24 @@ def _bar(worlds: int) -> Iterator[tuple[Callable[[], None], Callable[[float, flo
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    share = (TaskProgressColumn(),) if worlds > 1 else ()
+    columns = (TextColumn("{task.description}"), BarColumn(), *share, TimeElapsedColumn())
     # A simulation lets no other thread start, so the bar of one world is drawn when its time is reported.
     with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=worlds > 1) as progress:
         task = progress.add_task("worlds" if worlds > 1 else "virtual time", total=worlds if worlds > 1 else None)
 
         def on_time(now_s: float, lasts_s: float) -> None:
             if worlds == 1:
-                progress.update(task, completed=now_s, total=max(now_s, lasts_s), refresh=True)
+                text = f"{seconds(now_s)} of about {seconds(lasts_s)} virtual"
+                done = progress_share(now_s, lasts_s)
+                progress.update(task, description=text, completed=done, total=1.0, refresh=True)
 
         yield lambda: progress.advance(task), on_time
+
+
+def progress_share(now_s: float, lasts_s: float) -> float:
+    """Return the share of the bar for a virtual time, from 0 to 1.
+
+    The scale is logarithmic: most of the work lies in the first virtual seconds, in which the nodes become equal.
+    """
+    return min(1.0, math.log1p(now_s / _BAR_UNIT_S) / math.log1p(max(now_s, lasts_s) / _BAR_UNIT_S))

@@ -7,8 +7,21 @@ from typing import Any, Final
 import click
 
 from echonode.cli.arguments import json_option
+from echonode.cli.columns import table
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.tables import ago, count, fields_of, print_json, print_line, print_note, safe, short_id, size, table
+from echonode.cli.output import (
+    ago,
+    count,
+    fields_of,
+    print_json,
+    print_line,
+    print_note,
+    print_text,
+    safe,
+    short_id,
+    size,
+)
 
 _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "wants")
@@ -17,13 +30,16 @@ _PEER_FIELDS: Final = (
     *("following", "lag", "models", "unreadable"),
 )
 _OTHER_NETWORK: Final = "other network"
+_FACT_INDENT: Final = 12
+_ROOT_CHARS: Final = 16  # 80 bits: enough to tell two roots apart; --json has all
 _REASONS_MAX: Final = 3  # in the verdict; the table shows all
 _EQUAL: Final = {True: "yes", False: "no", None: "?"}
 
 Json = dict[str, Any]
 
 
-@click.command("status")
+@examples("status", "status --json")
+@click.command("status", short_help="Who is this, who is there, and is all equal?")
 @json_option
 @pass_lookup
 def status(lookup: NodeLookup, as_json: bool) -> None:
@@ -34,26 +50,30 @@ def status(lookup: NodeLookup, as_json: bool) -> None:
         answer["peers"] = [fields_of(_PEER_FIELDS, peer) for peer in answer["peers"]]
         print_json(fields_of(_STATUS_FIELDS, answer))
         return
-    for line in _status_lines(answer, time.time()):
+    _show_status(answer, time.time())
+
+
+def _show_status(answer: Json, now_s: float) -> None:
+    print_text(f"{safe(answer['name'])}, a node of {_network(answer['network'])}")
+    facts = {
+        "id": safe(answer["id"]),
+        "listens on": safe(" ".join(answer["listen"])),
+        "commands": safe(" ".join(answer["api"])),
+        "reads": ", ".join(f"{safe(name)} {safe(version)}" for name, version in answer.get("models", {}).items()),
+        "invitation": f"{safe(answer['invitation'])} is open" if answer.get("invitation") else "",
+    }
+    for name, fact in facts.items():
+        if fact:
+            print_text(f"{name:<{_FACT_INDENT}}{fact}", indent=" " * _FACT_INDENT)
+    print_line("")
+    for line in context_lines(answer["contexts"]):
         print_line(line)
-
-
-def _status_lines(answer: Json, now_s: float) -> Iterator[str]:
-    yield f"{safe(answer['name'])}, a node of {_network(answer['network'])}"
-    yield f"id          {safe(answer['id'])}"
-    yield f"listens on  {safe(' '.join(answer['listen']))}"
-    yield f"commands    {safe(' '.join(answer['api']))}"
-    if answer.get("models"):
-        yield f"reads       {', '.join(f'{safe(name)} {safe(at)}' for name, at in answer['models'].items())}"
-    if answer.get("invitation"):
-        yield f"invitation  {safe(answer['invitation'])} is open"
-    yield ""
-    yield from context_lines(answer["contexts"])
-    yield ""
+    print_line("")
     if answer["peers"]:
-        yield from peer_lines(answer["peers"], now_s)
-        yield ""
-    yield verdict(answer["peers"])
+        for line in peer_lines(answer["peers"], now_s):
+            print_line(line)
+        print_line("")
+    print_text(verdict(answer["peers"]))
 
 
 def _network(network: str) -> str:
@@ -110,8 +130,8 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
     ]
     header = ("PEER", "ID", "STATE", "EQUAL", "FOLLOWS", "LAST SYNC", "ADDRESS", "FOUND BY", "READS", "WHY")
     if not any(reads for *_, reads, _ in rows):  # few nodes configure the models they read
-        return table((*header[:-2], header[-1]), [(*row[:-2], row[-1]) for row in rows])
-    return table(header, rows)
+        return table((*header[:-2], header[-1]), [(*row[:-2], row[-1]) for row in rows], optional=(7, 6, 5))
+    return table(header, rows, optional=(7, 8, 6, 5))
 
 
 def _reads(peer: Json) -> str:
@@ -126,7 +146,10 @@ def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
     """Yield the table of contexts; with a column for subscriptions when there are any."""
     rows = [
         (
-            *(safe(context["name"]), f"{context['records']:,}", size(context["bytes"]), safe(context["root"])),
+            safe(context["name"]),
+            f"{context['records']:,}",
+            size(context["bytes"]),
+            safe(context["root"])[:_ROOT_CHARS],
             "all" if context.get("wants") is None else safe(" ".join(context["wants"])),
         )
         for context in contexts
@@ -136,7 +159,8 @@ def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
     return table(("CONTEXT", "RECORDS", "SIZE", "ROOT", "WANTED"), rows, right=(1, 2))
 
 
-@click.command("contexts")
+@examples("contexts", "contexts --json")
+@click.command("contexts", short_help="List the sets of records held here.")
 @json_option
 @pass_lookup
 def contexts(lookup: NodeLookup, as_json: bool) -> None:
@@ -149,7 +173,8 @@ def contexts(lookup: NodeLookup, as_json: bool) -> None:
         print_line(line)
 
 
-@click.group("peers", invoke_without_command=True)
+@examples("peers", "peers --json")
+@click.group("peers", short_help="List the other nodes.", invoke_without_command=True)
 @json_option
 @click.pass_context
 def peers(ctx: click.Context, as_json: bool) -> None:
@@ -167,7 +192,8 @@ def peers(ctx: click.Context, as_json: bool) -> None:
         print_line(line)
 
 
-@peers.command("trust")
+@examples("peers trust kitchen", "peers trust x53lq2ab")
+@peers.command("trust", short_help="Accept that a node changed its identity.")
 @click.argument("peer", metavar="NAME_OR_ID")
 @pass_lookup
 def trust(lookup: NodeLookup, peer: str) -> None:

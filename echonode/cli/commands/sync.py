@@ -8,10 +8,11 @@ from typing import Any, Final
 import click
 
 from echonode.cli.arguments import json_option, to_seconds
+from echonode.cli.columns import table
 from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
-from echonode.cli.progress import sync_progress
-from echonode.cli.tables import (
+from echonode.cli.output import (
     count,
     fields_of,
     print_json,
@@ -22,8 +23,8 @@ from echonode.cli.tables import (
     short_id,
     shown_address,
     size,
-    table,
 )
+from echonode.cli.progress import sync_progress
 
 _SYNC_FIELDS: Final = ("status", "peers")
 _SYNC_PEER_FIELDS: Final = (
@@ -41,7 +42,8 @@ _VERIFY_TIMEOUT_S: Final = 600.0  # between two lines of progress
 _REPAIR_HINT: Final = "stop the node and type: echonode verify --repair"
 
 
-@click.command("sync")
+@examples("sync", "sync --node-id kitchen --action pull --timeout 2m")
+@click.command("sync", short_help="Sync with every reachable peer, now.")
 @click.option("--node-id", metavar="PEER", help="Only with this peer: its name, its id, or the beginning of its id.")
 @click.option("--action", type=click.Choice(["pull", "push"]), help="One way only: theirs to us, or ours to them.")
 @click.option("--timeout", "timeout_s", type=to_seconds, metavar="SPAN", default="30s", help="For all of it.  [30s]")
@@ -94,10 +96,11 @@ def _sync_lines(peers: Iterable[dict[str, Any]]) -> Iterator[str]:
     if not rows:
         return iter(())
     header = ("PEER", "VERIFIED", "MODE", "SENT", "RECEIVED", "TRAFFIC", "ROUND TRIPS", "TIME", "WHY")
-    return table(header, rows, right=(3, 4, 5, 6, 7))
+    return table(header, rows, right=(3, 4, 5, 6, 7), optional=(6, 2))
 
 
-@click.command("watch")
+@examples("watch", "watch -c books --json")
+@click.command("watch", short_help="Show changes as they are applied.")
 @click.option("-c", "--context", help="Only in this set of records.")
 @json_option
 @pass_lookup
@@ -130,7 +133,8 @@ def _change_line(record: dict[str, Any], source: str) -> str:
     return f"{safe(record['timestamp'])}  {safe(record['context'])}  {shown_address(record)}  {change} {origin}"
 
 
-@click.command("verify")
+@examples("verify", "verify --repair")
+@click.command("verify", short_help="Re-hash all that is held, or repair it.")
 @click.option("--repair", "is_repair", is_flag=True, help="Make the store of a stopped node anew of what is whole.")
 @json_option
 @pass_lookup

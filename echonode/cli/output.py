@@ -1,25 +1,29 @@
-"""Text for people: tables, times, sizes. Data goes to stdout, everything else to stderr.
+"""What commands print: lines, JSON, times, sizes. Data goes to stdout, everything else to stderr.
 
 Text that a peer may have chosen is escaped here, before it reaches a terminal or a column. JSON is written in ASCII: no
 terminal misreads it, and every encoding can hold it.
 """
 
 import json
+import os
 import re
 import sys
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain, islice
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
+from echonode.cli.columns import terminal_width, wrap
 from echonode.text import escape
 
 ID_CHARS: Final = 52  # of 32 bytes in base32
 _SHORT_ID_CHARS: Final = 8
 _TEXT_CHARS_MAX: Final = 400
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7e]+")
-_ROWS_MEASURED: Final = 200  # a long list is shown after so many rows, in the widths that these have
+
+
+def is_coloured(stream: TextIO) -> bool:
+    """Return True if colours may be written: to a terminal, unless NO_COLOR or a dumb TERM forbids it."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def print_line(line: str) -> None:
@@ -28,8 +32,16 @@ def print_line(line: str) -> None:
 
 
 def print_note(line: str) -> None:
-    """Print a line for a person on stderr."""
-    print(line, file=sys.stderr)
+    """Print a line for a person on stderr; on a terminal it ends at a blank."""
+    for part in line.split("\n"):
+        for piece in wrap(part, terminal_width(sys.stderr)):
+            print(piece, file=sys.stderr)
+
+
+def print_text(line: str, *, indent: str = "") -> None:
+    """Print a sentence on stdout. On a terminal long ones are wrapped at blanks, later lines begin with `indent`."""
+    for piece in wrap(line, terminal_width(), indent=indent):
+        print_line(piece)
 
 
 @contextmanager
@@ -66,6 +78,16 @@ def safe(text: object) -> str:
     return "" if text is None else escape(str(text), _TEXT_CHARS_MAX)
 
 
+def terminal_text(body: bytes) -> str:
+    """Return a body for a terminal, ending in a line end: all that a terminal could obey is escaped.
+
+    Line ends and tabs stay. Bytes that are not UTF-8 are shown as \\xNN.
+    """
+    text = body.decode("utf-8", "backslashreplace")
+    shown = "".join(char if char in "\n\t" or char.isprintable() else escape(char) for char in text)
+    return shown if not shown or shown.endswith("\n") else f"{shown}\n"
+
+
 def short_id(id_text: object) -> str:
     """Return the first characters of an id, or of the author in `author/name`: enough to recognise it and to type it.
     """
@@ -78,30 +100,6 @@ def short_id(id_text: object) -> str:
 def shown_address(record: Mapping[str, Any]) -> str:
     """Return the address of a record as it can be typed on this node."""
     return safe(record.get("address")) or short_id(record["id"])
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> Iterator[str]:
-    """Yield lines of aligned columns. The columns whose index is in `right` lean to the right; the last one is not
-    padded."""
-    rest = iter(rows)
-    first = list(islice(rest, _ROWS_MEASURED))
-    widths = [max(map(_width, column)) for column in zip(header, *first, strict=True)]
-    right_aligned = set(right)
-    for row in chain([header], first, rest):
-        cells = [
-            (cell.rjust if index in right_aligned else cell.ljust)(widths[index] + len(cell) - _width(cell))
-            for index, cell in enumerate(row)
-        ]
-        yield "  ".join(cells).rstrip()
-
-
-def _width(text: str) -> int:
-    """Return the number of columns that `text` takes on a terminal (UAX 11)."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )
 
 
 def count(number: int, noun: str) -> str:
