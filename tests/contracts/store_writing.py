@@ -147,7 +147,7 @@ async def a_record_edited_by_too_many_writers_takes_no_more(store: Store) -> Non
     owner, other = Owner(store), Person(2)
     await owner.begin()
     await store.apply(IDENTITIES, [Person(1).statement(key=other.device.public)])
-    crowd = {Writer(bytes([number]) * 16): 1 for number in range(VECTOR_ENTRIES_MAX - 1)}
+    crowd = {Writer(number.to_bytes(16, "big")): 1 for number in range(VECTOR_ENTRIES_MAX - 1)}
     full = other.version("a", b"full", [_with_vector(other.version("a"), crowd)], author=owner.id)
     await store.apply(MAIN, [full])
     with pytest.raises(DraftError, match=f"more than {VECTOR_ENTRIES_MAX} writers have edited a") as raised:

@@ -36,7 +36,7 @@ STRICT = Schema(TEXT)
 FOR_PYCDDL = (
     ("* text-200 =>", "* tstr =>"),
     ("* instance-id =>", "* bytes =>"),
-    ("+ writer-id =>", "+ bytes =>"),
+    ("1*1024 writer-id =>", "+ bytes =>"),
     ("* later-field =>", "* uint =>"),
 )
 
@@ -296,6 +296,8 @@ def test_the_file_and_the_parser_bound_vectors_tags_and_bodies_alike() -> None:
         (6, {writer: 1, other: 2**64 - 1}, True),
         (6, {writer: 1, bytes(15): 1}, False),
         (6, {writer: 1, other: True}, False),
+        (6, {**{bytes(14) + bytes(divmod(n, 256)): 1 for n in range(1023)}, writer: 1}, True),
+        (6, {**{bytes(14) + bytes(divmod(n, 256)): 1 for n in range(1024)}, writer: 1}, False),
         (10, [f"{tag:02}" for tag in range(64)], True),
         (10, [f"{tag:02}" for tag in range(65)], False),
         (12, bytes(196_608), True),

@@ -59,12 +59,14 @@ def versions() -> dict[str, Record]:
     )
     gone = Draft(context=MAIN, author=PERSON.id, name="plain", is_tombstone=True)
     large = Draft(context=MAIN, author=PERSON.id, name="large", body=bytes(range(256)) * 300)
+    crowd = Draft(context=MAIN, author=PERSON.id, name="crowd")
     device, root = PERSON.device, PERSON.root
     return {
         "the least a version can say": _sign(plain, device, {own: 1}),
         "every field": _sign(full, device, {own: 2, other: 2**40}),
         "a tombstone that has seen two writers": _sign(gone, device, {other: 5, own: 24}),
         "a body whose length takes four bytes": _sign(large, device, {own: 4}),
+        "a vector of 1,024 entries: its own, and 1,023 that count up": _sign(crowd, device, {**numbered(1023), own: 5}),
         **{
             f"a key statement: {state.name.lower()}": _sign(
                 statement_draft(PERSON.id, device.public, state), root, {writer_of(root.public, LIFE): int(state)}
@@ -79,6 +81,11 @@ def versions() -> dict[str, Record]:
     }
 
 
+def numbered(count: int) -> dict[Writer, int]:
+    """Return a vector in which the writer n, a 16-byte number, has the counter n; n goes from 1 to `count`."""
+    return {Writer(number.to_bytes(16, "big")): number for number in range(1, count + 1)}
+
+
 def refused() -> dict[str, bytes]:
     """Return bytes by name that no implementation may accept. All but the first have a valid signature."""
     good = versions()["the least a version can say"].raw
@@ -86,6 +93,7 @@ def refused() -> dict[str, bytes]:
         "the signature's last bit": good[:-1] + bytes([good[-1] ^ 1]),
         "a field that every version has is missing": forged({k: v for k, v in PLAIN.items() if k != 9}),
         "its own dot is missing": forged({**PLAIN, 6: {bytes(16): 1}}),
+        "a vector of 1,025 entries": forged({**PLAIN, 6: {**PLAIN[6], **numbered(1024)}}),
         "tags out of order": forged({**PLAIN, 10: ["b", "a"]}),
         "an empty body": forged({**PLAIN, 12: b""}),
         "a tombstone with a body": forged({**PLAIN, 12: b"x", 13: True}),
@@ -105,7 +113,11 @@ def _described(what: str, version: Record) -> dict[str, Any]:
         "name": version.name,
         "timestamp": str(version.timestamp),  # above 2**53 a JSON number is not exact
         "instance": version.instance.hex(),
-        "vector": {writer.hex(): counter for writer, counter in version.vector.items()},
+        "vector": (
+            {writer.hex(): counter for writer, counter in version.vector.items()}
+            if len(version.vector) < 100
+            else "the 16-byte numbers 1 to 1,023, each with itself as its counter, and the writer's own dot: 5"
+        ),
         "model": version.model,
         "model_version": list(version.model_version),
         "created_ms": version.created_ms,
