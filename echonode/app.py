@@ -68,7 +68,9 @@ class _Services:
         from echonode.host.files import NodeFiles
         from echonode.host.logs import open_logs
         from echonode.host.system import SystemClock
+        from echonode.model.self_test import check_signatures
 
+        check_signatures()
         os.umask(0o077)  # whatever this process makes is this user's alone
         files = options.home
         assert isinstance(files, NodeFiles), "homes come from find_home"
@@ -87,10 +89,12 @@ class _Services:
         from echonode.host.files import NodeFiles
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.model.identity import INSTANCE_BYTES, Identity, Instance
+        from echonode.model.self_test import check_signatures
         from echonode.node.event_bus import EventBus
         from echonode.node.record_book import RecordBook
         from echonode.store.sqlite.repair import repair
 
+        check_signatures()
         assert isinstance(home, NodeFiles), "homes come from find_home"
         if not home.home.store.exists():
             raise ConfigError(f"there is no store in {home.root}")

@@ -2,6 +2,7 @@
 
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,22 @@ def test_a_peer_that_comes_back_on_another_port_is_told_of_changes_at_once(tmp_p
         for number in range(3):
             a.cli("put", f"n{number}", "x")
             wait_for(lambda number=number: b.cli("get", f"{a.json('status')['id']}/n{number}", check=False).stdout, 10)
+
+
+LENIENT = """
+import sys
+from nacl import bindings
+bindings.crypto_sign_open = lambda signed, key: signed[64:]
+from echonode.app import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("command", [["run", "--no-mdns"], ["verify", "--repair"]], ids=" ".join)
+def test_a_libsodium_that_judges_otherwise_stops_the_node_before_it_opens_anything(
+    tmp_path: Path, command: list[str]
+) -> None:
+    home = tmp_path / "a"
+    arguments = [sys.executable, "-c", LENIENT, "--home", str(home), *command]
+    _plain(subprocess.run(arguments, capture_output=True, check=False), code=1, says="split the network")
+    assert not home.exists()

@@ -101,6 +101,14 @@ BUGS: Final = (
         wrong="        return max(1, highest)\n",
         tests=("store/test_contract.py",),
     ),
+    Bug(
+        name="the self-test of signatures is left out at start",
+        file="app.py",
+        right="        check_signatures()\n        os.umask",
+        wrong="        os.umask",
+        tests=("e2e/test_bad_input.py",),
+        seeds=0,
+    ),
     # -- clocks ------------------------------------------------------------------------------------------------------
     Bug(
         name="the clock follows any timestamp, however far ahead",
