@@ -141,7 +141,10 @@ def export_records(lookup: NodeLookup, file: str | None, author: str | None, con
     """Write this node's own records to FILE or stdout, in the form that import reads."""
     from echonode.cli.client import record_path
 
-    with lookup.client().open("GET", record_path(context, "/export"), query=[("author", author)]) as response:
+    with (
+        lookup.reader() as reader,
+        reader.client.open("GET", record_path(context, "/export"), query=[("author", author)]) as response,
+    ):
         number = _to_stdout(response) if file in (None, "-") else _to_file(response, Path(str(file)))
     print_note(f"{count(number, 'record')} exported" + (f" to {safe(file)}" if file else ""))
 
