@@ -492,3 +492,12 @@ def test_output_that_was_closed_from_the_start_is_nothing_to_fail_over(closed: s
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["put x -", "put x --file -", "import -", "network set", "network set -"])
+def test_a_command_that_would_read_a_closed_stdin_says_so(tmp_path: Path, command: str) -> None:
+    with live_node(tmp_path / "home"):
+        line = f"{shlex.quote(sys.executable)} -m echonode --home {tmp_path}/home {command} <&-"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False, timeout=WITHIN_S)
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.startswith("echonode: stdin is closed; give a file or a value instead.")
