@@ -12,7 +12,10 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
@@ -25,8 +28,9 @@ if TYPE_CHECKING:
     from echonode.host.files import NodeFiles
     from echonode.host.logs import Logs
     from echonode.host.mdns import Discovery
-    from echonode.node.node import Node, Presence
+    from echonode.node.node import Node, Presence, Settings
     from echonode.store.sqlite.store import SqliteStore
+    from echonode.sync.streams import ByteStream
 
 _INVITATION_S: Final = 600.0
 _INTERRUPTED: Final = 130
@@ -85,7 +89,6 @@ class _Services:
         finally:
             logs.close()
 
-
     def repair(self, home: HomeView) -> RepairReport:
         from echonode.host.files import NodeFiles
         from echonode.host.system import SystemClock, SystemEntropy
@@ -116,6 +119,25 @@ class _Services:
             )
 
 
+    @contextmanager
+    def serve_stopped(self, home: HomeView) -> Iterator[Path | None]:
+        import tempfile
+
+        from echonode.host.config import load_config
+        from echonode.host.files import NodeFiles
+
+        assert isinstance(home, NodeFiles), "homes come from find_home"
+        if not home.home.store.exists():
+            yield None
+            return
+        os.umask(0o077)
+        config = load_config(home.home.config, self._environ, {})
+        with home.home.locked(is_reader=True), tempfile.TemporaryDirectory(prefix="echonode-") as folder:
+            socket_path = Path(folder) / "api.sock"
+            with _StoppedNode(home, config, socket_path).in_thread():
+                yield socket_path
+
+
 def _flags(options: RunOptions) -> dict[str, object]:
     """Return the options that were given on the command line, by configuration key."""
     said: dict[str, object] = {
@@ -138,6 +160,99 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def _settings(
+    config: "Config", node_id: bytes, network_key: bytes | None, *, is_provisional: bool = False
+) -> "Settings":
+    """Return the settings of the node with this configuration, id and network key."""
+    from echonode.host.config import read_model
+    from echonode.host.system import host_name
+    from echonode.node.node import Settings
+
+    return Settings(
+        name=config.name or host_name() or f"node-{to_base32(node_id)[:8]}",
+        network_key=network_key,
+        is_provisional=is_provisional,
+        contexts=None if config.contexts is None else frozenset(config.contexts),
+        subscriptions=config.subscriptions,
+        models=dict(map(read_model, config.models)),
+    )
+
+
+class _StoppedNode:
+    """The store of a node that does not run, behind the API, on a socket of this process. No peer is spoken to."""
+
+    def __init__(self, files: "NodeFiles", config: "Config", socket_path: Path) -> None:
+        self._files = files
+        self._config = config
+        self._socket_path = socket_path
+
+    async def serve(self, ready: "Future[None]", end: asyncio.Event) -> None:
+        """Serve from the moment at which `ready` gets a result until `end` is set. Raises EchonodeError."""
+        from echonode.api.server import ApiServer
+        from echonode.host.system import SystemClock, SystemEntropy
+        from echonode.model.identity import Identity, Instance
+        from echonode.node.node import Node
+        from echonode.store.sqlite.store import SqliteStore
+
+        clock, entropy = SystemClock(), SystemEntropy()
+        identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))
+        key = self._files.read_network_key()
+        store = await SqliteStore.open(
+            self._files.home.store,
+            new_instance=lambda: Instance(entropy.random_bytes(8)),
+            now_ms=clock.now_ms,
+        )
+        async with AsyncExitStack() as stack:
+            node = Node(
+                store,
+                identity,
+                _settings(self._config, identity.id, key),
+                clock=clock,
+                entropy=entropy,
+                dial=_dial_nobody,
+                observe=lambda event: None,
+                announce=lambda presence: None,
+                save_network_key=lambda key: None,
+            )
+            stack.push_async_callback(node.stop)
+            await node.start()
+            api = ApiServer(node, socket_path=self._socket_path, version=__version__)
+            await api.start()
+            stack.push_async_callback(api.close)
+            ready.set_result(None)
+            await end.wait()
+
+    @contextmanager
+    def in_thread(self) -> Iterator[None]:
+        """Serve in another thread while the block runs. Raises EchonodeError when the store cannot be opened."""
+        ready: Future[None] = Future()
+        loop, end = asyncio.new_event_loop(), asyncio.Event()
+
+        def work() -> None:
+            try:
+                loop.run_until_complete(self.serve(ready, end))
+            except BaseException as error:
+                if ready.done():
+                    raise
+                ready.set_exception(error)
+            finally:
+                loop.close()
+
+        thread = Thread(target=work, name="stopped node", daemon=True)
+        thread.start()
+        try:
+            ready.result()
+            yield
+        finally:
+            with suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(end.set)
+            thread.join()
+
+
+async def _dial_nobody(address: str) -> "ByteStream":
+    raise TransportError("the node is not running")
 
 
 class _Process:
@@ -212,11 +327,10 @@ class _Process:
 
     async def _start_node(self, stack: AsyncExitStack) -> "Node":
         from echonode.api.server import ApiServer
-        from echonode.host.config import read_model
-        from echonode.host.system import SystemClock, SystemEntropy, host_name
+        from echonode.host.system import SystemClock, SystemEntropy
         from echonode.host.tcp import Listener, TcpDial
         from echonode.model.identity import Identity, Instance
-        from echonode.node.node import Node, Settings
+        from echonode.node.node import Node
         from echonode.store.sqlite.store import SqliteStore
 
         clock, entropy = SystemClock(), SystemEntropy()
@@ -232,14 +346,7 @@ class _Process:
         node = Node(
             store,
             identity,
-            Settings(
-                name=self._config.name or host_name() or f"node-{to_base32(identity.id)[:8]}",
-                network_key=network_key,
-                is_provisional=is_provisional,
-                contexts=None if self._config.contexts is None else frozenset(self._config.contexts),
-                subscriptions=self._config.subscriptions,
-                models=dict(map(read_model, self._config.models)),
-            ),
+            _settings(self._config, identity.id, network_key, is_provisional=is_provisional),
             clock=clock,
             entropy=entropy,
             dial=TcpDial(),

@@ -109,7 +109,7 @@ LINK_RENEWAL_S: Final = 3600.0  # between new choices of a followed peer; joins 
 # -- disk ------------------------------------------------------------------------------------------------------------
 READ_TRANSACTION_S_MAX: Final = 60.0  # age of a snapshot's read transaction; it keeps the WAL from shrinking
 WAL_BYTES_MAX: Final = 256 * MIB  # written while a read transaction is open; all of it stays in the WAL
-CURSORS_MAX: Final = 2**14  # cursors, one for each peer, context and filter; the oldest are dropped
+CURSORS_MAX: Final = 2**14  # cursors, one for each peer and context; the oldest are dropped
 HISTORY_DAYS: Final = 30  # age of superseded versions kept; history is local and a convenience
 HISTORY_ROWS_MAX: Final = 100_000  # superseded versions kept; a busy record cannot fill the disk
 FREE_SPACE_BYTES_MIN: Final = 64 * MIB  # free disk space below which the store refuses writes

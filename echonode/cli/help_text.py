@@ -1,4 +1,4 @@
-"""What every command has in common: two examples at the end of its help, and --home after it as well as before it."""
+"""The common parts of all commands: two examples at the end of each help, and --home after the command too."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""One conversation: the ends it joins, the tally of what it moved, and the result that log, metrics and API show."""
+"""One conversation: the ends it joins, the tally of what it moved, and the result that log and API show."""
 
 from collections import deque
 from collections.abc import Callable, Sequence

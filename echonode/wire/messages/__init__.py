@@ -1,14 +1,8 @@
 """The messages of the protocol as frozen dataclasses, one file for each kind (PROTOCOL.md §6).
 
-    session        Auth Hello Turn Close Ping Pong                              the frame of every session
-    conversation   Direction Refused Done                                       in every mode
-    records        Fetch Records, Put Stored, Offers Heads, Credit              in the modes that move records
-    tree           LevelWiseInit .., HashComparisonInit ..                      modes level_wise, hash_comparison
-    snapshot  delta  sketch  reconcile                                          the mode of that name
-    on_demand      PullInit .., GetInit .., PutInit                             modes pull, get, put
-    follow         FollowInit Follow Commits Missing Bodies Roots Taken Lazy    links
-    pairing        PairStart PairAnswer PairConfirm PairFinish                  in place of Auth, under an invitation
-    version        PROTOCOL_VERSION version_text
+    session  conversation  version      in every session; in every mode; the version of the protocol
+    records  tree  snapshot  delta  sketch  reconcile  on_demand      in the modes
+    follow  pairing                     on links; in place of Auth, under an invitation
 
 A message travels as a CBOR array: its `code`, then its fields in the order of the class. Classes without a code are
 parts of messages. Not here: the bytes and the bounds of fields, which are in wire/codec.py. Callers import from this

@@ -37,7 +37,7 @@ class ContextRoot:
 
 @dataclass(frozen=True, slots=True)
 class FollowInit:
-    """Opens a link. `places` has a cursor for each context; They refer to the log of `instance`, the receiver's."""
+    """Opens a link. `places` has a cursor for each context; they refer to the log of `instance`, the receiver's."""
 
     code: ClassVar[int] = 56
     version: tuple[int, int]
