@@ -216,7 +216,7 @@ class _LinkOwner:
 
     @property
     def wants_all(self) -> bool:
-        """Whether every context that is kept is wanted whole."""
+        """True while this node wants all contexts whole."""
         return self.links.subscriptions.wants_all
 
     def takes(self, context: str) -> bool:
