@@ -46,12 +46,12 @@ class LiveLinks:
     selection: LinkSelection
     subscriptions: Subscriptions
     wake: asyncio.Event
-    spread: Plumtree = field(init=False)
+    plumtree: Plumtree = field(init=False)
     _links: dict[IdentityId, Link] = field(default_factory=dict)
     _keys: dict[IdentityId, PublicKey] = field(default_factory=dict)  # with which the peers of links proved themselves
 
     def __post_init__(self) -> None:
-        self.spread = Plumtree(self.store)
+        self.plumtree = Plumtree(self.store)
 
     def behind(self, peer: IdentityId) -> int | None:
         """Return how many entries of our log the link with `peer` has still to tell; None without a link."""
@@ -70,7 +70,7 @@ class LiveLinks:
         """Wake the links to pass on what was applied. End those whose peer's key it revoked."""
         if any(record.context == IDENTITIES for record in event.records):
             self._end_revoked()
-        self.spread.stored(event.records, IdentityId(event.source) if event.source else None)
+        self.plumtree.stored(event.records, IdentityId(event.source) if event.source else None)
 
     # -- how a session becomes one -----------------------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class LiveLinks:
 
         environment = LinkEnvironment(
             transport=session.transport,
-            plumtree=self.spread,
+            plumtree=self.plumtree,
             peer=peer,
             instance=Instance(session.hello.instance),
             owner=_LinkOwner(self, peer),

@@ -246,7 +246,7 @@ class Node:
             streams=self.registry.streams - len(links),
             partings=self.registry.partings,
             fills=self.conversations.bulk_gate.fills,
-            versions_asked=self.live_links.spread.asked_count,
+            versions_asked=self.live_links.plumtree.asked_count,
             comparisons=sum(entry.changed_meanwhile for entry in peers.values()),
             dials=tuple(len(target.addresses) for target in targets.values() if target.is_dialling),
             links=links,

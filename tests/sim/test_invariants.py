@@ -178,8 +178,8 @@ async def bytes_are_never_read(watched: WatchedWorld) -> None:
 
 
 async def a_version_is_asked_for_and_never_comes(watched: WatchedWorld) -> None:
-    spread = watched.one.node.live_links.spread
-    spread.ask(bytes(16), next(iter(spread.links.values())))
+    plumtree = watched.one.node.live_links.plumtree
+    plumtree.ask(bytes(16), next(iter(plumtree.links.values())))
     await watched.invariants.check_quiescence(watched.members)
 
 
