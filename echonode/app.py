@@ -1,9 +1,10 @@
-"""The composition root: the one module that knows every room, and wires them into a process.
+"""The composition root: the one module that imports every room, and wires them into a process.
 
-    main        the command line's entry: hands it what it may not import itself
-    run_node    one node in the foreground, from its files to its last goodbye
+    main            the command line's entry: hands it the services that it may not import itself
+    _Process        one node in the foreground, from its files to its last goodbye
+    _StoppedNode    the store of a node that does not run, for commands that read
 
-Heavy rooms are imported inside functions: `echonode --help` should not pay for a database and a web server.
+Heavy rooms are imported inside functions: `echonode --help` should not wait for a database and a web server.
 """
 
 import asyncio
@@ -35,18 +36,18 @@ _INVITATION_S: Final = 600.0
 _INTERRUPTED: Final = 130
 _GC_THRESHOLD: Final = 20_000  # objects; at the usual 700 an import spends a tenth of its time collecting nothing
 _LOOK_S: Final = 2.0  # for the node that made an invitation, before a person is told that none has answered
-_DISCOVER_AGAIN_S: Final = 10.0  # an interface may come up long after us
+_DISCOVER_AGAIN_S: Final = 10.0  # an interface may come up long after the node
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the process's exit code."""
+    """Run the command line and return the process's exit code."""
     from echonode.cli.main import main as command_line
 
     return command_line(_Services(os.environ), argv)
 
 
 class _Services:
-    """What the command line is handed (cli/services.py)."""
+    """The services of the command line (cli/services.py)."""
 
     version = __version__
 
@@ -75,7 +76,7 @@ class _Services:
         from echonode.model.self_test import check_signatures
 
         check_signatures()
-        os.umask(0o077)  # whatever this process makes is this user's alone
+        os.umask(0o077)  # files of this process are for this user alone
         files = options.home
         assert isinstance(files, NodeFiles), "homes come from find_home"
         config = load_config(files.home.config, self._environ, _flags(options))
@@ -138,7 +139,7 @@ class _Services:
 
 
 def _flags(options: RunOptions) -> dict[str, object]:
-    """What was said on the command line, by configuration key."""
+    """Return the options of the command line by configuration key."""
     said: dict[str, object] = {
         "name": options.name,
         "listen": options.listen,
@@ -153,7 +154,7 @@ def _flags(options: RunOptions) -> dict[str, object]:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed, the standard loop elsewhere."""
+    """Return the factory of uvloop's event loop where it is installed; None means the standard loop."""
     try:
         import uvloop
     except ImportError:
@@ -255,7 +256,7 @@ async def _dial_nobody(address: str) -> "ByteStream":
 
 
 class _Process:
-    """One run of one node. What is opened is closed in reverse, goodbyes first."""
+    """One run of one node. What was opened is closed in reverse order, goodbyes first."""
 
     def __init__(
         self,
@@ -277,7 +278,7 @@ class _Process:
         self._announcement: Presence | None = None
 
     async def run(self) -> int:
-        """Until SIGTERM or SIGINT; 0 after a clean stop."""
+        """Run until SIGTERM or SIGINT. Return 0 after a clean stop."""
         from echonode.host.service import ServiceManager, stop_on_signals
 
         manager = ServiceManager(self._environ)
@@ -292,7 +293,7 @@ class _Process:
                     joining.cancel()
                     return _INTERRUPTED
                 joining.result()
-            # What stands now stays: the collector need not look at it again, nor at every few hundred records.
+            # Objects made until now live as long as the process: the collector need not look at them again.
             gc.freeze()
             gc.set_threshold(_GC_THRESHOLD)
             manager.ready(f"listening on {', '.join(node.listening)}")
@@ -306,8 +307,8 @@ class _Process:
         return 0
 
     async def _until(self, stop: "asyncio.Task[bool]", node: "Node") -> None:
-        """Wait for `stop`. Raises what makes going on pointless: a node that cannot write, or no longer dials, must not
-        look alive to its service manager."""
+        """Wait for `stop`. Raises the error of a store that cannot write, or of a scheduler that no longer dials: such
+        a node must not look alive to its service manager."""
         assert self._store is not None, "a started node has a store"
         broken = asyncio.create_task(self._store.wait_until_broken())
         running = asyncio.create_task(node.run())
@@ -371,7 +372,7 @@ class _Process:
         return node
 
     def _network_key(self, random_bytes: Callable[[int], bytes]) -> bytes | None:
-        """The key of the network this home is of; made now when it has none and is not to join one."""
+        """Return the key of the home's network. Make one if the home has no network and does not join one."""
         from echonode.host.files import SECRET_BYTES
 
         if self._config.open:
@@ -387,7 +388,7 @@ class _Process:
     # -- discovery ---------------------------------------------------------------------------------------------------
 
     async def _discover(self, node: "Node", listen: Sequence[str]) -> None:
-        """Announce and browse; where that is not possible yet, say so once and try again, for ever."""
+        """Announce and browse. Where that is not possible yet, log it once and try again, for ever."""
         is_said = False
         while True:
             self._discovery = self._make_discovery(node, listen)
@@ -434,7 +435,7 @@ class _Process:
             self._discovery.update(group=announcement.group)
             self._discovery.set_invitation(announcement.slot)
 
-    # -- what a person at the terminal reads -------------------------------------------------------------------------
+    # -- output for a person at the terminal -------------------------------------------------------------------------
 
     async def _join_network(self, node: "Node", code: str) -> None:
         at = self._join_at
@@ -454,7 +455,7 @@ class _Process:
         _say(f"joined the network {network}")
 
     async def _invite_first(self, node: "Node", is_first_run: bool) -> str | None:
-        """The code of the invitation that a first run on a terminal opens."""
+        """Return the code of the invitation that a first run on a terminal opens."""
         if not is_first_run or self._join or node.network_key() is None or not sys.stderr.isatty():
             return None
         return await node.invite(uses=1, expires_s=_INVITATION_S)

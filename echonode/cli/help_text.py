@@ -1,4 +1,5 @@
-"""What every command has in common: two examples at the end of its help, and --home after it as well as before it."""
+"""Parts that all commands share: two examples at the end of the help, and --home after the command as well as before
+it."""
 
 from collections.abc import Callable
 from dataclasses import replace

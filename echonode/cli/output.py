@@ -1,4 +1,4 @@
-"""What commands print: lines, JSON, times, sizes. Data goes to stdout, everything else to stderr.
+"""Output of the commands: lines, JSON, times, sizes. Data goes to stdout, everything else to stderr.
 
 Text that a peer may have chosen is escaped here, before it reaches a terminal or a column. JSON is written in ASCII: no
 terminal misreads it, and every encoding can hold it.
