@@ -3,6 +3,7 @@
     main         the entry of the command line
     _Services    what the command line may not import itself: homes, the simulator, a running node, repair
     _Process     one node in the foreground: files, store, node, sockets, API, discovery
+    _StoppedNode the store of a node that does not run, for commands that read
 
 Heavy rooms are imported inside functions: `echonode --help` should not load a database and a web server.
 """
