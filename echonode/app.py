@@ -1,9 +1,11 @@
-"""The composition root: the one module that knows every room, and wires them into a process.
+"""The composition root: the one module that may import every room, and wires them into a process.
 
-    main        the command line's entry: hands it what it may not import itself
-    run_node    one node in the foreground, from its files to its last goodbye
+    main         the entry of the command line
+    _Services    what the command line may not import itself: homes, the simulator, a running node, repair
+    _Process     one node in the foreground: files, store, node, sockets, API, discovery
+    _StoppedNode the store of a node that does not run, for commands that read
 
-Heavy rooms are imported inside functions: `echonode --help` should not pay for a database and a web server.
+Heavy rooms are imported inside functions: `echonode --help` should not load a database and a web server.
 """
 
 import asyncio
@@ -11,7 +13,10 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
@@ -24,25 +29,26 @@ if TYPE_CHECKING:
     from echonode.host.files import NodeFiles
     from echonode.host.logs import Logs
     from echonode.host.mdns import Discovery
-    from echonode.node.node import Node, Presence
+    from echonode.node.node import Node, Presence, Settings
     from echonode.store.sqlite.store import SqliteStore
+    from echonode.sync.streams import ByteStream
 
 _INVITATION_S: Final = 600.0
 _INTERRUPTED: Final = 130
 _GC_THRESHOLD: Final = 20_000  # objects; at the usual 700 an import spends a tenth of its time collecting nothing
 _LOOK_S: Final = 2.0  # for the node that made an invitation, before a person is told that none has answered
-_DISCOVER_AGAIN_S: Final = 10.0  # an interface may come up long after us
+_DISCOVER_AGAIN_S: Final = 10.0  # an interface may come up long after the node
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the process's exit code."""
+    """Run the command line. Return the process's exit code."""
     from echonode.cli.main import main as command_line
 
     return command_line(_Services(os.environ), argv)
 
 
 class _Services:
-    """What the command line is handed (cli/services.py)."""
+    """The services that the command line is handed (cli/services.py)."""
 
     version = __version__
 
@@ -71,7 +77,7 @@ class _Services:
         from echonode.model.self_test import check_signatures
 
         check_signatures()
-        os.umask(0o077)  # whatever this process makes is this user's alone
+        os.umask(0o077)  # every file of this process is readable by its user alone
         files = options.home
         assert isinstance(files, NodeFiles), "homes come from find_home"
         config = load_config(files.home.config, self._environ, _flags(options))
@@ -83,7 +89,6 @@ class _Services:
                 return runner.run(_Process(files, config, logs, self._environ, options.join, options.at).run())
         finally:
             logs.close()
-
 
     def repair(self, home: HomeView) -> RepairReport:
         from echonode.host.files import NodeFiles
@@ -115,8 +120,27 @@ class _Services:
             )
 
 
+    @contextmanager
+    def serve_stopped(self, home: HomeView) -> Iterator[Path | None]:
+        import tempfile
+
+        from echonode.host.config import load_config
+        from echonode.host.files import NodeFiles
+
+        assert isinstance(home, NodeFiles), "homes come from find_home"
+        if not home.home.store.exists():
+            yield None
+            return
+        os.umask(0o077)
+        config = load_config(home.home.config, self._environ, {})
+        with home.home.locked(is_reader=True), tempfile.TemporaryDirectory(prefix="echonode-") as folder:
+            socket_path = Path(folder) / "api.sock"
+            with _StoppedNode(home, config, socket_path).in_thread():
+                yield socket_path
+
+
 def _flags(options: RunOptions) -> dict[str, object]:
-    """What was said on the command line, by configuration key."""
+    """Return the options that were given on the command line, by configuration key."""
     said: dict[str, object] = {
         "name": options.name,
         "listen": options.listen,
@@ -131,7 +155,7 @@ def _flags(options: RunOptions) -> dict[str, object]:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed, the standard loop elsewhere."""
+    """Return the loop factory of uvloop where it is installed, None for the standard loop elsewhere."""
     try:
         import uvloop
     except ImportError:
@@ -139,8 +163,101 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def _settings(
+    config: "Config", node_id: bytes, network_key: bytes | None, *, is_provisional: bool = False
+) -> "Settings":
+    """Return the settings of the node with this configuration, id and network key."""
+    from echonode.host.config import read_model
+    from echonode.host.system import host_name
+    from echonode.node.node import Settings
+
+    return Settings(
+        name=config.name or host_name() or f"node-{to_base32(node_id)[:8]}",
+        network_key=network_key,
+        is_provisional=is_provisional,
+        contexts=None if config.contexts is None else frozenset(config.contexts),
+        subscriptions=config.subscriptions,
+        models=dict(map(read_model, config.models)),
+    )
+
+
+class _StoppedNode:
+    """The store of a node that does not run, behind the API, on a socket of this process. No peer is spoken to."""
+
+    def __init__(self, files: "NodeFiles", config: "Config", socket_path: Path) -> None:
+        self._files = files
+        self._config = config
+        self._socket_path = socket_path
+
+    async def serve(self, ready: "Future[None]", end: asyncio.Event) -> None:
+        """Serve from the moment at which `ready` gets a result until `end` is set. Raises EchonodeError."""
+        from echonode.api.server import ApiServer
+        from echonode.host.system import SystemClock, SystemEntropy
+        from echonode.model.identity import Identity, Instance
+        from echonode.node.node import Node
+        from echonode.store.sqlite.store import SqliteStore
+
+        clock, entropy = SystemClock(), SystemEntropy()
+        identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))
+        key = self._files.read_network_key()
+        store = await SqliteStore.open(
+            self._files.home.store,
+            new_instance=lambda: Instance(entropy.random_bytes(8)),
+            now_ms=clock.now_ms,
+        )
+        async with AsyncExitStack() as stack:
+            node = Node(
+                store,
+                identity,
+                _settings(self._config, identity.id, key),
+                clock=clock,
+                entropy=entropy,
+                dial=_dial_nobody,
+                observe=lambda event: None,
+                announce=lambda presence: None,
+                save_network_key=lambda key: None,
+            )
+            stack.push_async_callback(node.stop)
+            await node.start()
+            api = ApiServer(node, socket_path=self._socket_path, version=__version__)
+            await api.start()
+            stack.push_async_callback(api.close)
+            ready.set_result(None)
+            await end.wait()
+
+    @contextmanager
+    def in_thread(self) -> Iterator[None]:
+        """Serve in another thread while the block runs. Raises EchonodeError when the store cannot be opened."""
+        ready: Future[None] = Future()
+        loop, end = asyncio.new_event_loop(), asyncio.Event()
+
+        def work() -> None:
+            try:
+                loop.run_until_complete(self.serve(ready, end))
+            except BaseException as error:
+                if ready.done():
+                    raise
+                ready.set_exception(error)
+            finally:
+                loop.close()
+
+        thread = Thread(target=work, name="stopped node", daemon=True)
+        thread.start()
+        try:
+            ready.result()
+            yield
+        finally:
+            with suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(end.set)
+            thread.join()
+
+
+async def _dial_nobody(address: str) -> "ByteStream":
+    raise TransportError("the node is not running")
+
+
 class _Process:
-    """One run of one node. What is opened is closed in reverse, goodbyes first."""
+    """One run of one node. It closes in reverse what it opened: discovery first, the node and its store last."""
 
     def __init__(
         self,
@@ -162,7 +279,7 @@ class _Process:
         self._announcement: Presence | None = None
 
     async def run(self) -> int:
-        """Until SIGTERM or SIGINT; 0 after a clean stop."""
+        """Run until SIGTERM or SIGINT. Return 0 after a clean stop, 130 when joining was interrupted."""
         from echonode.host.service import ServiceManager, stop_on_signals
 
         manager = ServiceManager(self._environ)
@@ -177,7 +294,7 @@ class _Process:
                     joining.cancel()
                     return _INTERRUPTED
                 joining.result()
-            # What stands now stays: the collector need not look at it again, nor at every few hundred records.
+            # The objects of a started node live as long as the process: the collector need not look at them again.
             gc.freeze()
             gc.set_threshold(_GC_THRESHOLD)
             manager.ready(f"listening on {', '.join(node.listening)}")
@@ -191,8 +308,10 @@ class _Process:
         return 0
 
     async def _until(self, stop: "asyncio.Task[bool]", node: "Node") -> None:
-        """Wait for `stop`. Raises what makes going on pointless: a node that cannot write, or no longer dials, must not
-        look alive to its service manager."""
+        """Wait for `stop`. Raises the fault of a store that cannot write, or of a node that no longer dials.
+
+        Such a node must not look alive to its service manager.
+        """
         assert self._store is not None, "a started node has a store"
         broken = asyncio.create_task(self._store.wait_until_broken())
         running = asyncio.create_task(node.run())
@@ -209,11 +328,10 @@ class _Process:
 
     async def _start_node(self, stack: AsyncExitStack) -> "Node":
         from echonode.api.server import ApiServer
-        from echonode.host.config import read_model
-        from echonode.host.system import SystemClock, SystemEntropy, host_name
+        from echonode.host.system import SystemClock, SystemEntropy
         from echonode.host.tcp import Listener, TcpDial
         from echonode.model.identity import Identity, Instance
-        from echonode.node.node import Node, Settings
+        from echonode.node.node import Node
         from echonode.store.sqlite.store import SqliteStore
 
         clock, entropy = SystemClock(), SystemEntropy()
@@ -229,14 +347,7 @@ class _Process:
         node = Node(
             store,
             identity,
-            Settings(
-                name=self._config.name or host_name() or f"node-{to_base32(identity.id)[:8]}",
-                network_key=network_key,
-                is_provisional=is_provisional,
-                contexts=None if self._config.contexts is None else frozenset(self._config.contexts),
-                subscriptions=self._config.subscriptions,
-                models=dict(map(read_model, self._config.models)),
-            ),
+            _settings(self._config, identity.id, network_key, is_provisional=is_provisional),
             clock=clock,
             entropy=entropy,
             dial=TcpDial(),
@@ -264,7 +375,7 @@ class _Process:
         return node
 
     def _network_key(self, random_bytes: Callable[[int], bytes]) -> bytes | None:
-        """The key of the network this home is of; made now when it has none and is not to join one."""
+        """Return the key of the home's network, None for the open one. A home without a network gets a fresh key."""
         from echonode.host.files import SECRET_BYTES
 
         if self._config.open:
@@ -280,7 +391,7 @@ class _Process:
     # -- discovery ---------------------------------------------------------------------------------------------------
 
     async def _discover(self, node: "Node", listen: Sequence[str]) -> None:
-        """Announce and browse; where that is not possible yet, say so once and try again, for ever."""
+        """Announce and browse. Where that is not possible yet, log it once and try again, for ever."""
         is_said = False
         while True:
             self._discovery = self._make_discovery(node, listen)
@@ -327,7 +438,7 @@ class _Process:
             self._discovery.update(group=announcement.group)
             self._discovery.set_invitation(announcement.slot)
 
-    # -- what a person at the terminal reads -------------------------------------------------------------------------
+    # -- the person at the terminal ----------------------------------------------------------------------------------
 
     async def _join_network(self, node: "Node", code: str) -> None:
         at = self._join_at
@@ -347,7 +458,7 @@ class _Process:
         _say(f"joined the network {network}")
 
     async def _invite_first(self, node: "Node", is_first_run: bool) -> str | None:
-        """The code of the invitation that a first run on a terminal opens."""
+        """Open the invitation of a first run on a terminal. Return its code, None elsewhere."""
         if not is_first_run or self._join or node.network_key() is None or not sys.stderr.isatty():
             return None
         return await node.invite(uses=1, expires_s=_INVITATION_S)

@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import click
 
@@ -46,13 +46,20 @@ def context_option(function: _Function) -> _Function:
     return add(function)
 
 
+def stdin_bytes() -> BinaryIO:
+    """Return stdin as bytes. Raises click.UsageError when the parent process closed it."""
+    if sys.stdin is None:
+        raise click.UsageError("stdin is closed; give a file or a value instead.")
+    return sys.stdin.buffer
+
+
 def read_body(value: str | None, file: str | None) -> tuple[bytes, str | None]:
     """Return the body that VALUE or --file gives, and its media type if it can be told. `-` is stdin. Raises
     click.UsageError unless exactly one of the two is given, and Failure when the body is too long."""
     if (value is None) == (file is None):
         raise click.UsageError("Give a VALUE, or --file FILE, or - to read stdin.")
     if "-" in (value, file):
-        return _bounded(sys.stdin.buffer.read(BODY_BYTES_MAX + 1)), None
+        return _bounded(stdin_bytes().read(BODY_BYTES_MAX + 1)), None
     if value is not None:
         try:
             return _bounded(value.encode()), "text/plain"

@@ -12,7 +12,7 @@ as a Failure with the exit code that fits.
 import json
 import select
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -63,12 +63,14 @@ def record_path(context: str, action: str = "") -> str:
 
 
 class Client:
-    """Sends requests to the first of `paths` at which a node listens. `hint` tells a person what to do when none does.
+    """Sends requests to the first of `paths` at which a node listens. `absence` gives the sentence for when none does.
     """
 
-    def __init__(self, paths: Sequence[Path], *, hint: str = "type: echonode run") -> None:
+    def __init__(
+        self, paths: Sequence[Path], *, absence: Callable[[], str] = lambda: "the node is not running"
+    ) -> None:
         self._paths = tuple(paths)
-        self._hint = hint
+        self._absence = absence
 
     def call(
         self,
@@ -120,6 +122,14 @@ class Client:
             raise
         return response
 
+    def is_listening(self) -> bool:
+        """Return True if a node listens at one of the paths. Raises Failure when one cannot be tried."""
+        try:
+            self._connect().close()
+        except NotRunning:
+            return False
+        return True
+
     def _connect(self) -> socket.socket:
         """Connect to the first path that answers. Raises NotRunning when none does."""
         for path in self._paths:
@@ -134,7 +144,7 @@ class Client:
                 raise _cannot_connect(path, error) from error
             else:
                 return connection
-        raise NotRunning(f"the node is not running; {self._hint}")
+        raise NotRunning(self._absence())
 
 
 def _cannot_connect(path: Path, error: OSError) -> Failure:

@@ -7,6 +7,8 @@
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.output import print_note
 from echonode.cli.services import HomeView, Services
 
 if TYPE_CHECKING:
@@ -41,12 +44,52 @@ class NodeLookup:
 
         url = os.environ.get("ECHO_API_URL")
         if url and not self.home_flag:
-            return Client([_socket_of(url)], hint=f"nothing answers at {url} (ECHO_API_URL)")
-        named = f"--home {quote(self.home_flag)} " if self.home_flag else ""
-        paths = [self.home().api_socket]
+            return Client([_socket_of(url)], absence=lambda: f"nothing answers at {url} (ECHO_API_URL)")
+        home = self.home()
+        paths = [home.api_socket]
         if not self.home_flag and not os.environ.get("ECHO_HOME"):
             paths.append(SERVICE_SOCKET)
-        return Client(paths, hint=f"type: echonode {named}{start_command}")
+        return Client(paths, absence=lambda: self._absence(home, start_command))
+
+    def _absence(self, home: HomeView, start_command: str) -> str:
+        """Return the sentence that says why no node answers, and what to do."""
+        process = home.running_process()
+        if process is not None:
+            return f"the node runs (process {process}), but its socket {home.api_socket} is gone: stop and start it"
+        named = f"--home {quote(self.home_flag)} " if self.home_flag else ""
+        return f"the node is not running; type: echonode {named}{start_command}"
+
+    @contextmanager
+    def reader(self) -> Iterator["Reader"]:
+        """Yield a client for requests that only read. If no node runs, it reads the home's store, and says so.
+
+        Raises NotRunning when there is no store either.
+        """
+        client = self.client()
+        has_url = bool(os.environ.get("ECHO_API_URL")) and not self.home_flag
+        if has_url or client.is_listening():
+            yield Reader(client, is_running=True)
+            return
+        home = self.home()
+        if home.running_process() is not None:
+            yield Reader(client, is_running=True)  # its first request says that the socket is gone
+            return
+        with self.services.serve_stopped(home) as path:
+            if path is None:
+                yield Reader(client, is_running=False)  # its first request says that no node runs
+                return
+            from echonode.cli.client import Client
+
+            print_note("the node is not running: this is read from its store")
+            yield Reader(Client([path]), is_running=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A client for requests that only read, and whether a node runs behind it."""
+
+    client: "Client"
+    is_running: bool
 
 
 def _socket_of(url: str) -> Path:

@@ -7,6 +7,7 @@ for those rooms to load.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,10 @@ class HomeView(Protocol):
     @property
     def api_socket(self) -> Path:
         """The socket on which the node takes commands while it runs."""
+        ...
+
+    def running_process(self) -> str | None:
+        """Return the process id of the node that holds this home; None when none does."""
         ...
 
     def has_network(self) -> bool:
@@ -135,6 +140,13 @@ class Services(Protocol):
 
     def run_node(self, options: RunOptions) -> int:
         """Run a node until it is told to stop, and return the exit code. Raises EchonodeError when it cannot start."""
+        ...
+
+    def serve_stopped(self, home: HomeView) -> AbstractContextManager[Path | None]:
+        """Serve the store of a stopped node on a socket of this process, and yield its path; None without a store.
+
+        The caller sends only requests that read. Raises EchonodeError, also when the node runs after all.
+        """
         ...
 
     def repair(self, home: HomeView) -> RepairReport:

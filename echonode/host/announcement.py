@@ -15,12 +15,12 @@ A sighting is a hint where to dial and never a decision whom to trust.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
-from echonode.host.system import Address, LocalAddress, Network
+from echonode.host.system import Address, LocalAddress, Network, Reach
 from echonode.host.tcp import format_address, parse_address
 
 SERVICE: Final = "_echonode._tcp.local."
@@ -33,10 +33,6 @@ _INSTANCE: Final = re.compile(rf"([0-9a-f]{{{2 * TAG_BYTES}}})\.{re.escape(SERVI
 _HEX: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _VERSION: Final = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}", re.ASCII)
 _SLOT: Final = re.compile(r"[0-9a-z]{1,8}", re.ASCII)
-
-# Interfaces of container and virtual machine bridges: their addresses mean nothing on another machine. A bridge that a
-# person named (OpenWrt's br-lan) is a real network.
-_VIRTUAL_INTERFACE: Final = re.compile(r"docker.*|br-[0-9a-f]{12}|veth.*|virbr.*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +97,28 @@ def parse_txt(data: bytes) -> Announcement | None:
 
 
 def read_sighting(
-    name: str, txt: bytes, ips: Sequence[str], port: int | None, own: Sequence[LocalAddress]
+    name: str,
+    txt: bytes,
+    ips: Sequence[str],
+    port: int | None,
+    own: Sequence[LocalAddress],
+    endpoints: Collection[str] = (),
 ) -> Sighting | None:
-    """Return the sighting that these answers make for a node with the addresses `own`, None when they make none."""
+    """Return the sighting that these answers make for a node that announces `own`, None when they make none.
+
+    `endpoints` are all that this node listens on (`own_endpoints`). They are left out: every host with a container
+    bridge announces the bridge's address, and dialled from here it is this node."""
     announcement = parse_txt(txt)
     if announcement is None or announcement.tag != tag_of(name) or not port or not 0 < port <= 65_535:
         return None
     on_loopback = any(each.ip.is_loopback for each in own)
     hosts = {str(ip): ip for ip in map(_dialable_ip, ips[: 4 * ADDRESSES_MAX]) if ip is not None}
     addresses = [format_address(text, port) for text, ip in hosts.items() if on_loopback or not ip.is_loopback]
-    first = on_link_first(addresses, [each.network for each in own])[:ADDRESSES_MAX]
+    others = [address for address in addresses if address not in endpoints]
+    own_hosts = {parse_address(endpoint)[0] for endpoint in endpoints}
+    first = on_link_first(others, [each.network for each in own])
+    # An address of this machine at another port is another node here, or another machine with the same address: last.
+    first = tuple(sorted(first, key=lambda address: parse_address(address)[0] in own_hosts))[:ADDRESSES_MAX]
     if not first:
         return None
     return Sighting(name, first, announcement.tag, announcement.group, announcement.slot, announcement.version)
@@ -127,24 +135,46 @@ def on_link_first(addresses: Sequence[str], own_networks: Sequence[Network]) -> 
     return tuple(sorted(addresses, key=rank))
 
 
+def own_endpoints(present: Sequence[LocalAddress], listen: Sequence[str]) -> frozenset[str]:
+    """Return each HOST:PORT of this machine that is listened on, on interfaces of every kind."""
+    bound = [parse_address(address) for address in listen]
+    return frozenset(
+        format_address(each.scoped, port)
+        for each in present
+        for host, port in bound
+        if _is_listened_on([host], each.ip)
+    )
+
+
 def addresses_to_announce(
-    present: Sequence[LocalAddress], chosen: Sequence[str] | None, listen: Sequence[str]
+    present: Sequence[LocalAddress],
+    chosen: Sequence[str] | None,
+    listen: Sequence[str],
+    reach: Mapping[str, Reach],
 ) -> tuple[LocalAddress, ...]:
     """Return the addresses of this machine to announce, and to announce on: those listened to, `chosen` or else all
     usable.
 
-    Without `chosen` these are IPv4 and link-local IPv6 addresses of real interfaces, and loopback when there is no
-    other, so that nodes on a machine without a network find each other too."""
+    Without `chosen` these are IPv4 and link-local IPv6 addresses of interfaces that may lead to other machines, the
+    best `reach` first. Where there is none, loopback is announced: nodes on a machine without a network meet too."""
     hosts = [parse_address(address)[0] for address in listen]
     reachable = [each for each in present if _is_listened_on(hosts, each.ip)]
     if chosen is not None:
-        chosen_ips = {ip_address(text) for text in chosen}
-        return tuple(each for each in reachable if each.ip in chosen_ips)
-    usable = [
-        each for each in reachable if not _VIRTUAL_INTERFACE.fullmatch(each.interface) and _may_carry_mdns(each.ip)
+        return tuple(each for each in reachable if any(_is_meant(each, text) for text in chosen))
+    usable = [each for each in reachable if _may_carry_mdns(each.ip)]
+    beyond = [
+        each
+        for each in usable
+        if not each.ip.is_loopback and reach.get(each.interface, Reach.UNKNOWN) is not Reach.INSIDE
     ]
-    beyond = [each for each in usable if not each.ip.is_loopback]
-    return tuple(beyond or usable)
+    beyond.sort(key=lambda each: reach.get(each.interface, Reach.UNKNOWN))
+    return tuple(beyond or (each for each in usable if each.ip.is_loopback))
+
+
+def _is_meant(address: LocalAddress, text: str) -> bool:
+    """Return True when `text` names this address: an IP address, with or without its interface."""
+    ip, percent, scope = text.partition("%")
+    return ip_address(ip) == address.ip and (not percent or scope in address.scopes)
 
 
 def _pairs(data: bytes) -> dict[str, str] | None:

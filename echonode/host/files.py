@@ -28,6 +28,10 @@ class NodeFiles:
         """The path of the API's socket."""
         return self.home.api_socket
 
+    def running_process(self) -> str | None:
+        """Return the process id of the node that holds this home; None when none does."""
+        return self.home.lock_holder()
+
     def has_network(self) -> bool:
         """Return True when the home belongs to a network, private or public."""
         return self.home.network.exists() or self._open_mark.exists()

@@ -17,6 +17,7 @@ import pwd
 import shlex
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ from echonode.text import escape
 
 SERVICE_SOCKET: Final = Path("/run/echonode/api.sock")
 _SOCKET_PATH_BYTES_MAX: Final = 100
+_READER: Final = b"reader "  # what a reader writes before its pid into the lock file
+_READER_TIMEOUT_S: Final = 60.0  # verifying a large store takes so long
+_LOCK_GRACE_S: Final = 0.3
+_LOCK_POLL_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,25 +118,66 @@ class Home:
             raise ConfigError(f"the folder {folder} is not this user's alone; remove it, or choose a shorter home")
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the home, so that one node at a time has it. Raises ConfigError that names the process that has it."""
+    def locked(self, *, is_reader: bool = False) -> Iterator[None]:
+        """Hold the home, so that one node at a time has it. Raises ConfigError that names the process that has it.
+
+        A command that reads the store of a stopped node holds the home for a moment, as a reader. Others wait for it.
+        """
         try:
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError(f"the home {self.folder} cannot be used: {_reason(error)}") from error
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-                raise ConfigError(f"a node already runs on the home {self.folder} (process {pid or '?'})") from None
+            if not _lock(descriptor):
+                raise ConfigError(_holder_sentence(self.folder, _lock_text(descriptor)))
             with suppress(OSError):  # the pid helps a person; a full disk may have no room for it
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+                os.pwrite(descriptor, b"%s%d\n" % (_READER if is_reader else b"", os.getpid()), 0)
             yield
         finally:
             # Closing releases the lock. The file stays: if it were deleted, two nodes could lock two files of one name.
             os.close(descriptor)
+
+    def lock_holder(self) -> str | None:
+        """Return the process id of the node that holds the home; None when none does, or that cannot be found out."""
+        try:
+            descriptor = os.open(self.folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = _lock_text(descriptor)
+            return None if text.startswith(_READER.decode()) else text or "?"
+        finally:
+            os.close(descriptor)
+        return None
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock the file and return True; False when a node has it. Wait for readers, and for a new holder's first word."""
+    began_s = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_read = _lock_text(descriptor).startswith(_READER.decode())
+            if time.monotonic() - began_s > (_READER_TIMEOUT_S if is_read else _LOCK_GRACE_S):
+                return False
+            time.sleep(_LOCK_POLL_S)
+        else:
+            return True
+
+
+def _holder_sentence(folder: Path, holder: str) -> str:
+    reader = holder.removeprefix(_READER.decode())
+    if reader != holder:
+        return f"a command still reads the store in the home {folder} (process {reader})"
+    return f"a node already runs on the home {folder} (process {holder or '?'})"
+
+
+def _lock_text(descriptor: int) -> str:
+    return os.pread(descriptor, 30, 0).decode("ascii", "replace").strip()
 
 
 def read_secret(path: Path, size: int) -> bytes | None:

@@ -29,12 +29,13 @@ from echonode.host.announcement import (
     Sighting,
     addresses_to_announce,
     instance_name,
+    own_endpoints,
     read_sighting,
     tag_of,
     to_txt,
 )
-from echonode.host.system import LocalAddress, local_addresses
-from echonode.host.tcp import parse_address
+from echonode.host.system import LocalAddress, local_addresses, reach_of
+from echonode.host.tcp import parse_address, with_interface_name
 from echonode.limits import CANDIDATES_MAX
 
 __all__ = ["Discovery", "Sighting"]
@@ -96,6 +97,7 @@ class Discovery:
         self._on_gone = on_gone
         self._interfaces = interfaces
         self._own: tuple[LocalAddress, ...] = ()
+        self._endpoints: frozenset[str] = frozenset()
         self._serial = 0
         self._live: dict[str, Sighting] = {}
         self._unresolved: dict[str, None] = {}
@@ -113,9 +115,10 @@ class Discovery:
         cannot.
 
         Call `close` in either case."""
-        self._own = addresses_to_announce(local_addresses(), self._interfaces, self._listen)
+        self._own = self._scan()
         if not self._own:
-            raise TransportError("nothing to announce: no address that is listened on belongs to a usable interface")
+            wanted = f"is one of {', '.join(self._interfaces)}" if self._interfaces else "belongs to a usable interface"
+            raise TransportError(f"nothing to announce: no address that is listened on {wanted}")
         ips = [str(each.ip) for each in self._own]
         _ZEROCONF_LOG.addFilter(self._one_line)
         try:
@@ -181,6 +184,13 @@ class Discovery:
             parsed_addresses=[str(each.ip) for each in self._own],
         )
 
+    def _scan(self) -> tuple[LocalAddress, ...]:
+        """Read the machine's addresses; return those to announce."""
+        present = local_addresses()
+        self._endpoints = own_endpoints(present, self._listen)
+        reach = reach_of(each.interface for each in present)
+        return addresses_to_announce(present, self._interfaces, self._listen, reach)
+
     async def _watch(self) -> None:
         """Follow the machine's addresses and the changes of the announcement."""
         previous_scan = self._own
@@ -189,7 +199,7 @@ class Discovery:
                 async with asyncio.timeout(_WATCH_INTERVAL_S):
                     await self._announcement_changed.wait()
             except TimeoutError:
-                found = addresses_to_announce(local_addresses(), self._interfaces, self._listen)
+                found = self._scan()
                 if found != self._own and found == previous_scan:  # seen twice: interfaces come up in several steps
                     self._own = found
                     self._announcement_changed.set()
@@ -232,7 +242,8 @@ class Discovery:
                 self._queue_resolution(name)
 
     def _take_sighting(self, info: AsyncServiceInfo) -> None:
-        sighting = read_sighting(info.name, info.text, info.parsed_scoped_addresses(), info.port, self._own)
+        ips = [with_interface_name(text) for text in info.parsed_scoped_addresses()]
+        sighting = read_sighting(info.name, info.text, ips, info.port, self._own, self._endpoints)
         if sighting is None:
             self.dropped += 1
         elif sighting != self._live.get(sighting.name) and self._make_room(sighting):

@@ -5,7 +5,9 @@ import socket
 import time
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import IntEnum
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -16,7 +18,8 @@ from ipaddress import (
     ip_address,
     ip_interface,
 )
-from typing import TypeAlias
+from pathlib import Path
+from typing import Final, TypeAlias
 
 import ifaddr
 
@@ -25,6 +28,11 @@ from echonode.text import is_nfc_text
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
+
+
+_SYS_NET: Final = Path("/sys/class/net")
+_PROC_NET: Final = Path("/proc/self/net")  # of this network namespace
+_ROUTE_FLAG_GATEWAY: Final = 0x2  # RTF_GATEWAY
 
 
 class SystemClock:
@@ -72,6 +80,70 @@ class LocalAddress:
     interface: str
     ip: Address
     network: Network
+
+    @property
+    def scoped(self) -> str:
+        """The address as a text that can be dialled here: a link-local one with its interface."""
+        is_scoped = self.ip.version == 6 and self.ip.is_link_local
+        return f"{self.ip}%{self.interface}" if is_scoped else str(self.ip)
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The name and the number of the interface."""
+        with suppress(OSError):
+            return self.interface, str(socket.if_nametoindex(self.interface))
+        return (self.interface,)  # it went away
+
+
+class Reach(IntEnum):
+    """The prospect that other machines are behind an interface, the best first."""
+
+    OUTSIDE = 0  # it has a link, and a gateway or a physical port
+    UNKNOWN = 1  # it has a link and neither: a VPN, a cable into another namespace, a network of this host alone
+    INSIDE = 2  # it has no link, or is a bridge without a physical port, or a port of a bridge
+
+
+def reach_of(interfaces: Iterable[str]) -> dict[str, Reach]:
+    """Return the reach of each of `interfaces`, by what they are and not by their names (Linux: /sys/class/net).
+
+    It is UNKNOWN for those of which the kernel shows nothing, as on macOS."""
+    with_gateway = _interfaces_with_gateway()
+    return {name: _reach(name, has_gateway=name in with_gateway) for name in set(interfaces)}
+
+
+def _reach(name: str, *, has_gateway: bool) -> Reach:
+    folder = _SYS_NET / name.partition(":")[0]  # eth0:1 is a second address of eth0
+    try:
+        if int((folder / "ifindex").read_text()) != socket.if_nametoindex(folder.name):
+            return Reach.UNKNOWN  # /sys shows the interfaces of another network namespace
+        has_link = (folder / "carrier").read_text().strip() == "1"
+    except FileNotFoundError:
+        return Reach.UNKNOWN
+    except OSError:  # the interface is down, and its carrier cannot be read
+        has_link = False
+    is_physical = _is_physical(folder)
+    if not has_link or (folder / "brport").exists() or ((folder / "bridge").exists() and not is_physical):
+        return Reach.INSIDE
+    return Reach.OUTSIDE if has_gateway or is_physical else Reach.UNKNOWN
+
+
+def _is_physical(folder: Path) -> bool:
+    """Return True for an interface with a device, and for one above it: a bridge, a bond, a VLAN."""
+    return (folder / "device").exists() or any(_is_physical(lower) for lower in folder.glob("lower_*"))
+
+
+def _interfaces_with_gateway() -> set[str]:
+    """Return the interfaces with a route through a gateway (proc(5), /proc/net/route)."""
+    found = set()
+    # The columns of the interface and of the flags, which are hexadecimal.
+    for name, interface_at, flags_at in (("route", 0, 3), ("ipv6_route", 9, 8)):
+        with suppress(OSError):
+            for line in (_PROC_NET / name).read_text().splitlines():
+                fields = line.split()
+                with suppress(ValueError, IndexError):  # the heading
+                    if int(fields[flags_at], 16) & _ROUTE_FLAG_GATEWAY:
+                        found.add(fields[interface_at])
+    return found
 
 
 def local_addresses() -> tuple[LocalAddress, ...]:

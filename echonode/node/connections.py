@@ -53,12 +53,12 @@ class SessionRunner(Protocol):
     """Runs a session, to its end or until it becomes a link (node/conversations.py). Raises what ends it early."""
 
     async def lead(
-        self, session: Session, log: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False
+        self, session: Session, report: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False
     ) -> Link | None:
         """Run the initiator's side."""
         ...
 
-    async def serve(self, session: Session, log: SessionReport) -> Link | None:
+    async def serve(self, session: Session, report: SessionReport) -> Link | None:
         """Run the responder's side."""
         ...
 
@@ -180,19 +180,19 @@ class Connections:
 
         Raises what ended it early.
         """
-        log = SessionReport()
+        report = SessionReport()
         work = instead or partial(self.runner.lead, direction=direction)
-        await self._lead(stream, None, log, work)
-        return log
+        await self._lead(stream, None, report, work)
+        return report
 
-    async def _lead(self, stream: ByteStream, target: str | None, log: SessionReport, work: Work) -> _Linked | None:
+    async def _lead(self, stream: ByteStream, target: str | None, report: SessionReport, work: Work) -> _Linked | None:
         try:
             session = await initiate(stream, self.invitations.secrets()[0], self.local, self.entropy)
         except BaseException as error:
             if await self._lost(stream, None, error):
                 raise _gave_way() from None
             raise
-        return await self._hold(session, target, log, lambda: work(session, log))
+        return await self._hold(session, target, report, lambda: work(session, report))
 
     async def accept(self, stream: ByteStream) -> None:
         """Serve a stream that was opened to us. Raises nothing but faults of ours and cancellation."""
@@ -215,9 +215,9 @@ class Connections:
         if session is None:
             await stream.close()
             return
-        log = SessionReport()
+        report = SessionReport()
         try:
-            linked = await self._hold(session, None, log, lambda: self.runner.serve(session, log))
+            linked = await self._hold(session, None, report, lambda: self.runner.serve(session, report))
             if linked is not None:
                 await self._keep(*linked)
         except EchonodeError:
@@ -248,7 +248,7 @@ class Connections:
         self,
         session: Session,
         target: str | None,
-        log: SessionReport,
+        report: SessionReport,
         work: Callable[[], Coroutine[Any, Any, Link | None]],
     ) -> _Linked | None:
         """Run an open session to its end, or until it is a link, and keep the peer table told of it."""
@@ -267,8 +267,8 @@ class Connections:
         link, error = await self._caught(session, work)
         if link is not None:
             self.registry.becomes_link(peer, stream)
-        in_sync = log.in_sync if error is None else None
-        reason = "; ".join(f"{context}: {why}" for context, why in log.unequal.items())
+        in_sync = report.in_sync if error is None else None
+        reason = "; ".join(f"{context}: {why}" for context, why in report.unequal.items())
         # The table first: closing awaits, and may be cancelled.
         self.table.closed(self.clock.monotonic_s(), self.clock.now_ms(), peer, in_sync=in_sync, reason=reason)
         self.wake.set()

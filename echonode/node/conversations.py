@@ -63,14 +63,14 @@ class Conversations:
         self.bulk_gate = BulkGate(self.clock)
 
     async def lead(
-        self, session: Session, log: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False
+        self, session: Session, report: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False
     ) -> Link | None:
         """Run the initiator's side, to the end or until the session becomes a link. Raises what ends it early."""
-        log.is_one_way = direction is not Direction.BOTH
-        left = await self._turn(session, log, direction, {s.context: s for s in session.hello.contexts})
-        if left:
-            await session.transport.send(Turn(left))
-            await self.serve(session, log)
+        report.is_one_way = direction is not Direction.BOTH
+        left_to_peer = await self._turn(session, report, direction, {s.context: s for s in session.hello.contexts})
+        if left_to_peer:
+            await session.transport.send(Turn(left_to_peer))
+            await self.serve(session, report)
         link = await self.links.open(session) if may_link else None
         if link is None:
             await session.transport.send(Close(Reason.FINISHED))
@@ -79,7 +79,7 @@ class Conversations:
     async def ask(
         self,
         session: Session,
-        log: SessionReport,
+        report: SessionReport,
         context: str,
         mode: Mode,
         work: Callable[[Conversation], Awaitable[T]],
@@ -89,10 +89,10 @@ class Conversations:
         Return what `work` returns. Raises PeerRefused when the peer declines, and what else ends the session early.
         """
         theirs = {summary.context: summary for summary in session.hello.contexts if summary.context == IDENTITIES}
-        await self._turn(session, log, Direction.BOTH, theirs, only=(IDENTITIES,))
-        conversation, finish = self._begin(session, log, context, mode, "asked for", "initiator")
+        await self._turn(session, report, Direction.BOTH, theirs, only=(IDENTITIES,))
+        conversation, finish = self._begin(session, report, context, mode, "asked for", "initiator")
         if mode is Mode.GET:
-            conversation = replace(conversation, wants=None)  # a person wants it
+            conversation = replace(conversation, wants=None)  # a person asked for these records: keep them all
         try:
             if mode.value not in session.hello.modes:
                 raise PeerRefused(Reason.UNSUPPORTED_MODE, supported=session.hello.modes)
@@ -106,9 +106,9 @@ class Conversations:
         await session.transport.send(Close(Reason.FINISHED))
         return result
 
-    async def serve(self, session: Session, log: SessionReport) -> Link | None:
+    async def serve(self, session: Session, report: SessionReport) -> Link | None:
         """Serve the peer's conversations until it closes, hands over its turn, or makes the session a link."""
-        is_last = False  # only the end is left to say
+        is_last = False  # True once both turns are over: only the end of the session may follow
         while True:
             try:
                 message = await session.transport.recv()
@@ -117,23 +117,23 @@ class Conversations:
                 continue
             except PeerRefused as close:
                 if close.reason is Reason.FINISHED:
-                    log.compare_rest(session, self.subscriptions)
+                    report.compare_rest(session, self.subscriptions)
                     return None
                 raise
             match message:
                 case opening if isinstance(opening, InitPayload) and not is_last:
-                    await self._answer(session, log, opening)
+                    await self._answer(session, report, opening)
                 case Turn(contexts) if not session.is_initiator and not is_last:
-                    # Their hello is from before their conversations; theirs are the contexts that were empty here.
+                    # The hello is older than the peer's turn: its contexts are those that were empty here then.
                     theirs = {s.context: s for s in session.hello.contexts if s.context in contexts}
-                    await self._turn(session, log, Direction.RECEIVE, theirs)
+                    await self._turn(session, report, Direction.RECEIVE, theirs)
                     await session.transport.send(Turn(()))
                     is_last = True
                 case Turn() if session.is_initiator:
-                    log.compare_rest(session, self.subscriptions)
+                    report.compare_rest(session, self.subscriptions)
                     return None
                 case FollowInit() if not session.is_initiator:
-                    log.compare_rest(session, self.subscriptions)
+                    report.compare_rest(session, self.subscriptions)
                     link = await self.links.answer(session, message)
                     if link is not None:
                         return link
@@ -145,18 +145,18 @@ class Conversations:
     async def _turn(
         self,
         session: Session,
-        log: SessionReport,
+        report: SessionReport,
         direction: Direction,
         theirs: dict[str, Summary],
         only: tuple[str, ...] | None = None,
     ) -> tuple[str, ...]:
         """Have a turn: converse about every context, or `only` these. Return those that are left to the peer."""
-        left: list[str] = []
+        left_to_peer: list[str] = []
         cursor = LogCursor.of(self.store, session)
         common = in_common(session.hello.modes, direction)
         names = (IDENTITIES, *self.store.contexts(), *theirs) if session.is_initiator else tuple(theirs)
         for context in dict.fromkeys(names if only is None else only):
-            if not self.subscriptions.takes(context):  # asked one by one: each that is taken leaves room for one less
+            if not self.subscriptions.takes(context):  # asked one by one: each new context leaves room for one less
                 continue
             summary = theirs.get(context, empty(context))
             if direction is Direction.SEND and not len(self.store.tree(context)):
@@ -164,44 +164,44 @@ class Conversations:
             choose = partial(self._select, cursor, summary, common)
             async with self.bulk_gate.after_others(context, choose) as selection:
                 if selection.is_theirs and session.is_initiator and direction is not Direction.RECEIVE:
-                    left.append(context)
+                    left_to_peer.append(context)
                 elif selection.mode is Mode.RECONCILE or (selection.is_theirs and summary.is_partial):
                     if summary.is_partial and session.is_initiator and direction is Direction.BOTH:
-                        left.append(context)  # each pulls its own part
+                        left_to_peer.append(context)  # each side receives its own part in its own turn
                     way = self._way(session, summary, direction)
                     if way is not None:
                         first = Attempt(Mode.RECONCILE, selection.reason)
-                        await self._make_equal(session, log, summary, way, first)
+                        await self._make_equal(session, report, summary, way, first)
                 elif selection.mode is not None and self.bulk_gate.is_busy(context):
-                    log.unequal[context] = _FILLING
+                    report.unequal[context] = _FILLING
                 elif selection.mode is not None:
                     first = Attempt(selection.mode, selection.reason, expected=selection.expected)
-                    await self._make_equal(session, log, summary, direction, first)
+                    await self._make_equal(session, report, summary, direction, first)
                 elif selection.reason == "roots are equal":
                     cursor.reached(context, summary.seq)
                 elif not selection.is_theirs:
-                    log.unequal[context] = selection.reason
-        log.is_compared = only is None
-        return tuple(left)
+                    report.unequal[context] = selection.reason
+        report.is_compared = only is None
+        return tuple(left_to_peer)
 
     def _select(self, cursor: LogCursor, summary: Summary, common: Collection[Mode]) -> Selection:
         is_partial = self.subscriptions.of(summary.context) is not None
         return select(cursor.our_state(summary.context, is_partial), state_of(summary), common)
 
     async def _make_equal(
-        self, session: Session, log: SessionReport, summary: Summary, direction: Direction, first: Attempt
+        self, session: Session, report: SessionReport, summary: Summary, direction: Direction, first: Attempt
     ) -> None:
         """Converse about one context until it is equal, or there is a reason why it cannot be (node/escalation.py)."""
         context, pair = summary.context, (session.peer.id, summary.context)
         if self._stuck.get(pair) == self._roots(session, context, summary):
-            log.unequal[context] = _STUCK
+            report.unequal[context] = _STUCK
             return
         attempt: Attempt | End = first
         while isinstance(attempt, Attempt):
             if attempt.is_keys_first:
-                await self._converse(session, log, IDENTITIES, Attempt(Mode.LEVEL_WISE, "a key was unknown"))
+                await self._converse(session, report, IDENTITIES, Attempt(Mode.LEVEL_WISE, "a key was unknown"))
             before = self.store.tree(context).root
-            result, tally = await self._converse(session, log, context, attempt, direction)
+            result, tally = await self._converse(session, report, context, attempt, direction)
             attempt = next_attempt(
                 attempt,
                 result,
@@ -233,13 +233,13 @@ class Conversations:
     async def _converse(
         self,
         session: Session,
-        log: SessionReport,
+        report: SessionReport,
         context: str,
         attempt: Attempt,
         direction: Direction = Direction.BOTH,
     ) -> tuple[Result, Tally]:
         """Hold the conversation `attempt`; a peer that declines it makes its result REFUSED."""
-        conversation, finish = self._begin(session, log, context, attempt.mode, attempt.reason, "initiator")
+        conversation, finish = self._begin(session, report, context, attempt.mode, attempt.reason, "initiator")
         if attempt.mode is not Mode.SNAPSHOT and not self.bulk_gate.is_going_on(context):
             await snapshot.merge_left_over(conversation)
         try:
@@ -263,7 +263,7 @@ class Conversations:
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
-    async def _answer(self, session: Session, log: SessionReport, init: InitPayload) -> None:
+    async def _answer(self, session: Session, report: SessionReport, init: InitPayload) -> None:
         """Serve the conversation that `init` opens, or decline it."""
         refusal = refusal_of(init, self.store, self.subscriptions.takes, self.bulk_gate, self.subscriptions)
         spec = spec_of(init)
@@ -272,7 +272,7 @@ class Conversations:
                 self.subscriptions.note(session.peer.id, init.context, is_done=False)
             await session.transport.send(refusal)
             return
-        conversation, finish = self._begin(session, log, init.context, spec.mode, "asked for", "responder")
+        conversation, finish = self._begin(session, report, init.context, spec.mode, "asked for", "responder")
         with self._filled_by(session, init.context, Mode.LEVEL_WISE if spec.mode is Mode.SNAPSHOT else spec.mode):
             result: Result = await spec.executor.run_responder(conversation, init)
         finish(result)
@@ -289,10 +289,10 @@ class Conversations:
         )
 
     def _begin(
-        self, session: Session, log: SessionReport, context: str, mode: Mode, reason: str, role: str
+        self, session: Session, report: SessionReport, context: str, mode: Mode, reason: str, role: str
     ) -> tuple[Conversation, Callable[[Result], None]]:
         """Return a conversation, and the function to call with its result."""
-        report = ConversationReport(self.clock, self.bus, session, context, mode, reason, role)
+        figures = ConversationReport(self.clock, self.bus, session, context, mode, reason, role)
         received = 0
 
         def progress(tally: Tally) -> None:
@@ -300,13 +300,13 @@ class Conversations:
             if tally.received > received:  # records that were here already bring nothing new
                 received = tally.received
                 self.bulk_gate.moved_on(context)
-            report.progress(tally)
+            figures.progress(tally)
 
         conversation = Conversation(
             session.transport,
             self.store,
             context,
-            on_applied=report.applied,
+            on_applied=figures.applied,
             on_progress=progress,
             wants=self.subscriptions.wants(context, session.peer.id),
             cursor=LogCursor.of(self.store, session).cursor(context),
@@ -320,7 +320,7 @@ class Conversations:
                 LogCursor.of(self.store, session).reached(context, conversation.tally.followed)
             if mode is Mode.RECONCILE:
                 self.subscriptions.note(session.peer.id, context, is_done=result in (Result.EQUAL, Result.ONE_WAY))
-            log.add(report.completed(result, conversation.tally), conversation.tally)
+            report.add(figures.completed(result, conversation.tally), conversation.tally)
 
         return conversation, finish
 

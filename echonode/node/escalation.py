@@ -47,7 +47,7 @@ class Attempt:
 
 
 class End(Enum):
-    """How the attempts at a context are over."""
+    """The end of the attempts at a context."""
 
     EQUAL = "equal"
     STUCK = "stuck"  # another attempt would end alike, until a root changes

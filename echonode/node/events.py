@@ -1,7 +1,7 @@
-"""What happens in a node, as values. Log lines, metrics, API events and the simulator's trace are readings of these.
+"""Events: everything that happens in a node, as values. The log, API events and the simulator read the same ones.
 
-An event's `name` is its stable dotted name in the log, `level` the severity there, its fields the log's keys. Nothing
-here formats or writes. Bytes are ids; whoever shows them uses `text.to_base32`.
+`name` is the stable dotted name in the log, `level` the severity there; the fields are the keys of the log line.
+Nothing here formats or writes. Bytes are ids; a reader shows them by `text.to_base32`.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,8 @@ from echonode.model.record import Record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStarted:
+    """The node is up. `listen`: HOST:PORT of every address on which streams come in."""
+
     name: ClassVar[str] = "node.started"
     level: ClassVar[str] = "info"
     id: bytes
@@ -24,13 +26,15 @@ class NodeStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStopped:
+    """The node is down, and every session with it."""
+
     name: ClassVar[str] = "node.stopped"
     level: ClassVar[str] = "info"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRenewed:
-    """The store was restored, cloned or rolled back: a peer knew more of our writer than we do."""
+    """The store was restored, cloned or rolled back, as a peer showed. This node writes under a fresh instance now."""
 
     name: ClassVar[str] = "node.instance_renewed"
     level: ClassVar[str] = "warning"
@@ -39,6 +43,8 @@ class InstanceRenewed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerSighted:
+    """Discovery saw a node for the first time. `same_network`: it is of ours."""
+
     name: ClassVar[str] = "peer.sighted"
     level: ClassVar[str] = "info"
     address: str
@@ -48,7 +54,7 @@ class PeerSighted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerConnected:
-    """The first session since a peer was absent."""
+    """A session with a peer that was absent until now, or is new."""
 
     name: ClassVar[str] = "peer.connected"
     level: ClassVar[str] = "info"
@@ -59,6 +65,8 @@ class PeerConnected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerAbsent:
+    """A peer does not answer any more, or took its leave. `why`: in a plain sentence."""
+
     name: ClassVar[str] = "peer.absent"
     level: ClassVar[str] = "info"
     peer: bytes
@@ -68,7 +76,7 @@ class PeerAbsent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinViolated:
-    """Somebody came under a name or address pinned to another identity. A person decides."""
+    """A peer came under a name that is pinned to another identity, or claimed an identity without a proof."""
 
     name: ClassVar[str] = "peer.identity_changed"
     level: ClassVar[str] = "warning"
@@ -80,6 +88,8 @@ class PinViolated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionFailed:
+    """A session ended early. `reason`: a word for programs; `detail`: a sentence; `peer`: empty when unknown."""
+
     name: ClassVar[str] = "session.failed"
     level: ClassVar[str] = "warning"
     session: bytes
@@ -91,7 +101,7 @@ class SessionFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncCompleted:
-    """One conversation, one outcome; the same session id stands on both nodes."""
+    """One conversation is over, with one outcome. Both nodes report the same session id."""
 
     name: ClassVar[str] = "sync.completed"
     level: ClassVar[str] = "info"
@@ -114,7 +124,7 @@ class SyncCompleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncProgress:
-    """A long conversation moved on; for progress bars, never for the log at its usual level."""
+    """A long conversation moved more records. Progress bars read it; it is below the usual level of the log."""
 
     name: ClassVar[str] = "sync.progress"
     level: ClassVar[str] = "debug"
@@ -129,7 +139,7 @@ class SyncProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowBegan:
-    """A session goes on as a link: each tells the other what it stores."""
+    """A session goes on as a link, over which each side tells the other what it stores."""
 
     name: ClassVar[str] = "follow.began"
     level: ClassVar[str] = "info"
@@ -140,7 +150,7 @@ class FollowBegan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowEnded:
-    """A link is over. Of what was `announced`, most came by other links; the rest was `fetched`."""
+    """A link is over. Of the versions that were `announced`, most came by other links; the rest were `fetched`."""
 
     name: ClassVar[str] = "follow.ended"
     level: ClassVar[str] = "info"
@@ -167,6 +177,8 @@ class LinkEqual:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordRefused:
+    """A version of a peer was not stored: the first of a conversation that was refused."""
+
     name: ClassVar[str] = "record.refused"
     level: ClassVar[str] = "warning"
     peer: bytes
@@ -177,7 +189,7 @@ class RecordRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsApplied:
-    """Versions that became heads, in the order they were applied. `source` is a peer's id, or empty for our own."""
+    """Versions became heads, in the order in which they were applied. `source`: a peer's id, empty for our own."""
 
     name: ClassVar[str] = "records.applied"
     level: ClassVar[str] = "debug"
@@ -201,8 +213,10 @@ class RecordForked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimestampAhead:
-    """A record's timestamp lies further ahead than clocks honestly differ: the peer's clock is wrong, or ours is. The
-    record is kept; our clock does not follow it."""
+    """A record's timestamp lies further ahead than honest clocks differ: the clock of the peer is wrong, or ours is.
+
+    The record is kept; our clock does not follow it.
+    """
 
     name: ClassVar[str] = "record.timestamp_ahead"
     level: ClassVar[str] = "warning"
@@ -214,6 +228,8 @@ class TimestampAhead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvitationOpened:
+    """An invitation is open. `slot`: its number."""
+
     name: ClassVar[str] = "invitation.opened"
     level: ClassVar[str] = "info"
     slot: str
@@ -223,6 +239,8 @@ class InvitationOpened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvitationUsed:
+    """A node joined by an invitation."""
+
     name: ClassVar[str] = "invitation.used"
     level: ClassVar[str] = "info"
     slot: str
@@ -231,6 +249,8 @@ class InvitationUsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvitationRefused:
+    """A joiner did not know the code, or broke off."""
+
     name: ClassVar[str] = "invitation.refused"
     level: ClassVar[str] = "warning"
     address: str
@@ -239,6 +259,8 @@ class InvitationRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkJoined:
+    """This node is a member of another network now."""
+
     name: ClassVar[str] = "network.joined"
     level: ClassVar[str] = "info"
     network: str

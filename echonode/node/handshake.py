@@ -52,7 +52,7 @@ class Session:
 
 
 class Introduction(Protocol):
-    """What a node says of itself (node/hello.py)."""
+    """The part of a node that introduces it to peers (node/hello.py)."""
 
     @property
     def device(self) -> SigningKey:
@@ -69,7 +69,7 @@ class Introduction(Protocol):
 
 
 class Gate(Protocol):
-    """Which peers a node lets in (node/admission.py)."""
+    """The part of a node that lets peers in (node/admission.py)."""
 
     def admit(self, peer: auth.Peer, hello: Hello | None, transport: StreamTransport) -> None:
         """Let `peer` in. Called when its AUTH is known, and again with its hello. Raises PeerRefused to keep it out."""

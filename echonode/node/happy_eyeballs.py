@@ -1,4 +1,7 @@
-"""Reaching a target by whichever of its addresses answers first, the preferred ones with a head start (RFC 8305 §5)."""
+"""Happy Eyeballs: reach a target by the first of its addresses that answers (RFC 8305 §5).
+
+The addresses are tried in order, each with a head start before the next.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +15,7 @@ _HEAD_START_S: Final = 0.25
 
 
 async def reach(dial: Dial, addresses: Sequence[str]) -> ByteStream:
-    """A stream to one of `addresses`, tried in order. Raises TransportError, the last one met, when none answers."""
+    """Return a stream to the first of `addresses` that answers. Raises the last TransportError when none does."""
     attempts: list[asyncio.Task[ByteStream]] = []
     waiting = list(addresses)
     error = TransportError("it has no address")

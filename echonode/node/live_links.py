@@ -128,29 +128,13 @@ class LiveLinks:
     def _link(self, session: Session, ours: Sequence[ContextCursor], theirs: Sequence[ContextCursor]) -> Link:
         peer = session.peer.id
 
-        def applied(context: str, records: Sequence[Record]) -> None:
-            self.bus.publish(RecordsApplied(context=context, source=peer, records=tuple(records)))
-
-        def equal(is_equal: bool) -> None:
-            if is_equal:
-                self.table.link_equal(self.clock.now_ms(), peer)
-                self.bus.publish(LinkEqual(peer=peer))
-
-        def suspect() -> None:
-            self.table.suspected(self.clock.monotonic_s(), peer)
-            self.wake.set()
-
         environment = LinkEnvironment(
             transport=session.transport,
             plumtree=self.spread,
             peer=peer,
             instance=Instance(session.hello.instance),
-            takes=self.subscriptions.takes,
-            on_applied=applied,
-            on_equal=equal,
-            on_suspect=suspect,
-            uniform=self.entropy.uniform,
-            is_on=lambda: self.subscriptions.wants_all,
+            owner=_LinkOwner(self, peer),
+            entropy=self.entropy,
         )
         return Link(environment, ours, theirs)
 
@@ -221,3 +205,35 @@ class LiveLinks:
             bytes_received=transport.bytes_received,
             duration_s=round(self.clock.monotonic_s() - began_s, 6),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _LinkOwner:
+    """The node, as its link with `peer` needs it."""
+
+    links: LiveLinks
+    peer: IdentityId
+
+    @property
+    def wants_all(self) -> bool:
+        """True while this node wants all contexts whole."""
+        return self.links.subscriptions.wants_all
+
+    def takes(self, context: str) -> bool:
+        """Return whether `context` is kept here."""
+        return self.links.subscriptions.takes(context)
+
+    def applied(self, context: str, records: Sequence[Record]) -> None:
+        """Publish that records of the peer became heads here."""
+        self.links.bus.publish(RecordsApplied(context=context, source=self.peer, records=tuple(records)))
+
+    def compared(self, is_equal: bool) -> None:
+        """Note in the peer table, and publish, that all is equal."""
+        if is_equal:
+            self.links.table.link_equal(self.links.clock.now_ms(), self.peer)
+            self.links.bus.publish(LinkEqual(peer=self.peer))
+
+    def suspect(self) -> None:
+        """Have trees compared soon."""
+        self.links.table.suspected(self.links.clock.monotonic_s(), self.peer)
+        self.links.wake.set()

@@ -50,21 +50,21 @@ class OnDemand:
         names = {peer: known[peer].name for peer in peers if peer in known}  # others may take its place meanwhile
 
         async def one(peer: IdentityId) -> SyncReport:
-            log, name = SessionReport(), names.get(peer, "")
+            report, name = SessionReport(), names.get(peer, "")
             try:
                 async with asyncio.timeout(timeout_s), slots:
-                    log = await self._session(peer, direction)
+                    report = await self._session(peer, direction)
             except TimeoutError:
-                return _report(peer, name, SyncStatus.TIMED_OUT, log, f"not done within {timeout_s:g} s")
+                return _report(peer, name, SyncStatus.TIMED_OUT, report, f"not done within {timeout_s:g} s")
             except TransportError as error:
                 self._connections.table.missed(peer, str(error))
-                return _report(peer, name, SyncStatus.UNREACHABLE, log, str(error))
+                return _report(peer, name, SyncStatus.UNREACHABLE, report, str(error))
             except EchonodeError as error:
-                return _report(peer, name, SyncStatus.FAILED, log, str(error))
-            if log.unequal:
-                why = "; ".join(f"{context}: {reason}" for context, reason in log.unequal.items())
-                return _report(peer, name, SyncStatus.PARTIAL, log, why)
-            return _report(peer, name, SyncStatus.VERIFIED, log, "")
+                return _report(peer, name, SyncStatus.FAILED, report, str(error))
+            if report.unequal:
+                why = "; ".join(f"{context}: {reason}" for context, reason in report.unequal.items())
+                return _report(peer, name, SyncStatus.PARTIAL, report, why)
+            return _report(peer, name, SyncStatus.VERIFIED, report, "")
 
         return list(await asyncio.gather(*[one(peer) for peer in peers]))
 
@@ -101,9 +101,9 @@ class OnDemand:
         answers: list[Answer] = []
         refusals: list[PeerRefused] = []
 
-        async def work(session: Session, log: SessionReport) -> None:
+        async def work(session: Session, report: SessionReport) -> None:
             try:
-                answers.append(await self._conversations.ask(session, log, context, spec.mode, question))
+                answers.append(await self._conversations.ask(session, report, context, spec.mode, question))
             except PeerRefused as refused:
                 if refused.reason not in DECLINED:
                     raise
@@ -134,5 +134,5 @@ class OnDemand:
             await asyncio.sleep(connections.entropy.uniform(*_AGAIN_S))
 
 
-def _report(peer: IdentityId, name: str, status: SyncStatus, log: SessionReport, error: str) -> SyncReport:
-    return SyncReport(peer=peer, name=name, status=status, conversations=tuple(log.conversations), error=error)
+def _report(peer: IdentityId, name: str, status: SyncStatus, report: SessionReport, error: str) -> SyncReport:
+    return SyncReport(peer=peer, name=name, status=status, conversations=tuple(report.conversations), error=error)

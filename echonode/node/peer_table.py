@@ -82,7 +82,7 @@ class PeerEntry:
 
     @property
     def is_up(self) -> bool:
-        """Whether a session or a link is up."""
+        """True while a session or a link is up."""
         return self.sessions > 0 or self.is_following
 
 
@@ -100,7 +100,7 @@ class PeerTable:
 
     @property
     def is_linked(self) -> bool:
-        """Whether any link is up."""
+        """True while any link is up."""
         return any(peer.is_following for peer in self.peers.values())
 
     def has_session(self, peer: IdentityId | None) -> bool:
@@ -331,7 +331,7 @@ class PeerTable:
             entry.compare_at_s = now_s + CHANGE_DELAY_S
 
     def _compare_next_s(self, now_s: float, entry: PeerEntry) -> float:
-        """Where links bring what is new, comparing is a safety net: with one of the other peers at a time."""
+        """Return when to compare with a peer again. Beside links, that is a net: with one other peer at a time."""
         if entry.is_following:
             return NEVER
         others = sum(peer.is_reachable and not peer.is_following for peer in self.peers.values())

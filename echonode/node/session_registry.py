@@ -1,4 +1,4 @@
-"""The sessions that are up, and how two that cross are settled (SECURITY.md §3).
+"""SessionRegistry: the sessions that are up, and which of two that cross survives (SECURITY.md §3).
 
 With one peer there is one working session at a time and, beside it, one link: a session that goes on as `follow`.
 """
@@ -15,12 +15,14 @@ from echonode.sync.streams import ByteStream
 from echonode.sync.tasks import all_ended
 from echonode.sync.transport import StreamTransport
 
-# Nobody dials a peer that it has a session with. Who still does after this long has lost it.
+# No node dials a peer with which it has a session. A peer that still dials after this time has lost its session.
 _CROSSING_S: Final = DIAL_TIMEOUT_S + HANDSHAKE_TIMEOUT_S + AUTH_TIMEOUT_S
 
 
 @dataclass(slots=True)
 class _Live:
+    """A session or link that is up. `was_replaced`: it was dropped here in favour of another."""
+
     peer: IdentityId
     transport: StreamTransport
     began_s: float
@@ -40,12 +42,14 @@ class SessionRegistry:
     _partings: set["asyncio.Task[None]"] = field(default_factory=set)
 
     def survives(self, peer: IdentityId, *, is_initiator: bool) -> bool:
-        """Return whether a session of ours with `peer` outlives one in the other direction. Both ends decide alike:
-        they keep the session whose initiator has the greater id."""
+        """Return whether a session with `peer` survives one that was opened in the other direction.
+
+        Both ends decide alike: they keep the session whose initiator has the greater id.
+        """
         return (self.me > peer) == is_initiator
 
     def enter(self, peer: IdentityId, transport: StreamTransport) -> None:
-        """A session with `peer` begins. A crossing one that loses is dropped; raises PeerRefused when it wins."""
+        """Enter a new session with `peer`; drop the one that it replaces. Raises PeerRefused when another survives."""
         is_initiator = transport.channel.is_initiator
         crossing = self._by_peer.get((peer, not is_initiator))
         if crossing is not None:
@@ -55,14 +59,13 @@ class SessionRegistry:
             self._drop(crossing)
         earlier = self._by_peer.get((peer, is_initiator))
         if earlier is not None:
-            # The peer began anew, so the earlier connection is dead, whatever TCP still believes.
+            # The peer began anew, so the earlier connection is dead, even if TCP has not noticed.
             self._drop(earlier)
         live = _Live(peer, transport, self.clock.monotonic_s())
         self._by_peer[peer, is_initiator] = self._by_stream[transport.stream] = live
 
     def becomes_link(self, peer: IdentityId, stream: ByteStream) -> None:
-        """The working session over `stream` is a link from now on; another one with `peer` is over: who asks for a
-        link knows of none."""
+        """Make the working session over `stream` a link. Drop an earlier link with `peer`: it has lost that one."""
         working = self._by_stream[stream]
         self._remove(working)
         earlier = self._links.get(peer)
@@ -71,12 +74,12 @@ class SessionRegistry:
         self._links[peer] = self._by_stream[stream] = _Live(peer, working.transport, working.began_s)
 
     def peer_at(self, stream: ByteStream) -> IdentityId | None:
-        """Whose session goes over `stream`; None when nobody's is known to, or it was dropped in favour of another."""
+        """Return the peer whose session goes over `stream`; None when it is not known, or was dropped for another."""
         live = self._by_stream.get(stream)
         return None if live is None or live.was_replaced else live.peer
 
     def leave(self, stream: ByteStream) -> bool:
-        """Whatever went over `stream` ended. True when it was dropped here in favour of another."""
+        """Forget the session over `stream`, which ended. Return True when it was dropped here in favour of another."""
         live = self._by_stream.pop(stream, None)
         if live is None:
             return False
@@ -94,7 +97,7 @@ class SessionRegistry:
         return len(self._partings)
 
     async def wait_until_over(self, peer: IdentityId) -> bool:
-        """Wait for a working session with `peer` that is up now. False when there was none."""
+        """Wait for the end of the working session with `peer` that is up now. Return False when there is none."""
         live = self._by_peer.get((peer, True)) or self._by_peer.get((peer, False))
         if live is None:
             return False
@@ -107,7 +110,7 @@ class SessionRegistry:
             self._drop(live)
 
     async def parted(self) -> None:
-        """Wait until those that were dropped have been told, or cannot be."""
+        """Wait until the peers of dropped sessions have been told so, or cannot be."""
         await all_ended(tuple(self._partings))
 
     def _drop(self, live: _Live) -> None:
@@ -119,9 +122,9 @@ class SessionRegistry:
 
     def _remove(self, live: _Live) -> None:
         live.ended.set()
-        for which, other in list(self._by_peer.items()):
+        for key, other in list(self._by_peer.items()):
             if other is live:
-                del self._by_peer[which]
+                del self._by_peer[key]
         for peer, other in list(self._links.items()):
             if other is live:
                 del self._links[peer]

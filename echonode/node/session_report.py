@@ -24,7 +24,7 @@ _NOT_MADE_EQUAL: Final = "the part that is wanted was not made equal when it was
 
 @dataclass(slots=True)
 class SessionReport:
-    """What a session did, conversation by conversation; `unequal`: contexts that ended unequal, and why."""
+    """The conversations of a session; `unequal`: contexts that ended unequal, and why."""
 
     conversations: list[SyncCompleted] = field(default_factory=list)
     unequal: dict[str, str] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class SessionReport:
 
     @property
     def in_sync(self) -> bool | None:
-        """Whether both sides are equal in every context; None when the session ended before that was known."""
+        """True when both sides are equal in every context; None when the session ended before that was known."""
         return not self.unequal if self.is_compared and not self.is_one_way else None
 
 

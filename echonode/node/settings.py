@@ -1,4 +1,4 @@
-"""What a node is given, and what it makes known."""
+"""Settings and presence: the values that a node is given, and those that discovery makes known of it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,11 @@ _OPEN_GROUP_KEY = b"echonode open network"  # group tags of the public network h
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """What discovery makes known: a tag of this start, which network (to members), and an open invitation's slot."""
+    """One announcement to the local network.
+
+    `tag`: fresh random bytes of this start; `group`: names the network, to its members alone; `slot`: the number of
+    the open invitation, None for no invitation.
+    """
 
     tag: bytes
     group: bytes
@@ -19,11 +23,13 @@ class Presence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a person decides about a node. `network_key` None: the open network; `contexts` None: all on offer;
-    `subscriptions`: by context, the terms of the filter (model/filter_text.py) that says which part is wanted;
-    `models`: versions of the record models that whoever reads here knows.
+    """A person's decisions about a node.
 
-    `is_provisional`: the key is a placeholder that nobody else has, until an invitation brings the real one.
+    `network_key`       None for the open network
+    `is_provisional`    the key is a placeholder that no other node has, until an invitation brings the real one
+    `contexts`          the contexts that are kept, None for any that peers offer
+    `subscriptions`     by context, the terms of the filter that says which part is wanted (model/filter_text.py)
+    `models`            versions of the record models that are read here
     """
 
     name: str
@@ -35,5 +41,5 @@ class Settings:
 
 
 def group_tag(network_key: bytes | None, tag: bytes) -> bytes:
-    """8 bytes by which members know that the node announcing `tag` is of their network (SECURITY.md H5)."""
+    """Return 8 bytes by which members know that the node announcing `tag` is of their network (SECURITY.md H5)."""
     return keyed(GROUP_TAG, _OPEN_GROUP_KEY if network_key is None else network_key, tag, 8)

@@ -42,7 +42,7 @@ class Subscriptions:
     # (peer, context) -> both roots, those of `identities` and the filter, when all that is wanted was equal: not
     # reconciled again until one of them changes.
     _equal: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
-    # (peer, context) of which one side wants a part, when that was last asked for in vain, or not made equal.
+    # (peer, context) of which one side wants a part, when that part was last asked for in vain, or not made equal.
     _open: set[tuple[IdentityId, str]] = field(default_factory=set)
 
     def subscribe(self, subscriptions: Mapping[str, Sequence[str]], resolve: IdentityResolver) -> None:
@@ -61,7 +61,7 @@ class Subscriptions:
 
     @property
     def wants_all(self) -> bool:
-        """Whether every context that is kept is wanted whole."""
+        """True when every context that is kept is wanted whole."""
         return not self.filters
 
     def of(self, context: str) -> Filter | None:
@@ -102,7 +102,7 @@ class Subscriptions:
 
     @property
     def is_busy(self) -> bool:
-        """Whether so many parts are being reconciled that one more has to wait."""
+        """True while so many parts are being reconciled that one more has to wait."""
         return self._reconciling >= RECONCILES_MAX
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Summaries: how a hello describes a context, and the state that mode selection reads from it."""
+"""Summaries: a hello's description of a context, and the state that mode selection reads from it."""
 
 from typing import Final
 
@@ -14,19 +14,19 @@ _EMPTY_LEVEL1: Final = tree_parts.encode_branch(Tree().children_at(b""), 16)
 
 
 def summarise(store: Store, context: str, *, is_partial: bool = False) -> Summary:
-    """What a hello says of `context`."""
+    """Return the summary of `context` as it is now; `is_partial` where only a part of it is wanted here."""
     tree = store.tree(context)
     level1 = tree_parts.encode_branch(tree.children_at(b""), 16)
     return Summary(context, tree.root, len(tree), store.seq(context), level1, is_partial)
 
 
 def empty(context: str) -> Summary:
-    """What a hello would say of a context that it does not mention."""
+    """Return the summary that stands for a context which a hello does not mention."""
     return Summary(context, _EMPTY_ROOT, 0, 0, _EMPTY_LEVEL1, False)
 
 
 def state_of(summary: Summary) -> State:
-    """The peer's side of a selection."""
+    """Return the peer's side of a selection. Raises RemoteError for a first level that is no branch."""
     level1 = tree_parts.decode(summary.level1, 16)
     if isinstance(level1, list):
         raise RemoteError(Reason.PROTOCOL_ERROR, "a summary's first level is a branch")

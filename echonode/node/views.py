@@ -1,4 +1,4 @@
-"""What a person asks of a node, as values: the API and the CLI show these."""
+"""Views: what a node shows to people, as values. The API and the command line read these."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,22 +10,27 @@ from echonode.store.port import ContextInfo
 
 
 class PeerState(Enum):
-    """Where a peer stands. The value is what is shown."""
+    """The state of a peer. The value is the word that is shown."""
 
     CONNECTED = "connected"  # a session is open now
     REACHABLE = "reachable"  # it answered when last asked
     ABSENT = "absent"  # it was met and does not answer
-    SIGHTED = "sighted"  # seen, never spoken to
+    SIGHTED = "sighted"  # announced, never spoken with
     OTHER_NETWORK = "other network"
-    REFUSED = "refused"  # kept out, or keeps us out; `reason` says why
+    REFUSED = "refused"  # kept out here, or keeps this node out; `reason` says why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerView:
-    """One peer. `in_sync` is None when unknown; `reason` says in a plain sentence why not equal or not connected.
-    `following`: a link is up, and each tells the other what it stores; `lag`: how many changes here it was not told of
-    yet, None without a link. `models`: those that whoever reads there knows; `unreadable`: which of them are known here
-    in another major, so that what is written for one reader is not for the other."""
+    """One peer.
+
+    `in_sync`      None when unknown
+    `reason`       why it is not equal or not connected, in a plain sentence
+    `following`    a link is up, over which each side tells the other what it stores
+    `lag`          how many changes here it was not told of yet, None without a link
+    `models`       the record models that are read there
+    `unreadable`   of these, those that are read here in another major: a record for one reader is none for the other
+    """
 
     id: IdentityId | None
     name: str
@@ -43,7 +48,7 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
-    """The node itself. `network` is a short public name of the network, or "open"; `invitation` the open one's slot."""
+    """The node itself. `network`: a short public name, or "open"; `invitation`: the number of the open invitation."""
 
     id: IdentityId
     name: str
@@ -56,7 +61,7 @@ class NodeStatus:
 
 
 class SyncStatus(Enum):
-    """How a sync that somebody asked for ended with one peer."""
+    """The end of a sync on demand with one peer. The value is the word that is shown."""
 
     VERIFIED = "verified"
     PARTIAL = "partial"
@@ -67,7 +72,7 @@ class SyncStatus(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """One peer's part in a sync that somebody asked for. No conversations: there was nothing to do, or `error` says."""
+    """One peer's part in a sync on demand. No conversations: nothing differed, or `error` says why there is none."""
 
     peer: IdentityId
     name: str

@@ -281,12 +281,12 @@ class _ForgingRunner:
         self._adversary = adversary
 
     async def lead(
-        self, session: Session, log: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False
+        self, session: Session, report: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False
     ) -> Link | None:
-        return await self._run(session, lambda forging: self._inner.lead(forging, log, direction, may_link=may_link))
+        return await self._run(session, lambda forging: self._inner.lead(forging, report, direction, may_link=may_link))
 
-    async def serve(self, session: Session, log: SessionReport) -> Link | None:
-        return await self._run(session, lambda forging: self._inner.serve(forging, log))
+    async def serve(self, session: Session, report: SessionReport) -> Link | None:
+        return await self._run(session, lambda forging: self._inner.serve(forging, report))
 
     async def _run(
         self, session: Session, work: Callable[[Session], Coroutine[Any, Any, Link | None]]

@@ -37,6 +37,9 @@ class FolderHome:
     def api_socket(self) -> Path:
         return self.root / "api.sock"
 
+    def running_process(self) -> str | None:
+        return (self.root / "running").read_text() if (self.root / "running").exists() else None
+
     def has_network(self) -> bool:
         return self.is_open or (self.root / "network").exists()
 
@@ -67,6 +70,7 @@ class FakeServices:
 
     default: Path
     version: str = "9.8.7"
+    stopped: Path | None = None  # the socket of a stopped node's store
     runs: list[RunOptions] = field(default_factory=list)
     run_gives: Callable[[], int] = lambda: 0
 
@@ -76,6 +80,10 @@ class FakeServices:
     def run_node(self, options: RunOptions) -> int:
         self.runs.append(options)
         return self.run_gives()
+
+    @contextmanager
+    def serve_stopped(self, home: HomeView) -> Iterator[Path | None]:
+        yield self.stopped
 
     def repair(self, home: HomeView) -> RepairReport:
         return Repaired(1234, 1, home.root / "store.db.damaged-1", (("main", "abc/a\x1b1"),))

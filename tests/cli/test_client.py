@@ -38,7 +38,7 @@ def test_where_nobody_listens_the_node_is_not_running(path: Path, kind: str) -> 
     if kind == "in a file":
         path.write_text("")
         path /= "api.sock"
-    with pytest.raises(NotRunning, match="not running; type: echonode run") as caught:
+    with pytest.raises(NotRunning, match="the node is not running") as caught:
         Client([path]).call("GET", "/v1/status")
     assert caught.value.exit_code == ExitCode.NOT_RUNNING
 

@@ -318,6 +318,31 @@ def test_a_refusal_of_the_node_is_passed_on(shell: Shell) -> None:
         assert shell.fails(ExitCode.NOT_AUTHORISED, "status") == "who are you"
 
 
+def test_what_only_reads_is_answered_from_the_store_of_a_stopped_node(shell: Shell, tmp_path: Path) -> None:
+    said = "the node is not running: this is read from its store\n"
+    shell.services.stopped = tmp_path / "stopped.sock"
+    with scripted_server(shell.services.stopped, http_answer(b'{"name": "x"}\n')):
+        for command in (["get", "x"], ["export"]):
+            result = shell(*command)
+            assert (result.code, result.out) == (0, b'{"name": "x"}\n')
+            assert result.err.startswith(said)
+        for command in (["put", "x", "y"], ["sync"], ["peers"], ["invite"]):
+            assert "not running; type" in shell.fails(ExitCode.NOT_RUNNING, *command)
+    with scripted_server(shell.services.stopped, http_answer({**STATUS, "api": ["/x"], "listen": ["a:1"]})):
+        result = shell("status")
+        assert (result.code, result.err) == (ExitCode.NOT_RUNNING, said)
+        assert "listens on" not in result.text and "commands" not in result.text
+        assert shell("status", "--json").json == STATUS
+
+
+def test_a_node_whose_socket_is_gone_is_named_by_its_process(shell: Shell) -> None:
+    (shell.services.default / "running").write_text("4711")
+    shell.services.stopped = shell.services.default / "must-not-be-read"
+    for command in (["status"], ["put", "x", "y"], ["get", "x"]):
+        said = shell.fails(ExitCode.NOT_RUNNING, *command)
+        assert "process 4711" in said and "is gone: stop and start it" in said
+
+
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
@@ -467,3 +492,12 @@ def test_output_that_was_closed_from_the_start_is_nothing_to_fail_over(closed: s
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["put x -", "put x --file -", "import -", "network set", "network set -"])
+def test_a_command_that_would_read_a_closed_stdin_says_so(tmp_path: Path, command: str) -> None:
+    with live_node(tmp_path / "home"):
+        line = f"{shlex.quote(sys.executable)} -m echonode --home {tmp_path}/home {command} <&-"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False, timeout=WITHIN_S)
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.startswith("echonode: stdin is closed; give a file or a value instead.")

@@ -49,7 +49,7 @@ class NodeProcess:
     def begin(self, *options: str, listen: str = "127.0.0.1:0") -> bool:
         """Run the node until its API answers or the process ends. Return True if it answers."""
         arguments = ["run", "--name", self.name, "--listen", listen, "--log-format", "json", *self._discovery, *options]
-        command = [*self._prefix, *self._command(*arguments)]
+        command = [*self._prefix, *self.command(*arguments)]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, env=self._environ or _environment())
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -93,7 +93,7 @@ class NodeProcess:
         self, *arguments: str, check: bool = True, stdin: bytes | None = None, timeout_s: float = 600
     ) -> "subprocess.CompletedProcess[bytes]":
         done = subprocess.run(
-            self._command(*arguments),
+            self.command(*arguments),
             input=stdin,
             capture_output=True,
             env=_environment(),
@@ -124,7 +124,8 @@ class NodeProcess:
         parsed = (json.loads(line) for line in self.lines if line.startswith(b"{"))
         return [line for line in parsed if line["event"] == name]
 
-    def _command(self, *arguments: str) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line of `echonode` with this node's home."""
         return [sys.executable, "-m", "echonode", "--home", str(self.home), *arguments]
 
 

@@ -67,7 +67,11 @@ async def address_appears() -> None:
     ip("link", "set", "lan1", "up")
     ip("address", "add", "10.77.0.1/24", "dev", "lan0")
     has_ipv6 = "fe80" in ip("-6", "route", "show", "dev", "lan0")
-    while seen.name != name or seen.addresses[0] != "10.77.0.1:22087" or has_ipv6 > ("[fe80::" in str(seen.addresses)):
+    while (
+        seen.name != name
+        or "10.77.0.1:22087" not in seen.addresses
+        or has_ipv6 > any(each.startswith("[fe80::") and "%lan" in each for each in seen.addresses)
+    ):
         seen = await sightings.get()
     for address in seen.addresses:
         stream = await TcpDial()(address)

@@ -1,5 +1,6 @@
 """The announcement of this node and the check of others', as pure functions of bytes and addresses."""
 
+import socket
 from dataclasses import replace
 
 import pytest
@@ -13,12 +14,13 @@ from echonode.host.announcement import (
     addresses_to_announce,
     instance_name,
     on_link_first,
+    own_endpoints,
     parse_txt,
     read_sighting,
     tag_of,
     to_txt,
 )
-from echonode.host.system import local_address
+from echonode.host.system import Reach, local_address
 
 TAG = bytes.fromhex("0123456789abcdef")
 OURS = Announcement(TAG, bytes(8), "1.0")
@@ -144,27 +146,76 @@ def test_addresses_on_a_network_of_ours_come_first_and_the_order_is_kept_otherwi
     assert on_link_first([], []) == ()
 
 
-@pytest.mark.parametrize("name", ["docker0", "docker_gwbridge", "br-0123456789ab", "veth1a2b", "virbr0"])
-def test_virtual_bridges_are_not_announced_unless_asked_for(name: str) -> None:
-    bridge = local_address(name, "172.17.0.1", 16)
-    assert addresses_to_announce([bridge, ETH0], None, EVERYWHERE) == (ETH0,)
-    assert addresses_to_announce([bridge, ETH0], ["172.17.0.1"], EVERYWHERE) == (bridge,)
+BRIDGE = local_address("podman0", "10.88.0.1", 16)
+VPN = local_address("a-vpn", "10.9.0.1", 24)
+REACH = {"podman0": Reach.INSIDE, "a-vpn": Reach.UNKNOWN, "eth0": Reach.OUTSIDE, "lo": Reach.UNKNOWN}
 
 
-@pytest.mark.parametrize("name", ["eth0", "wlan0", "br-lan", "br-0123456789abc", "tailscale0"])
-def test_networks_people_named_are_announced(name: str) -> None:
-    assert addresses_to_announce([local_address(name, "172.17.0.1", 16)], None, EVERYWHERE) != ()
+def test_interfaces_are_announced_by_what_is_behind_them_the_best_first() -> None:
+    assert addresses_to_announce([BRIDGE, VPN, ETH0], None, EVERYWHERE, REACH) == (ETH0, VPN)
+    assert addresses_to_announce([BRIDGE, VPN], None, EVERYWHERE, REACH) == (VPN,)
+    assert addresses_to_announce([VPN, ETH0, ETH0_LINK], None, EVERYWHERE, REACH) == (ETH0, ETH0_LINK, VPN)
+    assert addresses_to_announce([BRIDGE, LOOPBACK], None, EVERYWHERE, REACH) == (LOOPBACK,)
+    assert addresses_to_announce([BRIDGE], None, EVERYWHERE, REACH) == ()
+
+
+def test_an_interface_that_is_asked_for_is_announced_whatever_it_is() -> None:
+    assert addresses_to_announce([BRIDGE, ETH0], ["10.88.0.1"], EVERYWHERE, REACH) == (BRIDGE,)
+
+
+def test_a_link_local_address_may_be_asked_for_with_its_interface() -> None:
+    other = local_address("eth1", "fe80::2", 64)
+    number, name = socket.if_nameindex()[0]
+    here = local_address(name, "fe80::2", 64)
+    present = [ETH0_LINK, other, here]
+
+    def asked(text: str) -> tuple[object, ...]:
+        return addresses_to_announce(present, [text], EVERYWHERE, {})
+
+    assert asked("fe80::2") == tuple(present)
+    assert asked("fe80::2%eth1") == (other,)
+    assert asked(f"fe80::2%{name}") == asked(f"fe80::2%{number}") == (here,)
+    assert asked("fe80::2%eth9") == asked("fe80::3%eth1") == ()
+
+
+def test_every_address_that_is_listened_on_is_an_own_endpoint() -> None:
+    present = [ETH0, ETH0_LINK, ETH0_GLOBAL, LOOPBACK, BRIDGE]
+    assert own_endpoints(present, ["0.0.0.0:7", "[::]:7"]) == {
+        "192.168.7.2:7",
+        "[fe80::2%eth0]:7",
+        "[2001:db8::2]:7",
+        "127.0.0.1:7",
+        "10.88.0.1:7",
+    }
+    assert own_endpoints(present, ["192.168.7.2:7", "[fe80::2%eth0]:9"]) == {"192.168.7.2:7", "[fe80::2%eth0]:9"}
+    assert own_endpoints(present, []) == set()
+
+
+def test_what_others_announce_is_never_an_address_of_this_node() -> None:
+    """Every Podman host has 10.88.0.1 on a bridge: dialled from here, it is this node."""
+    ips = ["10.88.0.1", "192.168.7.9", "fe80::2%eth0", "fe80::2%eth1"]
+    endpoints = own_endpoints([ETH0, ETH0_LINK, BRIDGE], ["0.0.0.0:7", "[::]:7"])
+
+    def addresses(port: int, ips: list[str] = ips) -> tuple[str, ...] | None:
+        sighting = read_sighting(instance_name(TAG), encoded(OURS), ips, port, [ETH0, ETH0_LINK], endpoints)
+        return sighting and sighting.addresses
+
+    assert addresses(7) == ("192.168.7.9:7", "[fe80::2%eth1]:7")
+    # At another port it is a second node of this machine, or another machine with the same address: last.
+    assert addresses(8) == ("192.168.7.9:8", "[fe80::2%eth1]:8", "[fe80::2%eth0]:8", "10.88.0.1:8")
+    assert addresses(7, ["10.88.0.1"]) is None
+    assert addresses(8, ["10.88.0.1"]) == ("10.88.0.1:8",)
 
 
 def test_ipv4_and_link_local_ipv6_are_announced_and_loopback_only_where_there_is_nothing_else() -> None:
-    assert addresses_to_announce([ETH0, ETH0_LINK, ETH0_GLOBAL, LOOPBACK], None, EVERYWHERE) == (ETH0, ETH0_LINK)
-    assert addresses_to_announce([local_address("lo", "::1", 128), LOOPBACK], None, EVERYWHERE) == (LOOPBACK,)
-    assert addresses_to_announce([], None, EVERYWHERE) == ()
+    assert addresses_to_announce([ETH0, ETH0_LINK, ETH0_GLOBAL, LOOPBACK], None, EVERYWHERE, {}) == (ETH0, ETH0_LINK)
+    assert addresses_to_announce([local_address("lo", "::1", 128), LOOPBACK], None, EVERYWHERE, {}) == (LOOPBACK,)
+    assert addresses_to_announce([], None, EVERYWHERE, {}) == ()
 
 
 def test_only_what_is_listened_on_is_announced() -> None:
     present = [ETH0, ETH0_LINK, LOOPBACK]
-    assert addresses_to_announce(present, None, ["127.0.0.1:4000"]) == (LOOPBACK,)
-    assert addresses_to_announce(present, None, ["0.0.0.0:4000"]) == (ETH0,)
-    assert addresses_to_announce(present, None, ["[fe80::2%eth0]:4000"]) == (ETH0_LINK,)
-    assert addresses_to_announce(present, ["192.168.7.2"], ["127.0.0.1:4000"]) == ()
+    assert addresses_to_announce(present, None, ["127.0.0.1:4000"], {}) == (LOOPBACK,)
+    assert addresses_to_announce(present, None, ["0.0.0.0:4000"], {}) == (ETH0,)
+    assert addresses_to_announce(present, None, ["[fe80::2%eth0]:4000"], {}) == (ETH0_LINK,)
+    assert addresses_to_announce(present, ["192.168.7.2"], ["127.0.0.1:4000"], {}) == ()

@@ -4,6 +4,8 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 
 from echonode.errors import ConfigError
 from echonode.host.home import SERVICE_SOCKET, Home, read_secret, write_secret
+
+WITHIN_S = 30.0
 
 
 def mode_of(path: Path) -> int:
@@ -192,6 +196,40 @@ def test_two_processes_never_hold_one_home_and_the_second_learns_which_has_it(tm
         with pytest.raises(ConfigError, match=f"process {os.getpid()}"), home.locked():
             pass
     with home.locked():
+        pass
+
+
+def test_a_node_waits_for_a_reader_and_a_reader_does_not_wait_for_a_node(tmp_path: Path) -> None:
+    home = Home.find(str(tmp_path), {})
+    held, release = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with home.locked(is_reader=True):
+            held.set()
+            release.wait(WITHIN_S)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert held.wait(WITHIN_S)
+    assert home.lock_holder() is None  # a reader is no node
+    threading.Timer(0.5, release.set).start()  # longer than the grace that any holder gets
+    with home.locked():
+        assert release.is_set()
+        assert home.lock_holder() == str(os.getpid())
+        began_s = time.monotonic()
+        with pytest.raises(ConfigError, match="already runs"), home.locked(is_reader=True):
+            pass
+        assert time.monotonic() - began_s < 2.0
+    reader.join(WITHIN_S)
+    assert home.lock_holder() is None
+    assert Home.find(str(tmp_path / "nowhere"), {}).lock_holder() is None
+
+
+def test_a_reader_that_does_not_end_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echonode.host.home._READER_TIMEOUT_S", 0.01)
+    home = Home.find(str(tmp_path), {})
+    said = f"a command still reads the store in the home {tmp_path} .process {os.getpid()}"
+    with home.locked(is_reader=True), pytest.raises(ConfigError, match=said), home.locked():
         pass
 
 

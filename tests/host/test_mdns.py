@@ -1,6 +1,7 @@
 """Discovery over real mDNS on loopback. Every node has a tag of its own, so that parallel runs do not meet."""
 
 import asyncio
+import itertools
 import logging
 import os
 import subprocess
@@ -24,7 +25,9 @@ PEER = "tests.host.mdns_peer"
 class Watcher:
     """A Discovery with its reports, and a way to wait for one."""
 
-    def __init__(self, *, group: bytes | None = None, port: int = 4000, interface: str = "127.0.0.1") -> None:
+    _ports = itertools.count(4100)  # nodes of one machine are told apart by their ports
+
+    def __init__(self, *, group: bytes | None = None, port: int | None = None, interface: str = "127.0.0.1") -> None:
         self.announcement = Announcement(os.urandom(8), group or os.urandom(8), "1.0")
         self.name = instance_name(self.announcement.tag)
         self.seen: dict[str, Sighting] = {}
@@ -32,7 +35,7 @@ class Watcher:
         self._news = asyncio.Event()
         self.discovery = Discovery(
             self.announcement,
-            listen=[f"{interface}:{port}"],
+            listen=[f"{interface}:{port or next(self._ports)}"],
             is_ours=lambda _, theirs: theirs == group,
             on_sighting=self._on_sighting,
             on_gone=self._on_gone,

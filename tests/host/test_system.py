@@ -7,11 +7,23 @@ import subprocess
 import sys
 import time
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from echonode.clock import Clock, Entropy
-from echonode.host.system import SystemClock, SystemEntropy, host_name, in_order, local_address, local_addresses
+from echonode.host import system
+from echonode.host.system import (
+    Reach,
+    SystemClock,
+    SystemEntropy,
+    host_name,
+    in_order,
+    local_address,
+    local_addresses,
+    reach_of,
+)
+from tests.host.namespaces import isolated
 
 
 def test_the_clock_gives_milliseconds_since_1970_and_seconds_that_never_go_back() -> None:
@@ -63,6 +75,51 @@ def test_a_host_name_is_bounded_as_a_nodes_name_is(monkeypatch: pytest.MonkeyPat
     """macOS has longer host names than a node's name may be."""
     monkeypatch.setattr(socket, "gethostname", lambda: "x" * 65)
     assert host_name() is None
+
+
+def test_interfaces_are_known_by_what_they_are_whatever_their_names() -> None:
+    isolated("tests.host.interfaces")
+
+
+def test_a_physical_port_is_found_below_bridges_bonds_and_vlans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read a tree like that of /sys/class/net: there is no hardware in a network namespace."""
+    monkeypatch.setattr(system, "_SYS_NET", tmp_path)
+    monkeypatch.setattr(system, "_PROC_NET", tmp_path / "none")
+    names = ["nic", "vlan", "bond", "br-lan", "virbr0", "tap", "unplugged"]
+    monkeypatch.setattr(socket, "if_nametoindex", names.index)
+    for index, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ifindex").write_text(f"{index}\n")
+        (tmp_path / name / "carrier").write_text("0\n" if name == "unplugged" else "1\n")
+    for name in ("nic", "unplugged"):
+        (tmp_path / name / "device").mkdir()
+    for name in ("br-lan", "virbr0"):
+        (tmp_path / name / "bridge").mkdir()
+    for above, below in (("vlan", "nic"), ("bond", "vlan"), ("br-lan", "bond"), ("virbr0", "tap")):
+        (tmp_path / above / f"lower_{below}").symlink_to(tmp_path / below)
+    assert reach_of([*names, "vlan:1"]) == {
+        "nic": Reach.OUTSIDE,
+        "vlan": Reach.OUTSIDE,
+        "vlan:1": Reach.OUTSIDE,
+        "bond": Reach.OUTSIDE,
+        "br-lan": Reach.OUTSIDE,
+        "virbr0": Reach.INSIDE,
+        "tap": Reach.UNKNOWN,
+        "unplugged": Reach.INSIDE,
+    }
+    (tmp_path / "nic" / "ifindex").write_text("99\n")  # as in a namespace that shows the interfaces of another one
+    assert reach_of(["nic"]) == {"nic": Reach.UNKNOWN}
+
+
+def test_a_link_local_address_is_dialled_with_its_interface() -> None:
+    assert local_address("eth0", "fe80::1", 64).scoped == "fe80::1%eth0"
+    assert local_address("eth0", "10.0.0.1", 24).scoped == "10.0.0.1"
+    assert local_address("eth0", "2001:db8::1", 64).scoped == "2001:db8::1"
+    number, name = socket.if_nameindex()[0]
+    assert local_address(name, "fe80::1", 64).scopes == (name, str(number))
+    assert local_address("gone9", "fe80::1", 64).scopes == ("gone9",)
 
 
 def test_loopback_is_among_the_addresses_and_two_scans_agree() -> None:

@@ -408,7 +408,7 @@ BUGS: Final = (
     Bug(
         name="conversations that bring the same records do not wait for each other",
         file="node/bulk_gate.py",
-        right="        is_alone = await self._wait_for(led)\n",
+        right="        is_alone = await self._wait_for(queue)\n",
         wrong="        is_alone = False\n",
         tests=("node/test_bulk_gate.py",),
         seeds=0,

@@ -116,9 +116,9 @@ def _listen_options(wanted: int) -> list[list[str]]:
 
 
 def _import_and_wait(running: Sequence["DemoNode"], records_wanted: int, draw: Draw) -> tuple[list[Json], float]:
-    """Import records into the first node and wait until all are equal; return their statuses and the time it took.
+    """Import records into the first node and wait until all are equal; return their statuses, and the seconds taken.
 
-    The time is in seconds. Raises Failure.
+    Raises Failure.
     """
     started_s = time.monotonic()
     deadline_s = started_s + _MEETING_TIMEOUT_S + records_wanted / _RECORDS_PER_S

@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 import click
 
-from echonode.cli.arguments import context_option
+from echonode.cli.arguments import context_option, stdin_bytes
 from echonode.cli.exit_codes import Failure
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
@@ -60,7 +60,7 @@ def import_records(lookup: NodeLookup, file: str, context: str) -> None:
     client = lookup.client()
     known = {"main"} if context == "main" else {each["name"] for each in client.call("GET", "/v1/contexts")["contexts"]}
     with ExitStack() as stack:
-        source = sys.stdin.buffer if file == "-" else stack.enter_context(open(file, "rb"))
+        source = stdin_bytes() if file == "-" else stack.enter_context(open(file, "rb"))
         bar = stack.enter_context(_bar(None if file == "-" else os.path.getsize(file)))
         response = stack.enter_context(
             client.open(
@@ -141,7 +141,10 @@ def export_records(lookup: NodeLookup, file: str | None, author: str | None, con
     """Write this node's own records to FILE or stdout, in the form that import reads."""
     from echonode.cli.client import record_path
 
-    with lookup.client().open("GET", record_path(context, "/export"), query=[("author", author)]) as response:
+    with (
+        lookup.reader() as reader,
+        reader.client.open("GET", record_path(context, "/export"), query=[("author", author)]) as response,
+    ):
         number = _to_stdout(response) if file in (None, "-") else _to_file(response, Path(str(file)))
     print_note(f"{count(number, 'record')} exported" + (f" to {safe(file)}" if file else ""))
 

@@ -1,12 +1,11 @@
 """run, invite, join, network: a node, and the network that it belongs to."""
 
-import sys
 from collections.abc import Sequence
 from typing import Final
 
 import click
 
-from echonode.cli.arguments import json_option, to_seconds
+from echonode.cli.arguments import json_option, stdin_bytes, to_seconds
 from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
@@ -163,10 +162,11 @@ def network_set(lookup: NodeLookup, key_text: str | None) -> None:
 
 def _read_key(text: str | None) -> bytes:
     if text is None or text == "-":
-        if sys.stdin.isatty():
+        stdin = stdin_bytes()
+        if stdin.isatty():
             text = str(click.prompt("Network key", hide_input=True, err=True))
         else:
-            text = sys.stdin.buffer.readline(_LINE_BYTES_MAX).decode("ascii", "replace")
+            text = stdin.readline(_LINE_BYTES_MAX).decode("ascii", "replace")
     try:
         return from_base32("".join(text.split()).lower(), _KEY_BYTES)
     except ValueError:

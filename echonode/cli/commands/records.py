@@ -125,14 +125,12 @@ def get(
     if version is not None:
         raise click.UsageError("--version says what to fetch: it wants --from.")
     (id_text,) = ids
-    client, path = lookup.client(), record_path(context)
-    query = [("id", id_text), ("any_model", "1" if any_model else None)]
-    if as_json:
-        with client.open("GET", path, query=[*query, ("whole", "1")]) as response:
-            print_line(ascii_json(response.read()).decode("ascii"))  # a body's numbers stay as written
-        return None
-    with client.open("GET", path, query=query) as response:
+    query = [("id", id_text), ("any_model", "1" if any_model else None), ("whole", "1" if as_json else None)]
+    with lookup.reader() as reader, reader.client.open("GET", record_path(context), query=query) as response:
         body = response.read()
+        if as_json:
+            print_line(ascii_json(body).decode("ascii"))  # a body's numbers stay as written
+            return None
         if sys.stdout.isatty():
             sys.stdout.write(terminal_text(body))
         else:
@@ -196,7 +194,10 @@ def list_records(
         return
     query = [("author", author), ("tag", tag), ("since", since), ("limit", str(limit) if limit else None)]
     query += [("filter", term) for term in terms]
-    with lookup.client().open("GET", record_path(context, "/list"), query=query) as response:
+    with (
+        lookup.reader() as reader,
+        reader.client.open("GET", record_path(context, "/list"), query=query) as response,
+    ):
         if as_json:
             for record in response.values():
                 print_json(record)
@@ -233,7 +234,8 @@ def forget(lookup: NodeLookup, context: str, as_json: bool) -> None:
 def conflicts(lookup: NodeLookup, context: str | None, as_json: bool) -> None:
     """List the records that several nodes wrote without knowing of each other. The next put that covers all versions
     ends the conflict."""
-    answer = lookup.client().call("GET", "/v1/conflicts", query=[("context", context)])
+    with lookup.reader() as reader:
+        answer = reader.client.call("GET", "/v1/conflicts", query=[("context", context)])
     if as_json:
         print_json(answer)
         return

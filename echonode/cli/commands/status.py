@@ -8,6 +8,7 @@ import click
 
 from echonode.cli.arguments import json_option
 from echonode.cli.columns import table
+from echonode.cli.exit_codes import ExitCode
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import (
@@ -42,18 +43,26 @@ Json = dict[str, Any]
 @click.command("status", short_help="Who is this, who is there, and is all equal?")
 @json_option
 @pass_lookup
-def status(lookup: NodeLookup, as_json: bool) -> None:
-    """Show this node, the other nodes, whether they are equal, and if not, why."""
-    answer = lookup.client().call("GET", "/v1/status")
+def status(lookup: NodeLookup, as_json: bool) -> ExitCode:
+    """Show this node, the other nodes, whether they are equal, and if not, why.
+
+    Of a node that does not run it shows what the store holds, and exits with 5.
+    """
+    with lookup.reader() as reader:
+        answer = reader.client.call("GET", "/v1/status")
+    if not reader.is_running:
+        answer |= {"listen": [], "api": []}
+    code = ExitCode.DONE if reader.is_running else ExitCode.NOT_RUNNING
     if as_json:
         answer["contexts"] = [fields_of(_CONTEXT_FIELDS, context) for context in answer["contexts"]]
         answer["peers"] = [fields_of(_PEER_FIELDS, peer) for peer in answer["peers"]]
         print_json(fields_of(_STATUS_FIELDS, answer))
-        return
-    _show_status(answer, time.time())
+    else:
+        _show_status(answer, time.time(), is_running=reader.is_running)
+    return code
 
 
-def _show_status(answer: Json, now_s: float) -> None:
+def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
     print_text(f"{safe(answer['name'])}, a node of {_network(answer['network'])}")
     facts = {
         "id": safe(answer["id"]),
@@ -73,7 +82,8 @@ def _show_status(answer: Json, now_s: float) -> None:
         for line in peer_lines(answer["peers"], now_s):
             print_line(line)
         print_line("")
-    print_text(verdict(answer["peers"]))
+    if is_running:
+        print_text(verdict(answer["peers"]))
 
 
 def _network(network: str) -> str:
@@ -165,7 +175,8 @@ def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
 @pass_lookup
 def contexts(lookup: NodeLookup, as_json: bool) -> None:
     """List the contexts held here, each with its root."""
-    answer = lookup.client().call("GET", "/v1/contexts")
+    with lookup.reader() as reader:
+        answer = reader.client.call("GET", "/v1/contexts")
     if as_json:
         print_json(answer)
         return

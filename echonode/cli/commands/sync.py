@@ -149,7 +149,8 @@ def verify(lookup: NodeLookup, is_repair: bool, as_json: bool) -> ExitCode:
         return _repair(lookup, as_json)
     last: dict[str, Any] = {}
     with (
-        lookup.client().open("POST", "/v1/verify", timeout_s=_VERIFY_TIMEOUT_S) as response,
+        lookup.reader() as reader,
+        reader.client.open("POST", "/v1/verify", timeout_s=_VERIFY_TIMEOUT_S) as response,
         _progress_line() as says,
     ):
         for last in response.values():

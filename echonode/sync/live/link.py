@@ -109,7 +109,7 @@ class Link:
             self._queue.wake.set()
         elif self._announcement_timer is None:
             # The delay is drawn, so both sides seldom announce the same version to each other.
-            delay_s = self._environment.uniform(ANNOUNCE_DELAY_S / 5, ANNOUNCE_DELAY_S)
+            delay_s = self._environment.entropy.uniform(ANNOUNCE_DELAY_S / 5, ANNOUNCE_DELAY_S)
             self._announcement_timer = asyncio.get_running_loop().call_later(delay_s, self._announce)
 
     def on_arrived(self, ids: Sequence[ShortId]) -> None:
@@ -125,7 +125,7 @@ class Link:
     async def _read(self) -> None:
         while True:
             message = await self._environment.transport.recv()
-            if self._stopped.is_set() or not self._environment.is_on():
+            if self._stopped.is_set() or not self._environment.owner.wants_all:
                 return
             match message:
                 case Commits() | Bodies() | Roots():
@@ -160,7 +160,7 @@ class Link:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(self._environment.uniform(*HEARTBEAT_S))
+            await asyncio.sleep(self._environment.entropy.uniform(*HEARTBEAT_S))
             self._receiver.check_answers()
             self._queue.send_soon(self._sender.roots() or Ping())
 
@@ -181,7 +181,7 @@ class Link:
     def _start_roots_timer(self) -> None:
         if self._roots_timer is None:
             loop = asyncio.get_running_loop()
-            soon_s = loop.time() + self._environment.uniform(*ROOTS_DELAY_S)
+            soon_s = loop.time() + self._environment.entropy.uniform(*ROOTS_DELAY_S)
             self._roots_timer = loop.call_at(max(soon_s, self._next_roots_s), self._send_roots)
 
     def _send_roots(self) -> None:

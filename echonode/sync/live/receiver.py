@@ -116,7 +116,7 @@ class LinkReceiver:
                 case Roots(roots):
                     for root in roots:
                         self._compare_root(root)
-                    self._environment.on_equal(self.is_equal())
+                    self._environment.owner.compared(self.is_equal())
 
     def _join_queued(self, first: Commits) -> tuple[Commits, int]:
         """Join `first` with the Commits queued right behind it, so that they share a transaction. Return them as one,
@@ -186,7 +186,7 @@ class LinkReceiver:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it tells nothing new, without end")
         if applied.is_gap:
             self._progress[context].is_whole = False
-            environment.on_suspect()
+            environment.owner.suspect()
         return applied
 
     def _note_not_stored(self, records: Sequence[Record], applied: Applied) -> None:
@@ -203,7 +203,7 @@ class LinkReceiver:
         cursor = None if seq is None else environment.cursor(context, seq)
         applied = await self._store.apply(context, records, cursor)
         if applied.records:
-            environment.on_applied(context, applied.records)
+            environment.owner.applied(context, applied.records)
         return applied
 
     def _came_by_another(self, record: Record) -> bool:
@@ -326,7 +326,7 @@ class LinkReceiver:
     def is_equal(self) -> bool:
         """Return True when every context that is wanted here is followed, and has the root it had when the peer's root
         was the same."""
-        store, takes = self._store, self._environment.takes
+        store, takes = self._store, self._environment.owner.takes
         if any(context not in self._progress and takes(context) for context in store.contexts()):
             return False  # a context that is new here: the peer has told nothing of it yet
         return all(store.tree(context).root == progress.equal_at for context, progress in self._progress.items())
@@ -345,7 +345,7 @@ class LinkReceiver:
             progress.equal_at = ours
             progress.is_whole = True
         elif not progress.waiting and self._is_quiet() and self._has_told_all(theirs.context):
-            self._environment.on_suspect()
+            self._environment.owner.suspect()
         self._save_cursor(theirs.context, progress)
 
     def _is_quiet(self) -> bool:
@@ -355,11 +355,11 @@ class LinkReceiver:
     def _follow_offered(self, theirs: ContextRoot) -> None:
         """Follow a context of the peer that was not known to be there, if it is wanted here."""
         environment = self._environment
-        if not environment.takes(theirs.context) or len(self._progress) > CONTEXTS_MAX:
+        if not environment.owner.takes(theirs.context) or len(self._progress) > CONTEXTS_MAX:
             return
         ours = self._store.tree(theirs.context).root
         since = {_EMPTY: 0, theirs.root: theirs.seq}.get(ours)
         self._progress[theirs.context] = _ContextProgress(since or 0, since is not None)
         self._queue.send_soon(Follow((ContextCursor(theirs.context, since),)))
         if since is None:
-            environment.on_suspect()
+            environment.owner.suspect()

@@ -4,7 +4,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from echonode.clock import Entropy
 from echonode.limits import ANNOUNCEMENT_WEIGHT
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import Record
@@ -26,29 +28,44 @@ class LinkTally:
     refused: int = 0
 
 
+class LinkOwner(Protocol):
+    """The node, as its link with one peer needs it (node/live_links.py)."""
+
+    @property
+    def wants_all(self) -> bool:
+        """True while this node wants all contexts whole; without that nothing more is received."""
+        ...
+
+    def takes(self, context: str) -> bool:
+        """Return True for a context that is wanted here."""
+        ...
+
+    def applied(self, context: str, records: Sequence[Record]) -> None:
+        """Hear of records of the peer that became heads."""
+        ...
+
+    def compared(self, is_equal: bool) -> None:
+        """Hear, after roots came, whether all that is followed is equal."""
+        ...
+
+    def suspect(self) -> None:
+        """Hear that trees should be compared: a root stays different, or a key is unknown."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LinkEnvironment:
-    """A link's surroundings: the transport to the peer, what all links share, and listeners in the node.
+    """A link's surroundings: the transport to the peer, what all links share, and the node that owns it.
 
-    `instance`    the life of the peer's store whose log is followed
-    `takes`       returns True for a context that is wanted here
-    `on_applied`  is told of records that became heads, with their context
-    `on_equal`    is told, after roots came, True when all that is followed is equal
-    `on_suspect`  is told that trees should be compared: a root stays different, or a key is unknown
-    `uniform`     draws a number between two, for jitter
-    `is_on`       returns True while this node wants all contexts whole; without that nothing more is received
+    `instance` is the life of the peer's store whose log is followed; `entropy` draws jitter.
     """
 
     transport: SyncTransport
     plumtree: Plumtree
     peer: IdentityId
     instance: Instance
-    takes: Callable[[str], bool]
-    on_applied: Callable[[str, Sequence[Record]], None]
-    on_equal: Callable[[bool], None]
-    on_suspect: Callable[[], None]
-    uniform: Callable[[float, float], float]
-    is_on: Callable[[], bool]
+    owner: LinkOwner
+    entropy: Entropy
 
     @property
     def store(self) -> Store:

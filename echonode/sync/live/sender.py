@@ -167,7 +167,7 @@ class LinkSender:
         """Send the roots of contexts that the peer is not told of: it may not know them."""
         store = self._store
         new = [name for name in store.contexts() if name not in self._told and name not in self._offered]
-        new = [name for name in new if self._queue.environment.takes(name)]
+        new = [name for name in new if self._queue.environment.owner.takes(name)]
         if new:
             self._offered.update(new)
             roots = tuple(ContextRoot(name, store.tree(name).root, store.seq(name)) for name in new)

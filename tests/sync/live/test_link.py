@@ -30,6 +30,7 @@ from echonode.sync.live.plumtree import Plumtree, short_id
 from echonode.sync.live.send_queue import LinkEnvironment
 from echonode.wire import messages as m
 from echonode.wire.messages import ContextCursor, Message
+from tests.node.timetable import Drawn
 from tests.sync.modes.test_delta import numbers
 from tests.sync.pair import Cut, PairedTransport, paired
 from tests.sync.talk import heads_in, lacks, versions_in, virtually
@@ -64,24 +65,13 @@ class Spot:
         self.plumtree.stored(applied.records, None)
 
     def ends(self, other: "Spot", transport: PairedTransport) -> LinkEnvironment:
-        def applied(_: str, records: Sequence[Record]) -> None:
-            self.is_told.set()
-            self.plumtree.stored(records, other.id)
-
-        def suspect() -> None:
-            self.suspects += 1
-
         return LinkEnvironment(
             transport=transport,
             plumtree=self.plumtree,
             peer=other.id,
             instance=LIFE,
-            takes=self.takes,
-            on_applied=applied,
-            on_equal=lambda is_equal: self.equal.update({other.number: is_equal}),
-            on_suspect=suspect,
-            uniform=lambda low, high: (low + high) / 2,
-            is_on=lambda: True,
+            owner=Owner(self, other),
+            entropy=Drawn(),
         )
 
     def places(self, other: "Spot", contexts: Sequence[str] = (IDENTITIES, MAIN)) -> tuple[ContextCursor, ...]:
@@ -100,6 +90,28 @@ class Spot:
         upto = self.places(other, [MAIN])[0].since or 0
         entries = [record for seq, record in other.store._log.items() if seq <= upto and record.context == MAIN]
         return not lacks(self.store, entries)
+
+
+@dataclass
+class Owner:
+    """The node at `spot`, as its link with `other` needs it."""
+
+    spot: Spot
+    other: Spot
+    wants_all: bool = True
+
+    def takes(self, context: str) -> bool:
+        return self.spot.takes(context)
+
+    def applied(self, _context: str, records: Sequence[Record]) -> None:
+        self.spot.is_told.set()
+        self.spot.plumtree.stored(records, self.other.id)
+
+    def compared(self, is_equal: bool) -> None:
+        self.spot.equal[self.other.number] = is_equal
+
+    def suspect(self) -> None:
+        self.spot.suspects += 1
 
 
 def link_up(one: Spot, other: Spot, cut: Cut | None = None) -> tuple[PairedTransport, PairedTransport]:
