@@ -29,9 +29,9 @@ from echonode.node.node import Node
 from echonode.node.views import PeerView, SyncReport, SyncStatus
 from echonode.store.port import ContextInfo
 from echonode.text import escape, from_base32, to_base32
+from echonode.wire.channel import NETWORK_KEY_BYTES
 from echonode.wire.messages import Direction, version_text
 
-_NETWORK_KEY_BYTES = 32
 _EVENT_NAMES = frozenset(kind.name for kind in get_args(Event))
 _DIRECTIONS = {"both": Direction.BOTH, "pull": Direction.RECEIVE, "push": Direction.SEND}
 
@@ -141,7 +141,7 @@ class NodeRoutes:
     async def _set_network(self, request: Request) -> Response:
         body = await json_body(request, self._stop, NetworkRequest)
         try:
-            key = from_base32(body.key, _NETWORK_KEY_BYTES)
+            key = from_base32(body.key, NETWORK_KEY_BYTES)
         except ValueError:
             raise RequestError("a network key is 32 bytes in lower-case base32 (52 characters)") from None
         await self._node.set_network_key(key)

@@ -46,6 +46,7 @@ from echonode.limits import (
     TEXT_FIELD_BYTES_MAX,
     VERSION_NUMBER_MAX,
 )
+from echonode.model.address import ME, SHARED
 from echonode.model.filter_text import full_id, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES
@@ -233,7 +234,7 @@ def _subscription_problems(config: Config, name: str, terms: tuple[str, ...]) ->
     elif config.contexts is not None and name not in config.contexts:
         yield f"'{escape(name)}' is not among the contexts that are kept"
     try:
-        read_filter(terms, lambda text: IdentityId(bytes(32)) if text in ("me", "shared") else full_id(text))
+        read_filter(terms, lambda text: IdentityId(bytes(32)) if text in (ME, SHARED) else full_id(text))
     except LocalError as error:
         yield f"{escape(name)}: {error}"
     if config.open and any(term.endswith("=shared") for term in terms):
