@@ -14,6 +14,7 @@ from typing import Final
 
 import click
 
+from echonode.cli.columns import terminal_width, wrap
 from echonode.cli.commands import (
     configuration,
     demo,
@@ -158,9 +159,10 @@ def _print_error(sentence: str, code: int) -> int:
         traceback.print_exc()
     with suppress(OSError):
         prefix = f"{PROGRAM}:"
+        line, *more = wrap(escape(sentence, _SENTENCE_CHARS_MAX), terminal_width(sys.stderr), first=f"{prefix} ")
         if is_coloured(sys.stderr):
-            prefix = click.style(prefix, fg="red")
-        print(f"{prefix} {escape(sentence, _SENTENCE_CHARS_MAX)}", file=sys.stderr)
+            line = click.style(prefix, fg="red") + line.removeprefix(prefix)
+        print(line, *more, sep="\n", file=sys.stderr)
     return int(code)
 
 
