@@ -23,7 +23,7 @@ from echonode.api.requests import (
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.api.streams import EVENT_STREAM, StreamResponse, events, json_lines
-from echonode.errors import LocalError
+from echonode.errors import ConfigError, LocalError
 from echonode.node.events import Event, SyncCompleted
 from echonode.node.node import Node
 from echonode.node.views import PeerView, SyncReport, SyncStatus
@@ -31,6 +31,7 @@ from echonode.store.port import ContextInfo
 from echonode.text import escape, from_base32, to_base32
 from echonode.wire.channel import NETWORK_KEY_BYTES
 from echonode.wire.messages import Direction, version_text
+from echonode.wire.pairing import normalise_code
 
 _EVENT_NAMES = frozenset(kind.name for kind in get_args(Event))
 _DIRECTIONS = {"both": Direction.BOTH, "pull": Direction.RECEIVE, "push": Direction.SEND}
@@ -129,6 +130,10 @@ class NodeRoutes:
 
     async def _join(self, request: Request) -> Response:
         body = await json_body(request, self._stop, JoinRequest)
+        try:
+            normalise_code(body.code)
+        except ConfigError as error:
+            raise RequestError(str(error)) from None
         with self._stop.ends_waiting():
             network = await self._node.join(body.code, body.at)
         return reply({"network": network})

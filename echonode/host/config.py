@@ -113,6 +113,20 @@ def load_config(path: Path, environ: Mapping[str, str], flags: Mapping[str, obje
     return _validate(merged, lambda key: key)
 
 
+def explain(path: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
+    """Yield key, value and origin of every setting: the file's path, the variable, or "default". Raises ConfigError."""
+    config = load_config(path, environ, {})
+    in_file = _read_file(path)
+    for key in (key for key in _EXPECTED if key != "log"):
+        table, _, name = key.rpartition(".")
+        value = getattr(getattr(config, table) if table else config, name)
+        if key in _VARIABLE_KEYS and _variable(key, environ) is not None:
+            origin = f"ECHO_{key.upper().replace('.', '_')}"
+        else:
+            origin = str(path) if name in (in_file.get(table, {}) if table else in_file) else "default"
+        yield key, value, origin
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
