@@ -3,6 +3,7 @@
     main         the entry of the command line
     _Services    what the command line may not import itself: homes, the simulator, a running node, repair
     _Process     one node in the foreground: files, store, node, sockets, API, discovery
+    _StoppedNode the store of a node that does not run, for commands that read
 
 Heavy rooms are imported inside functions: `echonode --help` should not load a database and a web server.
 """
@@ -11,7 +12,7 @@ import asyncio
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
@@ -118,6 +119,16 @@ class _Services:
                 )
             )
 
+
+    def settings(self, home: HomeView) -> Iterable[tuple[str, object, str]]:
+        from echonode.host.config import explain
+
+        return explain(home.config, self._environ)
+
+    def check_config(self, path: Path) -> None:
+        from echonode.host.config import load_config
+
+        load_config(path, {}, {})
 
     @contextmanager
     def serve_stopped(self, home: HomeView) -> Iterator[Path | None]:

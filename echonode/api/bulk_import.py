@@ -62,7 +62,7 @@ class _Line(Struct, forbid_unknown_fields=True):
     later: str = ""
 
 
-class Progress(Struct):
+class ImportProgress(Struct):
     """The progress of an import: lines handled, records written, records that were there unchanged."""
 
     lines: int = 0
@@ -87,7 +87,7 @@ async def import_lines(
     book: RecordBook, addresses: Addresses, context: str, chunks: AsyncIterator[bytes]
 ) -> AsyncGenerator[bytes]:
     """Write the records in `chunks`, which may be cut anywhere, and yield the lines of the answer. Never raises."""
-    progress = Progress()
+    progress = ImportProgress()
     try:
         async with aclosing(_batches(chunks)) as batches:
             async for batch in batches:
@@ -103,7 +103,7 @@ async def import_lines(
 
 
 async def _write(
-    book: RecordBook, addresses: Addresses, context: str, batch: _NumberedLines, progress: Progress
+    book: RecordBook, addresses: Addresses, context: str, batch: _NumberedLines, progress: ImportProgress
 ) -> None:
     """Write one batch in one transaction. When several lines have one name, the last one counts."""
     drafts: dict[tuple[IdentityId, str], tuple[int, Draft]] = {}

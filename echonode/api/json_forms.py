@@ -32,6 +32,7 @@ from echonode.model.record import Record
 from echonode.model.time_text import MS_MAX, read_time_ms
 from echonode.node.events import Event
 from echonode.text import to_base32
+from echonode.wire.messages import version_text
 
 JSON_TYPE: Final = "application/json"
 TEXT_TYPE: Final = "text/plain"
@@ -141,7 +142,7 @@ def record_form(
         timestamp=rfc3339(to_ms(record.timestamp)),
         created=rfc3339(record.created_ms),
         model=record.model,
-        model_version=_dotted(record.model_version),
+        model_version=version_text(record.model_version),
         tags=record.tags,
         type=record.media_type,
         deleted=record.is_tombstone,
@@ -160,7 +161,7 @@ def head_form(record: Record, *, is_winner: bool) -> HeadForm:
         timestamp=rfc3339(to_ms(record.timestamp)),
         created=rfc3339(record.created_ms),
         model=record.model,
-        model_version=_dotted(record.model_version),
+        model_version=version_text(record.model_version),
         tags=record.tags,
         type=record.media_type,
         deleted=record.is_tombstone,
@@ -282,11 +283,7 @@ def read_model(text: str) -> tuple[str, tuple[int, int]]:
 def _model_text(name: str, version: tuple[int, int]) -> str:
     """Return the text that `read_model` reads as this name and version."""
     is_plain = version == MODEL_VERSION and not _MODEL.fullmatch(name)
-    return name if is_plain else f"{name}@{_dotted(version)}"
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"
+    return name if is_plain else f"{name}@{version_text(version)}"
 
 
 def event_form(event: Event, label: Label, address_label: Label | None = None) -> dict[str, object]:

@@ -23,15 +23,16 @@ from echonode.api.requests import (
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.api.streams import EVENT_STREAM, StreamResponse, events, json_lines
-from echonode.errors import LocalError
+from echonode.errors import ConfigError, LocalError
 from echonode.node.events import Event, SyncCompleted
 from echonode.node.node import Node
 from echonode.node.views import PeerView, SyncReport, SyncStatus
 from echonode.store.port import ContextInfo
 from echonode.text import escape, from_base32, to_base32
+from echonode.wire.channel import NETWORK_KEY_BYTES
 from echonode.wire.messages import Direction, version_text
+from echonode.wire.pairing import normalise_code
 
-_NETWORK_KEY_BYTES = 32
 _EVENT_NAMES = frozenset(kind.name for kind in get_args(Event))
 _DIRECTIONS = {"both": Direction.BOTH, "pull": Direction.RECEIVE, "push": Direction.SEND}
 
@@ -129,6 +130,10 @@ class NodeRoutes:
 
     async def _join(self, request: Request) -> Response:
         body = await json_body(request, self._stop, JoinRequest)
+        try:
+            normalise_code(body.code)
+        except ConfigError as error:
+            raise RequestError(str(error)) from None
         with self._stop.ends_waiting():
             network = await self._node.join(body.code, body.at)
         return reply({"network": network})
@@ -141,7 +146,7 @@ class NodeRoutes:
     async def _set_network(self, request: Request) -> Response:
         body = await json_body(request, self._stop, NetworkRequest)
         try:
-            key = from_base32(body.key, _NETWORK_KEY_BYTES)
+            key = from_base32(body.key, NETWORK_KEY_BYTES)
         except ValueError:
             raise RequestError("a network key is 32 bytes in lower-case base32 (52 characters)") from None
         await self._node.set_network_key(key)

@@ -14,11 +14,10 @@ from starlette.routing import Route
 
 from echonode.api.json_forms import nfc
 from echonode.api.problems import RequestError, not_found
-from echonode.api.requests import GetRequest, PullRequest, PutRequest, context_name, json_body, now_ms, peer_of
+from echonode.api.requests import GetRequest, PullRequest, PutRequest, context_name, filter_of, json_body, peer_of
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.errors import LocalError, PeerRefused, Reason, RemoteError, TransportError
-from echonode.model.filter_text import read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import LeafKey, VersionId, leaf_key
 from echonode.node.node import Node
@@ -50,12 +49,7 @@ class PeerRecordRoutes:
     async def _pull(self, request: Request) -> Response:
         body = await json_body(request, self._stop, PullRequest)
         peer, context = peer_of(self._node, body.peer), context_name(body.context)
-        try:
-            wanted = read_filter(body.filter, self._node.addresses.resolve_author, now_ms())
-        except LocalError as error:
-            raise RequestError(str(error)) from None
-        if wanted.senders or wanted.not_senders:
-            raise RequestError("sender is for subscriptions: PEER says already which node is asked")
+        wanted = filter_of(self._node, body.filter, why_no_sender="PEER says already which node is asked")
         return await self._answered(
             self._node.on_demand.pull(
                 peer, context, wanted, after=body.after, limit=body.limit, timeout_s=body.timeout

@@ -5,7 +5,7 @@ path.
 """
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from functools import cache
 from typing import Final
 from urllib.parse import quote
@@ -17,14 +17,13 @@ from starlette.routing import Route
 from echonode.api import json_forms
 from echonode.api.bulk_import import import_lines
 from echonode.api.problems import RequestError, not_found
-from echonode.api.requests import Query, body, chunks, context_name, context_of, now_ms, record_address
+from echonode.api.requests import Query, body, chunks, context_name, context_of, filter_of, now_ms, record_address
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.api.streams import StreamResponse, json_lines
 from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.model.filter import Filter
-from echonode.model.filter_text import read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, winner
 from echonode.node.node import Node
@@ -137,7 +136,9 @@ class RecordRoutes:
             author=None if author is None else self._author(author),
             tag=None if tag is None else json_forms.nfc(tag),
             since_ms=None if since is None else json_forms.read_time(since, now_ms()),
-            wanted=self._filter(query.all("filter")),
+            wanted=filter_of(
+                self._node, query.all("filter"), why_no_sender="a record does not say which peer it came from"
+            ),
             limit=query.count("limit"),
         )
         with_body = query.flag("body")
@@ -254,15 +255,6 @@ class RecordRoutes:
             return self._node.addresses.resolve_author(text)
         except LocalError as error:
             raise not_found(str(error)) from None
-
-    def _filter(self, terms: Sequence[str]) -> Filter:
-        try:
-            wanted = read_filter(terms, self._node.addresses.resolve_author, now_ms())
-        except LocalError as error:
-            raise RequestError(str(error)) from None
-        if wanted.senders or wanted.not_senders:
-            raise RequestError("sender is for subscriptions: a record does not say which peer it came from")
-        return wanted
 
     def _unknown(self, context: str, author: IdentityId, name: str) -> RequestError:
         return not_found(f"there is no record {self._node.records.label(author)}/{escape(name)} in {escape(context)}")

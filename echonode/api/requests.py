@@ -1,7 +1,7 @@
 """Requests, checked: the query, the body up to a bound, the record it names. Every refusal is a RequestError."""
 
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -22,6 +22,8 @@ from echonode.limits import (
     KIB,
 )
 from echonode.model.address import LABEL_MARK, UnknownLabelError, parse_address
+from echonode.model.filter import Filter
+from echonode.model.filter_text import read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import MAIN
 from echonode.node.node import Node
@@ -198,6 +200,17 @@ def peer_of(node: Node, text: str) -> IdentityId:
         return node.resolve_peer(nfc(text).removeprefix(LABEL_MARK))
     except LocalError as error:
         raise not_found(str(error)) from None
+
+
+def filter_of(node: Node, terms: Sequence[str], *, why_no_sender: str) -> Filter:
+    """Return the filter of these terms (model/filter_text.py). Refuse senders, for the reason `why_no_sender`."""
+    try:
+        wanted = read_filter(terms, node.addresses.resolve_author, now_ms())
+    except LocalError as error:
+        raise RequestError(str(error)) from None
+    if wanted.senders or wanted.not_senders:
+        raise RequestError(f"sender is for subscriptions: {why_no_sender}")
+    return wanted
 
 
 def now_ms() -> int:

@@ -46,6 +46,7 @@ from echonode.limits import (
     TEXT_FIELD_BYTES_MAX,
     VERSION_NUMBER_MAX,
 )
+from echonode.model.address import ME, SHARED
 from echonode.model.filter_text import full_id, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES
@@ -110,6 +111,20 @@ def load_config(path: Path, environ: Mapping[str, str], flags: Mapping[str, obje
     merged = {**from_file, **from_environ, **from_flags}
     merged["log"] = {**from_file.get("log", {}), **from_environ.get("log", {}), **from_flags.get("log", {})}
     return _validate(merged, lambda key: key)
+
+
+def explain(path: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
+    """Yield key, value and origin of every setting: the file's path, the variable, or "default". Raises ConfigError."""
+    config = load_config(path, environ, {})
+    in_file = _read_file(path)
+    for key in (key for key in _EXPECTED if key != "log"):
+        table, _, name = key.rpartition(".")
+        value = getattr(getattr(config, table) if table else config, name)
+        if key in _VARIABLE_KEYS and _variable(key, environ) is not None:
+            origin = f"ECHO_{key.upper().replace('.', '_')}"
+        else:
+            origin = str(path) if name in (in_file.get(table, {}) if table else in_file) else "default"
+        yield key, value, origin
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -233,7 +248,7 @@ def _subscription_problems(config: Config, name: str, terms: tuple[str, ...]) ->
     elif config.contexts is not None and name not in config.contexts:
         yield f"'{escape(name)}' is not among the contexts that are kept"
     try:
-        read_filter(terms, lambda text: IdentityId(bytes(32)) if text in ("me", "shared") else full_id(text))
+        read_filter(terms, lambda text: IdentityId(bytes(32)) if text in (ME, SHARED) else full_id(text))
     except LocalError as error:
         yield f"{escape(name)}: {error}"
     if config.open and any(term.endswith("=shared") for term in terms):

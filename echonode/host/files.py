@@ -24,6 +24,11 @@ class NodeFiles:
         return self.home.folder
 
     @property
+    def config(self) -> Path:
+        """The path of the configuration."""
+        return self.home.config
+
+    @property
     def api_socket(self) -> Path:
         """The path of the API's socket."""
         return self.home.api_socket

@@ -19,10 +19,11 @@ from unicodedata import normalize
 
 from echonode.errors import LocalError, RemoteError
 from echonode.limits import FILTER_ENTRIES_MAX
+from echonode.model.address import maybe_id
 from echonode.model.filter import Filter
-from echonode.model.identity import IDENTITY_BYTES, IdentityId
+from echonode.model.identity import IdentityId
 from echonode.model.time_text import read_time_ms
-from echonode.text import escape, from_base32
+from echonode.text import escape
 
 IdentityResolver = Callable[[str], IdentityId]
 
@@ -72,10 +73,10 @@ def read_filter(terms: Iterable[str], resolve: IdentityResolver, now_ms: int | N
 
 def full_id(text: str) -> IdentityId:
     """Return the identity with the id `text`, 52 characters of base32. Raises LocalError."""
-    try:
-        return IdentityId(from_base32(text, IDENTITY_BYTES))
-    except ValueError:
-        raise LocalError(f"'{escape(text)}' is no id: 52 characters of base32 are expected") from None
+    identity = maybe_id(text)
+    if identity is None:
+        raise LocalError(f"'{escape(text)}' is no id: 52 characters of base32 are expected")
+    return identity
 
 
 def _once(name: str, parts: dict[str, Any], term: str) -> str:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from echonode.limits import SKETCH_SYMBOLS_MAX
 
-Ids: TypeAlias = NDArray[np.uint64]
+ShortIds: TypeAlias = NDArray[np.uint64]
 _Words: TypeAlias = NDArray[np.uint64]
 
 SYMBOL_BYTES: Final = 12
@@ -43,7 +43,7 @@ _WIRE: Final = np.dtype([("ids", ">u8"), ("checks", ">u4")])
 # -- short ids -------------------------------------------------------------------------------------------------------
 
 
-def short_ids(entries: bytes, key: bytes) -> Ids:
+def short_ids(entries: bytes, key: bytes) -> ShortIds:
     """Return the short id of each leaf in `entries` (key and state, 64 bytes each) under the 16-byte `key`."""
     rows = np.frombuffer(entries, "<u8").reshape(-1, _ENTRY // 8)
     ids = np.empty(len(rows), np.uint64)
@@ -55,13 +55,13 @@ def short_ids(entries: bytes, key: bytes) -> Ids:
     return ids
 
 
-def prefixes_of(ids: Ids) -> list[bytes]:
+def prefixes_of(ids: ShortIds) -> list[bytes]:
     """Return the prefixes (six nibbles) of the leaves with these ids, each once, in order."""
     found = np.unique(ids >> np.uint64(_HASH_BITS)).tolist()
     return [bytes(place >> shift & 15 for shift in range(_PLACE_BITS - 4, -4, -4)) for place in found]
 
 
-def find_keys(entries: bytes, key: bytes, ids: Ids, *, bits: int = 64) -> dict[int, bytes]:
+def find_keys(entries: bytes, key: bytes, ids: ShortIds, *, bits: int = 64) -> dict[int, bytes]:
     """Return the keys of the leaves in `entries` that share the first `bits` of the short id with one of `ids`.
 
     The keys of the dictionary are these first bits.
@@ -111,18 +111,18 @@ def _siphash(words: list[_Words], key: bytes) -> _Words:
 # -- symbols ---------------------------------------------------------------------------------------------------------
 
 
-def _scrambled(ids: Ids) -> _Words:
+def _scrambled(ids: ShortIds) -> _Words:
     """Return `ids` through SplitMix64's finalizer. The upper half is an id's check; all of it starts the id's walk."""
     mixed = (ids ^ ids >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     return mixed ^ mixed >> np.uint64(31)
 
 
-def _checks(ids: Ids) -> _Words:
+def _checks(ids: ShortIds) -> _Words:
     return _scrambled(ids) >> np.uint64(32)
 
 
-def _walk(ids: Ids, count: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
+def _walk(ids: ShortIds, count: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
     """Yield (rows, symbols) step by step: ids[rows[i]] falls into symbols[i]. End when all are past `count` symbols."""
     rows = np.arange(len(ids))
     at = np.zeros(len(ids), np.int64)
@@ -147,8 +147,8 @@ def _walk(ids: Ids, count: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.i
 class SketchDifference:
     """The difference of two sets: ids that only the other set has (`theirs`), ids that only this one has (`ours`)."""
 
-    theirs: Ids
-    ours: Ids
+    theirs: ShortIds
+    ours: ShortIds
 
 
 class Sketch:
@@ -162,15 +162,15 @@ class Sketch:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def add(self, ids: Ids) -> None:
+    def add(self, ids: ShortIds) -> None:
         """Add the ids of leaves that joined the set."""
         self._change(ids, np.add)
 
-    def remove(self, ids: Ids) -> None:
+    def remove(self, ids: ShortIds) -> None:
         """Remove the ids of leaves that left the set."""
         self._change(ids, np.subtract)
 
-    def _change(self, ids: Ids, change: np.ufunc) -> None:
+    def _change(self, ids: ShortIds, change: np.ufunc) -> None:
         for start in range(0, len(ids), _CHUNK):
             chunk = ids[start : start + _CHUNK]
             checks = _checks(chunk)
@@ -230,7 +230,7 @@ def _peel(ids: _Words, checks: _Words) -> SketchDifference | None:
 
     More ids than symbols, or too many rounds, end the work: a forged sketch costs no more.
     """
-    found: list[tuple[Ids, Ids]] = []
+    found: list[tuple[ShortIds, ShortIds]] = []
     ids_left = len(ids)
     touched = np.arange(len(ids))
     for _ in range(_ROUNDS_MAX):
@@ -259,7 +259,7 @@ def _peel(ids: _Words, checks: _Words) -> SketchDifference | None:
     )
 
 
-def _take_out(ids: _Words, checks: _Words, known: Ids, change: np.ufunc) -> NDArray[np.int64]:
+def _take_out(ids: _Words, checks: _Words, known: ShortIds, change: np.ufunc) -> NDArray[np.int64]:
     """Take the ids `known` out of all their symbols. Return the numbers of these symbols."""
     own = _checks(known)
     touched = [np.empty(0, np.int64)]
@@ -273,12 +273,12 @@ def _take_out(ids: _Words, checks: _Words, known: Ids, change: np.ufunc) -> NDAr
 # -- ids as they travel ----------------------------------------------------------------------------------------------
 
 
-def id_prefixes(ids: Ids) -> bytes:
+def id_prefixes(ids: ShortIds) -> bytes:
     """Return the prefixes of `ids`, 5 bytes each, ascending, each once, joined."""
     return b"".join(number.to_bytes(ID_PREFIX_BYTES, "big") for number in np.unique(ids >> np.uint64(24)).tolist())
 
 
-def ids_from_prefixes(beginnings: bytes) -> Ids:
+def ids_from_prefixes(beginnings: bytes) -> ShortIds:
     """Return ids with these prefixes, as `id_prefixes` joined them. The other bits are zero."""
     pieces = np.frombuffer(beginnings, np.uint8).reshape(-1, ID_PREFIX_BYTES)
     whole = np.zeros((len(pieces), 8), np.uint8)

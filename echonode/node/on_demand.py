@@ -75,7 +75,7 @@ class OnDemand:
 
         They come by whole pages, at least `limit` of them where there are so many.
         """
-        return await self._ask(peer, context, PULL, pull.Query(wanted, after, limit), timeout_s)
+        return await self._ask(peer, context, PULL, pull.IdQuery(wanted, after, limit), timeout_s)
 
     async def get(self, peer: IdentityId, context: str, wanted: Sequence[RecordRequest], timeout_s: float) -> get.Got:
         """Fetch these records and keep them, whether a subscription takes them or not."""

@@ -65,7 +65,7 @@ def failed(seed: int, failure: str) -> Figures:
     )
 
 
-class Progress:
+class Samples:
     """The samples taken of a world while it runs."""
 
     def __init__(self, world: World, members: Sequence[Member]) -> None:

@@ -26,7 +26,7 @@ from echonode.sim.clients import Clients
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import SimEntropy, SimLoop
 from echonode.sim.faults import Faults
-from echonode.sim.figures import Figures, Progress
+from echonode.sim.figures import Figures, Samples
 from echonode.sim.invariants.checks import Invariants, Violation
 from echonode.sim.invariants.expected_heads import all_heads
 from echonode.sim.options import PARTIAL_TAG, Options, draw_options
@@ -63,7 +63,7 @@ class Scenario:
         self._strangers: list[Member] = []
         self._partials: list[Member] = []
         self._is_live = False  # True while clients write, after the beginning
-        self.progress = Progress(self.world, self.honest)
+        self.samples = Samples(self.world, self.honest)
 
     def _is_honest(self, identity: IdentityId) -> bool:
         member = self.world.identified(identity)
@@ -77,12 +77,12 @@ class Scenario:
         clients = Clients(self._client_nodes, self.invariants, options.habits, self._seed)
         await self._begin(clients)
         if options.meets_first:
-            self.progress.met_after_s = round(await self._until_equal(), 3)
+            self.samples.met_after_s = round(await self._until_equal(), 3)
         if options.idle_s:
             await asyncio.sleep(_BEFORE_IDLE_S)
-            self.progress.mark_traffic()
+            self.samples.mark_traffic()
             await asyncio.sleep(options.idle_s)
-            self.progress.mark_traffic()
+            self.samples.mark_traffic()
         if options.faults_s:
             faults = Faults(self.world, self._client_nodes, self.invariants, options, self._seed)
             activities: list[Coroutine[Any, Any, None]] = [
@@ -106,8 +106,8 @@ class Scenario:
         await self._come_to_agree()
         if options.idle_s:
             await asyncio.sleep(_AFTER_LAST_WRITE_S)
-            self.progress.mark_traffic()
-        figures = self.progress.figures(self._seed, self._loop, self.invariants)
+            self.samples.mark_traffic()
+        figures = self.samples.figures(self._seed, self._loop, self.invariants)
         if options.quiescence_s:
             await self._check_quiescence()
         await self.world.stop(together=options.is_all_at_once)
@@ -170,7 +170,7 @@ class Scenario:
         def on_commit(store: SimStore, context: str, records: Sequence[Record]) -> None:
             if not name.startswith(_ADVERSARY_PREFIX):
                 self.invariants.on_commit(name, store, context, records)
-                self.progress.note_commit(records, is_live=self._is_live)
+                self.samples.note_commit(records, is_live=self._is_live)
 
         return SimStore(
             instance,
@@ -185,7 +185,7 @@ class Scenario:
         for _ in range(_CHECKS):
             for _ in range(_SAMPLES):
                 await asyncio.sleep(self.options.faults_s / _CHECKS / _SAMPLES)
-                self.progress.sample_roots()
+                self.samples.sample_roots()
             await self._check_safety()
             for task in tasks:
                 if task.done():
@@ -205,7 +205,7 @@ class Scenario:
             for adversary in self._adversaries:
                 await self.world.leave(adversary.member)
         before = sum(len(member.conversations) for member in self.honest)
-        self.progress.agreed_after_s = await self._until_equal()
+        self.samples.agreed_after_s = await self._until_equal()
         pairs = len(self.honest) * (len(self.honest) - 1) // 2
         held = sum(len(member.conversations) for member in self.honest) - before
         if held > 2 * CONVERSATIONS_PER_PAIR_MAX * max(1, pairs) * len(set(self.options.habits.contexts)):
@@ -222,17 +222,17 @@ class Scenario:
         """
         began_s = self._loop.time()
         while difference := await self._difference():
-            self.progress.sample_roots()
+            self.samples.sample_roots()
             if self._loop.time() - began_s > AGREED_WITHIN_S:
                 raise Violation(f"E3: not equal within {AGREED_WITHIN_S:.0f} s: {difference}")
             await asyncio.sleep(_STEP_S)
-        self.progress.sample_roots()
+        self.samples.sample_roots()
         return self._loop.time() - began_s
 
     async def _difference(self) -> str:
         """Describe how honest nodes differ now; "" if they are equal."""
         if len({tuple(sorted(member.roots().items())) for member in self.honest}) > 1:
-            return self.progress.describe_roots()
+            return self.samples.describe_roots()
         for partial in self._partials:
             try:
                 context = self.options.habits.contexts[0]

@@ -1,5 +1,6 @@
 """Signing of drafts: from drafts to versions, before a store applies them. Pure, shared by all stores.
 
+    common_context      the one context of a batch of drafts
     prepare_versions    drafts and the heads they cover -> versions without signatures, in order
     sign_versions       the signatures; each depends on its own version alone, so chunks may be signed on any thread
 
@@ -21,6 +22,14 @@ class DraftError(LocalError):
     def __init__(self, place: int, detail: str) -> None:
         super().__init__(detail)
         self.place = place
+
+
+def common_context(drafts: Sequence[Draft]) -> str:
+    """Return the one context of `drafts`, at least one. Raises LocalError when they are of several contexts."""
+    context = drafts[0].context
+    if any(draft.context != context for draft in drafts):
+        raise LocalError("one batch writes to one context")
+    return context
 
 
 def prepare_versions(

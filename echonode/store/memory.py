@@ -8,14 +8,14 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from echonode.errors import LocalError, RemoteError
+from echonode.errors import RemoteError
 from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Admission, Keyring, Statement, read_statement
 from echonode.model.merkle import Digest, State, Tree, state_of
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key, parse, verify
 from echonode.store.cursors import Cursors
-from echonode.store.draft_signing import prepare_versions, sign_versions
+from echonode.store.draft_signing import common_context, prepare_versions, sign_versions
 from echonode.store.merge import MergeIndex, MergePlan, heads_among
 from echonode.store.paging import fit_changes, fit_leaves
 from echonode.store.port import (
@@ -103,9 +103,7 @@ class MemoryStore:
     ) -> tuple[list[Record | None], Applied]:
         if not drafts:
             return [], Applied()
-        context = drafts[0].context
-        if any(draft.context != context for draft in drafts):
-            raise LocalError("one batch writes to one context")
+        context = common_context(drafts)
         self._index.watch_writer(key.public, self._instance)
         prepared = prepare_versions(
             drafts,

@@ -22,6 +22,14 @@ async def end(conversation: Conversation) -> Done:
     return await exchange_dones(conversation, done_of(conversation, is_final=True))
 
 
+async def answer_done(conversation: Conversation, theirs: Done, *, is_final: bool) -> Done:
+    """Answer the initiator's Done, and note how far its log was followed. Return the answer."""
+    note_followed(conversation, theirs)
+    ours = done_of(conversation, is_final=is_final)
+    await conversation.transport.send(ours)
+    return ours
+
+
 async def answer_end(conversation: Conversation) -> Result:
     """Answer the Done of an initiator that had a question: no root is compared."""
     await conversation.transport.send(done_of(conversation, is_final=True))

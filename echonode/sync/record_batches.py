@@ -26,12 +26,9 @@ def batches(raws: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def batches_to_last(raws: Iterable[bytes]) -> Iterator[tuple[list[bytes], bool]]:
     """Yield each batch of `raws` and True with the last one; one empty batch when there are no records."""
-    held: list[bytes] = []
-    for batch in batches(raws):
-        if held:
-            yield held, False
-        held = batch
-    yield held, True
+    found = list(batches(raws)) or [[]]
+    for batch in found:
+        yield batch, batch is found[-1]
 
 
 async def heads_of(

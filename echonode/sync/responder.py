@@ -9,7 +9,7 @@ from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, ROUNDS_MAX, SMAL
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import LeafKey
 from echonode.sync.conversation import Conversation, Result
-from echonode.sync.done import done_of, note_followed, responder_result
+from echonode.sync.done import answer_done, responder_result
 from echonode.sync.record_batches import batches_to_last
 from echonode.sync.transport import unexpected
 from echonode.sync.tree_parts import leaves_by_digest
@@ -35,9 +35,7 @@ class Responder:
             case Put(records) if self._direction != Direction.RECEIVE:
                 await store_put(self._conversation, records)
             case Done(is_final=is_final):
-                note_followed(self._conversation, message)
-                ours = done_of(self._conversation, is_final=is_final)
-                await self._conversation.transport.send(ours)
+                ours = await answer_done(self._conversation, message, is_final=is_final)
                 return responder_result(self._conversation, self._direction, message, ours)
             case _:
                 raise unexpected(message)
@@ -66,11 +64,12 @@ async def store_put(conversation: Conversation, raws: tuple[bytes, ...]) -> None
     await conversation.transport.send(Stored(len(applied.records), applied.had, refused))
 
 
-_Entry: TypeAlias = tuple[int, int, LeafKey]  # index of the item in the request, of the digest in the item; the leaf
+# The index of the item in the request, the index of the digest in the item, the leaf.
+_FoundLeaf: TypeAlias = tuple[int, int, LeafKey]
 _ENTRIES: Final = BATCH_RECORDS_MAX + 1  # one more than is read: there the rest begins
 
 
-def _entries(tree: Tree, wanted: tuple[LeafRequest, ...], width: int) -> Iterator[_Entry]:
+def _entries(tree: Tree, wanted: tuple[LeafRequest, ...], width: int) -> Iterator[_FoundLeaf]:
     """Yield the leaves asked for that the tree has, in the order asked."""
     for place, item in enumerate(wanted):
         if item.leaves is None:
@@ -86,7 +85,9 @@ def _entries(tree: Tree, wanted: tuple[LeafRequest, ...], width: int) -> Iterato
                     yield place, index, leaf
 
 
-def _rest(wanted: tuple[LeafRequest, ...], entries: list[_Entry], read: int, width: int) -> tuple[LeafRequest, ...]:
+def _rest(
+    wanted: tuple[LeafRequest, ...], entries: list[_FoundLeaf], read: int, width: int
+) -> tuple[LeafRequest, ...]:
     """Return the part of `wanted` that is left when only the first `read` of `entries` are sent."""
     if read == len(entries):
         return ()

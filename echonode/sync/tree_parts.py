@@ -13,8 +13,8 @@ from echonode.errors import Reason, RemoteError
 from echonode.model.merkle import ARITY, BUCKET_LEAVES_MAX, EMPTY, Digest, Prefix, Tree, leaf_digest
 from echonode.model.record import LeafKey
 
-Branch: TypeAlias = tuple[Digest | None, ...]  # 16 children, None where there are no leaves
-Bucket: TypeAlias = list[Digest]
+BranchPart: TypeAlias = tuple[Digest | None, ...]  # 16 children, None where there are no leaves
+BucketPart: TypeAlias = list[Digest]
 
 PREFIX_MAX: Final = 64  # nibbles of a leaf key; a branch stands above
 _BRANCH: Final = 0
@@ -41,8 +41,8 @@ def encode_node(tree: Tree, prefix: Prefix, width: int, leaves_max: int = BUCKET
     return encode_branch(tree.children_at(prefix), width)
 
 
-def decode(part: bytes, width: int) -> Branch | Bucket:
-    """Return a Branch (tuple) or a Bucket (list). Raises RemoteError (PROTOCOL_ERROR) for any other bytes."""
+def decode(part: bytes, width: int) -> BranchPart | BucketPart:
+    """Return a BranchPart (tuple) or a BucketPart (list). Raises RemoteError (PROTOCOL_ERROR) for any other bytes."""
     kind, start = part[0], 1
     if kind == _BRANCH and len(part) >= 3:
         bits, start = part[1] << 8 | part[2], 3
@@ -57,7 +57,7 @@ def decode(part: bytes, width: int) -> Branch | Bucket:
     return tuple(next(rest) if bits >> (ARITY - 1 - child) & 1 else None for child in range(ARITY))
 
 
-def cut(children: Sequence[Digest], width: int) -> Branch:
+def cut(children: Sequence[Digest], width: int) -> BranchPart:
     """Return our own 16 children in the form in which `decode` returns the peer's."""
     return tuple(None if child == EMPTY else Digest(child[:width]) for child in children)
 

@@ -100,7 +100,7 @@ TOUR = [
     ("open", 422, "POST", "/v1/invitations", b""),
     ("open", 400, "POST", "/v1/join", b"not JSON"),
     ("open", 413, "POST", "/v1/join", BIG_JSON),
-    ("open", 422, "POST", "/v1/join", {"code": "no code at all"}),
+    ("open", 400, "POST", "/v1/join", {"code": "no code at all"}),
     ("open", 502, "POST", "/v1/join", {"code": "7-crossover-clockwork", "at": NOWHERE}),
     ("open", 200, "GET", "/v1/network", b""),
     ("one", 200, "GET", "/v1/network", b""),
@@ -120,6 +120,7 @@ TOUR = [
 ELSEWHERE = {
     ("POST", "/v1/peers/trust", "200"),  # test_node
     ("POST", "/v1/join", "200"),  # test_node
+    ("POST", "/v1/join", "422"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events
 }
 

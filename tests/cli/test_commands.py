@@ -405,4 +405,4 @@ def test_a_node_that_cannot_run_is_one_sentence(shell: Shell) -> None:
         raise ConfigError("cannot listen on 127.0.0.1:1: another program has that port")
 
     shell.services.run_gives = taken
-    assert "another program has that port" in shell.fails(1, "run")
+    assert "another program has that port" in shell.fails(ExitCode.USAGE, "run")

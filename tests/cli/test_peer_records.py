@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from echonode.cli.commands.peer_records import Cursor
+from echonode.cli.commands.peer_records import PullCursor
 from echonode.cli.exit_codes import ExitCode
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft, leaf_key
@@ -66,10 +66,10 @@ def test_a_limited_pull_gives_the_cursor_with_which_the_next_one_goes_on(shell: 
 
 def test_a_cursor_at_a_version_that_is_gone_lists_its_page_again() -> None:
     ids = [{"version": letter * 52} for letter in "abc"]
-    assert Cursor.read("7:aaaaaaaaaaaa").behind(ids) == ids[1:]
-    assert Cursor.read("7:cccccccccccc").behind(ids) == []
-    assert Cursor.read("7:dddddddddddd").behind(ids) == Cursor.read("7").behind(ids) == ids
-    assert str(Cursor(7, "a" * 52)) == "7:aaaaaaaaaaaa" and str(Cursor(7)) == "7"
+    assert PullCursor.read("7:aaaaaaaaaaaa").behind(ids) == ids[1:]
+    assert PullCursor.read("7:cccccccccccc").behind(ids) == []
+    assert PullCursor.read("7:dddddddddddd").behind(ids) == PullCursor.read("7").behind(ids) == ids
+    assert str(PullCursor(7, "a" * 52)) == "7:aaaaaaaaaaaa" and str(PullCursor(7)) == "7"
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1:", "1:a", "1:AAAAAAAA", "1:aaaaaaaa:b"])

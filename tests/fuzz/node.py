@@ -272,7 +272,7 @@ async def _conversing(mode: Mode) -> None:
         if mode is Mode.RECONCILE:
             options = replace(options, wanted=Filter(name="*1*"), follows_all=True)
         questions = {
-            Mode.PULL: pull.Query(Filter(name="far*"), after=0, limit=10),
+            Mode.PULL: pull.IdQuery(Filter(name="far*"), after=0, limit=10),
             Mode.GET: [RecordRequest(key, None) for key in keys[:10]],
             Mode.PUT: keys[:10],
         }

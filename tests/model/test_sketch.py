@@ -21,7 +21,7 @@ KEY = bytes(range(16))
 ids = st.lists(st.integers(1, 2**64 - 1), max_size=60, unique=True)
 
 
-def as_ids(numbers) -> sketch.Ids:
+def as_ids(numbers) -> sketch.ShortIds:
     return np.array(sorted(numbers), np.uint64)
 
 

@@ -165,9 +165,9 @@ BUGS: Final = (
     ),
     Bug(
         name="the responder repeats the root that it is told",
-        file="sync/responder.py",
-        right="                ours = done_of(self._conversation, is_final=is_final)\n",
-        wrong="                ours = Done(message.root, 0, 0, is_final)\n",
+        file="sync/done.py",
+        right="    ours = done_of(conversation, is_final=is_final)\n",
+        wrong="    ours = Done(theirs.root, 0, 0, is_final)\n",
         tests=("sync/",),
     ),
     Bug(

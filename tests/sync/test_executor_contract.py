@@ -23,7 +23,7 @@ from echonode.store.port import Cursor
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.executor import InitiatorOptions
 from echonode.sync.modes.get import Got
-from echonode.sync.modes.pull import Pulled, Query
+from echonode.sync.modes.pull import IdQuery, Pulled
 from echonode.sync.modes.put import Answer, Outcome
 from echonode.sync.select import Mode
 from echonode.sync.streams import ByteStream
@@ -107,7 +107,7 @@ def opening_for(mode: Mode, ours: MemoryStore, theirs: MemoryStore) -> object:
     """Return an opening for the mode's initiator."""
     match mode:
         case Mode.PULL:
-            return Query(Filter(name="main-*"), after=0, limit=10)
+            return IdQuery(Filter(name="main-*"), after=0, limit=10)
         case Mode.GET:
             return [RecordRequest(key, None) for key, _ in theirs.tree(MAIN).leaves_at(b"")]
         case Mode.PUT:

@@ -6,6 +6,7 @@
     import_export      import, export
     status             status, peers, contexts
     sync               sync, watch, verify
+    configuration      config show, config check, config init, help
     demo, simulate     a network of real nodes on this machine; networks in virtual time
 
 A command parses its options, sends one request through `cli/client.py` and prints the answer. It holds no other logic.

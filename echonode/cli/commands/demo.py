@@ -21,6 +21,7 @@ from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import count, print_line, print_note, safe, seconds, short_id, size
+from echonode.limits import INVITATION_EXPIRES_S
 
 if TYPE_CHECKING:
     from echonode.cli.demo_nodes import DemoNode, DemoNodes
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 _CONTEXT: Final = "main"
 _ROOT_CHARS: Final = 16
 _REFRESH_S: Final = 0.2
-_INVITATION_S: Final = 600
 # Far more than needed: a demo that gives up on a slow machine shows nothing.
 _MEETING_TIMEOUT_S: Final = 90.0
 _RECORDS_PER_S: Final = 200
@@ -89,7 +89,7 @@ def _start(nodes: "DemoNodes", wanted: int) -> list["DemoNode"]:
     first = nodes.start("node-1", arguments[0])
     status = first.wait_ready()
     first.listen()
-    invitation = {"uses": wanted - 1, "expires_s": _INVITATION_S}
+    invitation = {"uses": wanted - 1, "expires_s": INVITATION_EXPIRES_S}
     code = first.client.call("POST", "/v1/invitations", body=invitation)["code"]
     print_note(f"node-1 made the network {safe(status['network'])}; the others join with {safe(code)}")
     others = [

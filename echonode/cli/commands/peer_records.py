@@ -34,7 +34,7 @@ filter_option = click.option(
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
+class PullCursor:
     """The place where a pull ended: SEQ, behind that seq of the peer's log, or SEQ:VERSION, behind that version there.
 
     The peer says at which seq a page ends, but not where in it an id stands. If the version is no longer there, because
@@ -45,7 +45,7 @@ class Cursor:
     version: str = ""
 
     @classmethod
-    def read(cls, text: str) -> "Cursor":
+    def read(cls, text: str) -> "PullCursor":
         """Return the cursor that `str` wrote as `text`. Raises click.BadParameter."""
         match = _CURSOR.fullmatch(text)
         if match is None:
@@ -65,7 +65,7 @@ class Cursor:
 @click.command("pull", short_help="List the records that a peer has.")
 @click.option("--from", "peer", metavar="PEER", required=True, help="The peer to ask: its name, or its id.")
 @filter_option
-@click.option("--after", type=Cursor.read, metavar="CURSOR", help="Go on where an earlier pull ended, as it said.")
+@click.option("--after", type=PullCursor.read, metavar="CURSOR", help="Go on where an earlier pull ended, as it said.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="No more than this many.")
 @timeout_option
 @context_option
@@ -75,7 +75,7 @@ def pull(
     lookup: NodeLookup,
     peer: str,
     terms: Sequence[str],
-    after: Cursor | None,
+    after: PullCursor | None,
     limit: int | None,
     timeout_s: float,
     context: str,
@@ -92,14 +92,14 @@ def list_peer_records(
     peer: str,
     terms: Sequence[str],
     *,
-    after: Cursor | None = None,
+    after: PullCursor | None = None,
     limit: int | None = None,
     timeout_s: float = 30.0,
     context: str,
     as_json: bool,
 ) -> None:
     """List a peer's records page by page, for `pull` and `list --from`; each page is shown as it comes."""
-    cursor = after or Cursor(0)
+    cursor = after or PullCursor(0)
     remaining = limit
     while True:
         # A page that begins in the middle of an earlier one has to be as long as that one may have been.
@@ -116,9 +116,9 @@ def list_peer_records(
                 print_line(f"{shown_address(each)}  {safe(each['version'])}")
         remaining = None if remaining is None else remaining - len(shown)
         if len(shown) < len(unseen):
-            print_note(f"there is more: --after {Cursor(cursor.seq, shown[-1]['version'])}")
+            print_note(f"there is more: --after {PullCursor(cursor.seq, shown[-1]['version'])}")
             return
-        cursor = Cursor(answer["after"])
+        cursor = PullCursor(answer["after"])
         if answer["done"]:
             print_note(f"all of it; what is new later: --after {cursor}")
             return

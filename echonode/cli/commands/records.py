@@ -258,4 +258,4 @@ def _preview(head: dict[str, Any]) -> str:
     if "body" not in head:
         return "(binary)"
     text = safe(head["body"] if isinstance(head["body"], str) else json.dumps(head["body"]))
-    return text if len(text) <= _PREVIEW_CHARS else text[: _PREVIEW_CHARS - 1] + "…"
+    return text if len(text) <= _PREVIEW_CHARS else text[: _PREVIEW_CHARS - 1].rstrip() + "…"

@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from echonode.errors import LocalError, StoreError
+from echonode.errors import StoreError
 from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Keyring
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key
+from echonode.store.draft_signing import common_context
 from echonode.store.paging import fit_changes, fit_leaves
 from echonode.store.port import (
     Applied,
@@ -139,9 +140,7 @@ class SqliteStore:
     ) -> tuple[list[Record | None], Applied]:
         if not drafts:
             return [], Applied()
-        context = drafts[0].context
-        if any(draft.context != context for draft in drafts):
-            raise LocalError("one batch writes to one context")
+        context = common_context(drafts)
         return await self._commits.submit(
             lambda transaction: self._plans.write(
                 transaction, context, drafts, key, tick, instance=self._instance, skip_unchanged=skip_unchanged

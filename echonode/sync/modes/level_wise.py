@@ -100,7 +100,7 @@ class Walker:
 
     async def _nodes(
         self, prefixes: list[Prefix], difference: TreeDifference
-    ) -> AsyncGenerator[tuple[Prefix, tree_parts.Branch | tree_parts.Bucket], None]:
+    ) -> AsyncGenerator[tuple[Prefix, tree_parts.BranchPart | tree_parts.BucketPart], None]:
         """Yield the peer's node at each of `prefixes`; ask in as few messages as fit, a window of them in flight."""
         requests = [
             tuple(prefixes[at : at + PREFIXES_PER_MESSAGE_MAX])
@@ -130,7 +130,7 @@ class Walker:
 def compare(
     conversation: Conversation,
     prefix: Prefix,
-    theirs: tree_parts.Branch | tree_parts.Bucket,
+    theirs: tree_parts.BranchPart | tree_parts.BucketPart,
     width: int,
     difference: TreeDifference,
     deeper: list[Prefix],
@@ -157,7 +157,7 @@ def compare(
 
 
 def _compare_leaves(
-    conversation: Conversation, prefix: Prefix, theirs: tree_parts.Bucket, width: int, difference: TreeDifference
+    conversation: Conversation, prefix: Prefix, theirs: tree_parts.BucketPart, width: int, difference: TreeDifference
 ) -> None:
     tree = conversation.tree
     if tree.count_at(prefix) > SMALL_SUBTREE_LEAVES:

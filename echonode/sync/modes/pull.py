@@ -32,7 +32,7 @@ _PAGE_BYTES: Final = 8 * BATCH_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class IdQuery:
     """A question for at least `limit` ids of what `wanted` takes, from behind seq `after` of the peer's log."""
 
     wanted: Filter
@@ -49,7 +49,7 @@ class Pulled:
     is_last: bool
 
 
-async def run_initiator(conversation: Conversation, query: Query) -> Pulled:
+async def run_initiator(conversation: Conversation, query: IdQuery) -> Pulled:
     """Ask for pages until `query.limit` ids came or the peer's log ends; return all ids of these pages."""
     ids: list[RecordId] = []
     after = query.after

@@ -45,7 +45,7 @@ from echonode.wire.messages import (
 from echonode.wire.messages.sketch import ID_PREFIX_BYTES, SYMBOL_BYTES
 
 if TYPE_CHECKING:
-    from echonode.model.sketch import Ids, Sketch
+    from echonode.model.sketch import ShortIds, Sketch
 
 _WIDTH: Final = 16  # bytes of a digest, if the tree is walked
 _PROBE_SYMBOLS: Final = 64  # sent at first when it is not known how much differs
@@ -54,17 +54,17 @@ _PROBE_COUNTS: Final = 192  # sent at first: 256 estimate a tenth better, and co
 
 async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
     """Make the context equal in both stores."""
-    attempt = _Attempt(conversation)
-    answer = await attempt.open(options.expected)
-    if answer.root == attempt.root:
+    initiator = _Initiator(conversation)
+    answer = await initiator.open(options.expected)
+    if answer.root == initiator.root:
         return _result_of(conversation, answer.root)
     if not answer.is_read:
         conversation.tally.note = "the sketch could not be read, so the tree was walked"
-    elif (result := await attempt.exchange_records(answer)) is not None:
+    elif (result := await initiator.exchange_records(answer)) is not None:
         return result
     else:
         conversation.tally.note = "roots differed after the sketch, so the tree was walked"
-    walker = level_wise.Walker(conversation, Direction.BOTH, _WIDTH, attempt.still_differing, is_open=True)
+    walker = level_wise.Walker(conversation, Direction.BOTH, _WIDTH, initiator.still_differing, is_open=True)
     return await Agreement(conversation, Direction.BOTH, _WIDTH, walker.walk).reach()
 
 
@@ -73,7 +73,7 @@ def _result_of(conversation: Conversation, root: bytes) -> Result:
     return Result.EQUAL if conversation.tree.root == root else Result.MOVED
 
 
-class _Attempt:
+class _Initiator:
     """The initiator's side, up to the Dones. `still_differing`: about how many leaves differ now."""
 
     def __init__(self, conversation: Conversation) -> None:
@@ -199,7 +199,7 @@ class _LackedRecords:
 
 async def run_responder(conversation: Conversation, init: SketchInit) -> Result:
     """Serve the conversation that `init` opened."""
-    reader = _Reader(conversation, init)
+    reader = _SymbolReader(conversation, init)
     root = await reader.answer()
     answers = Responder(conversation, Direction.BOTH, _WIDTH)
     blocks = 0
@@ -217,7 +217,7 @@ async def run_responder(conversation: Conversation, init: SketchInit) -> Result:
     return _result_of(conversation, root)
 
 
-class _Reader:
+class _SymbolReader:
     """The responder's reading of the peer's symbols against its own sketch. `is_read`: it succeeded."""
 
     def __init__(self, conversation: Conversation, init: SketchInit) -> None:
@@ -262,7 +262,7 @@ class _Reader:
         await self._send_difference(root, difference.theirs, difference.ours)
         return root
 
-    async def _send_difference(self, root: bytes, theirs: "Ids", ours: "Ids") -> None:
+    async def _send_difference(self, root: bytes, theirs: "ShortIds", ours: "ShortIds") -> None:
         from echonode.model import sketch
 
         conversation = self._conversation
@@ -296,7 +296,7 @@ def _needed(have: int, counts: int, estimate: int) -> int:
 # -- shared ----------------------------------------------------------------------------------------------------------
 
 
-def find(tree: Tree, key: bytes, ids: "Ids", *, bits: int = 64) -> list[LeafKey]:
+def find(tree: Tree, key: bytes, ids: "ShortIds", *, bits: int = 64) -> list[LeafKey]:
     """Return the keys, ascending, of the leaves in `tree` with a short id that begins with the first `bits` of one of
     `ids`. `key`: the key of the short ids."""
     from echonode.model import sketch

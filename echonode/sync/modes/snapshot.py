@@ -28,7 +28,7 @@ from echonode.model.record import LeafKey, Record, from_store
 from echonode.store.port import Applied, SnapshotOverError, SnapshotReader, Staged, StateStamp
 from echonode.sync.answer_check import START, check_order
 from echonode.sync.conversation import Conversation, Result
-from echonode.sync.done import done_of, end, note_followed
+from echonode.sync.done import answer_done, end
 from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.record_batches import batches_to_last
 from echonode.sync.tasks import uninterrupted
@@ -134,9 +134,7 @@ async def run_responder(conversation: Conversation, init: SnapshotInit) -> Resul
             case Credit():
                 pass
             case Done(root) as theirs:
-                note_followed(conversation, theirs)
-                ours = done_of(conversation, is_final=True)
-                await conversation.transport.send(ours)
+                ours = await answer_done(conversation, theirs, is_final=True)
                 return Result.EQUAL if root == ours.root else Result.MOVED
             case other:
                 raise unexpected(other)

@@ -21,7 +21,7 @@ ONE, TWO, _ = universe().writers
 
 
 async def pulled(conversation: Conversation, *, wanted: Filter | None = None, after: int = 0, limit: int = 10**6):
-    return await pull.run_initiator(conversation, pull.Query(wanted or Filter(), after, limit))
+    return await pull.run_initiator(conversation, pull.IdQuery(wanted or Filter(), after, limit))
 
 
 async def got(conversation: Conversation, *, wanted: list[m.RecordRequest]):
