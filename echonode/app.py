@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Final
@@ -141,12 +141,17 @@ class _Services:
         if not home.home.store.exists():
             yield None
             return
-        os.umask(0o077)
         config = load_config(home.home.config, self._environ, {})
-        with home.home.locked(is_reader=True), tempfile.TemporaryDirectory(prefix="echonode-") as folder:
-            socket_path = Path(folder) / "api.sock"
-            with _StoppedNode(home, config, socket_path).in_thread():
+        umask = os.umask(0o077)  # for the files beside the store; an export is made with the user's own
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(home.home.locked(is_reader=True))
+                socket_path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="echonode-"))) / "api.sock"
+                stack.enter_context(_StoppedNode(home, config, socket_path).in_thread())
+                os.umask(umask)
                 yield socket_path
+        finally:
+            os.umask(umask)
 
 
 def _flags(options: RunOptions) -> dict[str, object]:
