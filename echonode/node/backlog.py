@@ -1,4 +1,4 @@
-"""Backlog: the work that a node still has to do, as a value. The simulator asks for it to find out who is at rest."""
+"""Backlog: the work that a node still has to do, as a value. The simulator reads it to find nodes at rest."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

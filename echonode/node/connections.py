@@ -251,7 +251,7 @@ class Connections:
         report: SessionReport,
         work: Callable[[], Coroutine[Any, Any, Link | None]],
     ) -> _Linked | None:
-        """Run an open session to its end, or until it is a link, and keep the peer table told of it."""
+        """Run an open session to its end, or until it is a link, and enter both in the peer table."""
         peer, stream = session.peer.id, session.transport.stream
         was_absent = self.table.opened(
             peer,

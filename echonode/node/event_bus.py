@@ -4,7 +4,7 @@
                    ├─> streams: readers at their own pace, such as the API's clients
                    └─> handlers, by the type of the event: the parts of the node
 
-All are told before `publish` returns, in this order. A stream whose reader is slow ends; nobody waits for it.
+All of them have the event before `publish` returns, in this order. No node waits for a slow reader: its stream ends.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ WAITING_MAX: Final = 4096  # events that a stream holds for its reader
 
 
 class EventBus:
-    """Passes every event on. `observe` is told first."""
+    """Passes every event on, to `observe` first."""
 
     def __init__(self, observe: Observer) -> None:
         self._observe = observe
@@ -38,7 +38,7 @@ class EventBus:
         self._handlers[kind].append(handler)
 
     def publish(self, event: Event | LinkEqual) -> None:
-        """Tell everybody of `event`. A LinkEqual is for handlers alone."""
+        """Pass `event` to the observer, to streams and to the handlers of its type; a LinkEqual to handlers alone."""
         if not isinstance(event, LinkEqual):
             self._observe(event)
             for queue in list(self._streams):

@@ -1,4 +1,4 @@
-"""Hello: what this node says of itself to a peer, once both know who they are (PROTOCOL.md §5)."""
+"""Hello: the introduction of this node to a peer, once both have proved their identity (PROTOCOL.md §5)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """LiveLinks: the sessions of a node that go on as links (sync/live), over which each side tells what it stores.
 
 A session becomes a link when one side asks (FollowInit) and the other agrees (Follow). The peer table is told when a
-link comes, goes, or finds all equal; link selection says with which peers to have one.
+link comes, goes, or finds all equal. Link selection decides with which peers to have one.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class LiveLinks:
         self.spread = Plumtree(self.store)
 
     def behind(self, peer: IdentityId) -> int | None:
-        """Return how many entries of our log `peer`, which follows us, was not told of yet; None without a link."""
+        """Return how many entries of our log the link with `peer` has still to tell; None without a link."""
         link = self._links.get(peer)
         return None if link is None else link.behind()
 
@@ -67,7 +67,7 @@ class LiveLinks:
         return FOLLOW in hello.modes and self.subscriptions.wants_all
 
     def pass_on(self, event: RecordsApplied) -> None:
-        """Wake the links to tell what was applied, and end those whose peer's key it revoked."""
+        """Wake the links to pass on what was applied. End those whose peer's key it revoked."""
         if any(record.context == IDENTITIES for record in event.records):
             self._end_revoked()
         self.spread.stored(event.records, IdentityId(event.source) if event.source else None)
@@ -118,7 +118,7 @@ class LiveLinks:
         return None
 
     def _places(self, session: Session) -> tuple[ContextCursor, ...]:
-        """Return the contexts of which we want to be told, and from where on in the peer's log."""
+        """Return the contexts that this node wants to follow, each with the place in the peer's log."""
         cursor = LogCursor.of(self.store, session)
         theirs = [summary.context for summary in session.hello.contexts]
         names = dict.fromkeys((IDENTITIES, *self.store.contexts(), *theirs))

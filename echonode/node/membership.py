@@ -13,7 +13,7 @@ OPEN: Final = "open"
 class Membership:
     """The network key, None on the open network. `tag` is fresh random bytes of this start.
 
-    `announce` is told what to make known on the local network, `save` the key to keep.
+    `announce` gets what to make known on the local network, `save` the key to keep.
     """
 
     def __init__(
@@ -49,5 +49,5 @@ class Membership:
         self.key = key
 
     def announce(self, slot: str | None) -> None:
-        """Make known who we are to members, and the slot of the open invitation, None for no invitation."""
+        """Announce this node to members, with the number of the open invitation, None for no invitation."""
         self._announce(Presence(self.tag, group_tag(self.key, self.tag), slot))

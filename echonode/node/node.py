@@ -13,11 +13,11 @@ which the record book, a conversation or a link publishes one RecordsApplied on 
 streams of the API, and then these, in this order (`Node.__init__`):
 
     RecordBook.note_applied    the clock follows those of peers; forks and copies of this store are found
-    LiveLinks.pass_on          links whose key was revoked end; the others wake (Plumtree.stored), and tell
+    LiveLinks.pass_on          links whose key was revoked end; the others wake (Plumtree.stored), and send
     Connections.tell_some      some peers without a link are dialled soon, to compare
 
-The shell hands in streams (`accept`), sightings (`sighted`, `gone`) and a way to dial. Through `announce` it is told
-what to make known, through `save_network_key` what to keep. The same Node runs over TCP and in simulation.
+The shell hands in streams (`accept`), sightings (`sighted`, `gone`) and a way to dial. It gets from `announce` what to
+make known, from `save_network_key` what to keep. The same Node runs over TCP and in simulation.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""PeerTable: the one owner of what a node knows of targets and peers. Pure: its verbs are told the time.
+"""PeerTable: the one owner of what a node knows of targets and peers. Pure: callers pass the time.
 
-A target is something that can be dialled: a sighting, a configured peer, an address that a peer told us. A peer is an
+A target is something that can be dialled: a sighting, a configured peer, an address that a peer told. A peer is an
 identity that proved itself. A target becomes a peer's by the first session with it, or by the tag of the peer's hello.
 
     discovery     sighted  withdrawn  forget  retry_now  membership_changed
@@ -155,12 +155,12 @@ class PeerTable:
         return is_new
 
     def _forget_stranger(self) -> bool:
-        """Drop a target that nobody will dial, if there is one."""
+        """Drop a target that this node will not dial, if there is one. Return True when there was."""
         stranger = next((each.key for each in self.targets.values() if not each.is_ours and each.slot is None), None)
         return stranger is not None and self.targets.pop(stranger) is not None
 
     def _tie(self, target: Target) -> None:
-        """Give `target` to the peer whose hello named its tag. The address that the peer itself told is not needed."""
+        """Give `target` to the peer whose hello named its tag, and drop the address from that peer's own hello."""
         peer = self._by_tag.get(target.tag)
         if peer is not None:
             target.peer = peer
@@ -300,7 +300,7 @@ class PeerTable:
     def met(
         self, peer: IdentityId, *, tag: bytes, models: Mapping[str, tuple[int, int]], listens_at: str | None
     ) -> None:
-        """Note what the hello of `peer` told: its tag, by which its sightings are known, and its record models.
+        """Note the contents of the hello of `peer`: its tag, by which its sightings are known, and its record models.
 
         `listens_at`: where the peer can be dialled, None where that is known already by our having dialled it.
         """
@@ -395,7 +395,7 @@ class PeerTable:
                 peer.in_sync, peer.reason = None, "not compared since the last change"
 
     def compare_soon(self, now_s: float, peers: Iterable[IdentityId]) -> None:
-        """Compare with `peers` in a moment, or right behind a session in which our hello told of an earlier state."""
+        """Compare with `peers` in a moment, or right behind a session whose hello describes an earlier state."""
         for peer in peers:
             entry = self.peers[peer]
             entry.changed_meanwhile |= entry.sessions > 0 or entry.is_meeting
@@ -403,5 +403,5 @@ class PeerTable:
 
 
 def _told_by(peer: IdentityId) -> str:
-    """The key of the target whose address `peer` itself told."""
+    """Return the key of the target whose address came with the hello of `peer`."""
     return f"peer:{to_base32(peer)}"

@@ -93,7 +93,7 @@ class SessionRegistry:
 
     @property
     def partings(self) -> int:
-        """The number of dropped sessions whose peer is being told so."""
+        """The number of dropped sessions whose Close is still to be sent."""
         return len(self._partings)
 
     async def wait_until_over(self, peer: IdentityId) -> bool:
@@ -110,7 +110,7 @@ class SessionRegistry:
             self._drop(live)
 
     async def parted(self) -> None:
-        """Wait until the peers of dropped sessions have been told so, or cannot be."""
+        """Wait until every dropped session has sent its Close, or cannot."""
         await all_ended(tuple(self._partings))
 
     def _drop(self, live: _Live) -> None:

@@ -27,7 +27,7 @@ class PeerView:
     `in_sync`      None when unknown
     `reason`       why it is not equal or not connected, in a plain sentence
     `following`    a link is up, over which each side tells the other what it stores
-    `lag`          how many changes here it was not told of yet, None without a link
+    `lag`          how many changes here were not sent or announced to it yet, None without a link
     `models`       the record models that are read there
     `unreadable`   of these, those that are read here in another major: a record for one reader is none for the other
     """

@@ -25,7 +25,7 @@ def addresses(book: Book, peers: PeerTable | None = None) -> Addresses:
 
 @cache
 def alike() -> tuple[Identity, Identity]:
-    """Two identities whose ids begin with the same four characters."""
+    """Return two identities whose ids begin with the same four characters."""
     seen: dict[str, Identity] = {}
     for number in range(100_000):
         identity = Identity.from_seeds(number.to_bytes(32, "big"), b"d" * 32)

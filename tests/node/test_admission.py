@@ -1,4 +1,4 @@
-"""Who is let in: names tied to identities, keys the root took back, stores that were rolled back (SECURITY.md H7)."""
+"""Admission: names pinned to identities, keys that a root revoked, stores that were rolled back (SECURITY.md H7)."""
 
 import asyncio
 import copy
@@ -18,7 +18,7 @@ from tests.node.worlds import bend_hellos, in_a_world, loud, names, put, saved, 
 
 
 async def two_of_a_name(world: World) -> tuple[Member, Member, Member]:
-    """A node that met a laptop, that laptop, and another of the same name that the first has not met."""
+    """Return a node, a laptop that it has met, and another node named laptop that it has not met."""
     first = await world.add_node("first")
     laptop = await world.add_node("laptop")
     sight(first, laptop)
@@ -162,7 +162,7 @@ def test_a_peer_that_has_seen_more_than_is_held_is_believed_of_the_first_instanc
 
 
 async def side_by_side(world: World) -> tuple[Member, Member, Member]:
-    """A node, a machine that was started from a copy of its disk, and another that meets both in turn."""
+    """Return a node, a machine that was started from a copy of its disk, and a node that meets both in turn."""
     original, other = await world.add_node("original"), await world.add_node("other")
     sight(other, original)
     await put(original, "edited", b"before")
@@ -238,7 +238,7 @@ def test_another_protocol_major_is_refused_naming_what_is_spoken(who_dials):
             assert (view.id, view.state) == (there.node.id, PeerState.REFUSED)
             assert speaks in view.reason
         assert view_of(ours, theirs).reason == f"it speaks protocol 2.7, and this node {spoken}"
-        # It is asked ever more seldom, and let in once it speaks ours.
+        # It is dialled ever more seldom, and let in once it speaks our major.
         before = world.network.connections
         await asyncio.sleep(3600)
         assert 0 < world.network.connections - before < 60

@@ -1,4 +1,4 @@
-"""Conversations that bring the same: those that we lead come one after another, and nobody waits long for one."""
+"""The bulk gate: conversations that bring the same records come one after another, and none waits long."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,8 +19,8 @@ DIFFERENT = Selection(Mode.LEVEL_WISE, "they differ")
 EQUAL = Selection(None, "roots are equal")
 
 
-class Court:
-    """One context; `begun` says who led about it when, and with what in mind."""
+class GatedContext:
+    """One context; `begun` lists the conversations about it: by which peer, when, and with which selection."""
 
     def __init__(self, loop: SimLoop) -> None:
         self.loop = loop
@@ -41,58 +41,58 @@ class Court:
 
 def in_court(work) -> None:
     loop = SimLoop(seed=0)
-    loop.complete(work(Court(loop)))
+    loop.complete(work(GatedContext(loop)))
 
 
 def test_one_comes_after_the_other_and_sees_what_that_brought():
-    async def work(court: Court) -> None:
+    async def work(gated: GatedContext) -> None:
         answers = iter([DIFFERENT, EQUAL])
         await asyncio.gather(
-            court.lead("one", lasts_s=0.05),
-            court.lead("two", lasts_s=0.05, choose=lambda: next(answers)),
+            gated.lead("one", lasts_s=0.05),
+            gated.lead("two", lasts_s=0.05, choose=lambda: next(answers)),
         )
-        assert court.begun == [("one", 0.0, DIFFERENT), ("two", 0.05, EQUAL)]
+        assert gated.begun == [("one", 0.0, DIFFERENT), ("two", 0.05, EQUAL)]
 
     in_court(work)
 
 
 def test_one_that_brings_nothing_is_not_waited_for():
-    async def work(court: Court) -> None:
-        await asyncio.gather(*[court.lead(name, lasts_s=10.0) for name in ("one", "two", "three")])
-        assert [at_s for _, at_s, _ in court.begun] == [0.0, STILL_S, STILL_S]
+    async def work(gated: GatedContext) -> None:
+        await asyncio.gather(*[gated.lead(name, lasts_s=10.0) for name in ("one", "two", "three")])
+        assert [at_s for _, at_s, _ in gated.begun] == [0.0, STILL_S, STILL_S]
 
     in_court(work)
 
 
 def test_one_that_gets_on_is_waited_for_but_not_for_ever():
-    async def work(court: Court) -> None:
-        await asyncio.gather(court.lead("one", lasts_s=10.0, moves=True), court.lead("two", lasts_s=0.05))
-        assert [at_s for _, at_s, _ in court.begun] == [0.0, ALL_S]
+    async def work(gated: GatedContext) -> None:
+        await asyncio.gather(gated.lead("one", lasts_s=10.0, moves=True), gated.lead("two", lasts_s=0.05))
+        assert [at_s for _, at_s, _ in gated.begun] == [0.0, ALL_S]
 
     in_court(work)
 
 
 def test_who_has_nothing_to_say_does_not_wait():
-    async def work(court: Court) -> None:
-        await asyncio.gather(court.lead("one", lasts_s=1.0), court.lead("two", lasts_s=0.0, choose=lambda: EQUAL))
-        assert sorted(at_s for _, at_s, _ in court.begun) == [0.0, 0.0]
+    async def work(gated: GatedContext) -> None:
+        await asyncio.gather(gated.lead("one", lasts_s=1.0), gated.lead("two", lasts_s=0.0, choose=lambda: EQUAL))
+        assert sorted(at_s for _, at_s, _ in gated.begun) == [0.0, 0.0]
 
     in_court(work)
 
 
 def test_one_that_is_broken_off_lets_the_next_begin():
-    async def work(court: Court) -> None:
-        first = asyncio.create_task(court.lead("one", lasts_s=10.0, moves=True))
+    async def work(gated: GatedContext) -> None:
+        first = asyncio.create_task(gated.lead("one", lasts_s=10.0, moves=True))
         await asyncio.sleep(0.01)
-        waiting = asyncio.create_task(court.lead("two", lasts_s=10.0))
-        third = asyncio.create_task(court.lead("three", lasts_s=0.05))
+        waiting = asyncio.create_task(gated.lead("two", lasts_s=10.0))
+        third = asyncio.create_task(gated.lead("three", lasts_s=0.05))
         await asyncio.sleep(0.01)
         waiting.cancel()
         first.cancel()
         await third
-        assert [name for name, _, _ in court.begun] == ["one", "three"]
-        await court.lead("four", lasts_s=0.0)
-        assert court.begun[-1][1] == pytest.approx(0.07)
+        assert [name for name, _, _ in gated.begun] == ["one", "three"]
+        await gated.lead("four", lasts_s=0.0)
+        assert gated.begun[-1][1] == pytest.approx(0.07)
 
     in_court(work)
 

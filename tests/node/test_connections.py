@@ -1,4 +1,4 @@
-"""What comes over a socket before anybody is known: floods, garbage, impostors; and reaching a peer at all."""
+"""Connections before their peer is known: floods, garbage, impostors; and how a peer is reached at all."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from tests.node.worlds import in_a_world, loud, names, put, sight, told
 
 
 async def knock(world: World, member: Member, data: bytes = b"", *, host: str = "10.9.9.9") -> ByteStream:
-    """A connection to a node, over which nobody says more than `data`."""
+    """Open a connection to a node, and send `data` over it and no more."""
     stream = await world.network.dial(host)(f"{member.host}:{PORT}")
     if data:
         await stream.write(data)
@@ -28,7 +28,7 @@ async def knock(world: World, member: Member, data: bytes = b"", *, host: str = 
 
 
 async def hangs_up(stream: ByteStream) -> bool:
-    """Whether the other end ends without having said a byte."""
+    """Return True when the other end closes without having sent a byte."""
     try:
         return await stream.read() == b""
     except TransportError:
@@ -136,7 +136,7 @@ def test_who_claims_an_identity_without_its_key_is_told_of_and_not_let_in():
         await put(victim, "a")
         sight(ours, victim)
         await world_settles(ours, victim)
-        impostor.node.records.own_statements = victim.node.records.own_statements  # anybody may have these
+        impostor.node.records.own_statements = victim.node.records.own_statements  # public: anyone may copy them
         await put(impostor, "forged")
         for dialler, other in ((impostor, ours), (ours, impostor)):
             sight(dialler, other)
@@ -165,7 +165,7 @@ async def world_settles(*members: Member) -> None:
 
 
 class Dialled:
-    """Addresses that answer after so many seconds, or not at all."""
+    """Return a dial whose addresses answer after so many seconds, or not at all."""
 
     def __init__(self, network: SimNetwork, answers: dict[str, float | None]) -> None:
         self.network = network
@@ -254,7 +254,7 @@ def test_a_fault_of_our_own_while_dialling_does_not_forget_the_target():
         await asyncio.sleep(400)
         assert "a" in await names(ours)
         assert len(loud(ours)) > 0
-        world.loop.unhandled.clear()  # what it raised is not hidden from the loop
+        world.loop.unhandled.clear()  # its exceptions reached the loop, as they should
 
     in_a_world(work, hushed=True)
 

@@ -1,4 +1,4 @@
-"""Turns, and the conversations in them: two managers over real stores, every message between them written down."""
+"""Turns, and the conversations in them: two ends over real stores, with every message between them recorded."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -43,7 +43,7 @@ TREES = (Mode.LEVEL_WISE, Mode.HASH_COMPARISON)
 
 
 class Recorded(PairedTransport):
-    """A paired transport; `both` is what both ends said, in order."""
+    """A paired transport; `both` lists the messages of both ends, in order."""
 
     both: list[Message]
     hook: Callable[[Message], Awaitable[None]] | None = None
@@ -66,14 +66,14 @@ class Wanted(Subscriptions):
 
 @dataclass
 class Side:
-    """Conversations with their store, and what they published."""
+    """One end: conversations with their store, and the events that they published."""
 
     number: int
     store: MemoryStore
     takes: Collection[str] | None = None
     modes: tuple[Mode, ...] = MODES
     events: list[Event] = field(default_factory=list)
-    manager: Conversations = field(init=False)
+    runner: Conversations = field(init=False)
 
     def __post_init__(self) -> None:
         clock, entropy = SimClock(asyncio.get_running_loop()), SimEntropy(f"side {self.number}")
@@ -82,7 +82,7 @@ class Side:
         wanted.side = self
         selection = LinkSelection(table, entropy)
         links = LiveLinks(self.store, clock, entropy, bus, table, selection, wanted, asyncio.Event())
-        self.manager = Conversations(self.store, clock, bus, wanted, links)
+        self.runner = Conversations(self.store, clock, bus, wanted, links)
 
     @property
     def changed_by(self) -> list[bytes]:
@@ -94,7 +94,7 @@ class Side:
         return Peer(writer.id, PublicKey(writer.identity.device.public), ())
 
     def hello(self) -> m.Hello:
-        wanted = self.manager.subscriptions
+        wanted = self.runner.subscriptions
         names = [name for name in dict.fromkeys((IDENTITIES, *self.store.contexts())) if wanted.takes(name)]
         summaries = tuple(summarise(self.store, name) for name in names)
         modes = tuple(mode.value for mode in self.modes)
@@ -144,7 +144,7 @@ async def meet(
     instead: Script | None = None,
     before: Callable[[Session], Session] = lambda session: session,
 ) -> Met:
-    """A session that `ours` leads; `instead` of the peer's manager, a script may answer."""
+    """Run a session that `ours` leads, with `theirs` or a script `instead` of it at the other end."""
     pair = [Recorded(end._inbox, end._outbox, end._cut) for end in paired(Cut(cut))]
     said: list[Message] = []
     for end in pair:
@@ -154,21 +154,21 @@ async def meet(
         theirs.session(ours, pair[1], is_initiator=False),
     )
     logs = SessionReport(), SessionReport()
-    answer = theirs.manager.serve(sessions[1], logs[1]) if instead is None else instead(pair[1])
+    answer = theirs.runner.serve(sessions[1], logs[1]) if instead is None else instead(pair[1])
     ends = await asyncio.gather(
-        ended(ours.manager.lead(sessions[0], logs[0], direction), pair[0]), ended(answer, pair[1])
+        ended(ours.runner.lead(sessions[0], logs[0], direction), pair[0]), ended(answer, pair[1])
     )
     return Met(*logs, list(ends), said)
 
 
 async def asked(theirs: Side, ours: Side, script: Script) -> EchonodeError | None:
-    """How a manager's serving ends when a script is the session's initiator."""
+    """Return the error that ends serving when a script is the session's initiator; None for a good end."""
     pair = [Recorded(end._inbox, end._outbox, end._cut) for end in paired()]
     for end in pair:
         end.both = []
     session = theirs.session(ours, pair[1], is_initiator=False)
     (_, end) = await asyncio.gather(
-        ended(script(pair[0]), pair[0]), ended(theirs.manager.serve(session, SessionReport()), pair[1])
+        ended(script(pair[0]), pair[0]), ended(theirs.runner.serve(session, SessionReport()), pair[1])
     )
     return end
 
@@ -255,7 +255,7 @@ def test_a_context_left_to_a_peer_that_does_not_ask_for_it_is_not_called_equal(w
         if why == "it does not take it":
             theirs.takes = {IDENTITIES, OTHER}
         else:
-            other = theirs.manager.bulk_gate.by(IdentityId(bytes(32)), MAIN, 0, lambda: 0, is_snapshot=True)
+            other = theirs.runner.bulk_gate.by(IdentityId(bytes(32)), MAIN, 0, lambda: 0, is_snapshot=True)
             other.__enter__()
         met = await meet(ours, theirs)
         assert met.ends == [None, None]
@@ -321,7 +321,7 @@ def test_what_opens_no_conversation_ends_the_session(message):
 
 
 async def apart(ours: Side, theirs: Side) -> None:
-    """Both hold the same, have met, and write on."""
+    """Let both meet until they are equal, and then each write one record more."""
     assert all_well(await meet(ours, theirs))
     for side in (ours, theirs):
         await side.store.apply(MAIN, [universe().writers[side.number].record(f"of {side.number}")])
@@ -352,7 +352,7 @@ def test_a_store_that_is_not_the_one_that_was_followed_is_compared_by_its_tree(w
         await apart(ours, theirs)
         before = theirs.store.seq(MAIN)
         if why == "it went back":
-            theirs.store = theirs.manager.store = theirs.manager.subscriptions.store = filled(range(45))
+            theirs.store = theirs.runner.store = theirs.runner.subscriptions.store = filled(range(45))
             assert theirs.store.seq(MAIN) < before
         else:
             await theirs.store.renew_instance(Instance(b"new life"))
@@ -494,7 +494,7 @@ def test_few_differences_are_compared_depth_first_and_many_level_by_level():
 
 
 def partly(session: Session) -> Session:
-    """The peer says that it wants only a part of everything."""
+    """Return the session as if the peer wanted only a part of every context."""
     contexts = tuple(
         replace(summary, is_partial=summary.context != IDENTITIES) for summary in session.hello.contexts
     )
@@ -594,11 +594,11 @@ def test_what_is_not_served_is_refused_by_name_and_the_session_goes_on(init):
 def test_who_holds_a_part_refuses_what_only_the_whole_can_answer_and_the_session_goes_on(init):
     async def main() -> None:
         ours, theirs = Side(0, filled(range(9))), Side(1, filled(range(5), range(5)))
-        theirs.manager.subscriptions.filters = {MAIN: Filter(tags_any=frozenset({"news"}))}
+        theirs.runner.subscriptions.filters = {MAIN: Filter(tags_any=frozenset({"news"}))}
         answers: list[Message] = []
 
         async def script(transport: PairedTransport) -> None:
-            for context in (MAIN, OTHER):  # of which it wants a part, and all
+            for context in (MAIN, OTHER):  # a part of one, and all of the other
                 await transport.send(init((1, 0), context))
                 answers.append(await transport.recv())
                 while not isinstance(answers[-1], m.Done | m.Refused):
@@ -671,7 +671,7 @@ def test_a_refusal_for_another_reason_ends_the_session():
 
 
 async def with_a_void_key(ours: Side, theirs: Side) -> None:
-    """`ours` knows that the first writer's key is compromised; `theirs` cannot be told."""
+    """Let `ours` know that the key of the first writer is compromised; `theirs` does not know it."""
     one = universe().writers[0]
     await ours.store.apply(IDENTITIES, [one.states(one.identity.device.public, KeyState.COMPROMISED)])
 
@@ -727,7 +727,7 @@ def test_a_key_learnt_of_during_the_session_is_fetched_and_its_records_taken():
         told = False
 
         async def learn(message: Message) -> None:
-            # Behind the comparison of statements, a third node's records reach the one that will know more.
+            # After statements were compared, the records of a third node reach the side that knows its key.
             nonlocal told
             if isinstance(message, m.LevelWiseInit | m.HashComparisonInit) and not told:
                 told = True
@@ -749,7 +749,7 @@ def test_a_key_learnt_of_during_a_reconciliation_is_fetched_and_its_records_take
 
     async def meet_while_one_learns(lacking: int) -> None:
         sides = [Side(number, MemoryStore(universe().store(()).instance)) for number in range(2)]
-        sides[0].manager.subscriptions.subscribe({MAIN: ("name=*",)}, full_id)
+        sides[0].runner.subscriptions.subscribe({MAIN: ("name=*",)}, full_id)
         for side in sides:
             await side.store.apply(IDENTITIES, [one for one in universe().statements if one not in news])
             await side.store.apply(MAIN, universe().some(range(3)))
@@ -775,8 +775,8 @@ def test_a_key_learnt_of_during_a_reconciliation_is_fetched_and_its_records_take
 def test_a_part_that_cannot_be_made_equal_is_not_reconciled_again_until_something_changes():
     async def main() -> None:
         ours, theirs = Side(0, filled(range(50))), Side(1, filled(range(40)))
-        ours.manager.subscriptions.subscribe({MAIN: ("name=*",)}, full_id)
-        theirs.manager.subscriptions.subscribe({MAIN: ("name=none",)}, full_id)  # which its hello does not say
+        ours.runner.subscriptions.subscribe({MAIN: ("name=*",)}, full_id)
+        theirs.runner.subscriptions.subscribe({MAIN: ("name=none",)}, full_id)  # its hello does not say so
         met = await meet(ours, theirs)
         assert "refused there" in met.ours.unequal[MAIN]
         before = len(ours.conversations)
@@ -871,7 +871,7 @@ def test_while_one_peer_fills_a_context_others_wait_and_small_contexts_do_not():
         assert led.ours.unequal == {MAIN: "another peer is filling it right now"}
         assert [message for message in served.said if isinstance(message, m.Refused)] == [m.Refused(Reason.BUSY)]
         assert newcomer.store.tree(OTHER).root == second.store.tree(OTHER).root
-        assert not newcomer.manager.bulk_gate.is_busy(MAIN) and not full.manager.bulk_gate.is_busy(MAIN)
+        assert not newcomer.runner.bulk_gate.is_busy(MAIN) and not full.runner.bulk_gate.is_busy(MAIN)
         assert all_well(await meet(newcomer, second))
 
     virtually(main())
@@ -884,7 +884,7 @@ def test_while_one_peer_fills_a_context_others_wait_and_small_contexts_do_not():
 def test_a_context_is_kept_for_who_brings_something_and_not_for_who_only_claims_to(is_snapshot, brings, is_kept):
     async def main() -> None:
         newcomer = Side(0, filled(range(3)))
-        filling, liar = newcomer.manager.bulk_gate, IdentityId(bytes(32))
+        filling, liar = newcomer.runner.bulk_gate, IdentityId(bytes(32))
         with filling.by(liar, MAIN, 10**9, lambda: 3, is_snapshot=is_snapshot):
             assert filling.is_busy(MAIN)
             if brings:
@@ -902,7 +902,7 @@ def test_a_context_is_not_kept_for_a_peer_that_broke_off(cut):
     async def main() -> None:
         ours, theirs = Side(0, filled(())), Side(1, filled(range(300)))
         met = await meet(ours, theirs, cut=cut)
-        assert not ours.manager.bulk_gate.is_busy(MAIN) and not theirs.manager.bulk_gate.is_busy(MAIN)
+        assert not ours.runner.bulk_gate.is_busy(MAIN) and not theirs.runner.bulk_gate.is_busy(MAIN)
         if met.ends[0] is not None:
             assert met.ours.in_sync is None
         assert all_well(await meet(ours, theirs))
@@ -957,7 +957,7 @@ def test_a_conversations_figures_are_the_same_on_both_sides():
         (here,), (there,) = ours.conversations, theirs.conversations
         assert (here.session, here.context, here.mode) == (there.session, there.context, there.mode)
         assert here.sent >= there.received > 0
-        assert here.bytes_sent >= there.bytes_received > 0  # the responder's account begins behind the first message
+        assert here.bytes_sent >= there.bytes_received > 0  # the responder counts from behind the first message
         assert here.bytes_received == there.bytes_sent > 0
         assert here.received <= there.sent
         assert here.round_trips > 0 == there.round_trips

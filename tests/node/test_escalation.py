@@ -27,7 +27,7 @@ LOG = "following its log did not make the roots equal"
 NARROW_LIED = "16-byte digests showed no difference between unequal roots"
 
 WALKS = "level_wise|hash_comparison|sketch"
-ASKED = "pull|get|put"  # never selected, so nothing more is known of them than of a walk
+ASKED = "pull|get|put"  # never selected; the table treats them as a walk
 OTHERS = f"{WALKS}|{ASKED}"
 NOT_EQUAL = "one_way|different|answered|refused"
 NOT_DIFFERENT = "one_way|answered|refused"
@@ -41,7 +41,7 @@ TABLE: list[tuple[tuple[str, ...], str, str]] = [
     (("moved", "snapshot|delta", "first|second", "*", "*", "no", "*", "*"), "level_wise same", MOVED),
     (("moved", "reconcile", "first|second", "*", "*", "*", "*", "*"), "reconcile same", MOVED),
     (("moved", OTHERS, "first|second", "*", "*", "*", "*", "*"), "level_wise same", MOVED),
-    # A key was unknown to one of them: it may be known once statements were compared again.
+    # A key was unknown on one side: it may be known there once statements were compared again.
     ((NOT_EQUAL, "delta|reconcile", "first", "key|there", "main", "*", "*", "*"), "same same +keys", KEYS),
     ((NOT_EQUAL, f"snapshot|{OTHERS}", "first", "key|there", "main", "*", "*", "*"), "level_wise same +keys", KEYS),
     # A delta is not the last word, whatever it ended in.

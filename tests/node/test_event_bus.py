@@ -1,4 +1,4 @@
-"""The bus: the log hears first, then streams, then handlers in the order in which they came; signals reach handlers."""
+"""The bus: the log has an event first, then streams, then handlers in their order; signals reach handlers alone."""
 
 import asyncio
 

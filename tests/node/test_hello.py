@@ -1,4 +1,4 @@
-"""The hello: it tells of every context that is kept, whatever a store holds, and fits its bound."""
+"""The hello: it describes every context that is kept, and fits its bound with any store."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ def test_a_hello_tells_of_every_context_and_fits_its_bound():
         encoded = encode(hello)
         assert len(encoded) <= 64 * KIB
         assert decode(encoded) == hello
-        # Whatever a store holds, its hello can be read.
+        # A peer can read the hello of any store.
         seen = ours.node.store._index.seen.setdefault(ours.node.records.identity.device.public, {})
         seen |= {Instance(bytes((number,)) * 8): 1000 + number for number in range(40)}
         for number in range(5):

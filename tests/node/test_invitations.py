@@ -1,4 +1,4 @@
-"""Joining by a code: who gets in, who does not, and what an invitation is good for (SECURITY.md H8)."""
+"""Invitations: joining by a code, wrong codes, and the bounds of an invitation (SECURITY.md H8)."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ ELSEWHERE = b"z" * 32
 
 
 async def member_and_joiner(world: World) -> tuple[Member, Member]:
-    """A node of the network, and one of another, each with a record."""
+    """Return a node of the network and a node of another, each with a record."""
     member, joiner = await world.add_node("member"), await world.add_node("joiner", key=ELSEWHERE)
     await put(member, "theirs")
     await put(joiner, "ours")
@@ -25,7 +25,7 @@ async def member_and_joiner(world: World) -> tuple[Member, Member]:
 
 
 def other_code(code: str) -> str:
-    """A wrong code of the same invitation."""
+    """Return a wrong code with the number of the same invitation."""
     slot, first, second = code.split("-")
     return f"{slot}-{'adroitness' if first != 'adroitness' else 'adviser'}-{second}"
 
@@ -50,7 +50,7 @@ def test_a_code_brings_a_node_into_the_network_with_the_records_it_has():
         assert opened.slot == used.slot == slot_of(code)
         assert [event.network for event in told(joiner, NetworkJoined)] == [network]
         assert not told(member, SessionFailed) and not told(joiner, SessionFailed)
-        # It is a full member now, and says so in what it announces.
+        # It is a full member now, and announces itself as one.
         assert await joiner.node.invite(uses=1, expires_s=600)
         third = await world.add_node("third")
         world.introduce()
@@ -80,7 +80,7 @@ def test_a_code_works_at_an_address_without_discovery():
 def test_a_code_works_with_a_peer_that_is_configured_and_nobody_sighted():
     async def work(world: World) -> None:
         member, joiner = await member_and_joiner(world)
-        joiner.node.add_peer("10.9.9.9:1")  # nothing answers there
+        joiner.node.add_peer("10.9.9.9:1")  # no node answers there
         joiner.node.add_peer(f"{member.host}:{PORT}")
         await joiner.node.join(await member.node.invite(uses=1, expires_s=600))
         assert joiner.network_key == world.key
@@ -194,7 +194,7 @@ def test_a_joiner_waits_for_an_invitation_to_be_opened():
     async def work(world: World) -> None:
         member, joiner = await member_and_joiner(world)
         world.introduce()
-        # Its slot is drawn, so wait for whichever it will be.
+        # Its slot is drawn: wait for any.
         code = await member.node.invite(uses=1, expires_s=600)
         member.node.invitations._invitation.uses_left = 0
         member.node.invitations.announce()

@@ -1,4 +1,4 @@
-"""Whom a node follows, and what is compared besides: a table of cases."""
+"""Link selection: the peers that a node follows, and the comparisons beside links, case by case."""
 
 from itertools import count
 
@@ -29,7 +29,7 @@ class Ranked(Drawn):
 
 
 def met(count: int, *, can_follow: bool = True) -> Timetable:
-    """Peers 1 .. count were met, ranked in this order."""
+    """Return a timetable on which peers 1 .. count were met, ranked in this order."""
     times = Timetable(Ranked())
     for number in range(1, count + 1):
         sight(times, number)
@@ -116,7 +116,7 @@ def test_a_peer_that_is_followed_is_neither_compared_with_nor_told_by_dialling()
     assert times.next_due_s() == NEVER
     times.changed(10.0, None)
     assert times.next_due_s() == NEVER
-    times.table.opened(peer_id(1), "n1", "", target=None, can_follow=True)  # somebody asked for a sync
+    times.table.opened(peer_id(1), "n1", "", target=None, can_follow=True)  # a person asked for a sync
     times.table.closed(11.0, 0, peer_id(1), in_sync=True, reason="")
     assert times.next_due_s() == NEVER
 

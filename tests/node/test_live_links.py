@@ -1,4 +1,4 @@
-"""Links of real nodes: how a session becomes one, what it brings, and when it ends."""
+"""Links of real nodes: how a session becomes a link, what travels over it, and when it ends."""
 
 import asyncio
 from collections.abc import Callable
@@ -186,7 +186,7 @@ def test_a_store_that_lost_what_others_wrote_is_followed_again_and_nobody_is_bla
         is_first = (began.role == "initiator") == (who_has_gone_back == "the one who dialled")
         ours, theirs = members if is_first else members[::-1]
         restore = saved(ours)
-        for number in range(20):  # one record: our log goes on by twenty, and will have to go on by one
+        for number in range(20):  # of one record: our log is twenty entries longer, and the peer still needs one
             await put(theirs, "edited", bytes([number]))
             await asyncio.sleep(1)
         assert holds(ours, "edited")

@@ -1,4 +1,4 @@
-"""Nodes that meet: crossing dials, peers that come and go, syncs that somebody asked for."""
+"""Nodes that meet: crossing dials, peers that come and go, syncs on demand."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from tests.sync.talk import heads_in, versions_in
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Wait for something that must come within minutes."""
+    """Wait until `holds` is true, five minutes at most."""
     for _ in range(60_000):
         if holds():
             return
@@ -55,7 +55,7 @@ def test_nodes_that_dial_each_other_at_once_settle_on_one_session_and_nothing_fa
                 await put(member, f"{member.name}-{number}")
         world.introduce()
         await world.settled(within_s=30)
-        await asyncio.sleep(1)  # equal before all of them know
+        await asyncio.sleep(1)  # they are equal before all of them know it
         for member in members:
             assert not told(member, SessionFailed)
             assert not told(member, PeerAbsent)
@@ -289,7 +289,7 @@ def test_a_peer_found_in_two_ways_is_one_peer_and_one_dead_address_is_no_absence
         ours.node.add_peer(f"{theirs.host}:{PORT}")
         await asyncio.sleep(200)
         assert len(ours.node.peers()) == 1
-        # What discovery says moves to where nobody answers.
+        # Discovery announces another address now, at which no node answers.
         announced = theirs.announcement
         assert announced is not None
         ours.node.sighted("n1", ["10.0.0.99:1"], tag=announced.tag, group=announced.group)
@@ -409,7 +409,7 @@ def test_a_sync_with_a_peer_that_was_forgotten_meanwhile_is_reported_under_its_n
         world.crash(there)
         asked = asyncio.create_task(here.node.sync([there.identity.id], Direction.BOTH, 5))
         await asyncio.sleep(1)
-        del here.node.peer_table.peers[there.identity.id]  # as an absent one does, to make room for others
+        del here.node.peer_table.peers[there.identity.id]  # as if it had been absent, and made room for others
         (report,) = await asked
         assert (report.name, report.status) == (there.name, SyncStatus.UNREACHABLE)
         (report,) = await here.node.sync([there.identity.id], Direction.BOTH, 5)

@@ -1,4 +1,4 @@
-"""The peer table: sightings, tags and addresses, and that no other module writes what it holds."""
+"""The peer table: sightings, tags and addresses; and no other module writes its fields."""
 
 import ast
 from dataclasses import fields
@@ -21,7 +21,7 @@ def told_by(peer: IdentityId) -> str:
 
 
 def table_with(*peers: IdentityId) -> PeerTable:
-    """These were met, and their sessions are over; each has the tag of its first eight bytes."""
+    """Return a table on which these peers were met; the tag of each is its first eight bytes."""
     table = PeerTable(Drawn())
     for peer in peers:
         meet(table, peer)

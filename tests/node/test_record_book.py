@@ -22,7 +22,7 @@ NETWORK = bytes(range(32))
 
 
 class StoppedClock:
-    """Wall time that moves when told to."""
+    """A clock that moves only when a test sets it."""
 
     def __init__(self) -> None:
         self.ms = EPOCH_MS
@@ -35,7 +35,7 @@ class StoppedClock:
 
 
 class Book:
-    """A record book of its own, and all that it observed."""
+    """A record book with a store of its own, and the events that it published."""
 
     def __init__(self, number: int = 1, key: bytes | None = NETWORK, store: MemoryStore | None = None) -> None:
         seed = bytes((number,))
@@ -144,7 +144,7 @@ def test_deleting_takes_something_that_is_there():
 
 def test_no_more_contexts_are_written_than_peers_would_take():
     book = Book()
-    for number in range(CONTEXTS_MAX - 1):  # `identities` is one of them
+    for number in range(CONTEXTS_MAX - 1):  # the context of key statements is one of them
         book.put("a", context=f"c{number}")
     assert len(book.store.contexts()) == CONTEXTS_MAX
     assert str(CONTEXTS_MAX) in refusal(book.book.put(book.draft("a", context="one more")))
@@ -211,7 +211,7 @@ def test_a_scan_of_many_comes_in_pages():
 
 
 def contest(*bodies: bytes) -> tuple[Sequence[Book], list[Record]]:
-    """Books that wrote one shared record, none having seen another's, and then all got to hold all."""
+    """Return books that each wrote the same shared record unseen by the others, and then exchanged all versions."""
     books = [Book(number) for number in range(1, len(bodies) + 1)]
     heads = []
     for number, (book, body) in enumerate(zip(books, bodies, strict=True)):

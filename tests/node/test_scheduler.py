@@ -1,4 +1,4 @@
-"""When to speak and with whom: the scheduler as a table of cases, and as a machine that anything may happen to."""
+"""The scheduler: its decisions case by case, and a machine of random events in random order."""
 
 import pytest
 from hypothesis import settings
@@ -28,7 +28,7 @@ def timetable(at: float = 0.5) -> Timetable:
 
 
 def converse(times: Timetable, now_s: float, *numbers: int, in_sync: bool | None = True) -> None:
-    """Dial, meet and leave the peers behind these targets."""
+    """Dial the targets of these numbers, meet the peers behind them, and end the sessions."""
     for number in numbers:
         assert any(dial.target == f"t{number}" for dial in times.due(now_s))
         open_(times, number)
@@ -64,11 +64,11 @@ def test_a_peer_in_session_is_not_dialled_whichever_target_leads_to_it():
     times.table.targets["static:x"].peer = peer_id(1)
     assert times.due(1e9) == []
     times.table.closed(0, 0, peer_id(1), in_sync=True, reason="")
-    assert times.due(1e9) == []  # t1's dial is not over: it is the same peer's
+    assert times.due(1e9) == []  # the dial of t1 is not over, and leads to the same peer
     times.dial_ended(0, "t1", failure=None)
-    assert len(times.due(1e9)) == 1  # one of the two
+    assert len(times.due(1e9)) == 1  # one of its two targets
     times = met(1)
-    open_(times, 1, target=False)  # it dialled us
+    open_(times, 1, target=False)  # the peer dialled us
     assert times.due(1e9) == []
     assert times.next_due_s() == NEVER
 
@@ -94,7 +94,7 @@ def test_sessions_that_we_opened_leave_room_for_those_of_others():
         times.table.sighted(f"t{number}", "mdns", ("a:1",))
     begun = 0
     for number in many:
-        for dial in times.due(number * max(MEET_INTERVAL_S)):  # time for one more, among however many
+        for dial in times.due(number * max(MEET_INTERVAL_S)):  # long enough to meet one more, among many peers
             begun += 1
             times.table.opened(IdentityId(number.to_bytes(32, "big")), "", "", target=dial.target)
     assert begun == CONNECTIONS_MAX // 2
@@ -147,7 +147,7 @@ def test_other_networks_and_ourselves_are_listed_and_never_dialled():
     assert times.due(1e9) == []
     assert times.next_due_s() == NEVER
     assert times.table.targets["theirs"].slot == "7"
-    # One joins ours, the other's address is somebody else's now.
+    # One joins our network; the address of the other belongs to another node now.
     times.table.sighted("theirs", "mdns", ("a:1",), is_ours=True)
     times.table.sighted("t1", "mdns", ("elsewhere:1",))
     assert {dial.target for dial in times.due(1e9)} == {"theirs", "t1"}
@@ -440,7 +440,7 @@ def test_a_change_while_a_hello_is_on_its_way_is_told_soon_when_no_session_comes
     open_(times, 1)
     times.table.hello_begun(peer_id(1))
     times.changed(151.0, None)
-    times.table.hello_wasted(151.5, peer_id(1))  # another, that crossed it
+    times.table.hello_wasted(151.5, peer_id(1))  # another session, which crossed it
     times.table.closed(152.0, 0, peer_id(1), in_sync=True, reason="")
     times.dial_ended(152.0, "t1", failure=None)
     assert times.next_due_s() == 152.0 + CHANGE_DELAY_S
@@ -481,7 +481,7 @@ class Machine(RuleBasedStateMachine):
         self.times = Timetable(SimEntropy("machine"))
         self.now_s = 0.0
         self.dials: dict[str, float] = {}  # begun and not answered
-        self.sessions: list[tuple[int, str | None]] = []  # with whom, dialled through which target
+        self.sessions: list[tuple[int, str | None]] = []  # the peer, and the target that was dialled
         self.failures: dict[str, int] = {}
 
     def peer_of(self, key: str) -> int:

@@ -1,4 +1,4 @@
-"""Sessions that are up: two that cross are settled alike at both ends, and a dead one gives way to its successor."""
+"""The session registry: of two sessions that cross both ends keep the same; a dead one gives way to the next."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ class Wire:
         self.network = SimNetwork(self.loop, seed=3)
 
     async def connect(self, dialler: str, listener: str) -> tuple[StreamTransport, StreamTransport]:
-        """The dialler's end and the listener's."""
+        """Return the end of the dialler and the end of the listener."""
         accepted: asyncio.Future[ByteStream] = self.loop.create_future()
 
         async def accept(stream: ByteStream) -> None:
@@ -52,8 +52,8 @@ def sessions_of(me: IdentityId) -> SessionRegistry:
     return SessionRegistry(me, SimClock(asyncio.get_running_loop()))
 
 
-def settle(live: SessionRegistry, peer: IdentityId, transports: dict[str, StreamTransport]) -> set[str]:
-    """Let sessions begin in this order; which of them are still up."""
+def survivors(live: SessionRegistry, peer: IdentityId, transports: dict[str, StreamTransport]) -> set[str]:
+    """Enter sessions in this order. Return the names of those that are still up."""
     up = set()
     for name, transport in transports.items():
         try:
@@ -82,8 +82,8 @@ def test_crossing_sessions_are_settled_alike_whatever_comes_first_where(orders, 
     async def work(wire: Wire) -> None:
         x, y = await wire.connect("a", "b"), await wire.connect("b", "a")
         at_a, at_b = {"x": x[0], "y": y[1]}, {"x": x[1], "y": y[0]}
-        kept_by_a = settle(sessions_of(ids[0]), ids[1], {name: at_a[name] for name in orders[0]})
-        kept_by_b = settle(sessions_of(ids[1]), ids[0], {name: at_b[name] for name in orders[1]})
+        kept_by_a = survivors(sessions_of(ids[0]), ids[1], {name: at_a[name] for name in orders[0]})
+        kept_by_b = survivors(sessions_of(ids[1]), ids[0], {name: at_b[name] for name in orders[1]})
         assert kept_by_a == kept_by_b == ({"x"} if ids[0] > ids[1] else {"y"})
 
     on_a_wire(work)

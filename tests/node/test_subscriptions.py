@@ -1,4 +1,4 @@
-"""Nodes that want only a part: what they keep, what they follow, what they refuse, and that nobody calls it unequal."""
+"""Nodes that want only a part: what they keep, follow and refuse, and no node calls them unequal for it."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ NEWS = {MAIN: ("tag=news",)}
 
 
 async def write(member: Member, name: str, *tags: str, body: bytes = b"x", context: str = MAIN) -> Record:
-    """A shared record; a tombstone without a body."""
+    """Write a shared record; without a body, its tombstone."""
     author = member.node.records.shared
     assert author is not None
     draft = Draft(context=context, author=author, name=name, tags=tags, body=body, is_tombstone=not body)
@@ -37,13 +37,13 @@ async def write(member: Member, name: str, *tags: str, body: bytes = b"x", conte
 
 
 async def bodies(member: Member, context: str = MAIN) -> dict[str, bytes]:
-    """Everything held by name, tombstones as nothing."""
+    """Return the bodies that are held, by name; an empty one for a tombstone."""
     pages = [page async for page in member.node.records.scan(context, deleted=True)]
     return {record.name: record.body for page in pages for record in page}
 
 
 async def quiet(world: World, *, within_s: float = 30) -> None:
-    """Wait until nobody has anything to say: longer than changes take to be told, shorter than idle nodes compare."""
+    """Wait until no session is up: longer than changes need to spread, shorter than idle nodes wait to compare."""
     await asyncio.sleep(within_s)
     assert not any(entry.sessions for m in world.members.values() for entry in m.node.peer_table.peers.values())
 
@@ -85,7 +85,7 @@ def test_it_follows_every_later_version_of_what_it_holds(who_dials: str):
         await write(whole, "deleted", body=b"")
         await quiet(world)
         assert await bodies(part) == {"edited": b"edited", "deleted": b"", "kept": b"x"}
-        await write(whole, "edited", body=b"again")  # which never fitted the filter
+        await write(whole, "edited", body=b"again")  # the filter never took it
         await quiet(world)
         assert (await bodies(part))["edited"] == b"again"
 
@@ -131,9 +131,9 @@ def test_a_node_that_nobody_asked_anything_is_not_reconciled_with_again():
         await write(whole, "a", "news")
         await write(whole, "b", "other")
         world.introduce()
-        await asyncio.sleep(300)  # until each has seen the other's roots as they are now
+        await asyncio.sleep(300)  # until each side has seen the present roots of the other
         before = len(part.conversations)
-        await asyncio.sleep(600)  # ten comparisons
+        await asyncio.sleep(600)  # time for ten comparisons
         assert len(part.conversations) == before
         assert view_of(part, whole).in_sync is True
 
@@ -218,7 +218,7 @@ def test_nothing_is_taken_from_a_sender_one_does_not_want_to_hear_of():
         await quiet(world)
         assert set(await bodies(part)) == {"ours"}
         assert set(await bodies(whole)) == {"theirs", "ours"}
-        other = await world.add_node("other")  # from whom it may come
+        other = await world.add_node("other")  # the senders that are accepted
         world.introduce()
         await quiet(world, within_s=60)
         assert set(await bodies(part)) == set(await bodies(other)) == {"theirs", "ours"}
@@ -355,7 +355,7 @@ def test_one_peer_is_asked_what_it_has_and_gives_what_it_is_asked_for():
         key = leaf_key(whole.node.records.shared, "b")
         got = await asking.get(whole.node.id, MAIN, [RecordRequest(key, pulled.ids[0].version)], 30)
         assert got.versions == {pulled.ids[0].version: key}
-        assert set(await bodies(part)) == {"a", "b"}  # what a person asks for is kept
+        assert set(await bodies(part)) == {"a", "b"}  # records that a person asked for are kept
         await write(whole, "b", body=b"later")
         await quiet(world)
         assert (await bodies(part))["b"] == b"later"
@@ -418,7 +418,7 @@ SUBSCRIPTIONS = st.lists(
     min_size=2,
     max_size=3,
 )
-# Which node writes which record with which tags, or deletes it; or who is cut off from everybody for a while.
+# A node writes a record with some tags, or deletes it; or a node is cut off from all others for a while.
 DEEDS = st.lists(
     st.tuples(
         st.integers(0, 3),
@@ -459,7 +459,7 @@ def test_a_partial_node_ends_with_all_it_wants_and_the_latest_of_all_it_holds(su
             keys = {head.key for head in heads_in(part.store)}
             assert held == {head.id for head in everything if head.key in keys}
             assert held >= {head.id for head in everything if wanted.matches(head)}
-            # Nothing is held that it neither wrote nor ever wanted.
+            # It holds no record that it neither wrote nor ever wanted.
             assert keys <= {record.key for member, record in ever if member is part or wanted.matches(record)}
             assert view_of(part, whole).in_sync is not False
 

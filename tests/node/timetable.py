@@ -1,4 +1,4 @@
-"""A peer table with the scheduler that reads it, wired as Connections and Node wire them; and chosen entropy."""
+"""A peer table with the scheduler that reads it, wired as node/connections.py wires them; and chosen entropy."""
 
 from dataclasses import dataclass, field
 
@@ -27,7 +27,7 @@ class Drawn:
 
 
 class Timetable:
-    """`table` is told what happens, `scheduler` and `links` decide, and their decisions are carried out."""
+    """A peer table, and the decisions of scheduler and link selection, carried out at once."""
 
     def __init__(self, entropy: Entropy) -> None:
         self.table = PeerTable(entropy)
@@ -51,16 +51,16 @@ class Timetable:
         return self.scheduler.next_due_s()
 
     def dial_ended(self, now_s: float, key: str, **end: object) -> bool:
-        """End a dial; True when its peer is absent from now on."""
+        """End a dial. Return True when its peer is absent from now on."""
         return self.table.dial_ended(now_s, key, **end) is not None  # type: ignore[arg-type]
 
     def changed(self, now_s: float, source: IdentityId | None) -> None:
-        """The store changed."""
+        """Note a change of the store that came from `source`, None for our own."""
         self.table.store_changed(source)
         self.table.compare_soon(now_s, self.scheduler.to_tell(source))
 
     def wants_link(self, peer: IdentityId, now_s: float) -> bool:
-        """Try to make a link of a session with `peer`."""
+        """Try a link with `peer` if it is one to follow. Return False when it is not."""
         if not self.links.wants_link(peer, now_s):
             return False
         self.table.link_tried(now_s, peer)

@@ -16,19 +16,19 @@ from echonode.wire.messages import Hello
 
 E = TypeVar("E")
 
-# What an operator would read in the log.
+# The events that an operator reads in the log.
 LOUD = (SessionFailed, PeerAbsent, PeerConnected, SyncCompleted)
 
 
 class HushedWorld(World):
-    """Nobody sights anybody but by `sight`."""
+    """A world without discovery: nodes see each other by `sight` alone."""
 
     def _announce(self, member: Member) -> None:
         pass
 
 
 def in_a_world(work: Callable[[World], Awaitable[None]], *, seed: int = 1, hushed: bool = False) -> SimLoop:
-    """Run `work` with a world of no nodes yet; whatever a task raised unseen fails the test."""
+    """Run `work` with a world of no nodes yet. An exception that no code caught in a task fails the test."""
     loop = SimLoop(seed=seed)
     world = (HushedWorld if hushed else World)(loop, seed=seed)
 
@@ -47,14 +47,14 @@ async def put(member: Member, name: str, body: bytes = b"", *, shared: bool = Fa
 
 
 async def put_unnoticed(member: Member, name: str) -> None:
-    """Into the store, behind the node's back: nobody is told."""
+    """Write into the store directly: neither the node nor a link notices."""
     records = member.node.records
     draft = Draft(context=MAIN, author=records.id, name=name)
     await records.store.write([draft], records.identity.device, records.tick)
 
 
 def sight(member: Member, *others: Member) -> None:
-    """`member` alone sights these."""
+    """Let `member` see `others`, and not the other way round."""
     for other in others:
         announced = other.announcement
         assert announced is not None
@@ -81,7 +81,7 @@ async def names(member: Member, context: str = MAIN) -> set[str]:
 
 
 class Bent:
-    """Introduces a node as `honest` does, by a hello that `change` made of its own."""
+    """The introduction of a node, with `change` applied to its hellos."""
 
     def __init__(self, honest: Introduction, change: Callable[[Hello], Hello]) -> None:
         self._honest = honest
@@ -99,7 +99,7 @@ class Bent:
 
 
 def bend_hellos(member: Member, change: Callable[[Hello], Hello]) -> Callable[[], None]:
-    """Let `member` send what `change` makes of its hellos, until the function that is returned is called."""
+    """Apply `change` to the hellos of `member`. Return the function that ends it."""
     connections = member.node.connections
     honest = connections.local
     connections.local = replace(honest, introduction=Bent(honest.introduction, change))
@@ -111,7 +111,7 @@ def bend_hellos(member: Member, change: Callable[[Hello], Hello]) -> Callable[[]
 
 
 def saved(member: Member) -> Callable[[], None]:
-    """A copy of the node's store as it is now; calling it puts that back, as a restored backup would."""
+    """Copy the node's store. Return the function that puts the copy back, as from a backup."""
     held = copy.deepcopy(vars(member.node.store))
 
     def restore() -> None:
