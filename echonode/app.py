@@ -136,7 +136,9 @@ class _Services:
 
         from echonode.host.config import load_config
         from echonode.host.files import NodeFiles
+        from echonode.model.self_test import check_signatures
 
+        check_signatures()
         assert isinstance(home, NodeFiles), "homes come from find_home"
         if not home.home.store.exists():
             yield None
@@ -197,7 +199,9 @@ def _settings(
 
 
 class _StoppedNode:
-    """The store of a node that does not run, behind the API, on a socket of this process. No peer is spoken to."""
+    """The store of a node that does not run, behind the API, on a socket of this process. No peer is spoken to.
+
+    It is only read, so that the watch over its life can wait for the next run, whose log says what it notices."""
 
     def __init__(self, files: "NodeFiles", config: "Config", socket_path: Path) -> None:
         self._files = files
@@ -343,10 +347,12 @@ class _Process:
 
     async def _start_node(self, stack: AsyncExitStack) -> "Node":
         from echonode.api.server import ApiServer
+        from echonode.host.machine import machine_id
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.host.tcp import Listener, TcpDial
         from echonode.model.identity import Identity, Instance
         from echonode.node.node import Node
+        from echonode.store.sqlite.life_watch import LifeWatch
         from echonode.store.sqlite.store import SqliteStore
 
         clock, entropy = SystemClock(), SystemEntropy()
@@ -357,6 +363,7 @@ class _Process:
             self._files.home.store,
             new_instance=lambda: Instance(entropy.random_bytes(8)),
             now_ms=clock.now_ms,
+            life=LifeWatch(self._files.root, machine_id()),
         )
         self._store = store
         node = Node(

@@ -120,7 +120,7 @@ class Admission:
         )
         store.set_back(peer.id, {summary.context: summary.seq for summary in hello.contexts})
         if self._is_rolled_back(hello):
-            await self.records.renew_instance()
+            await self.records.renew_instance("a peer holds more of this instance than this store")
 
     async def _meet(self, peer: IdentityId, name: str) -> None:
         """Pin `name` to `peer` on first use. A peer that goes through names gets few."""

@@ -34,11 +34,12 @@ class NodeStopped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRenewed:
-    """The store was restored, cloned or rolled back, as a peer showed. This node writes under a fresh instance now."""
+    """The store was restored, cloned or rolled back. This node writes under a fresh instance now."""
 
     name: ClassVar[str] = "node.instance_renewed"
     level: ClassVar[str] = "warning"
     instance: bytes
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from echonode.node.conversations import Conversations
 from echonode.node.event_bus import EventBus
 from echonode.node.events import (
     Event,
+    InstanceRenewed,
     NetworkJoined,
     NodeStarted,
     NodeStopped,
@@ -132,6 +133,8 @@ class Node:
         self._listen = tuple(listen)
         self.hello.port = int(listen[0].rpartition(":")[2]) if listen else 0
         await self.admission.load()
+        if self.store.second_life is not None:
+            self.bus.publish(InstanceRenewed(instance=self.store.instance, why=self.store.second_life))
         is_provisional = self._settings.is_provisional
         await self.records.introduce(None if is_provisional else self.membership.key)
         if not is_provisional:  # `shared` means something only in a network

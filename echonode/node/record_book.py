@@ -125,7 +125,7 @@ class RecordBook:
         try:
             records, applied = await self.store.write(drafts, key, self.tick, skip_unchanged=skip_unchanged)
         except StaleWriterError:
-            await self.renew_instance()
+            await self.renew_instance("a head claims a counter of this instance that was never given")
             records, applied = await self.store.write(drafts, key, self.tick, skip_unchanged=skip_unchanged)
         if applied.refused:
             raise LocalError(applied.refused[0].detail)
@@ -138,14 +138,14 @@ class RecordBook:
     async def renew_if_copied(self) -> None:
         """Renew the instance when another store writes in this one's name, unless that was done already."""
         if self.is_copied:
-            await self.renew_instance()
+            await self.renew_instance("another store writes under this instance")
 
-    async def renew_instance(self) -> None:
+    async def renew_instance(self, why: str = "it was asked for") -> None:
         """Write under a fresh instance from now on: our store was rolled back or copied, or peers lie about it."""
         instance = Instance(self._entropy.random_bytes(INSTANCE_BYTES))
         await self.store.renew_instance(instance)
         self.is_copied = False
-        self._bus.publish(InstanceRenewed(instance=instance))
+        self._bus.publish(InstanceRenewed(instance=instance, why=why))
 
     def tick(self) -> Timestamp:
         """Return a timestamp for a version written now: later than every timestamp given or noted before."""

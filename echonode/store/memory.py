@@ -54,6 +54,10 @@ class MemoryStore:
         return self._instance
 
     @property
+    def second_life(self) -> str | None:
+        return None
+
+    @property
     def keyring(self) -> Keyring:
         return self._index.keyring
 

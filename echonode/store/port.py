@@ -144,6 +144,11 @@ class Store(Protocol):
         ...
 
     @property
+    def second_life(self) -> str | None:
+        """The reason why opening this store gave it a new instance, in words; None when it kept its instance."""
+        ...
+
+    @property
     def keyring(self) -> Keyring:
         """Every key statement applied so far; read only."""
         ...

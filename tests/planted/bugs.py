@@ -109,6 +109,47 @@ BUGS: Final = (
         tests=("e2e/test_bad_input.py",),
         seeds=0,
     ),
+    # -- a second life -----------------------------------------------------------------------------------------------
+    Bug(
+        name="a copy of the link is taken for the link",
+        file="store/sqlite/life.py",
+        right="    return None if any(stamp.is_of(life.stamp) for stamp in stamps) else SecondLife.NEW_LINK\n",
+        wrong="    return None\n",
+        tests=("store/sqlite/test_life.py", "store/sqlite/test_life_watch.py"),
+        seeds=0,
+    ),
+    Bug(
+        name="a database older than what was written beside it goes on",
+        file="store/sqlite/life.py",
+        right="    if count > marks.written:\n        return SecondLife.OLDER\n",
+        wrong="",
+        tests=("store/sqlite/test_life.py",),
+        seeds=0,
+    ),
+    Bug(
+        name="a second life writes under the instance of the first",
+        file="store/sqlite/life_watch.py",
+        right="                if why is not None:\n                    connection.execute",
+        wrong="                if why is None and is_new:\n                    connection.execute",
+        tests=("store/sqlite/test_life_watch.py",),
+        seeds=0,
+    ),
+    Bug(
+        name="a clean close leaves no mark",
+        file="store/sqlite/plan.py",
+        right="        transaction.renews_life = True\n",
+        wrong="",
+        tests=("store/sqlite/test_life_watch.py",),
+        seeds=0,
+    ),
+    Bug(
+        name="own writes leave no mark",
+        file="store/sqlite/plan.py",
+        right="        transaction.own_writes += len(signed)\n",
+        wrong="",
+        tests=("store/sqlite/test_life_watch.py",),
+        seeds=0,
+    ),
     # -- clocks ------------------------------------------------------------------------------------------------------
     Bug(
         name="the clock follows any timestamp, however far ahead",

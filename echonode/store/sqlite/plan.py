@@ -43,8 +43,9 @@ class WritePlans:
         plan = self._index.plan(context, records, heads, identical)
         return await self._add_merge(transaction, plan, seqs, None if plan.applied().is_gap else cursor)
 
-    async def save_cursors(self, transaction: Transaction) -> Finish[None]:
-        """Plan to save the cursors that were only noted."""
+    async def end_life(self, transaction: Transaction) -> Finish[None]:
+        """Plan the last transaction: the cursors that were only noted, and the mark of a clean close."""
+        transaction.renews_life = True
         return self._add_cursors(transaction, None)
 
     async def write(
@@ -78,6 +79,7 @@ class WritePlans:
         signed = [version for version in versions if version is not None]
         plan = self._index.plan(context, signed, heads)
         finish = await self._add_merge(transaction, plan, seqs)
+        transaction.own_writes += len(signed)
         return lambda: (versions, finish())
 
     async def forget(

@@ -1,6 +1,6 @@
 """The tables of the store, and the check of a file before it is opened.
 
-    meta      name -> value                          `instance`: this store's life
+    meta      name -> value                          `instance`: this store's life; `life`, `wrote`: its marks (life.py)
     contexts  id, name                               a named set of records
               staged_for, staged_root                instead of a name: a snapshot being received, invisible
                                                      neither name nor staged_for: left over from one, to be deleted
@@ -96,10 +96,11 @@ def schema_error(path: Path, version: int) -> StoreError:
     return StoreError(f"{path} is damaged: its schema has no number")
 
 
-def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Callable[[], Instance]) -> None:
-    """Make the tables when there are none, and check that the file can be written."""
+def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Callable[[], Instance]) -> bool:
+    """Make the tables when there are none, and check that the file can be written. Return True if it made them."""
     with transaction(connection):
-        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+        is_new: bool = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+        if is_new:
             for statement in _TABLES:
                 connection.execute(statement)
             connection.execute("INSERT INTO meta VALUES ('instance', ?)", (new_instance(),))
@@ -111,3 +112,4 @@ def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Call
     # Only now: the numbers that `check_file` reads must be in the file itself before a WAL can hold them back.
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StoreError(f"{path} cannot keep a write-ahead log: it must be on a local disk")
+    return is_new

@@ -36,6 +36,7 @@ from echonode.store.sqlite.audit import Auditor, ExpectedContext
 from echonode.store.sqlite.connection import DatabaseConnection, read_raw, read_record
 from echonode.store.sqlite.disk_space import DiskSpace
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
+from echonode.store.sqlite.life_watch import LifeWatch
 from echonode.store.sqlite.load import LoadedState, StagingContext, load, read_batch
 from echonode.store.sqlite.plan import WritePlans
 from echonode.store.sqlite.schema import check_file, create_tables
@@ -49,8 +50,16 @@ _SNAPSHOTS_MAX: Final = 4  # each holds a thread, a connection and a read transa
 class SqliteStore:
     """Implements `Store`. Make one with `open`, and close it: an open store keeps the process from ending."""
 
-    def __init__(self, path: Path, loaded: LoadedState, commits: GroupCommit, reader: DatabaseConnection) -> None:
+    def __init__(
+        self,
+        path: Path,
+        loaded: LoadedState,
+        commits: GroupCommit,
+        reader: DatabaseConnection,
+        life: LifeWatch | None,
+    ) -> None:
         self._instance = loaded.instance
+        self._life = life
         self._index = loaded.index
         self._commits = commits
         self._reader = reader
@@ -64,27 +73,39 @@ class SqliteStore:
 
     @classmethod
     async def open(
-        cls, path: Path, *, new_instance: Callable[[], Instance], now_ms: Callable[[], int]
+        cls,
+        path: Path,
+        *,
+        new_instance: Callable[[], Instance],
+        now_ms: Callable[[], int],
+        life: LifeWatch | None = None,
     ) -> "SqliteStore":
         """Open the store in the file `path`, or make one there (its folder must exist).
 
-        Raises StoreError, with the file as it was, when the file is not a store, is damaged, is of a newer schema, or
-        cannot be written."""
+        `life` notices that the store was restored, copied or moved since it was last open, and gives it a new instance;
+        None for a file that is not in its place yet. Raises StoreError, with the file as it was, when the file is not a
+        store, is damaged, is of a newer schema, or cannot be written."""
         DiskSpace(path).release_ballast()
         check_file(path)
         database = await DatabaseConnection.open(path, query_only=False)
         try:
-            await database.run(lambda connection: create_tables(connection, path, new_instance))
+            is_new = await database.run(lambda connection: create_tables(connection, path, new_instance))
+            if life is not None:
+                await database.run(lambda connection: life.begin(connection, new_instance, is_new=is_new))
             loaded = await database.run(load)
             reader = await DatabaseConnection.open(path, query_only=True)
         except BaseException:
             await database.close()
             raise
-        return cls(path, loaded, GroupCommit(database, path, loaded.catalog, now_ms), reader)
+        return cls(path, loaded, GroupCommit(database, path, loaded.catalog, now_ms, life), reader, life)
 
     @property
     def instance(self) -> Instance:
         return self._instance
+
+    @property
+    def second_life(self) -> str | None:
+        return self._life.second_life if self._life is not None else None
 
     @property
     def keyring(self) -> Keyring:
@@ -282,9 +303,10 @@ class SqliteStore:
         return await self._commits.wait_until_broken()
 
     async def close(self) -> None:
-        if any(self._cursors.unsaved()):
-            with suppress(StoreError):  # the store may be unable to write; a lost cursor costs one comparison
-                await self._commits.submit(self._plans.save_cursors)
+        # The store may be unable to write. A lost cursor costs one comparison, a lost mark one vector entry.
+        if self._life is not None or any(self._cursors.unsaved()):
+            with suppress(StoreError):
+                await self._commits.submit(self._plans.end_life)
         await self._commits.close()
         await self._read_transactions.close()
         await self._reader.close()

@@ -67,6 +67,8 @@ class Transaction:
         self.last_seq = catalog.last_seq
         self.last_context_id = catalog.last_context_id
         self.rows: dict[str, ContextRow] = {}  # changed rows only, as they will be after the commit
+        self.own_writes = 0  # versions that this store signed
+        self.renews_life = False  # a new link `life` goes with it (life.py)
         self._catalog = catalog
         self._now_ms = now_ms
         self._inserts: dict[tuple[int, VersionId], tuple[int, int, LeafKey, VersionId, bytes]] = {}
@@ -78,7 +80,8 @@ class Transaction:
     @property
     def is_empty(self) -> bool:
         """True when there is nothing to write."""
-        return not (self._inserts or self._deletes or self._statements or self._history or self._cursors)
+        has_rows = self._inserts or self._deletes or self._statements or self._history or self._cursors
+        return not has_rows and not self.renews_life
 
     def context_row(self, context: str) -> ContextRow:
         """Return the row of `context`, made when there is none. The caller may change it."""
