@@ -350,11 +350,3 @@ def supersedes(newer: Version, older: Version) -> bool:
 def winner(heads: Sequence[Record]) -> Record:
     """Return the head that readers get. It does not depend on the order of `heads`."""
     return max(heads, key=lambda head: (head.timestamp, head.id))
-
-
-def merge_heads(heads: Sequence[Record], incoming: Record) -> list[Record]:
-    """Return the heads after `incoming` arrived, sorted by id; a copy of `heads` if it is known or superseded."""
-    if any(head.id == incoming.id or supersedes(head, incoming) for head in heads):
-        return list(heads)
-    kept = [head for head in heads if not supersedes(incoming, head)]
-    return sorted([*kept, incoming], key=lambda head: head.id)
