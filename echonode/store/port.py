@@ -42,14 +42,28 @@ class RefusedVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Outranked:
+    """Versions of one record that do not fit beside its other heads: they were heads, or have just come."""
+
+    author: IdentityId
+    name: str
+    versions: Sequence[VersionId]
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
-    """The outcome of one transaction. `records` became heads, in this order; `had` counts versions that were known or
-    superseded already."""
+    """The outcome of one transaction. `records` became heads, in this order; `had` counts versions that were known
+    already, or are superseded or outranked.
+
+    `beside`, of `write` only, has each version that could not cover all heads of its record, with the number of other
+    heads there."""
 
     records: tuple[Record, ...] = ()
     had: int = 0
     refused: tuple[RefusedVersion, ...] = ()
     voided: int = 0  # versions that a compromise statement removed
+    outranked: tuple[Outranked, ...] = ()
+    beside: tuple[tuple[VersionId, int], ...] = ()
 
     @property
     def is_gap(self) -> bool:
@@ -67,6 +81,16 @@ class ContextInfo:
     records: int
     bytes: int
     seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryInfo:
+    """How many versions a store keeps beside the heads, and their bytes; `spare` of them wait for room in a full
+    leaf."""
+
+    versions: int = 0
+    bytes: int = 0
+    spare: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +199,10 @@ class Store(Protocol):
         """Return the figures of one context."""
         ...
 
+    def history(self) -> HistoryInfo:
+        """Return how much is kept beside the heads: for HISTORY_DAYS, within HISTORY_ROWS_MAX and HISTORY_BYTES_MAX."""
+        ...
+
     async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
         """Merge `records` into `context` in one durable transaction, and save `cursor` in the same transaction.
 
@@ -202,16 +230,15 @@ class Store(Protocol):
     async def write(
         self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
     ) -> tuple[list[Record | None], Applied]:
-        """Sign `drafts`, all of one context, as versions that cover all known heads, with fresh counters, and apply
-        them.
+        """Sign `drafts`, all of one context, as versions that cover the known heads, with fresh counters, and apply
+        them. Heads that fit into no vector any more stay beside them (PROTOCOL.md §4.3): see `Applied.beside`.
 
         Returns one version per draft, None for a draft that `skip_unchanged` left out. Raises LocalError, with nothing
         written, when a draft is outside the limits."""
         ...
 
     async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
-        """Drop the heads and history of each leaf in `keys` of which `keeps` takes no head; return how many leaves
-        went.
+        """Drop each leaf in `keys` of which `keeps` takes no head, with its spare and history; return how many went.
 
         Counters stay. The cursors of the context are dropped too, because they would vouch for records that are not
         held."""

@@ -40,8 +40,8 @@ BUGS: Final = (
     Bug(
         name="equal vectors supersede",
         file="model/record.py",
-        right="    return ours != theirs and all(",
-        wrong="    return newer.id != older.id and all(",
+        right="    if ours == theirs or not",
+        wrong="    if newer.id == older.id or not",
         tests=("model/test_heads.py",),
     ),
     Bug(
@@ -53,17 +53,17 @@ BUGS: Final = (
     ),
     Bug(
         name="a concurrent version replaces the other heads",
-        file="model/record.py",
-        right="    return sorted([*kept, incoming], key=lambda head: head.id)\n",
-        wrong="    return [incoming]\n",
+        file="model/heads.py",
+        right="        if any(supersedes(head, version) for head in (new_heads if is_compared else heads)):\n",
+        wrong="        if heads:\n",
         tests=("model/test_heads.py",),
     ),
     Bug(
         name="a put covers only the winner",
-        file="store/draft_signing.py",
-        right="        vector = _union_of_vectors(current) if current else {}\n",
-        wrong="        vector = _union_of_vectors(current[:1]) if current else {}\n",
-        tests=("store/test_contract.py",),
+        file="model/heads.py",
+        right="    for head in sorted(heads, key=rank, reverse=True):\n",
+        wrong="    for head in sorted(heads, key=rank, reverse=True)[:1]:\n",
+        tests=("model/test_heads.py", "store/test_contract.py"),
     ),
     Bug(
         name="tombstones are dropped on arrival",
@@ -474,16 +474,15 @@ BUGS: Final = (
     Bug(
         name="a superseded version stays in the change log",
         file="store/memory.py",
-        right="            self._log.pop(self._seq_of.pop(record.id))\n            history.setdefault",
-        wrong="            self._seq_of.pop(record.id)\n            history.setdefault",
+        right="                self._log.pop(self._seq_of.pop(version.id))\n",
+        wrong="                self._seq_of.pop(version.id)\n",
         tests=("store/test_contract.py",),
     ),
     Bug(
         name="the change log loses records without a history",
         file="store/memory.py",
-        right="        for record in plan.added():\n            self._append(record)\n",
-        wrong="        for record in plan.added():\n            if plan.before[record.key]:\n"
-        "                self._append(record)\n",
+        right="            leaves[key] = [merge.moves[0].record]\n            self._append(merge.moves[0].record)\n",
+        wrong="            leaves[key] = [merge.moves[0].record]\n",
         tests=("store/test_contract.py",),
     ),
     Bug(

@@ -3,10 +3,10 @@
     damaged file --rows that hash and verify--> the ordinary `apply` of a new store --> put in the place of the old one
 
 Only signed versions of the old file are believed, whichever context or row they are stored in. Trees, counters and
-heads are derived anew. Key statements go first, then history, then heads. So where a head is damaged, the newest whole
-version of that record stands until a peer brings the head. Cursors are left behind, because they would claim that lost
-records are held. The instance is left behind, because counters may go back. The damaged file is kept beside the new
-one.
+heads are derived anew. Key statements go first, then history and spare, then heads. So where a head is damaged, the
+newest whole version of that record stands until a peer brings the head. Cursors are left behind, because they would
+claim that lost records are held. The instance is left behind, because counters may go back. The damaged file is kept
+beside the new one.
 
 `store.db` is a whole file at every moment: the old one, then, after one rename, the new one.
 """
@@ -15,6 +15,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -135,6 +136,7 @@ class _DamagedFile:
             if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise StoreError(f"{path} is in use by another process")
             self._connection.execute("SELECT seq FROM log LIMIT 0")
+            self._tables = (("history", "n"), *self._spare_table(), ("log", "seq"))
         except sqlite3.DatabaseError as error:
             self._connection.close()
             if isinstance(error, sqlite3.OperationalError):
@@ -146,6 +148,12 @@ class _DamagedFile:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _spare_table(self) -> Iterator[tuple[str, str]]:
+        """Yield the table of spares, which schema 3 did not have, with its column of row numbers."""
+        with suppress(sqlite3.OperationalError):
+            self._connection.execute("SELECT n FROM spare LIMIT 0")
+            yield "spare", "n"
 
     def statements(self) -> Iterator[Record]:
         """Return the whole versions of `identities`."""
@@ -170,7 +178,7 @@ class _DamagedFile:
         """Yield a record for each row that is whole, None for each that is not.
 
         Rows of `identities` are verified only when they are asked for."""
-        for table, number in (("history", "n"), ("log", "seq")):
+        for table, number in self._tables:
             for key, raw in self._read_rows(table, number):
                 signed = None
                 try:

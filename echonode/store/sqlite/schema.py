@@ -6,7 +6,9 @@
                                                      neither name nor staged_for: left over from one, to be deleted
               floor, bytes                           seqs at or below `floor` were given out; bytes of all its versions
     log       seq, context, key, id, bytes           every head, as received; seq is the cursor and never comes back
-    history   n, context, key, id, bytes, superseded_ms      versions that were heads once, for a while
+    history   n, context, key, id, bytes, superseded_ms      versions that are superseded, for a while
+    spare     n, context, key, id, bytes           versions that wait for room in a full leaf (PROTOCOL.md §4.4)
+    sums      place, versions, bytes               how much is in history and in spare; triggers keep the sums
     writers   key, instance, counter                 the highest counter held of each writer's dots: 8 bytes,
                                                      big-endian, because SQLite's integers are signed
     pins      kind, value, identity
@@ -24,14 +26,17 @@ from typing import Final
 from echonode.errors import StoreError
 from echonode.model.identity import Instance
 from echonode.store.sqlite.connection import transaction
+from echonode.store.sqlite.migration import SPARE_TABLES, migrate
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 APPLICATION_ID: Final = 0x4543484F  # "ECHO"
 _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
 _JOURNAL_MAGIC: Final = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 
-_TABLES: Final = (
+_MIGRATED: Final = frozenset({3})  # earlier schemas that are brought up to date (migration.py)
+
+TABLES: Final = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE contexts (id INTEGER PRIMARY KEY, name TEXT UNIQUE, staged_for TEXT UNIQUE, staged_root BLOB,"
     " floor INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0) STRICT",
@@ -41,7 +46,8 @@ _TABLES: Final = (
     "CREATE INDEX log_order ON log (context)",  # ends in seq, as every index does
     "CREATE TABLE history (n INTEGER PRIMARY KEY, context INTEGER NOT NULL, key BLOB NOT NULL, id BLOB NOT NULL,"
     " bytes BLOB NOT NULL, superseded_ms INTEGER NOT NULL) STRICT",
-    "CREATE INDEX history_leaf ON history (context, key)",
+    "CREATE UNIQUE INDEX history_version ON history (context, key, id)",
+    *SPARE_TABLES,
     "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter BLOB NOT NULL,"
     " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
     "CREATE TABLE pins (kind TEXT NOT NULL, value TEXT NOT NULL, identity BLOB NOT NULL,"
@@ -69,7 +75,7 @@ def check_file(path: Path) -> None:
     version = int.from_bytes(header[60:64], "big")  # user_version and application_id (SQLite file format, §1.3)
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise StoreError(f"{path} is the database of another program")
-    if version != SCHEMA:
+    if version != SCHEMA and version not in _MIGRATED:
         raise schema_error(path, version)
 
 
@@ -97,17 +103,22 @@ def schema_error(path: Path, version: int) -> StoreError:
 
 
 def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Callable[[], Instance]) -> bool:
-    """Make the tables when there are none, and check that the file can be written. Return True if it made them."""
+    """Make the tables when there are none, and migrate those of an earlier schema. Return True if it made them.
+
+    The file is checked to be one that can be written."""
     with transaction(connection):
         is_new: bool = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
         if is_new:
-            for statement in _TABLES:
+            for statement in TABLES:
                 connection.execute(statement)
             connection.execute("INSERT INTO meta VALUES ('instance', ?)", (new_instance(),))
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA:
+        if version in _MIGRATED:
+            migrate(connection)
+            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        elif version != SCHEMA:
             raise schema_error(path, version)
     # Only now: the numbers that `check_file` reads must be in the file itself before a WAL can hold them back.
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":

@@ -7,7 +7,7 @@ method returned is durable (WAL, synchronous=FULL).
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,7 @@ from echonode.store.port import (
     Change,
     ContextInfo,
     Cursor,
+    HistoryInfo,
     RefusedVersion,
     SnapshotReader,
     Staged,
@@ -36,13 +37,14 @@ from echonode.store.sqlite.audit import Auditor, ExpectedContext
 from echonode.store.sqlite.connection import DatabaseConnection, read_raw, read_record
 from echonode.store.sqlite.disk_space import DiskSpace
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
+from echonode.store.sqlite.leaves import read_heads, read_raws
 from echonode.store.sqlite.life_watch import LifeWatch
 from echonode.store.sqlite.load import LoadedState, StagingContext, load, read_batch
 from echonode.store.sqlite.plan import WritePlans
 from echonode.store.sqlite.schema import check_file, create_tables
 from echonode.store.sqlite.snapshot_read import ReadTransactions, SqliteSnapshot
 from echonode.store.sqlite.snapshot_receive import StagingArea
-from echonode.store.sqlite.transaction import Transaction, read_heads, read_raws
+from echonode.store.sqlite.transaction import Transaction
 
 _SNAPSHOTS_MAX: Final = 4  # each holds a thread, a connection and a read transaction
 
@@ -140,6 +142,9 @@ class SqliteStore:
             context, tree.root, len(tree), context_row.size_bytes if context_row else 0, self.seq(context)
         )
 
+    def history(self) -> HistoryInfo:
+        return self._commits.catalog.history
+
     async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
         return await self._commits.submit(
             lambda transaction: self._plans.apply(transaction, context, records, cursor),
@@ -182,7 +187,8 @@ class SqliteStore:
         context_id = context_row.id
 
         def read(connection: sqlite3.Connection) -> tuple[list[bytes], int]:
-            records, taken, _ = fit_leaves(read_raws(connection, context_id, keys), bytes_max=bytes_max)
+            with closing(read_raws(connection, context_id, keys)) as leaves:
+                records, taken, _ = fit_leaves(leaves, bytes_max=bytes_max)
             return records, taken
 
         return await self._reader.run(read)
@@ -193,8 +199,8 @@ class SqliteStore:
         if context_row is None:
             return []
         context_id = context_row.id
-        heads, _ = await self._reader.run(lambda connection: read_heads(connection, context_id, [key]))
-        return heads.get(key, [])
+        ((_, heads),) = await self._reader.run(lambda connection: list(read_heads(connection, context_id, [key])))
+        return heads
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
         context_row = self._commits.catalog.rows.get(context)
@@ -295,7 +301,7 @@ class SqliteStore:
             ]
 
         async with self._read_transactions.begin(view) as (transaction, shown):
-            async for total in Auditor(transaction, shown).run():
+            async for total in Auditor(transaction, shown, self._index.bounds).run():
                 yield total
 
     async def wait_until_broken(self) -> StoreError:

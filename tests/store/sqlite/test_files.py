@@ -160,9 +160,9 @@ def test_a_newer_schema_that_is_still_in_the_write_ahead_log_is_refused(tmp_path
 def test_a_schema_of_a_version_in_development_is_refused_and_the_file_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     make(path)
-    change(path, f"PRAGMA user_version = {SCHEMA - 1}")
+    change(path, f"PRAGMA user_version = {SCHEMA - 2}")
     before = contents(tmp_path)
-    assert f"is of schema {SCHEMA - 1}, which no release had" in refused(path)
+    assert f"is of schema {SCHEMA - 2}, which no release had" in refused(path)
     assert contents(tmp_path) == before
 
 
