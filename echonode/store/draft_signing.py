@@ -58,12 +58,21 @@ def prepare_versions(
         if unchanged is not None and (draft.is_same_as(earlier) if earlier else place in unchanged):
             versions.append(None)
             continue
-        vector = cover((earlier,) if earlier else heads.get(key, ()), writer)
+        covered = (earlier,) if earlier else heads.get(key, ())
+        vector = cover(covered, writer)
         if vector.get(writer, 0) >= next_counter:
             raise StaleWriterError(f"{draft.name}: a head claims a counter that this store never gave")
         vector[writer] = next_counter
+        now = tick()
         try:
-            version = prepare(draft, kid, instance=instance, vector=vector, timestamp=tick())
+            version = prepare(
+                draft,
+                kid,
+                instance=instance,
+                vector=vector,
+                timestamp=_later_than(covered, now),
+                created_ms=to_ms(now),
+            )
         except LocalError as error:
             raise DraftError(place, str(error)) from None
         next_counter += 1
