@@ -52,7 +52,7 @@ _CONTENT_TYPE: Final = re.compile(rf'{_TOKEN}/{_TOKEN}( ?; ?{_TOKEN}=({_TOKEN}|"
 
 
 class ResolveRequest(Struct, forbid_unknown_fields=True):
-    """How to end a conflict: with the head that `keep` names by the beginning of its id, or by a strategy."""
+    """The way to end a conflict: with the head that `keep` names by the beginning of its id, or by a strategy."""
 
     keep: str | None = None
     strategy: Literal["merge", "prefer_local", "prefer_remote"] | None = None
@@ -244,6 +244,8 @@ class RecordRoutes:
     async def _conflict(self, request: Request) -> Response:
         context = context_of(request)
         author, name = record_address(self._node, Query(request, ("id",)))
+        if not await self._node.records.heads(context, author, name):
+            raise self._unknown(context, author, name)
         conflict = await self._node.conflicts.of(context, author, name)
         writer, base = self._node.addresses.writer_text, conflict.base
         return reply(

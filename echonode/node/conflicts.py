@@ -29,7 +29,7 @@ _ANCESTORS_READ: Final = 256  # versions of the history that are looked at for a
 
 
 class Strategy(Enum):
-    """How a conflict is resolved. The value is its name on the command line and in the API."""
+    """The ways to resolve a conflict. The value is its name on the command line and in the API."""
 
     MERGE = "merge"
     PREFER_LOCAL = "prefer_local"

@@ -10,6 +10,7 @@ would make the vector too long stay beside it (PROTOCOL.md §4.3).
 
 from collections.abc import Collection, Mapping, Sequence
 
+from echonode.clock import TIMESTAMP_MAX, Timestamp, to_ms
 from echonode.errors import LocalError
 from echonode.model.heads import cover
 from echonode.model.identity import Instance, PublicKey, SigningKey, writer_of
@@ -79,6 +80,11 @@ def prepare_versions(
         newest[key] = version
         versions.append(version)
     return versions
+
+
+def _later_than(covered: Sequence[Version], timestamp: Timestamp) -> Timestamp:
+    """Return `timestamp`, raised to be later than those of the versions `covered`: an edit is never the older one."""
+    return Timestamp(min(TIMESTAMP_MAX, max([timestamp, *(head.timestamp + 1 for head in covered)])))
 
 
 def sign_versions(versions: Sequence[UnsignedVersion | None], key: SigningKey) -> list[Record | None]:

@@ -96,8 +96,7 @@ class EarlierVersion:
 
 @dataclass(frozen=True, slots=True)
 class HistoryInfo:
-    """How many versions a store keeps beside the heads, and their bytes; `spare` of them wait for room in a full
-    leaf."""
+    """The number of versions that a store keeps beside the heads, and their bytes; `spare` wait for room in a leaf."""
 
     versions: int = 0
     bytes: int = 0

@@ -32,7 +32,7 @@ from echonode.cli.output import (
     terminal_text,
 )
 
-_PUT_FIELDS = ("id", "version", "covered")
+_PUT_FIELDS = ("id", "version", "covered")  # the last one only where versions of other nodes are covered
 _ID_HELP = (
     "A RECORD is NAME or me/NAME (this node's), shared/NAME (every member's), or @LABEL/NAME of the node with that "
     "name or id; the beginning of the id will do."
@@ -92,7 +92,7 @@ def put(
 @click.command("get", short_help="Read a record, or fetch records from a peer.", epilog=_ID_HELP)
 @click.argument("ids", metavar="RECORD...", nargs=-1, required=True)
 @click.option("--from", "peer", metavar="PEER", help="Fetch the records from this peer, and keep them.")
-@click.option("--version", metavar="V", help="Only this version of the one RECORD; without --from its beginning will do.")
+@click.option("--version", metavar="V", help="Only this version of the RECORD; without --from its beginning will do.")
 @click.option("--any-model", is_flag=True, help="Also of a model that this node's `models` say is not read here.")
 @timeout_option
 @context_option
@@ -155,7 +155,7 @@ def delete(lookup: NodeLookup, id_text: str, context: str, as_json: bool) -> Non
 
 def _show_written(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json(fields_of(_PUT_FIELDS, answer))
+        print_json(fields_of(_PUT_FIELDS[: None if answer["covered"] else -1], answer))
     else:
         print_line(safe(answer["id"]))
         if answer.get("is_new_context"):
