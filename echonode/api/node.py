@@ -101,7 +101,13 @@ class NodeRoutes:
         peers = None if body.peers is None else list(dict.fromkeys(peer_of(self._node, text) for text in body.peers))
         with self._stop.ends_waiting():
             reports = await self._node.sync(peers, _DIRECTIONS[body.action], body.timeout)
-        return reply({"status": _overall(reports), "peers": [_report_form(report) for report in reports]})
+        return reply(
+            {
+                "status": _overall(reports),
+                "peers": [_report_form(report) for report in reports],
+                "conflicts": self._node.conflicts.count(),
+            }
+        )
 
     async def _events(self, request: Request) -> Response:
         text = Query(request, ("types",)).one("types") or ""
@@ -159,6 +165,7 @@ class NodeRoutes:
             "root": to_base32(info.root),
             "records": info.records,
             "bytes": info.bytes,
+            "conflicts": self._node.conflicts.count(info.name),
             "wants": None if partial.of(info.name) is None else list(partial.terms[info.name]),
         }
 

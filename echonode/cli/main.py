@@ -17,6 +17,7 @@ import click
 from echonode.cli.columns import terminal_width, wrap
 from echonode.cli.commands import (
     configuration,
+    conflicts,
     demo,
     import_export,
     network,
@@ -40,7 +41,7 @@ _SENTENCE_CHARS_MAX: Final = 1000
 
 _COMMANDS: Final = (
     *(network.run, network.invite, network.join, network.network),
-    *(records.put, records.get, records.delete, records.list_records, records.conflicts),
+    *(records.put, records.get, records.delete, records.list_records, conflicts.history, conflicts.conflicts),
     *(peer_records.pull, records.forget),
     *(import_export.import_records, import_export.export_records),
     *(status.status, status.peers, status.contexts),

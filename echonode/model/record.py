@@ -15,7 +15,7 @@ from typing import Final, NewType, Protocol
 from unicodedata import is_normalized
 
 from echonode import cbor
-from echonode.clock import Timestamp
+from echonode.clock import Timestamp, to_ms
 from echonode.digest import LEAF_KEY, VERSION, digest
 from echonode.errors import LocalError, RemoteError
 from echonode.limits import RECORD_BYTES_MAX
@@ -58,7 +58,7 @@ Vector = Mapping[Writer, int]
 
 
 class Version(Protocol):
-    """What the rules of heads (model/heads.py) look at in a version: a record, or an outline of a stored one."""
+    """A version as the rule of heads (model/heads.py) looks at it: a record, or an outline of a stored one."""
 
     @property
     def id(self) -> VersionId: ...
@@ -178,7 +178,7 @@ class SignedRecord:
 
     @property
     def size(self) -> int:
-        """How many bytes the version has."""
+        """The number of bytes of the version."""
         return len(self.raw)
 
     def _is_signed(self) -> bool:
@@ -287,9 +287,21 @@ def sign(draft: Draft, key: SigningKey, *, instance: Instance, vector: Vector, t
 
 
 def prepare(
-    draft: Draft, kid: PublicKey, *, instance: Instance, vector: Vector, timestamp: Timestamp
+    draft: Draft,
+    kid: PublicKey,
+    *,
+    instance: Instance,
+    vector: Vector,
+    timestamp: Timestamp,
+    created_ms: int | None = None,
 ) -> UnsignedVersion:
-    """Return the version up to its signature: half of `sign`. The other half can run in threads. Raises LocalError."""
+    """Return the version up to its signature: half of `sign`. The other half can run in threads.
+
+    `created_ms` is the wall time, for a draft that names no `created` of its own; None takes it from the timestamp.
+    Raises LocalError.
+    """
+    if created_ms is None:
+        created_ms = to_ms(timestamp)
     fields: dict[int, object] = {
         CONTEXT: draft.context,
         AUTHOR: draft.author,
@@ -299,7 +311,7 @@ def prepare(
         VECTOR: dict(sorted(vector.items())),
         MODEL: draft.model,
         MODEL_VERSION: list(draft.model_version),
-        CREATED: timestamp >> 16 if draft.created_ms is None else draft.created_ms,
+        CREATED: created_ms if draft.created_ms is None else draft.created_ms,
     }
     if draft.tags:
         fields[TAGS] = sorted(set(draft.tags))

@@ -15,7 +15,7 @@ from echonode.model.address import (
     parse_address,
 )
 from echonode.model.filter_text import full_id
-from echonode.model.identity import IdentityId
+from echonode.model.identity import IdentityId, PublicKey
 from echonode.node.peer_table import PeerTable
 from echonode.node.record_book import RecordBook
 
@@ -61,6 +61,12 @@ class Addresses:
     def author_text(self, author: IdentityId) -> str:
         """Return what to write before the slash of an address to mean `author` on this node."""
         return author_text(author, self._records.id, self._records.shared, self.labels())
+
+    def writer_text(self, key: PublicKey) -> str:
+        """Return the node that signs with `key` as an author is written: "me", "@kitchen", or a whole id; "" if none
+        is known."""
+        identities = self._records.store.keyring.identities_of(key)
+        return next((self.author_text(each) for each in identities if each != self._records.shared), "")
 
     def labels(self) -> dict[IdentityId, str]:
         """Return every identity that is known here with its label, "" for none."""

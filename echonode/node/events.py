@@ -200,6 +200,28 @@ class RecordsApplied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordConflict:
+    """A record has several heads from now on: nodes wrote it without knowing of each other's version."""
+
+    name: ClassVar[str] = "record.conflict"
+    level: ClassVar[str] = "warning"
+    context: str
+    author: bytes
+    record: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordConflictResolved:
+    """A record that was in conflict has one head again."""
+
+    name: ClassVar[str] = "record.conflict_resolved"
+    level: ClassVar[str] = "info"
+    context: str
+    author: bytes
+    record: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordForked:
     """One writer gave one counter to two versions: its store was put back, or it lies. Both are kept, as a conflict."""
 
@@ -282,6 +304,8 @@ Event: TypeAlias = (
     | FollowEnded
     | RecordRefused
     | RecordsApplied
+    | RecordConflict
+    | RecordConflictResolved
     | RecordForked
     | TimestampAhead
     | InvitationOpened

@@ -29,6 +29,7 @@ from echonode.model.identity import Identity, IdentityId
 from echonode.node.addresses import Addresses
 from echonode.node.admission import Admission
 from echonode.node.backlog import Backlog
+from echonode.node.conflicts import Conflicts
 from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
 from echonode.node.event_bus import EventBus
@@ -86,6 +87,7 @@ class Node:
         self.store = store
         self.bus = EventBus(observe)
         self.records = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
+        self.conflicts = Conflicts(self.records, self.bus)
         self.subscriptions = Subscriptions(store, settings.contexts)
         self.membership = Membership(settings.network_key, tag, announce=announce, save=save_network_key)
         self.invitations = Invitations(self.membership, clock, entropy, self.bus)
@@ -117,6 +119,7 @@ class Node:
         )
         self.on_demand = OnDemand(self.connections, self.conversations)
         self.bus.on(RecordsApplied, self.records.note_applied)
+        self.bus.on(RecordsApplied, self.conflicts.note_applied)
         self.bus.on(RecordsApplied, self._renew_if_copied)
         self.bus.on(RecordsApplied, self.live_links.pass_on)
         self.bus.on(RecordsApplied, self.connections.tell_some)

@@ -20,7 +20,17 @@ from echonode.model.merkle import Digest
 from echonode.model.record import Draft, LeafKey, Record
 from echonode.store.cursors import Cursors
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Applied, Audit, Change, ContextInfo, Cursor, RefusedVersion, SnapshotReader, Tick
+from echonode.store.port import (
+    Applied,
+    Audit,
+    Change,
+    ContextInfo,
+    Cursor,
+    EarlierVersion,
+    RefusedVersion,
+    SnapshotReader,
+    Tick,
+)
 
 OnCommit = Callable[["SimStore", str, Sequence[Record]], None]
 
@@ -133,6 +143,10 @@ class SimStore(MemoryStore):
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
         self._check_alive()
         return await super().heads(context, author, name)
+
+    async def earlier(self, context: str, author: IdentityId, name: str, *, limit: int) -> list[EarlierVersion]:
+        self._check_alive()
+        return await super().earlier(context, author, name, limit=limit)
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
         self._check_alive()

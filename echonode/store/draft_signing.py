@@ -10,6 +10,7 @@ would make the vector too long stay beside it (PROTOCOL.md §4.3).
 
 from collections.abc import Collection, Mapping, Sequence
 
+from echonode.clock import TIMESTAMP_MAX, Timestamp, to_ms
 from echonode.errors import LocalError
 from echonode.model.heads import cover
 from echonode.model.identity import Instance, PublicKey, SigningKey, writer_of
@@ -58,18 +59,32 @@ def prepare_versions(
         if unchanged is not None and (draft.is_same_as(earlier) if earlier else place in unchanged):
             versions.append(None)
             continue
-        vector = cover((earlier,) if earlier else heads.get(key, ()), writer)
+        covered = (earlier,) if earlier else heads.get(key, ())
+        vector = cover(covered, writer)
         if vector.get(writer, 0) >= next_counter:
             raise StaleWriterError(f"{draft.name}: a head claims a counter that this store never gave")
         vector[writer] = next_counter
+        now = tick()
         try:
-            version = prepare(draft, kid, instance=instance, vector=vector, timestamp=tick())
+            version = prepare(
+                draft,
+                kid,
+                instance=instance,
+                vector=vector,
+                timestamp=_later_than(covered, now),
+                created_ms=to_ms(now),
+            )
         except LocalError as error:
             raise DraftError(place, str(error)) from None
         next_counter += 1
         newest[key] = version
         versions.append(version)
     return versions
+
+
+def _later_than(covered: Sequence[Version], timestamp: Timestamp) -> Timestamp:
+    """Return `timestamp`, raised to be later than those of the versions `covered`: an edit is never the older one."""
+    return Timestamp(min(TIMESTAMP_MAX, max([timestamp, *(head.timestamp + 1 for head in covered)])))
 
 
 def sign_versions(versions: Sequence[UnsignedVersion | None], key: SigningKey) -> list[Record | None]:

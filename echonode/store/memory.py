@@ -28,6 +28,7 @@ from echonode.store.port import (
     Change,
     ContextInfo,
     Cursor,
+    EarlierVersion,
     HistoryInfo,
     RefusedVersion,
     SnapshotReader,
@@ -163,6 +164,10 @@ class MemoryStore:
 
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
         return list(self._heads.get(context, {}).get(leaf_key(author, name), []))
+
+    async def earlier(self, context: str, author: IdentityId, name: str, *, limit: int) -> list[EarlierVersion]:
+        history = self._history.get(context, {}).get(leaf_key(author, name), {})
+        return [EarlierVersion(record, None) for record in list(history.values())[::-1][:limit]]
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
         found = list(itertools.islice(self._entries_after(context, after), limit))

@@ -84,9 +84,19 @@ class ContextInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierVersion:
+    """A version that was a head once, or came when a later one was here.
+
+    `superseded_ms`: when it left the heads, in milliseconds since the Unix epoch; None where it is not noted.
+    """
+
+    record: Record
+    superseded_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryInfo:
-    """How many versions a store keeps beside the heads, and their bytes; `spare` of them wait for room in a full
-    leaf."""
+    """The number of versions that a store keeps beside the heads, and their bytes; `spare` wait for room in a leaf."""
 
     versions: int = 0
     bytes: int = 0
@@ -251,6 +261,10 @@ class Store(Protocol):
 
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
         """Return the heads of one record, sorted by id; a conflict has several."""
+        ...
+
+    async def earlier(self, context: str, author: IdentityId, name: str, *, limit: int) -> list[EarlierVersion]:
+        """Return up to `limit` versions of one record from the local history, the one superseded last first."""
         ...
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:

@@ -157,7 +157,9 @@ def test_conflicts_show_every_head_and_which_one_is_read(shell: Shell, live: Liv
         for each in (live, far):
             each.until(lambda node: node.records.conflicts("main"))
         both = shell("conflicts", "--json").json, there("conflicts", "--json").json
+        here, far_off = [[head.pop("by") for head in each["conflicts"][0]["heads"]] for each in both]
         assert both[0] == both[1]
+        assert sorted(here) == ["@far", "me"] and "me" in far_off and here != far_off
         (conflict,) = both[0]["conflicts"]
         assert sorted(head["body"] for head in conflict["heads"]) == ["mi\u202ene", "theirs"]
         shown = shell("conflicts").text.splitlines()
@@ -166,6 +168,34 @@ def test_conflicts_show_every_head_and_which_one_is_read(shell: Shell, live: Liv
         assert "\u202e" not in shell("conflicts").text
         assert sum("read" in line.split() for line in shown) == 1
         assert "there is no context elsewhere" in shell.fails(1, "conflicts", "-c", "elsewhere")
+
+        assert "1 record in conflict" in shell("status").text
+        assert "2 versions are in conflict" in shell("get", "shared/x").err
+        assert "1 record in conflict" in shell("list").err
+        assert (shell("sync").code, "1 record in conflict" in shell("sync").err) == (3, True)
+        sides = shell("conflicts", "show", "shared/x").text
+        assert "by @far" in sides and "by this node" in sides and "mi\\u202ene" in sides and "theirs" in sides
+        assert "to join them" in shell("conflicts", "show", "shared/x").err
+        assert shell("conflicts", "resolve", "shared/x").code == 2
+        assert shell("conflicts", "resolve", "shared/x", "--keep", "a", "--strategy", "merge").code == 2
+        resolved = shell("conflicts", "resolve", "shared/x", "--strategy", "prefer_remote")
+        assert (resolved.text, resolved.err) == (
+            "shared/x\n",
+            "2 versions covered: the version that another node wrote is kept\n",
+        )
+        assert shell("get", "shared/x").text.strip() == "theirs"
+        assert "in no conflict" in shell.fails(1, "conflicts", "resolve", "shared/x", "--strategy", "merge")
+        rows = shell("history", "shared/x").text.splitlines()[1:]
+        assert [row.split()[0] for row in rows] == ["current", "earlier", "earlier"]
+        ours = next(row.split()[1] for row in rows if "mi\\u202ene" in row)
+        assert shell("get", "shared/x", "--version", ours).out == "mi\u202ene".encode()
+
+        async def is_over(node: Node) -> bool:
+            return len(await node.records.heads("main", node.records.shared, "x")) == 1
+
+        far.until(is_over)
+        covered = there("put", "shared/x", "again")
+        assert "this covers version" in covered.err and "@" in covered.err
 
 
 # -- import and export -------------------------------------------------------------------------------------------------
@@ -240,7 +270,9 @@ def test_status_has_exactly_what_was_promised_to_scripts(shell: Shell, live: Liv
     assert list(status) == ["id", "name", "instance", "network", "listen", "api", "contexts", "peers"]
     assert status["id"] == to_base32(live.served.node.id)
     assert status["listen"] == list(live.served.listen)
-    assert [list(each) for each in status["contexts"]] == [["name", "root", "records", "bytes", "wants"]] * 2
+    assert [list(each) for each in status["contexts"]] == [
+        ["name", "root", "records", "bytes", "conflicts", "wants"]
+    ] * 2
     assert shell("contexts", "--json").json == {"contexts": status["contexts"]}
     assert shell("peers", "--json").json == {"peers": []}
 

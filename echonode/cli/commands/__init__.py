@@ -1,7 +1,7 @@
 """The commands, grouped by subject; `cli/main.py` adds each of them to the group `echonode`.
 
     network            run, invite, join, network show, network set
-    records            put, get, delete, list, conflicts, forget
+    records, conflicts put, get, delete, list, forget; conflicts list, show, resolve, history
     peer_records       pull, and the parts of `get --from` and `put --to` that speak to one peer
     import_export      import, export
     status             status, peers, contexts

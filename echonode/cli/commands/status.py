@@ -25,7 +25,7 @@ from echonode.cli.output import (
 )
 
 _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
-_CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "wants")
+_CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "conflicts", "wants")
 _PEER_FIELDS: Final = (
     *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
     *("following", "lag", "models", "unreadable"),
@@ -82,6 +82,9 @@ def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
         for line in peer_lines(answer["peers"], now_s):
             print_line(line)
         print_line("")
+    contested = sum(context.get("conflicts", 0) for context in answer["contexts"])
+    if contested:
+        print_text(f"{count(contested, 'record')} in conflict; to see them, type: echonode conflicts")
     if is_running:
         print_text(verdict(answer["peers"]))
 

@@ -4,6 +4,7 @@ thread.
     read_leaves       leaves to merge into, with outlines of their heads
     read_whole_leaf   a full leaf, with its spare and history
     read_heads        heads as records
+    read_earlier      versions of the history as records, the newest first
     read_raws         heads as stored, in the order asked for
     leaves_after      leaves in key order, heads as stored
     read_tree         keys and states of a whole context
@@ -24,6 +25,7 @@ from echonode.model.heads import Outline
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import LeafKey, Record, VersionId
 from echonode.store.leaf import Leaf, Place
+from echonode.store.port import EarlierVersion
 from echonode.store.sqlite.connection import DamageError, order_error, read_raw, read_record
 
 _KEY_BYTES: Final = 32
@@ -78,6 +80,17 @@ def read_whole_leaf(
             if is_admitted(record):
                 leaf.add(Place.HISTORY, (record,))
     return leaf
+
+
+def read_earlier(
+    connection: sqlite3.Connection, context_id: int, key: LeafKey, limit: int
+) -> list[EarlierVersion]:
+    """Return up to `limit` versions of the leaf `key` from the history, the one that came there last first."""
+    rows = connection.execute(
+        "SELECT id, bytes, superseded_ms FROM history WHERE context = ? AND key = ? ORDER BY n DESC LIMIT ?",
+        (context_id, key, limit),
+    )
+    return [EarlierVersion(read_record(raw, version), superseded_ms) for version, raw, superseded_ms in rows]
 
 
 def read_heads(

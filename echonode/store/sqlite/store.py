@@ -26,6 +26,7 @@ from echonode.store.port import (
     Change,
     ContextInfo,
     Cursor,
+    EarlierVersion,
     HistoryInfo,
     RefusedVersion,
     SnapshotReader,
@@ -37,7 +38,7 @@ from echonode.store.sqlite.audit import Auditor, ExpectedContext
 from echonode.store.sqlite.connection import DatabaseConnection, read_raw, read_record
 from echonode.store.sqlite.disk_space import DiskSpace
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
-from echonode.store.sqlite.leaves import read_heads, read_raws
+from echonode.store.sqlite.leaves import read_earlier, read_heads, read_raws
 from echonode.store.sqlite.life_watch import LifeWatch
 from echonode.store.sqlite.load import LoadedState, StagingContext, load, read_batch
 from echonode.store.sqlite.plan import WritePlans
@@ -201,6 +202,14 @@ class SqliteStore:
         context_id = context_row.id
         ((_, heads),) = await self._reader.run(lambda connection: list(read_heads(connection, context_id, [key])))
         return heads
+
+    async def earlier(self, context: str, author: IdentityId, name: str, *, limit: int) -> list[EarlierVersion]:
+        key = leaf_key(author, name)
+        context_row = self._commits.catalog.rows.get(context)
+        if context_row is None:
+            return []
+        context_id = context_row.id
+        return await self._reader.run(lambda connection: read_earlier(connection, context_id, key, limit))
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
         context_row = self._commits.catalog.rows.get(context)
