@@ -27,6 +27,7 @@ from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, winner
 from echonode.node.node import Node
+from echonode.node.record_book import WrittenRecord
 from echonode.text import escape, to_base32
 from echonode.wire.messages import version_text
 
@@ -74,7 +75,7 @@ class RecordRoutes:
             body=await body(request, self._stop),
         )
         is_new = not self._has_context(context)
-        return self._written(await self._node.records.put(draft), is_new_context=is_new)
+        return self._written(await self._node.records.write(draft), is_new_context=is_new)
 
     async def _get(self, request: Request) -> Response:
         context = context_of(request)
@@ -124,7 +125,8 @@ class RecordRoutes:
         heads = await self._node.records.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
-        return self._written(await self._node.records.delete(context, author, name), is_new_context=False)
+        draft = Draft(context=context, author=author, name=name, is_tombstone=True)
+        return self._written(await self._node.records.write(draft), is_new_context=False)
 
     async def _list(self, request: Request) -> Response:
         context = context_of(request)
@@ -239,13 +241,15 @@ class RecordRoutes:
             there = ", ".join(escape(name) for name in sorted({MAIN, *self._node.store.contexts()}))
             raise not_found(f"there is no context {escape(context)} here; there are: {there}")
 
-    def _written(self, record: Record, *, is_new_context: bool) -> Response:
+    def _written(self, written: WrittenRecord, *, is_new_context: bool) -> Response:
+        record = written.record
         return reply(
             {
                 "id": json_forms.record_id(record, self._node.records.label),
                 "version": to_base32(record.id),
                 "context": record.context,
                 "is_new_context": is_new_context,
+                "beside": written.beside,
                 "timestamp": json_forms.rfc3339(to_ms(record.timestamp)),
             }
         )

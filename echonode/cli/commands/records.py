@@ -160,6 +160,8 @@ def _show_written(answer: dict[str, Any], as_json: bool) -> None:
         print_line(safe(answer["id"]))
         if answer.get("is_new_context"):
             print_note(f"the context {safe(answer['context'])} is new here")
+        if beside := answer.get("beside"):
+            print_note(f"it could not replace {count(beside, 'other version')}; see: echonode conflicts")
 
 
 @examples("list", "list --filter tag=news --filter since=2h", "list --author kitchen --json")
