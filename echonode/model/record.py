@@ -58,7 +58,7 @@ Vector = Mapping[Writer, int]
 
 
 class Version(Protocol):
-    """What the rules of heads (model/heads.py) look at in a version: a record, or an outline of a stored one."""
+    """A version as the rule of heads (model/heads.py) sees it: a record, or the outline of a stored one."""
 
     @property
     def id(self) -> VersionId: ...
@@ -178,7 +178,7 @@ class SignedRecord:
 
     @property
     def size(self) -> int:
-        """How many bytes the version has."""
+        """The number of its bytes."""
         return len(self.raw)
 
     def _is_signed(self) -> bool:

@@ -85,7 +85,7 @@ class ContextInfo:
 
 @dataclass(frozen=True, slots=True)
 class HistoryInfo:
-    """How many versions a store keeps beside the heads, and their bytes; `spare` of them wait for room in a full
+    """The versions that a store keeps beside the heads: their number and bytes; `spare` of them wait for room in a full
     leaf."""
 
     versions: int = 0
