@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import asdict
 from typing import get_args
 
 from starlette.requests import Request
@@ -75,6 +76,7 @@ class NodeRoutes:
                 "api": self._api,
                 "models": _versions(self._node.models),
                 "contexts": [self._context_form(info) for info in status.contexts],
+                "history": asdict(status.history),
                 "peers": [_peer_form(peer) for peer in status.peers],
                 "invitation": status.invitation,
             }

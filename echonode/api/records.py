@@ -36,9 +36,10 @@ from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
-from echonode.model.record import IDENTITIES, MAIN, Draft, Record, VersionId, winner
+from echonode.model.record import IDENTITIES, MAIN, Draft, Record, VersionId, supersedes, winner
 from echonode.node.conflicts import Strategy
 from echonode.node.node import Node
+from echonode.node.record_book import WrittenRecord
 from echonode.text import escape, to_base32
 from echonode.wire.messages import version_text
 
@@ -99,7 +100,7 @@ class RecordRoutes:
         )
         is_new = not self._has_context(context)
         covered = await self._node.records.heads(context, author, name)
-        return self._written(await self._node.records.put(draft), covered, is_new_context=is_new)
+        return self._written(await self._node.records.write(draft), covered, is_new_context=is_new)
 
     async def _get(self, request: Request) -> Response:
         context = context_of(request)
@@ -182,7 +183,8 @@ class RecordRoutes:
         heads = await self._node.records.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
-        return self._written(await self._node.records.delete(context, author, name), heads, is_new_context=False)
+        draft = Draft(context=context, author=author, name=name, is_tombstone=True)
+        return self._written(await self._node.records.write(draft), heads, is_new_context=False)
 
     async def _list(self, request: Request) -> Response:
         context = context_of(request)
@@ -333,8 +335,9 @@ class RecordRoutes:
             there = ", ".join(escape(name) for name in sorted({MAIN, *self._node.store.contexts()}))
             raise not_found(f"there is no context {escape(context)} here; there are: {there}")
 
-    def _written(self, record: Record, covered: Sequence[Record], *, is_new_context: bool) -> Response:
-        """Return the answer to a write. `covered`: the heads that it covers; those of other nodes are named."""
+    def _written(self, written: WrittenRecord, heads: Sequence[Record], *, is_new_context: bool) -> Response:
+        """Return the answer to a write. It names those of the earlier `heads` that it covers and other nodes wrote."""
+        record = written.record
         writer, own = self._node.addresses.writer_text, self._node.records.identity.device.public
         return reply(
             {
@@ -342,6 +345,7 @@ class RecordRoutes:
                 "version": to_base32(record.id),
                 "context": record.context,
                 "is_new_context": is_new_context,
+                "beside": written.beside,
                 "covered": [
                     {
                         "version": to_base32(head.id),
@@ -349,8 +353,8 @@ class RecordRoutes:
                         "by": writer(head.kid),
                         "timestamp": json_forms.rfc3339(to_ms(head.timestamp)),
                     }
-                    for head in covered
-                    if head.kid != own
+                    for head in heads
+                    if head.kid != own and supersedes(record, head)
                 ],
                 "timestamp": json_forms.rfc3339(to_ms(record.timestamp)),
             }

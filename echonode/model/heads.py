@@ -48,7 +48,7 @@ LEAF_BOUNDS: Final = LeafBounds()
 
 @dataclass(slots=True, eq=False)
 class Outline:
-    """The fields of a version that the rule looks at, without its bytes."""
+    """The parts of a version that the rule looks at, without its bytes."""
 
     id: VersionId
     kid: PublicKey

@@ -58,7 +58,7 @@ Vector = Mapping[Writer, int]
 
 
 class Version(Protocol):
-    """A version as the rule of heads (model/heads.py) looks at it: a record, or an outline of a stored one."""
+    """A version as the rule of heads (model/heads.py) sees it: a record, or the outline of a stored one."""
 
     @property
     def id(self) -> VersionId: ...
@@ -178,7 +178,7 @@ class SignedRecord:
 
     @property
     def size(self) -> int:
-        """The number of bytes of the version."""
+        """The number of its bytes."""
         return len(self.raw)
 
     def _is_signed(self) -> bool:

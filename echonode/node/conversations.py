@@ -307,6 +307,7 @@ class Conversations:
             self.store,
             context,
             on_applied=figures.applied,
+            on_outranked=figures.outranked,
             on_progress=progress,
             wants=self.subscriptions.wants(context, session.peer.id),
             cursor=LogCursor.of(self.store, session).cursor(context),

@@ -10,6 +10,7 @@ from typing import ClassVar, TypeAlias
 
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record
+from echonode.store.port import Outranked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +236,36 @@ class RecordForked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordOutranked:
+    """Versions of one record do not fit beside its other heads (PROTOCOL.md §4.4).
+
+    The best of them are kept until there is room. `count`: how many; `version`: the one of the highest rank; `peer` is
+    empty if they were written here.
+    """
+
+    name: ClassVar[str] = "record.outranked"
+    level: ClassVar[str] = "warning"
+    peer: bytes
+    context: str
+    author: bytes
+    record: str
+    version: bytes
+    count: int
+
+    @classmethod
+    def of(cls, outranked: Outranked, *, peer: bytes, context: str) -> "RecordOutranked":
+        """Return the event for versions that came from `peer`."""
+        return cls(
+            peer=peer,
+            context=context,
+            author=outranked.author,
+            record=outranked.name,
+            version=outranked.versions[0],
+            count=len(outranked.versions),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimestampAhead:
     """A record's timestamp lies further ahead than honest clocks differ: the clock of the peer is wrong, or ours is.
 
@@ -307,6 +338,7 @@ Event: TypeAlias = (
     | RecordConflict
     | RecordConflictResolved
     | RecordForked
+    | RecordOutranked
     | TimestampAhead
     | InvitationOpened
     | InvitationUsed

@@ -16,14 +16,14 @@ from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.event_bus import EventBus
-from echonode.node.events import FollowBegan, FollowEnded, LinkEqual, RecordsApplied
+from echonode.node.events import FollowBegan, FollowEnded, LinkEqual, RecordOutranked, RecordsApplied
 from echonode.node.handshake import Session
 from echonode.node.hello import FOLLOW, NAMES_IN_PART
 from echonode.node.link_selection import LinkSelection
 from echonode.node.log_cursor import LogCursor
 from echonode.node.peer_table import PeerTable
 from echonode.node.subscriptions import Subscriptions
-from echonode.store.port import Store
+from echonode.store.port import Outranked, Store
 from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree
 from echonode.sync.live.send_queue import LinkEnvironment
@@ -226,6 +226,11 @@ class _LinkOwner:
     def applied(self, context: str, records: Sequence[Record]) -> None:
         """Publish that records of the peer became heads here."""
         self.links.bus.publish(RecordsApplied(context=context, source=self.peer, records=tuple(records)))
+
+    def outranked(self, context: str, outranked: Sequence[Outranked]) -> None:
+        """Publish which versions do not fit beside the other heads of their records."""
+        for of_record in outranked:
+            self.links.bus.publish(RecordOutranked.of(of_record, peer=self.peer, context=context))
 
     def compared(self, is_equal: bool) -> None:
         """Note in the peer table, and publish, that all is equal."""

@@ -235,6 +235,7 @@ class Node:
             network=self.network,
             listen=self._listen,
             contexts=tuple([await self.store.info(name) for name in self.store.contexts()]),
+            history=self.store.history(),
             peers=tuple(self.peers()),
             invitation=self.invitations.slot,
         )

@@ -6,7 +6,7 @@ from enum import Enum
 
 from echonode.model.identity import IdentityId, Instance
 from echonode.node.events import SyncCompleted
-from echonode.store.port import ContextInfo
+from echonode.store.port import ContextInfo, HistoryInfo
 
 
 class PeerState(Enum):
@@ -56,6 +56,7 @@ class NodeStatus:
     network: str
     listen: tuple[str, ...]
     contexts: tuple[ContextInfo, ...]
+    history: HistoryInfo
     peers: tuple[PeerView, ...]
     invitation: str | None
 

@@ -59,7 +59,7 @@ def joined_moves(earlier: Iterable[Move], later: Iterable[Move]) -> list[Move]:
 
 @dataclass(slots=True)
 class LeafMerge:
-    """The outcome of a merge into one leaf. `heads` are all its heads afterwards, in the order of their ids.
+    """The outcome of a merge for one leaf. `heads` are all its heads afterwards, in the order of their ids.
 
     `had` counts the versions that arrived and are no news; `outranked` are those that were heads or arrived, and do not
     fit; `forked` are heads that share their dot with another. The merge holds only if it `is_certain`: else the leaf is

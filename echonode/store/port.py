@@ -96,7 +96,8 @@ class EarlierVersion:
 
 @dataclass(frozen=True, slots=True)
 class HistoryInfo:
-    """The number of versions that a store keeps beside the heads, and their bytes; `spare` wait for room in a leaf."""
+    """The versions that a store keeps beside the heads: their number and bytes; `spare` of them wait for room in a full
+    leaf."""
 
     versions: int = 0
     bytes: int = 0

@@ -267,7 +267,7 @@ def test_an_export_that_fails_leaves_the_old_file_alone(shell: Shell, tmp_path: 
 def test_status_has_exactly_what_was_promised_to_scripts(shell: Shell, live: LiveNode) -> None:
     shell("put", "x", "1")
     status = shell("status", "--json").json
-    assert list(status) == ["id", "name", "instance", "network", "listen", "api", "contexts", "peers"]
+    assert list(status) == ["id", "name", "instance", "network", "listen", "api", "contexts", "peers", "history"]
     assert status["id"] == to_base32(live.served.node.id)
     assert status["listen"] == list(live.served.listen)
     assert [list(each) for each in status["contexts"]] == [
@@ -281,11 +281,20 @@ def test_status_tells_a_person_who_we_are_and_that_we_are_alone(shell: Shell, li
     shell("put", "x", "1")
     said = shell("status").text.splitlines()
     assert said[0].startswith("one, a node of the network ")
+    assert not any(line.startswith("history") for line in said)
     assert f"id          {to_base32(live.served.node.id)}" in said
     assert any(line.split()[:2] == ["main", "1"] for line in said)
     assert said[-1] == "No other node of this network was seen yet; to add one, type: echonode invite"
     assert [line.split()[0] for line in shell("contexts").text.splitlines()] == ["CONTEXT", "identities", "main"]
     assert shell("peers").err == "no other node was seen yet\n"
+
+
+def test_status_tells_how_much_is_kept_of_what_was_edited(shell: Shell, live: LiveNode) -> None:
+    for body in ("1", "2", "3"):
+        shell("put", "x", body)
+    history = shell("status", "--json").json["history"]
+    assert (history["versions"], history["spare"]) == (2, 0) and history["bytes"] > 300
+    assert any(line.startswith("history     2 older versions, ") for line in shell("status").text.splitlines())
 
 
 def test_status_and_contexts_say_what_is_wanted_where_that_is_not_all(shell: Shell, live: LiveNode) -> None:

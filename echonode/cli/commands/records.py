@@ -160,6 +160,8 @@ def _show_written(answer: dict[str, Any], as_json: bool) -> None:
         print_line(safe(answer["id"]))
         if answer.get("is_new_context"):
             print_note(f"the context {safe(answer['context'])} is new here")
+        if beside := answer.get("beside"):
+            print_note(f"it could not replace {count(beside, 'other version')}; see: echonode conflicts")
     for head in answer.get("covered", ()):
         by = safe(head["by"]) if head["by"].startswith("@") else f"the key {short_id(head['key'])}"
         print_note(f"this covers version {short_id(head['version'])} by {by}, written {moment(head['timestamp'])}")

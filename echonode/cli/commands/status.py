@@ -25,6 +25,7 @@ from echonode.cli.output import (
 )
 
 _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
+_LATER_FIELDS: Final = frozenset({"history"})  # which nodes of the first versions do not tell
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "conflicts", "wants")
 _PEER_FIELDS: Final = (
     *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
@@ -56,7 +57,7 @@ def status(lookup: NodeLookup, as_json: bool) -> ExitCode:
     if as_json:
         answer["contexts"] = [fields_of(_CONTEXT_FIELDS, context) for context in answer["contexts"]]
         answer["peers"] = [fields_of(_PEER_FIELDS, peer) for peer in answer["peers"]]
-        print_json(fields_of(_STATUS_FIELDS, answer))
+        print_json(fields_of((*_STATUS_FIELDS, *_LATER_FIELDS.intersection(answer)), answer))
     else:
         _show_status(answer, time.time(), is_running=reader.is_running)
     return code
@@ -70,6 +71,7 @@ def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
         "commands": safe(" ".join(answer["api"])),
         "reads": ", ".join(f"{safe(name)} {safe(version)}" for name, version in answer.get("models", {}).items()),
         "invitation": f"{safe(answer['invitation'])} is open" if answer.get("invitation") else "",
+        "history": _history(answer.get("history")),
     }
     for name, fact in facts.items():
         if fact:
@@ -87,6 +89,13 @@ def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
         print_text(f"{count(contested, 'record')} in conflict; to see them, type: echonode conflicts")
     if is_running:
         print_text(verdict(answer["peers"]))
+
+
+def _history(history: Json | None) -> str:
+    """Return how much is kept of what was edited and deleted; "" for nothing."""
+    if not history or not history["versions"]:
+        return ""
+    return f"{count(history['versions'], 'older version')}, {size(history['bytes'])}"
 
 
 def _network(network: str) -> str:
