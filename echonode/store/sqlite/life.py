@@ -48,7 +48,7 @@ class SecondLife(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The marks that tell a link from its copies. Times are nanoseconds since the Unix epoch.
+    """The inode and times that tell a link from its copies. Times are nanoseconds since the Unix epoch.
 
     `born_ns` is 0 where the file system or the kernel keeps no birth time. Then `changed_ns`, which no tool can set
     either, stands in for it."""
