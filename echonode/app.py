@@ -13,10 +13,8 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
@@ -25,6 +23,8 @@ from echonode.errors import ConfigError, TransportError
 from echonode.text import to_base32
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from echonode.host.config import Config
     from echonode.host.files import NodeFiles
     from echonode.host.logs import Logs
@@ -136,6 +136,7 @@ class _Services:
 
         from echonode.host.config import load_config
         from echonode.host.files import NodeFiles
+        from echonode.host.loop_thread import in_thread
         from echonode.model.self_test import check_signatures
 
         check_signatures()
@@ -149,7 +150,7 @@ class _Services:
             with ExitStack() as stack:
                 stack.enter_context(home.home.locked(is_reader=True))
                 socket_path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="echonode-"))) / "api.sock"
-                stack.enter_context(_StoppedNode(home, config, socket_path).in_thread())
+                stack.enter_context(in_thread(_StoppedNode(home, config, socket_path).serve))
                 os.umask(umask)
                 yield socket_path
         finally:
@@ -243,32 +244,6 @@ class _StoppedNode:
             stack.push_async_callback(api.close)
             ready.set_result(None)
             await end.wait()
-
-    @contextmanager
-    def in_thread(self) -> Iterator[None]:
-        """Serve in another thread while the block runs. Raises EchonodeError when the store cannot be opened."""
-        ready: Future[None] = Future()
-        loop, end = asyncio.new_event_loop(), asyncio.Event()
-
-        def work() -> None:
-            try:
-                loop.run_until_complete(self.serve(ready, end))
-            except BaseException as error:
-                if ready.done():
-                    raise
-                ready.set_exception(error)
-            finally:
-                loop.close()
-
-        thread = Thread(target=work, name="stopped node", daemon=True)
-        thread.start()
-        try:
-            ready.result()
-            yield
-        finally:
-            with suppress(RuntimeError):  # the loop is closed already
-                loop.call_soon_threadsafe(end.set)
-            thread.join()
 
 
 async def _dial_nobody(address: str) -> "ByteStream":
