@@ -41,8 +41,8 @@ class Entropy(Protocol):
 class HybridClock:
     """A clock whose timestamps grow, stay near the wall time, and follow every timestamp observed."""
 
-    def __init__(self, latest: Timestamp = Timestamp(0)) -> None:
-        self._latest = latest
+    def __init__(self) -> None:
+        self._latest = Timestamp(0)
 
     @property
     def latest(self) -> Timestamp:

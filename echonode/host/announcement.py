@@ -25,7 +25,6 @@ from echonode.host.tcp import format_address, parse_address
 
 SERVICE: Final = "_echonode._tcp.local."
 TAG_BYTES: Final = 8
-GROUP_BYTES: Final = 8
 TXT_BYTES_MAX: Final = 400  # RFC 6763 §6.2: still fits one small packet
 ADDRESSES_MAX: Final = 16  # in one sighting: more than a node has interfaces, few enough to dial
 

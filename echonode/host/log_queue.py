@@ -39,7 +39,6 @@ class LogQueue:
         self._waiting_bytes = 0
         self._failed = 0  # lines that the descriptor did not take, not yet told
         self._changed = threading.Condition()
-        self._is_writing = False
         self._is_closed = False
         # A daemon: a thread that hangs in a write must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)

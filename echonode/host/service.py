@@ -27,11 +27,7 @@ class ServiceManager:
 
     def ready(self, status: str) -> None:
         """Say that the node listens, with the first line that `systemctl status` shows."""
-        self._send("READY=1", _status(status))
-
-    def status(self, status: str) -> None:
-        """Send another line for `systemctl status`."""
-        self._send(_status(status))
+        self._send("READY=1", "STATUS=" + status.replace("\n", " "))
 
     def stopping(self) -> None:
         """Say that the process is about to end."""
@@ -75,7 +71,3 @@ def stop_on_signals() -> asyncio.Event:
 
 def _exit_now(number: int, _: FrameType | None) -> None:
     os._exit(128 + number)
-
-
-def _status(status: str) -> str:
-    return "STATUS=" + status.replace("\n", " ")

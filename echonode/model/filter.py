@@ -88,10 +88,8 @@ class Filter:
         """Return True if records of `sender` are taken at all."""
         return sender not in self.not_senders and (not self.senders or sender in self.senders)
 
-    def matches(self, record: SignedRecord, sender: IdentityId | None = None) -> bool:
-        """Return True if `record` is wanted, from `sender` if that is given."""
-        if sender is not None and not self.accepts_sender(sender):
-            return False
+    def matches(self, record: SignedRecord) -> bool:
+        """Return True if `record` is wanted, from any sender."""
         return self._takes(record.author, record.name, record.created_ms, record.model, record.tags)
 
     def matches_fields(self, fields: Mapping[int, Any]) -> bool:

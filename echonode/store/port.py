@@ -323,11 +323,11 @@ class Store(Protocol):
         ...
 
     async def pins(self) -> dict[tuple[str, str], IdentityId]:
-        """Return the pinned identities by (kind, value); the kinds are "name" and "address"."""
+        """Return the pinned identities by (kind, value); the one kind in use is "name"."""
         ...
 
     async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
-        """Tie a name or address to an identity, replacing an earlier pin."""
+        """Pin a value, such as a name, to an identity. Replace an earlier pin of that value."""
         ...
 
     def audit(self) -> AsyncIterator[Audit]:
