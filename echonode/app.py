@@ -181,15 +181,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _settings(
-    config: "Config", node_id: bytes, network_key: bytes | None, *, is_provisional: bool = False
+    config: "Config", files: "NodeFiles", node_id: bytes, network_key: bytes | None, *, is_provisional: bool = False
 ) -> "Settings":
-    """Return the settings of the node with this configuration, id and network key."""
+    """Return the settings of the node with this configuration, these files, id and network key."""
     from echonode.host.config import read_model
     from echonode.host.system import host_name
     from echonode.node.node import Settings
 
     return Settings(
-        name=config.name or host_name() or f"node-{to_base32(node_id)[:8]}",
+        name=files.chosen_name(config.name) or host_name() or f"node-{to_base32(node_id)[:8]}",
         network_key=network_key,
         is_provisional=is_provisional,
         contexts=None if config.contexts is None else frozenset(config.contexts),
@@ -228,13 +228,14 @@ class _StoppedNode:
             node = Node(
                 store,
                 identity,
-                _settings(self._config, identity.id, key),
+                _settings(self._config, self._files, identity.id, key),
                 clock=clock,
                 entropy=entropy,
                 dial=_dial_nobody,
                 observe=lambda event: None,
                 announce=lambda presence: None,
                 save_network_key=lambda key: None,
+                save_name=lambda name: None,
             )
             stack.push_async_callback(node.stop)
             await node.start()
@@ -369,23 +370,22 @@ class _Process:
         node = Node(
             store,
             identity,
-            _settings(self._config, identity.id, network_key, is_provisional=is_provisional),
+            _settings(self._config, self._files, identity.id, network_key, is_provisional=is_provisional),
             clock=clock,
             entropy=entropy,
             dial=TcpDial(),
             observe=self._logs,
             announce=self._announce,
             save_network_key=self._files.write_network_key,
+            save_name=lambda name: self._files.write_name(name, configured=self._config.name),
         )
         stack.push_async_callback(node.stop)
         listener = Listener()
         stack.push_async_callback(listener.close)
-        moved = await listener.start(
-            self._config.listen, node.accept, lambda address: self._logs.log("tcp.refused", "warning", address=address)
-        )
-        if moved:
+        if await listener.bind(self._config.listen):
             self._logs.log("tcp.port_taken", "warning", listen=listener.addresses)
         await node.start(listener.addresses)
+        await listener.serve(node.accept, lambda address: self._logs.log("tcp.refused", "warning", address=address))
         api = ApiServer(node, socket_path=self._files.api_socket, version=__version__)
         await api.start()
         stack.push_async_callback(api.close)

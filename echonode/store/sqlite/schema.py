@@ -9,7 +9,7 @@
     history   n, context, key, id, bytes, superseded_ms      versions that were heads once, for a while
     writers   key, instance, counter                 the highest counter held of each writer's dots: 8 bytes,
                                                      big-endian, because SQLite's integers are signed
-    pins      kind, value, identity
+    peers     id, name, addresses, seen_ms           the peers that were met; addresses are separated by line feeds
     cursors   peer, context, instance, seq   how far that peer's log was followed; the latest written comes last
 
 There is no index by version id: no query needs one, and random ids would cost a third of all writing.
@@ -25,12 +25,17 @@ from echonode.errors import StoreError
 from echonode.model.identity import Instance
 from echonode.store.sqlite.connection import transaction
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
+_SCHEMA_MIN: Final = 3  # the earliest that is migrated
 APPLICATION_ID: Final = 0x4543484F  # "ECHO"
 _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
 _JOURNAL_MAGIC: Final = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 
+_PEERS: Final = (
+    "CREATE TABLE peers (id BLOB PRIMARY KEY, name TEXT NOT NULL, addresses TEXT NOT NULL, seen_ms INTEGER NOT NULL)"
+    " STRICT, WITHOUT ROWID"
+)
 _TABLES: Final = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE contexts (id INTEGER PRIMARY KEY, name TEXT UNIQUE, staged_for TEXT UNIQUE, staged_root BLOB,"
@@ -44,8 +49,7 @@ _TABLES: Final = (
     "CREATE INDEX history_leaf ON history (context, key)",
     "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter BLOB NOT NULL,"
     " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
-    "CREATE TABLE pins (kind TEXT NOT NULL, value TEXT NOT NULL, identity BLOB NOT NULL,"
-    " PRIMARY KEY (kind, value)) STRICT, WITHOUT ROWID",
+    _PEERS,
     "CREATE TABLE cursors (n INTEGER PRIMARY KEY, peer BLOB NOT NULL, context TEXT NOT NULL,"
     " instance BLOB NOT NULL, seq INTEGER NOT NULL, UNIQUE (peer, context)) STRICT",
 )
@@ -69,7 +73,7 @@ def check_file(path: Path) -> None:
     version = int.from_bytes(header[60:64], "big")  # user_version and application_id (SQLite file format, §1.3)
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise StoreError(f"{path} is the database of another program")
-    if version != SCHEMA:
+    if not _SCHEMA_MIN <= version <= SCHEMA:
         raise schema_error(path, version)
 
 
@@ -94,6 +98,27 @@ def schema_error(path: Path, version: int) -> StoreError:
     if version > 0:
         return StoreError(f"{path} is of schema {version}, which no release had: export it with the version it is of")
     return StoreError(f"{path} is damaged: its schema has no number")
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a file of an earlier schema to this one, in one transaction. Leave a copy of it beside it: FILE.schema-N.
+
+    Schema 4 has the peers that were met instead of pinned names; nothing else differs. Raises StoreError."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if not _SCHEMA_MIN <= version < SCHEMA:
+        return  # the file is new, or as it should be
+    copy = path.with_name(f"{path.name}.schema-{version}")
+    try:
+        copy.unlink(missing_ok=True)  # the rest of a copy that was broken off
+        os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    except (OSError, sqlite3.Error) as error:
+        copy.unlink(missing_ok=True)
+        raise StoreError(f"{path} is of schema {version} and cannot be copied before it is changed: {error}") from None
+    with transaction(connection):
+        connection.execute("DROP TABLE pins")
+        connection.execute(_PEERS)
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Callable[[], Instance]) -> bool:
