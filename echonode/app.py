@@ -360,13 +360,12 @@ class _Process:
         identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))
         is_provisional = self._join is not None and not self._files.has_network()
         network_key = self._network_key(entropy.random_bytes)
-        store = await SqliteStore.open(
+        self._store = store = await SqliteStore.open(
             self._files.home.store,
             new_instance=lambda: Instance(entropy.random_bytes(8)),
             now_ms=clock.now_ms,
             life=LifeWatch(self._files.root, machine_id()),
         )
-        self._store = store
         node = Node(
             store,
             identity,
@@ -389,11 +388,9 @@ class _Process:
         api = ApiServer(node, socket_path=self._files.api_socket, version=__version__)
         await api.start()
         stack.push_async_callback(api.close)
-        for peer in self._config.peers:
-            node.add_peer(peer)
+        node.add_peers(self._config.peers)
         if self._config.mdns:
-            discovering = asyncio.create_task(self._discover(node, listener.addresses))
-            stack.push_async_callback(self._stop_discovering, discovering)
+            stack.push_async_callback(self._stop_discovering, asyncio.create_task(self._discover(node, listener.addresses)))
         return node
 
     def _network_key(self, random_bytes: Callable[[int], bytes]) -> bytes | None:

@@ -13,26 +13,26 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from echonode.clock import Clock, Entropy
-from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, StoreError, TransportError
+from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, TransportError
 from echonode.limits import (
     HANDSHAKES_MAX,
     HANDSHAKES_PER_ADDRESS_MAX,
-    HANDSHAKES_REPORT_S,
     HANDSHAKES_RESERVED,
     SCHEDULE_INTERVAL_S,
     SESSION_AGE_S_MAX,
 )
 from echonode.model.identity import IdentityId
 from echonode.node.admission import Admission
+from echonode.node.dropped_handshakes import DroppedHandshakes
 from echonode.node.event_bus import EventBus
 from echonode.node.events import (
-    HandshakesDropped,
     PeerAbsent,
     PeerConnected,
     PeerUnreachable,
     RecordsApplied,
     SessionFailed,
 )
+from echonode.node.failures import gave_way, in_words, is_no_failure, is_self, parting_reason, reason_of
 from echonode.node.handshake import FoundSelf, LocalSide, Session, answer, initiate, shake_hands
 from echonode.node.happy_eyeballs import reach
 from echonode.node.invitations import Invitations
@@ -49,8 +49,6 @@ from echonode.text import escape
 from echonode.wire.channel import Handshake
 from echonode.wire.messages import Direction
 
-# Ends that are no failure: the other direction's session goes on, or the peer is only busy.
-_NO_FAILURE: Final = (Reason.DUPLICATE_SESSION, Reason.BUSY)
 _CLOSE_S: Final = 1.0
 _Linked: TypeAlias = tuple[Session, Link]
 
@@ -88,10 +86,12 @@ class Connections:
     runner: SessionRunner
     links: LiveLinks
     wake: asyncio.Event
-    handshakes_dropped: int = 0
-    _is_counting: bool = False  # dropped handshakes, to report them together
+    dropped: DroppedHandshakes = field(init=False)
     _shaking: Counter[str] = field(default_factory=Counter)  # handshakes under way, by the peer's host
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.dropped = DroppedHandshakes(self.bus, self.spawn)
 
     # -- the scheduler's loop ----------------------------------------------------------------------------------------
 
@@ -159,11 +159,11 @@ class Connections:
     def _dial_ended(self, decision: DialNow, failure: EchonodeError | None, at: str = "") -> None:
         """Note the end of a dial; `at` is where a machine answered, "" for nowhere."""
         now_s = self.clock.monotonic_s()
-        is_failure = failure is not None and not _is_no_failure(failure)
+        is_failure = failure is not None and not is_no_failure(failure)
         absent = self.table.dial_ended(
             now_s,
             decision.target,
-            failure=_in_words(failure) if failure is not None and is_failure else None,
+            failure=in_words(failure) if failure is not None and is_failure else None,
             is_refusal=isinstance(failure, PeerRefused),
             is_declined=failure is not None and not is_failure,
             is_answered=bool(at),
@@ -294,7 +294,7 @@ class Connections:
             return await initiate(stream, self.invitations.secrets()[0], self.local, self.entropy)
         except BaseException as error:
             if await self._lost(stream, None, error, is_quiet=is_quiet):
-                raise _gave_way() from None
+                raise gave_way() from None
             raise
 
     async def accept(self, stream: ByteStream) -> None:
@@ -302,7 +302,7 @@ class Connections:
         host = stream.address.rpartition(":")[0]
         if not self._has_place(host):
             stream.abort()
-            self._count_dropped(host)
+            self.dropped.count(host)
             return
         self._shaking[host] += 1
         try:
@@ -335,26 +335,6 @@ class Connections:
         return begun < HANDSHAKES_MAX or any(
             entry.address.rpartition(":")[0] == host for entry in self.table.peers.values()
         )
-
-    def _count_dropped(self, host: str) -> None:
-        """Count a handshake that was dropped, and report the first; those that follow are reported together."""
-        self.handshakes_dropped += 1
-        if self._is_counting:
-            return
-        self._is_counting = True
-        self.bus.publish(HandshakesDropped(address=host, count=1))
-        self.spawn(self._report_dropped(host))
-
-    async def _report_dropped(self, host: str) -> None:
-        """Report every HANDSHAKES_REPORT_S how many handshakes were dropped, until none was."""
-        reported = self.handshakes_dropped
-        while True:
-            await asyncio.sleep(HANDSHAKES_REPORT_S)
-            count, reported = self.handshakes_dropped - reported, self.handshakes_dropped
-            if not count:
-                self._is_counting = False
-                return
-            self.bus.publish(HandshakesDropped(address=host, count=count))
 
     async def _welcome(self, stream: ByteStream) -> Session | None:
         """Return the session with the peer at the other end; None when a joiner was there, and was served."""
@@ -407,7 +387,7 @@ class Connections:
             await stream.close()
             return None
         if await self._lost(stream, session, error):
-            raise _gave_way()
+            raise gave_way()
         raise error
 
     async def _keep(self, session: Session, link: Link) -> None:
@@ -451,9 +431,9 @@ class Connections:
         if session is None and (met := self.registry.peer_at(stream)) is not None:
             self.table.hello_wasted(self.clock.monotonic_s(), met)
         was_replaced = self.registry.leave(stream)
-        is_reported = not (is_quiet or was_replaced or _is_no_failure(error) or _is_self(error))
+        is_reported = not (is_quiet or was_replaced or is_no_failure(error) or is_self(error))
         if isinstance(error, EchonodeError) and is_reported:
-            reason, detail = _reason_of(error)
+            reason, detail = reason_of(error)
             self.bus.publish(
                 SessionFailed(
                     session=session.id if session else b"",
@@ -464,7 +444,7 @@ class Connections:
                 )
             )
         if session is not None and not was_replaced and not isinstance(error, PeerRefused | TransportError):
-            await session.transport.part(_parting_reason(error))
+            await session.transport.part(parting_reason(error))
         elif not was_replaced:
             if isinstance(error, PeerRefused):
                 await _close_soon(stream)  # a Close may still be on its way
@@ -478,46 +458,3 @@ async def _close_soon(stream: ByteStream) -> None:
             await stream.close()
     except TimeoutError:
         pass
-
-
-def _gave_way() -> PeerRefused:
-    return PeerRefused(Reason.DUPLICATE_SESSION, "dropped in favour of another session with the same peer")
-
-
-def _is_no_failure(error: BaseException) -> bool:
-    return isinstance(error, PeerRefused) and error.reason in _NO_FAILURE
-
-
-def _is_self(error: BaseException) -> bool:
-    """Return True for a session with this very identity. A copy of this node has an event of its own."""
-    return isinstance(error, PeerRefused) and error.reason is Reason.SELF
-
-
-def _reason_of(error: EchonodeError) -> tuple[str, str]:
-    match error:
-        case RemoteError():
-            return error.reason.text, error.detail
-        case PeerRefused():
-            return error.reason.text, _in_words(error)
-        case TransportError():
-            return "transport", str(error)
-        case StoreError():
-            return Reason.STORE_FAILED.text, str(error)
-        case _:
-            return "local", str(error)
-
-
-def _in_words(error: EchonodeError) -> str:
-    """Return `error` as a sentence, with what the peer supports instead."""
-    supported = error.supported if isinstance(error, PeerRefused) else ()
-    return str(error) + (f"; what would do: {escape(', '.join(supported))}" if supported else "")
-
-
-def _parting_reason(error: BaseException) -> Reason:
-    match error:
-        case RemoteError():
-            return error.reason
-        case asyncio.CancelledError():
-            return Reason.SHUTTING_DOWN
-        case _:
-            return Reason.STORE_FAILED

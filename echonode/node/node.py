@@ -212,6 +212,11 @@ class Node:
         self.peer_table.sighted(f"static:{address}", "static", (address,))
         self._wake.set()
 
+    def add_peers(self, addresses: Sequence[str]) -> None:
+        """Dial the peers at all of these addresses."""
+        for address in addresses:
+            self.add_peer(address)
+
     # -- what people ask ---------------------------------------------------------------------------------------------
 
     @property
@@ -256,7 +261,7 @@ class Node:
             contexts=tuple([await self.store.info(name) for name in self.store.contexts()]),
             peers=tuple(self.peers()),
             invitation=self.invitations.slot,
-            handshakes_dropped=self.connections.handshakes_dropped,
+            handshakes_dropped=self.connections.dropped.total,
         )
 
     def peers(self) -> list[PeerView]:
