@@ -10,6 +10,7 @@ Heavy rooms are imported inside functions: `echonode --help` should not load a d
 
 import asyncio
 import gc
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -390,7 +391,8 @@ class _Process:
         stack.push_async_callback(api.close)
         node.add_peers(self._config.peers)
         if self._config.mdns:
-            stack.push_async_callback(self._stop_discovering, asyncio.create_task(self._discover(node, listener.addresses)))
+            task = asyncio.create_task(self._discover(node, listener.addresses))
+            stack.push_async_callback(self._stop_discovering, task)
         return node
 
     def _network_key(self, random_bytes: Callable[[int], bytes]) -> bytes | None:
@@ -411,16 +413,14 @@ class _Process:
 
     async def _discover(self, node: "Node", listen: Sequence[str]) -> None:
         """Announce and browse. Where that is not possible yet, log it once and try again, for ever."""
-        is_said = False
-        while True:
+        for attempt in itertools.count():
             self._discovery = self._make_discovery(node, listen)
             try:
                 await self._discovery.start()
                 return
             except TransportError as error:
-                if not is_said:
+                if attempt == 0:
                     self._logs.log("mdns.unavailable", "warning", reason=str(error))
-                is_said = True
             await self._discovery.close()
             await asyncio.sleep(_DISCOVER_AGAIN_S)
 

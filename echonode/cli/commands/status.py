@@ -24,12 +24,10 @@ from echonode.cli.output import (
     size,
 )
 
-_STATUS_FIELDS: Final = (
-    *("id", "name", "label", "instance", "network", "listen", "api", "contexts", "peers", "handshakes_dropped"),
-)
+_STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "wants")
 _PEER_FIELDS: Final = (
-    *("id", "name", "label", "state", "address", "found_by", "in_sync", "last_sync", "last_seen", "reason"),
+    *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
     *("following", "lag", "models", "unreadable"),
 )
 _OTHER_NETWORK: Final = "other network"
