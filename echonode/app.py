@@ -10,6 +10,7 @@ Heavy rooms are imported inside functions: `echonode --help` should not load a d
 
 import asyncio
 import gc
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -182,15 +183,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _settings(
-    config: "Config", node_id: bytes, network_key: bytes | None, *, is_provisional: bool = False
+    config: "Config", files: "NodeFiles", node_id: bytes, network_key: bytes | None, *, is_provisional: bool = False
 ) -> "Settings":
-    """Return the settings of the node with this configuration, id and network key."""
+    """Return the settings of the node with this configuration, these files, id and network key."""
     from echonode.host.config import read_model
     from echonode.host.system import host_name
     from echonode.node.node import Settings
 
     return Settings(
-        name=config.name or host_name() or f"node-{to_base32(node_id)[:8]}",
+        name=files.chosen_name(config.name) or host_name() or f"node-{to_base32(node_id)[:8]}",
         network_key=network_key,
         is_provisional=is_provisional,
         contexts=None if config.contexts is None else frozenset(config.contexts),
@@ -229,13 +230,14 @@ class _StoppedNode:
             node = Node(
                 store,
                 identity,
-                _settings(self._config, identity.id, key),
+                _settings(self._config, self._files, identity.id, key),
                 clock=clock,
                 entropy=entropy,
                 dial=_dial_nobody,
                 observe=lambda event: None,
                 announce=lambda presence: None,
                 save_network_key=lambda key: None,
+                save_name=lambda name: None,
             )
             stack.push_async_callback(node.stop)
             await node.start()
@@ -334,41 +336,38 @@ class _Process:
         identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))
         is_provisional = self._join is not None and not self._files.has_network()
         network_key = self._network_key(entropy.random_bytes)
-        store = await SqliteStore.open(
+        self._store = store = await SqliteStore.open(
             self._files.home.store,
             new_instance=lambda: Instance(entropy.random_bytes(8)),
             now_ms=clock.now_ms,
             life=LifeWatch(self._files.root, machine_id()),
         )
-        self._store = store
         node = Node(
             store,
             identity,
-            _settings(self._config, identity.id, network_key, is_provisional=is_provisional),
+            _settings(self._config, self._files, identity.id, network_key, is_provisional=is_provisional),
             clock=clock,
             entropy=entropy,
             dial=TcpDial(),
             observe=self._logs,
             announce=self._announce,
             save_network_key=self._files.write_network_key,
+            save_name=lambda name: self._files.write_name(name, configured=self._config.name),
         )
         stack.push_async_callback(node.stop)
         listener = Listener()
         stack.push_async_callback(listener.close)
-        moved = await listener.start(
-            self._config.listen, node.accept, lambda address: self._logs.log("tcp.refused", "warning", address=address)
-        )
-        if moved:
+        if await listener.bind(self._config.listen):
             self._logs.log("tcp.port_taken", "warning", listen=listener.addresses)
         await node.start(listener.addresses)
+        await listener.serve(node.accept, lambda address: self._logs.log("tcp.refused", "warning", address=address))
         api = ApiServer(node, socket_path=self._files.api_socket, version=__version__)
         await api.start()
         stack.push_async_callback(api.close)
-        for peer in self._config.peers:
-            node.add_peer(peer)
+        node.add_peers(self._config.peers)
         if self._config.mdns:
-            discovering = asyncio.create_task(self._discover(node, listener.addresses))
-            stack.push_async_callback(self._stop_discovering, discovering)
+            task = asyncio.create_task(self._discover(node, listener.addresses))
+            stack.push_async_callback(self._stop_discovering, task)
         return node
 
     def _network_key(self, random_bytes: Callable[[int], bytes]) -> bytes | None:
@@ -389,16 +388,14 @@ class _Process:
 
     async def _discover(self, node: "Node", listen: Sequence[str]) -> None:
         """Announce and browse. Where that is not possible yet, log it once and try again, for ever."""
-        is_said = False
-        while True:
+        for attempt in itertools.count():
             self._discovery = self._make_discovery(node, listen)
             try:
                 await self._discovery.start()
                 return
             except TransportError as error:
-                if not is_said:
+                if attempt == 0:
                     self._logs.log("mdns.unavailable", "warning", reason=str(error))
-                is_said = True
             await self._discovery.close()
             await asyncio.sleep(_DISCOVER_AGAIN_S)
 

@@ -13,7 +13,6 @@ A line of an export holds the least from which `import` makes the same record ag
 
 import json
 import re
-import unicodedata
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import fields
@@ -31,6 +30,7 @@ from echonode.model.identity import IdentityId, PublicKey
 from echonode.model.record import Record
 from echonode.model.time_text import MS_MAX, read_time_ms
 from echonode.node.events import Event
+from echonode.text import nfc as nfc
 from echonode.text import to_base32
 from echonode.wire.messages import version_text
 
@@ -109,11 +109,6 @@ class ExportLine(Struct, kw_only=True):
     body: str | Raw | UnsetType = UNSET
     body_base64: str | UnsetType = UNSET
     later: str | UnsetType = UNSET
-
-
-def nfc(text: str) -> str:
-    """Return `text` in NFC: the same name typed on two keyboards is one name."""
-    return unicodedata.normalize("NFC", text)
 
 
 def record_id(record: Record, label: Label) -> str:

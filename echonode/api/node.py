@@ -9,15 +9,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from echonode.api.json_forms import maybe_rfc3339, nfc, rfc3339
-from echonode.api.problems import RequestError, not_found
+from echonode.api.json_forms import maybe_rfc3339, rfc3339
+from echonode.api.problems import RequestError
 from echonode.api.requests import (
+    ForgetPeerRequest,
     InvitationRequest,
     JoinRequest,
+    NameRequest,
     NetworkRequest,
     Query,
     SyncRequest,
-    TrustRequest,
     json_body,
     peer_of,
 )
@@ -52,7 +53,8 @@ class NodeRoutes:
         return [
             route("/v1/status", GET=self._status),
             route("/v1/peers", GET=self._peers),
-            route("/v1/peers/trust", POST=self._trust),
+            route("/v1/peers/forget", POST=self._forget_peer),
+            route("/v1/name", PUT=self._rename),
             route("/v1/contexts", GET=self._contexts),
             route("/v1/sync", POST=self._sync),
             route("/v1/events", GET=self._events),
@@ -69,6 +71,7 @@ class NodeRoutes:
             {
                 "id": to_base32(status.id),
                 "name": status.name,
+                "label": status.label,
                 "instance": to_base32(status.instance),
                 "network": status.network,
                 "version": self._version,
@@ -79,6 +82,7 @@ class NodeRoutes:
                 "history": asdict(status.history),
                 "peers": [_peer_form(peer) for peer in status.peers],
                 "invitation": status.invitation,
+                "handshakes_dropped": status.handshakes_dropped,
             }
         )
 
@@ -86,13 +90,20 @@ class NodeRoutes:
         Query(request, ())
         return reply({"peers": [_peer_form(peer) for peer in self._node.peers()]})
 
-    async def _trust(self, request: Request) -> Response:
-        body = await json_body(request, self._stop, TrustRequest)
+    async def _forget_peer(self, request: Request) -> Response:
+        body = await json_body(request, self._stop, ForgetPeerRequest)
+        peer = peer_of(self._node, body.peer)
         try:
-            await self._node.trust(nfc(body.peer))
+            return reply({"peer": await self._node.forget_peer(to_base32(peer))})
         except LocalError as error:
-            raise not_found(str(error)) from None
-        return reply({})
+            raise RequestError(str(error), status=409, code="conflict") from None
+
+    async def _rename(self, request: Request) -> Response:
+        body = await json_body(request, self._stop, NameRequest)
+        try:
+            return reply({"name": await self._node.rename(body.name)})
+        except LocalError as error:
+            raise RequestError(str(error)) from None
 
     async def _contexts(self, request: Request) -> Response:
         Query(request, ())
@@ -176,11 +187,13 @@ def _peer_form(peer: PeerView) -> dict[str, object]:
     return {
         "id": None if peer.id is None else to_base32(peer.id),
         "name": peer.name,
+        "label": peer.label or peer.name,
         "state": peer.state.value,
         "address": peer.address,
         "found_by": peer.found_by,
         "in_sync": peer.in_sync,
         "last_sync": maybe_rfc3339(peer.last_sync_ms),
+        "last_seen": maybe_rfc3339(peer.last_seen_ms),
         "reason": peer.reason,
         "following": peer.following,
         "lag": peer.lag,
@@ -212,7 +225,7 @@ def _report_form(report: SyncReport) -> dict[str, object]:
     parts = report.conversations
     chief = max(parts, key=lambda part: part.sent + part.received, default=None)
     return {
-        "id": to_base32(report.peer),
+        "id": None if report.peer is None else to_base32(report.peer),
         "name": report.name,
         "status": report.status.value,
         "mode": None if chief is None else chief.mode,

@@ -44,7 +44,7 @@ _COMMANDS: Final = (
     *(records.put, records.get, records.delete, records.list_records, conflicts.history, conflicts.conflicts),
     *(peer_records.pull, records.forget),
     *(import_export.import_records, import_export.export_records),
-    *(status.status, status.peers, status.contexts),
+    *(status.status, status.peers, status.contexts, status.rename),
     *(sync.sync, sync.watch, sync.verify),
     *(configuration.config, configuration.help_command),
     *(demo.demo, simulate.simulate),

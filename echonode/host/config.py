@@ -50,7 +50,7 @@ from echonode.model.address import ME, SHARED
 from echonode.model.filter_text import full_id, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES
-from echonode.text import escape, is_nfc_text
+from echonode.text import escape, is_nfc_text, is_node_name
 
 _FILE_BYTES_MAX: Final = 256 * KIB
 _LIST_KEYS: Final = ("peers", "interfaces", "contexts", "models")
@@ -198,7 +198,7 @@ def _validate(raw: Mapping[str, object], label: Callable[[str], str]) -> Config:
 
 def _problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yield (key, what is wrong) for what the types do not check."""
-    if config.name is not None and not is_nfc_text(config.name, NODE_NAME_BYTES_MAX):
+    if config.name is not None and not is_node_name(config.name):
         yield "name", f"1 to {NODE_NAME_BYTES_MAX} bytes without control characters are expected"
     if config.listen is not None:
         yield from (("listen", problem) for problem in _address_problems(config.listen, port_min=0))

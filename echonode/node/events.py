@@ -78,7 +78,7 @@ class PeerAbsent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinViolated:
-    """A peer came under a name that is pinned to another identity, or claimed an identity without a proof."""
+    """A peer claimed an identity that is known here with a key that its root never stated. Nothing of it is kept."""
 
     name: ClassVar[str] = "peer.identity_changed"
     level: ClassVar[str] = "warning"
@@ -86,6 +86,60 @@ class PinViolated:
     value: str
     pinned: bytes
     offered: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopySeen:
+    """Another process has this node's keys: a copy of its home runs at `address`."""
+
+    name: ClassVar[str] = "node.copy_seen"
+    level: ClassVar[str] = "warning"
+    address: str
+    what_to_do: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRenamed:
+    """A person gave this node another name."""
+
+    name: ClassVar[str] = "node.renamed"
+    level: ClassVar[str] = "info"
+    node_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerUnreachable:
+    """A configured address does not lead to a session. Told at the first of `attempts`, then once an hour."""
+
+    name: ClassVar[str] = "peer.unreachable"
+    level: ClassVar[str] = "warning"
+    address: str
+    found_by: str
+    attempts: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerForgotten:
+    """A person had this node forget a peer."""
+
+    name: ClassVar[str] = "peer.forgotten"
+    level: ClassVar[str] = "info"
+    peer: bytes
+    peer_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakesDropped:
+    """Connections were closed before their handshake, as too many were under way (PROTOCOL.md §5.5).
+
+    Told at the first, with the address of its peer; `count` adds up those since the last such event.
+    """
+
+    name: ClassVar[str] = "handshakes.dropped"
+    level: ClassVar[str] = "warning"
+    address: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,6 +382,11 @@ Event: TypeAlias = (
     | PeerConnected
     | PeerAbsent
     | PinViolated
+    | CopySeen
+    | NodeRenamed
+    | PeerUnreachable
+    | PeerForgotten
+    | HandshakesDropped
     | SessionFailed
     | SyncCompleted
     | SyncProgress

@@ -162,15 +162,9 @@ class LiveLinks:
         finally:
             if self._links.get(peer) is link:
                 del self._links[peer], self._keys[peer]
-                self.table.unlinked(self.clock.monotonic_s(), peer)
+                self.table.unlinked(self.clock.monotonic_s(), peer, now_ms=self.clock.now_ms())
                 self.wake.set()
             self.bus.publish(self._ended(session, link, why, began_s))
-
-    def end_named(self, name: str, but: IdentityId) -> None:
-        """End the links with peers of that name, which now belongs to the peer `but`."""
-        for peer, link in self._links.items():
-            if peer != but and self.table.peers[peer].name == name:
-                link.stop()
 
     def end_all(self) -> None:
         """End every link; from now on nothing that comes by one is taken."""

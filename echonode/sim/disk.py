@@ -27,6 +27,7 @@ from echonode.store.port import (
     ContextInfo,
     Cursor,
     EarlierVersion,
+    KnownPeer,
     RefusedVersion,
     SnapshotReader,
     Tick,
@@ -128,9 +129,13 @@ class SimStore(MemoryStore):
         async with self._transaction():
             await super().renew_instance(instance)
 
-    async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
+    async def save_peer(self, peer: KnownPeer) -> None:
         async with self._transaction():
-            await super().pin(kind, value, identity)
+            await super().save_peer(peer)
+
+    async def forget_peer(self, peer: IdentityId) -> None:
+        async with self._transaction():
+            await super().forget_peer(peer)
 
     async def info(self, context: str) -> ContextInfo:
         self._check_alive()
@@ -164,9 +169,9 @@ class SimStore(MemoryStore):
         async with super().snapshot(context) as reader:
             yield reader
 
-    async def pins(self) -> dict[tuple[str, str], IdentityId]:
+    async def peers(self) -> list[KnownPeer]:
         self._check_alive()
-        return await super().pins()
+        return await super().peers()
 
     async def audit(self) -> AsyncIterator[Audit]:
         self._check_alive()

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from echonode.errors import RemoteError
-from echonode.limits import BATCH_RECORDS_MAX, LEAF_HISTORY_MAX
+from echonode.limits import BATCH_RECORDS_MAX, CANDIDATES_MAX, LEAF_HISTORY_MAX
 from echonode.model.heads import select
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Admission, Keyring, Statement, read_statement
@@ -30,6 +30,7 @@ from echonode.store.port import (
     Cursor,
     EarlierVersion,
     HistoryInfo,
+    KnownPeer,
     RefusedVersion,
     SnapshotReader,
     Staged,
@@ -53,7 +54,7 @@ class MemoryStore:
         self._newest_seqs: dict[str, int] = {}
         self._last_seq = 0
         self._staging: dict[str, tuple[Digest, dict[LeafKey, list[Record]]]] = {}
-        self._pins: dict[tuple[str, str], IdentityId] = {}
+        self._peers: dict[IdentityId, KnownPeer] = {}
         self._cursors = Cursors()
 
     @property
@@ -219,11 +220,16 @@ class MemoryStore:
     async def renew_instance(self, instance: Instance) -> None:
         self._instance = instance
 
-    async def pins(self) -> dict[tuple[str, str], IdentityId]:
-        return dict(self._pins)
+    async def peers(self) -> list[KnownPeer]:
+        return sorted(self._peers.values(), key=lambda peer: (-peer.seen_ms, peer.id))
 
-    async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
-        self._pins[kind, value] = identity
+    async def save_peer(self, peer: KnownPeer) -> None:
+        self._peers[peer.id] = peer
+        while len(self._peers) > CANDIDATES_MAX:
+            del self._peers[min(self._peers.values(), key=lambda each: (each.seen_ms, each.id)).id]
+
+    async def forget_peer(self, peer: IdentityId) -> None:
+        self._peers.pop(peer, None)
 
     async def audit(self) -> AsyncIterator[Audit]:
         checked, problems = 0, []

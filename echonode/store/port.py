@@ -153,6 +153,17 @@ class Change:
     raw: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class KnownPeer:
+    """A peer that was met: its name, the addresses at which it was last reached (HOST:PORT, the latest first), and
+    when it was last seen, in ms since 1970."""
+
+    id: IdentityId
+    name: str
+    addresses: tuple[str, ...]
+    seen_ms: int
+
+
 class SnapshotReader(Protocol):
     """One context as one read transaction shows it."""
 
@@ -322,12 +333,16 @@ class Store(Protocol):
         """Begin a new life: counters start anew under a writer that no node has seen."""
         ...
 
-    async def pins(self) -> dict[tuple[str, str], IdentityId]:
-        """Return the pinned identities by (kind, value); the one kind in use is "name"."""
+    async def peers(self) -> list[KnownPeer]:
+        """Return every peer that was saved and not forgotten, the latest seen first."""
         ...
 
-    async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
-        """Pin a value, such as a name, to an identity. Replace an earlier pin of that value."""
+    async def save_peer(self, peer: KnownPeer) -> None:
+        """Keep `peer` over a restart, in place of what was kept of it. Beyond CANDIDATES_MAX the longest unseen go."""
+        ...
+
+    async def forget_peer(self, peer: IdentityId) -> None:
+        """Delete what is kept of `peer`. Its records stay."""
         ...
 
     def audit(self) -> AsyncIterator[Audit]:

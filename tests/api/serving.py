@@ -181,6 +181,7 @@ async def serving(
         observe=events.append,
         announce=lambda _: None,
         save_network_key=lambda _: None,
+        save_name=lambda name: None,
     )
     listener = Listener()
     await listener.start("127.0.0.1:0", node.accept, lambda _: None)

@@ -37,9 +37,12 @@ TOUR = [
     ("one", 400, "GET", "/v1/status?verbose=1", b""),
     ("one", 200, "GET", "/v1/peers", b""),
     ("one", 400, "GET", "/v1/peers?x=1", b""),
-    ("one", 400, "POST", "/v1/peers/trust", b"{}"),
-    ("one", 404, "POST", "/v1/peers/trust", {"peer": "stranger"}),
-    ("one", 413, "POST", "/v1/peers/trust", BIG_JSON),
+    ("one", 400, "POST", "/v1/peers/forget", b"{}"),
+    ("one", 404, "POST", "/v1/peers/forget", {"peer": "stranger"}),
+    ("one", 413, "POST", "/v1/peers/forget", BIG_JSON),
+    ("one", 200, "PUT", "/v1/name", {"name": "one"}),
+    ("one", 400, "PUT", "/v1/name", {"name": " "}),
+    ("one", 413, "PUT", "/v1/name", BIG_JSON),
     ("one", 200, "GET", "/v1/contexts", b""),
     ("one", 400, "GET", "/v1/contexts?x=1", b""),
     ("one", 200, "PUT", f"{RECORDS}?id=a&tag=t&model=m@2.1&type=text/plain&timestamp=2020-01-01", b"text"),
@@ -134,7 +137,8 @@ TOUR = [
 
 # Answers that need more than one request; the tests named beside them give these.
 ELSEWHERE = {
-    ("POST", "/v1/peers/trust", "200"),  # test_node
+    ("POST", "/v1/peers/forget", "200"),  # test_node
+    ("POST", "/v1/peers/forget", "409"),  # test_node
     ("POST", "/v1/join", "200"),  # test_node
     ("POST", "/v1/join", "422"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events

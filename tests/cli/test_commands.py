@@ -353,8 +353,8 @@ def test_verify_counts_what_it_checked(shell: Shell) -> None:
 
 
 @pytest.mark.usefixtures("live")
-def test_trust_needs_somebody_to_trust(shell: Shell) -> None:
-    shell.fails(1, "peers", "trust", "nobody")
+def test_a_peer_that_is_unknown_cannot_be_forgotten(shell: Shell) -> None:
+    shell.fails(1, "peers", "forget", "nobody")
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------

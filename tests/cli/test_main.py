@@ -23,10 +23,10 @@ from tests.cli.harness import FakeServices, Shell, http_answer, live_node, refus
 
 WITHIN_S = 60
 COMMANDS = (
-    "run invite join network put get delete list conflicts pull forget import export status peers contexts sync"
-    " watch verify config help demo simulate"
+    "run invite join network put get delete list conflicts pull forget import export status peers contexts rename"
+    " sync watch verify config help demo simulate"
 )
-INNER = ("peers trust", "network show", "network set", "config show", "config check", "config init")
+INNER = ("peers forget", "network show", "network set", "config show", "config check", "config init")
 STATUS = {"id": "i", "name": "n", "instance": "x", "network": "w", "listen": [], "api": [], "contexts": [], "peers": []}
 
 
@@ -122,7 +122,7 @@ def test_no_command_at_all_shows_the_help_and_is_a_usage_error(shell: Shell) -> 
         ["import", "no-such-file"],
         ["network"],
         ["network", "set", "too-short"],
-        ["peers", "trust"],
+        ["peers", "forget"],
         ["run", "--open", "--join", "1-a-b"],
         ["run", "--at", "a:1"],
         ["run", "--log-level", "loud"],
@@ -142,7 +142,10 @@ def test_what_is_typed_wrongly_is_one_sentence_and_exit_2(shell: Shell, args: li
 READING = ["status", "peers", "contexts", "conflicts", "list", "export", "verify", "watch", "sync", "invite"]
 
 
-@pytest.mark.parametrize("command", [*READING, "get x", "put x y", "delete x", "peers trust x", "join 1-a-b"])
+WRITING = ("put x y", "delete x", "peers forget x", "rename x", "join 1-a-b")
+
+
+@pytest.mark.parametrize("command", [*READING, "get x", *WRITING])
 def test_without_a_running_node_it_says_what_to_type(shell: Shell, command: str) -> None:
     sentence = shell.fails(ExitCode.NOT_RUNNING, *command.split())
     what = "run --join CODE" if command.startswith("join") else "run"

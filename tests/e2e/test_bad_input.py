@@ -113,30 +113,6 @@ def test_wrong_spent_and_expired_invitation_codes_are_refused_in_words(tmp_path:
         _plain(b.cli("join", closed, "--at", at, check=False), code=1, says="spent or expired")
 
 
-def test_two_nodes_of_one_name_are_kept_apart_until_a_person_decides(tmp_path: Path) -> None:
-    a, b, c = nodes = [NodeProcess(tmp_path / folder, name, mdns=False) for folder, name in
-                       (("a", "hub"), ("b", "pi"), ("c", "pi"))]
-    for _ in running(nodes):
-        a.start()
-        at = a.address()
-        b.start()
-        b.cli("join", code_in(a.cli("invite").stdout.decode()), "--at", at)
-        b.stop()
-        b.start("--peer", at)
-        wait_for(lambda: equal([a, b], "identities"))
-        c.start()
-        c.cli("join", code_in(a.cli("invite").stdout.decode()), "--at", at)
-        c.stop()
-        c.cli("network", "show")
-        c.start("--peer", at)
-        (refused,) = wait_for(lambda: [p for p in a.json("status")["peers"] if p["state"] == "refused"])
-        assert "peers trust" in refused["reason"]
-        assert refused["id"] == c.json("status")["id"]
-        c.cli("put", "from-c", "kept out until then")
-        a.cli("peers", "trust", refused["id"][:12])
-        wait_for(lambda: equal([a, c], "main", "identities"))
-
-
 def test_the_open_network_is_refused_on_a_private_home(tmp_path: Path) -> None:
     node = NodeProcess(tmp_path / "a", "a", mdns=False)
     for _ in running([node]):

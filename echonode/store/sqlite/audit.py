@@ -308,8 +308,8 @@ def _cross_check(
             problems.append(f"sums: {place} holds {versions} versions of {size} bytes, and they say otherwise")
     if query("SELECT 1 FROM log WHERE seq > (SELECT seq FROM sqlite_sequence WHERE name = 'log')"):
         problems.append("log: it is ahead of its own sequence")
-    if query(f"SELECT 1 FROM pins WHERE length(identity) <> {IDENTITY_BYTES}"):
-        problems.append("pins: an identity is not 32 bytes")
+    if query(f"SELECT 1 FROM peers WHERE length(id) <> {IDENTITY_BYTES}"):
+        problems.append("peers: an identity is not 32 bytes")
     if not query(f"SELECT 1 FROM meta WHERE name = 'instance' AND length(value) = {INSTANCE_BYTES}"):
         problems.append("meta: it does not say which store it is")
     return problems

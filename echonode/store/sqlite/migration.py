@@ -1,4 +1,4 @@
-"""From schema 3 to 4: `spare`, `sums`, and leaves within their bounds. Every version is kept.
+"""From schema 3 to 4: `spare`, `sums`, leaves within their bounds, and `peers` for pinned names. Every version is kept.
 
 Schema 3 knew no bounds for the heads of a record. A leaf with more of them than the rule of heads takes (PROTOCOL.md
 §4.4) keeps those of the rule; the others become spare or history. Without its bounds no store would agree with others.
@@ -30,6 +30,10 @@ SPARE_TABLES: Final = (
         )
     ),
 )
+PEERS_TABLE: Final = (
+    "CREATE TABLE peers (id BLOB PRIMARY KEY, name TEXT NOT NULL, addresses TEXT NOT NULL, seen_ms INTEGER NOT NULL)"
+    " STRICT, WITHOUT ROWID"
+)
 _HEADS_ALWAYS_WITHIN_BOUNDS: Final = HEADS_PER_KEY_MAX  # of schema 3: with its vectors so many always fit
 
 
@@ -38,7 +42,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM history WHERE n NOT IN (SELECT min(n) FROM history GROUP BY context, key, id)")
     connection.execute("DROP INDEX history_leaf")
     connection.execute("CREATE UNIQUE INDEX history_version ON history (context, key, id)")
-    for statement in SPARE_TABLES:
+    connection.execute("DROP TABLE pins")
+    for statement in (PEERS_TABLE, *SPARE_TABLES):
         connection.execute(statement)
     connection.execute(
         "UPDATE sums SET (versions, bytes) = (SELECT count(*), ifnull(sum(length(bytes)), 0) FROM history)"

@@ -24,10 +24,11 @@ from urllib.parse import quote
 
 from echonode.errors import RemoteError, StoreError
 from echonode.limits import BATCH_RECORDS_MAX
-from echonode.model.identity import IDENTITY_BYTES, IdentityId, Instance
+from echonode.model.identity import Instance
 from echonode.model.record import IDENTITIES, Record, SignedRecord, parse, verify
-from echonode.store.port import Store
+from echonode.store.port import KnownPeer, Store
 from echonode.store.sqlite.connection import to_store_error
+from echonode.store.sqlite.peers import read_whole_peers
 from echonode.store.sqlite.schema import check_file
 from echonode.store.sqlite.store import SqliteStore
 from echonode.text import to_base32
@@ -99,8 +100,8 @@ async def _copy_whole(
     kept = await _apply_batches(store, damaged.statements())
     await introduce(store)
     kept += await _apply_batches(store, damaged.versions(), damaged.lost)
-    for kind, value, identity in await asyncio.to_thread(damaged.pins):
-        await store.pin(kind, value, identity)
+    for peer in await asyncio.to_thread(damaged.peers):
+        await store.save_peer(peer)
     return kept
 
 
@@ -166,13 +167,9 @@ class _DamagedFile:
             if record is not None and record.context != IDENTITIES:
                 yield record
 
-    def pins(self) -> list[tuple[str, str, IdentityId]]:
-        """Return the pins of the right shape. Nothing can tell whether they are what was written."""
-        try:
-            rows = self._connection.execute("SELECT kind, value, identity FROM pins").fetchall()
-        except sqlite3.DatabaseError:
-            return []  # names are pinned again when their nodes meet next
-        return [row for row in rows if isinstance(row[2], bytes) and len(row[2]) == IDENTITY_BYTES]
+    def peers(self) -> list[KnownPeer]:
+        """Return the known peers of the right shape. Nothing can tell whether they are what was written."""
+        return read_whole_peers(self._connection)
 
     def _read_whole(self, *, is_statement: bool) -> Iterator[Record | None]:
         """Yield a record for each row that is whole, None for each that is not.

@@ -11,7 +11,7 @@
     sums      place, versions, bytes               how much is in history and in spare; triggers keep the sums
     writers   key, instance, counter                 the highest counter held of each writer's dots: 8 bytes,
                                                      big-endian, because SQLite's integers are signed
-    pins      kind, value, identity
+    peers     id, name, addresses, seen_ms           the peers that were met; addresses are separated by line feeds
     cursors   peer, context, instance, seq   how far that peer's log was followed; the latest written comes last
 
 There is no index by version id: no query needs one, and random ids would cost a third of all writing.
@@ -26,15 +26,14 @@ from typing import Final
 from echonode.errors import StoreError
 from echonode.model.identity import Instance
 from echonode.store.sqlite.connection import transaction
-from echonode.store.sqlite.migration import SPARE_TABLES, migrate
+from echonode.store.sqlite.migration import PEERS_TABLE, SPARE_TABLES, migrate
 
 SCHEMA: Final = 4
+_SCHEMA_MIN: Final = 3  # the earliest that is migrated (migration.py)
 APPLICATION_ID: Final = 0x4543484F  # "ECHO"
 _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
 _JOURNAL_MAGIC: Final = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
-
-_MIGRATED: Final = frozenset({3})  # earlier schemas that are brought up to date (migration.py)
 
 TABLES: Final = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
@@ -50,8 +49,7 @@ TABLES: Final = (
     *SPARE_TABLES,
     "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter BLOB NOT NULL,"
     " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
-    "CREATE TABLE pins (kind TEXT NOT NULL, value TEXT NOT NULL, identity BLOB NOT NULL,"
-    " PRIMARY KEY (kind, value)) STRICT, WITHOUT ROWID",
+    PEERS_TABLE,
     "CREATE TABLE cursors (n INTEGER PRIMARY KEY, peer BLOB NOT NULL, context TEXT NOT NULL,"
     " instance BLOB NOT NULL, seq INTEGER NOT NULL, UNIQUE (peer, context)) STRICT",
 )
@@ -75,7 +73,7 @@ def check_file(path: Path) -> None:
     version = int.from_bytes(header[60:64], "big")  # user_version and application_id (SQLite file format, §1.3)
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise StoreError(f"{path} is the database of another program")
-    if version != SCHEMA and version not in _MIGRATED:
+    if not _SCHEMA_MIN <= version <= SCHEMA:
         raise schema_error(path, version)
 
 
@@ -102,6 +100,21 @@ def schema_error(path: Path, version: int) -> StoreError:
     return StoreError(f"{path} is damaged: its schema has no number")
 
 
+def keep_copy(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy a file of an earlier schema beside it, to FILE.schema-N, before it is migrated. Raises StoreError."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if not _SCHEMA_MIN <= version < SCHEMA:
+        return  # the file is new, or as it should be
+    copy = path.with_name(f"{path.name}.schema-{version}")
+    try:
+        copy.unlink(missing_ok=True)  # the rest of a copy that was broken off
+        os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    except (OSError, sqlite3.Error) as error:
+        copy.unlink(missing_ok=True)
+        raise StoreError(f"{path} is of schema {version} and cannot be copied before it is changed: {error}") from None
+
+
 def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Callable[[], Instance]) -> bool:
     """Make the tables when there are none, and migrate those of an earlier schema. Return True if it made them.
 
@@ -115,7 +128,7 @@ def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Call
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version in _MIGRATED:
+        if _SCHEMA_MIN <= version < SCHEMA:
             migrate(connection)
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         elif version != SCHEMA:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from echonode.errors import StoreError
-from echonode.limits import BATCH_RECORDS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, CANDIDATES_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Keyring
 from echonode.model.merkle import Digest, Tree
@@ -28,6 +28,7 @@ from echonode.store.port import (
     Cursor,
     EarlierVersion,
     HistoryInfo,
+    KnownPeer,
     RefusedVersion,
     SnapshotReader,
     Staged,
@@ -41,8 +42,9 @@ from echonode.store.sqlite.group_commit import Finish, GroupCommit
 from echonode.store.sqlite.leaves import read_earlier, read_heads, read_raws
 from echonode.store.sqlite.life_watch import LifeWatch
 from echonode.store.sqlite.load import LoadedState, StagingContext, load, read_batch
+from echonode.store.sqlite.peers import read_peers
 from echonode.store.sqlite.plan import WritePlans
-from echonode.store.sqlite.schema import check_file, create_tables
+from echonode.store.sqlite.schema import check_file, create_tables, keep_copy
 from echonode.store.sqlite.snapshot_read import ReadTransactions, SqliteSnapshot
 from echonode.store.sqlite.snapshot_receive import StagingArea
 from echonode.store.sqlite.transaction import Transaction
@@ -86,12 +88,14 @@ class SqliteStore:
         """Open the store in the file `path`, or make one there (its folder must exist).
 
         `life` notices that the store was restored, copied or moved since it was last open, and gives it a new instance;
-        None for a file that is not in its place yet. Raises StoreError, with the file as it was, when the file is not a
-        store, is damaged, is of a newer schema, or cannot be written."""
+        None for a file that is not in its place yet. A file of an earlier schema is migrated; a copy of it as it was
+        stays beside it. Raises StoreError, with the file as it was, when the file is not a store, is damaged, is of a
+        newer schema, or cannot be written."""
         DiskSpace(path).release_ballast()
         check_file(path)
         database = await DatabaseConnection.open(path, query_only=False)
         try:
+            await database.run(lambda connection: keep_copy(connection, path))
             is_new = await database.run(lambda connection: create_tables(connection, path, new_instance))
             if life is not None:
                 await database.run(lambda connection: life.begin(connection, new_instance, is_new=is_new))
@@ -285,15 +289,24 @@ class SqliteStore:
 
         await self._commits.submit(plan)
 
-    async def pins(self) -> dict[tuple[str, str], IdentityId]:
-        rows = await self._reader.run(
-            lambda connection: connection.execute("SELECT kind, value, identity FROM pins").fetchall()
-        )
-        return {(kind, value): identity for kind, value, identity in rows}
+    async def peers(self) -> list[KnownPeer]:
+        return await self._reader.run(read_peers)
 
-    async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
+    async def save_peer(self, peer: KnownPeer) -> None:
         async def plan(transaction: Transaction) -> Finish[None]:
-            transaction.execute("INSERT OR REPLACE INTO pins VALUES (?, ?, ?)", (kind, value, identity))
+            row = (peer.id, peer.name, "\n".join(peer.addresses), peer.seen_ms)
+            transaction.execute("INSERT OR REPLACE INTO peers (id, name, addresses, seen_ms) VALUES (?, ?, ?, ?)", row)
+            transaction.execute(
+                "DELETE FROM peers WHERE id NOT IN (SELECT id FROM peers ORDER BY seen_ms DESC, id DESC LIMIT ?)",
+                (CANDIDATES_MAX,),
+            )
+            return lambda: None
+
+        await self._commits.submit(plan)
+
+    async def forget_peer(self, peer: IdentityId) -> None:
+        async def plan(transaction: Transaction) -> Finish[None]:
+            transaction.execute("DELETE FROM peers WHERE id = ?", (peer,))
             return lambda: None
 
         await self._commits.submit(plan)

@@ -31,7 +31,7 @@ from echonode.store.sqlite.disk_space import DiskSpace
 from echonode.store.sqlite.group_commit import _GROUP_RECORDS_MAX, _PURGE_ROWS
 from tests.contracts.store import admit, ids, verdict_of
 from tests.store.files import INSTANCE, commits, look, opened, run
-from tests.store.people import NOW_MS, Owner, Person, ticking
+from tests.store.people import NOW_MS, Owner, Person, known, ticking
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -52,7 +52,7 @@ def test_a_group_holds_exactly_so_many_records(tmp_path: Path, beyond: int) -> N
             batches += [[person.version("beyond")]] * beyond
             before = commits(path)
             await asyncio.gather(  # the first call goes alone
-                store.pin("name", "anna", person.id), *(store.apply(MAIN, batch) for batch in batches)
+                store.save_peer(known("anna", person.id)), *(store.apply(MAIN, batch) for batch in batches)
             )
             assert commits(path) == before + 2 + beyond
 
