@@ -348,8 +348,8 @@ BUGS: Final = (
     Bug(
         name="a failed dial is tried again at once",
         file="node/peer_table.py",
-        right="now_s + self._backoff.redial_s(target.attempt)\n",
-        wrong="now_s\n",
+        right="            wait_s = self._backoff.redial_s(target.attempt)\n",
+        wrong="            wait_s = 0.0\n",
         tests=("node/test_scheduler.py",),
     ),
     Bug(
@@ -358,13 +358,6 @@ BUGS: Final = (
         right="    return not target.has_answered, at_s, target.not_before_s\n",
         wrong="    return False, at_s, target.not_before_s\n",
         tests=("node/test_scheduler.py",),
-    ),
-    Bug(
-        name="a pinned name may belong to another identity",
-        file="node/admission.py",
-        right="        if pinned is None or pinned == peer:\n",
-        wrong="        if pinned is None or pinned != name:\n",
-        tests=("node/test_admission.py",),
     ),
     Bug(
         name="a store that was put back goes on under the same writer",
