@@ -9,7 +9,7 @@ import pytest
 from echonode.errors import LocalError, Reason
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN
-from echonode.node.events import InstanceRenewed, PeerConnected, PinViolated, SessionFailed
+from echonode.node.events import InstanceRenewed, PeerConnected, PinViolated, RecordsApplied, SessionFailed
 from echonode.node.views import PeerState
 from echonode.sim.world import Member, World
 from echonode.text import to_base32
@@ -49,6 +49,20 @@ def test_a_name_of_another_identity_is_kept_out_and_shown_on_both_sides(who_dial
             view = view_of(impostor, first)
             assert view.state is PeerState.REFUSED
             assert "identity_changed" in view.reason
+
+    in_a_world(work, hushed=True)
+
+
+def test_the_key_statements_of_a_new_peer_are_published_as_every_other_commit_is():
+    async def work(world: World) -> None:
+        first, second = await world.add_node("first"), await world.add_node("second")
+        sight(first, second)
+        await world.settled(within_s=10)
+        for member, peer in ((first, second), (second, first)):
+            published = [(each.source, record.id) for each in told(member, RecordsApplied) for record in each.records]
+            held = [statement.id for statement in peer.node.records.own_statements]
+            assert {(peer.node.id, version) for version in held} <= set(published)
+            assert len(published) == len(set(published))
 
     in_a_world(work, hushed=True)
 
