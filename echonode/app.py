@@ -10,13 +10,12 @@ Heavy rooms are imported inside functions: `echonode --help` should not load a d
 
 import asyncio
 import gc
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
@@ -25,6 +24,8 @@ from echonode.errors import ConfigError, TransportError
 from echonode.text import to_base32
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from echonode.host.config import Config
     from echonode.host.files import NodeFiles
     from echonode.host.logs import Logs
@@ -120,23 +121,41 @@ class _Services:
             )
 
 
+    def settings(self, home: HomeView) -> Iterable[tuple[str, object, str]]:
+        from echonode.host.config import explain
+
+        return explain(home.config, self._environ)
+
+    def check_config(self, path: Path) -> None:
+        from echonode.host.config import load_config
+
+        load_config(path, {}, {})
+
     @contextmanager
     def serve_stopped(self, home: HomeView) -> Iterator[Path | None]:
         import tempfile
 
         from echonode.host.config import load_config
         from echonode.host.files import NodeFiles
+        from echonode.host.loop_thread import in_thread
+        from echonode.model.self_test import check_signatures
 
+        check_signatures()
         assert isinstance(home, NodeFiles), "homes come from find_home"
         if not home.home.store.exists():
             yield None
             return
-        os.umask(0o077)
         config = load_config(home.home.config, self._environ, {})
-        with home.home.locked(is_reader=True), tempfile.TemporaryDirectory(prefix="echonode-") as folder:
-            socket_path = Path(folder) / "api.sock"
-            with _StoppedNode(home, config, socket_path).in_thread():
+        umask = os.umask(0o077)  # for the files beside the store; an export is made with the user's own
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(home.home.locked(is_reader=True))
+                socket_path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="echonode-"))) / "api.sock"
+                stack.enter_context(in_thread(_StoppedNode(home, config, socket_path).serve))
+                os.umask(umask)
                 yield socket_path
+        finally:
+            os.umask(umask)
 
 
 def _flags(options: RunOptions) -> dict[str, object]:
@@ -164,15 +183,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _settings(
-    config: "Config", node_id: bytes, network_key: bytes | None, *, is_provisional: bool = False
+    config: "Config", files: "NodeFiles", node_id: bytes, network_key: bytes | None, *, is_provisional: bool = False
 ) -> "Settings":
-    """Return the settings of the node with this configuration, id and network key."""
+    """Return the settings of the node with this configuration, these files, id and network key."""
     from echonode.host.config import read_model
     from echonode.host.system import host_name
     from echonode.node.node import Settings
 
     return Settings(
-        name=config.name or host_name() or f"node-{to_base32(node_id)[:8]}",
+        name=files.chosen_name(config.name) or host_name() or f"node-{to_base32(node_id)[:8]}",
         network_key=network_key,
         is_provisional=is_provisional,
         contexts=None if config.contexts is None else frozenset(config.contexts),
@@ -182,7 +201,9 @@ def _settings(
 
 
 class _StoppedNode:
-    """The store of a node that does not run, behind the API, on a socket of this process. No peer is spoken to."""
+    """The store of a node that does not run, behind the API, on a socket of this process. No peer is spoken to.
+
+    It is only read, so that the watch over its life can wait for the next run, whose log says what it notices."""
 
     def __init__(self, files: "NodeFiles", config: "Config", socket_path: Path) -> None:
         self._files = files
@@ -209,13 +230,14 @@ class _StoppedNode:
             node = Node(
                 store,
                 identity,
-                _settings(self._config, identity.id, key),
+                _settings(self._config, self._files, identity.id, key),
                 clock=clock,
                 entropy=entropy,
                 dial=_dial_nobody,
                 observe=lambda event: None,
                 announce=lambda presence: None,
                 save_network_key=lambda key: None,
+                save_name=lambda name: None,
             )
             stack.push_async_callback(node.stop)
             await node.start()
@@ -224,32 +246,6 @@ class _StoppedNode:
             stack.push_async_callback(api.close)
             ready.set_result(None)
             await end.wait()
-
-    @contextmanager
-    def in_thread(self) -> Iterator[None]:
-        """Serve in another thread while the block runs. Raises EchonodeError when the store cannot be opened."""
-        ready: Future[None] = Future()
-        loop, end = asyncio.new_event_loop(), asyncio.Event()
-
-        def work() -> None:
-            try:
-                loop.run_until_complete(self.serve(ready, end))
-            except BaseException as error:
-                if ready.done():
-                    raise
-                ready.set_exception(error)
-            finally:
-                loop.close()
-
-        thread = Thread(target=work, name="stopped node", daemon=True)
-        thread.start()
-        try:
-            ready.result()
-            yield
-        finally:
-            with suppress(RuntimeError):  # the loop is closed already
-                loop.call_soon_threadsafe(end.set)
-            thread.join()
 
 
 async def _dial_nobody(address: str) -> "ByteStream":
@@ -328,50 +324,50 @@ class _Process:
 
     async def _start_node(self, stack: AsyncExitStack) -> "Node":
         from echonode.api.server import ApiServer
+        from echonode.host.machine import machine_id
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.host.tcp import Listener, TcpDial
         from echonode.model.identity import Identity, Instance
         from echonode.node.node import Node
+        from echonode.store.sqlite.life_watch import LifeWatch
         from echonode.store.sqlite.store import SqliteStore
 
         clock, entropy = SystemClock(), SystemEntropy()
         identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))
         is_provisional = self._join is not None and not self._files.has_network()
         network_key = self._network_key(entropy.random_bytes)
-        store = await SqliteStore.open(
+        self._store = store = await SqliteStore.open(
             self._files.home.store,
             new_instance=lambda: Instance(entropy.random_bytes(8)),
             now_ms=clock.now_ms,
+            life=LifeWatch(self._files.root, machine_id()),
         )
-        self._store = store
         node = Node(
             store,
             identity,
-            _settings(self._config, identity.id, network_key, is_provisional=is_provisional),
+            _settings(self._config, self._files, identity.id, network_key, is_provisional=is_provisional),
             clock=clock,
             entropy=entropy,
             dial=TcpDial(),
             observe=self._logs,
             announce=self._announce,
             save_network_key=self._files.write_network_key,
+            save_name=lambda name: self._files.write_name(name, configured=self._config.name),
         )
         stack.push_async_callback(node.stop)
         listener = Listener()
         stack.push_async_callback(listener.close)
-        moved = await listener.start(
-            self._config.listen, node.accept, lambda address: self._logs.log("tcp.refused", "warning", address=address)
-        )
-        if moved:
+        if await listener.bind(self._config.listen):
             self._logs.log("tcp.port_taken", "warning", listen=listener.addresses)
         await node.start(listener.addresses)
+        await listener.serve(node.accept, lambda address: self._logs.log("tcp.refused", "warning", address=address))
         api = ApiServer(node, socket_path=self._files.api_socket, version=__version__)
         await api.start()
         stack.push_async_callback(api.close)
-        for peer in self._config.peers:
-            node.add_peer(peer)
+        node.add_peers(self._config.peers)
         if self._config.mdns:
-            discovering = asyncio.create_task(self._discover(node, listener.addresses))
-            stack.push_async_callback(self._stop_discovering, discovering)
+            task = asyncio.create_task(self._discover(node, listener.addresses))
+            stack.push_async_callback(self._stop_discovering, task)
         return node
 
     def _network_key(self, random_bytes: Callable[[int], bytes]) -> bytes | None:
@@ -392,16 +388,14 @@ class _Process:
 
     async def _discover(self, node: "Node", listen: Sequence[str]) -> None:
         """Announce and browse. Where that is not possible yet, log it once and try again, for ever."""
-        is_said = False
-        while True:
+        for attempt in itertools.count():
             self._discovery = self._make_discovery(node, listen)
             try:
                 await self._discovery.start()
                 return
             except TransportError as error:
-                if not is_said:
+                if attempt == 0:
                     self._logs.log("mdns.unavailable", "warning", reason=str(error))
-                is_said = True
             await self._discovery.close()
             await asyncio.sleep(_DISCOVER_AGAIN_S)
 

@@ -50,7 +50,12 @@ class HybridClock:
         return self._latest
 
     def tick(self, now_ms: int) -> Timestamp:
-        """Return a new timestamp, greater than all issued or observed before."""
+        """Return a new timestamp, greater than all issued or observed before.
+
+        If those are far ahead of the wall time, the clock was wrong when they were issued: then follow the wall time.
+        """
+        if is_ahead(self._latest, now_ms):
+            self._latest = Timestamp(0)
         self._latest = Timestamp(max(self._latest + 1, now_ms << _LOGICAL_BITS))
         return self._latest
 

@@ -3,7 +3,7 @@
 import unicodedata
 from base64 import b32decode, b32encode
 
-from echonode.limits import PEER_TEXT_CHARS_MAX
+from echonode.limits import NODE_NAME_BYTES_MAX, PEER_TEXT_CHARS_MAX
 
 
 def to_base32(data: bytes) -> str:
@@ -39,6 +39,16 @@ def is_plain_text(text: str, bytes_max: int) -> bool:
 def is_nfc_text(text: str, bytes_max: int) -> bool:
     """Return True if `text` is plain and in NFC. Texts written here must be, so that one name has one form."""
     return is_plain_text(text, bytes_max) and unicodedata.is_normalized("NFC", text)
+
+
+def nfc(text: str) -> str:
+    """Return `text` in NFC: the same name typed on two keyboards is one name."""
+    return unicodedata.normalize("NFC", text)
+
+
+def is_node_name(text: str) -> bool:
+    """Return True if `text` may be the name of this node: plain, in NFC, and not blank."""
+    return is_nfc_text(text, NODE_NAME_BYTES_MAX) and not text.isspace()
 
 
 def escape(text: str, chars_max: int = PEER_TEXT_CHARS_MAX) -> str:

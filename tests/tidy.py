@@ -43,8 +43,9 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
     "store": frozenset({"model", "foundation"}),
     "sync": _BELOW_SYNC,
     "node": _BELOW_SYNC | {"sync"},
-    **{front: _BELOW_SYNC | {"sync", "node"} for front in _FRONTS},
-    "app": _BELOW_SYNC | _FRONTS | {"sync", "node"},
+    "manual": frozenset({"foundation"}),
+    **{front: _BELOW_SYNC | {"sync", "node", "manual"} for front in _FRONTS},
+    "app": _BELOW_SYNC | _FRONTS | {"sync", "node", "manual"},
 }
 
 # The files that may import a folder inside a room: files, and folders that end in /.

@@ -13,7 +13,6 @@ A line of an export holds the least from which `import` makes the same record ag
 
 import json
 import re
-import unicodedata
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import fields
@@ -27,10 +26,11 @@ from echonode.api.problems import RequestError
 from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.model.address import ME, SHARED
-from echonode.model.identity import IdentityId
+from echonode.model.identity import IdentityId, PublicKey
 from echonode.model.record import Record
 from echonode.model.time_text import MS_MAX, read_time_ms
 from echonode.node.events import Event
+from echonode.text import nfc as nfc
 from echonode.text import to_base32
 from echonode.wire.messages import version_text
 
@@ -78,10 +78,11 @@ class RecordForm(Struct, kw_only=True):
 
 
 class HeadForm(Struct, kw_only=True):
-    """One head of a conflict; `key` is the device key that signed it."""
+    """One version of a record; `key` is the device key that signed it, `by` the node with that key, if it is known."""
 
     version: str
     key: str
+    by: str
     timestamp: str
     created: str
     model: str
@@ -89,7 +90,8 @@ class HeadForm(Struct, kw_only=True):
     tags: tuple[str, ...]
     type: str
     deleted: bool
-    winner: bool
+    winner: bool | UnsetType = UNSET
+    superseded: str | UnsetType | None = UNSET
     body: str | Raw | UnsetType = UNSET
     body_base64: str | UnsetType = UNSET
 
@@ -107,11 +109,6 @@ class ExportLine(Struct, kw_only=True):
     body: str | Raw | UnsetType = UNSET
     body_base64: str | UnsetType = UNSET
     later: str | UnsetType = UNSET
-
-
-def nfc(text: str) -> str:
-    """Return `text` in NFC: the same name typed on two keyboards is one name."""
-    return unicodedata.normalize("NFC", text)
 
 
 def record_id(record: Record, label: Label) -> str:
@@ -152,12 +149,19 @@ def record_form(
     )
 
 
-def head_form(record: Record, *, is_winner: bool) -> HeadForm:
-    """Return the form of one head of a conflict."""
+def head_form(
+    record: Record,
+    writer: Callable[[PublicKey], str],
+    *,
+    is_winner: bool | UnsetType = UNSET,
+    superseded_ms: int | UnsetType | None = UNSET,
+) -> HeadForm:
+    """Return the form of one version: a head with `is_winner`, an earlier version with `superseded_ms`."""
     body = body_of(record)
     return HeadForm(
         version=to_base32(record.id),
         key=to_base32(record.kid),
+        by=writer(record.kid),
         timestamp=rfc3339(to_ms(record.timestamp)),
         created=rfc3339(record.created_ms),
         model=record.model,
@@ -166,6 +170,7 @@ def head_form(record: Record, *, is_winner: bool) -> HeadForm:
         type=record.media_type,
         deleted=record.is_tombstone,
         winner=is_winner,
+        superseded=rfc3339(superseded_ms) if isinstance(superseded_ms, int) else superseded_ms,
         body=body.body,
         body_base64=body.body_base64,
     )

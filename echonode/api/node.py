@@ -2,28 +2,30 @@
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import asdict
 from typing import get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from echonode.api.json_forms import maybe_rfc3339, nfc, rfc3339
-from echonode.api.problems import RequestError, not_found
+from echonode.api.json_forms import maybe_rfc3339, rfc3339
+from echonode.api.problems import RequestError
 from echonode.api.requests import (
+    ForgetPeerRequest,
     InvitationRequest,
     JoinRequest,
+    NameRequest,
     NetworkRequest,
     Query,
     SyncRequest,
-    TrustRequest,
     json_body,
     peer_of,
 )
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.api.streams import EVENT_STREAM, StreamResponse, events, json_lines
-from echonode.errors import LocalError
+from echonode.errors import ConfigError, LocalError
 from echonode.node.events import Event, SyncCompleted
 from echonode.node.node import Node
 from echonode.node.views import PeerView, SyncReport, SyncStatus
@@ -31,6 +33,7 @@ from echonode.store.port import ContextInfo
 from echonode.text import escape, from_base32, to_base32
 from echonode.wire.channel import NETWORK_KEY_BYTES
 from echonode.wire.messages import Direction, version_text
+from echonode.wire.pairing import normalise_code
 
 _EVENT_NAMES = frozenset(kind.name for kind in get_args(Event))
 _DIRECTIONS = {"both": Direction.BOTH, "pull": Direction.RECEIVE, "push": Direction.SEND}
@@ -50,7 +53,8 @@ class NodeRoutes:
         return [
             route("/v1/status", GET=self._status),
             route("/v1/peers", GET=self._peers),
-            route("/v1/peers/trust", POST=self._trust),
+            route("/v1/peers/forget", POST=self._forget_peer),
+            route("/v1/name", PUT=self._rename),
             route("/v1/contexts", GET=self._contexts),
             route("/v1/sync", POST=self._sync),
             route("/v1/events", GET=self._events),
@@ -67,6 +71,7 @@ class NodeRoutes:
             {
                 "id": to_base32(status.id),
                 "name": status.name,
+                "label": status.label,
                 "instance": to_base32(status.instance),
                 "network": status.network,
                 "version": self._version,
@@ -74,8 +79,10 @@ class NodeRoutes:
                 "api": self._api,
                 "models": _versions(self._node.models),
                 "contexts": [self._context_form(info) for info in status.contexts],
+                "history": asdict(status.history),
                 "peers": [_peer_form(peer) for peer in status.peers],
                 "invitation": status.invitation,
+                "handshakes_dropped": status.handshakes_dropped,
             }
         )
 
@@ -83,13 +90,20 @@ class NodeRoutes:
         Query(request, ())
         return reply({"peers": [_peer_form(peer) for peer in self._node.peers()]})
 
-    async def _trust(self, request: Request) -> Response:
-        body = await json_body(request, self._stop, TrustRequest)
+    async def _forget_peer(self, request: Request) -> Response:
+        body = await json_body(request, self._stop, ForgetPeerRequest)
+        peer = peer_of(self._node, body.peer)
         try:
-            await self._node.trust(nfc(body.peer))
+            return reply({"peer": await self._node.forget_peer(to_base32(peer))})
         except LocalError as error:
-            raise not_found(str(error)) from None
-        return reply({})
+            raise RequestError(str(error), status=409, code="conflict") from None
+
+    async def _rename(self, request: Request) -> Response:
+        body = await json_body(request, self._stop, NameRequest)
+        try:
+            return reply({"name": await self._node.rename(body.name)})
+        except LocalError as error:
+            raise RequestError(str(error)) from None
 
     async def _contexts(self, request: Request) -> Response:
         Query(request, ())
@@ -100,7 +114,13 @@ class NodeRoutes:
         peers = None if body.peers is None else list(dict.fromkeys(peer_of(self._node, text) for text in body.peers))
         with self._stop.ends_waiting():
             reports = await self._node.sync(peers, _DIRECTIONS[body.action], body.timeout)
-        return reply({"status": _overall(reports), "peers": [_report_form(report) for report in reports]})
+        return reply(
+            {
+                "status": _overall(reports),
+                "peers": [_report_form(report) for report in reports],
+                "conflicts": self._node.conflicts.count(),
+            }
+        )
 
     async def _events(self, request: Request) -> Response:
         text = Query(request, ("types",)).one("types") or ""
@@ -129,6 +149,10 @@ class NodeRoutes:
 
     async def _join(self, request: Request) -> Response:
         body = await json_body(request, self._stop, JoinRequest)
+        try:
+            normalise_code(body.code)
+        except ConfigError as error:
+            raise RequestError(str(error)) from None
         with self._stop.ends_waiting():
             network = await self._node.join(body.code, body.at)
         return reply({"network": network})
@@ -154,6 +178,7 @@ class NodeRoutes:
             "root": to_base32(info.root),
             "records": info.records,
             "bytes": info.bytes,
+            "conflicts": self._node.conflicts.count(info.name),
             "wants": None if partial.of(info.name) is None else list(partial.terms[info.name]),
         }
 
@@ -162,11 +187,13 @@ def _peer_form(peer: PeerView) -> dict[str, object]:
     return {
         "id": None if peer.id is None else to_base32(peer.id),
         "name": peer.name,
+        "label": peer.label or peer.name,
         "state": peer.state.value,
         "address": peer.address,
         "found_by": peer.found_by,
         "in_sync": peer.in_sync,
         "last_sync": maybe_rfc3339(peer.last_sync_ms),
+        "last_seen": maybe_rfc3339(peer.last_seen_ms),
         "reason": peer.reason,
         "following": peer.following,
         "lag": peer.lag,
@@ -198,7 +225,7 @@ def _report_form(report: SyncReport) -> dict[str, object]:
     parts = report.conversations
     chief = max(parts, key=lambda part: part.sent + part.received, default=None)
     return {
-        "id": to_base32(report.peer),
+        "id": None if report.peer is None else to_base32(report.peer),
         "name": report.name,
         "status": report.status.value,
         "mode": None if chief is None else chief.mode,

@@ -5,11 +5,12 @@ path.
 """
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from functools import cache
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,7 +18,17 @@ from starlette.routing import Route
 from echonode.api import json_forms
 from echonode.api.bulk_import import import_lines
 from echonode.api.problems import RequestError, not_found
-from echonode.api.requests import Query, body, chunks, context_name, context_of, filter_of, now_ms, record_address
+from echonode.api.requests import (
+    Query,
+    body,
+    chunks,
+    context_name,
+    context_of,
+    filter_of,
+    json_body,
+    now_ms,
+    record_address,
+)
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.api.streams import StreamResponse, json_lines
@@ -25,16 +36,27 @@ from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
-from echonode.model.record import IDENTITIES, MAIN, Draft, Record, winner
+from echonode.model.record import IDENTITIES, MAIN, Draft, Record, VersionId, supersedes, winner
+from echonode.node.conflicts import Strategy
 from echonode.node.node import Node
+from echonode.node.record_book import WrittenRecord
 from echonode.text import escape, to_base32
 from echonode.wire.messages import version_text
 
 OCTETS: Final = "application/octet-stream"
+_HISTORY_SHOWN: Final = 20
+_HISTORY_MAX: Final = 1000
 
 # A record's media type may be any text. Only one that RFC 9110 §8.3.1 allows becomes a Content-Type header.
 _TOKEN: Final = r"[\w!#$&^.+-]+"
 _CONTENT_TYPE: Final = re.compile(rf'{_TOKEN}/{_TOKEN}( ?; ?{_TOKEN}=({_TOKEN}|"[ !#-\[\]-~]*"))*', re.ASCII)
+
+
+class ResolveRequest(Struct, forbid_unknown_fields=True):
+    """The way to end a conflict: with the head that `keep` names by the beginning of its id, or by a strategy."""
+
+    keep: str | None = None
+    strategy: Literal["merge", "prefer_local", "prefer_remote"] | None = None
 
 
 class RecordRoutes:
@@ -53,7 +75,10 @@ class RecordRoutes:
             route(path + "/import", POST=self._import),
             route(path + "/export", GET=self._export),
             route(path + "/forget", POST=self._forget),
+            route(path + "/history", GET=self._history),
             route("/v1/conflicts", GET=self._conflicts),
+            route("/v1/conflicts/{context}", GET=self._conflict),
+            route("/v1/conflicts/{context}/resolve", POST=self._resolve),
         ]
 
     async def _put(self, request: Request) -> Response:
@@ -74,17 +99,22 @@ class RecordRoutes:
             body=await body(request, self._stop),
         )
         is_new = not self._has_context(context)
-        return self._written(await self._node.records.put(draft), is_new_context=is_new)
+        covered = await self._node.records.heads(context, author, name)
+        return self._written(await self._node.records.write(draft), covered, is_new_context=is_new)
 
     async def _get(self, request: Request) -> Response:
         context = context_of(request)
-        query = Query(request, ("id", "whole", "any_model"))
+        query = Query(request, ("id", "whole", "any_model", "version"))
         is_whole = query.flag("whole")
         author, name = record_address(self._node, query)
         heads = await self._node.records.heads(context, author, name)
-        if not heads or winner(heads).is_tombstone:
+        version = query.one("version")
+        if version is not None:
+            record = await self._version(context, author, name, heads, version)
+        elif not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
-        record = winner(heads)
+        else:
+            record = winner(heads)
         if not query.flag("any_model"):
             self._check_model(record)
         if is_whole:
@@ -103,8 +133,37 @@ class RecordRoutes:
                 "content-type": record.media_type if _CONTENT_TYPE.fullmatch(record.media_type) else OCTETS,
                 "echo-id": quote(json_forms.record_id(record, self._node.records.label)),
                 "echo-version": to_base32(record.id),
+                "echo-heads": str(len(heads)),
             },
         )
+
+    async def _version(
+        self, context: str, author: IdentityId, name: str, heads: Sequence[Record], text: str
+    ) -> Record:
+        """Return the head or earlier version whose id begins with `text`. Raise RequestError for none or several."""
+        earlier = await self._node.store.earlier(context, author, name, limit=_HISTORY_MAX)
+        known = [*heads, *(each.record for each in earlier)]
+        found = [record for record in known if text and to_base32(record.id).startswith(text)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            several = f"{escape(text)} could be {len(found)} versions: type more of it"
+            raise RequestError(several, status=409, code="conflict")
+        raise not_found(f"no version {escape(text)} of that record is held here")
+
+    async def _history(self, request: Request) -> Response:
+        context = context_of(request)
+        query = Query(request, ("id", "limit"))
+        author, name = record_address(self._node, query)
+        limit = query.count("limit") or _HISTORY_SHOWN
+        heads = await self._node.records.heads(context, author, name)
+        earlier = await self._node.store.earlier(context, author, name, limit=min(limit, _HISTORY_MAX))
+        if not heads and not earlier:
+            raise self._unknown(context, author, name)
+        writer, best = self._node.addresses.writer_text, winner(heads).id if heads else None
+        forms = [json_forms.head_form(head, writer, is_winner=head.id == best) for head in heads]
+        forms += [json_forms.head_form(each.record, writer, superseded_ms=each.superseded_ms) for each in earlier]
+        return reply({"versions": forms})
 
     def _check_model(self, record: Record) -> None:
         """Raise RequestError if this node reads another major of the record's model. Every node keeps and relays all
@@ -124,7 +183,8 @@ class RecordRoutes:
         heads = await self._node.records.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
-        return self._written(await self._node.records.delete(context, author, name), is_new_context=False)
+        draft = Draft(context=context, author=author, name=name, is_tombstone=True)
+        return self._written(await self._node.records.write(draft), heads, is_new_context=False)
 
     async def _list(self, request: Request) -> Response:
         context = context_of(request)
@@ -181,19 +241,55 @@ class RecordRoutes:
             self._need_context(context_name(chosen))
         contexts = self._node.store.contexts() if chosen is None else (context_name(chosen),)
         found = [heads for context in contexts for heads in await self._node.records.conflicts(context)]
+        return reply({"conflicts": [self._conflict_form(heads) for heads in found]})
+
+    async def _conflict(self, request: Request) -> Response:
+        context = context_of(request)
+        author, name = record_address(self._node, Query(request, ("id",)))
+        if not await self._node.records.heads(context, author, name):
+            raise self._unknown(context, author, name)
+        conflict = await self._node.conflicts.of(context, author, name)
+        writer, base = self._node.addresses.writer_text, conflict.base
         return reply(
             {
-                "conflicts": [
-                    {
-                        "id": json_forms.record_id(heads[0], self._node.records.label),
-                        "address": json_forms.record_id(heads[0], self._node.addresses.author_text),
-                        "context": heads[0].context,
-                        "heads": [json_forms.head_form(record, is_winner=record is heads[0]) for record in heads],
-                    }
-                    for heads in found
-                ]
+                **self._conflict_form(conflict.heads),
+                "base": None if base is None else json_forms.head_form(base, writer),
             }
         )
+
+    async def _resolve(self, request: Request) -> Response:
+        context = context_of(request)
+        query = Query(request, ("id",))
+        author, name = record_address(self._node, query)
+        wish = await json_body(request, self._stop, ResolveRequest)
+        if (wish.keep is None) == (wish.strategy is None):
+            raise RequestError("either keep, a version, or strategy: merge, prefer_local or prefer_remote")
+        choice: VersionId | Strategy
+        if wish.keep is not None:
+            heads = await self._node.records.heads(context, author, name)
+            choice = (await self._version(context, author, name, heads, wish.keep)).id
+        else:
+            assert wish.strategy is not None
+            choice = Strategy(wish.strategy)
+        resolution = await self._node.conflicts.resolve(context, author, name, choice)
+        return reply(
+            {
+                "id": json_forms.record_id(resolution.record, self._node.records.label),
+                "version": to_base32(resolution.record.id),
+                "context": context,
+                "covered": [to_base32(head.id) for head in resolution.covered],
+                "how": resolution.how,
+            }
+        )
+
+    def _conflict_form(self, heads: Sequence[Record]) -> dict[str, object]:
+        writer = self._node.addresses.writer_text
+        return {
+            "id": json_forms.record_id(heads[0], self._node.records.label),
+            "address": json_forms.record_id(heads[0], self._node.addresses.author_text),
+            "context": heads[0].context,
+            "heads": [json_forms.head_form(head, writer, is_winner=head is heads[0]) for head in heads],
+        }
 
     # -- shared by the routes ----------------------------------------------------------------------------------------
 
@@ -239,13 +335,27 @@ class RecordRoutes:
             there = ", ".join(escape(name) for name in sorted({MAIN, *self._node.store.contexts()}))
             raise not_found(f"there is no context {escape(context)} here; there are: {there}")
 
-    def _written(self, record: Record, *, is_new_context: bool) -> Response:
+    def _written(self, written: WrittenRecord, heads: Sequence[Record], *, is_new_context: bool) -> Response:
+        """Return the answer to a write. It names those of the earlier `heads` that it covers and other nodes wrote."""
+        record = written.record
+        writer, own = self._node.addresses.writer_text, self._node.records.identity.device.public
         return reply(
             {
                 "id": json_forms.record_id(record, self._node.records.label),
                 "version": to_base32(record.id),
                 "context": record.context,
                 "is_new_context": is_new_context,
+                "beside": written.beside,
+                "covered": [
+                    {
+                        "version": to_base32(head.id),
+                        "key": to_base32(head.kid),
+                        "by": writer(head.kid),
+                        "timestamp": json_forms.rfc3339(to_ms(head.timestamp)),
+                    }
+                    for head in heads
+                    if head.kid != own and supersedes(record, head)
+                ],
                 "timestamp": json_forms.rfc3339(to_ms(record.timestamp)),
             }
         )

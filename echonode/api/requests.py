@@ -21,7 +21,7 @@ from echonode.limits import (
     INVITATION_USES_MAX,
     KIB,
 )
-from echonode.model.address import LABEL_MARK, UnknownLabelError, parse_address
+from echonode.model.address import UnknownLabelError, parse_address
 from echonode.model.filter import Filter
 from echonode.model.filter_text import read_filter
 from echonode.model.identity import IdentityId
@@ -38,14 +38,20 @@ _FIELDS_MAX: Final = 100  # 64 tags and every other parameter
 _T = TypeVar("_T", bound=Struct)
 
 
-class TrustRequest(Struct, forbid_unknown_fields=True):
-    """`peer` is an id, an unambiguous prefix of one, or a name."""
+class ForgetPeerRequest(Struct, forbid_unknown_fields=True):
+    """`peer` is an id, an unambiguous prefix of one, a name or a label."""
 
     peer: str
 
 
+class NameRequest(Struct, forbid_unknown_fields=True):
+    """`name` is the new name of this node."""
+
+    name: str
+
+
 class SyncRequest(Struct, forbid_unknown_fields=True):
-    """`peers` are named as in TrustRequest; None means all that are reachable. `timeout` is in seconds, for all of
+    """`peers` are named as in ForgetPeerRequest; None means all that are reachable. `timeout` is in seconds, for all of
     them."""
 
     peers: list[str] | None = None
@@ -54,7 +60,7 @@ class SyncRequest(Struct, forbid_unknown_fields=True):
 
 
 class _PeerRequest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """A request to one peer. `peer` is named as in TrustRequest; `timeout` is in seconds."""
+    """A request to one peer. `peer` is named as in ForgetPeerRequest; `timeout` is in seconds."""
 
     peer: str
     context: str = MAIN
@@ -197,7 +203,7 @@ def record_address(node: Node, query: Query) -> tuple[IdentityId, str]:
 def peer_of(node: Node, text: str) -> IdentityId:
     """Return the peer with this name, id or beginning of an id, with or without @ before it."""
     try:
-        return node.resolve_peer(nfc(text).removeprefix(LABEL_MARK))
+        return node.resolve_peer(text)
     except LocalError as error:
         raise not_found(str(error)) from None
 

@@ -62,6 +62,11 @@ def record_path(context: str, action: str = "") -> str:
     return f"/v1/records/{quote(context, safe='')}{action}"
 
 
+def conflict_path(context: str, action: str = "") -> str:
+    """Return the path of one conflict of a context, or with `action` ("/resolve") of an action on it."""
+    return f"/v1/conflicts/{quote(context, safe='')}{action}"
+
+
 class Client:
     """Sends requests to the first of `paths` at which a node listens. `absence` gives the sentence for when none does.
     """

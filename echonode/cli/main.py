@@ -14,13 +14,25 @@ from typing import Final
 
 import click
 
-from echonode.cli.commands import demo, import_export, network, peer_records, records, simulate, status, sync
+from echonode.cli.columns import terminal_width, wrap
+from echonode.cli.commands import (
+    configuration,
+    conflicts,
+    demo,
+    import_export,
+    network,
+    peer_records,
+    records,
+    simulate,
+    status,
+    sync,
+)
 from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.help_text import PROGRAM, take_home
 from echonode.cli.node_lookup import NodeLookup
 from echonode.cli.output import is_coloured
 from echonode.cli.services import Services
-from echonode.errors import EchonodeError
+from echonode.errors import ConfigError, EchonodeError
 from echonode.text import escape
 
 _COMPLETE: Final = "_ECHONODE_COMPLETE"
@@ -29,11 +41,12 @@ _SENTENCE_CHARS_MAX: Final = 1000
 
 _COMMANDS: Final = (
     *(network.run, network.invite, network.join, network.network),
-    *(records.put, records.get, records.delete, records.list_records, records.conflicts),
+    *(records.put, records.get, records.delete, records.list_records, conflicts.history, conflicts.conflicts),
     *(peer_records.pull, records.forget),
     *(import_export.import_records, import_export.export_records),
-    *(status.status, status.peers, status.contexts),
+    *(status.status, status.peers, status.contexts, status.rename),
     *(sync.sync, sync.watch, sync.verify),
+    *(configuration.config, configuration.help_command),
     *(demo.demo, simulate.simulate),
 )
 for _command in _COMMANDS:
@@ -99,6 +112,8 @@ def main(services: Services, args: Sequence[str] | None = None) -> int:
         return _print_error(_usage_error(error), error.exit_code)
     except Failure as error:
         return _print_error(str(error), error.exit_code)
+    except ConfigError as error:
+        return _print_error(str(error), ExitCode.USAGE)  # a service manager must not try the same again
     except EchonodeError as error:
         return _print_error(str(error), ExitCode.FAILED)
     except UnicodeEncodeError:
@@ -145,9 +160,10 @@ def _print_error(sentence: str, code: int) -> int:
         traceback.print_exc()
     with suppress(OSError):
         prefix = f"{PROGRAM}:"
+        line, *more = wrap(escape(sentence, _SENTENCE_CHARS_MAX), terminal_width(sys.stderr), first=f"{prefix} ")
         if is_coloured(sys.stderr):
-            prefix = click.style(prefix, fg="red")
-        print(f"{prefix} {escape(sentence, _SENTENCE_CHARS_MAX)}", file=sys.stderr)
+            line = click.style(prefix, fg="red") + line.removeprefix(prefix)
+        print(line, *more, sep="\n", file=sys.stderr)
     return int(code)
 
 

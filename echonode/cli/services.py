@@ -6,7 +6,7 @@ The commands may not import `host`, `api` and `sim`. Most commands speak to a no
 for those rooms to load.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,11 @@ class HomeView(Protocol):
     @property
     def root(self) -> Path:
         """The folder; it may not exist yet."""
+        ...
+
+    @property
+    def config(self) -> Path:
+        """The file of the configuration; it may not exist."""
         ...
 
     @property
@@ -140,6 +145,17 @@ class Services(Protocol):
 
     def run_node(self, options: RunOptions) -> int:
         """Run a node until it is told to stop, and return the exit code. Raises EchonodeError when it cannot start."""
+        ...
+
+    def settings(self, home: HomeView) -> Iterable[tuple[str, object, str]]:
+        """Return key, value and origin of every setting: the file's path, the variable, or "default".
+
+        Raises ConfigError.
+        """
+        ...
+
+    def check_config(self, path: Path) -> None:
+        """Raise ConfigError unless the file at `path` is missing, or a configuration without a mistake."""
         ...
 
     def serve_stopped(self, home: HomeView) -> AbstractContextManager[Path | None]:

@@ -50,7 +50,7 @@ from echonode.model.address import ME, SHARED
 from echonode.model.filter_text import full_id, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES
-from echonode.text import escape, is_nfc_text
+from echonode.text import escape, is_nfc_text, is_node_name
 
 _FILE_BYTES_MAX: Final = 256 * KIB
 _LIST_KEYS: Final = ("peers", "interfaces", "contexts", "models")
@@ -111,6 +111,20 @@ def load_config(path: Path, environ: Mapping[str, str], flags: Mapping[str, obje
     merged = {**from_file, **from_environ, **from_flags}
     merged["log"] = {**from_file.get("log", {}), **from_environ.get("log", {}), **from_flags.get("log", {})}
     return _validate(merged, lambda key: key)
+
+
+def explain(path: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
+    """Yield key, value and origin of every setting: the file's path, the variable, or "default". Raises ConfigError."""
+    config = load_config(path, environ, {})
+    in_file = _read_file(path)
+    for key in (key for key in _EXPECTED if key != "log"):
+        table, _, name = key.rpartition(".")
+        value = getattr(getattr(config, table) if table else config, name)
+        if key in _VARIABLE_KEYS and _variable(key, environ) is not None:
+            origin = f"ECHO_{key.upper().replace('.', '_')}"
+        else:
+            origin = str(path) if name in (in_file.get(table, {}) if table else in_file) else "default"
+        yield key, value, origin
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -184,7 +198,7 @@ def _validate(raw: Mapping[str, object], label: Callable[[str], str]) -> Config:
 
 def _problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yield (key, what is wrong) for what the types do not check."""
-    if config.name is not None and not is_nfc_text(config.name, NODE_NAME_BYTES_MAX):
+    if config.name is not None and not is_node_name(config.name):
         yield "name", f"1 to {NODE_NAME_BYTES_MAX} bytes without control characters are expected"
     if config.listen is not None:
         yield from (("listen", problem) for problem in _address_problems(config.listen, port_min=0))

@@ -2,12 +2,14 @@
 store belongs to is never replaced by a new one.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from echonode.errors import ConfigError
+from echonode.errors import ConfigError, LocalError
 from echonode.host.home import Home, read_secret, write_secret
+from echonode.text import is_node_name
 
 SECRET_BYTES: Final = 32
 
@@ -22,6 +24,11 @@ class NodeFiles:
     def root(self) -> Path:
         """The folder of the home."""
         return self.home.folder
+
+    @property
+    def config(self) -> Path:
+        """The path of the configuration."""
+        return self.home.config
 
     @property
     def api_socket(self) -> Path:
@@ -52,6 +59,27 @@ class NodeFiles:
             raise ConfigError(f"{self.root} belongs to a private network; the open one needs a home of its own")
         self._open_mark.touch(mode=0o600)
 
+    def chosen_name(self, configured: str | None) -> str | None:
+        """Return the name of this node, None where nobody chose one: the later of `configured` and a renaming.
+
+        A renaming counts until another name is configured than at that time. Raises ConfigError."""
+        try:
+            name, _, configured_then = self._name.read_text(encoding="utf-8").partition("\n")
+        except FileNotFoundError:
+            return configured
+        except (OSError, UnicodeError) as error:
+            raise ConfigError(f"{self._name} cannot be read: {error}") from None
+        return name if is_node_name(name) and configured_then.strip("\n") == (configured or "") else configured
+
+    def write_name(self, name: str, *, configured: str | None) -> None:
+        """Save the name that a person gave to the running node, and the one configured at that time."""
+        new = self._name.with_suffix(".new")
+        try:
+            new.write_text(f"{name}\n{configured or ''}\n", encoding="utf-8")
+            os.replace(new, self._name)
+        except OSError as error:
+            raise LocalError(f"{self._name} cannot be written: {error.strerror}") from None
+
     def identity_seeds(self, random_bytes: Callable[[int], bytes]) -> tuple[bytes, bytes]:
         """Return the seeds of the root key and the device key, made on the first run.
 
@@ -66,6 +94,10 @@ class NodeFiles:
                 write_secret(path, seed)
             seeds.append(seed)
         return seeds[0], seeds[1]
+
+    @property
+    def _name(self) -> Path:
+        return self.home.folder / "name"
 
     @property
     def _open_mark(self) -> Path:

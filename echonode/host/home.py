@@ -2,6 +2,7 @@
 
     config.toml    keys/root  keys/device   the two secret keys      network    the network key, 32 bytes
     store.db       api.sock                                         lock       held by the running node, has its pid
+    life  wrote    two links that a restored or copied store.db does not go with (store/sqlite/life.py)
 
 The folder is `--home`, else $ECHO_HOME, else the service's $STATE_DIRECTORY, else $XDG_STATE_HOME/echonode, else
 ~/.local/state/echonode. A service has its configuration in $CONFIGURATION_DIRECTORY (/etc/echonode) and its socket in

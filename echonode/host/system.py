@@ -23,8 +23,7 @@ from typing import Final, TypeAlias
 
 import ifaddr
 
-from echonode.limits import NODE_NAME_BYTES_MAX
-from echonode.text import is_nfc_text
+from echonode.text import is_node_name
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -70,7 +69,7 @@ def host_name() -> str | None:
     except (OSError, UnicodeError):
         return None
     name = unicodedata.normalize("NFC", name)
-    return name if is_nfc_text(name, NODE_NAME_BYTES_MAX) and name.isprintable() and not name.isspace() else None
+    return name if is_node_name(name) and name.isprintable() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,6 +216,7 @@ class Listener:
     """The listening end: hands each connection to `on_stream`, and closes it when that returns."""
 
     def __init__(self) -> None:
+        self._bound: list[socket.socket] = []  # until `serve`
         self._servers: list[asyncio.Server] = []
         self._handlers: dict[asyncio.Task[None], TcpStream] = {}
         self.addresses: tuple[str, ...] = ()
@@ -226,12 +227,26 @@ class Listener:
         on_stream: Callable[[ByteStream], Awaitable[None]],
         on_refused: Callable[[str], None],
     ) -> bool:
+        """Bind, then serve at once. See there."""
+        is_moved = await self.bind(host_port)
+        await self.serve(on_stream, on_refused)
+        return is_moved
+
+    async def bind(self, host_port: str | None) -> bool:
         """Listen on `host_port`, or with None on every address of the machine at DEFAULT_PORT.
 
-        Returns True when `host_port` is None and DEFAULT_PORT is taken: `addresses` then has another port. `on_refused`
-        gets the address of each connection over CONNECTIONS_MAX. Raises ConfigError."""
-        sockets, is_moved = _bind_default() if host_port is None else (await _bind_requested(host_port), False)
-        for listening in sockets:
+        Connections wait in the kernel until `serve`. Returns True when `host_port` is None and DEFAULT_PORT is taken:
+        `addresses` then has another port. Raises ConfigError."""
+        self._bound, is_moved = _bind_default() if host_port is None else (await _bind_requested(host_port), False)
+        self.addresses = tuple(_format_sockaddr(each.getsockname()) for each in self._bound)
+        return is_moved
+
+    async def serve(
+        self, on_stream: Callable[[ByteStream], Awaitable[None]], on_refused: Callable[[str], None]
+    ) -> None:
+        """Hand each connection to `on_stream` from now on, and the address of each too many to `on_refused`."""
+        while self._bound:
+            listening = self._bound.pop(0)
             self._servers.append(
                 await asyncio.start_server(
                     lambda reader, writer: self._accept(TcpStream(reader, writer), on_stream, on_refused),
@@ -240,11 +255,11 @@ class Listener:
                     limit=_READ_BYTES,
                 )
             )
-        self.addresses = tuple(_format_sockaddr(each.getsockname()) for each in sockets)
-        return is_moved
 
     async def close(self) -> None:
         """Stop accepting, then end every handler. Never raises."""
+        while self._bound:
+            self._bound.pop().close()
         for server in self._servers:
             server.close()
         handlers = list(self._handlers)

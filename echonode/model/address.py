@@ -6,6 +6,8 @@
     ID/NAME           a record of the author with this id, 52 characters of base32
     @LABEL/NAME       a record of the node or pool that is called LABEL, or whose id begins with LABEL (4 characters on)
 
+Of several that are called alike each is shown as `LABEL @x53l`, with the beginning of its id, and is found by that.
+
 Without `@` every text but the three forms above is an own NAME. So a new node, a new label or a new pool never takes a
 name from this node's records. A label that reads like another address (`me`, `shared`, one with a slash or a leading
 `@`) is shown and never found by.
@@ -25,6 +27,8 @@ SHARED: Final = "shared"
 LABEL_MARK: Final = "@"
 PREFIX_CHARS_MIN: Final = 4  # a shorter prefix would too often fit another id tomorrow
 _PREFIX_CHARS_SHOWN: Final = 8
+_ID_MARK: Final = f" {LABEL_MARK}"
+_MARKED_LABEL: Final = re.compile(rf".*{_ID_MARK}[a-z2-7]{{{PREFIX_CHARS_MIN},}}", re.DOTALL)
 _EASY_LABEL: Final = re.compile(r"\w[\w.-]*")  # a shell takes it as it stands
 
 
@@ -96,7 +100,7 @@ def find_label(text: str, labels: Mapping[IdentityId, str]) -> IdentityId:
 
     Raises UnknownLabelError when there is none, and LocalError, with their ids, when there are several.
     """
-    found = _fitting(text, labels)
+    found = fitting(text, labels)
     if not found:
         raise UnknownLabelError(f"no node or pool is known as {escape(text)}")
     if len(found) > 1:
@@ -108,6 +112,22 @@ def find_label(text: str, labels: Mapping[IdentityId, str]) -> IdentityId:
 def is_findable(label: str) -> bool:
     """Return True unless the label is empty or reads like another kind of address."""
     return label not in ("", ME, SHARED) and "/" not in label and not label.startswith(LABEL_MARK)
+
+
+def distinct_label(identity: IdentityId, labels: Mapping[IdentityId, str]) -> str:
+    """Return how the label of `identity` is shown: alone, or with ` @` and the beginning of its id.
+
+    The id is there when another identity of `labels` has the same label, in as many characters as tell them apart, and
+    when the label itself reads as if it had one. `find_label` takes what is returned here.
+    """
+    label = labels.get(identity, "")
+    rivals = [to_base32(other) for other, name in labels.items() if name == label and other != identity]
+    if not label or not (rivals or _MARKED_LABEL.fullmatch(label)):
+        return label
+    whole_id, size = to_base32(identity), PREFIX_CHARS_MIN
+    while any(rival.startswith(whole_id[:size]) for rival in rivals):
+        size += 1
+    return f"{label}{_ID_MARK}{whole_id[:size]}"
 
 
 def author_text(
@@ -122,13 +142,19 @@ def author_text(
     if author == shared:
         return SHARED
     label, whole_id = labels.get(author, ""), to_base32(author)
-    if _EASY_LABEL.fullmatch(label) and _fitting(label, labels) == {author}:
+    if _EASY_LABEL.fullmatch(label) and fitting(label, labels) == {author}:
         return f"{LABEL_MARK}{label}"
     prefix = whole_id[:_PREFIX_CHARS_SHOWN]
-    return f"{LABEL_MARK}{prefix}" if _fitting(prefix, labels) == {author} else whole_id
+    return f"{LABEL_MARK}{prefix}" if fitting(prefix, labels) == {author} else whole_id
 
 
-def _fitting(text: str, labels: Mapping[IdentityId, str]) -> set[IdentityId]:
+def fitting(text: str, labels: Mapping[IdentityId, str]) -> set[IdentityId]:
+    """Return every identity of `labels` that `text` may mean: by its label, the beginning of its id, or both."""
+    label, mark, prefix = text.rpartition(_ID_MARK)
+    if mark and len(prefix) >= PREFIX_CHARS_MIN:
+        marked = {each for each, name in labels.items() if name == label and to_base32(each).startswith(prefix)}
+        if marked:
+            return marked
     return {
         identity
         for identity, label in labels.items()

@@ -108,6 +108,10 @@ class Keyring:
         """Return the furthest state stated of `key` by `identity`, None without a statement."""
         return self._states.get((identity, key))
 
+    def identities_of(self, key: PublicKey) -> list[IdentityId]:
+        """Return the identities that have stated something of `key`: a node's own, and its pools'."""
+        return [identity for identity, stated in self._states if stated == key]
+
     def admission(self, record: Record) -> Admission:
         """Return the standing of `record`, which is outside `identities`, by what is known of its key and author."""
         match self._states.get((record.author, record.kid)):

@@ -10,11 +10,12 @@ model/fields.py, the layout around it in model/cose.py.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NewType
+from operator import le
+from typing import Final, NewType, Protocol
 from unicodedata import is_normalized
 
 from echonode import cbor
-from echonode.clock import Timestamp
+from echonode.clock import Timestamp, to_ms
 from echonode.digest import LEAF_KEY, VERSION, digest
 from echonode.errors import LocalError, RemoteError
 from echonode.limits import RECORD_BYTES_MAX
@@ -53,6 +54,33 @@ from echonode.model.identity import (
 VersionId = NewType("VersionId", bytes)  # 32 bytes
 LeafKey = NewType("LeafKey", bytes)  # 32 bytes
 Vector = Mapping[Writer, int]
+
+
+
+class Version(Protocol):
+    """A version as the rule of heads (model/heads.py) sees it: a record, or the outline of a stored one."""
+
+    @property
+    def id(self) -> VersionId: ...
+
+    @property
+    def kid(self) -> PublicKey: ...
+
+    @property
+    def vector(self) -> Vector: ...
+
+    @property
+    def timestamp(self) -> Timestamp: ...
+
+    @property
+    def writer(self) -> Writer: ...
+
+    @property
+    def counter(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
 
 IDENTITIES: Final = "identities"  # the reserved context of key statements
 MAIN: Final = "main"
@@ -147,6 +175,11 @@ class SignedRecord:
     def counter(self) -> int:
         """The counter of its own dot (PROTOCOL.md §4.3)."""
         return self.vector[self.writer]
+
+    @property
+    def size(self) -> int:
+        """The number of its bytes."""
+        return len(self.raw)
 
     def _is_signed(self) -> bool:
         return is_signed(self._sig_structure, self.raw[-SIGNATURE_BYTES:], self.kid)
@@ -254,9 +287,21 @@ def sign(draft: Draft, key: SigningKey, *, instance: Instance, vector: Vector, t
 
 
 def prepare(
-    draft: Draft, kid: PublicKey, *, instance: Instance, vector: Vector, timestamp: Timestamp
+    draft: Draft,
+    kid: PublicKey,
+    *,
+    instance: Instance,
+    vector: Vector,
+    timestamp: Timestamp,
+    created_ms: int | None = None,
 ) -> UnsignedVersion:
-    """Return the version up to its signature: half of `sign`. The other half can run in threads. Raises LocalError."""
+    """Return the version up to its signature: half of `sign`. The other half can run in threads.
+
+    `created_ms` is the wall time, for a draft that names no `created` of its own; None takes it from the timestamp.
+    Raises LocalError.
+    """
+    if created_ms is None:
+        created_ms = to_ms(timestamp)
     fields: dict[int, object] = {
         CONTEXT: draft.context,
         AUTHOR: draft.author,
@@ -266,7 +311,7 @@ def prepare(
         VECTOR: dict(sorted(vector.items())),
         MODEL: draft.model,
         MODEL_VERSION: list(draft.model_version),
-        CREATED: timestamp >> 16 if draft.created_ms is None else draft.created_ms,
+        CREATED: created_ms if draft.created_ms is None else draft.created_ms,
     }
     if draft.tags:
         fields[TAGS] = sorted(set(draft.tags))
@@ -303,20 +348,17 @@ def _promote(signed: SignedRecord) -> Record:
     return record
 
 
-def supersedes(newer: SignedRecord, older: SignedRecord) -> bool:
+def supersedes(newer: Version, older: Version) -> bool:
     """Return True if `newer` has seen all that `older` has, and more (PROTOCOL.md §4.4)."""
     ours, theirs = newer.vector, older.vector
-    return ours != theirs and all(ours.get(writer, 0) >= counter for writer, counter in theirs.items())
+    # A vector with fewer entries, or with a lower counter of the older one's own dot, lacks something. Most end here.
+    if len(ours) < len(theirs) or ours.get(older.writer, 0) < theirs[older.writer]:
+        return False
+    if ours == theirs or not theirs.keys() <= ours.keys():
+        return False
+    return all(map(le, theirs.values(), map(ours.__getitem__, theirs)))
 
 
 def winner(heads: Sequence[Record]) -> Record:
     """Return the head that readers get. It does not depend on the order of `heads`."""
     return max(heads, key=lambda head: (head.timestamp, head.id))
-
-
-def merge_heads(heads: Sequence[Record], incoming: Record) -> list[Record]:
-    """Return the heads after `incoming` arrived, sorted by id; a copy of `heads` if it is known or superseded."""
-    if any(head.id == incoming.id or supersedes(head, incoming) for head in heads):
-        return list(heads)
-    kept = [head for head in heads if not supersedes(incoming, head)]
-    return sorted([*kept, incoming], key=lambda head: head.id)

@@ -10,23 +10,26 @@ from echonode.model.address import (
     OwnAddress,
     SharedAddress,
     author_text,
+    distinct_label,
     find_label,
+    fitting,
     maybe_id,
     parse_address,
 )
 from echonode.model.filter_text import full_id
-from echonode.model.identity import IdentityId
+from echonode.model.identity import IdentityId, PublicKey
 from echonode.node.peer_table import PeerTable
 from echonode.node.record_book import RecordBook
+from echonode.text import escape, nfc, to_base32
 
 
 class Addresses:
     """Resolves texts by the authors of the record book, and by the names of this node and of the peers it has met."""
 
     def __init__(self, records: RecordBook, peers: PeerTable, name: str) -> None:
+        self.name = name  # of this node
         self._records = records
         self._peers = peers
-        self._name = name
 
     def resolve(self, text: str) -> tuple[IdentityId, str]:
         """Return author and name of the record that `text` addresses (model/address.py). Raises LocalError."""
@@ -62,8 +65,31 @@ class Addresses:
         """Return what to write before the slash of an address to mean `author` on this node."""
         return author_text(author, self._records.id, self._records.shared, self.labels())
 
+    def writer_text(self, key: PublicKey) -> str:
+        """Return the node that signs with `key` as an author is written: "me", "@kitchen", or a whole id; "" if none
+        is known."""
+        identities = self._records.store.keyring.identities_of(key)
+        return next((self.author_text(each) for each in identities if each != self._records.shared), "")
+
     def labels(self) -> dict[IdentityId, str]:
         """Return every identity that is known here with its label, "" for none."""
         authors = dict.fromkeys(self._records.store.authors(), "")
         names = {entry.id: entry.name for entry in self._peers.peers.values()}
-        return {**authors, **names, self._records.id: self._name}
+        return {**authors, **names, self._records.id: self.name}
+
+    def node_labels(self) -> dict[IdentityId, str]:
+        """Return this node and every peer with its label."""
+        return {**{entry.id: entry.name for entry in self._peers.peers.values()}, self._records.id: self.name}
+
+    def resolve_peer(self, text: str) -> IdentityId:
+        """Return a peer by name, id, or the beginning of its id of 4 characters or more. Raises LocalError."""
+        names = {entry.id: entry.name for entry in self._peers.peers.values()}
+        text = nfc(text).removeprefix(LABEL_MARK)
+        found = fitting(text, names) | {peer for peer, name in names.items() if name == text}
+        if len(found) == 1:
+            return found.pop()
+        if not found:
+            raise LocalError(f"no peer {escape(text)}")
+        labels = self.node_labels()
+        shown = ", ".join(sorted(escape(distinct_label(peer, labels) or to_base32(peer)) for peer in found))
+        raise LocalError(f"{escape(text)} could be {len(found)} peers: {shown}")

@@ -1,89 +1,120 @@
-"""Admission: which peers are let in, by key, name and protocol version (SECURITY.md H7), and what their hellos tell.
+"""Admission: which peers are let in, by key and protocol version (SECURITY.md H7), and what their hellos tell.
 
     revoked key              refused
-    name of another peer     refused, and listed until a person decides (`trust`)
+    this node's own id       refused: this very node, or a copy of it, which is listed and reported
     claim without a proof    refused, and reported when it concerns an identity that is known here
     another protocol major   refused on both sides, and listed
 
-A name is pinned to the first identity that comes with it. An identity is pinned to its root key by its very id.
+An identity is pinned to its root key by its very id. Its name is a label, and never a reason to refuse it. What a hello
+tells of a peer is kept in the store, so that peers are known over a restart.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
-from echonode.errors import LocalError, PeerRefused, Reason
-from echonode.limits import CANDIDATES_MAX
+from echonode.clock import Clock
+from echonode.errors import PeerRefused, Reason
+from echonode.limits import CANDIDATES_MAX, CONNECTIONS_MAX, COPIES_MAX, COPY_SHOWN_S
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES
 from echonode.node.event_bus import EventBus
-from echonode.node.events import PinViolated, RecordsApplied
+from echonode.node.events import CopySeen, PinViolated, RecordsApplied
 from echonode.node.handshake import Session
 from echonode.node.peer_table import PeerTable
 from echonode.node.record_book import RecordBook
 from echonode.node.session_registry import SessionRegistry
 from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
-from echonode.text import escape, to_base32
 from echonode.wire.auth import Peer
 from echonode.wire.messages import Auth, Hello, version_text
 
-_NAMES_PER_PEER_MAX: Final = 8
-_PREFIX_CHARS_MIN: Final = 4
+WHAT_TO_DO_ABOUT_A_COPY: Final = (
+    "a copy of this node runs there: it has the same keys, and the two cannot sync with each other. Stop one of them; "
+    "a machine that is to be a node of its own starts with an empty home and joins by an invitation"
+)
 
 
 @dataclass(slots=True)
 class Admission:
-    """Judges peers. What it lists of those that it refused is bounded by CANDIDATES_MAX each.
+    """Judges peers. What it lists of those that it refused is bounded.
 
-    `kept_out`: the name and address of peers whose name is pinned to another identity; `foreign`: name, address and
-    protocol version of peers that speak another major; `impostors`: identities that were claimed without a proof, and
-    the address where.
+    `foreign`: name, address and protocol version of peers that speak another major; `impostors`: identities that were
+    claimed without a proof, and the address where.
     """
 
     records: RecordBook
     table: PeerTable
     registry: SessionRegistry
     bus: EventBus
+    clock: Clock
     first_instance: Instance  # of the store, at the start of this process
-    pins: dict[tuple[str, str], IdentityId] = field(default_factory=dict)
-    kept_out: dict[IdentityId, tuple[str, str]] = field(default_factory=dict)
     foreign: dict[IdentityId, tuple[str, str, str]] = field(default_factory=dict)
     impostors: dict[IdentityId, str] = field(default_factory=dict)
+    # Handshakes that this process opened, by their hash: True once they turned out to end in this process too.
+    _dialled: "OrderedDict[bytes, bool]" = field(default_factory=OrderedDict)
+    _copies: dict[str, float] = field(default_factory=dict)  # address -> when a copy of this node was last met there
 
     async def load(self) -> None:
-        """Read the pins from the store."""
-        self.pins.update(await self.records.store.pins())
+        """Read the peers that were met from the store."""
+        known = [peer for peer in await self.records.store.peers() if peer.id != self.records.id]
+        self.table.loaded(self.clock.monotonic_s(), known)
 
     # -- during the handshake ----------------------------------------------------------------------------------------
+
+    def dialled(self, transport: StreamTransport) -> None:
+        """Note a handshake that this node opened, so that it knows itself when it is at the other end too."""
+        self._dialled[transport.channel.handshake_hash] = False
+        while len(self._dialled) > CONNECTIONS_MAX:
+            self._dialled.popitem(last=False)
 
     def admit(self, peer: Peer, hello: Hello | None, transport: StreamTransport) -> None:
         """Let `peer` in. Called when its AUTH is known, and again with its hello. Raises PeerRefused to keep it out."""
         if hello is not None:
             self.foreign.pop(peer.id, None)
-            self._check_name(peer.id, hello.name, transport.stream.address)
             return
         if peer.id == self.records.shared:
             raise PeerRefused(Reason.NOT_ACCEPTED, "a pool is not a node")
+        if peer.id == self.records.id:
+            self._meet_self(transport)
+            raise PeerRefused(Reason.SELF, "that is this very node, or a copy of it")
         if self.table.is_full(peer.id):
             raise PeerRefused(Reason.BUSY, "too many peers are known already")
-        if peer.id == self.records.id:
-            raise PeerRefused(Reason.SELF, "that is this very node")
         state = self.records.store.keyring.state_of(peer.id, peer.key)
         if state is not None and state is not KeyState.ACTIVE:
             raise PeerRefused(Reason.KEY_REVOKED, f"its key is {state.name.lower()}")
         self.registry.enter(peer.id, transport)
         self.table.hello_begun(peer.id)
 
-    def _check_name(self, peer: IdentityId, name: str, address: str) -> None:
-        pinned = self.pins.get(("name", name))
-        if pinned is None or pinned == peer:
-            self.kept_out.pop(peer, None)
-            return
-        if len(self.kept_out) < CANDIDATES_MAX:
-            self.kept_out[peer] = (name, address)
-        self.bus.publish(PinViolated(kind="name", value=name, pinned=pinned, offered=peer))
-        raise PeerRefused(Reason.IDENTITY_CHANGED, f"the name {escape(name)} belongs to another identity here")
+    def _meet_self(self, transport: StreamTransport) -> None:
+        """Find out whether this process opened the handshake itself. If not, a copy of this node did."""
+        handshake = transport.channel.handshake_hash
+        if handshake in self._dialled:
+            self._dialled[handshake] = True
+        elif not transport.channel.is_initiator:
+            self.note_copy(transport.stream.address.rpartition(":")[0])
+
+    def is_own(self, transport: StreamTransport) -> bool:
+        """Return True when this process is at both ends of a handshake that it opened."""
+        return self._dialled.get(transport.channel.handshake_hash, False)
+
+    def note_copy(self, address: str) -> None:
+        """List and report a copy of this node at `address`: HOST:PORT, or the host alone where it dialled us."""
+        now_s = self.clock.monotonic_s()
+        is_new = address not in self.copies()
+        self._copies[address] = now_s
+        while len(self._copies) > COPIES_MAX:
+            del self._copies[min(self._copies, key=lambda each: self._copies[each])]
+        if is_new:
+            self.bus.publish(CopySeen(address=address, what_to_do=WHAT_TO_DO_ABOUT_A_COPY))
+
+    def copies(self) -> list[str]:
+        """Return where copies of this node were met lately. A host alone is left out when its port is known too."""
+        now_s = self.clock.monotonic_s()
+        found = [address for address, seen_s in self._copies.items() if now_s < seen_s + COPY_SHOWN_S]
+        hosts = {address.rpartition(":")[0] for address in found}
+        return [address for address in found if address not in hosts]
 
     def suspect(self, claimed: Auth, stream: ByteStream) -> None:
         """Report an AUTH that claims an identity and proves nothing, when that identity is known here."""
@@ -109,7 +140,6 @@ class Admission:
     async def learn(self, session: Session) -> None:
         """Take in what the hello of a new session tells of its peer, and of this node's own store."""
         hello, peer, store = session.hello, session.peer, self.records.store
-        await self._meet(peer.id, hello.name)
         if store.keyring.state_of(peer.id, peer.key) is None:
             applied = await store.apply(IDENTITIES, peer.statements)
             if applied.records:
@@ -121,18 +151,12 @@ class Admission:
             listens_at=session.listens_at if hello.port and not session.is_initiator else None,
         )
         store.set_back(peer.id, {summary.context: summary.seq for summary in hello.contexts})
+        known = self.table.to_save(peer.id)
+        if known is not None:
+            await store.save_peer(known)
+            self.table.saved(known)
         if self._is_rolled_back(hello):
-            await self.records.renew_instance()
-
-    async def _meet(self, peer: IdentityId, name: str) -> None:
-        """Pin `name` to `peer` on first use. A peer that goes through names gets few."""
-        if sum(owner == peer for owner in self.pins.values()) < _NAMES_PER_PEER_MAX:
-            await self._pin(peer, name)
-
-    async def _pin(self, peer: IdentityId, name: str) -> None:
-        if self.pins.get(("name", name)) != peer:
-            self.pins["name", name] = peer
-            await self.records.store.pin("name", name, peer)
+            await self.records.renew_instance("a peer holds more of this instance than this store")
 
     def _is_rolled_back(self, hello: Hello) -> bool:
         """Return whether the peer claims to hold more of what this instance wrote than our own store does.
@@ -146,17 +170,3 @@ class Admission:
             return False
         ours = store.seen(self.records.identity.device.public).get(Instance(instance), 0)
         return hello.seen.get(instance, 0) > ours
-
-    # -- a person's decision -----------------------------------------------------------------------------------------
-
-    async def trust(self, text: str) -> tuple[IdentityId, str]:
-        """Pin the name of a peer that is kept out to that peer. Return its id and the name.
-
-        `text` is its name, its id, or the beginning of its id. Raises LocalError where no such peer is kept out.
-        """
-        for peer, (name, _) in self.kept_out.items():
-            if name == text or (len(text) >= _PREFIX_CHARS_MIN and to_base32(peer).startswith(text)):
-                await self._pin(peer, name)
-                self.kept_out.pop(peer, None)
-                return peer, name
-        raise LocalError(f"nobody called {escape(text)} is kept out")

@@ -6,7 +6,7 @@ Every wait is drawn (full jitter), so that nodes that failed together do not try
 from dataclasses import dataclass
 
 from echonode.clock import Entropy
-from echonode.limits import BACKOFF_S, CHANGE_DELAY_S, COMPARE_INTERVAL_S, LINK_RETRY_S
+from echonode.limits import BACKOFF_S, CHANGE_DELAY_S, COMPARE_INTERVAL_S, LINK_RETRY_S, STATIC_BACKOFF_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,14 @@ class Backoff:
         """Return the wait after so many failed dials in a row: uniform(0, min(300 s, 1 s * 2^failures))."""
         base_s, cap_s = BACKOFF_S
         return self.entropy.uniform(0, min(cap_s, base_s * 2.0**failures))
+
+    def redial_static_s(self, failures: int, *, is_answered: bool) -> float:
+        """Return the wait before a configured address is dialled again: short, so that it is met soon after it is up.
+
+        When a machine answered and no session came of it, the wait grows to the cap.
+        """
+        base_s, silent_cap_s, cap_s = STATIC_BACKOFF_S
+        return self.entropy.uniform(base_s, min(cap_s, silent_cap_s * 2.0 ** (failures if is_answered else 0)))
 
     def redial_declined_s(self, declined: int) -> float:
         """Return the wait after so many dials in a row that were answered and not wanted.

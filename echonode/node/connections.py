@@ -6,14 +6,14 @@ failed. A failure is logged once, answered with a Close where the peer is known,
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from echonode.clock import Clock, Entropy
-from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, StoreError, TransportError
+from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, TransportError
 from echonode.limits import (
     HANDSHAKES_MAX,
     HANDSHAKES_PER_ADDRESS_MAX,
@@ -23,9 +23,17 @@ from echonode.limits import (
 )
 from echonode.model.identity import IdentityId
 from echonode.node.admission import Admission
+from echonode.node.dropped_handshakes import DroppedHandshakes
 from echonode.node.event_bus import EventBus
-from echonode.node.events import PeerAbsent, PeerConnected, RecordsApplied, SessionFailed
-from echonode.node.handshake import LocalSide, Session, answer, initiate, shake_hands
+from echonode.node.events import (
+    PeerAbsent,
+    PeerConnected,
+    PeerUnreachable,
+    RecordsApplied,
+    SessionFailed,
+)
+from echonode.node.failures import gave_way, in_words, is_no_failure, is_self, parting_reason, reason_of
+from echonode.node.handshake import FoundSelf, LocalSide, Session, answer, initiate, shake_hands
 from echonode.node.happy_eyeballs import reach
 from echonode.node.invitations import Invitations
 from echonode.node.live_links import LiveLinks
@@ -41,8 +49,6 @@ from echonode.text import escape
 from echonode.wire.channel import Handshake
 from echonode.wire.messages import Direction
 
-# Ends that are no failure: the other direction's session goes on, or the peer is only busy.
-_NO_FAILURE: Final = (Reason.DUPLICATE_SESSION, Reason.BUSY)
 _CLOSE_S: Final = 1.0
 _Linked: TypeAlias = tuple[Session, Link]
 
@@ -80,8 +86,12 @@ class Connections:
     runner: SessionRunner
     links: LiveLinks
     wake: asyncio.Event
+    dropped: DroppedHandshakes = field(init=False)
     _shaking: Counter[str] = field(default_factory=Counter)  # handshakes under way, by the peer's host
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.dropped = DroppedHandshakes(self.bus, self.spawn)
 
     # -- the scheduler's loop ----------------------------------------------------------------------------------------
 
@@ -138,67 +148,161 @@ class Connections:
 
     async def _carry_out(self, decision: DialNow) -> None:
         try:
-            linked, failure = await self._dial(decision)
+            linked = await self._dial(decision)
         except Exception as error:
             # A fault of ours: the target must not count as being dialled for ever because of it.
-            self._dial_ended(decision, LocalError(f"broken off here by {type(error).__name__}"))
+            self._dial_ended(decision, LocalError(f"broken off here by {type(error).__name__}"), "?")
             raise
-        self._dial_ended(decision, failure)
         if linked is not None:
             await self._keep(*linked)
 
-    def _dial_ended(self, decision: DialNow, failure: EchonodeError | None) -> None:
-        is_failure = failure is not None and not _is_no_failure(failure)
+    def _dial_ended(self, decision: DialNow, failure: EchonodeError | None, at: str = "") -> None:
+        """Note the end of a dial; `at` is where a machine answered, "" for nowhere."""
+        now_s = self.clock.monotonic_s()
+        is_failure = failure is not None and not is_no_failure(failure)
         absent = self.table.dial_ended(
-            self.clock.monotonic_s(),
+            now_s,
             decision.target,
-            failure=_in_words(failure) if failure is not None and is_failure else None,
+            failure=in_words(failure) if failure is not None and is_failure else None,
             is_refusal=isinstance(failure, PeerRefused),
             is_declined=failure is not None and not is_failure,
+            is_answered=bool(at),
+            at=at,
         )
         if absent is not None:
             self.bus.publish(PeerAbsent(peer=absent.id, peer_name=absent.name, why=absent.reason))
+        attempts = self.table.to_report(now_s, decision.target)
+        if attempts:
+            target = self.table.targets[decision.target]
+            address = ", ".join(target.addresses)
+            self.bus.publish(
+                PeerUnreachable(address=address, found_by=target.found_by, attempts=attempts, why=target.reason)
+            )
         self.wake.set()
 
-    async def _dial(self, decision: DialNow) -> tuple[_Linked | None, EchonodeError | None]:
-        """Dial a target. Return the link that came of it, and why no session or no good end came of it."""
+    async def _dial(self, decision: DialNow) -> _Linked | None:
+        """Dial a target, run the session to its end, and note that end. Return the link that came of it.
+
+        An address may lead to this very node, or to a machine that speaks another protocol. Then the next is tried.
+        """
+        waiting, at = list(decision.addresses), ""
+        failure: EchonodeError | None = None
+        while waiting or failure is None:
+            try:
+                address, stream = await reach(self.dial, waiting)
+            except TransportError as error:
+                failure = failure or error
+                break
+            waiting.remove(address)
+            at = stream.address
+            try:
+                session = await self._open(stream, is_quiet=self._is_repeated(decision))
+            except FoundSelf as found:
+                self._found_self(decision, address, found)
+                failure = found
+            except (TransportError, RemoteError) as error:
+                failure = error
+            except EchonodeError as error:
+                failure = error  # the peer is there, and a session is not wanted or not possible
+                break
+            else:
+                return await self._run(session, decision, address)
+        self._dial_ended(decision, failure, at)
+        return None
+
+    async def _run(self, session: Session, decision: DialNow, address: str) -> _Linked | None:
+        log, linked, failure = SessionReport(), None, None
+        is_meant = self._is_meant(decision, session)
+        if not is_meant:
+            self.table.misled(self.clock.monotonic_s(), decision.target, address)
+        target = decision.target if is_meant else None
         try:
-            stream = await reach(self.dial, decision.addresses)
-            work = partial(self.runner.lead, may_link=True)
-            return await self._lead(stream, decision.target, SessionReport(), work), None
-        except PeerRefused as refused:
-            if refused.reason is Reason.SELF:
-                self.table.found_self(decision.target)
-            return None, refused
+            linked = await self._hold(
+                session, target, log, lambda: self.runner.lead(session, log, may_link=True), dialled=address
+            )
         except EchonodeError as error:
-            return None, error
+            failure = error
+        self._dial_ended(decision, failure, session.address)
+        return linked
+
+    def _is_meant(self, decision: DialNow, session: Session) -> bool:
+        """Return True unless the session is with another node than the dialled target stands for.
+
+        Addresses of private networks are used over and over, so one address may lead to different machines.
+        """
+        target = self.table.targets.get(decision.target)
+        if target is None or target.is_static:
+            return True
+        if target.tag:
+            return target.tag == session.hello.tag
+        return target.peer is None or target.peer == session.peer.id
+
+    def _found_self(self, decision: DialNow, address: str, found: FoundSelf) -> None:
+        """Dial that address no more, if this process answered there. Report a copy of this node."""
+        if found.is_copy:
+            self.admission.note_copy(address)
+        else:
+            self.table.misled(self.clock.monotonic_s(), decision.target, address)
+
+    def _is_repeated(self, decision: DialNow) -> bool:
+        """Return True for a configured address that failed before: its failures are reported together."""
+        target = self.table.targets.get(decision.target)
+        return target is not None and target.is_static and target.attempt > 0
 
     # -- both roles --------------------------------------------------------------------------------------------------
 
-    async def lead(self, stream: ByteStream, direction: Direction, instead: Work | None = None) -> SessionReport:
-        """Open a session over `stream` and run it to its end: our turn, or the work `instead` of one.
+    async def lead(
+        self,
+        addresses: Sequence[str],
+        direction: Direction,
+        instead: Work | None = None,
+        *,
+        peer: IdentityId | None,
+        target: str | None = None,
+    ) -> tuple[Session, SessionReport]:
+        """Open a session with `peer` at one of `addresses`, and run it to its end: our turn, or the work `instead`.
 
-        Raises what ended it early.
+        With `peer` None the session is with the node that answers for `target`. Raises what ended it early, and
+        TransportError when none of the addresses leads to that peer.
         """
-        report = SessionReport()
-        work = instead or partial(self.runner.lead, direction=direction)
-        await self._lead(stream, None, report, work)
-        return report
+        waiting, log = list(addresses), SessionReport()
+        failure: EchonodeError | None = None
+        while True:
+            try:
+                address, stream = await reach(self.dial, waiting)
+            except TransportError as error:
+                raise failure or error from None
+            waiting.remove(address)
+            try:
+                session = await self._open(stream)
+            except (FoundSelf, TransportError, RemoteError) as error:
+                failure = error
+                continue
+            if peer is not None and session.peer.id != peer:
+                failure = TransportError(f"another node answers at {escape(address)}")
+                self.registry.leave(stream)
+                self.table.hello_wasted(self.clock.monotonic_s(), session.peer.id)
+                await session.transport.part(Reason.FINISHED)
+                continue
+            work = instead or partial(self.runner.lead, direction=direction)
+            await self._hold(session, target, log, partial(work, session, log), dialled=address)
+            return session, log
 
-    async def _lead(self, stream: ByteStream, target: str | None, report: SessionReport, work: Work) -> _Linked | None:
+    async def _open(self, stream: ByteStream, *, is_quiet: bool = False) -> Session:
+        """Open a session over `stream`. `is_quiet`: do not report why that fails."""
         try:
-            session = await initiate(stream, self.invitations.secrets()[0], self.local, self.entropy)
+            return await initiate(stream, self.invitations.secrets()[0], self.local, self.entropy)
         except BaseException as error:
-            if await self._lost(stream, None, error):
-                raise _gave_way() from None
+            if await self._lost(stream, None, error, is_quiet=is_quiet):
+                raise gave_way() from None
             raise
-        return await self._hold(session, target, report, lambda: work(session, report))
 
     async def accept(self, stream: ByteStream) -> None:
         """Serve a stream that was opened to us. Raises nothing but faults of ours and cancellation."""
         host = stream.address.rpartition(":")[0]
         if not self._has_place(host):
             stream.abort()
+            self.dropped.count(host)
             return
         self._shaking[host] += 1
         try:
@@ -250,6 +354,8 @@ class Connections:
         target: str | None,
         report: SessionReport,
         work: Callable[[], Coroutine[Any, Any, Link | None]],
+        *,
+        dialled: str = "",
     ) -> _Linked | None:
         """Run an open session to its end, or until it is a link, and enter both in the peer table."""
         peer, stream = session.peer.id, session.transport.stream
@@ -260,6 +366,8 @@ class Connections:
             target=target,
             is_initiator=session.is_initiator,
             can_follow=self.links.may_link(session.hello),
+            now_ms=self.clock.now_ms(),
+            dialled=dialled,
         )
         self.wake.set()  # this dial no longer keeps another waiting
         if was_absent:
@@ -279,7 +387,7 @@ class Connections:
             await stream.close()
             return None
         if await self._lost(stream, session, error):
-            raise _gave_way()
+            raise gave_way()
         raise error
 
     async def _keep(self, session: Session, link: Link) -> None:
@@ -313,16 +421,19 @@ class Connections:
         except BaseException as error:
             return None, error
 
-    async def _lost(self, stream: ByteStream, session: Session | None, error: BaseException) -> bool:
-        """Report a failed session once, tell a known peer why, and drop the connection.
+    async def _lost(
+        self, stream: ByteStream, session: Session | None, error: BaseException, *, is_quiet: bool = False
+    ) -> bool:
+        """Report a failed session once unless `is_quiet`, tell a known peer why, and drop the connection.
 
         Return True when it did not fail, but was dropped here in favour of another session with the same peer.
         """
         if session is None and (met := self.registry.peer_at(stream)) is not None:
             self.table.hello_wasted(self.clock.monotonic_s(), met)
         was_replaced = self.registry.leave(stream)
-        if isinstance(error, EchonodeError) and not was_replaced and not _is_no_failure(error):
-            reason, detail = _reason_of(error)
+        is_reported = not (is_quiet or was_replaced or is_no_failure(error) or is_self(error))
+        if isinstance(error, EchonodeError) and is_reported:
+            reason, detail = reason_of(error)
             self.bus.publish(
                 SessionFailed(
                     session=session.id if session else b"",
@@ -333,7 +444,7 @@ class Connections:
                 )
             )
         if session is not None and not was_replaced and not isinstance(error, PeerRefused | TransportError):
-            await session.transport.part(_parting_reason(error))
+            await session.transport.part(parting_reason(error))
         elif not was_replaced:
             if isinstance(error, PeerRefused):
                 await _close_soon(stream)  # a Close may still be on its way
@@ -347,41 +458,3 @@ async def _close_soon(stream: ByteStream) -> None:
             await stream.close()
     except TimeoutError:
         pass
-
-
-def _gave_way() -> PeerRefused:
-    return PeerRefused(Reason.DUPLICATE_SESSION, "dropped in favour of another session with the same peer")
-
-
-def _is_no_failure(error: BaseException) -> bool:
-    return isinstance(error, PeerRefused) and error.reason in _NO_FAILURE
-
-
-def _reason_of(error: EchonodeError) -> tuple[str, str]:
-    match error:
-        case RemoteError():
-            return error.reason.text, error.detail
-        case PeerRefused():
-            return error.reason.text, _in_words(error)
-        case TransportError():
-            return "transport", str(error)
-        case StoreError():
-            return Reason.STORE_FAILED.text, str(error)
-        case _:
-            return "local", str(error)
-
-
-def _in_words(error: EchonodeError) -> str:
-    """Return `error` as a sentence, with what the peer supports instead."""
-    supported = error.supported if isinstance(error, PeerRefused) else ()
-    return str(error) + (f"; what would do: {escape(', '.join(supported))}" if supported else "")
-
-
-def _parting_reason(error: BaseException) -> Reason:
-    match error:
-        case RemoteError():
-            return error.reason
-        case asyncio.CancelledError():
-            return Reason.SHUTTING_DOWN
-        case _:
-            return Reason.STORE_FAILED

@@ -9,6 +9,7 @@ Turn hands over, the peer opens snapshots, and hands back. The side that does no
                                       ── FollowInit, or Close
 """
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from echonode.node.live_links import LiveLinks
 from echonode.node.log_cursor import LogCursor
 from echonode.node.mode_table import in_common, spec_of
 from echonode.node.refusals import DECLINED, refusal_of
+from echonode.node.remembered import remember
 from echonode.node.session_report import ConversationReport, SessionReport
 from echonode.node.subscriptions import Subscriptions
 from echonode.node.summaries import empty, state_of
@@ -57,7 +59,7 @@ class Conversations:
     bulk_gate: BulkGate = field(init=False)
     # (peer, context) -> both roots, and those of `identities`, when records were refused: not compared again until one
     # of them changes.
-    _stuck: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
+    _stuck: "OrderedDict[tuple[IdentityId, str], tuple[bytes, ...]]" = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.bulk_gate = BulkGate(self.clock)
@@ -211,7 +213,7 @@ class Conversations:
                 has_moved=self.store.tree(context).root != before,
             )
         if attempt is End.STUCK:
-            self._stuck[pair] = self._roots(session, context, summary)
+            remember(self._stuck, pair, self._roots(session, context, summary))
         elif attempt is End.EQUAL:
             self._stuck.pop(pair, None)
             if first.mode is Mode.RECONCILE:
@@ -307,6 +309,7 @@ class Conversations:
             self.store,
             context,
             on_applied=figures.applied,
+            on_outranked=figures.outranked,
             on_progress=progress,
             wants=self.subscriptions.wants(context, session.peer.id),
             cursor=LogCursor.of(self.store, session).cursor(context),

@@ -10,6 +10,7 @@ from typing import ClassVar, TypeAlias
 
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record
+from echonode.store.port import Outranked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +35,12 @@ class NodeStopped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRenewed:
-    """The store was restored, cloned or rolled back, as a peer showed. This node writes under a fresh instance now."""
+    """The store was restored, cloned or rolled back. This node writes under a fresh instance now."""
 
     name: ClassVar[str] = "node.instance_renewed"
     level: ClassVar[str] = "warning"
     instance: bytes
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ class PeerAbsent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinViolated:
-    """A peer came under a name that is pinned to another identity, or claimed an identity without a proof."""
+    """A peer claimed an identity that is known here with a key that its root never stated. Nothing of it is kept."""
 
     name: ClassVar[str] = "peer.identity_changed"
     level: ClassVar[str] = "warning"
@@ -84,6 +86,60 @@ class PinViolated:
     value: str
     pinned: bytes
     offered: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopySeen:
+    """Another process has this node's keys: a copy of its home runs at `address`."""
+
+    name: ClassVar[str] = "node.copy_seen"
+    level: ClassVar[str] = "warning"
+    address: str
+    what_to_do: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRenamed:
+    """A person gave this node another name."""
+
+    name: ClassVar[str] = "node.renamed"
+    level: ClassVar[str] = "info"
+    node_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerUnreachable:
+    """A configured address does not lead to a session. Told at the first of `attempts`, then once an hour."""
+
+    name: ClassVar[str] = "peer.unreachable"
+    level: ClassVar[str] = "warning"
+    address: str
+    found_by: str
+    attempts: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerForgotten:
+    """A person had this node forget a peer."""
+
+    name: ClassVar[str] = "peer.forgotten"
+    level: ClassVar[str] = "info"
+    peer: bytes
+    peer_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakesDropped:
+    """Connections were closed before their handshake, as too many were under way (PROTOCOL.md §5.5).
+
+    Told at the first, with the address of its peer; `count` adds up those since the last such event.
+    """
+
+    name: ClassVar[str] = "handshakes.dropped"
+    level: ClassVar[str] = "warning"
+    address: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +255,28 @@ class RecordsApplied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordConflict:
+    """A record has several heads from now on: nodes wrote it without knowing of each other's version."""
+
+    name: ClassVar[str] = "record.conflict"
+    level: ClassVar[str] = "warning"
+    context: str
+    author: bytes
+    record: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordConflictResolved:
+    """A record that was in conflict has one head again."""
+
+    name: ClassVar[str] = "record.conflict_resolved"
+    level: ClassVar[str] = "info"
+    context: str
+    author: bytes
+    record: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordForked:
     """One writer gave one counter to two versions: its store was put back, or it lies. Both are kept, as a conflict."""
 
@@ -209,6 +287,36 @@ class RecordForked:
     author: bytes
     record: str
     version: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordOutranked:
+    """Versions of one record do not fit beside its other heads (PROTOCOL.md §4.4).
+
+    The best of them are kept until there is room. `count`: how many; `version`: the one of the highest rank; `peer` is
+    empty if they were written here.
+    """
+
+    name: ClassVar[str] = "record.outranked"
+    level: ClassVar[str] = "warning"
+    peer: bytes
+    context: str
+    author: bytes
+    record: str
+    version: bytes
+    count: int
+
+    @classmethod
+    def of(cls, outranked: Outranked, *, peer: bytes, context: str) -> "RecordOutranked":
+        """Return the event for versions that came from `peer`."""
+        return cls(
+            peer=peer,
+            context=context,
+            author=outranked.author,
+            record=outranked.name,
+            version=outranked.versions[0],
+            count=len(outranked.versions),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +382,11 @@ Event: TypeAlias = (
     | PeerConnected
     | PeerAbsent
     | PinViolated
+    | CopySeen
+    | NodeRenamed
+    | PeerUnreachable
+    | PeerForgotten
+    | HandshakesDropped
     | SessionFailed
     | SyncCompleted
     | SyncProgress
@@ -281,7 +394,10 @@ Event: TypeAlias = (
     | FollowEnded
     | RecordRefused
     | RecordsApplied
+    | RecordConflict
+    | RecordConflictResolved
     | RecordForked
+    | RecordOutranked
     | TimestampAhead
     | InvitationOpened
     | InvitationUsed

@@ -71,6 +71,14 @@ class Introduction(Protocol):
 class Gate(Protocol):
     """The part of a node that lets peers in (node/admission.py)."""
 
+    def dialled(self, transport: StreamTransport) -> None:
+        """Hear of a handshake that this node opened."""
+        ...
+
+    def is_own(self, transport: StreamTransport) -> bool:
+        """Return True when this process is at both ends of a handshake that it opened."""
+        ...
+
     def admit(self, peer: auth.Peer, hello: Hello | None, transport: StreamTransport) -> None:
         """Let `peer` in. Called when its AUTH is known, and again with its hello. Raises PeerRefused to keep it out."""
         ...
@@ -84,6 +92,14 @@ class Gate(Protocol):
     ) -> None:
         """Hear of a peer with which no protocol major is shared, and of its hello where that came."""
         ...
+
+
+class FoundSelf(PeerRefused):
+    """This node's own identity is at the other end: in this very process, or with `is_copy` in another one."""
+
+    def __init__(self, *, is_copy: bool) -> None:
+        super().__init__(Reason.SELF, "a copy of this node runs there" if is_copy else "that is this very node")
+        self.is_copy = is_copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +127,17 @@ async def shake_hands(stream: ByteStream, handshake: Handshake) -> Channel:
 
 
 async def initiate(stream: ByteStream, secret: NetworkSecret, local: LocalSide, entropy: Entropy) -> Session:
-    """Open a session over a connected stream. Raises PeerRefused, RemoteError or TransportError."""
+    """Open a session over a connected stream. Raises FoundSelf, PeerRefused, RemoteError or TransportError."""
     handshake = Handshake.initiator(secret, static=entropy.random_bytes(32), ephemeral=entropy.random_bytes(32))
     transport = StreamTransport(stream, await shake_hands(stream, handshake))
-    async with introductions():
-        return await _initiate(transport, local)
+    local.gate.dialled(transport)
+    try:
+        async with introductions():
+            return await _initiate(transport, local)
+    except PeerRefused as refused:
+        if refused.reason is Reason.SELF:
+            raise FoundSelf(is_copy=not local.gate.is_own(transport)) from None
+        raise
 
 
 async def _initiate(transport: StreamTransport, local: LocalSide) -> Session:

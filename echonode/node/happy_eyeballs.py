@@ -14,15 +14,22 @@ from echonode.sync.tasks import all_ended
 _HEAD_START_S: Final = 0.25
 
 
-async def reach(dial: Dial, addresses: Sequence[str]) -> ByteStream:
-    """Return a stream to the first of `addresses` that answers. Raises the last TransportError when none does."""
-    attempts: list[asyncio.Task[ByteStream]] = []
+async def reach(dial: Dial, addresses: Sequence[str]) -> tuple[str, ByteStream]:
+    """Return that of `addresses` which answered first, and a stream to it; they are tried in order.
+
+    Raises TransportError, the last one met, when none answers.
+    """
+
+    async def attempt_at(address: str) -> tuple[str, ByteStream]:
+        return address, await dial(address)
+
+    attempts: list[asyncio.Task[tuple[str, ByteStream]]] = []
     waiting = list(addresses)
     error = TransportError("it has no address")
     try:
         while waiting or attempts:
             if waiting:
-                attempts.append(asyncio.ensure_future(dial(waiting.pop(0))))
+                attempts.append(asyncio.ensure_future(attempt_at(waiting.pop(0))))
             timeout_s = _HEAD_START_S if waiting else None
             done, _ = await asyncio.wait(attempts, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             for attempt in [attempt for attempt in attempts if attempt in done]:
@@ -38,4 +45,4 @@ async def reach(dial: Dial, addresses: Sequence[str]) -> ByteStream:
         await all_ended(attempts)
         for attempt in attempts:
             if not attempt.cancelled() and attempt.exception() is None:
-                attempt.result().abort()
+                attempt.result()[1].abort()

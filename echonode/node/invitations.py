@@ -164,7 +164,7 @@ class Invitations:
                     continue
                 tried.add(addresses)
                 try:
-                    return await _join_at(await reach(dial, addresses), code, self._entropy, guesses)
+                    return await self._join_at_any(dial, addresses, code, guesses)
                 except (PeerRefused, RemoteError) as refused:
                     error = _explain(refused.reason)
                 except TransportError as failure:
@@ -174,6 +174,24 @@ class Invitations:
             if at or self._clock.monotonic_s() >= deadline_s:
                 raise error
             await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def _join_at_any(self, dial: Dial, addresses: Sequence[str], code: Code, guesses: "_Guesses") -> bytes:
+        """Return the network key of the inviter at one of `addresses`: another may lead to another node, or to us.
+
+        Raises as `_join_at`.
+        """
+        waiting = list(addresses)
+        failure: TransportError | None = None
+        while True:
+            try:
+                address, stream = await reach(dial, waiting)
+            except TransportError as error:
+                raise failure or error from None
+            waiting.remove(address)
+            try:
+                return await _join_at(stream, code, self._entropy, guesses)
+            except TransportError as error:
+                failure = error
 
 
 class _Guesses:

@@ -16,14 +16,14 @@ from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.event_bus import EventBus
-from echonode.node.events import FollowBegan, FollowEnded, LinkEqual, RecordsApplied
+from echonode.node.events import FollowBegan, FollowEnded, LinkEqual, RecordOutranked, RecordsApplied
 from echonode.node.handshake import Session
 from echonode.node.hello import FOLLOW, NAMES_IN_PART
 from echonode.node.link_selection import LinkSelection
 from echonode.node.log_cursor import LogCursor
 from echonode.node.peer_table import PeerTable
 from echonode.node.subscriptions import Subscriptions
-from echonode.store.port import Store
+from echonode.store.port import Outranked, Store
 from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree
 from echonode.sync.live.send_queue import LinkEnvironment
@@ -46,12 +46,12 @@ class LiveLinks:
     selection: LinkSelection
     subscriptions: Subscriptions
     wake: asyncio.Event
-    spread: Plumtree = field(init=False)
+    plumtree: Plumtree = field(init=False)
     _links: dict[IdentityId, Link] = field(default_factory=dict)
     _keys: dict[IdentityId, PublicKey] = field(default_factory=dict)  # with which the peers of links proved themselves
 
     def __post_init__(self) -> None:
-        self.spread = Plumtree(self.store)
+        self.plumtree = Plumtree(self.store)
 
     def behind(self, peer: IdentityId) -> int | None:
         """Return how many entries of our log the link with `peer` has still to tell; None without a link."""
@@ -70,7 +70,7 @@ class LiveLinks:
         """Wake the links to pass on what was applied. End those whose peer's key it revoked."""
         if any(record.context == IDENTITIES for record in event.records):
             self._end_revoked()
-        self.spread.stored(event.records, IdentityId(event.source) if event.source else None)
+        self.plumtree.stored(event.records, IdentityId(event.source) if event.source else None)
 
     # -- how a session becomes one -----------------------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class LiveLinks:
 
         environment = LinkEnvironment(
             transport=session.transport,
-            plumtree=self.spread,
+            plumtree=self.plumtree,
             peer=peer,
             instance=Instance(session.hello.instance),
             owner=_LinkOwner(self, peer),
@@ -162,15 +162,9 @@ class LiveLinks:
         finally:
             if self._links.get(peer) is link:
                 del self._links[peer], self._keys[peer]
-                self.table.unlinked(self.clock.monotonic_s(), peer)
+                self.table.unlinked(self.clock.monotonic_s(), peer, now_ms=self.clock.now_ms())
                 self.wake.set()
             self.bus.publish(self._ended(session, link, why, began_s))
-
-    def end_named(self, name: str, but: IdentityId) -> None:
-        """End the links with peers of that name, which now belongs to the peer `but`."""
-        for peer, link in self._links.items():
-            if peer != but and self.table.peers[peer].name == name:
-                link.stop()
 
     def end_all(self) -> None:
         """End every link; from now on nothing that comes by one is taken."""
@@ -226,6 +220,11 @@ class _LinkOwner:
     def applied(self, context: str, records: Sequence[Record]) -> None:
         """Publish that records of the peer became heads here."""
         self.links.bus.publish(RecordsApplied(context=context, source=self.peer, records=tuple(records)))
+
+    def outranked(self, context: str, outranked: Sequence[Outranked]) -> None:
+        """Publish which versions do not fit beside the other heads of their records."""
+        for of_record in outranked:
+            self.links.bus.publish(RecordOutranked.of(of_record, peer=self.peer, context=context))
 
     def compared(self, is_equal: bool) -> None:
         """Note in the peer table, and publish, that all is equal."""

@@ -16,8 +16,9 @@ streams of the API, and then these, in this order (`Node.__init__`):
     LiveLinks.pass_on          links whose key was revoked end; the others wake (Plumtree.stored), and send
     Connections.tell_some      some peers without a link are dialled soon, to compare
 
-The shell hands in streams (`accept`), sightings (`sighted`, `gone`) and a way to dial. It gets from `announce` what to
-make known, from `save_network_key` what to keep. The same Node runs over TCP and in simulation.
+The shell hands in streams (`accept`, once the node is started), sightings (`sighted`, `gone`) and a way to dial. It
+gets from `announce` what to make known, from `save_network_key` and `save_name` what to keep. The same Node runs over
+TCP and in simulation.
 """
 
 import asyncio
@@ -25,20 +26,27 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from echonode.clock import Clock, Entropy
+from echonode.errors import LocalError
+from echonode.limits import NODE_NAME_BYTES_MAX
+from echonode.model.address import distinct_label
 from echonode.model.identity import Identity, IdentityId
 from echonode.node.addresses import Addresses
 from echonode.node.admission import Admission
 from echonode.node.backlog import Backlog
+from echonode.node.conflicts import Conflicts
 from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
 from echonode.node.event_bus import EventBus
 from echonode.node.events import (
     Event,
+    InstanceRenewed,
     NetworkJoined,
+    NodeRenamed,
     NodeStarted,
     NodeStopped,
     Observer,
     PeerAbsent,
+    PeerForgotten,
     PeerSighted,
     RecordsApplied,
 )
@@ -61,6 +69,7 @@ from echonode.node.views import NodeStatus, PeerView, SyncReport
 from echonode.store.port import Store
 from echonode.sync.sketch_cache import SketchCache
 from echonode.sync.streams import ByteStream, Dial
+from echonode.text import escape, is_node_name, nfc, to_base32
 from echonode.wire.messages import Direction
 
 
@@ -79,12 +88,13 @@ class Node:
         observe: Observer,
         announce: Callable[[Presence], None],
         save_network_key: Callable[[bytes], None],
+        save_name: Callable[[str], None],
     ) -> None:
         tag, wake = entropy.random_bytes(8), asyncio.Event()
-        self.name = settings.name
         self.store = store
         self.bus = EventBus(observe)
         self.records = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
+        self.conflicts = Conflicts(self.records, self.bus)
         self.subscriptions = Subscriptions(store, settings.contexts)
         self.membership = Membership(settings.network_key, tag, announce=announce, save=save_network_key)
         self.invitations = Invitations(self.membership, clock, entropy, self.bus)
@@ -93,7 +103,7 @@ class Node:
         self.scheduler = Scheduler(self.peer_table, entropy)
         self.registry = SessionRegistry(identity.id, clock)
         self.hello = HelloMaker(self.records, self.subscriptions, settings.name, tag, settings.models)
-        self.admission = Admission(self.records, self.peer_table, self.registry, self.bus, store.instance)
+        self.admission = Admission(self.records, self.peer_table, self.registry, self.bus, clock, store.instance)
         self.live_links = LiveLinks(
             store, clock, entropy, self.bus, self.peer_table, self.scheduler.links, self.subscriptions, wake
         )
@@ -114,14 +124,19 @@ class Node:
             links=self.live_links,
             wake=wake,
         )
-        self.on_demand = OnDemand(self.connections, self.conversations)
+        self.on_demand = OnDemand(self.connections, self.conversations, self.addresses)
         self.bus.on(RecordsApplied, self.records.note_applied)
+        self.bus.on(RecordsApplied, self.conflicts.note_applied)
         self.bus.on(RecordsApplied, self._renew_if_copied)
         self.bus.on(RecordsApplied, self.live_links.pass_on)
         self.bus.on(RecordsApplied, self.connections.tell_some)
         self._settings = settings
         self._wake = wake
-        self._views = PeerViews(self.peer_table, self.admission, self.live_links, settings.models)
+        self._clock = clock
+        self._save_name = save_name
+        self._views = PeerViews(
+            self.peer_table, self.admission, self.live_links, self.addresses, clock, settings.models
+        )
         self._listen: tuple[str, ...] = ()
         self._runner: asyncio.Task[None] | None = None
 
@@ -132,6 +147,8 @@ class Node:
         self._listen = tuple(listen)
         self.hello.port = int(listen[0].rpartition(":")[2]) if listen else 0
         await self.admission.load()
+        if self.store.second_life is not None:
+            self.bus.publish(InstanceRenewed(instance=self.store.instance, why=self.store.second_life))
         is_provisional = self._settings.is_provisional
         await self.records.introduce(None if is_provisional else self.membership.key)
         if not is_provisional:  # `shared` means something only in a network
@@ -198,12 +215,27 @@ class Node:
         self.peer_table.sighted(f"static:{address}", "static", (address,))
         self._wake.set()
 
+    def add_peers(self, addresses: Sequence[str]) -> None:
+        """Dial the peers at all of these addresses."""
+        for address in addresses:
+            self.add_peer(address)
+
     # -- what people ask ---------------------------------------------------------------------------------------------
 
     @property
     def id(self) -> IdentityId:
         """The node id."""
         return self.records.id
+
+    @property
+    def name(self) -> str:
+        """The name of this node, for people."""
+        return self.addresses.name
+
+    @property
+    def label(self) -> str:
+        """The name, with the beginning of the id where a peer has the same name."""
+        return distinct_label(self.id, self.addresses.node_labels())
 
     @property
     def listening(self) -> tuple[str, ...]:
@@ -225,12 +257,15 @@ class Node:
         return NodeStatus(
             id=self.id,
             name=self.name,
+            label=self.label,
             instance=self.store.instance,
             network=self.network,
             listen=self._listen,
             contexts=tuple([await self.store.info(name) for name in self.store.contexts()]),
+            history=self.store.history(),
             peers=tuple(self.peers()),
             invitation=self.invitations.slot,
+            handshakes_dropped=self.connections.dropped.total,
         )
 
     def peers(self) -> list[PeerView]:
@@ -246,7 +281,7 @@ class Node:
             streams=self.registry.streams - len(links),
             partings=self.registry.partings,
             fills=self.conversations.bulk_gate.fills,
-            versions_asked=self.live_links.spread.asked_count,
+            versions_asked=self.live_links.plumtree.asked_count,
             comparisons=sum(entry.changed_meanwhile for entry in peers.values()),
             dials=tuple(len(target.addresses) for target in targets.values() if target.is_dialling),
             links=links,
@@ -255,20 +290,44 @@ class Node:
     async def sync(
         self, peers: Sequence[IdentityId] | None, direction: Direction, timeout_s: float
     ) -> list[SyncReport]:
-        """Sync with `peers` now (None: all that are known). Return one report for each."""
-        wanted = list(self.peer_table.peers) if peers is None else peers
-        return await self.on_demand.sync(wanted, direction, timeout_s)
+        """Sync with `peers` now (None: all that are known, and configured addresses). Return one report for each."""
+        known, targets = self._views.to_sync() if peers is None else (peers, ())
+        return await self.on_demand.sync(known, direction, timeout_s, targets=targets)
 
     def resolve_peer(self, text: str) -> IdentityId:
         """Return a peer by id, id prefix or name. Raises LocalError."""
-        return self._views.resolve(text)
+        return self.addresses.resolve_peer(text)
 
-    async def trust(self, text: str) -> None:
-        """Accept that a name now belongs to the peer that was kept out for it. Raises LocalError for no such peer."""
-        peer, name = await self.admission.trust(text)
-        self.live_links.end_named(name, peer)
-        self.peer_table.retry_now()
+    async def forget_peer(self, text: str) -> str:
+        """Forget the peer with that name or id until it comes again. Return its label.
+
+        Its records stay. Raises LocalError for no such peer, and for one that is connected and would come again.
+        """
+        peer = self.resolve_peer(text)
+        entry, label = self.peer_table.peers[peer], distinct_label(peer, self.addresses.node_labels())
+        if entry.is_up:
+            raise LocalError(f"{escape(label) or to_base32(peer)} is connected now: stop it first, or it comes again")
+        self.peer_table.forget_peer(peer)
+        await self.store.forget_peer(peer)
+        self.bus.publish(PeerForgotten(peer=peer, peer_name=entry.name))
         self._wake.set()
+        return label or to_base32(peer)
+
+    async def rename(self, text: str) -> str:
+        """Give this node another name, and keep it. Peers hear of it in a moment. Return the name in NFC.
+
+        Raises LocalError for a text that is no name of a node.
+        """
+        name = nfc(text)
+        if not is_node_name(name):
+            raise LocalError(f"a name is 1 to {NODE_NAME_BYTES_MAX} bytes of text without control characters")
+        self._save_name(name)
+        self.addresses.name = self.hello.name = name
+        self.bus.publish(NodeRenamed(node_name=name))
+        reachable = [entry.id for entry in self.peer_table.peers.values() if entry.is_reachable]
+        self.peer_table.compare_soon(self._clock.monotonic_s(), reachable)
+        self._wake.set()
+        return name
 
     # -- the network -------------------------------------------------------------------------------------------------
 

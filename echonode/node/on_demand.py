@@ -14,13 +14,14 @@ from typing import Any, Final, TypeVar
 
 from echonode.errors import EchonodeError, PeerRefused, Reason, TransportError
 from echonode.limits import DIALS_MAX
+from echonode.model.address import distinct_label
 from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import LeafKey
+from echonode.node.addresses import Addresses
 from echonode.node.connections import Connections, Work
 from echonode.node.conversations import Conversations
 from echonode.node.handshake import Session
-from echonode.node.happy_eyeballs import reach
 from echonode.node.mode_table import GET, PULL, PUT, ModeSpec
 from echonode.node.refusals import DECLINED
 from echonode.node.session_report import SessionReport
@@ -39,25 +40,36 @@ class OnDemand:
     """Opens sessions on demand. pull, get and put raise PeerRefused when the peer declines, RemoteError when it breaks
     the protocol, and TransportError when it cannot be reached or `timeout_s` is over."""
 
-    def __init__(self, connections: Connections, conversations: Conversations) -> None:
+    def __init__(self, connections: Connections, conversations: Conversations, addresses: Addresses) -> None:
         self._connections = connections
         self._conversations = conversations
+        self._addresses = addresses
 
-    async def sync(self, peers: Sequence[IdentityId], direction: Direction, timeout_s: float) -> list[SyncReport]:
-        """Sync with `peers`, DIALS_MAX at once, all within `timeout_s`. Return one report for each, in order."""
+    async def sync(
+        self, peers: Sequence[IdentityId], direction: Direction, timeout_s: float, *, targets: Sequence[str] = ()
+    ) -> list[SyncReport]:
+        """Sync with `peers`, and with the node at each of `targets` (keys of the peer table), within `timeout_s`.
+
+        DIALS_MAX run at once. Return one report for each, in order; one for each peer, however it was reached.
+        """
         slots = asyncio.Semaphore(DIALS_MAX)
-        known = self._connections.table.peers
-        names = {peer: known[peer].name for peer in peers if peer in known}  # others may take its place meanwhile
+        labels = self._addresses.node_labels()  # others may take a peer's place meanwhile
 
-        async def one(peer: IdentityId) -> SyncReport:
-            report, name = SessionReport(), names.get(peer, "")
+        async def one(peer: IdentityId | None, target: str) -> SyncReport:
+            report = SessionReport()
+            name = distinct_label(peer, labels) if peer else self._address_of(target)
             try:
                 async with asyncio.timeout(timeout_s), slots:
-                    report = await self._session(peer, direction)
+                    if peer is not None:
+                        report = await self._session(peer, direction)
+                    else:
+                        peer, report = await self._session_at(target, direction)
+                        name = distinct_label(peer, self._addresses.node_labels())
             except TimeoutError:
                 return _report(peer, name, SyncStatus.TIMED_OUT, report, f"not done within {timeout_s:g} s")
             except TransportError as error:
-                self._connections.table.missed(peer, str(error))
+                if peer is not None:
+                    self._connections.table.missed(peer, str(error))
                 return _report(peer, name, SyncStatus.UNREACHABLE, report, str(error))
             except EchonodeError as error:
                 return _report(peer, name, SyncStatus.FAILED, report, str(error))
@@ -66,7 +78,31 @@ class OnDemand:
                 return _report(peer, name, SyncStatus.PARTIAL, report, why)
             return _report(peer, name, SyncStatus.VERIFIED, report, "")
 
-        return list(await asyncio.gather(*[one(peer) for peer in peers]))
+        reports = await asyncio.gather(
+            *[one(peer, "") for peer in peers], *[one(None, target) for target in targets]
+        )
+        synced = set(peers)
+        return [report for at, report in enumerate(reports) if at < len(peers) or report.peer not in synced]
+
+    def _address_of(self, key: str) -> str:
+        target = self._connections.table.targets.get(key)
+        return ", ".join(target.addresses) if target is not None else ""
+
+    async def _session_at(self, key: str, direction: Direction) -> tuple[IdentityId, SessionReport]:
+        """Run a session with the node at the configured target `key`. Raises what ends it early."""
+        target = self._connections.table.targets.get(key)
+        if target is None:
+            raise TransportError("it has no address")
+        if target.peer is not None:  # it was met meanwhile
+            return target.peer, await self._session(target.peer, direction)
+        try:
+            session, log = await self._connections.lead(target.addresses, direction, peer=None, target=key)
+            return session.peer.id, log
+        except PeerRefused as refused:
+            if refused.reason not in (Reason.DUPLICATE_SESSION, Reason.BUSY):
+                raise
+        await asyncio.sleep(self._connections.entropy.uniform(*_AGAIN_S))  # its own session tells which node that is
+        return await self._session_at(key, direction)
 
     async def pull(
         self, peer: IdentityId, context: str, wanted: Filter, *, after: int, limit: int, timeout_s: float
@@ -125,14 +161,14 @@ class OnDemand:
             while await connections.registry.wait_until_over(peer):
                 pass
             addresses = [address for target in connections.table.targets_of(peer) for address in target.addresses]
-            stream = await reach(connections.dial, addresses)
             try:
-                return await connections.lead(stream, direction, instead)
+                _, log = await connections.lead(list(dict.fromkeys(addresses)), direction, instead, peer=peer)
+                return log
             except PeerRefused as refused:
                 if refused.reason not in (Reason.DUPLICATE_SESSION, Reason.BUSY):
                     raise
             await asyncio.sleep(connections.entropy.uniform(*_AGAIN_S))
 
 
-def _report(peer: IdentityId, name: str, status: SyncStatus, report: SessionReport, error: str) -> SyncReport:
+def _report(peer: IdentityId | None, name: str, status: SyncStatus, report: SessionReport, error: str) -> SyncReport:
     return SyncReport(peer=peer, name=name, status=status, conversations=tuple(report.conversations), error=error)

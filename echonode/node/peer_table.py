@@ -3,87 +3,47 @@
 A target is something that can be dialled: a sighting, a configured peer, an address that a peer told. A peer is an
 identity that proved itself. A target becomes a peer's by the first session with it, or by the tag of the peer's hello.
 
-    discovery     sighted  withdrawn  forget  retry_now  membership_changed
-    a dial        dial_begun  then found_self, dial_ended
+    the store     loaded  then to_save  saved, when a session told something new
+    discovery     sighted  withdrawn  forget  membership_changed
+    a dial        dial_begun  then misled, dial_ended  to_report
     a session     hello_begun  then opened  met  closed, or hello_wasted
     a link        link_tried  then link_declined, or linked  link_equal  suspected  unlinked
     a commit      store_changed  compare_soon
+    a person      forget_peer
 
 Only this module writes the fields of Target and PeerEntry. The scheduler, link selection and the views read them. Times
 are seconds of a monotonic clock, but for those that end in _ms.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from echonode.clock import Entropy
-from echonode.limits import CANDIDATES_MAX, CHANGE_DELAY_S, COMPARE_INTERVAL_S, UNEQUAL_COMPARE_INTERVAL_S
+from echonode.limits import (
+    CANDIDATES_MAX,
+    CHANGE_DELAY_S,
+    COMPARE_INTERVAL_S,
+    KNOWN_ADDRESSES_MAX,
+    MEET_AT_ONCE,
+    MEET_INTERVAL_S,
+    MISLEADING_ADDRESS_S,
+    PEER_GONE_DAYS,
+    SEEN_SAVED_S,
+    STATIC_REPORT_S,
+    UNEQUAL_COMPARE_INTERVAL_S,
+)
 from echonode.model.identity import IdentityId
 from echonode.node.backoff import Backoff
-from echonode.text import to_base32
+from echonode.node.peer_entries import NEVER as NEVER
+from echonode.node.peer_entries import PeerEntry as PeerEntry
+from echonode.node.peer_entries import Target as Target
+from echonode.store.port import KnownPeer
+from echonode.text import nfc, to_base32
 
-NEVER: Final = float("inf")
 _SEEN_S: Final = 2 * COMPARE_INTERVAL_S[1]  # a peer that dials us compares at least this often
 _LASTING_S: Final = 60.0  # a link of this age counts as one that lasted
-
-
-@dataclass(slots=True)
-class Target:
-    """Something to dial. `key` names it; `found_by` is "mdns", "static" or "peer"."""
-
-    key: str
-    found_by: str
-    addresses: tuple[str, ...]
-    peer: IdentityId | None = None
-    is_ours: bool = True  # of our network; others are listed, never dialled
-    tag: bytes = b""  # announced: the tag of the node's present start
-    group: bytes = b""  # announced: a proof, for members, that the announcing node knows our network key
-    slot: str | None = None  # the number of the invitation that is open there
-    attempt: int = 0  # failed dials in a row
-    declined: int = 0  # dials in a row that were answered and not wanted
-    not_before_s: float = 0.0
-    is_dialling: bool = False
-    has_answered: bool = False  # a session came of it
-    is_self: bool = False
-    is_refused: bool = False  # the node that answers there keeps us out
-    is_gone: bool = False  # withdrawn during a dial: forgotten at the end of that
-    reason: str = ""
-
-
-@dataclass(slots=True)
-class PeerEntry:
-    """One peer. `compare_at_s`: when to compare roots next."""
-
-    id: IdentityId
-    name: str = ""
-    address: str = ""
-    tag: bytes = b""  # of its present start, as its hello gave it
-    models: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # the record models that are read there
-    sessions: int = 0
-    compare_at_s: float = 0.0
-    changed_meanwhile: bool = False  # during a session, so that this one may not have seen it
-    is_meeting: bool = False  # a session is being opened, and our hello may be made already
-    seen_s: float = 0.0  # when its last session ended
-    is_reachable: bool = False
-    is_refused: bool = False  # it keeps us out
-    rank: float = 0.0  # drawn; the lowest are followed
-    can_follow: bool = False  # both sides speak that mode
-    is_following: bool = False  # a link is up
-    is_leading: bool = False  # this node opened the link
-    link_losses: int = 0  # attempts in a row that led to no link that lasted
-    follow_at_s: float = 0.0  # not before, when it is among those to follow
-    linked_s: float = 0.0  # when the link began
-    suspected_s: float = -NEVER  # when its root last stayed another
-    only_dials: bool = False  # it reaches us, and we do not reach it: a firewall, as a rule
-    in_sync: bool | None = None
-    last_sync_ms: int | None = None
-    reason: str = ""
-
-    @property
-    def is_up(self) -> bool:
-        """True while a session or a link is up."""
-        return self.sessions > 0 or self.is_following
+_GONE_MS: Final = PEER_GONE_DAYS * 24 * 3600 * 1000
+_NOT_MET: Final = "not met since this node started"
 
 
 class PeerTable:
@@ -111,6 +71,18 @@ class PeerTable:
         """Return whether `peer` is new, and there is no room for one more. A peer that is absent makes room."""
         return peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and self._oldest_absent() is None
 
+    @property
+    def reachable_count(self) -> int:
+        """The number of peers that answer."""
+        return sum(peer.is_reachable for peer in self.peers.values())
+
+    def is_lost(self, peer: IdentityId, now_ms: int) -> bool:
+        """Return True for a peer that was not seen for PEER_GONE_DAYS and has no address but those of that time."""
+        entry = self.peers.get(peer)
+        if entry is None or entry.is_reachable or entry.is_up or now_ms - entry.seen_ms < _GONE_MS:
+            return False
+        return all(target.found_by == "peer" for target in self.targets_of(peer))
+
     def targets_of(self, peer: IdentityId) -> list[Target]:
         """Return the targets that lead to `peer`."""
         return [target for target in self.targets.values() if target.peer == peer]
@@ -121,7 +93,51 @@ class PeerTable:
 
     def _oldest_absent(self) -> IdentityId | None:
         absent = [entry for entry in self.peers.values() if not entry.is_reachable and not entry.is_up]
-        return min(absent, key=lambda entry: entry.seen_s).id if absent else None
+        return min(absent, key=lambda entry: (entry.seen_ms, entry.seen_s)).id if absent else None
+
+    # -- the store ---------------------------------------------------------------------------------------------------
+
+    def loaded(self, now_s: float, known: Iterable[KnownPeer]) -> None:
+        """Enter the peers that were met before this start, and dial them: the first at once, the rest bit by bit."""
+        for number, peer in enumerate(known):
+            if len(self.peers) >= CANDIDATES_MAX:
+                return
+            self.peers[peer.id] = PeerEntry(
+                peer.id,
+                peer.name,
+                peer.addresses[0] if peer.addresses else "",
+                peer.addresses,
+                peer.seen_ms,
+                peer,
+                rank=self._entropy.uniform(0, 1),
+                reason=_NOT_MET,
+            )
+            if peer.addresses and self._keep(peer.id, peer.addresses) and number >= MEET_AT_ONCE:
+                waits_s = (number - MEET_AT_ONCE + 1) * self._entropy.uniform(*MEET_INTERVAL_S)
+                self.targets[_told_by(peer.id)].not_before_s = now_s + waits_s
+
+    def to_save(self, peer: IdentityId) -> KnownPeer | None:
+        """Return what the store should keep of `peer`, None when it has that already. Tell of the save by `saved`."""
+        entry = self.peers[peer]
+        known = KnownPeer(peer, entry.name, entry.addresses, entry.seen_ms)
+        if entry.saved is None or known.seen_ms - entry.saved.seen_ms >= SEEN_SAVED_S * 1000:
+            return known
+        return None if (entry.saved.name, entry.saved.addresses) == (known.name, known.addresses) else known
+
+    def saved(self, known: KnownPeer) -> None:
+        """Note that the store keeps `known`."""
+        if known.id in self.peers:
+            self.peers[known.id].saved = known
+
+    def forget_peer(self, peer: IdentityId) -> None:
+        """Drop `peer` and the addresses that it told. Other targets that led to it are nobody's again."""
+        entry = self.peers.pop(peer, None)
+        if entry is not None:
+            self._by_tag.pop(entry.tag, None)
+        for target in self.targets_of(peer):
+            if target.found_by == "peer":
+                self.forget(target.key)
+            target.peer = None
 
     # -- discovery ---------------------------------------------------------------------------------------------------
 
@@ -147,12 +163,22 @@ class PeerTable:
             target = self.targets[key] = Target(key, found_by, addresses, is_ours=is_ours, slot=slot)
             is_new = True
         elif (target.addresses, target.is_ours) != (addresses, is_ours):
-            target.attempt, target.not_before_s, target.is_self, target.has_answered = 0, 0.0, False, False
+            target.attempt, target.not_before_s, target.has_answered = 0, 0.0, False
+            target.misleading = {}
         target.addresses, target.is_ours, target.slot, target.is_gone = addresses, is_ours, slot, False
         if tag:
             target.tag, target.group = tag, group
             self._tie(target)
+        if target.peer is None and is_ours:
+            target.peer = self._met_at(addresses)
         return is_new
+
+    def _met_at(self, addresses: Iterable[str]) -> IdentityId | None:
+        """Return the peer that was reached at one of `addresses`: a first guess until a session tells."""
+        for entry in self.peers.values():
+            if not entry.is_up and any(each in entry.addresses or each == entry.address for each in addresses):
+                return entry.id
+        return None
 
     def _forget_stranger(self) -> bool:
         """Drop a target that this node will not dial, if there is one. Return True when there was."""
@@ -202,30 +228,36 @@ class PeerTable:
             target.is_ours = target.found_by != "mdns" or is_ours(target.tag, target.group)
             target.attempt, target.not_before_s = 0, 0.0
 
-    def retry_now(self) -> None:
-        """Make no target wait any longer."""
-        for target in self.targets.values():
-            target.not_before_s = 0.0
-
     # -- dials -------------------------------------------------------------------------------------------------------
 
     def dial_begun(self, key: str) -> None:
         """Note that target `key` is being dialled, until `dial_ended`."""
         self.targets[key].is_dialling = True
 
-    def found_self(self, key: str) -> None:
-        """Note that this very node answered at target `key`."""
+    def misled(self, now_s: float, key: str, address: str) -> None:
+        """Note that this very node, or one that target `key` does not stand for, answered at `address`.
+
+        That says nothing of the target's other addresses, and nothing of any other target: two machines may both have
+        the address of a container bridge.
+        """
         if key in self.targets:
-            self.targets[key].is_self = True
-            self.targets[key].is_dialling = False
+            self.targets[key].misleading[address] = now_s + MISLEADING_ADDRESS_S
 
     def dial_ended(
-        self, now_s: float, key: str, *, failure: str | None, is_refusal: bool = False, is_declined: bool = False
+        self,
+        now_s: float,
+        key: str,
+        *,
+        failure: str | None,
+        is_refusal: bool = False,
+        is_declined: bool = False,
+        is_answered: bool = True,
+        at: str = "",
     ) -> PeerEntry | None:
         """Note the end of a dial of target `key`. Return its peer if that is absent from now on.
 
         `failure`: why no session came of it, in words; `is_declined`: the peer was there, and did not want the session,
-        as another one goes on, or as it is busy.
+        as another one goes on, or as it is busy; `is_answered`: a machine accepted the connection, `at` HOST:PORT.
         """
         target = self.targets.get(key)
         if target is None:
@@ -238,14 +270,40 @@ class PeerTable:
             target.attempt = 0
             target.declined += is_declined
             if is_declined:
+                self._tie_declined(target, at)
                 target.not_before_s = now_s + self._backoff.redial_declined_s(target.declined)
             return None
         target.attempt += 1
-        target.not_before_s = now_s + self._backoff.redial_s(target.attempt)
+        if target.is_static:
+            wait_s = self._backoff.redial_static_s(target.attempt, is_answered=is_answered)
+        else:
+            wait_s = self._backoff.redial_s(target.attempt)
+        target.not_before_s = now_s + wait_s
         entry = self.peers.get(target.peer) if target.peer else None
         if entry is not None and entry.only_dials and now_s < entry.seen_s + _SEEN_S:
             return None
         return self._lose(target.peer, failure, is_refusal=is_refusal)
+
+    def _tie_declined(self, target: Target, at: str) -> None:
+        """Give `target` to the peer that is up at its address: its session is why the dial was not wanted."""
+        if target.peer is None:
+            for entry in self.peers.values():
+                if entry.is_up and entry.address and (entry.address == at or entry.address in target.addresses):
+                    target.peer = entry.id
+                    return
+
+    def to_report(self, now_s: float, key: str) -> int:
+        """Return how often the configured target `key` failed in a row, if that is to be reported now, otherwise 0.
+
+        It is reported at the first failure, then once in STATIC_REPORT_S.
+        """
+        target = self.targets.get(key)
+        if target is None or not target.is_static or not target.attempt or target.is_misleading:
+            return 0
+        if target.attempt > 1 and now_s < target.reported_s + STATIC_REPORT_S:
+            return 0
+        target.reported_s = now_s
+        return target.attempt
 
     def _lose(self, peer: IdentityId | None, why: str, *, is_refusal: bool = False) -> PeerEntry | None:
         """Make `peer` absent, unless a session is up or another of its targets answered when last dialled."""
@@ -280,8 +338,13 @@ class PeerTable:
         target: str | None,
         is_initiator: bool = True,
         can_follow: bool = False,
+        now_ms: int = 0,
+        dialled: str = "",
     ) -> bool:
-        """Note that a session with `peer` is up, by a dial of `target` or by its own. Return True if it was absent."""
+        """Note that a session with `peer` is up, by a dial of `target` or by its own. Return True if it was absent.
+
+        `dialled`: the address at which it was reached, "" when the peer dialled.
+        """
         if peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and (oldest := self._oldest_absent()):
             self._by_tag.pop(self.peers.pop(oldest).tag, None)
         if peer not in self.peers:
@@ -289,7 +352,14 @@ class PeerTable:
         entry = self.peers[peer]
         entry.is_meeting = False
         was_absent = not entry.is_reachable
-        entry.name, entry.address, entry.is_reachable, entry.is_refused = name, address, True, False
+        entry.name, entry.address, entry.is_reachable, entry.is_refused = nfc(name), address, True, False
+        entry.seen_ms = now_ms
+        if dialled:
+            entry.addresses = (dialled, *(each for each in entry.addresses if each != dialled))[:KNOWN_ADDRESSES_MAX]
+        elif address and address not in entry.addresses:
+            entry.addresses = (*entry.addresses[: KNOWN_ADDRESSES_MAX - 1], address)
+        if entry.reason == _NOT_MET:
+            entry.reason = ""
         entry.sessions += 1
         entry.can_follow = can_follow
         entry.only_dials = not is_initiator and not self._answers(peer)
@@ -318,7 +388,7 @@ class PeerTable:
         """Note the end of a session with `peer`. `in_sync` None: it ended before that was known; nothing changes."""
         entry = self.peers[peer]
         entry.sessions -= 1
-        entry.seen_s = now_s
+        entry.seen_s, entry.seen_ms = now_s, now_ms
         for target in self.targets.values():
             if target.peer == peer:
                 target.declined = 0
@@ -378,10 +448,10 @@ class PeerTable:
             entry.compare_at_s = min(entry.compare_at_s, now_s + CHANGE_DELAY_S)
             entry.changed_meanwhile |= entry.sessions > 0
 
-    def unlinked(self, now_s: float, peer: IdentityId) -> None:
+    def unlinked(self, now_s: float, peer: IdentityId, *, now_ms: int = 0) -> None:
         """Note the end of the link with `peer`, and find out soon whether it is still there."""
         entry = self.peers[peer]
-        entry.is_following, entry.seen_s = False, now_s
+        entry.is_following, entry.seen_s, entry.seen_ms = False, now_s, max(entry.seen_ms, now_ms)
         if now_s - entry.linked_s > _LASTING_S:
             entry.link_losses = 0
         entry.follow_at_s = entry.compare_at_s = now_s + self._backoff.relink_s(entry.link_losses)

@@ -1,26 +1,44 @@
-"""PeerViews: the peers that were met or seen, as people read about them, and look-ups by id or name. It only reads."""
+"""PeerViews: the peers that were met or seen, as people read about them. It only reads.
+
+    connected  reachable  absent  gone     peers that were met
+    sighted  refused  other network        targets that are no peer's yet, and peers with which no session came about
+    copy                                   this node's own identity in another process
+"""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from echonode.errors import LocalError
+from echonode.clock import Clock
+from echonode.model.address import distinct_label
 from echonode.model.identity import IdentityId
-from echonode.node.admission import Admission
+from echonode.node.addresses import Addresses
+from echonode.node.admission import WHAT_TO_DO_ABOUT_A_COPY, Admission
 from echonode.node.live_links import LiveLinks
 from echonode.node.peer_table import PeerEntry, PeerTable, Target
 from echonode.node.views import PeerState, PeerView
 from echonode.text import escape, to_base32
 from echonode.wire.messages import PROTOCOL_VERSION, version_text
 
+_DAY_MS: Final = 24 * 3600 * 1000
+
 
 class PeerViews:
     """Reads the peer table, the peers that admission refused, and the links. `models`: those that are read here."""
 
     def __init__(
-        self, table: PeerTable, admission: Admission, links: LiveLinks, models: Mapping[str, tuple[int, int]]
+        self,
+        table: PeerTable,
+        admission: Admission,
+        links: LiveLinks,
+        addresses: Addresses,
+        clock: Clock,
+        models: Mapping[str, tuple[int, int]],
     ) -> None:
         self._table = table
         self._admission = admission
         self._links = links
+        self._addresses = addresses
+        self._clock = clock
         self._models = models
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
@@ -29,18 +47,16 @@ class PeerViews:
         named: list[Sequence[str]] = [target.addresses for target in targets if target.found_by == "static"]
         return named + [target.addresses for target in targets if target.slot == slot]
 
-    def resolve(self, text: str) -> IdentityId:
-        """Return a peer by id, id prefix or name. Raises LocalError."""
-        found = {
-            entry.id
-            for entry in self._table.peers.values()
-            if entry.name == text or (len(text) >= 4 and to_base32(entry.id).startswith(text))
-        }
-        if len(found) == 1:
-            return found.pop()
-        raise LocalError(
-            f"{escape(text)} could be {len(found)} peers: use more of the id" if found else f"no peer {escape(text)}"
-        )
+    def to_sync(self) -> tuple[list[IdentityId], list[str]]:
+        """Return the peers that a sync with all asks, and the keys of configured targets that are no peer's yet."""
+        now_ms = self._clock.now_ms()
+        peers = [peer for peer in self._table.peers if not self._table.is_lost(peer, now_ms)]
+        unknown = [
+            target.key
+            for target in self._table.targets.values()
+            if target.is_static and target.peer is None and not target.is_misleading
+        ]
+        return peers, unknown
 
     def views(self) -> list[PeerView]:
         """Return one view a peer, then one for each target that is no peer's yet."""
@@ -48,31 +64,41 @@ class PeerViews:
         for target in self._table.targets.values():
             if target.peer is not None:
                 by_peer.setdefault(target.peer, []).append(target)
-        kept_out, foreign = self._admission.kept_out, self._admission.foreign
-        met = [entry for entry in self._table.peers.values() if entry.id not in {*kept_out, *foreign}]
-        views = [self._met(entry, by_peer.get(entry.id, [])) for entry in met]
-        views += [_kept_out(peer, name, address) for peer, (name, address) in kept_out.items()]
+        labels = self._addresses.node_labels()
+        foreign, copies = self._admission.foreign, self._admission.copies()
+        views = [_copy(address, self._addresses.name) for address in copies]
+        met = [entry for entry in self._table.peers.values() if entry.id not in foreign]
+        views += [self._met(entry, by_peer.get(entry.id, []), distinct_label(entry.id, labels)) for entry in met]
         views += [_foreign(peer, *shown) for peer, shown in foreign.items()]
-        kept_out_at = {address for _, address, *_ in (*kept_out.values(), *foreign.values())}
         views += [_impostor(peer, address) for peer, address in self._admission.impostors.items()]
+        shown_at = {address for _, address, _ in foreign.values()}.union(copies)
+        shown_at.update(entry.address for entry in met if entry.is_up)
         for target in self._table.targets.values():
-            is_known = target.peer in self._table.peers or not kept_out_at.isdisjoint(target.addresses)
-            if not is_known and not target.is_self:
+            is_shown = target.peer in self._table.peers or not shown_at.isdisjoint(target.addresses)
+            if not is_shown and not target.is_misleading:
                 views.append(_sighted(target))
         return views
 
-    def _met(self, entry: PeerEntry, targets: Sequence[Target]) -> PeerView:
+    def _met(self, entry: PeerEntry, targets: Sequence[Target], label: str) -> PeerView:
         ours = self._models
         unlike = sorted(name for name, (major, _) in entry.models.items() if major != ours.get(name, (major, 0))[0])
+        now_ms, state, reason = self._clock.now_ms(), _state_of(entry), entry.reason
+        if self._table.is_lost(entry.id, now_ms):
+            state = PeerState.GONE
+            days = (now_ms - entry.seen_ms) // _DAY_MS
+            reason = f"not seen for {days} days; to remove it, type: echonode peers forget {to_base32(entry.id)[:8]}"
+        static = [target for target in targets if target.is_static]
         return PeerView(
             id=entry.id,
             name=entry.name,
-            state=_state_of(entry),
+            label=label,
+            state=state,
             address=entry.address,
-            found_by=targets[0].found_by if targets else "peer",
+            found_by=(static or targets)[0].found_by if targets else "peer",
             in_sync=entry.in_sync,
             last_sync_ms=entry.last_sync_ms,
-            reason=entry.reason,
+            last_seen_ms=self._clock.now_ms() if entry.is_up else entry.seen_ms,
+            reason=reason,
             following=entry.is_following,
             lag=self._links.behind(entry.id),
             models=entry.models,
@@ -88,20 +114,16 @@ def _state_of(entry: PeerEntry) -> PeerState:
     return PeerState.REFUSED if entry.is_refused else PeerState.ABSENT
 
 
-def _kept_out(peer: IdentityId, name: str, address: str) -> PeerView:
-    reason = (
-        f"the name {escape(name)} is pinned to another identity; "
-        f"if this is right, type: echonode peers trust {to_base32(peer)[:16]}"
-    )
+def _copy(address: str, name: str) -> PeerView:
     return PeerView(
-        id=peer,
+        id=None,
         name=name,
-        state=PeerState.REFUSED,
+        state=PeerState.COPY,
         address=address,
         found_by="",
         in_sync=None,
         last_sync_ms=None,
-        reason=reason,
+        reason=WHAT_TO_DO_ABOUT_A_COPY,
     )
 
 
@@ -128,12 +150,14 @@ def _impostor(peer: IdentityId, address: str) -> PeerView:
         found_by="peer",
         in_sync=None,
         last_sync_ms=None,
-        reason="somebody there claims this id with a key that its root never stated; nothing from it is kept",
+        reason="a node there claims this id with a key that its root never stated; nothing from it is kept",
     )
 
 
 def _sighted(target: Target) -> PeerView:
     reason, state = target.reason, PeerState.REFUSED if target.is_refused else PeerState.SIGHTED
+    if target.is_static and target.attempt and not target.is_refused:
+        state = PeerState.ABSENT  # it was named, so it should be there
     if not target.is_ours:
         state = PeerState.OTHER_NETWORK
         reason = "of another network; to join it, type `echonode invite` there and `echonode join CODE` here"

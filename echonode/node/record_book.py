@@ -4,6 +4,7 @@ It is what a node is without a network: a store, the identity that writes into i
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
 
 from echonode.clock import Clock, Entropy, HybridClock, Timestamp, to_ms
 from echonode.errors import LocalError
@@ -20,9 +21,17 @@ from echonode.model.identity import (
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store, winner
 from echonode.node.event_bus import EventBus
-from echonode.node.events import InstanceRenewed, RecordForked, RecordsApplied, TimestampAhead
-from echonode.store.port import Audit, StaleWriterError, Store
+from echonode.node.events import InstanceRenewed, RecordForked, RecordOutranked, RecordsApplied, TimestampAhead
+from echonode.store.port import Applied, Audit, StaleWriterError, Store
 from echonode.text import escape, to_base32
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenRecord:
+    """A record that was written, and the number of other heads that stand beside it: it could not cover them."""
+
+    record: Record
+    beside: int
 
 
 class RecordBook:
@@ -80,23 +89,34 @@ class RecordBook:
 
     async def state_key(self, draft: Draft, root: SigningKey) -> Record:
         """Write the key statement `draft`, signed with the root key of the identity that it speaks of."""
-        (record,) = await self._write([draft], root, skip_unchanged=False)
+        (record,), _ = await self._write([draft], root, skip_unchanged=False)
         assert record is not None
         return record
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     async def put(self, draft: Draft) -> Record:
-        """Write one record; it covers every head known here. Raises LocalError when it may not be written."""
-        (record,) = await self.put_all([draft])
+        """Write one record; it covers the heads known here. Raises LocalError when it may not be written."""
+        return (await self.write(draft)).record
+
+    async def write(self, draft: Draft) -> WrittenRecord:
+        """Write one record as `put` does, and say how many heads it could not cover (PROTOCOL.md §4.3)."""
+        self._check_drafts([draft])
+        (record,), applied = await self._write([draft], self.identity.device, skip_unchanged=False)
         assert record is not None
-        return record
+        return WrittenRecord(record, dict(applied.beside).get(record.id, 0))
 
     async def put_all(self, drafts: Sequence[Draft], *, skip_unchanged: bool = False) -> list[Record | None]:
         """Write `drafts`, all of one context, in one transaction. Return a record for each; None: unchanged, left out.
 
         Raises LocalError when one may not be written; then none is.
         """
+        self._check_drafts(drafts)
+        records, _ = await self._write(drafts, self.identity.device, skip_unchanged=skip_unchanged)
+        return records
+
+    def _check_drafts(self, drafts: Sequence[Draft]) -> None:
+        """Raise LocalError unless all of `drafts` may be written here."""
         for draft in drafts:
             if draft.context == IDENTITIES:
                 raise LocalError(f"the context {IDENTITIES} is kept by the nodes themselves")
@@ -107,7 +127,6 @@ class RecordBook:
         known = self.store.contexts()
         if len(known) >= CONTEXTS_MAX and any(draft.context not in known for draft in drafts):
             raise LocalError(f"there are {CONTEXTS_MAX} contexts already, {IDENTITIES} included: no peer takes more")
-        return await self._write(drafts, self.identity.device, skip_unchanged=skip_unchanged)
 
     def keeps(self, context: str) -> bool:
         """Return whether `context` may be written here."""
@@ -120,12 +139,14 @@ class RecordBook:
             raise LocalError(f"there is no record {self.label(author)}/{escape(name)}")
         return await self.put(Draft(context=context, author=author, name=name, is_tombstone=True))
 
-    async def _write(self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool) -> list[Record | None]:
+    async def _write(
+        self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool
+    ) -> tuple[list[Record | None], Applied]:
         await self.renew_if_copied()
         try:
             records, applied = await self.store.write(drafts, key, self.tick, skip_unchanged=skip_unchanged)
         except StaleWriterError:
-            await self.renew_instance()
+            await self.renew_instance("a head claims a counter of this instance that was never given")
             records, applied = await self.store.write(drafts, key, self.tick, skip_unchanged=skip_unchanged)
         if applied.refused:
             raise LocalError(applied.refused[0].detail)
@@ -133,19 +154,21 @@ class RecordBook:
             self._bus.publish(
                 RecordsApplied(context=applied.records[0].context, source=b"", records=tuple(applied.records))
             )
-        return records
+        for outranked in applied.outranked:
+            self._bus.publish(RecordOutranked.of(outranked, peer=b"", context=drafts[0].context))
+        return records, applied
 
     async def renew_if_copied(self) -> None:
         """Renew the instance when another store writes in this one's name, unless that was done already."""
         if self.is_copied:
-            await self.renew_instance()
+            await self.renew_instance("another store writes under this instance")
 
-    async def renew_instance(self) -> None:
+    async def renew_instance(self, why: str = "it was asked for") -> None:
         """Write under a fresh instance from now on: our store was rolled back or copied, or peers lie about it."""
         instance = Instance(self._entropy.random_bytes(INSTANCE_BYTES))
         await self.store.renew_instance(instance)
         self.is_copied = False
-        self._bus.publish(InstanceRenewed(instance=instance))
+        self._bus.publish(InstanceRenewed(instance=instance, why=why))
 
     def tick(self) -> Timestamp:
         """Return a timestamp for a version written now: later than every timestamp given or noted before."""

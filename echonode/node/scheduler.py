@@ -10,6 +10,7 @@ Where a link is up, changes travel along it (node/link_selection.py). Then no co
 at a time with the others, at random.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +22,7 @@ from echonode.limits import (
     MEET_AT_ONCE,
     MEET_INTERVAL_S,
     RELAY_FANOUT,
+    STATIC_DIALS_MAX,
     WRITE_FANOUT,
 )
 from echonode.model.identity import IdentityId
@@ -55,26 +57,25 @@ class Scheduler:
         dials: list[DialNow] = []
         room = self._room()
         reaching = self._being_reached()
+        is_among_many = self._is_among_many()
         # Targets that answered before, then the longest due: many that never answer must not keep back one that would.
         for target, _ in sorted([each for each in self._waiting(reaching) if each[1] <= now_s], key=_urgency):
-            if len(dials) >= room:
-                break
-            if target.peer in reaching:
+            if room[target.is_static] <= 0 or target.peer in reaching:
                 continue
-            if target.peer is None and self._is_among_many():
+            if target.peer is None and is_among_many:
                 if now_s < self._meet_at_s:
                     continue  # another stranger was first
                 self._meet_at_s = now_s + self.entropy.uniform(*MEET_INTERVAL_S)
             if target.peer is not None:
                 reaching.add(target.peer)
-            dials.append(DialNow(target.key, target.addresses))
+            room[target.is_static] -= 1
+            dials.append(DialNow(target.key, target.addresses_at(now_s)))
         return dials
 
     def next_due_s(self) -> float:
         """Return when `due` has something next, infinity when only an event can change that."""
-        if self._room() <= 0:
-            return NEVER
-        return min((at_s for _, at_s in self._waiting(self._being_reached())), default=NEVER)
+        room, reaching = self._room(), self._being_reached()
+        return min((at_s for target, at_s in self._waiting(reaching) if room[target.is_static] > 0), default=NEVER)
 
     def to_tell(self, source: IdentityId | None) -> list[IdentityId]:
         """Return some peers to tell of a change of our store, by our own write or by what `source` sent.
@@ -96,28 +97,36 @@ class Scheduler:
         return [peer.id for peer in others]
 
     def _is_among_many(self) -> bool:
-        """Return whether so many peers are known that others can wait."""
-        return len(self.table.peers) >= MEET_AT_ONCE
+        """Return whether so many peers answer that others can wait."""
+        return self.table.reachable_count >= MEET_AT_ONCE
 
     def _being_reached(self) -> set[IdentityId]:
         """Return the peers that a dial under way leads to."""
         return {target.peer for target in self.table.targets.values() if target.is_dialling and target.peer}
 
-    def _room(self) -> int:
-        """Return how many dials may begin. A dial that led to a session counts only within the bound on all."""
+    def _room(self) -> dict[bool, int]:
+        """Return how many dials may begin: of configured addresses (True), which may long be silent, and of others.
+
+        A dial that led to a session counts only within the bound on all.
+        """
         begun = [target for target in self.table.targets.values() if target.is_dialling]
-        reaching = sum(not self.table.has_session(target.peer) for target in begun)
-        return min(DIALS_MAX - reaching, _LED_MAX - len(begun))
+        reaching = Counter(target.is_static for target in begun if not self.table.has_session(target.peer))
+        led_max = _LED_MAX - len(begun)
+        return {
+            True: min(STATIC_DIALS_MAX - reaching[True], led_max),
+            False: min(DIALS_MAX - reaching[False], led_max),
+        }
 
     def _waiting(self, reaching: set[IdentityId]) -> Iterator[tuple[Target, float]]:
         """Yield the targets that may be dialled, and from when on."""
         chosen = self.links.chosen()
         meet_at_s = self._meet_at_s if self._is_among_many() else 0.0
         for target in self.table.targets.values():
-            if target.is_dialling or target.is_self or not target.is_ours:
+            if target.is_dialling or not target.is_ours:
                 continue
+            not_before_s = max(target.not_before_s, target.free_at_s)
             if target.peer is None:
-                yield target, max(meet_at_s, target.not_before_s)
+                yield target, max(meet_at_s if not target.is_static else 0.0, not_before_s)
                 continue
             if target.peer in reaching or self.table.has_session(target.peer):
                 continue
@@ -125,7 +134,7 @@ class Scheduler:
             wanted_s = 0.0 if entry is None or not entry.is_reachable else entry.compare_at_s
             if entry is not None and entry.id in chosen and not entry.is_following:
                 wanted_s = min(wanted_s, entry.follow_at_s)
-            yield target, max(wanted_s, target.not_before_s)
+            yield target, max(wanted_s, not_before_s)
 
 
 def _urgency(waiting: tuple[Target, float]) -> tuple[bool, float, float]:

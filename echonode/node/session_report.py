@@ -10,11 +10,12 @@ from typing import Final
 from echonode.clock import Clock
 from echonode.model.record import Record
 from echonode.node.event_bus import EventBus
-from echonode.node.events import RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
+from echonode.node.events import RecordOutranked, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
 from echonode.node.handshake import Session
 from echonode.node.log_cursor import LogCursor
 from echonode.node.subscriptions import Subscriptions
 from echonode.node.summaries import empty
+from echonode.store.port import Outranked
 from echonode.sync.conversation import Result, Tally
 from echonode.sync.select import Mode
 
@@ -105,6 +106,11 @@ class ConversationReport:
         self._bus.publish(
             RecordsApplied(context=self._context, source=self._session.peer.id, records=tuple(records))
         )
+
+    def outranked(self, outranked: Sequence[Outranked]) -> None:
+        """Publish which versions do not fit beside the other heads of their records."""
+        for of_record in outranked:
+            self._bus.publish(RecordOutranked.of(of_record, peer=self._session.peer.id, context=self._context))
 
     def completed(self, result: Result, tally: Tally) -> SyncCompleted:
         """Publish and return the conversation's one outcome."""

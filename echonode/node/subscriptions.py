@@ -6,6 +6,7 @@ serves no mode that passes off what it holds as the whole. It takes nothing from
 gives them all it has.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from echonode.model.filter import Filter
 from echonode.model.filter_text import IdentityResolver, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Record
+from echonode.node.remembered import remember
 from echonode.store.port import Store
 from echonode.sync.filtered_set import FilteredSets
 from echonode.text import escape
@@ -41,9 +43,9 @@ class Subscriptions:
     _reconciling: int = 0
     # (peer, context) -> both roots, those of `identities` and the filter, when all that is wanted was equal: not
     # reconciled again until one of them changes.
-    _equal: dict[tuple[IdentityId, str], tuple[bytes, ...]] = field(default_factory=dict)
-    # (peer, context) of which one side wants a part, when that part was last asked for in vain, or not made equal.
-    _open: set[tuple[IdentityId, str]] = field(default_factory=set)
+    _equal: "OrderedDict[tuple[IdentityId, str], tuple[bytes, ...]]" = field(default_factory=OrderedDict)
+    # (peer, context) of which one side wants a part, when that was last asked for in vain, or not made equal.
+    _open: "OrderedDict[tuple[IdentityId, str], None]" = field(default_factory=OrderedDict)
 
     def subscribe(self, subscriptions: Mapping[str, Sequence[str]], resolve: IdentityResolver) -> None:
         """Want only the parts that these terms name (model/filter_text.py), by context. Raises LocalError."""
@@ -130,7 +132,10 @@ class Subscriptions:
 
     def note(self, peer: IdentityId, context: str, *, is_done: bool) -> None:
         """Note whether the part that one side wants was made equal when it was last asked for."""
-        (self._open.discard if is_done else self._open.add)((peer, context))
+        if is_done:
+            self._open.pop((peer, context), None)
+        else:
+            remember(self._open, (peer, context), None)
 
     def is_open(self, peer: IdentityId, context: str) -> bool:
         """Return whether the part that one side wants was last asked for in vain, or not made equal."""
@@ -138,7 +143,7 @@ class Subscriptions:
 
     def note_equal(self, peer: IdentityId, context: str, roots: tuple[bytes, ...]) -> None:
         """Note that all that is wanted is equal, as of `roots`."""
-        self._equal[peer, context] = (*roots, (self.of(context) or EVERYTHING).digest())
+        remember(self._equal, (peer, context), (*roots, (self.of(context) or EVERYTHING).digest()))
 
     def is_equal(self, peer: IdentityId, context: str, roots: tuple[bytes, ...]) -> bool:
         """Return whether all that is wanted was equal as of these `roots`, under the filter of today."""

@@ -6,7 +6,7 @@ from enum import Enum
 
 from echonode.model.identity import IdentityId, Instance
 from echonode.node.events import SyncCompleted
-from echonode.store.port import ContextInfo
+from echonode.store.port import ContextInfo, HistoryInfo
 
 
 class PeerState(Enum):
@@ -14,9 +14,11 @@ class PeerState(Enum):
 
     CONNECTED = "connected"  # a session is open now
     REACHABLE = "reachable"  # it answered when last asked
-    ABSENT = "absent"  # it was met and does not answer
+    ABSENT = "absent"  # it was met, or is configured, and does not answer
+    GONE = "gone"  # it was met, and not seen for PEER_GONE_DAYS
     SIGHTED = "sighted"  # announced, never spoken with
     OTHER_NETWORK = "other network"
+    COPY = "copy"  # another process with the identity of this node; `reason` says what to do
     REFUSED = "refused"  # kept out here, or keeps this node out; `reason` says why
 
 
@@ -24,7 +26,9 @@ class PeerState(Enum):
 class PeerView:
     """One peer.
 
+    `label`        the name, with the beginning of the id where another node has the same
     `in_sync`      None when unknown
+    `last_seen_ms` when a session with it was last up, None if there was none
     `reason`       why it is not equal or not connected, in a plain sentence
     `following`    a link is up, over which each side tells the other what it stores
     `lag`          how many changes here were not sent or announced to it yet, None without a link
@@ -40,6 +44,8 @@ class PeerView:
     in_sync: bool | None
     last_sync_ms: int | None
     reason: str
+    label: str = ""
+    last_seen_ms: int | None = None
     following: bool = False
     lag: int | None = None
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -48,16 +54,22 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
-    """The node itself. `network`: a short public name, or "open"; `invitation`: the number of the open invitation."""
+    """The node itself. `network`: a short public name, or "open"; `invitation`: the number of the open invitation.
+
+    `label`: the name, with the beginning of the id where a peer has the same; `handshakes_dropped`: as too many were
+    under way, since the start."""
 
     id: IdentityId
     name: str
+    label: str
     instance: Instance
     network: str
     listen: tuple[str, ...]
     contexts: tuple[ContextInfo, ...]
+    history: HistoryInfo
     peers: tuple[PeerView, ...]
     invitation: str | None
+    handshakes_dropped: int
 
 
 class SyncStatus(Enum):
@@ -72,9 +84,11 @@ class SyncStatus(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """One peer's part in a sync on demand. No conversations: nothing differed, or `error` says why there is none."""
+    """One peer's part in a sync on demand. No conversations: nothing differed, or `error` says why there is none.
 
-    peer: IdentityId
+    `peer` None: a configured address, in `name`, that led to no peer."""
+
+    peer: IdentityId | None
     name: str
     status: SyncStatus
     conversations: tuple[SyncCompleted, ...]

@@ -20,7 +20,18 @@ from echonode.model.merkle import Digest
 from echonode.model.record import Draft, LeafKey, Record
 from echonode.store.cursors import Cursors
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Applied, Audit, Change, ContextInfo, Cursor, RefusedVersion, SnapshotReader, Tick
+from echonode.store.port import (
+    Applied,
+    Audit,
+    Change,
+    ContextInfo,
+    Cursor,
+    EarlierVersion,
+    KnownPeer,
+    RefusedVersion,
+    SnapshotReader,
+    Tick,
+)
 
 OnCommit = Callable[["SimStore", str, Sequence[Record]], None]
 
@@ -118,9 +129,13 @@ class SimStore(MemoryStore):
         async with self._transaction():
             await super().renew_instance(instance)
 
-    async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
+    async def save_peer(self, peer: KnownPeer) -> None:
         async with self._transaction():
-            await super().pin(kind, value, identity)
+            await super().save_peer(peer)
+
+    async def forget_peer(self, peer: IdentityId) -> None:
+        async with self._transaction():
+            await super().forget_peer(peer)
 
     async def info(self, context: str) -> ContextInfo:
         self._check_alive()
@@ -133,6 +148,10 @@ class SimStore(MemoryStore):
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
         self._check_alive()
         return await super().heads(context, author, name)
+
+    async def earlier(self, context: str, author: IdentityId, name: str, *, limit: int) -> list[EarlierVersion]:
+        self._check_alive()
+        return await super().earlier(context, author, name, limit=limit)
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
         self._check_alive()
@@ -150,9 +169,9 @@ class SimStore(MemoryStore):
         async with super().snapshot(context) as reader:
             yield reader
 
-    async def pins(self) -> dict[tuple[str, str], IdentityId]:
+    async def peers(self) -> list[KnownPeer]:
         self._check_alive()
-        return await super().pins()
+        return await super().peers()
 
     async def audit(self) -> AsyncIterator[Audit]:
         self._check_alive()

@@ -12,7 +12,7 @@ await world.start(a)                    another process over the same disk, at t
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from echonode.errors import LocalError, TransportError
 from echonode.model.identity import Identity, IdentityId, Instance
@@ -182,6 +182,9 @@ class World:
         def save(new_key: bytes) -> None:
             member.network_key = new_key
 
+        def save_name(name: str) -> None:
+            member.settings = replace(member.settings, name=name)
+
         member.is_up = True
         member.node = Node(
             member.store,
@@ -193,13 +196,21 @@ class World:
             observe=observe,
             announce=announce,
             save_network_key=save,
+            save_name=save_name,
         )
         member.node.bus.on(LinkEqual, report_equal)
         context = copy_context()
         context.run(OWNER.set, member.owner)
-        member.listener = context.run(self.network.listen, member.address, member.node.accept)
+        node, is_started = member.node, asyncio.Event()
+
+        async def accept(stream: ByteStream) -> None:
+            await is_started.wait()  # as connections wait in the kernel (host/tcp.py)
+            await node.accept(stream)
+
+        member.listener = context.run(self.network.listen, member.address, accept)
         self.discovery.listen(member.host, member.node)
         await self.loop.create_task(member.node.start([member.address]), context=context)
+        is_started.set()
 
     def crash(self, member: Member) -> None:
         """Let the process die between two instructions. Tasks, connections and uncommitted writes are lost, without a

@@ -4,15 +4,17 @@
     prepare_versions    drafts and the heads they cover -> versions without signatures, in order
     sign_versions       the signatures; each depends on its own version alone, so chunks may be signed on any thread
 
-A version covers all heads that its store knows: its vector is the union of theirs and its own fresh dot.
+A version covers the heads that its store knows: its vector is the union of theirs and its own fresh dot. Heads that
+would make the vector too long stay beside it (PROTOCOL.md §4.3).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from echonode.clock import TIMESTAMP_MAX, Timestamp, to_ms
 from echonode.errors import LocalError
-from echonode.limits import VECTOR_ENTRIES_MAX
-from echonode.model.identity import Instance, PublicKey, SigningKey, Writer, writer_of
-from echonode.model.record import Draft, LeafKey, Record, SignedRecord, UnsignedVersion, prepare
+from echonode.model.heads import cover
+from echonode.model.identity import Instance, PublicKey, SigningKey, writer_of
+from echonode.model.record import Draft, LeafKey, Record, UnsignedVersion, Version, prepare
 from echonode.store.port import StaleWriterError, Tick
 
 
@@ -36,33 +38,42 @@ def prepare_versions(
     drafts: Sequence[Draft],
     keys: Sequence[LeafKey],
     kid: PublicKey,
-    heads: Mapping[LeafKey, Sequence[Record]],
+    heads: Mapping[LeafKey, Sequence[Version]],
     *,
     instance: Instance,
     next_counter: int,
     tick: Tick,
-    skip_unchanged: bool,
+    unchanged: Collection[int] | None = None,
 ) -> list[UnsignedVersion | None]:
     """Return a version for each of `drafts`, whose leaf keys are `keys`, in order; counters begin at `next_counter`.
 
-    A later draft of the same record covers the earlier one. None stands for a draft that `skip_unchanged` left out.
-    Raises DraftError for the first draft outside the limits, and StaleWriterError."""
+    A later draft of the same record covers the earlier one. `unchanged` holds the places of drafts that say what the
+    one head of their record says: None stands for such a draft, and for one that says what the draft before it said.
+    Without it every draft becomes a version. Raises DraftError for the first draft outside the limits, and
+    StaleWriterError."""
     writer = writer_of(kid, instance)
     newest: dict[LeafKey, UnsignedVersion] = {}
     versions: list[UnsignedVersion | None] = []
     for place, (draft, key) in enumerate(zip(drafts, keys, strict=True)):
-        current = _current_heads(key, newest, heads)
-        if skip_unchanged and len(current) == 1 and draft.is_same_as(current[0]):
+        earlier = newest.get(key)
+        if unchanged is not None and (draft.is_same_as(earlier) if earlier else place in unchanged):
             versions.append(None)
             continue
-        vector = _union_of_vectors(current) if current else {}
+        covered = (earlier,) if earlier else heads.get(key, ())
+        vector = cover(covered, writer)
         if vector.get(writer, 0) >= next_counter:
             raise StaleWriterError(f"{draft.name}: a head claims a counter that this store never gave")
         vector[writer] = next_counter
-        if len(vector) > VECTOR_ENTRIES_MAX:
-            raise DraftError(place, f"more than {VECTOR_ENTRIES_MAX} writers have edited {draft.name}")
+        now = tick()
         try:
-            version = prepare(draft, kid, instance=instance, vector=vector, timestamp=tick())
+            version = prepare(
+                draft,
+                kid,
+                instance=instance,
+                vector=vector,
+                timestamp=_later_than(covered, now),
+                created_ms=to_ms(now),
+            )
         except LocalError as error:
             raise DraftError(place, str(error)) from None
         next_counter += 1
@@ -71,21 +82,11 @@ def prepare_versions(
     return versions
 
 
+def _later_than(covered: Sequence[Version], timestamp: Timestamp) -> Timestamp:
+    """Return `timestamp`, raised to be later than those of the versions `covered`: an edit is never the older one."""
+    return Timestamp(min(TIMESTAMP_MAX, max([timestamp, *(head.timestamp + 1 for head in covered)])))
+
+
 def sign_versions(versions: Sequence[UnsignedVersion | None], key: SigningKey) -> list[Record | None]:
     """Sign `versions`. Releases the GIL for most of the time."""
     return [None if version is None else version.sign(key) for version in versions]
-
-
-def _current_heads(
-    key: LeafKey, newest: Mapping[LeafKey, UnsignedVersion], heads: Mapping[LeafKey, Sequence[Record]]
-) -> Sequence[SignedRecord]:
-    version = newest.get(key)
-    return heads.get(key, ()) if version is None else (version,)
-
-
-def _union_of_vectors(heads: Sequence[SignedRecord]) -> dict[Writer, int]:
-    vector: dict[Writer, int] = {}
-    for head in heads:
-        for writer, counter in head.vector.items():
-            vector[writer] = max(counter, vector.get(writer, 0))
-    return vector

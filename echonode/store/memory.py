@@ -4,19 +4,23 @@ Simulation runs on it, and the state machine in tests/store/test_machine.py judg
 """
 
 import itertools
+import sys
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from echonode.errors import RemoteError
-from echonode.limits import BATCH_RECORDS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, CANDIDATES_MAX, LEAF_HISTORY_MAX
+from echonode.model.heads import select
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Admission, Keyring, Statement, read_statement
 from echonode.model.merkle import Digest, State, Tree, state_of
-from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key, parse, verify
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, Version, VersionId, leaf_key, parse, verify
 from echonode.store.cursors import Cursors
 from echonode.store.draft_signing import common_context, prepare_versions, sign_versions
-from echonode.store.merge import MergeIndex, MergePlan, heads_among
+from echonode.store.leaf import Leaf, LeafMerge, Move, Place
+from echonode.store.merge import MergeIndex, MergePlan
 from echonode.store.paging import fit_changes, fit_leaves
 from echonode.store.port import (
     Applied,
@@ -24,6 +28,9 @@ from echonode.store.port import (
     Change,
     ContextInfo,
     Cursor,
+    EarlierVersion,
+    HistoryInfo,
+    KnownPeer,
     RefusedVersion,
     SnapshotReader,
     Staged,
@@ -39,19 +46,24 @@ class MemoryStore:
         self._instance = instance
         self._index = MergeIndex()
         self._heads: dict[str, dict[LeafKey, list[Record]]] = {}
-        self._history: dict[str, dict[LeafKey, list[Record]]] = {}
+        self._spare: dict[str, dict[LeafKey, dict[VersionId, Record]]] = {}
+        self._history: dict[str, dict[LeafKey, dict[VersionId, Record]]] = {}
         self._log: dict[int, Record] = {}
         self._seqs: list[int] = []  # ascending: every seq of the log, and some that have left it
         self._seq_of: dict[bytes, int] = {}
         self._newest_seqs: dict[str, int] = {}
         self._last_seq = 0
         self._staging: dict[str, tuple[Digest, dict[LeafKey, list[Record]]]] = {}
-        self._pins: dict[tuple[str, str], IdentityId] = {}
+        self._peers: dict[IdentityId, KnownPeer] = {}
         self._cursors = Cursors()
 
     @property
     def instance(self) -> Instance:
         return self._instance
+
+    @property
+    def second_life(self) -> str | None:
+        return None
 
     @property
     def keyring(self) -> Keyring:
@@ -83,8 +95,15 @@ class MemoryStore:
         size = sum(len(head.raw) for heads in self._heads.get(context, {}).values() for head in heads)
         return ContextInfo(context, tree.root, len(tree), size, self.seq(context))
 
+    def history(self) -> HistoryInfo:
+        spare, older = (
+            [version for leaves in kept.values() for leaf in leaves.values() for version in leaf.values()]
+            for kept in (self._spare, self._history)
+        )
+        return HistoryInfo(len(spare) + len(older), sum(version.size for version in (*spare, *older)), len(spare))
+
     async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
-        applied = self._apply(context, records)
+        _, applied = self._apply(context, records)
         if cursor is not None and not applied.is_gap:
             self._cursors.note(cursor)
         return applied
@@ -105,18 +124,26 @@ class MemoryStore:
             return [], Applied()
         context = common_context(drafts)
         self._index.watch_writer(key.public, self._instance)
+        heads = self._heads.get(context, {})
+        keys = [leaf_key(draft.author, draft.name) for draft in drafts]
+        unchanged = {
+            place
+            for place, (draft, each) in enumerate(zip(drafts, keys, strict=True))
+            if len(heads.get(each, ())) == 1 and draft.is_same_as(heads[each][0])
+        }
         prepared = prepare_versions(
             drafts,
-            [leaf_key(draft.author, draft.name) for draft in drafts],
+            keys,
             key.public,
-            self._heads.get(context, {}),
+            heads,
             instance=self._instance,
             next_counter=self._index.next_counter(self._instance),
             tick=tick,
-            skip_unchanged=skip_unchanged,
+            unchanged=unchanged if skip_unchanged else None,
         )
         versions = sign_versions(prepared, key)
-        return versions, self._apply(context, [version for version in versions if version is not None])
+        plan, applied = self._apply(context, [version for version in versions if version is not None])
+        return versions, replace(applied, beside=tuple(plan.beside()))
 
     async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
         leaves = self._heads.get(context, {})
@@ -124,9 +151,10 @@ class MemoryStore:
         for key in gone:
             for head in leaves.pop(key):
                 self._log.pop(self._seq_of.pop(head.id))
+            self._spare.get(context, {}).pop(key, None)
             self._history.get(context, {}).pop(key, None)
         if gone:
-            self._index.replace_heads(context, dict.fromkeys(gone, ()))
+            self._index.forget_leaves(context, gone)
             self._cursors.drop(context)
         return len(gone)
 
@@ -137,6 +165,10 @@ class MemoryStore:
 
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
         return list(self._heads.get(context, {}).get(leaf_key(author, name), []))
+
+    async def earlier(self, context: str, author: IdentityId, name: str, *, limit: int) -> list[EarlierVersion]:
+        history = self._history.get(context, {}).get(leaf_key(author, name), {})
+        return [EarlierVersion(record, None) for record in list(history.values())[::-1][:limit]]
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
         found = list(itertools.islice(self._entries_after(context, after), limit))
@@ -164,8 +196,12 @@ class MemoryStore:
         if known != root:
             staging = {}
         self._staging[context] = (root, staging)
-        plan = self._index.plan(context, records, staging)
-        staging.update(plan.after)
+        plan = self._index.sort(context, records)
+        for key in plan.arrived:
+            plan.merge(key, Leaf(is_whole=True).add(Place.LOG, staging.get(key, ())))
+            by_id = {record.id: record for record in (*staging.get(key, ()), *plan.arrived[key])}
+            if key in plan.merges:
+                staging[key] = [by_id[version] for version in plan.merges[key].heads]
         self._index.raise_counters(plan.counters)
         return tuple(plan.refused)
 
@@ -178,17 +214,22 @@ class MemoryStore:
         staged = Tree((key, State(state_of(head.id for head in heads))) for key, heads in staging.items())
         if expected is not None and staged.root != expected:
             return None
-        applied = self._apply(context, [head for key in sorted(staging) for head in staging[key]])
+        _, applied = self._apply(context, [head for key in sorted(staging) for head in staging[key]])
         return Applied((), applied.had, applied.refused, applied.voided)
 
     async def renew_instance(self, instance: Instance) -> None:
         self._instance = instance
 
-    async def pins(self) -> dict[tuple[str, str], IdentityId]:
-        return dict(self._pins)
+    async def peers(self) -> list[KnownPeer]:
+        return sorted(self._peers.values(), key=lambda peer: (-peer.seen_ms, peer.id))
 
-    async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
-        self._pins[kind, value] = identity
+    async def save_peer(self, peer: KnownPeer) -> None:
+        self._peers[peer.id] = peer
+        while len(self._peers) > CANDIDATES_MAX:
+            del self._peers[min(self._peers.values(), key=lambda each: (each.seen_ms, each.id)).id]
+
+    async def forget_peer(self, peer: IdentityId) -> None:
+        self._peers.pop(peer, None)
 
     async def audit(self) -> AsyncIterator[Audit]:
         checked, problems = 0, []
@@ -197,6 +238,15 @@ class MemoryStore:
             tree = Tree((key, state_of(head.id for head in heads)) for key, heads in leaves.items() if heads)
             if tree.root != self.tree(context).root:
                 problems.append(f"{context}: the tree is not that of its records")
+            for key, heads in leaves.items():
+                spare = self._spare.get(context, {}).get(key, {})
+                selection = select([*heads, *spare.values()], self._index.bounds)
+                if (
+                    sorted(head.id for head in selection.heads) != [head.id for head in heads]
+                    or {each.id for each in selection.spare} != spare.keys()
+                    or bool(spare) != self._index.is_full(context, key)
+                ):
+                    problems.append(f"{context}: {heads[0].name}: its heads are not those of the rule")
             for record in [head for heads in leaves.values() for head in heads]:
                 checked += 1
                 try:
@@ -210,21 +260,53 @@ class MemoryStore:
     async def close(self) -> None:
         """Do nothing: no file is open."""
 
-    def _apply(self, context: str, records: Sequence[Record]) -> Applied:
-        leaves = self._heads.setdefault(context, {})
-        plan = self._index.plan(context, records, leaves)
-        self._write_plan(plan, leaves)
+    def _apply(self, context: str, records: Sequence[Record]) -> tuple[MergePlan, Applied]:
+        plan = self._index.sort(context, records)
+        for key in self._index.merge_unread(plan):
+            leaf = Leaf().add(Place.LOG, self._heads.get(context, {}).get(key, ()))
+            if self._index.is_full(context, key) or not plan.merge(key, leaf):
+                plan.merge(key, self._whole_leaf(context, key, leaf))
+        for key, merge in plan.changes():
+            self._move(context, key, merge)
         self._index.commit(plan)
-        return plan.applied(sum(self._void(statement) for statement in plan.compromised()))
+        return plan, plan.applied(sum(self._void(statement) for statement in plan.compromised()))
 
-    def _write_plan(self, plan: MergePlan, leaves: dict[LeafKey, list[Record]]) -> None:
-        history = self._history.setdefault(plan.context, {})
-        for record in plan.removed():
-            self._log.pop(self._seq_of.pop(record.id))
-            history.setdefault(record.key, []).append(record)
-        leaves.update(plan.after)
-        for record in plan.added():
-            self._append(record)
+    def _whole_leaf(self, context: str, key: LeafKey, leaf: Leaf, history_max: int = LEAF_HISTORY_MAX) -> Leaf:
+        leaf.is_whole = True
+        history = list(self._history.get(context, {}).get(key, {}).values())
+        return leaf.add(Place.SPARE, self._spare.get(context, {}).get(key, {}).values()).add(
+            Place.HISTORY, history[-history_max:]
+        )
+
+    def _move(self, context: str, key: LeafKey, merge: LeafMerge) -> None:
+        """Carry out the moves of one leaf."""
+        leaves = self._heads.setdefault(context, {})
+        if key not in leaves and len(merge.moves) == 1:  # a new leaf: most of them
+            leaves[key] = [merge.moves[0].record]
+            self._append(merge.moves[0].record)
+            return
+        spare = self._spare.setdefault(context, {}).setdefault(key, {})
+        history = self._history.setdefault(context, {}).setdefault(key, {})
+        heads = {head.id: head for head in leaves.get(key, ())}
+        for move in merge.moves:
+            version = move.version
+            assert isinstance(version, Record), "memory keeps whole versions"
+            for place, versions in ((Place.LOG, heads), (Place.SPARE, spare), (Place.HISTORY, history)):
+                if move.origin is place:
+                    del versions[version.id]
+                if move.target is place:
+                    versions[version.id] = version
+            if move.origin is Place.LOG:
+                self._log.pop(self._seq_of.pop(version.id))
+            if move.target is Place.LOG:
+                self._append(version)
+        if merge.heads:
+            leaves[key] = [heads[version] for version in merge.heads]
+        else:
+            leaves.pop(key, None)
+        for kept, versions in ((self._spare, spare), (self._history, history)):
+            if not versions:
+                del kept[context][key]
 
     def _append(self, record: Record) -> None:
         self._last_seq += 1
@@ -241,30 +323,27 @@ class MemoryStore:
         A staged snapshot that holds such a version is dropped as a whole, because its root cannot be reached any more.
         """
 
-        def is_void(record: Record) -> bool:
-            return (record.author, record.kid) == (statement.identity, statement.key)
+        def is_void(record: Version) -> bool:
+            return isinstance(record, Record) and (record.author, record.kid) == (statement.identity, statement.key)
 
         voided = 0
         for context in [name for name in self._heads if name != IDENTITIES]:
-            leaves, history = self._heads[context], self._history.get(context, {})
-            for key in sorted(leaves.keys() | history.keys()):
-                logged, older = leaves.get(key, []), history.get(key, [])
-                kept = [record for record in [*logged, *older] if not is_void(record)]
-                if len(kept) == len(logged) + len(older):
+            for key in sorted({*self._heads[context], *self._history.get(context, {})}):
+                leaf = Leaf().add(Place.LOG, self._heads[context].get(key, ()))
+                leaf = self._whole_leaf(context, key, leaf, history_max=sys.maxsize)
+                gone = [
+                    Move(version, leaf.places[version.id], None)
+                    for version in leaf.versions.values()
+                    if is_void(version)
+                ]
+                if not gone:
                     continue
-                voided += len(logged) + len(older) - len(kept)
-                heads = heads_among(kept)
-                for record in logged:
-                    if record not in heads:
-                        self._log.pop(self._seq_of.pop(record.id))
-                for head in heads:
-                    if head not in logged:
-                        self._append(head)
-                leaves[key] = heads
-                history[key] = [record for record in kept if record not in heads]
-                if not heads:
-                    del leaves[key]
-                self._index.replace_heads(context, {key: [head.id for head in heads]})
+                voided += len(gone)
+                leaf.follow(gone)
+                merge = leaf.merge((), self._index.bounds)
+                merge.moves += gone
+                self._move(context, key, merge)
+                self._index.replace_leaves(context, {key: merge})
         for context, (_, staging) in list(self._staging.items()):
             if any(is_void(record) for heads in staging.values() for record in heads):
                 del self._staging[context]

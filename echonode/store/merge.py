@@ -1,57 +1,86 @@
 """The rules by which versions enter a store, and the index in memory that they need. Pure, shared by all stores.
 
-    plan = index.plan(context, records, heads)      compute the changes; nothing is changed yet
+    plan = index.sort(context, records)     who may enter, by leaf; nothing is changed yet
+    plan.merge(key, leaf, ..)               what becomes of each leaf, by the rule of heads (store/leaf.py)
     (the store writes the plan in one transaction)
-    index.commit(plan)                              bring trees, keyring, conflicts and counters up to date
+    index.commit(plan)                      bring trees, keyring, conflicts and counters up to date
 
 A store that writes several plans in one transaction keeps them in `PendingMerges`. A later plan then sees the effects
 of the earlier ones, while the index, and every reader with it, still shows only what is durable.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from echonode.errors import Reason, RemoteError
 from echonode.limits import COUNTER_MENTIONED_MAX, FORKS_REMEMBERED
+from echonode.model.heads import LEAF_BOUNDS, LeafBounds
 from echonode.model.identity import IdentityId, Instance, PublicKey, Writer, writer_of
 from echonode.model.keys import Admission, Keyring, KeyState, Statement, read_statement
 from echonode.model.merkle import State, Tree, state_of
-from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, merge_heads
-from echonode.store.port import Applied, RefusedVersion
+from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId
+from echonode.store.leaf import Leaf, LeafMerge, Move, joined_moves
+from echonode.store.port import Applied, Outranked, RefusedVersion
 
 
 @dataclass(slots=True)
 class MergePlan:
-    """The effects of one batch on one context. `before` and `after` hold the heads of every leaf that changes."""
+    """The effects of one batch on one context.
+
+    `arrived` holds the admitted versions by leaf, in the order in which leaves were first touched; `merges` what
+    becomes of each leaf that changes."""
 
     context: str
-    before: dict[LeafKey, list[Record]] = field(default_factory=dict)
-    after: dict[LeafKey, list[Record]] = field(default_factory=dict)
+    bounds: LeafBounds
+    arrived: dict[LeafKey, list[Record]] = field(default_factory=dict)
+    merges: dict[LeafKey, LeafMerge] = field(default_factory=dict)
     had: int = 0
     refused: list[RefusedVersion] = field(default_factory=list)
     counters: dict[tuple[PublicKey, Instance], int] = field(default_factory=dict)
 
+    def merge(self, key: LeafKey, leaf: Leaf) -> bool:
+        """Merge what arrived for the leaf `key` into it. Return False, with nothing noted, when it has to be read
+        whole."""
+        merge = leaf.merge(self.arrived[key], self.bounds)
+        if not merge.is_certain:
+            return False
+        self.had += merge.had
+        if merge.moves or merge.outranked:
+            self.merges[key] = merge
+        return True
+
+    def merge_new(self, key: LeafKey, record: Record) -> None:
+        """Note that `record` makes a leaf of its own."""
+        self.merges[key] = LeafMerge.of_new_leaf(record)
+
+    def changes(self) -> Iterable[tuple[LeafKey, LeafMerge]]:
+        """Yield the leaves that change, in the order in which they were first touched."""
+        for key in self.arrived:
+            if key in self.merges:
+                yield key, self.merges[key]
+
     def added(self) -> list[Record]:
         """Return the new heads, in the order in which their leaves were first touched."""
-        added: list[Record] = []
-        for key, heads in self.after.items():
-            before = self.before[key]
-            added += [head for head in heads if all(head.id != old.id for old in before)] if before else heads
-        return added
-
-    def removed(self) -> list[Record]:
-        """Return the versions that were heads and are heads no longer."""
-        removed: list[Record] = []
-        for key, before in self.before.items():
-            if before:
-                after = self.after[key]
-                removed += [old for old in before if all(old.id != head.id for head in after)]
-        return removed
+        return [move.record for _, merge in self.changes() for move in merge.joined()]
 
     def applied(self, voided: int = 0) -> Applied:
         """Return the outcome to report."""
-        return Applied(tuple(self.added()), self.had, tuple(self.refused), voided)
+        outranked = [
+            Outranked(self.arrived[key][0].author, self.arrived[key][0].name, merge.outranked)
+            for key, merge in self.changes()
+            if merge.outranked
+        ]
+        return Applied(tuple(self.added()), self.had, tuple(self.refused), voided, tuple(outranked))
+
+    def beside(self) -> list[tuple[VersionId, int]]:
+        """Return how many heads stand beside each version that arrived, where there are any."""
+        found: list[tuple[VersionId, int]] = []
+        for key, merge in self.changes():
+            for record in self.arrived[key]:
+                count = len(merge.heads) - (record.id in merge.heads)
+                if count:
+                    found.append((record.id, count))
+        return found
 
     def statements(self) -> list[Statement]:
         """Return the key statements among the new heads; there are some in the context `identities` only."""
@@ -63,22 +92,42 @@ class MergePlan:
 
 
 class PendingMerges:
-    """The heads and counters that plans lead to which are made and not yet durable."""
+    """The moves and counters of plans that are made and not yet durable."""
 
     def __init__(self) -> None:
         self.counters: dict[tuple[PublicKey, Instance], int] = {}
-        self._heads: dict[str, dict[LeafKey, list[Record]]] = {}
+        self._moves: dict[tuple[str, LeafKey], list[Move]] = {}  # one for each version
 
     def add(self, plan: MergePlan) -> None:
         """Add the effects of `plan`."""
-        self._heads.setdefault(plan.context, {}).update(plan.after)
+        self.add_merges(plan.context, plan.merges)
         for writer_key, counter in plan.counters.items():
             self.counters[writer_key] = max(counter, self.counters.get(writer_key, 0))
 
-    def heads(self, context: str, keys: Iterable[LeafKey]) -> dict[LeafKey, list[Record]]:
-        """Return the heads that pending plans lead to, for those of `keys` that they touch."""
-        pending = self._heads.get(context)
-        return {key: pending[key] for key in keys if key in pending} if pending else {}
+    def add_merges(self, context: str, merges: Mapping[LeafKey, LeafMerge]) -> None:
+        """Add the moves of some leaves of `context`."""
+        for key, merge in merges.items():
+            earlier = self._moves.get((context, key))
+            self._moves[context, key] = joined_moves(earlier, merge.moves) if earlier else merge.moves
+
+    @property
+    def has_moves(self) -> bool:
+        """True when a version changes its place."""
+        return any(self._moves.values())
+
+    def touches(self, context: str, key: LeafKey) -> bool:
+        """Return True if a pending plan changes the leaf."""
+        return (context, key) in self._moves
+
+    def moves(self, context: str, key: LeafKey) -> Iterable[Move]:
+        """Return what is pending in one leaf: a move for each version, from where it is kept to where it goes."""
+        return self._moves.get((context, key), ())
+
+    def all_moves(self) -> Iterable[tuple[str, LeafKey, Move]]:
+        """Yield the context, the leaf and the move of each version that changes its place."""
+        for (context, key), moves in self._moves.items():
+            for move in moves:
+                yield context, key, move
 
 
 class MergeIndex:
@@ -87,7 +136,9 @@ class MergeIndex:
     def __init__(self) -> None:
         self.keyring = Keyring()
         self.trees: dict[str, Tree] = {}
+        self.bounds = LEAF_BOUNDS
         self.conflicts: dict[str, set[LeafKey]] = {}
+        self.full_leaves: dict[str, set[LeafKey]] = {}  # those with a spare
         self.authors: set[IdentityId] = set()
         self.seen: dict[PublicKey, dict[Instance, int]] = {}
         self.forked: set[VersionId] = set()
@@ -113,69 +164,60 @@ class MergeIndex:
                 highest = max(highest, given, self.seen.get(key, {}).get(instance, 0))
         return 1 + highest
 
-    def look_up(self, context: str, records: Iterable[Record]) -> tuple[list[LeafKey], set[LeafKey]]:
-        """Return two sets of leaves among those that `records` touch: those that differ, and those that are identical.
-
-        The caller reads the heads of the first set for `plan`. A leaf of the second set has one head, the very version
-        that comes. All other leaves that `records` touch do not exist."""
-        tree = self.trees.get(context)
-        to_read: dict[LeafKey, None] = {}
-        identical: set[LeafKey] = set()
-        if tree:
-            for record in records:
-                state = tree.get(record.key)
-                if state is not None:
-                    if state == state_of((record.id,)):
-                        identical.add(record.key)
-                    else:
-                        to_read[record.key] = None
-        return list(to_read), identical
-
-    def plan(
-        self,
-        context: str,
-        records: Sequence[Record],
-        heads: Mapping[LeafKey, list[Record]],
-        identical: Collection[LeafKey] = (),
-    ) -> MergePlan:
-        """Return the changes that applying `records` to `context` would make.
-
-        `heads` and `identical` cover every existing leaf among those touched, as `look_up` divides them. Where a leaf
-        is in both, `heads` counts."""
-        plan = MergePlan(context)
+    def sort(self, context: str, records: Sequence[Record]) -> MergePlan:
+        """Return a plan with those of `records` that may enter `context`, by leaf, and the reasons for the others."""
+        plan = MergePlan(context, self.bounds)
         for record in records:
             refused = self.refusal(context, record)
             if refused is not None:
                 plan.refused.append(refused)
                 continue
             self._add_counters(plan, record)
-            key = record.key
-            current = plan.after.get(key) or heads.get(key)
-            if current is None:
-                if key in identical:
-                    plan.had += 1
-                else:
-                    plan.before[key] = []
-                    plan.after[key] = [record]
-                continue
-            merged = merge_heads(current, record)
-            if merged == current:
-                plan.had += 1
-                continue
-            plan.before.setdefault(key, current)
-            plan.after[key] = merged
+            plan.arrived.setdefault(record.key, []).append(record)
         return plan
+
+    def merge_unread(self, plan: MergePlan, pending: PendingMerges | None = None) -> list[LeafKey]:
+        """Merge the leaves of `plan` of which nothing has to be read; return the others.
+
+        These are new leaves to which one version comes, and leaves whose one head is the very version that comes."""
+        tree = self.trees.get(plan.context)
+        others: list[LeafKey] = []
+        for key, arrived in plan.arrived.items():
+            state = tree.get(key) if tree else None
+            if len(arrived) > 1 or (pending is not None and pending.touches(plan.context, key)):
+                others.append(key)
+            elif state is None:
+                plan.merge_new(key, arrived[0])
+            elif state == state_of((arrived[0].id,)):
+                plan.had += 1
+            else:
+                others.append(key)
+        return others
+
+    def is_full(self, context: str, key: LeafKey) -> bool:
+        """Return True if the leaf has a spare."""
+        return key in self.full_leaves.get(context, ())
 
     def commit(self, plan: MergePlan) -> None:
         """Apply `plan` to the index; call it once the plan is durable."""
         for statement in plan.statements():
             self.keyring.add(statement)
-        self.replace_heads(plan.context, {key: [head.id for head in heads] for key, heads in plan.after.items()})
-        self.authors.update({heads[0].author for heads in plan.after.values()})
+        self.replace_leaves(plan.context, plan.merges)
+        self.authors.update({plan.arrived[key][0].author for key in plan.merges})
         self.raise_counters(plan.counters)
-        for head in (head for heads in plan.after.values() if len(heads) > 1 for head in _forks(heads)):
+        for version in (version for merge in plan.merges.values() for version in merge.forked):
             if len(self.forked) < FORKS_REMEMBERED:
-                self.forked.add(head.id)
+                self.forked.add(version)
+
+    def replace_leaves(self, context: str, merges: Mapping[LeafKey, LeafMerge]) -> None:
+        """Set the leaves of `context` to what became of them."""
+        self.replace_heads(context, {key: merge.heads for key, merge in merges.items() if merge.changes_heads})
+        full = self.full_leaves.setdefault(context, set())
+        for key, merge in merges.items():
+            if merge.is_full:
+                full.add(key)
+            else:
+                full.discard(key)
 
     def replace_heads(self, context: str, heads: Mapping[LeafKey, Sequence[VersionId]]) -> None:
         """Set the leaves of `context` to these heads; an empty list removes the leaf."""
@@ -190,6 +232,11 @@ class MergeIndex:
                 conflicts.add(key)
             else:
                 conflicts.discard(key)
+
+    def forget_leaves(self, context: str, keys: Collection[LeafKey]) -> None:
+        """Remove leaves with all that is kept of them."""
+        self.replace_heads(context, dict.fromkeys(keys, ()))
+        self.full_leaves.setdefault(context, set()).difference_update(keys)
 
     def raise_counters(self, counters: Mapping[tuple[PublicKey, Instance], int]) -> None:
         """Raise the highest counters seen."""
@@ -238,17 +285,3 @@ class MergeIndex:
                 return RefusedVersion(record.id, Reason.UNKNOWN_KEY, why)
             case Admission.VOID:
                 return RefusedVersion(record.id, Reason.KEY_REVOKED, "its key is compromised")
-
-
-def _forks(heads: Sequence[Record]) -> Iterator[Record]:
-    """Yield those of `heads` that share their dot with another: one writer gave one counter twice."""
-    dots = Counter((head.writer, head.counter) for head in heads)
-    return (head for head in heads if dots[head.writer, head.counter] > 1)
-
-
-def heads_among(versions: Iterable[Record]) -> list[Record]:
-    """Return the versions that no other of `versions` dominates."""
-    heads: list[Record] = []
-    for version in versions:
-        heads = merge_heads(heads, version)
-    return heads

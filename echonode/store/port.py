@@ -42,14 +42,28 @@ class RefusedVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Outranked:
+    """Versions of one record that do not fit beside its other heads: they were heads, or have just come."""
+
+    author: IdentityId
+    name: str
+    versions: Sequence[VersionId]
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
-    """The outcome of one transaction. `records` became heads, in this order; `had` counts versions that were known or
-    superseded already."""
+    """The outcome of one transaction. `records` became heads, in this order; `had` counts versions that were known
+    already, or are superseded or outranked.
+
+    `beside`, of `write` only, has each version that could not cover all heads of its record, with the number of other
+    heads there."""
 
     records: tuple[Record, ...] = ()
     had: int = 0
     refused: tuple[RefusedVersion, ...] = ()
     voided: int = 0  # versions that a compromise statement removed
+    outranked: tuple[Outranked, ...] = ()
+    beside: tuple[tuple[VersionId, int], ...] = ()
 
     @property
     def is_gap(self) -> bool:
@@ -67,6 +81,27 @@ class ContextInfo:
     records: int
     bytes: int
     seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierVersion:
+    """A version that was a head once, or came when a later one was here.
+
+    `superseded_ms`: when it left the heads, in milliseconds since the Unix epoch; None where it is not noted.
+    """
+
+    record: Record
+    superseded_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryInfo:
+    """The versions that a store keeps beside the heads: their number and bytes; `spare` of them wait for room in a full
+    leaf."""
+
+    versions: int = 0
+    bytes: int = 0
+    spare: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +153,17 @@ class Change:
     raw: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class KnownPeer:
+    """A peer that was met: its name, the addresses at which it was last reached (HOST:PORT, the latest first), and
+    when it was last seen, in ms since 1970."""
+
+    id: IdentityId
+    name: str
+    addresses: tuple[str, ...]
+    seen_ms: int
+
+
 class SnapshotReader(Protocol):
     """One context as one read transaction shows it."""
 
@@ -141,6 +187,11 @@ class Store(Protocol):
     @property
     def instance(self) -> Instance:
         """The life of this store."""
+        ...
+
+    @property
+    def second_life(self) -> str | None:
+        """The reason why opening this store gave it a new instance, in words; None when it kept its instance."""
         ...
 
     @property
@@ -170,6 +221,10 @@ class Store(Protocol):
         """Return the figures of one context."""
         ...
 
+    def history(self) -> HistoryInfo:
+        """Return how much is kept beside the heads: for HISTORY_DAYS, within HISTORY_ROWS_MAX and HISTORY_BYTES_MAX."""
+        ...
+
     async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
         """Merge `records` into `context` in one durable transaction, and save `cursor` in the same transaction.
 
@@ -197,16 +252,15 @@ class Store(Protocol):
     async def write(
         self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
     ) -> tuple[list[Record | None], Applied]:
-        """Sign `drafts`, all of one context, as versions that cover all known heads, with fresh counters, and apply
-        them.
+        """Sign `drafts`, all of one context, as versions that cover the known heads, with fresh counters, and apply
+        them. Heads that fit into no vector any more stay beside them (PROTOCOL.md §4.3): see `Applied.beside`.
 
         Returns one version per draft, None for a draft that `skip_unchanged` left out. Raises LocalError, with nothing
         written, when a draft is outside the limits."""
         ...
 
     async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
-        """Drop the heads and history of each leaf in `keys` of which `keeps` takes no head; return how many leaves
-        went.
+        """Drop each leaf in `keys` of which `keeps` takes no head, with its spare and history; return how many went.
 
         Counters stay. The cursors of the context are dropped too, because they would vouch for records that are not
         held."""
@@ -219,6 +273,10 @@ class Store(Protocol):
 
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
         """Return the heads of one record, sorted by id; a conflict has several."""
+        ...
+
+    async def earlier(self, context: str, author: IdentityId, name: str, *, limit: int) -> list[EarlierVersion]:
+        """Return up to `limit` versions of one record from the local history, the one superseded last first."""
         ...
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
@@ -275,12 +333,16 @@ class Store(Protocol):
         """Begin a new life: counters start anew under a writer that no node has seen."""
         ...
 
-    async def pins(self) -> dict[tuple[str, str], IdentityId]:
-        """Return the pinned identities by (kind, value); the one kind in use is "name"."""
+    async def peers(self) -> list[KnownPeer]:
+        """Return every peer that was saved and not forgotten, the latest seen first."""
         ...
 
-    async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
-        """Pin a value, such as a name, to an identity. Replace an earlier pin of that value."""
+    async def save_peer(self, peer: KnownPeer) -> None:
+        """Keep `peer` over a restart, in place of what was kept of it. Beyond CANDIDATES_MAX the longest unseen go."""
+        ...
+
+    async def forget_peer(self, peer: IdentityId) -> None:
+        """Delete what is kept of `peer`. Its records stay."""
         ...
 
     def audit(self) -> AsyncIterator[Audit]:

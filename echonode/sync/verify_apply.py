@@ -62,6 +62,8 @@ async def _merge(conversation: Conversation, records: Sequence[Record], cursor: 
     tally.refuse(applied.refused)
     if applied.records:
         conversation.on_applied(applied.records)
+    if applied.outranked:
+        conversation.on_outranked(applied.outranked)
     conversation.on_progress(tally)
     return applied
 

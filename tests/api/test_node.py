@@ -1,4 +1,4 @@
-"""The node through its API: status, peers, sync, joining, trust."""
+"""The node through its API: status, peers, sync, joining, equal names."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -155,21 +155,28 @@ def test_peers_are_shown_with_the_models_that_are_read_there(tmp_path: Path) -> 
     run(test)
 
 
-def test_whoever_comes_under_anothers_name_is_kept_out_until_a_person_trusts_it(tmp_path: Path) -> None:
+def test_peers_of_one_name_have_labels_that_every_request_takes(tmp_path: Path) -> None:
     async def test() -> None:
-        async with serving(tmp_path) as one:
-            async with serving(tmp_path, name="two") as two:
-                await meet(one, two)
-            async with serving(tmp_path, name="two") as impostor:
-                async with until(one, "peer.identity_changed"):
-                    one.node.add_peer(impostor.listen[0])
+        async with serving(tmp_path) as one, serving(tmp_path, name="two") as two:
+            await meet(one, two)
+            (tmp_path / "other").mkdir()
+            async with serving(tmp_path / "other", name="two") as other:
+                await meet(one, other)
                 peers = (await one.ask("GET", "/v1/peers")).json()["peers"]
-                (refused,) = [peer for peer in peers if peer["state"] == "refused"]
-                assert refused["id"] == to_base32(impostor.node.id) and "trust" in refused["reason"]
-                async with until(one, "sync.completed"):
-                    assert (await one.ask("POST", "/v1/peers/trust", {"peer": refused["id"]})).json() == {}
-                peers = (await one.ask("GET", "/v1/peers")).json()["peers"]
-                assert to_base32(impostor.node.id) in [peer["id"] for peer in peers if peer["state"] != "refused"]
+                labels = {peer["id"]: peer["label"] for peer in peers if peer["name"] == "two"}
+                assert set(labels) == {to_base32(two.node.id), to_base32(other.node.id)}
+                assert all(label.startswith("two @") for label in labels.values())
+                label = labels[to_base32(other.node.id)]
+                answer = (await one.ask("POST", "/v1/sync", {"peers": [label]})).json()
+                assert [(peer["id"], peer["name"]) for peer in answer["peers"]] == [(to_base32(other.node.id), label)]
+                one.node.peer_table.linked(0.0, other.node.id, is_leading=True)
+                refused = await one.ask("POST", "/v1/peers/forget", {"peer": label})
+                one.node.peer_table.unlinked(0.0, other.node.id)
+                assert refused.status == 409 and b"is connected now" in refused.body
+            forgotten = await one.ask("POST", "/v1/peers/forget", {"peer": label})
+            assert forgotten.json() == {"peer": label}
+            peers = (await one.ask("GET", "/v1/peers")).json()["peers"]
+            assert to_base32(other.node.id) not in [peer["id"] for peer in peers]
 
     run(test)
 

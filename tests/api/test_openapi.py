@@ -37,9 +37,12 @@ TOUR = [
     ("one", 400, "GET", "/v1/status?verbose=1", b""),
     ("one", 200, "GET", "/v1/peers", b""),
     ("one", 400, "GET", "/v1/peers?x=1", b""),
-    ("one", 400, "POST", "/v1/peers/trust", b"{}"),
-    ("one", 404, "POST", "/v1/peers/trust", {"peer": "stranger"}),
-    ("one", 413, "POST", "/v1/peers/trust", BIG_JSON),
+    ("one", 400, "POST", "/v1/peers/forget", b"{}"),
+    ("one", 404, "POST", "/v1/peers/forget", {"peer": "stranger"}),
+    ("one", 413, "POST", "/v1/peers/forget", BIG_JSON),
+    ("one", 200, "PUT", "/v1/name", {"name": "one"}),
+    ("one", 400, "PUT", "/v1/name", {"name": " "}),
+    ("one", 413, "PUT", "/v1/name", BIG_JSON),
     ("one", 200, "GET", "/v1/contexts", b""),
     ("one", 400, "GET", "/v1/contexts?x=1", b""),
     ("one", 200, "PUT", f"{RECORDS}?id=a&tag=t&model=m@2.1&type=text/plain&timestamp=2020-01-01", b"text"),
@@ -52,6 +55,22 @@ TOUR = [
     ("one", 400, "GET", RECORDS, b""),
     ("one", 404, "GET", f"{RECORDS}?id=unheard-of", b""),
     ("open", 409, "GET", f"{RECORDS}?id=shared/a", b""),
+    ("one", 200, "GET", "/v1/conflicts/main?id=a", b""),
+    ("one", 404, "GET", "/v1/conflicts/main?id=nothing", b""),
+    ("one", 400, "GET", "/v1/conflicts/main", b""),
+    ("one", 400, "POST", "/v1/conflicts/main/resolve?id=a", {}),
+    ("one", 400, "POST", "/v1/conflicts/main/resolve?id=a", {"strategy": "coin"}),
+    ("one", 422, "POST", "/v1/conflicts/main/resolve?id=a", {"strategy": "merge"}),
+    ("one", 404, "POST", "/v1/conflicts/main/resolve?id=a", {"keep": "aaaaaaaa"}),
+    ("one", 200, "GET", f"{RECORDS}/history?id=a&limit=5", b""),
+    ("one", 404, "GET", f"{RECORDS}/history?id=nothing", b""),
+    ("one", 404, "GET", f"{RECORDS}?id=a&version=aaaaaaaa", b""),
+    ("open", 409, "GET", "/v1/conflicts/main?id=shared/a", b""),
+    ("open", 409, "POST", "/v1/conflicts/main/resolve?id=shared/a", {"strategy": "merge"}),
+    ("one", 413, "POST", "/v1/conflicts/main/resolve?id=a", BIG_JSON),
+    ("one", 200, "POST", "/v1/conflicts/main/resolve?id=shared/split", {"strategy": "merge"}),
+    ("one", 400, "GET", f"{RECORDS}/history", b""),
+    ("open", 409, "GET", f"{RECORDS}/history?id=shared/a", b""),
     ("one", 200, "DELETE", f"{RECORDS}?id=a", b""),
     ("one", 400, "DELETE", f"{RECORDS}?name=a", b""),
     ("one", 404, "DELETE", f"{RECORDS}?id=a", b""),
@@ -100,7 +119,7 @@ TOUR = [
     ("open", 422, "POST", "/v1/invitations", b""),
     ("open", 400, "POST", "/v1/join", b"not JSON"),
     ("open", 413, "POST", "/v1/join", BIG_JSON),
-    ("open", 422, "POST", "/v1/join", {"code": "no code at all"}),
+    ("open", 400, "POST", "/v1/join", {"code": "no code at all"}),
     ("open", 502, "POST", "/v1/join", {"code": "7-crossover-clockwork", "at": NOWHERE}),
     ("open", 200, "GET", "/v1/network", b""),
     ("one", 200, "GET", "/v1/network", b""),
@@ -118,8 +137,10 @@ TOUR = [
 
 # Answers that need more than one request; the tests named beside them give these.
 ELSEWHERE = {
-    ("POST", "/v1/peers/trust", "200"),  # test_node
+    ("POST", "/v1/peers/forget", "200"),  # test_node
+    ("POST", "/v1/peers/forget", "409"),  # test_node
     ("POST", "/v1/join", "200"),  # test_node
+    ("POST", "/v1/join", "422"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events
 }
 
@@ -161,12 +182,23 @@ async def give_foreign_record(served: Served) -> str:
     return to_base32(author.identity.id)
 
 
+async def give_conflict(served: Served, tmp_path: Path) -> None:
+    """Put two heads of shared/split into `served`'s store, one of them by another member of the network."""
+    async with serving(tmp_path, name="two") as other:
+        await served.put("shared/split", b"ours")
+        await other.put("shared/split", b"theirs")
+        for context in ("identities", MAIN):
+            records, _ = await other.node.store.scan(context, 0, limit=10)
+            await served.node.store.apply(context, records)
+
+
 def test_every_documented_answer_is_given_and_is_as_documented(tmp_path: Path) -> None:
     given = set(ELSEWHERE)
 
     async def test() -> None:
         async with serving(tmp_path) as one, serving(tmp_path, name="open", key=None) as open_:
             foreign = await give_foreign_record(one)
+            await give_conflict(one, tmp_path)
             open_.node.subscriptions.subscribe({"main": ["tag=news"]}, open_.node.addresses.resolve_in_filter)
             one.node.peer_table.opened(IdentityId(bytes(32)), "unreachable", NOWHERE, target=None, is_initiator=False)
             one.node.peer_table.closed(0, 0, IdentityId(bytes(32)), in_sync=None, reason="")

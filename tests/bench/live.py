@@ -42,6 +42,7 @@ async def _node(folder: Path, name: str, observe: "asyncio.Queue[Event]") -> tup
         observe=observe.put_nowait,
         announce=lambda _: None,
         save_network_key=lambda _: None,
+        save_name=lambda name: None,
     )
     listener = Listener()
     await listener.start("127.0.0.1:0", node.accept, lambda _: None)

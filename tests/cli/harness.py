@@ -20,6 +20,7 @@ import pytest
 from echonode.cli.main import main
 from echonode.cli.services import HomeView, RepairReport, RunOptions
 from echonode.errors import ConfigError
+from echonode.host.config import explain, load_config
 from echonode.node.node import Node
 from tests.api.serving import Served, serving
 
@@ -32,6 +33,10 @@ class FolderHome:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.is_open = False
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.toml"
 
     @property
     def api_socket(self) -> Path:
@@ -80,6 +85,12 @@ class FakeServices:
     def run_node(self, options: RunOptions) -> int:
         self.runs.append(options)
         return self.run_gives()
+
+    def settings(self, home: HomeView) -> Iterator[tuple[str, object, str]]:
+        return explain(home.config, {"ECHO_LISTEN": "127.0.0.1:0"})
+
+    def check_config(self, path: Path) -> None:
+        load_config(path, {}, {})
 
     @contextmanager
     def serve_stopped(self, home: HomeView) -> Iterator[Path | None]:

@@ -165,10 +165,17 @@ def test_nodes_of_other_networks_are_listed_as_such(shell: Shell, socket: Path) 
     assert unknown.endswith(how)
 
 
-def test_trusting_sends_what_was_typed(shell: Shell, socket: Path) -> None:
-    with scripted_server(socket, http_answer({})) as heard:
-        assert shell("peers", "trust", "pantry").code == 0
-    assert heard[0].startswith(b"POST /v1/peers/trust ")
+def test_renaming_sends_what_was_typed_and_says_what_became_of_it(shell: Shell, socket: Path) -> None:
+    with scripted_server(socket, http_answer({"name": "pantry"})) as heard:
+        assert "called pantry now" in shell("rename", "pantry").err
+    assert heard[0].startswith(b"PUT /v1/name ")
+    assert heard[0].endswith(b'{"name": "pantry"}')
+
+
+def test_forgetting_a_peer_sends_what_was_typed(shell: Shell, socket: Path) -> None:
+    with scripted_server(socket, http_answer({"peer": "pantry"})) as heard:
+        assert shell("peers", "forget", "pantry").code == 0
+    assert heard[0].startswith(b"POST /v1/peers/forget ")
     assert heard[0].endswith(b'{"peer": "pantry"}')
 
 

@@ -157,7 +157,9 @@ def test_conflicts_show_every_head_and_which_one_is_read(shell: Shell, live: Liv
         for each in (live, far):
             each.until(lambda node: node.records.conflicts("main"))
         both = shell("conflicts", "--json").json, there("conflicts", "--json").json
+        here, far_off = [[head.pop("by") for head in each["conflicts"][0]["heads"]] for each in both]
         assert both[0] == both[1]
+        assert sorted(here) == ["@far", "me"] and "me" in far_off and here != far_off
         (conflict,) = both[0]["conflicts"]
         assert sorted(head["body"] for head in conflict["heads"]) == ["mi\u202ene", "theirs"]
         shown = shell("conflicts").text.splitlines()
@@ -166,6 +168,34 @@ def test_conflicts_show_every_head_and_which_one_is_read(shell: Shell, live: Liv
         assert "\u202e" not in shell("conflicts").text
         assert sum("read" in line.split() for line in shown) == 1
         assert "there is no context elsewhere" in shell.fails(1, "conflicts", "-c", "elsewhere")
+
+        assert "1 record in conflict" in shell("status").text
+        assert "2 versions are in conflict" in shell("get", "shared/x").err
+        assert "1 record in conflict" in shell("list").err
+        assert (shell("sync").code, "1 record in conflict" in shell("sync").err) == (3, True)
+        sides = shell("conflicts", "show", "shared/x").text
+        assert "by @far" in sides and "by this node" in sides and "mi\\u202ene" in sides and "theirs" in sides
+        assert "to join them" in shell("conflicts", "show", "shared/x").err
+        assert shell("conflicts", "resolve", "shared/x").code == 2
+        assert shell("conflicts", "resolve", "shared/x", "--keep", "a", "--strategy", "merge").code == 2
+        resolved = shell("conflicts", "resolve", "shared/x", "--strategy", "prefer_remote")
+        assert (resolved.text, resolved.err) == (
+            "shared/x\n",
+            "2 versions covered: the version that another node wrote is kept\n",
+        )
+        assert shell("get", "shared/x").text.strip() == "theirs"
+        assert "in no conflict" in shell.fails(1, "conflicts", "resolve", "shared/x", "--strategy", "merge")
+        rows = shell("history", "shared/x").text.splitlines()[1:]
+        assert [row.split()[0] for row in rows] == ["current", "earlier", "earlier"]
+        ours = next(row.split()[1] for row in rows if "mi\\u202ene" in row)
+        assert shell("get", "shared/x", "--version", ours).out == "mi\u202ene".encode()
+
+        async def is_over(node: Node) -> bool:
+            return len(await node.records.heads("main", node.records.shared, "x")) == 1
+
+        far.until(is_over)
+        covered = there("put", "shared/x", "again")
+        assert "this covers version" in covered.err and "@" in covered.err
 
 
 # -- import and export -------------------------------------------------------------------------------------------------
@@ -237,10 +267,12 @@ def test_an_export_that_fails_leaves_the_old_file_alone(shell: Shell, tmp_path: 
 def test_status_has_exactly_what_was_promised_to_scripts(shell: Shell, live: LiveNode) -> None:
     shell("put", "x", "1")
     status = shell("status", "--json").json
-    assert list(status) == ["id", "name", "instance", "network", "listen", "api", "contexts", "peers"]
+    assert list(status) == ["id", "name", "instance", "network", "listen", "api", "contexts", "peers", "history"]
     assert status["id"] == to_base32(live.served.node.id)
     assert status["listen"] == list(live.served.listen)
-    assert [list(each) for each in status["contexts"]] == [["name", "root", "records", "bytes", "wants"]] * 2
+    assert [list(each) for each in status["contexts"]] == [
+        ["name", "root", "records", "bytes", "conflicts", "wants"]
+    ] * 2
     assert shell("contexts", "--json").json == {"contexts": status["contexts"]}
     assert shell("peers", "--json").json == {"peers": []}
 
@@ -249,11 +281,20 @@ def test_status_tells_a_person_who_we_are_and_that_we_are_alone(shell: Shell, li
     shell("put", "x", "1")
     said = shell("status").text.splitlines()
     assert said[0].startswith("one, a node of the network ")
+    assert not any(line.startswith("history") for line in said)
     assert f"id          {to_base32(live.served.node.id)}" in said
     assert any(line.split()[:2] == ["main", "1"] for line in said)
     assert said[-1] == "No other node of this network was seen yet; to add one, type: echonode invite"
     assert [line.split()[0] for line in shell("contexts").text.splitlines()] == ["CONTEXT", "identities", "main"]
     assert shell("peers").err == "no other node was seen yet\n"
+
+
+def test_status_tells_how_much_is_kept_of_what_was_edited(shell: Shell, live: LiveNode) -> None:
+    for body in ("1", "2", "3"):
+        shell("put", "x", body)
+    history = shell("status", "--json").json["history"]
+    assert (history["versions"], history["spare"]) == (2, 0) and history["bytes"] > 300
+    assert any(line.startswith("history     2 older versions, ") for line in shell("status").text.splitlines())
 
 
 def test_status_and_contexts_say_what_is_wanted_where_that_is_not_all(shell: Shell, live: LiveNode) -> None:
@@ -312,8 +353,8 @@ def test_verify_counts_what_it_checked(shell: Shell) -> None:
 
 
 @pytest.mark.usefixtures("live")
-def test_trust_needs_somebody_to_trust(shell: Shell) -> None:
-    shell.fails(1, "peers", "trust", "nobody")
+def test_a_peer_that_is_unknown_cannot_be_forgotten(shell: Shell) -> None:
+    shell.fails(1, "peers", "forget", "nobody")
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------
@@ -405,4 +446,4 @@ def test_a_node_that_cannot_run_is_one_sentence(shell: Shell) -> None:
         raise ConfigError("cannot listen on 127.0.0.1:1: another program has that port")
 
     shell.services.run_gives = taken
-    assert "another program has that port" in shell.fails(1, "run")
+    assert "another program has that port" in shell.fails(ExitCode.USAGE, "run")

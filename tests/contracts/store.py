@@ -12,11 +12,13 @@ import pytest
 
 from echonode.clock import TIMESTAMP_MAX
 from echonode.errors import Reason
+from echonode.limits import CANDIDATES_MAX
+from echonode.model.identity import IdentityId
 from echonode.model.keys import Admission, KeyState
 from echonode.model.merkle import Digest, Tree, state_of
 from echonode.model.record import IDENTITIES, MAIN, Record, VersionId, leaf_key, winner
-from echonode.store.port import Audit, Store
-from tests.store.people import Person
+from echonode.store.port import Audit, KnownPeer, Store
+from tests.store.people import Person, known
 
 Check = Callable[[Store], Awaitable[None]]
 
@@ -281,15 +283,27 @@ async def a_counter_as_large_as_a_counter_can_be_is_kept(store: Store) -> None:
 
 
 @check
-async def pins_are_kept_by_kind_and_value(store: Store) -> None:
+async def peers_are_kept_by_their_ids_until_they_are_forgotten(store: Store) -> None:
     one, two = Person(1).id, Person(2).id
-    assert await store.pins() == {}
-    await store.pin("name", "anna", one)
-    await store.pin("address", "anna", two)
-    await store.pin("name", "anna", two)
-    assert await store.pins() == {("name", "anna"): two, ("address", "anna"): two}
+    assert await store.peers() == []
+    await store.save_peer(known("vm", one, 5))
+    await store.save_peer(known("vm", two, 6))
+    assert await store.peers() == [known("vm", two, 6), known("vm", one, 5)], "equal names are two peers"
+    await store.save_peer(KnownPeer(one, "renamed", (), 7))
+    assert await store.peers() == [KnownPeer(one, "renamed", (), 7), known("vm", two, 6)]
+    await store.forget_peer(two)
+    await store.forget_peer(two)
+    assert await store.peers() == [KnownPeer(one, "renamed", (), 7)]
+
+
+@check
+async def of_too_many_peers_the_longest_unseen_go(store: Store) -> None:
+    ids = [IdentityId(number.to_bytes(32, "big")) for number in range(CANDIDATES_MAX + 2)]
+    for seen_ms, identity in enumerate(ids):
+        await store.save_peer(KnownPeer(identity, "", (), seen_ms))
+    assert {peer.id for peer in await store.peers()} == set(ids[2:])
 
 
 @check
 async def closing_twice_does_no_harm(store: Store) -> None:
-    await store.pin("name", "anna", Person(1).id)
+    await store.save_peer(known("anna", Person(1).id))

@@ -143,17 +143,20 @@ async def a_bad_batch_does_not_spoil_those_written_beside_it(store: Store) -> No
 
 
 @check
-async def a_record_edited_by_too_many_writers_takes_no_more(store: Store) -> None:
+async def a_record_that_as_many_writers_have_edited_as_fit_takes_one_more_beside_them(store: Store) -> None:
     owner, other = Owner(store), Person(2)
     await owner.begin()
     await store.apply(IDENTITIES, [Person(1).statement(key=other.device.public)])
     crowd = {Writer(number.to_bytes(16, "big")): 1 for number in range(VECTOR_ENTRIES_MAX - 1)}
     full = other.version("a", b"full", [_with_vector(other.version("a"), crowd)], author=owner.id)
     await store.apply(MAIN, [full])
-    with pytest.raises(DraftError, match=f"more than {VECTOR_ENTRIES_MAX} writers have edited a") as raised:
-        await owner.write(owner.draft("b"), owner.draft("a"))
-    assert raised.value.place == 1
-    assert await ids(store) == [full.id]
+    (_, edit), applied = await owner.write(owner.draft("b"), owner.draft("a", b"edit"))
+    assert edit is not None and applied.beside == ((edit.id, 1),)
+    assert set(await ids(store)) >= {full.id, edit.id}
+    (gone,), applied = await owner.write(owner.draft("a", is_tombstone=True))
+    assert gone is not None and applied.beside == ((gone.id, 1),)
+    assert {head.id for head in await store.heads(MAIN, owner.id, "a")} == {full.id, gone.id}
+    assert store.history().versions == 1, "the edit; no key statement was superseded"
 
 
 @check

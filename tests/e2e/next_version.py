@@ -48,11 +48,11 @@ NEXT_MINOR: Mapping[str, Sequence[tuple[str, str]]] = {
     "model/record.py": [
         ("        if draft.later:\n", '        fields[14] = {"of": [draft.name, 1]}\n        if draft.later:\n')
     ],
-    "node/live_links.py": [("NAMES: Final = (*NAMES_IN", 'NAMES: Final = ("hologram", *NAMES_IN')],
+    "node/hello.py": [("NAMES: Final = (*NAMES_IN", 'NAMES: Final = ("hologram", *NAMES_IN')],
     "node/conversations.py": [
         (
-            "        log.is_one_way = direction is not Direction.BOTH\n        left",
-            "        log.is_one_way = direction is not Direction.BOTH\n"
+            "        report.is_one_way = direction is not Direction.BOTH\n        left",
+            "        report.is_one_way = direction is not Direction.BOTH\n"
             "        from echonode.wire.hologram import ask\n\n        await ask(session)\n        left",
         )
     ],

@@ -1,5 +1,6 @@
 """The store of a stopped node, read by commands; and a node that starts while one of them reads."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,10 @@ def test_what_a_stopped_node_holds_is_read_and_nothing_is_changed(tmp_path: Path
     assert (status.returncode, status.stderr.decode()) == (5, SAID)
     assert node.cli("put", "a", "b", check=False).returncode == 5
     assert sorted(path.name for path in node.home.iterdir() if "sock" in path.name) == []
+    umask = os.umask(0o022)
+    node.cli("export", str(tmp_path / "out.jsonl"))
+    os.umask(umask)
+    assert (tmp_path / "out.jsonl").stat().st_mode & 0o777 == 0o644
 
     for _ in running([node]):
         node.start()

@@ -25,7 +25,7 @@ from tests.e2e.processes import NodeProcess, equal, running, wait_for
 from tests.faults.rooted import needs_root
 from tests.faults.test_kill import NETWORK_KEY, free_port
 from tests.store.files import change, flip, look, opened, places, run
-from tests.store.people import NOW_MS, Owner, Person
+from tests.store.people import NOW_MS, Owner, Person, known
 from tests.sync.pair import conversation, paired
 from tests.sync.talk import serve
 
@@ -57,7 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Roots]:
             left = [one.version(f"c{number}", b"left") for number in range(5)]
             right = [two.version(f"c{number}", b"right", author=one.id) for number in range(5)]
             await ours.apply(MAIN, [*left, *right])
-            await ours.pin("name", "anna", one.id)
+            await ours.save_peer(known("anna", one.id))
             await agree(ours, theirs)
             return {context: ours.tree(context).root for context in CONTEXTS}
 

@@ -102,6 +102,7 @@ async def _join(
         observe=events.append,
         announce=lambda _: None,
         save_network_key=lambda _: None,
+        save_name=lambda name: None,
     )
     await node.start([address])
     return Stage(network, node, store, events)

@@ -29,8 +29,9 @@ from echonode.host.announcement import (
 from echonode.host.system import local_address
 from echonode.host.tcp import parse_address
 from echonode.limits import CBOR_DEPTH_MAX, CBOR_ITEMS_MAX
+from echonode.model.heads import select
 from echonode.model.keys import Admission, Keyring, read_statement
-from echonode.model.record import IDENTITIES, SignedRecord, from_store, merge_heads, parse, supersedes, verify, winner
+from echonode.model.record import IDENTITIES, SignedRecord, from_store, parse, supersedes, verify, winner
 from echonode.wire.codec import decode, encode
 from tests.fuzz import mutate
 from tests.fuzz.target import Reader, Target
@@ -115,9 +116,10 @@ def _check_record(signed: SignedRecord, raw: bytes) -> None:
         return
     kept = from_store(raw)
     assert (kept.id, kept.key, kept.writer, kept.vector) == (record.id, record.key, record.writer, record.vector)
-    assert winner(merge_heads([_HELD], record)) in (_HELD, record)
+    heads = select([_HELD, record]).heads
+    assert winner(heads) in (_HELD, record)
     assert not (supersedes(record, _HELD) and supersedes(_HELD, record))
-    assert merge_heads(merge_heads([_HELD], record), record) == merge_heads([_HELD], record)
+    assert select([*heads, record]).heads == select([record, _HELD]).heads == heads
     keyring = Keyring()
     if record.context == IDENTITIES:
         try:

@@ -8,7 +8,7 @@ import pytest
 
 from echonode.errors import ConfigError
 from echonode.host import config
-from echonode.host.config import Config, LogConfig, load_config
+from echonode.host.config import Config, LogConfig, explain, load_config
 
 
 def loaded(tmp_path: Path, text: str, environ: dict[str, str] | None = None, **flags: object) -> Config:
@@ -175,3 +175,17 @@ def test_a_wrong_variable_and_a_wrong_flag_are_named_as_such(tmp_path: Path) -> 
         with pytest.raises(ConfigError) as caught:
             loaded(tmp_path, "", environ, **flags)
         assert str(caught.value).startswith(said)
+
+
+def test_every_setting_is_explained_with_where_it_is_from(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('name = "file"\nmdns = false\n[log]\nlevel = "debug"\n')
+    environ = {"ECHO_NAME": "x", "ECHO_LOG_FORMAT": "json"}
+    origins = {key: (value, origin) for key, value, origin in explain(path, environ)}
+    assert origins["name"] == ("x", "ECHO_NAME")
+    assert origins["mdns"] == (False, str(path))
+    assert origins["log.level"] == ("debug", str(path))
+    assert origins["log.format"] == ("json", "ECHO_LOG_FORMAT")
+    assert origins["subscriptions"] == ({}, "default")
+    with pytest.raises(ConfigError):
+        list(explain(path, {"ECHO_MDNS": "perhaps"}))

@@ -1,4 +1,4 @@
-"""Admission: names pinned to identities, keys that a root revoked, stores that were rolled back (SECURITY.md H7)."""
+"""Admission: equal names, copies of this node, revoked keys, stores that were rolled back (SECURITY.md H7)."""
 
 import asyncio
 import copy
@@ -9,48 +9,20 @@ import pytest
 from echonode.errors import LocalError, Reason
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN
-from echonode.node.events import InstanceRenewed, PeerConnected, PinViolated, RecordsApplied, SessionFailed
-from echonode.node.views import PeerState
+from echonode.node.events import (
+    CopySeen,
+    InstanceRenewed,
+    NodeRenamed,
+    PeerConnected,
+    PeerForgotten,
+    RecordsApplied,
+    SessionFailed,
+)
+from echonode.node.views import PeerState, SyncStatus
 from echonode.sim.world import Member, World
 from echonode.text import to_base32
-from echonode.wire.messages import PROTOCOL_VERSION, version_text
+from echonode.wire.messages import PROTOCOL_VERSION, Direction, version_text
 from tests.node.worlds import bend_hellos, in_a_world, loud, names, put, saved, sight, told, view_of
-
-
-async def two_of_a_name(world: World) -> tuple[Member, Member, Member]:
-    """Return a node, a laptop that it has met, and another node named laptop that it has not met."""
-    first = await world.add_node("first")
-    laptop = await world.add_node("laptop")
-    sight(first, laptop)
-    await world.settled(within_s=10)
-    impostor = await world.add_node("impostor", node_name="laptop")
-    await put(impostor, "theirs")
-    return first, laptop, impostor
-
-
-@pytest.mark.parametrize("who_dials", ["the one who knows the name", "the one who bears it"])
-def test_a_name_of_another_identity_is_kept_out_and_shown_on_both_sides(who_dials):
-    async def work(world: World) -> None:
-        first, laptop, impostor = await two_of_a_name(world)
-        if who_dials == "the one who knows the name":
-            sight(first, impostor)
-        else:
-            sight(impostor, first)
-        await asyncio.sleep(30)
-        assert MAIN not in first.node.store.contexts()
-        (violation, *_) = told(first, PinViolated)
-        assert (violation.kind, violation.value) == ("name", "laptop")
-        assert (violation.pinned, violation.offered) == (laptop.node.id, impostor.node.id)
-        view = view_of(first, impostor)
-        assert view.state is PeerState.REFUSED
-        assert f"echonode peers trust {to_base32(impostor.node.id)[:16]}" in view.reason
-        assert {failure.reason for failure in told(impostor, SessionFailed)} == {Reason.IDENTITY_CHANGED.text}
-        if who_dials == "the one who bears it":
-            view = view_of(impostor, first)
-            assert view.state is PeerState.REFUSED
-            assert "identity_changed" in view.reason
-
-    in_a_world(work, hushed=True)
 
 
 def test_the_key_statements_of_a_new_peer_are_published_as_every_other_commit_is():
@@ -67,40 +39,151 @@ def test_the_key_statements_of_a_new_peer_are_published_as_every_other_commit_is
     in_a_world(work, hushed=True)
 
 
-@pytest.mark.parametrize("by", ["name", "id", "the beginning of the id"])
-def test_a_person_may_decide_that_the_name_now_belongs_to_the_other(by):
+def test_machines_of_one_name_all_take_part_and_are_told_apart_by_their_ids():
     async def work(world: World) -> None:
-        first, laptop, impostor = await two_of_a_name(world)
-        sight(first, impostor)
-        await asyncio.sleep(30)
-        text = to_base32(impostor.node.id)
-        text = {"name": "laptop", "id": text, "the beginning of the id": text[:8]}[by]
-        await first.node.trust(text)
+        nodes = [await world.add_node(name, node_name="vm") for name in ("one", "two", "three")]
+        world.introduce()
+        for node in nodes:
+            await put(node, f"from {node.name}")
+        await world.settled(within_s=30)
+        one, two, three = nodes
+        for node in nodes:
+            assert await names(node) == {"from one", "from two", "from three"}
+        for other in (two, three):
+            view = view_of(one, other)
+            assert view.name == "vm"
+            assert view.label == f"vm @{to_base32(other.node.id)[: len(view.label) - 4]}"
+            for text in (view.label, view.label.removeprefix("vm "), to_base32(other.node.id)[:12]):
+                assert one.node.resolve_peer(text) == other.node.id
+            assert one.node.addresses.resolve(f"@{view.label}/x") == (other.node.id, "x")
+        assert one.node.label.startswith("vm @")
+        with pytest.raises(LocalError, match=r"could be 2 peers: vm @.+, vm @"):
+            one.node.resolve_peer("vm")
+
+    in_a_world(work, hushed=False)
+
+
+def test_a_node_that_is_renamed_is_seen_under_its_new_name_in_a_moment_and_keeps_it():
+    async def work(world: World) -> None:
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        world.introduce()
+        await put(ours, "a")
+        await world.settled(within_s=10)
+        await asyncio.sleep(100)
+        assert await ours.node.rename("u\u0308ber") == "\u00fcber"
         await asyncio.sleep(1)
-        assert "theirs" in await names(first)
-        assert view_of(first, impostor).state is PeerState.CONNECTED
-        assert await first.node.store.pins() == {("name", "laptop"): impostor.node.id}
-        with pytest.raises(LocalError):
-            await first.node.trust(to_base32(impostor.node.id))
-        # Now the first laptop is the one that is kept out.
-        await put(laptop, "again")
-        await put(first, "so that they speak")
-        await asyncio.sleep(90)
-        assert [view.id for view in first.node.peers() if view.state is PeerState.REFUSED] == [laptop.node.id]
+        assert view_of(theirs, ours).name == "\u00fcber"
+        assert ours.settings.name == ours.node.name == "\u00fcber"
+        assert theirs.node.resolve_peer("u\u0308ber") == ours.node.id
+        assert [event.node_name for event in told(ours, NodeRenamed)] == ["\u00fcber"]
+        for wrong in ("", " ", "a\nb", "x" * 65):
+            with pytest.raises(LocalError, match="a name is 1 to 64 bytes"):
+                await ours.node.rename(wrong)
+        assert ours.node.name == "\u00fcber"
+
+    in_a_world(work)
+
+
+async def restarted(world: World, *members: Member) -> None:
+    for member in members:
+        world.crash(member)
+    for member in members:
+        await world.start(member)
+
+
+def test_after_a_restart_without_discovery_peers_are_known_and_dialled():
+    async def work(world: World) -> None:
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        sight(ours, theirs)
+        await put(ours, "before")
+        await world.settled(within_s=10)
+        world.crash(theirs)
+        await restarted(world, ours)
+        view = view_of(ours, theirs)
+        assert (view.name, view.state, view.address) == ("theirs", PeerState.ABSENT, theirs.address)
+        assert view.reason == "not met since this node started" and view.last_seen_ms
+        await world.start(theirs)
+        await put(theirs, "after")
+        await asyncio.sleep(30)
+        assert await names(ours) == {"before", "after"}
+        assert view_of(ours, theirs).state is PeerState.CONNECTED
+        assert view_of(theirs, ours).state is PeerState.CONNECTED
 
     in_a_world(work, hushed=True)
 
 
-def test_one_who_was_kept_out_under_a_name_is_let_in_under_another():
+def test_a_forgotten_peer_is_unknown_after_a_restart_too_until_it_comes_again():
     async def work(world: World) -> None:
-        first, _, impostor = await two_of_a_name(world)
-        sight(first, impostor)
-        await asyncio.sleep(30)
-        bend_hellos(impostor, lambda hello: replace(hello, name="renamed"))
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        sight(ours, theirs)
+        await put(theirs, "kept")
+        await world.settled(within_s=10)
+        with pytest.raises(LocalError, match="theirs is connected now"):
+            await ours.node.forget_peer("theirs")
+        world.crash(theirs)
         await asyncio.sleep(600)
-        assert "theirs" in await names(first)
-        assert view_of(first, impostor).state is PeerState.CONNECTED
-        assert not [view for view in first.node.peers() if view.state is PeerState.REFUSED]
+        assert await ours.node.forget_peer("theirs") == "theirs"
+        assert [event.peer for event in told(ours, PeerForgotten)] == [theirs.node.id]
+        await restarted(world, ours)
+        assert not [view for view in ours.node.peers() if view.id is not None]
+        assert await names(ours) == {"kept"}
+        await world.start(theirs)
+        await asyncio.sleep(30)
+        assert view_of(ours, theirs).state is PeerState.CONNECTED, "it knew where we are"
+
+    in_a_world(work, hushed=True)
+
+
+def test_a_peer_that_was_not_seen_for_30_days_is_gone_and_fails_no_sync_unless_named():
+    async def work(world: World) -> None:
+        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
+        third = await world.add_node("third")
+        sight(ours, theirs, third)
+        await put(ours, "a")
+        await world.settled(within_s=10)
+        world.crash(theirs)
+        await asyncio.sleep(600)
+        assert view_of(ours, theirs).state is PeerState.ABSENT
+        reports = await ours.node.sync(None, Direction.BOTH, 30)
+        assert {(report.name, report.status) for report in reports} == {
+            ("third", SyncStatus.VERIFIED),
+            ("theirs", SyncStatus.UNREACHABLE),
+        }
+        ours.node.gone(theirs.name)  # its announcement expired
+        ours.clock.skew_ms += 31 * 24 * 3600 * 1000
+        await asyncio.sleep(60)
+        view = view_of(ours, theirs)
+        assert view.state is PeerState.GONE and "not seen for 31 days" in view.reason
+        (report,) = await ours.node.sync(None, Direction.BOTH, 30)
+        assert (report.name, report.status) == ("third", SyncStatus.VERIFIED)
+        (report,) = await ours.node.sync([theirs.node.id], Direction.BOTH, 30)
+        assert report.status is SyncStatus.UNREACHABLE
+
+    in_a_world(work, hushed=True)
+
+
+@pytest.mark.parametrize("who_dials", ["original", "clone"])
+def test_a_copy_of_this_node_is_named_with_its_place_on_both_sides_and_reported_once(who_dials):
+    async def work(world: World) -> None:
+        original, clone = await world.add_node("original"), world.make_member("clone")
+        clone.identity = original.identity
+        vars(clone.store).update(copy.deepcopy(vars(original.node.store)))
+        await world.start(clone)
+        if who_dials == "original":
+            sight(original, clone)
+        else:
+            sight(clone, original)
+        await asyncio.sleep(2000)
+        for here, there in ((original, clone), (clone, original)):
+            (view,) = here.node.peers()
+            assert view.state is PeerState.COPY and "a copy of this node runs there" in view.reason
+            assert view.address.startswith(there.host)
+            (seen,) = told(here, CopySeen)
+            assert seen.address == view.address and "Stop one of them" in seen.what_to_do
+            assert not told(here, SessionFailed)
+        world.crash(clone)
+        await asyncio.sleep(1200)
+        assert PeerState.COPY not in {view.state for view in original.node.peers()}, "it is there no more"
 
     in_a_world(work, hushed=True)
 

@@ -197,7 +197,9 @@ def reaching(answers: dict[str, float | None], then: Callable[[Dialled, ByteStre
 
     async def main() -> None:
         try:
-            reached: ByteStream | TransportError = await reach(dialled, list(answers))
+            address, stream = await reach(dialled, list(answers))
+            assert address == stream.address
+            reached: ByteStream | TransportError = stream
         except TransportError as error:
             reached = error
         then(dialled, reached)

@@ -139,7 +139,7 @@ def test_a_root_that_stays_another_is_mended_by_a_comparison():
         held = len(told(ours, SyncCompleted))
         await put_unnoticed(theirs, "a")
         theirs.node.store.tree(MAIN)
-        for link in theirs.node.live_links.spread.links.values():
+        for link in theirs.node.live_links.plumtree.links.values():
             link._sender._told[MAIN] = theirs.node.store.seq(MAIN)  # type: ignore[attr-defined]  # as if it were told
         await asyncio.sleep(300)
         assert await names(ours) == {"a"}

@@ -111,16 +111,6 @@ def test_in_another_network_every_sighting_is_judged_anew_and_dialled_at_once():
     assert not any(target.attempt or target.not_before_s for target in table.targets.values())
 
 
-def test_no_target_waits_once_a_person_decided():
-    table = PeerTable(Drawn())
-    table.sighted("t1", "mdns", HERE)
-    table.dial_begun("t1")
-    table.dial_ended(0.0, "t1", failure="kept out", is_refusal=True)
-    assert table.targets["t1"].not_before_s > 0
-    table.retry_now()
-    assert table.targets["t1"].not_before_s == 0
-
-
 def test_a_peer_that_made_room_for_another_is_not_known_by_its_tag():
     table = PeerTable(Drawn())
     for number in range(CANDIDATES_MAX):

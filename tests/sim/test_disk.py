@@ -93,7 +93,7 @@ def test_the_store_of_a_dead_process_refuses_every_call() -> None:
             store.scan(MAIN, 0, limit=1),
             store.changes(MAIN, 0, records_max=1, bytes_max=1),
             store.snapshot(MAIN).__aenter__(),
-            store.pins(),
+            store.peers(),
             anext(store.audit()),
         ):
             with pytest.raises(StoreError, match="gone"):

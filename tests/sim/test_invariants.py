@@ -8,7 +8,7 @@ import pytest
 
 from echonode.clock import Timestamp
 from echonode.model.fields import NAME
-from echonode.model.identity import IdentityId, Instance, writer_of
+from echonode.model.identity import Instance, writer_of
 from echonode.model.merkle import State
 from echonode.model.record import MAIN, Draft, sign
 from echonode.node.events import LinkEqual, SyncCompleted
@@ -116,9 +116,9 @@ async def a_superseded_version_is_shown(watched: WatchedWorld) -> None:
     await watched.check()
 
 
-async def a_pin_changes(watched: WatchedWorld) -> None:
+async def a_peer_is_forgotten(watched: WatchedWorld) -> None:
     await watched.check()
-    watched.one.store._pins["name", "two"] = IdentityId(bytes(32))
+    watched.one.store._peers.clear()
     await watched.check()
 
 
@@ -178,8 +178,8 @@ async def bytes_are_never_read(watched: WatchedWorld) -> None:
 
 
 async def a_version_is_asked_for_and_never_comes(watched: WatchedWorld) -> None:
-    spread = watched.one.node.live_links.spread
-    spread.ask(bytes(16), next(iter(spread.links.values())))
+    plumtree = watched.one.node.live_links.plumtree
+    plumtree.ask(bytes(16), next(iter(plumtree.links.values())))
     await watched.invariants.check_quiescence(watched.members)
 
 
@@ -230,7 +230,7 @@ PLANTED: list[tuple[str, Plant]] = [
     ("S2", a_root_is_not_that_of_the_records),
     ("S3", an_acknowledged_write_is_gone),
     ("S4", a_superseded_version_is_shown),
-    ("S5", a_pin_changes),
+    ("S5", a_peer_is_forgotten),
     ("S6", a_clock_follows_a_clock_far_ahead),
     ("S7", tasks_pile_up),
     ("E2", one_node_lacks_a_version),

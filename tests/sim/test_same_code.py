@@ -26,7 +26,7 @@ from echonode.limits import ROOTS_DELAY_S
 from echonode.model.identity import Identity, Instance
 from echonode.model.record import IDENTITIES, MAIN, Draft
 from echonode.node.node import Node, Settings
-from echonode.node.views import SyncStatus
+from echonode.node.views import PeerState, SyncStatus
 from echonode.sim.event_loop import SimLoop
 from echonode.sim.world import World
 from echonode.store.memory import MemoryStore
@@ -213,7 +213,17 @@ async def strangers_impostors_and_dead_addresses_are_told_apart(stage: Stage) ->
     async with asyncio.timeout(WITHIN_S):
         while all(peer.id != namesake.id for peer in one.peers()):  # noqa: ASYNC110  as above
             await asyncio.sleep(STEP_S)
-    await one.trust("two")
+    label = next(peer.label for peer in one.peers() if peer.id == namesake.id)
+    assert one.resolve_peer(label) == namesake.id
+    await one.rename("first")
+    async with asyncio.timeout(WITHIN_S):
+        while all(peer.name != "first" for peer in two.peers()):  # noqa: ASYNC110  as above
+            await asyncio.sleep(STEP_S)
+    await stage.leave(namesake)
+    async with asyncio.timeout(WITHIN_S):
+        while any(peer.id == namesake.id and peer.state is PeerState.CONNECTED for peer in one.peers()):  # noqa: ASYNC110
+            await asyncio.sleep(STEP_S)
+    await one.forget_peer(label)
     with pytest.raises(EchonodeError):
         one.resolve_peer("nobody")
     assert one.addresses.resolve_author("me") == one.id
@@ -274,6 +284,7 @@ def over_tcp(scenario: Callable[[Stage], Awaitable[None]]) -> None:
                 observe=lambda event: None,
                 announce=lambda announcement: None,
                 save_network_key=lambda key: None,
+                save_name=lambda name: None,
             )
             listener = Listener()
             listeners[node] = listener

@@ -6,7 +6,7 @@ from echonode.clock import HybridClock, Timestamp
 from echonode.model.identity import Identity, IdentityId, Instance, PublicKey, SigningKey, writer_of
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import MAIN, Draft, Record, sign
-from echonode.store.port import Applied, Store, Tick
+from echonode.store.port import Applied, KnownPeer, Store, Tick
 
 NOW_MS = 1_700_000_000_000
 
@@ -15,6 +15,11 @@ def ticking() -> Tick:
     """Return a clock that stands still but for its logical part: timestamps grow, and every run gives the same ones."""
     clock = HybridClock()
     return lambda: clock.tick(NOW_MS)
+
+
+def known(name: str, identity: IdentityId, seen_ms: int = 1) -> KnownPeer:
+    """Return a peer that was met once."""
+    return KnownPeer(identity, name, ("10.0.0.1:22087", "[fe80::1%eth0]:22087"), seen_ms)
 
 
 class Person:

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from echonode.errors import LocalError
+from echonode.model.heads import select
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Digest, Tree, state_of
 from echonode.model.record import IDENTITIES, Record
 from echonode.store.memory import MemoryStore
-from echonode.store.merge import heads_among
 from echonode.store.port import Applied, Cursor, Store
 from echonode.store.sqlite.store import SqliteStore
 from tests.contracts.store import scanned, verdict_of
@@ -237,7 +237,7 @@ class Stores(RuleBasedStateMachine):
         leaves: dict[bytes, list[Record]] = {}
         for record in records:
             leaves.setdefault(record.key, []).append(record)
-        heads = [heads_among(versions) for versions in leaves.values()]
+        heads = [select(versions).heads for versions in leaves.values()]
         return Tree((leaf[0].key, state_of(head.id for head in leaf)) for leaf in heads).root
 
     @rule(context=CONTEXTS)

@@ -16,7 +16,7 @@ from echonode.text import from_base32, to_base32
 
 _KEY_BYTES: Final = 32
 _JOIN_TIMEOUT_S: Final = 90.0  # the node itself gives up after 60
-_LOOK_S: Final = 1.5  # a joiner that has found its inviter is done by then
+_LOOK_S: Final = 1.0  # a joiner that has found its inviter is done by then
 _LINE_BYTES_MAX: Final = 1024
 _NETWORK_FIELDS: Final = ("network", "key")
 

@@ -1,8 +1,7 @@
-"""put, get, delete, list, forget, conflicts: records, one at a time, and lists of them."""
+"""put, get, delete, list, forget: records, one at a time, and lists of them."""
 
-import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -33,8 +32,7 @@ from echonode.cli.output import (
     terminal_text,
 )
 
-_PUT_FIELDS = ("id", "version")
-_PREVIEW_CHARS = 60
+_PUT_FIELDS = ("id", "version", "covered")  # the last one only where versions of other nodes are covered
 _ID_HELP = (
     "A RECORD is NAME or me/NAME (this node's), shared/NAME (every member's), or @LABEL/NAME of the node with that "
     "name or id; the beginning of the id will do."
@@ -94,7 +92,7 @@ def put(
 @click.command("get", short_help="Read a record, or fetch records from a peer.", epilog=_ID_HELP)
 @click.argument("ids", metavar="RECORD...", nargs=-1, required=True)
 @click.option("--from", "peer", metavar="PEER", help="Fetch the records from this peer, and keep them.")
-@click.option("--version", metavar="V", help="With --from: only this version of the one record.")
+@click.option("--version", metavar="V", help="Only this version of the RECORD; without --from its beginning will do.")
 @click.option("--any-model", is_flag=True, help="Also of a model that this node's `models` say is not read here.")
 @timeout_option
 @context_option
@@ -122,12 +120,14 @@ def get(
         return get_from_peer(
             lookup, ids, peer, version=version, timeout_s=timeout_s, context=context, as_json=as_json
         )
-    if version is not None:
-        raise click.UsageError("--version says what to fetch: it wants --from.")
     (id_text,) = ids
     query = [("id", id_text), ("any_model", "1" if any_model else None), ("whole", "1" if as_json else None)]
+    query.append(("version", version))
     with lookup.reader() as reader, reader.client.open("GET", record_path(context), query=query) as response:
         body = response.read()
+        heads = int(response.headers.get("echo-heads", "1"))
+        if heads > 1 and version is None and not as_json:
+            print_note(f"{heads} versions are in conflict; this is the newest: echonode conflicts show {safe(id_text)}")
         if as_json:
             print_line(ascii_json(body).decode("ascii"))  # a body's numbers stay as written
             return None
@@ -155,11 +155,16 @@ def delete(lookup: NodeLookup, id_text: str, context: str, as_json: bool) -> Non
 
 def _show_written(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json(fields_of(_PUT_FIELDS, answer))
+        print_json(fields_of(_PUT_FIELDS[: None if answer["covered"] else -1], answer))
     else:
         print_line(safe(answer["id"]))
         if answer.get("is_new_context"):
             print_note(f"the context {safe(answer['context'])} is new here")
+        if beside := answer.get("beside"):
+            print_note(f"it could not replace {count(beside, 'other version')}; see: echonode conflicts")
+    for head in answer.get("covered", ()):
+        by = safe(head["by"]) if head["by"].startswith("@") else f"the key {short_id(head['key'])}"
+        print_note(f"this covers version {short_id(head['version'])} by {by}, written {moment(head['timestamp'])}")
 
 
 @examples("list", "list --filter tag=news --filter since=2h", "list --author kitchen --json")
@@ -202,12 +207,23 @@ def list_records(
             for record in response.values():
                 print_json(record)
             return
-        for line in table(("RECORD", "CREATED", "TYPE", "TAGS"), map(_row, response.values()), optional=(2, 1)):
+        contested = 0
+
+        def rows() -> Iterator[tuple[str, ...]]:
+            nonlocal contested
+            for record in response.values():
+                contested += record.get("heads", 1) > 1
+                yield _row(record)
+
+        for line in table(("RECORD", "CREATED", "TYPE", "TAGS"), rows(), optional=(2, 1)):
             print_line(line)
+        if contested:
+            print_note(f"! {count(contested, 'record')} in conflict; echonode conflicts shows the versions")
 
 
 def _row(record: dict[str, Any]) -> tuple[str, ...]:
-    return shown_address(record), moment(record["created"]), safe(record["type"]), safe(" ".join(record["tags"]))
+    address = shown_address(record) + (" !" if record.get("heads", 1) > 1 else "")
+    return address, moment(record["created"]), safe(record["type"]), safe(" ".join(record["tags"]))
 
 
 @examples("forget", "forget -c books")
@@ -224,38 +240,3 @@ def forget(lookup: NodeLookup, context: str, as_json: bool) -> None:
         print_json(answer)
     else:
         print_note(f"{count(answer['forgotten'], 'record')} forgotten")
-
-
-@examples("conflicts", "conflicts -c books --json")
-@click.command("conflicts", short_help="List records that were written apart.")
-@click.option("-c", "--context", help="Only in this set of records.")
-@json_option
-@pass_lookup
-def conflicts(lookup: NodeLookup, context: str | None, as_json: bool) -> None:
-    """List the records that several nodes wrote without knowing of each other. The next put that covers all versions
-    ends the conflict."""
-    with lookup.reader() as reader:
-        answer = reader.client.call("GET", "/v1/conflicts", query=[("context", context)])
-    if as_json:
-        print_json(answer)
-        return
-    for conflict in answer["conflicts"]:
-        print_line(f"{shown_address(conflict)} in {safe(conflict['context'])}")
-        for line in table(("", "", "VERSION", "WRITTEN", "BY KEY", "BODY"), _head_rows(conflict["heads"])):
-            print_line(line)
-    print_note(count(len(answer["conflicts"]), "conflict"))
-
-
-def _head_rows(heads: Iterable[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
-    for head in heads:
-        read = "read" if head["winner"] else ""
-        yield "", read, short_id(head["version"]), moment(head["timestamp"]), short_id(head["key"]), _preview(head)
-
-
-def _preview(head: dict[str, Any]) -> str:
-    if head["deleted"]:
-        return "(deleted)"
-    if "body" not in head:
-        return "(binary)"
-    text = safe(head["body"] if isinstance(head["body"], str) else json.dumps(head["body"]))
-    return text if len(text) <= _PREVIEW_CHARS else text[: _PREVIEW_CHARS - 1] + "…"

@@ -25,12 +25,15 @@ from echonode.cli.output import (
 )
 
 _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
-_CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "wants")
+_LATER_FIELDS: Final = frozenset({"history"})  # which nodes of the first versions do not tell
+_CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "conflicts", "wants")
 _PEER_FIELDS: Final = (
     *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
     *("following", "lag", "models", "unreadable"),
 )
 _OTHER_NETWORK: Final = "other network"
+_COPY: Final = "copy"
+_GONE: Final = "gone"
 _FACT_INDENT: Final = 12
 _ROOT_CHARS: Final = 16  # 80 bits: enough to tell two roots apart; --json has all
 _REASONS_MAX: Final = 3  # in the verdict; the table shows all
@@ -56,20 +59,22 @@ def status(lookup: NodeLookup, as_json: bool) -> ExitCode:
     if as_json:
         answer["contexts"] = [fields_of(_CONTEXT_FIELDS, context) for context in answer["contexts"]]
         answer["peers"] = [fields_of(_PEER_FIELDS, peer) for peer in answer["peers"]]
-        print_json(fields_of(_STATUS_FIELDS, answer))
+        print_json(fields_of((*_STATUS_FIELDS, *_LATER_FIELDS.intersection(answer)), answer))
     else:
         _show_status(answer, time.time(), is_running=reader.is_running)
     return code
 
 
 def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
-    print_text(f"{safe(answer['name'])}, a node of {_network(answer['network'])}")
+    print_text(f"{safe(answer.get('label') or answer['name'])}, a node of {_network(answer['network'])}")
     facts = {
         "id": safe(answer["id"]),
         "listens on": safe(" ".join(answer["listen"])),
         "commands": safe(" ".join(answer["api"])),
+        "peers": _known_text(answer["peers"]),
         "reads": ", ".join(f"{safe(name)} {safe(version)}" for name, version in answer.get("models", {}).items()),
         "invitation": f"{safe(answer['invitation'])} is open" if answer.get("invitation") else "",
+        "history": _history(answer.get("history")),
     }
     for name, fact in facts.items():
         if fact:
@@ -82,8 +87,23 @@ def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
         for line in peer_lines(answer["peers"], now_s):
             print_line(line)
         print_line("")
+    contested = sum(context.get("conflicts", 0) for context in answer["contexts"])
+    if contested:
+        print_text(f"{count(contested, 'record')} in conflict; to see them, type: echonode conflicts")
     if is_running:
         print_text(verdict(answer["peers"]))
+
+
+def _history(history: Json | None) -> str:
+    """Return how much is kept of what was edited and deleted; "" for nothing."""
+    if not history or not history["versions"]:
+        return ""
+    return f"{count(history['versions'], 'older version')}, {size(history['bytes'])}"
+def _known_text(peers: Sequence[Json]) -> str:
+    """Return how many peers this node has met, now or before it was started, "" for none."""
+    known = [peer for peer in peers if peer["id"] is not None and peer["state"] not in (_OTHER_NETWORK, _COPY)]
+    connected = len(_of_state(known, "connected"))
+    return f"{count(len(known), 'peer')} known, {connected} connected" if known else ""
 
 
 def _network(network: str) -> str:
@@ -92,20 +112,42 @@ def _network(network: str) -> str:
 
 def verdict(peers: Sequence[Json]) -> str:
     """Return one sentence that says whether all nodes are equal, and if not, why."""
-    ours = [peer for peer in peers if peer["state"] != _OTHER_NETWORK]
+    return " ".join([*map(_copy_warning, _of_state(peers, _COPY)), _equality(peers)])
+
+
+def _of_state(peers: Sequence[Json], state: str) -> list[Json]:
+    return [peer for peer in peers if peer["state"] == state]
+
+
+def _copy_warning(copy: Json) -> str:
+    return f"At {safe(copy['address'])} {safe(copy['reason'])}."
+
+
+def _equality(peers: Sequence[Json]) -> str:
+    ours = [peer for peer in peers if peer["state"] not in (_OTHER_NETWORK, _COPY, _GONE)]
+    gone = len(_of_state(peers, _GONE))
+    beside = f" ({count(gone, 'more node')} not seen for 30 days.)" if gone else ""
     if not ours:
+        if gone or _of_state(peers, _COPY):
+            return f"No other node of this network is known to be there.{beside}"
         return "No other node of this network was seen yet; to add one, type: echonode invite"
     unequal = [peer for peer in ours if peer["in_sync"] is not True]
     if not unequal:
-        return f"Equal with {count(len(ours), 'node')}: all that are known."
+        return f"Equal with {count(len(ours), 'node')}: all that are known.{beside}"
     reasons = "; ".join(f"{_name(peer)}: {_reason_text(peer)}" for peer in unequal[:_REASONS_MAX])
     if len(unequal) > _REASONS_MAX:
         reasons += f"; and {len(unequal) - _REASONS_MAX} more, in the table"
-    return f"Equal with {len(ours) - len(unequal)} of {count(len(ours), 'node')}. {reasons}."
+    return f"Equal with {len(ours) - len(unequal)} of {count(len(ours), 'node')}. {reasons}.{beside}"
 
 
 def _name(peer: Json) -> str:
-    return safe(peer["name"] or short_id(peer["id"]) or peer["address"])
+    return safe(_label(peer) or short_id(peer["id"]) or peer["address"])
+
+
+def _label(peer: Json) -> str:
+    """Return the name of a peer as it is shown: with the beginning of its id where another node has the same name."""
+    label: str = peer.get("label") or peer["name"]
+    return label
 
 
 def _reason_text(peer: Json) -> str:
@@ -125,10 +167,10 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
     """Yield the table of peers."""
     rows = [
         (
-            safe(peer["name"]) or "-",
+            safe(_label(peer)) or "-",
             short_id(peer["id"]) or "-",
             safe(peer["state"]),
-            "-" if peer["state"] == _OTHER_NETWORK else _EQUAL[peer["in_sync"]],
+            "-" if peer["state"] in (_OTHER_NETWORK, _COPY) else _EQUAL[peer["in_sync"]],
             _following(peer),
             ago(peer["last_sync"], now_s),
             safe(peer["address"]) or "-",
@@ -203,11 +245,27 @@ def peers(ctx: click.Context, as_json: bool) -> None:
         print_line(line)
 
 
-@examples("peers trust kitchen", "peers trust x53lq2ab")
-@peers.command("trust", short_help="Accept that a node changed its identity.")
+@examples("peers forget kitchen", "peers forget x53lq2ab")
+@peers.command("forget", short_help="Forget a node that is gone for good.")
 @click.argument("peer", metavar="NAME_OR_ID")
 @pass_lookup
-def trust(lookup: NodeLookup, peer: str) -> None:
-    """Accept that a node changed its identity: forget the identity to which its name and address were pinned."""
-    lookup.client().call("POST", "/v1/peers/trust", body={"peer": peer})
-    print_note(f"{safe(peer)} is trusted as it is now")
+def forget(lookup: NodeLookup, peer: str) -> None:
+    """Forget a node that is gone for good: its name and where it was. Its records stay.
+
+    Should it come again, it is known again.
+    """
+    answer = lookup.client().call("POST", "/v1/peers/forget", body={"peer": peer})
+    print_note(f"{safe(answer['peer'])} is forgotten until it comes again")
+
+
+@examples("rename kitchen", "rename 'Anna, laptop'")
+@click.command("rename", short_help="Give this node another name.")
+@click.argument("name", metavar="NAME")
+@pass_lookup
+def rename(lookup: NodeLookup, name: str) -> None:
+    """Give this node another name, now and for later starts. Other nodes see it in a moment.
+
+    A name is a label for people: its records and its id stay. A name that is configured later counts again.
+    """
+    answer = lookup.client().call("PUT", "/v1/name", body={"name": name})
+    print_note(f"this node is called {safe(answer['name'])} now")

@@ -72,6 +72,11 @@ def sync(lookup: NodeLookup, node_id: str | None, action: str | None, timeout_s:
     if result == "verified":
         if not as_json:
             print_note(f"in sync with {count(len(answer['peers']), 'node')}, and verified")
+        contested = answer.get("conflicts", 0)
+        if contested:
+            raise Failure(
+                f"{count(contested, 'record')} in conflict; to see them, type: echonode conflicts", ExitCode.PARTIAL
+            )
         return ExitCode.DONE
     if result == "no peers":
         raise Failure("no other node of this network can be reached now; echonode peers says who was seen")

@@ -90,7 +90,7 @@ class Invariants:
         self._authentic = AuthenticVersions()
         self._roots: dict[tuple[str, str], dict[bytes, None]] = defaultdict(dict)  # by member and context
         self._agreed_heads: dict[str, list[Record]] = {}  # by context
-        self._pins: dict[Member, dict[tuple[str, str], IdentityId]] = {}
+        self._known: dict[Member, set[IdentityId]] = {}
         self._wall_clocks_ms: dict[Member, int] = {}  # the latest time that each showed
         self._outcomes: dict[tuple[str, bytes, str, str], str] = {}  # by member, session, context and role
         self._suspicions: dict[tuple[str, bytes, str, str], str] = {}  # by the end whose outcome decides
@@ -215,7 +215,7 @@ class Invariants:
         self.acknowledged[member] = [
             record for record in self.acknowledged[member] if record.id in self.committed[member.name][record.context]
         ]
-        self._pins.pop(member, None)
+        self._known.pop(member, None)
         self._stated[member.name].clear()
         for statement in await all_heads(member.store, IDENTITIES):
             self._note_statement(member.name, statement)
@@ -240,7 +240,7 @@ class Invariants:
                         raise Violation(f"S4: {name} shows {head.name}, which it knows to be superseded")
             self._check_acknowledged(member, context, leaves)
         self._check_clock(member)
-        await self._check_pins(member)
+        await self._check_known(member)
         self._check_bounds(member)
 
     def _check_acknowledged(self, member: Member, context: str, leaves: dict[LeafKey, list[Record]]) -> None:
@@ -259,12 +259,12 @@ class Invariants:
         if to_ms(member.node.records.latest) > self._wall_clocks_ms[member] + TIMESTAMP_AHEAD_MS_MAX + 1:
             raise Violation(f"S6: {member.name}'s clock followed a clock far ahead")
 
-    async def _check_pins(self, member: Member) -> None:
-        pins = await member.node.store.pins()
-        for pin, identity in self._pins.get(member, {}).items():
-            if pins.get(pin) != identity:
-                raise Violation(f"S5: {member.name} changed the pin of {pin}")
-        self._pins[member] = dict(pins)
+    async def _check_known(self, member: Member) -> None:
+        known = {peer.id for peer in await member.node.store.peers()}
+        if forgotten := self._known.get(member, set()) - known:
+            names = ", ".join(self._world.identified(identity).name for identity in forgotten)
+            raise Violation(f"S5: {member.name} met {names}, and does not know it any more")
+        self._known[member] = known
 
     def _check_bounds(self, member: Member) -> None:
         known = member.node.peer_table

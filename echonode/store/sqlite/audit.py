@@ -4,8 +4,10 @@ file       SQLite's own integrity check (it checks pages and indexes, and hardly
 log        in the order of its leaves, each index entry with the row it names: context, key and id are those of the
            bytes, the signature holds, the key speaks for the author by the statements on disk, no head supersedes
            another; the rebuilt tree has the root in memory; the bytes of the context add up
+spare      the same for each row, without a tree; the heads of its leaf are those that the rule of heads takes
 history    the same for each row, without a tree
 writers    no counter is behind the log, or a dot could be given twice
+sums       they are those of the rows in history and spare
 """
 
 import asyncio
@@ -13,21 +15,26 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, permutations
+from itertools import groupby
 from typing import Any, Final
 
 from echonode.errors import RemoteError, StoreError
-from echonode.limits import VERIFY_CHUNK
+from echonode.limits import MIB, VERIFY_CHUNK
+from echonode.model.heads import LeafBounds, select
 from echonode.model.identity import IDENTITY_BYTES, INSTANCE_BYTES, KEY_BYTES, Instance, PublicKey
 from echonode.model.keys import Admission, Keyring, read_statement
 from echonode.model.merkle import Digest, Tree, state_of
-from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, parse, supersedes, verify
+from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, parse, verify
+from echonode.store.leaf import Place
 from echonode.store.port import Audit
 from echonode.store.sqlite.connection import order_error
+from echonode.store.sqlite.leaves import read_whole_leaf
 from echonode.store.sqlite.snapshot_read import ReadTransaction
 from echonode.text import escape
 
 _PAGE_ROWS: Final = 8 * VERIFY_CHUNK
+_PAGE_BYTES: Final = 8 * MIB  # a page ends behind it: its rows may be large
+_ROWS_PER_QUERY: Final = 32
 _PROBLEMS_MAX: Final = 1000  # a longer list tells a person nothing more
 
 
@@ -57,8 +64,11 @@ class _StoredRow:
 class Auditor:
     """One audit, in one read transaction."""
 
-    def __init__(self, transaction: ReadTransaction, expected: Sequence[ExpectedContext]) -> None:
+    def __init__(
+        self, transaction: ReadTransaction, expected: Sequence[ExpectedContext], bounds: LeafBounds
+    ) -> None:
         self._transaction = transaction
+        self._bounds = bounds
         # Key statements first: the audit judges admission by those on disk.
         self._expected = sorted(
             expected, key=lambda one: (one.context != IDENTITIES or one.root is None, one.context_id)
@@ -74,7 +84,9 @@ class Auditor:
         for step in (
             self._check_file(),
             *map(self._check_log, self._expected),
-            self._check_history(),
+            self._check_kept(Place.SPARE),
+            self._check_kept(Place.HISTORY),
+            self._check_full_leaves(),
             self._check_tables(),
         ):
             try:
@@ -110,8 +122,8 @@ class Auditor:
             for key, group in groupby(zip(page, found, strict=True), lambda pair: pair[0].key):
                 rows = list(group)
                 heads = [record for _, record in rows if record is not None]
-                if any(supersedes(newer, older) for newer, older in permutations(heads, 2)):
-                    self._add_problem(f"{rows[0][0].place}: a head supersedes another")
+                if len(heads) > 1 and (problem := await asyncio.to_thread(self._judge_heads, heads)):
+                    self._add_problem(f"{rows[0][0].place}: {problem}")
                 if len(key) == KEY_BYTES:
                     leaves += key + state_of(row.version for row, _ in rows)
             entries.append(bytes(leaves))
@@ -122,14 +134,32 @@ class Auditor:
             if size != expected.size_bytes:
                 self._add_problem(f"{expected.context}: it holds {size} bytes, not {expected.size_bytes}")
 
-    async def _check_history(self) -> AsyncIterator[None]:
+    def _judge_heads(self, heads: Sequence[Record]) -> str:
+        """Return what contradicts the rule of heads in one leaf, "" if nothing does."""
+        selection = select(heads, self._bounds)
+        if selection.superseded:
+            return "a head supersedes another"
+        return "there are more heads than a leaf may have" if len(selection.heads) < len(heads) else ""
+
+    async def _check_kept(self, place: Place) -> AsyncIterator[None]:
+        """Check what is kept beside the heads."""
         names = {expected.context_id: expected.context for expected in self._expected if expected.root is not None}
         after = 0
         while True:
-            page, after = await self._transaction.run(partial(_history_page, names, after))
+            page, after = await self._transaction.run(partial(_kept_page, place, names, after))
             if not page:
                 return
             await self._verify_rows(page)
+            yield
+
+    async def _check_full_leaves(self) -> AsyncIterator[None]:
+        """Check the heads of every leaf with a spare against all that is kept of it."""
+        names = {expected.context_id: expected.context for expected in self._expected if expected.root is not None}
+        for context_id, key in await self._transaction.run(
+            lambda connection: connection.execute("SELECT DISTINCT context, key FROM spare").fetchall()
+        ):
+            if await self._transaction.run(partial(_is_other_than_the_rule, context_id, key, self._bounds)):
+                self._add_problem(f"{names.get(context_id, '')}: a full leaf has other heads than those of the rule")
             yield
 
     async def _check_tables(self) -> AsyncIterator[None]:
@@ -203,13 +233,17 @@ def _leaf_page(expected: ExpectedContext, after: LeafKey, connection: sqlite3.Co
         after = entry[0]
     rows.close()
     logged: dict[int, tuple[int, LeafKey, VersionId, bytes]] = {}
-    for start in range(0, len(entries), VERIFY_CHUNK):
-        seqs = [seq for _, _, seq in entries[start : start + VERIFY_CHUNK]]
+    size = at = 0
+    while at < len(entries) and (size < _PAGE_BYTES or entries[at][0] == entries[at - 1][0]):
+        seqs = [seq for _, _, seq in entries[at : at + _ROWS_PER_QUERY]]
         marks = ", ".join("?" * len(seqs))
         for seq, *row in connection.execute(
             f"SELECT seq, context, key, id, bytes FROM log NOT INDEXED WHERE seq IN ({marks})", seqs
         ):
             logged[seq] = tuple(row)
+            size += len(row[-1])
+        at += len(seqs)
+    entries = entries[:at]
     page: list[_StoredRow] = []
     for key, version, seq in entries:
         context_id, *columns, raw = logged.get(seq, (0, key, version, b""))
@@ -220,15 +254,29 @@ def _leaf_page(expected: ExpectedContext, after: LeafKey, connection: sqlite3.Co
     return page
 
 
-def _history_page(names: dict[int, str], after: int, connection: sqlite3.Connection) -> tuple[list[_StoredRow], int]:
+def _kept_page(
+    place: Place, names: dict[int, str], after: int, connection: sqlite3.Connection
+) -> tuple[list[_StoredRow], int]:
+    page: list[_StoredRow] = []
+    size = 0
     rows = connection.execute(
-        "SELECT n, context, key, id, bytes FROM history WHERE n > ? ORDER BY n LIMIT ?", (after, _PAGE_ROWS)
-    ).fetchall()
-    page = [
-        _StoredRow(f"history entry {n}", names.get(context_id, ""), key, version, raw)
-        for n, context_id, key, version, raw in rows
-    ]
-    return page, rows[-1][0] if rows else after
+        f"SELECT n, context, key, id, bytes FROM {place.value} WHERE n > ? ORDER BY n LIMIT ?", (after, _PAGE_ROWS)
+    )
+    for after, context_id, key, version, raw in rows:
+        page.append(_StoredRow(f"{place.value} entry {after}", names.get(context_id, ""), key, version, raw))
+        size += len(raw)
+        if size >= _PAGE_BYTES:
+            break
+    rows.close()
+    return page, after
+
+
+def _is_other_than_the_rule(
+    context_id: int, key: LeafKey, bounds: LeafBounds, connection: sqlite3.Connection
+) -> bool:
+    leaf = read_whole_leaf(connection, context_id, key, lambda _: False)
+    merge = leaf.merge((), bounds)
+    return bool(merge.moves)
 
 
 def _cross_check(
@@ -254,10 +302,14 @@ def _cross_check(
         for writer_key, counter in counters.items()
         if known.get(writer_key, 0) < counter
     ]
+    for place in ("history", "spare"):
+        ((versions, size),) = query(f"SELECT count(*), ifnull(sum(length(bytes)), 0) FROM {place}")
+        if query(f"SELECT versions, bytes FROM sums WHERE place = '{place}'") != [(versions, size)]:
+            problems.append(f"sums: {place} holds {versions} versions of {size} bytes, and they say otherwise")
     if query("SELECT 1 FROM log WHERE seq > (SELECT seq FROM sqlite_sequence WHERE name = 'log')"):
         problems.append("log: it is ahead of its own sequence")
-    if query(f"SELECT 1 FROM pins WHERE length(identity) <> {IDENTITY_BYTES}"):
-        problems.append("pins: an identity is not 32 bytes")
+    if query(f"SELECT 1 FROM peers WHERE length(id) <> {IDENTITY_BYTES}"):
+        problems.append("peers: an identity is not 32 bytes")
     if not query(f"SELECT 1 FROM meta WHERE name = 'instance' AND length(value) = {INSTANCE_BYTES}"):
         problems.append("meta: it does not say which store it is")
     return problems

@@ -13,6 +13,7 @@ The exceptions are a full disk and a lock held by another process: then nothing 
 """
 
 import asyncio
+import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from echonode.errors import StoreError
 from echonode.limits import BATCH_RECORDS_MAX, STORE_CALLS_WAITING_MAX
 from echonode.store.sqlite.connection import DatabaseConnection, NothingWrittenError
 from echonode.store.sqlite.disk_space import DiskSpace
+from echonode.store.sqlite.life_watch import SAVE_MARK, LifeWatch
 from echonode.store.sqlite.transaction import Catalog, Transaction, delete_rows
 
 T = TypeVar("T")
@@ -45,9 +47,17 @@ class _Call:
 class GroupCommit:
     """Owns the connection that writes, and the catalog."""
 
-    def __init__(self, database: DatabaseConnection, path: Path, catalog: Catalog, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        database: DatabaseConnection,
+        path: Path,
+        catalog: Catalog,
+        now_ms: Callable[[], int],
+        life: LifeWatch | None = None,
+    ) -> None:
         self.catalog = catalog
         self.database = database
+        self._life = life
         self._space = DiskSpace(path)
         self._now_ms = now_ms
         self._waiting: deque[_Call] = deque()
@@ -155,7 +165,7 @@ class GroupCommit:
     async def _write(self, transaction: Transaction, calls: list[_Call]) -> bool:
         try:
             self._check_space()
-            await self.database.run(transaction.write)
+            await self.database.run(lambda connection: self._write_rows(transaction, connection))
         except NothingWrittenError as error:
             self._fail(calls, error)
             return False
@@ -165,6 +175,17 @@ class GroupCommit:
             self._fail(calls, broken)
             return False
         return True
+
+    def _write_rows(self, transaction: Transaction, connection: sqlite3.Connection) -> None:
+        """Write `transaction`, and with it the marks of this life where it holds own versions."""
+        life = self._life
+        if life is None or not (transaction.own_writes or transaction.renews_life):
+            transaction.write(connection)
+            return
+        upcoming = life.next_marks(transaction.own_writes, is_renewal=transaction.renews_life)
+        transaction.execute(SAVE_MARK, *upcoming.marks.rows())
+        transaction.write(connection)
+        life.put_in_place(upcoming)
 
     def _check_space(self) -> None:
         """Raise NothingWrittenError while there is still room for what SQLite itself must write to stay whole."""

@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import dataclass, field
 
 from echonode.errors import RemoteError
+from echonode.limits import BATCH_BYTES_MAX
 from echonode.model.identity import INSTANCE_BYTES, Instance
 from echonode.model.keys import read_statement
 from echonode.model.merkle import Digest
@@ -15,7 +16,8 @@ from echonode.store.cursors import Cursors
 from echonode.store.merge import MergeIndex
 from echonode.store.port import Cursor
 from echonode.store.sqlite.connection import DamageError, order_error, read_record
-from echonode.store.sqlite.transaction import Catalog, ContextRow, read_tree
+from echonode.store.sqlite.leaves import read_tree
+from echonode.store.sqlite.transaction import Catalog, ContextRow, read_history_info
 
 
 @dataclass(slots=True)
@@ -53,6 +55,8 @@ def load(connection: sqlite3.Connection) -> LoadedState:
         loaded = LoadedState(_read_instance(connection))
         _load_contexts(connection, loaded)
         _load_writers(connection, loaded)
+        _load_full_leaves(connection, loaded)
+        loaded.catalog.history = read_history_info(connection)
         rows = connection.execute("SELECT peer, instance, context, seq FROM cursors ORDER BY n")
         for row in rows:
             loaded.cursors.load(Cursor(*row))
@@ -120,20 +124,30 @@ def _load_writers(connection: sqlite3.Connection, loaded: LoadedState) -> None:
             loaded.index.watch_writer(key, instance)
 
 
+def _load_full_leaves(connection: sqlite3.Connection, loaded: LoadedState) -> None:
+    names = {context_row.id: name for name, context_row in loaded.catalog.rows.items()}
+    for context_id, key in connection.execute("SELECT DISTINCT context, key FROM spare"):
+        if context_id in names:
+            loaded.index.full_leaves.setdefault(names[context_id], set()).add(key)
+
+
 def read_batch(
     context_id: int, after: LeafKey, limit: int, connection: sqlite3.Connection
 ) -> tuple[list[Record], LeafKey]:
-    """Return the heads of the next leaves behind `after`, about `limit` of them, and the last key. No leaf is split."""
+    """Return the heads of the next leaves behind `after`, about `limit` of them and BATCH_BYTES_MAX, and the last key.
+    No leaf is split."""
     records: list[Record] = []
+    size = 0
     rows = connection.execute(
         "SELECT key, id, bytes FROM log WHERE context = ? AND key > ? ORDER BY key, id", (context_id, after)
     )
     for key, version, raw in rows:
         if key < after:
             raise order_error()
-        if len(records) >= limit and key != after:
+        if (len(records) >= limit or size >= BATCH_BYTES_MAX) and key != after:
             break
         records.append(read_record(raw, version))
+        size += len(raw)
         after = key
     rows.close()
     return records, after

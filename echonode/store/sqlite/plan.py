@@ -1,19 +1,32 @@
-"""The plans of calls that write: read the heads they touch, compute the changes, add the rows to the transaction."""
+"""The plans of calls that write: read the leaves they touch, compute the changes, add the rows to the transaction.
+
+Leaves are read and merged on the connection's thread, one after another: a record may have hundreds of heads, and the
+event loop goes on meanwhile. The index does not change while a plan is made, since `GroupCommit` runs one at a time.
+"""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
 from echonode.limits import VERIFY_CHUNK
+from echonode.model.heads import Outline
 from echonode.model.identity import Instance, SigningKey
-from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, UnsignedVersion, VersionId, leaf_key
+from echonode.model.keys import Admission
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, UnsignedVersion, Version, leaf_key
 from echonode.store.cursors import Cursors
 from echonode.store.draft_signing import prepare_versions, sign_versions
+from echonode.store.leaf import Leaf, Place
 from echonode.store.merge import MergeIndex, MergePlan
 from echonode.store.port import Applied, Cursor, Tick
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
+from echonode.store.sqlite.leaves import read_heads, read_leaves, read_whole_leaf
 from echonode.store.sqlite.revocation import Revocation, find_revocations
 from echonode.store.sqlite.snapshot_receive import StagingArea
-from echonode.store.sqlite.transaction import Transaction, read_heads
+from echonode.store.sqlite.transaction import Transaction
+
+_MERGED_AT_ONCE: Final = 4  # heads: merging them takes less time than waking the connection's thread
 
 
 async def _sign(prepared: Sequence[UnsignedVersion | None], key: SigningKey) -> list[Record | None]:
@@ -38,13 +51,13 @@ class WritePlans:
         self, transaction: Transaction, context: str, records: Sequence[Record], cursor: Cursor | None
     ) -> Finish[Applied]:
         """Plan to merge `records` into `context`."""
-        to_read, identical = self._index.look_up(context, records)
-        heads, seqs = await self._read_heads(transaction, context, to_read, [record.key for record in records])
-        plan = self._index.plan(context, records, heads, identical)
-        return await self._add_merge(transaction, plan, seqs, None if plan.applied().is_gap else cursor)
+        plan = self._index.sort(context, records)
+        await self._merge_leaves(transaction, plan)
+        return await self._add_merge(transaction, plan, None if plan.applied().is_gap else cursor)
 
-    async def save_cursors(self, transaction: Transaction) -> Finish[None]:
-        """Plan to save the cursors that were only noted."""
+    async def end_life(self, transaction: Transaction) -> Finish[None]:
+        """Plan the last transaction: the cursors that were only noted, and the mark of a clean close."""
+        transaction.renews_life = True
         return self._add_cursors(transaction, None)
 
     async def write(
@@ -60,76 +73,132 @@ class WritePlans:
     ) -> Finish[tuple[list[Record | None], Applied]]:
         """Plan to sign `drafts` and apply them."""
         self._index.watch_writer(key.public, instance)
-        tree = self._index.trees.get(context)
-        touched = [leaf_key(draft.author, draft.name) for draft in drafts]
-        stored = [leaf for leaf in set(touched) if tree.get(leaf) is not None] if tree else []
-        heads, seqs = await self._read_heads(transaction, context, stored, touched)
+        keys = [leaf_key(draft.author, draft.name) for draft in drafts]
+        heads, unchanged = await self._read_covered(transaction, context, drafts, keys)
         prepared = prepare_versions(
             drafts,
-            touched,
+            keys,
             key.public,
             heads,
             instance=instance,
             next_counter=self._index.next_counter(instance, transaction.pending.counters),
             tick=tick,
-            skip_unchanged=skip_unchanged,
+            unchanged=unchanged if skip_unchanged else None,
         )
         versions = await _sign(prepared, key)
         signed = [version for version in versions if version is not None]
-        plan = self._index.plan(context, signed, heads)
-        finish = await self._add_merge(transaction, plan, seqs)
-        return lambda: (versions, finish())
+        plan = self._index.sort(context, signed)
+        await self._merge_leaves(transaction, plan, heads)
+        finish = await self._add_merge(transaction, plan)
+        transaction.own_writes += len(signed)
+        return lambda: (versions, replace(finish(), beside=tuple(plan.beside())))
 
     async def forget(
         self, transaction: Transaction, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]
     ) -> Finish[int]:
         """Plan to drop the leaves of which `keeps` takes no head."""
         tree = self._index.trees.get(context)
-        stored = [key for key in dict.fromkeys(keys) if tree.get(key) is not None] if tree else []
-        heads, seqs = await self._read_heads(transaction, context, stored, stored)
-        forgotten = {key: current for key, current in heads.items() if not any(map(keeps, current))}
+        context_row = self._commits.catalog.rows.get(context)
+        stored = {key for key in keys if tree.get(key) is not None} if tree else set()
+        forgotten: dict[LeafKey, int] = {}
+        if stored and context_row is not None:
+            context_id = context_row.id
+
+            def read(connection: sqlite3.Connection) -> dict[LeafKey, int]:
+                return {
+                    key: sum(head.size for head in heads)
+                    for key, heads in read_heads(connection, context_id, stored)
+                    if not any(map(keeps, heads))
+                }
+
+            forgotten = await self._commits.database.run(read)
         if forgotten:
-            transaction.add_forgotten(context, forgotten, seqs)
+            transaction.add_forgotten(context, forgotten)
 
         def finish() -> int:
             if forgotten:
-                self._index.replace_heads(context, dict.fromkeys(forgotten, ()))
+                self._index.forget_leaves(context, forgotten)
                 self._cursors.drop(context)
             return len(forgotten)
 
         return finish
 
-    async def _read_heads(
-        self, transaction: Transaction, context: str, stored: Sequence[LeafKey], touched: Sequence[LeafKey]
-    ) -> tuple[dict[LeafKey, list[Record]], dict[VersionId, int]]:
-        """Return the heads of the leaves `stored`, and of those of `touched` that earlier plans of the transaction
-        change.
-
-        The second value has the seqs of those heads that are in the log."""
-        heads: dict[LeafKey, list[Record]] = {}
-        seqs: dict[VersionId, int] = {}
+    async def _read_covered(
+        self, transaction: Transaction, context: str, drafts: Sequence[Draft], keys: Sequence[LeafKey]
+    ) -> tuple[dict[LeafKey, Sequence[Version]], set[int]]:
+        """Return the heads of the leaves `keys`, as plans of this transaction leave them, and the places of drafts that
+        say what the one head of their record says."""
+        places: dict[LeafKey, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(key, []).append(place)
+        tree = self._index.trees.get(context)
         context_row = self._commits.catalog.rows.get(context)
-        if stored and context_row is not None:
-            context_id = context_row.id
-            heads, seqs = await self._commits.database.run(
-                lambda connection: read_heads(connection, context_id, stored)
-            )
-        heads.update(transaction.pending.heads(context, touched))
-        return heads, seqs
+        pending = transaction.pending
+        stored = [key for key in places if tree.get(key) is not None] if tree else []
+        changed = [key for key in places if pending.touches(context, key)]
+        if not stored and not changed:
+            return {}, set()
+        context_id = context_row.id if context_row is not None else 0
+
+        def read(connection: sqlite3.Connection) -> tuple[dict[LeafKey, Sequence[Version]], set[int]]:
+            found: dict[LeafKey, Sequence[Version]] = {}
+            unchanged: set[int] = set()
+            for key, heads in read_heads(connection, context_id, {*stored, *changed}):
+                leaf = Leaf().add(Place.LOG, heads)
+                leaf.follow(pending.moves(context, key))
+                now = leaf.at(Place.LOG)
+                if len(now) == 1 and isinstance(now[0], Record):
+                    unchanged.update(place for place in places[key] if drafts[place].is_same_as(now[0]))
+                found[key] = [Outline.of(head) for head in now]  # the bytes are not needed any more
+            return found, unchanged
+
+        return await self._commits.database.run(read)
+
+    async def _merge_leaves(
+        self, transaction: Transaction, plan: MergePlan, heads: Mapping[LeafKey, Sequence[Version]] | None = None
+    ) -> None:
+        """Merge what arrived in `plan` into its leaves. `heads` has those heads that were read already: a few of them
+        are merged here."""
+        keys: list[LeafKey] = []
+        for key in self._index.merge_unread(plan, transaction.pending):
+            known = (heads or {}).get(key, ())
+            is_known = 0 < len(known) <= _MERGED_AT_ONCE and not transaction.pending.touches(plan.context, key)
+            is_known = is_known and not self._index.is_full(plan.context, key)
+            if not is_known or not plan.merge(key, Leaf().add(Place.LOG, known)):
+                keys.append(key)
+        if keys:
+            await self._commits.database.run(lambda connection: self._merge_read(connection, transaction, plan, keys))
+
+    def _merge_read(
+        self, connection: sqlite3.Connection, transaction: Transaction, plan: MergePlan, keys: Collection[LeafKey]
+    ) -> None:
+        """Read the leaves `keys` and merge what arrived into them."""
+        context = plan.context
+        context_row = self._commits.catalog.rows.get(context)
+        context_id = context_row.id if context_row is not None else 0  # 0 is no context's
+        for key, leaf in read_leaves(connection, context_id, keys):
+            leaf.follow(transaction.pending.moves(context, key))
+            if self._index.is_full(context, key) or not plan.merge(key, leaf):
+                leaf = read_whole_leaf(connection, context_id, key, self._is_admitted)
+                leaf.follow(transaction.pending.moves(context, key))
+                plan.merge(key, leaf)
+
+    def _is_admitted(self, record: Record) -> bool:
+        return record.context == IDENTITIES or self._index.keyring.admission(record) is Admission.ADMITTED
 
     async def _add_merge(
-        self, transaction: Transaction, plan: MergePlan, seqs: dict[VersionId, int], cursor: Cursor | None = None
+        self, transaction: Transaction, plan: MergePlan, cursor: Cursor | None = None
     ) -> Finish[Applied]:
         """Add the rows of `plan`, of the versions that it voids, and of cursors. Cursors alone are worth no
         transaction."""
         revocations, spoilt = await self._find_revocations(plan)
-        transaction.add_merge(plan, seqs)
+        transaction.add_merge(plan)
         transaction.add_counters(self._index.unseen_counters(plan.counters))
         for name, revocation in revocations.items():
-            transaction.add_revocation(name, revocation)
+            transaction.add_revocation(name, revocation.merges)
         for context in spoilt:
             self._staging.add_drop(transaction, context)
-        mark_saved = self._add_cursors(transaction, cursor) if plan.after else None
+        mark_saved = self._add_cursors(transaction, cursor) if plan.merges else None
 
         def finish() -> Applied:
             if cursor is not None:
@@ -138,7 +207,7 @@ class WritePlans:
                 mark_saved()
             self._index.commit(plan)
             for name, revocation in revocations.items():
-                self._index.replace_heads(name, revocation.leaves)
+                self._index.replace_leaves(name, revocation.merges)
             for context in spoilt:
                 self._staging.finish_drop(context)
             return plan.applied(sum(revocation.count for revocation in revocations.values()))
@@ -162,7 +231,9 @@ class WritePlans:
         names = {context_row.id: name for name, context_row in self._commits.catalog.rows.items() if name != IDENTITIES}
         staged_contexts = {staging.context_id: context for context, staging in self._staging.staging.items()}
         revocations, spoilt = await self._commits.database.run(
-            lambda connection: find_revocations(connection, revoked, named_ids=names, staged_ids=staged_contexts)
+            lambda connection: find_revocations(
+                connection, revoked, self._index.bounds, named_ids=names, staged_ids=staged_contexts
+            )
         )
         return {names[context_id]: revocation for context_id, revocation in revocations.items()}, [
             staged_contexts[context_id] for context_id in spoilt

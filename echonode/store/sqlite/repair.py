@@ -3,10 +3,10 @@
     damaged file --rows that hash and verify--> the ordinary `apply` of a new store --> put in the place of the old one
 
 Only signed versions of the old file are believed, whichever context or row they are stored in. Trees, counters and
-heads are derived anew. Key statements go first, then history, then heads. So where a head is damaged, the newest whole
-version of that record stands until a peer brings the head. Cursors are left behind, because they would claim that lost
-records are held. The instance is left behind, because counters may go back. The damaged file is kept beside the new
-one.
+heads are derived anew. Key statements go first, then history and spare, then heads. So where a head is damaged, the
+newest whole version of that record stands until a peer brings the head. Cursors are left behind, because they would
+claim that lost records are held. The instance is left behind, because counters may go back. The damaged file is kept
+beside the new one.
 
 `store.db` is a whole file at every moment: the old one, then, after one rename, the new one.
 """
@@ -15,6 +15,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,10 +24,11 @@ from urllib.parse import quote
 
 from echonode.errors import RemoteError, StoreError
 from echonode.limits import BATCH_RECORDS_MAX
-from echonode.model.identity import IDENTITY_BYTES, IdentityId, Instance
+from echonode.model.identity import Instance
 from echonode.model.record import IDENTITIES, Record, SignedRecord, parse, verify
-from echonode.store.port import Store
+from echonode.store.port import KnownPeer, Store
 from echonode.store.sqlite.connection import to_store_error
+from echonode.store.sqlite.peers import read_whole_peers
 from echonode.store.sqlite.schema import check_file
 from echonode.store.sqlite.store import SqliteStore
 from echonode.text import to_base32
@@ -98,8 +100,8 @@ async def _copy_whole(
     kept = await _apply_batches(store, damaged.statements())
     await introduce(store)
     kept += await _apply_batches(store, damaged.versions(), damaged.lost)
-    for kind, value, identity in await asyncio.to_thread(damaged.pins):
-        await store.pin(kind, value, identity)
+    for peer in await asyncio.to_thread(damaged.peers):
+        await store.save_peer(peer)
     return kept
 
 
@@ -135,6 +137,7 @@ class _DamagedFile:
             if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise StoreError(f"{path} is in use by another process")
             self._connection.execute("SELECT seq FROM log LIMIT 0")
+            self._tables = (("history", "n"), *self._spare_table(), ("log", "seq"))
         except sqlite3.DatabaseError as error:
             self._connection.close()
             if isinstance(error, sqlite3.OperationalError):
@@ -147,6 +150,12 @@ class _DamagedFile:
     def close(self) -> None:
         self._connection.close()
 
+    def _spare_table(self) -> Iterator[tuple[str, str]]:
+        """Yield the table of spares, which schema 3 did not have, with its column of row numbers."""
+        with suppress(sqlite3.OperationalError):
+            self._connection.execute("SELECT n FROM spare LIMIT 0")
+            yield "spare", "n"
+
     def statements(self) -> Iterator[Record]:
         """Return the whole versions of `identities`."""
         return (record for record in self._read_whole(is_statement=True) if record is not None)
@@ -158,19 +167,15 @@ class _DamagedFile:
             if record is not None and record.context != IDENTITIES:
                 yield record
 
-    def pins(self) -> list[tuple[str, str, IdentityId]]:
-        """Return the pins of the right shape. Nothing can tell whether they are what was written."""
-        try:
-            rows = self._connection.execute("SELECT kind, value, identity FROM pins").fetchall()
-        except sqlite3.DatabaseError:
-            return []  # names are pinned again when their nodes meet next
-        return [row for row in rows if isinstance(row[2], bytes) and len(row[2]) == IDENTITY_BYTES]
+    def peers(self) -> list[KnownPeer]:
+        """Return the known peers of the right shape. Nothing can tell whether they are what was written."""
+        return read_whole_peers(self._connection)
 
     def _read_whole(self, *, is_statement: bool) -> Iterator[Record | None]:
         """Yield a record for each row that is whole, None for each that is not.
 
         Rows of `identities` are verified only when they are asked for."""
-        for table, number in (("history", "n"), ("log", "seq")):
+        for table, number in self._tables:
             for key, raw in self._read_rows(table, number):
                 signed = None
                 try:

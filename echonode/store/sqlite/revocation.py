@@ -1,36 +1,42 @@
 """The effects of a compromised key: every version that it signed is void, in every context, and older versions return.
 
-Revocations are rare and may be large. So this module reads what it needs in place (the bytes of a version hold its key
-at a fixed offset) and returns the rows to write. Heads are derived again from the log and the local history.
+Revocations are rare and may be large. So this module reads what it needs in place: the bytes of a version hold its key
+at a fixed offset. Heads are derived again from all that is kept of a leaf, its history piece by piece.
 """
 
 import sqlite3
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Final
 
+from echonode.limits import HEADS_BYTES_MAX
+from echonode.model.heads import LeafBounds
 from echonode.model.identity import KEY_BYTES, IdentityId, PublicKey
-from echonode.model.record import KID_AT, LeafKey, Record, VersionId
-from echonode.store.merge import heads_among
+from echonode.model.record import KID_AT, LeafKey, Record
+from echonode.store.leaf import Leaf, LeafMerge, Move, Place, joined_moves
 from echonode.store.sqlite.connection import read_record
 
 Revoked = Collection[tuple[IdentityId, PublicKey]]
 
+_PIECE_BYTES: Final = HEADS_BYTES_MAX  # of history merged at once
+
 
 @dataclass(slots=True)
 class Revocation:
-    """The effects on one context. `leaves` holds the heads of every leaf that changes, `restored` those of them that
-    were no heads before. `size_bytes` is the size of the versions that went, less those that returned."""
+    """The effects on one context: how many versions are void, and what becomes of every leaf that changes."""
 
     count: int = 0
-    size_bytes: int = 0
-    log_seqs: list[int] = field(default_factory=list)
-    history_rows: list[int] = field(default_factory=list)
-    restored: list[Record] = field(default_factory=list)
-    leaves: dict[LeafKey, list[VersionId]] = field(default_factory=dict)
+    merges: dict[LeafKey, LeafMerge] = field(default_factory=dict)
 
 
 def find_revocations(
-    connection: sqlite3.Connection, revoked: Revoked, *, named_ids: Collection[int], staged_ids: Collection[int]
+    connection: sqlite3.Connection,
+    revoked: Revoked,
+    bounds: LeafBounds,
+    *,
+    named_ids: Collection[int],
+    staged_ids: Collection[int],
 ) -> tuple[dict[int, Revocation], set[int]]:
     """Return, by context among `named_ids`, what is void, and those of `staged_ids` that hold a voided version.
 
@@ -39,7 +45,10 @@ def find_revocations(
     spoilt: set[int] = set()
     for context_id, key in sorted(_signed_leaves(connection, revoked)):
         if context_id in named_ids:
-            _derive_heads(connection, context_id, key, revoked, revocations.setdefault(context_id, Revocation()))
+            revocation = revocations.setdefault(context_id, Revocation())
+            merge = _derive_heads(connection, context_id, key, revoked, bounds)
+            revocation.merges[key] = merge
+            revocation.count += sum(move.target is None for move in merge.moves)
         elif context_id in staged_ids:
             spoilt.add(context_id)
     return revocations, spoilt
@@ -50,9 +59,9 @@ def _signed_leaves(connection: sqlite3.Connection, revoked: Revoked) -> set[tupl
     kids = {kid for _, kid in revoked}
     marks = ", ".join("?" * len(kids))
     touched: set[tuple[int, LeafKey]] = set()
-    for table in ("log", "history"):
+    for place in Place:
         rows = connection.execute(
-            f"SELECT context, key, id, bytes FROM {table} WHERE substr(bytes, ?, ?) IN ({marks})",
+            f"SELECT context, key, id, bytes FROM {place.value} WHERE substr(bytes, ?, ?) IN ({marks})",
             (KID_AT + 1, KEY_BYTES, *kids),
         )
         touched.update(
@@ -64,25 +73,41 @@ def _signed_leaves(connection: sqlite3.Connection, revoked: Revoked) -> set[tupl
 
 
 def _derive_heads(
-    connection: sqlite3.Connection, context_id: int, key: LeafKey, revoked: Revoked, revocation: Revocation
-) -> None:
-    logged = _versions(connection, "SELECT seq, id, bytes FROM log", context_id, key)
-    older = _versions(connection, "SELECT n, id, bytes FROM history", context_id, key)
-    known = [record for _, record in logged + older]
-    heads = heads_among(record for record in known if not _is_revoked(record, revoked))
-    logged_ids = {record.id for _, record in logged}
-    head_ids = {head.id for head in heads}
-    revocation.count += sum(_is_revoked(record, revoked) for record in known)
-    revocation.log_seqs += [seq for seq, record in logged if record.id not in head_ids]
-    revocation.history_rows += [n for n, record in older if record.id in head_ids or _is_revoked(record, revoked)]
-    revocation.restored += [head for head in heads if head.id not in logged_ids]
-    revocation.leaves[key] = [head.id for head in heads]
-    revocation.size_bytes += sum(len(record.raw) for _, record in logged) - sum(len(head.raw) for head in heads)
+    connection: sqlite3.Connection, context_id: int, key: LeafKey, revoked: Revoked, bounds: LeafBounds
+) -> LeafMerge:
+    """Return what becomes of a leaf without its void versions."""
+    leaf = Leaf(is_whole=True)
+    moves: list[Move] = []
+    size = 0
+    for place in Place:  # the history last, its newest versions first
+        rows = connection.execute(
+            f"SELECT id, bytes FROM {place.value} WHERE context = ? AND key = ? ORDER BY n DESC"
+            if place is not Place.LOG
+            else "SELECT id, bytes FROM log WHERE context = ? AND key = ?",
+            (context_id, key),
+        )
+        with closing(rows):
+            for version, raw in rows:
+                record = read_record(raw, version)
+                if _is_revoked(record, revoked):
+                    moves.append(Move(record, place, None))
+                    continue
+                leaf.add(place, (record,))
+                size += record.size
+                if place is Place.HISTORY and size > _PIECE_BYTES:
+                    moves = joined_moves(moves, _merge_piece(leaf, bounds).moves)
+                    size = 0
+    merge = _merge_piece(leaf, bounds)
+    merge.moves = [move for move in joined_moves(moves, merge.moves) if move.origin is not move.target]
+    return merge
 
 
-def _versions(connection: sqlite3.Connection, select: str, context_id: int, key: LeafKey) -> list[tuple[int, Record]]:
-    rows = connection.execute(f"{select} WHERE context = ? AND key = ?", (context_id, key)).fetchall()
-    return [(number, read_record(raw, version)) for number, version, raw in rows]
+def _merge_piece(leaf: Leaf, bounds: LeafBounds) -> LeafMerge:
+    """Merge what is in `leaf`, and drop from memory what is superseded."""
+    merge = leaf.merge((), bounds)
+    leaf.follow(merge.moves)
+    leaf.follow([Move(version, Place.HISTORY, None) for version in leaf.at(Place.HISTORY)])
+    return merge
 
 
 def _is_revoked(record: Record, revoked: Revoked) -> bool:

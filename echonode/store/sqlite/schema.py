@@ -1,15 +1,17 @@
 """The tables of the store, and the check of a file before it is opened.
 
-    meta      name -> value                          `instance`: this store's life
+    meta      name -> value                          `instance`: this store's life; `life`, `wrote`: its marks (life.py)
     contexts  id, name                               a named set of records
               staged_for, staged_root                instead of a name: a snapshot being received, invisible
                                                      neither name nor staged_for: left over from one, to be deleted
               floor, bytes                           seqs at or below `floor` were given out; bytes of all its versions
     log       seq, context, key, id, bytes           every head, as received; seq is the cursor and never comes back
-    history   n, context, key, id, bytes, superseded_ms      versions that were heads once, for a while
+    history   n, context, key, id, bytes, superseded_ms      versions that are superseded, for a while
+    spare     n, context, key, id, bytes           versions that wait for room in a full leaf (PROTOCOL.md §4.4)
+    sums      place, versions, bytes               how much is in history and in spare; triggers keep the sums
     writers   key, instance, counter                 the highest counter held of each writer's dots: 8 bytes,
                                                      big-endian, because SQLite's integers are signed
-    pins      kind, value, identity
+    peers     id, name, addresses, seen_ms           the peers that were met; addresses are separated by line feeds
     cursors   peer, context, instance, seq   how far that peer's log was followed; the latest written comes last
 
 There is no index by version id: no query needs one, and random ids would cost a third of all writing.
@@ -24,14 +26,16 @@ from typing import Final
 from echonode.errors import StoreError
 from echonode.model.identity import Instance
 from echonode.store.sqlite.connection import transaction
+from echonode.store.sqlite.migration import PEERS_TABLE, SPARE_TABLES, migrate
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
+_SCHEMA_MIN: Final = 3  # the earliest that is migrated (migration.py)
 APPLICATION_ID: Final = 0x4543484F  # "ECHO"
 _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
 _JOURNAL_MAGIC: Final = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 
-_TABLES: Final = (
+TABLES: Final = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE contexts (id INTEGER PRIMARY KEY, name TEXT UNIQUE, staged_for TEXT UNIQUE, staged_root BLOB,"
     " floor INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0) STRICT",
@@ -41,11 +45,11 @@ _TABLES: Final = (
     "CREATE INDEX log_order ON log (context)",  # ends in seq, as every index does
     "CREATE TABLE history (n INTEGER PRIMARY KEY, context INTEGER NOT NULL, key BLOB NOT NULL, id BLOB NOT NULL,"
     " bytes BLOB NOT NULL, superseded_ms INTEGER NOT NULL) STRICT",
-    "CREATE INDEX history_leaf ON history (context, key)",
+    "CREATE UNIQUE INDEX history_version ON history (context, key, id)",
+    *SPARE_TABLES,
     "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter BLOB NOT NULL,"
     " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
-    "CREATE TABLE pins (kind TEXT NOT NULL, value TEXT NOT NULL, identity BLOB NOT NULL,"
-    " PRIMARY KEY (kind, value)) STRICT, WITHOUT ROWID",
+    PEERS_TABLE,
     "CREATE TABLE cursors (n INTEGER PRIMARY KEY, peer BLOB NOT NULL, context TEXT NOT NULL,"
     " instance BLOB NOT NULL, seq INTEGER NOT NULL, UNIQUE (peer, context)) STRICT",
 )
@@ -69,7 +73,7 @@ def check_file(path: Path) -> None:
     version = int.from_bytes(header[60:64], "big")  # user_version and application_id (SQLite file format, §1.3)
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise StoreError(f"{path} is the database of another program")
-    if version != SCHEMA:
+    if not _SCHEMA_MIN <= version <= SCHEMA:
         raise schema_error(path, version)
 
 
@@ -96,18 +100,40 @@ def schema_error(path: Path, version: int) -> StoreError:
     return StoreError(f"{path} is damaged: its schema has no number")
 
 
-def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Callable[[], Instance]) -> None:
-    """Make the tables when there are none, and check that the file can be written."""
+def keep_copy(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy a file of an earlier schema beside it, to FILE.schema-N, before it is migrated. Raises StoreError."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if not _SCHEMA_MIN <= version < SCHEMA:
+        return  # the file is new, or as it should be
+    copy = path.with_name(f"{path.name}.schema-{version}")
+    try:
+        copy.unlink(missing_ok=True)  # the rest of a copy that was broken off
+        os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    except (OSError, sqlite3.Error) as error:
+        copy.unlink(missing_ok=True)
+        raise StoreError(f"{path} is of schema {version} and cannot be copied before it is changed: {error}") from None
+
+
+def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Callable[[], Instance]) -> bool:
+    """Make the tables when there are none, and migrate those of an earlier schema. Return True if it made them.
+
+    The file is checked to be one that can be written."""
     with transaction(connection):
-        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
-            for statement in _TABLES:
+        is_new: bool = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+        if is_new:
+            for statement in TABLES:
                 connection.execute(statement)
             connection.execute("INSERT INTO meta VALUES ('instance', ?)", (new_instance(),))
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA:
+        if _SCHEMA_MIN <= version < SCHEMA:
+            migrate(connection)
+            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        elif version != SCHEMA:
             raise schema_error(path, version)
     # Only now: the numbers that `check_file` reads must be in the file itself before a WAL can hold them back.
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StoreError(f"{path} cannot keep a write-ahead log: it must be on a local disk")
+    return is_new

@@ -19,7 +19,8 @@ from echonode.store.paging import fit_leaves
 from echonode.store.port import SnapshotOverError, StateStamp
 from echonode.store.sqlite.connection import WAL_BYTES_KEPT, DatabaseConnection
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
-from echonode.store.sqlite.transaction import Transaction, leaves_after
+from echonode.store.sqlite.leaves import leaves_after
+from echonode.store.sqlite.transaction import Transaction
 
 T = TypeVar("T")
 

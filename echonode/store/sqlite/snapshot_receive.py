@@ -9,16 +9,19 @@
 What is to be deleted loses its `staged_for` at once. `GroupCommit` deletes its rows bit by bit while no call waits.
 """
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import IDENTITIES, LeafKey, Record
-from echonode.store.merge import MergeIndex
+from echonode.store.leaf import Leaf
+from echonode.store.merge import MergeIndex, MergePlan
 from echonode.store.port import RefusedVersion, Staged
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
+from echonode.store.sqlite.leaves import read_leaves, read_tree
 from echonode.store.sqlite.load import StagingContext
-from echonode.store.sqlite.transaction import ContextRow, Transaction, read_heads, read_tree
+from echonode.store.sqlite.transaction import ContextRow, Transaction
 
 
 class StagingArea:
@@ -52,19 +55,17 @@ class StagingArea:
             after = replace(before)
             if not after.count:
                 after.first_seq = transaction.last_seq + 1
-        known = [record.key for record in records if record.key <= after.last_key]
-        heads, seqs = await self._commits.database.run(
-            lambda connection: read_heads(connection, after.context_id, known)
-        )
-        plan = self._index.plan(context, records, heads)
-        added, removed = plan.added(), plan.removed()
+        plan = self._index.sort(context, records)
+        await self._commits.database.run(lambda connection: _merge(connection, after, plan))
         transaction.add_counters(self._index.unseen_counters(plan.counters))
+        added = plan.added()
         if added:
-            transaction.add_staged(after.context_id, plan, seqs)
+            left = [move.version for _, merge in plan.changes() for move in merge.left()]
+            transaction.add_staged(after.context_id, plan)
             after.newest_seq = transaction.last_seq
-            after.last_key = max(after.last_key, *plan.after)
-            after.count += len(added) - len(removed)
-            after.size_bytes += sum(len(record.raw) for record in added) - sum(len(record.raw) for record in removed)
+            after.last_key = max(after.last_key, *plan.merges)
+            after.count += len(added) - len(left)
+            after.size_bytes += sum(record.size for record in added) - sum(version.size for version in left)
             transaction.execute("UPDATE contexts SET bytes = ? WHERE id = ?", (after.size_bytes, after.context_id))
 
         def finish() -> tuple[RefusedVersion, ...]:
@@ -138,3 +139,14 @@ class StagingArea:
             (context, staging.newest_seq, staging.context_id),
         )
         transaction.rows[context] = ContextRow(staging.context_id, staging.newest_seq, staging.size_bytes)
+
+
+def _merge(connection: sqlite3.Connection, staging: StagingContext, plan: MergePlan) -> None:
+    """Merge `plan` into the heads that are staged; nothing else is kept of a staged leaf."""
+    for key in plan.arrived:
+        if key > staging.last_key:
+            plan.merge(key, Leaf(is_whole=True))
+    known = [key for key in plan.arrived if key <= staging.last_key]
+    for key, leaf in read_leaves(connection, staging.context_id, known):
+        leaf.is_whole = True
+        plan.merge(key, leaf)

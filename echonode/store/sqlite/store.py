@@ -7,13 +7,13 @@ method returned is durable (WAL, synchronous=FULL).
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from echonode.errors import StoreError
-from echonode.limits import BATCH_RECORDS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, CANDIDATES_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Keyring
 from echonode.model.merkle import Digest, Tree
@@ -26,6 +26,9 @@ from echonode.store.port import (
     Change,
     ContextInfo,
     Cursor,
+    EarlierVersion,
+    HistoryInfo,
+    KnownPeer,
     RefusedVersion,
     SnapshotReader,
     Staged,
@@ -36,12 +39,15 @@ from echonode.store.sqlite.audit import Auditor, ExpectedContext
 from echonode.store.sqlite.connection import DatabaseConnection, read_raw, read_record
 from echonode.store.sqlite.disk_space import DiskSpace
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
+from echonode.store.sqlite.leaves import read_earlier, read_heads, read_raws
+from echonode.store.sqlite.life_watch import LifeWatch
 from echonode.store.sqlite.load import LoadedState, StagingContext, load, read_batch
+from echonode.store.sqlite.peers import read_peers
 from echonode.store.sqlite.plan import WritePlans
-from echonode.store.sqlite.schema import check_file, create_tables
+from echonode.store.sqlite.schema import check_file, create_tables, keep_copy
 from echonode.store.sqlite.snapshot_read import ReadTransactions, SqliteSnapshot
 from echonode.store.sqlite.snapshot_receive import StagingArea
-from echonode.store.sqlite.transaction import Transaction, read_heads, read_raws
+from echonode.store.sqlite.transaction import Transaction
 
 _SNAPSHOTS_MAX: Final = 4  # each holds a thread, a connection and a read transaction
 
@@ -49,8 +55,16 @@ _SNAPSHOTS_MAX: Final = 4  # each holds a thread, a connection and a read transa
 class SqliteStore:
     """Implements `Store`. Make one with `open`, and close it: an open store keeps the process from ending."""
 
-    def __init__(self, path: Path, loaded: LoadedState, commits: GroupCommit, reader: DatabaseConnection) -> None:
+    def __init__(
+        self,
+        path: Path,
+        loaded: LoadedState,
+        commits: GroupCommit,
+        reader: DatabaseConnection,
+        life: LifeWatch | None,
+    ) -> None:
         self._instance = loaded.instance
+        self._life = life
         self._index = loaded.index
         self._commits = commits
         self._reader = reader
@@ -64,27 +78,41 @@ class SqliteStore:
 
     @classmethod
     async def open(
-        cls, path: Path, *, new_instance: Callable[[], Instance], now_ms: Callable[[], int]
+        cls,
+        path: Path,
+        *,
+        new_instance: Callable[[], Instance],
+        now_ms: Callable[[], int],
+        life: LifeWatch | None = None,
     ) -> "SqliteStore":
         """Open the store in the file `path`, or make one there (its folder must exist).
 
-        Raises StoreError, with the file as it was, when the file is not a store, is damaged, is of a newer schema, or
-        cannot be written."""
+        `life` notices that the store was restored, copied or moved since it was last open, and gives it a new instance;
+        None for a file that is not in its place yet. A file of an earlier schema is migrated; a copy of it as it was
+        stays beside it. Raises StoreError, with the file as it was, when the file is not a store, is damaged, is of a
+        newer schema, or cannot be written."""
         DiskSpace(path).release_ballast()
         check_file(path)
         database = await DatabaseConnection.open(path, query_only=False)
         try:
-            await database.run(lambda connection: create_tables(connection, path, new_instance))
+            await database.run(lambda connection: keep_copy(connection, path))
+            is_new = await database.run(lambda connection: create_tables(connection, path, new_instance))
+            if life is not None:
+                await database.run(lambda connection: life.begin(connection, new_instance, is_new=is_new))
             loaded = await database.run(load)
             reader = await DatabaseConnection.open(path, query_only=True)
         except BaseException:
             await database.close()
             raise
-        return cls(path, loaded, GroupCommit(database, path, loaded.catalog, now_ms), reader)
+        return cls(path, loaded, GroupCommit(database, path, loaded.catalog, now_ms, life), reader, life)
 
     @property
     def instance(self) -> Instance:
         return self._instance
+
+    @property
+    def second_life(self) -> str | None:
+        return self._life.second_life if self._life is not None else None
 
     @property
     def keyring(self) -> Keyring:
@@ -118,6 +146,9 @@ class SqliteStore:
         return ContextInfo(
             context, tree.root, len(tree), context_row.size_bytes if context_row else 0, self.seq(context)
         )
+
+    def history(self) -> HistoryInfo:
+        return self._commits.catalog.history
 
     async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
         return await self._commits.submit(
@@ -161,7 +192,8 @@ class SqliteStore:
         context_id = context_row.id
 
         def read(connection: sqlite3.Connection) -> tuple[list[bytes], int]:
-            records, taken, _ = fit_leaves(read_raws(connection, context_id, keys), bytes_max=bytes_max)
+            with closing(read_raws(connection, context_id, keys)) as leaves:
+                records, taken, _ = fit_leaves(leaves, bytes_max=bytes_max)
             return records, taken
 
         return await self._reader.run(read)
@@ -172,8 +204,16 @@ class SqliteStore:
         if context_row is None:
             return []
         context_id = context_row.id
-        heads, _ = await self._reader.run(lambda connection: read_heads(connection, context_id, [key]))
-        return heads.get(key, [])
+        ((_, heads),) = await self._reader.run(lambda connection: list(read_heads(connection, context_id, [key])))
+        return heads
+
+    async def earlier(self, context: str, author: IdentityId, name: str, *, limit: int) -> list[EarlierVersion]:
+        key = leaf_key(author, name)
+        context_row = self._commits.catalog.rows.get(context)
+        if context_row is None:
+            return []
+        context_id = context_row.id
+        return await self._reader.run(lambda connection: read_earlier(connection, context_id, key, limit))
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
         context_row = self._commits.catalog.rows.get(context)
@@ -249,15 +289,24 @@ class SqliteStore:
 
         await self._commits.submit(plan)
 
-    async def pins(self) -> dict[tuple[str, str], IdentityId]:
-        rows = await self._reader.run(
-            lambda connection: connection.execute("SELECT kind, value, identity FROM pins").fetchall()
-        )
-        return {(kind, value): identity for kind, value, identity in rows}
+    async def peers(self) -> list[KnownPeer]:
+        return await self._reader.run(read_peers)
 
-    async def pin(self, kind: str, value: str, identity: IdentityId) -> None:
+    async def save_peer(self, peer: KnownPeer) -> None:
         async def plan(transaction: Transaction) -> Finish[None]:
-            transaction.execute("INSERT OR REPLACE INTO pins VALUES (?, ?, ?)", (kind, value, identity))
+            row = (peer.id, peer.name, "\n".join(peer.addresses), peer.seen_ms)
+            transaction.execute("INSERT OR REPLACE INTO peers (id, name, addresses, seen_ms) VALUES (?, ?, ?, ?)", row)
+            transaction.execute(
+                "DELETE FROM peers WHERE id NOT IN (SELECT id FROM peers ORDER BY seen_ms DESC, id DESC LIMIT ?)",
+                (CANDIDATES_MAX,),
+            )
+            return lambda: None
+
+        await self._commits.submit(plan)
+
+    async def forget_peer(self, peer: IdentityId) -> None:
+        async def plan(transaction: Transaction) -> Finish[None]:
+            transaction.execute("DELETE FROM peers WHERE id = ?", (peer,))
             return lambda: None
 
         await self._commits.submit(plan)
@@ -274,7 +323,7 @@ class SqliteStore:
             ]
 
         async with self._read_transactions.begin(view) as (transaction, shown):
-            async for total in Auditor(transaction, shown).run():
+            async for total in Auditor(transaction, shown, self._index.bounds).run():
                 yield total
 
     async def wait_until_broken(self) -> StoreError:
@@ -282,9 +331,10 @@ class SqliteStore:
         return await self._commits.wait_until_broken()
 
     async def close(self) -> None:
-        if any(self._cursors.unsaved()):
-            with suppress(StoreError):  # the store may be unable to write; a lost cursor costs one comparison
-                await self._commits.submit(self._plans.save_cursors)
+        # The store may be unable to write. A lost cursor costs one comparison, a lost mark one vector entry.
+        if self._life is not None or any(self._cursors.unsaved()):
+            with suppress(StoreError):
+                await self._commits.submit(self._plans.end_life)
         await self._commits.close()
         await self._read_transactions.close()
         await self._reader.close()

@@ -204,6 +204,8 @@ class LinkReceiver:
         applied = await self._store.apply(context, records, cursor)
         if applied.records:
             environment.owner.applied(context, applied.records)
+        if applied.outranked:
+            environment.owner.outranked(context, applied.outranked)
         return applied
 
     def _came_by_another(self, record: Record) -> bool:

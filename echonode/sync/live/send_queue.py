@@ -10,7 +10,7 @@ from echonode.clock import Entropy
 from echonode.limits import ANNOUNCEMENT_WEIGHT
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import Record
-from echonode.store.port import Cursor, Store
+from echonode.store.port import Cursor, Outranked, Store
 from echonode.sync.live.plumtree import Plumtree, ShortId
 from echonode.sync.transport import SyncTransport
 from echonode.wire.messages import Commits, Message
@@ -42,6 +42,10 @@ class LinkOwner(Protocol):
 
     def applied(self, context: str, records: Sequence[Record]) -> None:
         """Hear of records of the peer that became heads."""
+        ...
+
+    def outranked(self, context: str, outranked: Sequence[Outranked]) -> None:
+        """Hear of versions that do not fit beside the other heads of their records."""
         ...
 
     def compared(self, is_equal: bool) -> None:

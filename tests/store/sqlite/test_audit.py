@@ -14,7 +14,7 @@ from echonode.model.record import IDENTITIES, MAIN
 from echonode.store.port import Audit
 from tests.contracts.store import admit, verdict_of
 from tests.store.files import change, flip, look, opened, places, run
-from tests.store.people import Owner, Person
+from tests.store.people import Owner, Person, known
 
 FLIPS = 4000 if os.environ.get("ECHO_TEST_SLOW") else 60
 
@@ -41,7 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
             await store.apply(MAIN, [*left, *right])
             staged = sorted((one.version(f"s{n}", context="staged") for n in range(20)), key=lambda record: record.key)
             await store.stage("staged", Digest(bytes(32)), staged)
-            await store.pin("name", "anna", one.id)
+            await store.save_peer(known("anna", one.id))
             verdict = await verdict_of(store)
             assert verdict.problems == ()
             assert verdict.checked == sum(
@@ -93,7 +93,7 @@ def test_every_flipped_bit_in_live_data_is_found(whole: Path, tmp_path: Path) ->
         ("UPDATE history SET id = randomblob(32) WHERE n = 3", "history entry 3"),
         ("UPDATE history SET bytes = x'00' WHERE n = 3", "history entry 3"),
         ("UPDATE writers SET counter = x'0000000000000001'", "writers: a counter is behind the log"),
-        ("UPDATE pins SET identity = x'00'", "pins: an identity is not 32 bytes"),
+        ("UPDATE peers SET id = x'00'", "peers: an identity is not 32 bytes"),
     ],
 )
 def test_each_contradiction_is_named(whole: Path, tmp_path: Path, damage: str, expected: str) -> None:

@@ -11,7 +11,7 @@ from echonode.model.record import MAIN
 from echonode.store.port import Cursor
 from tests.contracts.store import admit
 from tests.store.files import look, opened, run
-from tests.store.people import Person
+from tests.store.people import Person, known
 
 PEER, OTHER = IdentityId(b"p" * 32), IdentityId(b"q" * 32)
 LIFE = Instance(b"one life")
@@ -49,7 +49,7 @@ def test_a_later_call_of_a_group_does_not_delete_what_an_earlier_one_saves(tmp_p
             store.set_back(PEER, {})
             a, b, c = (person.version(name) for name in "bcd")
             await asyncio.gather(  # the first call goes alone; the others wait behind it and share a transaction
-                store.pin("name", "anna", person.id),
+                store.save_peer(known("anna", person.id)),
                 store.apply(MAIN, [a], cursor(3)),
                 store.apply(MAIN, [b], cursor(8, OTHER)),
                 store.apply(MAIN, [c], cursor(2)),

@@ -17,7 +17,7 @@ from echonode.store.sqlite.schema import APPLICATION_ID, SCHEMA
 from echonode.store.sqlite.store import SqliteStore
 from tests.contracts.store import admit, ids, scanned, verdict_of
 from tests.store.files import INSTANCE, change, look, no_thread_stays, open_store, opened, run, unprivileged
-from tests.store.people import Owner, Person
+from tests.store.people import Owner, Person, known
 
 
 def make(path: Path, records: int = 50) -> None:
@@ -157,12 +157,38 @@ def test_a_newer_schema_that_is_still_in_the_write_ahead_log_is_refused(tmp_path
     assert "newer echonode" in refused(copy)
 
 
+def test_an_earlier_schema_is_migrated_with_every_record_and_a_copy_stays_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    make(path)
+    change(path, "DROP TABLE peers")
+    change(path, "CREATE TABLE pins (kind TEXT, value TEXT, identity BLOB, PRIMARY KEY (kind, value)) WITHOUT ROWID")
+    change(path, "INSERT INTO pins VALUES ('name', 'anna', x'00')")
+    change(path, "PRAGMA user_version = 3")
+    log = look(path, "SELECT * FROM log ORDER BY seq")
+    assert log
+    for _ in range(2):
+        run(saves_a_peer(path))
+    assert look(path, "SELECT * FROM log ORDER BY seq") == log
+    assert look(path, "PRAGMA user_version") == [(SCHEMA,)]
+    assert look(path, "SELECT name FROM peers") == [("anna",)]
+    copy = tmp_path / "store.db.schema-3"
+    assert look(copy, "SELECT * FROM log ORDER BY seq") == log
+    assert look(copy, "SELECT value FROM pins") == [("anna",)]
+    assert copy.stat().st_mode & 0o777 == 0o600
+
+
+async def saves_a_peer(path: Path) -> None:
+    async with opened(path) as store:
+        await store.save_peer(known("anna", Person(1).id))
+        assert [problem async for total in store.audit() for problem in total.problems] == []
+
+
 def test_a_schema_of_a_version_in_development_is_refused_and_the_file_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     make(path)
-    change(path, f"PRAGMA user_version = {SCHEMA - 1}")
+    change(path, "PRAGMA user_version = 2")
     before = contents(tmp_path)
-    assert f"is of schema {SCHEMA - 1}, which no release had" in refused(path)
+    assert "is of schema 2, which no release had" in refused(path)
     assert contents(tmp_path) == before
 
 
@@ -317,7 +343,7 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="closed"):
             await owner.put("a")
         with pytest.raises(StoreError, match="closed"):
-            await store.pins()
+            await store.peers()
         with pytest.raises(StoreError, match="closed"):
             async with store.snapshot(MAIN):
                 pass

@@ -14,7 +14,7 @@ from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.port import SnapshotOverError
 from tests.contracts.store import admit, ids, root_of, verdict_of
 from tests.store.files import change, commits, look, opened, run
-from tests.store.people import Owner, Person
+from tests.store.people import Owner, Person, known
 
 
 def test_what_is_left_of_a_snapshot_is_deleted_when_there_is_time(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_no_more_than_a_handful_of_snapshots_are_served_at_once(tmp_path: Path) 
 
             tasks = [asyncio.create_task(hold(number)) for number in range(6)]
             first = [await entered.get() for _ in range(4)]
-            await store.pin("name", "a", Person(1).id)  # a fifth, if it were let in, would have entered meanwhile
+            await store.save_peer(known("a", Person(1).id))  # a fifth, if it were let in, would have entered meanwhile
             assert entered.empty()
             leave[first[0]].set()
             assert await entered.get() not in first
@@ -210,6 +210,6 @@ def test_a_failure_to_delete_what_is_left_over_ends_the_store_too(tmp_path: Path
             await store.promote(MAIN, expected=Digest(bytes(32)))
             with pytest.raises(StoreError, match="stuck"):
                 while True:
-                    await store.pin("name", "a", person.id)
+                    await store.save_peer(known("a", person.id))
 
     run(go())

@@ -17,7 +17,7 @@ from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.sqlite.connection import DatabaseConnection, NothingWrittenError, to_store_error
 from tests.contracts.store import admit, ids, verdict_of
 from tests.store.files import change, commits, look, no_thread_stays, opened, run
-from tests.store.people import NOW_MS, Owner, Person
+from tests.store.people import NOW_MS, Owner, Person, known
 
 
 def test_writes_that_wait_together_are_one_transaction(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_calls_of_one_group_reopen_with_the_highest_counter_whatever_their_order
             versions = sorted((person.version(f"n{number}") for number in range(20)), key=lambda each: each.counter)
             before = commits(path)
             await asyncio.gather(
-                store.pin("name", "anna", person.id),  # goes alone; the calls behind it share a transaction
+                store.save_peer(known("anna", person.id)),  # goes alone; the calls behind it share a transaction
                 *(store.apply(MAIN, [version]) for version in versions[:: -1 if is_descending else 1]),
             )
             assert commits(path) == before + 2
@@ -159,7 +159,7 @@ def test_below_the_free_space_floor_writes_are_refused_and_reads_go_on(
                 patch.setattr("echonode.store.sqlite.disk_space.FREE_SPACE_BYTES_MIN", 1 << 62)
                 with pytest.raises(StoreError, match="disk nearly full"):
                     await owner.begin()
-                assert await store.pins() == {}
+                assert await store.peers() == []
                 async with store.snapshot(MAIN) as snapshot:
                     assert snapshot.stamp.count == 0
             await owner.begin()
@@ -185,7 +185,7 @@ def test_a_failed_write_is_the_end_of_the_store_until_it_is_opened_again(tmp_pat
                     await owner.write(*(owner.draft(f"n{number}", bytes(150_000)) for number in range(20)))
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-            waiting = [owner.put("after"), store.pin("name", "a", owner.id), store.pin("name", "b", owner.id)]
+            waiting = [owner.put("after"), store.save_peer(known("a", owner.id)), store.save_peer(known("b", owner.id))]
             outcomes = await asyncio.gather(*waiting, return_exceptions=True)
             assert [type(outcome) for outcome in outcomes] == [StoreError] * 3
             assert (store.tree(MAIN).root, store.seq(MAIN)) == (root, seq)
@@ -228,7 +228,7 @@ def test_calls_that_wait_behind_a_failed_write_fail_with_it(tmp_path: Path) -> N
             try:
                 writes = [owner.write(*(owner.draft(f"n{number}", bytes(150_000)) for number in range(20)))]
                 outcomes = await asyncio.gather(
-                    *writes, *(store.pin("name", name, owner.id) for name in "abc"), return_exceptions=True
+                    *writes, *(store.save_peer(known(name, owner.id)) for name in "abc"), return_exceptions=True
                 )
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -312,12 +312,12 @@ def test_a_call_taken_back_before_it_began_is_not_carried_out(tmp_path: Path) ->
             owner = Owner(store)
             await owner.begin()
             first = asyncio.create_task(owner.put("first"))
-            behind = asyncio.create_task(store.pin("name", "anna", owner.id))
-            await asyncio.sleep(0)  # now both are in the queue; pins never share a transaction
+            behind = asyncio.create_task(store.save_peer(known("anna", owner.id)))
+            await asyncio.sleep(0)  # now both are in the queue; saved peers never share a transaction
             behind.cancel()
             await first
-            await store.pin("name", "berta", owner.id)
-            assert await store.pins() == {("name", "berta"): owner.id}
+            await store.save_peer(known("berta", owner.id))
+            assert await store.peers() == [known("berta", owner.id)]
 
     run(go())
 

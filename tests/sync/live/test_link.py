@@ -23,7 +23,7 @@ from echonode.limits import (
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Applied, Cursor
+from echonode.store.port import Applied, Cursor, Outranked
 from echonode.sync.live import receiver
 from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree, short_id
@@ -106,6 +106,8 @@ class Owner:
     def applied(self, _context: str, records: Sequence[Record]) -> None:
         self.spot.is_told.set()
         self.spot.plumtree.stored(records, self.other.id)
+
+    def outranked(self, context: str, outranked: Sequence[Outranked]) -> None: ...
 
     def compared(self, is_equal: bool) -> None:
         self.spot.equal[self.other.number] = is_equal

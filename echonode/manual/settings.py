@@ -1,0 +1,120 @@
+"""Every key of the configuration, as the manual describes it. tests/manual holds the table to host/config.py."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from echonode.limits import (
+    CONTEXT_BYTES_MAX,
+    CONTEXTS_MAX,
+    MODELS_MAX,
+    NODE_NAME_BYTES_MAX,
+    TEXT_FIELD_BYTES_MAX,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One key. `example` is a TOML value; `flag` is the option of `echonode run`, "" for none."""
+
+    key: str
+    meaning: str
+    form: str
+    default: str
+    example: str
+    flag: str = ""
+    has_variable: bool = True
+
+    @property
+    def variable(self) -> str:
+        """The environment variable; "" for none."""
+        return f"ECHO_{self.key.upper().replace('.', '_')}" if self.has_variable else ""
+
+
+SETTINGS: Final = (
+    Setting(
+        key="name",
+        meaning="The label that other nodes show for this one. It need not be unique.",
+        form=f"text of 1 to {NODE_NAME_BYTES_MAX} bytes",
+        default="this machine's host name, or node- and the beginning of the id if that is no fit name",
+        example='"kitchen"',
+        flag="--name",
+    ),
+    Setting(
+        key="listen",
+        meaning="The address and the port on which other nodes reach this one. Port 0 takes a free one.",
+        form="HOST:PORT",
+        default="every address, port 22087, or a free port where that one is taken",
+        example='"0.0.0.0:22087"',
+        flag="--listen",
+    ),
+    Setting(
+        key="peers",
+        meaning="Nodes to dial besides those that mDNS finds.",
+        form="list of HOST:PORT",
+        default="none",
+        example='["192.168.1.20:22087"]',
+        flag="--peer",
+    ),
+    Setting(
+        key="interfaces",
+        meaning="Addresses of this machine to use for mDNS.",
+        form="list of IP addresses",
+        default="all usable ones",
+        example='["192.168.1.10"]',
+        flag="--interface",
+    ),
+    Setting(
+        key="mdns",
+        meaning="Announce this node on the LAN and look for others there.",
+        form="true or false",
+        default="true",
+        example="false",
+        flag="--no-mdns",
+    ),
+    Setting(
+        key="open",
+        meaning="Take part in the public network, in which anyone on the LAN may be.",
+        form="true or false",
+        default="false",
+        example="true",
+        flag="--open",
+    ),
+    Setting(
+        key="contexts",
+        meaning="The contexts to hold, and no others.",
+        form=f"list of up to {CONTEXTS_MAX} names of 1 to {CONTEXT_BYTES_MAX} bytes",
+        default="main, and all that peers offer",
+        example='["main", "books"]',
+    ),
+    Setting(
+        key="models",
+        meaning="The record models that programs here read. Peers are told; other majors of them are not read here.",
+        form=f"list of up to {MODELS_MAX} NAME@MAJOR.MINOR, the name up to {TEXT_FIELD_BYTES_MAX} bytes",
+        default="none: records of every model are read",
+        example='["task@1.2"]',
+    ),
+    Setting(
+        key="subscriptions",
+        meaning="The part of a context to keep, by context: terms of a filter, of which a record must fit every key.",
+        form="table of lists of terms: author, sender, pool, model, tag, tags, since, until, name",
+        default="all of every context",
+        example='{ main = ["tag=news", "since=2026-01-01"] }',
+        has_variable=False,
+    ),
+    Setting(
+        key="log.level",
+        meaning="The least level that is logged.",
+        form="debug, info, warning or error",
+        default="info",
+        example='"warning"',
+        flag="--log-level",
+    ),
+    Setting(
+        key="log.format",
+        meaning="The form of the log's lines.",
+        form="auto, json or console",
+        default="auto: console on a terminal, else json",
+        example='"json"',
+        flag="--log-format",
+    ),
+)

@@ -1,0 +1,60 @@
+"""The pages of the manual, and the commented configuration, made of the table of settings."""
+
+import textwrap
+from collections.abc import Iterator
+from typing import Final
+
+from echonode.manual.settings import SETTINGS, Setting
+
+_WIDTH: Final = 80
+_FACT: Final = 9
+
+_CONFIGURATION: Final = """\
+A node reads config.toml in its home (--home, ECHO_HOME; the service reads
+/etc/echonode/config.toml). A flag of `echonode run` goes before an environment
+variable, that before the file, and that before the default. A key that does not
+exist is an error. Variables that hold lists separate the items by commas.
+
+    echonode config show --origin     every key, its value, and where it is from
+    echonode config check             is the file right?
+    echonode config init              write a commented file to begin with
+"""
+
+
+def configuration() -> str:
+    """Return the page about the configuration: every key with its form, default, unit and example."""
+    return "\n".join([_CONFIGURATION, *("\n".join(_entry(setting)) + "\n" for setting in SETTINGS)])
+
+
+def _entry(setting: Setting) -> Iterator[str]:
+    yield setting.key
+    yield from textwrap.wrap(setting.meaning, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+    flag = f"echonode run {setting.flag}" if setting.flag else ""
+    facts = {
+        "value": setting.form,
+        "default": setting.default,
+        "example": assignment(setting),
+        "also": ", ".join(part for part in (setting.variable, flag) if part),
+    }
+    for name, fact in facts.items():
+        if fact:
+            first = f"    {name:<{_FACT}}"
+            yield from textwrap.wrap(fact, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
+
+
+def assignment(setting: Setting) -> str:
+    """Return the line of TOML that gives a setting its example, outside every table."""
+    return f"{setting.key} = {setting.example}"
+
+
+def commented_file() -> str:
+    """Return a configuration in which every line is a comment: each key with its meaning, default and example."""
+    lines = ["# The configuration of an echonode. Take the # from a line to set it.", "# echonode help configuration"]
+    for setting in SETTINGS:
+        text = f"{setting.meaning} Default: {setting.default}."
+        lines += ["", *textwrap.wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="# ")]
+        lines.append(f"#{assignment(setting)}")
+    return "\n".join(lines) + "\n"
+
+
+TOPICS: Final = {"configuration": configuration}

@@ -1,0 +1,202 @@
+"""Reading of leaves: their heads from the log, and what else is kept of a full one. Synchronous, on the connection's
+thread.
+
+    read_leaves       leaves to merge into, with outlines of their heads
+    read_whole_leaf   a full leaf, with its spare and history
+    read_heads        heads as records
+    read_earlier      versions of the history as records, the newest first
+    read_raws         heads as stored, in the order asked for
+    leaves_after      leaves in key order, heads as stored
+    read_tree         keys and states of a whole context
+
+The heads of one leaf may take HEADS_BYTES_MAX. So leaves are read one at a time, each when the caller asks for it.
+"""
+
+import sqlite3
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Final, TypeAlias
+
+from echonode.limits import HEADS_BYTES_MAX, LEAF_HISTORY_MAX
+from echonode.model.heads import Outline
+from echonode.model.merkle import Tree, state_of
+from echonode.model.record import LeafKey, Record, VersionId
+from echonode.store.leaf import Leaf, Place
+from echonode.store.port import EarlierVersion
+from echonode.store.sqlite.connection import DamageError, order_error, read_raw, read_record
+
+_KEY_BYTES: Final = 32
+_PIECE_ENTRIES: Final = 8192
+_KEYS_PER_QUERY: Final = 500
+
+_Rows: TypeAlias = Iterable[tuple[LeafKey, int, VersionId, bytes]]
+
+
+@dataclass(slots=True, eq=False)
+class LoggedOutline(Outline):
+    """The outline of a head with its seq, by which its row is found fastest."""
+
+    seq: int
+
+
+def read_leaves(
+    connection: sqlite3.Connection, context_id: int, keys: Collection[LeafKey]
+) -> Iterator[tuple[LeafKey, Leaf]]:
+    """Yield a leaf for each of `keys`, in key order, with outlines of its heads; an empty one if it does not exist."""
+    with closing(_rows_by_leaf(connection, context_id, sorted(keys))) as leaves:
+        for key, rows in leaves:
+            heads = [_outline(read_record(raw, version), seq) for _, seq, version, raw in rows]
+            yield key, Leaf().add(Place.LOG, heads)
+
+
+def _outline(head: Record, seq: int) -> LoggedOutline:
+    return LoggedOutline(head.id, head.kid, head.vector, head.timestamp, head.writer, head.size, seq)
+
+
+def read_whole_leaf(
+    connection: sqlite3.Connection, context_id: int, key: LeafKey, is_admitted: Callable[[Record], bool]
+) -> Leaf:
+    """Return the leaf `key` as records: its heads, its spare, and the newest of its history that are admitted."""
+    leaf = Leaf(is_whole=True)
+    for place in (Place.LOG, Place.SPARE):
+        rows = connection.execute(
+            f"SELECT key, id, bytes FROM {place.value} WHERE context = ? AND key = ?", (context_id, key)
+        )
+        leaf.add(place, (read_record(raw, version) for _, version, raw in rows))
+    newest = connection.execute(
+        "SELECT key, id, bytes FROM history WHERE context = ? AND key = ? ORDER BY n DESC LIMIT ?",
+        (context_id, key, LEAF_HISTORY_MAX),
+    )
+    size = 0
+    with closing(newest):
+        for _, version, raw in newest:
+            size += len(raw)
+            if size > HEADS_BYTES_MAX:
+                break
+            record = read_record(raw, version)
+            if is_admitted(record):
+                leaf.add(Place.HISTORY, (record,))
+    return leaf
+
+
+def read_earlier(
+    connection: sqlite3.Connection, context_id: int, key: LeafKey, limit: int
+) -> list[EarlierVersion]:
+    """Return up to `limit` versions of the leaf `key` from the history, the one that came there last first."""
+    rows = connection.execute(
+        "SELECT id, bytes, superseded_ms FROM history WHERE context = ? AND key = ? ORDER BY n DESC LIMIT ?",
+        (context_id, key, limit),
+    )
+    return [EarlierVersion(read_record(raw, version), superseded_ms) for version, raw, superseded_ms in rows]
+
+
+def read_heads(
+    connection: sqlite3.Connection, context_id: int, keys: Collection[LeafKey]
+) -> Iterator[tuple[LeafKey, list[Record]]]:
+    """Yield the heads, sorted by id, of each of `keys` in key order; an empty list for a leaf that does not exist."""
+    with closing(_rows_by_leaf(connection, context_id, sorted(keys))) as leaves:
+        for key, rows in leaves:
+            yield key, [read_record(raw, version) for _, _, version, raw in rows]
+
+
+def read_raws(
+    connection: sqlite3.Connection, context_id: int, keys: Sequence[LeafKey]
+) -> Generator[list[bytes], None, None]:
+    """Yield the heads of each of `keys` in their order, an empty list for a leaf that does not exist.
+
+    Close the generator when it is not read to its end: its open cursor keeps the read transaction open."""
+    for run in _ascending_runs(keys):
+        with closing(_rows_by_leaf(connection, context_id, run)) as leaves:
+            for _, rows in leaves:
+                yield [read_raw(raw, version) for _, _, version, raw in rows]
+
+
+def _ascending_runs(keys: Sequence[LeafKey]) -> Iterator[Sequence[LeafKey]]:
+    """Yield `keys` in pieces, each in ascending order: as SQLite returns the leaves of one query."""
+    start = 0
+    for at in range(1, len(keys)):
+        if keys[at] <= keys[at - 1]:
+            yield keys[start:at]
+            start = at
+    yield keys[start:]
+
+
+def _rows_by_leaf(
+    connection: sqlite3.Connection, context_id: int, keys: Sequence[LeafKey]
+) -> Generator[tuple[LeafKey, _Rows], None, None]:
+    """Yield the rows of the heads of each of `keys`, which ascend. They have to be read before the next leaf."""
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        chunk = keys[start : start + _KEYS_PER_QUERY]
+        marks = ", ".join("?" * len(chunk))
+        rows = connection.execute(
+            f"SELECT key, seq, id, bytes FROM log WHERE context = ? AND key IN ({marks}) ORDER BY key, id",
+            (context_id, *chunk),
+        )
+        with closing(rows):
+            leaves = groupby(rows, itemgetter(0))
+            found, of_found = next(leaves, (None, ()))
+            for key in chunk:
+                if key == found:
+                    yield key, of_found
+                    found, of_found = next(leaves, (None, ()))
+                else:
+                    yield key, ()
+            if found is not None:
+                raise order_error()
+
+
+def leaves_after(
+    connection: sqlite3.Connection, context_id: int, after: LeafKey | None
+) -> Generator[tuple[LeafKey, list[bytes]], None, None]:
+    """Yield the leaves behind `after` in key order, each with the bytes of its heads.
+
+    Close the generator when it is not read to its end: its open cursor keeps the read transaction open."""
+    rows = connection.execute(
+        "SELECT key, id, bytes FROM log WHERE context = ? AND key > ? ORDER BY key, id", (context_id, after or b"")
+    )
+    last = after or LeafKey(b"")
+    try:
+        for key, group in groupby(rows, itemgetter(0)):
+            if key <= last:
+                raise order_error()
+            last = key
+            yield key, [read_raw(raw, version) for _, version, raw in group]
+    finally:
+        rows.close()
+
+
+def read_tree(connection: sqlite3.Connection, context_id: int) -> tuple[Tree, set[LeafKey]]:
+    """Return the tree of a context and its conflicts, from one scan of the covering index."""
+    conflicts: set[LeafKey] = set()
+    return Tree.from_sorted(_tree_entries(connection, context_id, conflicts)), conflicts
+
+
+def _tree_entries(connection: sqlite3.Connection, context_id: int, conflicts: set[LeafKey]) -> Iterator[bytes]:
+    """Yield key and state of every leaf in key order, some thousand leaves at a time.
+
+    Adds the keys of leaves with more than one head to `conflicts`."""
+    rows = connection.execute("SELECT key, id FROM log WHERE context = ? ORDER BY key, id", (context_id,))
+    leaf = LeafKey(b"")
+    ids: list[VersionId] = []
+    piece: list[bytes] = []
+    for key, version in rows:
+        if key == leaf:
+            ids.append(version)
+            conflicts.add(key)
+            continue
+        if ids:
+            piece += (leaf, state_of(ids))
+            if len(piece) >= _PIECE_ENTRIES:
+                yield b"".join(piece)
+                piece = []
+        if len(key) != _KEY_BYTES:
+            raise DamageError("a key in the log is not 32 bytes")
+        if key < leaf:
+            raise order_error()
+        leaf, ids = key, [version]
+    if ids:
+        piece += (leaf, state_of(ids))
+    yield b"".join(piece)

@@ -1,0 +1,79 @@
+"""From schema 3 to 4: `spare`, `sums`, leaves within their bounds, and `peers` for pinned names. Every version is kept.
+
+Schema 3 knew no bounds for the heads of a record. A leaf with more of them than the rule of heads takes (PROTOCOL.md
+§4.4) keeps those of the rule; the others become spare or history. Without its bounds no store would agree with others.
+"""
+
+import sqlite3
+from typing import Final
+
+from echonode.limits import HEADS_PER_KEY_MAX
+from echonode.model.heads import LEAF_BOUNDS, Outline
+from echonode.store.leaf import Leaf, Place
+from echonode.store.sqlite.connection import read_record
+
+SPARE_TABLES: Final = (
+    "CREATE TABLE spare (n INTEGER PRIMARY KEY, context INTEGER NOT NULL, key BLOB NOT NULL, id BLOB NOT NULL,"
+    " bytes BLOB NOT NULL) STRICT",
+    "CREATE UNIQUE INDEX spare_version ON spare (context, key, id)",
+    "CREATE TABLE sums (place TEXT PRIMARY KEY, versions INTEGER NOT NULL, bytes INTEGER NOT NULL)"
+    " STRICT, WITHOUT ROWID",
+    *(
+        statement
+        for place in ("history", "spare")
+        for statement in (
+            f"INSERT INTO sums VALUES ('{place}', 0, 0)",
+            f"CREATE TRIGGER {place}_added AFTER INSERT ON {place} BEGIN UPDATE sums SET versions = versions + 1,"
+            f" bytes = bytes + length(new.bytes) WHERE place = '{place}'; END",
+            f"CREATE TRIGGER {place}_deleted AFTER DELETE ON {place} BEGIN UPDATE sums SET versions = versions - 1,"
+            f" bytes = bytes - length(old.bytes) WHERE place = '{place}'; END",
+        )
+    ),
+)
+PEERS_TABLE: Final = (
+    "CREATE TABLE peers (id BLOB PRIMARY KEY, name TEXT NOT NULL, addresses TEXT NOT NULL, seen_ms INTEGER NOT NULL)"
+    " STRICT, WITHOUT ROWID"
+)
+_HEADS_ALWAYS_WITHIN_BOUNDS: Final = HEADS_PER_KEY_MAX  # of schema 3: with its vectors so many always fit
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables of schema 3 up to date, inside the caller's transaction."""
+    connection.execute("DELETE FROM history WHERE n NOT IN (SELECT min(n) FROM history GROUP BY context, key, id)")
+    connection.execute("DROP INDEX history_leaf")
+    connection.execute("CREATE UNIQUE INDEX history_version ON history (context, key, id)")
+    connection.execute("DROP TABLE pins")
+    for statement in (PEERS_TABLE, *SPARE_TABLES):
+        connection.execute(statement)
+    connection.execute(
+        "UPDATE sums SET (versions, bytes) = (SELECT count(*), ifnull(sum(length(bytes)), 0) FROM history)"
+        " WHERE place = 'history'"
+    )
+    large_leaves = connection.execute(
+        "SELECT context, key FROM log GROUP BY context, key HAVING count(*) > ?", (_HEADS_ALWAYS_WITHIN_BOUNDS,)
+    )
+    for context_id, key in large_leaves.fetchall():
+        _bring_within_bounds(connection, context_id, key)
+
+
+def _bring_within_bounds(connection: sqlite3.Connection, context_id: int, key: bytes) -> None:
+    leaf = Leaf(is_whole=True)
+    rows = connection.execute("SELECT id, bytes FROM log WHERE context = ? AND key = ?", (context_id, key))
+    for version, raw in rows:
+        leaf.add(Place.LOG, (Outline.of(read_record(raw, version)),))
+    for move in leaf.merge((), LEAF_BOUNDS).moves:
+        row = (context_id, key, move.version.id)
+        if move.target is Place.SPARE:
+            connection.execute(
+                "INSERT INTO spare (context, key, id, bytes)"
+                " SELECT context, key, id, bytes FROM log WHERE context = ? AND key = ? AND id = ?",
+                row,
+            )
+        else:
+            connection.execute(
+                "INSERT INTO history (context, key, id, bytes, superseded_ms) SELECT context, key, id, bytes,"
+                " 1000 * strftime('%s', 'now') FROM log WHERE context = ? AND key = ? AND id = ?",
+                row,
+            )
+        connection.execute("DELETE FROM log WHERE context = ? AND key = ? AND id = ?", row)
+        connection.execute("UPDATE contexts SET bytes = bytes - ? WHERE id = ?", (move.version.size, context_id))
