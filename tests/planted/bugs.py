@@ -348,8 +348,8 @@ BUGS: Final = (
     Bug(
         name="a failed dial is tried again at once",
         file="node/peer_table.py",
-        right="now_s + self._backoff.redial_s(target.attempt)\n",
-        wrong="now_s\n",
+        right="            wait_s = self._backoff.redial_s(target.attempt)\n",
+        wrong="            wait_s = 0.0\n",
         tests=("node/test_scheduler.py",),
     ),
     Bug(
@@ -360,10 +360,10 @@ BUGS: Final = (
         tests=("node/test_scheduler.py",),
     ),
     Bug(
-        name="a pinned name may belong to another identity",
+        name="a peer with a revoked key is let in",
         file="node/admission.py",
-        right="        if pinned is None or pinned == peer:\n",
-        wrong="        if pinned is None or pinned != name:\n",
+        right="        if state is not None and state is not KeyState.ACTIVE:\n",
+        wrong="        if state is not None and state is KeyState.COMPROMISED:\n",
         tests=("node/test_admission.py",),
     ),
     Bug(
