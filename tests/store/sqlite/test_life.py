@@ -38,7 +38,7 @@ def unborn(link: SymbolicLink, changed_ns: int) -> SymbolicLink:
             replace(FOUND, life=stamped(LIFE, born_ns=BORN_NS + 1)), SecondLife.NEW_LINK, id="a copy in a reused inode"
         ),
         pytest.param(
-            replace(FOUND, life=SymbolicLink("token", EARLIER.stamp)), SecondLife.NEW_LINK, id="token and inode of two links"
+            replace(FOUND, life=SymbolicLink("token", EARLIER.stamp)), SecondLife.NEW_LINK, id="of two links"
         ),
         pytest.param(
             replace(FOUND, life=stamped(LIFE, changed_ns=BORN_NS + 10**18)), None, id="chown, chmod, a hard link"
