@@ -36,7 +36,7 @@ from echonode.node.backlog import Backlog
 from echonode.node.conflicts import Conflicts
 from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
-from echonode.node.event_bus import EventBus
+from echonode.node.event_bus import EventBus, EventStream
 from echonode.node.events import (
     Event,
     InstanceRenewed,
@@ -176,9 +176,15 @@ class Node:
             if not self._runner.cancelled():
                 raise
 
-    def subscribe(self) -> "AbstractContextManager[asyncio.Queue[Event | None]]":
+    def subscribe(self) -> "AbstractContextManager[EventStream[Event]]":
         """Return a queue, for a `with` block, of every event from now on, None at the end."""
         return self.bus.stream()
+
+    def subscribe_encoded(
+        self, encode: Callable[[Event], bytes | None]
+    ) -> "AbstractContextManager[EventStream[bytes]]":
+        """Return such a queue of what `encode` makes of each event; it returns None for an event to be left out."""
+        return self.bus.encoded_stream(encode)
 
     # -- what the shell hands in -------------------------------------------------------------------------------------
 
