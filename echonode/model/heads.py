@@ -69,7 +69,7 @@ class Outline:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection(Generic[V]):
+class LeafVersions(Generic[V]):
     """The versions of one leaf, divided; each list goes down the ranks."""
 
     heads: list[V] = field(default_factory=list)
@@ -89,20 +89,20 @@ def select(
     *,
     heads_before: Collection[VersionId] = (),
     spare_before: Collection[VersionId] = (),
-) -> Selection[V]:
+) -> LeafVersions[V]:
     """Return which of `versions`, the admitted versions known of one record, are its heads, and what the others are.
 
     The result does not depend on their order, and a version that stands twice counts once. `heads_before` and
     `spare_before` are an earlier result for some of them: no head superseded one of these, so that need not be looked
     at again. They change the cost only."""
-    selection: Selection[V] = Selection()
-    heads, room, per_key = selection.heads, _Room(bounds, bounds.heads), Counter[PublicKey]()
+    divided: LeafVersions[V] = LeafVersions()
+    heads, room, per_key = divided.heads, _Room(bounds, bounds.heads), Counter[PublicKey]()
     new_heads: list[V] = []
     outranked: list[V] = []
     for version in sorted({version.id: version for version in versions}.values(), key=rank, reverse=True):
         is_compared = version.id in heads_before or version.id in spare_before
         if any(supersedes(head, version) for head in (new_heads if is_compared else heads)):
-            selection.superseded.append(version)
+            divided.superseded.append(version)
         elif per_key[version.kid] < bounds.heads_per_key and room.take(version):
             per_key[version.kid] += 1
             heads.append(version)
@@ -113,8 +113,8 @@ def select(
     # No head supersedes one of these: the heads of a higher rank were compared, and those of a lower rank cannot.
     room = _Room(bounds, bounds.spare)
     for version in outranked:
-        (selection.spare if room.take(version) else selection.dropped).append(version)
-    return selection
+        (divided.spare if room.take(version) else divided.dropped).append(version)
+    return divided
 
 
 class _Room:

@@ -22,7 +22,7 @@ from echonode.limits import (
     SESSION_AGE_S_MAX,
 )
 from echonode.model.identity import IdentityId
-from echonode.node.admission import Admission
+from echonode.node.admission import PeerAdmission
 from echonode.node.dropped_handshakes import DroppedHandshakes
 from echonode.node.event_bus import EventBus
 from echonode.node.events import (
@@ -81,7 +81,7 @@ class Connections:
     scheduler: Scheduler
     registry: SessionRegistry
     local: LocalSide
-    admission: Admission
+    admission: PeerAdmission
     invitations: Invitations
     runner: SessionRunner
     links: LiveLinks

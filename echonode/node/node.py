@@ -31,7 +31,7 @@ from echonode.limits import NODE_NAME_BYTES_MAX
 from echonode.model.address import distinct_label
 from echonode.model.identity import Identity, IdentityId
 from echonode.node.addresses import Addresses
-from echonode.node.admission import Admission
+from echonode.node.admission import PeerAdmission
 from echonode.node.backlog import Backlog
 from echonode.node.conflicts import Conflicts
 from echonode.node.connections import Connections
@@ -103,7 +103,7 @@ class Node:
         self.scheduler = Scheduler(self.peer_table, entropy)
         self.registry = SessionRegistry(identity.id, clock)
         self.hello = HelloMaker(self.records, self.subscriptions, settings.name, tag, settings.models)
-        self.admission = Admission(self.records, self.peer_table, self.registry, self.bus, clock, store.instance)
+        self.admission = PeerAdmission(self.records, self.peer_table, self.registry, self.bus, clock, store.instance)
         self.live_links = LiveLinks(
             store, clock, entropy, self.bus, self.peer_table, self.scheduler.links, self.subscriptions, wake
         )

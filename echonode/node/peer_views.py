@@ -12,7 +12,7 @@ from echonode.clock import Clock
 from echonode.model.address import distinct_label
 from echonode.model.identity import IdentityId
 from echonode.node.addresses import Addresses
-from echonode.node.admission import WHAT_TO_DO_ABOUT_A_COPY, Admission
+from echonode.node.admission import WHAT_TO_DO_ABOUT_A_COPY, PeerAdmission
 from echonode.node.live_links import LiveLinks
 from echonode.node.peer_table import PeerEntry, PeerTable, Target
 from echonode.node.views import PeerState, PeerView
@@ -28,7 +28,7 @@ class PeerViews:
     def __init__(
         self,
         table: PeerTable,
-        admission: Admission,
+        admission: PeerAdmission,
         links: LiveLinks,
         addresses: Addresses,
         clock: Clock,
