@@ -34,13 +34,16 @@ Rank: TypeAlias = tuple[int, Timestamp, VersionId]
 
 @dataclass(frozen=True, slots=True)
 class LeafBounds:
-    """The bounds of one leaf. `entries` and `size_bytes` are those of all heads together, and of all the spare."""
+    """The bounds of one leaf: `entries` of vectors and `size_bytes` of all heads together, and the same of the spare.
+    """
 
     heads: int = HEADS_MAX
     heads_per_key: int = HEADS_PER_KEY_MAX
     entries: int = HEADS_ENTRIES_MAX
     size_bytes: int = HEADS_BYTES_MAX
     spare: int = SPARE_MAX
+    spare_entries: int = HEADS_ENTRIES_MAX
+    spare_size_bytes: int = HEADS_BYTES_MAX
 
 
 LEAF_BOUNDS: Final = LeafBounds()
@@ -96,7 +99,8 @@ def select(
     `spare_before` are an earlier result for some of them: no head superseded one of these, so that need not be looked
     at again. They change the cost only."""
     divided: LeafVersions[V] = LeafVersions()
-    heads, room, per_key = divided.heads, _Room(bounds, bounds.heads), Counter[PublicKey]()
+    heads, per_key = divided.heads, Counter[PublicKey]()
+    room = _Room(bounds.heads, bounds.entries, bounds.size_bytes)
     new_heads: list[V] = []
     outranked: list[V] = []
     for version in sorted({version.id: version for version in versions}.values(), key=rank, reverse=True):
@@ -111,7 +115,7 @@ def select(
         else:
             outranked.append(version)
     # No head supersedes one of these: the heads of a higher rank were compared, and those of a lower rank cannot.
-    room = _Room(bounds, bounds.spare)
+    room = _Room(bounds.spare, bounds.spare_entries, bounds.spare_size_bytes)
     for version in outranked:
         (divided.spare if room.take(version) else divided.dropped).append(version)
     return divided
@@ -120,8 +124,8 @@ def select(
 class _Room:
     """The room that is left for versions, their vectors' entries and their bytes."""
 
-    def __init__(self, bounds: LeafBounds, count: int) -> None:
-        self._count, self._entries, self._size_bytes = count, bounds.entries, bounds.size_bytes
+    def __init__(self, count: int, entries: int, size_bytes: int) -> None:
+        self._count, self._entries, self._size_bytes = count, entries, size_bytes
 
     def take(self, version: Version) -> bool:
         """Return True, with less room left, if `version` fits; a later and smaller one may fit where it does not."""
