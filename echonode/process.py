@@ -158,7 +158,8 @@ class Process:
         if moved:
             self._logs.log("tcp.port_taken", "warning", listen=listener.addresses)
         await node.start(listener.addresses)
-        api = ApiServer(node, socket_path=self._files.api_socket, version=__version__)
+        group = self._config.api.group
+        api = ApiServer(node, socket_path=self._files.api_socket, version=__version__, group=group)
         await api.start()
         stack.push_async_callback(api.close)
         for peer in self._config.peers:
