@@ -15,6 +15,7 @@ from echonode.errors import ConfigError, TransportError
 from echonode.text import to_base32
 
 if TYPE_CHECKING:
+    from echonode.api.server import ApiServer
     from echonode.host.config import Config
     from echonode.host.files import NodeFiles
     from echonode.host.logs import Logs
@@ -26,6 +27,7 @@ _INVITATION_S: Final = 600.0
 _INTERRUPTED: Final = 130
 _GC_THRESHOLD: Final = 20_000  # objects; at the usual 700 an import spends a tenth of its time collecting nothing
 _LOOK_S: Final = 2.0  # for the node that made an invitation, before a person is told that none has answered
+_SOCKET_LOOK_S: Final = 5.0  # between two looks at the API's socket file, which cleaners of /tmp remove
 _DISCOVER_AGAIN_S: Final = 10.0  # an interface may come up long after the node
 
 
@@ -67,6 +69,7 @@ class Process:
         self._join_at = join_at
         self._discovery: Discovery | None = None
         self._store: SqliteStore | None = None
+        self._api: ApiServer | None = None
         self._announcement: Presence | None = None
 
     async def run(self) -> int:
@@ -106,16 +109,38 @@ class Process:
         assert self._store is not None, "a started node has a store"
         broken = asyncio.create_task(self._store.wait_until_broken())
         running = asyncio.create_task(node.run())
+        keeping = asyncio.create_task(self._keep_socket())
         try:
-            await asyncio.wait((stop, broken, running), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((stop, broken, running, keeping), return_when=asyncio.FIRST_COMPLETED)
             if stop.done():
                 return
             if broken.done():
                 raise broken.result()
-            running.result()
+            for task in (running, keeping):
+                if task.done():
+                    task.result()
         finally:
-            for task in (broken, running):
-                task.cancel()
+            for each in (broken, running, keeping):
+                each.cancel()
+
+    async def _keep_socket(self) -> None:
+        """Make the API's socket file anew whenever it is gone. Where that is impossible, log it once and try again."""
+        assert self._api is not None, "a started node has an API"
+        is_said = False
+        while True:
+            await asyncio.sleep(_SOCKET_LOOK_S)
+            if not self._api.is_gone:
+                continue
+            try:
+                self._files.home.prepare()  # the folder may be gone with it
+                await self._api.reopen()
+            except ConfigError as error:
+                if not is_said:
+                    self._logs.log("api.socket_gone", "warning", reason=str(error))
+                is_said = True
+            else:
+                self._logs.log("api.socket_made_anew", "warning", path=str(self._files.api_socket))
+                is_said = False
 
     async def _start_node(self, stack: AsyncExitStack) -> "Node":
         from echonode.api.server import ApiServer
@@ -159,7 +184,7 @@ class Process:
             self._logs.log("tcp.port_taken", "warning", listen=listener.addresses)
         await node.start(listener.addresses)
         group = self._config.api.group
-        api = ApiServer(node, socket_path=self._files.api_socket, version=__version__, group=group)
+        self._api = api = ApiServer(node, socket_path=self._files.api_socket, version=__version__, group=group)
         await api.start()
         stack.push_async_callback(api.close)
         for peer in self._config.peers:

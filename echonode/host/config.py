@@ -24,8 +24,8 @@ format = "auto"                   # json or console; auto: console on a terminal
 ```
 
 In the environment: ECHO_NAME, ECHO_LISTEN, ECHO_PEERS (separated by commas, as are the other lists), ECHO_INTERFACES,
-ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_API_GROUP, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand
-in the file alone. Unknown keys in the file are errors, because a misspelt setting has no effect.
+ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_API_GROUP, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT.
+Subscriptions stand in the file alone. Unknown keys in the file are errors, because a misspelt setting has no effect.
 
 SIGHUP lets a running node read the file again. It takes peers, models, subscriptions and log.level; the other keys need
 another start.
