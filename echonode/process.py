@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
-from echonode.errors import ConfigError, TransportError
+from echonode.errors import ConfigError, LocalError, TransportError
 from echonode.text import to_base32
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Process:
         self,
         files: "NodeFiles",
         config: "Config",
+        load_config: "Callable[[], Config]",
         logs: "Logs",
         environ: Mapping[str, str],
         join: str | None,
@@ -63,6 +64,7 @@ class Process:
     ) -> None:
         self._files = files
         self._config = config
+        self._load_config = load_config
         self._logs = logs
         self._environ = environ
         self._join = join
@@ -74,11 +76,13 @@ class Process:
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT. Return 0 after a clean stop, 130 when joining was interrupted."""
-        from echonode.host.service import ServiceManager, stop_on_signals
+        from echonode.host.service import ServiceManager, reload_on_hangup, stop_on_signals
 
         manager = ServiceManager(self._environ)
         is_first_run = not self._files.has_network()
-        stop = asyncio.create_task(stop_on_signals().wait())
+        is_stopping = stop_on_signals()
+        is_changed = reload_on_hangup(is_stopping)
+        stop = asyncio.create_task(is_stopping.wait())
         async with AsyncExitStack() as stack:
             node = await self._start_node(stack)
             if self._join is not None:
@@ -95,14 +99,16 @@ class Process:
             watchdog = asyncio.create_task(manager.feed_watchdog())
             self._greet(node, await self._invite_first(node, is_first_run))
             try:
-                await self._until(stop, node)
+                await self._until(stop, node, is_changed)
             finally:
                 watchdog.cancel()
                 manager.stopping()
         return 0
 
-    async def _until(self, stop: "asyncio.Task[bool]", node: "Node") -> None:
-        """Wait for `stop`. Raises the fault of a store that cannot write, or of a node that no longer dials.
+    async def _until(self, stop: "asyncio.Task[bool]", node: "Node", is_changed: asyncio.Event) -> None:
+        """Wait for `stop`, and read the configuration again whenever `is_changed` is set.
+
+        Raises the fault of a store that cannot write, or of a node that no longer dials.
 
         Such a node must not look alive to its service manager.
         """
@@ -110,17 +116,18 @@ class Process:
         broken = asyncio.create_task(self._store.wait_until_broken())
         running = asyncio.create_task(node.run())
         keeping = asyncio.create_task(self._keep_socket())
+        reloading = asyncio.create_task(self._reload_whenever(is_changed, node))
         try:
-            await asyncio.wait((stop, broken, running, keeping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((stop, broken, running, keeping, reloading), return_when=asyncio.FIRST_COMPLETED)
             if stop.done():
                 return
             if broken.done():
                 raise broken.result()
-            for task in (running, keeping):
+            for task in (running, keeping, reloading):
                 if task.done():
                     task.result()
         finally:
-            for each in (broken, running, keeping):
+            for each in (broken, running, keeping, reloading):
                 each.cancel()
 
     async def _keep_socket(self) -> None:
@@ -141,6 +148,34 @@ class Process:
             else:
                 self._logs.log("api.socket_made_anew", "warning", path=str(self._files.api_socket))
                 is_said = False
+
+    async def _reload_whenever(self, is_changed: asyncio.Event, node: "Node") -> None:
+        while True:
+            await is_changed.wait()
+            is_changed.clear()
+            self._reload(node)
+
+    def _reload(self, node: "Node") -> None:
+        """Take from the configuration what can change at run time. A configuration with a mistake changes nothing."""
+        from echonode.host.config import changed_keys, read_model, reloaded
+
+        earlier = self._config
+        try:
+            fresh = self._load_config()
+            changed, fixed = changed_keys(earlier, fresh)
+            if {"models", "subscriptions"} & set(changed):
+                node.reconfigure(dict(map(read_model, fresh.models)), fresh.subscriptions)
+        except (ConfigError, LocalError) as error:
+            self._logs.log("config.refused", "error", reason=str(error))
+            return
+        self._config = reloaded(earlier, fresh)
+        self._logs.level = fresh.log.level
+        for address in set(earlier.peers) - set(fresh.peers):
+            node.remove_peer(address)
+        for address in fresh.peers:
+            if address not in earlier.peers:
+                node.add_peer(address)
+        self._logs.log("config.reloaded", "warning" if fixed else "info", changed=changed, needs_restart=fixed)
 
     async def _start_node(self, stack: AsyncExitStack) -> "Node":
         from echonode.api.server import ApiServer

@@ -78,7 +78,7 @@ _EXPECTED: Final = {
     "log.format": "one of auto, json and console",
 }
 _TABLES: Final = ("api", "log")  # tables of keys of their own
-_RELOADED: Final = ("peers", "models", "subscriptions", "log.level")  # what SIGHUP changes in a running node
+RELOADED: Final = ("peers", "models", "subscriptions", "log.level")  # what SIGHUP changes in a running node
 # A variable holds no table.
 _VARIABLE_KEYS: Final = [key for key in _EXPECTED if key not in ("subscriptions", *_TABLES)]
 _KEY_IN_ERROR: Final = re.compile(r" - at `\$\.?([a-z.]*).*`$")
@@ -149,7 +149,7 @@ def explain(path: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, objec
 def changed_keys(running: Config, fresh: Config) -> tuple[list[str], list[str]]:
     """Return the keys whose value differs: those that a running node takes, and those that need another start."""
     keys = [key for key in _EXPECTED if key not in _TABLES and _value(running, key) != _value(fresh, key)]
-    return [key for key in keys if key in _RELOADED], [key for key in keys if key not in _RELOADED]
+    return [key for key in keys if key in RELOADED], [key for key in keys if key not in RELOADED]
 
 
 def reloaded(running: Config, fresh: Config) -> Config:

@@ -21,7 +21,7 @@ class PeerViews:
         self._table = table
         self._admission = admission
         self._links = links
-        self._models = models
+        self.models = models
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
         """Return addresses to join at: those that a person named, then every node sighted with that invitation open."""
@@ -62,7 +62,7 @@ class PeerViews:
         return views
 
     def _met(self, entry: PeerEntry, targets: Sequence[Target]) -> PeerView:
-        ours = self._models
+        ours = self.models
         unlike = sorted(name for name, (major, _) in entry.models.items() if major != ours.get(name, (major, 0))[0])
         return PeerView(
             id=entry.id,
