@@ -12,6 +12,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from echonode import __version__
@@ -60,13 +61,14 @@ class _Services:
         os.umask(0o077)  # every file of this process is readable by its user alone
         files = options.home
         assert isinstance(files, NodeFiles), "homes come from find_home"
-        config = load_config(files.home.config, self._environ, _flags(options))
+        load = partial(load_config, files.home.config, self._environ, _flags(options))
+        config = load()
         files.home.prepare()
         logs = open_logs(config.log.level, config.log.format, SystemClock(), self._environ)
         logs.route_libraries()
         try:
             with files.home.locked(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                return runner.run(Process(files, config, logs, self._environ, options.join, options.at).run())
+                return runner.run(Process(files, config, load, logs, self._environ, options.join, options.at).run())
         finally:
             logs.close()
 

@@ -11,10 +11,11 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
-from echonode.errors import ConfigError, TransportError
+from echonode.errors import ConfigError, LocalError, TransportError
 from echonode.text import to_base32
 
 if TYPE_CHECKING:
+    from echonode.api.server import ApiServer
     from echonode.host.config import Config
     from echonode.host.files import NodeFiles
     from echonode.host.logs import Logs
@@ -26,6 +27,7 @@ _INVITATION_S: Final = 600.0
 _INTERRUPTED: Final = 130
 _GC_THRESHOLD: Final = 20_000  # objects; at the usual 700 an import spends a tenth of its time collecting nothing
 _LOOK_S: Final = 2.0  # for the node that made an invitation, before a person is told that none has answered
+_SOCKET_LOOK_S: Final = 5.0  # between two looks at the API's socket file, which cleaners of /tmp remove
 _DISCOVER_AGAIN_S: Final = 10.0  # an interface may come up long after the node
 
 
@@ -54,6 +56,7 @@ class Process:
         self,
         files: "NodeFiles",
         config: "Config",
+        load_config: "Callable[[], Config]",
         logs: "Logs",
         environ: Mapping[str, str],
         join: str | None,
@@ -61,21 +64,25 @@ class Process:
     ) -> None:
         self._files = files
         self._config = config
+        self._load_config = load_config
         self._logs = logs
         self._environ = environ
         self._join = join
         self._join_at = join_at
         self._discovery: Discovery | None = None
         self._store: SqliteStore | None = None
+        self._api: ApiServer | None = None
         self._announcement: Presence | None = None
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT. Return 0 after a clean stop, 130 when joining was interrupted."""
-        from echonode.host.service import ServiceManager, stop_on_signals
+        from echonode.host.service import ServiceManager, reload_on_hangup, stop_on_signals
 
         manager = ServiceManager(self._environ)
         is_first_run = not self._files.has_network()
-        stop = asyncio.create_task(stop_on_signals().wait())
+        is_stopping = stop_on_signals()
+        is_changed = reload_on_hangup(is_stopping)
+        stop = asyncio.create_task(is_stopping.wait())
         async with AsyncExitStack() as stack:
             node = await self._start_node(stack)
             if self._join is not None:
@@ -92,30 +99,83 @@ class Process:
             watchdog = asyncio.create_task(manager.feed_watchdog())
             self._greet(node, await self._invite_first(node, is_first_run))
             try:
-                await self._until(stop, node)
+                await self._until(stop, node, is_changed)
             finally:
                 watchdog.cancel()
                 manager.stopping()
         return 0
 
-    async def _until(self, stop: "asyncio.Task[bool]", node: "Node") -> None:
-        """Wait for `stop`. Raises the fault of a store that cannot write, or of a node that no longer dials.
+    async def _until(self, stop: "asyncio.Task[bool]", node: "Node", is_changed: asyncio.Event) -> None:
+        """Wait for `stop`, and read the configuration again whenever `is_changed` is set.
+
+        Raises the fault of a store that cannot write, or of a node that no longer dials.
 
         Such a node must not look alive to its service manager.
         """
         assert self._store is not None, "a started node has a store"
         broken = asyncio.create_task(self._store.wait_until_broken())
         running = asyncio.create_task(node.run())
+        keeping = asyncio.create_task(self._keep_socket())
+        reloading = asyncio.create_task(self._reload_whenever(is_changed, node))
         try:
-            await asyncio.wait((stop, broken, running), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((stop, broken, running, keeping, reloading), return_when=asyncio.FIRST_COMPLETED)
             if stop.done():
                 return
             if broken.done():
                 raise broken.result()
-            running.result()
+            for task in (running, keeping, reloading):
+                if task.done():
+                    task.result()
         finally:
-            for task in (broken, running):
-                task.cancel()
+            for each in (broken, running, keeping, reloading):
+                each.cancel()
+
+    async def _keep_socket(self) -> None:
+        """Make the API's socket file anew whenever it is gone. Where that is impossible, log it once and try again."""
+        assert self._api is not None, "a started node has an API"
+        is_said = False
+        while True:
+            await asyncio.sleep(_SOCKET_LOOK_S)
+            if not self._api.is_gone:
+                continue
+            try:
+                self._files.home.prepare()  # the folder may be gone with it
+                await self._api.reopen()
+            except ConfigError as error:
+                if not is_said:
+                    self._logs.log("api.socket_gone", "warning", reason=str(error))
+                is_said = True
+            else:
+                self._logs.log("api.socket_made_anew", "warning", path=str(self._files.api_socket))
+                is_said = False
+
+    async def _reload_whenever(self, is_changed: asyncio.Event, node: "Node") -> None:
+        while True:
+            await is_changed.wait()
+            is_changed.clear()
+            self._reload(node)
+
+    def _reload(self, node: "Node") -> None:
+        """Take from the configuration what can change at run time. A configuration with a mistake changes nothing."""
+        from echonode.host.config import changed_keys, read_model, reloaded
+
+        earlier = self._config
+        try:
+            fresh = self._load_config()
+            changed, fixed = changed_keys(earlier, fresh)
+            if {"models", "subscriptions"} & set(changed):
+                node.reconfigure(dict(map(read_model, fresh.models)), fresh.subscriptions)
+        except (ConfigError, LocalError) as error:
+            self._logs.log("config.refused", "error", reason=str(error))
+            return
+        self._config = reloaded(earlier, fresh)
+        self._logs.level = fresh.log.level
+        for address in set(earlier.peers) - set(fresh.peers):
+            node.remove_peer(address)
+        for address in fresh.peers:
+            if address not in earlier.peers:
+                node.add_peer(address)
+        self._logs.log("config.reloaded", "warning" if fixed else "info", changed=changed, needs_restart=fixed)
 
     async def _start_node(self, stack: AsyncExitStack) -> "Node":
         from echonode.api.server import ApiServer
@@ -157,7 +217,8 @@ class Process:
             self._logs.log("tcp.port_taken", "warning", listen=listener.addresses)
         await node.start(listener.addresses)
         await listener.serve(node.accept, lambda address: self._logs.log("tcp.refused", "warning", address=address))
-        api = ApiServer(node, socket_path=self._files.api_socket, version=__version__)
+        group = self._config.api.group
+        self._api = api = ApiServer(node, socket_path=self._files.api_socket, version=__version__, group=group)
         await api.start()
         stack.push_async_callback(api.close)
         node.add_peers(self._config.peers)

@@ -128,6 +128,11 @@ class Connections:
             self.table.compare_soon(self.clock.monotonic_s(), peers)
             self.wake.set()
 
+    def compare_with_all(self) -> None:
+        """Have every peer compared with soon."""
+        self.table.compare_soon(self.clock.monotonic_s(), self.table.peers)
+        self.wake.set()
+
     async def close(self) -> None:
         """Drop every connection, and wait until what was being stored is stored."""
         for task in self._tasks:

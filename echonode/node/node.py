@@ -24,6 +24,7 @@ TCP and in simulation.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from echonode.clock import Clock, Entropy
 from echonode.errors import LocalError
@@ -225,6 +226,24 @@ class Node:
         """Dial the peers at all of these addresses."""
         for address in addresses:
             self.add_peer(address)
+
+    def remove_peer(self, address: str) -> None:
+        """Dial the peer at that HOST:PORT no more, unless it is known by other means too."""
+        self.gone(f"static:{address}")
+
+    def reconfigure(
+        self, models: Mapping[str, tuple[int, int]], subscriptions: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Read these models and want these parts of contexts from now on, as Settings has them. Raises LocalError.
+
+        Sessions end, because their hello says something else; peers are compared with at once.
+        """
+        self.subscriptions.subscribe(subscriptions, self.addresses.resolve_in_filter)
+        self._settings = replace(self._settings, models=models, subscriptions=subscriptions)
+        self.hello.models = self._views.models = models
+        self.live_links.end_all()
+        self.registry.drop_all()
+        self.connections.compare_with_all()
 
     # -- what people ask ---------------------------------------------------------------------------------------------
 
