@@ -65,6 +65,9 @@ class Options:
     newcomers: int = 0  # nodes that join by an invitation during faults_s
     is_compromised: bool = False  # the owner of a node states its device key compromised during faults_s
     leaf_bounds: LeafBounds = LEAF_BOUNDS  # of every record on every node
+    has_equal_names: bool = False  # every node has the same name, as machines of one image do
+    has_shared_address: bool = False  # every host has and announces the same address too, as of a container bridge
+    restarts_unseen: bool = False  # once all are equal, all are restarted together, and no discovery helps any more
     quiescence_s: float = 0.0  # how long the nodes are watched when nothing is left to do; 0: not at all
 
     @property
@@ -75,7 +78,7 @@ class Options:
 
 def draw_options(seed: int) -> Options:
     """Draw the options of the world of `seed`."""
-    draw = Random(f"options/{seed}")
+    draw, meeting = Random(f"options/{seed}"), Random(f"meeting/{seed}")
     is_large = draw.random() < 0.02
     nodes = draw.randint(7, 12) if is_large else draw.choices([2, 3, 4, 5, 6], [30, 40, 18, 8, 4])[0]
     contexts = draw.choice([("main",), ("main",), ("main", "notes"), ("main", "main", "notes", "a/b c")])
@@ -114,4 +117,7 @@ def draw_options(seed: int) -> Options:
         common_records=draw.choices([0, 2_200], [96, 4])[0],  # large stores that differ in little, without a cursor
         uplink_bytes_s=draw.choices([inf, 1_000_000, 200_000], [85, 10, 5])[0],
         leaf_bounds=draw.choices([LEAF_BOUNDS, *_SMALL_LEAVES], [80, 10, 10])[0],
+        has_equal_names=meeting.random() < 0.25,
+        has_shared_address=meeting.random() < 0.25,
+        restarts_unseen=meeting.random() < 0.2,
     )
