@@ -199,7 +199,7 @@ def test_four_nodes_come_to_an_end_in_thousands_of_worlds() -> None:
 
 @pytest.mark.parametrize("spare", [1, 3])
 def test_four_nodes_with_a_small_spare_come_to_an_end_too(spare: int) -> None:
-    """What is dropped for good may be missing then, but all nodes show the same."""
+    """All nodes show the same, though versions that were dropped for good may be missing."""
     for seed in range(GOSSIPS):
         gossip = Gossip(seed)
         gossip.bounds = LeafBounds(heads=2, heads_per_key=2, spare=spare)
