@@ -35,8 +35,9 @@ from echonode.api.streams import StreamResponse, json_lines
 from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.model.filter import Filter
+from echonode.model.heads import winner
 from echonode.model.identity import IdentityId
-from echonode.model.record import IDENTITIES, MAIN, Draft, Record, VersionId, supersedes, winner
+from echonode.model.record import IDENTITIES, MAIN, Draft, Record, VersionId, supersedes
 from echonode.node.conflicts import Strategy
 from echonode.node.node import Node
 from echonode.node.record_book import WrittenRecord

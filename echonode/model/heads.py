@@ -4,6 +4,7 @@
                          spare        kept back: no head supersedes them, and they do not fit
                          superseded   a head has seen all that they have, and more
                          dropped      they fit neither among the heads nor in the spare
+    winner(heads)                     the head that readers get
 
 A version's rank is (sum of its vector's counters, timestamp, id). It rises along supersession: a version that has seen
 more has a greater sum. `select` goes down the ranks and takes each version that fits, so a version can only be shut out
@@ -12,7 +13,7 @@ higher ones, and nodes that exchange their heads come to an end, whatever vector
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeAlias, TypeVar
 
@@ -26,7 +27,7 @@ from echonode.limits import (
     VECTOR_ENTRIES_MAX,
 )
 from echonode.model.identity import PublicKey, Writer
-from echonode.model.record import Vector, Version, VersionId, supersedes
+from echonode.model.record import Record, Vector, Version, VersionId, supersedes
 
 V = TypeVar("V", bound=Version)
 Rank: TypeAlias = tuple[int, Timestamp, VersionId]
@@ -134,6 +135,11 @@ class _Room:
             return False
         self._count, self._entries, self._size_bytes = self._count - 1, self._entries - entries, self._size_bytes - size
         return True
+
+
+def winner(heads: Sequence[Record]) -> Record:
+    """Return the head that readers get. It does not depend on the order of `heads`."""
+    return max(heads, key=lambda head: (head.timestamp, head.id))
 
 
 def cover(heads: Iterable[Version], writer: Writer) -> dict[Writer, int]:

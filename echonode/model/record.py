@@ -8,7 +8,7 @@ A version is kept and forwarded as the bytes received, so unknown fields survive
 model/fields.py, the layout around it in model/cose.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import le
 from typing import Final, NewType, Protocol
@@ -357,8 +357,3 @@ def supersedes(newer: Version, older: Version) -> bool:
     if ours == theirs or not theirs.keys() <= ours.keys():
         return False
     return all(map(le, theirs.values(), map(ours.__getitem__, theirs)))
-
-
-def winner(heads: Sequence[Record]) -> Record:
-    """Return the head that readers get. It does not depend on the order of `heads`."""
-    return max(heads, key=lambda head: (head.timestamp, head.id))

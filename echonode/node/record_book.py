@@ -10,6 +10,7 @@ from echonode.clock import Clock, Entropy, HybridClock, Timestamp, to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_MAX
 from echonode.model.address import SHARED
+from echonode.model.heads import winner
 from echonode.model.identity import (
     INSTANCE_BYTES,
     Identity,
@@ -19,7 +20,7 @@ from echonode.model.identity import (
     shared_pool_root,
 )
 from echonode.model.keys import KeyState, statement_draft
-from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store, winner
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store
 from echonode.node.event_bus import EventBus
 from echonode.node.events import InstanceRenewed, RecordForked, RecordOutranked, RecordsApplied, TimestampAhead
 from echonode.store.port import Applied, Audit, StaleWriterError, Store

@@ -12,8 +12,9 @@ from typing import Final
 
 from echonode.errors import EchonodeError, LocalError, StoreError
 from echonode.model.filter import Filter
+from echonode.model.heads import winner
 from echonode.model.identity import IdentityId
-from echonode.model.record import Draft, leaf_key, winner
+from echonode.model.record import Draft, leaf_key
 from echonode.node.views import SyncReport, SyncStatus
 from echonode.sim.invariants.checks import Invariants, Violation
 from echonode.sim.world import Member

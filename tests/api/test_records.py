@@ -6,8 +6,9 @@ from urllib.parse import quote
 
 import pytest
 
+from echonode.model.heads import winner
 from echonode.model.identity import Identity, IdentityId
-from echonode.model.record import Draft, winner
+from echonode.model.record import Draft
 from echonode.text import to_base32
 from tests.api.serving import run, serving
 from tests.api.test_openapi import give_foreign_record

@@ -13,10 +13,11 @@ import pytest
 from echonode.clock import TIMESTAMP_MAX
 from echonode.errors import Reason
 from echonode.limits import CANDIDATES_MAX
+from echonode.model.heads import winner
 from echonode.model.identity import IdentityId
 from echonode.model.keys import Admission, KeyState
 from echonode.model.merkle import Digest, Tree, state_of
-from echonode.model.record import IDENTITIES, MAIN, Record, VersionId, leaf_key, winner
+from echonode.model.record import IDENTITIES, MAIN, Record, VersionId, leaf_key
 from echonode.store.port import Audit, KnownPeer, Store
 from tests.store.people import Person, known
 

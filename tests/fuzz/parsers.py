@@ -29,9 +29,9 @@ from echonode.host.announcement import (
 from echonode.host.system import local_address
 from echonode.host.tcp import parse_address
 from echonode.limits import CBOR_DEPTH_MAX, CBOR_ITEMS_MAX
-from echonode.model.heads import select
+from echonode.model.heads import select, winner
 from echonode.model.keys import Admission, Keyring, read_statement
-from echonode.model.record import IDENTITIES, SignedRecord, from_store, parse, supersedes, verify, winner
+from echonode.model.record import IDENTITIES, SignedRecord, from_store, parse, supersedes, verify
 from echonode.wire.codec import decode, encode
 from tests.fuzz import mutate
 from tests.fuzz.target import Reader, Target

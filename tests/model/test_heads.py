@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from echonode.clock import Timestamp
 from echonode.limits import VECTOR_ENTRIES_MAX
-from echonode.model.heads import LEAF_BOUNDS, LeafBounds, Outline, cover, rank, select
+from echonode.model.heads import LEAF_BOUNDS, LeafBounds, Outline, cover, rank, select, winner
 from echonode.model.identity import PublicKey, SigningKey, Writer, writer_of
-from echonode.model.record import MAIN, Draft, Record, Version, VersionId, supersedes, winner
+from echonode.model.record import MAIN, Draft, Record, Version, VersionId, supersedes
 from tests.model import make_heads_vectors
 from tests.model.forge import LIFE, PERSON, written
 

@@ -7,9 +7,10 @@ import pytest
 from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, CONTEXTS_MAX, TIMESTAMP_AHEAD_MS_MAX
+from echonode.model.heads import winner
 from echonode.model.identity import Identity, Instance, identity_of, shared_pool_root
 from echonode.model.keys import KeyState, statement_draft
-from echonode.model.record import IDENTITIES, MAIN, Draft, Record, supersedes, winner
+from echonode.model.record import IDENTITIES, MAIN, Draft, Record, supersedes
 from echonode.node.event_bus import EventBus
 from echonode.node.events import Event, RecordsApplied, TimestampAhead
 from echonode.node.record_book import RecordBook

@@ -46,7 +46,7 @@ BUGS: Final = (
     ),
     Bug(
         name="the first head wins, not the latest",
-        file="model/record.py",
+        file="model/heads.py",
         right="    return max(heads, key=lambda head: (head.timestamp, head.id))\n",
         wrong="    return heads[0]\n",
         tests=("model/test_heads.py",),
