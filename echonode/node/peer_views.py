@@ -12,7 +12,7 @@ from echonode.clock import Clock
 from echonode.model.address import distinct_label
 from echonode.model.identity import IdentityId
 from echonode.node.addresses import Addresses
-from echonode.node.admission import WHAT_TO_DO_ABOUT_A_COPY, Admission
+from echonode.node.admission import WHAT_TO_DO_ABOUT_A_COPY, PeerAdmission
 from echonode.node.live_links import LiveLinks
 from echonode.node.peer_table import PeerEntry, PeerTable, Target
 from echonode.node.views import PeerState, PeerView
@@ -28,7 +28,7 @@ class PeerViews:
     def __init__(
         self,
         table: PeerTable,
-        admission: Admission,
+        admission: PeerAdmission,
         links: LiveLinks,
         addresses: Addresses,
         clock: Clock,
@@ -39,7 +39,7 @@ class PeerViews:
         self._links = links
         self._addresses = addresses
         self._clock = clock
-        self._models = models
+        self.models = models
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
         """Return addresses to join at: those that a person named, then every node sighted with that invitation open."""
@@ -80,7 +80,7 @@ class PeerViews:
         return views
 
     def _met(self, entry: PeerEntry, targets: Sequence[Target], label: str) -> PeerView:
-        ours = self._models
+        ours = self.models
         unlike = sorted(name for name, (major, _) in entry.models.items() if major != ours.get(name, (major, 0))[0])
         now_ms, state, reason = self._clock.now_ms(), _state_of(entry), entry.reason
         if self._table.is_lost(entry.id, now_ms):

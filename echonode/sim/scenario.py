@@ -60,7 +60,7 @@ class Scenario:
         if options.has_shared_address:
             self.world.network.share_address(_BRIDGE_HOST)
             self.world.discovery.shared = (f"{_BRIDGE_HOST}:{PORT}",)
-        self.invariants = Invariants(self.world, self._is_honest)
+        self.invariants = Invariants(self.world, self._is_honest, options.leaf_bounds)
         self.honest: list[Member] = []  # nodes that hold all contexts, newcomers included
         self._client_nodes: list[Member] = []  # nodes that clients talk to, and that faults happen to
         self._adversaries: list[Adversary] = []
@@ -179,13 +179,15 @@ class Scenario:
                 self.invariants.on_commit(name, store, context, records)
                 self.samples.note_commit(records, is_live=self._is_live)
 
-        return SimStore(
+        store = SimStore(
             instance,
             entropy=self._entropy,
             commit_s=self.options.commit_s,
             on_commit=on_commit,
             intern=self.invariants.intern if not name.startswith(_ADVERSARY_PREFIX) else lambda record: record,
         )
+        store.bound_leaves(self.options.leaf_bounds)
+        return store
 
     async def _run_under_faults(self, activities: Sequence[Coroutine[Any, Any, None]]) -> None:
         tasks = [asyncio.create_task(work) for work in activities]

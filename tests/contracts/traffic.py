@@ -313,6 +313,9 @@ class Stranger:
 class OpenGate:
     """Lets every peer in."""
 
+    def dialled(self, *_: object) -> None:
+        pass
+
     def admit(self, *_: object) -> None:
         pass
 

@@ -402,6 +402,13 @@ BUGS: Final = (
         tests=("node/test_admission.py",),
     ),
     Bug(
+        name="a peer with a revoked key is let in",
+        file="node/admission.py",
+        right="        if state is not None and state is not KeyState.ACTIVE:\n",
+        wrong="        if state is not None and state is KeyState.COMPROMISED:\n",
+        tests=("node/test_admission.py",),
+    ),
+    Bug(
         name="a store that was put back goes on under the same writer",
         file="node/admission.py",
         right="        return hello.seen.get(instance, 0) > ours\n",
