@@ -316,6 +316,9 @@ class OpenGate:
     def dialled(self, *_: object) -> None:
         pass
 
+    def is_own(self, *_: object) -> bool:
+        return False
+
     def admit(self, *_: object) -> None:
         pass
 
