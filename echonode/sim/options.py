@@ -64,6 +64,9 @@ class Options:
     strangers: int = 0  # nodes of another network on the same LAN
     newcomers: int = 0  # nodes that join by an invitation during faults_s
     is_compromised: bool = False  # the owner of a node states its device key compromised during faults_s
+    has_equal_names: bool = False  # every node has the same name, as machines of one image do
+    has_shared_address: bool = False  # every host has and announces the same address too, as of a container bridge
+    restarts_unseen: bool = False  # once all are equal, all are restarted together, and no discovery helps any more
     leaf_bounds: LeafBounds = LEAF_BOUNDS  # of every record on every node
     has_equal_names: bool = False  # every node has the same name, as machines of one image do
     has_shared_address: bool = False  # every host has and announces the same address too, as of a container bridge
@@ -116,6 +119,9 @@ def draw_options(seed: int) -> Options:
         quiescence_s=draw.choices([0.0, 120.0], [75, 25])[0],
         common_records=draw.choices([0, 2_200], [96, 4])[0],  # large stores that differ in little, without a cursor
         uplink_bytes_s=draw.choices([inf, 1_000_000, 200_000], [85, 10, 5])[0],
+        has_equal_names=meeting.random() < 0.25,
+        has_shared_address=meeting.random() < 0.25,
+        restarts_unseen=meeting.random() < 0.2,
         leaf_bounds=draw.choices([LEAF_BOUNDS, *_SMALL_LEAVES], [80, 10, 10])[0],
         has_equal_names=meeting.random() < 0.25,
         has_shared_address=meeting.random() < 0.25,

@@ -313,14 +313,14 @@ class Stranger:
 class OpenGate:
     """Lets every peer in."""
 
-    def admit(self, *_: object) -> None:
-        pass
-
     def dialled(self, *_: object) -> None:
         pass
 
     def is_own(self, *_: object) -> bool:
         return False
+
+    def admit(self, *_: object) -> None:
+        pass
 
     def suspect(self, *_: object) -> None:
         pass

@@ -1,0 +1,174 @@
+"""A store of schema 3 is brought up to date when it is opened: every version is kept, and leaves keep their bounds."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from echonode.errors import StoreError
+from echonode.limits import HEADS_PER_KEY_MAX
+from echonode.model.identity import Instance
+from echonode.model.record import MAIN, Record
+from echonode.store.port import HistoryInfo
+from echonode.store.sqlite import schema
+from echonode.store.sqlite.repair import repair
+from echonode.store.sqlite.schema import APPLICATION_ID, SCHEMA
+from tests.contracts.store import ids, root_of, verdict_of
+from tests.contracts.store_leaves import KEYS, beside, let_in, of
+from tests.store.files import INSTANCE, change, look, open_store, opened, run
+from tests.store.people import NOW_MS, Owner, Person
+
+# The tables of schema 3, as they were. They never change any more.
+SCHEMA_3 = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE contexts (id INTEGER PRIMARY KEY, name TEXT UNIQUE, staged_for TEXT UNIQUE, staged_root BLOB,"
+    " floor INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0) STRICT",
+    "CREATE TABLE log (seq INTEGER PRIMARY KEY AUTOINCREMENT, context INTEGER NOT NULL, key BLOB NOT NULL,"
+    " id BLOB NOT NULL, bytes BLOB NOT NULL) STRICT",
+    "CREATE UNIQUE INDEX log_leaf ON log (context, key, id)",
+    "CREATE INDEX log_order ON log (context)",
+    "CREATE TABLE history (n INTEGER PRIMARY KEY, context INTEGER NOT NULL, key BLOB NOT NULL, id BLOB NOT NULL,"
+    " bytes BLOB NOT NULL, superseded_ms INTEGER NOT NULL) STRICT",
+    "CREATE INDEX history_leaf ON history (context, key)",
+    "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter BLOB NOT NULL,"
+    " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE pins (kind TEXT NOT NULL, value TEXT NOT NULL, identity BLOB NOT NULL,"
+    " PRIMARY KEY (kind, value)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE cursors (n INTEGER PRIMARY KEY, peer BLOB NOT NULL, context TEXT NOT NULL,"
+    " instance BLOB NOT NULL, seq INTEGER NOT NULL, UNIQUE (peer, context)) STRICT",
+)
+TABLES = ("meta", "contexts", "log", "history", "writers", "pins", "cursors")
+AUTHOR = 2
+
+
+def crowd() -> list[Record]:
+    """Return more concurrent versions of one record by one key than fit, the least rank first."""
+    return [beside(Person(AUTHOR), number, KEYS[0], counter=number) for number in range(1, 300)]
+
+
+async def write_some(path: Path) -> None:
+    async with opened(path) as store:
+        owner = Owner(store)
+        await owner.begin()
+        for body in (b"one", b"two", b"three"):
+            await owner.write(*(owner.draft(f"n{number}", body) for number in range(30)))
+        await owner.write(owner.draft("n1", is_tombstone=True))
+        await let_in(store, Person(AUTHOR), *KEYS)
+        await store.pin("name", "anna", owner.id)
+
+
+def make_schema_3(path: Path, heads: list[Record]) -> None:
+    """Make a store of schema 3 with some of everything, and with `heads` of one record."""
+    new = path.with_name("new.db")
+    run(write_some(new))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in SCHEMA_3:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("ATTACH ? AS new", (str(new),))
+        for table in TABLES:
+            connection.execute(f"INSERT INTO {table} SELECT * FROM new.{table}")
+        # A version that was superseded twice stood in the history of schema 3 twice.
+        connection.execute(
+            "INSERT INTO history SELECT n + 1000, context, key, id, bytes, superseded_ms FROM history LIMIT 3"
+        )
+        (main,) = connection.execute("SELECT id FROM contexts WHERE name = ?", (MAIN,)).fetchone()
+        for head in heads:
+            connection.execute(
+                "INSERT INTO log (context, key, id, bytes) VALUES (?, ?, ?, ?)", (main, head.key, head.id, head.raw)
+            )
+            connection.execute(
+                "INSERT OR REPLACE INTO writers VALUES (?, ?, ?)",
+                (head.kid, head.instance, head.counter.to_bytes(8, "big")),
+            )
+        connection.execute("UPDATE contexts SET bytes = bytes + ? WHERE name = ?", (sum(h.size for h in heads), MAIN))
+
+
+def versions(path: Path, *tables: str) -> set[bytes]:
+    return {version for table in tables for (version,) in look(path, f"SELECT id FROM {table}")}
+
+
+@pytest.mark.parametrize("count", [0, HEADS_PER_KEY_MAX, HEADS_PER_KEY_MAX + 1, 299])
+def test_every_version_of_an_earlier_schema_is_kept_and_the_rule_of_heads_holds(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "store.db"
+    heads = crowd()[299 - count :]
+    make_schema_3(path, heads)
+    before = versions(path, "log", "history")
+    shown = heads[-HEADS_PER_KEY_MAX:]
+
+    async def go() -> None:
+        async with opened(path) as store:
+            assert store.instance == INSTANCE
+            assert (await verdict_of(store)).problems == ()
+            crowded = await store.heads(MAIN, Person(AUTHOR).id, "a")
+            assert of(crowded) == of(shown)
+            rest = [head for head in await records(store) if head.name != "a"]
+            leaves = [[head] for head in rest] + ([crowded] if crowded else [])
+            assert store.tree(MAIN).root == root_of(*leaves) and len(leaves) == 30 + bool(count)
+            assert store.history().spare == min(256, max(0, count - HEADS_PER_KEY_MAX))
+            assert await store.pins() == {("name", "anna"): Owner(store).id}
+            assert (await Owner(store).put("n2", b"four")).counter == 93
+        assert versions(path, "log", "history", "spare") > before
+        async with opened(path) as store:
+            assert (await verdict_of(store)).problems == ()
+            assert of(await store.heads(MAIN, Person(AUTHOR).id, "a")) == of(shown)
+
+    async def records(store: object) -> list[Record]:
+        found, _ = await store.scan(MAIN, 0, limit=1000)  # type: ignore[attr-defined]
+        return found
+
+    run(go())
+    assert look(path, "PRAGMA user_version") == [(SCHEMA,)]
+
+
+def test_a_migrated_store_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    path, fresh = tmp_path / "store.db", tmp_path / "fresh.db"
+    make_schema_3(path, [])
+
+    async def go() -> HistoryInfo:
+        async with opened(path) as store, opened(fresh):
+            return store.history()
+
+    history = run(go())
+    tables = "SELECT name, sql FROM sqlite_schema ORDER BY name"
+    assert look(path, tables) == look(fresh, tables)
+    assert history.versions == len(versions(path, "history")) == 61
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "store.db"
+    make_schema_3(path, crowd())
+    change(path, "UPDATE log SET bytes = x'00' WHERE seq = (SELECT max(seq) FROM log)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"is damaged .*type: echonode verify --repair"):
+        run(open_store(path))
+    assert look(path, "PRAGMA user_version") == [(3,)]
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_store_of_an_earlier_schema_is_repaired(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    make_schema_3(path, crowd())
+    change(path, "UPDATE log SET bytes = x'00' WHERE seq = (SELECT max(seq) FROM log)")
+
+    async def introduce(_: object) -> None: ...
+
+    async def go() -> None:
+        repaired = await repair(
+            path, new_instance=lambda: Instance(b"repaired"), now_ms=lambda: NOW_MS, introduce=introduce
+        )
+        assert repaired.left == 1
+        async with opened(path) as store:
+            assert of(await store.heads(MAIN, Person(AUTHOR).id, "a")) == of(crowd()[-HEADS_PER_KEY_MAX - 1 : -1])
+            assert len(await ids(store)) == 30 + HEADS_PER_KEY_MAX
+            assert (await verdict_of(store)).problems == ()
+
+    run(go())
+
+
+def test_the_schema_that_is_made_is_the_one_that_is_numbered() -> None:
+    assert SCHEMA == 4, "another schema needs a migration from this one, and a test of it here"
+    assert len(schema.TABLES) == len(set(schema.TABLES)) == 19
