@@ -123,7 +123,4 @@ def draw_options(seed: int) -> Options:
         has_shared_address=meeting.random() < 0.25,
         restarts_unseen=meeting.random() < 0.2,
         leaf_bounds=draw.choices([LEAF_BOUNDS, *_SMALL_LEAVES], [80, 10, 10])[0],
-        has_equal_names=meeting.random() < 0.25,
-        has_shared_address=meeting.random() < 0.25,
-        restarts_unseen=meeting.random() < 0.2,
     )
