@@ -68,9 +68,6 @@ class Options:
     has_shared_address: bool = False  # every host has and announces the same address too, as of a container bridge
     restarts_unseen: bool = False  # once all are equal, all are restarted together, and no discovery helps any more
     leaf_bounds: LeafBounds = LEAF_BOUNDS  # of every record on every node
-    has_equal_names: bool = False  # every node has the same name, as machines of one image do
-    has_shared_address: bool = False  # every host has and announces the same address too, as of a container bridge
-    restarts_unseen: bool = False  # once all are equal, all are restarted together, and no discovery helps any more
     quiescence_s: float = 0.0  # how long the nodes are watched when nothing is left to do; 0: not at all
 
     @property
