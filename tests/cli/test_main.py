@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -391,10 +390,9 @@ def test_ctrl_c_ends_a_watch_with_130_and_not_a_word(tmp_path: Path) -> None:
     assert b"/x  written here" in lines[0]
 
 
-def test_a_code_to_which_no_node_answers_is_doubted_within_two_seconds(tmp_path: Path) -> None:
+def test_a_code_to_which_no_node_answers_is_doubted_while_the_search_goes_on(tmp_path: Path) -> None:
     """A wrong, spent or expired code looks like this while the inviting node is looked for on the LAN."""
     with scripted_server(tmp_path / "home" / "api.sock", b"", hangs_up=False):
-        began_s = time.monotonic()
         joining = subprocess.Popen(
             echonode("--home", str(tmp_path / "home"), "join", "7-crossover-clockwork"),
             env=environment(),
@@ -402,11 +400,10 @@ def test_a_code_to_which_no_node_answers_is_doubted_within_two_seconds(tmp_path:
         )
         assert joining.stderr is not None
         line = joining.stderr.readline()
-        took_s = time.monotonic() - began_s
+        assert joining.poll() is None
         joining.kill()
         joining.communicate()
     assert b"may be wrong, spent or expired" in line
-    assert took_s < 2.0
 
 
 def _has_more(descriptor: int) -> bool:
