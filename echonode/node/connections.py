@@ -112,7 +112,7 @@ class Connections:
     def tell_some(self, event: RecordsApplied) -> None:
         """Have some peers compared with soon, of those that no link tells of what was applied."""
         source = IdentityId(event.source) if event.source else None
-        self.table.store_changed(source)
+        self.table.store_changed(source, self.clock.monotonic_s())
         peers = self.scheduler.to_tell(source)
         if peers:
             self.table.compare_soon(self.clock.monotonic_s(), peers)
@@ -270,7 +270,14 @@ class Connections:
         in_sync = log.in_sync if error is None else None
         reason = "; ".join(f"{context}: {why}" for context, why in log.unequal.items())
         # The table first: closing awaits, and may be cancelled.
-        self.table.closed(self.clock.monotonic_s(), self.clock.now_ms(), peer, in_sync=in_sync, reason=reason)
+        self.table.closed(
+            self.clock.monotonic_s(),
+            self.clock.now_ms(),
+            peer,
+            in_sync=in_sync,
+            reason=reason,
+            is_fruitless=log.moved == 0,
+        )
         self.wake.set()
         if link is not None:
             return session, link

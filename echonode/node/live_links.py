@@ -16,7 +16,7 @@ from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.event_bus import EventBus
-from echonode.node.events import FollowBegan, FollowEnded, LinkEqual, RecordsApplied
+from echonode.node.events import FollowBegan, FollowEnded, LinkEqual, PeerAbsent, RecordsApplied
 from echonode.node.handshake import Session
 from echonode.node.hello import FOLLOW, NAMES_IN_PART
 from echonode.node.link_selection import LinkSelection
@@ -24,7 +24,7 @@ from echonode.node.log_cursor import LogCursor
 from echonode.node.peer_table import PeerTable
 from echonode.node.subscriptions import Subscriptions
 from echonode.store.port import Store
-from echonode.sync.live.link import Link
+from echonode.sync.live.link import Link, PeerSilentError
 from echonode.sync.live.plumtree import Plumtree
 from echonode.sync.live.send_queue import LinkEnvironment
 from echonode.sync.transport import unexpected
@@ -54,9 +54,21 @@ class LiveLinks:
         self.spread = Plumtree(self.store)
 
     def behind(self, peer: IdentityId) -> int | None:
-        """Return how many entries of our log `peer`, which follows us, was not told of yet; None without a link."""
+        """Return how many entries of our log `peer`, which follows us, has not taken yet; None without a link."""
         link = self._links.get(peer)
         return None if link is None else link.behind()
+
+    def is_in_step(self, peer: IdentityId) -> bool:
+        """Return whether a link is up with `peer`, and nothing differs but what is in flight over it."""
+        link = self._links.get(peer)
+        return link is not None and link.is_in_step
+
+    def doubt(self, peer: IdentityId, why: str) -> None:
+        """Do not show `peer` as connected by its link until it answers over that; end the link when it does not."""
+        link = self._links.get(peer)
+        if link is not None:
+            self.table.doubted(peer, why)
+            link.probe()
 
     def pending(self) -> dict[IdentityId, list[str]]:
         """Return what each link has still to do, in words."""
@@ -128,13 +140,34 @@ class LiveLinks:
     def _link(self, session: Session, ours: Sequence[ContextCursor], theirs: Sequence[ContextCursor]) -> Link:
         peer = session.peer.id
 
+        def applied(context: str, records: Sequence[Record]) -> None:
+            self.bus.publish(RecordsApplied(context=context, source=peer, records=tuple(records)))
+
+        def equal(is_equal: bool) -> None:
+            if is_equal and not self.table.peers[peer].is_doubted:
+                self.table.link_equal(self.clock.now_ms(), peer)
+                self.bus.publish(LinkEqual(peer=peer))
+
+        def suspect() -> None:
+            self.table.suspected(self.clock.monotonic_s(), peer)
+            self.wake.set()
+
+        def alive() -> None:
+            self.table.believed(peer)
+
         environment = LinkEnvironment(
             transport=session.transport,
             plumtree=self.spread,
             peer=peer,
             instance=Instance(session.hello.instance),
-            owner=_LinkOwner(self, peer),
-            entropy=self.entropy,
+            takes=self.subscriptions.takes,
+            on_applied=applied,
+            on_equal=equal,
+            on_suspect=suspect,
+            uniform=self.entropy.uniform,
+            is_on=lambda: self.subscriptions.wants_all,
+            on_alive=alive,
+            has_many=self.selection.has_many,
         )
         return Link(environment, ours, theirs)
 
@@ -148,7 +181,7 @@ class LiveLinks:
         role = "initiator" if session.is_initiator else "responder"
         self.bus.publish(FollowBegan(session=session.id, peer=peer, role=role))
         self._end_superfluous()
-        why = "broken off here"
+        why, is_silent = "broken off here", False
         try:
             await link.run(SESSION_AGE_S_MAX * self.entropy.uniform(0.8, 1.0))
             why = Reason.FINISHED.text
@@ -157,12 +190,14 @@ class LiveLinks:
             if refused.reason not in _IN_ORDER:
                 raise
         except EchonodeError as error:
-            why = str(error)
+            why, is_silent = str(error), isinstance(error, PeerSilentError)
             raise
         finally:
             if self._links.get(peer) is link:
                 del self._links[peer], self._keys[peer]
-                self.table.unlinked(self.clock.monotonic_s(), peer)
+                absent = self.table.unlinked(self.clock.monotonic_s(), peer, silent=why if is_silent else None)
+                if absent is not None:
+                    self.bus.publish(PeerAbsent(peer=absent.id, peer_name=absent.name, why=absent.reason))
                 self.wake.set()
             self.bus.publish(self._ended(session, link, why, began_s))
 
@@ -205,35 +240,3 @@ class LiveLinks:
             bytes_received=transport.bytes_received,
             duration_s=round(self.clock.monotonic_s() - began_s, 6),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _LinkOwner:
-    """The node, as its link with `peer` needs it."""
-
-    links: LiveLinks
-    peer: IdentityId
-
-    @property
-    def wants_all(self) -> bool:
-        """Whether every context that is kept is wanted whole."""
-        return self.links.subscriptions.wants_all
-
-    def takes(self, context: str) -> bool:
-        """Return whether `context` is kept here."""
-        return self.links.subscriptions.takes(context)
-
-    def applied(self, context: str, records: Sequence[Record]) -> None:
-        """Publish that records of the peer became heads here."""
-        self.links.bus.publish(RecordsApplied(context=context, source=self.peer, records=tuple(records)))
-
-    def compared(self, is_equal: bool) -> None:
-        """Note in the peer table, and publish, that all is equal."""
-        if is_equal:
-            self.links.table.link_equal(self.links.clock.now_ms(), self.peer)
-            self.links.bus.publish(LinkEqual(peer=self.peer))
-
-    def suspect(self) -> None:
-        """Have trees compared soon."""
-        self.links.table.suspected(self.links.clock.monotonic_s(), self.peer)
-        self.links.wake.set()

@@ -6,7 +6,7 @@ identity that proved itself. A target becomes a peer's by the first session with
     discovery     sighted  withdrawn  forget  retry_now  membership_changed
     a dial        dial_begun  then found_self, dial_ended
     a session     hello_begun  then opened  met  closed, or hello_wasted
-    a link        link_tried  then link_declined, or linked  link_equal  suspected  unlinked
+    a link        link_tried  then link_declined, or linked  link_equal  suspected  doubted  believed  unlinked
     a commit      store_changed  compare_soon
 
 Only this module writes the fields of Target and PeerEntry. The scheduler, link selection and the views read them. Times
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from echonode.clock import Entropy
-from echonode.limits import CANDIDATES_MAX, CHANGE_DELAY_S, COMPARE_INTERVAL_S, UNEQUAL_COMPARE_INTERVAL_S
+from echonode.limits import CANDIDATES_MAX, CHANGE_DELAY_S, COMPARE_INTERVAL_S
 from echonode.model.identity import IdentityId
 from echonode.node.backoff import Backoff
 from echonode.text import to_base32
@@ -26,6 +26,7 @@ from echonode.text import to_base32
 NEVER: Final = float("inf")
 _SEEN_S: Final = 2 * COMPARE_INTERVAL_S[1]  # a peer that dials us compares at least this often
 _LASTING_S: Final = 60.0  # a link of this age counts as one that lasted
+_ASK_LOST_S: Final = 5.0  # after which a peer whose link was lost is asked, at the latest
 
 
 @dataclass(slots=True)
@@ -74,7 +75,9 @@ class PeerEntry:
     link_losses: int = 0  # attempts in a row that led to no link that lasted
     follow_at_s: float = 0.0  # not before, when it is among those to follow
     linked_s: float = 0.0  # when the link began
+    is_doubted: bool = False  # it failed to answer elsewhere; its link has to show that it is there
     suspected_s: float = -NEVER  # when its root last stayed another
+    fruitless: int = 0  # comparisons in a row that changed nothing
     only_dials: bool = False  # it reaches us, and we do not reach it: a firewall, as a rule
     in_sync: bool | None = None
     last_sync_ms: int | None = None
@@ -314,8 +317,20 @@ class PeerTable:
         if listens_at is not None and not any(listens_at in each.addresses for each in self.targets_of(peer)):
             self._keep(peer, (listens_at,))
 
-    def closed(self, now_s: float, now_ms: int, peer: IdentityId, *, in_sync: bool | None, reason: str) -> None:
-        """Note the end of a session with `peer`. `in_sync` None: it ended before that was known; nothing changes."""
+    def closed(
+        self,
+        now_s: float,
+        now_ms: int,
+        peer: IdentityId,
+        *,
+        in_sync: bool | None,
+        reason: str,
+        is_fruitless: bool = False,
+    ) -> None:
+        """Note the end of a session with `peer`. `in_sync` None: it ended before that was known; nothing changes.
+
+        `is_fruitless`: nothing was to be moved, or nothing could be.
+        """
         entry = self.peers[peer]
         entry.sessions -= 1
         entry.seen_s = now_s
@@ -323,6 +338,7 @@ class PeerTable:
             if target.peer == peer:
                 target.declined = 0
         if in_sync is not None:
+            entry.fruitless = entry.fruitless + 1 if is_fruitless else 0
             entry.in_sync, entry.reason = in_sync, reason
             entry.last_sync_ms = now_ms if in_sync else entry.last_sync_ms
             entry.compare_at_s = self._compare_next_s(now_s, entry)
@@ -335,13 +351,22 @@ class PeerTable:
         if entry.is_following:
             return NEVER
         others = sum(peer.is_reachable and not peer.is_following for peer in self.peers.values())
-        return now_s + self._backoff.compare_s(others if self.is_linked else 1)
+        return now_s + self._backoff.compare_s(others if self.is_linked else 1, entry.fruitless)
 
     def missed(self, peer: IdentityId, why: str) -> None:
         """Note that `peer` did not answer when a person asked for a session with it."""
         entry = self.peers.get(peer)
         if entry is not None and not entry.is_up:
             entry.is_reachable, entry.in_sync, entry.reason = False, None, why
+
+    def doubted(self, peer: IdentityId, why: str) -> None:
+        """Note that `peer` does not answer, though its link looks up: it is not shown as connected."""
+        entry = self.peers[peer]
+        entry.is_doubted, entry.in_sync, entry.reason = True, None, why
+
+    def believed(self, peer: IdentityId) -> None:
+        """Note that `peer` answered over its link after all."""
+        self.peers[peer].is_doubted = False
 
     # -- links -------------------------------------------------------------------------------------------------------
 
@@ -363,6 +388,7 @@ class PeerTable:
         """Note that a link with `peer` is up, opened by this node if `is_leading`."""
         entry = self.peers[peer]
         entry.is_following, entry.is_leading, entry.is_reachable = True, is_leading, True
+        entry.is_doubted = False
         entry.compare_at_s, entry.linked_s = NEVER, now_s
 
     def link_equal(self, now_ms: int, peer: IdentityId) -> None:
@@ -373,24 +399,36 @@ class PeerTable:
     def suspected(self, now_s: float, peer: IdentityId) -> None:
         """Note that the root of `peer`, which is followed, stays another: compare, but not all the time."""
         entry = self.peers[peer]
-        if now_s >= entry.suspected_s + UNEQUAL_COMPARE_INTERVAL_S:
+        if now_s >= entry.suspected_s + self._backoff.suspect_s(entry.fruitless):
             entry.suspected_s = now_s
             entry.compare_at_s = min(entry.compare_at_s, now_s + CHANGE_DELAY_S)
             entry.changed_meanwhile |= entry.sessions > 0
 
-    def unlinked(self, now_s: float, peer: IdentityId) -> None:
-        """Note the end of the link with `peer`, and find out soon whether it is still there."""
+    def unlinked(self, now_s: float, peer: IdentityId, *, silent: str | None = None) -> PeerEntry | None:
+        """Note the end of the link with `peer`, and find out soon whether it is still there.
+
+        `silent`: why it is taken to be away, when it fell silent. Return it if it is absent from now on.
+        """
         entry = self.peers[peer]
-        entry.is_following, entry.seen_s = False, now_s
+        entry.is_following, entry.is_doubted, entry.seen_s = False, False, now_s
         if now_s - entry.linked_s > _LASTING_S:
             entry.link_losses = 0
-        entry.follow_at_s = entry.compare_at_s = now_s + self._backoff.relink_s(entry.link_losses)
+        entry.follow_at_s = now_s + self._backoff.relink_s(entry.link_losses)
+        entry.compare_at_s = min(entry.follow_at_s, now_s + _ASK_LOST_S)
+        if silent is None or entry.sessions or not entry.is_reachable:
+            return None
+        entry.is_reachable, entry.in_sync, entry.reason = False, None, silent
+        return entry
 
     # -- commits -----------------------------------------------------------------------------------------------------
 
-    def store_changed(self, source: IdentityId | None) -> None:
-        """Note that no peer is known to be equal any more, but for `source`, which sent what was stored."""
+    def store_changed(self, source: IdentityId | None, now_s: float) -> None:
+        """Note that no peer is known to be equal any more, but for `source`, which sent what was stored. Comparisons
+        may be of use again."""
         for peer in self.peers.values():
+            if peer.fruitless:
+                peer.fruitless = 0
+                peer.compare_at_s = min(peer.compare_at_s, self._compare_next_s(now_s, peer))
             if peer.in_sync and peer.id != source:
                 peer.in_sync, peer.reason = None, "not compared since the last change"
 

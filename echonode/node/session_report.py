@@ -64,6 +64,11 @@ class SessionReport:
                 LogCursor.of(store, session).reached(context, summary.seq)
 
     @property
+    def moved(self) -> int:
+        """The number of records that moved, either way."""
+        return sum(conversation.sent + conversation.received for conversation in self.conversations)
+
+    @property
     def in_sync(self) -> bool | None:
         """Whether both sides are equal in every context; None when the session ended before that was known."""
         return not self.unequal if self.is_compared and not self.is_one_way else None
