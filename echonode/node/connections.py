@@ -158,6 +158,8 @@ class Connections:
         )
         if absent is not None:
             self.bus.publish(PeerAbsent(peer=absent.id, peer_name=absent.name, why=absent.reason))
+        if isinstance(failure, TransportError) and (peer := self.table.casts_doubt(decision.target)):
+            self.links.doubt(peer, str(failure))
         self.wake.set()
 
     async def _dial(self, decision: DialNow) -> tuple[_Linked | None, EchonodeError | None]:

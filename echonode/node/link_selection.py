@@ -8,6 +8,7 @@ next in rank.
 
 from dataclasses import dataclass
 from heapq import nsmallest
+from itertools import chain, islice
 
 from echonode.clock import Entropy
 from echonode.limits import LINK_RENEWAL_S, LINKS_ALL_MAX, LINKS_CHOSEN, LINKS_MAX
@@ -32,11 +33,13 @@ class LinkSelection:
 
     def has_many(self) -> bool:
         """Return whether more than LINKS_ALL_MAX peers are known: those that answer, and sightings not yet dialled."""
-        known = sum(entry.is_reachable for entry in self.table.peers.values())
-        if known <= LINKS_ALL_MAX:
-            targets = self.table.targets.values()
-            known += sum(each.peer is None and each.is_ours and not each.is_self and not each.attempt for each in targets)
-        return known > LINKS_ALL_MAX
+        reachable = (True for entry in self.table.peers.values() if entry.is_reachable)
+        fresh = (
+            True
+            for each in self.table.targets.values()
+            if each.peer is None and each.is_ours and not each.is_self and not each.attempt
+        )
+        return sum(islice(chain(reachable, fresh), LINKS_ALL_MAX + 1)) > LINKS_ALL_MAX
 
     def wants_link(self, peer: IdentityId, now_s: float) -> bool:
         """Return whether the session with `peer` should become a link. If so, note the attempt (`link_tried`)."""

@@ -121,7 +121,9 @@ class Node:
         self.bus.on(RecordsApplied, self.connections.tell_some)
         self._settings = settings
         self._wake = wake
-        self._views = PeerViews(self.peer_table, self.admission, self.live_links, settings.models)
+        self._views = PeerViews(
+            self.peer_table, self.admission, self.live_links, self.registry, clock, settings.models
+        )
         self._listen: tuple[str, ...] = ()
         self._runner: asyncio.Task[None] | None = None
 

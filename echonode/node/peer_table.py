@@ -248,15 +248,30 @@ class PeerTable:
         entry = self.peers.get(target.peer) if target.peer else None
         if entry is not None and entry.only_dials and now_s < entry.seen_s + _SEEN_S:
             return None
-        return self._lose(target.peer, failure, is_refusal=is_refusal)
+        return self._lose(target.peer, failure, is_refusal=is_refusal, at=target.addresses)
 
-    def _lose(self, peer: IdentityId | None, why: str, *, is_refusal: bool = False) -> PeerEntry | None:
-        """Make `peer` absent, unless a session is up or another of its targets answered when last dialled."""
+    def _lose(
+        self, peer: IdentityId | None, why: str, *, is_refusal: bool = False, at: tuple[str, ...] = ()
+    ) -> PeerEntry | None:
+        """Make `peer` absent, unless a session is up or another of its targets answered when last dialled.
+
+        `at`: the addresses that `why` is about, if it is about any.
+        """
         entry = None if peer is None else self.peers.get(peer)
         if entry is None or not entry.is_reachable or entry.is_up or self._answers(peer):
             return None
         entry.is_reachable, entry.is_refused, entry.in_sync, entry.reason = False, is_refusal, None, why
+        if at and entry.address not in at:
+            entry.address = at[0]  # the reason is about that address
         return entry
+
+    def casts_doubt(self, key: str) -> IdentityId | None:
+        """Return the linked peer of target `key` when a failed dial of that is a sign that the peer is not there."""
+        target = self.targets.get(key)
+        entry = self.peers.get(target.peer) if target is not None and target.peer is not None else None
+        if entry is None or not entry.is_following or entry.only_dials or self._answers(entry.id):
+            return None
+        return entry.id
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
@@ -394,7 +409,7 @@ class PeerTable:
     def link_equal(self, now_ms: int, peer: IdentityId) -> None:
         """Note that the link with `peer` found all that it follows equal."""
         entry = self.peers[peer]
-        entry.in_sync, entry.reason, entry.last_sync_ms = True, "", now_ms
+        entry.in_sync, entry.reason, entry.last_sync_ms, entry.fruitless = True, "", now_ms, 0
 
     def suspected(self, now_s: float, peer: IdentityId) -> None:
         """Note that the root of `peer`, which is followed, stays another: compare, but not all the time."""

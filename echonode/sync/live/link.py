@@ -40,7 +40,6 @@ from echonode.sync.tasks import all_ended, uninterrupted
 from echonode.sync.transport import unexpected
 from echonode.wire.messages import Bodies, Commits, ContextCursor, Follow, Lazy, Missing, Ping, Roots, Taken
 
-
 _PROBE_STEP_S = 0.1
 
 

@@ -18,7 +18,6 @@ from echonode.limits import (
     COMMITS_RECORDS_MAX,
     CONTEXTS_MAX,
     FOLLOW_WINDOW_BYTES,
-    FRAME_TIMEOUT_S,
     REPLAYS_MAX,
     SUSPECT_S,
     TAKEN_RECORDS,
