@@ -139,35 +139,13 @@ class LiveLinks:
 
     def _link(self, session: Session, ours: Sequence[ContextCursor], theirs: Sequence[ContextCursor]) -> Link:
         peer = session.peer.id
-
-        def applied(context: str, records: Sequence[Record]) -> None:
-            self.bus.publish(RecordsApplied(context=context, source=peer, records=tuple(records)))
-
-        def equal(is_equal: bool) -> None:
-            if is_equal and not self.table.peers[peer].is_doubted:
-                self.table.link_equal(self.clock.now_ms(), peer)
-                self.bus.publish(LinkEqual(peer=peer))
-
-        def suspect() -> None:
-            self.table.suspected(self.clock.monotonic_s(), peer)
-            self.wake.set()
-
-        def alive() -> None:
-            self.table.believed(peer)
-
         environment = LinkEnvironment(
             transport=session.transport,
             plumtree=self.spread,
             peer=peer,
             instance=Instance(session.hello.instance),
-            takes=self.subscriptions.takes,
-            on_applied=applied,
-            on_equal=equal,
-            on_suspect=suspect,
-            uniform=self.entropy.uniform,
-            is_on=lambda: self.subscriptions.wants_all,
-            on_alive=alive,
-            has_many=self.selection.has_many,
+            owner=_LinkOwner(self, peer),
+            entropy=self.entropy,
         )
         return Link(environment, ours, theirs)
 
@@ -240,3 +218,44 @@ class LiveLinks:
             bytes_received=transport.bytes_received,
             duration_s=round(self.clock.monotonic_s() - began_s, 6),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _LinkOwner:
+    """The node, as its link with `peer` needs it."""
+
+    links: LiveLinks
+    peer: IdentityId
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether every context that is kept is wanted whole."""
+        return self.links.subscriptions.wants_all
+
+    def takes(self, context: str) -> bool:
+        """Return whether `context` is kept here."""
+        return self.links.subscriptions.takes(context)
+
+    def applied(self, context: str, records: Sequence[Record]) -> None:
+        """Publish that records of the peer became heads here."""
+        self.links.bus.publish(RecordsApplied(context=context, source=self.peer, records=tuple(records)))
+
+    def compared(self, is_equal: bool) -> None:
+        """Note in the peer table, and publish, that all is equal."""
+        if is_equal and not self.links.table.peers[self.peer].is_doubted:
+            self.links.table.link_equal(self.links.clock.now_ms(), self.peer)
+            self.links.bus.publish(LinkEqual(peer=self.peer))
+
+    def suspect(self) -> None:
+        """Have trees compared soon."""
+        self.links.table.suspected(self.links.clock.monotonic_s(), self.peer)
+        self.links.wake.set()
+
+    def answered(self) -> None:
+        """Note in the peer table that the peer answered over its link."""
+        self.links.table.believed(self.peer)
+
+    @property
+    def has_many_peers(self) -> bool:
+        """Whether too many peers are known to be linked with all of them."""
+        return self.links.selection.has_many()

@@ -2,25 +2,36 @@
 
 from collections.abc import Mapping, Sequence
 
+from echonode.clock import Clock
 from echonode.errors import LocalError
+from echonode.limits import SILENT_S
 from echonode.model.identity import IdentityId
 from echonode.node.admission import Admission
 from echonode.node.live_links import LiveLinks
 from echonode.node.peer_table import PeerEntry, PeerTable, Target
+from echonode.node.session_registry import SessionRegistry
 from echonode.node.views import PeerState, PeerView
 from echonode.text import escape, to_base32
 from echonode.wire.messages import PROTOCOL_VERSION, version_text
 
 
 class PeerViews:
-    """Reads the peer table, the peers that admission refused, and the links. `models`: those that are read here."""
+    """Reads the peer table, the peers that admission refused, links and sessions. `models`: those read here."""
 
     def __init__(
-        self, table: PeerTable, admission: Admission, links: LiveLinks, models: Mapping[str, tuple[int, int]]
+        self,
+        table: PeerTable,
+        admission: Admission,
+        links: LiveLinks,
+        registry: SessionRegistry,
+        clock: Clock,
+        models: Mapping[str, tuple[int, int]],
     ) -> None:
         self._table = table
         self._admission = admission
         self._links = links
+        self._registry = registry
+        self._clock = clock
         self._models = models
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
@@ -64,20 +75,40 @@ class PeerViews:
     def _met(self, entry: PeerEntry, targets: Sequence[Target]) -> PeerView:
         ours = self._models
         unlike = sorted(name for name, (major, _) in entry.models.items() if major != ours.get(name, (major, 0))[0])
+        silence_s, lag = self._registry.silence_s(entry.id), self._links.behind(entry.id)
+        is_silent = entry.is_up and (entry.is_doubted or silence_s > SILENT_S)
+        is_in_step = not is_silent and self._links.is_in_step(entry.id)
+        in_sync, reason = None if is_silent else entry.in_sync, entry.reason
+        if is_silent and not entry.is_doubted:
+            reason = f"nothing was heard of it for {silence_s:.0f} s"
+        elif is_in_step and not in_sync:
+            in_sync, reason = None, f"in step, {lag} changes on their way" if lag else "in step, and not compared yet"
         return PeerView(
             id=entry.id,
             name=entry.name,
-            state=_state_of(entry),
+            state=PeerState.ABSENT if is_silent else _state_of(entry),
             address=entry.address,
             found_by=targets[0].found_by if targets else "peer",
-            in_sync=entry.in_sync,
+            in_sync=in_sync,
             last_sync_ms=entry.last_sync_ms,
-            reason=entry.reason,
-            following=entry.is_following,
-            lag=self._links.behind(entry.id),
+            reason=reason,
+            following=entry.is_following and not is_silent,
+            lag=lag,
             models=entry.models,
             unreadable=tuple(unlike),
+            in_step=is_in_step,
+            since_ms=self._since_ms(entry, silence_s if is_silent else None),
         )
+
+    def _since_ms(self, entry: PeerEntry, silence_s: float | None) -> int | None:
+        """Return since when `entry` is linked, or when it was last heard of; None when that is not known."""
+        now_s = self._clock.monotonic_s()
+        at_s = entry.linked_s if entry.is_following else entry.seen_s
+        if silence_s is not None:
+            at_s = now_s - silence_s
+        if entry.sessions and not entry.is_following and silence_s is None:
+            return None
+        return self._clock.now_ms() - round((now_s - at_s) * 1000) if at_s else None
 
 
 def _state_of(entry: PeerEntry) -> PeerState:

@@ -22,10 +22,11 @@ class PeerState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerView:
-    """One peer. `in_sync` is None when unknown; `reason` says in a plain sentence why not equal or not connected.
-    `following`: a link is up, and each tells the other what it stores; `lag`: how many changes here it was not told of
-    yet, None without a link. `models`: those that whoever reads there knows; `unreadable`: which of them are known here
-    in another major, so that what is written for one reader is not for the other."""
+    """One peer. `in_sync` is None when unknown; `reason` says in a plain sentence why not equal or not connected, about
+    `address`. `following`: a link is up, and each tells the other what it stores; `lag`: how many changes here it has
+    not taken yet, None without a link; `in_step`: nothing differs but what is in flight over the link. `since_ms`: when
+    the link began, or when the peer was last heard of. `models`: those that are read there; `unreadable`: which of them
+    are known here in another major, so that what is written for one reader is not for the other."""
 
     id: IdentityId | None
     name: str
@@ -39,6 +40,8 @@ class PeerView:
     lag: int | None = None
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
+    in_step: bool = False
+    since_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from echonode.cli.output import (
     print_text,
     safe,
     short_id,
+    since,
     size,
 )
 
@@ -28,7 +29,7 @@ _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "wants")
 _PEER_FIELDS: Final = (
     *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
-    *("following", "lag", "models", "unreadable"),
+    *("following", "lag", "in_step", "since", "models", "unreadable"),
 )
 _OTHER_NETWORK: Final = "other network"
 _FACT_INDENT: Final = 12
@@ -83,14 +84,14 @@ def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
             print_line(line)
         print_line("")
     if is_running:
-        print_text(verdict(answer["peers"]))
+        print_text(verdict(answer["peers"], now_s))
 
 
 def _network(network: str) -> str:
     return "the open network" if network == "open" else f"the network {safe(network)}"
 
 
-def verdict(peers: Sequence[Json]) -> str:
+def verdict(peers: Sequence[Json], now_s: float | None = None) -> str:
     """Return one sentence that says whether all nodes are equal, and if not, why."""
     ours = [peer for peer in peers if peer["state"] != _OTHER_NETWORK]
     if not ours:
@@ -98,24 +99,45 @@ def verdict(peers: Sequence[Json]) -> str:
     unequal = [peer for peer in ours if peer["in_sync"] is not True]
     if not unequal:
         return f"Equal with {count(len(ours), 'node')}: all that are known."
-    reasons = "; ".join(f"{_name(peer)}: {_reason_text(peer)}" for peer in unequal[:_REASONS_MAX])
+    if all(_is_in_step(peer) for peer in unequal):
+        in_flight = sum(peer["lag"] or 0 for peer in unequal)
+        what = f"{count(in_flight, 'change')} on the way" if in_flight else "the last changes are being compared"
+        return f"In step with {count(len(ours), 'node')}: {what}, nothing else differs."
+    unequal = [peer for peer in unequal if not _is_in_step(peer)]
+    reasons = "; ".join(f"{_name(peer)}: {_reason_text(peer, now_s)}" for peer in unequal[:_REASONS_MAX])
     if len(unequal) > _REASONS_MAX:
         reasons += f"; and {len(unequal) - _REASONS_MAX} more, in the table"
     return f"Equal with {len(ours) - len(unequal)} of {count(len(ours), 'node')}. {reasons}."
+
+
+def _is_in_step(peer: Json) -> bool:
+    return peer["in_sync"] is not True and bool(peer.get("in_step"))
 
 
 def _name(peer: Json) -> str:
     return safe(peer["name"] or short_id(peer["id"]) or peer["address"])
 
 
-def _reason_text(peer: Json) -> str:
-    """Return the reason why a peer is not known to be equal."""
+def _reason_text(peer: Json, now_s: float | None) -> str:
+    """Return the reason why a peer is not known to be equal, with its time when the peer is away."""
     reason = safe(peer["reason"]).rstrip(".")
-    return reason or ("not equal yet" if peer["in_sync"] is False else safe(peer["state"]))
+    reason = reason or ("not equal yet" if peer["in_sync"] is False else safe(peer["state"]))
+    away = since(peer.get("since"), now_s) if peer["state"] == "absent" and now_s is not None else ""
+    return f"{reason}, {away}" if away else reason
+
+
+def _why(peer: Json, now_s: float) -> str:
+    """Return the reason in the table; empty when there is nothing to explain."""
+    return _reason_text(peer, now_s) if peer["reason"] else ""
+
+
+def _equal(peer: Json) -> str:
+    """Return whether the peer is known to be equal, or lacks only what is in flight."""
+    return "in step" if _is_in_step(peer) else _EQUAL[peer["in_sync"]]
 
 
 def _following(peer: Json) -> str:
-    """Return whether changes travel to this peer as they happen, and how many are still to be sent."""
+    """Return whether changes travel to this peer as they happen, and how many it has not taken yet."""
     if not peer["following"]:
         return "-"
     return f"{peer['lag']:,} behind" if peer["lag"] else "yes"
@@ -128,13 +150,13 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
             safe(peer["name"]) or "-",
             short_id(peer["id"]) or "-",
             safe(peer["state"]),
-            "-" if peer["state"] == _OTHER_NETWORK else _EQUAL[peer["in_sync"]],
+            "-" if peer["state"] == _OTHER_NETWORK else _equal(peer),
             _following(peer),
             ago(peer["last_sync"], now_s),
             safe(peer["address"]) or "-",
             safe(peer["found_by"]) or "-",
             _reads(peer),
-            safe(peer["reason"]),
+            _why(peer, now_s),
         )
         for peer in peers
     ]

@@ -17,7 +17,6 @@ the sending one, so two ends that send much at once cannot block each other.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 from echonode.errors import PeerRefused, Reason, TransportError
 from echonode.limits import (
@@ -53,9 +52,8 @@ class Link:
     def __init__(
         self, environment: LinkEnvironment, ours: Sequence[ContextCursor], theirs: Sequence[ContextCursor]
     ) -> None:
-        self._environment = replace(environment, on_equal=self._note_equal, on_suspect=self._note_suspect)
-        self._on_equal, self._on_suspect = environment.on_equal, environment.on_suspect
-        self._queue = SendQueue(self._environment, on_moved=self._note_moved, on_unequal=self._note_unequal)
+        self._environment = environment
+        self._queue = SendQueue(environment, self)
         self._sender = LinkSender(self._queue, tuple(theirs))
         self._receiver = LinkReceiver(self._queue, ours, self, self._sender)
         self._stopped = asyncio.Event()
@@ -159,12 +157,34 @@ class Link:
         """Ask for those of these versions that the peer announced."""
         self._receiver.ask_again(ids)
 
+    # -- as the LinkProgress of its sender and receiver --------------------------------------------------------------
+
+    def moved(self, context: str) -> None:
+        """Tell the root of `context` once nothing of it moves any more."""
+        self._receiver.note_moved(context)
+        self._tell_root_soon(context)
+
+    def unequal(self, context: str) -> None:
+        """Tell our root once more: what was on its way when the peer told its own has arrived by then."""
+        self._tell_root_soon(context, SUSPECT_S)
+
+    def compared(self, is_equal: bool) -> None:
+        """Pass on to the node whether all is equal."""
+        if is_equal:
+            self._was_equal, self._is_suspect = True, False
+        self._environment.owner.compared(is_equal)
+
+    def suspect(self) -> None:
+        """Have the node compare trees: more than what is in flight may differ."""
+        self._is_suspect = True
+        self._environment.owner.suspect()
+
     # -- tasks -------------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
         while True:
             message = await self._environment.transport.recv()
-            if self._stopped.is_set() or not self._environment.is_on():
+            if self._stopped.is_set() or not self._environment.owner.wants_all:
                 return
             match message:
                 case Commits() | Bodies() | Roots():
@@ -197,7 +217,7 @@ class Link:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(self._environment.uniform(*HEARTBEAT_S))
+            await asyncio.sleep(self._environment.entropy.uniform(*HEARTBEAT_S))
             self._receiver.check_answers()
             self._queue.send_soon(self._sender.roots() or Ping())
 
@@ -209,7 +229,7 @@ class Link:
         transport, silent_ticks, idle_ticks = self._environment.transport, 0, 0
         heard, said = transport.bytes_received, transport.bytes_sent
         while True:
-            if await self._is_probed_within(self._environment.uniform(*LINK_TICK_S)):
+            if await self._is_probed_within(self._environment.entropy.uniform(*LINK_TICK_S)):
                 await self._await_answer()
             silent_ticks = 0 if transport.bytes_received != heard or self._receiver.is_full else silent_ticks + 1
             idle_ticks = 0 if transport.bytes_sent != said else idle_ticks + 1
@@ -237,7 +257,7 @@ class Link:
             await asyncio.sleep(_PROBE_STEP_S)
             if transport.bytes_received != heard:
                 self._probe.clear()
-                self._environment.on_alive()
+                self._environment.owner.answered()
                 return
         raise PeerSilentError(f"it did not answer for {LINK_PROBE_S:.0f} s")
 
@@ -246,7 +266,7 @@ class Link:
     def _start_announcement_timer(self) -> None:
         if self._announcement_timer is None:
             # The delay is drawn, so both sides seldom announce the same version to each other.
-            delay_s = self._environment.uniform(ANNOUNCE_DELAY_S / 5, ANNOUNCE_DELAY_S)
+            delay_s = self._environment.entropy.uniform(ANNOUNCE_DELAY_S / 5, ANNOUNCE_DELAY_S)
             self._announcement_timer = asyncio.get_running_loop().call_later(delay_s, self._announce)
 
     def _announce(self) -> None:
@@ -254,29 +274,11 @@ class Link:
         self._is_announcement_due = True
         self._queue.wake.set()
 
-    def _note_moved(self, context: str) -> None:
-        """Note that records of `context` were sent or received: its root is due once nothing of it moves any more."""
-        self._receiver.note_moved(context)
-        self._tell_root_soon(context)
-
-    def _note_unequal(self, context: str) -> None:
-        """Tell our root once more: what was on its way when the peer told its own has arrived by then."""
-        self._tell_root_soon(context, SUSPECT_S)
-
-    def _note_equal(self, is_equal: bool) -> None:
-        if is_equal:
-            self._was_equal, self._is_suspect = True, False
-        self._on_equal(is_equal)
-
-    def _note_suspect(self) -> None:
-        self._is_suspect = True
-        self._on_suspect()
-
     def _tell_root_soon(self, context: str, least_s: float = 0.0) -> None:
         """Have the root of `context` told when it was quiet for a while. An earlier date of its own is put off."""
         if self._sender.covers(context):
-            delay_s = ROOTS_DELAY_MANY_S if self._environment.has_many() else ROOTS_DELAY_S
-            wait_s = max(least_s, self._environment.uniform(*delay_s))
+            delay_s = ROOTS_DELAY_MANY_S if self._environment.owner.has_many_peers else ROOTS_DELAY_S
+            wait_s = max(least_s, self._environment.entropy.uniform(*delay_s))
             self._roots_due[context] = asyncio.get_running_loop().time() + wait_s
             self._start_quiet_timer()
 
@@ -296,7 +298,7 @@ class Link:
         if roots is not None:
             self._receiver.tell_taken()
             self._queue.send_soon(roots)
-            self._next_roots_s = loop.time() + ROOTS_INTERVAL_S if self._environment.has_many() else 0.0
+            self._next_roots_s = loop.time() + ROOTS_INTERVAL_S if self._environment.owner.has_many_peers else 0.0
         for context in due:
             if context in told:
                 del self._roots_due[context]
@@ -305,7 +307,7 @@ class Link:
         if self._is_check_due:
             self._is_check_due = False
             if self._receiver.is_equal():
-                self._note_equal(True)
+                self.compared(True)
             elif self._sender.has_untold():
                 self._queue.wake.set()
         if self._roots_due:

@@ -124,7 +124,7 @@ class LinkReceiver:
                     await self._store_bodies(message)
                 case ContextRoot():
                     self._compare_root(message)
-                    self._environment.on_equal(self.is_equal())
+                    self._queue.progress.compared(self.is_equal())
             if context in self._inbox:
                 self._inbox[context] = self._inbox.pop(context)  # the others come first
 
@@ -185,12 +185,12 @@ class LinkReceiver:
         self._save_cursor(message.context, progress)
         # The weight of announced versions is freed when they are here.
         self._free_window(total_weight - ANNOUNCEMENT_WEIGHT * len(message.announced), len(message.records))
-        self._queue.on_moved(message.context)
+        self._queue.progress.moved(message.context)
 
     async def _apply(self, context: str, records: Sequence[Record], seq: int | None) -> Applied:
         """Store verified records, with the cursor at `seq` if there is one, and count them. Raises RemoteError for a
         peer that brings no news without end."""
-        environment, tally = self._environment, self._queue.tally
+        tally = self._queue.tally
         remember(self._queue.known, [short_id(record.id) for record in records])
         if not records:
             return Applied()
@@ -206,7 +206,7 @@ class LinkReceiver:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it tells nothing new, without end")
         if applied.is_gap:
             progress.is_whole = False
-            environment.on_suspect()
+            self._queue.progress.suspect()
         return applied
 
     def _note_not_stored(self, records: Sequence[Record], applied: Applied) -> None:
@@ -223,7 +223,7 @@ class LinkReceiver:
         cursor = None if seq is None else environment.cursor(context, seq)
         applied = await self._store.apply(context, records, cursor)
         if applied.records:
-            environment.on_applied(context, applied.records)
+            environment.owner.applied(context, applied.records)
         return applied
 
     def _came_by_another(self, record: Record) -> bool:
@@ -283,7 +283,7 @@ class LinkReceiver:
             self._stop_waiting(version)
         # A version that has left the peer's log was superseded there. Other peers that announced it may still have it.
         self._plumtree.note_unanswered([version for version in ids if version not in brought], self._link)
-        self._queue.on_moved(message.context)
+        self._queue.progress.moved(message.context)
 
     def check_answers(self) -> None:
         """Raise TransportError when the peer does not send what it was asked for."""
@@ -327,7 +327,7 @@ class LinkReceiver:
     def is_equal(self) -> bool:
         """Return True when every context that is wanted here is followed, and has the root it had when the peer's root
         was the same."""
-        store, takes = self._store, self._environment.takes
+        store, takes = self._store, self._environment.owner.takes
         if any(context not in self._progress and takes(context) for context in store.contexts()):
             return False  # a context that is new here: the peer has told nothing of it yet
         return all(self._is_equal_in(context, progress) for context, progress in self._progress.items())
@@ -361,9 +361,9 @@ class LinkReceiver:
             progress.is_whole = True
             self._sender.note_equal(theirs.context)
         elif not self._is_quiet(progress):
-            self._queue.on_unequal(theirs.context)
+            self._queue.progress.unequal(theirs.context)
         elif not progress.waiting and self._sender.has_told_all(theirs.context):
-            self._environment.on_suspect()
+            self._queue.progress.suspect()
         self._save_cursor(theirs.context, progress)
 
     def _is_quiet(self, progress: _ContextProgress) -> bool:
@@ -373,14 +373,14 @@ class LinkReceiver:
     def _follow_offered(self, theirs: ContextRoot) -> None:
         """Follow a context of the peer that was not known to be there, if it is wanted here."""
         environment = self._environment
-        if not environment.takes(theirs.context) or len(self._progress) > CONTEXTS_MAX:
+        if not environment.owner.takes(theirs.context) or len(self._progress) > CONTEXTS_MAX:
             return
         ours = self._store.tree(theirs.context).root
         since = {_EMPTY: 0, theirs.root: theirs.seq}.get(ours)
         self._progress[theirs.context] = _ContextProgress(since or 0, since is not None)
         self._queue.send_soon(Follow((ContextCursor(theirs.context, since),)))
         if since is None:
-            environment.on_suspect()
+            self._queue.progress.suspect()
 
 
 def _size(item: _Incoming) -> int:

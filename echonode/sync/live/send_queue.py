@@ -2,9 +2,11 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from echonode.clock import Entropy
 from echonode.limits import ANNOUNCEMENT_WEIGHT
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import Record
@@ -26,33 +28,73 @@ class LinkTally:
     refused: int = 0
 
 
+class LinkOwner(Protocol):
+    """The node, as its link with one peer needs it (node/live_links.py)."""
+
+    @property
+    def wants_all(self) -> bool:
+        """True while this node wants all contexts whole; without that nothing more is received."""
+        ...
+
+    def takes(self, context: str) -> bool:
+        """Return True for a context that is wanted here."""
+        ...
+
+    def applied(self, context: str, records: Sequence[Record]) -> None:
+        """Hear of records of the peer that became heads."""
+        ...
+
+    def compared(self, is_equal: bool) -> None:
+        """Hear, after roots came or the store changed, whether all that is followed is equal."""
+        ...
+
+    def suspect(self) -> None:
+        """Hear that trees should be compared: a root stays different, or a key is unknown."""
+        ...
+
+    def answered(self) -> None:
+        """Hear that the peer answered after `Link.probe`."""
+        ...
+
+    @property
+    def has_many_peers(self) -> bool:
+        """True among so many peers that roots are told seldom."""
+        ...
+
+
+class LinkProgress(Protocol):
+    """The link, as its sender and its receiver tell it what happens."""
+
+    def moved(self, context: str) -> None:
+        """Hear that records of `context` were sent or received."""
+        ...
+
+    def unequal(self, context: str) -> None:
+        """Hear that the roots of `context` differ, though records of it may still be on their way."""
+        ...
+
+    def compared(self, is_equal: bool) -> None:
+        """Hear whether all that is followed is equal."""
+        ...
+
+    def suspect(self) -> None:
+        """Hear that trees should be compared."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LinkEnvironment:
-    """A link's surroundings: the transport to the peer, what all links share, and listeners in the node.
+    """A link's surroundings: the transport to the peer, what all links share, and the node that owns it.
 
-    `instance`    the life of the peer's store whose log is followed
-    `takes`       returns True for a context that is wanted here
-    `on_applied`  is told of records that became heads, with their context
-    `on_equal`    is told, after roots came or the store changed, True when all that is followed is equal
-    `on_suspect`  is told that trees should be compared: a root stays different, or a key is unknown
-    `on_alive`    is told that the peer answered after `Link.probe`
-    `uniform`     draws a number between two, for jitter
-    `has_many`    returns True among so many peers that roots are told seldom
-    `is_on`       returns True while this node wants all contexts whole; without that nothing more is received
+    `instance` is the life of the peer's store whose log is followed; `entropy` draws jitter.
     """
 
     transport: SyncTransport
     plumtree: Plumtree
     peer: IdentityId
     instance: Instance
-    takes: Callable[[str], bool]
-    on_applied: Callable[[str, Sequence[Record]], None]
-    on_equal: Callable[[bool], None]
-    on_suspect: Callable[[], None]
-    uniform: Callable[[float, float], float]
-    is_on: Callable[[], bool]
-    on_alive: Callable[[], None] = lambda: None
-    has_many: Callable[[], bool] = lambda: False
+    owner: LinkOwner
+    entropy: Entropy
 
     @property
     def store(self) -> Store:
@@ -72,22 +114,20 @@ class LinkEnvironment:
 class SendQueue:
     """One link's outgoing messages, with the state that decides how changes are sent.
 
-    `is_eager`    records travel whole, either way; else they are announced
-    `known`       versions that the peer is known to have, and was not sent
-    `outbox`      messages to send before any change is sent
-    `wake`        set when there may be something to send
-    `on_moved`    is told the context of records that were sent or received
-    `on_unequal`  is told the context whose roots differ, though records may still be on their way
+    `is_eager`  records travel whole, either way; else they are announced
+    `known`     versions that the peer is known to have, and was not sent
+    `outbox`    messages to send before any change is sent
+    `wake`      set when there may be something to send
+    `progress`  the link, which hears of what happens
     """
 
     environment: LinkEnvironment
+    progress: LinkProgress
     is_eager: bool = True
     known: dict[ShortId, None] = field(default_factory=dict)
     outbox: deque[Message] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     tally: LinkTally = field(default_factory=LinkTally)
-    on_moved: Callable[[str], None] = lambda _: None
-    on_unequal: Callable[[str], None] = lambda _: None
 
     def send_soon(self, message: Message) -> None:
         """Queue `message` and wake the sender."""

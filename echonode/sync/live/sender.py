@@ -197,7 +197,7 @@ class LinkSender:
         self._announced += len(message.announced)
         await self._transport.send(message)
         self._queue.tally.sent += len(message.records)
-        self._queue.on_moved(message.context)
+        self._queue.progress.moved(message.context)
 
     async def _send_queued(self) -> None:
         while self._queue.outbox:
@@ -224,7 +224,7 @@ class LinkSender:
         """Send the roots of contexts that the peer is not told of: it may not know them."""
         store = self._store
         new = [name for name in store.contexts() if name not in self._told and name not in self._offered]
-        new = [name for name in new if self._queue.environment.takes(name)]
+        new = [name for name in new if self._queue.environment.owner.takes(name)]
         if new := new[: CONTEXTS_MAX + 1]:
             self._offered.update(new)
             roots = tuple(ContextRoot(name, store.tree(name).root, store.seq(name)) for name in new)

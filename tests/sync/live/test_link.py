@@ -48,6 +48,8 @@ class Spot:
     store: MemoryStore
     takes: Callable[[str], bool] = lambda context: True
     suspects: int = 0
+    answers: int = 0  # to probes
+    has_many_peers: bool = False
     equal: dict[int, bool] = field(default_factory=dict)
     links: dict[int, "asyncio.Task[EchonodeError | None]"] = field(default_factory=dict)
     is_told: asyncio.Event = field(default_factory=asyncio.Event)
@@ -112,6 +114,13 @@ class Owner:
 
     def suspect(self) -> None:
         self.spot.suspects += 1
+
+    def answered(self) -> None:
+        self.spot.answers += 1
+
+    @property
+    def has_many_peers(self) -> bool:
+        return self.spot.has_many_peers
 
 
 def link_up(one: Spot, other: Spot, cut: Cut | None = None) -> tuple[PairedTransport, PairedTransport]:
