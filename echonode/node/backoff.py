@@ -34,24 +34,19 @@ class Backoff:
         """
         return self.entropy.uniform(0, min(BACKOFF_S[1], CHANGE_DELAY_S * 2.0**declined))
 
-    def compare_s(self, others: int, fruitless: int = 0) -> float:
-        """Return the wait until a peer is compared with again, where `others` peers take turns.
+    def compare_s(self, others: int) -> float:
+        """Return the wait until a peer is compared with again, where `others` peers take turns."""
+        return self.entropy.uniform(*COMPARE_INTERVAL_S) * max(1, others)
 
-        After the first of so many `fruitless` comparisons in a row each one doubles it, to COMPARE_INTERVAL_S_MAX.
-        """
-        wait_s = self.entropy.uniform(*COMPARE_INTERVAL_S) * max(1, others)
-        return max(wait_s, min(wait_s * _doubled(fruitless), COMPARE_INTERVAL_S_MAX))
+    def stretched_s(self, wait_s: float, others: int) -> float:
+        """Return twice that wait, up to COMPARE_INTERVAL_S_MAX for each of `others` peers that take turns."""
+        return max(wait_s, min(2 * wait_s, COMPARE_INTERVAL_S_MAX * max(1, others)))
 
     def suspect_s(self, fruitless: int) -> float:
         """Return the least time between comparisons with a linked peer whose root stays another."""
-        return min(UNEQUAL_COMPARE_INTERVAL_S * _doubled(fruitless), COMPARE_INTERVAL_S_MAX)
+        return min(UNEQUAL_COMPARE_INTERVAL_S * 2.0 ** min(max(0, fruitless - 1), 20), COMPARE_INTERVAL_S_MAX)
 
     def relink_s(self, losses: int) -> float:
         """Return the wait after so many attempts in a row that led to no link that lasted."""
         base_s, cap_s = LINK_RETRY_S
         return self.entropy.uniform(0, min(cap_s, base_s * 2.0**losses))
-
-
-def _doubled(fruitless: int) -> float:
-    """Return the factor of a wait after so many comparisons in a row that changed nothing."""
-    return 2.0 ** min(max(0, fruitless - 1), 20)

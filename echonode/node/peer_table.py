@@ -96,6 +96,7 @@ class PeerTable:
         self.targets: dict[str, Target] = {}
         self.peers: dict[IdentityId, PeerEntry] = {}
         self._by_tag: dict[bytes, IdentityId] = {}
+        self._fruitless = 0  # comparisons in a row that found peers without a link equal
         self._entropy = entropy
         self._backoff = Backoff(entropy)
 
@@ -356,17 +357,29 @@ class PeerTable:
             entry.fruitless = entry.fruitless + 1 if is_fruitless else 0
             entry.in_sync, entry.reason = in_sync, reason
             entry.last_sync_ms = now_ms if in_sync else entry.last_sync_ms
-            entry.compare_at_s = self._compare_next_s(now_s, entry)
+            self._compare_next(now_s, entry, is_fruitless=is_fruitless and in_sync)
         if entry.changed_meanwhile:
             entry.changed_meanwhile = False
             entry.compare_at_s = now_s + CHANGE_DELAY_S
 
-    def _compare_next_s(self, now_s: float, entry: PeerEntry) -> float:
-        """Where links bring what is new, comparing is a safety net: with one of the other peers at a time."""
+    def _compare_next(self, now_s: float, entry: PeerEntry, *, is_fruitless: bool) -> None:
+        """Set when `entry` is compared with next. Where links bring what is new, comparing is a safety net: with one of
+        the other peers at a time, and ever more seldom while it finds all equal."""
         if entry.is_following:
-            return NEVER
-        others = sum(peer.is_reachable and not peer.is_following for peer in self.peers.values())
-        return now_s + self._backoff.compare_s(others if self.is_linked else 1, entry.fruitless)
+            entry.compare_at_s = NEVER
+            return
+        others = self._others() if self.is_linked else [entry]
+        entry.compare_at_s = now_s + self._backoff.compare_s(len(others))
+        self._fruitless = self._fruitless + 1 if is_fruitless else 0
+        if self._fruitless > 1:
+            for other in others:
+                if other.compare_at_s > now_s:
+                    wait_s = self._backoff.stretched_s(other.compare_at_s - now_s, len(others))
+                    other.compare_at_s = now_s + wait_s
+
+    def _others(self) -> list[PeerEntry]:
+        """Return the peers that are there and not followed."""
+        return [peer for peer in self.peers.values() if peer.is_reachable and not peer.is_following]
 
     def missed(self, peer: IdentityId, why: str) -> None:
         """Note that `peer` did not answer when a person asked for a session with it."""
@@ -440,10 +453,13 @@ class PeerTable:
     def store_changed(self, source: IdentityId | None, now_s: float) -> None:
         """Note that no peer is known to be equal any more, but for `source`, which sent what was stored. Comparisons
         may be of use again."""
+        others = self._others() if self._fruitless > 1 else []
+        for other in others:
+            soon_s = now_s + self._backoff.compare_s(len(others) if self.is_linked else 1)
+            other.compare_at_s = min(other.compare_at_s, soon_s)
+        self._fruitless = 0
         for peer in self.peers.values():
-            if peer.fruitless:
-                peer.fruitless = 0
-                peer.compare_at_s = min(peer.compare_at_s, self._compare_next_s(now_s, peer))
+            peer.fruitless = 0
             if peer.in_sync and peer.id != source:
                 peer.in_sync, peer.reason = None, "not compared since the last change"
 

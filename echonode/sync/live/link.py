@@ -40,6 +40,7 @@ from echonode.sync.transport import unexpected
 from echonode.wire.messages import Bodies, Commits, ContextCursor, Follow, Lazy, Missing, Ping, Roots, Taken
 
 _PROBE_STEP_S = 0.1
+_FEW_LINKS = 3  # with so many, a root for each change costs little
 
 
 class PeerSilentError(TransportError):
@@ -277,10 +278,16 @@ class Link:
     def _tell_root_soon(self, context: str, least_s: float = 0.0) -> None:
         """Have the root of `context` told when it was quiet for a while. An earlier date of its own is put off."""
         if self._sender.covers(context):
-            delay_s = ROOTS_DELAY_MANY_S if self._environment.owner.has_many_peers else ROOTS_DELAY_S
-            wait_s = max(least_s, self._environment.entropy.uniform(*delay_s))
+            wait_s = max(least_s, self._environment.entropy.uniform(*self._roots_delay_s()))
             self._roots_due[context] = asyncio.get_running_loop().time() + wait_s
             self._start_quiet_timer()
+
+    def _roots_delay_s(self) -> tuple[float, float]:
+        """Return how long a context is quiet before its root is told: longer on each of many links, as each costs."""
+        if self._environment.owner.has_many_peers:
+            return ROOTS_DELAY_MANY_S
+        factor = max(1.0, len(self._environment.plumtree.links) / _FEW_LINKS)
+        return ROOTS_DELAY_S[0] * factor, ROOTS_DELAY_S[1] * factor
 
     def _start_quiet_timer(self) -> None:
         if self._quiet_timer is None:
