@@ -200,7 +200,7 @@ def _report_form(report: SyncReport) -> dict[str, object]:
     parts = report.conversations
     chief = max(parts, key=lambda part: part.sent + part.received, default=None)
     return {
-        "id": to_base32(report.peer),
+        "id": None if report.peer is None else to_base32(report.peer),
         "name": report.name,
         "status": report.status.value,
         "mode": None if chief is None else chief.mode,

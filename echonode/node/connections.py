@@ -177,14 +177,23 @@ class Connections:
 
     # -- both roles --------------------------------------------------------------------------------------------------
 
-    async def lead(self, stream: ByteStream, direction: Direction, instead: Work | None = None) -> SessionReport:
+    async def lead(
+        self,
+        stream: ByteStream,
+        direction: Direction,
+        instead: Work | None = None,
+        *,
+        target: str | None = None,
+        is_direct: bool = False,
+    ) -> SessionReport:
         """Open a session over `stream` and run it to its end: our turn, or the work `instead` of one.
 
+        `target`: what was dialled, if no peer is known there; `is_direct`: leave nothing to the peer to ask for.
         Raises what ended it early.
         """
-        log = SessionReport()
+        log = SessionReport(is_direct=is_direct)
         work = instead or partial(self.runner.lead, direction=direction)
-        await self._lead(stream, None, log, work)
+        await self._lead(stream, target, log, work)
         return log
 
     async def _lead(self, stream: ByteStream, target: str | None, log: SessionReport, work: Work) -> _Linked | None:

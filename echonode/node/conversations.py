@@ -161,7 +161,10 @@ class Conversations:
             summary = theirs.get(context, empty(context))
             if direction is Direction.SEND and not len(self.store.tree(context)):
                 continue
-            choose = partial(self._select, cursor, summary, common)
+            modes = common
+            if log.is_direct and not summary.count and len(self.store.tree(context)):
+                modes = [mode for mode in common if mode is not Mode.SNAPSHOT]  # the peer did not ask for it
+            choose = partial(self._select, cursor, summary, modes)
             async with self.bulk_gate.after_others(context, choose) as selection:
                 if selection.is_theirs and session.is_initiator and direction is not Direction.RECEIVE:
                     left.append(context)
@@ -173,7 +176,7 @@ class Conversations:
                         first = Attempt(Mode.RECONCILE, selection.reason)
                         await self._make_equal(session, log, summary, way, first)
                 elif selection.mode is not None and self.bulk_gate.is_busy(context):
-                    log.unequal[context] = _FILLING
+                    log.add_filling(context)
                 elif selection.mode is not None:
                     first = Attempt(selection.mode, selection.reason, expected=selection.expected)
                     await self._make_equal(session, log, summary, direction, first)
@@ -240,6 +243,7 @@ class Conversations:
     ) -> tuple[Result, Tally]:
         """Hold the conversation `attempt`; a peer that declines it makes its result REFUSED."""
         conversation, finish = self._begin(session, log, context, attempt.mode, attempt.reason, "initiator")
+        declined: Reason | None = None
         if attempt.mode is not Mode.SNAPSHOT and not self.bulk_gate.is_going_on(context):
             await snapshot.merge_left_over(conversation)
         try:
@@ -248,8 +252,10 @@ class Conversations:
         except PeerRefused as refused:
             if refused.reason not in DECLINED:
                 raise
-            result = Result.REFUSED
+            result, declined = Result.REFUSED, refused.reason
         finish(result)
+        if declined is not None:
+            log.add_declined(context, declined)
         return result, conversation.tally
 
     async def _initiate(self, conversation: Conversation, attempt: Attempt, direction: Direction) -> Result:
@@ -326,4 +332,3 @@ class Conversations:
 
 
 _STUCK: Final = "records were refused, and nothing has changed since"
-_FILLING: Final = "another peer is filling it right now"

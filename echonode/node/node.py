@@ -257,9 +257,12 @@ class Node:
     async def sync(
         self, peers: Sequence[IdentityId] | None, direction: Direction, timeout_s: float
     ) -> list[SyncReport]:
-        """Sync with `peers` now (None: all that are known). Return one report for each."""
-        wanted = list(self.peer_table.peers) if peers is None else peers
-        return await self.on_demand.sync(wanted, direction, timeout_s)
+        """Sync with `peers` now (None: all that are known, and configured addresses where none was met yet). Return one
+        report for each."""
+        if peers is not None:
+            return await self.on_demand.sync(peers, direction, timeout_s)
+        unmet = self.peer_table.unmet("static")
+        return await self.on_demand.sync(list(self.peer_table.peers), direction, timeout_s, unmet=unmet)
 
     def resolve_peer(self, text: str) -> IdentityId:
         """Return a peer by id, id prefix or name. Raises LocalError."""

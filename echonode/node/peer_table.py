@@ -119,6 +119,14 @@ class PeerTable:
         """Return the targets that lead to `peer`."""
         return [target for target in self.targets.values() if target.peer == peer]
 
+    def unmet(self, found_by: str) -> list[str]:
+        """Return the keys of targets found in that way at which no peer was met."""
+        return [
+            target.key
+            for target in self.targets.values()
+            if target.found_by == found_by and target.peer is None and not target.is_self
+        ]
+
     def _answers(self, peer: IdentityId | None) -> bool:
         """Return whether a target of `peer` answered when last dialled, or was not dialled yet."""
         return any(other.peer == peer and other.attempt == 0 and not other.is_gone for other in self.targets.values())

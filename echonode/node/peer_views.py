@@ -33,6 +33,7 @@ class PeerViews:
         self._registry = registry
         self._clock = clock
         self._models = models
+        self._times: dict[IdentityId, tuple[float, int]] = {}  # by peer: seconds of the clock, and what they are in ms
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
         """Return addresses to join at: those that a person named, then every node sighted with that invitation open."""
@@ -59,6 +60,7 @@ class PeerViews:
         for target in self._table.targets.values():
             if target.peer is not None:
                 by_peer.setdefault(target.peer, []).append(target)
+        self._times = {peer: each for peer, each in self._times.items() if peer in self._table.peers}
         kept_out, foreign = self._admission.kept_out, self._admission.foreign
         met = [entry for entry in self._table.peers.values() if entry.id not in {*kept_out, *foreign}]
         views = [self._met(entry, by_peer.get(entry.id, [])) for entry in met]
@@ -105,10 +107,14 @@ class PeerViews:
         now_s = self._clock.monotonic_s()
         at_s = entry.linked_s if entry.is_following else entry.seen_s
         if silence_s is not None:
-            at_s = now_s - silence_s
+            at_s = round(now_s - silence_s, 1)
         if entry.sessions and not entry.is_following and silence_s is None:
             return None
-        return self._clock.now_ms() - round((now_s - at_s) * 1000) if at_s else None
+        if not at_s:
+            return None
+        if self._times.get(entry.id, (0.0, 0))[0] != at_s:  # so that two looks tell the same time
+            self._times[entry.id] = at_s, self._clock.now_ms() - round((now_s - at_s) * 1000)
+        return self._times[entry.id][1]
 
 
 def _state_of(entry: PeerEntry) -> PeerState:

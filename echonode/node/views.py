@@ -70,9 +70,10 @@ class SyncStatus(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """One peer's part in a sync that somebody asked for. No conversations: there was nothing to do, or `error` says."""
+    """One peer's part in a sync that somebody asked for. No conversations: there was nothing to do, or `error` says.
+    `peer` is None for an address that is configured and where no peer was met; `name` is that address then."""
 
-    peer: IdentityId
+    peer: IdentityId | None
     name: str
     status: SyncStatus
     conversations: tuple[SyncCompleted, ...]

@@ -259,6 +259,8 @@ class Link:
             if transport.bytes_received != heard:
                 self._probe.clear()
                 self._environment.owner.answered()
+                self._is_check_due = True
+                self._start_quiet_timer()
                 return
         raise PeerSilentError(f"it did not answer for {LINK_PROBE_S:.0f} s")
 
