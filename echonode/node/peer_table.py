@@ -24,6 +24,7 @@ from echonode.node.backoff import Backoff
 from echonode.text import to_base32
 
 NEVER: Final = float("inf")
+_CHANGED: Final = "not compared since the last change"
 _SEEN_S: Final = 2 * COMPARE_INTERVAL_S[1]  # a peer that dials us compares at least this often
 _LASTING_S: Final = 60.0  # a link of this age counts as one that lasted
 _ASK_LOST_S: Final = 5.0  # after which a peer whose link was lost is asked, at the latest
@@ -62,6 +63,8 @@ class PeerEntry:
     tag: bytes = b""  # of its present start, as its hello gave it
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # the record models that are read there
     sessions: int = 0
+    changes_told: int = 0  # of our store, when our hello to it was made
+    changes_by: int = 0  # of our store, by records that it sent
     compare_at_s: float = 0.0
     changed_meanwhile: bool = False  # during a session, so that this one may not have seen it
     is_meeting: bool = False  # a session is being opened, and our hello may be made already
@@ -96,6 +99,7 @@ class PeerTable:
         self.targets: dict[str, Target] = {}
         self.peers: dict[IdentityId, PeerEntry] = {}
         self._by_tag: dict[bytes, IdentityId] = {}
+        self._changes = 0  # of the store, so far
         self._fruitless = 0  # comparisons in a row that found peers without a link equal
         self._entropy = entropy
         self._backoff = Backoff(entropy)
@@ -288,6 +292,11 @@ class PeerTable:
         """Note that a hello is about to be made for `peer`: it may not tell of what changes from now on."""
         if peer in self.peers:
             self.peers[peer].is_meeting = True
+            self._note_told(self.peers[peer])
+
+    def _note_told(self, entry: PeerEntry) -> None:
+        """Note that our hello to `entry` tells of all changes so far."""
+        entry.changes_told = self._changes - entry.changes_by
 
     def hello_wasted(self, now_s: float, peer: IdentityId) -> None:
         """Note that no session came of that hello."""
@@ -314,6 +323,8 @@ class PeerTable:
         if peer not in self.peers:
             self.peers[peer] = PeerEntry(peer, rank=self._entropy.uniform(0, 1))
         entry = self.peers[peer]
+        if not entry.is_meeting:
+            self._note_told(entry)
         entry.is_meeting = False
         was_absent = not entry.is_reachable
         entry.name, entry.address, entry.is_reachable, entry.is_refused = name, address, True, False
@@ -362,10 +373,12 @@ class PeerTable:
             if target.peer == peer:
                 target.declined = 0
         if in_sync is not None:
+            if in_sync and self._changes - entry.changes_by > entry.changes_told:
+                in_sync, reason = None, _CHANGED
             entry.fruitless = entry.fruitless + 1 if is_fruitless else 0
             entry.in_sync, entry.reason = in_sync, reason
             entry.last_sync_ms = now_ms if in_sync else entry.last_sync_ms
-            self._compare_next(now_s, entry, is_fruitless=is_fruitless and in_sync)
+            self._compare_next(now_s, entry, is_fruitless=is_fruitless and bool(in_sync))
         if entry.changed_meanwhile:
             entry.changed_meanwhile = False
             entry.compare_at_s = now_s + CHANGE_DELAY_S
@@ -461,6 +474,9 @@ class PeerTable:
     def store_changed(self, source: IdentityId | None, now_s: float) -> None:
         """Note that no peer is known to be equal any more, but for `source`, which sent what was stored. Comparisons
         may be of use again."""
+        self._changes += 1
+        if source in self.peers:
+            self.peers[source].changes_by += 1
         others = self._others() if self._fruitless > 1 else []
         for other in others:
             soon_s = now_s + self._backoff.compare_s(len(others) if self.is_linked else 1)
@@ -469,7 +485,7 @@ class PeerTable:
         for peer in self.peers.values():
             peer.fruitless = 0
             if peer.in_sync and peer.id != source:
-                peer.in_sync, peer.reason = None, "not compared since the last change"
+                peer.in_sync, peer.reason = None, _CHANGED
 
     def compare_soon(self, now_s: float, peers: Iterable[IdentityId]) -> None:
         """Compare with `peers` in a moment, or right behind a session in which our hello told of an earlier state."""

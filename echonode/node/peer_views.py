@@ -8,7 +8,7 @@ from echonode.limits import SILENT_S
 from echonode.model.identity import IdentityId
 from echonode.node.admission import Admission
 from echonode.node.live_links import LiveLinks
-from echonode.node.peer_table import PeerEntry, PeerTable, Target
+from echonode.node.peer_table import NEVER, PeerEntry, PeerTable, Target
 from echonode.node.session_registry import SessionRegistry
 from echonode.node.views import PeerState, PeerView
 from echonode.text import escape, to_base32
@@ -78,7 +78,7 @@ class PeerViews:
         ours = self._models
         unlike = sorted(name for name, (major, _) in entry.models.items() if major != ours.get(name, (major, 0))[0])
         silence_s, lag = self._registry.silence_s(entry.id), self._links.behind(entry.id)
-        is_silent = entry.is_up and (entry.is_doubted or silence_s > SILENT_S)
+        is_silent = entry.is_up and (entry.is_doubted or SILENT_S < silence_s < NEVER)  # NEVER: it is ending
         is_in_step = not is_silent and self._links.is_in_step(entry.id)
         in_sync, reason = None if is_silent else entry.in_sync, entry.reason
         if is_silent and not entry.is_doubted:

@@ -117,6 +117,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._sequence = count(1)
         self._owned: defaultdict[str, WeakSet[SimTask[Any]]] = defaultdict(WeakSet)
         self._held: dict[str, list[asyncio.Handle]] = {}  # by owner that is stalled
+        self.resumed_s: dict[str, float] = {}  # by owner: when it went on last
         self._cancelled_timers = 0
         self._steps = 0
         self._full_collection_at = STEPS_PER_COLLECTION
@@ -162,6 +163,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def resume(self, owner: str) -> None:
         """Run what was held up by `stall`, now."""
         self._ready.extend(self._held.pop(owner, []))
+        self.resumed_s[owner] = self._now
 
     def is_stalled(self, owner: str) -> bool:
         """Return True between `stall` and `resume`."""

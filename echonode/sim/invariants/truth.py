@@ -17,6 +17,7 @@ from echonode.sim.world import Member
 
 LATE_S: Final = SILENT_S + 5.0
 _COMMIT_S: Final = 2.0  # a change here is shown when it is on disk
+_RESUMED_S: Final = 5.0
 _EMPTY: Final = Tree().root
 
 
@@ -32,8 +33,7 @@ class Truth:
     def note(self, name: str, context: str, root: bytes) -> None:
         """Note the root of `context` at the member `name` from now on."""
         roots, now_s = self._roots[name, context], self._loop.time()
-        if roots:
-            roots[next(reversed(roots))] = now_s
+        roots[next(reversed(roots), _EMPTY)] = now_s
         roots.pop(root, None)
         roots[root] = now_s
         for old in [old for old, left_s in roots.items() if left_s < now_s - LATE_S]:
@@ -47,6 +47,8 @@ class Truth:
 
     def check(self, member: Member, others: Sequence[Member]) -> None:
         """Check what `member` shows of `others`. Raises LocalError."""
+        if self._loop.time() - self._loop.resumed_s.get(member.owner, -_RESUMED_S) < _RESUMED_S:
+            return  # it has to read first what came while it stood still
         names = {other.identity.id: other.name for other in others}
         for view in member.node.peers():
             if view.id in names and view.state is PeerState.CONNECTED:
