@@ -219,7 +219,6 @@ class Link:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self._environment.entropy.uniform(*HEARTBEAT_S))
-            self._receiver.check_answers()
             self._queue.send_soon(self._sender.roots() or Ping())
 
     async def _watch(self) -> None:
@@ -237,6 +236,7 @@ class Link:
             heard, said = transport.bytes_received, transport.bytes_sent
             if silent_ticks >= LINK_SILENCE_TICKS:
                 raise PeerSilentError(f"nothing was heard of it for {silent_ticks * LINK_TICK_S[1]:.0f} s")
+            self._receiver.check_answers()
             if idle_ticks >= LINK_PING_TICKS:
                 self._queue.send_soon(Ping())
 
