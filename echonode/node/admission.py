@@ -20,7 +20,7 @@ from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES
 from echonode.node.event_bus import EventBus
-from echonode.node.events import CopySeen, PinViolated
+from echonode.node.events import CopySeen, PinViolated, RecordsApplied
 from echonode.node.handshake import Session
 from echonode.node.peer_table import PeerTable
 from echonode.node.record_book import RecordBook
@@ -141,7 +141,9 @@ class Admission:
         """Take in what the hello of a new session tells of its peer, and of this node's own store."""
         hello, peer, store = session.hello, session.peer, self.records.store
         if store.keyring.state_of(peer.id, peer.key) is None:
-            await store.apply(IDENTITIES, peer.statements)
+            applied = await store.apply(IDENTITIES, peer.statements)
+            if applied.records:  # other peers are to hear of them
+                self.bus.publish(RecordsApplied(context=IDENTITIES, source=peer.id, records=applied.records))
         self.table.met(
             peer.id,
             tag=hello.tag,
