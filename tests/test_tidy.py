@@ -121,6 +121,8 @@ PLANTED: dict[str, tuple[Rule, str, str]] = {
     "api imports host": (tidy.import_law, "api/status.py", "from echonode.host import observe"),
     "cli imports api": (tidy.import_law, "cli/main.py", "import echonode.api.server"),
     "sim imports host": (tidy.import_law, "sim/world.py", "from echonode.host import tcp"),
+    "cli imports process": (tidy.import_law, "cli/main.py", "from echonode.process import Process"),
+    "api imports stopped_node": (tidy.import_law, "api/app.py", "import echonode.stopped_node"),
     "cli imports app": (tidy.import_law, "cli/main.py", "from echonode.app import main"),
     "an import inside a function": (tidy.import_law, "model/a.py", "def f():\n    from echonode.sync import select"),
     "an import for types only": (
@@ -239,6 +241,10 @@ INNOCENT: dict[str, tuple[str, str]] = {
     "the composition root": (
         "app.py",
         "import uvloop\nfrom echonode import __version__\nfrom echonode.cli.main import cli\nimport echonode.sim.world",
+    ),
+    "another module of the composition root": (
+        "process.py",
+        "from echonode.store.sqlite.store import SqliteStore\nfrom echonode.host.config import Config\n",
     ),
     "a pure module": ("model/record.py", "import enum, hashlib\nfrom echonode.cbor import encode\n"),
     "an exception that is handled": ("host/a.py", "try:\n    f()\nexcept Exception as error:\n    report(error)\n"),

@@ -1,7 +1,8 @@
 """The rules of the source that a program can check without running it.
 
     import law    cli | api | host | sim -> node -> sync -> wire | store -> model -> foundation; siblings never meet;
-                  sync and node see only the port of store; app.py alone imports everything; no cycles
+                  sync and node see only the port of store; the composition root alone (app.py, process.py,
+                  stopped_node.py) imports everything; no cycles
     folders       store/sqlite, sync/modes, sync/live, cli/commands: the files that may import them; wire/messages
                   imports nothing else of wire
     bans          pure rooms import nothing that acts or waits; sync and node take time and entropy through ports
@@ -50,11 +51,12 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
 
 # The files that may import a folder inside a room: files, and folders that end in /.
 IMPORTED_BY: Final[Mapping[str, tuple[str, ...]]] = {
-    "store/sqlite/": ("app.py",),
+    "store/sqlite/": ("app.py", "process.py", "stopped_node.py"),
     "sync/modes/": ("node/", "api/"),
     "sync/live/": ("node/", "sim/"),
     "cli/commands/": ("cli/main.py",),
 }
+COMPOSITION_ROOT: Final = frozenset({"app", "process", "stopped_node", "__main__"})  # the room `app`
 SELF_CONTAINED: Final = frozenset({"wire/messages/"})  # imports nothing else of its own room
 
 PURE_ROOMS: Final = frozenset({"foundation", "model", "wire"})
@@ -163,7 +165,7 @@ def room_of(name: str) -> str:
     parts = name.split(".")
     if len(parts) == 1 or parts[1] in FOUNDATION:
         return "foundation"
-    if parts[1] in ("app", "__main__"):
+    if parts[1] in COMPOSITION_ROOT:
         return "app"
     return parts[1] if parts[1] in MAY_IMPORT else ""
 

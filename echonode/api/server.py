@@ -1,6 +1,7 @@
 """The server of the local API on a Unix socket. It drives uvicorn without the parts that a node has no use for.
 
-    start   bind (mode 0600 from the first moment), then uvicorn's startup
+    start   bind (mode 0600 from the first moment; 0660 for a group, if one is named), then uvicorn's startup
+    reopen  bind anew when the socket file is gone; connections that are up go on
     close   remove the socket file and accept no more; set Stop (streams and waits end by themselves); wait a moment for
             answers under way; drop the connections of clients that do not read; uvicorn's shutdown
 
@@ -10,7 +11,9 @@ count requests and look for an exit flag. A node needs neither, so neither runs:
 """
 
 import asyncio
+import grp
 import os
+import pwd
 import socket
 import stat
 from pathlib import Path
@@ -23,19 +26,26 @@ from echonode.api.shutdown import Stop
 from echonode.errors import ConfigError
 from echonode.limits import KIB
 from echonode.node.node import Node
+from echonode.text import escape
 
 _UMASK: Final = 0o177  # a socket is made with mode 0777 less the umask: 0600
+_GROUP_MODE: Final = 0o660
 _GRACE_S: Final = 2.0  # for answers under way when the server closes
 _LAST_RESORT_S: Final = 2  # after that, for tasks that go on although they were cancelled
+_ADVICE: Final = "Remove it as that user, or give this node another home."
 _BACKLOG: Final = 128
 _HEAD_BYTES_MAX: Final = 32 * KIB  # 64 tags of 64 bytes and a name, percent-encoded, and headers
 
 
 class ApiServer:
-    """Serves `node` on `socket_path` from `start` to `close`, once. `status` shows `version`."""
+    """Serves `node` on `socket_path` from `start` to `close`, once. `status` shows `version`.
 
-    def __init__(self, node: Node, *, socket_path: Path, version: str) -> None:
+    `group`: the group of this machine whose members may use the socket too, None for the owner alone.
+    """
+
+    def __init__(self, node: Node, *, socket_path: Path, version: str, group: str | None = None) -> None:
         self._path = socket_path
+        self._group = group
         self._stop = Stop()
         config = uvicorn.Config(
             Api(node, self._stop, version=version, api=[str(socket_path)]),
@@ -58,9 +68,25 @@ class ApiServer:
 
     async def start(self) -> None:
         """Listen. Raises ConfigError when the socket cannot be made, or another process listens on it."""
-        self._socket = _bind(self._path)
+        self._socket = _bind(self._path, self._group)
         self._inode = _inode(self._path)
         await self._server.startup(sockets=[self._socket])
+
+    @property
+    def is_gone(self) -> bool:
+        """True when the socket file was removed, so that no client finds this server."""
+        return self._socket is not None and not os.path.lexists(self._path)
+
+    async def reopen(self) -> None:
+        """Make the socket file anew after it was removed. Raises ConfigError when that is impossible."""
+        assert self._socket is not None, "only a server that was started is opened again"
+        earlier, unreachable = self._socket, list(self._server.servers)
+        self._socket = _bind(self._path, self._group)
+        self._inode = _inode(self._path)
+        await self._server.startup(sockets=[self._socket])  # it replaces the list of servers
+        for server in unreachable:
+            server.close()
+        earlier.close()
 
     async def close(self) -> None:
         """End every stream and answer, stop listening, remove the socket file. A second call does nothing."""
@@ -87,8 +113,9 @@ class ApiServer:
             task.cancel()
 
 
-def _bind(path: Path) -> socket.socket:
-    """Return a bound Unix socket that only this user may open. Replace a socket file that a crash left behind."""
+def _bind(path: Path, group: str | None) -> socket.socket:
+    """Return a bound Unix socket that only this user, and `group`, may open. Replace a socket that a crash left."""
+    gid = None if group is None else _group_id(group)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _clear(path)
@@ -97,6 +124,8 @@ def _bind(path: Path) -> socket.socket:
             listener.bind(str(path))
         finally:
             os.umask(umask)
+        if group is not None and gid is not None:
+            _admit(path, group, gid)
         listener.listen(_BACKLOG)  # at once, because a socket that refuses looks like one that a crash left
     except ConfigError:
         listener.close()
@@ -106,6 +135,27 @@ def _bind(path: Path) -> socket.socket:
         why = error.strerror or str(error)  # a path over 107 bytes has no errno
         raise ConfigError(f"The API socket {path} cannot be made: {why}.") from None
     return listener
+
+
+def _group_id(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigError(f"api.group: there is no group '{escape(group)}' on this machine.") from None
+
+
+def _admit(path: Path, group: str, gid: int) -> None:
+    """Let the members of the group use the socket. Raises ConfigError when this user may not give it to them."""
+    try:
+        if path.stat().st_gid != gid:  # a service may not change owners, but has its own group already
+            os.chown(path, -1, gid)
+        path.chmod(_GROUP_MODE)
+    except OSError:
+        path.unlink()
+        raise ConfigError(
+            f"api.group: the user of this node is not in the group '{escape(group)}'. Add it to that group; for a "
+            f"service, write Group={escape(group)} into its unit."
+        ) from None
 
 
 def _clear(path: Path) -> None:
@@ -121,11 +171,29 @@ def _clear(path: Path) -> None:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
-            path.unlink()
+            _remove_left(path)
             return
+        except PermissionError:
+            raise ConfigError(f"The API socket {path} belongs to {_owner(path)}. {_ADVICE}") from None
         except BlockingIOError:
             pass  # the backlog is full: a live process is busy
     raise ConfigError(f"Another echonode already listens on {path}.")
+
+
+def _remove_left(path: Path) -> None:
+    """Remove the socket file of a process that is gone. Raises ConfigError when another user left it."""
+    try:
+        path.unlink()
+    except PermissionError:
+        raise ConfigError(f"The API socket {path} was left by {_owner(path)}. {_ADVICE}") from None
+
+
+def _owner(path: Path) -> str:
+    uid = path.lstat().st_uid
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user with the number {uid}"
 
 
 def _inode(path: Path) -> tuple[int, int]:

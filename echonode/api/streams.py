@@ -17,7 +17,7 @@ from echonode.api.json_forms import encode, event_form
 from echonode.api.problems import problem_of
 from echonode.api.shutdown import Stop, Stopping
 from echonode.limits import KIB
-from echonode.node.events import NodeStopped
+from echonode.node.events import Event, NodeStopped
 from echonode.node.node import Node
 
 NDJSON: Final = "application/x-ndjson"
@@ -99,25 +99,31 @@ async def events(node: Node, types: frozenset[str], stop: Stop) -> AsyncGenerato
     state anew.
     """
     reason = "slow reader"
-    with node.subscribe() as queue:
+
+    def encoded(event: Event) -> bytes | None:
+        nonlocal reason
+        if isinstance(event, NodeStopped):
+            reason = "stopping"
+        if types and event.name not in types:
+            return None
+        return _sse(event.name, event_form(event, node.records.label, cache(node.addresses.author_text)))
+
+    with node.subscribe_encoded(encoded) as queue:
         yield b": listening\n\n"
         while True:
             try:
                 with stop.ends_waiting():
                     async with asyncio.timeout(_KEEP_ALIVE_S):
-                        event = await queue.get()
+                        piece = await queue.get()
             except TimeoutError:
                 yield b": still listening\n\n"
                 continue
             except Stopping:
                 reason = "stopping"
                 break
-            if event is None:
+            if piece is None:
                 break
-            if isinstance(event, NodeStopped):
-                reason = "stopping"
-            if not types or event.name in types:
-                yield _sse(event.name, event_form(event, node.records.label, cache(node.addresses.author_text)))
+            yield piece
     yield _sse("end", {"reason": reason})
 
 

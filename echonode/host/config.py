@@ -15,14 +15,20 @@ models = ["task@1.2"]             # models that your programs read: peers are to
 [subscriptions]                   # the part of a context to keep; default: all of it
 main = ["tag=news", "since=2026-01-01"]  # terms of a filter (model/filter_text.py); authors by whole ids, me or shared
 
+[api]
+group = "echonode"                # a group of this machine that may use the API socket; default: the owner alone
+
 [log]
 level = "info"                    # debug, info, warning or error
 format = "auto"                   # json or console; auto: console on a terminal, else json
 ```
 
 In the environment: ECHO_NAME, ECHO_LISTEN, ECHO_PEERS (separated by commas, as are the other lists), ECHO_INTERFACES,
-ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand
-in the file alone. Unknown keys in the file are errors, because a misspelt setting has no effect.
+ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_API_GROUP, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT.
+Subscriptions stand in the file alone. Unknown keys in the file are errors, because a misspelt setting has no effect.
+
+SIGHUP lets a running node read the file again. It takes peers, models, subscriptions and log.level; the other keys need
+another start.
 """
 
 import re
@@ -65,11 +71,16 @@ _EXPECTED: Final = {
     "contexts": "a list of names",
     "models": "a list of models like 'task@1.2'",
     "subscriptions": "a table of contexts, each with a list of terms like 'tag=news'",
+    "api": "a table",
+    "api.group": "the name of a group",
     "log": "a table",
     "log.level": "one of debug, info, warning and error",
     "log.format": "one of auto, json and console",
 }
-_VARIABLE_KEYS: Final = [key for key in _EXPECTED if key != "subscriptions"]  # a variable holds no table
+_TABLES: Final = ("api", "log")  # tables of keys of their own
+RELOADED: Final = ("peers", "models", "subscriptions", "log.level")  # what SIGHUP changes in a running node
+# A variable holds no table.
+_VARIABLE_KEYS: Final = [key for key in _EXPECTED if key not in ("subscriptions", *_TABLES)]
 _KEY_IN_ERROR: Final = re.compile(r" - at `\$\.?([a-z.]*).*`$")
 _MODEL_PATTERN: Final = re.compile(r"(.+)@(\d{1,9})\.(\d{1,9})", re.ASCII)
 _UNKNOWN_FIELD: Final = re.compile(r"unknown field `(.*?)`", re.DOTALL)
@@ -80,6 +91,12 @@ class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
+
+
+class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The users who may give this node commands, besides its own."""
+
+    group: str | None = None
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -94,6 +111,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     contexts: tuple[str, ...] | None = None
     models: tuple[str, ...] = ()
     subscriptions: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    api: ApiConfig = ApiConfig()
     log: LogConfig = LogConfig()
 
 
@@ -109,7 +127,8 @@ def load_config(path: Path, environ: Mapping[str, str], flags: Mapping[str, obje
     _validate(from_environ, lambda key: f"ECHO_{key.upper().replace('.', '_')}")
     _validate(from_flags, lambda key: f"--{key.replace('.', '-')}")
     merged = {**from_file, **from_environ, **from_flags}
-    merged["log"] = {**from_file.get("log", {}), **from_environ.get("log", {}), **from_flags.get("log", {})}
+    for table in _TABLES:
+        merged[table] = {**from_file.get(table, {}), **from_environ.get(table, {}), **from_flags.get(table, {})}
     return _validate(merged, lambda key: key)
 
 
@@ -117,14 +136,36 @@ def explain(path: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, objec
     """Yield key, value and origin of every setting: the file's path, the variable, or "default". Raises ConfigError."""
     config = load_config(path, environ, {})
     in_file = _read_file(path)
-    for key in (key for key in _EXPECTED if key != "log"):
+    for key in (key for key in _EXPECTED if key not in _TABLES):
         table, _, name = key.rpartition(".")
-        value = getattr(getattr(config, table) if table else config, name)
+        value = _value(config, key)
         if key in _VARIABLE_KEYS and _variable(key, environ) is not None:
             origin = f"ECHO_{key.upper().replace('.', '_')}"
         else:
             origin = str(path) if name in (in_file.get(table, {}) if table else in_file) else "default"
         yield key, value, origin
+
+
+def changed_keys(running: Config, fresh: Config) -> tuple[list[str], list[str]]:
+    """Return the keys whose value differs: those that a running node takes, and those that need another start."""
+    keys = [key for key in _EXPECTED if key not in _TABLES and _value(running, key) != _value(fresh, key)]
+    return [key for key in keys if key in RELOADED], [key for key in keys if key not in RELOADED]
+
+
+def reloaded(running: Config, fresh: Config) -> Config:
+    """Return the settings of a running node after it has taken what it can of `fresh`."""
+    return msgspec.structs.replace(
+        running,
+        peers=fresh.peers,
+        models=fresh.models,
+        subscriptions=fresh.subscriptions,
+        log=msgspec.structs.replace(running.log, level=fresh.log.level),
+    )
+
+
+def _value(config: Config, key: str) -> object:
+    table, _, name = key.rpartition(".")
+    return getattr(getattr(config, table) if table else config, name)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -207,6 +248,8 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     for text in config.interfaces or ():
         if not _is_ip(text):
             yield "interfaces", f"an IP address of this machine is expected, not '{escape(text)}'"
+    if config.api.group is not None and not is_nfc_text(config.api.group, TEXT_FIELD_BYTES_MAX):
+        yield "api.group", "the name of a group is expected"
     if config.contexts is not None:
         if not 0 < len(config.contexts) <= CONTEXTS_MAX or len(set(config.contexts)) < len(config.contexts):
             yield "contexts", f"1 to {CONTEXTS_MAX} different names are expected"

@@ -69,5 +69,28 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
+def reload_on_hangup(stop: asyncio.Event) -> asyncio.Event:
+    """Return an event that each SIGHUP sets in the running loop. The reader of the event clears it.
+
+    Where the process was started on a terminal and that is gone now, SIGHUP came from its end: it sets `stop` instead.
+    """
+    reload = asyncio.Event()
+    was_on_terminal = _is_on_terminal()
+
+    def hangup() -> None:
+        (stop if was_on_terminal and not _is_on_terminal() else reload).set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
+    return reload
+
+
+def _is_on_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def _exit_now(number: int, _: FrameType | None) -> None:
     os._exit(128 + number)

@@ -102,6 +102,13 @@ SETTINGS: Final = (
         has_variable=False,
     ),
     Setting(
+        key="api.group",
+        meaning="A group of this machine whose members may give this node commands. The node's user is a member of it.",
+        form="the name of a group",
+        default="none: the node's own user and root alone",
+        example='"echonode"',
+    ),
+    Setting(
         key="log.level",
         meaning="The least level that is logged.",
         form="debug, info, warning or error",

@@ -34,13 +34,16 @@ Rank: TypeAlias = tuple[int, Timestamp, VersionId]
 
 @dataclass(frozen=True, slots=True)
 class LeafBounds:
-    """The bounds of one leaf. `entries` and `size_bytes` are those of all heads together, and of all the spare."""
+    """The bounds of one leaf: `entries` of vectors and `size_bytes` of all heads together, and the same of the spare.
+    """
 
     heads: int = HEADS_MAX
     heads_per_key: int = HEADS_PER_KEY_MAX
     entries: int = HEADS_ENTRIES_MAX
     size_bytes: int = HEADS_BYTES_MAX
     spare: int = SPARE_MAX
+    spare_entries: int = HEADS_ENTRIES_MAX
+    spare_size_bytes: int = HEADS_BYTES_MAX
 
 
 LEAF_BOUNDS: Final = LeafBounds()
@@ -69,7 +72,7 @@ class Outline:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection(Generic[V]):
+class LeafVersions(Generic[V]):
     """The versions of one leaf, divided; each list goes down the ranks."""
 
     heads: list[V] = field(default_factory=list)
@@ -89,20 +92,21 @@ def select(
     *,
     heads_before: Collection[VersionId] = (),
     spare_before: Collection[VersionId] = (),
-) -> Selection[V]:
+) -> LeafVersions[V]:
     """Return which of `versions`, the admitted versions known of one record, are its heads, and what the others are.
 
     The result does not depend on their order, and a version that stands twice counts once. `heads_before` and
     `spare_before` are an earlier result for some of them: no head superseded one of these, so that need not be looked
     at again. They change the cost only."""
-    selection: Selection[V] = Selection()
-    heads, room, per_key = selection.heads, _Room(bounds, bounds.heads), Counter[PublicKey]()
+    divided: LeafVersions[V] = LeafVersions()
+    heads, per_key = divided.heads, Counter[PublicKey]()
+    room = _Room(bounds.heads, bounds.entries, bounds.size_bytes)
     new_heads: list[V] = []
     outranked: list[V] = []
     for version in sorted({version.id: version for version in versions}.values(), key=rank, reverse=True):
         is_compared = version.id in heads_before or version.id in spare_before
         if any(supersedes(head, version) for head in (new_heads if is_compared else heads)):
-            selection.superseded.append(version)
+            divided.superseded.append(version)
         elif per_key[version.kid] < bounds.heads_per_key and room.take(version):
             per_key[version.kid] += 1
             heads.append(version)
@@ -111,17 +115,17 @@ def select(
         else:
             outranked.append(version)
     # No head supersedes one of these: the heads of a higher rank were compared, and those of a lower rank cannot.
-    room = _Room(bounds, bounds.spare)
+    room = _Room(bounds.spare, bounds.spare_entries, bounds.spare_size_bytes)
     for version in outranked:
-        (selection.spare if room.take(version) else selection.dropped).append(version)
-    return selection
+        (divided.spare if room.take(version) else divided.dropped).append(version)
+    return divided
 
 
 class _Room:
     """The room that is left for versions, their vectors' entries and their bytes."""
 
-    def __init__(self, bounds: LeafBounds, count: int) -> None:
-        self._count, self._entries, self._size_bytes = count, bounds.entries, bounds.size_bytes
+    def __init__(self, count: int, entries: int, size_bytes: int) -> None:
+        self._count, self._entries, self._size_bytes = count, entries, size_bytes
 
     def take(self, version: Version) -> bool:
         """Return True, with less room left, if `version` fits; a later and smaller one may fit where it does not."""

@@ -37,7 +37,7 @@ WHAT_TO_DO_ABOUT_A_COPY: Final = (
 
 
 @dataclass(slots=True)
-class Admission:
+class PeerAdmission:
     """Judges peers. What it lists of those that it refused is bounded.
 
     `foreign`: name, address and protocol version of peers that speak another major; `impostors`: identities that were

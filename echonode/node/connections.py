@@ -22,7 +22,7 @@ from echonode.limits import (
     SESSION_AGE_S_MAX,
 )
 from echonode.model.identity import IdentityId
-from echonode.node.admission import Admission
+from echonode.node.admission import PeerAdmission
 from echonode.node.dropped_handshakes import DroppedHandshakes
 from echonode.node.event_bus import EventBus
 from echonode.node.events import (
@@ -81,7 +81,7 @@ class Connections:
     scheduler: Scheduler
     registry: SessionRegistry
     local: LocalSide
-    admission: Admission
+    admission: PeerAdmission
     invitations: Invitations
     runner: SessionRunner
     links: LiveLinks
@@ -127,6 +127,11 @@ class Connections:
         if peers:
             self.table.compare_soon(self.clock.monotonic_s(), peers)
             self.wake.set()
+
+    def compare_with_all(self) -> None:
+        """Have every peer compared with soon."""
+        self.table.compare_soon(self.clock.monotonic_s(), self.table.peers)
+        self.wake.set()
 
     async def close(self) -> None:
         """Drop every connection, and wait until what was being stored is stored."""

@@ -4,20 +4,71 @@
                    ├─> streams: readers at their own pace, such as the API's clients
                    └─> handlers, by the type of the event: the parts of the node
 
-All of them have the event before `publish` returns, in this order. No node waits for a slow reader: its stream ends.
+All of them have the event before `publish` returns, in this order. No node waits for a slow reader: its stream ends
+when too many events wait, or too many bytes of them. A reader that sends events on lets the stream hold them in the
+form that is sent, which is smaller than the event and of known size.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Generic, TypeVar
 
-from echonode.node.events import Event, LinkEqual, Observer
+from echonode.limits import EVENTS_WAITING_BYTES_MAX, EVENTS_WAITING_MAX
+from echonode.node.events import Event, LinkEqual, Observer, RecordsApplied
 
 E = TypeVar("E")
+T = TypeVar("T")
 
-WAITING_MAX: Final = 4096  # events that a stream holds for its reader
+
+class EventStream(Generic[T]):
+    """The events that wait for one reader, each as `form` makes it; events without a form are left out.
+
+    `size` returns the bytes of a form. The stream is full when EVENTS_WAITING_MAX forms wait, or those that wait have
+    more than EVENTS_WAITING_BYTES_MAX bytes. One form may always wait, whatever its size.
+    """
+
+    def __init__(self, form: Callable[[Event], T | None], size: Callable[[T], int]) -> None:
+        self._form = form
+        self._size = size
+        self._queue: asyncio.Queue[tuple[T, int] | None] = asyncio.Queue()
+        self.waiting_bytes = 0
+
+    def qsize(self) -> int:
+        """Return the number of forms that wait."""
+        return self._queue.qsize()
+
+    def add(self, event: Event) -> bool:
+        """Let `event` wait for the reader. Return False when the stream is full, and has ended for that reason."""
+        item = self._form(event)
+        if item is None:
+            return True
+        size, count = self._size(item), self._queue.qsize()
+        if count and (count >= EVENTS_WAITING_MAX or self.waiting_bytes + size > EVENTS_WAITING_BYTES_MAX):
+            self.end()
+            return False
+        self.waiting_bytes += size
+        self._queue.put_nowait((item, size))
+        return True
+
+    def end(self) -> None:
+        """Let the reader see the end behind all that waits."""
+        self._queue.put_nowait(None)
+
+    async def get(self) -> T | None:
+        """Wait for the next form and return it; None at the end."""
+        return self._taken(await self._queue.get())
+
+    def get_nowait(self) -> T | None:
+        """Return the next form; None at the end. Raises asyncio.QueueEmpty."""
+        return self._taken(self._queue.get_nowait())
+
+    def _taken(self, item: tuple[T, int] | None) -> T | None:
+        if item is None:
+            return None
+        self.waiting_bytes -= item[1]
+        return item[0]
 
 
 class EventBus:
@@ -26,7 +77,7 @@ class EventBus:
     def __init__(self, observe: Observer) -> None:
         self._observe = observe
         self._handlers: dict[type, list[Callable[[Any], None]]] = defaultdict(list)
-        self._streams: set[asyncio.Queue[Event | None]] = set()
+        self._streams: set[EventStream[Any]] = set()
 
     @property
     def streams(self) -> int:
@@ -41,27 +92,35 @@ class EventBus:
         """Pass `event` to the observer, to streams and to the handlers of its type; a LinkEqual to handlers alone."""
         if not isinstance(event, LinkEqual):
             self._observe(event)
-            for queue in list(self._streams):
-                if queue.qsize() >= WAITING_MAX:
-                    self._streams.discard(queue)
-                    queue.put_nowait(None)
-                else:
-                    queue.put_nowait(event)
+            for stream in list(self._streams):
+                if not stream.add(event):
+                    self._streams.discard(stream)
         for handler in self._handlers[type(event)]:
             handler(event)
 
-    @contextmanager
-    def stream(self) -> "Iterator[asyncio.Queue[Event | None]]":
+    def stream(self) -> AbstractContextManager[EventStream[Event]]:
         """Queue every event from now on; then None, when the reader lagged too far behind or the node stopped."""
-        queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._streams.add(queue)
+        return self._open(EventStream(lambda event: event, _bytes_of))
+
+    def encoded_stream(self, encode: Callable[[Event], bytes | None]) -> AbstractContextManager[EventStream[bytes]]:
+        """Queue what `encode` makes of every event from now on, but for None; then None, as `stream` does."""
+        return self._open(EventStream(encode, len))
+
+    @contextmanager
+    def _open(self, stream: EventStream[T]) -> Iterator[EventStream[T]]:
+        self._streams.add(stream)
         try:
-            yield queue
+            yield stream
         finally:
-            self._streams.discard(queue)
+            self._streams.discard(stream)
 
     def end(self) -> None:
         """End all streams: no more events will come."""
-        for queue in self._streams:
-            queue.put_nowait(None)
+        for stream in self._streams:
+            stream.end()
         self._streams.clear()
+
+
+def _bytes_of(event: Event) -> int:
+    """Return the bytes of the records in `event`; other events are small, and their number bounds them."""
+    return sum(record.size for record in event.records) if isinstance(event, RecordsApplied) else 0

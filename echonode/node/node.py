@@ -24,6 +24,7 @@ TCP and in simulation.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from echonode.clock import Clock, Entropy
 from echonode.errors import LocalError
@@ -31,12 +32,12 @@ from echonode.limits import NODE_NAME_BYTES_MAX
 from echonode.model.address import distinct_label
 from echonode.model.identity import Identity, IdentityId
 from echonode.node.addresses import Addresses
-from echonode.node.admission import Admission
+from echonode.node.admission import PeerAdmission
 from echonode.node.backlog import Backlog
 from echonode.node.conflicts import Conflicts
 from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
-from echonode.node.event_bus import EventBus
+from echonode.node.event_bus import EventBus, EventStream
 from echonode.node.events import (
     Event,
     InstanceRenewed,
@@ -103,7 +104,7 @@ class Node:
         self.scheduler = Scheduler(self.peer_table, entropy)
         self.registry = SessionRegistry(identity.id, clock)
         self.hello = HelloMaker(self.records, self.subscriptions, settings.name, tag, settings.models)
-        self.admission = Admission(self.records, self.peer_table, self.registry, self.bus, clock, store.instance)
+        self.admission = PeerAdmission(self.records, self.peer_table, self.registry, self.bus, clock, store.instance)
         self.live_links = LiveLinks(
             store, clock, entropy, self.bus, self.peer_table, self.scheduler.links, self.subscriptions, wake
         )
@@ -176,9 +177,15 @@ class Node:
             if not self._runner.cancelled():
                 raise
 
-    def subscribe(self) -> "AbstractContextManager[asyncio.Queue[Event | None]]":
+    def subscribe(self) -> "AbstractContextManager[EventStream[Event]]":
         """Return a queue, for a `with` block, of every event from now on, None at the end."""
         return self.bus.stream()
+
+    def subscribe_encoded(
+        self, encode: Callable[[Event], bytes | None]
+    ) -> "AbstractContextManager[EventStream[bytes]]":
+        """Return such a queue of what `encode` makes of each event; it returns None for an event to be left out."""
+        return self.bus.encoded_stream(encode)
 
     # -- what the shell hands in -------------------------------------------------------------------------------------
 
@@ -219,6 +226,24 @@ class Node:
         """Dial the peers at all of these addresses."""
         for address in addresses:
             self.add_peer(address)
+
+    def remove_peer(self, address: str) -> None:
+        """Dial the peer at that HOST:PORT no more, unless it is known by other means too."""
+        self.gone(f"static:{address}")
+
+    def reconfigure(
+        self, models: Mapping[str, tuple[int, int]], subscriptions: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Read these models and want these parts of contexts from now on, as Settings has them. Raises LocalError.
+
+        Sessions end, because their hello says something else; peers are compared with at once.
+        """
+        self.subscriptions.subscribe(subscriptions, self.addresses.resolve_in_filter)
+        self._settings = replace(self._settings, models=models, subscriptions=subscriptions)
+        self.hello.models = self._views.models = models
+        self.live_links.end_all()
+        self.registry.drop_all()
+        self.connections.compare_with_all()
 
     # -- what people ask ---------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from echonode.limits import SILENT_S
 from echonode.model.address import distinct_label
 from echonode.model.identity import IdentityId
 from echonode.node.addresses import Addresses
-from echonode.node.admission import WHAT_TO_DO_ABOUT_A_COPY, Admission
+from echonode.node.admission import WHAT_TO_DO_ABOUT_A_COPY, PeerAdmission
 from echonode.node.live_links import LiveLinks
 from echonode.node.peer_table import NEVER, PeerEntry, PeerTable, Target
 from echonode.node.session_registry import SessionRegistry
@@ -30,7 +30,7 @@ class PeerViews:
     def __init__(
         self,
         table: PeerTable,
-        admission: Admission,
+        admission: PeerAdmission,
         links: LiveLinks,
         registry: SessionRegistry,
         addresses: Addresses,
@@ -43,7 +43,7 @@ class PeerViews:
         self._registry = registry
         self._addresses = addresses
         self._clock = clock
-        self._models = models
+        self.models = models
         self._times: dict[IdentityId, tuple[float, int]] = {}  # by peer: seconds of the clock, and what they are in ms
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
@@ -86,7 +86,7 @@ class PeerViews:
         return views
 
     def _met(self, entry: PeerEntry, targets: Sequence[Target], label: str) -> PeerView:
-        ours = self._models
+        ours = self.models
         unlike = sorted(name for name, (major, _) in entry.models.items() if major != ours.get(name, (major, 0))[0])
         silence_s, lag = self._registry.silence_s(entry.id), self._links.behind(entry.id)
         is_silent = entry.is_up and (entry.is_doubted or SILENT_S < silence_s < NEVER)  # NEVER: it is ending

@@ -6,7 +6,8 @@ It is a real node. It knows the network key, and its handshake and its AUTH are 
     Hello           false roots, counts, modes, contexts and `seen`
     records         a bit of a signature flipped; a version of another context; an old version again; a version by a key
                     without a statement; two versions under one dot, each to half of its peers; timestamps of next year;
-                    vectors that claim to have seen more of a victim's writer than exists
+                    vectors that claim to have seen more of a victim's writer than exists; so many concurrent
+                    versions of one record that its leaf is full
     connections     dials that stop in the middle of the handshake, or go on with noise
 
 Each message is forged or not by a draw. The rate is drawn for each session, so that some sessions get far before the
@@ -22,7 +23,7 @@ from typing import Any, Final
 from echonode.clock import Timestamp
 from echonode.errors import EchonodeError, TransportError
 from echonode.limits import COUNTER_MENTIONED_MAX
-from echonode.model.identity import PublicKey, SigningKey, Writer, writer_of
+from echonode.model.identity import INSTANCE_BYTES, Instance, PublicKey, SigningKey, Writer, writer_of
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, sign
 from echonode.node.connections import SessionRunner
 from echonode.node.events import RecordsApplied
@@ -46,6 +47,7 @@ class Adversary:
     def __init__(self, member: Member, seed: int | str) -> None:
         self.member = member
         self.draw = Random(f"byzantine/{seed}/{member.name}")  # another label would change the world of every seed
+        self._crowd_draw = Random(f"crowd/{seed}/{member.name}")
         self._stranger = SigningKey(self.draw.randbytes(32))
         self._twins: dict[bytes, bytes] = {}  # by version: another version under the same dot
         self._old: list[bytes] = []  # versions that it sent before
@@ -87,6 +89,29 @@ class Adversary:
             return
         node.bus.publish(RecordsApplied(context=MAIN, source=b"", records=(version,)))
 
+    async def crowd(self, world: World) -> None:
+        """Store versions of one record by one key in many lives, whose vectors claim anything: they fill its leaf."""
+        node, draw = self.member.node, self._crowd_draw
+        if node.records.shared is None or draw.random() < 0.5:
+            return
+        key, name = node.records.identity.device, f"r{draw.randrange(30)}"
+        writers = [writer_of(each.identity.device.public, each.store.instance) for each in world.members.values()]
+        versions: list[Record] = []
+        for _ in range(draw.randrange(1, 24)):
+            instance = Instance(draw.randbytes(INSTANCE_BYTES))
+            seen = draw.sample(writers, draw.randrange(len(writers) + 1))
+            vector = {writer: draw.choice([1, 2, 50, COUNTER_MENTIONED_MAX]) for writer in seen}
+            vector[writer_of(key.public, instance)] = draw.choice([1, 2**64 - 1])
+            stamp = Timestamp((self.member.clock.now_ms() + draw.choice([0, _NEXT_YEAR_MS])) << 16)
+            draft = Draft(context=MAIN, author=node.records.shared, name=name, body=draw.randbytes(3))
+            versions.append(sign(draft, key, instance=instance, vector=vector, timestamp=stamp))
+        try:
+            applied = await node.store.apply(MAIN, versions)
+        except EchonodeError:
+            return
+        if applied.records:
+            node.bus.publish(RecordsApplied(context=MAIN, source=b"", records=applied.records))
+
     async def keep_attacking(self, world: World) -> None:
         """Write hostile versions and open false connections, until cancelled."""
         while True:
@@ -95,6 +120,7 @@ class Adversary:
                 continue
             if self.draw.random() < 0.5:
                 await self.write(world)
+                await self.crowd(world)
             else:
                 victim = self.draw.choice([each for each in world.members.values() if each is not self.member])
                 await self._open_false_connection(world, victim)

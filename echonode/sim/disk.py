@@ -8,7 +8,7 @@ the next process over the same disk; reads and writes through the old one then r
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from typing import Final
@@ -17,7 +17,7 @@ from echonode.clock import Entropy
 from echonode.errors import StoreError
 from echonode.model.identity import IdentityId, Instance, SigningKey
 from echonode.model.merkle import Digest
-from echonode.model.record import Draft, LeafKey, Record
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record
 from echonode.store.cursors import Cursors
 from echonode.store.memory import MemoryStore
 from echonode.store.port import (
@@ -95,17 +95,27 @@ class SimStore(MemoryStore):
 
     async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
         async with self._transaction():
+            seqs = {name: self.seq(name) for name in self.contexts()}
             applied = await super().apply(context, [self._intern(record) for record in records], cursor)
             self._on_commit(self, context, applied.records)
+            await self._commit_returned(seqs, applied)
         return applied
 
     async def write(
         self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
     ) -> tuple[list[Record | None], Applied]:
         async with self._transaction():
+            seqs = {name: self.seq(name) for name in self.contexts()}
             versions, applied = await super().write(drafts, key, tick, skip_unchanged=skip_unchanged)
             self._on_commit(self, drafts[0].context if drafts else "", applied.records)
+            await self._commit_returned(seqs, applied)
         return versions, applied
+
+    async def _commit_returned(self, seqs: Mapping[str, int], applied: Applied) -> None:
+        """Report the versions that became heads because a key is void. `seqs` are those of before."""
+        for context, seq in seqs.items() if applied.voided else ():
+            if context != IDENTITIES:
+                self._on_commit(self, context, (await self.scan(context, seq, limit=1 << 62))[0])
 
     async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
         async with self._transaction():

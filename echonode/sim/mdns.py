@@ -54,6 +54,7 @@ class SimDiscovery:
         is_blocked: Callable[[str, str], bool],
     ) -> None:
         self.is_off = False  # no announcement or goodbye is heard, then or later
+        self.shared: tuple[str, ...] = ()  # addresses that every host announces before its own
         self._loop = loop
         self._draw = Random(f"discovery/{seed}")
         self._conditions = conditions
@@ -131,7 +132,11 @@ class SimDiscovery:
             return
         announcement, address = announced
         node.sighted(
-            _key(announcement.tag), [address], tag=announcement.tag, group=announcement.group, slot=announcement.slot
+            _key(announcement.tag),
+            [*self.shared, address],
+            tag=announcement.tag,
+            group=announcement.group,
+            slot=announcement.slot,
         )
 
     def _expire(self, host: str, key: str) -> None:

@@ -39,6 +39,7 @@ class SimNetwork(NetworkState):
         self._listeners: dict[str, SimListener] = {}
         self._ports: Counter[str] = Counter()
         self._hosts: set[str] = set()  # every host that has ever listened
+        self._shared: set[str] = set()  # addresses that every host has, as that of a container bridge
 
     def listen(self, address: str, on_stream: OnStream) -> "SimListener":
         """Listen at `address`; port 0 takes a free one. Call `on_stream` for each connection, in a task of its own.
@@ -52,6 +53,10 @@ class SimNetwork(NetworkState):
         self._hosts.add(host_of(address))
         self._listeners[address] = listener = SimListener(self, address, on_stream)
         return listener
+
+    def share_address(self, address: str) -> None:
+        """Give every host the IP address `address` too. Dialled from a host, it is that host."""
+        self._shared.add(address)
 
     def dial(self, host: str) -> Dial:
         """Return the Dial port of `host`."""
@@ -127,6 +132,8 @@ class SimNetwork(NetworkState):
 
     async def _connect(self, host: str, address: str) -> ByteStream:
         target = host_of(address)
+        if target in self._shared:
+            target, address = host, f"{host}:{address.rpartition(':')[2]}"
         await asyncio.sleep(self.draw_delay_s(host, target))
         if target not in self._hosts or self.is_blocked(host, target) or self.is_blocked(target, host):
             await asyncio.sleep(DIAL_TIMEOUT_S)

@@ -8,7 +8,8 @@ from math import inf
 from random import Random
 from typing import Final
 
-from echonode.limits import IDLE_TIMEOUT_S
+from echonode.limits import IDLE_TIMEOUT_S, KIB
+from echonode.model.heads import LEAF_BOUNDS, LeafBounds
 from echonode.sim.clients import Habits
 from echonode.sim.mdns import RELIABLE, MulticastConditions
 from echonode.sim.tcp_link import LAN, LinkConditions
@@ -25,6 +26,12 @@ _LINKS: Final = (
     LinkConditions(latency_s=0.01, bandwidth_bytes_s=100_000),
     LinkConditions(latency_s=0.005, fragment_bytes_max=2000, window_bytes=4096),
     LinkConditions(latency_s=0.02, cut_after_bytes=30_000),
+)
+# Records that are full after a few conflicts. Each version that a world writes fits by itself. The spare stays large:
+# what a node dropped for good the model cannot know.
+_SMALL_LEAVES: Final = (
+    LeafBounds(heads=3, heads_per_key=2),
+    LeafBounds(heads=4, heads_per_key=1, entries=96, size_bytes=32 * KIB),
 )
 DEFAULT_HABITS: Final = Habits()
 PARTIAL_TAG: Final = "red"  # a tag that clients use now and then (sim/clients.py)
@@ -59,6 +66,10 @@ class Options:
     strangers: int = 0  # nodes of another network on the same LAN
     newcomers: int = 0  # nodes that join by an invitation during faults_s
     is_compromised: bool = False  # the owner of a node states its device key compromised during faults_s
+    leaf_bounds: LeafBounds = LEAF_BOUNDS  # of every record on every node
+    has_equal_names: bool = False  # every node has the same name, as machines of one image do
+    has_shared_address: bool = False  # every host has and announces the same address too, as of a container bridge
+    restarts_unseen: bool = False  # once all are equal, all are restarted together, and no discovery helps any more
     quiescence_s: float = 0.0  # how long the nodes are watched when nothing is left to do; 0: not at all
 
     @property
@@ -69,7 +80,7 @@ class Options:
 
 def draw_options(seed: int) -> Options:
     """Draw the options of the world of `seed`."""
-    draw, beside = Random(f"options/{seed}"), Random(f"beside/{seed}")
+    draw, beside, meeting = (Random(f"{purpose}/{seed}") for purpose in ("options", "beside", "meeting"))
     is_large = draw.random() < 0.02
     nodes = draw.randint(7, 12) if is_large else draw.choices([2, 3, 4, 5, 6], [30, 40, 18, 8, 4])[0]
     contexts = draw.choice([("main",), ("main",), ("main", "notes"), ("main", "main", "notes", "a/b c")])
@@ -109,4 +120,8 @@ def draw_options(seed: int) -> Options:
         stall_rate=beside.choices([0.0, 0.05, 0.2], [80, 15, 5])[0],
         bulk_records=beside.choices([0, 2_000, 10_000], [94, 5, 1])[0],
         uplink_bytes_s=draw.choices([inf, 1_000_000, 200_000], [85, 10, 5])[0],
+        leaf_bounds=draw.choices([LEAF_BOUNDS, *_SMALL_LEAVES], [80, 10, 10])[0],
+        has_equal_names=meeting.random() < 0.25,
+        has_shared_address=meeting.random() < 0.25,
+        restarts_unseen=meeting.random() < 0.2,
     )

@@ -32,7 +32,7 @@ from echonode.sim.invariants.expected_heads import all_heads
 from echonode.sim.invariants.truth import Truth
 from echonode.sim.options import PARTIAL_TAG, Options, draw_options
 from echonode.sim.quiescence import left_behind
-from echonode.sim.world import Member, World
+from echonode.sim.world import PORT, Member, World
 from echonode.sync.tasks import all_ended
 
 # A session that hangs is given up after IDLE_TIMEOUT_S; its peer is dialled again within the longest back-off.
@@ -42,6 +42,7 @@ _CHECKS: Final = 3  # full checks of safety during the faults, beside those at t
 _SAMPLES: Final = 20  # samples of the roots between two checks
 _STEP_S: Final = 0.25
 _BEFORE_IDLE_S: Final = 10.0  # after all are equal for the first time, for their last sessions to end
+_BRIDGE_HOST: Final = "172.17.0.1"
 _ADVERSARY_PREFIX: Final = "liar"  # of names, which nodes send to each other: another one would change every run
 _AFTER_LAST_WRITE_S: Final = 5.0  # for roots and credit that nodes send after the last write
 
@@ -57,7 +58,10 @@ class Scenario:
         self._entropy = SimEntropy(f"swarm/{seed}")
         self.world = World(loop, seed=seed, multicast=options.multicast)
         self.world.network.uplink_bytes_s = options.uplink_bytes_s
-        self.invariants = Invariants(self.world, self._is_honest)
+        if options.has_shared_address:
+            self.world.network.share_address(_BRIDGE_HOST)
+            self.world.discovery.shared = (f"{_BRIDGE_HOST}:{PORT}",)
+        self.invariants = Invariants(self.world, self._is_honest, options.leaf_bounds)
         self.truth = Truth(loop)
         self.invariants.is_wire_whole = "corrupt" not in options.faults
         self.invariants.on_roots = self.truth.note
@@ -110,6 +114,8 @@ class Scenario:
             await faults.end()
             await clients.check_answers()
         await self._come_to_agree()
+        if options.restarts_unseen:
+            await self._restart_unseen(clients)
         if options.idle_s:
             await asyncio.sleep(_AFTER_LAST_WRITE_S)
             self.samples.mark_traffic()
@@ -165,6 +171,7 @@ class Scenario:
             key=key,
             skew_ms=self._draw.choice(self.options.skews_ms),
             make_store=lambda instance: self._disk(name, instance),
+            node_name="vm" if self.options.has_equal_names else None,
         )
         for other in self.world.members.values():
             for source, target in ((member, other), (other, member)):
@@ -178,13 +185,15 @@ class Scenario:
                 self.invariants.on_commit(name, store, context, records)
                 self.samples.note_commit(records, is_live=self._is_live)
 
-        return SimStore(
+        store = SimStore(
             instance,
             entropy=self._entropy,
             commit_s=self.options.commit_s,
             on_commit=on_commit,
             intern=self.invariants.intern if not name.startswith(_ADVERSARY_PREFIX) else lambda record: record,
         )
+        store.bound_leaves(self.options.leaf_bounds)
+        return store
 
     async def _run_under_faults(self, activities: Sequence[Coroutine[Any, Any, None]]) -> None:
         tasks = [asyncio.create_task(work) for work in activities]
@@ -270,6 +279,21 @@ class Scenario:
         self.invariants.check_known_equal(self.honest)
         if is_quiet:
             await self.invariants.check_quiescence([*self.honest, *self._partials])
+        await self.invariants.check_agreement(self.honest)
+
+    async def _restart_unseen(self, clients: Clients) -> None:
+        """Restart all honest nodes where discovery works no more. They know each other, and agree on what is new."""
+        self.world.discovery.is_off = True
+        for member in self.honest:
+            await self.world.leave(member)
+        for member in self.honest:
+            assert isinstance(member.store, SimStore)
+            member.store = member.store.reopen()
+            await self.world.start(member)
+        for member in self.honest:
+            if member in self._client_nodes:
+                await clients.write(member, 1)
+        await self._until_equal()
         await self.invariants.check_agreement(self.honest)
 
     # -- what happens once -------------------------------------------------------------------------------------------

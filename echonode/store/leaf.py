@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from echonode.model.heads import LeafBounds, Selection, select
+from echonode.model.heads import LeafBounds, LeafVersions, select
 from echonode.model.record import Record, Version, VersionId, supersedes
 
 
@@ -130,14 +130,14 @@ class Leaf:
             return merge
         new = {record.id: record for record in arrived}
         before = self.places
-        selection = select(
+        divided = select(
             [*self.versions.values(), *new.values()],
             bounds,
             heads_before={version_id for version_id, place in before.items() if place is Place.LOG},
             spare_before={version_id for version_id, place in before.items() if place is Place.SPARE},
         )
-        heads = sorted(selection.heads, key=lambda head: head.id)
-        moves = _moves(before, heads, selection)
+        heads = sorted(divided.heads, key=lambda head: head.id)
+        moves = _moves(before, heads, divided)
         joined = sum(move.target is Place.LOG and move.version.id in new for move in moves)
         return LeafMerge(
             heads=tuple(head.id for head in heads),
@@ -145,12 +145,12 @@ class Leaf:
             had=len(arrived) - joined,
             outranked=[
                 version.id
-                for version in (*selection.spare, *selection.dropped)
+                for version in (*divided.spare, *divided.dropped)
                 if before.get(version.id, Place.LOG) is Place.LOG
             ],
             forked=_forks(heads),
-            is_full=bool(selection.spare),
-            is_certain=self.is_whole or not (selection.spare or selection.dropped),
+            is_full=bool(divided.spare),
+            is_certain=self.is_whole or not (divided.spare or divided.dropped),
         )
 
     def _merge_pair(self, record: Record) -> LeafMerge | None:
@@ -165,13 +165,13 @@ class Leaf:
         return None
 
 
-def _moves(before: Mapping[VersionId, Place], heads: Sequence[Version], selection: Selection[Version]) -> list[Move]:
+def _moves(before: Mapping[VersionId, Place], heads: Sequence[Version], divided: LeafVersions[Version]) -> list[Move]:
     moves: list[Move] = []
     for target, versions in (
         (Place.LOG, heads),
-        (Place.SPARE, selection.spare),
-        (Place.HISTORY, selection.superseded),
-        (Place.HISTORY, [version for version in selection.dropped if version.id in before]),
+        (Place.SPARE, divided.spare),
+        (Place.HISTORY, divided.superseded),
+        (Place.HISTORY, [version for version in divided.dropped if version.id in before]),
     ):
         for version in versions:
             origin = before.get(version.id)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from echonode.errors import RemoteError
 from echonode.limits import BATCH_RECORDS_MAX, CANDIDATES_MAX, LEAF_HISTORY_MAX
-from echonode.model.heads import select
+from echonode.model.heads import LeafBounds, select
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Admission, Keyring, Statement, read_statement
 from echonode.model.merkle import Digest, State, Tree, state_of
@@ -94,6 +94,19 @@ class MemoryStore:
         tree = self.tree(context)
         size = sum(len(head.raw) for heads in self._heads.get(context, {}).values() for head in heads)
         return ContextInfo(context, tree.root, len(tree), size, self.seq(context))
+
+    def bound_leaves(self, bounds: LeafBounds) -> None:
+        """Take other bounds than those of the protocol, while the store is empty."""
+        self._index.bounds = bounds
+
+    def keeps(self, version: Record) -> bool:
+        """Return True if `version` is kept, as a head or beside the heads."""
+        context, key = version.context, version.key
+        return (
+            version.id in self._seq_of
+            or version.id in self._spare.get(context, {}).get(key, {})
+            or version.id in self._history.get(context, {}).get(key, {})
+        )
 
     def history(self) -> HistoryInfo:
         spare, older = (

@@ -1,16 +1,20 @@
 """The socket and its server: permissions, the remains of a crash, the stop."""
 
 import asyncio
+import grp
 import logging
 import os
+import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from echonode.api import server
 from echonode.api.server import ApiServer
 from echonode.errors import ConfigError
 from tests.api.serving import VERSION, WITHIN_S, Connection, Served, run, serving
@@ -277,3 +281,106 @@ def test_an_idle_server_holds_no_timer(tmp_path: Path) -> None:
             await second.close()
 
     run(test, asyncio.SelectorEventLoop)
+
+
+# -- the socket file -------------------------------------------------------------------------------------------------
+
+
+def test_a_socket_file_that_was_removed_is_made_anew_and_connections_go_on(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served, served.connection() as earlier:
+            await idle(earlier)
+            assert not served.server.is_gone
+            served.socket.unlink()
+            assert served.server.is_gone
+            await served.server.reopen()
+            assert not served.server.is_gone
+            assert stat.S_IMODE(served.socket.stat().st_mode) == 0o600
+            assert (await served.ask("GET", "/v1/status")).status == 200
+            earlier.next_request()
+            assert (await earlier.ask("GET", "/v1/status")).status == 200
+            await served.server.close()
+            assert not served.socket.exists()
+
+    run(test)
+
+
+def test_a_socket_file_that_cannot_be_made_anew_is_one_sentence_and_is_tried_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            served.socket.unlink()
+            served.socket.mkdir()
+            with pytest.raises(ConfigError, match="of another kind"):
+                await served.server.reopen()
+            served.socket.rmdir()
+            await served.server.reopen()
+            assert (await served.ask("GET", "/v1/status")).status == 200
+
+    run(test)
+
+
+def test_a_group_may_use_the_socket_when_it_is_named(tmp_path: Path) -> None:
+    group = grp.getgrgid(os.getgid())
+
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            path = tmp_path / "shared.sock"
+            server = ApiServer(served.node, socket_path=path, version=VERSION, group=group.gr_name)
+            await server.start()
+            status = path.stat()
+            assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o660, group.gr_gid)
+            await server.close()
+
+    run(test)
+
+
+def test_a_group_that_is_unknown_is_one_sentence_and_leaves_no_socket(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            path = tmp_path / "shared.sock"
+            with pytest.raises(ConfigError, match=r"^api.group: there is no group 'no-such-group' on this machine\.$"):
+                await ApiServer(served.node, socket_path=path, version=VERSION, group="no-such-group").start()
+            assert not path.exists()
+
+    run(test)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_a_socket_that_another_user_left_and_a_foreign_group_are_one_sentence(tmp_path: Path) -> None:
+    """A process of another user tries both in a folder where files are removed by their owner alone."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        folder.chmod(0o1777)
+        with socket.socket(socket.AF_UNIX) as crashed:
+            crashed.bind(str(folder / "left.sock"))
+        for mode, verb in [(0o600, "belongs to"), (0o777, "was left by")]:
+            (folder / "left.sock").chmod(mode)
+            assert f"{verb} the user root. Remove" in _failure_of_another_user(folder / "left.sock", None)
+        root = grp.getgrgid(0).gr_name
+        said = _failure_of_another_user(folder / "new.sock", root)
+        assert f"is not in the group '{root}'" in said
+        assert not (folder / "new.sock").exists()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _failure_of_another_user(path: Path, group: str | None) -> str:
+    """Return the message with which binding `path` fails in a process of the user nobody."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            server._bind(path, group)
+        except ConfigError as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as said:
+        text = said.read().decode()
+    os.waitpid(child, 0)
+    return text

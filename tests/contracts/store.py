@@ -1,7 +1,7 @@
 """The contract of Store (store/port.py), written once and run on each implementation.
 
 A check takes a fresh store. `CHECKS` lists all checks when the modules store_writing, store_cursors, store_snapshots,
-store_voids and store_forgetting are imported too; `holds` runs one.
+store_voids, store_forgetting and store_leaves are imported too; `holds` runs one.
 """
 
 import asyncio

@@ -316,6 +316,12 @@ class OpenGate:
     def admit(self, *_: object) -> None:
         pass
 
+    def dialled(self, *_: object) -> None:
+        pass
+
+    def is_own(self, *_: object) -> bool:
+        return False
+
     def suspect(self, *_: object) -> None:
         pass
 

@@ -8,7 +8,7 @@ import pytest
 
 from echonode.errors import ConfigError
 from echonode.host import config
-from echonode.host.config import Config, LogConfig, explain, load_config
+from echonode.host.config import ApiConfig, Config, LogConfig, changed_keys, explain, load_config, reloaded
 
 
 def loaded(tmp_path: Path, text: str, environ: dict[str, str] | None = None, **flags: object) -> Config:
@@ -29,6 +29,7 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
         contexts=None,
         models=(),
         subscriptions={},
+        api=ApiConfig(group=None),
         log=LogConfig(level="info", format="auto"),
     )
 
@@ -44,9 +45,10 @@ def test_the_example_in_the_documentation_loads_and_shows_every_key(tmp_path: Pa
         contexts=("main",),
         models=("task@1.2",),
         subscriptions={"main": ("tag=news", "since=2026-01-01")},
+        api=ApiConfig(group="echonode"),
     )
     shown = set(re.findall(r"^\[?(\w+)(?: =|\])", example[1], re.MULTILINE))
-    assert shown == {*Config.__struct_fields__, *LogConfig.__struct_fields__, "main"}
+    assert shown == {*Config.__struct_fields__, *ApiConfig.__struct_fields__, *LogConfig.__struct_fields__, "main"}
 
 
 def test_a_flag_goes_before_the_environment_that_before_the_file_and_that_before_the_default(tmp_path: Path) -> None:
@@ -117,6 +119,9 @@ def test_a_subscription_is_terms_by_context_and_a_variable_holds_none(tmp_path: 
         ("contexts = ['a']\n[subscriptions]\nb = []", "subscriptions: 'b' is not among the contexts"),
         ("[subscriptions]\n'' = []", "subscriptions: '' is no context"),
         ("open = true\n[subscriptions]\nmain = ['pool=shared']", "subscriptions: the open network has no `shared`"),
+        ("api = 'all'", "api: a table is expected"),
+        ("[api]\ngroup = 7", "api.group: the name of a group is expected"),
+        ("[api]\ngroup = ''", "api.group: the name of a group is expected"),
         ("log = 'debug'", "log: a table is expected"),
         ("[log]\nlevel = 'loud'", "log.level: one of debug, info, warning and error is expected"),
         ("[log]\nformat = 'xml'", "log.format: one of auto, json and console is expected"),
@@ -189,3 +194,20 @@ def test_every_setting_is_explained_with_where_it_is_from(tmp_path: Path) -> Non
     assert origins["subscriptions"] == ({}, "default")
     with pytest.raises(ConfigError):
         list(explain(path, {"ECHO_MDNS": "perhaps"}))
+
+
+def test_a_running_node_takes_some_keys_and_the_others_need_another_start(tmp_path: Path) -> None:
+    running = loaded(tmp_path, 'name = "a"\n[log]\nlevel = "info"\nformat = "json"\n')
+    text = (
+        'name = "b"\nmdns = false\npeers = ["p:1"]\nmodels = ["task@1.2"]\n[subscriptions]\nmain = ["tag=x"]\n'
+        '[api]\ngroup = "users"\n[log]\nlevel = "debug"\nformat = "console"\n'
+    )
+    fresh = loaded(tmp_path, text)
+    assert changed_keys(running, running) == ([], [])
+    assert changed_keys(running, fresh) == (
+        ["peers", "models", "subscriptions", "log.level"],
+        ["name", "mdns", "api.group", "log.format"],
+    )
+    after = reloaded(running, fresh)
+    assert changed_keys(running, after) == (["peers", "models", "subscriptions", "log.level"], [])
+    assert changed_keys(after, fresh) == ([], ["name", "mdns", "api.group", "log.format"])

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from echonode.cli.commands.network import run
-from echonode.host.config import Config, LogConfig, load_config
+from echonode.host.config import RELOADED, ApiConfig, Config, LogConfig, load_config
 from echonode.manual.settings import SETTINGS, Setting
 from echonode.manual.topics import TOPICS, assignment, commented_file, configuration
 
@@ -23,10 +23,16 @@ def value_of(config: Config, key: str) -> object:
 
 
 def test_the_page_has_exactly_the_keys_that_there_are() -> None:
-    top = {field.name for field in msgspec.structs.fields(Config)} - {"log"}
-    log = {f"log.{field.name}" for field in msgspec.structs.fields(LogConfig)}
-    assert {setting.key for setting in SETTINGS} == top | log
+    top = {field.name for field in msgspec.structs.fields(Config)} - {"api", "log"}
+    tables = {"api": ApiConfig, "log": LogConfig}
+    inner = {f"{table}.{field.name}" for table, kind in tables.items() for field in msgspec.structs.fields(kind)}
+    assert {setting.key for setting in SETTINGS} == top | inner
     assert all(f"\n{setting.key}\n" in configuration() for setting in SETTINGS)
+
+
+def test_the_page_says_which_keys_a_running_node_takes() -> None:
+    *first, last = RELOADED
+    assert f"takes {', '.join(first)} and {last}, and" in " ".join(configuration().split())
 
 
 @by_key

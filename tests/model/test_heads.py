@@ -206,8 +206,8 @@ def test_an_earlier_result_changes_the_cost_only(versions: list[Outline], bounds
 def test_the_spare_is_bounded_in_versions_entries_and_bytes() -> None:
     versions = [outline(number, number, number, [], 0, 1) for number in range(1, 12)]
     assert len(select(versions, LeafBounds(heads=1, spare=4)).spare) == 4
-    assert len(select(versions, LeafBounds(entries=5)).spare) == 5
-    assert len(select(versions, LeafBounds(size_bytes=3)).dropped) == 11 - 3 - 3
+    assert len(select(versions, LeafBounds(entries=5, spare_entries=2)).spare) == 2
+    assert len(select(versions, LeafBounds(size_bytes=3, spare_size_bytes=5)).dropped) == 11 - 3 - 5
 
 
 def test_a_version_of_every_bound_is_a_head_by_itself() -> None:

@@ -9,12 +9,34 @@ import pytest
 from echonode.errors import LocalError, Reason
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN
-from echonode.node.events import CopySeen, InstanceRenewed, NodeRenamed, PeerConnected, PeerForgotten, SessionFailed
+from echonode.node.events import (
+    CopySeen,
+    InstanceRenewed,
+    NodeRenamed,
+    PeerConnected,
+    PeerForgotten,
+    RecordsApplied,
+    SessionFailed,
+)
 from echonode.node.views import PeerState, SyncStatus
 from echonode.sim.world import Member, World
 from echonode.text import to_base32
 from echonode.wire.messages import PROTOCOL_VERSION, Direction, version_text
 from tests.node.worlds import bend_hellos, in_a_world, loud, names, put, saved, sight, told, view_of
+
+
+def test_the_key_statements_of_a_new_peer_are_published_as_every_other_commit_is():
+    async def work(world: World) -> None:
+        first, second = await world.add_node("first"), await world.add_node("second")
+        sight(first, second)
+        await world.settled(within_s=10)
+        for member, peer in ((first, second), (second, first)):
+            published = [(each.source, record.id) for each in told(member, RecordsApplied) for record in each.records]
+            held = [statement.id for statement in peer.node.records.own_statements]
+            assert {(peer.node.id, version) for version in held} <= set(published)
+            assert len(published) == len(set(published))
+
+    in_a_world(work, hushed=True)
 
 
 def test_machines_of_one_name_all_take_part_and_are_told_apart_by_their_ids():

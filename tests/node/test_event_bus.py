@@ -2,11 +2,12 @@
 
 import asyncio
 
+from echonode.limits import EVENTS_WAITING_BYTES_MAX, EVENTS_WAITING_MAX
 from echonode.model.identity import IdentityId
-from echonode.node.event_bus import WAITING_MAX, EventBus
+from echonode.node.event_bus import EventBus, EventStream
 from echonode.node.events import InstanceRenewed, LinkEqual, NodeStopped
 
-RENEWED = InstanceRenewed(instance=bytes(8))
+RENEWED = InstanceRenewed(instance=bytes(8), why="a test")
 EQUAL = LinkEqual(peer=IdentityId(bytes(32)))
 
 
@@ -50,17 +51,45 @@ def test_what_a_handler_publishes_reaches_all_before_the_next_handler_of_the_fir
 def test_a_stream_ends_with_its_block_with_the_bus_or_when_its_reader_lags():
     bus = EventBus(lambda _: None)
     with bus.stream() as slow, bus.stream() as quick:
-        for _ in range(WAITING_MAX + 1):
+        for _ in range(EVENTS_WAITING_MAX + 1):
             bus.publish(RENEWED)
             quick.get_nowait()
         assert bus.streams == 1
-        assert [slow.get_nowait() for _ in range(WAITING_MAX + 1)][-1] is None
+        assert [slow.get_nowait() for _ in range(EVENTS_WAITING_MAX + 1)][-1] is None
         bus.end()
         assert quick.get_nowait() is None
     assert bus.streams == 0
     with bus.stream():
         assert bus.streams == 1
     assert bus.streams == 0
+
+
+def test_a_stream_holds_bytes_up_to_its_bound_and_then_ends():
+    bus = EventBus(lambda _: None)
+    half = bytes(EVENTS_WAITING_BYTES_MAX // 2)
+    with bus.encoded_stream(lambda _: half) as stopped, bus.encoded_stream(lambda _: half) as quick:
+        for _ in range(3):
+            bus.publish(RENEWED)
+            assert quick.get_nowait() == half
+        assert bus.streams == 1
+        assert stopped.waiting_bytes == EVENTS_WAITING_BYTES_MAX
+        assert [stopped.get_nowait() for _ in range(3)] == [half, half, None]
+        assert quick.waiting_bytes == 0
+
+
+def test_one_event_may_wait_whatever_its_size():
+    stream: EventStream[bytes] = EventStream(lambda _: bytes(EVENTS_WAITING_BYTES_MAX + 1), len)
+    assert stream.add(RENEWED)
+    assert not stream.add(RENEWED)
+
+
+def test_events_without_a_form_take_no_room():
+    bus = EventBus(lambda _: None)
+    with bus.encoded_stream(lambda event: b"x" if isinstance(event, NodeStopped) else None) as stream:
+        for _ in range(EVENTS_WAITING_MAX + 1):
+            bus.publish(RENEWED)
+        bus.publish(NodeStopped())
+        assert [stream.get_nowait(), stream.qsize()] == [b"x", 0]
 
 
 def test_a_queue_of_a_stream_may_be_waited_for():

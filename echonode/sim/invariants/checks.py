@@ -53,6 +53,7 @@ from typing import Final
 from echonode.clock import to_ms
 from echonode.errors import LocalError, Reason
 from echonode.limits import CANDIDATES_MAX, CONNECTIONS_MAX, TIMESTAMP_AHEAD_MS_MAX
+from echonode.model.heads import LEAF_BOUNDS, LeafBounds
 from echonode.model.identity import IdentityId, PublicKey
 from echonode.model.keys import KeyState, read_statement
 from echonode.model.merkle import Tree, state_of
@@ -63,6 +64,7 @@ from echonode.sim.invariants.expected_heads import all_heads, expected_heads, is
 from echonode.sim.invariants.version_check import AuthenticVersions
 from echonode.sim.quiescence import unfinished
 from echonode.sim.world import Member, World
+from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
 
 TASKS_MAX: Final = 3 * CONNECTIONS_MAX
@@ -80,9 +82,15 @@ class Violation(LocalError):
 class Invariants:
     """The invariants of one world. `is_honest(identity)` is False for adversaries and for nodes of other networks."""
 
-    def __init__(self, world: World, is_honest: Callable[[IdentityId], bool] = lambda _: True) -> None:
+    def __init__(
+        self,
+        world: World,
+        is_honest: Callable[[IdentityId], bool] = lambda _: True,
+        bounds: LeafBounds = LEAF_BOUNDS,
+    ) -> None:
         self._world = world
         self._is_honest = is_honest
+        self._bounds = bounds
         # By member, context and id: every version that was durable there.
         self.committed: dict[str, dict[str, dict[VersionId, Record]]] = defaultdict(lambda: defaultdict(dict))
         self.acknowledged: dict[Member, list[Record]] = defaultdict(list)
@@ -217,9 +225,9 @@ class Invariants:
     async def note_rollback(self, member: Member) -> None:
         """Remove from the model what `member` lost when its disk was rolled back to an earlier state."""
         self._note_roots(member.name, member.store, member.store.contexts())
-        for context, versions in self.committed[member.name].items():
-            leaves = leaves_of(await all_heads(member.store, context))
-            lost = [version.id for version in versions.values() if not is_covered(version, leaves)]
+        assert isinstance(member.store, MemoryStore), "simulated disks are"
+        for versions in self.committed[member.name].values():
+            lost = [version.id for version in versions.values() if not member.store.keeps(version)]
             for version_id in lost:
                 del versions[version_id]
         self.acknowledged[member] = [
@@ -248,6 +256,8 @@ class Invariants:
                     self._check_version(name, context, head)
                     if any(supersedes(other, head) for other in heads):
                         raise Violation(f"S4: {name} shows {head.name}, which it knows to be superseded")
+                if len(expected_heads(heads, self._bounds)) < len(heads):
+                    raise Violation(f"S4: {name} shows more heads of {heads[0].name} than it may have")
             self._check_acknowledged(member, context, leaves)
         self._check_clock(member)
         await self._check_known(member)
@@ -257,7 +267,7 @@ class Invariants:
         for record in self.acknowledged[member]:
             if record.context != context or (record.author, record.kid) in self.void_keys:
                 continue
-            if not is_covered(record, leaves):
+            if not is_covered(record, leaves, self._bounds):
                 raise Violation(f"S3: {member.name} acknowledged {context}/{record.name} and has lost it")
 
     def note_clock(self, member: Member) -> None:
@@ -299,9 +309,12 @@ class Invariants:
             stored = [self.committed[member.name][context].values() for member in members]
             known = {version.id: version for versions in stored for version in versions}
             expected = expected_heads(
-                version
-                for version in known.values()
-                if context == IDENTITIES or (version.author, version.kid) not in self.void_keys
+                (
+                    version
+                    for version in known.values()
+                    if context == IDENTITIES or (version.author, version.kid) not in self.void_keys
+                ),
+                self._bounds,
             )
             for member in members:
                 held = {head.id for head in await all_heads(member.node.store, context)}

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from echonode.model.heads import LEAF_BOUNDS, LeafBounds
 from echonode.model.record import LeafKey, Record, VersionId, supersedes
 from echonode.store.port import Store
 
@@ -29,16 +30,29 @@ def leaves_of(heads: Iterable[Record]) -> dict[LeafKey, list[Record]]:
     return leaves
 
 
-def is_covered(record: Record, leaves: Mapping[LeafKey, Sequence[Record]]) -> bool:
-    """Return True if `record` is among the heads or superseded by one of them."""
-    return any(head.id == record.id or supersedes(head, record) for head in leaves.get(record.key, ()))
+def is_covered(record: Record, leaves: Mapping[LeafKey, Sequence[Record]], bounds: LeafBounds = LEAF_BOUNDS) -> bool:
+    """Return True if `record` is among the heads, or superseded by one of them, or does not fit beside them."""
+    heads = leaves.get(record.key, ())
+    if any(head.id == record.id or supersedes(head, record) for head in heads):
+        return True
+    return record.id not in expected_heads([*heads, record], bounds)
 
 
-def expected_heads(versions: Iterable[Record]) -> set[VersionId]:
-    """Return the versions that no other of `versions` supersedes."""
-    return {
-        version.id
-        for leaf in leaves_of(versions).values()
-        for version in leaf
-        if not any(supersedes(other, version) for other in leaf)
-    }
+def expected_heads(versions: Iterable[Record], bounds: LeafBounds = LEAF_BOUNDS) -> set[VersionId]:
+    """Return the heads of `versions` by the words of PROTOCOL.md §4.4."""
+    return {head.id for leaf in leaves_of(versions).values() for head in _heads_of(leaf, bounds)}
+
+
+def _heads_of(leaf: Sequence[Record], bounds: LeafBounds) -> list[Record]:
+    taken: list[Record] = []
+    for version in sorted(leaf, key=lambda one: (sum(one.vector.values()), one.timestamp, one.id), reverse=True):
+        together = [*taken, version]
+        fits = (
+            sum(head.kid == version.kid for head in together) <= bounds.heads_per_key
+            and len(together) <= bounds.heads
+            and sum(len(head.vector) for head in together) <= bounds.entries
+            and sum(head.size for head in together) <= bounds.size_bytes
+        )
+        if fits and not any(supersedes(head, version) for head in taken):
+            taken.append(version)
+    return taken

@@ -67,7 +67,7 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class SymbolicLink:
     """A symbolic link: its target and its stamp."""
 
     target: str
@@ -83,7 +83,7 @@ class Marks:
 
     machine: str
     volume: str
-    links: tuple[Link, ...]
+    links: tuple[SymbolicLink, ...]
     written: int
     wrote: Stamp | None
 
@@ -102,8 +102,8 @@ class Found:
 
     machine: str
     volume: str
-    life: Link | None
-    wrote: Link | None
+    life: SymbolicLink | None
+    wrote: SymbolicLink | None
 
 
 def second_life(marks: Marks | None, found: Found) -> SecondLife | None:
@@ -117,7 +117,7 @@ def second_life(marks: Marks | None, found: Found) -> SecondLife | None:
     return _judge_life(marks, found.life) or _judge_wrote(marks, found.wrote)
 
 
-def _judge_life(marks: Marks, life: Link | None) -> SecondLife | None:
+def _judge_life(marks: Marks, life: SymbolicLink | None) -> SecondLife | None:
     if life is None:
         return SecondLife.NO_LINK if marks.links else None
     stamps = [link.stamp for link in marks.links if link.target == life.target]
@@ -126,7 +126,7 @@ def _judge_life(marks: Marks, life: Link | None) -> SecondLife | None:
     return None if any(stamp.is_of(life.stamp) for stamp in stamps) else SecondLife.NEW_LINK
 
 
-def _judge_wrote(marks: Marks, wrote: Link | None) -> SecondLife | None:
+def _judge_wrote(marks: Marks, wrote: SymbolicLink | None) -> SecondLife | None:
     count = int(wrote.target) if wrote is not None and wrote.target.isdecimal() and wrote.target.isascii() else 0
     if count > marks.written:
         return SecondLife.OLDER
@@ -151,10 +151,10 @@ def read_marks(life: bytes | None, wrote: bytes | None) -> Marks | None:
     return None
 
 
-def _read_link(row: _Value) -> Link:
+def _read_link(row: _Value) -> SymbolicLink:
     match row:
         case [str(target), *numbers] if (stamp := _read_stamp(numbers)) is not None:
-            return Link(target, stamp)
+            return SymbolicLink(target, stamp)
     raise ValueError("not a link")
 
 

@@ -30,10 +30,10 @@ from echonode.store.sqlite.connection import transaction
 from echonode.store.sqlite.life import (
     OWN_WRITES_PER_LIFE,
     Found,
-    Link,
     Marks,
     SecondLife,
     Stamp,
+    SymbolicLink,
     read_marks,
     second_life,
 )
@@ -142,20 +142,20 @@ class LifeWatch:
     def _new(self, name: str) -> Path:
         return self._folder / f"{name}.new"
 
-    def _make(self, name: str, target: str) -> Link | None:
+    def _make(self, name: str, target: str) -> SymbolicLink | None:
         """Make a link under another name; return it, None where that is impossible."""
         new = self._new(name)
         try:
             new.unlink(missing_ok=True)
             os.symlink(target, new)
-            return Link(target, _stamp(new))
+            return SymbolicLink(target, _stamp(new))
         except OSError:
             return None
 
 
-def _read_link(path: Path) -> Link | None:
+def _read_link(path: Path) -> SymbolicLink | None:
     try:
-        return Link(os.readlink(path), _stamp(path))
+        return SymbolicLink(os.readlink(path), _stamp(path))
     except OSError:
         return None
 

@@ -178,7 +178,8 @@ class WritePlans:
         context_id = context_row.id if context_row is not None else 0  # 0 is no context's
         for key, leaf in read_leaves(connection, context_id, keys):
             leaf.follow(transaction.pending.moves(context, key))
-            if self._index.is_full(context, key) or not plan.merge(key, leaf):
+            is_full = self._index.is_full(context, key) or Place.SPARE in leaf.places.values()
+            if is_full or not plan.merge(key, leaf):
                 leaf = read_whole_leaf(connection, context_id, key, self._is_admitted)
                 leaf.follow(transaction.pending.moves(context, key))
                 plan.merge(key, leaf)

@@ -157,10 +157,19 @@ def test_a_newer_schema_that_is_still_in_the_write_ahead_log_is_refused(tmp_path
     assert "newer echonode" in refused(copy)
 
 
+# The way back from today's schema to the third.
+SCHEMA_3 = (
+    *("DROP TABLE peers", "DROP TABLE spare", "DROP TABLE sums"),
+    *("DROP TRIGGER history_added", "DROP TRIGGER history_deleted"),
+    *("DROP INDEX history_version", "CREATE INDEX history_leaf ON history (context, key)"),
+)
+
+
 def test_an_earlier_schema_is_migrated_with_every_record_and_a_copy_stays_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     make(path)
-    change(path, "DROP TABLE peers")
+    for statement in SCHEMA_3:
+        change(path, statement)
     change(path, "CREATE TABLE pins (kind TEXT, value TEXT, identity BLOB, PRIMARY KEY (kind, value)) WITHOUT ROWID")
     change(path, "INSERT INTO pins VALUES ('name', 'anna', x'00')")
     change(path, "PRAGMA user_version = 3")

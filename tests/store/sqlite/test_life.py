@@ -5,23 +5,23 @@ from dataclasses import replace
 import pytest
 
 from echonode.cbor import encode
-from echonode.store.sqlite.life import Found, Link, Marks, SecondLife, Stamp, read_marks, second_life
+from echonode.store.sqlite.life import Found, Marks, SecondLife, Stamp, SymbolicLink, read_marks, second_life
 
 SECOND_NS = 1_000_000_000
 BORN_NS = 1_700_000_000 * SECOND_NS
 
-LIFE = Link("token", Stamp(11, BORN_NS, BORN_NS))
-EARLIER = Link("earlier", Stamp(10, BORN_NS - 5, BORN_NS - 5))
-WROTE = Link("7", Stamp(12, BORN_NS, BORN_NS))
+LIFE = SymbolicLink("token", Stamp(11, BORN_NS, BORN_NS))
+EARLIER = SymbolicLink("earlier", Stamp(10, BORN_NS - 5, BORN_NS - 5))
+WROTE = SymbolicLink("7", Stamp(12, BORN_NS, BORN_NS))
 MARKS = Marks("machine", "volume", (EARLIER, LIFE), 7, WROTE.stamp)
 FOUND = Found("machine", "volume", LIFE, WROTE)
 
 
-def stamped(link: Link, **times: int) -> Link:
+def stamped(link: SymbolicLink, **times: int) -> SymbolicLink:
     return replace(link, stamp=replace(link.stamp, **times))
 
 
-def unborn(link: Link, changed_ns: int) -> Link:
+def unborn(link: SymbolicLink, changed_ns: int) -> SymbolicLink:
     """Return `link` as a file system without birth times shows it."""
     return stamped(link, born_ns=0, changed_ns=changed_ns)
 
@@ -32,26 +32,26 @@ def unborn(link: Link, changed_ns: int) -> Link:
         pytest.param(FOUND, None, id="all as it was"),
         pytest.param(replace(FOUND, life=EARLIER), None, id="a crash before the next link was put in place"),
         pytest.param(replace(FOUND, life=None), SecondLife.NO_LINK, id="the database alone was restored"),
-        pytest.param(replace(FOUND, life=Link("x", LIFE.stamp)), SecondLife.OTHER_LINK, id="another token"),
+        pytest.param(replace(FOUND, life=SymbolicLink("x", LIFE.stamp)), SecondLife.OTHER_LINK, id="another token"),
         pytest.param(replace(FOUND, life=stamped(LIFE, inode=99)), SecondLife.NEW_LINK, id="a copy"),
         pytest.param(
             replace(FOUND, life=stamped(LIFE, born_ns=BORN_NS + 1)), SecondLife.NEW_LINK, id="a copy in a reused inode"
         ),
         pytest.param(
-            replace(FOUND, life=Link("token", EARLIER.stamp)), SecondLife.NEW_LINK, id="one's token, the other's inode"
+            replace(FOUND, life=SymbolicLink("token", EARLIER.stamp)), SecondLife.NEW_LINK, id="of two links"
         ),
         pytest.param(
             replace(FOUND, life=stamped(LIFE, changed_ns=BORN_NS + 10**18)), None, id="chown, chmod, a hard link"
         ),
         pytest.param(replace(FOUND, wrote=None), None, id="no link wrote after a power failure"),
-        pytest.param(replace(FOUND, wrote=Link("6", WROTE.stamp)), None, id="a crash before wrote was put in place"),
-        pytest.param(replace(FOUND, wrote=Link("8", WROTE.stamp)), SecondLife.OLDER, id="an older database"),
+        pytest.param(replace(FOUND, wrote=SymbolicLink("6", WROTE.stamp)), None, id="a crash before wrote was made"),
+        pytest.param(replace(FOUND, wrote=SymbolicLink("8", WROTE.stamp)), SecondLife.OLDER, id="an older database"),
         pytest.param(replace(FOUND, wrote=stamped(WROTE, inode=99)), SecondLife.PUT_BACK, id="wrote was put back"),
         pytest.param(
             replace(FOUND, wrote=stamped(WROTE, born_ns=BORN_NS + 1)), SecondLife.PUT_BACK, id="put back, inode reused"
         ),
-        pytest.param(replace(FOUND, wrote=Link("junk", WROTE.stamp)), None, id="a link wrote without a number"),
-        pytest.param(replace(FOUND, wrote=Link("²", WROTE.stamp)), None, id="a digit that is no number"),
+        pytest.param(replace(FOUND, wrote=SymbolicLink("junk", WROTE.stamp)), None, id="wrote without a number"),
+        pytest.param(replace(FOUND, wrote=SymbolicLink("²", WROTE.stamp)), None, id="a digit that is no number"),
         pytest.param(replace(FOUND, machine="another"), SecondLife.OTHER_MACHINE, id="another machine"),
         pytest.param(replace(FOUND, machine=""), None, id="into a container"),
         pytest.param(replace(FOUND, volume="snapshot"), SecondLife.OTHER_VOLUME, id="a snapshot"),

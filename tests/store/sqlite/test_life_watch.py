@@ -7,6 +7,8 @@ import secrets
 import shutil
 import signal
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,20 @@ from echonode.store.sqlite.connection import transaction
 from echonode.store.sqlite.life import OWN_WRITES_PER_LIFE, SecondLife
 from echonode.store.sqlite.life_watch import SAVE_MARK, LifeWatch, NextMarks
 from echonode.store.sqlite.schema import create_tables
+from echonode.store.sqlite.store import SqliteStore
 from tests.store.files import INSTANCE, change, look, run
 from tests.store.lives import FORK, MACHINE, living, open_watched, reopened
 from tests.store.people import Owner
 
 CRASHES = 50
+
+
+@asynccontextmanager
+async def closing(store: SqliteStore) -> AsyncIterator[SqliteStore]:
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def begun(folder: Path) -> Path:
@@ -89,15 +100,14 @@ def test_a_store_that_is_made_anew_beside_old_links_is_in_its_first_life(tmp_pat
 
 def test_every_thousand_own_versions_begin_a_new_link(tmp_path: Path) -> None:
     async def go() -> list[str]:
-        store = await open_watched(tmp_path)
-        owner = Owner(store)
-        await owner.begin()
-        links = [os.readlink(tmp_path / "life")]
-        for count in (OWN_WRITES_PER_LIFE - 2, 1, 1):  # the statement was the first
-            await owner.write(*(owner.draft(f"n{number}") for number in range(count)))
-            links.append(os.readlink(tmp_path / "life"))
-        assert os.readlink(tmp_path / "wrote") == str(OWN_WRITES_PER_LIFE + 1)
-        await store.close()
+        async with closing(await open_watched(tmp_path)) as store:
+            owner = Owner(store)
+            await owner.begin()
+            links = [os.readlink(tmp_path / "life")]
+            for count in (OWN_WRITES_PER_LIFE - 2, 1, 1):  # the statement was the first
+                await owner.write(*(owner.draft(f"n{number}") for number in range(count)))
+                links.append(os.readlink(tmp_path / "life"))
+            assert os.readlink(tmp_path / "wrote") == str(OWN_WRITES_PER_LIFE + 1)
         return [*links, os.readlink(tmp_path / "life")]
 
     opened, before, at, after, closed = run(go())

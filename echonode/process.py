@@ -1,0 +1,334 @@
+"""One node in the foreground: files, store, node, sockets, API, discovery.
+
+Like `app.py` this module belongs to the composition root, and may import every room.
+"""
+
+import asyncio
+import gc
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final
+
+from echonode import __version__
+from echonode.errors import ConfigError, LocalError, TransportError
+from echonode.text import to_base32
+
+if TYPE_CHECKING:
+    from echonode.api.server import ApiServer
+    from echonode.host.config import Config
+    from echonode.host.files import NodeFiles
+    from echonode.host.logs import Logs
+    from echonode.host.mdns import Discovery
+    from echonode.node.node import Node, Presence, Settings
+    from echonode.store.sqlite.store import SqliteStore
+
+_INVITATION_S: Final = 600.0
+_INTERRUPTED: Final = 130
+_GC_THRESHOLD: Final = 20_000  # objects; at the usual 700 an import spends a tenth of its time collecting nothing
+_LOOK_S: Final = 2.0  # for the node that made an invitation, before a person is told that none has answered
+_SOCKET_LOOK_S: Final = 5.0  # between two looks at the API's socket file, which cleaners of /tmp remove
+_DISCOVER_AGAIN_S: Final = 10.0  # an interface may come up long after the node
+
+
+def node_settings(
+    config: "Config", files: "NodeFiles", node_id: bytes, network_key: bytes | None, *, is_provisional: bool = False
+) -> "Settings":
+    """Return the settings of the node with this configuration, these files, id and network key."""
+    from echonode.host.config import read_model
+    from echonode.host.system import host_name
+    from echonode.node.node import Settings
+
+    return Settings(
+        name=files.chosen_name(config.name) or host_name() or f"node-{to_base32(node_id)[:8]}",
+        network_key=network_key,
+        is_provisional=is_provisional,
+        contexts=None if config.contexts is None else frozenset(config.contexts),
+        subscriptions=config.subscriptions,
+        models=dict(map(read_model, config.models)),
+    )
+
+
+class Process:
+    """One run of one node. It closes in reverse what it opened: discovery first, the node and its store last."""
+
+    def __init__(
+        self,
+        files: "NodeFiles",
+        config: "Config",
+        load_config: "Callable[[], Config]",
+        logs: "Logs",
+        environ: Mapping[str, str],
+        join: str | None,
+        join_at: str | None,
+    ) -> None:
+        self._files = files
+        self._config = config
+        self._load_config = load_config
+        self._logs = logs
+        self._environ = environ
+        self._join = join
+        self._join_at = join_at
+        self._discovery: Discovery | None = None
+        self._store: SqliteStore | None = None
+        self._api: ApiServer | None = None
+        self._announcement: Presence | None = None
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT. Return 0 after a clean stop, 130 when joining was interrupted."""
+        from echonode.host.service import ServiceManager, reload_on_hangup, stop_on_signals
+
+        manager = ServiceManager(self._environ)
+        is_first_run = not self._files.has_network()
+        is_stopping = stop_on_signals()
+        is_changed = reload_on_hangup(is_stopping)
+        stop = asyncio.create_task(is_stopping.wait())
+        async with AsyncExitStack() as stack:
+            node = await self._start_node(stack)
+            if self._join is not None:
+                joining = asyncio.create_task(self._join_network(node, self._join))
+                await asyncio.wait((joining, stop), return_when=asyncio.FIRST_COMPLETED)
+                if stop.done():
+                    joining.cancel()
+                    return _INTERRUPTED
+                joining.result()
+            # The objects of a started node live as long as the process: the collector need not look at them again.
+            gc.freeze()
+            gc.set_threshold(_GC_THRESHOLD)
+            manager.ready(f"listening on {', '.join(node.listening)}")
+            watchdog = asyncio.create_task(manager.feed_watchdog())
+            self._greet(node, await self._invite_first(node, is_first_run))
+            try:
+                await self._until(stop, node, is_changed)
+            finally:
+                watchdog.cancel()
+                manager.stopping()
+        return 0
+
+    async def _until(self, stop: "asyncio.Task[bool]", node: "Node", is_changed: asyncio.Event) -> None:
+        """Wait for `stop`, and read the configuration again whenever `is_changed` is set.
+
+        Raises the fault of a store that cannot write, or of a node that no longer dials.
+
+        Such a node must not look alive to its service manager.
+        """
+        assert self._store is not None, "a started node has a store"
+        broken = asyncio.create_task(self._store.wait_until_broken())
+        running = asyncio.create_task(node.run())
+        keeping = asyncio.create_task(self._keep_socket())
+        reloading = asyncio.create_task(self._reload_whenever(is_changed, node))
+        try:
+            await asyncio.wait((stop, broken, running, keeping, reloading), return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                return
+            if broken.done():
+                raise broken.result()
+            for task in (running, keeping, reloading):
+                if task.done():
+                    task.result()
+        finally:
+            for each in (broken, running, keeping, reloading):
+                each.cancel()
+
+    async def _keep_socket(self) -> None:
+        """Make the API's socket file anew whenever it is gone. Where that is impossible, log it once and try again."""
+        assert self._api is not None, "a started node has an API"
+        is_said = False
+        while True:
+            await asyncio.sleep(_SOCKET_LOOK_S)
+            if not self._api.is_gone:
+                continue
+            try:
+                self._files.home.prepare()  # the folder may be gone with it
+                await self._api.reopen()
+            except ConfigError as error:
+                if not is_said:
+                    self._logs.log("api.socket_gone", "warning", reason=str(error))
+                is_said = True
+            else:
+                self._logs.log("api.socket_made_anew", "warning", path=str(self._files.api_socket))
+                is_said = False
+
+    async def _reload_whenever(self, is_changed: asyncio.Event, node: "Node") -> None:
+        while True:
+            await is_changed.wait()
+            is_changed.clear()
+            self._reload(node)
+
+    def _reload(self, node: "Node") -> None:
+        """Take from the configuration what can change at run time. A configuration with a mistake changes nothing."""
+        from echonode.host.config import changed_keys, read_model, reloaded
+
+        earlier = self._config
+        try:
+            fresh = self._load_config()
+            changed, fixed = changed_keys(earlier, fresh)
+            if {"models", "subscriptions"} & set(changed):
+                node.reconfigure(dict(map(read_model, fresh.models)), fresh.subscriptions)
+        except (ConfigError, LocalError) as error:
+            self._logs.log("config.refused", "error", reason=str(error))
+            return
+        self._config = reloaded(earlier, fresh)
+        self._logs.level = fresh.log.level
+        for address in set(earlier.peers) - set(fresh.peers):
+            node.remove_peer(address)
+        for address in fresh.peers:
+            if address not in earlier.peers:
+                node.add_peer(address)
+        self._logs.log("config.reloaded", "warning" if fixed else "info", changed=changed, needs_restart=fixed)
+
+    async def _start_node(self, stack: AsyncExitStack) -> "Node":
+        from echonode.api.server import ApiServer
+        from echonode.host.machine import machine_id
+        from echonode.host.system import SystemClock, SystemEntropy
+        from echonode.host.tcp import Listener, TcpDial
+        from echonode.model.identity import Identity, Instance
+        from echonode.node.node import Node
+        from echonode.store.sqlite.life_watch import LifeWatch
+        from echonode.store.sqlite.store import SqliteStore
+
+        clock, entropy = SystemClock(), SystemEntropy()
+        identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))
+        is_provisional = self._join is not None and not self._files.has_network()
+        network_key = self._network_key(entropy.random_bytes)
+        store = await SqliteStore.open(
+            self._files.home.store,
+            new_instance=lambda: Instance(entropy.random_bytes(8)),
+            now_ms=clock.now_ms,
+            life=LifeWatch(self._files.root, machine_id()),
+        )
+        self._store = store
+        node = Node(
+            store,
+            identity,
+            node_settings(self._config, self._files, identity.id, network_key, is_provisional=is_provisional),
+            clock=clock,
+            entropy=entropy,
+            dial=TcpDial(),
+            observe=self._logs,
+            announce=self._announce,
+            save_network_key=self._files.write_network_key,
+            save_name=lambda name: self._files.write_name(name, configured=self._config.name),
+        )
+        stack.push_async_callback(node.stop)
+        listener = Listener()
+        stack.push_async_callback(listener.close)
+        if await listener.bind(self._config.listen):
+            self._logs.log("tcp.port_taken", "warning", listen=listener.addresses)
+        await node.start(listener.addresses)
+        await listener.serve(node.accept, lambda address: self._logs.log("tcp.refused", "warning", address=address))
+        group = self._config.api.group
+        self._api = api = ApiServer(node, socket_path=self._files.api_socket, version=__version__, group=group)
+        await api.start()
+        stack.push_async_callback(api.close)
+        node.add_peers(self._config.peers)
+        if self._config.mdns:
+            discovering = asyncio.create_task(self._discover(node, listener.addresses))
+            stack.push_async_callback(self._stop_discovering, discovering)
+        return node
+
+    def _network_key(self, random_bytes: Callable[[int], bytes]) -> bytes | None:
+        """Return the key of the home's network, None for the open one. A home without a network gets a fresh key."""
+        from echonode.host.files import SECRET_BYTES
+
+        if self._config.open:
+            self._files.choose_open_network()
+            return None
+        if self._files.has_network():
+            return self._files.read_network_key()
+        key = random_bytes(SECRET_BYTES)
+        if self._join is None:
+            self._files.write_network_key(key)
+        return key
+
+    # -- discovery ---------------------------------------------------------------------------------------------------
+
+    async def _discover(self, node: "Node", listen: Sequence[str]) -> None:
+        """Announce and browse. Where that is not possible yet, log it once and try again, for ever."""
+        is_said = False
+        while True:
+            self._discovery = self._make_discovery(node, listen)
+            try:
+                await self._discovery.start()
+                return
+            except TransportError as error:
+                if not is_said:
+                    self._logs.log("mdns.unavailable", "warning", reason=str(error))
+                is_said = True
+            await self._discovery.close()
+            await asyncio.sleep(_DISCOVER_AGAIN_S)
+
+    async def _stop_discovering(self, discovering: "asyncio.Task[None]") -> None:
+        discovering.cancel()
+        await asyncio.wait((discovering,))
+        if self._discovery is not None:
+            await self._discovery.close()
+
+    def _make_discovery(self, node: "Node", listen: Sequence[str]) -> "Discovery":
+        from echonode.host.announcement import Announcement as Announced
+        from echonode.host.mdns import Discovery, Sighting
+
+        assert self._announcement is not None, "a started node has announced itself"
+
+        def on_sighting(sighting: Sighting) -> None:
+            node.sighted(
+                sighting.name, sighting.addresses, tag=sighting.tag, group=sighting.group, slot=sighting.slot
+            )
+
+        announcement = self._announcement
+        return Discovery(
+            Announced(announcement.tag, announcement.group, _version_text(), announcement.slot),
+            listen=listen,
+            is_ours=node.is_of_our_network,
+            on_sighting=on_sighting,
+            on_gone=node.gone,
+            interfaces=self._config.interfaces or None,
+        )
+
+    def _announce(self, announcement: "Presence") -> None:
+        self._announcement = announcement
+        if self._discovery is not None:
+            self._discovery.update(group=announcement.group)
+            self._discovery.set_invitation(announcement.slot)
+
+    # -- the person at the terminal ----------------------------------------------------------------------------------
+
+    async def _join_network(self, node: "Node", code: str) -> None:
+        at = self._join_at
+        if at is None and not self._config.mdns:
+            at = next(iter(self._config.peers), None)
+            if at is None:
+                raise ConfigError("without mDNS an inviting node is not found: say where it is with --at HOST:PORT")
+        _say("looking for the node that made this invitation ..")
+        joining = asyncio.create_task(node.join(code, at))
+        try:
+            await asyncio.wait((joining,), timeout=_LOOK_S)
+            if not joining.done():
+                _say("not joined yet: the code may be wrong, spent or expired; looking on for a minute")
+            network = await joining
+        finally:
+            joining.cancel()
+        _say(f"joined the network {network}")
+
+    async def _invite_first(self, node: "Node", is_first_run: bool) -> str | None:
+        """Open the invitation of a first run on a terminal. Return its code, None elsewhere."""
+        if not is_first_run or self._join or node.network_key() is None or not sys.stderr.isatty():
+            return None
+        return await node.invite(uses=1, expires_s=_INVITATION_S)
+
+    def _greet(self, node: "Node", code: str | None) -> None:
+        if not sys.stderr.isatty():
+            return
+        _say(f"{node.name} is up, listening on {', '.join(node.listening)}; stop it with Ctrl-C")
+        if code is not None:
+            _say(f"on the other machine, within ten minutes, type:\n\n    echonode run --join {code}\n")
+
+
+def _version_text() -> str:
+    from echonode.wire.messages import PROTOCOL_VERSION, version_text
+
+    return version_text(PROTOCOL_VERSION)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
