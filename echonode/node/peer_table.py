@@ -27,8 +27,6 @@ from echonode.limits import (
     MEET_AT_ONCE,
     MEET_INTERVAL_S,
     MISLEADING_ADDRESS_S,
-    PEER_GONE_DAYS,
-    SEEN_SAVED_S,
     STATIC_REPORT_S,
 )
 from echonode.model.identity import IdentityId
@@ -36,6 +34,7 @@ from echonode.node.backoff import Backoff
 from echonode.node.peer_entries import NEVER as NEVER
 from echonode.node.peer_entries import PeerEntry as PeerEntry
 from echonode.node.peer_entries import Target as Target
+from echonode.node.peer_index import PeerIndex
 from echonode.store.port import KnownPeer
 from echonode.text import nfc, to_base32
 
@@ -43,60 +42,19 @@ _CHANGED: Final = "not compared since the last change"
 _SEEN_S: Final = 2 * COMPARE_INTERVAL_S[1]  # a peer that dials us compares at least this often
 _LASTING_S: Final = 60.0  # a link of this age counts as one that lasted
 _ASK_LOST_S: Final = 5.0  # after which a peer whose link was lost is asked, at the latest
-_GONE_MS: Final = PEER_GONE_DAYS * 24 * 3600 * 1000
 _NOT_MET: Final = "not met since this node started"
 
 
-class PeerTable:
-    """Targets by key, and peers by identity; both are bounded by CANDIDATES_MAX. Read them, and call verbs."""
+class PeerTable(PeerIndex):
+    """The peer index with the verbs that change it. Both kinds of entries are bounded by CANDIDATES_MAX."""
 
     def __init__(self, entropy: Entropy) -> None:
-        self.targets: dict[str, Target] = {}
-        self.peers: dict[IdentityId, PeerEntry] = {}
+        super().__init__()
         self._by_tag: dict[bytes, IdentityId] = {}
         self._changes = 0  # of the store, so far
         self._fruitless = 0  # comparisons in a row that found peers without a link equal
         self._entropy = entropy
         self._backoff = Backoff(entropy)
-
-    # -- reading -----------------------------------------------------------------------------------------------------
-
-    @property
-    def is_linked(self) -> bool:
-        """True while any link is up."""
-        return any(peer.is_following for peer in self.peers.values())
-
-    def has_session(self, peer: IdentityId | None) -> bool:
-        """Return whether a working session with `peer` is up."""
-        return peer in self.peers and self.peers[peer].sessions > 0
-
-    def is_full(self, peer: IdentityId) -> bool:
-        """Return whether `peer` is new, and there is no room for one more. A peer that is absent makes room."""
-        return peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and self._oldest_absent() is None
-
-    @property
-    def reachable_count(self) -> int:
-        """The number of peers that answer."""
-        return sum(peer.is_reachable for peer in self.peers.values())
-
-    def is_lost(self, peer: IdentityId, now_ms: int) -> bool:
-        """Return True for a peer that was not seen for PEER_GONE_DAYS and has no address but those of that time."""
-        entry = self.peers.get(peer)
-        if entry is None or entry.is_reachable or entry.is_up or now_ms - entry.seen_ms < _GONE_MS:
-            return False
-        return all(target.found_by == "peer" for target in self.targets_of(peer))
-
-    def targets_of(self, peer: IdentityId) -> list[Target]:
-        """Return the targets that lead to `peer`."""
-        return [target for target in self.targets.values() if target.peer == peer]
-
-    def _answers(self, peer: IdentityId | None) -> bool:
-        """Return whether a target of `peer` answered when last dialled, or was not dialled yet."""
-        return any(other.peer == peer and other.attempt == 0 and not other.is_gone for other in self.targets.values())
-
-    def _oldest_absent(self) -> IdentityId | None:
-        absent = [entry for entry in self.peers.values() if not entry.is_reachable and not entry.is_up]
-        return min(absent, key=lambda entry: (entry.seen_ms, entry.seen_s)).id if absent else None
 
     # -- the store ---------------------------------------------------------------------------------------------------
 
@@ -118,14 +76,6 @@ class PeerTable:
             if peer.addresses and self._keep(peer.id, peer.addresses) and number >= MEET_AT_ONCE:
                 waits_s = (number - MEET_AT_ONCE + 1) * self._entropy.uniform(*MEET_INTERVAL_S)
                 self.targets[_told_by(peer.id)].not_before_s = now_s + waits_s
-
-    def to_save(self, peer: IdentityId) -> KnownPeer | None:
-        """Return what the store should keep of `peer`, None when it has that already. Tell of the save by `saved`."""
-        entry = self.peers[peer]
-        known = KnownPeer(peer, entry.name, entry.addresses, entry.seen_ms)
-        if entry.saved is None or known.seen_ms - entry.saved.seen_ms >= SEEN_SAVED_S * 1000:
-            return known
-        return None if (entry.saved.name, entry.saved.addresses) == (known.name, known.addresses) else known
 
     def saved(self, known: KnownPeer) -> None:
         """Note that the store keeps `known`."""
@@ -316,20 +266,12 @@ class PeerTable:
         `at`: the addresses that `why` is about, if it is about any.
         """
         entry = None if peer is None else self.peers.get(peer)
-        if entry is None or not entry.is_reachable or entry.is_up or self._answers(peer):
+        if entry is None or not entry.is_reachable or entry.is_up or self.answers(peer):
             return None
         entry.is_reachable, entry.is_refused, entry.in_sync, entry.reason = False, is_refusal, None, why
         if at and entry.address not in at:
             entry.address = at[0]  # the reason is about that address
         return entry
-
-    def casts_doubt(self, key: str) -> IdentityId | None:
-        """Return the linked peer of target `key` when a failed dial of that is a sign that the peer is not there."""
-        target = self.targets.get(key)
-        entry = self.peers.get(target.peer) if target is not None and target.peer is not None else None
-        if entry is None or not entry.is_following or entry.only_dials or self._answers(entry.id):
-            return None
-        return entry.id
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
@@ -368,7 +310,7 @@ class PeerTable:
 
         `dialled`: the address at which it was reached, "" when the peer dialled.
         """
-        if peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and (oldest := self._oldest_absent()):
+        if peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and (oldest := self.oldest_absent()):
             self._by_tag.pop(self.peers.pop(oldest).tag, None)
         if peer not in self.peers:
             self.peers[peer] = PeerEntry(peer, rank=self._entropy.uniform(0, 1))
@@ -387,7 +329,7 @@ class PeerTable:
             entry.reason = ""
         entry.sessions += 1
         entry.can_follow = can_follow
-        entry.only_dials = not is_initiator and not self._answers(peer)
+        entry.only_dials = not is_initiator and not self.answers(peer)
         if target in self.targets:
             self.targets[target].peer, self.targets[target].has_answered = peer, True
         return was_absent
@@ -448,7 +390,7 @@ class PeerTable:
         if entry.is_following:
             entry.compare_at_s = NEVER
             return
-        others = self._others() if self.is_linked else [entry]
+        others = self.unfollowed() if self.is_linked else [entry]
         entry.compare_at_s = now_s + self._backoff.compare_s(len(others))
         self._fruitless = self._fruitless + 1 if is_fruitless else 0
         if self._fruitless > 1:
@@ -456,10 +398,6 @@ class PeerTable:
                 if other.compare_at_s > now_s:
                     wait_s = self._backoff.stretched_s(other.compare_at_s - now_s, len(others))
                     other.compare_at_s = now_s + wait_s
-
-    def _others(self) -> list[PeerEntry]:
-        """Return the peers that are there and not followed."""
-        return [peer for peer in self.peers.values() if peer.is_reachable and not peer.is_following]
 
     def missed(self, peer: IdentityId, why: str) -> None:
         """Note that `peer` did not answer when a person asked for a session with it."""
@@ -539,7 +477,7 @@ class PeerTable:
         self._changes += 1
         if source in self.peers:
             self.peers[source].changes_by += 1
-        others = self._others() if self._fruitless > 1 else []
+        others = self.unfollowed() if self._fruitless > 1 else []
         for other in others:
             soon_s = now_s + self._backoff.compare_s(len(others) if self.is_linked else 1)
             other.compare_at_s = min(other.compare_at_s, soon_s)
