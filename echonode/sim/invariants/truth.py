@@ -22,7 +22,7 @@ _EMPTY: Final = Tree().root
 
 
 class Truth:
-    """What was true of each member of a world, and when."""
+    """A log of the true state of each member of a world."""
 
     def __init__(self, loop: SimLoop) -> None:
         self._loop = loop

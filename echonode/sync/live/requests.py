@@ -29,7 +29,7 @@ class _Request:
 
 @dataclass(slots=True)
 class Requests:
-    """What `link` asks its peer for."""
+    """The versions that `link` asks its peer for."""
 
     queue: SendQueue
     link: PlumtreeLink
