@@ -107,18 +107,31 @@ PULL_SCAN_MAX: Final = 8  # pages of the log read for one page of ids; a filter 
 FILTER_ENTRIES_MAX: Final = 256  # entries in one list of a filter; the filter travels with each request
 
 # -- links -----------------------------------------------------------------------------------------------------------
-LINKS_CHOSEN: Final = 3  # peers that a node chooses to follow; random graphs of that degree are connected
+LINKS_ALL_MAX: Final = 16  # known peers that a node links with all of; 120 links, and each peer hears at first hand
+LINKS_CHOSEN: Final = 3  # peers that a node chooses to follow among more; random graphs of that degree are connected
 LINKS_MAX: Final = 32  # links of a node, whichever side opened them; ten times what chance brings
 FOLLOW_WINDOW_BYTES: Final = 2 * MIB  # sent on a link and not yet acknowledged; four full messages
 ANNOUNCEMENT_WEIGHT: Final = 512  # bytes of that window for an announcement; bounds how many wait for their body
-HEARTBEAT_S: Final = (60.0, 90.0)  # between Roots on a link without news; three fit into IDLE_TIMEOUT_S
-ROOTS_DELAY_S: Final = (0.5, 1.5)  # from the last news to Roots; each side then learns that the other has all of it
-ROOTS_INTERVAL_S: Final = 10.0  # between such Roots while writes go on; one costs as much as half a record
+UNTAKEN_RECORDS_MAX: Final = 1000  # of one context on a link; news of another context passes them within 200 ms
+COMMITS_RECORDS_MAX: Final = 250  # in one message of a link; four of them keep both sides busy
+TAKEN_RECORDS: Final = 250  # taken on a link, after which the peer is told so at once
+REQUESTS_MAX: Final = 16  # Missing messages of a link that wait for their answer; bounds what the peer notes
+HEARTBEAT_S: Final = (150.0, 180.0)  # between Roots on a link without news; finds what no news would show
+LINK_TICK_S: Final = (4.5, 5.0)  # between two looks at whether a link is alive; drawn, so that not both sides ping
+LINK_PING_TICKS: Final = 3  # without a word of ours, then a Ping; so a peer hears of us every 15 s
+LINK_SILENCE_TICKS: Final = 5  # without a word of the peer, then a link is over: 25 s; a stall of 15 s is survived
+LINK_PROBE_S: Final = 5.0  # for a peer in doubt to answer on its link; as long as a dial takes
+SILENT_S: Final = 30.0  # without a sign of life, after which a peer is not shown as connected
+ROOTS_DELAY_S: Final = (0.3, 0.8)  # from a context's last news on a link to its root; each side then knows of it
+ROOTS_DELAY_MANY_S: Final = (0.5, 1.5)  # the same among more than LINKS_ALL_MAX peers
+ROOTS_INTERVAL_S: Final = 10.0  # between such Roots among many peers; one costs as much as half a record
+SUSPECT_S: Final = 1.0  # without news of a context, after which a root that differs is looked into
 REQUEST_RETRY_S: Final = 3.0  # without an announced version; then another peer that announced it is asked
 ANNOUNCE_DELAY_S: Final = 0.25  # announcements within it travel together; the bodies come another way meanwhile
-REPLAYS_MAX: Final = 10_000  # known records in a row, beyond twice those held; an honest peer sends fewer
+REPLAYS_MAX: Final = 10_000  # known records of a context in a row, beyond twice those held; an honest peer sends fewer
 RECENT_VERSIONS_MAX: Final = 8192  # versions remembered as stored lately; their announcements are not asked for
 UNEQUAL_COMPARE_INTERVAL_S: Final = 30.0  # between comparisons with a linked peer whose root stays different
+COMPARE_INTERVAL_S_MAX: Final = 3600.0  # between comparisons that change nothing; each one doubles the wait
 LINK_RETRY_S: Final = (0.1, 300.0)  # before a lost or refused link is tried again; full jitter as for BACKOFF_S
 LINK_RENEWAL_S: Final = 3600.0  # between new choices of a followed peer; joins parts of a network that drifted apart
 

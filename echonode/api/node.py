@@ -197,6 +197,8 @@ def _peer_form(peer: PeerView) -> dict[str, object]:
         "reason": peer.reason,
         "following": peer.following,
         "lag": peer.lag,
+        "in_step": peer.in_step,
+        "since": maybe_rfc3339(peer.since_ms),
         "models": _versions(peer.models),
         "unreadable": list(peer.unreadable),
     }

@@ -18,6 +18,7 @@ from echonode.text import escape
 ID_CHARS: Final = 52  # of 32 bytes in base32
 _SHORT_ID_CHARS: Final = 8
 _TEXT_CHARS_MAX: Final = 400
+_DAY_S: Final = 86_400.0
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7e]+")
 
 
@@ -128,6 +129,20 @@ def seconds(value: float | None) -> str:
     if span < 7200:
         return f"{span / 60:.0f} min"
     return f"{span / 3600:.0f} h" if span < 172_800 else f"{span / 86_400:.0f} days"
+
+
+def since(text: str | None, now_s: float) -> str:
+    """Return `since 14:02, 3 min` for an RFC 3339 time, in the time zone of this machine; "" for none."""
+    if not text:
+        return ""
+    from datetime import datetime
+
+    try:
+        began = datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        return f"since {safe(text)}"
+    past_s = max(0.0, now_s - began.timestamp())
+    return f"since {began:{'%H:%M' if past_s < _DAY_S else '%Y-%m-%d %H:%M'}}, {seconds(past_s)}"
 
 
 def moment(text: object) -> str:

@@ -142,7 +142,7 @@ class PeerAdmission:
         hello, peer, store = session.hello, session.peer, self.records.store
         if store.keyring.state_of(peer.id, peer.key) is None:
             applied = await store.apply(IDENTITIES, peer.statements)
-            if applied.records:
+            if applied.records:  # other peers are to hear of them
                 self.bus.publish(RecordsApplied(context=IDENTITIES, source=peer.id, records=applied.records))
         self.table.met(
             peer.id,

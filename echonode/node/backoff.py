@@ -6,7 +6,15 @@ Every wait is drawn (full jitter), so that nodes that failed together do not try
 from dataclasses import dataclass
 
 from echonode.clock import Entropy
-from echonode.limits import BACKOFF_S, CHANGE_DELAY_S, COMPARE_INTERVAL_S, LINK_RETRY_S, STATIC_BACKOFF_S
+from echonode.limits import (
+    BACKOFF_S,
+    CHANGE_DELAY_S,
+    COMPARE_INTERVAL_S,
+    COMPARE_INTERVAL_S_MAX,
+    LINK_RETRY_S,
+    STATIC_BACKOFF_S,
+    UNEQUAL_COMPARE_INTERVAL_S,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,14 @@ class Backoff:
     def compare_s(self, others: int) -> float:
         """Return the wait until a peer is compared with again, where `others` peers take turns."""
         return self.entropy.uniform(*COMPARE_INTERVAL_S) * max(1, others)
+
+    def stretched_s(self, wait_s: float, others: int) -> float:
+        """Return twice that wait, up to COMPARE_INTERVAL_S_MAX for each of `others` peers that take turns."""
+        return max(wait_s, min(2 * wait_s, COMPARE_INTERVAL_S_MAX * max(1, others)))
+
+    def suspect_s(self, fruitless: int) -> float:
+        """Return the least time between comparisons with a linked peer whose root stays another."""
+        return min(UNEQUAL_COMPARE_INTERVAL_S * 2.0 ** min(max(0, fruitless - 1), 20), COMPARE_INTERVAL_S_MAX)
 
     def relink_s(self, losses: int) -> float:
         """Return the wait after so many attempts in a row that led to no link that lasted."""

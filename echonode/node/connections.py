@@ -122,7 +122,7 @@ class Connections:
     def tell_some(self, event: RecordsApplied) -> None:
         """Have some peers compared with soon, of those that no link tells of what was applied."""
         source = IdentityId(event.source) if event.source else None
-        self.table.store_changed(source)
+        self.table.store_changed(source, self.clock.monotonic_s())
         peers = self.scheduler.to_tell(source)
         if peers:
             self.table.compare_soon(self.clock.monotonic_s(), peers)
@@ -183,6 +183,8 @@ class Connections:
             self.bus.publish(
                 PeerUnreachable(address=address, found_by=target.found_by, attempts=attempts, why=target.reason)
             )
+        if isinstance(failure, TransportError) and (peer := self.table.casts_doubt(decision.target)):
+            self.links.doubt(peer, str(failure))
         self.wake.set()
 
     async def _dial(self, decision: DialNow) -> _Linked | None:
@@ -264,13 +266,14 @@ class Connections:
         *,
         peer: IdentityId | None,
         target: str | None = None,
+        is_direct: bool = False,
     ) -> tuple[Session, SessionReport]:
         """Open a session with `peer` at one of `addresses`, and run it to its end: our turn, or the work `instead`.
 
-        With `peer` None the session is with the node that answers for `target`. Raises what ended it early, and
-        TransportError when none of the addresses leads to that peer.
+        With `peer` None the session is with the node that answers for `target`. `is_direct`: leave nothing to the peer
+        to ask for. Raises what ended it early, and TransportError when none of the addresses leads to that peer.
         """
-        waiting, log = list(addresses), SessionReport()
+        waiting, log = list(addresses), SessionReport(is_direct=is_direct)
         failure: EchonodeError | None = None
         while True:
             try:
@@ -383,7 +386,14 @@ class Connections:
         in_sync = report.in_sync if error is None else None
         reason = "; ".join(f"{context}: {why}" for context, why in report.unequal.items())
         # The table first: closing awaits, and may be cancelled.
-        self.table.closed(self.clock.monotonic_s(), self.clock.now_ms(), peer, in_sync=in_sync, reason=reason)
+        self.table.closed(
+            self.clock.monotonic_s(),
+            self.clock.now_ms(),
+            peer,
+            in_sync=in_sync,
+            reason=reason,
+            is_fruitless=report.moved == 0,
+        )
         self.wake.set()
         if link is not None:
             return session, link

@@ -163,7 +163,10 @@ class Conversations:
             summary = theirs.get(context, empty(context))
             if direction is Direction.SEND and not len(self.store.tree(context)):
                 continue
-            choose = partial(self._select, cursor, summary, common)
+            modes = common
+            if report.is_direct and not summary.count and len(self.store.tree(context)):
+                modes = [mode for mode in common if mode is not Mode.SNAPSHOT]  # the peer did not ask for it
+            choose = partial(self._select, cursor, summary, modes)
             async with self.bulk_gate.after_others(context, choose) as selection:
                 if selection.is_theirs and session.is_initiator and direction is not Direction.RECEIVE:
                     left_to_peer.append(context)
@@ -175,7 +178,7 @@ class Conversations:
                         first = Attempt(Mode.RECONCILE, selection.reason)
                         await self._make_equal(session, report, summary, way, first)
                 elif selection.mode is not None and self.bulk_gate.is_busy(context):
-                    report.unequal[context] = _FILLING
+                    report.add_filling(context)
                 elif selection.mode is not None:
                     first = Attempt(selection.mode, selection.reason, expected=selection.expected)
                     await self._make_equal(session, report, summary, direction, first)
@@ -242,6 +245,7 @@ class Conversations:
     ) -> tuple[Result, Tally]:
         """Hold the conversation `attempt`; a peer that declines it makes its result REFUSED."""
         conversation, finish = self._begin(session, report, context, attempt.mode, attempt.reason, "initiator")
+        declined: Reason | None = None
         if attempt.mode is not Mode.SNAPSHOT and not self.bulk_gate.is_going_on(context):
             await snapshot.merge_left_over(conversation)
         try:
@@ -250,8 +254,10 @@ class Conversations:
         except PeerRefused as refused:
             if refused.reason not in DECLINED:
                 raise
-            result = Result.REFUSED
+            result, declined = Result.REFUSED, refused.reason
         finish(result)
+        if declined is not None:
+            report.add_declined(context, declined)
         return result, conversation.tally
 
     async def _initiate(self, conversation: Conversation, attempt: Attempt, direction: Direction) -> Result:
@@ -329,4 +335,3 @@ class Conversations:
 
 
 _STUCK: Final = "records were refused, and nothing has changed since"
-_FILLING: Final = "another peer is filling it right now"

@@ -1,15 +1,17 @@
 """Link selection: which peers to follow. Pure: it reads the peer table, and decides.
 
-Every peer gets a rank, drawn when it is met. The LINKS_CHOSEN reachable ones with the lowest are followed, whichever
-side opens the link. So each node's choice is random among all that are there, the graph of links is connected with near
-certainty, a lost peer's place is taken by the next in rank, and small networks are followed whole.
+Up to LINKS_ALL_MAX known peers, all are followed. Among more, every peer has a rank, drawn when it was met, and the
+LINKS_CHOSEN reachable ones with the lowest are followed, whichever side opens the link. So each node's choice is random
+among all that are there, the graph of links is connected with near certainty, and a lost peer's place is taken by the
+next in rank.
 """
 
 from dataclasses import dataclass
 from heapq import nsmallest
+from itertools import chain, islice
 
 from echonode.clock import Entropy
-from echonode.limits import LINK_RENEWAL_S, LINKS_CHOSEN, LINKS_MAX
+from echonode.limits import LINK_RENEWAL_S, LINKS_ALL_MAX, LINKS_CHOSEN, LINKS_MAX
 from echonode.model.identity import IdentityId
 from echonode.node.peer_table import PeerTable
 
@@ -25,7 +27,19 @@ class LinkSelection:
     def chosen(self) -> set[IdentityId]:
         """Return the peers to follow."""
         able = [entry for entry in self.table.peers.values() if entry.is_reachable and entry.can_follow]
+        if not self.has_many():
+            return {entry.id for entry in able}
         return {entry.id for entry in nsmallest(LINKS_CHOSEN, able, key=lambda entry: entry.rank)}
+
+    def has_many(self) -> bool:
+        """Return whether more than LINKS_ALL_MAX peers are known: those that answer, and sightings not yet dialled."""
+        reachable = (True for entry in self.table.peers.values() if entry.is_reachable)
+        fresh = (
+            True
+            for each in self.table.targets.values()
+            if each.peer is None and each.is_ours and not each.is_misleading and not each.attempt
+        )
+        return sum(islice(chain(reachable, fresh), LINKS_ALL_MAX + 1)) > LINKS_ALL_MAX
 
     def wants_link(self, peer: IdentityId, now_s: float) -> bool:
         """Return whether the session with `peer` should become a link. If so, note the attempt (`link_tried`)."""
@@ -49,7 +63,7 @@ class LinkSelection:
         if now_s < self._mix_at_s:
             return None
         chosen, peer = sorted(self.chosen()), None
-        if self._mix_at_s and len(chosen) == LINKS_CHOSEN:
+        if self._mix_at_s and self.has_many() and len(chosen) == LINKS_CHOSEN:
             peer = chosen[int(self.entropy.uniform(0, LINKS_CHOSEN)) % LINKS_CHOSEN]
         self._mix_at_s = now_s + self.entropy.uniform(0.5, 1.5) * LINK_RENEWAL_S
         return peer

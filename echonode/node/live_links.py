@@ -16,7 +16,7 @@ from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.event_bus import EventBus
-from echonode.node.events import FollowBegan, FollowEnded, LinkEqual, RecordOutranked, RecordsApplied
+from echonode.node.events import FollowBegan, FollowEnded, LinkEqual, PeerAbsent, RecordOutranked, RecordsApplied
 from echonode.node.handshake import Session
 from echonode.node.hello import FOLLOW, NAMES_IN_PART
 from echonode.node.link_selection import LinkSelection
@@ -24,7 +24,7 @@ from echonode.node.log_cursor import LogCursor
 from echonode.node.peer_table import PeerTable
 from echonode.node.subscriptions import Subscriptions
 from echonode.store.port import Outranked, Store
-from echonode.sync.live.link import Link
+from echonode.sync.live.link import Link, PeerSilentError
 from echonode.sync.live.plumtree import Plumtree
 from echonode.sync.live.send_queue import LinkEnvironment
 from echonode.sync.transport import unexpected
@@ -54,9 +54,21 @@ class LiveLinks:
         self.plumtree = Plumtree(self.store)
 
     def behind(self, peer: IdentityId) -> int | None:
-        """Return how many entries of our log the link with `peer` has still to tell; None without a link."""
+        """Return how many entries of our log `peer`, which follows us, has not taken yet; None without a link."""
         link = self._links.get(peer)
         return None if link is None else link.behind()
+
+    def is_in_step(self, peer: IdentityId) -> bool:
+        """Return whether a link is up with `peer`, and nothing differs but what is in flight over it."""
+        link = self._links.get(peer)
+        return link is not None and link.is_in_step
+
+    def doubt(self, peer: IdentityId, why: str) -> None:
+        """Do not show `peer` as connected by its link until it answers over that; end the link when it does not."""
+        link = self._links.get(peer)
+        if link is not None:
+            self.table.doubted(peer, why)
+            link.probe()
 
     def pending(self) -> dict[IdentityId, list[str]]:
         """Return what each link has still to do, in words."""
@@ -127,7 +139,6 @@ class LiveLinks:
 
     def _link(self, session: Session, ours: Sequence[ContextCursor], theirs: Sequence[ContextCursor]) -> Link:
         peer = session.peer.id
-
         environment = LinkEnvironment(
             transport=session.transport,
             plumtree=self.plumtree,
@@ -148,7 +159,7 @@ class LiveLinks:
         role = "initiator" if session.is_initiator else "responder"
         self.bus.publish(FollowBegan(session=session.id, peer=peer, role=role))
         self._end_superfluous()
-        why = "broken off here"
+        why, is_silent = "broken off here", False
         try:
             await link.run(SESSION_AGE_S_MAX * self.entropy.uniform(0.8, 1.0))
             why = Reason.FINISHED.text
@@ -157,12 +168,15 @@ class LiveLinks:
             if refused.reason not in _IN_ORDER:
                 raise
         except EchonodeError as error:
-            why = str(error)
+            why, is_silent = str(error), isinstance(error, PeerSilentError)
             raise
         finally:
             if self._links.get(peer) is link:
                 del self._links[peer], self._keys[peer]
-                self.table.unlinked(self.clock.monotonic_s(), peer, now_ms=self.clock.now_ms())
+                now_s, now_ms = self.clock.monotonic_s(), self.clock.now_ms()
+                absent = self.table.unlinked(now_s, peer, now_ms=now_ms, silent=why if is_silent else None)
+                if absent is not None:
+                    self.bus.publish(PeerAbsent(peer=absent.id, peer_name=absent.name, why=absent.reason))
                 self.wake.set()
             self.bus.publish(self._ended(session, link, why, began_s))
 
@@ -228,7 +242,7 @@ class _LinkOwner:
 
     def compared(self, is_equal: bool) -> None:
         """Note in the peer table, and publish, that all is equal."""
-        if is_equal:
+        if is_equal and not self.links.table.peers[self.peer].is_doubted:
             self.links.table.link_equal(self.links.clock.now_ms(), self.peer)
             self.links.bus.publish(LinkEqual(peer=self.peer))
 
@@ -236,3 +250,12 @@ class _LinkOwner:
         """Have trees compared soon."""
         self.links.table.suspected(self.links.clock.monotonic_s(), self.peer)
         self.links.wake.set()
+
+    def answered(self) -> None:
+        """Note in the peer table that the peer answered over its link."""
+        self.links.table.believed(self.peer)
+
+    @property
+    def has_many_peers(self) -> bool:
+        """True when too many peers are known to be linked with all of them."""
+        return self.links.selection.has_many()

@@ -136,7 +136,7 @@ class Node:
         self._clock = clock
         self._save_name = save_name
         self._views = PeerViews(
-            self.peer_table, self.admission, self.live_links, self.addresses, clock, settings.models
+            self.peer_table, self.admission, self.live_links, self.registry, self.addresses, clock, settings.models
         )
         self._listen: tuple[str, ...] = ()
         self._runner: asyncio.Task[None] | None = None

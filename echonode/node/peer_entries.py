@@ -72,6 +72,8 @@ class PeerEntry:
     tag: bytes = b""  # of its present start, as its hello gave it
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # the record models that are read there
     sessions: int = 0
+    changes_told: int = 0  # of our store, when our hello to it was made
+    changes_by: int = 0  # of our store, by records that it sent
     compare_at_s: float = 0.0
     changed_meanwhile: bool = False  # during a session, so that this one may not have seen it
     is_meeting: bool = False  # a session is being opened, and our hello may be made already
@@ -85,7 +87,9 @@ class PeerEntry:
     link_losses: int = 0  # attempts in a row that led to no link that lasted
     follow_at_s: float = 0.0  # not before, when it is among those to follow
     linked_s: float = 0.0  # when the link began
+    is_doubted: bool = False  # it failed to answer elsewhere; its link has to show that it is there
     suspected_s: float = -NEVER  # when its root last stayed another
+    fruitless: int = 0  # comparisons in a row that changed nothing
     only_dials: bool = False  # it reaches us, and we do not reach it: a firewall, as a rule
     in_sync: bool | None = None
     last_sync_ms: int | None = None

@@ -7,7 +7,7 @@ identity that proved itself. A target becomes a peer's by the first session with
     discovery     sighted  withdrawn  forget  membership_changed
     a dial        dial_begun  then misled, dial_ended  to_report
     a session     hello_begun  then opened  met  closed, or hello_wasted
-    a link        link_tried  then link_declined, or linked  link_equal  suspected  unlinked
+    a link        link_tried  then link_declined, or linked  link_equal  suspected  doubted  believed  unlinked
     a commit      store_changed  compare_soon
     a person      forget_peer
 
@@ -27,73 +27,34 @@ from echonode.limits import (
     MEET_AT_ONCE,
     MEET_INTERVAL_S,
     MISLEADING_ADDRESS_S,
-    PEER_GONE_DAYS,
-    SEEN_SAVED_S,
     STATIC_REPORT_S,
-    UNEQUAL_COMPARE_INTERVAL_S,
 )
 from echonode.model.identity import IdentityId
 from echonode.node.backoff import Backoff
 from echonode.node.peer_entries import NEVER as NEVER
 from echonode.node.peer_entries import PeerEntry as PeerEntry
 from echonode.node.peer_entries import Target as Target
+from echonode.node.peer_index import PeerIndex
 from echonode.store.port import KnownPeer
 from echonode.text import nfc, to_base32
 
+_CHANGED: Final = "not compared since the last change"
 _SEEN_S: Final = 2 * COMPARE_INTERVAL_S[1]  # a peer that dials us compares at least this often
 _LASTING_S: Final = 60.0  # a link of this age counts as one that lasted
-_GONE_MS: Final = PEER_GONE_DAYS * 24 * 3600 * 1000
+_ASK_LOST_S: Final = 5.0  # after which a peer whose link was lost is asked, at the latest
 _NOT_MET: Final = "not met since this node started"
 
 
-class PeerTable:
-    """Targets by key, and peers by identity; both are bounded by CANDIDATES_MAX. Read them, and call verbs."""
+class PeerTable(PeerIndex):
+    """The peer index with the verbs that change it. Both kinds of entries are bounded by CANDIDATES_MAX."""
 
     def __init__(self, entropy: Entropy) -> None:
-        self.targets: dict[str, Target] = {}
-        self.peers: dict[IdentityId, PeerEntry] = {}
+        super().__init__()
         self._by_tag: dict[bytes, IdentityId] = {}
+        self._changes = 0  # of the store, so far
+        self._fruitless = 0  # comparisons in a row that found peers without a link equal
         self._entropy = entropy
         self._backoff = Backoff(entropy)
-
-    # -- reading -----------------------------------------------------------------------------------------------------
-
-    @property
-    def is_linked(self) -> bool:
-        """True while any link is up."""
-        return any(peer.is_following for peer in self.peers.values())
-
-    def has_session(self, peer: IdentityId | None) -> bool:
-        """Return whether a working session with `peer` is up."""
-        return peer in self.peers and self.peers[peer].sessions > 0
-
-    def is_full(self, peer: IdentityId) -> bool:
-        """Return whether `peer` is new, and there is no room for one more. A peer that is absent makes room."""
-        return peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and self._oldest_absent() is None
-
-    @property
-    def reachable_count(self) -> int:
-        """The number of peers that answer."""
-        return sum(peer.is_reachable for peer in self.peers.values())
-
-    def is_lost(self, peer: IdentityId, now_ms: int) -> bool:
-        """Return True for a peer that was not seen for PEER_GONE_DAYS and has no address but those of that time."""
-        entry = self.peers.get(peer)
-        if entry is None or entry.is_reachable or entry.is_up or now_ms - entry.seen_ms < _GONE_MS:
-            return False
-        return all(target.found_by == "peer" for target in self.targets_of(peer))
-
-    def targets_of(self, peer: IdentityId) -> list[Target]:
-        """Return the targets that lead to `peer`."""
-        return [target for target in self.targets.values() if target.peer == peer]
-
-    def _answers(self, peer: IdentityId | None) -> bool:
-        """Return whether a target of `peer` answered when last dialled, or was not dialled yet."""
-        return any(other.peer == peer and other.attempt == 0 and not other.is_gone for other in self.targets.values())
-
-    def _oldest_absent(self) -> IdentityId | None:
-        absent = [entry for entry in self.peers.values() if not entry.is_reachable and not entry.is_up]
-        return min(absent, key=lambda entry: (entry.seen_ms, entry.seen_s)).id if absent else None
 
     # -- the store ---------------------------------------------------------------------------------------------------
 
@@ -115,14 +76,6 @@ class PeerTable:
             if peer.addresses and self._keep(peer.id, peer.addresses) and number >= MEET_AT_ONCE:
                 waits_s = (number - MEET_AT_ONCE + 1) * self._entropy.uniform(*MEET_INTERVAL_S)
                 self.targets[_told_by(peer.id)].not_before_s = now_s + waits_s
-
-    def to_save(self, peer: IdentityId) -> KnownPeer | None:
-        """Return what the store should keep of `peer`, None when it has that already. Tell of the save by `saved`."""
-        entry = self.peers[peer]
-        known = KnownPeer(peer, entry.name, entry.addresses, entry.seen_ms)
-        if entry.saved is None or known.seen_ms - entry.saved.seen_ms >= SEEN_SAVED_S * 1000:
-            return known
-        return None if (entry.saved.name, entry.saved.addresses) == (known.name, known.addresses) else known
 
     def saved(self, known: KnownPeer) -> None:
         """Note that the store keeps `known`."""
@@ -282,7 +235,7 @@ class PeerTable:
         entry = self.peers.get(target.peer) if target.peer else None
         if entry is not None and entry.only_dials and now_s < entry.seen_s + _SEEN_S:
             return None
-        return self._lose(target.peer, failure, is_refusal=is_refusal)
+        return self._lose(target.peer, failure, is_refusal=is_refusal, at=target.addresses)
 
     def _tie_declined(self, target: Target, at: str) -> None:
         """Give `target` to the peer that is up at its address: its session is why the dial was not wanted."""
@@ -305,12 +258,19 @@ class PeerTable:
         target.reported_s = now_s
         return target.attempt
 
-    def _lose(self, peer: IdentityId | None, why: str, *, is_refusal: bool = False) -> PeerEntry | None:
-        """Make `peer` absent, unless a session is up or another of its targets answered when last dialled."""
+    def _lose(
+        self, peer: IdentityId | None, why: str, *, is_refusal: bool = False, at: tuple[str, ...] = ()
+    ) -> PeerEntry | None:
+        """Make `peer` absent, unless a session is up or another of its targets answered when last dialled.
+
+        `at`: the addresses that `why` is about, if it is about any.
+        """
         entry = None if peer is None else self.peers.get(peer)
-        if entry is None or not entry.is_reachable or entry.is_up or self._answers(peer):
+        if entry is None or not entry.is_reachable or entry.is_up or self.answers(peer):
             return None
         entry.is_reachable, entry.is_refused, entry.in_sync, entry.reason = False, is_refusal, None, why
+        if at and entry.address not in at:
+            entry.address = at[0]  # the reason is about that address
         return entry
 
     # -- sessions ----------------------------------------------------------------------------------------------------
@@ -319,6 +279,11 @@ class PeerTable:
         """Note that a hello is about to be made for `peer`: it may not tell of what changes from now on."""
         if peer in self.peers:
             self.peers[peer].is_meeting = True
+            self._note_told(self.peers[peer])
+
+    def _note_told(self, entry: PeerEntry) -> None:
+        """Note that our hello to `entry` tells of all changes so far."""
+        entry.changes_told = self._changes - entry.changes_by
 
     def hello_wasted(self, now_s: float, peer: IdentityId) -> None:
         """Note that no session came of that hello."""
@@ -345,11 +310,13 @@ class PeerTable:
 
         `dialled`: the address at which it was reached, "" when the peer dialled.
         """
-        if peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and (oldest := self._oldest_absent()):
+        if peer not in self.peers and len(self.peers) >= CANDIDATES_MAX and (oldest := self.oldest_absent()):
             self._by_tag.pop(self.peers.pop(oldest).tag, None)
         if peer not in self.peers:
             self.peers[peer] = PeerEntry(peer, rank=self._entropy.uniform(0, 1))
         entry = self.peers[peer]
+        if not entry.is_meeting:
+            self._note_told(entry)
         entry.is_meeting = False
         was_absent = not entry.is_reachable
         entry.name, entry.address, entry.is_reachable, entry.is_refused = nfc(name), address, True, False
@@ -362,7 +329,7 @@ class PeerTable:
             entry.reason = ""
         entry.sessions += 1
         entry.can_follow = can_follow
-        entry.only_dials = not is_initiator and not self._answers(peer)
+        entry.only_dials = not is_initiator and not self.answers(peer)
         if target in self.targets:
             self.targets[target].peer, self.targets[target].has_answered = peer, True
         return was_absent
@@ -384,8 +351,20 @@ class PeerTable:
         if listens_at is not None and not any(listens_at in each.addresses for each in self.targets_of(peer)):
             self._keep(peer, (listens_at,))
 
-    def closed(self, now_s: float, now_ms: int, peer: IdentityId, *, in_sync: bool | None, reason: str) -> None:
-        """Note the end of a session with `peer`. `in_sync` None: it ended before that was known; nothing changes."""
+    def closed(
+        self,
+        now_s: float,
+        now_ms: int,
+        peer: IdentityId,
+        *,
+        in_sync: bool | None,
+        reason: str,
+        is_fruitless: bool = False,
+    ) -> None:
+        """Note the end of a session with `peer`. `in_sync` None: it ended before that was known; nothing changes.
+
+        `is_fruitless`: nothing was to be moved, or nothing could be.
+        """
         entry = self.peers[peer]
         entry.sessions -= 1
         entry.seen_s, entry.seen_ms = now_s, now_ms
@@ -393,25 +372,47 @@ class PeerTable:
             if target.peer == peer:
                 target.declined = 0
         if in_sync is not None:
+            if in_sync and self._changes - entry.changes_by > entry.changes_told:
+                in_sync, reason = None, _CHANGED
+            entry.fruitless = entry.fruitless + 1 if is_fruitless else 0
             entry.in_sync, entry.reason = in_sync, reason
             entry.last_sync_ms = now_ms if in_sync else entry.last_sync_ms
-            entry.compare_at_s = self._compare_next_s(now_s, entry)
+            self._compare_next(now_s, entry, is_fruitless=is_fruitless and bool(in_sync))
         if entry.changed_meanwhile:
             entry.changed_meanwhile = False
             entry.compare_at_s = now_s + CHANGE_DELAY_S
 
-    def _compare_next_s(self, now_s: float, entry: PeerEntry) -> float:
-        """Return when to compare with a peer again. Beside links, that is a net: with one other peer at a time."""
+    def _compare_next(self, now_s: float, entry: PeerEntry, *, is_fruitless: bool) -> None:
+        """Set when `entry` is compared with next.
+
+        Beside links, that is a net: with one of the other peers at a time, ever more seldom while it finds all equal.
+        """
         if entry.is_following:
-            return NEVER
-        others = sum(peer.is_reachable and not peer.is_following for peer in self.peers.values())
-        return now_s + self._backoff.compare_s(others if self.is_linked else 1)
+            entry.compare_at_s = NEVER
+            return
+        others = self.unfollowed() if self.is_linked else [entry]
+        entry.compare_at_s = now_s + self._backoff.compare_s(len(others))
+        self._fruitless = self._fruitless + 1 if is_fruitless else 0
+        if self._fruitless > 1:
+            for other in others:
+                if other.compare_at_s > now_s:
+                    wait_s = self._backoff.stretched_s(other.compare_at_s - now_s, len(others))
+                    other.compare_at_s = now_s + wait_s
 
     def missed(self, peer: IdentityId, why: str) -> None:
         """Note that `peer` did not answer when a person asked for a session with it."""
         entry = self.peers.get(peer)
         if entry is not None and not entry.is_up:
             entry.is_reachable, entry.in_sync, entry.reason = False, None, why
+
+    def doubted(self, peer: IdentityId, why: str) -> None:
+        """Note that `peer` does not answer, though its link looks up: it is not shown as connected."""
+        entry = self.peers[peer]
+        entry.is_doubted, entry.in_sync, entry.reason = True, None, why
+
+    def believed(self, peer: IdentityId) -> None:
+        """Note that `peer` answered over its link after all."""
+        self.peers[peer].is_doubted = False
 
     # -- links -------------------------------------------------------------------------------------------------------
 
@@ -433,36 +434,58 @@ class PeerTable:
         """Note that a link with `peer` is up, opened by this node if `is_leading`."""
         entry = self.peers[peer]
         entry.is_following, entry.is_leading, entry.is_reachable = True, is_leading, True
+        entry.is_doubted = False
         entry.compare_at_s, entry.linked_s = NEVER, now_s
 
     def link_equal(self, now_ms: int, peer: IdentityId) -> None:
         """Note that the link with `peer` found all that it follows equal."""
         entry = self.peers[peer]
-        entry.in_sync, entry.reason, entry.last_sync_ms = True, "", now_ms
+        entry.in_sync, entry.reason, entry.last_sync_ms, entry.fruitless = True, "", now_ms, 0
 
     def suspected(self, now_s: float, peer: IdentityId) -> None:
         """Note that the root of `peer`, which is followed, stays another: compare, but not all the time."""
         entry = self.peers[peer]
-        if now_s >= entry.suspected_s + UNEQUAL_COMPARE_INTERVAL_S:
+        if now_s >= entry.suspected_s + self._backoff.suspect_s(entry.fruitless):
             entry.suspected_s = now_s
             entry.compare_at_s = min(entry.compare_at_s, now_s + CHANGE_DELAY_S)
             entry.changed_meanwhile |= entry.sessions > 0
 
-    def unlinked(self, now_s: float, peer: IdentityId, *, now_ms: int = 0) -> None:
-        """Note the end of the link with `peer`, and find out soon whether it is still there."""
+    def unlinked(
+        self, now_s: float, peer: IdentityId, *, now_ms: int = 0, silent: str | None = None
+    ) -> PeerEntry | None:
+        """Note the end of the link with `peer`, and find out soon whether it is still there.
+
+        `silent`: why it is taken to be away, when it fell silent. Return it if it is absent from now on.
+        """
         entry = self.peers[peer]
-        entry.is_following, entry.seen_s, entry.seen_ms = False, now_s, max(entry.seen_ms, now_ms)
+        entry.is_following, entry.is_doubted = False, False
+        entry.seen_s, entry.seen_ms = now_s, max(entry.seen_ms, now_ms)
         if now_s - entry.linked_s > _LASTING_S:
             entry.link_losses = 0
-        entry.follow_at_s = entry.compare_at_s = now_s + self._backoff.relink_s(entry.link_losses)
+        entry.follow_at_s = now_s + self._backoff.relink_s(entry.link_losses)
+        entry.compare_at_s = min(entry.follow_at_s, now_s + _ASK_LOST_S)
+        if silent is None or entry.sessions or not entry.is_reachable:
+            return None
+        entry.is_reachable, entry.in_sync, entry.reason = False, None, silent
+        return entry
 
     # -- commits -----------------------------------------------------------------------------------------------------
 
-    def store_changed(self, source: IdentityId | None) -> None:
-        """Note that no peer is known to be equal any more, but for `source`, which sent what was stored."""
+    def store_changed(self, source: IdentityId | None, now_s: float) -> None:
+        """Note that no peer is known to be equal any more, but for `source`, which sent what was stored. Comparisons
+        may be of use again."""
+        self._changes += 1
+        if source in self.peers:
+            self.peers[source].changes_by += 1
+        others = self.unfollowed() if self._fruitless > 1 else []
+        for other in others:
+            soon_s = now_s + self._backoff.compare_s(len(others) if self.is_linked else 1)
+            other.compare_at_s = min(other.compare_at_s, soon_s)
+        self._fruitless = 0
         for peer in self.peers.values():
+            peer.fruitless = 0
             if peer.in_sync and peer.id != source:
-                peer.in_sync, peer.reason = None, "not compared since the last change"
+                peer.in_sync, peer.reason = None, _CHANGED
 
     def compare_soon(self, now_s: float, peers: Iterable[IdentityId]) -> None:
         """Compare with `peers` in a moment, or right behind a session whose hello describes an earlier state."""

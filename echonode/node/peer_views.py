@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from echonode.clock import Clock
+from echonode.limits import SILENT_S
 from echonode.model.address import distinct_label
 from echonode.model.identity import IdentityId
 from echonode.node.addresses import Addresses
 from echonode.node.admission import WHAT_TO_DO_ABOUT_A_COPY, PeerAdmission
 from echonode.node.live_links import LiveLinks
-from echonode.node.peer_table import PeerEntry, PeerTable, Target
+from echonode.node.peer_table import NEVER, PeerEntry, PeerTable, Target
+from echonode.node.session_registry import SessionRegistry
 from echonode.node.views import PeerState, PeerView
 from echonode.text import escape, to_base32
 from echonode.wire.messages import PROTOCOL_VERSION, version_text
@@ -23,13 +25,14 @@ _DAY_MS: Final = 24 * 3600 * 1000
 
 
 class PeerViews:
-    """Reads the peer table, the peers that admission refused, and the links. `models`: those that are read here."""
+    """Reads the peer table, the peers that admission refused, links and sessions. `models`: those read here."""
 
     def __init__(
         self,
         table: PeerTable,
         admission: PeerAdmission,
         links: LiveLinks,
+        registry: SessionRegistry,
         addresses: Addresses,
         clock: Clock,
         models: Mapping[str, tuple[int, int]],
@@ -37,9 +40,11 @@ class PeerViews:
         self._table = table
         self._admission = admission
         self._links = links
+        self._registry = registry
         self._addresses = addresses
         self._clock = clock
         self.models = models
+        self._times: dict[IdentityId, tuple[float, int]] = {}  # by peer: seconds of the clock, and what they are in ms
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
         """Return addresses to join at: those that a person named, then every node sighted with that invitation open."""
@@ -64,6 +69,7 @@ class PeerViews:
         for target in self._table.targets.values():
             if target.peer is not None:
                 by_peer.setdefault(target.peer, []).append(target)
+        self._times = {peer: each for peer, each in self._times.items() if peer in self._table.peers}
         labels = self._addresses.node_labels()
         foreign, copies = self._admission.foreign, self._admission.copies()
         views = [_copy(address, self._addresses.name) for address in copies]
@@ -82,11 +88,12 @@ class PeerViews:
     def _met(self, entry: PeerEntry, targets: Sequence[Target], label: str) -> PeerView:
         ours = self.models
         unlike = sorted(name for name, (major, _) in entry.models.items() if major != ours.get(name, (major, 0))[0])
-        now_ms, state, reason = self._clock.now_ms(), _state_of(entry), entry.reason
-        if self._table.is_lost(entry.id, now_ms):
-            state = PeerState.GONE
-            days = (now_ms - entry.seen_ms) // _DAY_MS
-            reason = f"not seen for {days} days; to remove it, type: echonode peers forget {to_base32(entry.id)[:8]}"
+        silence_s, lag = self._registry.silence_s(entry.id), self._links.behind(entry.id)
+        is_silent = entry.is_up and (entry.is_doubted or SILENT_S < silence_s < NEVER)  # NEVER: it is ending
+        is_in_step = not is_silent and self._links.is_in_step(entry.id)
+        state, in_sync, reason = self._stand(entry, silence_s if is_silent else None)
+        if is_in_step and not in_sync:
+            in_sync, reason = None, f"in step, {lag} changes on their way" if lag else "in step, and not compared yet"
         static = [target for target in targets if target.is_static]
         return PeerView(
             id=entry.id,
@@ -95,15 +102,43 @@ class PeerViews:
             state=state,
             address=entry.address,
             found_by=(static or targets)[0].found_by if targets else "peer",
-            in_sync=entry.in_sync,
+            in_sync=in_sync,
             last_sync_ms=entry.last_sync_ms,
-            last_seen_ms=self._clock.now_ms() if entry.is_up else entry.seen_ms,
+            last_seen_ms=self._clock.now_ms() if entry.is_up and not is_silent else entry.seen_ms,
             reason=reason,
-            following=entry.is_following,
-            lag=self._links.behind(entry.id),
+            following=entry.is_following and not is_silent,
+            lag=lag,
             models=entry.models,
             unreadable=tuple(unlike),
+            in_step=is_in_step,
+            since_ms=self._since_ms(entry, silence_s if is_silent else None),
         )
+
+    def _stand(self, entry: PeerEntry, silence_s: float | None) -> tuple[PeerState, bool | None, str]:
+        """Return the state of `entry`, whether it is equal, and why not. `silence_s`: how long its session is mute."""
+        now_ms = self._clock.now_ms()
+        if silence_s is not None:
+            why = entry.reason if entry.is_doubted else f"nothing was heard of it for {silence_s:.0f} s"
+            return PeerState.ABSENT, None, why
+        if self._table.is_lost(entry.id, now_ms):
+            days = (now_ms - entry.seen_ms) // _DAY_MS
+            why = f"not seen for {days} days; to remove it, type: echonode peers forget {to_base32(entry.id)[:8]}"
+            return PeerState.GONE, entry.in_sync, why
+        return _state_of(entry), entry.in_sync, entry.reason
+
+    def _since_ms(self, entry: PeerEntry, silence_s: float | None) -> int | None:
+        """Return since when `entry` is linked, or when it was last heard of; None when that is not known."""
+        now_s = self._clock.monotonic_s()
+        at_s = entry.linked_s if entry.is_following else entry.seen_s
+        if silence_s is not None:
+            at_s = round(now_s - silence_s, 1)
+        if entry.sessions and not entry.is_following and silence_s is None:
+            return None
+        if not at_s:
+            return entry.seen_ms or None  # it was met before this node started
+        if self._times.get(entry.id, (0.0, 0))[0] != at_s:  # so that two looks tell the same time
+            self._times[entry.id] = at_s, self._clock.now_ms() - round((now_s - at_s) * 1000)
+        return self._times[entry.id][1]
 
 
 def _state_of(entry: PeerEntry) -> PeerState:

@@ -24,6 +24,7 @@ from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store
 from echonode.node.event_bus import EventBus
 from echonode.node.events import InstanceRenewed, RecordForked, RecordOutranked, RecordsApplied, TimestampAhead
 from echonode.store.port import Applied, Audit, StaleWriterError, Store
+from echonode.sync.tasks import uninterrupted
 from echonode.text import escape, to_base32
 
 
@@ -141,6 +142,12 @@ class RecordBook:
         return await self.put(Draft(context=context, author=author, name=name, is_tombstone=True))
 
     async def _write(
+        self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool
+    ) -> tuple[list[Record | None], Applied]:
+        """Write and publish in one task: a caller that is cancelled must not leave stored records unpublished."""
+        return await uninterrupted(self._write_and_publish(drafts, key, skip_unchanged=skip_unchanged))
+
+    async def _write_and_publish(
         self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool
     ) -> tuple[list[Record | None], Applied]:
         await self.renew_if_copied()

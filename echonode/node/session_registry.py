@@ -86,6 +86,12 @@ class SessionRegistry:
         self._remove(live)
         return live.was_replaced
 
+    def silence_s(self, peer: IdentityId) -> float:
+        """Return for how many seconds nothing was heard of `peer` over any session or link, infinity without one."""
+        lives = (self._by_peer.get((peer, True)), self._by_peer.get((peer, False)), self._links.get(peer))
+        heard_s = max((live.transport.heard_s for live in lives if live is not None), default=-float("inf"))
+        return asyncio.get_running_loop().time() - heard_s
+
     @property
     def streams(self) -> int:
         """The number of streams whose peer is known, links included."""

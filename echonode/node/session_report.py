@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from echonode.clock import Clock
+from echonode.errors import Reason
 from echonode.model.record import Record
 from echonode.node.event_bus import EventBus
 from echonode.node.events import RecordOutranked, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
@@ -20,15 +21,26 @@ from echonode.sync.conversation import Result, Tally
 from echonode.sync.select import Mode
 
 _NOT_ASKED_FOR: Final = "left to the peer, which did not ask for it"
+_DECLINED: Final = {
+    Reason.BUSY: "another peer is filling it there right now",
+    Reason.UNKNOWN_CONTEXT: "the peer does not take this context",
+}
 _NOT_MADE_EQUAL: Final = "the part that is wanted was not made equal when it was last asked for"
 
 
 @dataclass(slots=True)
 class SessionReport:
-    """The conversations of a session; `unequal`: contexts that ended unequal, and why."""
+    """The conversations of a session.
+
+    `unequal`    contexts that ended unequal, and why
+    `passing`    those of them that may soon be equal by another session
+    `is_direct`  nothing is left to the peer to ask for
+    """
 
     conversations: list[SyncCompleted] = field(default_factory=list)
     unequal: dict[str, str] = field(default_factory=dict)
+    passing: set[str] = field(default_factory=set)
+    is_direct: bool = False
     is_compared: bool = False  # every context was looked at
     is_one_way: bool = False  # nothing was learnt of what the other side lacks
 
@@ -40,8 +52,22 @@ class SessionReport:
         self.is_one_way |= completed.outcome == Result.ONE_WAY.value
         if completed.outcome in (Result.EQUAL.value, Result.ONE_WAY.value):
             self.unequal.pop(completed.context, None)
+            self.passing.discard(completed.context)
         else:
             self.unequal[completed.context] = _why(Result(completed.outcome), tally)
+            if completed.outcome == Result.MOVED.value:
+                self.passing.add(completed.context)
+
+    def add_declined(self, context: str, reason: Reason) -> None:
+        """Note why the peer declined the last conversation about `context`."""
+        self.unequal[context] = _DECLINED.get(reason, f"the peer declined: {reason.text}")
+        if reason is Reason.BUSY:
+            self.passing.add(context)
+
+    def add_filling(self, context: str) -> None:
+        """Note that another peer is filling `context` here."""
+        self.unequal[context] = "another peer is filling it right now"
+        self.passing.add(context)
 
     def compare_rest(self, session: Session, subscriptions: Subscriptions) -> None:
         """At the end of a session that the peer led, compare the contexts about which it held no conversation."""
@@ -61,8 +87,15 @@ class SessionReport:
                 continue
             if summary.root != store.tree(context).root:
                 self.unequal.setdefault(context, _NOT_ASKED_FOR)
+                if not self.is_direct:
+                    self.passing.add(context)
             else:
                 LogCursor.of(store, session).reached(context, summary.seq)
+
+    @property
+    def moved(self) -> int:
+        """The number of records that moved, either way."""
+        return sum(conversation.sent + conversation.received for conversation in self.conversations)
 
     @property
     def in_sync(self) -> bool | None:

@@ -29,9 +29,11 @@ class PeerView:
     `label`        the name, with the beginning of the id where another node has the same
     `in_sync`      None when unknown
     `last_seen_ms` when a session with it was last up, None if there was none
-    `reason`       why it is not equal or not connected, in a plain sentence
+    `reason`       why it is not equal or not connected, in a plain sentence, about `address`
     `following`    a link is up, over which each side tells the other what it stores
-    `lag`          how many changes here were not sent or announced to it yet, None without a link
+    `lag`          how many changes here it has not taken yet, None without a link
+    `in_step`      nothing differs but what is in flight over the link
+    `since_ms`     when the link began, or when the peer was last heard of
     `models`       the record models that are read there
     `unreadable`   of these, those that are read here in another major: a record for one reader is none for the other
     """
@@ -50,6 +52,8 @@ class PeerView:
     lag: int | None = None
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
+    in_step: bool = False
+    since_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from random import Random
 from typing import Final
 
 from echonode.errors import EchonodeError, LocalError, StoreError
+from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.filter import Filter
 from echonode.model.heads import winner
 from echonode.model.identity import IdentityId
@@ -22,6 +23,7 @@ from echonode.sync.tasks import all_ended
 from echonode.wire.messages import Direction, RecordRequest
 
 SYNC_TIMEOUT_S: Final = 20.0
+BESIDE: Final = "books"  # a context that clients import into and do not write
 _BODIES: Final = (0, 10, 10, 10, 100, 1_000, 10_000)
 _TAGS: Final = ((), (), ("red",), ("blue", "red"))
 
@@ -56,6 +58,17 @@ class Clients:
         context, author = self._habits.contexts[0], member.node.id
         drafts = [Draft(context=context, author=author, name=f"stock-{number}") for number in range(records)]
         self._invariants.acknowledge(member, await member.node.records.put_all(drafts) if drafts else [])
+
+    async def import_beside(self, records: int) -> None:
+        """Import so many records into a context of their own, in transactions of a thousand."""
+        member = self._members[0]
+        for first in range(0, records, BATCH_RECORDS_MAX):
+            numbers = range(first, min(first + BATCH_RECORDS_MAX, records))
+            drafts = [Draft(context=BESIDE, author=member.node.id, name=f"bulk-{number}") for number in numbers]
+            try:
+                self._invariants.acknowledge(member, await member.node.records.put_all(drafts))
+            except (StoreError, LocalError):
+                return  # the disk is full, or the process died
 
     async def write(self, member: Member, records: int) -> None:
         """Make so many writes now."""

@@ -6,7 +6,8 @@
     deadlock    no callback is ready, no timer is set and the main task is not done: `Deadlock` names every waiting task
     livelock    a million callbacks ran and time did not move: `Livelock`
     forbidden   sockets, processes, threads, signals and blocking sleep: `Forbidden`
-    owners      a task has the owner of the task that started it; `kill(owner)` ends them all, as if a process died
+    owners      a task has the owner of the task that started it; `kill(owner)` ends them all, as if a process died;
+                `stall(owner)` holds all its callbacks up until `resume(owner)`, as SIGSTOP and SIGCONT do
 
 The same seed gives the same run in any process. Tasks and futures hash by their order of creation, because a TaskGroup
 cancels in the order of a set. Garbage is collected at counted steps, and not when the allocator decides.
@@ -115,6 +116,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self._random = random.Random(f"order/{seed}")
         self._sequence = count(1)
         self._owned: defaultdict[str, WeakSet[SimTask[Any]]] = defaultdict(WeakSet)
+        self._held: dict[str, list[asyncio.Handle]] = {}  # by owner that is stalled
+        self.resumed_s: dict[str, float] = {}  # by owner: when it went on last
         self._cancelled_timers = 0
         self._steps = 0
         self._full_collection_at = STEPS_PER_COLLECTION
@@ -152,6 +155,19 @@ class SimLoop(asyncio.BaseEventLoop):
         """
         for task in self.tasks_of(owner):
             task.cancel()
+
+    def stall(self, owner: str) -> None:
+        """Run no callback of `owner` until `resume`. What it had sent before is not delivered either."""
+        self._held.setdefault(owner, [])
+
+    def resume(self, owner: str) -> None:
+        """Run what was held up by `stall`, now."""
+        self._ready.extend(self._held.pop(owner, []))
+        self.resumed_s[owner] = self._now
+
+    def is_stalled(self, owner: str) -> bool:
+        """Return True between `stall` and `resume`."""
+        return owner in self._held
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         """Run `func` at once and ignore `executor`. Its result is delivered in a later step."""
@@ -201,6 +217,9 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _step(self, handle: asyncio.Handle) -> None:
         if handle.cancelled():
+            return
+        if self._held and (held := self._held.get(cast(Any, handle)._context.get(OWNER, ""))) is not None:
+            held.append(handle)
             return
         self._steps += 1
         self._steps_at_one_time += 1

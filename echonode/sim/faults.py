@@ -6,6 +6,8 @@
     roll_back               a node crashes and starts again over an older copy of its disk, without notice
     set_clock               a person sets the wall clock of a node
     mislead                 false sightings, sometimes a flood of them (sim/mdns.py)
+
+Stalls come beside them: a process stands still for 5 to 60 s and then goes on, as after SIGSTOP and SIGCONT.
 """
 
 import asyncio
@@ -23,6 +25,7 @@ from echonode.sync.tasks import all_ended
 
 # A message of BATCH_BYTES_MAX must arrive within FRAME_TIMEOUT_S. Below 18 kB/s it never does.
 _USABLE_BYTES_S: Final = 100_000.0
+STALL_S: Final = (5.0, 60.0)
 
 
 class Faults:
@@ -53,6 +56,13 @@ class Faults:
             await asyncio.sleep(draw.expovariate(self._options.loss_rate))
             if connected := network.connected_hosts():
                 network.cut(*draw.choice(connected))
+
+    async def keep_stalling(self) -> None:
+        """Stall one node after another, until cancelled."""
+        draw, rate = Random(f"stalls/{self._seed}"), self._options.stall_rate
+        while rate:
+            await asyncio.sleep(draw.expovariate(rate))
+            self._start(self._stall(draw.choice(self._members), draw.uniform(*STALL_S)))
 
     async def end(self) -> None:
         """Repair links, disks and processes. Cancel the faults that wait for bytes of a connection."""
@@ -108,6 +118,15 @@ class Faults:
 
     def _start(self, work: "asyncio._CoroutineLike[None]") -> None:
         self._tasks.add(asyncio.create_task(work))
+
+    async def _stall(self, member: Member, for_s: float) -> None:
+        owner, loop = member.owner, self._world.loop
+        if member.is_up and not loop.is_stalled(owner):
+            member.is_up = False  # no fault that takes a process down must happen to it meanwhile
+            loop.stall(owner)
+            await asyncio.sleep(for_s)
+            loop.resume(owner)
+            member.is_up = True
 
     async def _fill_disk(self, member: Member) -> None:
         store = member.store

@@ -57,6 +57,8 @@ class Options:
     partition_s: float = 0.0  # for so long, at the beginning of faults_s, half of the nodes are cut off
     faults: tuple[str, ...] = ()
     fault_rate: float = 0.3
+    stall_rate: float = 0.0  # of processes that stand still for a while during faults_s, beside `faults`
+    bulk_records: int = 0  # imported into another context during faults_s, beside the writes of clients
     loss_rate: float = 0.0  # connections cut during faults_s, beside `faults`
     adversaries: int = 0  # nodes that break the protocol (sim/adversary.py)
     adversaries_stay: bool = False  # they go on forging messages, but write no more, while the others come to agree
@@ -78,7 +80,7 @@ class Options:
 
 def draw_options(seed: int) -> Options:
     """Draw the options of the world of `seed`."""
-    draw, meeting = Random(f"options/{seed}"), Random(f"meeting/{seed}")
+    draw, beside, meeting = (Random(f"{purpose}/{seed}") for purpose in ("options", "beside", "meeting"))
     is_large = draw.random() < 0.02
     nodes = draw.randint(7, 12) if is_large else draw.choices([2, 3, 4, 5, 6], [30, 40, 18, 8, 4])[0]
     contexts = draw.choice([("main",), ("main",), ("main", "notes"), ("main", "main", "notes", "a/b c")])
@@ -115,6 +117,8 @@ def draw_options(seed: int) -> Options:
         is_compromised=draw.random() < 0.08,
         quiescence_s=draw.choices([0.0, 120.0], [75, 25])[0],
         common_records=draw.choices([0, 2_200], [96, 4])[0],  # large stores that differ in little, without a cursor
+        stall_rate=beside.choices([0.0, 0.05, 0.2], [80, 15, 5])[0],
+        bulk_records=beside.choices([0, 2_000, 10_000], [94, 5, 1])[0],
         uplink_bytes_s=draw.choices([inf, 1_000_000, 200_000], [85, 10, 5])[0],
         has_equal_names=meeting.random() < 0.25,
         has_shared_address=meeting.random() < 0.25,

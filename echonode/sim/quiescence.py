@@ -16,9 +16,9 @@ from typing import Final
 from echonode.node.backlog import Backlog
 from echonode.sim.world import Member, World
 
-# The task of Connections.run; of each link the task that serves or dialled it, and the five of Link.run.
+# The task of Connections.run; of each link the task that serves or dialled it, and the six of Link.run.
 _TASKS_OF_A_NODE: Final = 1
-_TASKS_OF_A_LINK: Final = 6
+_TASKS_OF_A_LINK: Final = 7
 
 
 def unfinished(world: World, member: Member) -> list[str]:

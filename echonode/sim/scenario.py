@@ -29,6 +29,7 @@ from echonode.sim.faults import Faults
 from echonode.sim.figures import Figures, Samples
 from echonode.sim.invariants.checks import Invariants, Violation
 from echonode.sim.invariants.expected_heads import all_heads
+from echonode.sim.invariants.truth import Truth
 from echonode.sim.options import PARTIAL_TAG, Options, draw_options
 from echonode.sim.quiescence import left_behind
 from echonode.sim.world import PORT, Member, World
@@ -61,6 +62,9 @@ class Scenario:
             self.world.network.share_address(_BRIDGE_HOST)
             self.world.discovery.shared = (f"{_BRIDGE_HOST}:{PORT}",)
         self.invariants = Invariants(self.world, self._is_honest, options.leaf_bounds)
+        self.truth = Truth(loop)
+        self.invariants.is_wire_whole = "corrupt" not in options.faults
+        self.invariants.on_roots = self.truth.note
         self.honest: list[Member] = []  # nodes that hold all contexts, newcomers included
         self._client_nodes: list[Member] = []  # nodes that clients talk to, and that faults happen to
         self._adversaries: list[Adversary] = []
@@ -95,6 +99,8 @@ class Scenario:
                 clients.keep_requesting(),
                 faults.keep_causing(),
                 faults.keep_cutting(),
+                faults.keep_stalling(),
+                clients.import_beside(options.bulk_records),
                 *[adversary.keep_attacking(self.world) for adversary in self._adversaries],
                 *[self._let_in(number) for number in range(options.newcomers)],
             ]
@@ -195,6 +201,7 @@ class Scenario:
             for _ in range(_SAMPLES):
                 await asyncio.sleep(self.options.faults_s / _CHECKS / _SAMPLES)
                 self.samples.sample_roots()
+                self._check_truth()
             await self._check_safety()
             for task in tasks:
                 if task.done():
@@ -203,6 +210,12 @@ class Scenario:
             task.cancel()
         for failed in await all_ended(tasks):
             raise failed
+
+    def _check_truth(self) -> None:
+        self.truth.look(self.world.members.values())
+        for member in self.honest:
+            if member.is_up:
+                self.truth.check(member, self.honest)
 
     async def _check_safety(self) -> None:
         for member in self.honest:
@@ -232,6 +245,7 @@ class Scenario:
         began_s = self._loop.time()
         while difference := await self._difference():
             self.samples.sample_roots()
+            self._check_truth()
             if self._loop.time() - began_s > AGREED_WITHIN_S:
                 raise Violation(f"E3: not equal within {AGREED_WITHIN_S:.0f} s: {difference}")
             await asyncio.sleep(_STEP_S)
@@ -261,6 +275,7 @@ class Scenario:
         await asyncio.sleep(self.options.quiescence_s)
         if is_quiet and before != [len(_news(member)) for member in self.honest]:
             raise Violation("E4: nodes that have nothing to do go on talking")
+        self._check_truth()
         self.invariants.check_known_equal(self.honest)
         if is_quiet:
             await self.invariants.check_quiescence([*self.honest, *self._partials])

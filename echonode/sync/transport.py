@@ -53,6 +53,7 @@ class StreamTransport:
         self.stream = stream
         self.channel = channel
         self.is_introduced = False  # pings have no place before both ends are known
+        self.heard_s = asyncio.get_running_loop().time()  # when anything came last, in seconds of the loop
         # Bytes that came behind the handshake in the same read wait inside the channel.
         self._payloads = deque(channel.receive_data(b""))
 
@@ -110,6 +111,7 @@ class StreamTransport:
             data = await self.stream.read()
             if not data:
                 raise TransportError("the stream ended without a close")
+            self.heard_s = asyncio.get_running_loop().time()
             self._payloads.extend(self.channel.receive_data(data))
             if not began and self.channel.has_partial_frame:
                 return

@@ -19,6 +19,7 @@ from tests.api.test_node import meet
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
     """Open no links, so that records move only on request."""
     monkeypatch.setattr(link_selection, "LINKS_CHOSEN", 0)
+    monkeypatch.setattr(link_selection, "LINKS_ALL_MAX", 0)
 
 
 @asynccontextmanager

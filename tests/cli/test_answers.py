@@ -36,6 +36,8 @@ def peer(**more: object) -> dict[str, Any]:
         "reason": "",
         "following": True,
         "lag": 0,
+        "in_step": False,
+        "since": "2026-11-22T11:00:00.000Z",
         "models": {},
         "unreadable": [],
         **more,
@@ -138,6 +140,14 @@ def test_a_record_of_a_model_that_is_not_read_here_is_given_when_any_will_do(she
         (
             [peer(), peer(name="attic", in_sync=False, reason="does not answer since 10:00.")],
             "Equal with 1 of 2 nodes. attic: does not answer since 10:00.",
+        ),
+        (
+            [peer(), peer(in_sync=None, in_step=True, lag=3), peer(in_sync=None, in_step=True, lag=1)],
+            "In step with 3 nodes: 4 changes on the way, nothing else differs.",
+        ),
+        (
+            [peer(in_sync=None, in_step=True), peer(in_sync=None, name="attic", reason="x")],
+            "Equal with 1 of 2 nodes. attic: x.",
         ),
         ([peer(in_sync=False)], "Equal with 0 of 1 node. pantry: not equal yet."),
         ([peer(name="", id=None, in_sync=None, state="sighted")], "Equal with 0 of 1 node. 10.0.0.2:22087: sighted."),

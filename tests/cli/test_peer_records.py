@@ -20,6 +20,7 @@ from tests.cli.test_commands import is_equal, meet
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
     """Open no links, so that records move only on request."""
     monkeypatch.setattr(link_selection, "LINKS_CHOSEN", 0)
+    monkeypatch.setattr(link_selection, "LINKS_ALL_MAX", 0)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from echonode.store.memory import MemoryStore
 from echonode.text import to_base32
 from tests.node.test_record_book import Book, StoppedClock, refusal_of
 from tests.node.timetable import Drawn, peer_id
-from tests.sync.universe import at_once
+from tests.store.files import run as at_once
 
 
 def addresses(book: Book, peers: PeerTable | None = None) -> Addresses:

@@ -10,7 +10,7 @@ from echonode.node.conflicts import Conflicts, Resolution, Strategy
 from echonode.node.event_bus import EventBus
 from echonode.node.events import Event, RecordConflict, RecordConflictResolved, RecordsApplied
 from tests.node.test_record_book import Book
-from tests.sync.universe import at_once
+from tests.store.files import run as at_once
 
 
 class Sides:

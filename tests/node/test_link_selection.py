@@ -8,13 +8,22 @@ from echonode.limits import (
     COMPARE_INTERVAL_S,
     LINK_RENEWAL_S,
     LINK_RETRY_S,
+    LINKS_ALL_MAX,
     LINKS_CHOSEN,
     LINKS_MAX,
     UNEQUAL_COMPARE_INTERVAL_S,
 )
 from echonode.model.identity import IdentityId
+from echonode.node import link_selection
 from echonode.sim.event_loop import SimEntropy
 from tests.node.timetable import NEVER, Drawn, Timetable, peer_id, sight
+
+
+@pytest.fixture(autouse=True)
+def among_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a few peers stand for many, but in tests that have `few` in their name."""
+    if "few" not in request.node.name:
+        monkeypatch.setattr(link_selection, "LINKS_ALL_MAX", 0)
 
 
 class Ranked(Drawn):
@@ -65,6 +74,21 @@ def test_of_few_peers_all_are_followed():
     assert met(5, can_follow=False).links.chosen() == set()
 
 
+@pytest.mark.parametrize("strangers", [0, 1, 5])
+def test_few_is_up_to_sixteen_peers_that_are_known_sightings_not_yet_dialled_included(strangers):
+    times = met(LINKS_ALL_MAX - strangers)
+    for number in range(100, 100 + strangers):
+        sight(times, number)
+    assert not times.links.has_many()
+    assert len(times.links.chosen()) == LINKS_ALL_MAX - strangers
+    sight(times, 99)
+    assert times.links.has_many()
+    assert len(times.links.chosen()) == LINKS_CHOSEN
+    times.table.dial_begun("t99")
+    times.dial_ended(0.0, "t99", failure="no answer")
+    assert not times.links.has_many(), "an address where no peer answers is none"
+
+
 def test_an_attempt_is_one_of_a_chosen_peer_and_the_next_one_comes_later_and_later():
     times = met(5)
     one, five = peer_id(1), peer_id(5)
@@ -105,9 +129,8 @@ def test_behind_a_link_that_ended_the_peer_is_looked_for_soon_and_later_when_non
     assert entry.compare_at_s == NEVER
     times.table.unlinked(10.0 + lasted_s, peer_id(1))
     assert not entry.is_following
-    waits_s = entry.compare_at_s - 10.0 - lasted_s
-    assert waits_s == pytest.approx(0.05 if lasted_s > 60 else 12.8)
-    assert entry.follow_at_s == entry.compare_at_s
+    assert entry.follow_at_s - 10.0 - lasted_s == pytest.approx(0.05 if lasted_s > 60 else 12.8)
+    assert entry.compare_at_s - 10.0 - lasted_s == pytest.approx(0.05 if lasted_s > 60 else 5.0)
 
 
 def test_a_peer_that_is_followed_is_neither_compared_with_nor_told_by_dialling():

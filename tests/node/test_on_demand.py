@@ -109,6 +109,7 @@ def test_a_sync_that_is_asked_for_says_what_it_did_with_whom():
 
 def test_a_sync_one_way_moves_nothing_the_other_way(monkeypatch):
     monkeypatch.setattr(link_selection, "LINKS_CHOSEN", 0)
+    monkeypatch.setattr(link_selection, "LINKS_ALL_MAX", 0)
 
     async def work(world: World) -> None:
         ours, theirs = await world.add_node("ours"), await world.add_node("theirs")

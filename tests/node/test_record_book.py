@@ -17,7 +17,7 @@ from echonode.node.record_book import RecordBook
 from echonode.sim.event_loop import EPOCH_MS, SimEntropy
 from echonode.store.memory import MemoryStore
 from echonode.text import to_base32
-from tests.sync.universe import at_once
+from tests.store.files import run as at_once
 
 NETWORK = bytes(range(32))
 

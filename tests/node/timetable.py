@@ -56,7 +56,7 @@ class Timetable:
 
     def changed(self, now_s: float, source: IdentityId | None) -> None:
         """Note a change of the store that came from `source`, None for our own."""
-        self.table.store_changed(source)
+        self.table.store_changed(source, now_s)
         self.table.compare_soon(now_s, self.scheduler.to_tell(source))
 
     def wants_link(self, peer: IdentityId, now_s: float) -> bool:

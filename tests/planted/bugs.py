@@ -489,8 +489,8 @@ BUGS: Final = (
     Bug(
         name="different roots on a quiet link are ignored",
         file="sync/live/receiver.py",
-        right="        elif not progress.waiting and self._is_quiet() and self._has_told_all(theirs.context):\n",
-        wrong="        elif not progress.waiting and self._is_quiet() and progress.told < 0:\n",
+        right="        elif not progress.waiting and self._sender.has_told_all(theirs.context):\n",
+        wrong="        elif not progress.waiting and progress.told < 0:\n",
         tests=("sync/live/test_link.py", "node/test_live_links.py"),
     ),
     Bug(

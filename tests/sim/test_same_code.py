@@ -144,12 +144,11 @@ async def writes_fall_into_conversations(stage: Stage) -> None:
         await one.sync(None, direction, 5.0)
     for task in writing:
         task.cancel()
-    writing = [asyncio.create_task(keep_writing(node, 0.02)) for node in (one, two)]
-    for node in (one, two, one):
-        await put(node, "noticed")  # a link sends roots later, and by then the other node has others
+    for node, other in ((one, two), (two, one)):
+        writing = [asyncio.create_task(keep_writing(other, 0.02))]
+        await put(node, "noticed")  # its link sends roots later, and by then the other node has others
         await asyncio.sleep(2 * max(ROOTS_DELAY_S))
-    for task in writing:
-        task.cancel()
+        writing[0].cancel()
     await put(one, "last")
     await stage.equal(one, two)
 

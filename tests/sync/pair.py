@@ -13,7 +13,7 @@ from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
 from echonode.sync.conversation import Conversation
 from echonode.wire.codec import decode, encode
-from echonode.wire.messages import Close, Message
+from echonode.wire.messages import Close, Message, Ping, Pong
 
 
 class PairedTransport:
@@ -23,6 +23,7 @@ class PairedTransport:
         self._inbox, self._outbox, self._cut = inbox, outbox, cut
         self.bytes_sent = self.bytes_received = 0
         self.sent: list[Message] = []
+        self.is_hung = False  # answers no Ping
 
     async def send(self, message: Message) -> None:
         if self._cut.is_due():
@@ -37,14 +38,21 @@ class PairedTransport:
         self._outbox.put_nowait(payload)
 
     async def recv(self) -> Message:
-        payload = await self._inbox.get()
-        if not payload:
-            raise TransportError("cut")
-        self.bytes_received += len(payload)
-        message = decode(payload)
-        if isinstance(message, Close):
-            raise PeerRefused(Reason(message.reason))
-        return message
+        while True:
+            payload = await self._inbox.get()
+            if not payload:
+                raise TransportError("cut")
+            self.bytes_received += len(payload)
+            match decode(payload):
+                case Close(reason):
+                    raise PeerRefused(Reason(reason))
+                case Ping() if not self.is_hung:
+                    self.bytes_sent += len(encode(Pong()))
+                    self._outbox.put_nowait(encode(Pong()))
+                case Ping() | Pong():
+                    pass
+                case message:
+                    return message
 
     def end(self) -> None:
         self._outbox.put_nowait(b"")

@@ -21,6 +21,7 @@ from echonode.cli.output import (
     print_text,
     safe,
     short_id,
+    since,
     size,
 )
 
@@ -29,7 +30,7 @@ _LATER_FIELDS: Final = frozenset({"history"})  # which nodes of the first versio
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "conflicts", "wants")
 _PEER_FIELDS: Final = (
     *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
-    *("following", "lag", "models", "unreadable"),
+    *("following", "lag", "in_step", "since", "models", "unreadable"),
 )
 _OTHER_NETWORK: Final = "other network"
 _COPY: Final = "copy"
@@ -91,7 +92,7 @@ def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
     if contested:
         print_text(f"{count(contested, 'record')} in conflict; to see them, type: echonode conflicts")
     if is_running:
-        print_text(verdict(answer["peers"]))
+        print_text(verdict(answer["peers"], now_s))
 
 
 def _history(history: Json | None) -> str:
@@ -99,6 +100,8 @@ def _history(history: Json | None) -> str:
     if not history or not history["versions"]:
         return ""
     return f"{count(history['versions'], 'older version')}, {size(history['bytes'])}"
+
+
 def _known_text(peers: Sequence[Json]) -> str:
     """Return how many peers this node has met, now or before it was started, "" for none."""
     known = [peer for peer in peers if peer["id"] is not None and peer["state"] not in (_OTHER_NETWORK, _COPY)]
@@ -110,9 +113,9 @@ def _network(network: str) -> str:
     return "the open network" if network == "open" else f"the network {safe(network)}"
 
 
-def verdict(peers: Sequence[Json]) -> str:
+def verdict(peers: Sequence[Json], now_s: float | None = None) -> str:
     """Return one sentence that says whether all nodes are equal, and if not, why."""
-    return " ".join([*map(_copy_warning, _of_state(peers, _COPY)), _equality(peers)])
+    return " ".join([*map(_copy_warning, _of_state(peers, _COPY)), _equality(peers, now_s)])
 
 
 def _of_state(peers: Sequence[Json], state: str) -> list[Json]:
@@ -123,7 +126,7 @@ def _copy_warning(copy: Json) -> str:
     return f"At {safe(copy['address'])} {safe(copy['reason'])}."
 
 
-def _equality(peers: Sequence[Json]) -> str:
+def _equality(peers: Sequence[Json], now_s: float | None) -> str:
     ours = [peer for peer in peers if peer["state"] not in (_OTHER_NETWORK, _COPY, _GONE)]
     gone = len(_of_state(peers, _GONE))
     beside = f" ({count(gone, 'more node')} not seen for 30 days.)" if gone else ""
@@ -134,10 +137,19 @@ def _equality(peers: Sequence[Json]) -> str:
     unequal = [peer for peer in ours if peer["in_sync"] is not True]
     if not unequal:
         return f"Equal with {count(len(ours), 'node')}: all that are known.{beside}"
-    reasons = "; ".join(f"{_name(peer)}: {_reason_text(peer)}" for peer in unequal[:_REASONS_MAX])
+    if all(_is_in_step(peer) for peer in unequal):
+        in_flight = sum(peer["lag"] or 0 for peer in unequal)
+        what = f"{count(in_flight, 'change')} on the way" if in_flight else "the last changes are being compared"
+        return f"In step with {count(len(ours), 'node')}: {what}, nothing else differs.{beside}"
+    unequal = [peer for peer in unequal if not _is_in_step(peer)]
+    reasons = "; ".join(f"{_name(peer)}: {_reason_text(peer, now_s)}" for peer in unequal[:_REASONS_MAX])
     if len(unequal) > _REASONS_MAX:
         reasons += f"; and {len(unequal) - _REASONS_MAX} more, in the table"
     return f"Equal with {len(ours) - len(unequal)} of {count(len(ours), 'node')}. {reasons}.{beside}"
+
+
+def _is_in_step(peer: Json) -> bool:
+    return peer["in_sync"] is not True and bool(peer.get("in_step"))
 
 
 def _name(peer: Json) -> str:
@@ -150,14 +162,26 @@ def _label(peer: Json) -> str:
     return label
 
 
-def _reason_text(peer: Json) -> str:
-    """Return the reason why a peer is not known to be equal."""
+def _reason_text(peer: Json, now_s: float | None) -> str:
+    """Return the reason why a peer is not known to be equal, with its time when the peer is away."""
     reason = safe(peer["reason"]).rstrip(".")
-    return reason or ("not equal yet" if peer["in_sync"] is False else safe(peer["state"]))
+    reason = reason or ("not equal yet" if peer["in_sync"] is False else safe(peer["state"]))
+    away = since(peer.get("since"), now_s) if peer["state"] == "absent" and now_s is not None else ""
+    return f"{reason}, {away}" if away else reason
+
+
+def _why(peer: Json, now_s: float) -> str:
+    """Return the reason in the table; empty when there is nothing to explain."""
+    return _reason_text(peer, now_s) if peer["reason"] else ""
+
+
+def _equal(peer: Json) -> str:
+    """Return whether the peer is known to be equal, or lacks only what is in flight."""
+    return "in step" if _is_in_step(peer) else _EQUAL[peer["in_sync"]]
 
 
 def _following(peer: Json) -> str:
-    """Return whether changes travel to this peer as they happen, and how many are still to be sent."""
+    """Return whether changes travel to this peer as they happen, and how many it has not taken yet."""
     if not peer["following"]:
         return "-"
     return f"{peer['lag']:,} behind" if peer["lag"] else "yes"
@@ -170,13 +194,13 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
             safe(_label(peer)) or "-",
             short_id(peer["id"]) or "-",
             safe(peer["state"]),
-            "-" if peer["state"] in (_OTHER_NETWORK, _COPY) else _EQUAL[peer["in_sync"]],
+            "-" if peer["state"] in (_OTHER_NETWORK, _COPY) else _equal(peer),
             _following(peer),
             ago(peer["last_sync"], now_s),
             safe(peer["address"]) or "-",
             safe(peer["found_by"]) or "-",
             _reads(peer),
-            safe(peer["reason"]),
+            _why(peer, now_s),
         )
         for peer in peers
     ]

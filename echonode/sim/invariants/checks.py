@@ -51,14 +51,14 @@ from contextlib import contextmanager
 from typing import Final
 
 from echonode.clock import to_ms
-from echonode.errors import LocalError
+from echonode.errors import LocalError, Reason
 from echonode.limits import CANDIDATES_MAX, CONNECTIONS_MAX, TIMESTAMP_AHEAD_MS_MAX
 from echonode.model.heads import LEAF_BOUNDS, LeafBounds
 from echonode.model.identity import IdentityId, PublicKey
 from echonode.model.keys import KeyState, read_statement
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, supersedes
-from echonode.node.events import Event, RecordForked, SyncCompleted
+from echonode.node.events import Event, RecordForked, SessionFailed, SyncCompleted
 from echonode.node.mode_table import MODES
 from echonode.sim.invariants.expected_heads import all_heads, expected_heads, is_covered, leaves_of
 from echonode.sim.invariants.version_check import AuthenticVersions
@@ -68,6 +68,7 @@ from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
 
 TASKS_MAX: Final = 3 * CONNECTIONS_MAX
+PROTOCOL_ERROR: Final = Reason.PROTOCOL_ERROR.text
 EMPTY_ROOT: Final = Tree().root
 _RECENT_COMMITS: Final = 8  # that may come between a Done and its SyncCompleted event
 QUIESCENT_WITHIN_S: Final = 60.0  # a comparison over a slow link takes some seconds, and others may follow
@@ -93,9 +94,11 @@ class Invariants:
         # By member, context and id: every version that was durable there.
         self.committed: dict[str, dict[str, dict[VersionId, Record]]] = defaultdict(lambda: defaultdict(dict))
         self.acknowledged: dict[Member, list[Record]] = defaultdict(list)
+        self.is_wire_whole = True  # no fault changes bytes on their way
         self.void_keys: set[tuple[IdentityId, PublicKey]] = set()
         self._stated: dict[str, dict[tuple[IdentityId, PublicKey], KeyState]] = defaultdict(dict)  # by member
         self._authentic = AuthenticVersions()
+        self.on_roots: Callable[[str, str, bytes], None] = lambda _member, _context, _root: None
         self._roots: dict[tuple[str, str], dict[bytes, None]] = defaultdict(dict)  # by member and context
         self._agreed_heads: dict[str, list[Record]] = {}  # by context
         self._known: dict[Member, set[IdentityId]] = {}
@@ -134,8 +137,15 @@ class Invariants:
             roots, root = self._roots[name, context], store.tree(context).root
             roots.pop(root, None)  # a root may come again: keep the latest last
             roots[root] = None
+            self.on_roots(name, context, root)
 
     def _on_event(self, member: Member, event: Event) -> None:
+        if isinstance(event, SessionFailed) and event.reason == PROTOCOL_ERROR and self.is_wire_whole:
+            peer = IdentityId(event.peer)
+            if peer and self._is_honest(peer) and self._is_honest(member.identity.id):
+                with self._ending_the_world():
+                    other = self._world.identified(peer).name
+                    raise Violation(f"T4: {member.name} and {other} are honest, and end in {event.detail}")
         if isinstance(event, SyncCompleted):
             with self._ending_the_world():
                 if event.mode not in [mode.value for mode in MODES]:
@@ -347,6 +357,8 @@ class Invariants:
             for peer in member.node.peers():
                 if peer.id in names and not peer.in_sync:
                     raise Violation(f"E4: {member.name} does not know {names[peer.id]} to be equal: {peer.reason}")
+                if peer.id in names and peer.lag:
+                    raise Violation(f"T3: {member.name} shows {names[peer.id]} as {peer.lag} behind, and it is equal")
             for context in member.node.store.contexts():
                 if member.node.store.staged(context) is not None:
                     raise Violation(f"E4: {member.name} has an unfinished snapshot of {context}")

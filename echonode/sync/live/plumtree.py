@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
-from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, RECENT_VERSIONS_MAX
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, COMMITS_RECORDS_MAX, RECENT_VERSIONS_MAX
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record, VersionId
 from echonode.store.port import Change, Store
@@ -144,20 +144,22 @@ class LogTail:
         self._parts: dict[str, _LogPart] = {}
 
     async def read(self, context: str, after: int) -> tuple[list[Change], int]:
-        """Return the entries behind seq `after` that fit one message, and the seq up to which none is missing."""
+        """Return the entries behind seq `after` that fit one Commits, and the seq up to which none is missing."""
         part = self._parts.setdefault(context, _LogPart(after, after))
         async with part.lock:
             if part.start <= after and part.upto < self._store.seq(context):
                 await self._read_on(context, part)
         if not part.start <= after <= part.upto:
             return await self._store.changes(
-                context, after, records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
+                context, after, records_max=COMMITS_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
             )
         found: list[Change] = []
         for entry in reversed(part.entries):
             if entry.seq <= after:
                 break
             found.append(entry)
+        if len(found) > COMMITS_RECORDS_MAX:
+            return found[: -COMMITS_RECORDS_MAX - 1 : -1], found[-COMMITS_RECORDS_MAX].seq
         return found[::-1], part.upto
 
     async def find(self, context: str, seq: int) -> Change | None:

@@ -6,35 +6,38 @@ the cursor stays: then trees are compared, and equal roots move it on (PROTOCOL.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
 
-from echonode.errors import Reason, RemoteError, TransportError
+from echonode.errors import Reason, RemoteError
 from echonode.limits import (
     ANNOUNCEMENT_WEIGHT,
     BATCH_BYTES_MAX,
-    BATCH_RECORDS_MAX,
+    COMMITS_RECORDS_MAX,
     CONTEXTS_MAX,
     FOLLOW_WINDOW_BYTES,
-    FRAME_TIMEOUT_S,
     REPLAYS_MAX,
-    REQUEST_RETRY_S,
-    ROOTS_DELAY_S,
+    SUSPECT_S,
+    TAKEN_RECORDS,
 )
 from echonode.model.merkle import Tree
-from echonode.model.record import Record
+from echonode.model.record import IDENTITIES, Record
 from echonode.store.port import Applied
 from echonode.sync.live.plumtree import PlumtreeLink, ShortId, remember, short_id
+from echonode.sync.live.requests import Requests
 from echonode.sync.live.send_queue import SendQueue, weight
+from echonode.sync.live.sender import LinkSender
 from echonode.sync.tasks import uninterrupted
 from echonode.sync.verify_apply import verify_all
-from echonode.wire.messages import Bodies, Commits, ContextCursor, ContextRoot, Follow, Lazy, Missing, Roots, Taken
+from echonode.wire.messages import Bodies, Commits, ContextCursor, ContextRoot, Follow, Lazy, Roots, Taken
 
-_Incoming: TypeAlias = Commits | Bodies | Roots
+_Incoming: TypeAlias = Commits | Bodies | ContextRoot
 
-_INBOX_MAX = 16  # messages
+_INBOX_BYTES_MAX = 2 * FOLLOW_WINDOW_BYTES  # beyond it no message is read; the window alone bounds what is sent unasked
+_ROOT_BYTES = 256  # what a root counts in that
+_JOINED_MAX = 2 * COMMITS_RECORDS_MAX  # records in one transaction; another context waits no longer than for these
 _TAKEN_AT = FOLLOW_WINDOW_BYTES // 4  # bytes taken that the peer is told of at once
 _EMPTY = Tree().root
 
@@ -48,6 +51,9 @@ class _ContextProgress:
     stored: int = field(init=False)
     waiting: int = 0  # announced versions that are not here yet
     equal_at: bytes = b""  # our root when it last was the peer's
+    their_root: bytes = b""  # the latest that the peer told
+    replays: int = 0  # records in a row that were no news
+    moved_s: float = 0.0  # when records of it were last sent or received
 
     def __post_init__(self) -> None:
         self.stored = self.told
@@ -56,67 +62,81 @@ class _ContextProgress:
 class LinkReceiver:
     """This side of a link as the one that follows.
 
-    `cursors`: how far each context has been followed; `link`: the link itself, as the other links know it;
-    `has_told_all`: returns True when the peer was told of every change of a context.
+    `cursors`: how far each context has been followed; `link`: the link itself, as the other links know it; `sender`:
+    the other side of the link, which knows of what the peer was told.
     """
 
     def __init__(
-        self,
-        queue: SendQueue,
-        cursors: Sequence[ContextCursor],
-        link: PlumtreeLink,
-        has_told_all: Callable[[str], bool],
+        self, queue: SendQueue, cursors: Sequence[ContextCursor], link: PlumtreeLink, sender: LinkSender
     ) -> None:
         self._queue = queue
         self._environment = queue.environment
         self._plumtree = queue.environment.plumtree
         self._store = queue.environment.store
         self._link = link
-        self._has_told_all = has_told_all
+        self._sender = sender
         self._progress = {each.context: _ContextProgress(each.since or 0, each.since is not None) for each in cursors}
-        self._inbox: deque[_Incoming] = deque()
+        self._inbox: dict[str, deque[_Incoming]] = {}  # by context, of which the first has the next turn
+        self._inbox_bytes = 0
         self._has_message = asyncio.Event()
         self._has_room = asyncio.Event()
         self._announced: dict[ShortId, tuple[str, int]] = {}  # versions that are not here: their context and seq
-        self._requested: dict[tuple[str, int], tuple[ShortId, float]] = {}  # and when the peer was asked for them
+        self._requests = Requests(queue, link)
         self._window_used = 0  # bytes received and not taken yet
         self._window_freed = 0  # bytes taken that the peer was not told of yet
-        self._replays = 0  # records in a row that were no news
-        self._retry_timer: asyncio.TimerHandle | None = None
-        self.last_moved_s = 0.0  # when records were last sent or received
+        self._records_freed = 0  # records of these
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
-    async def enqueue(self, message: _Incoming) -> None:
+    async def enqueue(self, message: Commits | Bodies | Roots) -> None:
         """Queue `message` to be stored in its turn. Wait while the queue is full. Raises RemoteError when the peer
         overruns the window."""
         if isinstance(message, Commits):
             if self._window_used > FOLLOW_WINDOW_BYTES:
                 raise RemoteError(Reason.PROTOCOL_ERROR, "it tells more than was taken of it")
             self._window_used += weight(message)
-        while len(self._inbox) >= _INBOX_MAX:
+        while self._inbox_bytes > _INBOX_BYTES_MAX:
             self._has_room.clear()
             await self._has_room.wait()
-        self._inbox.append(message)
+        for item in message.roots if isinstance(message, Roots) else (message,):
+            self._inbox.setdefault(item.context, deque()).append(item)
+            self._inbox_bytes += _size(item)
         self._has_message.set()
 
+    @property
+    def is_full(self) -> bool:
+        """True while no message is read, because what was read waits to be stored."""
+        return self._inbox_bytes > _INBOX_BYTES_MAX
+
     async def run(self) -> None:
-        """Process queued messages, for ever. Raises RemoteError for what is wrong with them, and StoreError."""
+        """Process queued messages, one of each context in turn, for ever. Raises RemoteError for what is wrong with
+        them, and StoreError."""
         while True:
             while not self._inbox:
                 self._has_message.clear()
                 await self._has_message.wait()
-            message = self._inbox.popleft()
-            self._has_room.set()
+            context = IDENTITIES if IDENTITIES in self._inbox else next(iter(self._inbox))
+            message = self._take(context)
             match message:
                 case Commits():
                     await self._store_commits(*self._join_queued(message))
                 case Bodies():
                     await self._store_bodies(message)
-                case Roots(roots):
-                    for root in roots:
-                        self._compare_root(root)
-                    self._environment.owner.compared(self.is_equal())
+                case ContextRoot():
+                    self._compare_root(message)
+                    self._queue.progress.compared(self.is_equal())
+            if context in self._inbox:
+                self._inbox[context] = self._inbox.pop(context)  # the others come first
+
+    def _take(self, context: str) -> _Incoming:
+        """Return the next queued message of `context`."""
+        waiting = self._inbox[context]
+        message = waiting.popleft()
+        if not waiting:
+            del self._inbox[context]
+        self._inbox_bytes -= _size(message)
+        self._has_room.set()
+        return message
 
     def _join_queued(self, first: Commits) -> tuple[Commits, int]:
         """Join `first` with the Commits queued right behind it, so that they share a transaction. Return them as one,
@@ -124,19 +144,18 @@ class LinkReceiver:
         records, size, last = list(first.records), sum(map(len, first.records)), first
         self._check_commits(first)
         total_weight = weight(first)
-        while self._inbox and not last.announced:
-            following = self._inbox[0]
-            if not isinstance(following, Commits) or following.context != first.context:
+        while not last.announced and (waiting := self._inbox.get(first.context)):
+            following = waiting[0]
+            if not isinstance(following, Commits):
                 break
             size += sum(map(len, following.records))
-            if len(records) + len(following.records) > BATCH_RECORDS_MAX or size > BATCH_BYTES_MAX:
+            if len(records) + len(following.records) > _JOINED_MAX or size > BATCH_BYTES_MAX:
                 break
-            self._inbox.popleft()
+            self._take(first.context)
             self._check_commits(following)
             records += following.records
             total_weight += weight(following)
             last = following
-        self._has_room.set()
         return Commits(first.context, last.seq, tuple(records), last.announced), total_weight
 
     def _check_commits(self, message: Commits) -> None:
@@ -165,13 +184,13 @@ class LinkReceiver:
         progress.stored = message.seq
         self._save_cursor(message.context, progress)
         # The weight of announced versions is freed when they are here.
-        self._free_window(total_weight - ANNOUNCEMENT_WEIGHT * len(message.announced))
-        self._queue.on_moved(message.context)
+        self._free_window(total_weight - ANNOUNCEMENT_WEIGHT * len(message.announced), len(message.records))
+        self._queue.progress.moved(message.context)
 
     async def _apply(self, context: str, records: Sequence[Record], seq: int | None) -> Applied:
         """Store verified records, with the cursor at `seq` if there is one, and count them. Raises RemoteError for a
         peer that brings no news without end."""
-        environment, tally = self._environment, self._queue.tally
+        tally = self._queue.tally
         remember(self._queue.known, [short_id(record.id) for record in records])
         if not records:
             return Applied()
@@ -181,12 +200,13 @@ class LinkReceiver:
         tally.refused += len(applied.refused)
         if len(applied.records) < len(records):
             self._note_not_stored(records, applied)
-        self._replays = 0 if applied.records else self._replays + len(records)
-        if self._replays > REPLAYS_MAX + 2 * len(self._store.tree(context)):
+        progress = self._progress[context]
+        progress.replays = 0 if applied.records else progress.replays + len(records)
+        if progress.replays > REPLAYS_MAX + 2 * len(self._store.tree(context)):
             raise RemoteError(Reason.PROTOCOL_ERROR, "it tells nothing new, without end")
         if applied.is_gap:
-            self._progress[context].is_whole = False
-            environment.owner.suspect()
+            progress.is_whole = False
+            self._queue.progress.suspect()
         return applied
 
     def _note_not_stored(self, records: Sequence[Record], applied: Applied) -> None:
@@ -219,53 +239,24 @@ class LinkReceiver:
         """Wait for announced versions that are not here, and ask for those that no link is asked for."""
         remember(self._queue.known, [version for _, version in announced])
         self._queue.tally.announced += len(announced)
-        wanted: list[ShortId] = []
+        wanted: dict[ShortId, tuple[str, int]] = {}
         for seq, version in announced:
             if self._plumtree.has_arrived(version) or version in self._announced:
-                self._free_window(ANNOUNCEMENT_WEIGHT)
+                self._free_window(ANNOUNCEMENT_WEIGHT, 1)
                 continue
             self._announced[version] = context, seq
             progress.waiting += 1
             if not self._plumtree.is_asked(version):
-                wanted.append(version)
-        self._request(wanted)
+                wanted[version] = context, seq
+        self._requests.ask(wanted)
 
     def close(self) -> None:
         """Cancel the timer: the link has ended."""
-        if self._retry_timer is not None:
-            self._retry_timer.cancel()
+        self._requests.close()
 
     def ask_again(self, ids: Sequence[ShortId]) -> None:
         """Ask the peer for those of `ids` that it announced: no other link is asked for them now."""
-        self._request([version for version in ids if version in self._announced])
-
-    def _request(self, ids: Sequence[ShortId]) -> None:
-        by_context: dict[str, list[int]] = {}
-        now_s = asyncio.get_running_loop().time()
-        for version in ids:
-            context, seq = self._announced[version]
-            if (context, seq) not in self._requested:
-                self._requested[context, seq] = version, now_s
-                self._plumtree.ask(version, self._link)
-                by_context.setdefault(context, []).append(seq)
-        for context, seqs in by_context.items():
-            self._queue.is_eager = True
-            for at in range(0, len(seqs), BATCH_RECORDS_MAX):
-                self._queue.send_soon(Missing(context, tuple(seqs[at : at + BATCH_RECORDS_MAX])))
-        self._start_retry_timer()
-
-    def _start_retry_timer(self) -> None:
-        if self._requested and self._retry_timer is None:
-            self._retry_timer = asyncio.get_running_loop().call_later(REQUEST_RETRY_S, self._let_others_ask)
-
-    def _let_others_ask(self) -> None:
-        """Let other links that announced the late versions ask for them. The late ones may still come by this link."""
-        self._retry_timer = None
-        asked_before_s = asyncio.get_running_loop().time() - REQUEST_RETRY_S
-        late = [version for version, asked_s in self._requested.values() if asked_s <= asked_before_s]
-        if late:
-            self._plumtree.note_late(late, self._link)
-        self._start_retry_timer()
+        self._requests.ask({version: self._announced[version] for version in ids if version in self._announced})
 
     def on_arrived(self, ids: Sequence[ShortId]) -> None:
         """Wait no more for these versions: they are stored, by whichever link they came."""
@@ -275,15 +266,15 @@ class LinkReceiver:
     def _stop_waiting(self, version: ShortId) -> None:
         found = self._announced.pop(version, None)
         if found is not None:
+            self._requests.drop(*found)
             progress = self._progress[found[0]]
             progress.waiting -= 1
-            self._free_window(ANNOUNCEMENT_WEIGHT)
+            self._free_window(ANNOUNCEMENT_WEIGHT, 1)
             self._save_cursor(found[0], progress)
 
     async def _store_bodies(self, message: Bodies) -> None:
         """Store versions that this side asked for. Raises RemoteError for others."""
-        requested = [self._requested.pop((message.context, seq), None) for seq in message.seqs]
-        ids = {found[0] for found in requested if found is not None}
+        ids = self._requests.answered(message.context, message.seqs)
         records = await verify_all(message.records, message.context)
         brought = {short_id(record.id) for record in records}
         if len(ids) < len(message.seqs) or not brought <= ids or len(brought) < len(records):
@@ -294,32 +285,42 @@ class LinkReceiver:
             self._stop_waiting(version)
         # A version that has left the peer's log was superseded there. Other peers that announced it may still have it.
         self._plumtree.note_unanswered([version for version in ids if version not in brought], self._link)
-        self._queue.on_moved(message.context)
+        self._queue.progress.moved(message.context)
 
     def check_answers(self) -> None:
         """Raise TransportError when the peer does not send what it was asked for."""
-        now_s = asyncio.get_running_loop().time()
-        if any(now_s - asked_s > FRAME_TIMEOUT_S for _, asked_s in self._requested.values()):
-            raise TransportError("the peer does not deliver what it announced")
+        self._requests.check()
 
     def pending(self) -> Iterator[str]:
         """Yield what is still to be done with what the peer told, in words."""
         left = {
             "messages to take": self._inbox,
             "versions announced": self._announced,
-            "versions wanted": self._requested,
+            "versions wanted": self._requests.is_waiting,
         }
         yield from (words for words, there in left.items() if there)
 
     # -- progress ----------------------------------------------------------------------------------------------------
 
-    def _free_window(self, taken: int) -> None:
-        """Count bytes as taken, and tell the peer when they are many."""
+    def _free_window(self, taken: int, records: int) -> None:
+        """Count bytes and records as taken, and tell the peer when they are many."""
         self._window_used -= taken
         self._window_freed += taken
-        if self._window_freed >= _TAKEN_AT:
+        self._records_freed += records
+        if self._window_freed >= _TAKEN_AT or self._records_freed >= TAKEN_RECORDS:
+            self.tell_taken()
+
+    def tell_taken(self) -> None:
+        """Tell the peer of everything that was taken."""
+        self._records_freed = 0
+        while self._window_freed > 0:
             self._queue.send_soon(Taken(min(self._window_freed, FOLLOW_WINDOW_BYTES)))
             self._window_freed -= min(self._window_freed, FOLLOW_WINDOW_BYTES)
+
+    def note_moved(self, context: str) -> None:
+        """Note that records of `context` were sent or received."""
+        if context in self._progress:
+            self._progress[context].moved_s = asyncio.get_running_loop().time()
 
     def _save_cursor(self, context: str, progress: _ContextProgress) -> None:
         if progress.is_whole and not progress.waiting:
@@ -331,7 +332,20 @@ class LinkReceiver:
         store, takes = self._store, self._environment.owner.takes
         if any(context not in self._progress and takes(context) for context in store.contexts()):
             return False  # a context that is new here: the peer has told nothing of it yet
-        return all(store.tree(context).root == progress.equal_at for context, progress in self._progress.items())
+        return all(self._is_equal_in(context, progress) for context, progress in self._progress.items())
+
+    def _is_equal_in(self, context: str, progress: _ContextProgress) -> bool:
+        """Return True when our root is the one of the last equality, or the one that the peer told last."""
+        ours = self._store.tree(context).root
+        if ours == progress.their_root and ours != progress.equal_at:  # another link brought what the peer had told of
+            progress.equal_at = ours
+            self._sender.note_equal(context)
+        return ours == progress.equal_at
+
+    @property
+    def is_whole(self) -> bool:
+        """True when every context is followed without a gap, so that only what is in flight can be missing here."""
+        return all(progress.is_whole for progress in self._progress.values())
 
     def _compare_root(self, theirs: ContextRoot) -> None:
         """Compare roots of one context, of which no change is on its way to us."""
@@ -342,17 +356,21 @@ class LinkReceiver:
         if theirs.seq < progress.told:
             raise RemoteError(Reason.PROTOCOL_ERROR, "its log has gone back")
         progress.told = progress.stored = theirs.seq
+        progress.their_root = theirs.root
         ours = self._store.tree(theirs.context).root
         if ours == theirs.root:
             progress.equal_at = ours
             progress.is_whole = True
-        elif not progress.waiting and self._is_quiet() and self._has_told_all(theirs.context):
-            self._environment.owner.suspect()
+            self._sender.note_equal(theirs.context)
+        elif not self._is_quiet(progress):
+            self._queue.progress.unequal(theirs.context)
+        elif not progress.waiting and self._sender.has_told_all(theirs.context):
+            self._queue.progress.suspect()
         self._save_cursor(theirs.context, progress)
 
-    def _is_quiet(self) -> bool:
-        """Return True when the peer has had time to store what it was sent. If not, it will tell its roots again."""
-        return asyncio.get_running_loop().time() - self.last_moved_s >= ROOTS_DELAY_S[0]
+    def _is_quiet(self, progress: _ContextProgress) -> bool:
+        """Return True when the peer has had time to store what it was sent. If not, roots are told once more."""
+        return asyncio.get_running_loop().time() - progress.moved_s >= SUSPECT_S
 
     def _follow_offered(self, theirs: ContextRoot) -> None:
         """Follow a context of the peer that was not known to be there, if it is wanted here."""
@@ -364,4 +382,14 @@ class LinkReceiver:
         self._progress[theirs.context] = _ContextProgress(since or 0, since is not None)
         self._queue.send_soon(Follow((ContextCursor(theirs.context, since),)))
         if since is None:
-            environment.owner.suspect()
+            self._queue.progress.suspect()
+
+
+def _size(item: _Incoming) -> int:
+    """Return what `item` takes of the inbox, in bytes."""
+    match item:
+        case Commits():
+            return weight(item)
+        case Bodies(_, seqs, records):
+            return sum(map(len, records)) + _ROOT_BYTES * len(seqs)
+    return _ROOT_BYTES

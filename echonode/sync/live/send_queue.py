@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,11 +49,40 @@ class LinkOwner(Protocol):
         ...
 
     def compared(self, is_equal: bool) -> None:
-        """Hear, after roots came, whether all that is followed is equal."""
+        """Hear, after roots came or the store changed, whether all that is followed is equal."""
         ...
 
     def suspect(self) -> None:
         """Hear that trees should be compared: a root stays different, or a key is unknown."""
+        ...
+
+    def answered(self) -> None:
+        """Hear that the peer answered after `Link.probe`."""
+        ...
+
+    @property
+    def has_many_peers(self) -> bool:
+        """True among so many peers that roots are told seldom."""
+        ...
+
+
+class LinkProgress(Protocol):
+    """The link, as its sender and its receiver tell it what happens."""
+
+    def moved(self, context: str) -> None:
+        """Hear that records of `context` were sent or received."""
+        ...
+
+    def unequal(self, context: str) -> None:
+        """Hear that the roots of `context` differ, though records of it may still be on their way."""
+        ...
+
+    def compared(self, is_equal: bool) -> None:
+        """Hear whether all that is followed is equal."""
+        ...
+
+    def suspect(self) -> None:
+        """Hear that trees should be compared."""
         ...
 
 
@@ -93,16 +122,16 @@ class SendQueue:
     `known`     versions that the peer is known to have, and was not sent
     `outbox`    messages to send before any change is sent
     `wake`      set when there may be something to send
-    `on_moved`  is told the context of records that were sent or received
+    `progress`  the link, which hears of what happens
     """
 
     environment: LinkEnvironment
+    progress: LinkProgress
     is_eager: bool = True
     known: dict[ShortId, None] = field(default_factory=dict)
     outbox: deque[Message] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     tally: LinkTally = field(default_factory=LinkTally)
-    on_moved: Callable[[str], None] = lambda _: None
 
     def send_soon(self, message: Message) -> None:
         """Queue `message` and wake the sender."""

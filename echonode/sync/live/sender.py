@@ -1,20 +1,36 @@
-"""The sending side of a link: tells a peer the changes of this node's log, in order (PROTOCOL.md §8.15).
+"""The sending side of a link: tells a peer the changes of this node's log, context by context (PROTOCOL.md §8.15).
 
-Versions that the peer is known to have are left out. An eager link sends records whole, another one announces them.
-Never more is sent than the peer's window holds.
+Contexts take turns, one message each. Versions that the peer is known to have are left out. An eager link sends records
+whole, another one announces them. Never more is sent than the peer's window holds, nor more of one context than
+UNTAKEN_RECORDS_MAX: so news of another context never waits long.
 """
 
-from collections import deque
+from collections import Counter, deque
+from dataclasses import dataclass
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import BATCH_BYTES_MAX, FOLLOW_WINDOW_BYTES
+from echonode.limits import (
+    BATCH_BYTES_MAX,
+    COMMITS_RECORDS_MAX,
+    CONTEXTS_MAX,
+    FOLLOW_WINDOW_BYTES,
+    REQUESTS_MAX,
+    UNTAKEN_RECORDS_MAX,
+)
 from echonode.model.record import IDENTITIES
 from echonode.store.port import Change
 from echonode.sync.live.plumtree import short_id
 from echonode.sync.live.send_queue import SendQueue, weight
 from echonode.wire.messages import Bodies, Commits, ContextCursor, ContextRoot, Missing, Roots
 
-_REQUESTS_MAX = 16  # Missing messages that wait for an answer
+
+@dataclass(slots=True)
+class _Untaken:
+    """A Commits, or the rest of one, that the peer has not taken. `weight`: in bytes of the window."""
+
+    context: str
+    weight: int
+    records: int
 
 
 class LinkSender:
@@ -26,28 +42,43 @@ class LinkSender:
         self._plumtree = queue.environment.plumtree
         self._transport = queue.environment.transport
         self._told: dict[str, int] = {}  # by context: the seq up to which the peer was told
+        self._equal_at: dict[str, bytes] = {}  # by context: our root when the peer last had the same
         self._requests: deque[Missing] = deque()
         self._announced = 0  # versions that the peer may still ask for
         self._window_used = 0  # bytes that the peer has not taken yet
+        self._untaken: deque[_Untaken] = deque()  # oldest first
+        self._untaken_records: Counter[str] = Counter()  # by context
         self._offered: set[str] = set()  # contexts
+        self.is_from_cursors = all(cursor.since is not None for cursor in cursors)
         for cursor in cursors:
             self.add_context(cursor)
 
     def add_context(self, cursor: ContextCursor) -> None:
-        """Tell the peer of one more context from now on. Raises RemoteError for a cursor that cannot be."""
+        """Tell the peer of one more context from now on. Raises RemoteError for a cursor that cannot be, and for more
+        contexts than a link may have."""
         seq = self._store.seq(cursor.context)
         if cursor.since is not None and cursor.since > seq:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it claims to have followed us further than we are")
         if cursor.context in self._told:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it is told of that context already")
+        if len(self._told) > CONTEXTS_MAX:
+            raise RemoteError(Reason.PROTOCOL_ERROR, "it asks for more contexts than a link may have")
         self._told[cursor.context] = seq if cursor.since is None else cursor.since
         if cursor.context == IDENTITIES:  # keys travel before the records they sign
             self._told = {IDENTITIES: self._told.pop(IDENTITIES)} | self._told
         self._queue.wake.set()
 
     def behind(self) -> int:
-        """Return how many log entries the peer was not told of yet, at most, over all contexts."""
-        return sum(max(0, self._store.seq(context) - told) for context, told in self._told.items())
+        """Return how many log entries the peer has not taken yet, at most, over all contexts; 0 when it is equal."""
+        return sum(
+            max(0, self._store.seq(context) - told) + self._untaken_records[context]
+            for context, told in self._told.items()
+            if self._store.tree(context).root != self._equal_at.get(context)
+        )
+
+    def has_untold(self) -> bool:
+        """Return True when there are changes that the peer was not told of."""
+        return any(not self.has_told_all(context) for context in self._told)
 
     @property
     def has_questions(self) -> bool:
@@ -62,6 +93,12 @@ class LinkSender:
         """Return True when the peer was told of every change of `context`."""
         return self._told.get(context, -1) >= self._store.seq(context)
 
+    def note_equal(self, context: str) -> None:
+        """Note that the peer holds all that is held here of `context`: there is nothing to tell of it."""
+        if context in self._told:
+            self._equal_at[context] = self._store.tree(context).root
+            self._told[context] = max(self._told[context], self._store.seq(context))
+
     def roots(self, contexts: list[str] | None = None) -> Roots | None:
         """Return the roots of `contexts` (None: of all that the peer is told of) whose every change was told. None when
         there is no such context."""
@@ -74,16 +111,27 @@ class LinkSender:
         return Roots(tuple(roots)) if roots else None
 
     def free_window(self, taken: int) -> None:
-        """Note that the peer took `taken` bytes. Raises RemoteError when that is more than it was sent."""
+        """Note that the peer took `taken` bytes. Raises RemoteError when that is more than it was sent.
+
+        The peer takes contexts in turn and does not say which: the oldest count as taken first.
+        """
         if taken > self._window_used:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it took more than it was told")
         self._window_used -= taken
+        while taken and self._untaken:
+            oldest = self._untaken[0]
+            share = min(taken, oldest.weight)
+            records = oldest.records * share // oldest.weight
+            self._untaken_records[oldest.context] -= records
+            oldest.weight, oldest.records, taken = oldest.weight - share, oldest.records - records, taken - share
+            if not oldest.weight:
+                self._untaken.popleft()
         self._queue.wake.set()
 
     def add_request(self, request: Missing) -> None:
         """Queue an answer: the peer asks for versions that were announced. Raises RemoteError for others, and for too
         many requests."""
-        if len(self._requests) >= _REQUESTS_MAX:
+        if len(self._requests) >= REQUESTS_MAX:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it asks without waiting for answers")
         if request.context not in self._told:
             raise RemoteError(Reason.PROTOCOL_ERROR, "nothing of that context was announced")
@@ -94,69 +142,78 @@ class LinkSender:
         self._queue.is_eager = True
         self._queue.wake.set()
 
-    async def send_changes(self) -> None:
-        """Send or announce every new change of every context."""
-        for context in list(self._told):
-            while not self.has_told_all(context):
-                await self._send_batch(context)
-        self._offer_other_contexts()
+    async def send_round(self, *, with_changes: bool) -> bool:
+        """Send what is queued, one answer, and `with_changes` one message of each context that has news and room.
 
-    async def _send_batch(self, context: str) -> None:
-        entries, upto = await self._plumtree.tail.read(context, self._told[context])
-        news = [entry for entry in entries if self._queue.known.pop(short_id(entry.version), self) is self]
-        upto = max(upto, self._told[context])
-        if not news:
-            self._told[context] = upto
-            return
+        Return True when anything was sent, so that there may be more to send.
+        """
+        has_sent = bool(self._queue.outbox or self._requests)
+        await self._send_queued()
+        if self._requests:
+            await self._answer(self._requests.popleft())
+        if with_changes:
+            for context in list(self._told):
+                if context != IDENTITIES and not self.has_told_all(IDENTITIES):
+                    break  # keys travel before the records they sign
+                has_sent |= await self._send_batch(context)
+                await self._send_queued()
+            self._offer_other_contexts()
+        return has_sent
+
+    async def _send_batch(self, context: str) -> bool:
+        """Send the next changes of `context`. Return False when there are none, or no room for them."""
+        before = self._told[context]
+        if self.has_told_all(context) or self._has_enough_untaken(context):
+            return False
+        entries, upto = await self._plumtree.tail.read(context, before)
+        if self._told[context] != before:
+            return True  # the peer turned out to be equal meanwhile
+        known = self._queue.known
+        news = [entry for entry in entries if short_id(entry.version) not in known]
         is_whole = self._queue.is_eager
         message = Commits(
             context,
-            upto,
+            max(upto, before),
             tuple(entry.raw for entry in news if is_whole),
             tuple((entry.seq, short_id(entry.version)) for entry in news if not is_whole),
         )
-        if self._is_too_much(message):
-            await self._wait_for_window(message)
+        if news and 0 < self._window_used > FOLLOW_WINDOW_BYTES - weight(message):
+            return False
+        for entry in entries:
+            known.pop(short_id(entry.version), None)
+        if news:
+            await self._send_commits(message)
+        self._told[context] = max(self._told[context], message.seq)  # only now: roots with these changes come behind
+        return True
+
+    def _has_enough_untaken(self, context: str) -> bool:
+        return self._untaken_records[context] > UNTAKEN_RECORDS_MAX - COMMITS_RECORDS_MAX
+
+    async def _send_commits(self, message: Commits) -> None:
+        records = len(message.records) + len(message.announced)
         self._window_used += weight(message)
+        self._untaken.append(_Untaken(message.context, weight(message), records))
+        self._untaken_records[message.context] += records
         self._announced += len(message.announced)
-        await self.send_queued()
         await self._transport.send(message)
-        self._told[context] = upto  # only now: roots that include these changes must be sent behind them
         self._queue.tally.sent += len(message.records)
-        self._queue.on_moved(context)
+        self._queue.progress.moved(message.context)
 
-    def _is_too_much(self, message: Commits) -> bool:
-        return self._window_used > 0 and self._window_used + weight(message) > FOLLOW_WINDOW_BYTES
-
-    async def _wait_for_window(self, message: Commits) -> None:
-        """Wait until `message` fits the peer's window. Send queued messages meanwhile: the peer may be waiting for one
-        of them before it takes more."""
-        while self._is_too_much(message):
-            self._queue.wake.clear()
-            await self.send_queued()
-            if self._is_too_much(message):
-                await self._queue.wake.wait()
-        self._queue.wake.set()  # other causes of a wake are looked at behind this message
-
-    async def send_queued(self) -> None:
-        """Send all that goes before changes: queued messages, and answers to requests."""
+    async def _send_queued(self) -> None:
         while self._queue.outbox:
             await self._transport.send(self._queue.outbox.popleft())
-        await self._answer_requests()
 
-    async def _answer_requests(self) -> None:
-        while self._requests:
-            request = self._requests.popleft()
-            found: list[tuple[int, Change | None]] = []
-            size = 0
-            for seq in request.seqs:
-                entry = await self._plumtree.tail.find(request.context, seq)
-                size += 0 if entry is None else len(entry.raw)
-                if found and size > BATCH_BYTES_MAX:
-                    await self._send_bodies(request.context, found)
-                    found, size = [], 0 if entry is None else len(entry.raw)
-                found.append((seq, entry))
-            await self._send_bodies(request.context, found)
+    async def _answer(self, request: Missing) -> None:
+        found: list[tuple[int, Change | None]] = []
+        size = 0
+        for seq in request.seqs:
+            entry = await self._plumtree.tail.find(request.context, seq)
+            size += 0 if entry is None else len(entry.raw)
+            if found and size > BATCH_BYTES_MAX:
+                await self._send_bodies(request.context, found)
+                found, size = [], 0 if entry is None else len(entry.raw)
+            found.append((seq, entry))
+        await self._send_bodies(request.context, found)
 
     async def _send_bodies(self, context: str, found: list[tuple[int, Change | None]]) -> None:
         records = tuple(entry.raw for _, entry in found if entry is not None)
@@ -168,7 +225,7 @@ class LinkSender:
         store = self._store
         new = [name for name in store.contexts() if name not in self._told and name not in self._offered]
         new = [name for name in new if self._queue.environment.owner.takes(name)]
-        if new:
+        if new := new[: CONTEXTS_MAX + 1]:
             self._offered.update(new)
             roots = tuple(ContextRoot(name, store.tree(name).root, store.seq(name)) for name in new)
             self._queue.send_soon(Roots(roots))
