@@ -153,7 +153,7 @@ class LinkSender:
             await self._answer(self._requests.popleft())
         if with_changes:
             for context in list(self._told):
-                if context != IDENTITIES and not self.has_told_all(IDENTITIES):
+                if context != IDENTITIES in self._told and not self.has_told_all(IDENTITIES):
                     break  # keys travel before the records they sign
                 has_sent |= await self._send_batch(context)
                 await self._send_queued()
