@@ -379,7 +379,11 @@ class Connections:
         )
         self.wake.set()  # this dial no longer keeps another waiting
         if was_absent:
-            self.bus.publish(PeerConnected(peer=peer, peer_name=session.hello.name, address=session.listens_at))
+            self.bus.publish(
+                PeerConnected(
+                    session=session.id, peer=peer, peer_name=session.hello.name, address=session.listens_at
+                )
+            )
         link, error = await self._caught(session, work)
         if link is not None:
             self.registry.becomes_link(peer, stream)

@@ -60,6 +60,7 @@ class PeerConnected:
 
     name: ClassVar[str] = "peer.connected"
     level: ClassVar[str] = "info"
+    session: bytes
     peer: bytes
     peer_name: str
     address: str
@@ -237,6 +238,7 @@ class RecordRefused:
 
     name: ClassVar[str] = "record.refused"
     level: ClassVar[str] = "warning"
+    session: bytes
     peer: bytes
     context: str
     reason: str

@@ -150,6 +150,7 @@ class ConversationReport:
         for refused in tally.refused[:1]:
             self._bus.publish(
                 RecordRefused(
+                    session=self._session.id,
                     peer=self._session.peer.id,
                     context=self._context,
                     reason=refused.reason.text,

@@ -82,7 +82,7 @@ class Link:
     def is_in_step(self) -> bool:
         """True when both sides lack nothing but what is in flight, as far as this one can know."""
         is_followed = self._receiver.is_whole and self._sender.is_from_cursors
-        return not self._is_suspect and (self._was_equal or is_followed)
+        return (self._was_equal or is_followed) and not self._is_suspect and not self._sender.not_asked_for()
 
     def pending(self) -> list[str]:
         """Return what this link has still to do, in words; nothing when it is at rest."""

@@ -74,7 +74,12 @@ class LinkSender:
             max(0, self._store.seq(context) - told) + self._untaken_records[context]
             for context, told in self._told.items()
             if self._store.tree(context).root != self._equal_at.get(context)
-        )
+        ) + sum(len(self._store.tree(context)) for context in self.not_asked_for())
+
+    def not_asked_for(self) -> list[str]:
+        """Return the contexts held here that the peer has not asked to be told of."""
+        takes = self._queue.environment.owner.takes
+        return [context for context in self._store.contexts() if context not in self._told and takes(context)]
 
     def has_untold(self) -> bool:
         """Return True when there are changes that the peer was not told of."""
@@ -223,8 +228,7 @@ class LinkSender:
     def _offer_other_contexts(self) -> None:
         """Send the roots of contexts that the peer is not told of: it may not know them."""
         store = self._store
-        new = [name for name in store.contexts() if name not in self._told and name not in self._offered]
-        new = [name for name in new if self._queue.environment.owner.takes(name)]
+        new = [name for name in self.not_asked_for() if name not in self._offered]
         if new := new[: CONTEXTS_MAX + 1]:
             self._offered.update(new)
             roots = tuple(ContextRoot(name, store.tree(name).root, store.seq(name)) for name in new)
