@@ -1,4 +1,4 @@
-"""The truth of what nodes show: T1 and T2 of the table in sim/invariants/__init__.py. A failed check raises LocalError.
+"""The truth of what nodes show: T1 and T2 of the table in sim/invariants/__init__.py. A failed check raises Violation.
 
 A claim may be late, as it takes time to notice that a peer is gone: it is false only when it was not true at any moment
 of the last LATE_S seconds.
@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from echonode.errors import LocalError
 from echonode.limits import SILENT_S
 from echonode.model.merkle import Tree
 from echonode.node.views import PeerState, PeerView
 from echonode.sim.event_loop import SimLoop
+from echonode.sim.invariants.checks import Violation
 from echonode.sim.world import Member
 
 LATE_S: Final = SILENT_S + 5.0
@@ -46,7 +46,7 @@ class Truth:
                 self._up_s[member.name] = self._loop.time()
 
     def check(self, member: Member, others: Sequence[Member]) -> None:
-        """Check what `member` shows of `others`. Raises LocalError."""
+        """Check what `member` shows of `others`. Raises Violation."""
         if self._loop.time() - self._loop.resumed_s.get(member.owner, -_RESUMED_S) < _RESUMED_S:
             return  # it has to read first what came while it stood still
         names = {other.identity.id: other.name for other in others}
@@ -58,13 +58,13 @@ class Truth:
         now_s = self._loop.time()
         away_s = now_s - self._up_s.get(other, now_s)
         if away_s > LATE_S:
-            raise LocalError(f"T2: {member.name} shows {other} as connected, which is away for {away_s:.0f} s")
+            raise Violation(f"T2: {member.name} shows {other} as connected, which is away for {away_s:.0f} s")
         if not (view.in_sync and view.following):
             return
         for context in member.node.store.contexts():
             theirs = self._held_since(other, context, now_s - LATE_S)
             if theirs.isdisjoint(self._held_since(member.name, context, now_s - _COMMIT_S)):
-                raise LocalError(f"T1: {member.name} shows {other} as equal, and in {context} it was not lately")
+                raise Violation(f"T1: {member.name} shows {other} as equal, and in {context} it was not lately")
 
     def _held_since(self, name: str, context: str, since_s: float) -> set[bytes]:
         """Return the roots that were current at any moment since then."""

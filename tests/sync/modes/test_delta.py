@@ -199,6 +199,25 @@ def test_an_unknown_key_holds_the_cursor_up_until_its_statement_is_there():
     virtually(main())
 
 
+def test_a_gap_in_the_first_changes_holds_the_cursor_through_all_later_ones():
+    async def main() -> None:
+        here = universe().store((), knows=universe().statements[:1])
+        there = universe().store(())
+        follow(here, there)
+        known, stranger = universe().writers[:2]
+        await there.apply(MAIN, [stranger.record("unknown")])
+        for number in range(3):
+            records = [known.record(f"page-{number}-{each}") for each in range(1000)]
+            await there.apply(MAIN, records)
+        before = cursor_of(here).seq
+        talk = await caught_up(here, there)
+        assert talk.our_end is Result.DIFFERENT
+        assert talk.ours.tally.received == 3000, "the rest is taken"
+        assert cursor_of(here).seq == before, "and nothing is vouched for"
+
+    virtually(main())
+
+
 # -- liars -----------------------------------------------------------------------------------------------------------
 
 
