@@ -1,4 +1,4 @@
-"""What a node shows of its peers is true within seconds. Times are virtual."""
+"""Peers are shown as they are, within seconds of a change. Times are virtual."""
 
 import asyncio
 from dataclasses import fields

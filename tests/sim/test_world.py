@@ -124,7 +124,8 @@ def test_two_nodes_idle_for_a_day_report_nothing_and_dial_only_to_renew_links():
         events_before, dialled = [len(member.events) for member in members], world.network.connections
         await asyncio.sleep(day_s)
         renewals = int(day_s / (0.8 * SESSION_AGE_S_MAX))
-        assert 0 < world.network.connections - dialled <= renewals
+        # When a link ends, both sides may dial at once.
+        assert 0 < world.network.connections - dialled <= 2 * renewals
         for member, before in zip(members, events_before, strict=True):
             news = member.events[before:]
             assert {type(event) for event in news} == {FollowBegan, FollowEnded}
