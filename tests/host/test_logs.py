@@ -119,7 +119,7 @@ def test_the_level_can_be_changed_while_running() -> None:
 @given(st.text(max_size=300))
 def test_what_a_peer_says_is_escaped_and_bounded(said: str) -> None:
     logs, file, _ = opened()
-    logs(PeerConnected(peer=b"p" * 32, peer_name=said, address="10.0.0.1:7"))
+    logs(PeerConnected(session=b"", peer=b"p" * 32, peer_name=said, address="10.0.0.1:7"))
     (line,) = lines(file)
     assert all(char.isprintable() for char in line["peer_name"])
     assert len(line["peer_name"]) <= 128 * 12
@@ -129,7 +129,7 @@ def test_what_a_peer_says_is_escaped_and_bounded(said: str) -> None:
 def test_a_terminal_escape_reaches_neither_form() -> None:
     for console in (False, True):
         logs, file, _ = opened(console=console)
-        logs(PeerConnected(peer=b"p" * 32, peer_name="\x1b]0;owned\x07\n{}\u202e", address="10.0.0.1:7"))
+        logs(PeerConnected(session=b"", peer=b"p" * 32, peer_name="\x1b]0;owned\x07\n{}\u202e", address="10.0.0.1:7"))
         logs.log("host.line", "error", said="\x1b[2J")
         assert b"\x1b" not in file.getvalue()
         assert "\u202e" not in file.getvalue().decode()
