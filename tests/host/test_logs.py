@@ -74,7 +74,7 @@ COMPLETED = SyncCompleted(
 
 
 def refused(number: int = 0, *, peer: bytes = b"p" * 32) -> RecordRefused:
-    return RecordRefused(peer=peer, context="main", reason="bad_record", detail=f"number {number}")
+    return RecordRefused(session=b"", peer=peer, context="main", reason="bad_record", detail=f"number {number}")
 
 
 def test_an_event_is_one_json_object_with_time_level_name_and_its_fields() -> None:
