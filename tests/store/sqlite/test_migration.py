@@ -38,7 +38,7 @@ SCHEMA_3 = (
     "CREATE TABLE cursors (n INTEGER PRIMARY KEY, peer BLOB NOT NULL, context TEXT NOT NULL,"
     " instance BLOB NOT NULL, seq INTEGER NOT NULL, UNIQUE (peer, context)) STRICT",
 )
-TABLES = ("meta", "contexts", "log", "history", "writers", "pins", "cursors")
+TABLES = ("meta", "contexts", "log", "history", "writers", "cursors")
 AUTHOR = 2
 
 
@@ -55,7 +55,6 @@ async def write_some(path: Path) -> None:
             await owner.write(*(owner.draft(f"n{number}", body) for number in range(30)))
         await owner.write(owner.draft("n1", is_tombstone=True))
         await let_in(store, Person(AUTHOR), *KEYS)
-        await store.pin("name", "anna", owner.id)
 
 
 def make_schema_3(path: Path, heads: list[Record]) -> None:
@@ -109,7 +108,6 @@ def test_every_version_of_an_earlier_schema_is_kept_and_the_rule_of_heads_holds(
             leaves = [[head] for head in rest] + ([crowded] if crowded else [])
             assert store.tree(MAIN).root == root_of(*leaves) and len(leaves) == 30 + bool(count)
             assert store.history().spare == min(256, max(0, count - HEADS_PER_KEY_MAX))
-            assert await store.pins() == {("name", "anna"): Owner(store).id}
             assert (await Owner(store).put("n2", b"four")).counter == 93
         assert versions(path, "log", "history", "spare") > before
         async with opened(path) as store:
