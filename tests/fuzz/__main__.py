@@ -55,7 +55,8 @@ def main() -> int:
         for target in chosen:
             _sow(target, folder / target.name)  # not in threads: a simulation takes over its process
         workers = stack.enter_context(ThreadPoolExecutor(max(1, arguments.jobs)))
-        outcomes = workers.map(lambda target: _fuzz(target, folder / target.name, arguments.seconds), chosen)
+        fuzzed = workers.map(lambda target: _fuzz(target, folder / target.name, arguments.seconds), chosen)
+        outcomes = list(fuzzed)  # first all of them: a report may simulate, and then no process can be started
         passed = [_report(target, *outcome) for target, outcome in zip(chosen, outcomes, strict=True)]
         return int(not all(passed))
 

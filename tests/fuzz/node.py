@@ -282,7 +282,7 @@ async def _conversing(mode: Mode) -> None:
         finish(Result.ANSWERED)
         await session.transport.send(Close(Reason.FINISHED))
 
-    await there.node.connections.lead(await here.network.dial("10.0.0.9")(HERE), Direction.BOTH, work)
+    await there.node.connections.lead([HERE], Direction.BOTH, work, peer=here.node.id)
     await listener.close()
     for stage in (here, there):
         await stage.node.stop()
