@@ -89,7 +89,7 @@ class _Services:
         clock, entropy = SystemClock(), SystemEntropy()
         with home.home.locked():
             identity = Identity.from_seeds(*home.identity_seeds(entropy.random_bytes))
-            network_key = home.read_network_key()
+            secret = home.read_member_secret()
             return asyncio.run(
                 repair(
                     home.home.store,
@@ -97,7 +97,7 @@ class _Services:
                     now_ms=clock.now_ms,
                     introduce=lambda store: RecordBook(
                         store, identity, clock, entropy, EventBus(lambda _: None)
-                    ).introduce(network_key),
+                    ).introduce(secret),
                 )
             )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from echonode.host.files import NodeFiles
     from echonode.host.logs import Logs
     from echonode.host.mdns import Discovery
+    from echonode.model.member_secret import MemberSecret
     from echonode.node.node import Node, Presence, Settings
     from echonode.store.sqlite.store import SqliteStore
 
@@ -32,16 +33,21 @@ _DISCOVER_AGAIN_S: Final = 10.0  # an interface may come up long after the node
 
 
 def node_settings(
-    config: "Config", files: "NodeFiles", node_id: bytes, network_key: bytes | None, *, is_provisional: bool = False
+    config: "Config",
+    files: "NodeFiles",
+    node_id: bytes,
+    secret: "MemberSecret | None",
+    *,
+    is_provisional: bool = False,
 ) -> "Settings":
-    """Return the settings of the node with this configuration, these files, id and network key."""
+    """Return the settings of the node with this configuration, these files, id and network secret."""
     from echonode.host.config import read_model
     from echonode.host.system import host_name
     from echonode.node.node import Settings
 
     return Settings(
         name=files.chosen_name(config.name) or host_name() or f"node-{to_base32(node_id)[:8]}",
-        network_key=network_key,
+        member_secret=secret,
         is_provisional=is_provisional,
         contexts=None if config.contexts is None else frozenset(config.contexts),
         subscriptions=config.subscriptions,
@@ -190,7 +196,7 @@ class Process:
         clock, entropy = SystemClock(), SystemEntropy()
         identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))
         is_provisional = self._join is not None and not self._files.has_network()
-        network_key = self._network_key(entropy.random_bytes)
+        secret = self._member_secret(entropy.random_bytes)
         store = await SqliteStore.open(
             self._files.home.store,
             new_instance=lambda: Instance(entropy.random_bytes(8)),
@@ -201,13 +207,13 @@ class Process:
         node = Node(
             store,
             identity,
-            node_settings(self._config, self._files, identity.id, network_key, is_provisional=is_provisional),
+            node_settings(self._config, self._files, identity.id, secret, is_provisional=is_provisional),
             clock=clock,
             entropy=entropy,
             dial=TcpDial(),
             observe=self._logs,
             announce=self._announce,
-            save_network_key=self._files.write_network_key,
+            save_secret=self._files.write_member_secret,
             save_name=lambda name: self._files.write_name(name, configured=self._config.name),
         )
         stack.push_async_callback(node.stop)
@@ -227,19 +233,20 @@ class Process:
             stack.push_async_callback(self._stop_discovering, discovering)
         return node
 
-    def _network_key(self, random_bytes: Callable[[int], bytes]) -> bytes | None:
-        """Return the key of the home's network, None for the open one. A home without a network gets a fresh key."""
-        from echonode.host.files import SECRET_BYTES
+    def _member_secret(self, random_bytes: Callable[[int], bytes]) -> "MemberSecret | None":
+        """Return the secret of the home's network, None for the open one. A home without one gets a fresh one."""
+        from echonode.model.member_secret import MEMBER_SECRET_BYTES, MemberSecret
 
         if self._config.open:
             self._files.choose_open_network()
             return None
         if self._files.has_network():
-            return self._files.read_network_key()
-        key = random_bytes(SECRET_BYTES)
+            self._files.keep_pool_seed()
+            return self._files.read_member_secret()
+        secret = MemberSecret.from_bytes(random_bytes(MEMBER_SECRET_BYTES))
         if self._join is None:
-            self._files.write_network_key(key)
-        return key
+            self._files.write_member_secret(secret)
+        return secret
 
     # -- discovery ---------------------------------------------------------------------------------------------------
 
@@ -312,7 +319,7 @@ class Process:
 
     async def _invite_first(self, node: "Node", is_first_run: bool) -> str | None:
         """Open the invitation of a first run on a terminal. Return its code, None elsewhere."""
-        if not is_first_run or self._join or node.network_key() is None or not sys.stderr.isatty():
+        if not is_first_run or self._join or node.network_secret() is None or not sys.stderr.isatty():
             return None
         return await node.invite(uses=1, expires_s=_INVITATION_S)
 

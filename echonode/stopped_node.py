@@ -39,7 +39,7 @@ class StoppedNode:
 
         clock, entropy = SystemClock(), SystemEntropy()
         identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))
-        key = self._files.read_network_key()
+        secret = self._files.read_member_secret()
         store = await SqliteStore.open(
             self._files.home.store,
             new_instance=lambda: Instance(entropy.random_bytes(8)),
@@ -49,13 +49,13 @@ class StoppedNode:
             node = Node(
                 store,
                 identity,
-                node_settings(self._config, self._files, identity.id, key),
+                node_settings(self._config, self._files, identity.id, secret),
                 clock=clock,
                 entropy=entropy,
                 dial=_dial_nobody,
                 observe=lambda event: None,
                 announce=lambda presence: None,
-                save_network_key=lambda key: None,
+                save_secret=lambda secret: None,
                 save_name=lambda name: None,
             )
             stack.push_async_callback(node.stop)

@@ -26,12 +26,12 @@ from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.api.streams import EVENT_STREAM, StreamResponse, events, json_lines
 from echonode.errors import ConfigError, LocalError
+from echonode.model.member_secret import MemberSecret
 from echonode.node.events import Event, SyncCompleted
 from echonode.node.node import Node
 from echonode.node.views import PeerView, SyncReport, SyncStatus
 from echonode.store.port import ContextInfo
-from echonode.text import escape, from_base32, to_base32
-from echonode.wire.channel import NETWORK_KEY_BYTES
+from echonode.text import escape, to_base32
 from echonode.wire.messages import Direction, version_text
 from echonode.wire.pairing import normalise_code
 
@@ -159,16 +159,16 @@ class NodeRoutes:
 
     async def _network(self, request: Request) -> Response:
         Query(request, ())
-        key = self._node.network_key()
-        return reply({"network": self._node.network, "key": None if key is None else to_base32(key)})
+        secret = self._node.network_secret()
+        return reply({"network": self._node.network, "secret": None if secret is None else secret.to_text()})
 
     async def _set_network(self, request: Request) -> Response:
         body = await json_body(request, self._stop, NetworkRequest)
         try:
-            key = from_base32(body.key, NETWORK_KEY_BYTES)
-        except ValueError:
-            raise RequestError("a network key is 32 bytes in lower-case base32 (52 characters)") from None
-        await self._node.set_network_key(key)
+            secret = MemberSecret.from_text(body.secret)
+        except ConfigError as error:
+            raise RequestError(str(error)) from None
+        await self._node.set_network(secret)
         return reply({"network": self._node.network})
 
     def _context_form(self, info: ContextInfo) -> dict[str, object]:

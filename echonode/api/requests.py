@@ -110,9 +110,9 @@ class JoinRequest(Struct, forbid_unknown_fields=True):
 
 
 class NetworkRequest(Struct, forbid_unknown_fields=True):
-    """`key` is 32 bytes in base32."""
+    """`secret` is the text that `echonode network show` prints."""
 
-    key: str
+    secret: str
 
 
 class Query:

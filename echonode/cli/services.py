@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from echonode.model.member_secret import MemberSecret
+
 
 class HomeView(Protocol):
     """The files of one node, whether it runs or not."""
@@ -39,12 +41,12 @@ class HomeView(Protocol):
         """Return True if a network was chosen here, a private one or the open one."""
         ...
 
-    def read_network_key(self) -> bytes | None:
-        """Return the 32-byte key of the private network; None on the open network, and before a network was chosen."""
+    def read_member_secret(self) -> MemberSecret | None:
+        """Return the secret of the private network; None on the open network, and before a network was chosen."""
         ...
 
-    def write_network_key(self, key: bytes) -> None:
-        """Choose the private network with this key; make the folder if needed. Raises ConfigError."""
+    def write_member_secret(self, secret: MemberSecret) -> None:
+        """Choose the private network with this secret; make the folder if needed. Raises ConfigError."""
         ...
 
 

@@ -4,11 +4,13 @@ store belongs to is never replaced by a new one.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from echonode.errors import ConfigError, LocalError
 from echonode.host.home import Home, read_secret, write_secret
+from echonode.model.member_secret import MEMBER_SECRET_BYTES, MemberSecret
 from echonode.text import is_node_name
 
 SECRET_BYTES: Final = 32
@@ -43,14 +45,27 @@ class NodeFiles:
         """Return True when the home belongs to a network, private or public."""
         return self.home.network.exists() or self._open_mark.exists()
 
-    def read_network_key(self) -> bytes | None:
-        """Return the network key, None in a home of the public network or of none. Raises ConfigError."""
-        return read_secret(self.home.network, SECRET_BYTES)
+    def read_member_secret(self) -> MemberSecret | None:
+        """Return the network secret, None in a home of the public network or of none. Raises ConfigError.
 
-    def write_network_key(self, key: bytes) -> None:
-        """Save the key of a private network; the home no longer belongs to the public one. Raises ConfigError."""
+        A home of an earlier version holds the network key alone, from which its pool seed was derived."""
+        with suppress(OSError):  # read_secret says what is the matter
+            if self.home.network.stat().st_size == SECRET_BYTES:
+                key = read_secret(self.home.network, SECRET_BYTES)
+                return None if key is None else MemberSecret.of_lone_key(key)
+        data = read_secret(self.home.network, MEMBER_SECRET_BYTES)
+        return None if data is None else MemberSecret.from_bytes(data)
+
+    def keep_pool_seed(self) -> None:
+        """Write the pool seed beside the lone key of an earlier version, where it was derived. Raises ConfigError."""
+        secret = self.read_member_secret()
+        if secret is not None and self.home.network.stat().st_size == SECRET_BYTES:
+            write_secret(self.home.network, secret.to_bytes())
+
+    def write_member_secret(self, secret: MemberSecret) -> None:
+        """Save the secret of a private network; the home no longer belongs to the public one. Raises ConfigError."""
         self.home.prepare()
-        write_secret(self.home.network, key)
+        write_secret(self.home.network, secret.to_bytes())
         self._open_mark.unlink(missing_ok=True)
 
     def choose_open_network(self) -> None:

@@ -1,6 +1,6 @@
 """The folder of one node, and the secrets in it.
 
-    config.toml    keys/root  keys/device   the two secret keys      network    the network key, 32 bytes
+    config.toml    keys/root  keys/device   the two secret keys      network    the network secret, 64 bytes
     store.db       api.sock                                         lock       held by the running node, has its pid
     life  wrote    two links that a restored or copied store.db does not go with (store/sqlite/life.py)
 
@@ -76,7 +76,7 @@ class Home:
 
     @property
     def network(self) -> Path:
-        """The network key."""
+        """The network secret."""
         return self.folder / "network"
 
     @property

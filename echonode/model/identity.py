@@ -11,7 +11,7 @@ from typing import Final, NewType
 from nacl import bindings
 from nacl.exceptions import BadSignatureError
 
-from echonode.digest import IDENTITY, POOL_ROOT, WRITER, digest, digest16, keyed
+from echonode.digest import IDENTITY, WRITER, digest, digest16
 
 IdentityId = NewType("IdentityId", bytes)  # 32 bytes
 PublicKey = NewType("PublicKey", bytes)  # 32 bytes, Ed25519
@@ -83,8 +83,3 @@ class Identity:
     def id(self) -> IdentityId:
         """The node id."""
         return identity_of(self.root.public)
-
-
-def shared_pool_root(network_key: bytes) -> SigningKey:
-    """Return the root key of a private network's pool `shared`. Every member lists its own key with it."""
-    return SigningKey(keyed(POOL_ROOT, network_key, b"shared"))

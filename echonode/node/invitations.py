@@ -1,12 +1,12 @@
 """Invitations into a private network: the code that one node gives out, and the code that another one joins by.
 
-SPAKE2 turns the code into a key inside a channel of the public network; the network key follows (SECURITY.md H8):
+SPAKE2 turns the code into a key inside a channel of the public network; the network secret follows (SECURITY.md H8):
 
     joiner                                    inviter, while an invitation is open
       PairStart(share)               ->
                                      <-         PairAnswer(share)
       PairConfirm(confirmation)      ->         checks it first: one use, an expiry, three tries
-                                     <-         PairFinish(confirmation, sealed key)
+                                     <-         PairFinish(confirmation, sealed secret)
       Close                          ->
 """
 
@@ -17,6 +17,7 @@ from typing import Final
 from echonode.clock import Clock, Entropy
 from echonode.errors import LocalError, PeerRefused, Reason, RemoteError, TransportError
 from echonode.limits import AUTH_BYTES_MAX, INVITATION_TRIES, INVITATION_USES_MAX
+from echonode.model.member_secret import MemberSecret
 from echonode.node.event_bus import EventBus
 from echonode.node.events import InvitationOpened, InvitationRefused, InvitationUsed
 from echonode.node.handshake import introductions, receive, shake_hands
@@ -71,7 +72,7 @@ class Invitations:
 
     def open(self, *, uses: int, expires_s: float) -> Code:
         """Open an invitation for `uses` joiners, and return the code to type there. Raises LocalError."""
-        if self._membership.key is None:
+        if self._membership.member_secret is None:
             raise LocalError("the open network needs no invitation: anyone may take part")
         if not 1 <= uses <= INVITATION_USES_MAX:
             raise LocalError(f"an invitation is for 1 to {INVITATION_USES_MAX} nodes")
@@ -97,12 +98,12 @@ class Invitations:
 
     async def serve(self, transport: StreamTransport) -> None:
         """Serve a joiner that connected. Raises RemoteError (PAIRING_FAILED) for one that does not know the code."""
-        invitation, key = self._invitation, self._membership.key
-        if invitation is None or key is None:
+        invitation, secret = self._invitation, self._membership.member_secret
+        if invitation is None or secret is None:
             raise RemoteError(Reason.PAIRING_FAILED, "no invitation is open")
         address = transport.stream.address
         try:
-            await self._pair(transport, invitation, key)
+            await self._pair(transport, invitation, secret)
         except RemoteError as error:
             self._bus.publish(InvitationRefused(address=address, detail=error.detail))
             raise
@@ -110,11 +111,11 @@ class Invitations:
             self.announce()
         self._bus.publish(InvitationUsed(slot=slot_of(invitation.code), address=address))
 
-    async def _pair(self, transport: StreamTransport, invitation: Invitation, network_key: bytes) -> None:
+    async def _pair(self, transport: StreamTransport, invitation: Invitation, secret: MemberSecret) -> None:
         transport.channel.receive_bytes_max = AUTH_BYTES_MAX
         pairing = PairingResponder(
             invitation,
-            network_key=network_key,
+            secret=secret,
             handshake_hash=transport.channel.handshake_hash,
             entropy_f=self._entropy.random_bytes,
         )
@@ -131,7 +132,7 @@ class Invitations:
             try:
                 await transport.recv()
             except (PeerRefused, TransportError):
-                pass  # the joiner has its key; how it leaves does not matter
+                pass  # the joiner has the secret; how it leaves does not matter
 
     # -- the joiner --------------------------------------------------------------------------------------------------
 
@@ -142,8 +143,8 @@ class Invitations:
         timeout_s: float,
         dial: Dial,
         inviters: Callable[[str], Sequence[Sequence[str]]],
-    ) -> bytes:
-        """Return the network key behind the code `text`.
+    ) -> MemberSecret:
+        """Return the network secret behind the code `text`.
 
         `at`: HOST:PORT of the inviter. Without it, `inviters` gives the addresses where an invitation with the code's
         number may be open, and they are tried as they appear. Raises ConfigError for a text that is no code, LocalError
@@ -175,8 +176,10 @@ class Invitations:
                 raise error
             await asyncio.sleep(_LOOK_AGAIN_S)
 
-    async def _join_at_any(self, dial: Dial, addresses: Sequence[str], code: Code, guesses: "_Guesses") -> bytes:
-        """Return the network key of the inviter at one of `addresses`: another may lead to another node, or to us.
+    async def _join_at_any(
+        self, dial: Dial, addresses: Sequence[str], code: Code, guesses: "_Guesses"
+    ) -> MemberSecret:
+        """Return the network secret of the inviter at one of `addresses`: another may lead to another node, or to us.
 
         Raises as `_join_at`.
         """
@@ -207,8 +210,8 @@ class _Guesses:
         self._count += 1
 
 
-async def _join_at(stream: ByteStream, code: Code, entropy: Entropy, guesses: _Guesses) -> bytes:
-    """Return the network key of the inviter at the other end of `stream`, and close that.
+async def _join_at(stream: ByteStream, code: Code, entropy: Entropy, guesses: _Guesses) -> MemberSecret:
+    """Return the network secret of the inviter at the other end of `stream`, and close that.
 
     Raises RemoteError (PAIRING_FAILED) or PeerRefused for a wrong code, TransportError when no node invites there.
     """
@@ -227,10 +230,10 @@ async def _join_at(stream: ByteStream, code: Code, entropy: Entropy, guesses: _G
             guesses.add()
             await transport.send(PairConfirm(await _compute(lambda: pairing.confirm(share))))
             finish = await receive(transport, PairFinish)
-            key = pairing.accept(finish.confirmation, finish.sealed)
+            secret = pairing.accept(finish.confirmation, finish.sealed)
             await transport.send(Close(Reason.FINISHED))
         await stream.close()
-        return key
+        return secret
     finally:
         stream.abort()
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from echonode.model.member_secret import MemberSecret
 from echonode.node.settings import Presence, group_tag
 from echonode.text import to_base32
 from echonode.wire.channel import NetworkSecret
@@ -11,23 +12,28 @@ OPEN: Final = "open"
 
 
 class Membership:
-    """The network key, None on the open network. `tag` is fresh random bytes of this start.
+    """The network secret, None on the open network. `tag` is fresh random bytes of this start.
 
-    `announce` gets what to make known on the local network, `save` the key to keep.
+    `announce` gets what to make known on the local network, `save` the secret to keep.
     """
 
     def __init__(
         self,
-        key: bytes | None,
+        member_secret: MemberSecret | None,
         tag: bytes,
         *,
         announce: Callable[[Presence], None],
-        save: Callable[[bytes], None],
+        save: Callable[[MemberSecret], None],
     ) -> None:
-        self.key = key
+        self.member_secret = member_secret
         self.tag = tag
         self._announce = announce
         self._save = save
+
+    @property
+    def key(self) -> bytes | None:
+        """The network key, None on the open network."""
+        return None if self.member_secret is None else self.member_secret.key
 
     @property
     def name(self) -> str:
@@ -43,10 +49,10 @@ class Membership:
         """Return whether the node that announces `tag` and `group` knows our network key."""
         return group == group_tag(self.key, tag)
 
-    def move_to(self, key: bytes) -> None:
-        """Be a member of the network with that key, for good."""
-        self._save(key)
-        self.key = key
+    def move_to(self, secret: MemberSecret) -> None:
+        """Be a member of the network with that secret, for good."""
+        self._save(secret)
+        self.member_secret = secret
 
     def announce(self, slot: str | None) -> None:
         """Announce this node to members, with the number of the open invitation, None for no invitation."""

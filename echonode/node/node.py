@@ -17,7 +17,7 @@ streams of the API, and then these, in this order (`Node.__init__`):
     Connections.tell_some      some peers without a link are dialled soon, to compare
 
 The shell hands in streams (`accept`, once the node is started), sightings (`sighted`, `gone`) and a way to dial. It
-gets from `announce` what to make known, from `save_network_key` and `save_name` what to keep. The same Node runs over
+gets from `announce` what to make known, from `save_secret` and `save_name` what to keep. The same Node runs over
 TCP and in simulation.
 """
 
@@ -31,6 +31,7 @@ from echonode.errors import LocalError
 from echonode.limits import NODE_NAME_BYTES_MAX
 from echonode.model.address import distinct_label
 from echonode.model.identity import Identity, IdentityId
+from echonode.model.member_secret import MemberSecret
 from echonode.node.addresses import Addresses
 from echonode.node.admission import PeerAdmission
 from echonode.node.backlog import Backlog
@@ -88,7 +89,7 @@ class Node:
         dial: Dial,
         observe: Observer,
         announce: Callable[[Presence], None],
-        save_network_key: Callable[[bytes], None],
+        save_secret: Callable[[MemberSecret], None],
         save_name: Callable[[str], None],
     ) -> None:
         tag, wake = entropy.random_bytes(8), asyncio.Event()
@@ -97,7 +98,7 @@ class Node:
         self.records = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
         self.conflicts = Conflicts(self.records, self.bus)
         self.subscriptions = Subscriptions(store, settings.contexts)
-        self.membership = Membership(settings.network_key, tag, announce=announce, save=save_network_key)
+        self.membership = Membership(settings.member_secret, tag, announce=announce, save=save_secret)
         self.invitations = Invitations(self.membership, clock, entropy, self.bus)
         self.peer_table = PeerTable(entropy)
         self.addresses = Addresses(self.records, self.peer_table, settings.name)
@@ -151,7 +152,7 @@ class Node:
         if self.store.second_life is not None:
             self.bus.publish(InstanceRenewed(instance=self.store.instance, why=self.store.second_life))
         is_provisional = self._settings.is_provisional
-        await self.records.introduce(None if is_provisional else self.membership.key)
+        await self.records.introduce(None if is_provisional else self.membership.member_secret)
         if not is_provisional:  # `shared` means something only in a network
             self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
         self._runner = asyncio.create_task(self.connections.run())
@@ -356,16 +357,16 @@ class Node:
 
     # -- the network -------------------------------------------------------------------------------------------------
 
-    def network_key(self) -> bytes | None:
-        """Return the network key; None on the open network."""
-        return self.membership.key
+    def network_secret(self) -> MemberSecret | None:
+        """Return the network secret; None on the open network."""
+        return self.membership.member_secret
 
-    async def set_network_key(self, key: bytes) -> None:
+    async def set_network(self, secret: MemberSecret) -> None:
         """Become a member of another network. Records stay; sessions of the old network end."""
-        if key == self.membership.key:
+        if secret == self.membership.member_secret:
             return
-        self.membership.move_to(key)
-        await self.records.introduce(key)
+        self.membership.move_to(secret)
+        await self.records.introduce(secret)
         self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
         self.live_links.end_all()
         self.registry.drop_all()
@@ -385,8 +386,8 @@ class Node:
         LocalError, RemoteError or PeerRefused for a wrong code, TransportError when no node with an open invitation of
         that number is found in time.
         """
-        key = await self.invitations.join(code, at, timeout_s, self.connections.dial, self._views.inviters)
-        await self.set_network_key(key)
+        secret = await self.invitations.join(code, at, timeout_s, self.connections.dial, self._views.inviters)
+        await self.set_network(secret)
         if at is not None:
             self.add_peer(at)  # where discovery does not reach, this is how we found it
         return self.network

@@ -17,9 +17,9 @@ from echonode.model.identity import (
     IdentityId,
     Instance,
     SigningKey,
-    shared_pool_root,
 )
 from echonode.model.keys import KeyState, statement_draft
+from echonode.model.member_secret import MemberSecret
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store
 from echonode.node.event_bus import EventBus
 from echonode.node.events import InstanceRenewed, RecordForked, RecordOutranked, RecordsApplied, TimestampAhead
@@ -73,13 +73,13 @@ class RecordBook:
         """The greatest timestamp that a version written here got, or that was noted from a peer's version."""
         return self._hybrid.latest
 
-    async def introduce(self, network_key: bytes | None) -> None:
-        """State that our device key speaks for us, and for the pool of the network with that key."""
+    async def introduce(self, secret: MemberSecret | None) -> None:
+        """State that our device key speaks for us, and for the pool of the network with that secret."""
         roots = [self.identity.root]
-        if network_key is not None:
-            roots.append(shared_pool_root(network_key))
+        if secret is not None:
+            roots.append(SigningKey(secret.pool_seed))
         self.own_statements = [await self._state_device(root) for root in roots]
-        self.shared = self.own_statements[1].author if network_key is not None else None
+        self.shared = self.own_statements[1].author if secret is not None else None
 
     async def _state_device(self, root: SigningKey) -> Record:
         identity = Identity(root, self.identity.device).id

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from echonode.digest import GROUP_TAG, keyed
+from echonode.model.member_secret import MemberSecret
 
 _OPEN_GROUP_KEY = b"echonode open network"  # group tags of the public network hide nothing
 
@@ -25,15 +26,15 @@ class Presence:
 class Settings:
     """A person's decisions about a node.
 
-    `network_key`       None for the open network
-    `is_provisional`    the key is a placeholder that no other node has, until an invitation brings the real one
+    `member_secret`     that of the private network, None for the open network
+    `is_provisional`    the secret is a placeholder that no other node has, until an invitation brings the real one
     `contexts`          the contexts that are kept, None for any that peers offer
     `subscriptions`     by context, the terms of the filter that says which part is wanted (model/filter_text.py)
     `models`            versions of the record models that are read here
     """
 
     name: str
-    network_key: bytes | None
+    member_secret: MemberSecret | None
     is_provisional: bool = False
     contexts: frozenset[str] | None = None
     subscriptions: Mapping[str, Sequence[str]] = field(default_factory=dict)

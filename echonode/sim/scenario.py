@@ -19,6 +19,7 @@ from echonode.errors import EchonodeError
 from echonode.limits import COMPARE_INTERVAL_S, IDLE_TIMEOUT_S
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState, statement_draft
+from echonode.model.member_secret import MemberSecret
 from echonode.model.record import Record
 from echonode.node.events import PeerAbsent, SyncProgress
 from echonode.sim.adversary import Adversary
@@ -154,7 +155,7 @@ class Scenario:
             self._partials.append(partial)
             await self.world.start(partial)
         for number in range(options.strangers):
-            stranger = self._add(f"stranger{number}", key=self._draw.randbytes(32))
+            stranger = self._add(f"stranger{number}", secret=MemberSecret.of_lone_key(self._draw.randbytes(32)))
             self._strangers.append(stranger)
             await self.world.start(stranger)
         self.world.discovery.is_off = False
@@ -165,10 +166,10 @@ class Scenario:
         for context in source.store.contexts():
             await member.store.apply(context, await all_heads(source.store, context))
 
-    def _add(self, name: str, key: bytes | str = "ours") -> Member:
+    def _add(self, name: str, secret: MemberSecret | str = "ours") -> Member:
         member = self.world.make_member(
             name,
-            key=key,
+            secret=secret,
             skew_ms=self._draw.choice(self.options.skews_ms),
             make_store=lambda instance: self._disk(name, instance),
             node_name="vm" if self.options.has_equal_names else None,
@@ -307,7 +308,7 @@ class Scenario:
     async def _let_in(self, number: int) -> None:
         """Let a new machine join by an invitation, by the code alone or with the address of the inviter."""
         await asyncio.sleep(self._draw.uniform(0, self.options.faults_s / 2))
-        newcomer = self._add(f"new{number}", key=self._draw.randbytes(32))
+        newcomer = self._add(f"new{number}", secret=MemberSecret.of_lone_key(self._draw.randbytes(32)))
         newcomer.settings = replace(newcomer.settings, is_provisional=True)
         await self.world.start(newcomer)
         while True:
@@ -318,7 +319,9 @@ class Scenario:
             except EchonodeError:
                 await asyncio.sleep(1.0)  # the network is bad and the inviter may die: the person tries again
                 continue
-            newcomer.settings = replace(newcomer.settings, network_key=newcomer.network_key, is_provisional=False)
+            newcomer.settings = replace(
+                newcomer.settings, member_secret=newcomer.member_secret, is_provisional=False
+            )
             self.honest.append(newcomer)
             return
 

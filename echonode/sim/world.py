@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from echonode.errors import LocalError, TransportError
 from echonode.model.identity import Identity, IdentityId, Instance
+from echonode.model.member_secret import MemberSecret
 from echonode.node.events import Event, LinkEqual, SyncCompleted
 from echonode.node.node import Node, Presence, Settings
 from echonode.sim.disk import SimStore
@@ -47,7 +48,7 @@ class Member:
     observers: list[Callable[[Event], None]] = field(default_factory=list)
     on_equal: list[Callable[[IdentityId], None]] = field(default_factory=list)  # called when a link calls itself equal
     announcement: Presence | None = None
-    network_key: bytes | None = None
+    member_secret: MemberSecret | None = None
     listener: SimListener | None = None
     starts: int = 0
     is_up: bool = False
@@ -89,13 +90,14 @@ class World:
         self.members: dict[str, Member] = {}
         self._by_identity: dict[IdentityId, Member] = {}
         self._entropy = SimEntropy(f"world {seed}")
-        self.key = self._entropy.random_bytes(32)
+        key = self._entropy.random_bytes(32)
+        self.secret = MemberSecret(key, SimEntropy(f"pool {seed}").random_bytes(32))
 
     async def add_node(
         self,
         name: str,
         *,
-        key: bytes | str | None = "ours",
+        secret: MemberSecret | str | None = "ours",
         skew_ms: int = 0,
         contexts: frozenset[str] | None = None,
         subscriptions: Mapping[str, Sequence[str]] | None = None,
@@ -105,7 +107,7 @@ class World:
         """Make a member and start its node. See `make_member`."""
         member = self.make_member(
             name,
-            key=key,
+            secret=secret,
             skew_ms=skew_ms,
             contexts=contexts,
             subscriptions=subscriptions,
@@ -119,7 +121,7 @@ class World:
         self,
         name: str,
         *,
-        key: bytes | str | None = "ours",
+        secret: MemberSecret | str | None = "ours",
         skew_ms: int = 0,
         contexts: frozenset[str] | None = None,
         subscriptions: Mapping[str, Sequence[str]] | None = None,
@@ -128,14 +130,17 @@ class World:
     ) -> Member:
         """Make a machine with an empty store; its node is not started.
 
-        `key` is the network key: by default that of the world's network, None for the open network.
+        `secret` is the network secret: by default that of the world's network, None for the open network.
         """
-        network_key = self.key if isinstance(key, str) else key
+        member_secret = self.secret if isinstance(secret, str) else secret
         entropy = SimEntropy(self._entropy.random_bytes(16).hex())
         identity = Identity.from_seeds(entropy.random_bytes(32), entropy.random_bytes(32))
         store = make_store(Instance(entropy.random_bytes(8)))
         settings = Settings(
-            name=node_name or name, network_key=network_key, contexts=contexts, subscriptions=subscriptions or {}
+            name=node_name or name,
+            member_secret=member_secret,
+            contexts=contexts,
+            subscriptions=subscriptions or {},
         )
         number = len(self.members) + 1
         member = Member(
@@ -146,7 +151,7 @@ class World:
             entropy,
             settings,
             store,
-            network_key=network_key,
+            member_secret=member_secret,
         )
         self.members[name] = self._by_identity[identity.id] = member
         return member
@@ -179,8 +184,8 @@ class World:
             member.announcement = announcement
             self._announce(member)
 
-        def save(new_key: bytes) -> None:
-            member.network_key = new_key
+        def save(new_secret: MemberSecret) -> None:
+            member.member_secret = new_secret
 
         def save_name(name: str) -> None:
             member.settings = replace(member.settings, name=name)
@@ -195,7 +200,7 @@ class World:
             dial=dial,
             observe=observe,
             announce=announce,
-            save_network_key=save,
+            save_secret=save,
             save_name=save_name,
         )
         member.node.bus.on(LinkEqual, report_equal)

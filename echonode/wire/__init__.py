@@ -3,7 +3,7 @@
     noise  channel  frame            the secured channel: handshake, keys, frames
     messages/  codec                 the messages, and their bytes
     auth                             proof of the identities at both ends
-    pairing  word_list               invitations: a short code for the network key
+    pairing  word_list               invitations: a short code for the network secret
     negentropy  ranges               range-based set reconciliation
 
 Not here: the order in which messages are sent (sync/ for conversations, node/ for sessions), sockets (host/tcp.py),

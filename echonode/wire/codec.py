@@ -40,7 +40,7 @@ _U64: Final = 2**64 - 1
 _U63: Final = 2**63 - 1  # the greatest seq of a log: databases number rows with 63 bits
 _DEPTH_MAX: Final = 64
 _SPAKE2_SHARE_BYTES: Final = 33
-_SEALED_KEY_BYTES: Final = 48
+_SEALED_SECRET_BYTES: Final = 80
 
 
 def encode(message: m.Message) -> bytes:
@@ -307,6 +307,6 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.PairStart: (_data(_SPAKE2_SHARE_BYTES),),
     m.PairAnswer: (_data(_SPAKE2_SHARE_BYTES),),
     m.PairConfirm: (_data(32),),
-    m.PairFinish: (_data(32), _data(_SEALED_KEY_BYTES)),
+    m.PairFinish: (_data(32), _data(_SEALED_SECRET_BYTES)),
 }
 _TABLE: Final = {kind.code: (kind, shapes) for kind, shapes in _SHAPES.items()}

@@ -1,10 +1,10 @@
-"""Invitations: the joiner proves that it knows a short code; the inviter sends the network key (SECURITY.md H8).
+"""Invitations: the joiner proves that it knows a short code; the inviter sends the network secret (SECURITY.md H8).
 
     joiner (initiator)                               inviter (responder)
       start    -> share (33 bytes)        ------->     answer  -> share (33 bytes)
       confirm  -> confirmation (32)       <-------
-                                          ------->     finish  -> confirmation (32), sealed network key (48)
-      accept   -> network key             <-------
+                                          ------->     finish  -> confirmation (32), sealed network secret (80)
+      accept   -> network secret          <-------
 
 SPAKE2 over Ed25519 runs inside a channel of the public network, in the form of the package `spake2` (older than RFC
 9382, with another transcript). The password is the code. The identities contain the channel's handshake hash: an
@@ -15,8 +15,8 @@ guess of the code. The inviter checks the joiner's confirmation before it sends 
     identities    = "echonode pairing joiner" and "echonode pairing inviter", each followed by the handshake hash
     key           = SHA-256(SHA-256(code), SHA-256(joiner's identity), SHA-256(inviter's), both points, shared point)
     confirmation  = BLAKE2b keyed with `key`, person "echonode pairing", over the role
-    sealed key    = ChaCha20-Poly1305 of the network key, nonce 0, associated data the handshake hash, under BLAKE2b
-                    keyed with `key`, person "echonode pairing", over "network key"
+    sealed secret = ChaCha20-Poly1305 of network key and pool seed, nonce 0, associated data the handshake hash, under
+                    BLAKE2b keyed with `key`, person "echonode pairing", over "network secret"
 
 `spake2` is Python, and its running time depends on the code. An attacker that begins and abandons very many exchanges
 could learn a few bits of the code, so the number of exchanges is bounded too. Pure: bytes and seconds come in as
@@ -36,6 +36,7 @@ from spake2.ed25519_basic import NotOnCurve, Q
 from echonode import digest
 from echonode.errors import ConfigError, LocalError, Reason, RemoteError
 from echonode.limits import INVITATION_EXCHANGES_MAX, INVITATION_TRIES
+from echonode.model.member_secret import MemberSecret
 from echonode.text import escape
 from echonode.wire.noise import CipherState
 from echonode.wire.word_list import THREE_SYLLABLES, TWO_SYLLABLES
@@ -104,7 +105,7 @@ class Invitation:
         self.exchanges_left -= 1
 
     def count_use(self) -> None:
-        """Count a joiner that received the network key."""
+        """Count a joiner that received the network secret."""
         self.uses_left -= 1
 
     def count_failure(self) -> None:
@@ -134,17 +135,17 @@ class PairingInitiator:
         self._key = _finish(self._spake2, share)
         return digest.keyed(_PAIRING, self._key, _JOINER)
 
-    def accept(self, confirmation: bytes, sealed: bytes) -> bytes:
-        """Return the network key. Raises RemoteError (PAIRING_FAILED) when the inviter does not know the code."""
+    def accept(self, confirmation: bytes, sealed: bytes) -> MemberSecret:
+        """Return the network secret. Raises RemoteError (PAIRING_FAILED) when the inviter does not know the code."""
         key, self._key = self._key, None
         if key is None:
             raise LocalError("nothing was confirmed")
         if not hmac.compare_digest(confirmation, digest.keyed(_PAIRING, key, _INVITER)):
             raise _failed("the inviter does not know the code")
         try:
-            return _seal(key).decrypt_with_ad(self._handshake_hash, sealed)
+            return MemberSecret.from_bytes(_seal(key).decrypt_with_ad(self._handshake_hash, sealed))
         except RemoteError:
-            raise _failed("the network key was altered") from None
+            raise _failed("the network secret was altered") from None
 
 
 class PairingResponder:
@@ -154,12 +155,12 @@ class PairingResponder:
         self,
         invitation: Invitation,
         *,
-        network_key: bytes,
+        secret: MemberSecret,
         handshake_hash: bytes,
         entropy_f: Callable[[int], bytes],
     ) -> None:
         self._invitation = invitation
-        self._network_key = network_key
+        self._secret = secret
         self._handshake_hash = handshake_hash
         self._spake2 = SPAKE2_B(invitation.code.encode(), **_identities(handshake_hash), entropy_f=entropy_f)
         self._key: bytes | None = None
@@ -175,7 +176,7 @@ class PairingResponder:
         return ours
 
     def finish(self, confirmation: bytes, *, now_s: float) -> tuple[bytes, bytes]:
-        """Return the inviter's confirmation and the sealed network key, and spend a use.
+        """Return the inviter's confirmation and the sealed network secret, and spend a use.
 
         Raises RemoteError (PAIRING_FAILED) for another code, which spends a try, and for every code once the invitation
         is closed. It may have closed since `answer`: parallel exchanges share the tries.
@@ -189,7 +190,7 @@ class PairingResponder:
             self._invitation.count_failure()
             raise _failed("the joiner does not know the code")
         self._invitation.count_use()
-        sealed = _seal(key).encrypt_with_ad(self._handshake_hash, self._network_key)
+        sealed = _seal(key).encrypt_with_ad(self._handshake_hash, self._secret.to_bytes())
         return digest.keyed(_PAIRING, key, _INVITER), sealed
 
 
@@ -210,7 +211,7 @@ def _finish(spake2: SPAKE2_A | SPAKE2_B, share: bytes) -> bytes:
 
 
 def _seal(key: bytes) -> CipherState:
-    return CipherState(digest.keyed(_PAIRING, key, b"network key"))
+    return CipherState(digest.keyed(_PAIRING, key, b"network secret"))
 
 
 def _failed(detail: str) -> RemoteError:

@@ -15,6 +15,7 @@ from echonode.api.server import ApiServer
 from echonode.host.system import SystemClock, SystemEntropy
 from echonode.host.tcp import Listener, TcpDial
 from echonode.model.identity import Identity, Instance
+from echonode.model.member_secret import MemberSecret
 from echonode.node.events import Event
 from echonode.node.node import Node, Settings
 from echonode.store.memory import MemoryStore
@@ -23,7 +24,7 @@ from tests.api import openapi
 
 VERSION = "1.2.3"
 WITHIN_S = 60  # a test that hangs fails then; a busy machine needs some of it
-KEY = bytes(range(32))
+SECRET = MemberSecret.of_lone_key(bytes(range(32)))
 
 
 def run(
@@ -163,7 +164,7 @@ async def serving(
     folder: Path,
     *,
     name: str = "one",
-    key: bytes | None = KEY,
+    secret: MemberSecret | None = SECRET,
     store: Store | None = None,
     models: Mapping[str, tuple[int, int]] | None = None,
 ) -> AsyncIterator[Served]:
@@ -174,13 +175,13 @@ async def serving(
     node = Node(
         store or MemoryStore(Instance(entropy.random_bytes(8))),
         identity,
-        Settings(name=name, network_key=key, models=models or {}),
+        Settings(name=name, member_secret=secret, models=models or {}),
         clock=SystemClock(),
         entropy=entropy,
         dial=TcpDial(),
         observe=events.append,
         announce=lambda _: None,
-        save_network_key=lambda _: None,
+        save_secret=lambda _: None,
         save_name=lambda name: None,
     )
     listener = Listener()

@@ -234,7 +234,7 @@ def test_a_bad_line_is_named_and_nothing_of_its_batch_is_written(
 
 def test_a_shared_line_is_a_bad_one_where_nothing_is_shared(tmp_path: Path) -> None:
     async def test() -> None:
-        async with serving(tmp_path, key=None) as served:
+        async with serving(tmp_path, secret=None) as served:
             (last,) = await import_(served, line(name="a") + line(name="shared/a"))
             assert (last["error"]["line"], last["error"]["code"], last["written"]) == (2, "unusable", 0)
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from echonode.model.member_secret import MemberSecret
 from echonode.model.record import Draft
 from echonode.node import link_selection
 from echonode.node.events import Event
 from echonode.text import to_base32
-from tests.api.serving import KEY, VERSION, Served, run, serving
+from tests.api.serving import SECRET, VERSION, Served, run, serving
 
-OTHER_KEY = bytes(reversed(range(32)))
+OTHER = MemberSecret.of_lone_key(bytes(reversed(range(32))))
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +111,7 @@ def test_a_sync_with_a_peer_that_is_gone_fails_and_says_so(tmp_path: Path) -> No
 
 def test_a_code_joins_a_network_and_records_stay(tmp_path: Path) -> None:
     async def test() -> None:
-        async with serving(tmp_path) as inviter, serving(tmp_path, name="two", key=OTHER_KEY) as joiner:
+        async with serving(tmp_path) as inviter, serving(tmp_path, name="two", secret=OTHER) as joiner:
             await joiner.put("mine")
             invitation = (await inviter.ask("POST", "/v1/invitations", {"uses": 1, "expires_s": 60})).json()
             wrong = await joiner.ask("POST", "/v1/join", {"code": "7-crossover-clockwork", "at": inviter.listen[0]})
@@ -119,7 +120,7 @@ def test_a_code_joins_a_network_and_records_stay(tmp_path: Path) -> None:
                 joined = await joiner.ask("POST", "/v1/join", {"code": invitation["code"], "at": inviter.listen[0]})
             assert joined.json() == {"network": inviter.node.network}
             network = (await joiner.ask("GET", "/v1/network")).json()
-            assert network == {"network": inviter.node.network, "key": to_base32(KEY)}
+            assert network == {"network": inviter.node.network, "secret": SECRET.to_text()}
             assert (await joiner.whole("mine"))["body"] == "x"
             spent = await joiner.ask("POST", "/v1/join", {"code": invitation["code"], "at": inviter.listen[0]})
             assert (spent.status, spent.code) == (502, "unreachable")
@@ -129,9 +130,9 @@ def test_a_code_joins_a_network_and_records_stay(tmp_path: Path) -> None:
 
 def test_a_key_makes_a_member_of_its_network(tmp_path: Path) -> None:
     async def test() -> None:
-        async with serving(tmp_path) as one, serving(tmp_path, name="two", key=None) as two:
-            assert (await two.ask("GET", "/v1/network")).json() == {"network": "open", "key": None}
-            set_ = await two.ask("PUT", "/v1/network", {"key": to_base32(KEY)})
+        async with serving(tmp_path) as one, serving(tmp_path, name="two", secret=None) as two:
+            assert (await two.ask("GET", "/v1/network")).json() == {"network": "open", "secret": None}
+            set_ = await two.ask("PUT", "/v1/network", {"secret": SECRET.to_text()})
             assert set_.json() == {"network": one.node.network}
             await meet(one, two)
 

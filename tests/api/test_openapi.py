@@ -22,7 +22,7 @@ from echonode.store.port import Audit, ContextInfo
 from echonode.sync.select import Mode
 from echonode.text import to_base32
 from tests.api import openapi
-from tests.api.serving import KEY, Served, run, serving
+from tests.api.serving import SECRET, Served, run, serving
 from tests.sync.pair import Author
 
 RECORDS = "/v1/records/main"
@@ -124,8 +124,8 @@ TOUR = [
     ("open", 200, "GET", "/v1/network", b""),
     ("one", 200, "GET", "/v1/network", b""),
     ("one", 400, "GET", "/v1/network?x=1", b""),
-    ("one", 200, "PUT", "/v1/network", {"key": to_base32(KEY)}),
-    ("one", 400, "PUT", "/v1/network", {"key": "short"}),
+    ("one", 200, "PUT", "/v1/network", {"secret": SECRET.to_text()}),
+    ("one", 400, "PUT", "/v1/network", {"secret": "short"}),
     ("one", 413, "PUT", "/v1/network", BIG_JSON),
     ("one", 404, "GET", "/v2/status", b""),
     ("one", 404, "GET", "/", b""),
@@ -196,7 +196,7 @@ def test_every_documented_answer_is_given_and_is_as_documented(tmp_path: Path) -
     given = set(ELSEWHERE)
 
     async def test() -> None:
-        async with serving(tmp_path) as one, serving(tmp_path, name="open", key=None) as open_:
+        async with serving(tmp_path) as one, serving(tmp_path, name="open", secret=None) as open_:
             foreign = await give_foreign_record(one)
             await give_conflict(one, tmp_path)
             open_.node.subscriptions.subscribe({"main": ["tag=news"]}, open_.node.addresses.resolve_in_filter)

@@ -254,7 +254,7 @@ def test_a_join_that_waits_for_a_silent_peer_ends_with_the_server(tmp_path: Path
         met = asyncio.Event()
         silent = await asyncio.start_server(lambda reader, writer: met.set(), "127.0.0.1", 0)
         host, port = silent.sockets[0].getsockname()
-        async with serving(tmp_path, key=None) as served, served.connection() as connection:
+        async with serving(tmp_path, secret=None) as served, served.connection() as connection:
             body = b'{"code": "7-crossover-clockwork", "at": "%s:%d"}' % (host.encode(), port)
             await connection.begin("POST", "/v1/join", [("content-length", str(len(body)))])
             await connection.send(body)

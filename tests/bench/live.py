@@ -18,13 +18,14 @@ from echonode.app import _loop_factory
 from echonode.host.system import SystemClock, SystemEntropy
 from echonode.host.tcp import Listener, TcpDial
 from echonode.model.identity import Identity, Instance
+from echonode.model.member_secret import MemberSecret
 from echonode.model.record import MAIN, Draft
 from echonode.node.events import Event, RecordsApplied
 from echonode.node.node import Node, Settings
 from echonode.store.sqlite.store import SqliteStore
 
 _PUTS = 500
-_KEY = bytes(32)
+_SECRET = MemberSecret.of_lone_key(bytes(32))
 
 
 async def _node(folder: Path, name: str, observe: "asyncio.Queue[Event]") -> tuple[Node, Listener]:
@@ -35,13 +36,13 @@ async def _node(folder: Path, name: str, observe: "asyncio.Queue[Event]") -> tup
     node = Node(
         store,
         Identity.from_seeds(entropy.random_bytes(32), entropy.random_bytes(32)),
-        Settings(name=name, network_key=_KEY),
+        Settings(name=name, member_secret=_SECRET),
         clock=clock,
         entropy=entropy,
         dial=TcpDial(),
         observe=observe.put_nowait,
         announce=lambda _: None,
-        save_network_key=lambda _: None,
+        save_secret=lambda _: None,
         save_name=lambda name: None,
     )
     listener = Listener()

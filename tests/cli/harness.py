@@ -21,8 +21,9 @@ from echonode.cli.main import main
 from echonode.cli.services import HomeView, RepairReport, RunOptions
 from echonode.errors import ConfigError
 from echonode.host.config import explain, load_config
+from echonode.model.member_secret import MemberSecret
 from echonode.node.node import Node
-from tests.api.serving import Served, serving
+from tests.api.serving import SECRET, Served, serving
 
 WITHIN_S = 30.0
 
@@ -48,15 +49,16 @@ class FolderHome:
     def has_network(self) -> bool:
         return self.is_open or (self.root / "network").exists()
 
-    def read_network_key(self) -> bytes | None:
-        return (self.root / "network").read_bytes() if (self.root / "network").exists() else None
+    def read_member_secret(self) -> MemberSecret | None:
+        path = self.root / "network"
+        return MemberSecret.from_bytes(path.read_bytes()) if path.exists() else None
 
-    def write_network_key(self, key: bytes) -> None:
+    def write_member_secret(self, secret: MemberSecret) -> None:
         try:
             self.root.mkdir(exist_ok=True)
         except OSError as error:
             raise ConfigError(f"{self.root} cannot be made") from error
-        (self.root / "network").write_bytes(key)
+        (self.root / "network").write_bytes(secret.to_bytes())
 
 
 @dataclass(frozen=True)
@@ -203,11 +205,11 @@ class LiveNode:
 
 
 @contextmanager
-def live_node(folder: Path, name: str = "one", key: bytes | None = bytes(range(32))) -> Iterator[LiveNode]:
+def live_node(folder: Path, name: str = "one", secret: MemberSecret | None = SECRET) -> Iterator[LiveNode]:
     """Yield a node without peers, whose API is `folder`/api.sock."""
 
     async def body(ready: Future[Any], end: asyncio.Event) -> None:
-        async with serving(folder, name=name, key=key) as served:
+        async with serving(folder, name=name, secret=secret) as served:
             (folder / "api.sock").symlink_to(served.socket)
             ready.set_result(LiveNode(served, asyncio.get_running_loop()))
             await end.wait()

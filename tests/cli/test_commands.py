@@ -8,11 +8,11 @@ import pytest
 
 from echonode.cli.exit_codes import ExitCode
 from echonode.errors import ConfigError
+from echonode.model.member_secret import MemberSecret
 from echonode.node.node import Node
 from echonode.text import to_base32
+from tests.api.serving import SECRET
 from tests.cli.harness import FakeServices, FolderHome, LiveNode, Shell, live_node
-
-KEY = bytes(range(32))
 
 
 async def meet(one: LiveNode, other: LiveNode) -> None:
@@ -373,54 +373,69 @@ def test_only_the_code_of_an_invitation_goes_to_stdout(shell: Shell) -> None:
 
 def test_a_node_joins_by_a_code_and_keeps_its_records(shell: Shell, live: LiveNode, tmp_path: Path) -> None:
     code = shell("invite").text.strip()
-    with live_node(tmp_path / "far", "far", key=bytes(32)):
+    with live_node(tmp_path / "far", "far", secret=MemberSecret.of_lone_key(bytes(32))):
         there = Shell(FakeServices(tmp_path / "far"))
         there("put", "mine", "1")
         result = there("join", code, "--at", live.served.listen[0])
         assert (result.code, result.text) == (0, f"{live.served.node.network}\n")
-        assert there("network", "show").text == shell("network", "show").text == f"{to_base32(KEY)}\n"
+        assert there("network", "show").text == shell("network", "show").text == f"{SECRET.to_text()}\n"
         assert there("get", "mine").out == b"1"
         there.fails(1, "join", code, "--at", live.served.listen[0])  # the code is spent
 
 
-def test_the_network_key_is_shown_and_set_on_a_running_node(shell: Shell, live: LiveNode) -> None:
+def test_the_network_secret_is_shown_and_set_on_a_running_node(shell: Shell, live: LiveNode) -> None:
     network = live.served.node.network
-    assert shell("network", "show", "--json").json == {"network": network, "key": to_base32(KEY)}
-    other = to_base32(bytes(32))
+    assert shell("network", "show", "--json").json == {"network": network, "secret": SECRET.to_text()}
+    other = MemberSecret.from_bytes(bytes(64)).to_text()
     assert shell("network", "set", other).code == 0
     assert shell("network", "show").text == f"{other}\n"
     assert live.served.node.network != network
 
 
-def test_the_open_network_has_no_key_to_show(shell: Shell) -> None:
-    with live_node(shell.services.default, key=None):
+def test_the_open_network_has_no_secret_to_show(shell: Shell) -> None:
+    with live_node(shell.services.default, secret=None):
         result = shell("network", "show")
         assert (result.code, result.out) == (0, b"")
         assert "open network" in result.err
-        assert shell("network", "show", "--json").json == {"network": "open", "key": None}
+        assert shell("network", "show", "--json").json == {"network": "open", "secret": None}
         assert "the open network" in shell("status").text
 
 
-def test_the_network_key_is_set_and_shown_before_the_first_run(shell: Shell) -> None:
+def test_the_network_secret_is_set_and_shown_before_the_first_run(shell: Shell) -> None:
     home = FolderHome(shell.services.default)
     assert "has no network yet" in shell.fails(1, "network", "show")
-    key = to_base32(KEY)
-    for stdin, args in ((b"", [key.upper()]), (f" {key}\n".encode(), []), (key.encode(), ["-"])):
+    text = SECRET.to_text()
+    wrapped = f" {text[:56]}\n {text[56:]}\n".encode()
+    for stdin, args in ((b"", [text.upper()]), (wrapped, []), (text.encode(), ["-"])):
         assert shell("network", "set", *args, stdin=stdin).code == 0
-        assert home.read_network_key() == KEY
+        assert home.read_member_secret() == SECRET
         home.root.joinpath("network").unlink()
-    shell("network", "set", to_base32(KEY))
+    shell("network", "set", stdin=SECRET.to_text().encode())
     shown = shell("network", "show", "--json").json
-    assert shown["key"] == to_base32(KEY)
-    assert shell("network", "show").text == f"{to_base32(KEY)}\n"
+    assert shown["secret"] == SECRET.to_text()
+    assert shell("network", "show").text == f"{SECRET.to_text()}\n"
     with live_node(shell.services.default) as live:
         assert live.served.node.network == shown["network"]
 
 
-def test_a_key_that_is_none_is_never_repeated(shell: Shell) -> None:
-    almost = to_base32(KEY)[:-1]
-    for args, stdin in (([almost], b""), ([], almost.encode()), (["-"], b"\xff")):
-        assert almost not in shell.fails(ExitCode.USAGE, "network", "set", *args, stdin=stdin)
+def test_a_secret_that_is_none_is_never_repeated(shell: Shell) -> None:
+    text = SECRET.to_text()
+    for almost, says in (
+        (text[:-1], "not 111"),
+        (text[:-1] + ("a" if text[-1] != "a" else "b"), "mistyped"),
+        (to_base32(SECRET.key), "a network key alone"),
+        ("1" * 112, "only the letters"),
+    ):
+        for args, stdin in (([almost], b""), ([], almost.encode())):
+            said = shell.fails(ExitCode.USAGE, "network", "set", *args, stdin=stdin)
+            assert says in said and almost not in said
+    shell.fails(ExitCode.USAGE, "network", "set", "-", stdin=b"\xff")
+
+
+def test_a_secret_on_the_command_line_is_taken_with_a_warning(shell: Shell) -> None:
+    result = shell("network", "set", SECRET.to_text())
+    assert "may have seen" in result.err
+    assert "may have seen" not in shell("network", "set", stdin=SECRET.to_text().encode()).err
 
 
 # -- run ---------------------------------------------------------------------------------------------------------------

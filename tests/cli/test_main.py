@@ -18,6 +18,7 @@ from echonode.cli.exit_codes import ExitCode
 from echonode.cli.main import commands
 from echonode.cli.node_lookup import SERVICE_SOCKET, NodeLookup
 from echonode.errors import ConfigError, StoreError
+from tests.api.serving import SECRET
 from tests.cli.harness import FakeServices, Shell, http_answer, live_node, refusal, scripted_server
 
 WITHIN_S = 60
@@ -82,9 +83,9 @@ def test_home_may_stand_before_and_after_the_command_and_the_last_one_counts(she
     shell("run", "--home", str(tmp_path / "b"))
     shell("--home", str(tmp_path / "a"), "run", "--name", "x", "--home", str(tmp_path / "c"))
     assert [run.home.root.name for run in shell.services.runs] == ["a", "b", "c"]
-    key = "a" * 52
-    assert shell("network", "set", key, "--home", str(tmp_path / "d")).code == 0
-    assert shell("network", "--home", str(tmp_path / "d"), "show").text == f"{key}\n"
+    secret = SECRET.to_text()
+    assert shell("network", "set", secret, "--home", str(tmp_path / "d")).code == 0
+    assert shell("network", "--home", str(tmp_path / "d"), "show").text == f"{secret}\n"
     assert shell.fails(ExitCode.NOT_RUNNING, "peers", "--home", "/nowhere").endswith("echonode --home /nowhere run")
 
 

@@ -17,14 +17,16 @@ from echonode.host.tcp import DEFAULT_PORT
 from echonode.limits import CONTEXTS_MAX
 from echonode.model import fields as record_fields
 from echonode.model.filter import _SHAPES, Filter
-from echonode.model.identity import Instance, PublicKey, SigningKey, identity_of, shared_pool_root, writer_of
+from echonode.model.identity import Instance, PublicKey, identity_of, writer_of
 from echonode.model.keys import KeyState, statement_draft
+from echonode.model.member_secret import MemberSecret
 from echonode.model.merkle import Digest, State, Tree, leaf_digest, state_of
 from echonode.model.record import LeafKey, VersionId, leaf_key
 from echonode.node.node import group_tag
 from echonode.sync.filtered_set import id_list_digest
 from echonode.sync.select import Mode, select
 from echonode.sync.select import State as Side
+from echonode.text import to_base32
 from echonode.wire import messages as m
 from echonode.wire import pairing
 from echonode.wire.channel import NetworkSecret
@@ -78,8 +80,11 @@ def test_every_hash_is_made_as_the_table_says() -> None:
     assert secret.psk == by_the_table("psk", b"", KEY)
     assert bytes(group_tag(KEY, b"8 bytes.")) == by_the_table("group tag", b"8 bytes.", KEY)
     assert group_tag(None, b"8 bytes.") == by_the_table("group tag", b"8 bytes.", b"echonode open network")
-    seed = by_the_table("root seed of shared", b"shared", KEY)
-    assert shared_pool_root(KEY).public == SigningKey(seed).public
+    seed = by_the_table("pool seed of a lone network key", b"shared", KEY)
+    member = MemberSecret.of_lone_key(KEY)
+    assert member == MemberSecret(KEY, seed)
+    checksum = by_the_table("secret checksum", KEY + seed)
+    assert member.to_text() == to_base32(KEY + seed + checksum[:6])
     public_key = blake2b(b"echonode public network", digest_size=32, person=b"echonode netid").digest()
     assert NetworkSecret.public() == NetworkSecret.private(public_key)
 

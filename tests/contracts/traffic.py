@@ -15,6 +15,7 @@ from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId, PublicKey, SigningKey
 from echonode.model.keys import KeyState, statement_draft
+from echonode.model.member_secret import MemberSecret
 from echonode.model.record import MAIN, Draft, Record, leaf_key
 from echonode.node.handshake import LocalSide, Session, initiate, receive
 from echonode.sim.event_loop import SimEntropy, SimLoop, run
@@ -188,7 +189,7 @@ async def _write_on(world: World) -> None:
 async def _invite(world: World) -> None:
     """Invite a node of another network. It joins after it tried a wrong code."""
     inviter = world.members["full"]
-    joiner = await world.add_node("joiner", key=bytes(32), contexts=frozenset({MAIN}))
+    joiner = await world.add_node("joiner", secret=MemberSecret.of_lone_key(bytes(32)), contexts=frozenset({MAIN}))
     code = await inviter.node.invite(uses=1, expires_s=600)
     slot = code.partition("-")[0]
     with _expected(EchonodeError):
@@ -285,9 +286,8 @@ async def _meet(world: World, member: Member, stranger: Author, change: Callable
 
     local = LocalSide(Stranger(stranger, own, change), OpenGate())
     stream = await world.network.dial("10.9.9.9")(f"{member.host}:{PORT}")
-    key = member.network_key
-    assert key is not None
-    return await initiate(stream, NetworkSecret.private(key), local, SimEntropy("stranger"))
+    assert member.member_secret is not None
+    return await initiate(stream, NetworkSecret.private(member.member_secret.key), local, SimEntropy("stranger"))
 
 
 @dataclass

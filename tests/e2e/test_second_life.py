@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.processes import NodeProcess, equal, running, wait_for
-from tests.faults.test_kill import NETWORK_KEY, free_port
+from tests.faults.test_kill import NETWORK_SECRET, free_port
 
 FIRST, SECOND = b"first life", b"second life"
 
 
 def with_network(*nodes: NodeProcess) -> None:
     for node in nodes:
-        node.cli("network", "set", NETWORK_KEY)
+        node.cli("network", "set", NETWORK_SECRET)
 
 
 def copied(home: Path, to: Path) -> None:

@@ -23,7 +23,7 @@ from echonode.text import to_base32
 from tests.contracts.store import admit, verdict_of
 from tests.e2e.processes import NodeProcess, equal, running, wait_for
 from tests.faults.rooted import needs_root
-from tests.faults.test_kill import NETWORK_KEY, free_port
+from tests.faults.test_kill import NETWORK_SECRET, free_port
 from tests.store.files import change, flip, look, opened, places, run
 from tests.store.people import NOW_MS, Owner, Person, known
 from tests.sync.pair import conversation, paired
@@ -288,7 +288,7 @@ def test_two_nodes_are_equal_again_after_verify_repair(tmp_path: Path) -> None:
     at = f"127.0.0.1:{free_port()}"
     for _ in running(nodes):
         for node in nodes:
-            node.cli("network", "set", NETWORK_KEY)
+            node.cli("network", "set", NETWORK_SECRET)
         a.start(listen=at)
         b.start("--peer", at)
         for number in range(5):

@@ -19,7 +19,7 @@ from echonode.limits import CANDIDATES_MAX, CONNECTIONS_MAX, LOG_LINES_PER_S
 from echonode.wire.channel import PREAMBLE
 from tests.e2e.processes import NodeProcess, equal, running, wait_for
 from tests.faults.rooted import little_memory, star
-from tests.faults.test_kill import NETWORK_KEY, free_port
+from tests.faults.test_kill import NETWORK_SECRET, free_port
 
 MEMORY_MIB = 128
 CONNECTIONS, ANNOUNCEMENTS = (20_000, 50_000) if os.environ.get("ECHO_TEST_SLOW") else (2500, 6000)
@@ -97,7 +97,7 @@ def test_a_flood_of_connections_leaves_a_node_with_its_memory_and_its_peers(tmp_
         b = NodeProcess(tmp_path / "bert", "bert", mdns=False)
         for _ in running([a, b]):
             for node in (a, b):
-                node.cli("network", "set", NETWORK_KEY)
+                node.cli("network", "set", NETWORK_SECRET)
             a.start(listen=f"127.0.0.1:{port}")
             b.start("--peer", f"127.0.0.1:{port}")
             wait_for(lambda: equal([a, b], "identities"))
@@ -135,7 +135,7 @@ def test_a_flood_of_announcements_leaves_a_node_with_its_memory_and_its_peers(tm
         flood = [*flooder, sys.executable, "-m", "tests.faults.mdns_flood", net.address(0, 2)]
         for _ in running(nodes):
             for node in nodes:
-                node.cli("network", "set", NETWORK_KEY)
+                node.cli("network", "set", NETWORK_SECRET)
             a.start(listen="0.0.0.0:0")
             b.start(listen="0.0.0.0:0")
             wait_for(lambda: equal([a, b], "identities"))

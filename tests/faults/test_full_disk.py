@@ -11,7 +11,7 @@ import pytest
 from echonode.limits import BALLAST_BYTES, FREE_SPACE_BYTES_MIN, MIB
 from tests.e2e.processes import NodeProcess, equal, running, wait_for
 from tests.faults.rooted import small_disk
-from tests.faults.test_kill import NETWORK_KEY, free_port
+from tests.faults.test_kill import NETWORK_SECRET, free_port
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_full_disk_refuses_writes_goes_on_reading_and_recovers(disk: Path, tmp
     at = f"127.0.0.1:{free_port()}"
     for _ in running(nodes):
         for node in nodes:
-            node.cli("network", "set", NETWORK_KEY)
+            node.cli("network", "set", NETWORK_SECRET)
         a.start(listen=at)
         b.start("--peer", at)
         a.cli("put", "before", "written before")

@@ -5,11 +5,12 @@ import random
 import socket
 from pathlib import Path
 
+from echonode.model.member_secret import MemberSecret
 from tests.e2e.processes import NodeProcess, equal, running, wait_for
 from tests.faults.load import Load, lost
 
 ROUNDS = 1000 if os.environ.get("ECHO_TEST_SLOW") else 10
-NETWORK_KEY = "a" * 52
+NETWORK_SECRET = MemberSecret.from_bytes(bytes(64)).to_text()
 
 
 def free_port() -> int:
@@ -23,7 +24,7 @@ def joined(folder: Path, *names: str) -> list[NodeProcess]:
     """Return nodes of one network that are not started."""
     nodes = [NodeProcess(folder / name, name, mdns=False) for name in names]
     for node in nodes:
-        node.cli("network", "set", NETWORK_KEY)
+        node.cli("network", "set", NETWORK_SECRET)
     return nodes
 
 

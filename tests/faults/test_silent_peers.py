@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.data import write_lines
 from tests.e2e.processes import NodeProcess, equal, running, wait_for
 from tests.faults.rooted import command, star
-from tests.faults.test_kill import NETWORK_KEY
+from tests.faults.test_kill import NETWORK_SECRET
 
 RECORDS = 600
 _PORT = 4100
@@ -34,7 +34,7 @@ def test_silent_peers_are_given_up_and_the_others_go_on(tmp_path: Path) -> None:
         nodes = [a, near, stopped, cut]
         for _ in running(nodes):
             for node in nodes:
-                node.cli("network", "set", NETWORK_KEY)
+                node.cli("network", "set", NETWORK_SECRET)
             a.start(listen=f"0.0.0.0:{_PORT}")
             write_lines(tmp_path / "lines", ({"name": f"n{n}", "body": "x" * 8000} for n in range(RECORDS)))
             a.cli("import", str(tmp_path / "lines"))

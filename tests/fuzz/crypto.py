@@ -3,7 +3,7 @@
     handshake   either role; an honest handshake altered by a mask, or any bytes: only the unaltered one makes a channel
     channel     frames sent, altered, cut and joined by a script: payloads arrive as sent, up to the first alteration
     auth        an AUTH, and the same offers signed by an attacker's key: no attacker proves another identity
-    pairing     shares and confirmations: only the right code gets the key, and each wrong one spends a try
+    pairing     shares and confirmations: only the right code gets the secret, and each wrong one spends a try
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ from echonode.wire.pairing import Invitation, PairingInitiator, PairingResponder
 from tests.fuzz import mutate
 from tests.fuzz.target import Reader, Target, chopped
 from tests.store.people import Person
-from tests.wire.ends import NETWORK_KEY, channels, initiator, messages, responder
+from tests.wire.ends import MEMBER_SECRET, channels, initiator, messages, responder
 
 # -- handshake -------------------------------------------------------------------------------------------------------
 
@@ -267,13 +267,13 @@ def _joiner() -> PairingInitiator:
 
 def _inviter(invitation: Invitation) -> PairingResponder:
     return PairingResponder(
-        invitation, network_key=NETWORK_KEY, handshake_hash=_HASH, entropy_f=Random(2).randbytes
+        invitation, secret=MEMBER_SECRET, handshake_hash=_HASH, entropy_f=Random(2).randbytes
     )
 
 
 @cache
 def _honest_exchange() -> tuple[bytes, bytes, bytes, bytes, bytes]:
-    """Return (start, answer, joiner's confirmation, inviter's confirmation, sealed key) of an honest exchange."""
+    """Return (start, answer, joiner's confirmation, inviter's confirmation, sealed secret) of an honest exchange."""
     joiner, inviter = _joiner(), _inviter(Invitation(CODE, 600.0))
     start = joiner.start()
     answer = inviter.answer(start)
@@ -282,7 +282,7 @@ def _honest_exchange() -> tuple[bytes, bytes, bytes, bytes, bytes]:
 
 
 def run_pairing(data: bytes) -> None:
-    """Run on a byte that chooses the side, the length of the share, a share, a confirmation, a sealed key."""
+    """Run on a byte that chooses the side, the length of the share, a share, a confirmation, a sealed secret."""
     reader = Reader(data)
     side, size = reader.number() % 3, reader.number()
     if side == 2:
@@ -301,7 +301,7 @@ def run_pairing(data: bytes) -> None:
             assert (share, confirmation) != (start, right)
             assert invitation.tries_left in (INVITATION_TRIES, INVITATION_TRIES - 1)
             return
-        assert (share, confirmation) == (start, right), "a key without the code"
+        assert (share, confirmation) == (start, right), "a secret without the code"
         assert invitation.uses_left == 0
         return
     joiner = _joiner()
@@ -312,7 +312,7 @@ def run_pairing(data: bytes) -> None:
     except RemoteError as error:
         assert error.reason is Reason.PAIRING_FAILED and (share, confirmation, sealed) != (answer, theirs, key)
         return
-    assert (share, confirmation, sealed, got) == (answer, theirs, key, NETWORK_KEY)
+    assert (share, confirmation, sealed, got) == (answer, theirs, key, MEMBER_SECRET)
 
 
 def _check_typed_code(text: bytes) -> None:

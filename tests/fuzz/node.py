@@ -58,7 +58,7 @@ from tests.fuzz.parties import hostile_messages, parties, spoiled, store_of
 from tests.fuzz.peers import GREETED, INVITED, OPTIONS, PACED, RAW, SEALED, SHAKEN, SILENT, SMALL, Peer, options_of
 from tests.fuzz.target import Target
 from tests.sync.pair import Author
-from tests.wire.ends import NETWORK_KEY, key
+from tests.wire.ends import MEMBER_SECRET, NETWORK_KEY, key
 
 T = TypeVar("T")
 
@@ -95,13 +95,13 @@ async def _join(
     node = Node(
         store,
         author.identity,
-        Settings(name=address, network_key=NETWORK_KEY),
+        Settings(name=address, member_secret=MEMBER_SECRET),
         clock=SimClock(network.loop),
         entropy=SimEntropy(address),
         dial=network.dial(address.rpartition(":")[0]),
         observe=events.append,
         announce=lambda _: None,
-        save_network_key=lambda _: None,
+        save_secret=lambda _: None,
         save_name=lambda name: None,
     )
     await node.start([address])

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from echonode.model.identity import Instance, identity_of, shared_pool_root
+from echonode.model.identity import Instance, SigningKey, identity_of
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Record, leaf_key
 from echonode.store.memory import MemoryStore
@@ -25,7 +25,7 @@ from echonode.wire.messages import Close, Message, Put, Records, Refused
 from tests.model.forge import PERSON, PLAIN, forged
 from tests.store.people import Person
 from tests.sync.pair import Author, acquainted
-from tests.wire.ends import NETWORK_KEY
+from tests.wire.ends import MEMBER_SECRET
 
 _UNFOLLOWED: Final = 3  # new entries of `log`, on either side
 _CLOSE: Final = 48  # records of `main` below one child of the root: the tree gets a third level
@@ -86,7 +86,7 @@ async def _cursor(author: Author, holds: dict[str, list[Record]]) -> Cursor:
 
 async def _join_pool(author: Author) -> Record:
     """State that the author's device speaks for the network's pool, as every member does when it starts."""
-    pool = shared_pool_root(NETWORK_KEY)
+    pool = SigningKey(MEMBER_SECRET.pool_seed)
     draft = statement_draft(identity_of(pool.public), author.identity.device.public, KeyState.ACTIVE)
     (statement,), _ = await author.store.write([draft], pool, author.tick)
     assert statement is not None

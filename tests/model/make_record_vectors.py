@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from echonode.clock import Timestamp
-from echonode.model.identity import Identity, Instance, SigningKey, Writer, shared_pool_root, writer_of
+from echonode.model.identity import Identity, Instance, SigningKey, Writer, writer_of
 from echonode.model.keys import KeyState, statement_draft
+from echonode.model.member_secret import MemberSecret
 from echonode.model.record import MAIN, Draft, Record, sign
 from tests.model.forge import PLAIN, forged
 
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "record.json"
 ROOT_SEED, DEVICE_SEED = b"echonode vector root".ljust(32, b"."), b"echonode vector device".ljust(32, b".")
 PERSON = Identity.from_seeds(ROOT_SEED, DEVICE_SEED)
-POOL = shared_pool_root(b"echonode vector network key".ljust(32, b"."))
+POOL = SigningKey(MemberSecret.of_lone_key(b"echonode vector network key".ljust(32, b".")).pool_seed)
 LIFE = Instance(b"life one")
 AT = Timestamp(1_700_000_000_123 << 16 | 7)
 

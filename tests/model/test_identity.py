@@ -16,7 +16,6 @@ from echonode.model.identity import (
     identity_of,
     is_admissible,
     is_signed,
-    shared_pool_root,
     writer_of,
 )
 
@@ -122,8 +121,3 @@ def test_a_writer_is_one_key_in_one_life() -> None:
     writers = {writer_of(key, Instance(life)) for key in (one, two) for life in (b"life one", b"life two")}
     assert len(writers) == 4
     assert {len(writer) for writer in writers} == {16}
-
-
-def test_members_of_a_network_derive_the_same_pool_and_those_of_another_do_not() -> None:
-    assert shared_pool_root(b"k" * 32).public == shared_pool_root(b"k" * 32).public
-    assert shared_pool_root(b"k" * 32).public != shared_pool_root(b"l" * 32).public

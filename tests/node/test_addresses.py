@@ -81,7 +81,7 @@ def test_a_prefix_of_two_authors_is_refused_rather_than_guessed():
 
 
 def test_the_open_network_has_nothing_shared():
-    book = Book(key=None)
+    book = Book(secret=None)
     assert "no `shared`" in refusal_of(lambda: addresses(book).resolve("shared/todo"))
     assert "no `shared`" in refusal_of(lambda: addresses(book).resolve_author("shared"))
 

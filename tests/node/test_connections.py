@@ -72,7 +72,7 @@ def test_who_connects_and_says_nothing_is_given_a_few_seconds():
 def test_a_member_that_does_not_say_who_it_is_is_given_a_few_seconds():
     async def work(world: World) -> None:
         member = await world.add_node("member")
-        handshake = Handshake.initiator(NetworkSecret.private(world.key), static=b"s" * 32, ephemeral=b"e" * 32)
+        handshake = Handshake.initiator(NetworkSecret.private(world.secret.key), static=b"s" * 32, ephemeral=b"e" * 32)
         stream = await knock(world, member, handshake.data_to_send())
         handshake.receive_data(await stream.read())
         await stream.write(handshake.data_to_send())

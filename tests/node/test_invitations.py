@@ -6,6 +6,7 @@ import pytest
 
 from echonode.errors import ConfigError, LocalError, TransportError
 from echonode.limits import INVITATION_TRIES, INVITATION_USES_MAX
+from echonode.model.member_secret import MemberSecret
 from echonode.model.record import MAIN
 from echonode.node.events import InvitationOpened, InvitationRefused, InvitationUsed, NetworkJoined, SessionFailed
 from echonode.node.views import PeerState
@@ -13,12 +14,16 @@ from echonode.sim.world import PORT, Member, World
 from echonode.wire.pairing import slot_of
 from tests.node.worlds import in_a_world, loud, names, put, told, view_of
 
-ELSEWHERE = b"z" * 32
+ELSEWHERE = MemberSecret.of_lone_key(b"z" * 32)
+
+
+def own_secret(number: int) -> MemberSecret:
+    return MemberSecret.of_lone_key(bytes((number,)) * 32)
 
 
 async def member_and_joiner(world: World) -> tuple[Member, Member]:
     """Return a node of the network and a node of another, each with a record."""
-    member, joiner = await world.add_node("member"), await world.add_node("joiner", key=ELSEWHERE)
+    member, joiner = await world.add_node("member"), await world.add_node("joiner", secret=ELSEWHERE)
     await put(member, "theirs")
     await put(joiner, "ours")
     return member, joiner
@@ -36,11 +41,11 @@ def test_a_code_brings_a_node_into_the_network_with_the_records_it_has():
         world.introduce()
         assert view_of_sighted(joiner).state is PeerState.OTHER_NETWORK
         code = await member.node.invite(uses=1, expires_s=600)
-        assert member.node.network_key() == world.key != joiner.node.network_key()
+        assert member.node.network_secret() == world.secret != joiner.node.network_secret()
         assert (await member.node.status()).invitation == slot_of(code)
         network = await joiner.node.join(code)
         assert network == member.node.network == joiner.node.network
-        assert joiner.node.network_key() == world.key == joiner.network_key
+        assert joiner.node.network_secret() == world.secret == joiner.member_secret
         assert joiner.node.records.shared == member.node.records.shared
         await world.settled(within_s=10)
         assert await names(member) == await names(joiner) == {"theirs", "ours"}
@@ -83,7 +88,7 @@ def test_a_code_works_with_a_peer_that_is_configured_and_nobody_sighted():
         joiner.node.add_peer("10.9.9.9:1")  # no node answers there
         joiner.node.add_peer(f"{member.host}:{PORT}")
         await joiner.node.join(await member.node.invite(uses=1, expires_s=600))
-        assert joiner.network_key == world.key
+        assert joiner.member_secret == world.secret
 
     in_a_world(work, hushed=True)
 
@@ -91,7 +96,7 @@ def test_a_code_works_with_a_peer_that_is_configured_and_nobody_sighted():
 def test_an_invitation_is_good_for_as_many_as_it_was_opened_for():
     async def work(world: World) -> None:
         member = await world.add_node("member")
-        joiners = [await world.add_node(f"joiner-{number}", key=bytes((number,)) * 32) for number in range(4)]
+        joiners = [await world.add_node(f"joiner-{number}", secret=own_secret(number)) for number in range(4)]
         world.introduce()
         code = await member.node.invite(uses=3, expires_s=600)
         for joiner in joiners[:3]:
@@ -99,7 +104,7 @@ def test_an_invitation_is_good_for_as_many_as_it_was_opened_for():
         with pytest.raises(TransportError, match="spent or expired"):
             await joiners[3].node.join(code, timeout_s=5)
         assert len(told(member, InvitationUsed)) == 3
-        assert joiners[3].node.network_key() == bytes((3,)) * 32
+        assert joiners[3].node.network_secret() == own_secret(3)
         assert (await member.node.status()).invitation is None
 
     in_a_world(work)
@@ -109,12 +114,12 @@ def test_an_invitation_is_good_for_as_many_as_it_was_opened_for():
 def test_of_two_joiners_at_once_a_code_for_one_lets_in_one(seed):
     async def work(world: World) -> None:
         member = await world.add_node("member")
-        joiners = [await world.add_node(f"joiner-{number}", key=bytes((number,)) * 32) for number in range(2)]
+        joiners = [await world.add_node(f"joiner-{number}", secret=own_secret(number)) for number in range(2)]
         world.introduce()
         code = await member.node.invite(uses=1, expires_s=600)
         ends = await asyncio.gather(*[j.node.join(code, timeout_s=5) for j in joiners], return_exceptions=True)
         assert sorted(isinstance(end, str) for end in ends) == [False, True]
-        assert sorted(joiner.node.network_key() == world.key for joiner in joiners) == [False, True]
+        assert sorted(joiner.node.network_secret() == world.secret for joiner in joiners) == [False, True]
         assert len(told(member, InvitationUsed)) == 1
 
     in_a_world(work, seed=seed)
@@ -134,7 +139,7 @@ def test_an_invitation_ends_when_its_time_is_over():
             await joiner.node.join(code, timeout_s=5)
         with pytest.raises(TransportError, match="spent or expired"):
             await joiner.node.join(code, f"{member.host}:{PORT}")
-        assert joiner.node.network_key() == ELSEWHERE
+        assert joiner.node.network_secret() == ELSEWHERE
 
     in_a_world(work)
 
@@ -151,7 +156,7 @@ def test_a_wrong_code_is_named_and_three_of_them_close_the_invitation(seed):
         assert (await member.node.status()).invitation is None
         with pytest.raises(TransportError):
             await joiner.node.join(code, f"{member.host}:{PORT}")
-        assert joiner.node.network_key() == ELSEWHERE
+        assert joiner.node.network_secret() == ELSEWHERE
         assert await names(member) == {"theirs"}
         await asyncio.sleep(10)
         assert len(told(member, InvitationRefused)) == INVITATION_TRIES
@@ -214,7 +219,7 @@ def test_invitations_have_bounds_and_the_open_network_has_none():
         for uses, expires_s in ((0, 60), (INVITATION_USES_MAX + 1, 60), (1, 0), (1, -5)):
             with pytest.raises(LocalError):
                 await member.node.invite(uses=uses, expires_s=expires_s)
-        anyone = await world.add_node("anyone", key=None)
+        anyone = await world.add_node("anyone", secret=None)
         with pytest.raises(LocalError, match="open network"):
             await anyone.node.invite(uses=1, expires_s=60)
         assert anyone.node.network == "open"
@@ -241,15 +246,15 @@ def test_changing_the_network_ends_the_sessions_of_the_old_one_and_keeps_the_rec
         world.introduce()
         await put(ours, "a")
         await world.settled(within_s=10)
-        await ours.node.set_network_key(ELSEWHERE)
-        await ours.node.set_network_key(ELSEWHERE)
+        await ours.node.set_network(ELSEWHERE)
+        await ours.node.set_network(ELSEWHERE)
         assert len(told(ours, NetworkJoined)) == 1
         await put(theirs, "b")
         await put(ours, "c")
         await asyncio.sleep(300)
         assert await names(ours) == {"a", "c"}
         assert await names(theirs) == {"a", "b"}
-        await theirs.node.set_network_key(ELSEWHERE)
+        await theirs.node.set_network(ELSEWHERE)
         await asyncio.sleep(100)
         await world.settled(within_s=10)
         assert await names(ours) == {"a", "b", "c"}

@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 
 from echonode.limits import HANDSHAKES_PER_ADDRESS_MAX, HANDSHAKES_REPORT_S, PAIRS_REMEMBERED
+from echonode.model.member_secret import MemberSecret
 from echonode.node.events import CopySeen, HandshakesDropped, PeerUnreachable, SessionFailed
 from echonode.node.remembered import remember
 from echonode.node.views import PeerState, SyncStatus
@@ -40,7 +41,7 @@ def test_nodes_behind_the_same_bridge_address_meet_and_are_not_taken_for_themsel
 def test_a_joiner_passes_over_the_address_that_is_its_own():
     async def work(world: World) -> None:
         ours = await world.add_node("ours")
-        theirs = await world.add_node("theirs", key=bytes(32))
+        theirs = await world.add_node("theirs", secret=MemberSecret.of_lone_key(bytes(32)))
         world.network.share_address(BRIDGE)
         code = await ours.node.invite(uses=1, expires_s=600)
         announced = ours.announcement

@@ -10,6 +10,7 @@ import pytest
 from echonode.errors import LocalError, TransportError
 from echonode.limits import COMPARE_INTERVAL_S, DIALS_MAX, WRITE_FANOUT
 from echonode.model.identity import IdentityId
+from echonode.model.member_secret import MemberSecret
 from echonode.model.record import MAIN
 from echonode.node import link_selection
 from echonode.node.events import NodeStopped, PeerAbsent, PeerConnected, RecordsApplied, SessionFailed, SyncCompleted
@@ -378,7 +379,7 @@ def test_the_state_of_a_peer_is_what_a_person_would_say():
     async def work(world: World) -> None:
         ours = await world.add_node("ours")
         theirs = await world.add_node("theirs")
-        stranger = await world.add_node("stranger", key=b"s" * 32)
+        stranger = await world.add_node("stranger", secret=MemberSecret.of_lone_key(b"s" * 32))
         await put(ours, "a" * 20, b"x" * 150_000)
         await put(theirs, "b")
         for pair in ((ours, theirs), (theirs, ours)):

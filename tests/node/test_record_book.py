@@ -8,8 +8,9 @@ from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, CONTEXTS_MAX, TIMESTAMP_AHEAD_MS_MAX
 from echonode.model.heads import winner
-from echonode.model.identity import Identity, Instance, identity_of, shared_pool_root
+from echonode.model.identity import Identity, Instance, SigningKey, identity_of
 from echonode.model.keys import KeyState, statement_draft
+from echonode.model.member_secret import MemberSecret
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, supersedes
 from echonode.node.event_bus import EventBus
 from echonode.node.events import Event, RecordsApplied, TimestampAhead
@@ -19,7 +20,7 @@ from echonode.store.memory import MemoryStore
 from echonode.text import to_base32
 from tests.store.files import run as at_once
 
-NETWORK = bytes(range(32))
+NETWORK = MemberSecret.of_lone_key(bytes(range(32)))
 
 
 class StoppedClock:
@@ -38,14 +39,16 @@ class StoppedClock:
 class Book:
     """A record book with a store of its own, and the events that it published."""
 
-    def __init__(self, number: int = 1, key: bytes | None = NETWORK, store: MemoryStore | None = None) -> None:
+    def __init__(
+        self, number: int = 1, secret: MemberSecret | None = NETWORK, store: MemoryStore | None = None
+    ) -> None:
         seed = bytes((number,))
         self.clock = StoppedClock()
         self.events: list[Event] = []
         self.store = store or MemoryStore(Instance(seed * 8))
         identity = Identity.from_seeds(b"r" * 31 + seed, b"d" * 31 + seed)
         self.book = RecordBook(self.store, identity, self.clock, SimEntropy(1), EventBus(self.events.append))
-        at_once(self.book.introduce(key))
+        at_once(self.book.introduce(secret))
 
     def draft(self, name: str, body: bytes = b"", **fields) -> Draft:
         return Draft(**({"context": MAIN, "author": self.book.id, "name": name, "body": body} | fields))
@@ -81,13 +84,13 @@ def test_a_book_states_its_device_key_once_for_itself_and_for_the_pool():
     book = Book()
     own, pool = book.book.own_statements
     assert own.author == book.book.id
-    assert pool.author == book.book.shared == identity_of(shared_pool_root(NETWORK).public)
+    assert pool.author == book.book.shared == identity_of(SigningKey(NETWORK.pool_seed).public)
     for statement in (own, pool):
         assert book.store.keyring.state_of(statement.author, book.book.identity.device.public) is KeyState.ACTIVE
     at_once(book.book.introduce(NETWORK))
     assert [statement.id for statement in book.book.own_statements] == [own.id, pool.id]
     assert len(book.store.tree(IDENTITIES)) == 2
-    assert Book(key=None).book.shared is None
+    assert Book(secret=None).book.shared is None
 
 
 def test_writing_is_told_and_covers_what_is_known():
@@ -119,7 +122,7 @@ def test_only_ones_own_and_shared_records_are_written_and_never_key_statements()
     book.put("todo", author=book.book.shared)
     assert "only one's own" in refusal(book.book.put(book.draft("x", author=other.book.id)))
     assert IDENTITIES in refusal(book.book.put(book.draft("x", context=IDENTITIES)))
-    lone = Book(3, key=None)
+    lone = Book(3, secret=None)
     assert "only one's own" in refusal(lone.book.put(lone.draft("todo", author=book.book.shared)))
 
 

@@ -12,6 +12,7 @@ from echonode.errors import LocalError, PeerRefused, Reason, TransportError
 from echonode.limits import COMPARE_INTERVAL_S, FRAME_TIMEOUT_S, RECONCILES_MAX
 from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
+from echonode.model.member_secret import MemberSecret
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, leaf_key
 from echonode.node.events import SessionFailed, SyncCompleted
 from echonode.node.subscriptions import Subscriptions
@@ -25,6 +26,7 @@ from tests.node.worlds import in_a_world, loud, told, view_of
 from tests.sync.talk import heads_in
 from tests.sync.universe import universe
 
+ELSEWHERE = MemberSecret.of_lone_key(bytes(32))
 NEWS = {MAIN: ("tag=news",)}
 
 
@@ -319,7 +321,7 @@ def test_what_is_not_wanted_any_more_is_forgotten_when_a_person_says_so_and_come
 def test_shared_in_a_subscription_is_the_pool_of_the_network_that_is_joined():
     async def work(world: World) -> None:
         whole = await world.add_node("whole")
-        part = await world.add_node("part", key=bytes(32), subscriptions={MAIN: ("pool=shared",)})
+        part = await world.add_node("part", secret=ELSEWHERE, subscriptions={MAIN: ("pool=shared",)})
         code = await whole.node.invite(uses=1, expires_s=600)
         await part.node.join(code, at=f"{whole.host}:22087")
         assert part.node.subscriptions.of(MAIN) == Filter(pools=frozenset({whole.node.records.shared}))

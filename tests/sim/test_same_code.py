@@ -24,6 +24,7 @@ from echonode.host.system import SystemClock, SystemEntropy
 from echonode.host.tcp import Listener, TcpDial
 from echonode.limits import ROOTS_DELAY_S
 from echonode.model.identity import Identity, Instance
+from echonode.model.member_secret import MemberSecret
 from echonode.model.record import IDENTITIES, MAIN, Draft
 from echonode.node.node import Node, Settings
 from echonode.node.views import PeerState, SyncStatus
@@ -35,6 +36,7 @@ from echonode.wire.messages import Direction
 PACKAGE = Path(echonode.__file__).parent
 ROOMS = ("sync", "wire", "node")
 WITHIN_S = 60.0
+_SECRET = MemberSecret.of_lone_key(bytes(32))
 STEP_S = 0.02
 ROUNDS_MAX = 8  # timing decides which node dials first and what a write meets: each round adds functions
 
@@ -48,9 +50,9 @@ class Stage:
     nodes: list[Node] = field(default_factory=list)
 
     async def node(
-        self, name: str, key: bytes | None = bytes(32), contexts: frozenset[str] | None = None
+        self, name: str, secret: MemberSecret | None = _SECRET, contexts: frozenset[str] | None = None
     ) -> tuple[Node, str]:
-        node, address = await self.start(self, Settings(name=name, network_key=key, contexts=contexts))
+        node, address = await self.start(self, Settings(name=name, member_secret=secret, contexts=contexts))
         self.nodes.append(node)
         return node, address
 
@@ -250,7 +252,7 @@ def in_simulation(scenario: Callable[[Stage], Awaitable[None]], seed: int) -> No
         world = World(loop, seed=seed)
 
         async def start(stage: Stage, settings: Settings) -> tuple[Node, str]:
-            member = world.make_member(f"{settings.name}{len(stage.nodes)}", key=settings.network_key)
+            member = world.make_member(f"{settings.name}{len(stage.nodes)}", secret=settings.member_secret)
             member.settings = settings
             world.discovery.crash(member.host)
             await world.start(member)
@@ -282,7 +284,7 @@ def over_tcp(scenario: Callable[[Stage], Awaitable[None]]) -> None:
                 dial=TcpDial(),
                 observe=lambda event: None,
                 announce=lambda announcement: None,
-                save_network_key=lambda key: None,
+                save_secret=lambda secret: None,
                 save_name=lambda name: None,
             )
             listener = Listener()

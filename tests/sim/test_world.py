@@ -153,7 +153,7 @@ def test_nodes_that_meet_on_a_good_network_report_few_events():
 
 def test_nodes_of_the_open_network_find_each_other_and_no_private_node():
     async def work(world: World) -> None:
-        here = [await world.add_node(f"open-{number}", key=None) for number in range(2)]
+        here = [await world.add_node(f"open-{number}", secret=None) for number in range(2)]
         private = await world.add_node("private")
         await here[0].node.records.put(Draft(context=MAIN, author=here[0].node.id, name="a"))
         world.introduce()

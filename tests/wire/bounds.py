@@ -174,6 +174,6 @@ BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
     (m.PairAnswer, (1,), [bytes(33)], [bytes(32), bytes(34)]),
     (m.PairConfirm, (1,), [bytes(32)], [bytes(31), bytes(33)]),
     (m.PairFinish, (1,), [bytes(32)], [bytes(31), bytes(33)]),
-    (m.PairFinish, (2,), [bytes(48)], [bytes(47), bytes(49)]),
+    (m.PairFinish, (2,), [bytes(80)], [bytes(79), bytes(81)]),
 ]
 IDS = [f"{kind.__name__}-{'.'.join(map(str, path))}" for kind, path, *_ in BOUNDS]

@@ -2,10 +2,12 @@
 
 from hashlib import sha256
 
+from echonode.model.member_secret import MemberSecret
 from echonode.wire.channel import Channel, Handshake, NetworkSecret
 
 NETWORK_KEY = bytes(range(32))
 SECRET = NetworkSecret.private(NETWORK_KEY)
+MEMBER_SECRET = MemberSecret.of_lone_key(NETWORK_KEY)
 OTHER = NetworkSecret.private(bytes(reversed(range(32))))
 
 

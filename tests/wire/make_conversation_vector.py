@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from echonode.clock import HybridClock, Timestamp
-from echonode.model.identity import Identity, IdentityId, Instance, SigningKey, identity_of, shared_pool_root
+from echonode.model.identity import Identity, IdentityId, Instance, SigningKey, identity_of
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record
 from echonode.node.mode_table import spec_of
@@ -22,12 +22,12 @@ from echonode.sync.executor import InitiatorOptions
 from echonode.sync.select import Mode
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import InitPayload, Message
-from tests.wire.ends import NETWORK_KEY, key
+from tests.wire.ends import MEMBER_SECRET, key
 
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "conversation.json"
 _COMMON = 40  # enough for a branch with buckets below it
 _SESSION = key("session")[:16]
-_POOL = shared_pool_root(NETWORK_KEY)
+_POOL = SigningKey(MEMBER_SECRET.pool_seed)
 SHARED = identity_of(_POOL.public)
 
 

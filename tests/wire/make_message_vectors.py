@@ -13,14 +13,14 @@ from echonode import cbor
 from echonode.clock import Timestamp
 from echonode.digest import OFFERS, digest
 from echonode.errors import Reason
-from echonode.model.identity import Identity, Instance, SigningKey, shared_pool_root, writer_of
+from echonode.model.identity import Identity, Instance, SigningKey, writer_of
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import Record, sign
 from echonode.wire import auth
 from echonode.wire import messages as m
 from echonode.wire.channel import Channel
 from echonode.wire.codec import encode
-from tests.wire.ends import NETWORK_KEY, channels, key
+from tests.wire.ends import MEMBER_SECRET, NETWORK_KEY, channels, key
 
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "message.json"
 
@@ -113,7 +113,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.PairStart(b"A" + _hash(14)),
     m.PairAnswer(b"B" + _hash(15)),
     m.PairConfirm(_hash(16)),
-    m.PairFinish(_hash(17), bytes([18]) * 48),
+    m.PairFinish(_hash(17), bytes([18]) * 80),
 )
 
 
@@ -132,7 +132,7 @@ def build() -> dict[str, Any]:
 def statements() -> tuple[Record, Record]:
     """Return two statements about one device key: the node's own and the pool's."""
     first = _statement(IDENTITY.root, 1, 1_700_000_000_000 << 16)
-    return first, _statement(shared_pool_root(NETWORK_KEY), 1, 1_700_000_000_001 << 16)
+    return first, _statement(SigningKey(MEMBER_SECRET.pool_seed), 1, 1_700_000_000_001 << 16)
 
 
 def _statement(root: SigningKey, counter: int, timestamp: int) -> Record:
@@ -152,7 +152,7 @@ def _auth() -> dict[str, Any]:
         "device_seed": key("vector device").hex(),
         "identity": IDENTITY.id.hex(),
         "device_key": IDENTITY.device.public.hex(),
-        "shared": Identity(shared_pool_root(NETWORK_KEY), IDENTITY.device).id.hex(),
+        "shared": Identity(SigningKey(MEMBER_SECRET.pool_seed), IDENTITY.device).id.hex(),
         "handshake_hash": ours.handshake_hash.hex(),
         "initiator": _signed(ours, 0),
         "responder": _signed(theirs, 1),

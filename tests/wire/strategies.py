@@ -146,7 +146,7 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     m.PairStart: st.builds(m.PairStart, data(33)),
     m.PairAnswer: st.builds(m.PairAnswer, data(33)),
     m.PairConfirm: st.builds(m.PairConfirm, hashes),
-    m.PairFinish: st.builds(m.PairFinish, hashes, data(48)),
+    m.PairFinish: st.builds(m.PairFinish, hashes, data(80)),
 }
 
 messages: SearchStrategy[m.Message] = st.one_of(list(MESSAGES.values()))

@@ -18,7 +18,6 @@ from echonode.model.identity import (
     PublicKey,
     SigningKey,
     identity_of,
-    shared_pool_root,
     writer_of,
 )
 from echonode.model.keys import KeyState, statement_draft
@@ -27,10 +26,10 @@ from echonode.wire.auth import check, offer
 from echonode.wire.channel import Channel
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Auth, IdentityOffer
-from tests.wire.ends import NETWORK_KEY, channels, key
+from tests.wire.ends import MEMBER_SECRET, channels, key
 
 INSTANCE = Instance(bytes(8))
-POOL = shared_pool_root(NETWORK_KEY)
+POOL = SigningKey(MEMBER_SECRET.pool_seed)
 ALICE = Identity.from_seeds(key("alice root"), key("alice device"))
 BOB = Identity.from_seeds(key("bob root"), key("bob device"))
 

@@ -12,6 +12,7 @@ from spake2 import SPAKE2_A
 
 from echonode.errors import ConfigError, LocalError, Reason, RemoteError
 from echonode.limits import INVITATION_EXCHANGES_MAX, INVITATION_TRIES
+from echonode.model.member_secret import MemberSecret
 from echonode.wire.pairing import (
     CODE_ENTROPY_BYTES,
     Code,
@@ -26,7 +27,7 @@ from echonode.wire.word_list import THREE_SYLLABLES, TWO_SYLLABLES
 
 CODE = normalise_code("7-crossover-clockwork")
 WRONG = normalise_code("7-crossover-cobra")
-NETWORK_KEY = bytes(range(32))
+MEMBER_SECRET = MemberSecret.of_lone_key(bytes(range(32)))
 HANDSHAKE_HASH = b"h" * 32
 
 
@@ -42,7 +43,7 @@ def inviter(
     invitation: Invitation | None = None, handshake_hash: bytes = HANDSHAKE_HASH, seed: int = 2
 ) -> PairingResponder:
     return PairingResponder(
-        invitation or open_invitation(), network_key=NETWORK_KEY, handshake_hash=handshake_hash, entropy_f=entropy(seed)
+        invitation or open_invitation(), secret=MEMBER_SECRET, handshake_hash=handshake_hash, entropy_f=entropy(seed)
     )
 
 
@@ -147,17 +148,17 @@ def test_what_is_no_code_is_refused_in_one_plain_sentence(text: str) -> None:
 
 
 # -- the exchange ----------------------------------------------------------------------------------------------------
-def test_a_joiner_with_the_code_gets_the_network_key() -> None:
+def test_a_joiner_with_the_code_gets_the_network_secret() -> None:
     invitation = open_invitation()
     theirs, ours = joiner(), inviter(invitation)
     share = ours.answer(theirs.start())
     confirmation, sealed = ours.finish(theirs.confirm(share), now_s=0.0)
-    assert NETWORK_KEY not in sealed
-    assert theirs.accept(confirmation, sealed) == NETWORK_KEY
+    assert MEMBER_SECRET.key not in sealed
+    assert theirs.accept(confirmation, sealed) == MEMBER_SECRET
     assert (invitation.uses_left, invitation.tries_left) == (0, INVITATION_TRIES)
 
 
-def test_another_joiner_written_from_the_module_text_alone_gets_the_network_key() -> None:
+def test_another_joiner_written_from_the_module_text_alone_gets_the_network_secret() -> None:
     def keyed(key: bytes, data: bytes) -> bytes:
         return blake2b(data, digest_size=32, key=key, person=b"echonode pairing").digest()
 
@@ -172,8 +173,8 @@ def test_another_joiner_written_from_the_module_text_alone_gets_the_network_key(
     key = theirs.finish(second)
     confirmation, sealed = ours.finish(keyed(key, b"joiner"), now_s=0.0)
     assert confirmation == keyed(key, b"inviter")
-    opened = crypto_aead_chacha20poly1305_ietf_decrypt(sealed, HANDSHAKE_HASH, bytes(12), keyed(key, b"network key"))
-    assert opened == NETWORK_KEY
+    opened = crypto_aead_chacha20poly1305_ietf_decrypt(sealed, HANDSHAKE_HASH, bytes(12), keyed(key, b"network secret"))
+    assert opened == MEMBER_SECRET.to_bytes()
 
 
 def test_each_step_has_its_one_size() -> None:
@@ -182,7 +183,7 @@ def test_each_step_has_its_one_size() -> None:
     second = ours.answer(first)
     third = theirs.confirm(second)
     confirmation, sealed = ours.finish(third, now_s=0.0)
-    assert [len(part) for part in (first, second, third, confirmation, sealed)] == [33, 33, 32, 32, 48]
+    assert [len(part) for part in (first, second, third, confirmation, sealed)] == [33, 33, 32, 32, 80]
 
 
 def test_a_joiner_with_another_code_gets_nothing_and_costs_a_try() -> None:
@@ -213,7 +214,7 @@ def test_a_confirmation_cannot_be_passed_back_as_the_other_sides() -> None:
     refuse_pairing(lambda: theirs.accept(confirmation, sealed))
 
 
-def test_an_altered_network_key_is_refused() -> None:
+def test_an_altered_network_secret_is_refused() -> None:
     for sealed_as in (lambda sealed: bytes([sealed[0] ^ 1]) + sealed[1:], lambda sealed: sealed[:-1], lambda _: b""):
         theirs, ours = joiner(), inviter()
         confirmation, sealed = ours.finish(theirs.confirm(ours.answer(theirs.start())), now_s=0.0)

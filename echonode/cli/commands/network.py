@@ -11,14 +11,15 @@ from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import count, fields_of, moment, note_after, print_json, print_line, print_note, safe
 from echonode.cli.services import RunOptions
+from echonode.errors import ConfigError
 from echonode.limits import INVITATION_USES_MAX
-from echonode.text import from_base32, to_base32
+from echonode.model.member_secret import MemberSecret
+from echonode.text import to_base32
 
-_KEY_BYTES: Final = 32
 _JOIN_TIMEOUT_S: Final = 90.0  # the node itself gives up after 60
 _LOOK_S: Final = 1.0  # a joiner that has found its inviter is done by then
-_LINE_BYTES_MAX: Final = 1024
-_NETWORK_FIELDS: Final = ("network", "key")
+_SECRET_FILE_BYTES_MAX: Final = 1024
+_NETWORK_FIELDS: Final = ("network", "secret")
 
 
 @examples("run", "run --join 7-crossover-clockwork --name kitchen")
@@ -107,10 +108,10 @@ def join(lookup: NodeLookup, code: str, at: str | None) -> None:
     print_note(f"joined the network {safe(answer['network'])}")
 
 
-@examples("network show", "network set < key.txt")
-@click.group("network", short_help="Show or set the key that makes nodes one network.")
+@examples("network show", "network set < secret.txt")
+@click.group("network", short_help="Show or set the secret that makes nodes one network.")
 def network() -> None:
-    """Show or set the key that makes nodes one network."""
+    """Show or set the secret that makes nodes one network."""
 
 
 @examples("network show", "network show --json")
@@ -118,17 +119,17 @@ def network() -> None:
 @json_option
 @pass_lookup
 def network_show(lookup: NodeLookup, as_json: bool) -> None:
-    """Print the network key. Every machine that has it is a member."""
+    """Print the network secret, a line of 112 letters and digits. Every machine that has it is a member."""
     try:
         answer = lookup.client().call("GET", "/v1/network")
     except NotRunning:
         answer = _network_of_stopped_node(lookup)
     if as_json:
         print_json(fields_of(_NETWORK_FIELDS, answer))
-    elif answer["key"] is None:
-        print_note("this node takes part in the open network, which has no key")
+    elif answer["secret"] is None:
+        print_note("this node takes part in the open network, which has no secret")
     else:
-        print_line(safe(answer["key"]))
+        print_line(safe(answer["secret"]))
 
 
 def _network_of_stopped_node(lookup: NodeLookup) -> dict[str, str | None]:
@@ -136,41 +137,42 @@ def _network_of_stopped_node(lookup: NodeLookup) -> dict[str, str | None]:
     home = lookup.home()
     if not home.has_network():
         raise Failure(f"{home.root} has no network yet; the first `echonode run` or `echonode network set` makes one")
-    key = home.read_network_key()
-    return {"network": "open", "key": None} if key is None else {"network": _short_name(key), "key": to_base32(key)}
+    secret = home.read_member_secret()
+    if secret is None:
+        return {"network": "open", "secret": None}
+    return {"network": _short_name(secret), "secret": secret.to_text()}
 
 
-def _short_name(key: bytes) -> str:
+def _short_name(secret: MemberSecret) -> str:
     from echonode.wire.channel import NetworkSecret
 
-    return to_base32(NetworkSecret.private(key).netid[:8])
+    return to_base32(NetworkSecret.private(secret.key).netid[:8])
 
 
-@examples("network set < key.txt", "--home /srv/echo network set < key.txt")
+@examples("network set < secret.txt", "--home /srv/echo network set < secret.txt")
 @network.command("set")
-@click.argument("key_text", metavar="[KEY]", required=False)
+@click.argument("secret_text", metavar="[SECRET]", required=False)
 @pass_lookup
-def network_set(lookup: NodeLookup, key_text: str | None) -> None:
-    """Choose the network by its key, read from stdin when no KEY is given. This works before the first run too."""
-    key = _read_key(key_text)
+def network_set(lookup: NodeLookup, secret_text: str | None) -> None:
+    """Choose the network by its secret, read from stdin unless SECRET is given. Before the first run it works too."""
+    secret = _read_secret(secret_text)
+    if secret_text not in (None, "-"):
+        print_note("others on this machine may have seen the secret on the command line: give it on stdin instead")
     try:
-        lookup.client().call("PUT", "/v1/network", body={"key": to_base32(key)})
+        lookup.client().call("PUT", "/v1/network", body={"secret": secret.to_text()})
     except NotRunning:
-        lookup.home().write_network_key(key)
-    print_note(f"this node's network is {_short_name(key)} now")
+        lookup.home().write_member_secret(secret)
+    print_note(f"this node's network is {_short_name(secret)} now")
 
 
-def _read_key(text: str | None) -> bytes:
+def _read_secret(text: str | None) -> MemberSecret:
     if text is None or text == "-":
         stdin = stdin_bytes()
         if stdin.isatty():
-            text = str(click.prompt("Network key", hide_input=True, err=True))
+            text = str(click.prompt("Network secret", hide_input=True, err=True))
         else:
-            text = stdin.readline(_LINE_BYTES_MAX).decode("ascii", "replace")
+            text = stdin.read(_SECRET_FILE_BYTES_MAX).decode("ascii", "replace")
     try:
-        return from_base32("".join(text.split()).lower(), _KEY_BYTES)
-    except ValueError:
-        # The message does not quote the text: it may be the right key with one letter missing.
-        raise Failure(
-            "that is not a network key: 52 letters and digits, as `echonode network show` prints", ExitCode.USAGE
-        ) from None
+        return MemberSecret.from_text(text)
+    except ConfigError as error:
+        raise Failure(str(error), ExitCode.USAGE) from None

@@ -30,7 +30,7 @@ class PairConfirm:
 
 @dataclass(frozen=True, slots=True)
 class PairFinish:
-    """The inviter's proof that it knows the code, and the network key, sealed."""
+    """The inviter's proof that it knows the code, and the network secret, sealed."""
 
     code: ClassVar[int] = 51
     confirmation: bytes
