@@ -88,7 +88,7 @@ def test_an_import_beside_live_puts_and_a_stall_is_no_error_and_ends_in_equality
     nodes: list[NodeProcess], tmp_path: Path
 ) -> None:
     lines = tmp_path / "books.jsonl"
-    lines.write_text("".join(f'{{"id": "b{number}", "body": {number}}}\n' for number in range(RECORDS)))
+    lines.write_text("".join(f'{{"name": "b{number}", "body": {number}}}\n' for number in range(RECORDS)))
     is_over = threading.Event()
     writer = keep_putting(nodes[1], is_over)
     try:

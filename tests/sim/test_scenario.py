@@ -143,7 +143,9 @@ def test_worlds_in_several_processes_are_the_worlds_of_one() -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
 def test_worker_processes_end_with_the_one_that_started_them(how: signal.Signals) -> None:
     script = (
-        "import multiprocessing\nfrom echonode.sim.options import Options\nfrom echonode.sim.batch import run_many\n"
+        "import multiprocessing, signal\nfrom echonode.sim.options import Options\n"
+        "from echonode.sim.batch import run_many\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
         "for _ in run_many(((seed, Options()) for seed in range(10**9)), 2):\n"
         "    print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)\n"
     )
@@ -152,7 +154,11 @@ def test_worker_processes_end_with_the_one_that_started_them(how: signal.Signals
         assert process.stdout is not None
         workers = [os.pidfd_open(int(pid)) for pid in process.stdout.readline().split()]
         process.send_signal(how)
-        process.stdout.read()
+        try:
+            process.communicate(timeout=60.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert len(workers) == 2
     for worker in workers:
         assert select.select([worker], [], [], 60.0)[0], "the worker goes on though its parent is gone"
