@@ -57,16 +57,16 @@ class Terminal:
 def test_a_sync_on_a_terminal_shows_a_bar_ends_at_ctrl_c_and_goes_on_later(tmp_path: Path) -> None:
     full, empty = nodes = [NodeProcess(tmp_path / name, name, mdns=False) for name in ("full", "empty")]
     for _ in running(nodes):
-        # The nodes meet. Then one imports records while no peer can find it, so that they are new to the other.
+        # The nodes meet. Then one imports records while the other is away, so that they are new to it.
         full.start("--open")
         met_at = full.address()
         empty.start("--open", "--peer", met_at)
         wait_for(lambda: equal(nodes, "identities"))
-        full.stop()
-        full.start("--open")
+        empty.stop()
         write_lines(tmp_path / "in.jsonl", iter([{"name": f"n{n}", "body": "x" * 100} for n in range(RECORDS)]))
         full.cli("import", str(tmp_path / "in.jsonl"))
         full.stop()
+        empty.start("--open", "--peer", met_at)
         # Freeze one node so that the sync begins when it is watched, then the other so that it does not end too soon.
         empty.signal(signal.SIGSTOP)
         full.start("--open", listen=met_at)

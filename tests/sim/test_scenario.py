@@ -143,9 +143,7 @@ def test_worlds_in_several_processes_are_the_worlds_of_one() -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
 def test_worker_processes_end_with_the_one_that_started_them(how: signal.Signals) -> None:
     script = (
-        "import multiprocessing, signal\nfrom echonode.sim.options import Options\n"
-        "from echonode.sim.batch import run_many\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
+        "import multiprocessing\nfrom echonode.sim.options import Options\nfrom echonode.sim.batch import run_many\n"
         "for _ in run_many(((seed, Options()) for seed in range(10**9)), 2):\n"
         "    print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)\n"
     )
