@@ -1,4 +1,4 @@
-"""What all tests share.
+"""Settings that all tests share.
 
 Property tests have no deadline, as machines pause; `ECHO_HYPOTHESIS=release` draws more examples. Ctrl-C works in the
 tests and in each process that they start, also where the shell runs them in the background with SIGINT ignored.
