@@ -14,6 +14,7 @@ MIB: Final = 1024 * KIB  # bytes
 BODY_BYTES_MAX: Final = 192 * KIB  # leaves 64 KiB of a record for its other fields; larger things are attachments
 RECORD_BYTES_MAX: Final = 256 * KIB  # a quarter of a frame; one record more still fits behind a full batch
 NAME_BYTES_MAX: Final = 200  # a file name (255 bytes) still has room for a suffix
+POOL_KIND_MAX: Final = 99  # two digits: the kind is in the hash domain of a pool's id, of 16 bytes
 CONTEXT_BYTES_MAX: Final = 64  # a name that people type; 65 of them travel in each Hello
 TEXT_FIELD_BYTES_MAX: Final = 200  # a model name or a media type; it travels with each version
 MODELS_MAX: Final = 64  # models that a node names in its Hello; keeps the Hello small

@@ -4,14 +4,16 @@ An identity is the BLAKE2b of its root key. The root key signs key statements an
 records. A writer is one signing key in one life of a store, so that a restored or cloned store never reuses a dot.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
 from typing import Final, NewType
 
 from nacl import bindings
 from nacl.exceptions import BadSignatureError
 
-from echonode.digest import IDENTITY, WRITER, digest, digest16
+from echonode.digest import CLOSED_POOL, COMMON_POOL, IDENTITY, POOL_ROOT, WRITER, digest, digest16
 
 IdentityId = NewType("IdentityId", bytes)  # 32 bytes
 PublicKey = NewType("PublicKey", bytes)  # 32 bytes, Ed25519
@@ -61,6 +63,37 @@ def identity_of(root: PublicKey) -> IdentityId:
     return IdentityId(digest(IDENTITY, root))
 
 
+class PoolKind(IntEnum):
+    """The kinds of pools: who decides about members. In a common pool every member holds the root key."""
+
+    COMMON = 1
+    CLOSED = 2
+
+
+_POOL_DOMAINS: Final[Mapping[int, bytes]] = {PoolKind.COMMON: COMMON_POOL, PoolKind.CLOSED: CLOSED_POOL}
+
+
+@lru_cache(maxsize=4096)
+def pool_identity(kind: int, root: PublicKey) -> IdentityId:
+    """Return the id of the pool of that kind with the root key `root`. Another kind makes it another identity.
+
+    Kinds of later versions, up to POOL_KIND_MAX, have ids too: their statements are kept and passed on."""
+    return IdentityId(digest(_POOL_DOMAINS.get(kind) or b"%s %d" % (POOL_ROOT, kind), root))
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A pool of which the root key is held here."""
+
+    kind: PoolKind
+    root: SigningKey
+
+    @property
+    def id(self) -> IdentityId:
+        """The pool's id."""
+        return pool_identity(self.kind, self.root.public)
+
+
 @lru_cache(maxsize=4096)
 def writer_of(key: PublicKey, instance: Instance) -> Writer:
     """Return the writer: one signing key in one life of a store."""
@@ -83,3 +116,8 @@ class Identity:
     def id(self) -> IdentityId:
         """The node id."""
         return identity_of(self.root.public)
+
+
+def shared_pool(seed: bytes) -> Pool:
+    """Return the common pool `shared` of a private network, whose root key has the 32-byte seed `seed`."""
+    return Pool(PoolKind.COMMON, SigningKey(seed))

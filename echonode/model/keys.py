@@ -1,123 +1,204 @@
-"""Key statements: the keys that speak for an identity (PROTOCOL.md §4.5, §4.6).
+"""Key statements as records, and the keyring: what all of them together say (PROTOCOL.md §4.5 to §4.7).
 
-They are records of the context `identities`, signed by the root key. A statement says of one key that it is active,
-retired or compromised. Each (key, state) is a record of its own, so no statement replaces another. The state of a key
-is the furthest one stated; merging is union.
+Statements are records of the context `identities`, signed by the root key of their author.
 
-    active < retired < compromised       retired: old records stand; compromised: every signature of the key is void
+    of a node    name  base32(key)/state                  body  [key, state]
+    of a pool    name  base32(key)/state/base32(owner)    body  [key, state, kind, owner, proof]
+
+Each (key, state), and in a pool each (key, state, owner), is a record of its own, so no statement replaces another.
+Merging is union. What a set of statements means is in model/key_claims.py.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import Enum, IntEnum
 from functools import lru_cache
 from typing import Final
 
 from echonode import cbor
 from echonode.errors import Reason, RemoteError
-from echonode.model.identity import KEY_BYTES, IdentityId, PublicKey, identity_of, is_admissible
+from echonode.limits import POOL_KIND_MAX
+from echonode.model.identity import (
+    IDENTITY_BYTES,
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    IdentityId,
+    Pool,
+    PoolKind,
+    PublicKey,
+    SigningKey,
+    identity_of,
+    is_admissible,
+    pool_identity,
+)
+from echonode.model.key_claims import Admission as Admission
+from echonode.model.key_claims import Claim as Claim
+from echonode.model.key_claims import KeyClaims, is_member_proof, member_proof
+from echonode.model.key_claims import KeyState as KeyState
+from echonode.model.key_claims import Listing as Listing
+from echonode.model.key_claims import Statement as Statement
 from echonode.model.record import IDENTITIES, Draft, Record
 from echonode.text import to_base32
 
 STATEMENT_MODEL: Final = "key-statement"
-
-
-class KeyState(IntEnum):
-    """The state of a key, as its root key states it. States only move forward."""
-
-    ACTIVE = 1
-    RETIRED = 2
-    COMPROMISED = 3
-
-
 _STATES: Final = frozenset(map(int, KeyState))
-
-
-class Admission(Enum):
-    """The standing of a version by its key: a store holds ADMITTED ones only."""
-
-    ADMITTED = "admitted"
-    UNKNOWN = "unknown"
-    VOID = "void"
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """The contents of one key statement."""
-
-    identity: IdentityId
-    key: PublicKey
-    state: KeyState
+_NO_CLAIMS: Final = KeyClaims()
 
 
 def statement_draft(identity: IdentityId, key: PublicKey, state: KeyState) -> Draft:
-    """Return the draft of a statement, for the root key to sign."""
+    """Return the draft of a node's statement, for its root key to sign."""
+    return _draft(identity, _statement_name(key, state), [key, int(state)])
+
+
+def listing_draft(pool: Pool, owner: IdentityId, key: PublicKey, proof: bytes, state: KeyState) -> Draft:
+    """Return the draft of a pool's statement about a key of `owner`, for the pool's root key to sign."""
+    name = _listing_name(key, state, owner)
+    return _draft(pool.id, name, [key, int(state), int(pool.kind), owner, proof])
+
+
+def member_draft(pool: Pool, owner: IdentityId, device: SigningKey) -> Draft:
+    """Return the draft by which `pool` lists the key `device` of `owner`, with the proof made here."""
+    return listing_draft(pool, owner, device.public, member_proof(pool.id, owner, device), KeyState.ACTIVE)
+
+
+def _draft(author: IdentityId, name: str, body: cbor.Value) -> Draft:
     return Draft(
         context=IDENTITIES,
-        author=identity,
-        name=_statement_name(key, state),
-        body=cbor.encode([key, int(state)]),
+        author=author,
+        name=name,
+        body=cbor.encode(body),
         model=STATEMENT_MODEL,
         media_type="application/cbor",
     )
 
 
-def read_statement(record: Record) -> Statement:
-    """Return the statement in `record`, of the context `identities`. Raises RemoteError if it is malformed."""
-    return _read(record.kid, record.author, record.name, record.body)
+def read_statement(record: Record) -> Claim:
+    """Return what `record`, of the context `identities`, states. Raises RemoteError if it is malformed."""
+    claim, proof = _read(record.kid, record.author, record.name, record.body)
+    if isinstance(claim, Listing) and not _is_proved(claim, proof):
+        # Without this a forged listing could take the place of a good one.
+        raise _malformed("the listed key does not agree to be listed for that owner")
+    return claim
+
+
+def read_stored_statement(record: Record) -> Claim:
+    """Return what a record from our own disk states; the proof of a listing was verified before it was stored."""
+    return _read(record.kid, record.author, record.name, record.body)[0]
+
+
+def listing_proof(record: Record) -> bytes:
+    """Return the proof in a pool statement: later statements about the same key and owner carry it on."""
+    return _read(record.kid, record.author, record.name, record.body)[1]
+
+
+def _malformed(why: str) -> RemoteError:
+    return RemoteError(Reason.BAD_RECORD, why)
 
 
 @lru_cache(maxsize=4096)  # the same statements come from every peer
-def _read(root: PublicKey, author: IdentityId, name: str, body: bytes) -> Statement:
-    if identity_of(root) != author:
-        raise RemoteError(Reason.BAD_RECORD, "a key statement is signed by its identity's root key")
+def _read(root: PublicKey, author: IdentityId, name: str, body: bytes) -> tuple[Claim, bytes]:
+    claim: Claim
+    proof = b""
     match cbor.decode(body) if body else None:
-        case [bytes(key), int(state)] if len(key) == KEY_BYTES and type(state) is int and state in _STATES:
-            statement = Statement(author, PublicKey(key), KeyState(state))
+        case [bytes(key), int(state)] if len(key) == KEY_BYTES and _is_state(state):
+            if identity_of(root) != author:
+                raise _malformed("a key statement is signed by its identity's root key")
+            claim = Statement(author, PublicKey(key), KeyState(state))
+            expected_name = _statement_name(claim.key, claim.state)
+        case [bytes(key), int(state), int(kind), bytes(owner), bytes(proof)] if (
+            (len(key), len(owner), len(proof)) == (KEY_BYTES, IDENTITY_BYTES, SIGNATURE_BYTES)
+            and _is_state(state)
+            and _is_kind(kind)
+        ):
+            if pool_identity(kind, root) != author:
+                raise _malformed("a pool statement is signed by the root key of its pool, and names the pool's kind")
+            if kind == PoolKind.COMMON and state != KeyState.ACTIVE:
+                raise _malformed("in a common pool nobody is unlisted: keys are only stated active")
+            claim = Listing(author, kind, PublicKey(key), KeyState(state), IdentityId(owner))
+            expected_name = _listing_name(claim.key, claim.state, claim.owner)
         case _:
-            raise RemoteError(Reason.BAD_RECORD, "a key statement is [key, state]")
-    if name != _statement_name(statement.key, statement.state):
-        raise RemoteError(Reason.BAD_RECORD, "a key statement is named after what it states")
-    if not is_admissible(statement.key):
-        raise RemoteError(Reason.BAD_RECORD, "the stated key is not a point of the prime-order group")
-    return statement
+            raise _malformed("a key statement is [key, state], and a pool's [key, state, kind, owner, proof]")
+    if name != expected_name:
+        raise _malformed("a key statement is named after what it states")
+    if not is_admissible(claim.key):
+        raise _malformed("the stated key is not a point of the prime-order group")
+    return claim, proof
+
+
+@lru_cache(maxsize=4096)
+def _is_proved(listing: Listing, proof: bytes) -> bool:
+    return is_member_proof(proof, listing.pool, listing.owner, listing.key)
+
+
+def _is_state(value: object) -> bool:
+    return type(value) is int and value in _STATES
+
+
+def _is_kind(value: object) -> bool:
+    return type(value) is int and 1 <= value <= POOL_KIND_MAX
 
 
 def _statement_name(key: PublicKey, state: KeyState) -> str:
     return f"{to_base32(key)}/{state.name.lower()}"
 
 
+def _listing_name(key: PublicKey, state: KeyState, owner: IdentityId) -> str:
+    return f"{_statement_name(key, state)}/{to_base32(owner)}"
+
+
 class Keyring:
-    """The known states of all keys: a union of statements."""
+    """All that is known of keys: a union of statements."""
 
-    def __init__(self, statements: Iterable[Statement] = ()) -> None:
-        self._states: dict[tuple[IdentityId, PublicKey], KeyState] = {}
-        for statement in statements:
-            self.add(statement)
+    def __init__(self, claims: Iterable[Claim] = ()) -> None:
+        self._by_key: dict[PublicKey, KeyClaims] = {}
+        for claim in claims:
+            self.add(claim)
 
-    def add(self, statement: Statement) -> bool:
-        """Add a statement. Return True if the state of its key moved forward."""
-        subject = (statement.identity, statement.key)
-        known = self._states.get(subject)
-        if known is not None and known >= statement.state:
-            return False
-        self._states[subject] = statement.state
-        return True
+    def add(self, claim: Claim) -> bool:
+        """Add what a statement says. Return True if it is news."""
+        claims = self._by_key.get(claim.key)
+        if claims is None:
+            claims = self._by_key[claim.key] = KeyClaims()
+        return claims.add(claim)
+
+    def claims(self, key: PublicKey) -> KeyClaims:
+        """Return all that is stated of `key`; read only."""
+        return self._by_key.get(key, _NO_CLAIMS)
 
     def state_of(self, identity: IdentityId, key: PublicKey) -> KeyState | None:
-        """Return the furthest state stated of `key` by `identity`, None without a statement."""
-        return self._states.get((identity, key))
+        """Return the furthest state that the root of `identity` stated of its own `key`, None without a statement."""
+        return self.claims(key).own.get(identity)
+
+    def keys_of(self, identity: IdentityId) -> dict[PublicKey, KeyState]:
+        """Return every key of which the root of `identity` stated something, with its furthest state."""
+        return {key: claims.own[identity] for key, claims in self._by_key.items() if identity in claims.own}
+
+    def members_of(self, pool: IdentityId) -> dict[PublicKey, KeyClaims]:
+        """Return every key that `pool` lists, with all that is stated of it."""
+        return {key: claims for key, claims in self._by_key.items() if pool in claims.pools}
 
     def identities_of(self, key: PublicKey) -> list[IdentityId]:
-        """Return the identities that have stated something of `key`: a node's own, and its pools'."""
-        return [identity for identity, stated in self._states if stated == key]
+        """Return the identities that `key` speaks for, or once spoke for: a node's own, and its pools'."""
+        claims = self.claims(key)
+        return [author for author in claims.authors() if claims.admission(author) is not Admission.UNKNOWN]
 
     def admission(self, record: Record) -> Admission:
         """Return the standing of `record`, which is outside `identities`, by what is known of its key and author."""
-        match self._states.get((record.author, record.kid)):
-            case None:
-                return Admission.UNKNOWN
-            case KeyState.COMPROMISED:
-                return Admission.VOID
-            case _:
-                return Admission.ADMITTED
+        claims = self._by_key.get(record.kid)
+        return Admission.UNKNOWN if claims is None else claims.admission(record.author)
+
+    def admission_of(self, author: IdentityId, key: PublicKey) -> Admission:
+        """Return how versions of `author` stand that `key` signed."""
+        return self.claims(key).admission(author)
+
+    def voided_by(self, new: Iterable[Claim]) -> set[tuple[IdentityId, PublicKey]]:
+        """Return each (author, key) whose versions are void once `new` is added, and are not yet."""
+        after: dict[PublicKey, KeyClaims] = {}
+        for claim in new:
+            if claim.key not in after:
+                after[claim.key] = self.claims(claim.key).copy()
+            after[claim.key].add(claim)
+        return {
+            (author, key)
+            for key, claims in after.items()
+            for author in claims.authors()
+            if claims.admission(author) is Admission.VOID is not self.admission_of(author, key)
+        }

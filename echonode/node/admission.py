@@ -20,7 +20,7 @@ from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES
 from echonode.node.event_bus import EventBus
-from echonode.node.events import CopySeen, PinViolated, RecordsApplied
+from echonode.node.events import CopySeen, PinViolated, RecordsApplied, RecordVoided
 from echonode.node.handshake import Session
 from echonode.node.peer_table import PeerTable
 from echonode.node.record_book import RecordBook
@@ -74,8 +74,6 @@ class PeerAdmission:
         if hello is not None:
             self.foreign.pop(peer.id, None)
             return
-        if peer.id == self.records.shared:
-            raise PeerRefused(Reason.NOT_ACCEPTED, "a pool is not a node")
         if peer.id == self.records.id:
             self._meet_self(transport)
             raise PeerRefused(Reason.SELF, "that is this very node, or a copy of it")
@@ -144,6 +142,8 @@ class PeerAdmission:
             applied = await store.apply(IDENTITIES, peer.statements)
             if applied.records:  # other peers are to hear of them
                 self.bus.publish(RecordsApplied(context=IDENTITIES, source=peer.id, records=applied.records))
+            for voided in applied.voided:
+                self.bus.publish(RecordVoided.of(voided, peer=peer.id))
         self.table.met(
             peer.id,
             tag=hello.tag,

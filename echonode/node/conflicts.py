@@ -7,11 +7,11 @@
                 prefer_local     the content of the newest head that this node wrote, else the winner's
                 prefer_remote    the content of the newest head that another node wrote, else the winner's
 
-Under `merge` an edit stands beside a delete. The conflict set is followed from RecordsApplied, so that one event says
-when a conflict arises, and one when it is over.
+Under `merge` an edit stands beside a delete. The conflict set is followed from RecordsApplied and RecordVoided, so that
+one event says when a conflict arises, and one when it is over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -19,9 +19,9 @@ from typing import Final
 from echonode.errors import LocalError
 from echonode.model.identity import IdentityId
 from echonode.model.json_merge import merge_bodies
-from echonode.model.record import Draft, LeafKey, Record, VersionId, supersedes
+from echonode.model.record import Draft, LeafKey, Record, VersionId, leaf_key, supersedes
 from echonode.node.event_bus import EventBus
-from echonode.node.events import RecordConflict, RecordConflictResolved, RecordsApplied
+from echonode.node.events import RecordConflict, RecordConflictResolved, RecordsApplied, RecordVoided
 from echonode.node.record_book import RecordBook
 from echonode.text import escape, to_base32
 
@@ -73,16 +73,24 @@ class Conflicts:
     def note_applied(self, event: RecordsApplied) -> None:
         """Publish RecordConflict for each record that has several heads since `event`, and RecordConflictResolved for
         each that has one again."""
-        current = self._book.store.conflicts(event.context)
-        known = self._known.get(event.context, set())
+        self._publish_changes(event.context, {record.key: (record.author, record.name) for record in event.records})
+        self._known[event.context] = set(self._book.store.conflicts(event.context))
+
+    def note_voided(self, event: RecordVoided) -> None:
+        """Publish what a void version changes: it was one of several heads, or hid several older ones."""
+        author = IdentityId(event.author)
+        self._publish_changes(event.context, {leaf_key(author, event.record): (author, event.record)})
+
+    def _publish_changes(self, context: str, records: Mapping[LeafKey, tuple[IdentityId, str]]) -> None:
+        current, known = self._book.store.conflicts(context), self._known.setdefault(context, set())
         if not current and not known:
             return
-        self._known[event.context] = set(current)
-        for record in {record.key: record for record in event.records}.values():
-            if (record.key in current) == (record.key in known):
+        for key, (author, name) in records.items():
+            if (key in current) == (key in known):
                 continue
-            kind = RecordConflict if record.key in current else RecordConflictResolved
-            self._bus.publish(kind(context=event.context, author=record.author, record=record.name))
+            known ^= {key}
+            kind = RecordConflict if key in current else RecordConflictResolved
+            self._bus.publish(kind(context=context, author=author, record=name))
 
     async def of(self, context: str, author: IdentityId, name: str) -> Conflict:
         """Return the heads of one record. Raises LocalError when it is unknown."""
@@ -93,7 +101,8 @@ class Conflicts:
         if len(heads) == 1:
             return Conflict(heads, None)
         earlier = await self._book.store.earlier(context, author, name, limit=_ANCESTORS_READ)
-        ancestors = [each.record for each in earlier if all(supersedes(head, each.record) for head in heads)]
+        admitted = [each.record for each in earlier if self._book.is_admitted(each.record)]
+        ancestors = [record for record in admitted if all(supersedes(head, record) for head in heads)]
         return Conflict(heads, max(ancestors, key=lambda each: sum(each.vector.values()), default=None))
 
     async def resolve(

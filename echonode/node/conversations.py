@@ -316,6 +316,7 @@ class Conversations:
             context,
             on_applied=figures.applied,
             on_outranked=figures.outranked,
+            on_voided=figures.voided,
             on_progress=progress,
             wants=self.subscriptions.wants(context, session.peer.id),
             cursor=LogCursor.of(self.store, session).cursor(context),

@@ -10,7 +10,7 @@ from typing import ClassVar, TypeAlias
 
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record
-from echonode.store.port import Outranked
+from echonode.store.port import Outranked, VoidedVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,6 +322,35 @@ class RecordOutranked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordVoided:
+    """A version is no head any more: its key was stated compromised. It stays readable in the history.
+
+    `key` signed it; `peer` brought the statement, and is empty if it was written here.
+    """
+
+    name: ClassVar[str] = "record.voided"
+    level: ClassVar[str] = "warning"
+    peer: bytes
+    context: str
+    author: bytes
+    record: str
+    version: bytes
+    key: bytes
+
+    @classmethod
+    def of(cls, voided: VoidedVersion, *, peer: bytes) -> "RecordVoided":
+        """Return the event for a version that a statement from `peer` made void."""
+        return cls(
+            peer=peer,
+            context=voided.context,
+            author=voided.author,
+            record=voided.name,
+            version=voided.version,
+            key=voided.key,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimestampAhead:
     """A record's timestamp lies further ahead than honest clocks differ: the clock of the peer is wrong, or ours is.
 
@@ -400,6 +429,7 @@ Event: TypeAlias = (
     | RecordConflictResolved
     | RecordForked
     | RecordOutranked
+    | RecordVoided
     | TimestampAhead
     | InvitationOpened
     | InvitationUsed

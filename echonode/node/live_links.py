@@ -16,14 +16,22 @@ from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.event_bus import EventBus
-from echonode.node.events import FollowBegan, FollowEnded, LinkEqual, PeerAbsent, RecordOutranked, RecordsApplied
+from echonode.node.events import (
+    FollowBegan,
+    FollowEnded,
+    LinkEqual,
+    PeerAbsent,
+    RecordOutranked,
+    RecordsApplied,
+    RecordVoided,
+)
 from echonode.node.handshake import Session
 from echonode.node.hello import FOLLOW, NAMES_IN_PART
 from echonode.node.link_selection import LinkSelection
 from echonode.node.log_cursor import LogCursor
 from echonode.node.peer_table import PeerTable
 from echonode.node.subscriptions import Subscriptions
-from echonode.store.port import Outranked, Store
+from echonode.store.port import Outranked, Store, VoidedVersion
 from echonode.sync.live.link import Link, PeerSilentError
 from echonode.sync.live.plumtree import Plumtree
 from echonode.sync.live.send_queue import LinkEnvironment
@@ -239,6 +247,11 @@ class _LinkOwner:
         """Publish which versions do not fit beside the other heads of their records."""
         for of_record in outranked:
             self.links.bus.publish(RecordOutranked.of(of_record, peer=self.peer, context=context))
+
+    def voided(self, voided: Sequence[VoidedVersion]) -> None:
+        """Publish which versions are no heads any more by a statement of the peer's."""
+        for version in voided:
+            self.links.bus.publish(RecordVoided.of(version, peer=self.peer))
 
     def compared(self, is_equal: bool) -> None:
         """Note in the peer table, and publish, that all is equal."""

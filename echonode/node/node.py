@@ -51,6 +51,7 @@ from echonode.node.events import (
     PeerForgotten,
     PeerSighted,
     RecordsApplied,
+    RecordVoided,
 )
 from echonode.node.handshake import LocalSide
 from echonode.node.hello import HelloMaker
@@ -129,6 +130,7 @@ class Node:
         self.on_demand = OnDemand(self.connections, self.conversations, self.addresses)
         self.bus.on(RecordsApplied, self.records.note_applied)
         self.bus.on(RecordsApplied, self.conflicts.note_applied)
+        self.bus.on(RecordVoided, self.conflicts.note_voided)
         self.bus.on(RecordsApplied, self._renew_if_copied)
         self.bus.on(RecordsApplied, self.live_links.pass_on)
         self.bus.on(RecordsApplied, self.connections.tell_some)

@@ -16,13 +16,22 @@ from echonode.model.identity import (
     Identity,
     IdentityId,
     Instance,
+    Pool,
     SigningKey,
+    shared_pool,
 )
-from echonode.model.keys import KeyState, statement_draft
+from echonode.model.keys import Admission, KeyState, member_draft, statement_draft
 from echonode.model.member_secret import MemberSecret
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store
 from echonode.node.event_bus import EventBus
-from echonode.node.events import InstanceRenewed, RecordForked, RecordOutranked, RecordsApplied, TimestampAhead
+from echonode.node.events import (
+    InstanceRenewed,
+    RecordForked,
+    RecordOutranked,
+    RecordsApplied,
+    RecordVoided,
+    TimestampAhead,
+)
 from echonode.store.port import Applied, Audit, StaleWriterError, Store
 from echonode.sync.tasks import uninterrupted
 from echonode.text import escape, to_base32
@@ -74,20 +83,25 @@ class RecordBook:
         return self._hybrid.latest
 
     async def introduce(self, secret: MemberSecret | None) -> None:
-        """State that our device key speaks for us, and for the pool of the network with that secret."""
-        roots = [self.identity.root]
+        """State that our device key speaks for us, and list it in the pool of the network with that secret."""
+        device = self.identity.device.public
+        self.own_statements = [
+            await self._state_once(statement_draft(self.id, device, KeyState.ACTIVE), self.identity.root)
+        ]
+        self.shared = None
         if secret is not None:
-            roots.append(SigningKey(secret.pool_seed))
-        self.own_statements = [await self._state_device(root) for root in roots]
-        self.shared = self.own_statements[1].author if secret is not None else None
+            pool = shared_pool(secret.pool_seed)
+            self.own_statements.append(await self.list_device(pool))
+            self.shared = pool.id
 
-    async def _state_device(self, root: SigningKey) -> Record:
-        identity = Identity(root, self.identity.device).id
-        draft = statement_draft(identity, self.identity.device.public, KeyState.ACTIVE)
-        heads = await self.store.heads(IDENTITIES, identity, draft.name)
-        if heads:
-            return winner(heads)
-        return await self.state_key(draft, root)
+    async def list_device(self, pool: Pool) -> Record:
+        """State in `pool` that our device key is one of ours. Return the pool's statement, which may be there."""
+        return await self._state_once(member_draft(pool, self.id, self.identity.device), pool.root)
+
+    async def _state_once(self, draft: Draft, root: SigningKey) -> Record:
+        """Return the statement that `draft` would make, written now unless it is there already."""
+        heads = await self.store.heads(IDENTITIES, draft.author, draft.name)
+        return winner(heads) if heads else await self.state_key(draft, root)
 
     async def state_key(self, draft: Draft, root: SigningKey) -> Record:
         """Write the key statement `draft`, signed with the root key of the identity that it speaks of."""
@@ -164,6 +178,8 @@ class RecordBook:
             )
         for outranked in applied.outranked:
             self._bus.publish(RecordOutranked.of(outranked, peer=b"", context=drafts[0].context))
+        for voided in applied.voided:
+            self._bus.publish(RecordVoided.of(voided, peer=b""))
         return records, applied
 
     async def renew_if_copied(self) -> None:
@@ -207,15 +223,17 @@ class RecordBook:
         newest = max(records, key=lambda record: record.timestamp)
         if not self._hybrid.observe(newest.timestamp, now_ms):
             ahead_s = (to_ms(newest.timestamp) - now_ms) // 1000
-            self._bus.publish(
-                TimestampAhead(peer=peer, context=newest.context, record=newest.name, ahead_s=ahead_s)
-            )
+            self._bus.publish(TimestampAhead(peer=peer, context=newest.context, record=newest.name, ahead_s=ahead_s))
             for record in records:
                 self._hybrid.observe(record.timestamp, now_ms)
 
     def _is_by_copy(self, record: Record) -> bool:
         """Return whether `record`, which is new here, was written in this store's name: our key, our instance."""
         return record.instance == self.store.instance and record.kid == self.identity.device.public
+
+    def is_admitted(self, record: Record) -> bool:
+        """Return False for a version of the history whose key is void by now."""
+        return record.context == IDENTITIES or self.store.keyring.admission(record) is Admission.ADMITTED
 
     def is_own(self, record: Record) -> bool:
         """Return whether this node wrote `record`, or it is of its own identity: the only copy may be here."""

@@ -11,12 +11,19 @@ from echonode.clock import Clock
 from echonode.errors import Reason
 from echonode.model.record import Record
 from echonode.node.event_bus import EventBus
-from echonode.node.events import RecordOutranked, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
+from echonode.node.events import (
+    RecordOutranked,
+    RecordRefused,
+    RecordsApplied,
+    RecordVoided,
+    SyncCompleted,
+    SyncProgress,
+)
 from echonode.node.handshake import Session
 from echonode.node.log_cursor import LogCursor
 from echonode.node.subscriptions import Subscriptions
 from echonode.node.summaries import empty
-from echonode.store.port import Outranked
+from echonode.store.port import Outranked, VoidedVersion
 from echonode.sync.conversation import Result, Tally
 from echonode.sync.select import Mode
 
@@ -144,6 +151,11 @@ class ConversationReport:
         """Publish which versions do not fit beside the other heads of their records."""
         for of_record in outranked:
             self._bus.publish(RecordOutranked.of(of_record, peer=self._session.peer.id, context=self._context))
+
+    def voided(self, voided: Sequence[VoidedVersion]) -> None:
+        """Publish which versions are no heads any more by a statement of the peer's."""
+        for version in voided:
+            self._bus.publish(RecordVoided.of(version, peer=self._session.peer.id))
 
     def completed(self, result: Result, tally: Tally) -> SyncCompleted:
         """Publish and return the conversation's one outcome."""

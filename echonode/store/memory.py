@@ -14,13 +14,13 @@ from echonode.errors import RemoteError
 from echonode.limits import BATCH_RECORDS_MAX, CANDIDATES_MAX, LEAF_HISTORY_MAX
 from echonode.model.heads import LeafBounds, select
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
-from echonode.model.keys import Admission, Keyring, Statement, read_statement
+from echonode.model.keys import Admission, Keyring, read_statement
 from echonode.model.merkle import Digest, State, Tree, state_of
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, Version, VersionId, leaf_key, parse, verify
 from echonode.store.cursors import Cursors
 from echonode.store.draft_signing import common_context, prepare_versions, sign_versions
 from echonode.store.leaf import Leaf, LeafMerge, Move, Place
-from echonode.store.merge import MergeIndex, MergePlan
+from echonode.store.merge import MergeIndex, MergePlan, voided_versions
 from echonode.store.paging import fit_changes, fit_leaves
 from echonode.store.port import (
     Applied,
@@ -36,6 +36,7 @@ from echonode.store.port import (
     Staged,
     StateStamp,
     Tick,
+    VoidedVersion,
 )
 
 
@@ -281,15 +282,19 @@ class MemoryStore:
                 plan.merge(key, self._whole_leaf(context, key, leaf))
         for key, merge in plan.changes():
             self._move(context, key, merge)
+        revoked = self._index.revoked_by(plan)
         self._index.commit(plan)
-        return plan, plan.applied(sum(self._void(statement) for statement in plan.compromised()))
+        return plan, plan.applied(self._void(revoked) if revoked else ())
 
     def _whole_leaf(self, context: str, key: LeafKey, leaf: Leaf, history_max: int = LEAF_HISTORY_MAX) -> Leaf:
         leaf.is_whole = True
-        history = list(self._history.get(context, {}).get(key, {}).values())
-        return leaf.add(Place.SPARE, self._spare.get(context, {}).get(key, {}).values()).add(
-            Place.HISTORY, history[-history_max:]
-        )
+        history = [
+            version
+            for version in list(self._history.get(context, {}).get(key, {}).values())[-history_max:]
+            if context == IDENTITIES or self._index.keyring.admission(version) is Admission.ADMITTED
+        ]
+        spare = self._spare.get(context, {}).get(key, {}).values()
+        return leaf.add(Place.SPARE, spare).add(Place.HISTORY, history)
 
     def _move(self, context: str, key: LeafKey, merge: LeafMerge) -> None:
         """Carry out the moves of one leaf."""
@@ -329,32 +334,29 @@ class MemoryStore:
             self._seqs = list(self._log)
         self._seq_of[record.id] = self._newest_seqs[record.context] = self._last_seq
 
-    def _void(self, statement: Statement) -> int:
-        """Remove every version that the compromised key signed, and make older versions heads again; return how many
-        went.
+    def _void(self, revoked: Collection[tuple[IdentityId, PublicKey]]) -> list[VoidedVersion]:
+        """Move every version of the `revoked` keys to the history, and make older versions heads again; return those
+        that were heads or spare.
 
         A staged snapshot that holds such a version is dropped as a whole, because its root cannot be reached any more.
         """
 
         def is_void(record: Version) -> bool:
-            return isinstance(record, Record) and (record.author, record.kid) == (statement.identity, statement.key)
+            return isinstance(record, Record) and (record.author, record.kid) in revoked
 
-        voided = 0
+        voided: list[VoidedVersion] = []
         for context in [name for name in self._heads if name != IDENTITIES]:
             for key in sorted({*self._heads[context], *self._history.get(context, {})}):
                 leaf = Leaf().add(Place.LOG, self._heads[context].get(key, ()))
                 leaf = self._whole_leaf(context, key, leaf, history_max=sys.maxsize)
-                gone = [
-                    Move(version, leaf.places[version.id], None)
-                    for version in leaf.versions.values()
-                    if is_void(version)
-                ]
+                gone = [version for version in leaf.versions.values() if is_void(version)]
                 if not gone:
                     continue
-                voided += len(gone)
-                leaf.follow(gone)
+                moves = [Move(version, leaf.places[version.id], Place.HISTORY) for version in gone]
+                leaf.follow([Move(version, None, None) for version in gone])
                 merge = leaf.merge((), self._index.bounds)
-                merge.moves += gone
+                merge.moves += moves
+                voided += voided_versions(context, [merge], revoked)
                 self._move(context, key, merge)
                 self._index.replace_leaves(context, {key: merge})
         for context, (_, staging) in list(self._staging.items()):

@@ -16,11 +16,11 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import COUNTER_MENTIONED_MAX, FORKS_REMEMBERED
 from echonode.model.heads import LEAF_BOUNDS, LeafBounds
 from echonode.model.identity import IdentityId, Instance, PublicKey, Writer, writer_of
-from echonode.model.keys import Admission, Keyring, KeyState, Statement, read_statement
+from echonode.model.keys import Admission, Claim, Keyring, read_statement
 from echonode.model.merkle import State, Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId
-from echonode.store.leaf import Leaf, LeafMerge, Move, joined_moves
-from echonode.store.port import Applied, Outranked, RefusedVersion
+from echonode.store.leaf import Leaf, LeafMerge, Move, Place, joined_moves
+from echonode.store.port import Applied, Outranked, RefusedVersion, VoidedVersion
 
 
 @dataclass(slots=True)
@@ -63,14 +63,14 @@ class MergePlan:
         """Return the new heads, in the order in which their leaves were first touched."""
         return [move.record for _, merge in self.changes() for move in merge.joined()]
 
-    def applied(self, voided: int = 0) -> Applied:
+    def applied(self, voided: Iterable[VoidedVersion] = ()) -> Applied:
         """Return the outcome to report."""
         outranked = [
             Outranked(self.arrived[key][0].author, self.arrived[key][0].name, merge.outranked)
             for key, merge in self.changes()
             if merge.outranked
         ]
-        return Applied(tuple(self.added()), self.had, tuple(self.refused), voided, tuple(outranked))
+        return Applied(tuple(self.added()), self.had, tuple(self.refused), tuple(voided), tuple(outranked))
 
     def beside(self) -> list[tuple[VersionId, int]]:
         """Return how many heads stand beside each version that arrived, where there are any."""
@@ -82,13 +82,9 @@ class MergePlan:
                     found.append((record.id, count))
         return found
 
-    def statements(self) -> list[Statement]:
-        """Return the key statements among the new heads; there are some in the context `identities` only."""
+    def claims(self) -> list[Claim]:
+        """Return what the new heads state of keys; only those of the context `identities` state anything."""
         return [read_statement(record) for record in self.added()] if self.context == IDENTITIES else []
-
-    def compromised(self) -> list[Statement]:
-        """Return the statements that void every signature of a key."""
-        return [statement for statement in self.statements() if statement.state is KeyState.COMPROMISED]
 
 
 class PendingMerges:
@@ -194,14 +190,19 @@ class MergeIndex:
                 others.append(key)
         return others
 
+    def revoked_by(self, plan: MergePlan) -> set[tuple[IdentityId, PublicKey]]:
+        """Return each (author, key) that `plan` makes void, and whose versions may be here. `plan` is not committed."""
+        # A key that signed nothing held here voids nothing, and the search for its versions reads every one.
+        return {pair for pair in self.keyring.voided_by(plan.claims()) if pair[1] in self.seen}
+
     def is_full(self, context: str, key: LeafKey) -> bool:
         """Return True if the leaf has a spare."""
         return key in self.full_leaves.get(context, ())
 
     def commit(self, plan: MergePlan) -> None:
         """Apply `plan` to the index; call it once the plan is durable."""
-        for statement in plan.statements():
-            self.keyring.add(statement)
+        for claim in plan.claims():
+            self.keyring.add(claim)
         self.replace_leaves(plan.context, plan.merges)
         self.authors.update({plan.arrived[key][0].author for key in plan.merges})
         self.raise_counters(plan.counters)
@@ -284,4 +285,18 @@ class MergeIndex:
                 why = "no statement says that its key speaks for its author"
                 return RefusedVersion(record.id, Reason.UNKNOWN_KEY, why)
             case Admission.VOID:
-                return RefusedVersion(record.id, Reason.KEY_REVOKED, "its key is compromised")
+                return RefusedVersion(record.id, Reason.KEY_REVOKED, "its key is void: it was stated compromised")
+
+
+def voided_versions(
+    context: str, merges: Iterable[LeafMerge], revoked: Collection[tuple[IdentityId, PublicKey]]
+) -> list[VoidedVersion]:
+    """Return the versions by `revoked` keys that `merges` take out of the heads and spares of `context`."""
+    return [
+        VoidedVersion(context, record.author, record.name, record.id, record.kid)
+        for merge in merges
+        for move in merge.moves
+        if move.origin in (Place.LOG, Place.SPARE)
+        and isinstance(record := move.version, Record)
+        and (record.author, record.kid) in revoked
+    ]

@@ -51,6 +51,17 @@ class Outranked:
 
 
 @dataclass(frozen=True, slots=True)
+class VoidedVersion:
+    """A version that is no head any more because its key is void. It is in the history."""
+
+    context: str
+    author: IdentityId
+    name: str
+    version: VersionId
+    key: PublicKey
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """The outcome of one transaction. `records` became heads, in this order; `had` counts versions that were known
     already, or are superseded or outranked.
@@ -61,7 +72,7 @@ class Applied:
     records: tuple[Record, ...] = ()
     had: int = 0
     refused: tuple[RefusedVersion, ...] = ()
-    voided: int = 0  # versions that a compromise statement removed
+    voided: tuple[VoidedVersion, ...] = ()  # what statements took out of the heads and spares
     outranked: tuple[Outranked, ...] = ()
     beside: tuple[tuple[VersionId, int], ...] = ()
 
@@ -228,7 +239,8 @@ class Store(Protocol):
     async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
         """Merge `records` into `context` in one durable transaction, and save `cursor` in the same transaction.
 
-        Refuses, one by one, records of other contexts and records whose key is unknown or compromised. The cursor is
+        Refuses, one by one, records of other contexts and records whose key is unknown or void. Versions of a key that
+        becomes void leave the heads for the history, and older versions become heads again. The cursor is
         not saved when a key was unknown: then the record has to come again. When nothing changes, the cursor is only
         noted."""
         ...

@@ -10,7 +10,7 @@ from echonode.errors import PeerRefused, Reason
 from echonode.limits import REFUSALS_KEPT
 from echonode.model.merkle import Tree
 from echonode.model.record import Record
-from echonode.store.port import Cursor, Outranked, RefusedVersion, Store
+from echonode.store.port import Cursor, Outranked, RefusedVersion, Store, VoidedVersion
 from echonode.sync.filtered_set import FilteredSets
 from echonode.sync.sketch_cache import SketchCache
 from echonode.sync.transport import SyncTransport, unexpected
@@ -81,6 +81,7 @@ class Conversation:
 
     `on_applied`   is told of records that became heads here
     `on_outranked` is told of versions that do not fit beside the other heads of their records
+    `on_voided`    is told of versions that are no heads any more, because their key is void
     `on_progress`  is told when records have moved
     `wants`        returns True for a record to keep, where a node keeps only a part of the context
     `cursor`       how far this store has followed the peer's log of the context, None where it has not
@@ -92,6 +93,7 @@ class Conversation:
     on_applied: Callable[[Sequence[Record]], None]
     on_progress: Callable[[Tally], None]
     on_outranked: Callable[[Sequence[Outranked]], None] = field(default=lambda _: None, kw_only=True)
+    on_voided: Callable[[Sequence[VoidedVersion]], None] = field(default=lambda _: None, kw_only=True)
     tally: Tally = field(default_factory=Tally)
     wants: Callable[[Record], bool] | None = None
     cursor: Cursor | None = None

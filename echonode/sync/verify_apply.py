@@ -64,6 +64,8 @@ async def _merge(conversation: Conversation, records: Sequence[Record], cursor: 
         conversation.on_applied(applied.records)
     if applied.outranked:
         conversation.on_outranked(applied.outranked)
+    if applied.voided:
+        conversation.on_voided(applied.voided)
     conversation.on_progress(tally)
     return applied
 

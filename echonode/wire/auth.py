@@ -15,8 +15,8 @@ from typing import Final
 from echonode import cbor
 from echonode.digest import OFFERS, digest
 from echonode.errors import Reason, RemoteError
-from echonode.model.identity import IdentityId, PublicKey, SigningKey, is_signed
-from echonode.model.keys import KeyState, Statement, read_statement
+from echonode.model.identity import IdentityId, PoolKind, PublicKey, SigningKey, is_signed
+from echonode.model.keys import Claim, KeyState, Listing, Statement, read_statement
 from echonode.model.record import IDENTITIES, Record, parse, verify
 from echonode.wire.channel import Channel
 from echonode.wire.messages import Auth, IdentityOffer
@@ -47,21 +47,28 @@ def check(channel: Channel, auth: Auth) -> Peer:
     """Return the sender of `auth`. Raises RemoteError if a signature or a statement does not hold."""
     pairs = [(offered.identity, offered.key) for offered in auth.offers]
     message = _signed_bytes(channel, is_initiator=not channel.is_initiator, static=channel.remote_static, pairs=pairs)
+    node = IdentityId(auth.offers[0].identity)
     statements = []
     for offered in auth.offers:
         if not is_signed(message, offered.signature, PublicKey(offered.key)):
             raise RemoteError(Reason.IDENTITY_CHANGED, "AUTH: the signature is not that of the offered key")
-        statements.append(_check_statement(offered))
-    first = auth.offers[0]
-    return Peer(IdentityId(first.identity), PublicKey(first.key), tuple(statements))
+        statements.append(_check_statement(offered, node))
+    return Peer(node, PublicKey(auth.offers[0].key), tuple(statements))
 
 
-def _check_statement(offered: IdentityOffer) -> Record:
+def _check_statement(offered: IdentityOffer, node: IdentityId) -> Record:
+    """Return the statement of one offer: that of the node itself, or of a pool that lists the node's key."""
     record = verify(parse(offered.statement))
-    expected = Statement(IdentityId(offered.identity), PublicKey(offered.key), KeyState.ACTIVE)
-    if record.context != IDENTITIES or record.is_tombstone or read_statement(record) != expected:
-        raise RemoteError(Reason.IDENTITY_CHANGED, "AUTH: the identity's root does not state the offered key")
-    return record
+    if record.context == IDENTITIES and not record.is_tombstone and _backs(read_statement(record), offered, node):
+        return record
+    raise RemoteError(Reason.IDENTITY_CHANGED, "AUTH: the identity's root does not state the offered key")
+
+
+def _backs(claim: Claim, offered: IdentityOffer, node: IdentityId) -> bool:
+    key = PublicKey(offered.key)
+    if offered.identity == node:
+        return claim == Statement(node, key, KeyState.ACTIVE)
+    return claim in [Listing(IdentityId(offered.identity), kind, key, KeyState.ACTIVE, node) for kind in PoolKind]
 
 
 def _signed_bytes(

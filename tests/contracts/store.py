@@ -130,7 +130,7 @@ async def a_retired_keys_versions_stand(store: Store) -> None:
     version = person.version("old")
     await store.apply(MAIN, [version])
     applied = await store.apply(IDENTITIES, [person.statement(KeyState.RETIRED)])
-    assert applied.voided == 0
+    assert applied.voided == ()
     assert await ids(store) == [version.id]
     assert store.keyring.admission(version) is Admission.ADMITTED
 

@@ -140,7 +140,7 @@ async def a_void_key_makes_room_for_what_it_kept_out(store: Store) -> None:
     assert store.history().spare == 2
     voided = [version for version in crowd if version.kid == thief.public]
     applied = await store.apply(IDENTITIES, [author.statement(KeyState.COMPROMISED, thief.public)])
-    assert applied.voided == len(voided) == 8
+    assert len(applied.voided) == len(voided) == 8
     left = [base, honest, *(version for version in crowd if version.kid != thief.public)]
     assert set(await ids(store)) == of(left)
     assert store.tree(MAIN).root == root_of(sorted(left, key=lambda version: version.id))

@@ -17,7 +17,13 @@ from echonode.host.tcp import DEFAULT_PORT
 from echonode.limits import CONTEXTS_MAX
 from echonode.model import fields as record_fields
 from echonode.model.filter import _SHAPES, Filter
-from echonode.model.identity import Instance, PublicKey, identity_of, writer_of
+from echonode.model.identity import (
+    Instance,
+    PublicKey,
+    identity_of,
+    pool_identity,
+    writer_of,
+)
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.member_secret import MemberSecret
 from echonode.model.merkle import Digest, State, Tree, leaf_digest, state_of
@@ -85,6 +91,8 @@ def test_every_hash_is_made_as_the_table_says() -> None:
     assert member == MemberSecret(KEY, seed)
     checksum = by_the_table("secret checksum", KEY + seed)
     assert member.to_text() == to_base32(KEY + seed + checksum[:6])
+    assert pool_identity(1, public) == by_the_table("common pool id", public)
+    assert pool_identity(2, public) == by_the_table("closed pool id", public)
     public_key = blake2b(b"echonode public network", digest_size=32, person=b"echonode netid").digest()
     assert NetworkSecret.public() == NetworkSecret.private(public_key)
 

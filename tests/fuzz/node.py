@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from echonode.errors import Reason
 from echonode.limits import KIB
 from echonode.model.filter import Filter
-from echonode.model.keys import KeyState
+from echonode.model.keys import Admission
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, parse, supersedes, verify
 from echonode.node.events import Event, SessionFailed
@@ -199,10 +199,9 @@ def _is_admissible(stage: Stage, head: Record, context: str) -> bool:
     """Return True if a received version is signed, of this context, and by a key that may speak for its author."""
     if verify(parse(head.raw)).context != context:
         return False
-    return context == IDENTITIES or stage.store.keyring.state_of(head.author, head.kid) in _SPEAKING
+    return context == IDENTITIES or stage.store.keyring.admission(head) is Admission.ADMITTED
 
 
-_SPEAKING: Final = (KeyState.ACTIVE, KeyState.RETIRED)
 _OPENING: Final = encode(LevelWiseInit((1, 0), MAIN, 0, 16, (b"",)))
 
 # -- seeds -----------------------------------------------------------------------------------------------------------
@@ -332,9 +331,7 @@ def _pairing_scripts() -> Iterator[bytes]:
         for _ in range(2):  # a joiner's share does not depend on the handshake
             peer, _ = played(respond(mutate.script(joined, [start])))
             assert peer.channel is not None
-            joiner = PairingInitiator(
-                code, handshake_hash=peer.channel.handshake_hash, entropy_f=Random(1).randbytes
-            )
+            joiner = PairingInitiator(code, handshake_hash=peer.channel.handshake_hash, entropy_f=Random(1).randbytes)
             start = encode(PairStart(joiner.start()))
         (answer,) = [message for message in peer.heard if isinstance(message, PairAnswer)]
         yield mutate.script(joined, [start, encode(PairConfirm(joiner.confirm(answer.share)))])

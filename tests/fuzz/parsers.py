@@ -1,9 +1,9 @@
 """Targets that are functions of bytes: CBOR, a record, a message, and an mDNS answer.
 
-    cbor           accepts exactly the canonical encodings of the allowed values; cbor2 is the reference, both ways
-    record         parse and verify; also the same bytes as a payload with an honest signature, through store and keys
-    message        decodes to a value that encodes to the same bytes
-    announcement   TXT records and addresses give None, or a sighting that can be dialled
+cbor           accepts exactly the canonical encodings of the allowed values; cbor2 is the reference, both ways
+record         parse and verify; also the same bytes as a payload with an honest signature, through store and keys
+message        decodes to a value that encodes to the same bytes
+announcement   TXT records and addresses give None, or a sighting that can be dialled
 """
 
 import json
@@ -30,7 +30,7 @@ from echonode.host.system import local_address
 from echonode.host.tcp import parse_address
 from echonode.limits import CBOR_DEPTH_MAX, CBOR_ITEMS_MAX
 from echonode.model.heads import select, winner
-from echonode.model.keys import Admission, Keyring, read_statement
+from echonode.model.keys import Admission, Keyring, Listing, read_statement
 from echonode.model.record import IDENTITIES, SignedRecord, from_store, parse, supersedes, verify
 from echonode.wire.codec import decode, encode
 from tests.fuzz import mutate
@@ -81,8 +81,7 @@ def _is_allowed(value: Any, depth: int, budget: list[int]) -> bool:
     if budget[0] < 0:
         return False
     if type(value) is dict and (
-        any(type(key) not in (int, bytes, str) for key in value)
-        or len({cbor2.dumps(key)[0] >> 5 for key in value}) > 1
+        any(type(key) not in (int, bytes, str) for key in value) or len({cbor2.dumps(key)[0] >> 5 for key in value}) > 1
     ):
         return False
     return all(_is_allowed(item, depth - 1, budget) for item in inside)
@@ -127,7 +126,8 @@ def _check_record(signed: SignedRecord, raw: bytes) -> None:
         except RemoteError:
             return
         assert keyring.add(statement) and not keyring.add(statement)
-        assert statement.identity == record.author
+        author = statement.pool if isinstance(statement, Listing) else statement.identity
+        assert author == record.author
     assert keyring.admission(record) in Admission
 
 

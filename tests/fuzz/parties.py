@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from echonode.model.identity import Instance, SigningKey, identity_of
-from echonode.model.keys import KeyState, statement_draft
+from echonode.model.identity import Instance, shared_pool
+from echonode.model.keys import KeyState, member_draft
 from echonode.model.record import IDENTITIES, MAIN, Record, leaf_key
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor, Store
@@ -86,9 +86,9 @@ async def _cursor(author: Author, holds: dict[str, list[Record]]) -> Cursor:
 
 async def _join_pool(author: Author) -> Record:
     """State that the author's device speaks for the network's pool, as every member does when it starts."""
-    pool = SigningKey(MEMBER_SECRET.pool_seed)
-    draft = statement_draft(identity_of(pool.public), author.identity.device.public, KeyState.ACTIVE)
-    (statement,), _ = await author.store.write([draft], pool, author.tick)
+    pool = shared_pool(MEMBER_SECRET.pool_seed)
+    draft = member_draft(pool, author.identity.id, author.identity.device)
+    (statement,), _ = await author.store.write([draft], pool.root, author.tick)
     assert statement is not None
     return statement
 

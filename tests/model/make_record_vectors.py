@@ -9,8 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from echonode.clock import Timestamp
-from echonode.model.identity import Identity, Instance, SigningKey, Writer, writer_of
-from echonode.model.keys import KeyState, statement_draft
+from echonode.model.identity import (
+    Identity,
+    Instance,
+    Pool,
+    PoolKind,
+    SigningKey,
+    Writer,
+    shared_pool,
+    writer_of,
+)
+from echonode.model.key_claims import member_proof
+from echonode.model.keys import KeyState, listing_draft, member_draft, statement_draft
 from echonode.model.member_secret import MemberSecret
 from echonode.model.record import MAIN, Draft, Record, sign
 from tests.model.forge import PLAIN, forged
@@ -18,7 +28,8 @@ from tests.model.forge import PLAIN, forged
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "record.json"
 ROOT_SEED, DEVICE_SEED = b"echonode vector root".ljust(32, b"."), b"echonode vector device".ljust(32, b".")
 PERSON = Identity.from_seeds(ROOT_SEED, DEVICE_SEED)
-POOL = SigningKey(MemberSecret.of_lone_key(b"echonode vector network key".ljust(32, b".")).pool_seed)
+POOL = shared_pool(MemberSecret.of_lone_key(b"echonode vector network key".ljust(32, b".")).pool_seed)
+CLOSED = Pool(PoolKind.CLOSED, SigningKey(b"echonode vector closed pool".ljust(32, b".")))
 LIFE = Instance(b"life one")
 AT = Timestamp(1_700_000_000_123 << 16 | 7)
 
@@ -35,8 +46,11 @@ def build() -> dict[str, Any]:
         "instance": LIFE.hex(),
         "device_writer": writer_of(PERSON.device.public, LIFE).hex(),
         "network_key": b"echonode vector network key".ljust(32, b".").hex(),
-        "shared_pool_root_public": POOL.public.hex(),
-        "shared_pool_identity": Identity(POOL, PERSON.device).id.hex(),
+        "shared_pool_root_public": POOL.root.public.hex(),
+        "shared_pool_identity": POOL.id.hex(),
+        "closed_pool_seed": b"echonode vector closed pool".ljust(32, b".").hex(),
+        "closed_pool_identity": CLOSED.id.hex(),
+        "member_proof_of_shared": member_proof(POOL.id, PERSON.id, PERSON.device).hex(),
         "versions": [_described(what, version) for what, version in versions().items()],
         "refused": {what: raw.hex() for what, raw in refused().items()},
     }
@@ -75,9 +89,18 @@ def versions() -> dict[str, Record]:
             for state in KeyState
         },
         "the pool's statement for the same device": _sign(
-            statement_draft(Identity(POOL, device).id, device.public, KeyState.ACTIVE),
-            POOL,
-            {writer_of(POOL.public, LIFE): 9},
+            member_draft(POOL, PERSON.id, device), POOL.root, {writer_of(POOL.root.public, LIFE): 9}
+        ),
+        "a closed pool's statement that the same device is a member no more": _sign(
+            listing_draft(
+                CLOSED,
+                PERSON.id,
+                device.public,
+                member_proof(CLOSED.id, PERSON.id, device),
+                KeyState.RETIRED,
+            ),
+            CLOSED.root,
+            {writer_of(CLOSED.root.public, LIFE): 10},
         ),
     }
 

@@ -8,14 +8,18 @@ import pytest
 from nacl import bindings
 from nacl.exceptions import BadSignatureError
 
+from echonode.limits import POOL_KIND_MAX
 from echonode.model.identity import (
     Identity,
     Instance,
+    PoolKind,
     PublicKey,
     SigningKey,
     identity_of,
     is_admissible,
     is_signed,
+    pool_identity,
+    shared_pool,
     writer_of,
 )
 
@@ -121,3 +125,10 @@ def test_a_writer_is_one_key_in_one_life() -> None:
     writers = {writer_of(key, Instance(life)) for key in (one, two) for life in (b"life one", b"life two")}
     assert len(writers) == 4
     assert {len(writer) for writer in writers} == {16}
+
+
+def test_the_kind_is_part_of_an_id() -> None:
+    root = SigningKey(b"r" * 32).public
+    ids = [identity_of(root), *[pool_identity(kind, root) for kind in range(1, POOL_KIND_MAX + 1)]]
+    assert len(set(ids)) == len(ids)
+    assert pool_identity(PoolKind.COMMON, root) == shared_pool(b"r" * 32).id

@@ -8,8 +8,8 @@ from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, CONTEXTS_MAX, TIMESTAMP_AHEAD_MS_MAX
 from echonode.model.heads import winner
-from echonode.model.identity import Identity, Instance, SigningKey, identity_of
-from echonode.model.keys import KeyState, statement_draft
+from echonode.model.identity import Identity, Instance, shared_pool
+from echonode.model.keys import Admission, KeyState, statement_draft
 from echonode.model.member_secret import MemberSecret
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, supersedes
 from echonode.node.event_bus import EventBus
@@ -84,9 +84,10 @@ def test_a_book_states_its_device_key_once_for_itself_and_for_the_pool():
     book = Book()
     own, pool = book.book.own_statements
     assert own.author == book.book.id
-    assert pool.author == book.book.shared == identity_of(SigningKey(NETWORK.pool_seed).public)
+    assert pool.author == book.book.shared == shared_pool(NETWORK.pool_seed).id
     for statement in (own, pool):
-        assert book.store.keyring.state_of(statement.author, book.book.identity.device.public) is KeyState.ACTIVE
+        admission = book.store.keyring.admission_of(statement.author, book.book.identity.device.public)
+        assert admission is Admission.ADMITTED
     at_once(book.book.introduce(NETWORK))
     assert [statement.id for statement in book.book.own_statements] == [own.id, pool.id]
     assert len(book.store.tree(IDENTITIES)) == 2

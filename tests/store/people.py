@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from echonode.clock import HybridClock, Timestamp
-from echonode.model.identity import Identity, IdentityId, Instance, PublicKey, SigningKey, writer_of
-from echonode.model.keys import KeyState, statement_draft
+from echonode.model.identity import Identity, IdentityId, Instance, Pool, PublicKey, SigningKey, writer_of
+from echonode.model.key_claims import member_proof
+from echonode.model.keys import KeyState, listing_draft, statement_draft
 from echonode.model.record import MAIN, Draft, Record, sign
 from echonode.store.port import Applied, KnownPeer, Store, Tick
 
@@ -43,6 +44,12 @@ class Person:
         """Return a key statement by the person's root about `key`, the device key by default."""
         draft = statement_draft(self.id, key or self.device.public, state)
         return self._sign(draft, self.identity.root, ())
+
+    def listed(self, pool: Pool, state: KeyState = KeyState.ACTIVE, *, owner: IdentityId | None = None) -> Record:
+        """Return the statement of `pool` about the person's device key, as a key of `owner`: by default the person."""
+        owner = owner or self.id
+        proof = member_proof(pool.id, owner, self.device)
+        return self._sign(listing_draft(pool, owner, self.device.public, proof, state), pool.root, ())
 
     def version(
         self,

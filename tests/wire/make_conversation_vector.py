@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from echonode.clock import HybridClock, Timestamp
-from echonode.model.identity import Identity, IdentityId, Instance, SigningKey, identity_of
-from echonode.model.keys import KeyState, statement_draft
+from echonode.model.identity import Identity, IdentityId, Instance, SigningKey, shared_pool
+from echonode.model.keys import KeyState, member_draft, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record
 from echonode.node.mode_table import spec_of
 from echonode.store.memory import MemoryStore
@@ -27,8 +27,8 @@ from tests.wire.ends import MEMBER_SECRET, key
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "conversation.json"
 _COMMON = 40  # enough for a branch with buckets below it
 _SESSION = key("session")[:16]
-_POOL = SigningKey(MEMBER_SECRET.pool_seed)
-SHARED = identity_of(_POOL.public)
+_POOL = shared_pool(MEMBER_SECRET.pool_seed)
+SHARED = _POOL.id
 
 
 class End:
@@ -63,10 +63,11 @@ class Writer:
         self._now_ms += 1
         return self._clock.tick(self._now_ms)
 
-    async def state(self, root: SigningKey) -> Record:
-        """Store the statement by which `root` lists this writer's device key."""
-        draft = statement_draft(identity_of(root.public), self.identity.device.public, KeyState.ACTIVE)
-        return (await self._write([draft], root))[0]
+    async def state(self) -> list[Record]:
+        """Store the statements about this writer's device key: its identity's own, and that of `shared`."""
+        draft = statement_draft(self.identity.id, self.identity.device.public, KeyState.ACTIVE)
+        own = await self._write([draft], self.identity.root)
+        return own + await self._write([member_draft(_POOL, self.identity.id, self.identity.device)], _POOL.root)
 
     async def put(self, *names: str, author: IdentityId | None = None, body: bytes = b"1") -> None:
         drafts = [
@@ -97,9 +98,7 @@ class Stores:
     async def fill(self) -> "Stores":
         left, right, empty = self.left, self.right, self.empty = Writer("left"), Writer("right"), Writer("empty")
         writers = (left, right, empty)
-        self.statements = [
-            await writer.state(root) for writer in (left, right) for root in (writer.identity.root, _POOL)
-        ]
+        self.statements = [*await left.state(), *await right.state()]
         for writer in writers:
             await writer.store.apply(IDENTITIES, self.statements)
         await left.put(*[f"common {number}" for number in range(_COMMON)])

@@ -13,9 +13,9 @@ from echonode import cbor
 from echonode.clock import Timestamp
 from echonode.digest import OFFERS, digest
 from echonode.errors import Reason
-from echonode.model.identity import Identity, Instance, SigningKey, writer_of
-from echonode.model.keys import KeyState, statement_draft
-from echonode.model.record import Record, sign
+from echonode.model.identity import Identity, Instance, SigningKey, shared_pool, writer_of
+from echonode.model.keys import KeyState, member_draft, statement_draft
+from echonode.model.record import Draft, Record, sign
 from echonode.wire import auth
 from echonode.wire import messages as m
 from echonode.wire.channel import Channel
@@ -31,6 +31,7 @@ def _hash(number: int) -> bytes:
 
 INSTANCE = bytes.fromhex("0102030405060708")
 IDENTITY = Identity.from_seeds(key("vector root"), key("vector device"))
+_SHARED = shared_pool(MEMBER_SECRET.pool_seed)
 BRANCH = bytes.fromhex("00 8001") + bytes([0x11]) * 16 + bytes([0x22]) * 16
 BUCKET = b"\x01" + bytes([0x33]) * 16
 FILTER = {1: [_hash(31)], 5: [_hash(32)], 6: ["note"], 7: ["a", "b"], 8: ["ü"], 9: 0, 10: 2**64 - 1, 11: "notes/*"}
@@ -131,14 +132,14 @@ def build() -> dict[str, Any]:
 
 def statements() -> tuple[Record, Record]:
     """Return two statements about one device key: the node's own and the pool's."""
-    first = _statement(IDENTITY.root, 1, 1_700_000_000_000 << 16)
-    return first, _statement(SigningKey(MEMBER_SECRET.pool_seed), 1, 1_700_000_000_001 << 16)
+    own = statement_draft(IDENTITY.id, IDENTITY.device.public, KeyState.ACTIVE)
+    listed = member_draft(_SHARED, IDENTITY.id, IDENTITY.device)
+    first = _statement(own, IDENTITY.root, 1_700_000_000_000 << 16)
+    return first, _statement(listed, _SHARED.root, 1_700_000_000_001 << 16)
 
 
-def _statement(root: SigningKey, counter: int, timestamp: int) -> Record:
-    identity = Identity(root, IDENTITY.device).id
-    draft = statement_draft(identity, IDENTITY.device.public, KeyState.ACTIVE)
-    vector = {writer_of(root.public, Instance(INSTANCE)): counter}
+def _statement(draft: Draft, root: SigningKey, timestamp: int) -> Record:
+    vector = {writer_of(root.public, Instance(INSTANCE)): 1}
     return sign(draft, root, instance=Instance(INSTANCE), vector=vector, timestamp=Timestamp(timestamp))
 
 
@@ -152,7 +153,7 @@ def _auth() -> dict[str, Any]:
         "device_seed": key("vector device").hex(),
         "identity": IDENTITY.id.hex(),
         "device_key": IDENTITY.device.public.hex(),
-        "shared": Identity(SigningKey(MEMBER_SECRET.pool_seed), IDENTITY.device).id.hex(),
+        "shared": _SHARED.id.hex(),
         "handshake_hash": ours.handshake_hash.hex(),
         "initiator": _signed(ours, 0),
         "responder": _signed(theirs, 1),

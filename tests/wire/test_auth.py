@@ -15,12 +15,15 @@ from echonode.errors import Reason, RemoteError
 from echonode.model.identity import (
     Identity,
     Instance,
+    Pool,
+    PoolKind,
     PublicKey,
     SigningKey,
     identity_of,
+    shared_pool,
     writer_of,
 )
-from echonode.model.keys import KeyState, statement_draft
+from echonode.model.keys import KeyState, member_draft, statement_draft
 from echonode.model.record import Draft, Record, sign
 from echonode.wire.auth import check, offer
 from echonode.wire.channel import Channel
@@ -29,7 +32,7 @@ from echonode.wire.messages import Auth, IdentityOffer
 from tests.wire.ends import MEMBER_SECRET, channels, key
 
 INSTANCE = Instance(bytes(8))
-POOL = SigningKey(MEMBER_SECRET.pool_seed)
+POOL = shared_pool(MEMBER_SECRET.pool_seed)
 ALICE = Identity.from_seeds(key("alice root"), key("alice device"))
 BOB = Identity.from_seeds(key("bob root"), key("bob device"))
 
@@ -48,7 +51,11 @@ def own(who: Identity) -> Record:
 
 
 def member(who: Identity) -> Record:
-    return statement(POOL, who.device.public)
+    return listed(POOL, who)
+
+
+def listed(pool: Pool, who: Identity) -> Record:
+    return written(member_draft(pool, who.id, who.device), pool.root)
 
 
 def refused(channel: Channel, auth: Auth, reason: Reason = Reason.IDENTITY_CHANGED) -> str:
@@ -87,7 +94,7 @@ def test_pools_come_behind_the_nodes_own_identity() -> None:
     auth = offer(ours, ALICE.device, [own(ALICE), member(ALICE)])
     peer = check(theirs, auth)
     assert peer.id == ALICE.id
-    assert [each.author for each in peer.statements] == [ALICE.id, identity_of(POOL.public)]
+    assert [each.author for each in peer.statements] == [ALICE.id, POOL.id]
 
 
 def test_what_is_signed_is_what_the_document_says() -> None:
@@ -236,7 +243,17 @@ def test_a_record_that_is_no_statement_or_no_record_backs_no_offer() -> None:
 
 def test_the_largest_auth_of_a_member_stays_within_its_frame() -> None:
     ours, theirs = channels()
-    roots = [ALICE.root, POOL, BOB.root, SigningKey(key("third pool"))]
-    auth = offer(ours, ALICE.device, [statement(root, ALICE.device.public) for root in roots])
+    pools = [POOL, *[Pool(PoolKind.CLOSED, SigningKey(key(f"pool {number}"))) for number in range(3)]]
+    auth = offer(ours, ALICE.device, [own(ALICE), *[listed(pool, ALICE) for pool in pools]])
     assert theirs.receive_data(ours.send(encode(auth))) == [encode(auth)]
-    assert len(check(theirs, auth).statements) == 4
+    assert len(check(theirs, auth).statements) == 5
+
+
+def test_a_pool_is_no_node_and_lists_nobody_but_the_node_that_offers_it() -> None:
+    ours, theirs = channels()
+    assert "does not state" in refused(theirs, offer(ours, ALICE.device, [member(ALICE)]))
+    somebody = replace(ALICE, root=BOB.root)
+    assert "does not state" in refused(theirs, offer(ours, ALICE.device, [own(ALICE), listed(POOL, somebody)]))
+    assert "does not state" in refused(
+        theirs, offer(ours, ALICE.device, [own(ALICE), statement(BOB.root, ALICE.device.public)])
+    )

@@ -54,13 +54,14 @@ from echonode.clock import to_ms
 from echonode.errors import LocalError, Reason
 from echonode.limits import CANDIDATES_MAX, CONNECTIONS_MAX, TIMESTAMP_AHEAD_MS_MAX
 from echonode.model.heads import LEAF_BOUNDS, LeafBounds
-from echonode.model.identity import IdentityId, PublicKey
-from echonode.model.keys import KeyState, read_statement
+from echonode.model.identity import IdentityId
+from echonode.model.keys import read_statement
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, supersedes
 from echonode.node.events import Event, RecordForked, SessionFailed, SyncCompleted
 from echonode.node.mode_table import MODES
 from echonode.sim.invariants.expected_heads import all_heads, expected_heads, is_covered, leaves_of
+from echonode.sim.invariants.stated_keys import StatedKeys
 from echonode.sim.invariants.version_check import AuthenticVersions
 from echonode.sim.quiescence import unfinished
 from echonode.sim.world import Member, World
@@ -95,8 +96,8 @@ class Invariants:
         self.committed: dict[str, dict[str, dict[VersionId, Record]]] = defaultdict(lambda: defaultdict(dict))
         self.acknowledged: dict[Member, list[Record]] = defaultdict(list)
         self.is_wire_whole = True  # no fault changes bytes on their way
-        self.void_keys: set[tuple[IdentityId, PublicKey]] = set()
-        self._stated: dict[str, dict[tuple[IdentityId, PublicKey], KeyState]] = defaultdict(dict)  # by member
+        self.stated = StatedKeys()  # by anybody
+        self._stated_at: dict[str, StatedKeys] = defaultdict(StatedKeys)  # by member
         self._authentic = AuthenticVersions()
         self.on_roots: Callable[[str, str, bytes], None] = lambda _member, _context, _root: None
         self._roots: dict[tuple[str, str], dict[bytes, None]] = defaultdict(dict)  # by member and context
@@ -190,11 +191,9 @@ class Invariants:
                 raise Violation(suspicion)
 
     def _note_statement(self, name: str, record: Record) -> None:
-        statement = read_statement(record)
-        key = (statement.identity, statement.key)
-        self._stated[name][key] = max(statement.state, self._stated[name].get(key, KeyState.ACTIVE))
-        if statement.state is KeyState.COMPROMISED:
-            self.void_keys.add(key)
+        claim = read_statement(record)
+        self.stated.note(claim)
+        self._stated_at[name].note(claim)
 
     def intern(self, record: Record) -> Record:
         """Check S1 and return one object for each version: a thousand nodes would fill memory with copies."""
@@ -213,7 +212,7 @@ class Invariants:
             raise Violation(f"S1: {record.name} of {record.context} is stored in {context}")
         if context == IDENTITIES:
             read_statement(record)
-        elif self._stated[name].get((record.author, record.kid)) not in (KeyState.ACTIVE, KeyState.RETIRED):
+        elif not self._stated_at[name].is_admitted(record.author, record.kid):
             raise Violation(f"S1: {name} stores {record.name}, and its key does not speak for its author")
 
     # -- what clients did --------------------------------------------------------------------------------------------
@@ -234,12 +233,11 @@ class Invariants:
             record for record in self.acknowledged[member] if record.id in self.committed[member.name][record.context]
         ]
         self._known.pop(member, None)
-        self._stated[member.name].clear()
+        self._stated_at[member.name] = StatedKeys()
         for statement in await all_heads(member.store, IDENTITIES):
             self._note_statement(member.name, statement)
         # The lost statement that a key is compromised may have been the only copy.
-        stated = (item for states in self._stated.values() for item in states.items())
-        self.void_keys = {key for key, state in stated if state is KeyState.COMPROMISED}
+        self.stated = StatedKeys().add_all(self._stated_at.values())
 
     # -- at any moment -----------------------------------------------------------------------------------------------
 
@@ -265,7 +263,7 @@ class Invariants:
 
     def _check_acknowledged(self, member: Member, context: str, leaves: dict[LeafKey, list[Record]]) -> None:
         for record in self.acknowledged[member]:
-            if record.context != context or (record.author, record.kid) in self.void_keys:
+            if record.context != context or self.stated.is_void(record.author, record.kid):
                 continue
             if not is_covered(record, leaves, self._bounds):
                 raise Violation(f"S3: {member.name} acknowledged {context}/{record.name} and has lost it")
@@ -312,7 +310,7 @@ class Invariants:
                 (
                     version
                     for version in known.values()
-                    if context == IDENTITIES or (version.author, version.kid) not in self.void_keys
+                    if context == IDENTITIES or not self.stated.is_void(version.author, version.kid)
                 ),
                 self._bounds,
             )

@@ -59,14 +59,13 @@ class _StoredRow:
     key: LeafKey
     version: VersionId
     raw: bytes
+    is_history: bool = False
 
 
 class Auditor:
     """One audit, in one read transaction."""
 
-    def __init__(
-        self, transaction: ReadTransaction, expected: Sequence[ExpectedContext], bounds: LeafBounds
-    ) -> None:
+    def __init__(self, transaction: ReadTransaction, expected: Sequence[ExpectedContext], bounds: LeafBounds) -> None:
         self._transaction = transaction
         self._bounds = bounds
         # Key statements first: the audit judges admission by those on disk.
@@ -196,7 +195,9 @@ class Auditor:
         if record.context != row.context:
             return "it belongs to another context"
         if record.context != IDENTITIES:
-            is_admitted = self._keyring.admission(record) is Admission.ADMITTED
+            admission = self._keyring.admission(record)
+            # The history keeps what a key signed before it became void.
+            is_admitted = admission is Admission.ADMITTED or (row.is_history and admission is Admission.VOID)
             return "" if is_admitted else "its key does not speak for its author"
         try:
             self._keyring.add(read_statement(record))
@@ -263,7 +264,8 @@ def _kept_page(
         f"SELECT n, context, key, id, bytes FROM {place.value} WHERE n > ? ORDER BY n LIMIT ?", (after, _PAGE_ROWS)
     )
     for after, context_id, key, version, raw in rows:
-        page.append(_StoredRow(f"{place.value} entry {after}", names.get(context_id, ""), key, version, raw))
+        where = f"{place.value} entry {after}"
+        page.append(_StoredRow(where, names.get(context_id, ""), key, version, raw, place is Place.HISTORY))
         size += len(raw)
         if size >= _PAGE_BYTES:
             break
@@ -271,9 +273,7 @@ def _kept_page(
     return page, after
 
 
-def _is_other_than_the_rule(
-    context_id: int, key: LeafKey, bounds: LeafBounds, connection: sqlite3.Connection
-) -> bool:
+def _is_other_than_the_rule(context_id: int, key: LeafKey, bounds: LeafBounds, connection: sqlite3.Connection) -> bool:
     leaf = read_whole_leaf(connection, context_id, key, lambda _: False)
     merge = leaf.merge((), bounds)
     return bool(merge.moves)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from echonode.errors import RemoteError
 from echonode.limits import BATCH_BYTES_MAX
 from echonode.model.identity import INSTANCE_BYTES, Instance
-from echonode.model.keys import read_statement
+from echonode.model.keys import read_stored_statement
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, LeafKey, Record, parse
 from echonode.store.cursors import Cursors
@@ -101,7 +101,7 @@ def _load_keyring(connection: sqlite3.Connection, context_id: int, index: MergeI
         try:
             parse(raw)
             record = read_record(raw, version)
-            index.keyring.add(read_statement(record))
+            index.keyring.add(read_stored_statement(record))
         except RemoteError as error:
             raise DamageError(f"a key statement cannot be read: {error.detail}") from error
         index.authors.add(record.author)

@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from echonode.limits import VERIFY_CHUNK
@@ -22,7 +23,7 @@ from echonode.store.merge import MergeIndex, MergePlan
 from echonode.store.port import Applied, Cursor, Tick
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
 from echonode.store.sqlite.leaves import read_heads, read_leaves, read_whole_leaf
-from echonode.store.sqlite.revocation import Revocation, find_revocations
+from echonode.store.sqlite.revocation import Revocation, Revoked, find_revocations
 from echonode.store.sqlite.snapshot_receive import StagingArea
 from echonode.store.sqlite.transaction import Transaction
 
@@ -192,7 +193,7 @@ class WritePlans:
     ) -> Finish[Applied]:
         """Add the rows of `plan`, of the versions that it voids, and of cursors. Cursors alone are worth no
         transaction."""
-        revocations, spoilt = await self._find_revocations(plan)
+        revocations, spoilt = await self._find_revocations(self._index.revoked_by(plan))
         transaction.add_merge(plan)
         transaction.add_counters(self._index.unseen_counters(plan.counters))
         for name, revocation in revocations.items():
@@ -211,7 +212,7 @@ class WritePlans:
                 self._index.replace_leaves(name, revocation.merges)
             for context in spoilt:
                 self._staging.finish_drop(context)
-            return plan.applied(sum(revocation.count for revocation in revocations.values()))
+            return plan.applied(chain.from_iterable(revocation.voided for revocation in revocations.values()))
 
         return finish
 
@@ -222,20 +223,21 @@ class WritePlans:
             transaction.add_cursor(cursor)
         return lambda: self._cursors.saved(*transaction.cursors())
 
-    async def _find_revocations(self, plan: MergePlan) -> tuple[dict[str, Revocation], list[str]]:
-        """Return, by context, what `plan` voids, and the contexts whose staged snapshot holds a voided version."""
-        # A key that signed nothing held here voids nothing. Skip it: the search reads every version.
-        signed = self._index.seen
-        revoked = {(statement.identity, statement.key) for statement in plan.compromised() if statement.key in signed}
+    async def _find_revocations(self, revoked: Revoked) -> tuple[dict[str, Revocation], list[str]]:
+        """Return, by context, what is void with the `revoked` keys, and the contexts whose staged snapshot holds such a
+        version."""
         if not revoked:
             return {}, []
         names = {context_row.id: name for name, context_row in self._commits.catalog.rows.items() if name != IDENTITIES}
         staged_contexts = {staging.context_id: context for context, staging in self._staging.staging.items()}
         revocations, spoilt = await self._commits.database.run(
             lambda connection: find_revocations(
-                connection, revoked, self._index.bounds, named_ids=names, staged_ids=staged_contexts
+                connection, revoked, self._index.bounds, self._is_void, names=names, staged_ids=staged_contexts
             )
         )
         return {names[context_id]: revocation for context_id, revocation in revocations.items()}, [
             staged_contexts[context_id] for context_id in spoilt
         ]
+
+    def _is_void(self, record: Record) -> bool:
+        return self._index.keyring.admission(record) is Admission.VOID

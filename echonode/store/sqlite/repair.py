@@ -3,10 +3,10 @@
     damaged file --rows that hash and verify--> the ordinary `apply` of a new store --> put in the place of the old one
 
 Only signed versions of the old file are believed, whichever context or row they are stored in. Trees, counters and
-heads are derived anew. Key statements go first, then history and spare, then heads. So where a head is damaged, the
-newest whole version of that record stands until a peer brings the head. Cursors are left behind, because they would
-claim that lost records are held. The instance is left behind, because counters may go back. The damaged file is kept
-beside the new one.
+heads are derived anew. Key statements go first, then history and spare, then heads, and what voids a key last. So
+where a head is damaged, the newest whole version of that record stands until a peer brings the head. Cursors are left
+behind, because they would claim that lost records are held. The instance is left behind, because counters may go back.
+The damaged file is kept beside the new one.
 
 `store.db` is a whole file at every moment: the old one, then, after one rename, the new one.
 """
@@ -25,6 +25,7 @@ from urllib.parse import quote
 from echonode.errors import RemoteError, StoreError
 from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.identity import Instance
+from echonode.model.keys import KeyState, read_statement
 from echonode.model.record import IDENTITIES, Record, SignedRecord, parse, verify
 from echonode.store.port import KnownPeer, Store
 from echonode.store.sqlite.connection import to_store_error
@@ -97,9 +98,11 @@ async def _copy_whole(
     store: SqliteStore, damaged: "_DamagedFile", introduce: Callable[[Store], Awaitable[None]]
 ) -> int:
     """Apply all that is whole; return how many versions that is."""
-    kept = await _apply_batches(store, damaged.statements())
+    kept = await _apply_batches(store, damaged.statements(are_final=False))
     await introduce(store)
     kept += await _apply_batches(store, damaged.versions(), damaged.lost)
+    # Last: what a void key signed was taken before, and goes to the history as it did at first.
+    kept += await _apply_batches(store, damaged.statements(are_final=True))
     for peer in await asyncio.to_thread(damaged.peers):
         await store.save_peer(peer)
     return kept
@@ -156,9 +159,11 @@ class _DamagedFile:
             self._connection.execute("SELECT n FROM spare LIMIT 0")
             yield "spare", "n"
 
-    def statements(self) -> Iterator[Record]:
-        """Return the whole versions of `identities`."""
-        return (record for record in self._read_whole(is_statement=True) if record is not None)
+    def statements(self, *, are_final: bool) -> Iterator[Record]:
+        """Yield the whole versions of `identities` that state a key compromised (`are_final`), or the others."""
+        for record in self._read_whole(is_statement=True):
+            if record is not None and _is_final(record) is are_final:
+                yield record
 
     def versions(self) -> Iterator[Record]:
         """Yield the whole versions of all other contexts. Counts all rows, those of `identities` too."""
@@ -208,6 +213,13 @@ class _DamagedFile:
                     return
                 if step == 1:
                     yield None, None
+
+
+def _is_final(record: Record) -> bool:
+    try:
+        return read_statement(record).state is KeyState.COMPROMISED
+    except RemoteError:
+        return False  # the store refuses it
 
 
 def _name_of(record: Record | SignedRecord) -> tuple[str, str]:

@@ -1,11 +1,11 @@
-"""The effects of a compromised key: every version that it signed is void, in every context, and older versions return.
+"""The effects of a void key: every version that it signed goes to the history, in every context, and older ones return.
 
 Revocations are rare and may be large. So this module reads what it needs in place: the bytes of a version hold its key
 at a fixed offset. Heads are derived again from all that is kept of a leaf, its history piece by piece.
 """
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,6 +15,8 @@ from echonode.model.heads import LeafBounds
 from echonode.model.identity import KEY_BYTES, IdentityId, PublicKey
 from echonode.model.record import KID_AT, LeafKey, Record
 from echonode.store.leaf import Leaf, LeafMerge, Move, Place, joined_moves
+from echonode.store.merge import voided_versions
+from echonode.store.port import VoidedVersion
 from echonode.store.sqlite.connection import read_record
 
 Revoked = Collection[tuple[IdentityId, PublicKey]]
@@ -24,9 +26,10 @@ _PIECE_BYTES: Final = HEADS_BYTES_MAX  # of history merged at once
 
 @dataclass(slots=True)
 class Revocation:
-    """The effects on one context: how many versions are void, and what becomes of every leaf that changes."""
+    """The effects on one context: the versions that are heads or spare no more, and what becomes of every leaf that
+    changes."""
 
-    count: int = 0
+    voided: list[VoidedVersion] = field(default_factory=list)
     merges: dict[LeafKey, LeafMerge] = field(default_factory=dict)
 
 
@@ -34,21 +37,23 @@ def find_revocations(
     connection: sqlite3.Connection,
     revoked: Revoked,
     bounds: LeafBounds,
+    is_void: Callable[[Record], bool],
     *,
-    named_ids: Collection[int],
+    names: Mapping[int, str],
     staged_ids: Collection[int],
 ) -> tuple[dict[int, Revocation], set[int]]:
-    """Return, by context among `named_ids`, what is void, and those of `staged_ids` that hold a voided version.
+    """Return, by context among `names`, what is void, and those of `staged_ids` that hold a voided version.
 
+    `is_void` says it of versions in the history, of keys that became void earlier.
     A staged snapshot with a voided version can never reach its root, so it goes as a whole."""
     revocations: dict[int, Revocation] = {}
     spoilt: set[int] = set()
     for context_id, key in sorted(_signed_leaves(connection, revoked)):
-        if context_id in named_ids:
+        if context_id in names:
             revocation = revocations.setdefault(context_id, Revocation())
-            merge = _derive_heads(connection, context_id, key, revoked, bounds)
+            merge = _derive_heads(connection, context_id, key, revoked, bounds, is_void)
             revocation.merges[key] = merge
-            revocation.count += sum(move.target is None for move in merge.moves)
+            revocation.voided += voided_versions(names[context_id], [merge], revoked)
         elif context_id in staged_ids:
             spoilt.add(context_id)
     return revocations, spoilt
@@ -73,7 +78,12 @@ def _signed_leaves(connection: sqlite3.Connection, revoked: Revoked) -> set[tupl
 
 
 def _derive_heads(
-    connection: sqlite3.Connection, context_id: int, key: LeafKey, revoked: Revoked, bounds: LeafBounds
+    connection: sqlite3.Connection,
+    context_id: int,
+    key: LeafKey,
+    revoked: Revoked,
+    bounds: LeafBounds,
+    is_void: Callable[[Record], bool],
 ) -> LeafMerge:
     """Return what becomes of a leaf without its void versions."""
     leaf = Leaf(is_whole=True)
@@ -89,8 +99,9 @@ def _derive_heads(
         with closing(rows):
             for version, raw in rows:
                 record = read_record(raw, version)
-                if _is_revoked(record, revoked):
-                    moves.append(Move(record, place, None))
+                if _is_revoked(record, revoked) or (place is Place.HISTORY and is_void(record)):
+                    if place is not Place.HISTORY:
+                        moves.append(Move(record, place, Place.HISTORY))
                     continue
                 leaf.add(place, (record,))
                 size += record.size

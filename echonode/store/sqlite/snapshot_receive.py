@@ -134,6 +134,9 @@ class StagingArea:
         context_row = self._commits.catalog.rows.get(context)
         if context_row is not None:
             transaction.execute("DELETE FROM contexts WHERE id = ?", (context_row.id,))
+            # A context that a void key left empty still has its history.
+            moved = staging.context_id, context_row.id
+            transaction.execute("UPDATE history SET context = ? WHERE context = ?", moved)
         transaction.execute(
             "UPDATE contexts SET name = ?, staged_for = NULL, staged_root = NULL, floor = ? WHERE id = ?",
             (context, staging.newest_seq, staging.context_id),

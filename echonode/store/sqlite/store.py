@@ -34,6 +34,7 @@ from echonode.store.port import (
     Staged,
     StateStamp,
     Tick,
+    VoidedVersion,
 )
 from echonode.store.sqlite.audit import Auditor, ExpectedContext
 from echonode.store.sqlite.connection import DatabaseConnection, read_raw, read_record
@@ -341,7 +342,7 @@ class SqliteStore:
 
     async def _merge_staged(self, context: str, staging: StagingContext) -> Applied:
         """Merge what is staged into a context that is not empty. Its records are too many to be reported."""
-        had, refused, after = 0, list[RefusedVersion](), LeafKey(b"")
+        had, refused, voided, after = 0, list[RefusedVersion](), list[VoidedVersion](), LeafKey(b"")
         try:
             while True:
                 records, after = await self._reader.run(
@@ -352,6 +353,7 @@ class SqliteStore:
                 applied = await self.apply(context, records)
                 had += applied.had
                 refused += applied.refused
+                voided += applied.voided
         finally:
             self._commits.discard(staging.context_id)
-        return Applied((), had, tuple(refused))
+        return Applied((), had, tuple(refused), tuple(voided))

@@ -226,6 +226,8 @@ class LinkReceiver:
             environment.owner.applied(context, applied.records)
         if applied.outranked:
             environment.owner.outranked(context, applied.outranked)
+        if applied.voided:
+            environment.owner.voided(applied.voided)
         return applied
 
     def _came_by_another(self, record: Record) -> bool:

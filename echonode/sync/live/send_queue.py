@@ -10,7 +10,7 @@ from echonode.clock import Entropy
 from echonode.limits import ANNOUNCEMENT_WEIGHT
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import Record
-from echonode.store.port import Cursor, Outranked, Store
+from echonode.store.port import Cursor, Outranked, Store, VoidedVersion
 from echonode.sync.live.plumtree import Plumtree, ShortId
 from echonode.sync.transport import SyncTransport
 from echonode.wire.messages import Commits, Message
@@ -46,6 +46,10 @@ class LinkOwner(Protocol):
 
     def outranked(self, context: str, outranked: Sequence[Outranked]) -> None:
         """Hear of versions that do not fit beside the other heads of their records."""
+        ...
+
+    def voided(self, voided: Sequence[VoidedVersion]) -> None:
+        """Hear of versions that are no heads any more, because a statement of the peer's voids their key."""
         ...
 
     def compared(self, is_equal: bool) -> None:

@@ -75,6 +75,8 @@ async def _promote(conversation: Conversation, expected: Digest | None) -> Appli
         if not records:
             break
         conversation.on_applied(records)
+    if applied is not None and applied.voided:
+        conversation.on_voided(applied.voided)
     return applied
 
 

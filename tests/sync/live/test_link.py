@@ -23,7 +23,7 @@ from echonode.limits import (
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Applied, Cursor, Outranked
+from echonode.store.port import Applied, Cursor, Outranked, VoidedVersion
 from echonode.sync.live import receiver
 from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree, short_id
@@ -110,6 +110,8 @@ class Owner:
         self.spot.plumtree.stored(records, self.other.id)
 
     def outranked(self, context: str, outranked: Sequence[Outranked]) -> None: ...
+
+    def voided(self, voided: Sequence[VoidedVersion]) -> None: ...
 
     def compared(self, is_equal: bool) -> None:
         self.spot.equal[self.other.number] = is_equal
