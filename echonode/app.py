@@ -9,15 +9,27 @@ Heavy rooms are imported inside functions: `echonode --help` should not load a d
 """
 
 import asyncio
+import faulthandler
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from echonode import __version__
-from echonode.cli.services import HomeView, RepairReport, RunOptions, SimulatedWorld, SimulateOptions
-from echonode.errors import ConfigError
+from echonode.cli.services import (
+    HomeView,
+    RepairReport,
+    RunOptions,
+    ServiceSetupView,
+    SimulatedWorld,
+    SimulateOptions,
+)
+from echonode.errors import ConfigError, EchonodeError
+
+if TYPE_CHECKING:
+    from echonode.host.files import NodeFiles
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,17 +62,27 @@ class _Services:
         return run_many(worlds, options.jobs, on_time)
 
     def run_node(self, options: RunOptions) -> int:
-        from echonode.host.config import load_config
         from echonode.host.files import NodeFiles
-        from echonode.host.logs import open_logs
-        from echonode.host.system import SystemClock
+        from echonode.host.service import ServiceManager
         from echonode.model.self_test import check_signatures
-        from echonode.process import Process
 
         check_signatures()
+        faulthandler.enable()  # a watchdog that ends a node which hangs leaves in the log where it hung
         os.umask(0o077)  # every file of this process is readable by its user alone
         files = options.home
         assert isinstance(files, NodeFiles), "homes come from find_home"
+        try:
+            return self._run(options, files)
+        except EchonodeError as error:
+            ServiceManager(self._environ).set_status(f"stopped: {error}")
+            raise
+
+    def _run(self, options: RunOptions, files: "NodeFiles") -> int:
+        from echonode.host.config import load_config
+        from echonode.host.logs import open_logs
+        from echonode.host.system import SystemClock
+        from echonode.process import Process
+
         load = partial(load_config, files.home.config, self._environ, _flags(options))
         config = load()
         files.home.prepare()
@@ -110,6 +132,12 @@ class _Services:
         from echonode.host.config import load_config
 
         load_config(path, {}, {})
+
+    def service(self, *, is_user: bool) -> ServiceSetupView:
+        from echonode.host.service_setup import ServiceSetup
+        from echonode.host.unit_files import Program
+
+        return ServiceSetup(Program.current(), self._environ, is_user=is_user)
 
     @contextmanager
     def serve_stopped(self, home: HomeView) -> Iterator[Path | None]:

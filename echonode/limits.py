@@ -148,6 +148,7 @@ HISTORY_DAYS: Final = 30  # age of superseded versions kept; history is local an
 LEAF_HISTORY_MAX: Final = 256  # superseded versions of a full leaf that are looked at again; reading more costs time
 HISTORY_ROWS_MAX: Final = 100_000  # superseded versions kept; a busy record cannot fill the disk
 HISTORY_BYTES_MAX: Final = 256 * MIB  # of superseded versions and spares; a hundred large edits a day for ten days
+WRITE_S_MAX: Final = 60.0  # for one transaction; a writer that takes longer hangs, and the watchdog is fed no more
 FREE_SPACE_BYTES_MIN: Final = 64 * MIB  # free disk space below which the store refuses writes
 BALLAST_BYTES: Final = 1 * MIB  # a file removed on a full disk; a store opens in 160 KiB, even with a WAL of 64 MiB
 

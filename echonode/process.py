@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from echonode.host.files import NodeFiles
     from echonode.host.logs import Logs
     from echonode.host.mdns import Discovery
+    from echonode.host.service import ServiceManager
+    from echonode.host.tcp import Listener
     from echonode.model.member_secret import MemberSecret
     from echonode.node.node import Node, Presence, Settings
     from echonode.store.sqlite.store import SqliteStore
@@ -28,7 +30,7 @@ _INVITATION_S: Final = 600.0
 _INTERRUPTED: Final = 130
 _GC_THRESHOLD: Final = 20_000  # objects; at the usual 700 an import spends a tenth of its time collecting nothing
 _LOOK_S: Final = 2.0  # for the node that made an invitation, before a person is told that none has answered
-_SOCKET_LOOK_S: Final = 5.0  # between two looks at the API's socket file, which cleaners of /tmp remove
+_LOOK_ROUND_S: Final = 5.0  # between two looks at the API's socket file, which cleaners of /tmp remove, and at peers
 _DISCOVER_AGAIN_S: Final = 10.0  # an interface may come up long after the node
 
 
@@ -79,12 +81,15 @@ class Process:
         self._store: SqliteStore | None = None
         self._api: ApiServer | None = None
         self._announcement: Presence | None = None
+        self._manager: ServiceManager | None = None
+        self._listener: Listener | None = None
+        self._refused_config = ""  # why the configuration was not taken when it was last read again
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT. Return 0 after a clean stop, 130 when joining was interrupted."""
         from echonode.host.service import ServiceManager, reload_on_hangup, stop_on_signals
 
-        manager = ServiceManager(self._environ)
+        self._manager = manager = ServiceManager(self._environ)
         is_first_run = not self._files.has_network()
         is_stopping = stop_on_signals()
         is_changed = reload_on_hangup(is_stopping)
@@ -101,8 +106,8 @@ class Process:
             # The objects of a started node live as long as the process: the collector need not look at them again.
             gc.freeze()
             gc.set_threshold(_GC_THRESHOLD)
-            manager.ready(f"listening on {', '.join(node.listening)}")
-            watchdog = asyncio.create_task(manager.feed_watchdog())
+            manager.ready(self._status_line(node))
+            watchdog = asyncio.create_task(manager.feed_watchdog(self._is_healthy))
             self._greet(node, await self._invite_first(node, is_first_run))
             try:
                 await self._until(stop, node, is_changed)
@@ -121,7 +126,7 @@ class Process:
         assert self._store is not None, "a started node has a store"
         broken = asyncio.create_task(self._store.wait_until_broken())
         running = asyncio.create_task(node.run())
-        keeping = asyncio.create_task(self._keep_socket())
+        keeping = asyncio.create_task(self._keep_round(node))
         reloading = asyncio.create_task(self._reload_whenever(is_changed, node))
         try:
             await asyncio.wait((stop, broken, running, keeping, reloading), return_when=asyncio.FIRST_COMPLETED)
@@ -136,12 +141,16 @@ class Process:
             for each in (broken, running, keeping, reloading):
                 each.cancel()
 
-    async def _keep_socket(self) -> None:
-        """Make the API's socket file anew whenever it is gone. Where that is impossible, log it once and try again."""
-        assert self._api is not None, "a started node has an API"
+    async def _keep_round(self, node: "Node") -> None:
+        """Every few seconds, make the API's socket file anew if it is gone, and tell the service manager how it is.
+
+        Where the file cannot be made, log it once and try again."""
+        assert self._api is not None and self._manager is not None, "a started node has both"
         is_said = False
         while True:
-            await asyncio.sleep(_SOCKET_LOOK_S)
+            await asyncio.sleep(_LOOK_ROUND_S)
+            if self._manager.is_there:
+                self._manager.set_status(self._status_line(node))
             if not self._api.is_gone:
                 continue
             try:
@@ -155,11 +164,26 @@ class Process:
                 self._logs.log("api.socket_made_anew", "warning", path=str(self._files.api_socket))
                 is_said = False
 
+    def _status_line(self, node: "Node") -> str:
+        from echonode.host.service_status import status_line
+
+        return status_line(node.peers(), node.listening, self._refused_config)
+
+    def _is_healthy(self) -> bool:
+        """Return True while the store takes writes and peers can connect. The event loop shows its health by asking."""
+        from echonode.limits import WRITE_S_MAX
+
+        assert self._store is not None and self._listener is not None, "a started node has both"
+        return self._store.stuck_s() <= WRITE_S_MAX and self._listener.is_serving
+
     async def _reload_whenever(self, is_changed: asyncio.Event, node: "Node") -> None:
         while True:
             await is_changed.wait()
             is_changed.clear()
-            self._reload(node)
+            assert self._manager is not None, "made before the node"
+            with self._manager.reloading():
+                self._reload(node)
+            self._manager.set_status(self._status_line(node))
 
     def _reload(self, node: "Node") -> None:
         """Take from the configuration what can change at run time. A configuration with a mistake changes nothing."""
@@ -173,7 +197,9 @@ class Process:
                 node.reconfigure(dict(map(read_model, fresh.models)), fresh.subscriptions)
         except (ConfigError, LocalError) as error:
             self._logs.log("config.refused", "error", reason=str(error))
+            self._refused_config = f"the configuration was not taken: {error}"
             return
+        self._refused_config = ""
         self._config = reloaded(earlier, fresh)
         self._logs.level = fresh.log.level
         for address in set(earlier.peers) - set(fresh.peers):
@@ -202,6 +228,7 @@ class Process:
             new_instance=lambda: Instance(entropy.random_bytes(8)),
             now_ms=clock.now_ms,
             life=LifeWatch(self._files.root, machine_id()),
+            on_progress=self._manager.extend_start if self._manager is not None and self._manager.is_there else None,
         )
         self._store = store
         node = Node(
@@ -217,7 +244,7 @@ class Process:
             save_name=lambda name: self._files.write_name(name, configured=self._config.name),
         )
         stack.push_async_callback(node.stop)
-        listener = Listener()
+        self._listener = listener = Listener()
         stack.push_async_callback(listener.close)
         if await listener.bind(self._config.listen):
             self._logs.log("tcp.port_taken", "warning", listen=listener.addresses)

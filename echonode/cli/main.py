@@ -23,6 +23,7 @@ from echonode.cli.commands import (
     network,
     peer_records,
     records,
+    service,
     simulate,
     status,
     sync,
@@ -46,7 +47,7 @@ _COMMANDS: Final = (
     *(import_export.import_records, import_export.export_records),
     *(status.status, status.peers, status.contexts, status.rename),
     *(sync.sync, sync.watch, sync.verify),
-    *(configuration.config, configuration.help_command),
+    *(configuration.config, configuration.help_command, service.service),
     *(demo.demo, simulate.simulate),
 )
 for _command in _COMMANDS:

@@ -91,6 +91,61 @@ class RepairReport(Protocol):
         ...
 
 
+class ServiceFileView(Protocol):
+    """A file of the service."""
+
+    @property
+    def path(self) -> Path:
+        """The place where it belongs."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """Its content."""
+        ...
+
+
+class ServiceStateView(Protocol):
+    """The state of the service; a dataclass. `unit` is "" while it is not installed."""
+
+    @property
+    def unit(self) -> str: ...
+    @property
+    def is_enabled(self) -> bool: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def since(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def restarts(self) -> int: ...
+    @property
+    def result(self) -> str: ...
+    @property
+    def exit_code(self) -> int: ...
+
+
+class ServiceSetupView(Protocol):
+    """The service of systemd that runs a node. Every method raises EchonodeError where there is no systemd."""
+
+    def files(self) -> Sequence[ServiceFileView]:
+        """Return the files that an installation writes."""
+        ...
+
+    def install(self, say: Callable[[str], None]) -> ServiceStateView:
+        """Write the files, enable and start the service, and tell `say` each step. Return the state it is in then."""
+        ...
+
+    def uninstall(self, say: Callable[[str], None]) -> None:
+        """Stop the service and remove its files, and tell `say` each step."""
+        ...
+
+    def state(self) -> ServiceStateView:
+        """Return the state of the service."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulateOptions:
     """The options of `echonode simulate`. None: the seed draws the value, or in a calm world the usual one is taken."""
@@ -169,6 +224,10 @@ class Services(Protocol):
 
     def repair(self, home: HomeView) -> RepairReport:
         """Make the store of a stopped node anew from the versions that are whole. Raises EchonodeError."""
+        ...
+
+    def service(self, *, is_user: bool) -> ServiceSetupView:
+        """Return the service of this machine, or that of this user."""
         ...
 
     def simulate(

@@ -256,6 +256,11 @@ class Listener:
                 )
             )
 
+    @property
+    def is_serving(self) -> bool:
+        """True while every listening socket hands on its connections."""
+        return bool(self._servers) and all(server.is_serving() for server in self._servers)
+
     async def close(self) -> None:
         """Stop accepting, then end every handler. Never raises."""
         while self._bound:

@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 from echonode.cli.main import main
-from echonode.cli.services import HomeView, RepairReport, RunOptions
+from echonode.cli.services import HomeView, RepairReport, RunOptions, ServiceSetupView
 from echonode.errors import ConfigError
 from echonode.host.config import explain, load_config
+from echonode.host.service_setup import ServiceSetup
+from echonode.host.unit_files import Program
 from echonode.model.member_secret import MemberSecret
 from echonode.node.node import Node
 from tests.api.serving import SECRET, Served, serving
@@ -97,6 +99,9 @@ class FakeServices:
     @contextmanager
     def serve_stopped(self, home: HomeView) -> Iterator[Path | None]:
         yield self.stopped
+
+    def service(self, *, is_user: bool) -> ServiceSetupView:
+        return ServiceSetup(Program.current(), {}, is_user=is_user)
 
     def repair(self, home: HomeView) -> RepairReport:
         return Repaired(1234, 1, home.root / "store.db.damaged-1", (("main", "abc/a\x1b1"),))

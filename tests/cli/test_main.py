@@ -23,10 +23,20 @@ from tests.cli.harness import FakeServices, Shell, http_answer, live_node, refus
 
 WITHIN_S = 60
 COMMANDS = (
-    "run invite join network put get delete list conflicts pull forget import export status peers contexts rename"
-    " sync watch verify config help demo simulate"
+    "run invite join network put get delete list history conflicts pull forget import export status peers contexts rename"
+    " sync watch verify config help service demo simulate"
 )
-INNER = ("peers forget", "network show", "network set", "config show", "config check", "config init")
+INNER = (
+    "service install",
+    "service uninstall",
+    "service status",
+    "peers forget",
+    "network show",
+    "network set",
+    "config show",
+    "config check",
+    "config init",
+)
 STATUS = {"id": "i", "name": "n", "instance": "x", "network": "w", "listen": [], "api": [], "contexts": [], "peers": []}
 
 

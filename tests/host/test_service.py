@@ -30,9 +30,33 @@ def test_ready_status_and_stopping_arrive_as_datagrams(tmp_path: Path) -> None:
     with manager(str(tmp_path / "notify")) as systemd:
         service = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "notify")})
         service.ready("listening on\n0.0.0.0:22087")
+        service.set_status("listening on 0.0.0.0:22087")  # nothing new: not sent
+        service.set_status("equal with 1 node")
         service.stopping()
         assert systemd.recv(1000) == b"READY=1\nSTATUS=listening on 0.0.0.0:22087"
-        assert systemd.recv(1000) == b"STOPPING=1"
+        assert systemd.recv(1000) == b"STATUS=equal with 1 node"
+        assert systemd.recv(1000) == b"STOPPING=1\nSTATUS=stopping"
+
+
+def test_a_reload_is_between_two_messages_even_when_it_fails(tmp_path: Path) -> None:
+    with manager(str(tmp_path / "notify")) as systemd:
+        service = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        with pytest.raises(ZeroDivisionError), service.reloading():
+            raise ZeroDivisionError
+        begun, since = systemd.recv(1000).split(b"\nMONOTONIC_USEC=")
+        assert begun == b"RELOADING=1"
+        assert 0 < int(since) <= time.monotonic_ns() // 1000
+        assert systemd.recv(1000) == b"READY=1"
+
+
+def test_a_long_start_is_extended_once_for_many_signs_of_progress(tmp_path: Path) -> None:
+    with manager(str(tmp_path / "notify")) as systemd:
+        service = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        for _ in range(1000):
+            service.extend_start()
+        service.stopping()
+        assert systemd.recv(1000) == b"EXTEND_TIMEOUT_USEC=60000000"
+        assert systemd.recv(1000).startswith(b"STOPPING=1")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
@@ -48,7 +72,7 @@ def test_without_a_service_manager_nothing_happens_and_nothing_fails(tmp_path: P
         service = ServiceManager(environ)
         service.ready("up")
         service.stopping()
-        asyncio.run(asyncio.wait_for(ServiceManager({"WATCHDOG_USEC": "1000"}).feed_watchdog(), WAIT_S))
+        asyncio.run(asyncio.wait_for(ServiceManager({"WATCHDOG_USEC": "1000"}).feed_watchdog(lambda: True), WAIT_S))
 
 
 def test_the_watchdog_is_fed_as_often_as_the_unit_asks_and_only_by_the_process_it_watches(tmp_path: Path) -> None:
@@ -56,13 +80,31 @@ def test_the_watchdog_is_fed_as_often_as_the_unit_asks_and_only_by_the_process_i
     environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": str(os.getpid())}
 
     async def test() -> None:
-        feeding = asyncio.create_task(ServiceManager(environ).feed_watchdog())
+        feeding = asyncio.create_task(ServiceManager(environ).feed_watchdog(lambda: True))
         with manager(address) as systemd:
             for _ in range(3):
                 assert await asyncio.to_thread(systemd.recv, 1000) == b"WATCHDOG=1"
         feeding.cancel()
         for other in ({"WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "nonsense"}, {"WATCHDOG_USEC": "0"}):
-            await ServiceManager({**environ, **other}).feed_watchdog()
+            await ServiceManager({**environ, **other}).feed_watchdog(lambda: True)
+
+    asyncio.run(asyncio.wait_for(test(), WAIT_S))
+
+
+def test_a_node_that_is_not_healthy_does_not_feed_the_watchdog(tmp_path: Path) -> None:
+    environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "20000"}
+    asked: list[bool] = []
+
+    def is_healthy() -> bool:
+        asked.append(len(asked) == 5)
+        return asked[-1]
+
+    async def test() -> None:
+        with manager(environ["NOTIFY_SOCKET"]) as systemd:
+            feeding = asyncio.create_task(ServiceManager(environ).feed_watchdog(is_healthy))
+            assert await asyncio.to_thread(systemd.recv, 1000) == b"WATCHDOG=1"
+            assert asked[:6] == [False] * 5 + [True]  # the first ping came with the first healthy answer
+            feeding.cancel()
 
     asyncio.run(asyncio.wait_for(test(), WAIT_S))
 
@@ -73,7 +115,7 @@ def test_two_watchdog_pings_lie_at_most_half_of_the_time_limit_apart(tmp_path: P
 
     async def test() -> list[float]:
         with manager(address) as systemd:
-            feeding = asyncio.create_task(ServiceManager(environ).feed_watchdog())
+            feeding = asyncio.create_task(ServiceManager(environ).feed_watchdog(lambda: True))
             arrived_s = []
             for _ in range(4):
                 assert await asyncio.to_thread(systemd.recv, 1000) == b"WATCHDOG=1"
@@ -126,12 +168,12 @@ def test_a_first_signal_asks_to_stop_and_a_second_one_ends_even_a_hanging_proces
             assert child.wait(WAIT_S) == expected
 
 
-def analyzed(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def analyzed(tmp_path: Path, *arguments: str, name: str = UNIT.name) -> subprocess.CompletedProcess[str]:
     """Run systemd-analyze on the unit, with a binary that exists in place of the installed one."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze here (Debian: systemd)")
-    unit = tmp_path / UNIT.name
-    text = UNIT.read_text()
+    unit = tmp_path / "echonode.service"
+    text = UNIT.with_name(name).read_text()
     assert "ExecStart=/opt/echonode/bin/echonode run" in text
     unit.write_text(text.replace("/opt/echonode/bin/echonode", sys.executable))
     command = ["systemd-analyze", *arguments, str(unit)]
@@ -143,8 +185,16 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_systemd_finds_nothing_wrong_with_the_unit_of_a_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    done = analyzed(tmp_path, "verify", "--man=no", "--user", name="echonode-user.service")
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
 def test_the_unit_is_hardened(tmp_path: Path) -> None:
-    done = analyzed(tmp_path, "security", "--offline=true", "--threshold=20", "--no-pager")
+    done = analyzed(tmp_path, "security", "--offline=true", "--threshold=13", "--no-pager")
     assert done.returncode == 0, done.stdout
 
 

@@ -25,6 +25,7 @@ _BUSY_TIMEOUT_S: Final = 5.0  # only a backup, or a person with the sqlite3 shel
 _WRITER_CACHE_KIB: Final = 32 * 1024  # the pages that a few groups touch; a larger cache made no import faster
 _READER_CACHE_KIB: Final = 4 * 1024
 _CHECKPOINT_PAGES: Final = 8000  # 32 MiB of WAL: at the usual 1,000 pages a bulk import is a third slower
+_PROGRESS_STEPS: Final = 200_000  # of SQLite's virtual machine: some 10 ms
 WAL_BYTES_KEPT: Final = 64 * MIB  # of the log's file, when it starts over
 
 # FULL, because what is acknowledged must survive power loss. The fullfsync pair makes that true on macOS, where a plain
@@ -114,6 +115,16 @@ def _set_pragmas(connection: sqlite3.Connection, *, query_only: bool) -> None:
     connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB if query_only else _WRITER_CACHE_KIB}")
     if query_only:
         connection.execute("PRAGMA query_only = ON")
+
+
+def report_progress(connection: sqlite3.Connection, on_progress: Callable[[], None]) -> None:
+    """Call `on_progress` now and then while a statement of `connection` runs."""
+
+    def handler() -> int:
+        on_progress()
+        return 0  # anything else would end the statement
+
+    connection.set_progress_handler(handler, _PROGRESS_STEPS)
 
 
 @contextmanager

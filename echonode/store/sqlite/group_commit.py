@@ -68,6 +68,7 @@ class GroupCommit:
         self._broken: StoreError | None = None
         self._broken_event = asyncio.Event()
         self._space_checked_s = float("-inf")
+        self._began_s: float | None = None  # loop time at which the group in work began
         self._garbage: list[int] = []
         self._task = asyncio.create_task(self._run(), name="store writer")
 
@@ -99,6 +100,13 @@ class GroupCommit:
         assert self._broken is not None, "set with it"
         return self._broken
 
+    def stuck_s(self) -> float:
+        """Return how long the group in work has taken up to now, 0 between groups, infinity when nothing takes calls.
+        """
+        if self._task.done() or self._broken is not None:
+            return float("inf")
+        return 0.0 if self._began_s is None else asyncio.get_running_loop().time() - self._began_s
+
     def _break(self, error: StoreError) -> None:
         self._broken = error
         self._broken_event.set()
@@ -117,7 +125,9 @@ class GroupCommit:
             while self._waiting or not self._is_closing:
                 if self._waiting:
                     self._group = self._next_group()
+                    self._began_s = asyncio.get_running_loop().time()
                     await self._commit(self._group)
+                    self._began_s = None
                 elif self._garbage and self._broken is None:
                     await self._purge(self._garbage[-1])
                 else:

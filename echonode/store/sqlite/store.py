@@ -37,7 +37,7 @@ from echonode.store.port import (
     VoidedVersion,
 )
 from echonode.store.sqlite.audit import Auditor, ExpectedContext
-from echonode.store.sqlite.connection import DatabaseConnection, read_raw, read_record
+from echonode.store.sqlite.connection import DatabaseConnection, read_raw, read_record, report_progress
 from echonode.store.sqlite.disk_space import DiskSpace
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
 from echonode.store.sqlite.leaves import read_earlier, read_heads, read_raws
@@ -85,22 +85,27 @@ class SqliteStore:
         new_instance: Callable[[], Instance],
         now_ms: Callable[[], int],
         life: LifeWatch | None = None,
+        on_progress: Callable[[], None] | None = None,
     ) -> "SqliteStore":
         """Open the store in the file `path`, or make one there (its folder must exist).
 
         `life` notices that the store was restored, copied or moved since it was last open, and gives it a new instance;
-        None for a file that is not in its place yet. A file of an earlier schema is migrated; a copy of it as it was
-        stays beside it. Raises StoreError, with the file as it was, when the file is not a store, is damaged, is of a
-        newer schema, or cannot be written."""
+        None for a file that is not in its place yet. `on_progress` is called now and then, on another thread, while
+        SQLite works on the opening. A file of an earlier schema is migrated; a copy of it as it was stays beside it.
+        Raises StoreError, with the file as it was, when the file is not a store, is damaged, is of a newer schema, or
+        cannot be written."""
         DiskSpace(path).release_ballast()
         check_file(path)
         database = await DatabaseConnection.open(path, query_only=False)
         try:
+            if on_progress is not None:
+                await database.run(lambda connection: report_progress(connection, on_progress))
             await database.run(lambda connection: keep_copy(connection, path))
             is_new = await database.run(lambda connection: create_tables(connection, path, new_instance))
             if life is not None:
                 await database.run(lambda connection: life.begin(connection, new_instance, is_new=is_new))
             loaded = await database.run(load)
+            await database.run(lambda connection: connection.set_progress_handler(None, 0))
             reader = await DatabaseConnection.open(path, query_only=True)
         except BaseException:
             await database.close()
@@ -330,6 +335,11 @@ class SqliteStore:
     async def wait_until_broken(self) -> StoreError:
         """Return the error of a write that failed so that the content of the disk is unknown: stop, restart, audit."""
         return await self._commits.wait_until_broken()
+
+    def stuck_s(self) -> float:
+        """Return for how long the writing thread has been busy with one transaction; infinity when it takes no more.
+        """
+        return self._commits.stuck_s()
 
     async def close(self) -> None:
         # The store may be unable to write. A lost cursor costs one comparison, a lost mark one vector entry.
