@@ -23,8 +23,8 @@ from tests.cli.harness import FakeServices, Shell, http_answer, live_node, refus
 
 WITHIN_S = 60
 COMMANDS = (
-    "run invite join network put get delete list history conflicts pull forget import export status peers contexts rename"
-    " sync watch verify config help service demo simulate"
+    "run invite join network put get delete list history conflicts pull forget import export"
+    " status peers contexts rename sync watch verify config help service demo simulate"
 )
 INNER = (
     "service install",
