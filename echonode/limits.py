@@ -140,6 +140,10 @@ LINK_RENEWAL_S: Final = 3600.0  # between new choices of a followed peer; joins 
 EVENTS_WAITING_MAX: Final = 4096  # events that wait for one reader; a node waits for none
 EVENTS_WAITING_BYTES_MAX: Final = 8 * MIB  # of these together; a reader that stopped costs no more
 
+# -- the API over TCP ------------------------------------------------------------------------------------------------
+API_CONNECTIONS_MAX: Final = 128  # to the TCP listener; any user of the machine can open them, and files are few
+API_HEAD_TIMEOUT_S: Final = 10.0  # for the head of a request there; a program sends it at once
+
 # -- disk ------------------------------------------------------------------------------------------------------------
 READ_TRANSACTION_S_MAX: Final = 60.0  # age of a snapshot's read transaction; it keeps the WAL from shrinking
 WAL_BYTES_MAX: Final = 256 * MIB  # written while a read transaction is open; all of it stays in the WAL

@@ -15,6 +15,7 @@ from echonode.errors import ConfigError, LocalError, TransportError
 from echonode.text import to_base32
 
 if TYPE_CHECKING:
+    from echonode.api.access import TcpAccess
     from echonode.api.server import ApiServer
     from echonode.host.config import Config
     from echonode.host.files import NodeFiles
@@ -250,8 +251,13 @@ class Process:
             self._logs.log("tcp.port_taken", "warning", listen=listener.addresses)
         await node.start(listener.addresses)
         await listener.serve(node.accept, lambda address: self._logs.log("tcp.refused", "warning", address=address))
-        group = self._config.api.group
-        self._api = api = ApiServer(node, socket_path=self._files.api_socket, version=__version__, group=group)
+        self._api = api = ApiServer(
+            node,
+            socket_path=self._files.api_socket,
+            version=__version__,
+            group=self._config.api.group,
+            access=self._tcp_access(),
+        )
         await api.start()
         stack.push_async_callback(api.close)
         node.add_peers(self._config.peers)
@@ -274,6 +280,17 @@ class Process:
         if self._join is None:
             self._files.write_member_secret(secret)
         return secret
+
+    def _tcp_access(self) -> "TcpAccess":
+        from echonode.api.access import ApiToken, TcpAccess
+        from echonode.host.loopback import bind_loopback
+
+        token = ApiToken(self._files.api_token(), lambda: self._files.api_token(is_new=True))
+        listening, is_moved = bind_loopback(self._config.api.listen)
+        access = TcpAccess(token, listening)
+        if is_moved:
+            self._logs.log("api.port_taken", "info", url=access.url)
+        return access
 
     # -- discovery ---------------------------------------------------------------------------------------------------
 

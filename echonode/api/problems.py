@@ -2,7 +2,8 @@
 
     {"error": {"code": "not_found", "message": "there is no record me/nothing in main"}}
 
-    400 bad_request    404 not_found        405 method_not_allowed   409 conflict | unsupported_model
+    400 bad_request    401 unauthorised     403 forbidden            404 not_found
+    405 method_not_allowed                  409 conflict | unsupported_model
     413 too_large      422 unusable         500 internal
     502 peer_refused | peer_failed | unreachable                     503 store_failed | stopping
 

@@ -1,4 +1,4 @@
-"""The server of the local API on a Unix socket. It drives uvicorn without the parts that a node has no use for.
+"""The server of the local API, on a Unix socket and on loopback TCP. It drives uvicorn, less what no node needs.
 
     start   bind (mode 0600 from the first moment; 0660 for a group, if one is named), then uvicorn's startup
     reopen  bind anew when the socket file is gone; connections that are up go on
@@ -17,11 +17,14 @@ import pwd
 import socket
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import uvicorn
+from starlette.types import ASGIApp
 
+from echonode.api.access import Guard, TcpAccess
 from echonode.api.app import Api
+from echonode.api.http_protocol import BoundedProtocol
 from echonode.api.shutdown import Stop
 from echonode.errors import ConfigError
 from echonode.limits import KIB
@@ -40,37 +43,40 @@ _HEAD_BYTES_MAX: Final = 32 * KIB  # 64 tags of 64 bytes and a name, percent-enc
 class ApiServer:
     """Serves `node` on `socket_path` from `start` to `close`, once. `status` shows `version`.
 
-    `group`: the group of this machine whose members may use the socket too, None for the owner alone.
+    `group`: the group of this machine whose members may use the socket too, None for the owner alone. `access`: the
+    token, and the TCP socket to serve with it; `close` closes that.
     """
 
-    def __init__(self, node: Node, *, socket_path: Path, version: str, group: str | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        *,
+        socket_path: Path,
+        version: str,
+        group: str | None = None,
+        access: TcpAccess | None = None,
+    ) -> None:
         self._path = socket_path
         self._group = group
         self._stop = Stop()
-        config = uvicorn.Config(
-            Api(node, self._stop, version=version, api=[str(socket_path)]),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_graceful_shutdown=_LAST_RESORT_S,
-            h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
-        )
-        config.load()
-        self._server = uvicorn.Server(config)
-        self._server.lifespan = config.lifespan_class(config)
+        url = None if access is None else access.url
+        listed = [str(socket_path)] if url is None else [str(socket_path), url]
+        api = Api(node, self._stop, version=version, api=listed, access=access)
+        self._server = _http_server(api)
         self._socket: socket.socket | None = None
         self._inode = (0, 0)
+        self._tcp_server: uvicorn.Server | None = None
+        self._tcp_socket = None if access is None else access.listening
+        if access is not None and self._tcp_socket is not None:
+            self._tcp_server = _http_server(Guard(api, access.token), BoundedProtocol)
 
     async def start(self) -> None:
         """Listen. Raises ConfigError when the socket cannot be made, or another process listens on it."""
         self._socket = _bind(self._path, self._group)
         self._inode = _inode(self._path)
         await self._server.startup(sockets=[self._socket])
+        if self._tcp_server is not None and self._tcp_socket is not None:
+            await self._tcp_server.startup(sockets=[self._tcp_socket])
 
     @property
     def is_gone(self) -> bool:
@@ -95,22 +101,49 @@ class ApiServer:
         listening, self._socket = self._socket, None
         if self._path.is_socket() and _inode(self._path) == self._inode:
             self._path.unlink()
-        for server in self._server.servers:
-            server.close()
+        served = [(self._server, listening)]
+        if self._tcp_server is not None and self._tcp_socket is not None:
+            served.append((self._tcp_server, self._tcp_socket))
+        for each, _ in served:
+            for server in each.servers:
+                server.close()
         self._stop.set()
-        await self._end_answers()
-        await self._server.shutdown(sockets=[listening])
+        await self._end_answers([each for each, _ in served])
+        await asyncio.gather(*[each.shutdown(sockets=[bound]) for each, bound in served])
 
-    async def _end_answers(self) -> None:
-        state = self._server.server_state
-        if not state.tasks:
+    async def _end_answers(self, servers: list[uvicorn.Server]) -> None:
+        tasks = [task for server in servers for task in server.server_state.tasks]
+        if not tasks:
             return
-        _, late = await asyncio.wait(state.tasks, timeout=_GRACE_S)
+        _, late = await asyncio.wait(tasks, timeout=_GRACE_S)
         if late:
-            for connection in list(state.connections):
-                connection.transport.abort()
+            for server in servers:
+                for connection in list(server.server_state.connections):
+                    connection.transport.abort()
         for task in late:
             task.cancel()
+
+
+def _http_server(app: ASGIApp, protocol: Literal["h11"] | type[asyncio.Protocol] = "h11") -> uvicorn.Server:
+    """Return a server of `app` that has not begun."""
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=_LAST_RESORT_S,
+        h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
+    )
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    return server
 
 
 def _bind(path: Path, group: str | None) -> socket.socket:

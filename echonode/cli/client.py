@@ -1,7 +1,7 @@
-"""A client of the running node: HTTP/1.1 over a Unix socket, with blocking sockets.
+"""A client of the running node: HTTP/1.1 over a Unix socket or TCP, with blocking sockets.
 
-    Client(paths).call("GET", "/v1/status")                          a JSON answer
-    with Client(paths).open("POST", path, body=chunks) as response:  a stream each way
+    Client(places).call("GET", "/v1/status")                          a JSON answer
+    with Client(places).open("POST", path, body=chunks) as response:  a stream each way
         for line in response.lines(): ...
 
 Each request has a connection of its own. The body goes out while the answer is awaited, so that one thread can send an
@@ -14,6 +14,7 @@ import select
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -67,14 +68,30 @@ def conflict_path(context: str, action: str = "") -> str:
     return f"/v1/conflicts/{quote(context, safe='')}{action}"
 
 
+@dataclass(frozen=True, slots=True)
+class TcpPlace:
+    """A node's API over TCP, and the token that it asks for."""
+
+    host: str
+    port: int
+    token: str = field(repr=False)
+
+    @property
+    def host_field(self) -> str:
+        """The Host header of a request."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 class Client:
-    """Sends requests to the first of `paths` at which a node listens. `absence` gives the sentence for when none does.
+    """Sends requests to the first of `places` at which a node listens: the path of its socket, or a TcpPlace.
+
+    `absence` gives the sentence for when none does.
     """
 
     def __init__(
-        self, paths: Sequence[Path], *, absence: Callable[[], str] = lambda: "the node is not running"
+        self, places: Sequence[Path | TcpPlace], *, absence: Callable[[], str] = lambda: "the node is not running"
     ) -> None:
-        self._paths = tuple(paths)
+        self._places = tuple(places)
         self._absence = absence
 
     def call(
@@ -111,7 +128,8 @@ class Client:
         error.
         """
         query_text = urlencode([(key, value) for key, value in query if value is not None])
-        fields = [("Host", "localhost"), ("Connection", "close"), *(headers or {}).items()]
+        connection, place = self._connect()
+        fields = [*_place_fields(place), ("Connection", "close"), *(headers or {}).items()]
         if isinstance(body, bytes):
             fields.append(("Content-Length", str(len(body))))
             body = iter([body])
@@ -119,7 +137,7 @@ class Client:
             fields.append(("Transfer-Encoding", "chunked"))
         target = f"{path}?{query_text}" if query_text else path
         request = h11.Request(method=method, target=target, headers=fields)
-        response = Response(self._connect(), request, body, timeout_s)
+        response = Response(connection, request, body, timeout_s)
         try:
             response.begin()
         except BaseException:
@@ -128,38 +146,55 @@ class Client:
         return response
 
     def is_listening(self) -> bool:
-        """Return True if a node listens at one of the paths. Raises Failure when one cannot be tried."""
+        """Return True if a node listens at one of the places. Raises Failure when one cannot be tried."""
         try:
-            self._connect().close()
+            self._connect()[0].close()
         except NotRunning:
             return False
         return True
 
-    def _connect(self) -> socket.socket:
-        """Connect to the first path that answers. Raises NotRunning when none does."""
-        for path in self._paths:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.settimeout(_CONNECT_TIMEOUT_S)
+    def _connect(self) -> tuple[socket.socket, Path | TcpPlace]:
+        """Connect to the first place that answers. Raises NotRunning when none does."""
+        for place in self._places:
             try:
-                connection.connect(str(path))
+                if isinstance(place, TcpPlace):
+                    return socket.create_connection((place.host, place.port), _CONNECT_TIMEOUT_S), place
+                return _connect_unix(place), place
             except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-                connection.close()
-            except OSError as error:
-                connection.close()
-                raise _cannot_connect(path, error) from error
-            else:
-                return connection
+                continue
+            except (OSError, UnicodeError) as error:
+                raise _cannot_connect(place, error) from error
         raise NotRunning(self._absence())
 
 
-def _cannot_connect(path: Path, error: OSError) -> Failure:
+def _connect_unix(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(_CONNECT_TIMEOUT_S)
+    try:
+        connection.connect(str(path))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _place_fields(place: Path | TcpPlace) -> list[tuple[str, str]]:
+    if isinstance(place, TcpPlace):
+        return [("Host", place.host_field), ("Authorization", f"Bearer {place.token}")]
+    return [("Host", "localhost")]
+
+
+def _cannot_connect(place: Path | TcpPlace, error: OSError | UnicodeError) -> Failure:
+    where = f"http://{place.host_field}" if isinstance(place, TcpPlace) else str(place)
     match error:
         case PermissionError():
-            return Failure(f"the node at {path} does not take your commands: use its user", ExitCode.NOT_AUTHORISED)
+            return Failure(f"the node at {where} does not take your commands: use its user", ExitCode.NOT_AUTHORISED)
         case TimeoutError():
-            return Failure(f"the node at {path} does not answer", ExitCode.TIMED_OUT)
+            return Failure(f"the node at {where} does not answer", ExitCode.TIMED_OUT)
+        case OSError():
+            return Failure(f"cannot reach a node at {where}: {error.strerror or error}")
         case _:
-            return Failure(f"cannot reach a node at {path}: {error.strerror or error}")
+            return Failure(f"cannot reach a node at {where}: that is no host name")
 
 
 class Response:

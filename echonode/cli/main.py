@@ -16,6 +16,7 @@ import click
 
 from echonode.cli.columns import terminal_width, wrap
 from echonode.cli.commands import (
+    api_access,
     configuration,
     conflicts,
     demo,
@@ -47,7 +48,7 @@ _COMMANDS: Final = (
     *(import_export.import_records, import_export.export_records),
     *(status.status, status.peers, status.contexts, status.rename),
     *(sync.sync, sync.watch, sync.verify),
-    *(configuration.config, configuration.help_command, service.service),
+    *(configuration.config, configuration.help_command, service.service, api_access.api),
     *(demo.demo, simulate.simulate),
 )
 for _command in _COMMANDS:
@@ -70,7 +71,7 @@ def commands(services: Services) -> click.Group:
         epilog="\b\nExamples:\n  echonode put shared/todo milk\n  echonode status\n\n"
         "Exit codes: 0 done (sync: verified equal), 1 failed, 2 usage, 3 partial or conflicts left, "
         "4 timed out, 5 the node is not running, 6 not authorised. "
-        "Environment: ECHO_HOME, ECHO_API_URL=unix:/PATH, ECHO_DEBUG=1.",
+        "Environment: ECHO_HOME, ECHO_API_URL=unix:/PATH or http://127.0.0.1:PORT with ECHO_TOKEN, ECHO_DEBUG=1.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     @click.option(

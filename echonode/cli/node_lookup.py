@@ -2,6 +2,7 @@
 
     --home DIR                            that home and no other
     ECHO_API_URL=unix:/PATH               that socket
+    ECHO_API_URL=http://HOST:PORT         that TCP listener, with the token in ECHO_TOKEN
     ECHO_HOME=DIR                         that home
     (nothing)                             this user's home, else /run/echonode/api.sock
 """
@@ -13,17 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import click
 
 from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.output import print_note
 from echonode.cli.services import HomeView, Services
+from echonode.text import escape
 
 if TYPE_CHECKING:
-    from echonode.cli.client import Client
+    from echonode.cli.client import Client, TcpPlace
 
 SERVICE_SOCKET: Final = Path("/run/echonode/api.sock")
+_HTTP_PORT: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,12 @@ class NodeLookup:
 
         url = os.environ.get("ECHO_API_URL")
         if url and not self.home_flag:
-            return Client([_socket_of(url)], absence=lambda: f"nothing answers at {url} (ECHO_API_URL)")
+            return Client([_place_of(url)], absence=lambda: f"nothing answers at {url} (ECHO_API_URL)")
+        if os.environ.get("ECHO_TOKEN") and not self.home_flag and not os.environ.get("ECHO_HOME"):
+            raise Failure(
+                "ECHO_TOKEN is set and ECHO_API_URL is not: set both (status --json has the URL, under api) or neither",
+                ExitCode.USAGE,
+            )
         home = self.home()
         paths = [home.api_socket]
         if not self.home_flag and not os.environ.get("ECHO_HOME"):
@@ -92,12 +101,42 @@ class Reader:
     is_running: bool
 
 
-def _socket_of(url: str) -> Path:
-    scheme, _, path = url.partition(":")
-    path = path.removeprefix("//")
-    if scheme != "unix" or not path.startswith("/"):
-        raise Failure(f"ECHO_API_URL is {url!r}; unix:/PATH/TO/api.sock is expected", ExitCode.USAGE)
-    return Path(path)
+def _place_of(url: str) -> "Path | TcpPlace":
+    """Return the place that ECHO_API_URL names. Raises Failure, also where ECHO_TOKEN is missing."""
+    from echonode.cli.client import TcpPlace
+
+    scheme, _, rest = url.partition(":")
+    path = rest.removeprefix("//")
+    if scheme == "unix" and path.startswith("/"):
+        return Path(path)
+    if scheme == "http":
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        else:
+            if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
+                host = None
+        if host:
+            return TcpPlace(host, port or _HTTP_PORT, _token(url))
+    raise Failure(
+        f"ECHO_API_URL is {escape(url)!r}; unix:/PATH/TO/api.sock or http://HOST:PORT is expected", ExitCode.USAGE
+    )
+
+
+def _token(url: str) -> str:
+    token = os.environ.get("ECHO_TOKEN", "")
+    if not token:
+        raise Failure(
+            f"ECHO_API_URL is {escape(url)} and ECHO_TOKEN is not set: on that node's machine, `echonode api token` "
+            "prints it",
+            ExitCode.NOT_AUTHORISED,
+        )
+    if not token.isascii() or not token.isprintable() or " " in token:
+        # The text is not quoted: it may be the token with one character too many.
+        raise Failure("ECHO_TOKEN is no token: 52 letters and digits are expected", ExitCode.NOT_AUTHORISED)
+    return token
 
 
 pass_lookup = click.make_pass_decorator(NodeLookup)

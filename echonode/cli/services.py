@@ -33,6 +33,10 @@ class HomeView(Protocol):
         """The socket on which the node takes commands while it runs."""
         ...
 
+    def api_token(self, *, is_new: bool = False) -> str:
+        """Return the token of the API over TCP, made when there is none or with `is_new`. Raises ConfigError."""
+        ...
+
     def running_process(self) -> str | None:
         """Return the process id of the node that holds this home; None when none does."""
         ...

@@ -17,6 +17,7 @@ main = ["tag=news", "since=2026-01-01"]  # terms of a filter (model/filter_text.
 
 [api]
 group = "echonode"                # a group of this machine that may use the API socket; default: the owner alone
+listen = "127.0.0.1:22088"        # where the API takes the token; default: there, or a free port; "off": nowhere
 
 [log]
 level = "info"                    # debug, info, warning or error
@@ -24,8 +25,9 @@ format = "auto"                   # json or console; auto: console on a terminal
 ```
 
 In the environment: ECHO_NAME, ECHO_LISTEN, ECHO_PEERS (separated by commas, as are the other lists), ECHO_INTERFACES,
-ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_API_GROUP, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT.
-Subscriptions stand in the file alone. Unknown keys in the file are errors, because a misspelt setting has no effect.
+ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_API_GROUP, ECHO_API_LISTEN, ECHO_LOG_LEVEL,
+ECHO_LOG_FORMAT. Subscriptions stand in the file alone. Unknown keys in the file are errors, because a misspelt setting
+has no effect.
 
 SIGHUP lets a running node read the file again. It takes peers, models, subscriptions and log.level; the other keys need
 another start.
@@ -42,6 +44,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from echonode.errors import ConfigError, LocalError
+from echonode.host.loopback import check_listen
 from echonode.host.tcp import parse_address
 from echonode.limits import (
     CONTEXT_BYTES_MAX,
@@ -73,6 +76,7 @@ _EXPECTED: Final = {
     "subscriptions": "a table of contexts, each with a list of terms like 'tag=news'",
     "api": "a table",
     "api.group": "the name of a group",
+    "api.listen": "an address like '127.0.0.1:22088', or 'off',",
     "log": "a table",
     "log.level": "one of debug, info, warning and error",
     "log.format": "one of auto, json and console",
@@ -94,9 +98,10 @@ class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The users who may give this node commands, besides its own."""
+    """The users who may give this node commands, besides its own, and the address at which the token is taken."""
 
     group: str | None = None
+    listen: str | None = None
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -250,6 +255,11 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
             yield "interfaces", f"an IP address of this machine is expected, not '{escape(text)}'"
     if config.api.group is not None and not is_nfc_text(config.api.group, TEXT_FIELD_BYTES_MAX):
         yield "api.group", "the name of a group is expected"
+    if config.api.listen is not None:
+        try:
+            check_listen(config.api.listen)
+        except ConfigError as error:
+            yield "api.listen", str(error)
     if config.contexts is not None:
         if not 0 < len(config.contexts) <= CONTEXTS_MAX or len(set(config.contexts)) < len(config.contexts):
             yield "contexts", f"1 to {CONTEXTS_MAX} different names are expected"

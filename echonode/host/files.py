@@ -3,6 +3,7 @@ store belongs to is never replaced by a new one.
 """
 
 import os
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Final
 from echonode.errors import ConfigError, LocalError
 from echonode.host.home import Home, read_secret, write_secret
 from echonode.model.member_secret import MEMBER_SECRET_BYTES, MemberSecret
-from echonode.text import is_node_name
+from echonode.text import from_base32, is_node_name, to_base32
 
 SECRET_BYTES: Final = 32
+_TOKEN_CHARS: Final = 52  # of so many bytes in base32
 
 
 class NodeFiles:
@@ -40,6 +42,20 @@ class NodeFiles:
     def running_process(self) -> str | None:
         """Return the process id of the node that holds this home; None when none does."""
         return self.home.lock_holder()
+
+    def api_token(self, *, is_new: bool = False) -> str:
+        """Return the token of the API, made when there is none or with `is_new`. Raises ConfigError."""
+        self.home.prepare()
+        path = self.home.api_token
+        text = None if is_new else read_secret(path, _TOKEN_CHARS)
+        if text is None:
+            text = to_base32(secrets.token_bytes(SECRET_BYTES)).encode()
+            write_secret(path, text)
+        try:
+            from_base32(token := text.decode("latin-1"), SECRET_BYTES)
+        except ValueError:
+            raise ConfigError(f"{path} is damaged; for another token, type: echonode api token --new") from None
+        return token
 
     def has_network(self) -> bool:
         """Return True when the home belongs to a network, private or public."""

@@ -2,6 +2,7 @@
 
     config.toml    keys/root  keys/device   the two secret keys      network    the network secret, 64 bytes
     store.db       api.sock                                         lock       held by the running node, has its pid
+    api-token      the token of the API over TCP, 52 characters
     life  wrote    two links that a restored or copied store.db does not go with (store/sqlite/life.py)
 
 The folder is `--home`, else $ECHO_HOME, else the service's $STATE_DIRECTORY, else $XDG_STATE_HOME/echonode, else
@@ -78,6 +79,11 @@ class Home:
     def network(self) -> Path:
         """The network secret."""
         return self.folder / "network"
+
+    @property
+    def api_token(self) -> Path:
+        """The token of the API over TCP."""
+        return self.folder / "api-token"
 
     @property
     def store(self) -> Path:

@@ -109,6 +109,13 @@ SETTINGS: Final = (
         example='"echonode"',
     ),
     Setting(
+        key="api.listen",
+        meaning="The loopback address at which programs reach the API with the token (echonode api token).",
+        form="127.0.0.1:PORT, [::1]:PORT, or off",
+        default="127.0.0.1, port 22088, or a free port where that one is taken",
+        example='"off"',
+    ),
+    Setting(
         key="log.level",
         meaning="The least level that is logged.",
         form="debug, info, warning or error",

@@ -11,7 +11,9 @@ from typing import Any
 
 import h11
 
+from echonode.api.access import ApiToken, TcpAccess
 from echonode.api.server import ApiServer
+from echonode.host.loopback import bind_loopback
 from echonode.host.system import SystemClock, SystemEntropy
 from echonode.host.tcp import Listener, TcpDial
 from echonode.model.identity import Identity, Instance
@@ -20,6 +22,7 @@ from echonode.node.events import Event
 from echonode.node.node import Node, Settings
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
+from echonode.text import to_base32
 from tests.api import openapi
 
 VERSION = "1.2.3"
@@ -72,7 +75,9 @@ class Connection:
 
     async def begin(self, method: str, target: str, headers: Iterable[tuple[str, str]] = ()) -> None:
         self._asked = (method, target)
-        await self._write(h11.Request(method=method, target=target, headers=[("host", "localhost"), *headers]))
+        given = list(headers)
+        host = [] if any(name == "host" for name, _ in given) else [("host", "localhost")]
+        await self._write(h11.Request(method=method, target=target, headers=[*host, *given]))
 
     async def send(self, data: bytes) -> None:
         await self._write(h11.Data(data=data))
@@ -132,7 +137,19 @@ class Served:
     server: ApiServer
     socket: Path
     listen: tuple[str, ...]
+    access: TcpAccess | None
     events: list[Event] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def tcp_connection(self) -> AsyncIterator[Connection]:
+        """Yield a connection to the TCP listener, without a token."""
+        assert self.access is not None
+        assert self.access.listening is not None
+        connection = Connection(*await asyncio.open_connection(*self.access.listening.getsockname()))
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -167,6 +184,8 @@ async def serving(
     secret: MemberSecret | None = SECRET,
     store: Store | None = None,
     models: Mapping[str, tuple[int, int]] | None = None,
+    has_token: bool = True,
+    api_listen: str = "off",
 ) -> AsyncIterator[Served]:
     """Yield a node with its API and a TCP listener on loopback. At the end stop the server, then the node."""
     entropy = SystemEntropy()
@@ -188,10 +207,12 @@ async def serving(
     await listener.start("127.0.0.1:0", node.accept, lambda _: None)
     await node.start(listener.addresses)
     path = folder / f"{name}.sock"
-    server = ApiServer(node, socket_path=path, version=VERSION)
+    token = ApiToken(to_base32(entropy.random_bytes(32)), lambda: to_base32(entropy.random_bytes(32)))
+    access = TcpAccess(token, bind_loopback(api_listen)[0]) if has_token else None
+    server = ApiServer(node, socket_path=path, version=VERSION, access=access)
     await server.start()
     try:
-        yield Served(node, server, path, listener.addresses, events)
+        yield Served(node, server, path, listener.addresses, access, events)
     finally:
         await server.close()
         await listener.close()

@@ -12,6 +12,7 @@ from echonode.api.node import NodeRoutes
 from echonode.api.peer_records import PeerRecordRoutes
 from echonode.api.records import RecordRoutes
 from echonode.api.shutdown import Stop
+from echonode.api.token import TokenRoutes
 from echonode.errors import StoreError
 from echonode.limits import BODY_BYTES_MAX
 from echonode.model.identity import IdentityId, Instance
@@ -127,6 +128,12 @@ TOUR = [
     ("one", 200, "PUT", "/v1/network", {"secret": SECRET.to_text()}),
     ("one", 400, "PUT", "/v1/network", {"secret": "short"}),
     ("one", 413, "PUT", "/v1/network", BIG_JSON),
+    ("one", 200, "GET", "/v1/token", b""),
+    ("one", 400, "GET", "/v1/token?x=1", b""),
+    ("open", 409, "GET", "/v1/token", b""),
+    ("one", 200, "POST", "/v1/token", b""),
+    ("one", 400, "POST", "/v1/token?new=1", b""),
+    ("open", 409, "POST", "/v1/token", b""),
     ("one", 404, "GET", "/v2/status", b""),
     ("one", 404, "GET", "/", b""),
     ("one", 404, "GET", "/v1/status/", b""),
@@ -196,7 +203,7 @@ def test_every_documented_answer_is_given_and_is_as_documented(tmp_path: Path) -
     given = set(ELSEWHERE)
 
     async def test() -> None:
-        async with serving(tmp_path) as one, serving(tmp_path, name="open", secret=None) as open_:
+        async with serving(tmp_path) as one, serving(tmp_path, name="open", secret=None, has_token=False) as open_:
             foreign = await give_foreign_record(one)
             await give_conflict(one, tmp_path)
             open_.node.subscriptions.subscribe({"main": ["tag=news"]}, open_.node.addresses.resolve_in_filter)
@@ -264,6 +271,7 @@ def test_the_document_has_exactly_the_routes_that_are_served() -> None:
         *NodeRoutes(node, stop, version="", api=()).routes(),  # type: ignore[arg-type]
         *RecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
         *PeerRecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
+        *TokenRoutes(None).routes(),
     ]
     served = {(method, route.path) for route in routes for method in route.app._handlers}
     assert served == set(openapi.operations())

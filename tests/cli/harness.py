@@ -45,6 +45,12 @@ class FolderHome:
     def api_socket(self) -> Path:
         return self.root / "api.sock"
 
+    def api_token(self, *, is_new: bool = False) -> str:
+        path = self.root / "api-token"
+        if is_new or not path.exists():
+            path.write_text("a" * 52 if not path.exists() else "b" * 52)
+        return path.read_text()
+
     def running_process(self) -> str | None:
         return (self.root / "running").read_text() if (self.root / "running").exists() else None
 
@@ -210,11 +216,13 @@ class LiveNode:
 
 
 @contextmanager
-def live_node(folder: Path, name: str = "one", secret: MemberSecret | None = SECRET) -> Iterator[LiveNode]:
+def live_node(
+    folder: Path, name: str = "one", secret: MemberSecret | None = SECRET, api_listen: str = "off"
+) -> Iterator[LiveNode]:
     """Yield a node without peers, whose API is `folder`/api.sock."""
 
     async def body(ready: Future[Any], end: asyncio.Event) -> None:
-        async with serving(folder, name=name, secret=secret) as served:
+        async with serving(folder, name=name, secret=secret, api_listen=api_listen) as served:
             (folder / "api.sock").symlink_to(served.socket)
             ready.set_result(LiveNode(served, asyncio.get_running_loop()))
             await end.wait()
@@ -272,7 +280,7 @@ def refusal(status: str, code: str, message: str) -> bytes:
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     """Return a Shell with an empty home. The environment variables of the test run do not reach it."""
-    for name in ("ECHO_HOME", "ECHO_API_URL", "ECHO_DEBUG"):
+    for name in ("ECHO_HOME", "ECHO_API_URL", "ECHO_TOKEN", "ECHO_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "home").mkdir()
     return Shell(FakeServices(tmp_path / "home"))

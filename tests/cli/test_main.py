@@ -24,7 +24,7 @@ from tests.cli.harness import FakeServices, Shell, http_answer, live_node, refus
 WITHIN_S = 60
 COMMANDS = (
     "run invite join network put get delete list history conflicts pull forget import export"
-    " status peers contexts rename sync watch verify config help service demo simulate"
+    " status peers contexts rename sync watch verify config help service api demo simulate"
 )
 INNER = (
     "service install",
@@ -36,6 +36,7 @@ INNER = (
     "config show",
     "config check",
     "config init",
+    "api token",
 )
 STATUS = {"id": "i", "name": "n", "instance": "x", "network": "w", "listen": [], "api": [], "contexts": [], "peers": []}
 
@@ -313,12 +314,58 @@ def test_the_service_is_asked_when_no_home_was_named(shell: Shell, monkeypatch: 
         shell.fails(ExitCode.NOT_RUNNING, "status")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:80", "unix:relative", "nonsense"])
+@pytest.mark.parametrize(
+    "url", ["https://127.0.0.1:80", "http://", "http://h:x", "http://h/v1", "http://a@h", "unix:relative", "x"]
+)
 def test_a_url_that_leads_nowhere_known_is_a_usage_error(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("ECHO_API_URL", url)
     assert "unix:/PATH" in shell.fails(ExitCode.USAGE, "status")
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "said"),
+    [
+        ({"ECHO_API_URL": "http://127.0.0.1:1"}, ExitCode.NOT_AUTHORISED, "ECHO_TOKEN is not set"),
+        ({"ECHO_API_URL": "http://127.0.0.1:1", "ECHO_TOKEN": "a b"}, ExitCode.NOT_AUTHORISED, "is no token"),
+        ({"ECHO_API_URL": "http://127.0.0.1:1", "ECHO_TOKEN": "a"}, ExitCode.NOT_RUNNING, "http://127.0.0.1:1"),
+        ({"ECHO_API_URL": "http://no.such.invalid", "ECHO_TOKEN": "a"}, ExitCode.FAILED, "no.such.invalid"),
+        ({"ECHO_TOKEN": "a"}, ExitCode.USAGE, "ECHO_API_URL is not"),
+    ],
+)
+def test_half_of_a_url_and_a_token_is_one_sentence(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], code: ExitCode, said: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert said in shell.fails(code, "status")
+
+
+def test_a_url_and_the_token_lead_to_a_node_over_tcp(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live_node(tmp_path / "home", api_listen="127.0.0.1:0"):
+        printed = shell("api", "token")
+        url = shell("api", "token", "--json").json["url"]
+        assert printed.err == f"for programs:  ECHO_API_URL={url} ECHO_TOKEN=that\n"
+        monkeypatch.setenv("ECHO_API_URL", url)
+        monkeypatch.setenv("ECHO_TOKEN", printed.text.strip())
+        assert shell("put", "a", "b").code == 0
+        assert shell("get", "a").out == b"b"
+        assert url in shell("status", "--json").json["api"]
+        renewed = shell("api", "token", "--new")
+        assert renewed.text != printed.text
+        assert "echonode api token" in shell.fails(ExitCode.NOT_AUTHORISED, "get", "a")
+        monkeypatch.setenv("ECHO_TOKEN", renewed.text.strip())
+        assert shell("get", "a").out == b"b"
+
+
+def test_the_token_of_a_stopped_node_is_read_and_replaced_in_its_home(shell: Shell) -> None:
+    first = shell("api", "token")
+    assert (first.code, first.err) == (0, "")
+    assert shell("api", "token", "--json").json == {"token": first.text.strip(), "url": None}
+    assert shell("api", "token", "--new").text != first.text
 
 
 def test_who_is_named_by_a_url_and_silent_is_named_again(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

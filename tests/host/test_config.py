@@ -122,6 +122,9 @@ def test_a_subscription_is_terms_by_context_and_a_variable_holds_none(tmp_path: 
         ("api = 'all'", "api: a table is expected"),
         ("[api]\ngroup = 7", "api.group: the name of a group is expected"),
         ("[api]\ngroup = ''", "api.group: the name of a group is expected"),
+        ("[api]\nlisten = 7", "api.listen: an address like '127.0.0.1:22088', or 'off', is expected"),
+        ("[api]\nlisten = '0.0.0.0:1'", "api.listen: '0.0.0.0:1' is not this machine alone"),
+        ("[api]\nlisten = 'on'", "api.listen: 'on' is not an address"),
         ("log = 'debug'", "log: a table is expected"),
         ("[log]\nlevel = 'loud'", "log.level: one of debug, info, warning and error is expected"),
         ("[log]\nformat = 'xml'", "log.format: one of auto, json and console is expected"),
@@ -200,14 +203,14 @@ def test_a_running_node_takes_some_keys_and_the_others_need_another_start(tmp_pa
     running = loaded(tmp_path, 'name = "a"\n[log]\nlevel = "info"\nformat = "json"\n')
     text = (
         'name = "b"\nmdns = false\npeers = ["p:1"]\nmodels = ["task@1.2"]\n[subscriptions]\nmain = ["tag=x"]\n'
-        '[api]\ngroup = "users"\n[log]\nlevel = "debug"\nformat = "console"\n'
+        '[api]\ngroup = "users"\nlisten = "off"\n[log]\nlevel = "debug"\nformat = "console"\n'
     )
     fresh = loaded(tmp_path, text)
     assert changed_keys(running, running) == ([], [])
     assert changed_keys(running, fresh) == (
         ["peers", "models", "subscriptions", "log.level"],
-        ["name", "mdns", "api.group", "log.format"],
+        ["name", "mdns", "api.group", "api.listen", "log.format"],
     )
     after = reloaded(running, fresh)
     assert changed_keys(running, after) == (["peers", "models", "subscriptions", "log.level"], [])
-    assert changed_keys(after, fresh) == ([], ["name", "mdns", "api.group", "log.format"])
+    assert changed_keys(after, fresh) == ([], ["name", "mdns", "api.group", "api.listen", "log.format"])

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from echonode.errors import ConfigError
+from echonode.host.files import NodeFiles
 from echonode.host.home import SERVICE_SOCKET, Home, read_secret, write_secret
 
 WITHIN_S = 30.0
@@ -273,3 +274,22 @@ def test_a_secret_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -
     assert os.listdir(tmp_path) == ["network"]
     with pytest.raises(ConfigError, match=r"no such file"):
         write_secret(tmp_path / "no" / "network", bytes(32))
+
+
+def test_the_token_is_made_once_for_this_user_alone_and_replaced_when_asked(tmp_path: Path) -> None:
+    files = NodeFiles(Home.find(str(tmp_path / "home"), {}))
+    token = files.api_token()
+    path = files.home.api_token
+    assert (files.api_token(), path.read_text()) == (token, token)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    renewed = files.api_token(is_new=True)
+    assert renewed != token
+    assert files.api_token() == renewed
+    for damaged in ("short", "0" * 52):
+        path.write_text(damaged)
+        with pytest.raises(ConfigError, match="is damaged"):
+            files.api_token()
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        files.api_token()
+    assert files.api_token(is_new=True) == files.api_token()
