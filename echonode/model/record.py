@@ -5,7 +5,7 @@
     bytes --from_store--> Record                              a version that was verified before it was stored
 
 A version is kept and forwarded as the bytes received, so unknown fields survive. The payload's fields are in
-model/fields.py, the layout around it in model/cose.py.
+model/fields.py, the layout around it in model/cose.py; model/common_layout.py reads the usual payload fast.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,7 @@ from echonode.clock import Timestamp, to_ms
 from echonode.digest import LEAF_KEY, VERSION, digest
 from echonode.errors import LocalError, RemoteError
 from echonode.limits import RECORD_BYTES_MAX
+from echonode.model.common_layout import read_fields
 from echonode.model.cose import KID_AT as KID_AT
 from echonode.model.cose import assemble, bstr_head, sig_structure, split
 from echonode.model.fields import (
@@ -243,9 +244,13 @@ def parse(raw: bytes) -> SignedRecord:
     if len(raw) > RECORD_BYTES_MAX:
         raise bad_record("larger than a record may be")
     kid, payload_bstr, payload = split(raw)
-    fields = cbor.decode(payload)
-    check_fields(fields)
-    signed = SignedRecord(raw, kid, payload_bstr, fields)  # type: ignore[arg-type]  # check_fields: a map of ints
+    fields: dict[int, cbor.Value] | None = read_fields(payload)
+    if fields is None:
+        decoded = cbor.decode(payload)
+        check_fields(decoded)
+        fields = decoded  # type: ignore[assignment]  # check_fields: a map of ints
+        assert fields is not None
+    signed = SignedRecord(raw, kid, payload_bstr, fields)
     if signed.vector.get(signed.writer, 0) < 1:
         raise bad_record("its vector lacks its own dot")
     return signed

@@ -1,9 +1,10 @@
 """Targets that are functions of bytes: CBOR, a record, a message, and an mDNS answer.
 
-cbor           accepts exactly the canonical encodings of the allowed values; cbor2 is the reference, both ways
-record         parse and verify; also the same bytes as a payload with an honest signature, through store and keys
-message        decodes to a value that encodes to the same bytes
-announcement   TXT records and addresses give None, or a sighting that can be dialled
+    cbor           accepts exactly the canonical encodings of the allowed values; cbor2 is the reference, both ways
+    record         parse and verify; also the same bytes as a payload with an honest signature, through store and keys;
+                   the quick reader of payloads reads what the strict one reads, or nothing
+    message        decodes to a value that encodes to the same bytes
+    announcement   TXT records and addresses give None, or a sighting that can be dialled
 """
 
 import json
@@ -29,6 +30,8 @@ from echonode.host.announcement import (
 from echonode.host.system import local_address
 from echonode.host.tcp import parse_address
 from echonode.limits import CBOR_DEPTH_MAX, CBOR_ITEMS_MAX
+from echonode.model.common_layout import read_fields
+from echonode.model.fields import check_fields
 from echonode.model.heads import select, winner
 from echonode.model.keys import Admission, Keyring, Listing, read_statement
 from echonode.model.record import IDENTITIES, SignedRecord, from_store, parse, supersedes, verify
@@ -91,6 +94,11 @@ def _is_allowed(value: Any, depth: int, budget: list[int]) -> bool:
 
 
 def run_record(data: bytes) -> None:
+    quick = read_fields(data)
+    if quick is not None:
+        strict = cbor.decode(data)
+        check_fields(strict)
+        assert repr(quick) == repr(strict), "the quick reader reads something else"
     for raw in (data, signed_over(data), signed_over(data, PERSON.root, "statement")):
         try:
             signed = parse(raw)
@@ -138,6 +146,9 @@ def _record_seeds() -> Iterator[bytes]:
     for fields in (PLAIN, without(9), {**PLAIN, 10: ["a", "b"], 11: "text/plain", 12: b"body"}, {**PLAIN, 13: True}):
         yield cbor.encode(dict(fields))
     yield cbor.encode({**PLAIN, 1: IDENTITIES})
+    common = {**PLAIN, 9: 1 << 41, 10: ["a", "b"], 11: "text/plain"}  # the layout of model/common_layout.py
+    yield cbor.encode({**common, 12: b"body"})
+    yield cbor.encode({**common, 13: True})
 
 
 def _hex_in(value: Any) -> Iterator[str]:

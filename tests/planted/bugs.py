@@ -31,6 +31,14 @@ BUGS: Final = (
         tests=("model/test_record.py",),
     ),
     Bug(
+        name="the quick reader takes a counter that is not in its shortest form",
+        file="model/common_layout.py",
+        right="        if counter < least:\n",
+        wrong="        if counter < 1:\n",
+        tests=("model/test_common_layout.py",),
+        seeds=0,
+    ),
+    Bug(
         name="versions of any context are taken",
         file="sync/verify_apply.py",
         right="        if signed.context != context:\n",
