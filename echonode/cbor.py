@@ -24,6 +24,7 @@ _TINY_UINTS: Final = 0x18  # a tiny one is the number itself, 0 to 23
 _UINTS: Final = 0x20
 _INTS: Final = 0x40
 _BYTES_1: Final = 0x58  # this byte itself: a byte string with its length in the next byte
+_BYTES_2: Final = 0x59  # the same with its length in the next two bytes
 _BYTES: Final = 0x60
 _SHORT_TEXT: Final = 0x78  # a short one has less than 24 bytes
 _TEXT: Final = 0x80
@@ -128,8 +129,8 @@ def _enter(depth: int, budget: list[int], items: int) -> None:
         raise _bad("too many items")
 
 
-# The two loops below read tiny numbers and short texts in place; the first also reads hashes in place. A call for each
-# would double the cost of a record and of a tree walk.
+# The two loops below read tiny numbers and short texts in place; the first also reads hashes and records in place. A
+# call for each would double the cost of a record and of a tree walk.
 
 
 def _array(data: bytes, at: int, depth: int, budget: list[int], count: int) -> tuple[list[Value], int]:
@@ -147,6 +148,10 @@ def _array(data: bytes, at: int, depth: int, budget: list[int], count: int) -> t
         elif initial == _BYTES_1 and data[at + 1] >= 24:
             start = at + 2
             at = start + data[at + 1]
+            values.append(data[start:at])
+        elif initial == _BYTES_2 and data[at + 1]:
+            start = at + 3
+            at = start + (data[at + 1] << 8 | data[at + 2])
             values.append(data[start:at])
         else:
             value, at = _item(data, at, depth - 1, budget)

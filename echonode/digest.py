@@ -4,6 +4,8 @@ Every hash of the protocol is made here, but Noise's own. The domains are BLAKE2
 wire and disk formats (PROTOCOL.md §3).
 """
 
+from collections.abc import Callable
+from functools import cache
 from hashlib import blake2b
 from typing import Final
 
@@ -29,14 +31,24 @@ SKETCH: Final = b"echonode sketch"
 PAIRING: Final = b"echonode pairing"
 
 
+@cache
+def _start(person: bytes, size: int) -> Callable[[], blake2b]:
+    """Return the function that begins a hash. Copying the beginning takes half the time of making it."""
+    return blake2b(digest_size=size, person=person).copy
+
+
 def digest(person: bytes, data: bytes) -> bytes:
     """Return 32 bytes of BLAKE2b over `data`, in the domain `person`."""
-    return blake2b(data, digest_size=32, person=person).digest()
+    state = _start(person, 32)()
+    state.update(data)
+    return state.digest()
 
 
 def digest16(person: bytes, data: bytes) -> bytes:
     """Return 16 bytes of BLAKE2b over `data`, in the domain `person`. They are not a truncation of the 32."""
-    return blake2b(data, digest_size=16, person=person).digest()
+    state = _start(person, 16)()
+    state.update(data)
+    return state.digest()
 
 
 def keyed(person: bytes, key: bytes, data: bytes, size: int = 32) -> bytes:

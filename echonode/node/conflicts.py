@@ -17,11 +17,12 @@ from enum import Enum
 from typing import Final
 
 from echonode.errors import LocalError
+from echonode.limits import BATCH_BYTES_MAX
 from echonode.model.identity import IdentityId
 from echonode.model.json_merge import merge_bodies
-from echonode.model.record import Draft, LeafKey, Record, VersionId, leaf_key, supersedes
+from echonode.model.record import Draft, LeafKey, Record, VersionId, from_store, leaf_key, supersedes
 from echonode.node.event_bus import EventBus
-from echonode.node.events import RecordConflict, RecordConflictResolved, RecordsApplied, RecordVoided
+from echonode.node.events import ContextShown, RecordConflict, RecordConflictResolved, RecordsApplied, RecordVoided
 from echonode.node.record_book import RecordBook
 from echonode.text import escape, to_base32
 
@@ -91,6 +92,20 @@ class Conflicts:
             known ^= {key}
             kind = RecordConflict if key in current else RecordConflictResolved
             self._bus.publish(kind(context=context, author=author, record=name))
+
+    async def note_shown(self, event: ContextShown) -> None:
+        """Publish RecordConflict for each record of a snapshot that has several heads."""
+        store, context = self._book.store, event.context
+        fresh = sorted(set(store.conflicts(context)) - self._known.get(context, set()))
+        if fresh:
+            self._known[context] = set(store.conflicts(context))
+        at = 0
+        while at < len(fresh):
+            raws, read = await store.read(context, fresh[at:], bytes_max=BATCH_BYTES_MAX)
+            at += read
+            for record in {record.key: record for record in map(from_store, raws)}.values():
+                if record.key in store.conflicts(context):  # or it was resolved meanwhile, which was told
+                    self._bus.publish(RecordConflict(context=context, author=record.author, record=record.name))
 
     async def of(self, context: str, author: IdentityId, name: str) -> Conflict:
         """Return the heads of one record. Raises LocalError when it is unknown."""

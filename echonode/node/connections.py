@@ -26,6 +26,7 @@ from echonode.node.admission import PeerAdmission
 from echonode.node.dropped_handshakes import DroppedHandshakes
 from echonode.node.event_bus import EventBus
 from echonode.node.events import (
+    ContextShown,
     PeerAbsent,
     PeerConnected,
     PeerUnreachable,
@@ -119,7 +120,7 @@ class Connections:
             self.table.dial_begun(dial.target)
         return dials
 
-    def tell_some(self, event: RecordsApplied) -> None:
+    def tell_some(self, event: RecordsApplied | ContextShown) -> None:
         """Have some peers compared with soon, of those that no link tells of what was applied."""
         source = IdentityId(event.source) if event.source else None
         self.table.store_changed(source, self.clock.monotonic_s())

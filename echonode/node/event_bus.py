@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Generic, TypeVar
 
 from echonode.limits import EVENTS_WAITING_BYTES_MAX, EVENTS_WAITING_MAX
-from echonode.node.events import Event, LinkEqual, Observer, RecordsApplied
+from echonode.node.events import Event, Inside, Observer, RecordsApplied
 
 E = TypeVar("E")
 T = TypeVar("T")
@@ -88,9 +88,10 @@ class EventBus:
         """Call `handler` with every event of that type from now on, behind the handlers that are there."""
         self._handlers[kind].append(handler)
 
-    def publish(self, event: Event | LinkEqual) -> None:
-        """Pass `event` to the observer, to streams and to the handlers of its type; a LinkEqual to handlers alone."""
-        if not isinstance(event, LinkEqual):
+    def publish(self, event: Event | Inside) -> None:
+        """Pass `event` to the observer, to streams and to the handlers of its type; one of `Inside` to handlers alone.
+        """
+        if not isinstance(event, Inside):
             self._observe(event)
             for stream in list(self._streams):
                 if not stream.add(event):

@@ -4,12 +4,12 @@
 Nothing here formats or writes. Bytes are ids; a reader shows them by `text.to_base32`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from echonode.model.identity import IdentityId
-from echonode.model.record import Record
+from echonode.model.record import Record, VersionId
 from echonode.store.port import Outranked, VoidedVersion
 
 
@@ -257,6 +257,26 @@ class RecordsApplied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsStaged:
+    """Versions of a peer wait, verified, for the rest of their snapshot. An event for handlers alone."""
+
+    source: bytes
+    records: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextShown:
+    """A context that was empty shows the heads of a snapshot: they were told of while they were staged. An event for
+    handlers alone; SyncCompleted says the number to others, and RecordsApplied each record while a stream is open.
+
+    `latest`: the ids of the heads that came last."""
+
+    context: str
+    source: bytes
+    latest: Sequence[VersionId]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordConflict:
     """A record has several heads from now on: nodes wrote it without knowing of each other's version."""
 
@@ -436,4 +456,5 @@ Event: TypeAlias = (
     | InvitationRefused
     | NetworkJoined
 )
+Inside: TypeAlias = LinkEqual | RecordsStaged | ContextShown  # the parts of the node alone hear of these
 Observer: TypeAlias = Callable[[Event], None]

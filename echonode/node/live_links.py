@@ -11,12 +11,13 @@ from typing import Final
 
 from echonode.clock import Clock, Entropy
 from echonode.errors import EchonodeError, PeerRefused, Reason
-from echonode.limits import CONTEXTS_MAX, SESSION_AGE_S_MAX
+from echonode.limits import CONTEXTS_MAX, RECENT_VERSIONS_MAX, SESSION_AGE_S_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.event_bus import EventBus
 from echonode.node.events import (
+    ContextShown,
     FollowBegan,
     FollowEnded,
     LinkEqual,
@@ -90,7 +91,12 @@ class LiveLinks:
         """Wake the links to pass on what was applied. End those whose peer's key it revoked."""
         if any(record.context == IDENTITIES for record in event.records):
             self._end_revoked()
-        self.plumtree.stored(event.records, IdentityId(event.source) if event.source else None)
+        ids = [record.id for record in event.records[-RECENT_VERSIONS_MAX:]]
+        self.plumtree.stored(ids, IdentityId(event.source) if event.source else None)
+
+    def pass_on_shown(self, event: ContextShown) -> None:
+        """Wake the links to pass on a context that came by snapshot."""
+        self.plumtree.stored(event.latest, IdentityId(event.source))
 
     # -- how a session becomes one -----------------------------------------------------------------------------------
 

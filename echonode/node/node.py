@@ -40,6 +40,7 @@ from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
 from echonode.node.event_bus import EventBus, EventStream
 from echonode.node.events import (
+    ContextShown,
     Event,
     InstanceRenewed,
     NetworkJoined,
@@ -51,6 +52,7 @@ from echonode.node.events import (
     PeerForgotten,
     PeerSighted,
     RecordsApplied,
+    RecordsStaged,
     RecordVoided,
 )
 from echonode.node.handshake import LocalSide
@@ -134,6 +136,11 @@ class Node:
         self.bus.on(RecordsApplied, self._renew_if_copied)
         self.bus.on(RecordsApplied, self.live_links.pass_on)
         self.bus.on(RecordsApplied, self.connections.tell_some)
+        self.bus.on(RecordsStaged, self.records.note_staged)
+        self.bus.on(RecordsStaged, self._renew_if_copied)
+        self.bus.on(ContextShown, lambda event: self.connections.spawn(self.conflicts.note_shown(event)))
+        self.bus.on(ContextShown, self.live_links.pass_on_shown)
+        self.bus.on(ContextShown, self.connections.tell_some)
         self._settings = settings
         self._wake = wake
         self._clock = clock
@@ -396,7 +403,7 @@ class Node:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _renew_if_copied(self, event: RecordsApplied) -> None:
+    def _renew_if_copied(self, event: RecordsApplied | RecordsStaged) -> None:
         """Write under a fresh instance once a peer's records show that a copy of this store writes too."""
         if event.source and self.records.is_copied:
             self.connections.spawn(self.records.renew_if_copied())

@@ -29,6 +29,7 @@ from echonode.node.events import (
     RecordForked,
     RecordOutranked,
     RecordsApplied,
+    RecordsStaged,
     RecordVoided,
     TimestampAhead,
 )
@@ -207,9 +208,9 @@ class RecordBook:
         if not event.source or not event.records:
             return
         records, peer = event.records, event.source
-        self.is_copied = self.is_copied or any(map(self._is_by_copy, records))
-        for record in records:
-            if record.id in self.store.forked():
+        forked = self.store.forked()
+        for record in records if forked else ():
+            if record.id in forked:
                 self._bus.publish(
                     RecordForked(
                         peer=peer,
@@ -219,6 +220,15 @@ class RecordBook:
                         version=record.id,
                     )
                 )
+        self._note_written(records, peer)
+
+    def note_staged(self, event: RecordsStaged) -> None:
+        """Note versions of a peer as `note_applied` does, before they are shown: they are not read again then."""
+        if event.records:
+            self._note_written(event.records, event.source)
+
+    def _note_written(self, records: Sequence[Record], peer: bytes) -> None:
+        self.is_copied = self.is_copied or any(map(self._is_by_copy, records))
         now_ms = self._clock.now_ms()
         newest = max(records, key=lambda record: record.timestamp)
         if not self._hybrid.observe(newest.timestamp, now_ms):

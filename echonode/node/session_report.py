@@ -9,12 +9,14 @@ from typing import Final
 
 from echonode.clock import Clock
 from echonode.errors import Reason
-from echonode.model.record import Record
+from echonode.model.record import Record, VersionId
 from echonode.node.event_bus import EventBus
 from echonode.node.events import (
+    ContextShown,
     RecordOutranked,
     RecordRefused,
     RecordsApplied,
+    RecordsStaged,
     RecordVoided,
     SyncCompleted,
     SyncProgress,
@@ -146,6 +148,18 @@ class ConversationReport:
         self._bus.publish(
             RecordsApplied(context=self._context, source=self._session.peer.id, records=tuple(records))
         )
+
+    def staged(self, records: Sequence[Record]) -> None:
+        """Publish that records of the peer wait for the rest of their snapshot."""
+        self._bus.publish(RecordsStaged(source=self._session.peer.id, records=records))
+
+    def shown(self, latest: Sequence[VersionId]) -> None:
+        """Publish that a snapshot of the peer is shown here."""
+        self._bus.publish(ContextShown(context=self._context, source=self._session.peer.id, latest=latest))
+
+    def is_listened(self) -> bool:
+        """Return True while a stream is open, whose reader is told of every record."""
+        return self._bus.streams > 0
 
     def outranked(self, outranked: Sequence[Outranked]) -> None:
         """Publish which versions do not fit beside the other heads of their records."""

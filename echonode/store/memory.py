@@ -228,8 +228,10 @@ class MemoryStore:
         staged = Tree((key, State(state_of(head.id for head in heads))) for key, heads in staging.items())
         if expected is not None and staged.root != expected:
             return None
+        was_empty = not len(self.tree(context)) and context != IDENTITIES
         _, applied = self._apply(context, [head for key in sorted(staging) for head in staging[key]])
-        return Applied((), applied.had, applied.refused, applied.voided)
+        shown = len(applied.records) if was_empty else 0
+        return Applied((), applied.had, applied.refused, applied.voided, shown=shown)
 
     async def renew_instance(self, instance: Instance) -> None:
         self._instance = instance

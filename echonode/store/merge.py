@@ -163,11 +163,14 @@ class MergeIndex:
     def sort(self, context: str, records: Sequence[Record]) -> MergePlan:
         """Return a plan with those of `records` that may enter `context`, by leaf, and the reasons for the others."""
         plan = MergePlan(context, self.bounds)
+        admitted: tuple[IdentityId, PublicKey] | None = None  # of the version before: most come from one author
         for record in records:
-            refused = self.refusal(context, record)
-            if refused is not None:
-                plan.refused.append(refused)
-                continue
+            if (record.author, record.kid) != admitted or record.context != context or context == IDENTITIES:
+                refused = self.refusal(context, record)
+                if refused is not None:
+                    plan.refused.append(refused)
+                    continue
+                admitted = record.author, record.kid
             self._add_counters(plan, record)
             plan.arrived.setdefault(record.key, []).append(record)
         return plan
@@ -256,17 +259,17 @@ class MergeIndex:
         }
 
     def _add_counters(self, plan: MergePlan, record: Record) -> None:
-        dots = [((record.kid, record.instance), record.counter)]
-        if len(record.vector) > 1:
-            dots += [
-                (own, counter)
-                for writer, counter in record.vector.items()
-                # Vectors of other writers may raise our counter, but only so far: a lie must not use the counters up.
-                if counter <= COUNTER_MENTIONED_MAX and (own := self._own_writers.get(writer))
-            ]
-        for writer_key, counter in dots:
-            if plan.counters.get(writer_key, 0) < counter:
-                plan.counters[writer_key] = counter
+        counters, vector = plan.counters, record.vector
+        dot, counter = (record.kid, record.instance), vector[record.writer]
+        if counters.get(dot, 0) < counter:
+            counters[dot] = counter
+        if len(vector) == 1:
+            return
+        for writer, counter in vector.items():
+            own = self._own_writers.get(writer)
+            # Vectors of other writers may raise our counter, but only so far: a lie must not use the counters up.
+            if own is not None and counters.get(own, 0) < counter <= COUNTER_MENTIONED_MAX:
+                counters[own] = counter
 
     def refusal(self, context: str, record: Record) -> RefusedVersion | None:
         """Return the reason why `record` may not enter `context`, None when it may."""

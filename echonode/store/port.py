@@ -67,7 +67,7 @@ class Applied:
     already, or are superseded or outranked.
 
     `beside`, of `write` only, has each version that could not cover all heads of its record, with the number of other
-    heads there."""
+    heads there. `shown`, of `promote` only, counts the heads that a context got that was empty."""
 
     records: tuple[Record, ...] = ()
     had: int = 0
@@ -75,6 +75,7 @@ class Applied:
     voided: tuple[VoidedVersion, ...] = ()  # what statements took out of the heads and spares
     outranked: tuple[Outranked, ...] = ()
     beside: tuple[tuple[VersionId, int], ...] = ()
+    shown: int = 0
 
     @property
     def is_gap(self) -> bool:
@@ -335,10 +336,10 @@ class Store(Protocol):
     async def promote(self, context: str, *, expected: Digest | None) -> Applied | None:
         """Make the staged records of `context` visible. Return None, with all of them dropped, when the root differs.
 
-        Swaps them in when their recomputed root is `expected` and `context` is still empty; merges them when it is not
-        empty any more. `expected` None stands for a snapshot that nobody will finish: whatever was staged is shown, as
-        each record of it is verified. `Applied.records` stays empty, however many there are: `scan` from behind the
-        earlier `seq` gives them."""
+        Swaps them in when their recomputed root is `expected` and `context` is still empty, and says how many were
+        `shown`; merges them when it is not empty any more. `expected` None stands for a snapshot that nobody will
+        finish: whatever was staged is shown, as each record of it is verified. `Applied.records` stays empty, however
+        many there are: `scan` from behind the earlier `seq` gives them."""
         ...
 
     async def renew_instance(self, instance: Instance) -> None:

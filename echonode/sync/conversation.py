@@ -9,7 +9,7 @@ from typing import TypeVar
 from echonode.errors import PeerRefused, Reason
 from echonode.limits import REFUSALS_KEPT
 from echonode.model.merkle import Tree
-from echonode.model.record import Record
+from echonode.model.record import Record, VersionId
 from echonode.store.port import Cursor, Outranked, RefusedVersion, Store, VoidedVersion
 from echonode.sync.filtered_set import FilteredSets
 from echonode.sync.sketch_cache import SketchCache
@@ -80,6 +80,9 @@ class Conversation:
     """An executor's surroundings: the transport to the peer, this node's store, one context, and listeners.
 
     `on_applied`   is told of records that became heads here
+    `on_staged`    is told of records that wait, verified, for the rest of their snapshot
+    `on_shown`     is told that a snapshot is shown, with the ids of its last heads
+    `is_listened`  returns True while every head is to be told one by one; else `on_shown` tells of a snapshot's
     `on_outranked` is told of versions that do not fit beside the other heads of their records
     `on_voided`    is told of versions that are no heads any more, because their key is void
     `on_progress`  is told when records have moved
@@ -94,6 +97,9 @@ class Conversation:
     on_progress: Callable[[Tally], None]
     on_outranked: Callable[[Sequence[Outranked]], None] = field(default=lambda _: None, kw_only=True)
     on_voided: Callable[[Sequence[VoidedVersion]], None] = field(default=lambda _: None, kw_only=True)
+    on_staged: Callable[[Sequence[Record]], None] = field(default=lambda _: None, kw_only=True)
+    on_shown: Callable[[Sequence[VersionId]], None] = field(default=lambda _: None, kw_only=True)
+    is_listened: Callable[[], bool] = field(default=lambda: True, kw_only=True)
     tally: Tally = field(default_factory=Tally)
     wants: Callable[[Record], bool] | None = None
     cursor: Cursor | None = None

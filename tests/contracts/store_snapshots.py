@@ -74,7 +74,7 @@ async def what_is_staged_is_seen_by_nobody_until_it_is_promoted(store: Store) ->
     assert (await store.info(MAIN)).bytes == 0
     applied = await store.promote(MAIN, expected=root)
     assert applied is not None
-    assert (applied.records, applied.had, applied.refused) == ((), 0, ())
+    assert (applied.records, applied.had, applied.refused, applied.shown) == ((), 0, (), 40)
     assert store.staged(MAIN) is None
     assert store.tree(MAIN).root == root
     assert await ids(store) == [version.id for version in versions]
@@ -183,7 +183,7 @@ async def a_snapshot_is_merged_into_a_context_that_is_not_empty_any_more(store: 
     seq = store.seq(MAIN)
     applied = await store.promote(MAIN, expected=root)
     assert applied is not None
-    assert (applied.records, applied.had, applied.refused) == ((), 1, ())
+    assert (applied.records, applied.had, applied.refused, applied.shown) == ((), 1, (), 0)
     assert store.staged(MAIN) is None
     left = [version for version in versions if version.name != "n3"]
     assert store.tree(MAIN).root == root_of([ours], [newer], *([version] for version in left))

@@ -8,7 +8,7 @@ from echonode.errors import LocalError
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.node.conflicts import Conflicts, Resolution, Strategy
 from echonode.node.event_bus import EventBus
-from echonode.node.events import Event, RecordConflict, RecordConflictResolved, RecordsApplied
+from echonode.node.events import ContextShown, Event, RecordConflict, RecordConflictResolved, RecordsApplied
 from tests.node.test_record_book import Book
 from tests.store.files import run as at_once
 
@@ -112,6 +112,21 @@ def test_one_event_says_that_a_conflict_arose_and_one_that_it_is_over() -> None:
     covering = sides.resolve(Strategy.MERGE).record
     sides.bus.publish(RecordsApplied(context=MAIN, source=b"", records=(covering,)))
     assert len([event for event in sides.events if isinstance(event, RecordConflictResolved)]) == 1
+
+
+def test_a_snapshot_with_conflicts_says_so_of_each_of_them_once() -> None:
+    sides = Sides(b"old", b"milk", b"bread")
+    told: list[Event] = []
+    late = Book(3)
+    conflicts = Conflicts(late.book, EventBus(told.append))
+    heads = at_once(sides.ours.store.heads(MAIN, sides.ours.book.shared, "todo"))
+    for context in (IDENTITIES, MAIN):
+        known = [head for found in sides.ours.store._heads[context].values() for head in found]
+        at_once(late.store.apply(context, known))
+    for _ in range(2):
+        at_once(conflicts.note_shown(ContextShown(context=MAIN, source=sides.ours.book.id, latest=())))
+    assert len(heads) == 2
+    assert told == [RecordConflict(context=MAIN, author=heads[0].author, record="todo")]
 
 
 def test_conflicts_that_were_there_at_the_start_are_not_told_again() -> None:

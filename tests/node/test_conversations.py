@@ -17,7 +17,15 @@ from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, MAIN
 from echonode.node.conversations import Conversations
 from echonode.node.event_bus import EventBus
-from echonode.node.events import Event, RecordRefused, RecordsApplied, SyncCompleted, SyncProgress
+from echonode.node.events import (
+    ContextShown,
+    Event,
+    RecordRefused,
+    RecordsApplied,
+    RecordsStaged,
+    SyncCompleted,
+    SyncProgress,
+)
 from echonode.node.handshake import Session
 from echonode.node.hello import NAMES
 from echonode.node.link_selection import LinkSelection
@@ -73,11 +81,17 @@ class Side:
     takes: Collection[str] | None = None
     modes: tuple[Mode, ...] = MODES
     events: list[Event] = field(default_factory=list)
+    shown: list[ContextShown] = field(default_factory=list)
+    staged: list[RecordsStaged] = field(default_factory=list)
     runner: Conversations = field(init=False)
+    bus: EventBus = field(init=False)
 
     def __post_init__(self) -> None:
         clock, entropy = SimClock(asyncio.get_running_loop()), SimEntropy(f"side {self.number}")
         table, bus = PeerTable(entropy), EventBus(self.events.append)
+        bus.on(ContextShown, self.shown.append)
+        bus.on(RecordsStaged, self.staged.append)
+        self.bus = bus
         wanted = Wanted(self.store)
         wanted.side = self
         selection = LinkSelection(table, entropy)
@@ -86,7 +100,8 @@ class Side:
 
     @property
     def changed_by(self) -> list[bytes]:
-        return [event.source for event in self.events if isinstance(event, RecordsApplied)]
+        told = [*self.events, *self.shown]
+        return [event.source for event in told if isinstance(event, RecordsApplied | ContextShown)]
 
     @property
     def peer(self) -> Peer:
@@ -229,9 +244,24 @@ def test_a_context_empty_at_the_peer_is_left_to_it_and_taken_by_snapshot():
         assert met.said[-1] == m.Close(Reason.FINISHED)
         assert met.count(m.SnapshotInit) == 2
         assert roots(ours) == roots(theirs)
-        (told, *_) = [event for event in theirs.events if isinstance(event, RecordsApplied)]
-        assert told.source == ours.peer.id
-        assert set(theirs.changed_by) == {ours.peer.id}
+        assert {event.context for event in theirs.shown} == {MAIN, OTHER}
+        assert set(theirs.changed_by) == {event.source for event in theirs.staged} == {ours.peer.id}
+        ids = {record.id for event in theirs.staged for record in event.records}
+        assert ids == {version for event in theirs.shown for version in event.latest}
+        assert ids == versions_in(theirs.store) | versions_in(theirs.store, OTHER)
+
+    virtually(main())
+
+
+def test_each_record_of_a_snapshot_is_told_while_somebody_listens():
+    async def main() -> None:
+        ours, theirs = Side(0, filled(range(100))), Side(1, filled(()))
+        with theirs.bus.stream():
+            assert all_well(await meet(ours, theirs))
+        applied = [event for event in theirs.events if isinstance(event, RecordsApplied)]
+        assert {record.id for event in applied for record in event.records} == versions_in(theirs.store)
+        assert {event.source for event in applied} == {ours.peer.id}
+        assert not theirs.shown
 
     virtually(main())
 
@@ -924,7 +954,11 @@ def test_what_a_cut_snapshot_left_staged_is_merged_when_no_snapshot_will_go_on_w
         sent = sum(each.sent for each in theirs.conversations if each.context == MAIN)
         assert sent <= len(heads_in(theirs.store)) - len(staged) + 1, "what was staged did not come again"
         told = [record.id for event in ours.events if isinstance(event, RecordsApplied) for record in event.records]
-        assert set(told) >= {record.id for record in staged}
+        if meanwhile == "written here":
+            assert set(told) >= {record.id for record in staged}
+        else:
+            assert [event.context for event in ours.shown] == [MAIN]
+        assert versions_in(ours.store) >= {record.id for record in staged}
 
     virtually(main())
 

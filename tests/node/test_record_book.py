@@ -8,12 +8,12 @@ from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, CONTEXTS_MAX, TIMESTAMP_AHEAD_MS_MAX
 from echonode.model.heads import winner
-from echonode.model.identity import Identity, Instance, shared_pool
+from echonode.model.identity import Identity, IdentityId, Instance, shared_pool
 from echonode.model.keys import Admission, KeyState, statement_draft
 from echonode.model.member_secret import MemberSecret
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, supersedes
 from echonode.node.event_bus import EventBus
-from echonode.node.events import Event, RecordsApplied, TimestampAhead
+from echonode.node.events import Event, RecordsApplied, RecordsStaged, TimestampAhead
 from echonode.node.record_book import RecordBook
 from echonode.sim.event_loop import EPOCH_MS, SimEntropy
 from echonode.store.memory import MemoryStore
@@ -160,24 +160,34 @@ def test_no_more_contexts_are_written_than_peers_would_take():
 # -- timestamps ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_written_comes_after_what_was_seen_even_by_a_slow_clock():
+def note_applied(book: RecordBook, source: IdentityId, records: tuple[Record, ...]) -> None:
+    book.note_applied(RecordsApplied(context=MAIN, source=source, records=records))
+
+
+def note_staged(book: RecordBook, source: IdentityId, records: tuple[Record, ...]) -> None:
+    book.note_staged(RecordsStaged(source=source, records=records))
+
+
+@pytest.mark.parametrize("note", [note_applied, note_staged])
+def test_what_is_written_comes_after_what_was_seen_even_by_a_slow_clock(note):
     fast, slow = Book(1), Book(2)
     fast.clock.ms += 60_000
     seen = fast.put("todo", b"1", author=fast.book.shared)
     slow.takes_all_of(fast)
-    slow.book.note_applied(RecordsApplied(context=MAIN, source=fast.book.id, records=(seen,)))
+    note(slow.book, fast.book.id, (seen,))
     assert slow.put("x").timestamp > seen.timestamp
     assert not [event for event in slow.events if isinstance(event, TimestampAhead)]
 
 
-def test_a_clock_that_is_far_ahead_is_told_and_not_followed():
+@pytest.mark.parametrize("note", [note_applied, note_staged])
+def test_a_clock_that_is_far_ahead_is_told_and_not_followed(note):
     wrong, right = Book(1), Book(2)
     wrong.clock.ms += TIMESTAMP_AHEAD_MS_MAX + 5_000
     honest = Book(3)
     honest.clock.ms += 1_000
     early = honest.put("early")
     far = wrong.put("far")
-    right.book.note_applied(RecordsApplied(context=MAIN, source=wrong.book.id, records=(early, far)))
+    note(right.book, wrong.book.id, (early, far))
     (told,) = [event for event in right.events if isinstance(event, TimestampAhead)]
     assert (told.peer, told.context, told.record) == (wrong.book.id, MAIN, "far")
     assert told.ahead_s == (TIMESTAMP_AHEAD_MS_MAX + 5_000) // 1000

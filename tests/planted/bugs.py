@@ -39,6 +39,13 @@ BUGS: Final = (
         seeds=0,
     ),
     Bug(
+        name="one admitted version admits those of other authors behind it",
+        file="store/merge.py",
+        right="            if (record.author, record.kid) != admitted or",
+        wrong="            if admitted is None or",
+        tests=("store/test_contract.py",),
+    ),
+    Bug(
         name="versions of any context are taken",
         file="sync/verify_apply.py",
         right="        if signed.context != context:\n",
@@ -76,9 +83,9 @@ BUGS: Final = (
     Bug(
         name="tombstones are dropped on arrival",
         file="store/merge.py",
-        right="            if refused is not None:\n                plan.refused.append(refused)\n",
+        right="            self._add_counters(plan, record)\n",
         wrong="            if record.is_tombstone:\n                plan.had += 1\n                continue\n"
-        "            if refused is not None:\n                plan.refused.append(refused)\n",
+        "            self._add_counters(plan, record)\n",
         tests=("store/test_contract.py",),
     ),
     Bug(

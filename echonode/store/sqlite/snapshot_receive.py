@@ -56,16 +56,18 @@ class StagingArea:
             if not after.count:
                 after.first_seq = transaction.last_seq + 1
         plan = self._index.sort(context, records)
-        await self._commits.database.run(lambda connection: _merge(connection, after, plan))
+        fresh, others = _divide(plan, after.last_key)
+        if others:
+            await self._commits.database.run(lambda connection: _merge(connection, after, plan, others))
         transaction.add_counters(self._index.unseen_counters(plan.counters))
-        added = plan.added()
+        added = fresh + plan.added()
         if added:
             left = [move.version for _, merge in plan.changes() for move in merge.left()]
-            transaction.add_staged(after.context_id, plan)
+            transaction.add_staged(after.context_id, fresh, plan)
             after.newest_seq = transaction.last_seq
-            after.last_key = max(after.last_key, *plan.merges)
+            after.last_key = max([after.last_key, *(record.key for record in added)])
             after.count += len(added) - len(left)
-            after.size_bytes += sum(record.size for record in added) - sum(version.size for version in left)
+            after.size_bytes += sum([len(record.raw) for record in added]) - sum(version.size for version in left)
             transaction.execute("UPDATE contexts SET bytes = ? WHERE id = ?", (after.size_bytes, after.context_id))
 
         def finish() -> tuple[RefusedVersion, ...]:
@@ -79,34 +81,34 @@ class StagingArea:
 
     async def promote(
         self, transaction: Transaction, context: str, expected: Digest | None
-    ) -> Finish[StagingContext | bool]:
+    ) -> Finish[StagingContext | int | None]:
         """Plan to show what is staged.
 
-        The finish returns True when it was shown, False when it was dropped, or the staging context that is left to be
-        merged."""
+        The finish returns how many heads are shown, None when they were dropped, or the staging context that is left to
+        be merged."""
         staging = self.staging.get(context)
         if staging is None:
-            return lambda: expected in (None, Tree().root)
+            return lambda: 0 if expected in (None, Tree().root) else None
         tree, conflicts = await self._commits.database.run(lambda connection: read_tree(connection, staging.context_id))
         is_expected = expected in (None, tree.root)
         if is_expected and self._may_swap(context, staging):
             self._swap(transaction, context, staging)
 
-            def show() -> bool:
+            def show() -> int:
                 del self.staging[context]
                 self._index.trees[context], self._index.conflicts[context] = tree, conflicts
-                return True
+                return staging.count
 
             return show
 
         self.add_drop(transaction, context)
 
-        def take_out() -> StagingContext | bool:
+        def take_out() -> StagingContext | None:
             if is_expected:
                 del self.staging[context]
                 return staging
             self.finish_drop(context)
-            return False
+            return None
 
         return take_out
 
@@ -144,12 +146,25 @@ class StagingArea:
         transaction.rows[context] = ContextRow(staging.context_id, staging.newest_seq, staging.size_bytes)
 
 
-def _merge(connection: sqlite3.Connection, staging: StagingContext, plan: MergePlan) -> None:
-    """Merge `plan` into the heads that are staged; nothing else is kept of a staged leaf."""
-    for key in plan.arrived:
+def _divide(plan: MergePlan, last_key: LeafKey) -> tuple[list[Record], list[LeafKey]]:
+    """Return the versions in `plan` that come alone to a leaf behind `last_key`, which makes them its head, and the
+    keys of all other leaves."""
+    fresh: list[Record] = []
+    others: list[LeafKey] = []
+    for key, arrived in plan.arrived.items():
+        if len(arrived) == 1 and key > last_key:
+            fresh.append(arrived[0])
+        else:
+            others.append(key)
+    return fresh, others
+
+
+def _merge(connection: sqlite3.Connection, staging: StagingContext, plan: MergePlan, keys: Sequence[LeafKey]) -> None:
+    """Merge the leaves `keys` of `plan` into the heads that are staged; nothing else is kept of a staged leaf."""
+    for key in keys:
         if key > staging.last_key:
             plan.merge(key, Leaf(is_whole=True))
-    known = [key for key in plan.arrived if key <= staging.last_key]
+    known = [key for key in keys if key <= staging.last_key]
     for key, leaf in read_leaves(connection, staging.context_id, known):
         leaf.is_whole = True
         plan.merge(key, leaf)

@@ -282,7 +282,7 @@ class SqliteStore:
         shown = await self._commits.submit(lambda transaction: self._staging.promote(transaction, context, expected))
         if isinstance(shown, StagingContext):
             return await self._merge_staged(context, shown)
-        return Applied() if shown else None
+        return None if shown is None else Applied(shown=shown)
 
     async def renew_instance(self, instance: Instance) -> None:
         async def plan(transaction: Transaction) -> Finish[None]:

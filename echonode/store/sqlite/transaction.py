@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, TypeAlias
 
 from echonode.limits import HISTORY_BYTES_MAX, HISTORY_DAYS, HISTORY_ROWS_MAX
 from echonode.model.identity import Instance, PublicKey
@@ -33,7 +34,13 @@ _BY_VERSION: Final = "WHERE context = ? AND key = ? AND id = ?"
 _BY_SEQ: Final = "WHERE seq = ?"
 _AGED_PER_ROW: Final = 2  # history rows past their age deleted for each one added: old rows go, a few at a time
 
+_ROWS_PER_INSERT: Final = 100  # in one statement: sqlite3 gives up the interpreter's lock for each statement
+_INSERT: Final = "INSERT INTO log VALUES "
+_MARKS: Final = "(?, ?, ?, ?, ?)"
+_INSERT_MANY: Final = _INSERT + ", ".join([_MARKS] * _ROWS_PER_INSERT)
+
 Rows = list[tuple[Any, ...]]
+LogRow: TypeAlias = tuple[int, int, LeafKey, VersionId, bytes]
 
 
 @dataclass(slots=True)
@@ -75,7 +82,8 @@ class Transaction:
         self.history = catalog.history
         self._catalog = catalog
         self._now_ms = now_ms
-        self._inserts: dict[tuple[int, VersionId], tuple[int, int, LeafKey, VersionId, bytes]] = {}
+        self._inserts: dict[tuple[int, VersionId], LogRow] = {}
+        self._staged: list[LogRow] = []
         self._deletes: list[tuple[int, LeafKey, VersionId]] = []
         self._cursors: dict[CursorKey, Cursor | None] = {}  # None: to be deleted
         self._statements: list[tuple[str, Sequence[tuple[Any, ...]]]] = []
@@ -83,8 +91,8 @@ class Transaction:
     @property
     def is_empty(self) -> bool:
         """True when there is nothing to write."""
-        has_rows = self._inserts or self._deletes or self._statements or self._cursors or self.pending.has_moves
-        return not has_rows and not self.renews_life
+        rows = (self._inserts, self._staged, self._deletes, self._statements, self._cursors)
+        return not any(rows) and not self.pending.has_moves and not self.renews_life
 
     def context_row(self, context: str) -> ContextRow:
         """Return the row of `context`, made when there is none. The caller may change it."""
@@ -124,8 +132,14 @@ class Transaction:
                 context_row.size_bytes += move.version.size
                 context_row.newest_seq = self.insert(context_row.id, move.record)
 
-    def add_staged(self, context_id: int, plan: MergePlan) -> None:
-        """Add the rows of `plan` for a snapshot being received. Versions that are no heads there are not kept."""
+    def add_staged(self, context_id: int, fresh: Sequence[Record], plan: MergePlan) -> None:
+        """Add the rows of a snapshot being received: `fresh` versions, each of which makes a leaf, and those that
+        `plan` merged. Versions that are no heads there are not kept."""
+        first = self.last_seq + 1
+        self._staged += [
+            (seq, context_id, record.key, record.id, record.raw) for seq, record in enumerate(fresh, first)
+        ]
+        self.last_seq += len(fresh)
         for key, merge in plan.changes():
             self._deletes += [(context_id, key, move.version.id) for move in merge.left()]
             for move in merge.joined():
@@ -198,7 +212,7 @@ class Transaction:
             self._write_cursors(connection)
             added = self._write_moves(connection)
             connection.executemany(f"DELETE FROM log {_BY_VERSION}", self._deletes)
-            connection.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?)", self._inserts.values())
+            _insert(connection, [*self._staged, *self._inserts.values()])
             sizes = [(context_row.size_bytes, context_row.id) for context_row in self.rows.values()]
             connection.executemany("UPDATE contexts SET bytes = ? WHERE id = ?", sizes)
             if added:
@@ -257,6 +271,14 @@ class Transaction:
                     last, versions, size_bytes = row[0], versions - 1, size_bytes - row[1]
             connection.execute(f"DELETE FROM {place.value} WHERE n <= ?", (last,))
             self.history = read_history_info(connection)
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[LogRow]) -> None:
+    """Insert `rows` in the log."""
+    rest = len(rows) % _ROWS_PER_INSERT
+    for at in range(rest, len(rows), _ROWS_PER_INSERT):
+        connection.execute(_INSERT_MANY, tuple(chain.from_iterable(rows[at : at + _ROWS_PER_INSERT])))
+    connection.executemany(_INSERT + _MARKS, rows[:rest])
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeAlias
 
 from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, COMMITS_RECORDS_MAX, RECENT_VERSIONS_MAX
 from echonode.model.identity import IdentityId
-from echonode.model.record import Record, VersionId
+from echonode.model.record import VersionId
 from echonode.store.port import Change, Store
 
 ShortId: TypeAlias = bytes
@@ -67,9 +67,9 @@ class Plumtree:
     def __post_init__(self) -> None:
         self.tail = LogTail(self.store)
 
-    def stored(self, records: Sequence[Record], source: IdentityId | None) -> None:
-        """Tell all links that `records` became heads here. `source`: the peer that brought them, None for our own."""
-        self.note_arrived([short_id(record.id) for record in records[-RECENT_VERSIONS_MAX:]], source)
+    def stored(self, versions: Sequence[VersionId], source: IdentityId | None) -> None:
+        """Tell all links that `versions` became heads here. `source`: the peer that brought them, None for our own."""
+        self.note_arrived([short_id(version) for version in versions], source)
         for link in list(self.links.values()):
             link.on_store_changed()
 

@@ -18,13 +18,14 @@ peer whose root has changed sends a page that `is_cut`: then the staged records,
 walk brings the rest. So a snapshot ends, however often its connection is cut and however much the peer writes.
 """
 
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, RECENT_VERSIONS_MAX
 from echonode.model.merkle import Digest
-from echonode.model.record import LeafKey, Record, from_store
+from echonode.model.record import LeafKey, Record, VersionId, from_store
 from echonode.store.port import Applied, SnapshotOverError, SnapshotReader, Staged, StateStamp
 from echonode.sync.answer_check import START, check_order
 from echonode.sync.conversation import Conversation, Result
@@ -45,8 +46,9 @@ async def run_initiator(conversation: Conversation, _: InitiatorOptions = DEFAUL
     staged = store.staged(context)
     resume = None if staged is None else (staged.root, staged.last_key)
     pages = request_pages(conversation, SnapshotInit(PROTOCOL_VERSION, context, resume), Page)
-    root, their_seq = await _receive(conversation, pages, staged)
-    applied = await uninterrupted(_promote(conversation, None if root is None else Digest(root)))
+    staging = _Staging(conversation)
+    root, their_seq = await _receive(conversation, pages, staged, staging)
+    applied = await uninterrupted(_promote(conversation, None if root is None else Digest(root), staging.latest))
     if applied is None and not conversation.tally.refused:
         raise RemoteError(Reason.BAD_RECORD, "the snapshot's records do not give the root it was announced with")
     if applied is not None and root is not None and not conversation.tally.refused and not applied.refused:
@@ -61,15 +63,22 @@ async def merge_left_over(conversation: Conversation) -> None:
     """Merge the records that an earlier snapshot left staged, when no snapshot will go on with them. All of them are
     verified."""
     if conversation.store.staged(conversation.context) is not None:
-        await uninterrupted(_promote(conversation, None))
+        await uninterrupted(_promote(conversation, None, ()))
 
 
-async def _promote(conversation: Conversation, expected: Digest | None) -> Applied | None:
-    """Make the staged records visible and report them in batches. Return None, and leave the context as it is, when
-    they do not give the root `expected`."""
+async def _promote(
+    conversation: Conversation, expected: Digest | None, latest: Sequence[VersionId]
+) -> Applied | None:
+    """Make the staged records visible and report them. Return None, and leave the context as it is, when they do not
+    give the root `expected`. `latest`: ids of the records staged last.
+
+    A context that was empty shows what was staged: that is read again only for listeners that want every record."""
     store, context = conversation.store, conversation.context
     seq = store.seq(context)
     applied = await store.promote(context, expected=expected)
+    if applied is not None and applied.shown and not conversation.is_listened():
+        conversation.on_shown(latest)
+        return applied
     while applied is not None:
         records, seq = await store.scan(context, seq, limit=BATCH_RECORDS_MAX)
         if not records:
@@ -80,29 +89,46 @@ async def _promote(conversation: Conversation, expected: Digest | None) -> Appli
     return applied
 
 
+class _Staging:
+    """Stages the verified records of one conversation. `latest`: the ids of the last of them."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._last = START
+        self.root = Digest(b"")  # of the announced state
+        self.latest: deque[VersionId] = deque(maxlen=RECENT_VERSIONS_MAX)
+
+    async def stage(self, records: list[Record]) -> None:
+        """Stage one batch behind those before it. Raises RemoteError when it is out of order."""
+        conversation = self._conversation
+        self._last = check_order(records, self._last)
+        refused = await conversation.store.stage(conversation.context, self.root, records)
+        conversation.tally.refuse(refused)
+        conversation.tally.received += len(records)
+        if refused:
+            not_taken = {one.version for one in refused}
+            records = [record for record in records if record.id not in not_taken]
+        self.latest.extend([record.id for record in records])
+        conversation.on_staged(records)
+        conversation.on_progress(conversation.tally)
+
+
 async def _receive(
-    conversation: Conversation, pages: AsyncGenerator[Page, None], staged: Staged | None
+    conversation: Conversation, pages: AsyncGenerator[Page, None], staged: Staged | None, staging: _Staging
 ) -> tuple[bytes | None, int]:
     """Stage the records of every page. Return root and seq of the announced state, None as root when the peer cut the
     snapshot short."""
-    root, seq, last, is_first = b"", 0, START, True
-
-    async def stage(records: list[Record]) -> None:
-        nonlocal last
-        last = check_order(records, last)
-        conversation.tally.refuse(await conversation.store.stage(conversation.context, Digest(root), records))
-        conversation.tally.received += len(records)
-        conversation.on_progress(conversation.tally)
-
+    root, seq, is_first = b"", 0, True
     async with aclosing(pages), Pipeline(conversation.context) as pipeline:
         async for page in pages:
             if is_first:
                 root, seq = await _begin(conversation, page, staged)
+                staging.root = Digest(root)
             elif not page.records and not page.is_last:
                 raise RemoteError(Reason.PROTOCOL_ERROR, "an empty page that is not the last")
             # An empty first page has to begin the staging too.
             if page.records or (is_first and not page.is_cut):
-                await pipeline.put(page.records, stage)
+                await pipeline.put(page.records, staging.stage)
             if page.is_cut and not page.is_last:
                 raise RemoteError(Reason.PROTOCOL_ERROR, "what is cut short has a last page")
             is_first = False

@@ -64,7 +64,7 @@ class Spot:
 
     async def write(self, records: Sequence[Record], context: str = MAIN) -> None:
         applied = await self.store.apply(context, records)
-        self.plumtree.stored(applied.records, None)
+        self.plumtree.stored([record.id for record in applied.records], None)
 
     def ends(self, other: "Spot", transport: PairedTransport) -> LinkEnvironment:
         return LinkEnvironment(
@@ -107,7 +107,7 @@ class Owner:
 
     def applied(self, _context: str, records: Sequence[Record]) -> None:
         self.spot.is_told.set()
-        self.spot.plumtree.stored(records, self.other.id)
+        self.spot.plumtree.stored([record.id for record in records], self.other.id)
 
     def outranked(self, context: str, outranked: Sequence[Outranked]) -> None: ...
 
@@ -458,7 +458,7 @@ def test_what_one_announced_and_does_not_send_is_asked_of_others(how):
         assert isinstance(await heard(theirs, m.Missing), m.Missing)
         await honest.store.apply(MAIN, [record])
         honest.plumtree.links[ours.id]._queue.is_eager = False  # type: ignore[attr-defined]
-        honest.plumtree.stored([record], None)
+        honest.plumtree.stored([record.id], None)
         await asyncio.sleep(1)
         assert record.id not in versions_in(ours.store)
         if how == "it breaks off":
@@ -666,7 +666,7 @@ def test_a_cursor_does_not_pass_what_is_still_being_stored():
         await theirs.send(commits(6, told))
         await asyncio.sleep(0.5)
         await MemoryStore.apply(slow, MAIN, [announced])
-        ours.plumtree.stored([announced], None)
+        ours.plumtree.stored([announced.id], None)
         cursor = slow.cursor(liar.id, MAIN)
         assert cursor is not None
         assert cursor.seq == 5

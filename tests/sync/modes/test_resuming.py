@@ -309,3 +309,37 @@ def test_what_a_snapshot_brought_is_told_in_batches_once_it_is_visible():
         assert set(told) == versions_in(theirs)
 
     virtually(main())
+
+
+def test_without_a_listener_a_snapshot_is_told_while_it_is_staged_and_not_read_again():
+    async def main() -> None:
+        ours, theirs = universe().store(()), universe().store(range(300))
+        staged: list[bytes] = []
+        shown: list[bytes] = []
+
+        def on_staged(records) -> None:
+            assert not versions_in(ours) and not shown
+            staged.extend(record.id for record in records)
+
+        def on_applied(_) -> None:
+            raise AssertionError("nobody listens")
+
+        talk = overheard(ours, theirs)
+        heard = Conversation(
+            talk.ours.transport,
+            ours,
+            MAIN,
+            on_applied,
+            talk.ours.on_progress,
+            on_staged=on_staged,
+            on_shown=shown.extend,
+            is_listened=lambda: False,
+        )
+        ends = await asyncio.gather(
+            to_its_end(heard, snapshot.run_initiator(heard)), to_its_end(talk.theirs, serve(talk.theirs))
+        )
+        assert ends == [Result.EQUAL, Result.EQUAL]
+        assert staged == shown and len(staged) == len(set(staged))
+        assert set(staged) == versions_in(theirs) == versions_in(ours)
+
+    virtually(main())
