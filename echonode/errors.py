@@ -37,6 +37,7 @@ class Reason(IntEnum):
     NOT_ACCEPTED = 17
     SELF = 18
     STALE_CURSOR = 19
+    QUOTA = 20
 
     @classmethod
     def from_wire(cls, code: int) -> "Reason":

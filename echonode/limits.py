@@ -30,7 +30,11 @@ SPARE_MAX: Final = 256  # versions of a record kept back while it has as many he
 FORKS_REMEMBERED: Final = 10_000  # heads noted whose writer used a counter twice; a lying peer can make any number
 COUNTER_MENTIONED_MAX: Final = 2**48  # a peer's claim of our counter; no store writes as often, so more is a lie
 TIMESTAMP_AHEAD_MS_MAX: Final = 10 * 60 * 1000  # a timestamp further ahead is flagged and does not move our clock
-CONTEXTS_MAX: Final = 64  # contexts taken from peers when the configuration lists none; keeps the Hello small
+CONTEXTS_MAX: Final = 64  # contexts of others that are taken, when the configuration lists none; bounds the Hello
+CONTEXTS_OWN_MAX: Final = 64  # contexts written here, which are always taken; the other half of a Hello
+CONTEXTS_PER_IDENTITY_MAX: Final = 16  # of others' contexts introduced by one identity; four could use up the places
+CONTEXTS_HELD_MAX: Final = 1024  # of others' contexts held, those without a live record too; each has a tree
+CONTEXTS_TOLD_MAX: Final = 2 + CONTEXTS_OWN_MAX + CONTEXTS_MAX  # in a Hello or a link: with identities and main
 
 # -- CBOR ------------------------------------------------------------------------------------------------------------
 CBOR_DEPTH_MAX: Final = 16  # nested containers; the decoder recurses once for each

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from echonode.api.json_forms import maybe_rfc3339, rfc3339
 from echonode.api.problems import RequestError
 from echonode.api.requests import (
+    ForgetContextRequest,
     ForgetPeerRequest,
     InvitationRequest,
     JoinRequest,
@@ -19,6 +20,7 @@ from echonode.api.requests import (
     NetworkRequest,
     Query,
     SyncRequest,
+    context_of,
     json_body,
     peer_of,
 )
@@ -56,6 +58,7 @@ class NodeRoutes:
             route("/v1/peers/forget", POST=self._forget_peer),
             route("/v1/name", PUT=self._rename),
             route("/v1/contexts", GET=self._contexts),
+            route("/v1/contexts/{context}/forget", POST=self._forget_context),
             route("/v1/sync", POST=self._sync),
             route("/v1/events", GET=self._events),
             route("/v1/verify", POST=self._verify),
@@ -108,6 +111,14 @@ class NodeRoutes:
     async def _contexts(self, request: Request) -> Response:
         Query(request, ())
         return reply({"contexts": [self._context_form(info) for info in (await self._node.status()).contexts]})
+
+    async def _forget_context(self, request: Request) -> Response:
+        context = context_of(request)
+        body = await json_body(request, self._stop, ForgetContextRequest)
+        try:
+            return reply({"forgotten": await self._node.forget_context(context, own_too=body.own)})
+        except LocalError as error:
+            raise RequestError(str(error), status=409, code="conflict") from None
 
     async def _sync(self, request: Request) -> Response:
         body = await json_body(request, self._stop, SyncRequest)

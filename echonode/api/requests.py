@@ -44,6 +44,12 @@ class ForgetPeerRequest(Struct, forbid_unknown_fields=True):
     peer: str
 
 
+class ForgetContextRequest(Struct, forbid_unknown_fields=True):
+    """`own`: also when the context was written here."""
+
+    own: bool = False
+
+
 class NameRequest(Struct, forbid_unknown_fields=True):
     """`name` is the new name of this node."""
 

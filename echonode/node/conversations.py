@@ -25,6 +25,7 @@ from echonode.node.escalation import Attempt, End, next_attempt
 from echonode.node.event_bus import EventBus
 from echonode.node.handshake import Session
 from echonode.node.hello import NAMES
+from echonode.node.intake import Intake
 from echonode.node.live_links import LiveLinks
 from echonode.node.log_cursor import LogCursor
 from echonode.node.mode_table import in_common, spec_of
@@ -55,6 +56,7 @@ class Conversations:
     bus: EventBus
     subscriptions: Subscriptions
     links: LiveLinks
+    intake: Intake
     sketches: SketchCache = field(default_factory=SketchCache)
     bulk_gate: BulkGate = field(init=False)
     # (peer, context) -> both roots, and those of `identities`, when records were refused: not compared again until one
@@ -94,7 +96,7 @@ class Conversations:
         await self._turn(session, report, Direction.BOTH, theirs, only=(IDENTITIES,))
         conversation, finish = self._begin(session, report, context, mode, "asked for", "initiator")
         if mode is Mode.GET:
-            conversation = replace(conversation, wants=None)  # a person asked for these records: keep them all
+            conversation = replace(conversation, wants=None, judge=lambda _: ())  # a person asked for them: keep all
         try:
             if mode.value not in session.hello.modes:
                 raise PeerRefused(Reason.UNSUPPORTED_MODE, supported=session.hello.modes)
@@ -321,6 +323,7 @@ class Conversations:
             on_outranked=figures.outranked,
             on_voided=figures.voided,
             on_progress=progress,
+            judge=partial(self.intake.judge, context, session.peer.id),
             wants=self.subscriptions.wants(context, session.peer.id),
             cursor=LogCursor.of(self.store, session).cursor(context),
             sketches=self.sketches,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from echonode.limits import CONTEXTS_MAX
+from echonode.limits import CONTEXTS_TOLD_MAX
 from echonode.model.identity import PublicKey, SigningKey
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.mode_table import MODES
@@ -46,7 +46,7 @@ class HelloMaker:
         store, subscriptions = self.records.store, self.subscriptions
         seen = sorted(store.seen(peer).items(), key=lambda item: -item[1])[:_SEEN_INSTANCES_MAX]
         kept = [name for name in store.contexts() if subscriptions.takes(name)]
-        names = list(dict.fromkeys((IDENTITIES, *kept)))[:CONTEXTS_MAX]
+        names = list(dict.fromkeys((IDENTITIES, *kept)))[:CONTEXTS_TOLD_MAX]
         return Hello(
             version=PROTOCOL_VERSION,
             session=session,

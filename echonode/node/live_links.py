@@ -11,7 +11,7 @@ from typing import Final
 
 from echonode.clock import Clock, Entropy
 from echonode.errors import EchonodeError, PeerRefused, Reason
-from echonode.limits import CONTEXTS_MAX, RECENT_VERSIONS_MAX, SESSION_AGE_S_MAX
+from echonode.limits import CONTEXTS_TOLD_MAX, RECENT_VERSIONS_MAX, SESSION_AGE_S_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, Record
@@ -28,11 +28,12 @@ from echonode.node.events import (
 )
 from echonode.node.handshake import Session
 from echonode.node.hello import FOLLOW, NAMES_IN_PART
+from echonode.node.intake import Intake
 from echonode.node.link_selection import LinkSelection
 from echonode.node.log_cursor import LogCursor
 from echonode.node.peer_table import PeerTable
 from echonode.node.subscriptions import Subscriptions
-from echonode.store.port import Outranked, Store, VoidedVersion
+from echonode.store.port import Outranked, RefusedVersion, Store, VoidedVersion
 from echonode.sync.live.link import Link, PeerSilentError
 from echonode.sync.live.plumtree import Plumtree
 from echonode.sync.live.send_queue import LinkEnvironment
@@ -54,6 +55,7 @@ class LiveLinks:
     table: PeerTable
     selection: LinkSelection
     subscriptions: Subscriptions
+    intake: Intake
     wake: asyncio.Event
     plumtree: Plumtree = field(init=False)
     _links: dict[IdentityId, Link] = field(default_factory=dict)
@@ -149,7 +151,7 @@ class LiveLinks:
         theirs = [summary.context for summary in session.hello.contexts]
         names = dict.fromkeys((IDENTITIES, *self.store.contexts(), *theirs))
         wanted = [name for name in names if self.subscriptions.takes(name)]
-        return tuple(ContextCursor(name, cursor.seq(name)) for name in wanted[: CONTEXTS_MAX + 1])
+        return tuple(ContextCursor(name, cursor.seq(name)) for name in wanted[:CONTEXTS_TOLD_MAX])
 
     def _link(self, session: Session, ours: Sequence[ContextCursor], theirs: Sequence[ContextCursor]) -> Link:
         peer = session.peer.id
@@ -244,6 +246,10 @@ class _LinkOwner:
     def takes(self, context: str) -> bool:
         """Return whether `context` is kept here."""
         return self.links.subscriptions.takes(context)
+
+    def judge(self, context: str, records: Sequence[Record]) -> Sequence[RefusedVersion]:
+        """Return those of `records` that are too much for this node."""
+        return self.links.intake.judge(context, self.peer, records)
 
     def applied(self, context: str, records: Sequence[Record]) -> None:
         """Publish that records of the peer became heads here."""

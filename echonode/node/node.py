@@ -13,6 +13,7 @@ which the record book, a conversation or a link publishes one RecordsApplied on 
 streams of the API, and then these, in this order (`Node.__init__`):
 
     RecordBook.note_applied    the clock follows those of peers; forks and copies of this store are found
+    KeptContexts.note_applied  who introduced a context is kept
     LiveLinks.pass_on          links whose key was revoked end; the others wake (Plumtree.stored), and send
     Connections.tell_some      some peers without a link are dialled soon, to compare
 
@@ -57,6 +58,7 @@ from echonode.node.events import (
 )
 from echonode.node.handshake import LocalSide
 from echonode.node.hello import HelloMaker
+from echonode.node.intake import Intake
 from echonode.node.invitations import Invitations
 from echonode.node.live_links import LiveLinks
 from echonode.node.membership import Membership
@@ -100,7 +102,8 @@ class Node:
         self.bus = EventBus(observe)
         self.records = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
         self.conflicts = Conflicts(self.records, self.bus)
-        self.subscriptions = Subscriptions(store, settings.contexts)
+        self.subscriptions = Subscriptions(store, self.records.kept)
+        self.intake = Intake(store, self.records.kept)
         self.membership = Membership(settings.member_secret, tag, announce=announce, save=save_secret)
         self.invitations = Invitations(self.membership, clock, entropy, self.bus)
         self.peer_table = PeerTable(entropy)
@@ -110,10 +113,20 @@ class Node:
         self.hello = HelloMaker(self.records, self.subscriptions, settings.name, tag, settings.models)
         self.admission = PeerAdmission(self.records, self.peer_table, self.registry, self.bus, clock, store.instance)
         self.live_links = LiveLinks(
-            store, clock, entropy, self.bus, self.peer_table, self.scheduler.links, self.subscriptions, wake
+            store,
+            clock,
+            entropy,
+            self.bus,
+            self.peer_table,
+            self.scheduler.links,
+            self.subscriptions,
+            self.intake,
+            wake,
         )
         sketches = SketchCache(lambda: self.membership.secret.netid)
-        self.conversations = Conversations(store, clock, self.bus, self.subscriptions, self.live_links, sketches)
+        self.conversations = Conversations(
+            store, clock, self.bus, self.subscriptions, self.live_links, self.intake, sketches
+        )
         self.connections = Connections(
             dial=dial,
             clock=clock,
@@ -133,6 +146,8 @@ class Node:
         self.bus.on(RecordsApplied, self.records.note_applied)
         self.bus.on(RecordsApplied, self.conflicts.note_applied)
         self.bus.on(RecordVoided, self.conflicts.note_voided)
+        self.bus.on(RecordsApplied, self._note_contexts)
+        self.bus.on(ContextShown, self._note_contexts)
         self.bus.on(RecordsApplied, self._renew_if_copied)
         self.bus.on(RecordsApplied, self.live_links.pass_on)
         self.bus.on(RecordsApplied, self.connections.tell_some)
@@ -158,6 +173,7 @@ class Node:
         self._listen = tuple(listen)
         self.hello.port = int(listen[0].rpartition(":")[2]) if listen else 0
         await self.admission.load()
+        await self.records.kept.load()
         if self.store.second_life is not None:
             self.bus.publish(InstanceRenewed(instance=self.store.instance, why=self.store.second_life))
         is_provisional = self._settings.is_provisional
@@ -348,6 +364,22 @@ class Node:
         self._wake.set()
         return label or to_base32(peer)
 
+    async def forget_context(self, context: str, *, own_too: bool) -> int:
+        """Delete all that is held of `context`, and take it no more until it is written here. Return how many records.
+
+        Raises LocalError for a context that is always kept or not there, and, unless `own_too`, for one that was
+        written here: no other node may have its records.
+        """
+        kept = self.records.kept
+        if kept.is_own(context) and not own_too:
+            raise LocalError(f"{escape(context)} was written here, and other nodes may not have its records")
+        await kept.forget(context)
+        self.live_links.end_all()  # they follow the context
+        self.registry.drop_all()
+        forgotten = await self.subscriptions.drop(context)
+        self.connections.compare_with_all()
+        return forgotten
+
     async def rename(self, text: str) -> str:
         """Give this node another name, and keep it. Peers hear of it in a moment. Return the name in NFC.
 
@@ -402,6 +434,12 @@ class Node:
         return self.network
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _note_contexts(self, event: RecordsApplied | ContextShown) -> None:
+        """Keep who introduced a context that has just come, and look into those in which records were deleted."""
+        kept = self.records.kept
+        if kept.note_shown(event) if isinstance(event, ContextShown) else kept.note_applied(event):
+            self.connections.spawn(self.records.kept.refresh())
 
     def _renew_if_copied(self, event: RecordsApplied | RecordsStaged) -> None:
         """Write under a fresh instance once a peer's records show that a copy of this store writes too."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from echonode.clock import Clock, Entropy, HybridClock, Timestamp, to_ms
 from echonode.errors import LocalError
-from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_OWN_MAX
 from echonode.model.address import SHARED
 from echonode.model.heads import winner
 from echonode.model.identity import (
@@ -33,6 +33,7 @@ from echonode.node.events import (
     RecordVoided,
     TimestampAhead,
 )
+from echonode.node.kept_contexts import KeptContexts
 from echonode.store.port import Applied, Audit, StaleWriterError, Store
 from echonode.sync.tasks import uninterrupted
 from echonode.text import escape, to_base32
@@ -47,7 +48,7 @@ class WrittenRecord:
 
 
 class RecordBook:
-    """The records of one store. `contexts`: those that may be written, None for any.
+    """The records of one store. `contexts`: those that the configuration lists, None for no list.
 
     `shared`: the pool of the network, None on the open network; `own_statements`: the key statements that say that our
     device key speaks for us, and for `shared`; `is_copied`: another store writes in this one's name.
@@ -64,7 +65,7 @@ class RecordBook:
     ) -> None:
         self.store = store
         self.identity = identity
-        self.contexts = contexts
+        self.kept = KeptContexts(store, identity, contexts)
         self.shared: IdentityId | None = None
         self.own_statements: list[Record] = []
         self.is_copied = False
@@ -94,6 +95,7 @@ class RecordBook:
             pool = shared_pool(secret.pool_seed)
             self.own_statements.append(await self.list_device(pool))
             self.shared = pool.id
+        self.kept.shared = self.shared
 
     async def list_device(self, pool: Pool) -> Record:
         """State in `pool` that our device key is one of ours. Return the pool's statement, which may be there."""
@@ -141,13 +143,14 @@ class RecordBook:
                 raise LocalError(f"the context {escape(draft.context)} is not kept here")
             if draft.author not in (self.id, self.shared):
                 raise LocalError("only one's own records and those of `shared` can be written")
-        known = self.store.contexts()
-        if len(known) >= CONTEXTS_MAX and any(draft.context not in known for draft in drafts):
-            raise LocalError(f"there are {CONTEXTS_MAX} contexts already, {IDENTITIES} included: no peer takes more")
+            if not self.kept.has_room_to_write(draft.context):
+                raise LocalError(
+                    f"{CONTEXTS_OWN_MAX} contexts besides main were written here already: no more are told to peers"
+                )
 
     def keeps(self, context: str) -> bool:
         """Return whether `context` may be written here."""
-        return context != IDENTITIES and (self.contexts is None or context in self.contexts)
+        return context != IDENTITIES and self.kept.may_write(context)
 
     async def delete(self, context: str, author: IdentityId, name: str) -> Record:
         """Delete one record. Raises LocalError when there is nothing to delete."""
@@ -166,6 +169,8 @@ class RecordBook:
         self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool
     ) -> tuple[list[Record | None], Applied]:
         await self.renew_if_copied()
+        if drafts:
+            await self.kept.note_written(drafts[0].context)
         try:
             records, applied = await self.store.write(drafts, key, self.tick, skip_unchanged=skip_unchanged)
         except StaleWriterError:

@@ -10,14 +10,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from echonode.errors import LocalError
-from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_MAX, RECONCILES_MAX
+from echonode.limits import BATCH_RECORDS_MAX, RECONCILES_MAX
 from echonode.model.filter import Filter
 from echonode.model.filter_text import IdentityResolver, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Record
+from echonode.node.kept_contexts import KeptContexts
 from echonode.node.remembered import remember
 from echonode.store.port import Store
 from echonode.sync.filtered_set import FilteredSets
@@ -31,12 +33,12 @@ EVERYTHING: Final = Filter()
 class Subscriptions:
     """The contexts that are kept here, and the filters of those that are wanted in part.
 
-    `contexts`: those that are kept, None for any that peers offer; `filters`: by context, the part that is wanted, a
+    `kept`: the contexts that are kept; `filters`: by context, the part that is wanted, a
     context without one being wanted whole; `terms`: the text that each filter was made of, for people.
     """
 
     store: Store
-    contexts: frozenset[str] | None = None
+    kept: KeptContexts
     filters: Mapping[str, Filter] = field(default_factory=dict)
     terms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     filtered_sets: FilteredSets = field(default_factory=FilteredSets)
@@ -54,12 +56,7 @@ class Subscriptions:
 
     def takes(self, context: str) -> bool:
         """Return whether `context` is kept here."""
-        if context == IDENTITIES:
-            return True
-        if self.contexts is not None:
-            return context in self.contexts
-        known = self.store.contexts()
-        return context in known or len(known) < CONTEXTS_MAX
+        return self.kept.takes(context)
 
     @property
     def wants_all(self) -> bool:
@@ -101,6 +98,14 @@ class Subscriptions:
             )
             self.filtered_sets.clear()
         return forgotten
+
+    async def drop(self, context: str) -> int:
+        """Delete all that is held of `context`. Return how many records that was."""
+        dropped = 0
+        while keys := [key for key, _ in islice(self.store.tree(context).leaves_at(b""), BATCH_RECORDS_MAX)]:
+            dropped += await self.store.forget(context, keys, lambda _: False)
+        self.filtered_sets.clear()
+        return dropped
 
     @property
     def is_busy(self) -> bool:

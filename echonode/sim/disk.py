@@ -25,6 +25,7 @@ from echonode.store.port import (
     Audit,
     Change,
     ContextInfo,
+    ContextOrigin,
     Cursor,
     EarlierVersion,
     KnownPeer,
@@ -143,6 +144,10 @@ class SimStore(MemoryStore):
         async with self._transaction():
             await super().save_peer(peer)
 
+    async def save_origin(self, origin: ContextOrigin) -> None:
+        async with self._transaction():
+            await super().save_origin(origin)
+
     async def forget_peer(self, peer: IdentityId) -> None:
         async with self._transaction():
             await super().forget_peer(peer)
@@ -182,6 +187,10 @@ class SimStore(MemoryStore):
     async def peers(self) -> list[KnownPeer]:
         self._check_alive()
         return await super().peers()
+
+    async def origins(self) -> list[ContextOrigin]:
+        self._check_alive()
+        return await super().origins()
 
     async def audit(self) -> AsyncIterator[Audit]:
         self._check_alive()

@@ -27,6 +27,7 @@ from echonode.store.port import (
     Audit,
     Change,
     ContextInfo,
+    ContextOrigin,
     Cursor,
     EarlierVersion,
     HistoryInfo,
@@ -56,6 +57,7 @@ class MemoryStore:
         self._last_seq = 0
         self._staging: dict[str, tuple[Digest, dict[LeafKey, list[Record]]]] = {}
         self._peers: dict[IdentityId, KnownPeer] = {}
+        self._origins: dict[str, ContextOrigin] = {}
         self._cursors = Cursors()
 
     @property
@@ -246,6 +248,12 @@ class MemoryStore:
 
     async def forget_peer(self, peer: IdentityId) -> None:
         self._peers.pop(peer, None)
+
+    async def origins(self) -> list[ContextOrigin]:
+        return list(self._origins.values())
+
+    async def save_origin(self, origin: ContextOrigin) -> None:
+        self._origins[origin.context] = origin
 
     async def audit(self) -> AsyncIterator[Audit]:
         checked, problems = 0, []

@@ -176,6 +176,17 @@ class KnownPeer:
     seen_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class ContextOrigin:
+    """The identity that introduced `context` here: the node's own for a context that was written here.
+
+    `is_forgotten`: a person let go of it, and it is not to come again."""
+
+    context: str
+    identity: IdentityId
+    is_forgotten: bool = False
+
+
 class SnapshotReader(Protocol):
     """One context as one read transaction shows it."""
 
@@ -356,6 +367,14 @@ class Store(Protocol):
 
     async def forget_peer(self, peer: IdentityId) -> None:
         """Delete what is kept of `peer`. Its records stay."""
+        ...
+
+    async def origins(self) -> list[ContextOrigin]:
+        """Return what was saved of the origins of contexts, in the order in which they were saved first."""
+        ...
+
+    async def save_origin(self, origin: ContextOrigin) -> None:
+        """Keep `origin` over a restart, in place of what was kept of its context."""
         ...
 
     def audit(self) -> AsyncIterator[Audit]:

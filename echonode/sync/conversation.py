@@ -86,6 +86,7 @@ class Conversation:
     `on_outranked` is told of versions that do not fit beside the other heads of their records
     `on_voided`    is told of versions that are no heads any more, because their key is void
     `on_progress`  is told when records have moved
+    `judge`        returns those of some records that are too much for this node, each with the reason
     `wants`        returns True for a record to keep, where a node keeps only a part of the context
     `cursor`       how far this store has followed the peer's log of the context, None where it has not
     """
@@ -101,6 +102,7 @@ class Conversation:
     on_shown: Callable[[Sequence[VersionId]], None] = field(default=lambda _: None, kw_only=True)
     is_listened: Callable[[], bool] = field(default=lambda: True, kw_only=True)
     tally: Tally = field(default_factory=Tally)
+    judge: Callable[[Sequence[Record]], Sequence[RefusedVersion]] = field(default=lambda _: (), kw_only=True)
     wants: Callable[[Record], bool] | None = None
     cursor: Cursor | None = None
     sketches: SketchCache = field(default_factory=SketchCache)

@@ -72,12 +72,25 @@ async def _merge(conversation: Conversation, records: Sequence[Record], cursor: 
 
 def _separate(conversation: Conversation, records: Sequence[Record]) -> tuple[Sequence[Record], list[RefusedVersion]]:
     """Return the records that are wanted here, and the rest as refused."""
-    if conversation.wants is None:
-        return records, []
-    keys = {record.key for record in records if conversation.wants(record)}  # all heads of a conflict, or none
-    unwanted = [record for record in records if record.key not in keys]
-    refused = [RefusedVersion(record.id, Reason.NOT_ACCEPTED, "it is not wanted here") for record in unwanted]
-    return [record for record in records if record.key in keys], refused
+    refused: list[RefusedVersion] = []
+    if conversation.wants is not None:
+        keys = {record.key for record in records if conversation.wants(record)}  # all heads of a conflict, or none
+        unwanted = [record for record in records if record.key not in keys]
+        refused = [RefusedVersion(record.id, Reason.NOT_ACCEPTED, "it is not wanted here") for record in unwanted]
+        records = [record for record in records if record.key in keys]
+    kept, excess = within_bounds(records, conversation.judge)
+    return kept, refused + excess
+
+
+def within_bounds(
+    records: Sequence[Record], judge: Callable[[Sequence[Record]], Sequence[RefusedVersion]]
+) -> tuple[Sequence[Record], list[RefusedVersion]]:
+    """Return those of `records` that `judge` takes, and the others as it refuses them."""
+    excess = list(judge(records))
+    if not excess:
+        return records, excess
+    ids = {each.version for each in excess}
+    return [record for record in records if record.id not in ids], excess
 
 
 class Pipeline:

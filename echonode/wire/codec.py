@@ -13,7 +13,7 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import (
     BATCH_RECORDS_MAX,
     CONTEXT_BYTES_MAX,
-    CONTEXTS_MAX,
+    CONTEXTS_TOLD_MAX,
     DIGESTS_PER_MESSAGE_MAX,
     FOLLOW_WINDOW_BYTES,
     HASH_COMPARISON_DEPTH,
@@ -223,7 +223,7 @@ _LEAF_REQUEST: Final = _part_of(
     m.LeafRequest, _prefix, _maybe(_data_up_to(DIGESTS_PER_MESSAGE_MAX * 32, 16, unit=16)), _maybe(_KEY)
 )
 _LEAF_REQUESTS: Final = _list(_LEAF_REQUEST, PREFIXES_PER_MESSAGE_MAX)
-_CURSORS: Final = _list(_part_of(m.ContextCursor, _CONTEXT, _maybe(_SEQ)), CONTEXTS_MAX + 1)
+_CURSORS: Final = _list(_part_of(m.ContextCursor, _CONTEXT, _maybe(_SEQ)), CONTEXTS_TOLD_MAX)
 _REFUSAL: Final = _part_of(m.Refusal, _data(32), _uint(255))
 
 _LEAVES: Final = _list(_tuple(_KEY, _data(m.OFFERED_STATE_BYTES)), BATCH_RECORDS_MAX, 1)
@@ -244,7 +244,7 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
         _uint(65_535),
         _map(_text(TEXT_FIELD_BYTES_MAX), _VERSION, MODELS_MAX),
         _NAMES,
-        _list(_SUMMARY, CONTEXTS_MAX + 1),
+        _list(_SUMMARY, CONTEXTS_TOLD_MAX),
         _map(_data(8), _uint(), 16),
     ),
     m.Close: (_uint(255), _NAMES),
@@ -252,7 +252,7 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.Refused: (_uint(255), _NAMES),
     m.Ping: (),
     m.Pong: (),
-    m.Turn: (_list(_CONTEXT, CONTEXTS_MAX + 1),),
+    m.Turn: (_list(_CONTEXT, CONTEXTS_TOLD_MAX),),
     m.LevelWiseInit: (_VERSION, _CONTEXT, _DIRECTION, _width, _list(_prefix, PREFIXES_PER_MESSAGE_MAX, 1)),
     m.NodesRequest: (_list(_prefix, PREFIXES_PER_MESSAGE_MAX, 1),),
     m.Nodes: (_ROOT, _list(_NODE_PART, PREFIXES_PER_MESSAGE_MAX)),
@@ -301,7 +301,7 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.Commits: (_CONTEXT, _SEQ, _RECORDS, _list(_tuple(_SEQ, _data(16)), BATCH_RECORDS_MAX)),
     m.Missing: (_CONTEXT, _list(_SEQ, BATCH_RECORDS_MAX, 1)),
     m.Bodies: (_CONTEXT, _list(_SEQ, BATCH_RECORDS_MAX, 1), _RECORDS),
-    m.Roots: (_list(_part_of(m.ContextRoot, _CONTEXT, _ROOT, _SEQ), CONTEXTS_MAX + 1, 1),),
+    m.Roots: (_list(_part_of(m.ContextRoot, _CONTEXT, _ROOT, _SEQ), CONTEXTS_TOLD_MAX, 1),),
     m.Taken: (_uint(FOLLOW_WINDOW_BYTES, 1),),
     m.Lazy: (),
     m.PairStart: (_data(_SPAKE2_SHARE_BYTES),),

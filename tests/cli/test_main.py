@@ -30,6 +30,7 @@ INNER = (
     "service install",
     "service uninstall",
     "service status",
+    "contexts forget",
     "peers forget",
     "network show",
     "network set",
@@ -153,7 +154,7 @@ def test_what_is_typed_wrongly_is_one_sentence_and_exit_2(shell: Shell, args: li
 READING = ["status", "peers", "contexts", "conflicts", "list", "export", "verify", "watch", "sync", "invite"]
 
 
-WRITING = ("put x y", "delete x", "peers forget x", "rename x", "join 1-a-b")
+WRITING = ("put x y", "delete x", "contexts forget x", "peers forget x", "rename x", "join 1-a-b")
 
 
 @pytest.mark.parametrize("command", [*READING, "get x", *WRITING])

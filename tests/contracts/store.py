@@ -18,7 +18,7 @@ from echonode.model.identity import IdentityId
 from echonode.model.keys import Admission, KeyState
 from echonode.model.merkle import Digest, Tree, state_of
 from echonode.model.record import IDENTITIES, MAIN, Record, VersionId, leaf_key
-from echonode.store.port import Audit, KnownPeer, Store
+from echonode.store.port import Audit, ContextOrigin, KnownPeer, Store
 from tests.store.people import Person, known
 
 Check = Callable[[Store], Awaitable[None]]
@@ -303,6 +303,15 @@ async def of_too_many_peers_the_longest_unseen_go(store: Store) -> None:
     for seen_ms, identity in enumerate(ids):
         await store.save_peer(KnownPeer(identity, "", (), seen_ms))
     assert {peer.id for peer in await store.peers()} == set(ids[2:])
+
+
+@check
+async def origins_are_kept_in_the_order_in_which_contexts_came(store: Store) -> None:
+    one, two = Person(1).id, Person(2).id
+    assert await store.origins() == []
+    for origin in (ContextOrigin("b", one), ContextOrigin("a", two), ContextOrigin("b", two, is_forgotten=True)):
+        await store.save_origin(origin)
+    assert await store.origins() == [ContextOrigin("b", two, is_forgotten=True), ContextOrigin("a", two)]
 
 
 @check

@@ -14,7 +14,7 @@ from echonode.digest import OFFERS
 from echonode.errors import Reason
 from echonode.host.announcement import Announcement, to_txt
 from echonode.host.tcp import DEFAULT_PORT
-from echonode.limits import CONTEXTS_MAX
+from echonode.limits import CONTEXTS_TOLD_MAX
 from echonode.model import fields as record_fields
 from echonode.model.filter import _SHAPES, Filter
 from echonode.model.identity import (
@@ -241,7 +241,7 @@ LOCAL = {
     "EVENTS_WAITING_MAX EVENTS_WAITING_BYTES_MAX",
     "STORE_CALLS_WAITING_MAX CANDIDATES_MAX DIALS_MAX DIAL_TIMEOUT_S BACKOFF_S CHANGE_DELAY_S COMPARE_INTERVAL_S",
     "RELAY_FANOUT WRITE_FANOUT VERIFY_CHUNK HISTORY_DAYS HISTORY_ROWS_MAX FREE_SPACE_BYTES_MIN CURSORS_MAX",
-    "HISTORY_BYTES_MAX LEAF_HISTORY_MAX",
+    "HISTORY_BYTES_MAX LEAF_HISTORY_MAX CONTEXTS_HELD_MAX",
     "BALLAST_BYTES LOG_LINES_PER_S LOG_LINE_BYTES_MAX PEER_TEXT_CHARS_MAX SKETCHES_MAX JOURNAL_LEAVES_MAX",
     "ROOTS_DELAY_S ANNOUNCE_DELAY_S RECENT_VERSIONS_MAX LINK_RETRY_S LINK_RENEWAL_S FORKS_REMEMBERED MEET_AT_ONCE",
     "MEET_INTERVAL_S REFUSALS_KEPT REQUEST_RETRY_S BULK_WAIT_S SCHEDULE_INTERVAL_S ROOTS_INTERVAL_S FILTERED_SETS_MAX",
@@ -272,7 +272,7 @@ def test_what_the_text_says_of_lists_is_what_the_file_of_shapes_says() -> None:
     for words, shape in (
         ("Offers in an Auth: 4, each statement at most 1,024 bytes", "offers: [1*4 IdentityOffer]"),
         ("32 modes", "modes: [0*32 text-200]"),
-        (f"{CONTEXTS_MAX + 1} contexts", f"contexts: [0*{CONTEXTS_MAX + 1} Summary]"),
+        (f"{CONTEXTS_TOLD_MAX} contexts", f"contexts: [0*{CONTEXTS_TOLD_MAX} Summary]"),
         ("64 models", "at most 64 entries"),
         ("16 instances", "at most 16 entries"),
         ("Entries of `supported`: 32", "supported: [0*32 text-200]"),

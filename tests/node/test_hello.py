@@ -5,23 +5,22 @@ import asyncio
 import pytest
 
 from echonode.errors import LocalError
-from echonode.limits import CONTEXTS_MAX, KIB
+from echonode.limits import CONTEXTS_OWN_MAX, CONTEXTS_TOLD_MAX, KIB
 from echonode.model.identity import Instance
 from echonode.model.record import IDENTITIES, MAIN
-from echonode.node.events import SessionFailed
 from echonode.sim.world import World
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import Hello
-from tests.node.worlds import in_a_world, names, put, told
+from tests.node.worlds import in_a_world, names, put
 
 
 def test_a_hello_tells_of_every_context_and_fits_its_bound():
     async def work(world: World) -> None:
         ours = await world.add_node("ours")
-        for number in range(CONTEXTS_MAX - 1):
+        for number in range(CONTEXTS_OWN_MAX):
             await put(ours, "a", context=f"{number:02}" + "ü" * 31)
         hello = ours.node.hello.make(ours.node.records.identity.device.public, bytes(16))
-        assert len(hello.contexts) == CONTEXTS_MAX
+        assert len(hello.contexts) == 1 + CONTEXTS_OWN_MAX
         assert hello.contexts[0].context == IDENTITIES
         encoded = encode(hello)
         assert len(encoded) <= 64 * KIB
@@ -29,31 +28,13 @@ def test_a_hello_tells_of_every_context_and_fits_its_bound():
         # A peer can read the hello of any store.
         seen = ours.node.store._index.seen.setdefault(ours.node.records.identity.device.public, {})
         seen |= {Instance(bytes((number,)) * 8): 1000 + number for number in range(40)}
-        for number in range(5):
+        for number in range(CONTEXTS_TOLD_MAX):
             record = await ours.node.store.heads("00" + "ü" * 31, ours.node.id, "a")
             assert record
             ours.node.store._index.trees[f"more-{number}"] = ours.node.store.tree("00" + "ü" * 31)
         hello = ours.node.hello.make(ours.node.records.identity.device.public, bytes(16))
         assert isinstance(decode(encode(hello)), Hello)
         assert max(hello.seen.values()) == 1039
-
-    in_a_world(work)
-
-
-def test_of_what_peers_offer_no_more_contexts_are_taken_than_the_bound():
-    async def work(world: World) -> None:
-        ours, theirs = await world.add_node("ours"), await world.add_node("theirs")
-        for number in range(40):
-            await put(ours, "a", context=f"ours-{number:02}")
-            await put(theirs, "a", context=f"theirs-{number:02}")
-        await put(ours, "a")
-        await put(theirs, "b")
-        world.introduce()
-        await asyncio.sleep(200)
-        for member in (ours, theirs):
-            assert len(member.node.store.contexts()) == CONTEXTS_MAX
-            assert await names(member) == {"a", "b"}
-        assert not told(ours, SessionFailed) and not told(theirs, SessionFailed)
 
     in_a_world(work)
 

@@ -6,7 +6,7 @@ import pytest
 
 from echonode.clock import to_ms
 from echonode.errors import LocalError
-from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, CONTEXTS_MAX, TIMESTAMP_AHEAD_MS_MAX
+from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, CONTEXTS_OWN_MAX, TIMESTAMP_AHEAD_MS_MAX
 from echonode.model.heads import winner
 from echonode.model.identity import Identity, IdentityId, Instance, shared_pool
 from echonode.model.keys import Admission, KeyState, statement_draft
@@ -147,14 +147,14 @@ def test_deleting_takes_something_that_is_there():
     )
 
 
-def test_no_more_contexts_are_written_than_peers_would_take():
+def test_no_more_contexts_are_written_than_peers_are_told_of():
     book = Book()
-    for number in range(CONTEXTS_MAX - 1):  # the context of key statements is one of them
+    for number in range(CONTEXTS_OWN_MAX):
         book.put("a", context=f"c{number}")
-    assert len(book.store.contexts()) == CONTEXTS_MAX
-    assert str(CONTEXTS_MAX) in refusal(book.book.put(book.draft("a", context="one more")))
+    assert str(CONTEXTS_OWN_MAX) in refusal(book.book.put(book.draft("a", context="one more")))
+    book.put("a", context=MAIN)
     book.put("b", context="c0")
-    assert len(book.store.contexts()) == CONTEXTS_MAX
+    assert set(book.store.contexts()) == {IDENTITIES, MAIN, *(f"c{number}" for number in range(CONTEXTS_OWN_MAX))}
 
 
 # -- timestamps ------------------------------------------------------------------------------------------------------

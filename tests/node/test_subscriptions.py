@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from echonode.errors import LocalError, PeerRefused, Reason, TransportError
 from echonode.limits import COMPARE_INTERVAL_S, FRAME_TIMEOUT_S, RECONCILES_MAX
 from echonode.model.filter import Filter
-from echonode.model.identity import IdentityId
+from echonode.model.identity import Identity, IdentityId
 from echonode.model.member_secret import MemberSecret
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, leaf_key
 from echonode.node.events import SessionFailed, SyncCompleted
+from echonode.node.kept_contexts import KeptContexts
 from echonode.node.subscriptions import Subscriptions
 from echonode.node.views import SyncStatus
 from echonode.sim.world import Member, World
@@ -334,7 +335,8 @@ def test_shared_in_a_subscription_is_the_pool_of_the_network_that_is_joined():
 
 
 def test_a_subscription_nobody_can_read_is_said_to_be_one():
-    partial = Subscriptions(MemoryStore(universe().store(()).instance))
+    store = MemoryStore(universe().store(()).instance)
+    partial = Subscriptions(store, KeptContexts(store, Identity.from_seeds(bytes(32), bytes(range(32))), None))
     with pytest.raises(LocalError, match="no term"):
         partial.subscribe({MAIN: ("news",)}, pytest.fail)
 

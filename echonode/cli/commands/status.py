@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 import click
 
@@ -236,18 +237,35 @@ def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
 
 
 @examples("contexts", "contexts --json")
-@click.command("contexts", short_help="List the sets of records held here.")
+@click.group("contexts", short_help="List the sets of records held here.", invoke_without_command=True)
 @json_option
-@pass_lookup
-def contexts(lookup: NodeLookup, as_json: bool) -> None:
+@click.pass_context
+def contexts(ctx: click.Context, as_json: bool) -> None:
     """List the contexts held here, each with its root."""
-    with lookup.reader() as reader:
+    if ctx.invoked_subcommand is not None:
+        return
+    with ctx.ensure_object(NodeLookup).reader() as reader:
         answer = reader.client.call("GET", "/v1/contexts")
     if as_json:
         print_json(answer)
         return
     for line in context_lines(answer["contexts"]):
         print_line(line)
+
+
+@examples("contexts forget junk", "contexts forget old-photos --own")
+@contexts.command("forget", short_help="Delete a context here, and take it no more.")
+@click.argument("context", metavar="CONTEXT")
+@click.option("--own", is_flag=True, help="Also when it was written here, and other nodes may lack its records.")
+@pass_lookup
+def forget_context(lookup: NodeLookup, context: str, own: bool) -> None:
+    """Delete all that is held here of a context, and take it from no node until it is written here again.
+
+    Other nodes keep what they have.
+    """
+    path = f"/v1/contexts/{quote(context, safe='')}/forget"
+    answer = lookup.client().call("POST", path, body={"own": own})
+    print_note(f"{safe(context)} is forgotten, with {count(answer['forgotten'], 'record')}")
 
 
 @examples("peers", "peers --json")

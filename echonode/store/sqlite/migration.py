@@ -1,4 +1,6 @@
-"""From schema 3 to 4: `spare`, `sums`, leaves within their bounds, and `peers` for pinned names. Every version is kept.
+"""From schema 3 to 4: `spare`, `sums`, leaves within their bounds, `origins`, and `peers` in place of pinned names.
+
+Every version is kept.
 
 Schema 3 knew no bounds for the heads of a record. A leaf with more of them than the rule of heads takes (PROTOCOL.md
 §4.4) keeps those of the rule; the others become spare or history. Without its bounds no store would agree with others.
@@ -34,6 +36,10 @@ PEERS_TABLE: Final = (
     "CREATE TABLE peers (id BLOB PRIMARY KEY, name TEXT NOT NULL, addresses TEXT NOT NULL, seen_ms INTEGER NOT NULL)"
     " STRICT, WITHOUT ROWID"
 )
+ORIGINS_TABLE: Final = (
+    "CREATE TABLE origins (n INTEGER PRIMARY KEY, context TEXT NOT NULL UNIQUE, identity BLOB NOT NULL,"
+    " is_forgotten INTEGER NOT NULL) STRICT"
+)
 _HEADS_ALWAYS_WITHIN_BOUNDS: Final = HEADS_PER_KEY_MAX  # of schema 3: with its vectors so many always fit
 
 
@@ -43,7 +49,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     connection.execute("DROP INDEX history_leaf")
     connection.execute("CREATE UNIQUE INDEX history_version ON history (context, key, id)")
     connection.execute("DROP TABLE pins")
-    for statement in (PEERS_TABLE, *SPARE_TABLES):
+    for statement in (PEERS_TABLE, ORIGINS_TABLE, *SPARE_TABLES):
         connection.execute(statement)
     connection.execute(
         "UPDATE sums SET (versions, bytes) = (SELECT count(*), ifnull(sum(length(bytes)), 0) FROM history)"

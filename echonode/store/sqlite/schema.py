@@ -12,6 +12,7 @@
     writers   key, instance, counter                 the highest counter held of each writer's dots: 8 bytes,
                                                      big-endian, because SQLite's integers are signed
     peers     id, name, addresses, seen_ms           the peers that were met; addresses are separated by line feeds
+    origins   n, context, identity, is_forgotten       who introduced each context here
     cursors   peer, context, instance, seq   how far that peer's log was followed; the latest written comes last
 
 There is no index by version id: no query needs one, and random ids would cost a third of all writing.
@@ -26,7 +27,7 @@ from typing import Final
 from echonode.errors import StoreError
 from echonode.model.identity import Instance
 from echonode.store.sqlite.connection import transaction
-from echonode.store.sqlite.migration import PEERS_TABLE, SPARE_TABLES, migrate
+from echonode.store.sqlite.migration import ORIGINS_TABLE, PEERS_TABLE, SPARE_TABLES, migrate
 
 SCHEMA: Final = 4
 _SCHEMA_MIN: Final = 3  # the earliest that is migrated (migration.py)
@@ -50,6 +51,7 @@ TABLES: Final = (
     "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter BLOB NOT NULL,"
     " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
     PEERS_TABLE,
+    ORIGINS_TABLE,
     "CREATE TABLE cursors (n INTEGER PRIMARY KEY, peer BLOB NOT NULL, context TEXT NOT NULL,"
     " instance BLOB NOT NULL, seq INTEGER NOT NULL, UNIQUE (peer, context)) STRICT",
 )

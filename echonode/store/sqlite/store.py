@@ -25,6 +25,7 @@ from echonode.store.port import (
     Audit,
     Change,
     ContextInfo,
+    ContextOrigin,
     Cursor,
     EarlierVersion,
     HistoryInfo,
@@ -43,6 +44,7 @@ from echonode.store.sqlite.group_commit import Finish, GroupCommit
 from echonode.store.sqlite.leaves import read_earlier, read_heads, read_raws
 from echonode.store.sqlite.life_watch import LifeWatch
 from echonode.store.sqlite.load import LoadedState, StagingContext, load, read_batch
+from echonode.store.sqlite.origins import SAVE_ORIGIN, read_origins
 from echonode.store.sqlite.peers import read_peers
 from echonode.store.sqlite.plan import WritePlans
 from echonode.store.sqlite.schema import check_file, create_tables, keep_copy
@@ -313,6 +315,16 @@ class SqliteStore:
     async def forget_peer(self, peer: IdentityId) -> None:
         async def plan(transaction: Transaction) -> Finish[None]:
             transaction.execute("DELETE FROM peers WHERE id = ?", (peer,))
+            return lambda: None
+
+        await self._commits.submit(plan)
+
+    async def origins(self) -> list[ContextOrigin]:
+        return await self._reader.run(read_origins)
+
+    async def save_origin(self, origin: ContextOrigin) -> None:
+        async def plan(transaction: Transaction) -> Finish[None]:
+            transaction.execute(SAVE_ORIGIN, (origin.context, origin.identity, origin.is_forgotten))
             return lambda: None
 
         await self._commits.submit(plan)

@@ -7,7 +7,7 @@ the cursor stays: then trees are compared, and equal roots move it on (PROTOCOL.
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from echonode.limits import (
     ANNOUNCEMENT_WEIGHT,
     BATCH_BYTES_MAX,
     COMMITS_RECORDS_MAX,
-    CONTEXTS_MAX,
+    CONTEXTS_TOLD_MAX,
     FOLLOW_WINDOW_BYTES,
     REPLAYS_MAX,
     SUSPECT_S,
@@ -30,7 +30,7 @@ from echonode.sync.live.requests import Requests
 from echonode.sync.live.send_queue import SendQueue, weight
 from echonode.sync.live.sender import LinkSender
 from echonode.sync.tasks import uninterrupted
-from echonode.sync.verify_apply import verify_all
+from echonode.sync.verify_apply import verify_all, within_bounds
 from echonode.wire.messages import Bodies, Commits, ContextCursor, ContextRoot, Follow, Lazy, Roots, Taken
 
 _Incoming: TypeAlias = Commits | Bodies | ContextRoot
@@ -201,7 +201,8 @@ class LinkReceiver:
         if len(applied.records) < len(records):
             self._note_not_stored(records, applied)
         progress = self._progress[context]
-        progress.replays = 0 if applied.records else progress.replays + len(records)
+        replayed = len(records) - sum(one.reason is Reason.QUOTA for one in applied.refused)
+        progress.replays = 0 if applied.records else progress.replays + replayed
         if progress.replays > REPLAYS_MAX + 2 * len(self._store.tree(context)):
             raise RemoteError(Reason.PROTOCOL_ERROR, "it tells nothing new, without end")
         if applied.is_gap:
@@ -221,7 +222,10 @@ class LinkReceiver:
         """Apply and report in one task: a link that ends in between must not leave stored records unreported."""
         environment = self._environment
         cursor = None if seq is None else environment.cursor(context, seq)
-        applied = await self._store.apply(context, records, cursor)
+        kept, excess = within_bounds(records, lambda each: environment.owner.judge(context, each))
+        applied = await self._store.apply(context, kept, cursor)
+        if excess:
+            applied = replace(applied, refused=(*applied.refused, *excess))
         if applied.records:
             environment.owner.applied(context, applied.records)
         if applied.outranked:
@@ -377,7 +381,7 @@ class LinkReceiver:
     def _follow_offered(self, theirs: ContextRoot) -> None:
         """Follow a context of the peer that was not known to be there, if it is wanted here."""
         environment = self._environment
-        if not environment.owner.takes(theirs.context) or len(self._progress) > CONTEXTS_MAX:
+        if not environment.owner.takes(theirs.context) or len(self._progress) >= CONTEXTS_TOLD_MAX:
             return
         ours = self._store.tree(theirs.context).root
         since = {_EMPTY: 0, theirs.root: theirs.seq}.get(ours)

@@ -10,7 +10,7 @@ from echonode.clock import Entropy
 from echonode.limits import ANNOUNCEMENT_WEIGHT
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import Record
-from echonode.store.port import Cursor, Outranked, Store, VoidedVersion
+from echonode.store.port import Cursor, Outranked, RefusedVersion, Store, VoidedVersion
 from echonode.sync.live.plumtree import Plumtree, ShortId
 from echonode.sync.transport import SyncTransport
 from echonode.wire.messages import Commits, Message
@@ -38,6 +38,10 @@ class LinkOwner(Protocol):
 
     def takes(self, context: str) -> bool:
         """Return True for a context that is wanted here."""
+        ...
+
+    def judge(self, context: str, records: Sequence[Record]) -> Sequence[RefusedVersion]:
+        """Return those of `records` that are too much for this node, each with the reason."""
         ...
 
     def applied(self, context: str, records: Sequence[Record]) -> None:

@@ -12,7 +12,7 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import (
     BATCH_BYTES_MAX,
     COMMITS_RECORDS_MAX,
-    CONTEXTS_MAX,
+    CONTEXTS_TOLD_MAX,
     FOLLOW_WINDOW_BYTES,
     REQUESTS_MAX,
     UNTAKEN_RECORDS_MAX,
@@ -61,7 +61,7 @@ class LinkSender:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it claims to have followed us further than we are")
         if cursor.context in self._told:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it is told of that context already")
-        if len(self._told) > CONTEXTS_MAX:
+        if len(self._told) >= CONTEXTS_TOLD_MAX:
             raise RemoteError(Reason.PROTOCOL_ERROR, "it asks for more contexts than a link may have")
         self._told[cursor.context] = seq if cursor.since is None else cursor.since
         if cursor.context == IDENTITIES:  # keys travel before the records they sign
@@ -229,7 +229,7 @@ class LinkSender:
         """Send the roots of contexts that the peer is not told of: it may not know them."""
         store = self._store
         new = [name for name in self.not_asked_for() if name not in self._offered]
-        if new := new[: CONTEXTS_MAX + 1]:
+        if new := new[:CONTEXTS_TOLD_MAX]:
             self._offered.update(new)
             roots = tuple(ContextRoot(name, store.tree(name).root, store.seq(name)) for name in new)
             self._queue.send_soon(Roots(roots))

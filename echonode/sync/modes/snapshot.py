@@ -35,7 +35,7 @@ from echonode.sync.record_batches import batches_to_last
 from echonode.sync.tasks import uninterrupted
 from echonode.sync.transfer import CreditedSender, request_pages
 from echonode.sync.transport import unexpected
-from echonode.sync.verify_apply import Pipeline
+from echonode.sync.verify_apply import Pipeline, within_bounds
 from echonode.wire.messages import PROTOCOL_VERSION, Credit, Done, Page, SnapshotInit
 
 
@@ -102,9 +102,10 @@ class _Staging:
         """Stage one batch behind those before it. Raises RemoteError when it is out of order."""
         conversation = self._conversation
         self._last = check_order(records, self._last)
-        refused = await conversation.store.stage(conversation.context, self.root, records)
+        kept, excess = within_bounds(records, conversation.judge)
+        refused = (*excess, *await conversation.store.stage(conversation.context, self.root, kept))
         conversation.tally.refuse(refused)
-        conversation.tally.received += len(records)
+        conversation.tally.received += len(kept)
         if refused:
             not_taken = {one.version for one in refused}
             records = [record for record in records if record.id not in not_taken]

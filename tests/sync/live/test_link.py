@@ -23,7 +23,7 @@ from echonode.limits import (
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Applied, Cursor, Outranked, VoidedVersion
+from echonode.store.port import Applied, Cursor, Outranked, RefusedVersion, VoidedVersion
 from echonode.sync.live import receiver
 from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree, short_id
@@ -112,6 +112,9 @@ class Owner:
     def outranked(self, context: str, outranked: Sequence[Outranked]) -> None: ...
 
     def voided(self, voided: Sequence[VoidedVersion]) -> None: ...
+
+    def judge(self, context: str, records: Sequence[Record]) -> Sequence[RefusedVersion]:
+        return ()
 
     def compared(self, is_equal: bool) -> None:
         self.spot.equal[self.other.number] = is_equal

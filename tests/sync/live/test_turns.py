@@ -8,7 +8,7 @@ import pytest
 from echonode.errors import Reason, RemoteError
 from echonode.limits import (
     COMMITS_RECORDS_MAX,
-    CONTEXTS_MAX,
+    CONTEXTS_TOLD_MAX,
     LINK_PROBE_S,
     LINK_SILENCE_TICKS,
     LINK_TICK_S,
@@ -294,7 +294,7 @@ def test_a_liar_that_names_thousands_of_contexts_costs_no_memory():
         await asyncio.sleep(1)
         (link,) = ours.plumtree.links.values()
         inner = link._receiver  # type: ignore[attr-defined]
-        assert len(inner._progress) == CONTEXTS_MAX + 1
+        assert len(inner._progress) == CONTEXTS_TOLD_MAX
         assert not inner._inbox and not inner._inbox_bytes
         assert len(link._roots_due) <= 2  # type: ignore[attr-defined]
         assert ours.store.contexts() == (IDENTITIES,)
@@ -305,11 +305,11 @@ def test_a_liar_that_names_thousands_of_contexts_costs_no_memory():
 
 
 @pytest.mark.parametrize(("more", "is_over"), [(0, False), (1, True)])
-def test_a_link_has_at_most_sixty_five_contexts(more, is_over):
+def test_a_link_has_a_bounded_number_of_contexts(more, is_over):
     async def main() -> None:
         (ours,) = met(1)
         theirs = by_hand(ours, Spot(9, universe().store(())))
-        names = [f"c{number}" for number in range(CONTEXTS_MAX + 1 - len(FROM_NOW_ON) + more)]
+        names = [f"c{number}" for number in range(CONTEXTS_TOLD_MAX - len(FROM_NOW_ON) + more)]
         for name in names:
             await theirs.send(m.Follow((ContextCursor(name, None),)))
         await asyncio.sleep(1)
