@@ -10,7 +10,7 @@
 
 The way of a record from its commit to the peers that follow us: the commit is a `store.write` or `store.apply`, after
 which the record book, a conversation or a link publishes one RecordsApplied on the bus. The bus tells the log, the
-streams of the API, and then these, in this order (`Node.__init__`):
+streams of the API, and then these, in this order (`Node._hear_of_records`):
 
     RecordBook.note_applied    the clock follows those of peers; forks and copies of this store are found
     KeptContexts.note_applied  who introduced a context is kept
@@ -143,6 +143,19 @@ class Node:
             wake=wake,
         )
         self.on_demand = OnDemand(self.connections, self.conversations, self.addresses)
+        self._hear_of_records()
+        self._settings = settings
+        self._wake = wake
+        self._clock = clock
+        self._save_name = save_name
+        self._views = PeerViews(
+            self.peer_table, self.admission, self.live_links, self.registry, self.addresses, clock, settings.models
+        )
+        self._listen: tuple[str, ...] = ()
+        self._runner: asyncio.Task[None] | None = None
+
+    def _hear_of_records(self) -> None:
+        """Let the parts of the node hear of every record that is applied, in this order."""
         self.bus.on(RecordsApplied, self.records.note_applied)
         self.bus.on(RecordsApplied, self.conflicts.note_applied)
         self.bus.on(RecordVoided, self.conflicts.note_voided)
@@ -156,15 +169,6 @@ class Node:
         self.bus.on(ContextShown, lambda event: self.connections.spawn(self.conflicts.note_shown(event)))
         self.bus.on(ContextShown, self.live_links.pass_on_shown)
         self.bus.on(ContextShown, self.connections.tell_some)
-        self._settings = settings
-        self._wake = wake
-        self._clock = clock
-        self._save_name = save_name
-        self._views = PeerViews(
-            self.peer_table, self.admission, self.live_links, self.registry, self.addresses, clock, settings.models
-        )
-        self._listen: tuple[str, ...] = ()
-        self._runner: asyncio.Task[None] | None = None
 
     # -- life --------------------------------------------------------------------------------------------------------
 

@@ -140,6 +140,11 @@ TOUR = [
     ("one", 405, "POST", "/v1/status", b""),
     ("one", 405, "HEAD", "/v1/status", b""),
     ("one", 405, "PROPFIND", RECORDS, b""),
+    ("one", 200, "PUT", "/v1/records/passing?id=a", b"1"),
+    ("one", 409, "POST", "/v1/contexts/passing/forget", {}),
+    ("one", 200, "POST", "/v1/contexts/passing/forget", {"own": True}),
+    ("one", 400, "POST", "/v1/contexts/passing/forget", {"own": 1}),
+    ("one", 413, "POST", "/v1/contexts/passing/forget", BIG_JSON),
 ]
 
 # Answers that need more than one request; the tests named beside them give these.

@@ -34,6 +34,7 @@ ON_THE_WIRE = [
     "not_accepted",
     "self",
     "stale_cursor",
+    "quota",
 ]
 
 
