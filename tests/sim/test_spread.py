@@ -1,5 +1,8 @@
 """The cost of a write for a network: each node receives it once and little more, in networks of any size
 (PROTOCOL.md §8.15). Larger networks: `echonode simulate --nodes N`, proto/COSTS.md.
+
+Up to LINKS_ALL_MAX nodes each hears of a write from all others, so that status is true soon: four nodes, and 24,
+stand on both sides of that bound.
 """
 
 from dataclasses import replace
@@ -13,7 +16,7 @@ from echonode.sim.scenario import run_seed
 
 @pytest.fixture(scope="module")
 def networks() -> list[Figures]:
-    return [run_seed(1, replace(calm(), nodes=nodes, records=20)) for nodes in (4, 16)]
+    return [run_seed(1, replace(calm(), nodes=nodes, records=20)) for nodes in (4, 24)]
 
 
 def test_a_write_travels_whole_once_to_each_node_with_little_beside_it(networks: list[Figures]) -> None:
@@ -24,9 +27,9 @@ def test_a_write_travels_whole_once_to_each_node_with_little_beside_it(networks:
         assert least < figures.bytes_per_write / figures.bytes_of_write < 1.5
 
 
-def test_four_times_as_many_nodes_wait_a_hop_or_two_longer(networks: list[Figures]) -> None:
+def test_six_times_as_many_nodes_wait_a_hop_or_two_longer(networks: list[Figures]) -> None:
     few, many = networks
-    assert 0 < few.median_lag_s < many.median_lag_s < 4 * few.median_lag_s
+    assert 0 < few.median_lag_s < many.median_lag_s < 6 * few.median_lag_s
 
 
 def test_idle_nodes_send_little(networks: list[Figures]) -> None:
