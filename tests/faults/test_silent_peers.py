@@ -59,7 +59,7 @@ def test_silent_peers_are_given_up_and_the_others_go_on(tmp_path: Path) -> None:
             a.cli("put", "meanwhile", "written meanwhile")
             wait_for(lambda: equal([a, near], "main", "identities"))
             wait_for(lambda: state_of(a, "cleo") != "connected")
-            wait_for(lambda: ids["cleo"] in lost_by(a))  # FRAME_TIMEOUT_S after the last byte
+            wait_for(lambda lost=ids["cleo"]: lost in lost_by(a))  # FRAME_TIMEOUT_S after the last byte
             asked = a.cli("sync", "--json", check=False)
             verified = {peer["id"]: peer["verified"] for peer in json.loads(asked.stdout)["peers"]}
             assert (asked.returncode, verified[ids["dora"]], verified[ids["bert"]]) == (3, True, False)
