@@ -255,6 +255,7 @@ class Process:
             node,
             socket_path=self._files.api_socket,
             version=__version__,
+            run_log=self._logs.run_log,
             group=self._config.api.group,
             access=self._tcp_access(),
         )
@@ -322,9 +323,7 @@ class Process:
         assert self._announcement is not None, "a started node has announced itself"
 
         def on_sighting(sighting: Sighting) -> None:
-            node.sighted(
-                sighting.name, sighting.addresses, tag=sighting.tag, group=sighting.group, slot=sighting.slot
-            )
+            node.sighted(sighting.name, sighting.addresses, tag=sighting.tag, group=sighting.group, slot=sighting.slot)
 
         announcement = self._announcement
         return Discovery(

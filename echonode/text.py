@@ -1,4 +1,4 @@
-"""Text forms: ids in lower-case base32, names in NFC, and texts from peers escaped for display (PROTOCOL.md §2.2)."""
+"""Text forms: ids in lower-case base32, names in NFC, peers' texts escaped for display (PROTOCOL.md §2.2), widths."""
 
 import unicodedata
 from base64 import b32decode, b32encode
@@ -49,6 +49,15 @@ def nfc(text: str) -> str:
 def is_node_name(text: str) -> bool:
     """Return True if `text` may be the name of this node: plain, in NFC, and not blank."""
     return is_nfc_text(text, NODE_NAME_BYTES_MAX) and not text.isspace()
+
+
+def columns_of(text: str) -> int:
+    """Return the number of columns that `text` takes on a terminal (UAX 11)."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
 
 
 def escape(text: str, chars_max: int = PEER_TEXT_CHARS_MAX) -> str:

@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from echonode.api.access import TcpAccess
 from echonode.api.node import NodeRoutes
+from echonode.api.observation import ObservationRoutes
 from echonode.api.peer_records import PeerRecordRoutes
 from echonode.api.problems import not_found, problem_of
 from echonode.api.records import RecordRoutes
@@ -18,20 +19,29 @@ from echonode.api.responses import refusal
 from echonode.api.shutdown import Stop
 from echonode.api.token import TokenRoutes
 from echonode.node.node import Node
+from echonode.node.run_log import RunLog
 
 
 class Api:
     """Serves `node` until `stop` is set. `version` is the program's; `api` lists the sockets and URLs that `status`
-    shows, `access` has the token."""
+    shows, `access` has the token, `run_log` the lines of this run."""
 
     def __init__(
-        self, node: Node, stop: Stop, *, version: str, api: Sequence[str], access: TcpAccess | None = None
+        self,
+        node: Node,
+        stop: Stop,
+        *,
+        version: str,
+        api: Sequence[str],
+        run_log: RunLog,
+        access: TcpAccess | None = None,
     ) -> None:
         routes = [
             *NodeRoutes(node, stop, version=version, api=api).routes(),
             *RecordRoutes(node, stop).routes(),
             *PeerRecordRoutes(node, stop).routes(),
             *TokenRoutes(access).routes(),
+            *ObservationRoutes(node, stop, run_log).routes(),
         ]
         self._router = Router(routes, redirect_slashes=False, default=_no_such_path)
         self._stop = stop

@@ -29,6 +29,7 @@ from echonode.api.shutdown import Stop
 from echonode.errors import ConfigError
 from echonode.limits import KIB
 from echonode.node.node import Node
+from echonode.node.run_log import RunLog
 from echonode.text import escape
 
 _UMASK: Final = 0o177  # a socket is made with mode 0777 less the umask: 0600
@@ -44,7 +45,8 @@ class ApiServer:
     """Serves `node` on `socket_path` from `start` to `close`, once. `status` shows `version`.
 
     `group`: the group of this machine whose members may use the socket too, None for the owner alone. `access`: the
-    token, and the TCP socket to serve with it; `close` closes that.
+    token, and the TCP socket to serve with it; `close` closes that. `run_log` has the lines of this run; a node that
+    does not run has none.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class ApiServer:
         *,
         socket_path: Path,
         version: str,
+        run_log: RunLog | None = None,
         group: str | None = None,
         access: TcpAccess | None = None,
     ) -> None:
@@ -61,7 +64,8 @@ class ApiServer:
         self._stop = Stop()
         url = None if access is None else access.url
         listed = [str(socket_path)] if url is None else [str(socket_path), url]
-        api = Api(node, self._stop, version=version, api=listed, access=access)
+        run_log = run_log or RunLog(node.traces.clock)
+        api = Api(node, self._stop, version=version, api=listed, run_log=run_log, access=access)
         self._server = _http_server(api)
         self._socket: socket.socket | None = None
         self._inode = (0, 0)

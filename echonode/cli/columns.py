@@ -10,10 +10,11 @@ column on lines of its own below the row. No word is broken. Off a terminal a ta
 
 import shutil
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Final, TextIO
+
+from echonode.text import columns_of as columns_of
 
 _ROWS_MEASURED: Final = 200  # a long list is shown after so many rows, in the widths that these have
 _GAP: Final = "  "
@@ -118,12 +119,3 @@ def wrap(text: str, space: int | None, *, indent: str = "", first: str = "") -> 
         line += word if is_empty else f" {word}"
         is_empty = False
     yield line.rstrip()
-
-
-def columns_of(text: str) -> int:
-    """Return the number of columns that `text` takes on a terminal (UAX 11)."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )

@@ -22,6 +22,7 @@ from echonode.cli.commands import (
     demo,
     import_export,
     network,
+    observation,
     peer_records,
     records,
     service,
@@ -48,6 +49,7 @@ _COMMANDS: Final = (
     *(import_export.import_records, import_export.export_records),
     *(status.status, status.peers, status.contexts, status.rename),
     *(sync.sync, sync.watch, sync.verify),
+    *(observation.why, observation.logs, observation.log_level, observation.trace),
     *(configuration.config, configuration.help_command, service.service, api_access.api),
     *(demo.demo, simulate.simulate),
 )
@@ -99,7 +101,7 @@ def main(services: Services, args: Sequence[str] | None = None) -> int:
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = _invoke(commands(services), sys.argv[1:] if args is None else list(args))
+        code = _invoke(services, sys.argv[1:] if args is None else list(args))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -132,9 +134,10 @@ def main(services: Services, args: Sequence[str] | None = None) -> int:
         )
 
 
-def _invoke(group: click.Group, args: list[str]) -> int:
+def _invoke(services: Services, args: list[str]) -> int:
+    group = commands(services)
     if _COMPLETE in os.environ:
-        group.main(args, prog_name=PROGRAM, complete_var=_COMPLETE)
+        group.main(args, prog_name=PROGRAM, complete_var=_COMPLETE, obj=NodeLookup(services, None))
     try:
         # group.main() would print usage errors in its own way, and turn a closed pipe into exit code 1.
         with group.make_context(PROGRAM, args) as ctx:

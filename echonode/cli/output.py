@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 from echonode.cli.columns import terminal_width, wrap
+from echonode.manual import log_lines
 from echonode.text import escape
 
 ID_CHARS: Final = 52  # of 32 bytes in base32
@@ -110,25 +111,12 @@ def count(number: int, noun: str) -> str:
 
 def size(number: int | None) -> str:
     """Return a number of bytes in the unit that keeps it short."""
-    value = float(number or 0)
-    if value < 1000:
-        return f"{value:.0f} B"
-    for unit, factor in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)):
-        if value < 999.95 * factor:
-            return f"{value / factor:.1f} {unit}"
-    return f"{value / 1e12:.1f} TB"
+    return log_lines.size(number or 0)
 
 
 def seconds(value: float | None) -> str:
     """Return a span of time in the unit that keeps it short."""
-    span = value or 0.0
-    if span < 1:
-        return f"{span * 1000:.0f} ms"
-    if span < 120:
-        return f"{span:.1f} s"
-    if span < 7200:
-        return f"{span / 60:.0f} min"
-    return f"{span / 3600:.0f} h" if span < 172_800 else f"{span / 86_400:.0f} days"
+    return log_lines.span(value or 0.0)
 
 
 def since(text: str | None, now_s: float) -> str:

@@ -3,9 +3,10 @@
     {"time": "2025-03-01T09:30:00.123Z", "level": "info", "event": "sync.completed", "session": .., <more fields>}
 
 `event` is the stable dotted name of node/events.py, ids are base32, and text that a peer may have chosen is escaped. A
-terminal shows the same in a form for people, with short ids. Under journald each line begins with its priority
-(`<4>{..}`, sd-daemon(3)), which the journal removes again. Lines of libraries (asyncio, zeroconf, uvicorn) join the
-stream as `library.message`, from warnings up.
+terminal shows what a person wants of it (manual/log_lines.py), or everything where the level is `debug`. Under journald
+each line begins with its priority (`<4>{..}`, sd-daemon(3)), which the journal removes again. Lines of libraries
+(asyncio, zeroconf, uvicorn) join the stream as `library.message`, from warnings up. The RunLog keeps every line in
+memory, also those below the level (node/run_log.py).
 
 More than LOG_LINES_PER_S lines a second of one event about one peer are counted, and a `log.folded` line has the count.
 A line longer than LOG_LINE_BYTES_MAX loses its longest fields, which `cut` names. When the reader of the log stops,
@@ -13,24 +14,24 @@ lines are dropped, and a `log.dropped` line has their count (log_queue.py).
 """
 
 import asyncio
-import dataclasses
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any, BinaryIO, Final, Protocol, cast
 
 import msgspec
 
 from echonode.clock import Clock
-from echonode.errors import ConfigError
+from echonode.errors import ConfigError, LocalError
 from echonode.host.log_queue import LogQueue, stderr_queue
 from echonode.limits import CONNECTIONS_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_PER_S, PEER_TEXT_CHARS_MAX
-from echonode.node.events import Event, RecordsApplied
-from echonode.text import escape, to_base32
+from echonode.manual.log_lines import LineForm
+from echonode.node.events import Event
+from echonode.node.run_log import LEVELS, RunLog, fields_of, json_form, peer_in, time_text
+from echonode.text import escape
 
 # structlog.dev imports rich, if it can, for tracebacks that no log here draws: 4.5 MiB and 70 ms of each start.
 _rich = sys.modules.get("rich")
@@ -43,13 +44,11 @@ finally:
     else:
         sys.modules["rich"] = _rich
 
-LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FORMATS: Final = ("auto", "json", "console")
 
 _PRIORITIES: Final = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}  # syslog(3)
 _TEXT_CHARS_MAX: Final = 1024  # for text of this process: a path is longer than any text of a peer
 _LIST_ITEMS_MAX: Final = 64
-_SHORT_ID: Final = 12  # characters: enough to tell nodes apart by eye
 _FOLD_INTERVAL_S: Final = 1.0
 
 Fields = dict[str, Any]
@@ -72,7 +71,10 @@ class LineFile(Protocol):
 
 
 class Logs:
-    """An Observer that writes lines to `file`. Writing never raises: a node goes on without its log."""
+    """An Observer that writes lines to `file`. Writing never raises: a node goes on without its log.
+
+    `run_log` keeps the lines and says which levels are written.
+    """
 
     def __init__(
         self, file: LineFile, clock: Clock, *, level: str = "info", console: bool = False, journal: bool = False
@@ -80,41 +82,41 @@ class Logs:
         self._file = file  # keeps the file open: BytesLogger holds it weakly
         self._out = structlog.BytesLogger(cast(BinaryIO, file))
         self._clock = clock
-        self._console = (
-            structlog.dev.ConsoleRenderer(timestamp_key="time", colors=file.isatty(), sort_keys=False)
-            if console
-            else None
-        )
+        self._form = LineForm(is_coloured=_is_coloured(file)) if console else None
         self._journal = journal
         self._encoder = msgspec.json.Encoder()
         self._folder = _LineFolder()
-        self._threshold = 0
-        self.level = level
+        self.is_silenced = False  # a live table has the terminal
+        try:
+            self.run_log = RunLog(clock, level)
+        except LocalError as error:
+            raise ConfigError(str(error)) from None
 
     @property
     def level(self) -> str:
-        """The lowest level that is written; it may be changed at any time."""
-        return next(name for name, number in LEVELS.items() if number == self._threshold)
+        """The lowest level that is written."""
+        return self.run_log.level
 
     @level.setter
     def level(self, name: str) -> None:
-        if name not in LEVELS:
-            raise ConfigError(f"'{escape(name)}' is no log level: one of {', '.join(LEVELS)} is expected")
-        self._threshold = LEVELS[name]
+        try:
+            self.run_log.configure(name)
+        except LocalError as error:
+            raise ConfigError(str(error)) from None
 
     def __call__(self, event: Event) -> None:
-        """Write one node event."""
-        if LEVELS[event.level] < self._threshold:
-            return
-        fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-        if isinstance(event, RecordsApplied):
-            fields["records"] = len(event.records)
-        self._fold_or_write(event.name, event.level, fields, PEER_TEXT_CHARS_MAX)
+        """Keep one node event, and write it if its level is written."""
+        fields = fields_of(event)
+        self.run_log.note(event.name, event.level, fields)
+        if self.run_log.admits(event.level, peer_in(fields)):
+            self._fold_or_write(event.name, event.level, fields, PEER_TEXT_CHARS_MAX)
 
     def log(self, name: str, level: str, /, **fields: object) -> None:
         """Write a line about the process itself, which is no event of the node."""
-        if LEVELS[level] >= self._threshold:
-            self._fold_or_write(name, level, fields, _TEXT_CHARS_MAX)
+        shown = {key: json_form(value, _TEXT_CHARS_MAX) for key, value in fields.items()}
+        self.run_log.note(name, level, shown)
+        if self.run_log.admits(level):
+            self._fold_or_write(name, level, shown, _TEXT_CHARS_MAX)
 
     def flush(self) -> None:
         """Write how many lines were folded up to now. Runs by itself a second after the first of them."""
@@ -129,7 +131,7 @@ class Logs:
 
     def gap_line(self, count: int) -> bytes:
         """Return the line that stands in the place of `count` dropped ones."""
-        return self._render("log.dropped", "warning", {"count": count}) + b"\n"
+        return (self._render("log.dropped", "warning", {"count": count}) or b"") + b"\n"
 
     def route_libraries(self) -> None:
         """Route the standard library's logging, and Python's warnings, into this stream."""
@@ -141,8 +143,7 @@ class Logs:
         logging.captureWarnings(True)
 
     def _fold_or_write(self, name: str, level: str, fields: Fields, chars_max: int) -> None:
-        id_chars = None if self._console is None else _SHORT_ID
-        json_fields = {key: _json_form(value, id_chars, chars_max) for key, value in fields.items()}
+        json_fields = {key: json_form(value, chars_max) for key, value in fields.items()}
         # Without the port: a flood comes from many ports of one host.
         host = str(json_fields.get("address") or "").rpartition(":")[0]
         about = str(json_fields.get("peer") or host or json_fields.get("logger") or "")
@@ -158,19 +159,26 @@ class Logs:
 
     def _write(self, name: str, level: str, fields: Fields) -> None:
         try:
-            self._out.msg(self._render(name, level, fields))
+            line = self._render(name, level, fields)
+            if line is not None:
+                self._out.msg(line)
         except (OSError, ValueError):
             pass  # a closed pipe or a full disk: there is no other place to report it
 
-    def _render(self, name: str, level: str, fields: Fields) -> bytes:
-        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
-        if self._console is not None:
-            time = now.astimezone().strftime("%H:%M:%S")
-            text = self._console(None, level, {"time": time, "level": level, "event": name, **fields})
-            return str(text).encode("utf-8", "backslashreplace")
-        time = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = self._encode_within_limit({"time": time, "level": level, "event": name, **fields})
-        return _PRIORITIES[level] + line if self._journal else line
+    def _render(self, name: str, level: str, fields: Fields) -> bytes | None:
+        """Return the line; None for one that is not shown on this terminal."""
+        line = {"time": time_text(self._clock.now_ms()), "level": level, "event": name, **fields}
+        if self._form is not None:
+            text = self._shown(self._form, line)
+            return None if text is None else text.encode("utf-8", "backslashreplace")
+        encoded = self._encode_within_limit(line)
+        return _PRIORITIES[level] + encoded if self._journal else encoded
+
+    def _shown(self, form: LineForm, line: Fields) -> str | None:
+        form.width = _width(self._file)
+        is_debug = self.run_log.level == "debug" or line["level"] == "debug"  # a person looks closer
+        text = form.full(line) if is_debug else form.calm(line)
+        return None if self.is_silenced else text
 
     def _encode_within_limit(self, line: Fields) -> bytes:
         encoded = self._encoder.encode(line)
@@ -251,18 +259,13 @@ def is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def _json_form(value: object, id_chars: int | None, chars_max: int) -> object:
-    """Return `value` in its JSON form, safe to show: ids cut to `id_chars`, text to `chars_max`."""
-    match value:
-        case bytes():
-            return to_base32(value)[:id_chars]
-        case str():
-            return escape(value, chars_max)
-        case None | bool() | int():
-            return value
-        case float():
-            return round(value, 6)
-        case tuple() | list():
-            return [_json_form(each, id_chars, chars_max) for each in value[:_LIST_ITEMS_MAX]]
-        case _:
-            return escape(str(value), chars_max)
+def _is_coloured(file: LineFile) -> bool:
+    """Return True for a terminal that shows colours, unless NO_COLOR forbids them."""
+    return file.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _width(file: LineFile) -> int | None:
+    """Return the columns of the terminal behind `file`, None where there is none."""
+    if not isinstance(file, LogQueue) or not file.isatty():
+        return None
+    return os.get_terminal_size(file.fileno()).columns or None

@@ -1,9 +1,10 @@
-"""The pages of the manual, and the commented configuration, made of the table of settings."""
+"""The pages of the manual, and the commented configuration, made of the tables of settings and of log events."""
 
 import textwrap
 from collections.abc import Iterator
 from typing import Final
 
+from echonode.manual.log_events import LOG_EVENTS
 from echonode.manual.settings import SETTINGS, Setting
 
 _WIDTH: Final = 80
@@ -61,4 +62,35 @@ def commented_file() -> str:
     return "\n".join(lines) + "\n"
 
 
-TOPICS: Final = {"configuration": configuration}
+_LOGS: Final = """\
+A node writes one line an event to stderr: JSON, or on a terminal what a person
+wants of it. Under systemd that is the journal. Every line has `time`, `level`
+and `event`; the other fields depend on the event. Bodies of records, keys and
+codes of invitations never stand in a line.
+
+    echonode logs                     what happened lately
+    echonode logs -f --peer kitchen   what happens, about one node
+    echonode logs --level debug       more than what is stored
+    echonode logs --event 'sync.*' --since 2h --json
+    echonode log-level debug --for 10m
+    echonode trace kitchen            a conversation message by message
+    echonode why kitchen              why it is not equal
+
+Both nodes of a conversation write sync.completed with the same `session`. More
+than ten lines a second of one event about one peer become one line, log.folded.
+systemd/echonode.lnav.json is a format for lnav.
+
+The events, each with its level:
+"""
+
+
+def logs() -> str:
+    """Return the page about the log: the commands that read it, and every event with its level and meaning."""
+    lines = [_LOGS]
+    for event in LOG_EVENTS:
+        lines.append(f"{event.name}  ({event.level})")
+        lines += textwrap.wrap(event.meaning, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines) + "\n"
+
+
+TOPICS: Final = {"configuration": configuration, "logs": logs}

@@ -42,6 +42,7 @@ from echonode.node.peer_table import PeerTable
 from echonode.node.scheduler import DialNow, Scheduler
 from echonode.node.session_registry import SessionRegistry
 from echonode.node.session_report import SessionReport
+from echonode.node.session_traces import SessionTraces
 from echonode.sync.live.link import Link
 from echonode.sync.streams import ByteStream, Dial
 from echonode.sync.tasks import all_ended
@@ -88,11 +89,13 @@ class Connections:
     links: LiveLinks
     wake: asyncio.Event
     dropped: DroppedHandshakes = field(init=False)
+    traces: SessionTraces = field(init=False)
     _shaking: Counter[str] = field(default_factory=Counter)  # handshakes under way, by the peer's host
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.dropped = DroppedHandshakes(self.bus, self.spawn)
+        self.traces = SessionTraces(self.clock)
 
     # -- the scheduler's loop ----------------------------------------------------------------------------------------
 
@@ -378,6 +381,7 @@ class Connections:
             now_ms=self.clock.now_ms(),
             dialled=dialled,
         )
+        self.traces.begun(session)
         self.wake.set()  # this dial no longer keeps another waiting
         if was_absent:
             self.bus.publish(
@@ -402,6 +406,7 @@ class Connections:
         self.wake.set()
         if link is not None:
             return session, link
+        self.traces.ended(session, _ending(error))
         if error is None:
             self.registry.leave(stream)
             await stream.close()
@@ -415,15 +420,18 @@ class Connections:
         stream = session.transport.stream
         try:
             await self.links.keep(session, link)
-        except TransportError:  # no fault of either side, and the end of the link was logged
+        except TransportError as error:  # no fault of either side, and the end of the link was logged
+            self.traces.ended(session, _ending(error))
             self.registry.leave(stream)
             stream.abort()
             return
         except BaseException as error:
+            self.traces.ended(session, _ending(error))
             await self._lost(stream, session, error)
             if not isinstance(error, EchonodeError):
                 raise
             return
+        self.traces.ended(session, _ending(None))
         if not self.registry.leave(stream):
             await session.transport.part(Reason.FINISHED)
 
@@ -470,6 +478,13 @@ class Connections:
                 await _close_soon(stream)  # a Close may still be on its way
             stream.abort()
         return was_replaced and isinstance(error, EchonodeError)
+
+
+def _ending(error: BaseException | None) -> str:
+    """Return how a session ended, in words."""
+    if error is None:
+        return "in order"
+    return in_words(error) if isinstance(error, EchonodeError) else "broken off here"
 
 
 async def _close_soon(stream: ByteStream) -> None:

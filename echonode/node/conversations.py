@@ -322,6 +322,7 @@ class Conversations:
             is_listened=figures.is_listened,
             on_outranked=figures.outranked,
             on_voided=figures.voided,
+            on_refused=partial(self.links.refusals.note, session.peer.id, context),
             on_progress=progress,
             judge=partial(self.intake.judge, context, session.peer.id),
             wants=self.subscriptions.wants(context, session.peer.id),

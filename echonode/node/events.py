@@ -425,6 +425,17 @@ class NetworkJoined:
     network: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLevelSet:
+    """A person had the log written from another level on. `for_s` None: as long as the node runs; `peer`: of one."""
+
+    name: ClassVar[str] = "log.level_set"
+    level: ClassVar[str] = "warning"
+    to: str
+    for_s: float | None
+    peer: bytes
+
+
 Event: TypeAlias = (
     NodeStarted
     | NodeStopped
@@ -455,6 +466,7 @@ Event: TypeAlias = (
     | InvitationUsed
     | InvitationRefused
     | NetworkJoined
+    | LogLevelSet
 )
 Inside: TypeAlias = LinkEqual | RecordsStaged | ContextShown  # the parts of the node alone hear of these
 Observer: TypeAlias = Callable[[Event], None]

@@ -32,6 +32,7 @@ from echonode.node.intake import Intake
 from echonode.node.link_selection import LinkSelection
 from echonode.node.log_cursor import LogCursor
 from echonode.node.peer_table import PeerTable
+from echonode.node.refusal_book import RefusalBook
 from echonode.node.subscriptions import Subscriptions
 from echonode.store.port import Outranked, RefusedVersion, Store, VoidedVersion
 from echonode.sync.live.link import Link, PeerSilentError
@@ -58,11 +59,13 @@ class LiveLinks:
     intake: Intake
     wake: asyncio.Event
     plumtree: Plumtree = field(init=False)
+    refusals: RefusalBook = field(init=False)
     _links: dict[IdentityId, Link] = field(default_factory=dict)
     _keys: dict[IdentityId, PublicKey] = field(default_factory=dict)  # with which the peers of links proved themselves
 
     def __post_init__(self) -> None:
         self.plumtree = Plumtree(self.store)
+        self.refusals = RefusalBook(self.clock)
 
     def behind(self, peer: IdentityId) -> int | None:
         """Return how many entries of our log `peer`, which follows us, has not taken yet; None without a link."""
@@ -264,6 +267,10 @@ class _LinkOwner:
         """Publish which versions are no heads any more by a statement of the peer's."""
         for version in voided:
             self.links.bus.publish(RecordVoided.of(version, peer=self.peer))
+
+    def refused(self, context: str, records: Sequence[Record], refused: Sequence[RefusedVersion]) -> None:
+        """Note which records of the peer were refused here."""
+        self.links.refusals.note(self.peer, context, records, refused)
 
     def compared(self, is_equal: bool) -> None:
         """Note in the peer table, and publish, that all is equal."""

@@ -56,6 +56,7 @@ from echonode.node.events import (
     RecordsStaged,
     RecordVoided,
 )
+from echonode.node.explanation import Explanations, Finding
 from echonode.node.handshake import LocalSide
 from echonode.node.hello import HelloMaker
 from echonode.node.intake import Intake
@@ -68,6 +69,7 @@ from echonode.node.peer_views import PeerViews
 from echonode.node.record_book import RecordBook
 from echonode.node.scheduler import Scheduler
 from echonode.node.session_registry import SessionRegistry
+from echonode.node.session_traces import SessionTraces
 from echonode.node.settings import Presence as Presence
 from echonode.node.settings import Settings as Settings
 from echonode.node.settings import group_tag as group_tag
@@ -143,6 +145,7 @@ class Node:
             wake=wake,
         )
         self.on_demand = OnDemand(self.connections, self.conversations, self.addresses)
+        self.explanations = Explanations(self.records, self.subscriptions, self.addresses, self.on_demand)
         self._hear_of_records()
         self._settings = settings
         self._wake = wake
@@ -169,6 +172,11 @@ class Node:
         self.bus.on(ContextShown, lambda event: self.connections.spawn(self.conflicts.note_shown(event)))
         self.bus.on(ContextShown, self.live_links.pass_on_shown)
         self.bus.on(ContextShown, self.connections.tell_some)
+
+    @property
+    def traces(self) -> SessionTraces:
+        """The messages of the last sessions."""
+        return self.connections.traces
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -261,9 +269,7 @@ class Node:
         """Dial the peer at that HOST:PORT no more, unless it is known by other means too."""
         self.gone(f"static:{address}")
 
-    def reconfigure(
-        self, models: Mapping[str, tuple[int, int]], subscriptions: Mapping[str, Sequence[str]]
-    ) -> None:
+    def reconfigure(self, models: Mapping[str, tuple[int, int]], subscriptions: Mapping[str, Sequence[str]]) -> None:
         """Read these models and want these parts of contexts from now on, as Settings has them. Raises LocalError.
 
         Sessions end, because their hello says something else; peers are compared with at once.
@@ -326,6 +332,19 @@ class Node:
     def peers(self) -> list[PeerView]:
         """Return every peer that was met or seen, nodes of other networks included."""
         return self._views.views()
+
+    async def why_record(self, context: str, author: IdentityId, name: str) -> list[Finding]:
+        """Return what is known of one record: why it is not here, or how it is. Connected peers may be asked."""
+        return [each async for each in self.explanations.of_record(context, author, name, self.peers())]
+
+    def why_peer(self, text: str) -> tuple[str, list[Finding]]:
+        """Return the label of the peer with that name, id or address, and why it is not equal. Raises LocalError."""
+        views = self.peers()
+        view = next((view for view in views if text and text == view.address), None)
+        if view is None:
+            peer = self.resolve_peer(text)
+            view = next(view for view in views if view.id == peer)
+        return view.label or view.name or view.address, list(self.explanations.of_peer(view))
 
     def pending(self) -> Backlog:
         """Return the work that this node still has to do."""

@@ -45,7 +45,7 @@ class OnDemand:
     the protocol, and TransportError when it cannot be reached or `timeout_s` is over."""
 
     def __init__(self, connections: Connections, conversations: Conversations, addresses: Addresses) -> None:
-        self._connections = connections
+        self.connections = connections
         self._conversations = conversations
         self._addresses = addresses
 
@@ -73,7 +73,7 @@ class OnDemand:
         return [sync.report() for sync in _one_each(syncs)]
 
     def _address_of(self, key: str) -> str:
-        target = self._connections.table.targets.get(key)
+        target = self.connections.table.targets.get(key)
         return ", ".join(target.addresses) if target is not None else ""
 
     def _roots(self) -> dict[str, bytes]:
@@ -82,7 +82,7 @@ class OnDemand:
 
     async def _make_equal(self, sync: "_Sync", slots: asyncio.Semaphore, until_s: float) -> None:
         """Hold sessions with one peer until all is equal, or there is a lasting reason why not. Note the outcome."""
-        table, links = self._connections.table, self._connections.links
+        table, links = self.connections.table, self.connections.links
         has_answered = False
         try:
             async with asyncio.timeout_at(until_s):
@@ -93,7 +93,7 @@ class OnDemand:
                     sync.add(report, self._roots())
                     if not report.passing:
                         return
-                    await asyncio.sleep(self._connections.entropy.uniform(*_ASK_AGAIN_S))
+                    await asyncio.sleep(self.connections.entropy.uniform(*_ASK_AGAIN_S))
         except TimeoutError:
             sync.end(SyncStatus.TIMED_OUT, f"not done within {sync.timeout_s:g} s")
         except TransportError as error:
@@ -122,20 +122,20 @@ class OnDemand:
     ) -> tuple[IdentityId, SessionReport]:
         """Run a session with the node at the configured target `key`. Raises what ends it early."""
         while True:
-            target = self._connections.table.targets.get(key)
+            target = self.connections.table.targets.get(key)
             if target is None:
                 raise TransportError("it is not dialled any more")
             if target.peer is not None:  # it was met meanwhile
                 return target.peer, await self._session(target.peer, direction, is_direct=is_direct)
             try:
-                session, report = await self._connections.lead(
+                session, report = await self.connections.lead(
                     target.addresses, direction, peer=None, target=key, is_direct=is_direct
                 )
                 return session.peer.id, report
             except PeerRefused as refused:
                 if refused.reason not in (Reason.DUPLICATE_SESSION, Reason.BUSY):
                     raise
-            await asyncio.sleep(self._connections.entropy.uniform(*_AGAIN_S))  # its own session tells which node it is
+            await asyncio.sleep(self.connections.entropy.uniform(*_AGAIN_S))  # its own session tells which node it is
 
     async def pull(
         self, peer: IdentityId, context: str, wanted: Filter, *, after: int, limit: int, timeout_s: float
@@ -191,7 +191,7 @@ class OnDemand:
         self, peer: IdentityId, direction: Direction, instead: Work | None = None, *, is_direct: bool = False
     ) -> SessionReport:
         """Run a session with `peer`, once any that is under way is over. Raises what ends it early."""
-        connections = self._connections
+        connections = self.connections
         while True:
             while await connections.registry.wait_until_over(peer):
                 pass

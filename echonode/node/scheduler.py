@@ -77,6 +77,12 @@ class Scheduler:
         room, reaching = self._room(), self._being_reached()
         return min((at_s for target, at_s in self._waiting(reaching) if room[target.is_static] > 0), default=NEVER)
 
+    def next_dial_s(self, peer: IdentityId | None, key: str = "") -> float | None:
+        """Return when `peer`, or the target `key`, is dialled next; None when nothing is due with it."""
+        waiting = self._waiting(self._being_reached())
+        found = [at_s for target, at_s in waiting if target.key == key or (peer is not None and target.peer == peer)]
+        return min((at_s for at_s in found if at_s < NEVER), default=None)
+
     def to_tell(self, source: IdentityId | None) -> list[IdentityId]:
         """Return some peers to tell of a change of our store, by our own write or by what `source` sent.
 

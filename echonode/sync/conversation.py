@@ -85,6 +85,7 @@ class Conversation:
     `is_listened`  returns True while every head is to be told one by one; else `on_shown` tells of a snapshot's
     `on_outranked` is told of versions that do not fit beside the other heads of their records
     `on_voided`    is told of versions that are no heads any more, because their key is void
+    `on_refused`   is told of records of which some versions were refused here, and which
     `on_progress`  is told when records have moved
     `judge`        returns those of some records that are too much for this node, each with the reason
     `wants`        returns True for a record to keep, where a node keeps only a part of the context
@@ -101,6 +102,9 @@ class Conversation:
     on_staged: Callable[[Sequence[Record]], None] = field(default=lambda _: None, kw_only=True)
     on_shown: Callable[[Sequence[VersionId]], None] = field(default=lambda _: None, kw_only=True)
     is_listened: Callable[[], bool] = field(default=lambda: True, kw_only=True)
+    on_refused: Callable[[Sequence[Record], Sequence[RefusedVersion]], None] = field(
+        default=lambda _, __: None, kw_only=True
+    )
     tally: Tally = field(default_factory=Tally)
     judge: Callable[[Sequence[Record]], Sequence[RefusedVersion]] = field(default=lambda _: (), kw_only=True)
     wants: Callable[[Record], bool] | None = None

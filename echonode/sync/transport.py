@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, TransportError
 from echonode.limits import FRAME_TIMEOUT_S, IDLE_TIMEOUT_S
+from echonode.sync.message_trace import MessageTrace
 from echonode.sync.streams import ByteStream
 from echonode.wire.channel import Channel
 from echonode.wire.codec import decode, encode
@@ -52,8 +53,10 @@ class StreamTransport:
     def __init__(self, stream: ByteStream, channel: Channel) -> None:
         self.stream = stream
         self.channel = channel
+        self.trace = MessageTrace()
         self.is_introduced = False  # pings have no place before both ends are known
-        self.heard_s = asyncio.get_running_loop().time()  # when anything came last, in seconds of the loop
+        self._loop = asyncio.get_running_loop()
+        self.heard_s = self._loop.time()  # when anything came last, in seconds of the loop
         # Bytes that came behind the handshake in the same read wait inside the channel.
         self._payloads = deque(channel.receive_data(b""))
 
@@ -66,11 +69,15 @@ class StreamTransport:
         return self.channel.bytes_received
 
     async def send(self, message: Message) -> None:
-        await self.stream.write(self.channel.send(encode(message)))
+        payload = encode(message)
+        self.trace.add(self._loop.time(), message, len(payload), is_sent=True)
+        await self.stream.write(self.channel.send(payload))
 
     async def recv(self) -> Message:
         while True:
-            message = decode(await self._payload())
+            payload = await self._payload()
+            message = decode(payload)
+            self.trace.add(self._loop.time(), message, len(payload), is_sent=False)
             match message:
                 case Ping() if self.is_introduced:
                     await self.send(Pong())
@@ -111,7 +118,7 @@ class StreamTransport:
             data = await self.stream.read()
             if not data:
                 raise TransportError("the stream ended without a close")
-            self.heard_s = asyncio.get_running_loop().time()
+            self.heard_s = self._loop.time()
             self._payloads.extend(self.channel.receive_data(data))
             if not began and self.channel.has_partial_frame:
                 return

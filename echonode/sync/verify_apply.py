@@ -52,6 +52,7 @@ async def merge(conversation: Conversation, records: Sequence[Record], cursor: C
 
 
 async def _merge(conversation: Conversation, records: Sequence[Record], cursor: Cursor | None) -> Applied:
+    brought = records
     records, unwanted = _separate(conversation, records)
     applied = await conversation.store.apply(conversation.context, records, cursor)
     if unwanted:
@@ -60,6 +61,8 @@ async def _merge(conversation: Conversation, records: Sequence[Record], cursor: 
     tally.received += len(applied.records)
     tally.had += applied.had
     tally.refuse(applied.refused)
+    if applied.refused:
+        conversation.on_refused(brought, applied.refused)
     if applied.records:
         conversation.on_applied(applied.records)
     if applied.outranked:
@@ -96,8 +99,8 @@ def within_bounds(
 class Pipeline:
     """Receives, verifies and writes different batches at the same time. Batches are written in the order they came.
 
-        async with Pipeline(context) as pipeline:
-            await pipeline.put(raws, write)       for each batch; at the end of the block all are written
+    async with Pipeline(context) as pipeline:
+        await pipeline.put(raws, write)       for each batch; at the end of the block all are written
     """
 
     def __init__(self, context: str) -> None:

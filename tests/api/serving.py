@@ -18,8 +18,9 @@ from echonode.host.system import SystemClock, SystemEntropy
 from echonode.host.tcp import Listener, TcpDial
 from echonode.model.identity import Identity, Instance
 from echonode.model.member_secret import MemberSecret
-from echonode.node.events import Event
+from echonode.node.events import Event, Observer
 from echonode.node.node import Node, Settings
+from echonode.node.run_log import RunLog
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
 from echonode.text import to_base32
@@ -138,6 +139,7 @@ class Served:
     socket: Path
     listen: tuple[str, ...]
     access: TcpAccess | None
+    run_log: RunLog
     events: list[Event] = field(default_factory=list)
 
     @asynccontextmanager
@@ -186,6 +188,8 @@ async def serving(
     models: Mapping[str, tuple[int, int]] | None = None,
     has_token: bool = True,
     api_listen: str = "off",
+    observe: Observer | None = None,
+    run_log: RunLog | None = None,
 ) -> AsyncIterator[Served]:
     """Yield a node with its API and a TCP listener on loopback. At the end stop the server, then the node."""
     entropy = SystemEntropy()
@@ -198,21 +202,22 @@ async def serving(
         clock=SystemClock(),
         entropy=entropy,
         dial=TcpDial(),
-        observe=events.append,
+        observe=observe or events.append,
         announce=lambda _: None,
         save_secret=lambda _: None,
         save_name=lambda name: None,
     )
+    run_log = run_log or RunLog(SystemClock())
     listener = Listener()
     await listener.start("127.0.0.1:0", node.accept, lambda _: None)
     await node.start(listener.addresses)
     path = folder / f"{name}.sock"
     token = ApiToken(to_base32(entropy.random_bytes(32)), lambda: to_base32(entropy.random_bytes(32)))
     access = TcpAccess(token, bind_loopback(api_listen)[0]) if has_token else None
-    server = ApiServer(node, socket_path=path, version=VERSION, access=access)
+    server = ApiServer(node, socket_path=path, version=VERSION, run_log=run_log, access=access)
     await server.start()
     try:
-        yield Served(node, server, path, listener.addresses, access, events)
+        yield Served(node, server, path, listener.addresses, access, run_log, events)
     finally:
         await server.close()
         await listener.close()

@@ -9,15 +9,19 @@ from typing import get_args
 from jsonschema import Draft202012Validator
 
 from echonode.api.node import NodeRoutes
+from echonode.api.observation import ObservationRoutes
 from echonode.api.peer_records import PeerRecordRoutes
 from echonode.api.records import RecordRoutes
 from echonode.api.shutdown import Stop
 from echonode.api.token import TokenRoutes
 from echonode.errors import StoreError
+from echonode.host.system import SystemClock
 from echonode.limits import BODY_BYTES_MAX
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import MAIN, Record
 from echonode.node.events import Event
+from echonode.node.explanation import Because
+from echonode.node.run_log import RunLog
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Audit, ContextInfo
 from echonode.sync.select import Mode
@@ -44,6 +48,23 @@ TOUR = [
     ("one", 200, "PUT", "/v1/name", {"name": "one"}),
     ("one", 400, "PUT", "/v1/name", {"name": " "}),
     ("one", 413, "PUT", "/v1/name", BIG_JSON),
+    ("one", 200, "GET", "/v1/logs?level=info&event=node.*&since=1h", b""),
+    ("one", 400, "GET", "/v1/logs?level=loud", b""),
+    ("one", 404, "GET", "/v1/logs?peer=stranger", b""),
+    ("one", 200, "GET", "/v1/log-level", b""),
+    ("one", 400, "GET", "/v1/log-level?x=1", b""),
+    ("one", 200, "PUT", "/v1/log-level", {"level": "debug", "for_s": 60}),
+    ("one", 400, "PUT", "/v1/log-level", {"level": "loud"}),
+    ("one", 404, "PUT", "/v1/log-level", {"level": "debug", "peer": "stranger"}),
+    ("one", 413, "PUT", "/v1/log-level", BIG_JSON),
+    ("one", 200, "GET", "/v1/trace?peer=unreachable", b""),
+    ("one", 400, "GET", "/v1/trace", b""),
+    ("one", 404, "GET", "/v1/trace?peer=stranger", b""),
+    ("one", 200, "GET", "/v1/why?id=a", b""),
+    ("one", 200, "GET", "/v1/why?peer=unreachable", b""),
+    ("one", 400, "GET", "/v1/why", b""),
+    ("one", 404, "GET", "/v1/why?peer=stranger", b""),
+    ("open", 409, "GET", "/v1/why?id=shared/a", b""),
     ("one", 200, "GET", "/v1/contexts", b""),
     ("one", 400, "GET", "/v1/contexts?x=1", b""),
     ("one", 200, "PUT", f"{RECORDS}?id=a&tag=t&model=m@2.1&type=text/plain&timestamp=2020-01-01", b"text"),
@@ -154,6 +175,7 @@ ELSEWHERE = {
     ("POST", "/v1/join", "200"),  # test_node
     ("POST", "/v1/join", "422"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events
+    ("PUT", "/v1/log-level", "409"),  # test_observation
 }
 
 
@@ -277,6 +299,7 @@ def test_the_document_has_exactly_the_routes_that_are_served() -> None:
         *RecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
         *PeerRecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
         *TokenRoutes(None).routes(),
+        *ObservationRoutes(node, stop, RunLog(SystemClock())).routes(),  # type: ignore[arg-type]
     ]
     served = {(method, route.path) for route in routes for method in route.app._handlers}
     assert served == set(openapi.operations())
@@ -289,6 +312,11 @@ def test_the_document_has_exactly_the_events_that_there_are() -> None:
         if "event" in schema["properties"]
     }
     assert documented == {kind.name: tuple(field.name for field in fields(kind)) for kind in get_args(Event)}
+
+
+def test_the_document_has_exactly_the_reasons_that_there_are() -> None:
+    finding = openapi.document()["components"]["schemas"]["Why"]["properties"]["findings"]["items"]
+    assert finding["properties"]["reason"]["enum"] == [each.value for each in Because]
 
 
 def test_the_document_has_exactly_the_modes_that_there_are() -> None:

@@ -24,7 +24,7 @@ from tests.cli.harness import FakeServices, Shell, http_answer, live_node, refus
 WITHIN_S = 60
 COMMANDS = (
     "run invite join network put get delete list history conflicts pull forget import export"
-    " status peers contexts rename sync watch verify config help service api demo simulate"
+    " status peers contexts rename sync watch verify why logs log-level trace config help service api demo simulate"
 )
 INNER = (
     "service install",
@@ -45,7 +45,7 @@ STATUS = {"id": "i", "name": "n", "instance": "x", "network": "w", "listen": [],
 def test_help_names_every_command(shell: Shell) -> None:
     result = shell("--help")
     assert result.code == 0
-    named = re.findall(r"^  ([a-z]+)  ", result.text.partition("Commands:")[2], re.MULTILINE)
+    named = re.findall(r"^  ([a-z-]+)  ", result.text.partition("Commands:")[2], re.MULTILINE)
     assert named == COMMANDS.split()
 
 

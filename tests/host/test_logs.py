@@ -136,14 +136,41 @@ def test_a_terminal_escape_reaches_neither_form() -> None:
         assert file.getvalue().count(b"\n") == 2
 
 
-def test_the_form_for_people_has_short_ids_and_no_braces() -> None:
+def test_the_form_for_people_has_names_or_short_ids_and_no_braces() -> None:
     logs, file, _ = opened(console=True)
     logs(COMPLETED)
-    text = file.getvalue().decode()
-    assert "sync.completed" in text
-    assert to_base32(b"p" * 32)[:12] in text
-    assert to_base32(b"p" * 32) not in text
-    assert "{" not in text
+    logs(PeerConnected(session=b"", peer=b"p" * 32, peer_name="kitchen", address="10.0.0.1:7"))
+    logs(COMPLETED)
+    logs(dataclasses.replace(COMPLETED, sent=0, received=0))
+    first, here, second = file.getvalue().decode().splitlines()
+    assert to_base32(b"p" * 32)[:8] in first
+    assert to_base32(b"p" * 32) not in first
+    assert "{" not in first
+    assert here.endswith("kitchen is here, at 10.0.0.1:7")
+    assert "main with kitchen: 2 received, 1 sent, done" in second
+
+
+def test_at_debug_a_terminal_shows_every_line_with_its_name() -> None:
+    logs, file, _ = opened(console=True, level="debug")
+    logs(dataclasses.replace(COMPLETED, sent=0, received=0))
+    assert "info     sync.completed" in file.getvalue().decode()
+
+
+def test_lines_below_the_level_are_kept_in_memory_and_a_peer_may_have_a_level_of_its_own() -> None:
+    logs, file, clock = opened(level="error")
+    logs(refused())
+    logs.log("host.line", "info", token="Bearer s3cr3t")
+    assert file.getvalue() == b""
+    kept = [line.as_json() for line in logs.run_log.lines()]
+    assert [line["event"] for line in kept] == ["record.refused", "host.line"]
+    assert kept[1]["token"] == "Bearer (redacted)"
+    logs.run_log.set_level("debug", for_s=60, peer=b"p" * 32)
+    logs(refused())
+    logs(refused(peer=b"q" * 32))
+    assert [line["peer"] for line in lines(file)] == [to_base32(b"p" * 32)]
+    clock.ms += 60_000
+    logs(refused())
+    assert len(lines(file)) == 1
 
 
 def test_lines_beyond_ten_a_second_about_one_peer_are_folded_into_one() -> None:

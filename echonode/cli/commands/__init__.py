@@ -4,8 +4,8 @@
     records, conflicts put, get, delete, list, forget; conflicts list, show, resolve, history
     peer_records       pull, and the parts of `get --from` and `put --to` that speak to one peer
     import_export      import, export
-    status             status, peers, contexts
-    sync               sync, watch, verify
+    status, sync       status, peers, contexts, rename; sync, watch, verify
+    observation        logs, log-level, trace, why
     configuration      config show, config check, config init, help
     demo, simulate     a network of real nodes on this machine; networks in virtual time
 

@@ -232,6 +232,8 @@ class LinkReceiver:
             environment.owner.outranked(context, applied.outranked)
         if applied.voided:
             environment.owner.voided(applied.voided)
+        if applied.refused:
+            environment.owner.refused(context, records, applied.refused)
         return applied
 
     def _came_by_another(self, record: Record) -> bool:

@@ -54,6 +54,9 @@ class LinkOwner(Protocol):
 
     def voided(self, voided: Sequence[VoidedVersion]) -> None:
         """Hear of versions that are no heads any more, because a statement of the peer's voids their key."""
+
+    def refused(self, context: str, records: Sequence[Record], refused: Sequence[RefusedVersion]) -> None:
+        """Hear of `records` of the peer of which some versions were refused here, and which."""
         ...
 
     def compared(self, is_equal: bool) -> None:

@@ -107,6 +107,7 @@ class _Staging:
         conversation.tally.refuse(refused)
         conversation.tally.received += len(kept)
         if refused:
+            conversation.on_refused(records, refused)
             not_taken = {one.version for one in refused}
             records = [record for record in records if record.id not in not_taken]
         self.latest.extend([record.id for record in records])
@@ -191,9 +192,7 @@ class _Sender:
         is_wanted, has_shown = reader.stamp.root == self._root, False
         while is_wanted and not self.is_over:
             try:
-                raws, is_last = await reader.page(
-                    self._after, records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
-                )
+                raws, is_last = await reader.page(self._after, records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX)
             except SnapshotOverError:
                 if has_shown:
                     return

@@ -116,6 +116,8 @@ class Owner:
     def judge(self, context: str, records: Sequence[Record]) -> Sequence[RefusedVersion]:
         return ()
 
+    def refused(self, context: str, records: Sequence[Record], refused: Sequence[RefusedVersion]) -> None: ...
+
     def compared(self, is_equal: bool) -> None:
         self.spot.equal[self.other.number] = is_equal
 
