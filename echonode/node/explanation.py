@@ -47,6 +47,7 @@ _REMEDIES: Final = {
     "sync with the node that wrote it",
     Reason.KEY_REVOKED: "its owner writes it again under a new key, if it should stay",
     Reason.NOT_ACCEPTED: "to keep such records too, change the configuration: echonode help configuration",
+    Reason.QUOTA: "a person who wants it here anyway fetches it: echonode get RECORD --from PEER",
     Reason.STORE_FAILED: "see what the disk lacks: echonode doctor",
 }
 
@@ -61,6 +62,7 @@ class Because(Enum):
     CONTEXT_NOT_KEPT = "context not kept"
     FILTERED = "filtered"
     REFUSED = "refused"
+    QUOTA = "quota"
     BUDGET = "budget"
     UNKNOWN_KEY = "unknown key"
     VOIDED = "voided"
@@ -122,11 +124,11 @@ class Explanations:
     ) -> AsyncIterator[Finding]:
         """Yield what is known of one record. Those of `peers` that answer are asked for one that is missing."""
         if not self.subscriptions.takes(context):
-            kept = ", ".join(escape(each) for each in sorted(self.subscriptions.contexts or ()))
             yield Finding(
                 Because.CONTEXT_NOT_KEPT,
-                f"this node does not keep the context {escape(context)}" + (f": it keeps {kept}" if kept else ""),
-                "add it to `contexts` in the configuration, and start the node again",
+                f"this node does not keep the context {escape(context)}: it is not among `contexts` in the "
+                "configuration, or was forgotten here, or as many contexts of others are here as are taken",
+                "add it to `contexts` in the configuration, or write a record into it here",
             )
         heads = await self.records.heads(context, author, name)
         for finding in self._of_heads(heads):
@@ -187,6 +189,7 @@ class Explanations:
         because = {
             Reason.UNKNOWN_KEY: Because.UNKNOWN_KEY,
             Reason.KEY_REVOKED: Because.VOIDED,
+            Reason.QUOTA: Because.QUOTA,
             Reason.BUSY: Because.BUDGET,
         }.get(refusal.reason, Because.REFUSED)
         ago = _span((self.clock.now_ms() - refusal.at_ms) // 1000)
