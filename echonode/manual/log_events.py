@@ -240,6 +240,13 @@ LOG_EVENTS: Final = (
         sentence="the usual port is taken: listening on {listen}",
     ),
     LogEvent(
+        name="api.port_taken",
+        level="info",
+        meaning="The usual port of the API on loopback is taken; it listens on another one.",
+        sentence="the API listens at {url}, as its usual port is taken",
+        is_calm=False,
+    ),
+    LogEvent(
         name="tcp.refused",
         level="warning",
         meaning="A connection was closed at once, as too many are open.",

@@ -148,8 +148,7 @@ class Node:
         self.explanations = Explanations(self.records, self.subscriptions, self.addresses, self.on_demand)
         self._hear_of_records()
         self._settings = settings
-        self._wake = wake
-        self._clock = clock
+        self._wake, self._clock = wake, clock
         self._save_name = save_name
         self._views = PeerViews(
             self.peer_table, self.admission, self.live_links, self.registry, self.addresses, clock, settings.models
