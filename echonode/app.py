@@ -5,10 +5,9 @@
     process.py       one node in the foreground: files, store, node, sockets, API, discovery
     stopped_node.py  the store of a node that does not run, for commands that read
 
-Heavy rooms are imported inside functions: `echonode --help` should not load a database and a web server.
+Heavy rooms are imported inside functions: `echonode --help` should not load a database and an event loop.
 """
 
-import asyncio
 import faulthandler
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +28,8 @@ from echonode.cli.services import (
 from echonode.errors import ConfigError, EchonodeError
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from echonode.host.files import NodeFiles
 
 
@@ -78,6 +79,8 @@ class _Services:
             raise
 
     def _run(self, options: RunOptions, files: "NodeFiles") -> int:
+        import asyncio
+
         from echonode.host.config import load_config
         from echonode.host.logs import open_logs
         from echonode.host.system import SystemClock
@@ -95,6 +98,8 @@ class _Services:
             logs.close()
 
     def repair(self, home: HomeView) -> RepairReport:
+        import asyncio
+
         from echonode.host.files import NodeFiles
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.model.identity import INSTANCE_BYTES, Identity, Instance
@@ -182,7 +187,7 @@ def _flags(options: RunOptions) -> dict[str, object]:
     return {key: value for key, value in said.items() if value is not None}
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory() -> "Callable[[], AbstractEventLoop] | None":
     """Return the loop factory of uvloop where it is installed, None for the standard loop elsewhere."""
     try:
         import uvloop

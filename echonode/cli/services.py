@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from echonode.model.member_secret import MemberSecret
+if TYPE_CHECKING:
+    from echonode.model.member_secret import MemberSecret
 
 
 class HomeView(Protocol):
@@ -45,11 +46,11 @@ class HomeView(Protocol):
         """Return True if a network was chosen here, a private one or the open one."""
         ...
 
-    def read_member_secret(self) -> MemberSecret | None:
+    def read_member_secret(self) -> "MemberSecret | None":
         """Return the secret of the private network; None on the open network, and before a network was chosen."""
         ...
 
-    def write_member_secret(self, secret: MemberSecret) -> None:
+    def write_member_secret(self, secret: "MemberSecret") -> None:
         """Choose the private network with this secret; make the folder if needed. Raises ConfigError."""
         ...
 

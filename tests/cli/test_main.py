@@ -419,7 +419,7 @@ def echonode(*args: str) -> list[str]:
 def test_the_commands_import_nothing_heavy() -> None:
     heavy = {"starlette", "uvicorn", "zeroconf", "aiosqlite", "sqlite3", "numpy", "structlog", "rich", "nacl", "cbor2"}
     heavy |= {"spake2", "msgspec", "asyncio", "h11", "socket", "tempfile"}
-    script = "import sys, echonode.cli.main; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    script = "import sys, echonode.app, echonode.cli.main; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=WITHIN_S)
     assert heavy & set(done.stdout.split()) == set()
 

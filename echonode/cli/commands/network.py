@@ -1,7 +1,7 @@
 """run, invite, join, network: a node, and the network that it belongs to."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,8 +13,10 @@ from echonode.cli.output import count, fields_of, moment, note_after, print_json
 from echonode.cli.services import RunOptions
 from echonode.errors import ConfigError
 from echonode.limits import INVITATION_USES_MAX
-from echonode.model.member_secret import MemberSecret
 from echonode.text import to_base32
+
+if TYPE_CHECKING:
+    from echonode.model.member_secret import MemberSecret
 
 _JOIN_TIMEOUT_S: Final = 90.0  # the node itself gives up after 60
 _LOOK_S: Final = 1.0  # a joiner that has found its inviter is done by then
@@ -143,7 +145,7 @@ def _network_of_stopped_node(lookup: NodeLookup) -> dict[str, str | None]:
     return {"network": _short_name(secret), "secret": secret.to_text()}
 
 
-def _short_name(secret: MemberSecret) -> str:
+def _short_name(secret: "MemberSecret") -> str:
     from echonode.wire.channel import NetworkSecret
 
     return to_base32(NetworkSecret.private(secret.key).netid[:8])
@@ -165,7 +167,9 @@ def network_set(lookup: NodeLookup, secret_text: str | None) -> None:
     print_note(f"this node's network is {_short_name(secret)} now")
 
 
-def _read_secret(text: str | None) -> MemberSecret:
+def _read_secret(text: str | None) -> "MemberSecret":
+    from echonode.model.member_secret import MemberSecret
+
     if text is None or text == "-":
         stdin = stdin_bytes()
         if stdin.isatty():
