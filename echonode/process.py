@@ -88,8 +88,10 @@ class Process:
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT. Return 0 after a clean stop, 130 when joining was interrupted."""
+        from echonode.host.machine import worker_threads
         from echonode.host.service import ServiceManager, reload_on_hangup, stop_on_signals
 
+        asyncio.get_running_loop().set_default_executor(worker_threads())
         self._manager = manager = ServiceManager(self._environ)
         is_first_run = not self._files.has_network()
         is_stopping = stop_on_signals()

@@ -1,9 +1,11 @@
-"""The name of this machine, by which a store notices that it was carried to another one (store/sqlite/life.py)."""
+"""This machine: its name, by which a store notices that it was carried to another one (store/sqlite/life.py), and
+threads for its cores."""
 
 import ctypes
 import os
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -25,6 +27,13 @@ def machine_id(root: Path = Path("/"), environ: Mapping[str, str] | None = None)
         return ""
     raw = _host_uuid() if sys.platform == "darwin" else _read_id(root)
     return blake2b(raw, digest_size=16, person=b"echonode machine").hexdigest() if raw else ""
+
+
+def worker_threads() -> ThreadPoolExecutor:
+    """Return a thread for each core that this process may use. They compute, above all signatures: more threads would
+    only take the cores, and the interpreter's lock, from each other."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return ThreadPoolExecutor(cores, thread_name_prefix="worker")
 
 
 def _read_id(root: Path) -> bytes:
