@@ -8,8 +8,8 @@ The digest of an empty child is 32 zero bytes; the root of the empty set is the 
 bytes, big-endian. Digests are hashes of ordered children: sums and XORs can be forged (SECURITY.md §2).
 
 A prefix has one nibble in each byte. A bucket is kept as plain bytes, 64 for each leaf, sorted by key: a million leaves
-take about 100 MB, and hashing a bucket again costs no more than a look-up of its digest. Branch digests are computed
-when they are read.
+take about 100 MB. Digests are computed when they are read. A branch keeps those of its children, and a bit for each
+child that has changed since: after a batch only the buckets and branches that changed are hashed again.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,8 +28,10 @@ BUCKET_LEAVES_MAX: Final = 16
 DEPTH_MAX: Final = 64
 EMPTY: Final = Digest(bytes(32))
 _KEY: Final = 32
+_DIGEST: Final = 32
 _ENTRY: Final = 64
 _HIGH_NIBBLE: Final = bytes(byte >> 4 for byte in range(256))
+_ALL_CHANGED: Final = (1 << ARITY) - 1
 _LOW_NIBBLE: Final = bytes(byte & 15 for byte in range(256))
 
 
@@ -57,12 +59,17 @@ class Journal:
 
 
 class _Branch:
-    __slots__ = ("children", "count", "digest")
+    """A subtree of more leaves than a bucket holds. `changed`: a bit for each child whose digest in `digests`, one
+    behind the other, does not hold any more; 0 means that `digest` holds."""
+
+    __slots__ = ("changed", "children", "count", "digest", "digests")
 
     def __init__(self, children: list["_Node"], count: int) -> None:
         self.children = children
         self.count = count
-        self.digest: Digest | None = None
+        self.changed = _ALL_CHANGED
+        self.digests = bytearray()  # filled with the first digest
+        self.digest = EMPTY
 
 
 _Node = bytes | _Branch
@@ -127,15 +134,12 @@ class Tree:
     def put(self, key: LeafKey, state: State) -> None:
         """Insert or replace one leaf."""
         path, bucket = self._descend(key)
-        at = _find(bucket, key)
-        self._note(b"" if at < 0 else bucket[at : at + _ENTRY], key + state)
-        if at >= 0:
-            self._replace(path, key, bucket[: at + _KEY] + state + bucket[at + _ENTRY :], 0)
-            return
-        at = 0
-        while at < len(bucket) and bucket[at : at + _KEY] < key:
-            at += _ENTRY
-        self._replace(path, key, _build(bucket[:at] + key + state + bucket[at:], len(path)), 1)
+        at = _place(bucket, key)
+        is_new = bucket[at : at + _KEY] != key
+        rest = bucket[at if is_new else at + _ENTRY :]
+        if self._journal is not None:
+            self._note(b"" if is_new else bucket[at : at + _ENTRY], key + state)
+        self._replace(path, key, _build(bucket[:at] + key + state + rest, len(path)), int(is_new))
 
     def remove(self, key: LeafKey) -> None:
         """Remove one leaf, if it is there."""
@@ -163,8 +167,10 @@ class Tree:
     def children_at(self, prefix: Prefix) -> tuple[Digest, ...]:
         """Return the 16 digests one level below `prefix`."""
         node = self._node_at(prefix)
-        parts = node.children if isinstance(node, _Branch) else _partition(node, len(prefix))
-        return tuple(_digest(part) for part in parts)
+        if isinstance(node, bytes):
+            return tuple(_digest(part) for part in _partition(node, len(prefix)))
+        _digest(node)
+        return tuple(Digest(bytes(node.digests[at : at + _DIGEST])) for at in range(0, ARITY * _DIGEST, _DIGEST))
 
     def leaves_at(self, prefix: Prefix, after: LeafKey | None = None) -> Iterator[tuple[LeafKey, State]]:
         """Yield the leaves below `prefix` in key order, from behind `after`."""
@@ -200,19 +206,22 @@ class Tree:
 
     def _descend(self, key: LeafKey) -> tuple[list[_Branch], bytes]:
         path: list[_Branch] = []
-        node = self._top
+        node, depth = self._top, 0
         while not isinstance(node, bytes):
             path.append(node)
-            node = node.children[_nibble(key, len(path) - 1)]
+            node = node.children[_nibble(key, depth)]
+            depth += 1
         return path, node
 
     def _replace(self, path: list[_Branch], key: LeafKey, node: _Node, added: int) -> None:
         """Replace the node behind `path`, towards `key`, and mark the path dirty. `added` is the change in leaves."""
-        for branch in path:
-            branch.digest = None
+        nibble = 0
+        for depth, branch in enumerate(path):
+            nibble = _nibble(key, depth)
+            branch.changed |= 1 << nibble
             branch.count += added
         if path:
-            path[-1].children[_nibble(key, len(path) - 1)] = node
+            path[-1].children[nibble] = node
         else:
             self._top = node
 
@@ -229,6 +238,19 @@ class Tree:
 def _nibble(key: bytes, depth: int) -> int:
     byte = key[depth >> 1]
     return byte & 15 if depth & 1 else byte >> 4
+
+
+def _place(bucket: bytes, key: LeafKey) -> int:
+    """Return the position in `bucket` of the first entry that does not come before `key`."""
+    low, high = 0, len(bucket) // _ENTRY
+    while low < high:
+        middle = (low + high) // 2
+        at = middle * _ENTRY
+        if bucket[at : at + _KEY] < key:
+            low = middle + 1
+        else:
+            high = middle
+    return low * _ENTRY
 
 
 def _find(bucket: bytes, key: LeafKey) -> int:
@@ -249,9 +271,16 @@ def _bucket_digest(bucket: bytes) -> Digest:
 def _digest(node: _Node) -> Digest:
     if isinstance(node, bytes):
         return _bucket_digest(node) if node else EMPTY
-    if node.digest is None:
-        children = b"".join([_digest(child) for child in node.children])
-        node.digest = Digest(digest(NODE, node.count.to_bytes(8, "big") + children))
+    if node.changed:
+        if not node.digests:
+            node.digests = bytearray(ARITY * _DIGEST)
+        changed = node.changed
+        while changed:
+            nibble = changed.bit_length() - 1
+            changed ^= 1 << nibble
+            node.digests[nibble * _DIGEST : (nibble + 1) * _DIGEST] = _digest(node.children[nibble])
+        node.digest = Digest(digest(NODE, node.count.to_bytes(8, "big") + node.digests))
+        node.changed = 0
     return node.digest
 
 

@@ -182,25 +182,24 @@ BUGS: Final = (
     ),
     # -- the tree ----------------------------------------------------------------------------------------------------
     Bug(
-        name="digests are XORed",
+        name="digests are hashed without their order",
         file="model/merkle.py",
-        right='        children = b"".join([_digest(child) for child in node.children])\n',
-        wrong="        children = bytes(32)\n        for child in node.children:\n"
-        "            children = bytes(a ^ b for a, b in zip(children, _digest(child), strict=True))\n",
+        right='digest(NODE, node.count.to_bytes(8, "big") + node.digests)',
+        wrong='digest(NODE, node.count.to_bytes(8, "big") + b"".join(sorted(map(_digest, node.children))))',
         tests=("model/test_merkle.py",),
     ),
     Bug(
         name="the count is not hashed in",
         file="model/merkle.py",
-        right='digest(NODE, node.count.to_bytes(8, "big") + children)',
-        wrong="digest(NODE, children)",
+        right='digest(NODE, node.count.to_bytes(8, "big") + node.digests)',
+        wrong="digest(NODE, node.digests)",
         tests=("model/test_merkle.py",),
     ),
     Bug(
-        name="paths are not marked dirty",
+        name="only the first child that changed is hashed again",
         file="model/merkle.py",
-        right="            branch.digest = None\n            branch.count += added\n",
-        wrong="            branch.count += added\n",
+        right="            branch.changed |= 1 << nibble\n",
+        wrong="            branch.changed = branch.changed or 1 << nibble\n",
         tests=("model/test_merkle.py",),
     ),
     Bug(
