@@ -3,12 +3,14 @@
 A shell waits for the answer, so the node is asked for a moment only. Where none answers, nothing is offered.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem
+from click.types import StringParamType
 
 from echonode.cli.exit_codes import Failure
 from echonode.cli.node_lookup import NodeLookup
@@ -19,7 +21,7 @@ _RECORDS_MAX: Final = 200
 _OWN: Final = "me/"
 
 
-def complete_peer(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _peers(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """Return the nodes whose name, or whose id, begins with `incomplete`."""
     items = []
     for peer in _ask(ctx, "/v1/peers", {"peers": []})["peers"]:
@@ -30,7 +32,7 @@ def complete_peer(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return items
 
 
-def complete_context(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _contexts(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """Return the contexts whose name begins with `incomplete`."""
     contexts = _ask(ctx, "/v1/contexts", {"contexts": []})["contexts"]
     return [
@@ -40,7 +42,7 @@ def complete_context(ctx: click.Context, param: click.Parameter, incomplete: str
     ]
 
 
-def complete_record(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _records(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """Return the addresses of records that begin with `incomplete`, in the context that the command line names."""
     from echonode.cli.client import record_path
 
@@ -60,9 +62,41 @@ def complete_record(ctx: click.Context, param: click.Parameter, incomplete: str)
     return items
 
 
-def complete_peer_or_record(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return nodes and records that begin with `incomplete`."""
-    return [*complete_peer(ctx, param, incomplete), *complete_record(ctx, param, incomplete)]
+def _peers_and_records(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    return [*_peers(ctx, incomplete), *_records(ctx, incomplete)]
+
+
+# What stands behind a parameter, by the word that its help shows for it.
+_NAMES: Final[dict[str, Callable[[click.Context, str], list[CompletionItem]]]] = {
+    "PEER": _peers,
+    "NAME_OR_ID": _peers,
+    "CONTEXT": _contexts,
+    "RECORD": _records,
+    "RECORD...": _records,
+    "NAME [VALUE] | RECORD...": _records,
+    "RECORD|PEER": _peers_and_records,
+}
+
+
+class _Name(StringParamType):
+    """A text for which a shell is offered names."""
+
+    def __init__(self, names: Callable[[click.Context, str], list[CompletionItem]]) -> None:
+        self._names = names
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return self._names(ctx, incomplete)
+
+
+def complete_names(command: click.Command) -> None:
+    """Let a shell complete names for the parameters of `command`, and of the commands in it."""
+    for param in command.params:
+        names = _NAMES.get(param.metavar or "") or (_contexts if param.name == "context" else None)
+        if names is not None and isinstance(param.type, StringParamType):
+            param.type = _Name(names)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            complete_names(inner)
 
 
 def _ask(ctx: click.Context, path: str, otherwise: Any) -> Any:

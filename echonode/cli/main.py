@@ -26,10 +26,12 @@ from echonode.cli.commands import (
     peer_records,
     records,
     service,
+    shell,
     simulate,
     status,
     sync,
 )
+from echonode.cli.completion import complete_names
 from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.help_text import PROGRAM, take_home
 from echonode.cli.node_lookup import NodeLookup
@@ -38,7 +40,6 @@ from echonode.cli.services import Services
 from echonode.errors import ConfigError, EchonodeError
 from echonode.text import escape
 
-_COMPLETE: Final = "_ECHONODE_COMPLETE"
 _SENTENCE_CHARS_MAX: Final = 1000
 
 
@@ -50,11 +51,12 @@ _COMMANDS: Final = (
     *(status.status, status.peers, status.contexts, status.rename),
     *(sync.sync, sync.watch, sync.verify),
     *(observation.why, observation.logs, observation.log_level, observation.trace),
-    *(configuration.config, configuration.help_command, service.service, api_access.api),
+    *(shell.completion, configuration.config, configuration.help_command, service.service, api_access.api),
     *(demo.demo, simulate.simulate),
 )
 for _command in _COMMANDS:
     take_home(_command)
+    complete_names(_command)
 
 
 class _OrderedGroup(click.Group):
@@ -136,8 +138,8 @@ def main(services: Services, args: Sequence[str] | None = None) -> int:
 
 def _invoke(services: Services, args: list[str]) -> int:
     group = commands(services)
-    if _COMPLETE in os.environ:
-        group.main(args, prog_name=PROGRAM, complete_var=_COMPLETE, obj=NodeLookup(services, None))
+    if shell.COMPLETE_VARIABLE in os.environ:
+        group.main(args, prog_name=PROGRAM, complete_var=shell.COMPLETE_VARIABLE, obj=NodeLookup(services, None))
     try:
         # group.main() would print usage errors in its own way, and turn a closed pipe into exit code 1.
         with group.make_context(PROGRAM, args) as ctx:

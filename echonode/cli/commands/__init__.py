@@ -6,7 +6,7 @@
     import_export      import, export
     status, sync       status, peers, contexts, rename; sync, watch, verify
     observation        logs, log-level, trace, why
-    configuration      config show, config check, config init, help
+    configuration      config show, config check, config init, help; completion is in shell
     demo, simulate     a network of real nodes on this machine; networks in virtual time
 
 A command parses its options, sends one request through `cli/client.py` and prints the answer. It holds no other logic.

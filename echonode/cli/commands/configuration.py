@@ -101,14 +101,20 @@ def config_init(lookup: NodeLookup) -> None:
     print_line(str(path))
 
 
-@examples("help configuration", "help put")
+@examples("help configuration", "help put", "help --man | man -l -")
 @click.command("help", short_help="Show a page of the manual, or the help of a command.")
 @click.argument("topic", nargs=-1)
+@click.option("--man", "as_man", is_flag=True, help="Print the manual page, with every command and every topic.")
 @click.pass_context
-def help_command(ctx: click.Context, topic: Sequence[str]) -> None:
+def help_command(ctx: click.Context, topic: Sequence[str], as_man: bool) -> None:
     """Show a page of the manual, or the help of a command. Without TOPIC, list the pages."""
     from echonode.manual.topics import TOPICS
 
+    if as_man:
+        from echonode.cli.manual_page import manual_page
+
+        print_line(manual_page(ctx.find_root(), ctx.ensure_object(NodeLookup).services.version).rstrip())
+        return
     if not topic:
         print_line(f"Pages: {', '.join(TOPICS)}. To read one, type: {PROGRAM} help {next(iter(TOPICS))}")
         print_line(f"Commands: {PROGRAM} --help lists them, {PROGRAM} help COMMAND explains one.")

@@ -11,7 +11,6 @@ import click
 
 from echonode.cli.arguments import context_option, json_option, to_seconds, to_time
 from echonode.cli.columns import table, terminal_width, wrap
-from echonode.cli.completion import complete_peer, complete_peer_or_record
 from echonode.cli.exit_codes import Failure
 from echonode.cli.help_text import PROGRAM, examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
@@ -37,7 +36,7 @@ Json = dict[str, Any]
 @examples("logs -f", "logs --peer kitchen --level debug --since 10m", "logs --event 'peer.*' --json")
 @click.command("logs", short_help="Show what happened, and what happens.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with lines as they come, until Ctrl-C.")
-@click.option("--peer", metavar="PEER", shell_complete=complete_peer, help="Only lines about this node.")
+@click.option("--peer", metavar="PEER", help="Only lines about this node.")
 @click.option("--session", metavar="ID", default="", help="Only lines of the session whose id begins so.")
 @click.option("--event", metavar="GLOB", default="", help="Only events of such names: 'sync.*'.")
 @click.option("--level", type=click.Choice(_LEVELS), default="info", show_default=True, help="From this level on.")
@@ -131,7 +130,7 @@ def _labels(peers: Sequence[Json]) -> dict[str, str]:
 @click.command("log-level", short_help="Log more or less, for a while.")
 @click.argument("level", type=click.Choice((*_LEVELS, _CONFIGURED)), required=False)
 @click.option("--for", "for_s", type=to_seconds, metavar="SPAN", help="For so long: 90s, 10m. Else until a restart.")
-@click.option("--peer", metavar="PEER", shell_complete=complete_peer, help="Only lines about this node.")
+@click.option("--peer", metavar="PEER", help="Only lines about this node.")
 @json_option
 @pass_lookup
 def log_level(
@@ -165,7 +164,7 @@ def _left(left_s: float | None) -> str:
 
 @examples("trace kitchen", "trace kitchen --other kitchen.json", "trace kitchen --all --json")
 @click.command("trace", short_help="Show a conversation message by message.")
-@click.argument("peer", metavar="PEER", shell_complete=complete_peer)
+@click.argument("peer", metavar="PEER")
 @click.option("--session", metavar="ID", default="", help="The session whose id begins so, not the last one.")
 @click.option("--all", "shows_all", is_flag=True, help="All sessions that are kept, not the last one alone.")
 @click.option("--other", metavar="FILE", help="What `trace THIS_NODE --json` printed there: shows the other clock too.")
@@ -285,7 +284,7 @@ def _clock_verdict(offsets: list[float], name: str) -> str:
 
 @examples("why kitchen", "why @kitchen/plan", "why shared/todo -c books")
 @click.command("why", short_help="Say why a record is not here, or a peer not equal.")
-@click.argument("what", metavar="RECORD|PEER", shell_complete=complete_peer_or_record)
+@click.argument("what", metavar="RECORD|PEER")
 @context_option
 @click.option("--record", "is_record", is_flag=True, help="A record is meant, though a peer is called so.")
 @json_option
