@@ -101,7 +101,7 @@ def config_init(lookup: NodeLookup) -> None:
     print_line(str(path))
 
 
-@examples("help configuration", "help put", "help --man | man -l -")
+@examples("help configuration", "help put", "help --man > echonode.1")
 @click.command("help", short_help="Show a page of the manual, or the help of a command.")
 @click.argument("topic", nargs=-1)
 @click.option("--man", "as_man", is_flag=True, help="Print the manual page, with every command and every topic.")
