@@ -144,6 +144,9 @@ LINK_RENEWAL_S: Final = 3600.0  # between new choices of a followed peer; joins 
 EVENTS_WAITING_MAX: Final = 4096  # events that wait for one reader; a node waits for none
 EVENTS_WAITING_BYTES_MAX: Final = 8 * MIB  # of these together; a reader that stopped costs no more
 
+CHANGES_BYTES_MAX: Final = 64 * KIB  # of the log read at once for a stream of changes; it is what a slow reader holds
+CHANGES_WAIT_S_MAX: Final = 300  # for one answer to a program that waits for changes; proxies cut longer ones
+
 # -- the API over TCP ------------------------------------------------------------------------------------------------
 API_CONNECTIONS_MAX: Final = 128  # to the TCP listener; any user of the machine can open them, and files are few
 API_HEAD_TIMEOUT_S: Final = 10.0  # for the head of a request there; a program sends it at once

@@ -10,6 +10,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from echonode.api.access import TcpAccess
+from echonode.api.changes import ChangeRoutes
 from echonode.api.node import NodeRoutes
 from echonode.api.observation import ObservationRoutes
 from echonode.api.peer_records import PeerRecordRoutes
@@ -42,6 +43,7 @@ class Api:
             *PeerRecordRoutes(node, stop).routes(),
             *TokenRoutes(access).routes(),
             *ObservationRoutes(node, stop, run_log).routes(),
+            *ChangeRoutes(node, stop).routes(),
         ]
         self._router = Router(routes, redirect_slashes=False, default=_no_such_path)
         self._stop = stop

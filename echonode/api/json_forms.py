@@ -14,7 +14,7 @@ A line of an export holds the least from which `import` makes the same record ag
 import json
 import re
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Final
@@ -24,6 +24,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from echonode.api.problems import RequestError
 from echonode.clock import to_ms
+from echonode.digest import ID_LIST, digest16
 from echonode.errors import LocalError
 from echonode.model.address import ME, SHARED
 from echonode.model.identity import IdentityId, PublicKey
@@ -38,6 +39,8 @@ JSON_TYPE: Final = "application/json"
 TEXT_TYPE: Final = "text/plain"
 MODEL: Final = "note"
 MODEL_VERSION: Final = (1, 0)
+
+BODY_FORMS: Final = ("0", "1", "base64")  # no body; as text or JSON where it is; always as base64
 
 Label = Callable[[IdentityId], str]
 
@@ -56,8 +59,8 @@ class Body(Struct, kw_only=True):
 
 
 class RecordForm(Struct, kw_only=True):
-    """A record as it is read: its winning version. `heads` is their number, where it was looked up; two or more are a
-    conflict."""
+    """A record as it is read: its winning version. `heads` is their number, where they were looked up; two or more are
+    a conflict. `etag` names exactly these heads."""
 
     id: str
     address: str | UnsetType = UNSET
@@ -73,6 +76,7 @@ class RecordForm(Struct, kw_only=True):
     type: str
     deleted: bool
     heads: int | UnsetType = UNSET
+    etag: str | UnsetType = UNSET
     body: str | Raw | UnsetType = UNSET
     body_base64: str | UnsetType = UNSET
 
@@ -121,14 +125,14 @@ def record_form(
     label: Label,
     *,
     address_label: Label | None = None,
-    heads: int | UnsetType = UNSET,
-    with_body: bool = False,
+    heads: Sequence[Record] = (),
+    body: str = "0",
 ) -> RecordForm:
-    """Return the form of the record whose winning version is `record`.
+    """Return the form of the record whose winning version is `record`, one of `heads` where these are known.
 
-    `address_label` gives the author as people write it on this node (model/address.py).
+    `address_label` gives the author as people write it on this node (model/address.py); `body` is one of BODY_FORMS.
     """
-    body = body_of(record) if with_body else Body()
+    shown = Body() if body == "0" else body_of(record, is_base64=body == "base64")
     return RecordForm(
         id=record_id(record, label),
         address=UNSET if address_label is None else record_id(record, address_label),
@@ -143,10 +147,21 @@ def record_form(
         tags=record.tags,
         type=record.media_type,
         deleted=record.is_tombstone,
-        heads=heads,
-        body=body.body,
-        body_base64=body.body_base64,
+        heads=len(heads) or UNSET,
+        etag=etag_of(heads) if heads else UNSET,
+        body=shown.body,
+        body_base64=shown.body_base64,
     )
+
+
+def etag_of(heads: Sequence[Record]) -> str:
+    """Return the text that names exactly these heads of a record: an entity tag without its quotes (RFC 9110 §8.8.3).
+
+    The id of the version, where it is one.
+    """
+    if len(heads) == 1:
+        return to_base32(heads[0].id)
+    return to_base32(digest16(ID_LIST, b"".join(sorted(head.id for head in heads))))
 
 
 def head_form(
@@ -228,10 +243,12 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def body_of(record: Record) -> Body:
+def body_of(record: Record, *, is_base64: bool = False) -> Body:
     """Return the form of the record's body."""
     if record.is_tombstone:
         return Body()
+    if is_base64:
+        return Body(body_base64=b64encode(record.body).decode("ascii"))
     if is_json(record.media_type):
         try:
             value = msgspec.json.decode(record.body)

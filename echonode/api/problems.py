@@ -4,7 +4,7 @@
 
     400 bad_request    401 unauthorised     403 forbidden            404 not_found
     405 method_not_allowed                  409 conflict | unsupported_model
-    413 too_large      422 unusable         500 internal
+    412 precondition_failed                 413 too_large            422 unusable      500 internal
     502 peer_refused | peer_failed | unreachable                     503 store_failed | stopping
 
 The text of an unforeseen exception never leaves the process: it goes to the log, and the client gets `internal`.
@@ -16,6 +16,7 @@ from typing import Final
 
 from echonode.api.shutdown import Stopping
 from echonode.errors import ConfigError, LocalError, PeerRefused, RemoteError, StoreError, TransportError
+from echonode.store.port import HeadsMovedError
 
 _log: Final = logging.getLogger("echonode.api")
 
@@ -57,6 +58,8 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case RequestError():
             return Problem(error.status, error.code, str(error))
+        case HeadsMovedError():
+            return Problem(412, "precondition_failed", str(error))
         case Stopping():
             return Problem(503, "stopping", str(error))
         case StoreError():

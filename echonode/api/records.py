@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from echonode.api import json_forms
 from echonode.api.bulk_import import import_lines
+from echonode.api.preconditions import expected_heads, tagged
 from echonode.api.problems import RequestError, not_found
 from echonode.api.requests import (
     Query,
@@ -86,6 +87,8 @@ class RecordRoutes:
         context = context_of(request)
         query = Query(request, ("id", "tag", "model", "type", "timestamp"))
         author, name = record_address(self._node, query)
+        covered = await self._node.records.heads(context, author, name)
+        expects = expected_heads(request, covered)
         model, model_version = json_forms.read_model(query.one("model") or json_forms.MODEL)
         timestamp = query.one("timestamp")
         draft = Draft(
@@ -98,15 +101,18 @@ class RecordRoutes:
             media_type=query.one("type") or "",
             created_ms=None if timestamp is None else json_forms.read_time(timestamp),
             body=await body(request, self._stop),
+            expects=expects,
         )
         is_new = not self._has_context(context)
-        covered = await self._node.records.heads(context, author, name)
+        if expects is None:
+            covered = await self._node.records.heads(context, author, name)
         return self._written(await self._node.records.write(draft), covered, is_new_context=is_new)
 
     async def _get(self, request: Request) -> Response:
         context = context_of(request)
-        query = Query(request, ("id", "whole", "any_model", "version"))
+        query = Query(request, ("id", "whole", "any_model", "version", "body"))
         is_whole = query.flag("whole")
+        body_form = query.choice("body", json_forms.BODY_FORMS[1:])
         author, name = record_address(self._node, query)
         heads = await self._node.records.heads(context, author, name)
         version = query.one("version")
@@ -119,18 +125,18 @@ class RecordRoutes:
         if not query.flag("any_model"):
             self._check_model(record)
         if is_whole:
-            return reply(
-                json_forms.record_form(
-                    record,
-                    self._node.records.label,
-                    address_label=self._node.addresses.author_text,
-                    heads=len(heads),
-                    with_body=True,
-                )
+            form = json_forms.record_form(
+                record,
+                self._node.records.label,
+                address_label=self._node.addresses.author_text,
+                heads=heads,
+                body=body_form,
             )
+            return reply(form, headers=tagged(heads))
         return Response(
             record.body,
             headers={
+                **tagged(heads),
                 "content-type": record.media_type if _CONTENT_TYPE.fullmatch(record.media_type) else OCTETS,
                 "echo-id": quote(json_forms.record_id(record, self._node.records.label)),
                 "echo-version": to_base32(record.id),
@@ -184,7 +190,8 @@ class RecordRoutes:
         heads = await self._node.records.heads(context, author, name)
         if not heads or winner(heads).is_tombstone:
             raise self._unknown(context, author, name)
-        draft = Draft(context=context, author=author, name=name, is_tombstone=True)
+        expects = expected_heads(request, heads)
+        draft = Draft(context=context, author=author, name=name, is_tombstone=True, expects=expects)
         return self._written(await self._node.records.write(draft), heads, is_new_context=False)
 
     async def _list(self, request: Request) -> Response:
@@ -202,15 +209,17 @@ class RecordRoutes:
             ),
             limit=query.count("limit"),
         )
-        with_body = query.flag("body")
+        body_form = query.choice("body", json_forms.BODY_FORMS)
+        # A change that comes while the list is sent is told behind this cursor, whether it is in the list or not.
+        headers = {"echo-cursor": self._node.changes.cursor(context)}
 
         author_text = cache(self._node.addresses.author_text)
 
         async def shown() -> AsyncGenerator[list[json_forms.RecordForm]]:
             async for page in pages:
-                yield [await self._listed(record, author_text, with_body=with_body) for record in page]
+                yield [await self._listed(record, author_text, body_form) for record in page]
 
-        return StreamResponse(json_lines(shown(), self._stop))
+        return StreamResponse(json_lines(shown(), self._stop), headers=headers)
 
     async def _import(self, request: Request) -> Response:
         context = context_of(request)
@@ -317,13 +326,13 @@ class RecordRoutes:
                 return
 
     async def _listed(
-        self, record: Record, author_text: json_forms.Label, *, with_body: bool
+        self, record: Record, author_text: json_forms.Label, body_form: str
     ) -> json_forms.RecordForm:
-        heads = 1
+        heads = [record]
         if record.key in self._node.store.conflicts(record.context):
-            heads = len(await self._node.records.heads(record.context, record.author, record.name))
+            heads = await self._node.records.heads(record.context, record.author, record.name) or heads
         return json_forms.record_form(
-            record, self._node.records.label, address_label=author_text, heads=heads, with_body=with_body
+            record, self._node.records.label, address_label=author_text, heads=heads, body=body_form
         )
 
     def _has_context(self, context: str) -> bool:
@@ -358,6 +367,7 @@ class RecordRoutes:
                     if head.kid != own and supersedes(record, head)
                 ],
                 "timestamp": json_forms.rfc3339(to_ms(record.timestamp)),
+                "cursor": self._node.changes.cursor(record.context, written.seq),
             }
         )
 

@@ -164,6 +164,15 @@ class Query:
             raise RequestError(f"{name} is 0 or 1")
         return value == "1"
 
+    def choice(self, name: str, values: Sequence[str]) -> str:
+        """Return the one value of `name`, one of `values`; the first of them when it is missing."""
+        value = self.one(name)
+        if value is None:
+            return values[0]
+        if value not in values:
+            raise RequestError(f"{name} is one of {', '.join(values)}")
+        return value
+
     def count(self, name: str) -> int | None:
         """Return a number of 0 or more, or None when it is missing."""
         value = self.one(name)

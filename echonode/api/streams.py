@@ -5,7 +5,7 @@ The status cannot change once the first byte is out. A later error is sent in th
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from functools import cache
 from typing import Final
@@ -23,7 +23,7 @@ from echonode.node.node import Node
 NDJSON: Final = "application/x-ndjson"
 EVENT_STREAM: Final = "text/event-stream"
 
-_KEEP_ALIVE_S: Final = 15.0  # proxies and clients with a read timeout usually wait longer
+KEEP_ALIVE_S: Final = 15.0  # proxies and clients with a read timeout usually wait longer
 _CHUNK_BYTES: Final = 64 * KIB
 
 
@@ -34,10 +34,17 @@ class StreamResponse(Response):
     itself.
     """
 
-    def __init__(self, chunks: AsyncGenerator[bytes], *, media_type: str = NDJSON, is_watched: bool = True) -> None:
+    def __init__(
+        self,
+        chunks: AsyncGenerator[bytes],
+        *,
+        media_type: str = NDJSON,
+        is_watched: bool = True,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.status_code = 200
         self.background = None
-        self.init_headers({"content-type": media_type, "cache-control": "no-store"})
+        self.init_headers({**(headers or {}), "content-type": media_type, "cache-control": "no-store"})
         self._chunks = chunks
         self._is_watched = is_watched
 
@@ -113,7 +120,7 @@ async def events(node: Node, types: frozenset[str], stop: Stop) -> AsyncGenerato
         while True:
             try:
                 with stop.ends_waiting():
-                    async with asyncio.timeout(_KEEP_ALIVE_S):
+                    async with asyncio.timeout(KEEP_ALIVE_S):
                         piece = await queue.get()
             except TimeoutError:
                 yield b": still listening\n\n"

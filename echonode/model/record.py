@@ -207,7 +207,10 @@ class UnsignedVersion(SignedRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A version as a caller asks for it. The store adds instance, vector and counter; the clock adds the timestamp."""
+    """A version as a caller asks for it. The store adds instance, vector and counter; the clock adds the timestamp.
+
+    `expects`: the ids of the heads that the writer has seen; it is written only where these are all. None: any.
+    """
 
     context: str
     author: IdentityId
@@ -220,6 +223,7 @@ class Draft:
     created_ms: int | None = None
     is_tombstone: bool = False
     later: bytes = b""  # fields of later minor versions, as `SignedRecord.later` returned them
+    expects: frozenset[VersionId] | None = None
 
     def is_same_as(self, version: SignedRecord) -> bool:
         """Return True if writing the draft over `version` would change nothing. `created_ms` None equals every time."""

@@ -36,6 +36,7 @@ from echonode.model.member_secret import MemberSecret
 from echonode.node.addresses import Addresses
 from echonode.node.admission import PeerAdmission
 from echonode.node.backlog import Backlog
+from echonode.node.changes import Changes
 from echonode.node.conflicts import Conflicts
 from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
@@ -104,6 +105,7 @@ class Node:
         self.bus = EventBus(observe)
         self.records = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
         self.conflicts = Conflicts(self.records, self.bus)
+        self.changes = Changes(store, self.bus)
         self.subscriptions = Subscriptions(store, self.records.kept)
         self.intake = Intake(store, self.records.kept)
         self.membership = Membership(settings.member_secret, tag, announce=announce, save=save_secret)

@@ -41,10 +41,12 @@ from echonode.text import escape, to_base32
 
 @dataclass(frozen=True, slots=True)
 class WrittenRecord:
-    """A record that was written, and the number of other heads that stand beside it: it could not cover them."""
+    """A record that was written, and the number of other heads that stand beside it: it could not cover them. `seq` is
+    its entry's in the change log."""
 
     record: Record
     beside: int
+    seq: int
 
 
 class RecordBook:
@@ -123,15 +125,22 @@ class RecordBook:
         self._check_drafts([draft])
         (record,), applied = await self._write([draft], self.identity.device, skip_unchanged=False)
         assert record is not None
-        return WrittenRecord(record, dict(applied.beside).get(record.id, 0))
+        return WrittenRecord(record, dict(applied.beside).get(record.id, 0), applied.seq)
+
+    async def write_all(
+        self, drafts: Sequence[Draft], *, skip_unchanged: bool = False
+    ) -> tuple[list[Record | None], int]:
+        """Write as `put_all` does. Return also the seq of the last of them in the change log."""
+        self._check_drafts(drafts)
+        records, applied = await self._write(drafts, self.identity.device, skip_unchanged=skip_unchanged)
+        return records, applied.seq
 
     async def put_all(self, drafts: Sequence[Draft], *, skip_unchanged: bool = False) -> list[Record | None]:
         """Write `drafts`, all of one context, in one transaction. Return a record for each; None: unchanged, left out.
 
         Raises LocalError when one may not be written; then none is.
         """
-        self._check_drafts(drafts)
-        records, _ = await self._write(drafts, self.identity.device, skip_unchanged=skip_unchanged)
+        records, _ = await self.write_all(drafts, skip_unchanged=skip_unchanged)
         return records
 
     def _check_drafts(self, drafts: Sequence[Draft]) -> None:

@@ -15,7 +15,8 @@ from echonode.errors import LocalError
 from echonode.model.heads import cover
 from echonode.model.identity import Instance, PublicKey, SigningKey, writer_of
 from echonode.model.record import Draft, LeafKey, Record, UnsignedVersion, Version, prepare
-from echonode.store.port import StaleWriterError, Tick
+from echonode.store.port import HeadsMovedError, StaleWriterError, Tick
+from echonode.text import escape
 
 
 class DraftError(LocalError):
@@ -49,13 +50,15 @@ def prepare_versions(
 
     A later draft of the same record covers the earlier one. `unchanged` holds the places of drafts that say what the
     one head of their record says: None stands for such a draft, and for one that says what the draft before it said.
-    Without it every draft becomes a version. Raises DraftError for the first draft outside the limits, and
-    StaleWriterError."""
+    Without it every draft becomes a version. Raises DraftError for the first draft outside the limits, HeadsMovedError
+    for the first whose record has other heads than it expects, and StaleWriterError."""
     writer = writer_of(kid, instance)
     newest: dict[LeafKey, UnsignedVersion] = {}
     versions: list[UnsignedVersion | None] = []
     for place, (draft, key) in enumerate(zip(drafts, keys, strict=True)):
         earlier = newest.get(key)
+        if draft.expects is not None:
+            _check_expected(place, draft, (earlier,) if earlier else heads.get(key, ()))
         if unchanged is not None and (draft.is_same_as(earlier) if earlier else place in unchanged):
             versions.append(None)
             continue
@@ -80,6 +83,11 @@ def prepare_versions(
         newest[key] = version
         versions.append(version)
     return versions
+
+
+def _check_expected(place: int, draft: Draft, heads: Sequence[Version]) -> None:
+    if draft.expects != frozenset(head.id for head in heads):
+        raise HeadsMovedError(place, f"{escape(draft.name)} was written meanwhile: read it again, then write")
 
 
 def _later_than(covered: Sequence[Version], timestamp: Timestamp) -> Timestamp:

@@ -159,7 +159,7 @@ class MemoryStore:
         )
         versions = sign_versions(prepared, key)
         plan, applied = self._apply(context, [version for version in versions if version is not None])
-        return versions, replace(applied, beside=tuple(plan.beside()))
+        return versions, replace(applied, beside=tuple(plan.beside()), seq=self.seq(context))
 
     async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
         leaves = self._heads.get(context, {})

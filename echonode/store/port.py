@@ -32,6 +32,14 @@ class StaleWriterError(LocalError):
     A new version of this writer could not cover that head. A new instance can write one."""
 
 
+class HeadsMovedError(LocalError):
+    """A draft expects other heads than its record has: it was written meanwhile. `place` is the draft's index."""
+
+    def __init__(self, place: int, detail: str) -> None:
+        super().__init__(detail)
+        self.place = place
+
+
 @dataclass(frozen=True, slots=True)
 class RefusedVersion:
     """A version that the store did not take, with the reason."""
@@ -67,7 +75,8 @@ class Applied:
     already, or are superseded or outranked.
 
     `beside`, of `write` only, has each version that could not cover all heads of its record, with the number of other
-    heads there. `shown`, of `promote` only, counts the heads that a context got that was empty."""
+    heads there; `seq` is the newest log entry's when the last of its versions was added, 0 for none. `shown`, of
+    `promote` only, counts the heads that a context got that was empty."""
 
     records: tuple[Record, ...] = ()
     had: int = 0
@@ -76,6 +85,7 @@ class Applied:
     outranked: tuple[Outranked, ...] = ()
     beside: tuple[tuple[VersionId, int], ...] = ()
     shown: int = 0
+    seq: int = 0
 
     @property
     def is_gap(self) -> bool:
@@ -280,7 +290,7 @@ class Store(Protocol):
         them. Heads that fit into no vector any more stay beside them (PROTOCOL.md §4.3): see `Applied.beside`.
 
         Returns one version per draft, None for a draft that `skip_unchanged` left out. Raises LocalError, with nothing
-        written, when a draft is outside the limits."""
+        written, when a draft is outside the limits; HeadsMovedError when its record has other heads than it expects."""
         ...
 
     async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:

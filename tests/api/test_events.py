@@ -134,7 +134,7 @@ def test_a_reader_that_stops_costs_bounded_bytes_whatever_is_written(tmp_path: P
 
 
 def test_a_quiet_stream_says_that_it_lives(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(streams, "_KEEP_ALIVE_S", 0.01)
+    monkeypatch.setattr(streams, "KEEP_ALIVE_S", 0.01)
 
     async def test() -> None:
         async with serving(tmp_path) as served, served.connection() as connection:

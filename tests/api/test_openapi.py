@@ -8,6 +8,7 @@ from typing import get_args
 
 from jsonschema import Draft202012Validator
 
+from echonode.api.changes import ChangeRoutes
 from echonode.api.node import NodeRoutes
 from echonode.api.observation import ObservationRoutes
 from echonode.api.peer_records import PeerRecordRoutes
@@ -116,6 +117,8 @@ TOUR = [
     ("one", 404, "GET", "/v1/conflicts?context=elsewhere", b""),
     ("one", 404, "GET", "/v1/records/elsewhere/list", b""),
     ("one", 404, "GET", "/v1/records/elsewhere/export", b""),
+    ("one", 200, "GET", "/v1/changes?body=1&tag=t&limit=2", b""),
+    ("one", 400, "GET", "/v1/changes?since=yesterday", b""),
     ("one", 200, "POST", "/v1/sync", b""),
     ("one", 400, "POST", "/v1/sync", {"action": "sideways"}),
     ("one", 404, "POST", "/v1/sync", {"peers": ["stranger"]}),
@@ -176,6 +179,8 @@ ELSEWHERE = {
     ("POST", "/v1/join", "422"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events
     ("PUT", "/v1/log-level", "409"),  # test_observation
+    ("PUT", "/v1/records/{context}", "412"),  # test_changes
+    ("DELETE", "/v1/records/{context}", "412"),  # test_changes
 }
 
 
@@ -300,6 +305,7 @@ def test_the_document_has_exactly_the_routes_that_are_served() -> None:
         *PeerRecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
         *TokenRoutes(None).routes(),
         *ObservationRoutes(node, stop, RunLog(SystemClock())).routes(),  # type: ignore[arg-type]
+        *ChangeRoutes(node, stop).routes(),  # type: ignore[arg-type]
     ]
     served = {(method, route.path) for route in routes for method in route.app._handlers}
     assert served == set(openapi.operations())

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from echonode.errors import LocalError
 from echonode.limits import COUNTER_MENTIONED_MAX, NAME_BYTES_MAX, VECTOR_ENTRIES_MAX
 from echonode.model.identity import Instance, Writer, writer_of
-from echonode.model.record import IDENTITIES, MAIN, Record, from_store
+from echonode.model.record import IDENTITIES, MAIN, Record, VersionId, from_store
 from echonode.store.draft_signing import DraftError
-from echonode.store.port import StaleWriterError, Store
+from echonode.store.port import HeadsMovedError, StaleWriterError, Store
 from tests.contracts.store import admit, check, ids, root_of, scanned
 from tests.store.people import Owner, Person
 
@@ -209,3 +210,39 @@ async def a_caller_that_gives_up_leaves_a_whole_store(store: Store) -> None:
     assert written[-1].id == last.id
     assert len({record.counter for record in written}) == len(written)
     assert len(store.tree(MAIN)) == len(written)
+
+
+@check
+async def a_draft_that_expects_other_heads_is_not_written(store: Store) -> None:
+    owner = Owner(store)
+    await owner.begin()
+
+    async def write(body: bytes, expects: set[VersionId], names: str = "a") -> Record:
+        drafts = [replace(owner.draft(name, body), expects=frozenset(expects)) for name in names]
+        record = (await owner.write(*drafts))[0][0]
+        assert record is not None
+        return record
+
+    first = await write(b"1", set())
+    for stale in (set(), {first.id, VersionId(bytes(32))}):
+        with pytest.raises(HeadsMovedError):
+            await write(b"2", stale)
+    with pytest.raises(HeadsMovedError) as caught:
+        await write(b"2", {first.id}, "ab")
+    assert (caught.value.place, await ids(store)) == (1, [first.id])
+    results = await asyncio.gather(*(write(b"%d" % n, {first.id}) for n in range(5)), return_exceptions=True)
+    assert sum(isinstance(result, HeadsMovedError) for result in results) == 4
+    assert len(await ids(store)) == 1
+
+
+@check
+async def a_write_says_where_its_last_version_stands_in_the_log(store: Store) -> None:
+    owner = Owner(store)
+    await owner.begin()
+    contexts = [MAIN if number % 3 else "other" for number in range(12)]
+    written = await asyncio.gather(
+        *(owner.write(owner.draft(f"n{number}", context=context)) for number, context in enumerate(contexts))
+    )
+    for context, ((record,), applied) in zip(contexts, written, strict=True):
+        entries, _ = await store.changes(context, applied.seq - 1, records_max=1, bytes_max=1)
+        assert record is not None and [(each.version, each.seq) for each in entries] == [(record.id, applied.seq)]

@@ -92,7 +92,8 @@ class WritePlans:
         await self._merge_leaves(transaction, plan, heads)
         finish = await self._add_merge(transaction, plan)
         transaction.own_writes += len(signed)
-        return lambda: (versions, replace(finish(), beside=tuple(plan.beside())))
+        seq = transaction.newest_seq(context)  # plans are made one after another: no later call has added to it yet
+        return lambda: (versions, replace(finish(), beside=tuple(plan.beside()), seq=seq))
 
     async def forget(
         self, transaction: Transaction, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]

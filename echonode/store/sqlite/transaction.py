@@ -107,6 +107,11 @@ class Transaction:
             self.rows[context] = context_row
         return context_row
 
+    def newest_seq(self, context: str) -> int:
+        """Return the newest log seq given in `context` so far, 0 for none. Makes no row."""
+        context_row = self.rows.get(context) or self._catalog.rows.get(context)
+        return context_row.newest_seq if context_row is not None else 0
+
     def new_context_id(self) -> int:
         """Return an unused id for a row of `contexts`."""
         self.last_context_id += 1
