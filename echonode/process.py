@@ -6,8 +6,8 @@ Like `app.py` this module belongs to the composition root, and may import every 
 import asyncio
 import gc
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
@@ -16,6 +16,7 @@ from echonode.text import to_base32
 
 if TYPE_CHECKING:
     from echonode.api.access import TcpAccess
+    from echonode.api.app import Api
     from echonode.api.server import ApiServer
     from echonode.host.config import Config
     from echonode.host.files import NodeFiles
@@ -118,6 +119,18 @@ class Process:
                 watchdog.cancel()
                 manager.stopping()
         return 0
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[tuple["Node", "Api"]]:
+        """Yield the running node and its API, for a program that has the node inside it. Signals are the program's."""
+        async with AsyncExitStack() as stack:
+            node = await self._start_node(stack)
+            assert self._api is not None, "a started node has an API"
+            keeping = asyncio.create_task(self._keep_socket())
+            try:
+                yield node, self._api.app
+            finally:
+                keeping.cancel()
 
     async def _until(self, stop: "asyncio.Task[bool]", node: "Node", is_changed: asyncio.Event) -> None:
         """Wait for `stop`, and read the configuration again whenever `is_changed` is set.

@@ -45,8 +45,10 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
     "sync": _BELOW_SYNC,
     "node": _BELOW_SYNC | {"sync"},
     "manual": frozenset({"foundation"}),
+    "client": frozenset({"foundation", "host"}),  # of host it needs where homes and sockets are
     **{front: _BELOW_SYNC | {"sync", "node", "manual"} for front in _FRONTS},
-    "app": _BELOW_SYNC | _FRONTS | {"sync", "node", "manual"},
+    "cli": _BELOW_SYNC | {"sync", "node", "manual", "client"},
+    "app": _BELOW_SYNC | _FRONTS | {"sync", "node", "manual", "client"},
 }
 
 # The files that may import a folder inside a room: files, and folders that end in /.
@@ -56,7 +58,7 @@ IMPORTED_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "sync/live/": ("node/", "sim/"),
     "cli/commands/": ("cli/main.py",),
 }
-COMPOSITION_ROOT: Final = frozenset({"app", "process", "stopped_node", "__main__"})  # the room `app`
+COMPOSITION_ROOT: Final = frozenset({"app", "process", "stopped_node", "embed", "__main__"})  # the room `app`
 SELF_CONTAINED: Final = frozenset({"wire/messages/"})  # imports nothing else of its own room
 
 PURE_ROOMS: Final = frozenset({"foundation", "model", "wire"})
@@ -90,7 +92,7 @@ DOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "uvloop": ("app.py",),
     "rich": ("cli/",),
     "click": ("cli/",),
-    "h11": ("cli/",),
+    "h11": ("cli/", "client/exchange.py"),
     "starlette": ("api/",),
     "uvicorn": ("api/",),
     "msgspec": ("api/", "cli/", "host/"),  # configuration, log and API JSON

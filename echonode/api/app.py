@@ -15,6 +15,7 @@ from echonode.api.node import NodeRoutes
 from echonode.api.observation import ObservationRoutes
 from echonode.api.peer_records import PeerRecordRoutes
 from echonode.api.problems import not_found, problem_of
+from echonode.api.record_sets import RecordSetRoutes
 from echonode.api.records import RecordRoutes
 from echonode.api.responses import refusal
 from echonode.api.shutdown import Stop
@@ -44,6 +45,7 @@ class Api:
             *TokenRoutes(access).routes(),
             *ObservationRoutes(node, stop, run_log).routes(),
             *ChangeRoutes(node, stop).routes(),
+            *RecordSetRoutes(node, stop).routes(),
         ]
         self._router = Router(routes, redirect_slashes=False, default=_no_such_path)
         self._stop = stop

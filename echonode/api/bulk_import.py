@@ -109,15 +109,9 @@ async def _write(
     drafts: dict[tuple[IdentityId, str], tuple[int, Draft]] = {}
     for number, line in batch:
         try:
-            fields = _decode(line)
-            check_json(line)
-            draft = _draft(context, addresses.resolve(nfc(fields.name)), fields)
-        except RecursionError:
-            raise LineError(number, RequestError("nested too deeply")) from None
+            draft = read_line(context, addresses, line)
         except LocalError as error:
             raise LineError(number, error) from None
-        except ValueError as error:
-            raise LineError(number, RequestError(f"not a record: {escape(str(error))}")) from None
         drafts[draft.author, draft.name] = (number, draft)
     try:
         records = await book.put_all([draft for _, draft in drafts.values()], skip_unchanged=True)
@@ -127,6 +121,18 @@ async def _write(
     progress.lines = batch[-1][0]
     progress.written += written
     progress.unchanged += len(batch) - written
+
+
+def read_line(context: str, addresses: Addresses, line: bytes) -> Draft:
+    """Return the draft that one line describes. Raises LocalError, a RequestError for what is no line."""
+    try:
+        fields = _decode(line)
+        check_json(line)
+        return _draft(context, addresses.resolve(nfc(fields.name)), fields)
+    except RecursionError:
+        raise RequestError("nested too deeply") from None
+    except ValueError as error:
+        raise RequestError(f"not a record: {escape(str(error))}") from None
 
 
 async def _batches(chunks: AsyncIterator[bytes]) -> AsyncGenerator[_NumberedLines]:

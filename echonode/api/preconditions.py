@@ -44,7 +44,7 @@ def expected_heads(request: Request, heads: Sequence[Record]) -> frozenset[Versi
         if not is_there:
             raise _failed("there is no such record: write it without If-Match")
     elif match is not None and (not heads or etag_of(heads) not in _tags(match)):
-        raise _failed("the record was written since it was read: read it again, then write with its new ETag")
+        raise _failed("the record was written since it was read: read it again, then write over that")
     return frozenset(head.id for head in heads)
 
 

@@ -42,7 +42,8 @@ _HEAD_BYTES_MAX: Final = 32 * KIB  # 64 tags of 64 bytes and a name, percent-enc
 
 
 class ApiServer:
-    """Serves `node` on `socket_path` from `start` to `close`, once. `status` shows `version`.
+    """Serves `node` on `socket_path` from `start` to `close`, once. `status` shows `version`. `app` answers requests
+    from inside this process too.
 
     `group`: the group of this machine whose members may use the socket too, None for the owner alone. `access`: the
     token, and the TCP socket to serve with it; `close` closes that. `run_log` has the lines of this run; a node that
@@ -65,14 +66,14 @@ class ApiServer:
         url = None if access is None else access.url
         listed = [str(socket_path)] if url is None else [str(socket_path), url]
         run_log = run_log or RunLog(node.traces.clock)
-        api = Api(node, self._stop, version=version, api=listed, run_log=run_log, access=access)
-        self._server = _http_server(api)
+        self.app = Api(node, self._stop, version=version, api=listed, run_log=run_log, access=access)
+        self._server = _http_server(self.app)
         self._socket: socket.socket | None = None
         self._inode = (0, 0)
         self._tcp_server: uvicorn.Server | None = None
         self._tcp_socket = None if access is None else access.listening
         if access is not None and self._tcp_socket is not None:
-            self._tcp_server = _http_server(Guard(api, access.token), BoundedProtocol)
+            self._tcp_server = _http_server(Guard(self.app, access.token), BoundedProtocol)
 
     async def start(self) -> None:
         """Listen. Raises ConfigError when the socket cannot be made, or another process listens on it."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from echonode.manual.log_events import LOG_EVENTS
+from echonode.manual.python import python
 from echonode.manual.settings import SETTINGS, Setting
 
 _WIDTH: Final = 80
@@ -93,4 +94,4 @@ def logs() -> str:
     return "\n".join(lines) + "\n"
 
 
-TOPICS: Final = {"configuration": configuration, "logs": logs}
+TOPICS: Final = {"configuration": configuration, "logs": logs, "python": python}

@@ -173,7 +173,7 @@ def test_an_export_fills_another_node_with_the_same(tmp_path: Path) -> None:
             export = await one.ask("GET", "/v1/records/main/export")
             assert [each["name"] for each in export.lines()] == ["me/json", "me/noise"]
             assert (await import_(two, export.body))[-1]["written"] == 2
-            differ = ("id", "author", "version", "timestamp")
+            differ = ("id", "author", "version", "timestamp", "etag")
             for name in ("json", "noise"):
                 ours, theirs = await one.whole(name), await two.whole(name)
                 assert all((ours[key] == theirs[key]) != (key in differ) for key in ours if key != "timestamp")

@@ -12,6 +12,7 @@ from echonode.api.changes import ChangeRoutes
 from echonode.api.node import NodeRoutes
 from echonode.api.observation import ObservationRoutes
 from echonode.api.peer_records import PeerRecordRoutes
+from echonode.api.record_sets import RecordSetRoutes
 from echonode.api.records import RecordRoutes
 from echonode.api.shutdown import Stop
 from echonode.api.token import TokenRoutes
@@ -117,6 +118,12 @@ TOUR = [
     ("one", 404, "GET", "/v1/conflicts?context=elsewhere", b""),
     ("one", 404, "GET", "/v1/records/elsewhere/list", b""),
     ("one", 404, "GET", "/v1/records/elsewhere/export", b""),
+    ("one", 200, "GET", f"{RECORDS}/page?body=1&limit=1", b""),
+    ("one", 400, "GET", f"{RECORDS}/page?since=yesterday", b""),
+    ("one", 200, "POST", f"{RECORDS}/put", {"records": [{"name": "s1", "body": [1]}, {"name": "shared/s2"}]}),
+    ("one", 400, "POST", f"{RECORDS}/put", {"records": []}),
+    ("one", 413, "POST", f"{RECORDS}/put", b" " * (8 * 1024 * 1024 + 1)),
+    ("one", 422, "POST", "/v1/records/identities/put", {"records": [{"name": "s1"}]}),
     ("one", 200, "GET", "/v1/changes?body=1&tag=t&limit=2", b""),
     ("one", 400, "GET", "/v1/changes?since=yesterday", b""),
     ("one", 200, "POST", "/v1/sync", b""),
@@ -306,6 +313,7 @@ def test_the_document_has_exactly_the_routes_that_are_served() -> None:
         *TokenRoutes(None).routes(),
         *ObservationRoutes(node, stop, RunLog(SystemClock())).routes(),  # type: ignore[arg-type]
         *ChangeRoutes(node, stop).routes(),  # type: ignore[arg-type]
+        *RecordSetRoutes(node, stop).routes(),  # type: ignore[arg-type]
     ]
     served = {(method, route.path) for route in routes for method in route.app._handlers}
     assert served == set(openapi.operations())

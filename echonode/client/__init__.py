@@ -1,0 +1,9 @@
+"""Clients of a running node: programs use it from Python, blocking or async.
+
+* `synchronous` and `asynchronous` are the two clients; `calls` has every operation once, as a request and a way to read
+  its answer, and `values` the answers' types.
+* `exchange` is HTTP without I/O, `retry` says what is tried again; `location` finds the node of this machine.
+
+`from echonode import Client, AsyncClient` is how programs get them. embed.py hands the async client a node instead of a
+socket.
+"""
