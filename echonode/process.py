@@ -123,10 +123,13 @@ class Process:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[tuple["Node", "Api"]]:
         """Yield the running node and its API, for a program that has the node inside it. Signals are the program's."""
+        from echonode.host.service import ServiceManager
+
+        self._manager = ServiceManager({})  # the program may be a service; this node in it is none
         async with AsyncExitStack() as stack:
             node = await self._start_node(stack)
             assert self._api is not None, "a started node has an API"
-            keeping = asyncio.create_task(self._keep_socket())
+            keeping = asyncio.create_task(self._keep_round(node))
             try:
                 yield node, self._api.app
             finally:

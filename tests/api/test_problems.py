@@ -18,12 +18,14 @@ from echonode.errors import (
 )
 from echonode.model.identity import IdentityId
 from echonode.node.views import SyncReport, SyncStatus
+from echonode.store.port import HeadsMovedError
 from tests.api import openapi
 
 EXPECTED = [
     (RequestError("no"), 400, "bad_request"),
     (not_found("no"), 404, "not_found"),
     (too_large("no"), 413, "too_large"),
+    (HeadsMovedError(0, "no"), 412, "precondition_failed"),
     (LocalError("no"), 422, "unusable"),
     (ConfigError("no"), 422, "unusable"),
     (PeerRefused(Reason.BUSY), 502, "peer_refused"),
