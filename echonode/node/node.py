@@ -116,16 +116,9 @@ class Node:
         self.registry = SessionRegistry(identity.id, clock)
         self.hello = HelloMaker(self.records, self.subscriptions, settings.name, tag, settings.models)
         self.admission = PeerAdmission(self.records, self.peer_table, self.registry, self.bus, clock, store.instance)
+        table, bus = self.peer_table, self.bus
         self.live_links = LiveLinks(
-            store,
-            clock,
-            entropy,
-            self.bus,
-            self.peer_table,
-            self.scheduler.links,
-            self.subscriptions,
-            self.intake,
-            wake,
+            store, clock, entropy, bus, table, self.scheduler.links, self.subscriptions, self.intake, wake
         )
         sketches = SketchCache(lambda: self.membership.secret.netid)
         self.conversations = Conversations(
