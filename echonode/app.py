@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from echonode import __version__
 from echonode.cli.services import (
+    BackupReport,
     HomeView,
     RepairReport,
     RunOptions,
@@ -127,6 +128,60 @@ class _Services:
                     ).introduce(secret),
                 )
             )
+
+    def back_up(self, home: HomeView, path: Path) -> BackupReport:
+        import asyncio
+
+        from echonode.host.files import NodeFiles
+        from echonode.host.system import SystemClock, SystemEntropy
+        from echonode.model.identity import INSTANCE_BYTES, Instance
+        from echonode.model.self_test import check_signatures
+        from echonode.store.sqlite.backup import back_up
+
+        check_signatures()
+        assert isinstance(home, NodeFiles), "homes come from find_home"
+        if not home.home.store.exists():
+            raise ConfigError(f"there is no store in {home.root}")
+        entropy = SystemEntropy()
+        return asyncio.run(
+            back_up(
+                home.home.store,
+                path.absolute(),
+                home.kept_files(),
+                new_instance=lambda: Instance(entropy.random_bytes(INSTANCE_BYTES)),
+                now_ms=SystemClock().now_ms,
+            )
+        )
+
+    def restore(self, home: HomeView, path: Path) -> int:
+        import asyncio
+
+        from echonode.host.files import NodeFiles
+        from echonode.host.system import SystemClock, SystemEntropy
+        from echonode.model.identity import INSTANCE_BYTES, Instance
+        from echonode.model.self_test import check_signatures
+        from echonode.store.sqlite.backup import read_files, restore_store
+
+        check_signatures()
+        assert isinstance(home, NodeFiles), "homes come from find_home"
+        os.umask(0o077)
+        if not path.is_file():
+            raise ConfigError(f"there is no file {path}")
+        files = read_files(path)
+        entropy = SystemEntropy()
+        home.home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with home.home.locked():
+            home.put_back(files)
+            versions = asyncio.run(
+                restore_store(
+                    path,
+                    home.home.store,
+                    new_instance=lambda: Instance(entropy.random_bytes(INSTANCE_BYTES)),
+                    now_ms=SystemClock().now_ms,
+                )
+            )
+            home.give_to_owner()
+        return versions
 
     def settings(self, home: HomeView) -> Iterable[tuple[str, object, str]]:
         from echonode.host.config import explain

@@ -140,6 +140,8 @@ COMPARE_INTERVAL_S_MAX: Final = 3600.0  # between comparisons that change nothin
 LINK_RETRY_S: Final = (0.1, 300.0)  # before a lost or refused link is tried again; full jitter as for BACKOFF_S
 LINK_RENEWAL_S: Final = 3600.0  # between new choices of a followed peer; joins parts of a network that drifted apart
 
+RESTORED_WAIT_S: Final = (5.0, 25.0)  # for the first write of a restored node to wait for a peer; (knowing none, some)
+
 # -- readers of events -----------------------------------------------------------------------------------------------
 EVENTS_WAITING_MAX: Final = 4096  # events that wait for one reader; a node waits for none
 EVENTS_WAITING_BYTES_MAX: Final = 8 * MIB  # of these together; a reader that stopped costs no more

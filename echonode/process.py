@@ -8,6 +8,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
@@ -56,6 +57,7 @@ def node_settings(
         contexts=None if config.contexts is None else frozenset(config.contexts),
         subscriptions=config.subscriptions,
         models=dict(map(read_model, config.models)),
+        is_restored=files.is_restored,
     )
 
 
@@ -147,18 +149,37 @@ class Process:
         running = asyncio.create_task(node.run())
         keeping = asyncio.create_task(self._keep_round(node))
         reloading = asyncio.create_task(self._reload_whenever(is_changed, node))
+        backing_up = asyncio.create_task(self._back_up())
+        tasks = (stop, broken, running, keeping, reloading, backing_up)
         try:
-            await asyncio.wait((stop, broken, running, keeping, reloading), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if stop.done():
                 return
             if broken.done():
                 raise broken.result()
-            for task in (running, keeping, reloading):
+            for task in (running, keeping, reloading, backing_up):
                 if task.done():
                     task.result()
         finally:
-            for each in (broken, running, keeping, reloading):
+            for each in tasks[1:]:
                 each.cancel()
+            await asyncio.wait((backing_up,))  # a backup under way is ended, and leaves nothing
+
+    async def _back_up(self) -> None:
+        """Write scheduled backups, for ever."""
+        from echonode.host.backup_schedule import BackupSchedule
+        from echonode.model.time_text import maybe_span_s
+
+        settings = self._config.backup
+        every_s = maybe_span_s(settings.every) if settings.every else None
+        if every_s is None:
+            await asyncio.Event().wait()  # none are wanted
+            return
+        folder = Path(settings.folder) if settings.folder else self._files.root / "backups"
+        schedule = BackupSchedule(
+            home=self._files.home, folder=folder, every_s=every_s, keep=settings.keep, environ=self._environ
+        )
+        await schedule.run(self._logs)
 
     async def _keep_round(self, node: "Node") -> None:
         """Every few seconds, make the API's socket file anew if it is gone, and tell the service manager how it is.
@@ -261,6 +282,7 @@ class Process:
             announce=self._announce,
             save_secret=self._files.write_member_secret,
             save_name=lambda name: self._files.write_name(name, configured=self._config.name),
+            note_caught_up=self._files.note_caught_up,
         )
         stack.push_async_callback(node.stop)
         self._listener = listener = Listener()

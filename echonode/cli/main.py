@@ -17,6 +17,7 @@ import click
 from echonode.cli.columns import terminal_width, wrap
 from echonode.cli.commands import (
     api_access,
+    backup,
     configuration,
     conflicts,
     demo,
@@ -48,6 +49,7 @@ _COMMANDS: Final = (
     *(records.put, records.get, records.delete, records.list_records, conflicts.history, conflicts.conflicts),
     *(peer_records.pull, records.forget),
     *(import_export.import_records, import_export.export_records),
+    *(backup.backup, backup.restore),
     *(status.status, status.peers, status.contexts, status.rename),
     *(sync.sync, sync.watch, sync.verify),
     *(observation.why, observation.logs, observation.log_level, observation.trace),

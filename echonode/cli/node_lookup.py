@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SERVICE_SOCKET: Final = Path("/run/echonode/api.sock")
 _HTTP_PORT: Final = 80
+SERVICE_HOME: Final = Path("/var/lib/private/echonode")  # which only root can look into
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,16 @@ class NodeLookup:
     def home(self) -> HomeView:
         """Return the home in use."""
         return self.services.find_home(self.home_flag or os.environ.get("ECHO_HOME") or None)
+
+    def stored_home(self) -> HomeView:
+        """Return the home whose files are meant: the one that is named, else this user's, else the service's.
+
+        The service's is meant only where there is one and this user has no node."""
+        home = self.home()
+        is_named = bool(self.home_flag or os.environ.get("ECHO_HOME"))
+        if is_named or os.environ.get("STATE_DIRECTORY") or home.has_network() or not _is_folder(SERVICE_HOME):
+            return home
+        return self.services.find_home(str(SERVICE_HOME))
 
     def client(self, *, start_command: str = "run") -> "Client":
         """Return a client of the running node. `start_command` is the command that a person should type if none runs.
@@ -137,6 +148,13 @@ def _token(url: str) -> str:
         # The text is not quoted: it may be the token with one character too many.
         raise Failure("ECHO_TOKEN is no token: 52 letters and digits are expected", ExitCode.NOT_AUTHORISED)
     return token
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
 
 
 pass_lookup = click.make_pass_decorator(NodeLookup)

@@ -96,6 +96,20 @@ class RepairReport(Protocol):
         ...
 
 
+class BackupReport(Protocol):
+    """The result of a backup."""
+
+    @property
+    def versions(self) -> int:
+        """The number of versions in it, all hashed and verified again."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file."""
+        ...
+
+
 class ServiceFileView(Protocol):
     """A file of the service."""
 
@@ -229,6 +243,14 @@ class Services(Protocol):
 
     def repair(self, home: HomeView) -> RepairReport:
         """Make the store of a stopped node anew from the versions that are whole. Raises EchonodeError."""
+        ...
+
+    def back_up(self, home: HomeView, path: Path) -> BackupReport:
+        """Write a backup of a node, whether it runs or not, to `path`. Raises EchonodeError."""
+        ...
+
+    def restore(self, home: HomeView, path: Path) -> int:
+        """Put the backup `path` into a home without a node; return its number of versions. Raises EchonodeError."""
         ...
 
     def service(self, *, is_user: bool) -> ServiceSetupView:

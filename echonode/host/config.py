@@ -19,15 +19,20 @@ main = ["tag=news", "since=2026-01-01"]  # terms of a filter (model/filter_text.
 group = "echonode"                # a group of this machine that may use the API socket; default: the owner alone
 listen = "127.0.0.1:22088"        # where the API takes the token; default: there, or a free port; "off": nowhere
 
+[backup]
+every = "1d"                      # write a backup so often; default: never
+keep = 7                          # the newest are kept, older ones deleted
+folder = "/mnt/backups"           # default: the folder `backups` in the home
+
 [log]
 level = "info"                    # debug, info, warning or error
 format = "auto"                   # json or console; auto: console on a terminal, else json
 ```
 
 In the environment: ECHO_NAME, ECHO_LISTEN, ECHO_PEERS (separated by commas, as are the other lists), ECHO_INTERFACES,
-ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_API_GROUP, ECHO_API_LISTEN, ECHO_LOG_LEVEL,
-ECHO_LOG_FORMAT. Subscriptions stand in the file alone. Unknown keys in the file are errors, because a misspelt setting
-has no effect.
+ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_API_GROUP, ECHO_API_LISTEN, ECHO_BACKUP_EVERY,
+ECHO_BACKUP_KEEP, ECHO_BACKUP_FOLDER, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand in the file alone. Unknown
+keys in the file are errors, because a misspelt setting has no effect.
 
 SIGHUP lets a running node read the file again. It takes peers, models, subscriptions and log.level; the other keys need
 another start.
@@ -39,7 +44,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -59,10 +64,12 @@ from echonode.model.address import ME, SHARED
 from echonode.model.filter_text import full_id, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES
+from echonode.model.time_text import maybe_span_s
 from echonode.text import escape, is_nfc_text, is_node_name
 
 _FILE_BYTES_MAX: Final = 256 * KIB
 _LIST_KEYS: Final = ("peers", "interfaces", "contexts", "models")
+_BACKUP_EVERY_S_MIN: Final = 600.0
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _EXPECTED: Final = {
     "name": "a text",
@@ -77,11 +84,15 @@ _EXPECTED: Final = {
     "api": "a table",
     "api.group": "the name of a group",
     "api.listen": "an address like '127.0.0.1:22088', or 'off',",
+    "backup": "a table",
+    "backup.every": "a length of time like '1d' or '12h'",
+    "backup.keep": "a number from 1 to 1000",
+    "backup.folder": "the path of a folder",
     "log": "a table",
     "log.level": "one of debug, info, warning and error",
     "log.format": "one of auto, json and console",
 }
-_TABLES: Final = ("api", "log")  # tables of keys of their own
+_TABLES: Final = ("api", "backup", "log")  # tables of keys of their own
 RELOADED: Final = ("peers", "models", "subscriptions", "log.level")  # what SIGHUP changes in a running node
 # A variable holds no table.
 _VARIABLE_KEYS: Final = [key for key in _EXPECTED if key not in ("subscriptions", *_TABLES)]
@@ -104,6 +115,14 @@ class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: str | None = None
 
 
+class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When backups are made, where, and how many are kept."""
+
+    every: str | None = None
+    keep: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 7
+    folder: str | None = None
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The settings of one node, checked."""
 
@@ -117,6 +136,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     models: tuple[str, ...] = ()
     subscriptions: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     api: ApiConfig = ApiConfig()
+    backup: BackupConfig = BackupConfig()
     log: LogConfig = LogConfig()
 
 
@@ -203,6 +223,8 @@ def _variable(key: str, environ: Mapping[str, str]) -> object:
         if text.lower() not in _BOOLEANS:
             raise ConfigError(f"{name}: true or false is expected, not '{escape(text)}'")
         return _BOOLEANS[text.lower()]
+    if key == "backup.keep" and text.isdecimal() and text.isascii():
+        return int(text)
     return text
 
 
@@ -260,6 +282,10 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
             check_listen(config.api.listen)
         except ConfigError as error:
             yield "api.listen", str(error)
+    if config.backup.every is not None and (maybe_span_s(config.backup.every) or 0.0) < _BACKUP_EVERY_S_MIN:
+        yield "backup.every", "a length of time of 10 minutes or more is expected, like '1d' or '12h'"
+    if config.backup.folder is not None and not config.backup.folder.startswith("/"):
+        yield "backup.folder", "a path that begins with / is expected"
     if config.contexts is not None:
         if not 0 < len(config.contexts) <= CONTEXTS_MAX or len(set(config.contexts)) < len(config.contexts):
             yield "contexts", f"1 to {CONTEXTS_MAX} different names are expected"

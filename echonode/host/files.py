@@ -4,7 +4,7 @@ store belongs to is never replaced by a new one.
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,8 @@ from echonode.text import from_base32, is_node_name, to_base32
 
 SECRET_BYTES: Final = 32
 _TOKEN_CHARS: Final = 52  # of so many bytes in base32
+_CONFIG: Final = "config.toml"
+_KEPT: Final = ("keys/root", "keys/device", "network", "open", "name", _CONFIG)  # by a backup, beside the store
 
 
 class NodeFiles:
@@ -125,6 +127,57 @@ class NodeFiles:
                 write_secret(path, seed)
             seeds.append(seed)
         return seeds[0], seeds[1]
+
+    # -- backups -----------------------------------------------------------------------------------------------------
+
+    def kept_files(self) -> dict[str, bytes]:
+        """Return what a backup holds beside the store: keys, network, name and configuration. Raises ConfigError."""
+        found: dict[str, bytes] = {}
+        for name in _KEPT:
+            path = self.home.config if name == _CONFIG else self.home.folder / name
+            try:
+                found[name] = path.read_bytes()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise ConfigError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        return found
+
+    def put_back(self, files: Mapping[str, bytes]) -> None:
+        """Write the files of a backup into a home without a node, and note that it was restored. Raises ConfigError.
+
+        A configuration that is there stays."""
+        if self.home.store.exists():
+            raise ConfigError(
+                f"there is a node in {self.root} already: move that folder away, or give another one with --home"
+            )
+        self.home.prepare()
+        for name in _KEPT:
+            path = self.home.config if name == _CONFIG else self.home.folder / name
+            if name in files and not (name == _CONFIG and path.exists()):
+                write_secret(path, files[name])
+        write_secret(self._restored, b"")
+
+    @property
+    def is_restored(self) -> bool:
+        """True after a backup was put back, until `note_caught_up`."""
+        return self._restored.exists()
+
+    def note_caught_up(self) -> None:
+        """Note that this node has what its peers have: what it wrote after the backup was made, too."""
+        with suppress(OSError):
+            self._restored.unlink(missing_ok=True)
+
+    def give_to_owner(self) -> None:
+        """Give every file to the owner of the folder: root may have put back the node of another user."""
+        owner = self.root.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            for path in (self.root, *self.root.rglob("*")):
+                os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+    @property
+    def _restored(self) -> Path:
+        return self.home.folder / "restored"
 
     @property
     def _name(self) -> Path:

@@ -116,6 +116,28 @@ SETTINGS: Final = (
         example='"off"',
     ),
     Setting(
+        key="backup.every",
+        meaning="Write a backup of this node so often, into one file each. `echonode restore` makes a node of one.",
+        form="a length of time of 10 minutes or more: 90m, 12h, 1d, 1w",
+        default="none: no backups are written by themselves",
+        example='"1d"',
+    ),
+    Setting(
+        key="backup.keep",
+        meaning="How many backups are kept. The oldest are deleted after each new one.",
+        form="a number from 1 to 1000",
+        default="7",
+        example="30",
+    ),
+    Setting(
+        key="backup.folder",
+        meaning="The folder for the backups. Another disk is the better place; the node's user must be able to write "
+        "there (for the service: ReadWritePaths= in `systemctl edit echonode`).",
+        form="a path that begins with /",
+        default="the folder `backups` in the home",
+        example='"/mnt/backups"',
+    ),
+    Setting(
         key="log.level",
         meaning="The least level that is logged.",
         form="debug, info, warning or error",

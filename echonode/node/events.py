@@ -44,6 +44,15 @@ class InstanceRenewed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CaughtUp:
+    """A node that was restored from a backup takes writes again: it is equal with so many peers, or none answered."""
+
+    name: ClassVar[str] = "node.caught_up"
+    level: ClassVar[str] = "info"
+    peers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerSighted:
     """Discovery saw a node for the first time. `same_network`: it is of ours."""
 
@@ -440,6 +449,7 @@ Event: TypeAlias = (
     NodeStarted
     | NodeStopped
     | InstanceRenewed
+    | CaughtUp
     | PeerSighted
     | PeerConnected
     | PeerAbsent

@@ -36,6 +36,7 @@ from echonode.model.member_secret import MemberSecret
 from echonode.node.addresses import Addresses
 from echonode.node.admission import PeerAdmission
 from echonode.node.backlog import Backlog
+from echonode.node.catch_up import CatchUp
 from echonode.node.changes import Changes
 from echonode.node.conflicts import Conflicts
 from echonode.node.connections import Connections
@@ -99,6 +100,7 @@ class Node:
         announce: Callable[[Presence], None],
         save_secret: Callable[[MemberSecret], None],
         save_name: Callable[[str], None],
+        note_caught_up: Callable[[], None] = lambda: None,
     ) -> None:
         tag, wake = entropy.random_bytes(8), asyncio.Event()
         self.store = store
@@ -148,6 +150,7 @@ class Node:
         self._views = PeerViews(
             self.peer_table, self.admission, self.live_links, self.registry, self.addresses, clock, settings.models
         )
+        self._catch_up = CatchUp(self.bus, self.peer_table, self.records.may_write, note_caught_up)
         self._listen: tuple[str, ...] = ()
         self._runner: asyncio.Task[None] | None = None
 
@@ -187,6 +190,9 @@ class Node:
         if not is_provisional:  # `shared` means something only in a network
             self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
         self._runner = asyncio.create_task(self.connections.run())
+        if self._settings.is_restored:
+            self._catch_up.begin()
+            self.connections.spawn(self._catch_up.run())
         self.invitations.announce()
         self.bus.publish(NodeStarted(id=self.id, node_name=self.name, network=self.network, listen=self._listen))
 

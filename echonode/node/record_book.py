@@ -3,6 +3,7 @@
 It is what a node is without a network: a store, the identity that writes into it, and the pool `shared`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 
@@ -71,6 +72,8 @@ class RecordBook:
         self.shared: IdentityId | None = None
         self.own_statements: list[Record] = []
         self.is_copied = False
+        self.may_write = asyncio.Event()  # cleared while a restored node catches up
+        self.may_write.set()
         self._clock = clock
         self._entropy = entropy
         self._bus = bus
@@ -177,6 +180,7 @@ class RecordBook:
     async def _write_and_publish(
         self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool
     ) -> tuple[list[Record | None], Applied]:
+        await self.may_write.wait()
         await self.renew_if_copied()
         if drafts:
             await self.kept.note_written(drafts[0].context)

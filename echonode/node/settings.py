@@ -31,6 +31,7 @@ class Settings:
     `contexts`          the contexts that are kept, None for any that peers offer
     `subscriptions`     by context, the terms of the filter that says which part is wanted (model/filter_text.py)
     `models`            versions of the record models that are read here
+    `is_restored`       the store was put back from a backup, and did not run since
     """
 
     name: str
@@ -39,6 +40,7 @@ class Settings:
     contexts: frozenset[str] | None = None
     subscriptions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    is_restored: bool = False
 
 
 def group_tag(network_key: bytes | None, tag: bytes) -> bytes:

@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 
 from echonode.cli.main import main
-from echonode.cli.services import HomeView, RepairReport, RunOptions, ServiceSetupView
+from echonode.cli.services import BackupReport, HomeView, RepairReport, RunOptions, ServiceSetupView
 from echonode.errors import ConfigError
 from echonode.host.config import explain, load_config
 from echonode.host.service_setup import ServiceSetup
 from echonode.host.unit_files import Program
 from echonode.model.member_secret import MemberSecret
 from echonode.node.node import Node
+from echonode.store.sqlite.backup import BackedUp
 from tests.api.serving import SECRET, Served, serving
 
 WITHIN_S = 30.0
@@ -105,6 +106,12 @@ class FakeServices:
     @contextmanager
     def serve_stopped(self, home: HomeView) -> Iterator[Path | None]:
         yield self.stopped
+
+    def back_up(self, home: HomeView, path: Path) -> BackupReport:
+        return BackedUp(versions=12, size_bytes=3456)
+
+    def restore(self, home: HomeView, path: Path) -> int:
+        return 12
 
     def service(self, *, is_user: bool) -> ServiceSetupView:
         return ServiceSetup(Program.current(), {}, is_user=is_user)

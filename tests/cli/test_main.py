@@ -23,7 +23,7 @@ from tests.cli.harness import FakeServices, Shell, http_answer, live_node, refus
 
 WITHIN_S = 60
 COMMANDS = (
-    "run invite join network put get delete list history conflicts pull forget import export"
+    "run invite join network put get delete list history conflicts pull forget import export backup restore"
     " status peers contexts rename sync watch verify why logs log-level trace"
     " completion config help service api demo simulate"
 )

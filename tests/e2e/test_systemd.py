@@ -186,6 +186,21 @@ def records(machine: Machine, context: str) -> int:
     return next((int(each["records"]) for each in contexts if each["name"] == context), 0)
 
 
+def test_the_node_of_the_service_is_backed_up_by_root_and_put_back(service: Machine) -> None:
+    service.echonode("put", "backed up", "1")
+    before = json.loads(service.echonode("status", "--json").stdout)
+    service.echonode("backup", "/srv/node.backup")
+    service.run("systemctl", "stop", "echonode")
+    service.run("rm", "-r", "/var/lib/private/echonode")
+    service.echonode("--home", "/var/lib/private/echonode", "restore", "/srv/node.backup")
+    service.run("systemctl", "start", "echonode")
+    after = json.loads(service.echonode("status", "--json").stdout)
+    assert after["id"] == before["id"]
+    assert after["instance"] != before["instance"]
+    assert service.echonode("get", "backed up").stdout == "1"
+    service.echonode("put", "backed up", "2")
+
+
 def test_the_service_of_the_system_goes_and_leaves_the_records(service: Machine) -> None:
     gone = service.echonode("service", "uninstall")
     assert "removed /etc/systemd/system/echonode.service" in gone.stdout

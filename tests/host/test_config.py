@@ -8,7 +8,16 @@ import pytest
 
 from echonode.errors import ConfigError
 from echonode.host import config
-from echonode.host.config import ApiConfig, Config, LogConfig, changed_keys, explain, load_config, reloaded
+from echonode.host.config import (
+    ApiConfig,
+    BackupConfig,
+    Config,
+    LogConfig,
+    changed_keys,
+    explain,
+    load_config,
+    reloaded,
+)
 
 
 def loaded(tmp_path: Path, text: str, environ: dict[str, str] | None = None, **flags: object) -> Config:
@@ -46,9 +55,11 @@ def test_the_example_in_the_documentation_loads_and_shows_every_key(tmp_path: Pa
         models=("task@1.2",),
         subscriptions={"main": ("tag=news", "since=2026-01-01")},
         api=ApiConfig(group="echonode"),
+        backup=BackupConfig(every="1d", keep=7, folder="/mnt/backups"),
     )
     shown = set(re.findall(r"^\[?(\w+)(?: =|\])", example[1], re.MULTILINE))
-    assert shown == {*Config.__struct_fields__, *ApiConfig.__struct_fields__, *LogConfig.__struct_fields__, "main"}
+    tables = (Config, ApiConfig, BackupConfig, LogConfig)
+    assert shown == {"main", *(name for table in tables for name in table.__struct_fields__)}
 
 
 def test_a_flag_goes_before_the_environment_that_before_the_file_and_that_before_the_default(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from echonode.cli.commands.network import run
-from echonode.host.config import RELOADED, ApiConfig, Config, LogConfig, load_config
+from echonode.host.config import RELOADED, ApiConfig, BackupConfig, Config, LogConfig, load_config
 from echonode.manual.settings import SETTINGS, Setting
 from echonode.manual.topics import TOPICS, assignment, commented_file, configuration
 
@@ -23,8 +23,8 @@ def value_of(config: Config, key: str) -> object:
 
 
 def test_the_page_has_exactly_the_keys_that_there_are() -> None:
-    top = {field.name for field in msgspec.structs.fields(Config)} - {"api", "log"}
-    tables = {"api": ApiConfig, "log": LogConfig}
+    tables = {"api": ApiConfig, "backup": BackupConfig, "log": LogConfig}
+    top = {field.name for field in msgspec.structs.fields(Config)} - tables.keys()
     inner = {f"{table}.{field.name}" for table, kind in tables.items() for field in msgspec.structs.fields(kind)}
     assert {setting.key for setting in SETTINGS} == top | inner
     assert all(f"\n{setting.key}\n" in configuration() for setting in SETTINGS)
@@ -49,6 +49,8 @@ def test_every_default_is_the_codes(setting: Setting) -> None:
     value = value_of(Config(), setting.key)
     if isinstance(value, bool):
         assert setting.default == str(value).lower()
+    elif isinstance(value, int):
+        assert setting.default == str(value)
     elif isinstance(value, str):
         assert setting.default.partition(":")[0] == value
     else:

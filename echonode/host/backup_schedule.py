@@ -1,0 +1,98 @@
+"""Scheduled backups: one file a span of time in one folder, and the oldest deleted beyond a number.
+
+A backup is due a span after the newest file in the folder was written, whenever the node was started. It is made by a
+process of its own, `echonode backup`: the node never waits for it, and its memory goes back when it ends.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from echonode.errors import LocalError
+from echonode.host.home import Home
+from echonode.host.logs import Logs
+
+_SUFFIX: Final = ".backup"
+_LOOK_S: Final = 3600.0  # between two looks at the clock of the wall, which a sleep of the machine moves on
+_RETRY_S: Final = 600.0  # after a failure
+_OUTPUT_CHARS_MAX: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupSchedule:
+    """The backups of one home: one every `every_s` seconds, in `folder`, of which the newest `keep` are kept."""
+
+    home: Home
+    folder: Path
+    every_s: float
+    keep: int
+    environ: Mapping[str, str]
+
+    async def run(self, logs: Logs) -> None:
+        """Make backups for ever. A failure is logged, and tried again."""
+        while True:
+            wait_s = self.due_in_s(time.time())
+            if wait_s > 0:
+                await asyncio.sleep(min(wait_s, _LOOK_S))
+                continue
+            try:
+                path = await self.make(time.time())
+            except LocalError as error:
+                logs.log("backup.failed", "error", reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+            else:
+                logs.log("backup.written", "info", path=str(path), bytes=path.stat().st_size, deleted=self.prune())
+
+    def due_in_s(self, now_s: float) -> float:
+        """Return how long to wait for the next backup; nothing or less when it is due."""
+        written = [path.stat().st_mtime for path in self._files()]
+        newest_s = max((at_s for at_s in written if at_s <= now_s), default=float("-inf"))
+        return newest_s + self.every_s - now_s
+
+    async def make(self, now_s: float) -> Path:
+        """Make a backup now, and return its path. Raises LocalError."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
+        path = self.folder / f"echonode-{stamp}{_SUFFIX}"
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            process = await asyncio.create_subprocess_exec(
+                *self._command(path),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=dict(self.environ),
+            )
+        except OSError as error:
+            raise LocalError(f"{self.folder}: {error.strerror}") from None
+        try:
+            _, said = await process.communicate()
+        finally:
+            if process.returncode is None:  # this node stops
+                process.terminate()
+                await process.wait()
+        if process.returncode != 0:
+            words = " ".join(said.decode("utf-8", "replace").split()).removeprefix("echonode: ")
+            raise LocalError(words[:_OUTPUT_CHARS_MAX] or f"exit code {process.returncode}")
+        return path
+
+    def prune(self) -> int:
+        """Delete all but the newest `keep` backups; return how many went."""
+        newest_first = sorted(self._files(), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in newest_first[self.keep :]:
+            with suppress(OSError):
+                path.unlink()
+        return len(newest_first[self.keep :])
+
+    def _files(self) -> Sequence[Path]:
+        return sorted(self.folder.glob(f"echonode-*{_SUFFIX}"))
+
+    def _command(self, path: Path) -> Sequence[str]:
+        is_found = Home.find(None, self.environ) == self.home
+        named = [] if is_found else ["--home", os.fspath(self.home.folder)]
+        return [sys.executable, "-m", "echonode", *named, "backup", os.fspath(path)]
