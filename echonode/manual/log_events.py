@@ -47,6 +47,24 @@ LOG_EVENTS: Final = (
         sentence="this store lives a second life, and writes as a new one: {why}",
     ),
     LogEvent(
+        name="node.caught_up",
+        level="info",
+        meaning="A restored node takes writes again: it has from its peers what it wrote since, or none answered.",
+        sentence="restored, and equal with {peers} peers: records are written again",
+    ),
+    LogEvent(
+        name="backup.written",
+        level="info",
+        meaning="A scheduled backup was written, opened again and verified.",
+        sentence="backup {path} written, {bytes} bytes, {deleted} older ones deleted",
+    ),
+    LogEvent(
+        name="backup.failed",
+        level="error",
+        meaning="A scheduled backup could not be written. It is tried again in ten minutes.",
+        sentence="no backup: {reason}",
+    ),
+    LogEvent(
         name="node.copy_seen",
         level="warning",
         meaning="Another process has the keys of this node.",
