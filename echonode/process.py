@@ -255,6 +255,7 @@ class Process:
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.host.tcp import Listener, TcpDial
         from echonode.model.identity import Identity, Instance
+        from echonode.node.events import CaughtUp
         from echonode.node.node import Node
         from echonode.store.sqlite.life_watch import LifeWatch
         from echonode.store.sqlite.store import SqliteStore
@@ -282,8 +283,8 @@ class Process:
             announce=self._announce,
             save_secret=self._files.write_member_secret,
             save_name=lambda name: self._files.write_name(name, configured=self._config.name),
-            note_caught_up=self._files.note_caught_up,
         )
+        node.bus.on(CaughtUp, lambda _: self._files.note_caught_up())
         stack.push_async_callback(node.stop)
         self._listener = listener = Listener()
         stack.push_async_callback(listener.close)

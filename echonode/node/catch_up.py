@@ -8,7 +8,6 @@ them. A node that knows no peer waits for less long, since perhaps there is none
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from echonode.limits import RESTORED_WAIT_S
@@ -20,20 +19,16 @@ _SETTLE_S: Final = 0.05  # from an event to what the peer table makes of it
 
 
 class CatchUp:
-    """Holds back the writes of a restored node. `done` is called once it has caught up or given up."""
+    """Holds back the writes of a restored node from now on, until `run` ends. CaughtUp is published then."""
 
-    def __init__(self, bus: EventBus, table: PeerTable, may_write: asyncio.Event, done: Callable[[], None]) -> None:
+    def __init__(self, bus: EventBus, table: PeerTable, may_write: asyncio.Event) -> None:
         self._table = table
         self._bus = bus
         self._may_write = may_write
-        self._done = done
         self._changed = asyncio.Event()
-
-    def begin(self) -> None:
-        """Hold back writes from now on, until `run` ends."""
-        self._may_write.clear()
-        self._bus.on(SyncCompleted, lambda _: self._changed.set())
-        self._bus.on(LinkEqual, lambda _: self._changed.set())
+        may_write.clear()
+        bus.on(SyncCompleted, lambda _: self._changed.set())
+        bus.on(LinkEqual, lambda _: self._changed.set())
 
     async def run(self) -> None:
         """Wait until a peer is equal, or for RESTORED_WAIT_S. Then let writes go on."""
@@ -49,7 +44,6 @@ class CatchUp:
         finally:
             self._may_write.set()
         self._bus.publish(CaughtUp(peers=sum(entry.in_sync is True for entry in self._table.peers.values())))
-        self._done()
 
     def _is_equal_with_one(self) -> bool:
         return any(entry.in_sync is True for entry in self._table.peers.values())

@@ -100,7 +100,6 @@ class Node:
         announce: Callable[[Presence], None],
         save_secret: Callable[[MemberSecret], None],
         save_name: Callable[[str], None],
-        note_caught_up: Callable[[], None] = lambda: None,
     ) -> None:
         tag, wake = entropy.random_bytes(8), asyncio.Event()
         self.store = store
@@ -150,7 +149,6 @@ class Node:
         self._views = PeerViews(
             self.peer_table, self.admission, self.live_links, self.registry, self.addresses, clock, settings.models
         )
-        self._catch_up = CatchUp(self.bus, self.peer_table, self.records.may_write, note_caught_up)
         self._listen: tuple[str, ...] = ()
         self._runner: asyncio.Task[None] | None = None
 
@@ -191,8 +189,8 @@ class Node:
             self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
         self._runner = asyncio.create_task(self.connections.run())
         if self._settings.is_restored:
-            self._catch_up.begin()
-            self.connections.spawn(self._catch_up.run())
+            catch_up = CatchUp(self.bus, self.peer_table, self.records.may_write)
+            self.connections.spawn(catch_up.run())
         self.invitations.announce()
         self.bus.publish(NodeStarted(id=self.id, node_name=self.name, network=self.network, listen=self._listen))
 

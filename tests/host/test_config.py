@@ -54,7 +54,7 @@ def test_the_example_in_the_documentation_loads_and_shows_every_key(tmp_path: Pa
         contexts=("main",),
         models=("task@1.2",),
         subscriptions={"main": ("tag=news", "since=2026-01-01")},
-        api=ApiConfig(group="echonode"),
+        api=ApiConfig(group="echonode", listen="127.0.0.1:22088"),
         backup=BackupConfig(every="1d", keep=7, folder="/mnt/backups"),
     )
     shown = set(re.findall(r"^\[?(\w+)(?: =|\])", example[1], re.MULTILINE))
