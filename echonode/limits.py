@@ -99,17 +99,24 @@ HASH_COMPARISON_DEPTH: Final = (1, 4)  # levels in one answer; this node asks fo
 SMALL_SUBTREE_LEAVES: Final = 64  # leaves of a differing subtree that is listed whole; saves a round trip
 SKETCH_SYMBOLS_MAX: Final = 65_536  # symbols of a sketch; 768 KiB fit a frame and tell some 45,000 differences
 SKETCH_COUNTS_MAX: Final = 1024  # symbols that travel with a count; 256 estimate the difference to a tenth
-FILTERED_SETS_MAX: Final = 2  # filtered sets kept for the next reconciliation; 300 bytes a record
-RECONCILES_MAX: Final = 8  # reconciliations served at once; each may hold a filtered set of its own
+FILTERED_SETS_MAX: Final = 16  # filtered sets kept for the next reconciliation
+FILTERED_ITEMS_MAX: Final = 2_000_000  # heads in all filtered sets together; 110 MB at most
+RECONCILES_MAX: Final = 64  # reconciliations served at once; their filtered sets are bounded together
 SKETCHES_MAX: Final = 8  # contexts whose sketch is kept up to date; 1.6 MB each
 JOURNAL_LEAVES_MAX: Final = 16_384  # changed leaves noted for a sketch, 1 MiB; beyond it a new sketch costs less
 SKETCH_BLOCKS_MAX: Final = 6  # blocks of symbols after the first; the responder may read all symbols for each
 PUTS_IN_FLIGHT_MAX: Final = 16  # Puts behind a sketch; their answers fit a send queue even if all are refusals
 VERIFY_CHUNK: Final = 128  # signatures checked in one call to a thread; some 10 ms of work
-NEGENTROPY_BYTES_MAX: Final = 1_000_000  # a message of reconciliation; just under a frame
-NEGENTROPY_MESSAGES_MAX: Final = 2048  # messages of each side in a pass; disjoint sets of 10 million need 700
-PULL_SCAN_MAX: Final = 8  # pages of the log read for one page of ids; a filter that takes nothing ends early
+NEGENTROPY_BYTES_MAX: Final = 256_000  # a message of reconciliation; a longer one costs too much at once
+NEGENTROPY_MESSAGES_MAX: Final = 8192  # messages of each side in a pass; disjoint sets of 10 million need 2,800
+NEGENTROPY_RANGES_MAX: Final = 32_768  # in one message; an empty range costs 13 us, an honest message has fewer
+PULL_SCAN_MAX: Final = 4  # pages of the log read for one page of ids; a filter that takes nothing ends early
 FILTER_ENTRIES_MAX: Final = 256  # entries in one list of a filter; the filter travels with each request
+
+# -- work for peers --------------------------------------------------------------------------------------------------
+WORK_BURST_S: Final = 10.0  # of one core that a peer may ask for at once; a snapshot of a million records costs 8
+WORK_SHARE: Final = 0.25  # of one core for a peer in the long run; the others, and people, have the rest
+WORK_WAIT_S_MAX: Final = 60.0  # that a peer waits for one answer; a session survives 300 s of silence
 
 # -- links -----------------------------------------------------------------------------------------------------------
 LINKS_ALL_MAX: Final = 16  # known peers that a node links with all of; 120 links, and each peer hears at first hand

@@ -34,6 +34,7 @@ from echonode.node.remembered import remember
 from echonode.node.session_report import ConversationReport, SessionReport
 from echonode.node.subscriptions import Subscriptions
 from echonode.node.summaries import empty, state_of
+from echonode.node.work_budgets import WorkBudgets
 from echonode.store.port import Store
 from echonode.sync.conversation import Conversation, Result, Tally
 from echonode.sync.executor import InitiatorOptions
@@ -57,6 +58,7 @@ class Conversations:
     subscriptions: Subscriptions
     links: LiveLinks
     intake: Intake
+    budgets: WorkBudgets
     sketches: SketchCache = field(default_factory=SketchCache)
     bulk_gate: BulkGate = field(init=False)
     # (peer, context) -> both roots, and those of `identities`, when records were refused: not compared again until one
@@ -325,6 +327,7 @@ class Conversations:
             on_refused=partial(self.links.refusals.note, session.peer.id, context),
             on_progress=progress,
             judge=partial(self.intake.judge, context, session.peer.id),
+            charge=partial(self.budgets.charge, session.peer.id),
             wants=self.subscriptions.wants(context, session.peer.id),
             cursor=LogCursor.of(self.store, session).cursor(context),
             sketches=self.sketches,

@@ -34,6 +34,7 @@ from echonode.node.log_cursor import LogCursor
 from echonode.node.peer_table import PeerTable
 from echonode.node.refusal_book import RefusalBook
 from echonode.node.subscriptions import Subscriptions
+from echonode.node.work_budgets import WorkBudgets
 from echonode.store.port import Outranked, RefusedVersion, Store, VoidedVersion
 from echonode.sync.live.link import Link, PeerSilentError
 from echonode.sync.live.plumtree import Plumtree
@@ -57,6 +58,7 @@ class LiveLinks:
     selection: LinkSelection
     subscriptions: Subscriptions
     intake: Intake
+    budgets: WorkBudgets
     wake: asyncio.Event
     plumtree: Plumtree = field(init=False)
     refusals: RefusalBook = field(init=False)
@@ -253,6 +255,10 @@ class _LinkOwner:
     def judge(self, context: str, records: Sequence[Record]) -> Sequence[RefusedVersion]:
         """Return those of `records` that are too much for this node."""
         return self.links.intake.judge(context, self.peer, records)
+
+    async def charge(self, cost_s: float) -> None:
+        """Charge work that the peer asked for."""
+        await self.links.budgets.charge(self.peer, cost_s)
 
     def applied(self, context: str, records: Sequence[Record]) -> None:
         """Publish that records of the peer became heads here."""

@@ -77,6 +77,7 @@ from echonode.node.settings import Settings as Settings
 from echonode.node.settings import group_tag as group_tag
 from echonode.node.subscriptions import Subscriptions
 from echonode.node.views import NodeStatus, PeerView, SyncReport
+from echonode.node.work_budgets import WorkBudgets
 from echonode.store.port import Store
 from echonode.sync.sketch_cache import SketchCache
 from echonode.sync.streams import ByteStream, Dial
@@ -108,6 +109,7 @@ class Node:
         self.conflicts = Conflicts(self.records, self.bus)
         self.changes = Changes(store, self.bus)
         self.subscriptions = Subscriptions(store, self.records.kept)
+        self.budgets = WorkBudgets(clock)
         self.intake = Intake(store, self.records.kept)
         self.membership = Membership(settings.member_secret, tag, announce=announce, save=save_secret)
         self.invitations = Invitations(self.membership, clock, entropy, self.bus)
@@ -119,11 +121,11 @@ class Node:
         self.admission = PeerAdmission(self.records, self.peer_table, self.registry, self.bus, clock, store.instance)
         table, bus = self.peer_table, self.bus
         self.live_links = LiveLinks(
-            store, clock, entropy, bus, table, self.scheduler.links, self.subscriptions, self.intake, wake
+            store, clock, entropy, bus, table, self.scheduler.links, self.subscriptions, self.intake, self.budgets, wake
         )
         sketches = SketchCache(lambda: self.membership.secret.netid)
         self.conversations = Conversations(
-            store, clock, self.bus, self.subscriptions, self.live_links, self.intake, sketches
+            store, clock, self.bus, self.subscriptions, self.live_links, self.intake, self.budgets, sketches
         )
         self.connections = Connections(
             dial=dial,

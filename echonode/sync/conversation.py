@@ -14,6 +14,7 @@ from echonode.store.port import Cursor, Outranked, RefusedVersion, Store, Voided
 from echonode.sync.filtered_set import FilteredSets
 from echonode.sync.sketch_cache import SketchCache
 from echonode.sync.transport import SyncTransport, unexpected
+from echonode.sync.work import Charge, free
 from echonode.wire.messages import Message, Refused
 
 _M = TypeVar("_M")
@@ -88,6 +89,7 @@ class Conversation:
     `on_refused`   is told of records of which some versions were refused here, and which
     `on_progress`  is told when records have moved
     `judge`        returns those of some records that are too much for this node, each with the reason
+    `charge`       charges work that the peer asked for (sync/work.py)
     `wants`        returns True for a record to keep, where a node keeps only a part of the context
     `cursor`       how far this store has followed the peer's log of the context, None where it has not
     """
@@ -107,6 +109,7 @@ class Conversation:
     )
     tally: Tally = field(default_factory=Tally)
     judge: Callable[[Sequence[Record]], Sequence[RefusedVersion]] = field(default=lambda _: (), kw_only=True)
+    charge: Charge = field(default=free, kw_only=True)
     wants: Callable[[Record], bool] | None = None
     cursor: Cursor | None = None
     sketches: SketchCache = field(default_factory=SketchCache)

@@ -4,141 +4,216 @@ The set holds all heads of each record of which the filter takes one head: no no
 
     filtered = await sets.of(store, context, wanted)      reads the log in pages: all of it, or what was written since
     await filtered.refresh()                              reads what was written since
-    await filtered.items()   filtered.digest()   filtered.key_of(id)
+    filtered.items()   await filtered.digest()   filtered.keys_of(id)
 
 Writers go on meanwhile. A version that is written during the pass is read at its end, and replaces what it superseded.
-The latest sets are kept, and shared by the conversations about the same part.
+
+A set is packed: for each head `created`, the id, and the first 8 bytes of the leaf key, from which the tree tells the
+rest. Sets are kept for the next conversation about the same part, and shared by all that run. All of them together hold
+a bounded number of heads; what peers ask for beyond that has to wait.
 """
 
 import asyncio
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from echonode.digest import ID_LIST, digest
-from echonode.limits import BATCH_RECORDS_MAX, FILTERED_SETS_MAX, MIB
+from echonode.errors import Reason, RemoteError
+from echonode.limits import BATCH_RECORDS_MAX, FILTERED_ITEMS_MAX, FILTERED_SETS_MAX, MIB
 from echonode.model.fields import AUTHOR, CREATED, NAME
 from echonode.model.filter import Filter
 from echonode.model.merkle import Digest
-from echonode.model.record import IDENTITIES, LeafKey, VersionId, fields_of, from_store, leaf_key
+from echonode.model.record import IDENTITIES, LeafKey, Record, fields_of, from_store, leaf_key
 from echonode.store.port import Change, Store
+from echonode.sync.work import RECORD_SEEN_S, Charge
 from echonode.wire.ranges import Items, item
 
 _PAGE_BYTES: Final = 4 * MIB
 _MS: Final = 1000
+_PREFIX_BYTES: Final = 8  # of a leaf key, in each item
 
-_Entry: TypeAlias = tuple[bytes, LeafKey, VersionId]  # the item, and the record and version it stands for
+
+class FilteredSetsFullError(RemoteError):
+    """The sets of all sessions together would hold too many heads."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.BUSY, "what all peers compare by filters is too much")
 
 
 class FilteredSet:
     """The heads of `context` that the filter `wanted` takes. FilteredSets makes them."""
 
-    def __init__(self, store: Store, context: str, wanted: Filter) -> None:
+    def __init__(self, store: Store, context: str, wanted: Filter, sets: "FilteredSets") -> None:
         self._store = store
         self._context = context
         self._wanted = wanted
-        self._entries: list[_Entry] = []
+        self._sets = sets
+        self._items = Items(())
+        self._order: array[int] | None = None  # the indexes of all items by their ids
+        self._digest: bytes | None = None
         self._seq = 0  # of the log: entries up to it are in the set
         self._statements = Digest(b"")  # root of the key statements as of then
-        self._keys: dict[VersionId, LeafKey] | None = None
         self._refreshing = asyncio.Lock()
+        self.coming = 0  # items of a refresh that runs
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._items)
 
-    async def refresh(self) -> None:
-        """Read what was written since the last refresh. After an error the next refresh begins anew."""
+    async def refresh(self, charge: Charge | None = None) -> None:
+        """Read what was written since the last refresh. After an error the set is as it was.
+
+        `charge`: of the peer that asks, None for this node itself. Raises FilteredSetsFullError when a peer's set would
+        be too large."""
+        seen = 0
         async with self._refreshing:
             try:
-                await self._refresh()
-            except BaseException:
-                self._begin(Digest(b""))  # the set may be incomplete
-                raise
+                seen = await self._refresh(is_own=charge is None)
+            finally:
+                self.coming = 0
+        if charge is not None and seen:  # not before: another peer may wait for the same set
+            await charge(RECORD_SEEN_S * seen)
 
-    def _begin(self, statements: Digest) -> None:
-        self._entries, self._seq, self._statements, self._keys = [], 0, statements, None
-
-    async def _refresh(self) -> None:
+    async def _refresh(self, *, is_own: bool) -> int:
+        """Refresh, and return how many entries of the log were looked at."""
         statements = self._store.tree(IDENTITIES).root
-        if statements != self._statements:
-            # A compromised key takes versions out of the log, and the log does not say so.
-            self._begin(statements)
-        is_whole = self._seq == 0
-        began = self._seq or self._store.seq(self._context)
+        # A compromised key takes versions out of the log, and the log does not say so.
+        seq = self._seq if statements == self._statements else 0
+        is_whole = seq == 0
+        began = seq or self._store.seq(self._context)
+        rows: list[bytes] = []
+        seen = 0
         edited: set[LeafKey] = set()
+        loop = asyncio.get_running_loop()
         while True:
-            changes, self._seq = await self._store.changes(
-                self._context, self._seq, records_max=BATCH_RECORDS_MAX, bytes_max=_PAGE_BYTES
+            changes, seq = await self._store.changes(
+                self._context, seq, records_max=BATCH_RECORDS_MAX, bytes_max=_PAGE_BYTES
             )
             if not changes:
                 break
-            loop = asyncio.get_running_loop()
+            seen += len(changes)
             old = [change for change in changes if change.seq <= began]
-            self._entries += await loop.run_in_executor(None, _entries_of, old, self._wanted)
+            rows += await loop.run_in_executor(None, _rows_of, old, self._wanted)
             edited.update(_key_of(fields_of(change.raw)) for change in changes[len(old) :])
+            self.coming = len(rows)
+            if not is_own:
+                self._sets.make_room_for(self)
         if is_whole:
             edited.update(self._store.conflicts(self._context))
-        if edited:
+        if edited or rows or is_whole:
             # The set may hold superseded versions of these leaves, or only some heads of a conflict.
-            await self._read_leaves(sorted(edited))
+            prefixes = {key[:_PREFIX_BYTES] for key in edited}
+            keys = {key for prefix in prefixes for key in self._leaves_below(prefix)}
+            heads = await self._read_leaves(sorted(keys))
+            before = Items(()) if is_whole else self._items
+            self._items = await loop.run_in_executor(None, _replaced, before, prefixes, rows, heads)
+            self._order = self._digest = None
+        self._seq, self._statements = seq, statements
+        return seen
 
-    async def _read_leaves(self, keys: Sequence[LeafKey]) -> None:
-        """Replace the entries of these leaves by their present heads."""
-        again = set(keys)
-        self._keys = None
-        self._entries = [entry for entry in self._entries if entry[1] not in again]
+    async def _read_leaves(self, keys: Sequence[LeafKey]) -> list[bytes]:
+        """Return the rows of the present heads of these leaves."""
+        rows: list[bytes] = []
         while keys:
             raws, read = await self._store.read(self._context, keys[:BATCH_RECORDS_MAX], bytes_max=_PAGE_BYTES)
             keys = keys[read:]
             heads = [from_store(raw) for raw in raws]
             fitting = {head.key for head in heads if self._wanted.matches(head)}
-            self._entries += [
-                (item(head.created_ms // _MS, head.id), head.key, head.id) for head in heads if head.key in fitting
-            ]
+            rows += [_row_of(head) for head in heads if head.key in fitting]
+        return rows
 
-    async def items(self) -> Items:
+    def _leaves_below(self, prefix: bytes) -> list[LeafKey]:
+        """Return the leaf keys that begin with `prefix`: one, unless somebody sought for two such records."""
+        nibbles = bytes(nibble for byte in prefix for nibble in (byte >> 4, byte & 15))
+        return [key for key, _ in self._store.tree(self._context).leaves_at(nibbles)]
+
+    def items(self) -> Items:
         """Return the set as it is now, in the form of the Negentropy protocol: `created` in whole seconds, and id."""
-        found = [entry[0] for entry in self._entries]
-        return await asyncio.get_running_loop().run_in_executor(None, Items, found)
+        return self._items
 
-    def digest(self) -> bytes:
+    async def digest(self) -> bytes:
         """Return 32 bytes over all ids: equal on two nodes exactly when their sets are."""
-        return id_list_digest(version for _, _, version in self._entries)
+        if self._digest is None:
+            items = self._items
+            order, found = await asyncio.get_running_loop().run_in_executor(None, _digest_of, items)
+            if items is not self._items:
+                return found  # of what it was at the call
+            self._order, self._digest = order, found
+        return self._digest
 
-    def key_of(self, version: bytes) -> LeafKey | None:
-        """Return the key of the record that a version of the set belongs to, None when it is not in the set."""
-        if self._keys is None:
-            self._keys = {version: key for _, key, version in self._entries}
-        return self._keys.get(VersionId(version))
+    def keys_of(self, version: bytes) -> list[LeafKey]:
+        """Return the keys of the records that a version of the set may belong to; none when it is not in the set."""
+        if self._order is None:
+            self._order = self._items.order_of_ids()
+        lower, upper = 0, len(self._order)
+        while lower < upper:
+            middle = (lower + upper) // 2
+            if self._items.id_at(self._order[middle]) < version:
+                lower = middle + 1
+            else:
+                upper = middle
+        if lower == len(self._order) or self._items.id_at(self._order[lower]) != version:
+            return []
+        return self._leaves_below(self._items.tail_at(self._order[lower]))
 
     def ids(self) -> set[bytes]:
         """Return the ids of all versions."""
-        return {version for _, _, version in self._entries}
+        return set(self._items.ids(0, len(self._items)))
 
-    def keys(self) -> set[LeafKey]:
-        """Return the leaves of which a version is in the set."""
-        return {key for _, key, _ in self._entries}
+    def others(self) -> set[LeafKey]:
+        """Return the leaves of the context of which no version is in the set."""
+        inside = {self._items.tail_at(index) for index in range(len(self._items))}
+        leaves = self._store.tree(self._context).leaves_at(b"")
+        return {key for key, _ in leaves if key[:_PREFIX_BYTES] not in inside}
 
 
 class FilteredSets:
-    """The latest filtered sets, by context and filter. The next conversation about the same part goes on from there."""
+    """Filtered sets by context and filter: those that run, and the latest others, for the next conversation about the
+    same part."""
 
-    def __init__(self) -> None:
+    def __init__(self, items_max: int = FILTERED_ITEMS_MAX) -> None:
+        self._items_max = items_max
         self._kept: OrderedDict[tuple[str, bytes], FilteredSet] = OrderedDict()
+        self._there: WeakValueDictionary[tuple[str, bytes], FilteredSet] = WeakValueDictionary()
 
-    async def of(self, store: Store, context: str, wanted: Filter) -> FilteredSet:
-        """Return the set of the heads in `context` that `wanted` takes, as it is now."""
+    async def of(self, store: Store, context: str, wanted: Filter, charge: Charge | None = None) -> FilteredSet:
+        """Return the set of the heads in `context` that `wanted` takes, as it is now.
+
+        `charge`: of the peer that asks, None for this node itself. Raises FilteredSetsFullError when a peer asks and
+        there is no room for its set."""
         part = (context, wanted.digest())
-        filtered = self._kept.setdefault(part, FilteredSet(store, context, wanted))
+        filtered = self._there.get(part)
+        if filtered is None:
+            filtered = self._there[part] = FilteredSet(store, context, wanted, self)
+        await filtered.refresh(charge)
+        self._kept[part] = filtered
         self._kept.move_to_end(part)
         while len(self._kept) > FILTERED_SETS_MAX:
             self._kept.popitem(last=False)
-        await filtered.refresh()
+        self.make_room_for(filtered, is_own=True)
         return filtered
+
+    def make_room_for(self, filtered: FilteredSet, *, is_own: bool = False) -> None:
+        """Drop kept sets that no conversation needs until all sets fit. Raises FilteredSetsFullError when they do not,
+        unless `is_own`."""
+        while self._total() > self._items_max:
+            part = next((part for part, kept in self._kept.items() if kept is not filtered), None)
+            if part is not None:
+                del self._kept[part]
+            elif is_own:
+                return
+            else:
+                raise FilteredSetsFullError
+
+    def _total(self) -> int:
+        return sum(max(len(each), each.coming) for each in self._there.values())
 
     def clear(self) -> None:
         """Drop all sets: records were deleted from the store, and no log says so."""
         self._kept.clear()
+        self._there.clear()
 
 
 def id_list_digest(versions: Iterable[bytes]) -> bytes:
@@ -146,13 +221,30 @@ def id_list_digest(versions: Iterable[bytes]) -> bytes:
     return digest(ID_LIST, b"".join(sorted(versions)))
 
 
-def _entries_of(changes: Sequence[Change], wanted: Filter) -> list[_Entry]:
-    entries: list[_Entry] = []
+def _digest_of(items: Items) -> "tuple[array[int], bytes]":
+    order = items.order_of_ids()
+    return order, digest(ID_LIST, b"".join(map(items.id_at, order)))
+
+
+def _replaced(before: Items, prefixes: set[bytes], rows: list[bytes], heads: list[bytes]) -> Items:
+    """Return the items of `before` and `rows` but for leaves that begin with one of `prefixes`, and `heads`."""
+    kept = [*before.rows(), *rows] if len(before) else rows
+    if prefixes:
+        kept = [row for row in kept if row[-_PREFIX_BYTES:] not in prefixes]
+    return Items([*kept, *heads], _PREFIX_BYTES)
+
+
+def _rows_of(changes: Sequence[Change], wanted: Filter) -> list[bytes]:
+    rows: list[bytes] = []
     for change in changes:
         fields: Mapping[int, Any] = fields_of(change.raw)
         if wanted.matches_fields(fields):
-            entries.append((item(fields[CREATED] // _MS, change.version), _key_of(fields), change.version))
-    return entries
+            rows.append(item(fields[CREATED] // _MS, change.version) + _key_of(fields)[:_PREFIX_BYTES])
+    return rows
+
+
+def _row_of(head: Record) -> bytes:
+    return item(head.created_ms // _MS, head.id) + head.key[:_PREFIX_BYTES]
 
 
 def _key_of(fields: Mapping[int, Any]) -> LeafKey:

@@ -14,6 +14,7 @@ from echonode.sync.conversation import Conversation
 from echonode.sync.record_batches import heads_of
 from echonode.sync.transfer import send_answer
 from echonode.sync.verify_apply import merge
+from echonode.sync.work import RECORD_SENT_S
 from echonode.wire.messages import GetInit, GetMore, Records, Want
 
 
@@ -26,6 +27,7 @@ async def send_named(conversation: Conversation, wanted: Mapping[LeafKey, Collec
 
     heads = heads_of(conversation, list(wanted), is_named)
     await send_answer(conversation, heads, lambda raws, more: Records(raws, (), more))
+    await conversation.charge(RECORD_SENT_S * len(wanted))
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from echonode.sync.conversation import Conversation
 from echonode.sync.record_batches import heads_of
 from echonode.sync.transfer import PutWindow, send_answer
 from echonode.sync.verify_apply import merge, verify_all
+from echonode.sync.work import LEAF_SKETCHED_S, RECORD_SENT_S
 from echonode.wire.messages import OFFERED_STATE_BYTES, Direction, Heads, Offers, Refusal
 
 Leaves = tuple[tuple[bytes, bytes], ...]  # (key, first bytes of the state), in key order
@@ -148,6 +149,7 @@ async def answer_offers(conversation: Conversation, leaves: Leaves, *, to_keep: 
         lambda raws, more: Heads(() if more else tuple(lacking), raws, more),
         is_counted=to_keep,
     )
+    await conversation.charge(RECORD_SENT_S * len(differing) + LEAF_SKETCHED_S * len(leaves))
 
 
 def _protocol_error(detail: str) -> RemoteError:

@@ -14,6 +14,7 @@ from echonode.sync.record_batches import batches_to_last
 from echonode.sync.transport import unexpected
 from echonode.sync.tree_parts import leaves_by_digest
 from echonode.sync.verify_apply import merge, verify_all
+from echonode.sync.work import PART_S, RECORD_SENT_S
 from echonode.wire.messages import Direction, Done, Fetch, LeafRequest, Message, Put, Records, Refusal, Stored
 
 
@@ -55,6 +56,7 @@ class Responder:
         for batch, is_last in batches_to_last(raws):
             await conversation.transport.send(Records(tuple(batch), rest if is_last else (), not is_last))
         conversation.count_sent(len(raws))
+        await conversation.charge(RECORD_SENT_S * len(raws) + PART_S * len(wanted))
 
 
 async def store_put(conversation: Conversation, raws: tuple[bytes, ...]) -> None:

@@ -22,6 +22,7 @@ from echonode.limits import WINDOW
 from echonode.model.record import Record
 from echonode.sync.conversation import Conversation
 from echonode.sync.verify_apply import Pipeline
+from echonode.sync.work import RECORD_SENT_S
 from echonode.wire.messages import (
     Changes,
     Credit,
@@ -151,6 +152,7 @@ class CreditedSender:
         await self._conversation.transport.send(message)
         self._credit -= 1
         self._conversation.count_sent(len(message.records))
+        await self._conversation.charge(RECORD_SENT_S * len(message.records))
 
 
 class PutWindow:

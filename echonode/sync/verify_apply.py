@@ -15,6 +15,7 @@ from echonode.model.record import Record, parse, verify
 from echonode.store.port import Applied, Cursor, RefusedVersion
 from echonode.sync.conversation import Conversation
 from echonode.sync.tasks import all_ended, uninterrupted
+from echonode.sync.work import RECORD_REFUSED_S
 
 Write = Callable[[list[Record]], Awaitable[object]]  # what is done with a batch once it is verified
 
@@ -48,7 +49,10 @@ async def merge(conversation: Conversation, records: Sequence[Record], cursor: C
 
     A cancellation waits for the end of it, so every stored record is reported. Raises StoreError.
     """
-    return await uninterrupted(_merge(conversation, records, cursor))
+    applied = await uninterrupted(_merge(conversation, records, cursor))
+    if not_news := len(records) - len(applied.records):
+        await conversation.charge(RECORD_REFUSED_S * not_news)
+    return applied
 
 
 async def _merge(conversation: Conversation, records: Sequence[Record], cursor: Cursor | None) -> Applied:

@@ -18,6 +18,7 @@ code does the same, to stay equal to it. A caller that needs certainty compares 
 from typing import Final
 
 from echonode.errors import LocalError, Reason, RemoteError
+from echonode.limits import NEGENTROPY_RANGES_MAX
 from echonode.wire.ranges import FINGERPRINT_BYTES, ID_BYTES, INFINITY, TIME_BYTES, Items, bound, varint
 
 VERSION: Final = 0x61
@@ -71,7 +72,11 @@ class Negentropy:
         output = bytearray((VERSION,))
         skipped: bytes | None = None  # the end of the ranges that need no answer
         lower, last = 0, b""
+        ranges = 0
         while reader:
+            ranges += 1
+            if ranges > NEGENTROPY_RANGES_MAX:
+                raise _bad("too many ranges")
             end = reader.bound()
             if _padded(end) < _padded(last):
                 raise _bad("a range that ends before it begins")

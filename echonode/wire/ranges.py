@@ -1,18 +1,20 @@
 """Sorted items, (timestamp, id), with a fingerprint of any range in a few microseconds (PROTOCOL.md §8.10).
 
     items = Items(item(timestamp, id) for ..)
+    items = Items(.., tail_bytes=8)   each item followed by 8 bytes of the caller's, which count for nothing here
     items.find(bound)                 how many items lie below a bound
     items.fingerprint(lower, upper)   16 bytes over items[lower:upper]
 
 An item is 40 bytes: the timestamp, 8 bytes big-endian, and the id. So the order of the bytes is the order of the
 Negentropy protocol. The fingerprint of a range needs the sum of its ids mod 2^256. The sum up to every eighth item is
-kept, so a fingerprint costs two of these sums and at most fourteen additions.
+kept, so a fingerprint costs two of these sums and at most fourteen additions. All of it is packed: 44 bytes an item, and
+its tail.
 """
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from itertools import accumulate, islice
-from operator import eq
+from itertools import pairwise
 from typing import Final
 
 from echonode.errors import LocalError
@@ -23,7 +25,7 @@ FINGERPRINT_BYTES: Final = 16
 
 TIME_BYTES: Final = 8
 _ITEM_BYTES: Final = TIME_BYTES + ID_BYTES
-_STEP: Final = 8  # items between two kept sums: 8 bytes of memory an item, half a microsecond a fingerprint
+_STEP: Final = 8  # items between two kept sums: 4 bytes of memory an item, half a microsecond a fingerprint
 _SUM_MASK: Final = (1 << 8 * ID_BYTES) - 1
 
 
@@ -42,35 +44,59 @@ def bound(timestamp: int, prefix: bytes = b"") -> bytes:
 class Items:
     """Items in order, each once. Raises LocalError for an item given twice."""
 
-    def __init__(self, items: Iterable[bytes]) -> None:
+    def __init__(self, items: Iterable[bytes], tail_bytes: int = 0) -> None:
         ordered = sorted(items)
+        self._row = row = _ITEM_BYTES + tail_bytes
         self._data = b"".join(ordered)
         self._count = len(ordered)
-        if any(map(eq, ordered, islice(ordered, 1, None))):
+        if any(one[:_ITEM_BYTES] == other[:_ITEM_BYTES] for one, other in pairwise(ordered)):
             raise LocalError("an item stands in a set once")
-        from_bytes = int.from_bytes
-        numbers = [from_bytes(each[TIME_BYTES:], "little") for each in ordered]
-        self._sums = list(accumulate(numbers, initial=0))[::_STEP]
+        del ordered
+        total, sums = 0, bytearray(ID_BYTES)
+        for end in range(_STEP, self._count + 1, _STEP):
+            for start in range((end - _STEP) * row + TIME_BYTES, end * row, row):
+                total += int.from_bytes(self._data[start : start + ID_BYTES], "little")
+            total &= _SUM_MASK
+            sums += total.to_bytes(ID_BYTES, "little")
+        self._sums = bytes(sums)
 
     def __len__(self) -> int:
         return self._count
 
     def at(self, index: int) -> bytes:
         """Return the item at `index`, as `item` makes it."""
-        return self._data[index * _ITEM_BYTES : (index + 1) * _ITEM_BYTES]
+        start = index * self._row
+        return self._data[start : start + _ITEM_BYTES]
+
+    def id_at(self, index: int) -> bytes:
+        """Return the id of the item at `index`."""
+        start = index * self._row + TIME_BYTES
+        return self._data[start : start + ID_BYTES]
+
+    def tail_at(self, index: int) -> bytes:
+        """Return the tail of the item at `index`."""
+        return self._data[index * self._row + _ITEM_BYTES : (index + 1) * self._row]
+
+    def rows(self) -> Iterator[bytes]:
+        """Yield every item with its tail, in order."""
+        return (self._data[start : start + self._row] for start in range(0, len(self._data), self._row))
 
     def ids(self, lower: int, upper: int) -> list[bytes]:
         """Return the ids of the items from `lower` up to, without, `upper`, in order."""
-        data = self._data
-        starts = range(lower * _ITEM_BYTES + TIME_BYTES, upper * _ITEM_BYTES, _ITEM_BYTES)
+        data, row = self._data, self._row
+        starts = range(lower * row + TIME_BYTES, upper * row, row)
         return [data[start : start + ID_BYTES] for start in starts]
+
+    def order_of_ids(self) -> "array[int]":
+        """Return the indexes of all items, in the order of their ids."""
+        return array("I", sorted(range(self._count), key=self.id_at))
 
     def find(self, bound: bytes, lower: int = 0) -> int:
         """Return the first index, from `lower` on, of an item that is not below `bound`."""
-        data, upper = self._data, self._count
+        data, row, upper = self._data, self._row, self._count
         while lower < upper:
             middle = (lower + upper) // 2
-            if data[middle * _ITEM_BYTES : (middle + 1) * _ITEM_BYTES] < bound:
+            if data[middle * row : middle * row + _ITEM_BYTES] < bound:
                 lower = middle + 1
             else:
                 upper = middle
@@ -82,10 +108,10 @@ class Items:
         return sha256(total.to_bytes(ID_BYTES, "little") + varint(upper - lower)).digest()[:FINGERPRINT_BYTES]
 
     def _sum(self, end: int) -> int:
-        """Return the sum of all ids before the index `end`."""
-        whole, data = end // _STEP, self._data
-        total = self._sums[whole]
-        for start in range(whole * _STEP * _ITEM_BYTES + TIME_BYTES, end * _ITEM_BYTES, _ITEM_BYTES):
+        """Return the sum of all ids before the index `end`, mod 2^256 but for the last few."""
+        whole, data, row = end // _STEP, self._data, self._row
+        total = int.from_bytes(self._sums[whole * ID_BYTES : (whole + 1) * ID_BYTES], "little")
+        for start in range(whole * _STEP * row + TIME_BYTES, end * row, row):
             total += int.from_bytes(data[start : start + ID_BYTES], "little")
         return total
 

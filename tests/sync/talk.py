@@ -13,6 +13,7 @@ from echonode.sim.event_loop import run
 from echonode.store.port import Cursor, Store
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.executor import Executor, InitiatorOptions
+from echonode.sync.filtered_set import FilteredSets
 from echonode.sync.modes import hash_comparison, level_wise, reconcile, sketch
 from echonode.wire.messages import Changes, Done, InitPayload, Message, Put, Records
 from tests.sync.pair import Cut, PairedTransport, conversation, paired
@@ -112,12 +113,15 @@ async def converse(
     hook: Hook | None = None,
     followed: int | None = None,
     wants_there: Callable[[Record], bool] | None = None,
+    sets_there: FilteredSets | None = None,
     **options: Any,
 ) -> Talk:
     """Run the conversation that `opener` opens. It breaks after `cut` messages. `followed`: how far the responder has
-    followed its initiator; `wants_there`: what the responder keeps. Raises only errors that no peer causes."""
+    followed its initiator; `wants_there`: what the responder keeps; `sets_there`: its filtered sets. Raises only errors
+    that no peer causes."""
     talk = overheard(ours, theirs, context=context, cut=Cut(cut), hook=hook)
-    talk.theirs = replace(talk.theirs, wants=wants_there, cursor=_cursor(context, followed))
+    sets = sets_there or FilteredSets()
+    talk.theirs = replace(talk.theirs, wants=wants_there, cursor=_cursor(context, followed), filtered_sets=sets)
     talk.our_end, talk.their_end = await asyncio.gather(
         to_its_end(talk.ours, opener(talk.ours, **options)), to_its_end(talk.theirs, serve(talk.theirs))
     )

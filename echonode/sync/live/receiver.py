@@ -31,6 +31,7 @@ from echonode.sync.live.send_queue import SendQueue, weight
 from echonode.sync.live.sender import LinkSender
 from echonode.sync.tasks import uninterrupted
 from echonode.sync.verify_apply import verify_all, within_bounds
+from echonode.sync.work import RECORD_REFUSED_S
 from echonode.wire.messages import Bodies, Commits, ContextCursor, ContextRoot, Follow, Lazy, Roots, Taken
 
 _Incoming: TypeAlias = Commits | Bodies | ContextRoot
@@ -200,6 +201,8 @@ class LinkReceiver:
         tally.refused += len(applied.refused)
         if len(applied.records) < len(records):
             self._note_not_stored(records, applied)
+        if not_news := len(records) - len(applied.records):
+            await self._environment.owner.charge(RECORD_REFUSED_S * not_news)
         progress = self._progress[context]
         replayed = len(records) - sum(one.reason is Reason.QUOTA for one in applied.refused)
         progress.replays = 0 if applied.records else progress.replays + replayed

@@ -44,6 +44,10 @@ class LinkOwner(Protocol):
         """Return those of `records` that are too much for this node, each with the reason."""
         ...
 
+    async def charge(self, cost_s: float) -> None:
+        """Charge work that the peer asked for (sync/work.py)."""
+        ...
+
     def applied(self, context: str, records: Sequence[Record]) -> None:
         """Hear of records of the peer that became heads."""
         ...

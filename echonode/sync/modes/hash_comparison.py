@@ -23,6 +23,7 @@ from echonode.sync.conversation import Conversation, Result
 from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.modes.level_wise import compare
 from echonode.sync.responder import Responder
+from echonode.sync.work import PART_S
 from echonode.wire.messages import (
     PROTOCOL_VERSION,
     CompareRequest,
@@ -62,6 +63,7 @@ async def _send_differences(
         if (None if ours == EMPTY else ours[: init.width]) != their_child:
             _describe(tree, prefix + bytes((nibble,)), init.width, init.max_depth, found)
     await conversation.transport.send(Differences(tree.root, tuple(found)))
+    await conversation.charge(PART_S * len(found))
 
 
 def _describe(tree: Tree, prefix: Prefix, width: int, depth: int, found: list[tuple[Prefix, bytes]]) -> None:

@@ -22,6 +22,7 @@ from echonode.sync.agreement import Agreement, TreeDifference
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.responder import Responder
+from echonode.sync.work import PART_S
 from echonode.wire.messages import PROTOCOL_VERSION, Direction, LevelWiseInit, Nodes, NodesRequest
 
 
@@ -51,6 +52,7 @@ async def send_nodes(conversation: Conversation, prefixes: tuple[Prefix, ...], w
     tree = conversation.tree
     nodes = tuple(tree_parts.encode_node(tree, prefix, width) for prefix in prefixes)
     await conversation.transport.send(Nodes(tree.root, nodes))
+    await conversation.charge(PART_S * len(nodes))
 
 
 _MANY: Final = 50  # differences with which all 16 first-level subtrees differ as likely as not

@@ -26,6 +26,7 @@ from echonode.store.port import Change, Store
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.done import answer_end, end
 from echonode.sync.transport import unexpected
+from echonode.sync.work import RECORD_SEEN_S
 from echonode.wire.messages import PROTOCOL_VERSION, Done, Ids, PullInit, PullMore, RecordId
 
 _PAGE_BYTES: Final = 8 * BATCH_BYTES_MAX
@@ -90,17 +91,19 @@ async def run_responder(conversation: Conversation, init: PullInit) -> Result:
 
 async def _send_page(conversation: Conversation, wanted: Filter, after: int) -> None:
     ids: list[RecordId] = []
-    is_last = False
+    is_last, seen = False, 0
     loop = asyncio.get_running_loop()
     for _ in range(PULL_SCAN_MAX):
         changes, after = await conversation.store.changes(
             conversation.context, after, records_max=BATCH_RECORDS_MAX - len(ids), bytes_max=_PAGE_BYTES
         )
         ids += await loop.run_in_executor(None, _ids_of, changes, wanted)
+        seen += len(changes)
         is_last = not changes
         if is_last or len(ids) == BATCH_RECORDS_MAX:
             break
     await conversation.transport.send(Ids(tuple(ids), after, is_last))
+    await conversation.charge(RECORD_SEEN_S * seen)
 
 
 def _ids_of(changes: Sequence[Change], wanted: Filter) -> list[RecordId]:

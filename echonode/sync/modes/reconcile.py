@@ -35,12 +35,13 @@ from echonode.model.record import LeafKey
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.done import responder_result
 from echonode.sync.executor import DEFAULTS, InitiatorOptions
-from echonode.sync.filtered_set import FilteredSet, id_list_digest
+from echonode.sync.filtered_set import FilteredSet, FilteredSetsFullError, id_list_digest
 from echonode.sync.named_records import NamedRequest, send_named
 from echonode.sync.offers import answer_offers, offer_leaves
 from echonode.sync.responder import store_put
 from echonode.sync.transfer import request_records
 from echonode.sync.transport import unexpected
+from echonode.sync.work import RANGE_BYTE_S
 from echonode.wire.messages import (
     PROTOCOL_VERSION,
     Direction,
@@ -49,6 +50,7 @@ from echonode.wire.messages import (
     Put,
     Reconcile,
     ReconcileInit,
+    Refused,
     Want,
 )
 from echonode.wire.negentropy import Negentropy
@@ -90,11 +92,11 @@ class _Initiator:
             is_one_way = self._direction is not Direction.BOTH
             is_last = is_one_way or round_number == ROUNDS_MAX or not progressed
             await self._ours.refresh()
-            done = _done_of(self._conversation, self._ours, is_final=is_last)
+            done = await _done_of(self._conversation, self._ours, is_final=is_last)
             theirs = (await self._conversation.request(done, Done)).root
             if theirs == done.root:
                 await self._ours.refresh()
-                return Result.EQUAL if self._ours.digest() == theirs else Result.MOVED
+                return Result.EQUAL if await self._ours.digest() == theirs else Result.MOVED
             if is_last:
                 await self._ours.refresh()
                 return self._verdict(theirs, progressed)
@@ -115,7 +117,7 @@ class _Initiator:
         """Find the differences and move the records."""
         conversation = self._conversation
         ours = self._ids_before = self._ours.ids()
-        side = Negentropy(await self._ours.items(), limit=NEGENTROPY_BYTES_MAX)
+        side = Negentropy(self._ours.items(), limit=NEGENTROPY_BYTES_MAX)
         await self._compare(side)
         theirs = (ours - set(side.have)) | set(side.need)
         refused = {each.version for each in conversation.tally.refused}
@@ -125,9 +127,9 @@ class _Initiator:
             requests = [NamedRequest(conversation, Want(ids), versions=frozenset(ids)) for ids in lists]
             await request_records(conversation, requests)
             self._is_owed = sum(len(request.came) for request in requests) < len(need)
-        keys = {key for id in side.have if (key := self._ours.key_of(id)) is not None}
+        keys = {key for id in side.have for key in self._ours.keys_of(id)}
         if self._follows_all:
-            keys |= self._other_keys()
+            keys |= self._ours.others()
         if keys and (self._follows_all or self._direction is not Direction.RECEIVE):
             answers = await offer_leaves(conversation, self._not_offered(keys), self._direction)
             if self._direction is not Direction.RECEIVE:
@@ -141,10 +143,6 @@ class _Initiator:
         new = [key for key, state in states.items() if self._offered.get(key) != state]
         self._offered |= states
         return new
-
-    def _other_keys(self) -> set[LeafKey]:
-        """Return the leaves held here that the filter does not take."""
-        return {key for key, _ in self._conversation.tree.leaves_at(b"")} - self._ours.keys()
 
     async def _compare(self, side: Negentropy) -> None:
         """Exchange messages until all differences are known. Raises RemoteError (TOO_LARGE) for a peer that goes on."""
@@ -163,23 +161,27 @@ class _Initiator:
         raise RemoteError(Reason.TOO_LARGE, "a reconciliation of more messages than two sets can need")
 
 
-def _done_of(conversation: Conversation, ours: FilteredSet, *, is_final: bool) -> Done:
+async def _done_of(conversation: Conversation, ours: FilteredSet, *, is_final: bool) -> Done:
     """Return this side's Done: the hash and the size of its filtered set."""
-    return Done(ours.digest(), len(ours), conversation.store.seq(conversation.context), is_final)
+    return Done(await ours.digest(), len(ours), conversation.store.seq(conversation.context), is_final)
 
 
 async def run_responder(conversation: Conversation, init: ReconcileInit) -> Result:
     """Serve the conversation that `init` opened."""
     wanted = Filter.from_fields(init.filter)
-    ours = await conversation.filtered_sets.of(conversation.store, conversation.context, wanted)
+    try:
+        ours = await conversation.filtered_sets.of(conversation.store, conversation.context, wanted, conversation.charge)
+    except FilteredSetsFullError as full:
+        await conversation.transport.send(Refused(full.reason))
+        return Result.REFUSED
     message: bytes | None = init.message
     for _ in range(ROUNDS_MAX):
-        side = Negentropy(await ours.items(), limit=NEGENTROPY_BYTES_MAX)
+        side = Negentropy(ours.items(), limit=NEGENTROPY_BYTES_MAX)
         result = await _serve(conversation, ours, side, init.direction, message)
         if result is not None:
             return result
         message = None
-        await ours.refresh()
+        await ours.refresh(conversation.charge)
     raise RemoteError(Reason.PROTOCOL_ERROR, "a reconciliation begun too often")
 
 
@@ -198,6 +200,7 @@ async def _serve(
             answer = await loop.run_in_executor(None, side.answer, message)
             assert answer is not None, "a responder always has an answer"
             await conversation.transport.send(Reconcile(answer))
+            await conversation.charge(RANGE_BYTE_S * (len(message) + len(answer)))
             message = None
         match await conversation.transport.recv():
             case Reconcile(message):
@@ -205,7 +208,7 @@ async def _serve(
             case Want(versions) if direction != Direction.SEND:
                 wanted: dict[LeafKey, set[bytes]] = {}
                 for version in versions:
-                    if (key := ours.key_of(version)) is not None:
+                    for key in ours.keys_of(version):
                         wanted.setdefault(key, set()).add(version)
                 await send_named(conversation, wanted)
             case Offers(leaves):
@@ -213,8 +216,8 @@ async def _serve(
             case Put(records) if direction != Direction.RECEIVE:
                 await store_put(conversation, records)
             case Done(is_final=is_final) as theirs:
-                await ours.refresh()
-                done = _done_of(conversation, ours, is_final=is_final)
+                await ours.refresh(conversation.charge)
+                done = await _done_of(conversation, ours, is_final=is_final)
                 await conversation.transport.send(done)
                 return responder_result(conversation, direction, theirs, done)
             case other:

@@ -32,6 +32,7 @@ from echonode.sync.record_batches import heads_of
 from echonode.sync.responder import Responder
 from echonode.sync.transfer import PutWindow, receive_records, send_answer
 from echonode.sync.verify_apply import Pipeline, merge
+from echonode.sync.work import LEAF_SKETCHED_S, SYMBOL_S
 from echonode.wire.messages import (
     PROTOCOL_VERSION,
     Direction,
@@ -233,6 +234,7 @@ class _SymbolReader:
         conversation = self._conversation
         if message.is_salted and self._salted is None:
             self._salted = await conversation.sketches.of(conversation.context, self._tree, conversation.session)
+            await conversation.charge(LEAF_SKETCHED_S * len(self._tree))
         if message.start not in (0, len(self._symbols) // SYMBOL_BYTES):
             raise RemoteError(Reason.PROTOCOL_ERROR, "symbols that do not join those that came before")
         whole = (self._symbols if message.start else b"") + _whole(message.symbols, SYMBOL_BYTES)
@@ -254,6 +256,7 @@ class _SymbolReader:
         estimate = min(sketch.estimate(self._counts, surplus), _ESTIMATE_MAX)
         read = sketch.difference_from(self._symbols)
         difference = await asyncio.get_running_loop().run_in_executor(None, read)
+        await conversation.charge(SYMBOL_S * (len(self._symbols) // SYMBOL_BYTES))
         if difference is None:
             needed = 0 if is_last else _needed(len(self._symbols) // SYMBOL_BYTES, len(self._counts), estimate)
             await conversation.transport.send(SketchAnswer(root, estimate, False, needed, b"", 0))

@@ -113,6 +113,8 @@ class Owner:
 
     def voided(self, voided: Sequence[VoidedVersion]) -> None: ...
 
+    async def charge(self, cost_s: float) -> None: ...
+
     def judge(self, context: str, records: Sequence[Record]) -> Sequence[RefusedVersion]:
         return ()
 

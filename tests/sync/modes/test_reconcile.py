@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from echonode.errors import Reason, RemoteError, StoreError, TransportError
-from echonode.limits import NEGENTROPY_MESSAGES_MAX, ROUNDS_MAX
+from echonode.errors import PeerRefused, Reason, RemoteError, StoreError, TransportError
+from echonode.limits import FILTERED_SETS_MAX, NEGENTROPY_MESSAGES_MAX, ROUNDS_MAX
 from echonode.model.filter import Filter
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record, VersionId
 from echonode.store.memory import MemoryStore
 from echonode.sync.conversation import Result
-from echonode.sync.filtered_set import FilteredSets, id_list_digest
+from echonode.sync.filtered_set import FilteredSets, FilteredSetsFullError, id_list_digest
 from echonode.sync.modes import reconcile
+from echonode.sync.work import free
 from echonode.wire import messages as m
 from echonode.wire.messages import Direction
 from echonode.wire.negentropy import Negentropy
@@ -236,11 +237,12 @@ def test_a_survey_that_is_refreshed_is_one_that_is_taken_anew(holdings: Holdings
         await store.apply(MAIN, universe().some(holdings[1]))
         await survey.refresh()
         assert survey.ids() == held(store, wanted)
-        assert survey.digest() == id_list_digest(held(store, wanted))
-        assert len(survey) == len(await survey.items()) == len(held(store, wanted))
-        assert all(survey.key_of(head.id) == head.key for head in heads_in(store) if wanted.matches(head))
-        assert survey.key_of(bytes(32)) is None
-        assert survey.keys() == {head.key for head in heads_in(store) if wanted.matches(head)}
+        assert await survey.digest() == id_list_digest(held(store, wanted))
+        assert len(survey) == len(survey.items()) == len(held(store, wanted))
+        assert all(survey.keys_of(head.id) == [head.key] for head in heads_in(store) if wanted.matches(head))
+        assert survey.keys_of(bytes(32)) == []
+        wanted_keys = {head.key for head in heads_in(store) if wanted.matches(head)}
+        assert survey.others() == {head.key for head in heads_in(store)} - wanted_keys
 
     virtually(main())
 
@@ -286,9 +288,42 @@ def test_the_latest_surveys_are_gone_on_with_and_one_that_broke_off_begins_anew(
         assert {id(each) for each in together} == {id(first)}
         assert first.ids() == versions_in(store)
         assert len(first) == len(versions_in(store))
-        for wanted in (NEWS, Filter(name="a*")):
-            await surveys.of(store, MAIN, wanted)
-        assert await surveys.of(store, MAIN, Filter()) is not first
+        del first, together
+        for number in range(FILTERED_SETS_MAX):
+            await surveys.of(store, MAIN, Filter(name=f"{number}*"))
+        read = store.pages
+        assert (await surveys.of(store, MAIN, Filter())).ids() == versions_in(store)
+        assert store.pages > read + 1, "it was dropped, and is read anew"
+
+    virtually(main())
+
+
+def test_surveys_are_shared_and_together_they_hold_a_bounded_number_of_heads():
+    async def main() -> None:
+        store = universe().store(range(100))
+        held_here = len(versions_in(store))
+        surveys = FilteredSets(items_max=2 * held_here + 1)
+        one = await surveys.of(store, MAIN, Filter(), free)
+        assert await surveys.of(store, MAIN, Filter(), free) is one
+        other = await surveys.of(store, MAIN, Filter(name="*"), free)
+        with pytest.raises(FilteredSetsFullError) as full:
+            await surveys.of(store, MAIN, Filter(name="**"), free)
+        assert full.value.reason is Reason.BUSY
+        del full  # its traceback holds surveys
+        assert len(await surveys.of(store, MAIN, Filter(name="**"))) == held_here, "what is asked for here goes on"
+        del other
+        third = await surveys.of(store, MAIN, Filter(name="***"), free)
+        assert len(third) == len(one) == held_here
+
+    virtually(main())
+
+
+def test_a_responder_without_room_says_that_it_is_busy():
+    async def main() -> None:
+        ours, theirs = universe().store(range(50)), universe().store(range(100))
+        talk = await converse(ours, theirs, reconciled, sets_there=FilteredSets(items_max=10))
+        assert isinstance(talk.our_end, PeerRefused) and talk.our_end.reason is Reason.BUSY
+        assert talk.their_end is Result.REFUSED
 
     virtually(main())
 
@@ -346,7 +381,7 @@ class Responder:
 
     async def reconcile(self, transport: PairedTransport, said: bytes) -> None:
         survey = await FilteredSets().of(self.store, MAIN, Filter())
-        answer = Negentropy(await survey.items()).answer(said)
+        answer = Negentropy(survey.items()).answer(said)
         assert answer is not None
         await transport.send(m.Reconcile(answer))
 
@@ -372,7 +407,10 @@ def test_a_message_that_is_no_negentropy_ends_it_on_either_side(message: bytes):
     virtually(main())
 
 
-def test_a_reconciliation_without_an_end_ends():
+def test_a_reconciliation_without_an_end_ends(monkeypatch):
+    monkeypatch.setattr(reconcile, "NEGENTROPY_MESSAGES_MAX", 1000)
+    assert NEGENTROPY_MESSAGES_MAX > 1000
+
     async def main() -> None:
         class Liar(Responder):
             async def reconcile(self, transport, said):
@@ -383,7 +421,7 @@ def test_a_reconciliation_without_an_end_ends():
         talk = await lie_to_initiator(store, reconciled, Liar(store))
         assert lied(talk.our_end, Reason.TOO_LARGE)
         init = m.ReconcileInit((1, 0), MAIN, 0, {}, bytes.fromhex("61 00 00 00"))
-        more = [m.Reconcile(init.message)] * NEGENTROPY_MESSAGES_MAX
+        more = [m.Reconcile(init.message)] * 1000
         talk = await lie_to_responder(store, init, *more)
         assert lied(talk.their_end, Reason.TOO_LARGE)
 
@@ -555,6 +593,6 @@ def test_the_items_are_created_in_whole_seconds():
         store = universe().store(())
         await _put(store, record)
         survey = await FilteredSets().of(store, MAIN, Filter())
-        assert (await survey.items()).at(0) == (1).to_bytes(8, "big") + record.id
+        assert (survey.items()).at(0) == (1).to_bytes(8, "big") + record.id
 
     virtually(main())
