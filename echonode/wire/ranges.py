@@ -7,7 +7,7 @@
 
 An item is 40 bytes: the timestamp, 8 bytes big-endian, and the id. So the order of the bytes is the order of the
 Negentropy protocol. The fingerprint of a range needs the sum of its ids mod 2^256. The sum up to every eighth item is
-kept, so a fingerprint costs two of these sums and at most fourteen additions. All of it is packed: 44 bytes an item, and
+kept, so a fingerprint costs two of these sums and at most fourteen additions. All of it is packed: 44 bytes an item and
 its tail.
 """
 

@@ -170,7 +170,8 @@ async def run_responder(conversation: Conversation, init: ReconcileInit) -> Resu
     """Serve the conversation that `init` opened."""
     wanted = Filter.from_fields(init.filter)
     try:
-        ours = await conversation.filtered_sets.of(conversation.store, conversation.context, wanted, conversation.charge)
+        sets, charge = conversation.filtered_sets, conversation.charge
+        ours = await sets.of(conversation.store, conversation.context, wanted, charge)
     except FilteredSetsFullError as full:
         await conversation.transport.send(Refused(full.reason))
         return Result.REFUSED
