@@ -158,6 +158,9 @@ CHANGES_WAIT_S_MAX: Final = 300  # for one answer to a program that waits for ch
 
 # -- the API over TCP ------------------------------------------------------------------------------------------------
 API_CONNECTIONS_MAX: Final = 128  # to the TCP listener; any user of the machine can open them, and files are few
+PAGE_TICKET_S: Final = 60.0  # for a browser to follow the link to the page; it opens at once
+PAGE_SESSION_S: Final = 43_200.0  # of a page that asks for nothing; an open one asks every few seconds
+PAGE_SESSIONS_MAX: Final = 16  # and tickets; browsers of one person
 API_HEAD_TIMEOUT_S: Final = 10.0  # for the head of a request there; a program sends it at once
 
 # -- disk ------------------------------------------------------------------------------------------------------------

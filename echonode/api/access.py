@@ -2,21 +2,24 @@
 
     Host     must be a loopback address or localhost: a foreign name that leads to this machine (DNS rebinding) is not
     Origin   if a browser sends it, must be the page's own: this API's. Sec-Fetch-Site likewise
-    token    Authorization: Bearer TOKEN (RFC 6750), compared in constant time
+    token    Authorization: Bearer TOKEN (RFC 6750), compared in constant time; the status page has one of its own. The
+             files of that page hold no secret and need none
 
 Over the Unix socket none of this is asked: its mode decides who may open it.
 """
 
 import hmac
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from socket import socket
+from time import monotonic
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from echonode.api.page_sessions import PageSessions
 from echonode.api.problems import Problem
 from echonode.api.responses import refusal
 
@@ -54,10 +57,14 @@ class ApiToken:
 
 @dataclass(frozen=True, slots=True)
 class TcpAccess:
-    """The token, and the bound socket on which it is asked for; None where the configuration switches that off."""
+    """The token, the bound socket on which it is asked for, and the sessions of the page there.
+
+    `listening` is None where the configuration switches that off.
+    """
 
     token: ApiToken
     listening: socket | None
+    pages: PageSessions = field(default_factory=lambda: PageSessions(monotonic))
 
     @property
     def url(self) -> str | None:
@@ -69,21 +76,26 @@ class TcpAccess:
 
 
 class Guard:
-    """Passes those requests on to `app` that may be answered over TCP, and refuses all others."""
+    """Passes those requests on to `app` that may be answered over TCP, and refuses all others.
 
-    def __init__(self, app: ASGIApp, token: ApiToken) -> None:
+    `without_token`: the method and path of each request that is answered without a token.
+    """
+
+    def __init__(self, app: ASGIApp, access: TcpAccess, without_token: Collection[tuple[str, str]]) -> None:
         self._app = app
-        self._token = token
+        self._access = access
+        self._without_token = without_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = self._problem(scope["headers"])
+        needs_token = (scope["method"], scope["path"]) not in self._without_token
+        problem = self._problem(scope["headers"], needs_token=needs_token)
         if problem is None:
             await self._app(scope, receive, send)
             return
         headers = {"www-authenticate": 'Bearer realm="echonode"'} if problem.status == 401 else {}
         await refusal(problem, headers)(scope, receive, send)
 
-    def _problem(self, headers: list[tuple[bytes, bytes]]) -> Problem | None:
+    def _problem(self, headers: list[tuple[bytes, bytes]], *, needs_token: bool) -> Problem | None:
         """Return the reason to refuse a request with these headers, None if it may be answered."""
         hosts = [value.lower() for name, value in headers if name == b"host"]
         if len(hosts) != 1 or not _is_loopback(hosts[0].decode("latin-1")):
@@ -92,13 +104,18 @@ class Guard:
         sites = [value.decode("latin-1") for name, value in headers if name == b"sec-fetch-site"]
         if any(origin != b"http://" + hosts[0] for origin in origins) or any(site not in _OWN_SITE for site in sites):
             return Problem(403, "forbidden", _FOREIGN_ORIGIN)
+        if not needs_token:
+            return None
         credentials = [value for name, value in headers if name == b"authorization"]
         if not credentials:
             return Problem(401, "unauthorised", _NO_TOKEN)
         scheme, _, token = credentials[0].partition(b" ")
-        if len(credentials) != 1 or scheme.lower() != b"bearer" or not self._token.is_equal(token.strip()):
+        if len(credentials) != 1 or scheme.lower() != b"bearer" or not self._is_good(token.strip()):
             return Problem(401, "unauthorised", _WRONG_TOKEN)
         return None
+
+    def _is_good(self, token: bytes) -> bool:
+        return self._access.token.is_equal(token) or self._access.pages.holds(token)
 
 
 def _is_loopback(host: str) -> bool:

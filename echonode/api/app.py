@@ -13,6 +13,7 @@ from echonode.api.access import TcpAccess
 from echonode.api.changes import ChangeRoutes
 from echonode.api.node import NodeRoutes
 from echonode.api.observation import ObservationRoutes
+from echonode.api.page_routes import PageRoutes
 from echonode.api.peer_records import PeerRecordRoutes
 from echonode.api.problems import not_found, problem_of
 from echonode.api.record_sets import RecordSetRoutes
@@ -46,6 +47,7 @@ class Api:
             *ObservationRoutes(node, stop, run_log).routes(),
             *ChangeRoutes(node, stop).routes(),
             *RecordSetRoutes(node, stop).routes(),
+            *PageRoutes(access, stop).routes(),
         ]
         self._router = Router(routes, redirect_slashes=False, default=_no_such_path)
         self._stop = stop

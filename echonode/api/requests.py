@@ -50,6 +50,12 @@ class ForgetContextRequest(Struct, forbid_unknown_fields=True):
     own: bool = False
 
 
+class PageSessionRequest(Struct, forbid_unknown_fields=True):
+    """`ticket` is what stands behind `#` in the link to the page."""
+
+    ticket: str
+
+
 class NameRequest(Struct, forbid_unknown_fields=True):
     """`name` is the new name of this node."""
 

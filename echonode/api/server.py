@@ -25,6 +25,7 @@ from starlette.types import ASGIApp
 from echonode.api.access import Guard, TcpAccess
 from echonode.api.app import Api
 from echonode.api.http_protocol import BoundedProtocol
+from echonode.api.page_routes import WITHOUT_TOKEN
 from echonode.api.shutdown import Stop
 from echonode.errors import ConfigError
 from echonode.limits import KIB
@@ -73,7 +74,7 @@ class ApiServer:
         self._tcp_server: uvicorn.Server | None = None
         self._tcp_socket = None if access is None else access.listening
         if access is not None and self._tcp_socket is not None:
-            self._tcp_server = _http_server(Guard(self.app, access.token), BoundedProtocol)
+            self._tcp_server = _http_server(Guard(self.app, access, WITHOUT_TOKEN), BoundedProtocol)
 
     async def start(self) -> None:
         """Listen. Raises ConfigError when the socket cannot be made, or another process listens on it."""

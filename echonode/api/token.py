@@ -28,6 +28,7 @@ class TokenRoutes:
     async def _renew(self, request: Request) -> Response:
         Query(request, ())
         access = self._needed()
+        access.pages.end_all()
         return self._answer(access, access.token.renew())
 
     def _needed(self) -> TcpAccess:

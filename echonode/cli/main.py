@@ -24,6 +24,7 @@ from echonode.cli.commands import (
     import_export,
     network,
     observation,
+    page,
     peer_records,
     records,
     service,
@@ -53,7 +54,8 @@ _COMMANDS: Final = (
     *(status.status, status.peers, status.contexts, status.rename),
     *(sync.sync, sync.watch, sync.verify),
     *(observation.why, observation.logs, observation.log_level, observation.trace),
-    *(shell.completion, configuration.config, configuration.help_command, service.service, api_access.api),
+    *(shell.completion, configuration.config, configuration.help_command, service.service),
+    *(api_access.api, page.open_page),
     *(demo.demo, simulate.simulate),
 )
 for _command in _COMMANDS:

@@ -69,6 +69,8 @@ def values(essence: str, body: bytes) -> list:
         return [json.loads(line) for line in body.splitlines()]
     if essence == EVENT_STREAM:
         return [json.loads(line.removeprefix(b"data: ")) for line in body.splitlines() if line.startswith(b"data: ")]
+    if essence in ("text/html", "text/css", "text/javascript"):
+        return [body.decode("utf-8")]
     return [json.loads(body)]
 
 

@@ -25,7 +25,7 @@ WITHIN_S = 60
 COMMANDS = (
     "run invite join network put get delete list history conflicts pull forget import export backup restore"
     " status peers contexts rename sync watch verify why logs log-level trace"
-    " completion config help service api demo simulate"
+    " completion config help service api open demo simulate"
 )
 INNER = (
     "completion show",
