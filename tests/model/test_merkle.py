@@ -85,6 +85,23 @@ def test_keys_alike_for_long_make_a_deep_tree_and_no_other_root(alike: int) -> N
     assert (tree.root, len(tree)) == (Tree().root, 0)
 
 
+@pytest.mark.parametrize("changes", [1, 2, 7, 50])
+def test_a_root_read_between_changes_is_that_of_the_definition(changes: int) -> None:
+    leaves = some(400)
+    tree = Tree(leaves.items())
+    more = iter(some(500, seed=1).items())
+    for _ in range(4):
+        assert tree.root == naive(leaves)
+        for _ in range(changes):
+            key, state = next(more)
+            tree.put(key, state)
+            leaves[key] = state
+            gone = min(leaves)
+            tree.remove(gone)
+            del leaves[gone]
+    assert tree.children_at(b"") == tuple(naive(leaves, bytes([nibble])) for nibble in range(16))
+
+
 @given(LEAVES, st.randoms(use_true_random=False))
 def test_the_root_depends_on_the_set_alone(leaves: Leaves, random: Random) -> None:
     keys = list(leaves)
