@@ -153,6 +153,12 @@ class Client:
             return False
         return True
 
+    def place(self) -> Path | TcpPlace:
+        """Return the place at which a node listens. Raises NotRunning when none does."""
+        connection, place = self._connect()
+        connection.close()
+        return place
+
     def _connect(self) -> tuple[socket.socket, Path | TcpPlace]:
         """Connect to the first place that answers. Raises NotRunning when none does."""
         for place in self._places:

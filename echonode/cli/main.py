@@ -32,6 +32,7 @@ from echonode.cli.commands import (
     simulate,
     status,
     sync,
+    watch,
 )
 from echonode.cli.completion import complete_names
 from echonode.cli.exit_codes import ExitCode, Failure
@@ -52,7 +53,7 @@ _COMMANDS: Final = (
     *(import_export.import_records, import_export.export_records),
     *(backup.backup, backup.restore),
     *(status.status, status.peers, status.contexts, status.rename),
-    *(sync.sync, sync.watch, sync.verify),
+    *(sync.sync, watch.watch, sync.verify),
     *(observation.why, observation.logs, observation.log_level, observation.trace),
     *(shell.completion, configuration.config, configuration.help_command, service.service),
     *(api_access.api, page.open_page),

@@ -25,6 +25,7 @@ from echonode.text import escape
 
 if TYPE_CHECKING:
     from echonode.cli.client import Client, TcpPlace
+    from echonode.client.synchronous import Client as PythonClient
 
 SERVICE_SOCKET: Final = Path("/run/echonode/api.sock")
 _HTTP_PORT: Final = 80
@@ -70,6 +71,17 @@ class NodeLookup:
         if not self.home_flag and not os.environ.get("ECHO_HOME"):
             paths.append(SERVICE_SOCKET)
         return Client(paths, absence=lambda: self._absence(home, start_command))
+
+    def follower(self) -> "PythonClient":
+        """Return a client that goes on while the node restarts. Raises NotRunning when none runs now."""
+        from echonode.cli.client import TcpPlace
+        from echonode.client.synchronous import Client
+
+        match self.client().place():
+            case TcpPlace() as place:
+                return Client(f"http://{place.host_field}", token=place.token)
+            case path:
+                return Client(f"unix:{path}")
 
     def _absence(self, home: HomeView, start_command: str) -> str:
         """Return the sentence that says why no node answers, and what to do."""

@@ -207,6 +207,10 @@ class AsyncClient:
         follow = Follow(context=context or self._context, wanted=wanted, since=since)
         return AsyncItems(_Following(self._begin, follow, self._retry_s))
 
+    async def cursor(self, context: str | None = None) -> str:
+        """Return the cursor behind all that is held now: changes after it are those to come."""
+        return await self._do(calls.cursor(context=context or self._context))
+
     async def history(self, id: str, *, limit: int = 20, context: str | None = None) -> tuple[Version, ...]:
         """Return the versions of a record that this node holds, that which readers get first."""
         return await self._do(calls.history(id, context=context or self._context, limit=limit))

@@ -149,6 +149,12 @@ def records(*, context: str, wanted: Filter, since: str | None, limit: int | Non
     return Stream(_get(target(record_path(context, "/list"), query)), Record.read)
 
 
+def cursor(*, context: str) -> Call[str]:
+    """Return the cursor behind all that is held now."""
+    request = _get(target("/v1/changes", [("context", context), ("since", "now")]))
+    return Call(request, lambda answer: str(answer["cursor"]))
+
+
 def history(id: str, *, context: str, limit: int) -> Call[tuple[Version, ...]]:
     """Return the versions of a record that are held, the one that readers get first."""
     request = _get(target(record_path(context, "/history"), [("id", id), ("limit", str(limit))]))

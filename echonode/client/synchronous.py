@@ -160,6 +160,10 @@ class Client:
         wanted = Filter(author=author, tag=tag, name=name, model=model, terms=tuple(terms))
         return self._follow(Follow(context=context or self._context, wanted=wanted, since=since))
 
+    def cursor(self, context: str | None = None) -> str:
+        """Return the cursor behind all that is held now: changes after it are those to come."""
+        return self._do(calls.cursor(context=context or self._context))
+
     def history(self, id: str, *, limit: int = 20, context: str | None = None) -> tuple[Version, ...]:
         """Return the versions of a record that this node holds, that which readers get first."""
         return self._do(calls.history(id, context=context or self._context, limit=limit))

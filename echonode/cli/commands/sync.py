@@ -1,4 +1,4 @@
-"""sync, watch, verify: sync now, show changes as they come in, check all that is held."""
+"""sync, verify: sync now, check all that is held."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,6 @@ from echonode.cli.output import (
     safe,
     seconds,
     short_id,
-    shown_address,
     size,
 )
 from echonode.cli.progress import sync_progress
@@ -102,40 +101,6 @@ def _sync_lines(peers: Iterable[dict[str, Any]]) -> Iterator[str]:
         return iter(())
     header = ("PEER", "VERIFIED", "MODE", "SENT", "RECEIVED", "TRAFFIC", "ROUND TRIPS", "TIME", "WHY")
     return table(header, rows, right=(3, 4, 5, 6, 7), optional=(6, 2))
-
-
-@examples("watch", "watch -c books --json")
-@click.command("watch", short_help="Show changes as they are applied.")
-@click.option("-c", "--context", help="Only in this set of records.")
-@json_option
-@pass_lookup
-def watch(lookup: NodeLookup, context: str | None, as_json: bool) -> ExitCode:
-    """Show changes as they are applied, one a line, until Ctrl-C."""
-    query = [("types", "records.applied")]
-    with lookup.client().open("GET", "/v1/events", query=query, timeout_s=None) as response:
-        for name, event in response.events():
-            if name == "end":
-                raise _end_of_watch(event["reason"])
-            if context is None or event["context"] == context:
-                for record in event["records"]:
-                    if as_json:
-                        print_json({**record, "source": event["source"]})
-                    else:
-                        print_line(_change_line(record, event["source"]))
-                sys.stdout.flush()
-    raise Failure("the node ended the connection", ExitCode.NOT_RUNNING)
-
-
-def _end_of_watch(reason: str) -> Failure:
-    if reason == "stopping":
-        return Failure("the node stopped", ExitCode.NOT_RUNNING)
-    return Failure("changes came faster than they were read here, and some were missed; watch again")
-
-
-def _change_line(record: dict[str, Any], source: str) -> str:
-    change = "deleted" if record["deleted"] else "written"
-    origin = f"from {short_id(source)}" if source else "here"
-    return f"{safe(record['timestamp'])}  {safe(record['context'])}  {shown_address(record)}  {change} {origin}"
 
 
 @examples("verify", "verify --repair")
