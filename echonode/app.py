@@ -103,7 +103,7 @@ class _Services:
 
         from echonode.host.files import NodeFiles
         from echonode.host.system import SystemClock, SystemEntropy
-        from echonode.model.identity import INSTANCE_BYTES, Identity, Instance
+        from echonode.model.identity import INSTANCE_BYTES, Instance
         from echonode.model.self_test import check_signatures
         from echonode.node.event_bus import EventBus
         from echonode.node.record_book import RecordBook
@@ -116,7 +116,7 @@ class _Services:
         os.umask(0o077)
         clock, entropy = SystemClock(), SystemEntropy()
         with home.home.locked():
-            identity = Identity.from_seeds(*home.identity_seeds(entropy.random_bytes))
+            identity = home.identity(entropy.random_bytes)
             secret = home.read_member_secret()
             return asyncio.run(
                 repair(

@@ -58,6 +58,7 @@ def node_settings(
         subscriptions=config.subscriptions,
         models=dict(map(read_model, config.models)),
         is_restored=files.is_restored,
+        pools=files.read_pools(),
     )
 
 
@@ -254,14 +255,14 @@ class Process:
         from echonode.host.machine import machine_id
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.host.tcp import Listener, TcpDial
-        from echonode.model.identity import Identity, Instance
+        from echonode.model.identity import Instance
         from echonode.node.events import CaughtUp
         from echonode.node.node import Node
         from echonode.store.sqlite.life_watch import LifeWatch
         from echonode.store.sqlite.store import SqliteStore
 
         clock, entropy = SystemClock(), SystemEntropy()
-        identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))
+        identity = self._files.identity(entropy.random_bytes)
         is_provisional = self._join is not None and not self._files.has_network()
         secret = self._member_secret(entropy.random_bytes)
         store = await SqliteStore.open(
@@ -283,6 +284,7 @@ class Process:
             announce=self._announce,
             save_secret=self._files.write_member_secret,
             save_name=lambda name: self._files.write_name(name, configured=self._config.name),
+            safe=self._files,
         )
         node.bus.on(CaughtUp, lambda _: self._files.note_caught_up())
         stack.push_async_callback(node.stop)

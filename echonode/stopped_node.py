@@ -33,12 +33,12 @@ class StoppedNode:
         """Serve from the moment at which `ready` gets a result until `end` is set. Raises EchonodeError."""
         from echonode.api.server import ApiServer
         from echonode.host.system import SystemClock, SystemEntropy
-        from echonode.model.identity import Identity, Instance
+        from echonode.model.identity import Instance
         from echonode.node.node import Node
         from echonode.store.sqlite.store import SqliteStore
 
         clock, entropy = SystemClock(), SystemEntropy()
-        identity = Identity.from_seeds(*self._files.identity_seeds(entropy.random_bytes))
+        identity = self._files.identity(entropy.random_bytes)
         secret = self._files.read_member_secret()
         store = await SqliteStore.open(
             self._files.home.store,
@@ -57,6 +57,7 @@ class StoppedNode:
                 announce=lambda presence: None,
                 save_secret=lambda secret: None,
                 save_name=lambda name: None,
+                safe=self._files,
             )
             stack.push_async_callback(node.stop)
             await node.start()

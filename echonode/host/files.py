@@ -4,20 +4,24 @@ store belongs to is never replaced by a new one.
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from echonode.errors import ConfigError, LocalError
-from echonode.host.home import Home, read_secret, write_secret
+from echonode.host.home import Home, read_private, read_secret, write_secret
+from echonode.limits import POOL_OFFER_BYTES_MAX, POOLS_MAX
+from echonode.model.identity import KEY_BYTES, Identity, IdentityId, PublicKey, SigningKey, identity_of
+from echonode.model.known_pool import KnownPool, pools_from_bytes, pools_to_bytes
 from echonode.model.member_secret import MEMBER_SECRET_BYTES, MemberSecret
 from echonode.text import from_base32, is_node_name, to_base32
 
 SECRET_BYTES: Final = 32
 _TOKEN_CHARS: Final = 52  # of so many bytes in base32
 _CONFIG: Final = "config.toml"
-_KEPT: Final = ("keys/root", "keys/device", "network", "open", "name", _CONFIG)  # by a backup, beside the store
+_KEPT: Final = ("keys/root", "keys/root.public", "keys/device", "network", "open", "name", "pools", _CONFIG)
+_POOLS_BYTES_MAX: Final = POOLS_MAX * POOL_OFFER_BYTES_MAX
 
 
 class NodeFiles:
@@ -113,20 +117,57 @@ class NodeFiles:
         except OSError as error:
             raise LocalError(f"{self._name} cannot be written: {error.strerror}") from None
 
-    def identity_seeds(self, random_bytes: Callable[[int], bytes]) -> tuple[bytes, bytes]:
-        """Return the seeds of the root key and the device key, made on the first run.
+    def identity(self, random_bytes: Callable[[int], bytes]) -> Identity:
+        """Return the keys of this node, made on the first run. The root key may have been taken off this machine.
 
-        Raises ConfigError when a seed is missing although there is a store: a new key could not go on with it."""
-        seeds = []
-        for path in (self.home.root_key, self.home.device_key):
-            seed = read_secret(path, SECRET_BYTES)
-            if seed is None and self.home.store.exists():
-                raise ConfigError(f"{path} is missing, and the store beside it belongs to it: restore it from a copy")
-            if seed is None:
-                seed = random_bytes(SECRET_BYTES)
-                write_secret(path, seed)
-            seeds.append(seed)
-        return seeds[0], seeds[1]
+        Raises ConfigError when a key is missing although there is a store: a new one could not go on with it."""
+        public = read_secret(self.home.root_public, KEY_BYTES)
+        if public is not None and not self.home.root_key.exists():
+            return Identity.without_root(PublicKey(public), self._seed(self.home.device_key, random_bytes))
+        root_seed = self._seed(self.home.root_key, random_bytes)
+        return Identity.from_seeds(root_seed, self._seed(self.home.device_key, random_bytes))
+
+    def _seed(self, path: Path, random_bytes: Callable[[int], bytes]) -> bytes:
+        seed = read_secret(path, SECRET_BYTES)
+        if seed is None and self.home.store.exists():
+            raise ConfigError(f"{path} is missing, and the store beside it belongs to it: restore it from a copy")
+        if seed is None:
+            seed = random_bytes(SECRET_BYTES)
+            write_secret(path, seed)
+        return seed
+
+    def root_identity(self) -> IdentityId | None:
+        """Return the identity of this home, None before its first run. Raises ConfigError."""
+        seed = read_secret(self.home.root_key, SECRET_BYTES)
+        if seed is not None:
+            return identity_of(SigningKey(seed).public)
+        public = read_secret(self.home.root_public, KEY_BYTES)
+        return None if public is None else identity_of(PublicKey(public))
+
+    def write_device_seed(self, seed: bytes) -> None:
+        """Keep the seed of a new device key, in place of the one before. Raises ConfigError."""
+        write_secret(self.home.device_key, seed)
+
+    def write_root_seed(self, seed: bytes | None, public: bytes) -> None:
+        """Keep the seed of the root key, or with None its public key alone. Raises ConfigError."""
+        self.home.prepare()
+        write_secret(self.home.root_public, public)
+        if seed is not None:
+            write_secret(self.home.root_key, seed)
+        else:
+            self.home.root_key.unlink(missing_ok=True)
+
+    def read_pools(self) -> tuple[KnownPool, ...]:
+        """Return the pools that this node has labels for. Raises ConfigError."""
+        data = read_private(self.home.pools, _POOLS_BYTES_MAX)
+        try:
+            return () if data is None else pools_from_bytes(data)
+        except ValueError as error:
+            raise ConfigError(f"{self.home.pools} is damaged ({error}): restore it from a copy, or delete it") from None
+
+    def write_pools(self, pools: Sequence[KnownPool]) -> None:
+        """Keep these pools, in place of those before. Raises ConfigError."""
+        write_secret(self.home.pools, pools_to_bytes(pools))
 
     # -- backups -----------------------------------------------------------------------------------------------------
 

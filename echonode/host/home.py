@@ -71,6 +71,16 @@ class Home:
         return self.folder / "keys" / "root"
 
     @property
+    def root_public(self) -> Path:
+        """The public root key, of a home whose root key may be kept elsewhere."""
+        return self.folder / "keys" / "root.public"
+
+    @property
+    def pools(self) -> Path:
+        """The pools that the node has labels for, with the seeds of root keys that it holds."""
+        return self.folder / "pools"
+
+    @property
     def device_key(self) -> Path:
         """The seed of the device key, which signs records and sessions."""
         return self.folder / "keys" / "device"
@@ -190,18 +200,26 @@ def _lock_text(descriptor: int) -> str:
 def read_secret(path: Path, size: int) -> bytes | None:
     """Return the `size` bytes of a secret file, None when there is none. Raises ConfigError for one that cannot be
     used."""
+    data = read_private(path, size)
+    if data is not None and len(data) != size:
+        raise ConfigError(f"{path} is damaged: {size} bytes are expected; restore it from a copy")
+    return data
+
+
+def read_private(path: Path, bytes_max: int) -> bytes | None:
+    """Return the first bytes of a secret file, one more than `bytes_max` at most; None when there is none.
+
+    Raises ConfigError for one that cannot be used."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            data = file.read(size + 1) if stat.S_ISREG(status.st_mode) else b""
+            data = file.read(bytes_max + 1) if stat.S_ISREG(status.st_mode) else b""
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {_reason(error)}") from error
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise ConfigError(f"{path} is secret, and other users may read it: run chmod 600 {path}")
-    if len(data) != size:
-        raise ConfigError(f"{path} is damaged: {size} bytes are expected; restore it from a copy")
     return data
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final, NewType
 
 from nacl import bindings
-from nacl.exceptions import BadSignatureError
+from nacl.exceptions import BadSignatureError, CryptoError
 
 from echonode.digest import CLOSED_POOL, COMMON_POOL, IDENTITY, POOL_ROOT, WRITER, digest, digest16
 
@@ -25,6 +25,11 @@ KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 INSTANCE_BYTES: Final = 8
 WRITER_BYTES: Final = 16
+SALT_BYTES: Final = 16
+NONCE_BYTES: Final = 24
+SEAL_BYTES: Final = 16
+_ARGON2_PASSES: Final = 3  # the "moderate" strength of libsodium, for a file that a thief may hold for years
+_ARGON2_BYTES: Final = 256 * 1024 * 1024
 
 
 class SigningKey:
@@ -35,6 +40,11 @@ class SigningKey:
     def __init__(self, seed: bytes) -> None:
         public, self._secret = bindings.crypto_sign_seed_keypair(seed)
         self.public = PublicKey(public)
+
+    @property
+    def seed(self) -> bytes:
+        """The seed that it was made from."""
+        return self._secret[:KEY_BYTES]
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature of `message`. It is deterministic. Releases the GIL."""
@@ -56,6 +66,26 @@ def is_signed(message: bytes, signature: bytes, public: PublicKey) -> bool:
 def is_admissible(public: PublicKey) -> bool:
     """Return True if `public` is a point of the prime-order group, not of small order. No other key is admitted."""
     return len(public) == KEY_BYTES and bool(bindings.crypto_core_ed25519_is_valid_point(public))
+
+
+def passphrase_key(passphrase: bytes, salt: bytes) -> bytes:
+    """Return the key that Argon2id makes of a passphrase: 3 passes over 256 MiB, about a second. Releases the GIL."""
+    return bindings.crypto_pwhash_alg(
+        KEY_BYTES, passphrase, salt, _ARGON2_PASSES, _ARGON2_BYTES, bindings.crypto_pwhash_ALG_ARGON2ID13
+    )
+
+
+def seal(key: bytes, nonce: bytes, data: bytes, associated: bytes) -> bytes:
+    """Return `data` encrypted and authenticated with XChaCha20-Poly1305."""
+    return bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(data, associated, nonce, key)
+
+
+def open_sealed(key: bytes, nonce: bytes, sealed: bytes, associated: bytes) -> bytes | None:
+    """Return what `seal` encrypted, None for another key or altered bytes."""
+    try:
+        return bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, associated, nonce, key)
+    except CryptoError:
+        return None
 
 
 def identity_of(root: PublicKey) -> IdentityId:
@@ -102,20 +132,29 @@ def writer_of(key: PublicKey, instance: Instance) -> Writer:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """This node's own keys: the root key of its identity, and the device key that signs its records."""
+    """This node's own keys: the root key of its identity, and the device key that signs its records.
 
-    root: SigningKey
+    `root`: None while the root key is kept off this machine."""
+
+    root_public: PublicKey
     device: SigningKey
+    root: SigningKey | None
 
     @classmethod
     def from_seeds(cls, root_seed: bytes, device_seed: bytes) -> "Identity":
         """Return the identity with these keys. Both seeds are 32 secret bytes."""
-        return cls(SigningKey(root_seed), SigningKey(device_seed))
+        root = SigningKey(root_seed)
+        return cls(root.public, SigningKey(device_seed), root)
+
+    @classmethod
+    def without_root(cls, root_public: PublicKey, device_seed: bytes) -> "Identity":
+        """Return the identity with this device key, whose root key is kept elsewhere."""
+        return cls(root_public, SigningKey(device_seed), None)
 
     @property
     def id(self) -> IdentityId:
         """The node id."""
-        return identity_of(self.root.public)
+        return identity_of(self.root_public)
 
 
 def shared_pool(seed: bytes) -> Pool:

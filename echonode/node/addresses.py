@@ -19,6 +19,7 @@ from echonode.model.address import (
 from echonode.model.filter_text import full_id
 from echonode.model.identity import IdentityId, PublicKey
 from echonode.node.peer_table import PeerTable
+from echonode.node.pools import Pools
 from echonode.node.record_book import RecordBook
 from echonode.text import escape, nfc, to_base32
 
@@ -26,10 +27,11 @@ from echonode.text import escape, nfc, to_base32
 class Addresses:
     """Resolves texts by the authors of the record book, and by the names of this node and of the peers it has met."""
 
-    def __init__(self, records: RecordBook, peers: PeerTable, name: str) -> None:
+    def __init__(self, records: RecordBook, peers: PeerTable, pools: Pools, name: str) -> None:
         self.name = name  # of this node
         self._records = records
         self._peers = peers
+        self._pools = pools
 
     def resolve(self, text: str) -> tuple[IdentityId, str]:
         """Return author and name of the record that `text` addresses (model/address.py). Raises LocalError."""
@@ -75,7 +77,7 @@ class Addresses:
         """Return every identity that is known here with its label, "" for none."""
         authors = dict.fromkeys(self._records.store.authors(), "")
         names = {entry.id: entry.name for entry in self._peers.peers.values()}
-        return {**authors, **names, self._records.id: self.name}
+        return {**authors, **names, **self._pools.labels(), self._records.id: self.name}
 
     def node_labels(self) -> dict[IdentityId, str]:
         """Return this node and every peer with its label."""

@@ -41,7 +41,7 @@ class PeerAdmission:
     """Judges peers. What it lists of those that it refused is bounded.
 
     `foreign`: name, address and protocol version of peers that speak another major; `impostors`: identities that were
-    claimed without a proof, and the address where.
+    claimed without a proof, and the address where; `revoked_at`: where this node was kept out because of its key.
     """
 
     records: RecordBook
@@ -52,6 +52,7 @@ class PeerAdmission:
     first_instance: Instance  # of the store, at the start of this process
     foreign: dict[IdentityId, tuple[str, str, str]] = field(default_factory=dict)
     impostors: dict[IdentityId, str] = field(default_factory=dict)
+    revoked_at: set[str] = field(default_factory=set)
     # Handshakes that this process opened, by their hash: True once they turned out to end in this process too.
     _dialled: "OrderedDict[bytes, bool]" = field(default_factory=OrderedDict)
     _copies: dict[str, float] = field(default_factory=dict)  # address -> when a copy of this node was last met there
@@ -106,6 +107,11 @@ class PeerAdmission:
             del self._copies[min(self._copies, key=lambda each: self._copies[each])]
         if is_new:
             self.bus.publish(CopySeen(address=address, what_to_do=WHAT_TO_DO_ABOUT_A_COPY))
+
+    def note_revoked(self, address: str) -> None:
+        """Note that the node at `address` keeps this one out because of its key."""
+        if len(self.revoked_at) < COPIES_MAX:
+            self.revoked_at.add(address)
 
     def copies(self) -> list[str]:
         """Return where copies of this node were met lately. A host alone is left out when its port is known too."""

@@ -215,6 +215,8 @@ class Connections:
                 failure = error
             except EchonodeError as error:
                 failure = error  # the peer is there, and a session is not wanted or not possible
+                if isinstance(error, PeerRefused) and error.reason is Reason.KEY_REVOKED:
+                    self.admission.note_revoked(address)
                 break
             else:
                 return await self._run(session, decision, address)

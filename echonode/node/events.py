@@ -380,6 +380,17 @@ class RecordVoided:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRevoked:
+    """The key that this device signs with was stated retired or compromised."""
+
+    name: ClassVar[str] = "key.revoked"
+    level: ClassVar[str] = "error"
+    key: bytes
+    state: str
+    what_to_do: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimestampAhead:
     """A record's timestamp lies further ahead than honest clocks differ: the clock of the peer is wrong, or ours is.
 
@@ -471,6 +482,7 @@ Event: TypeAlias = (
     | RecordForked
     | RecordOutranked
     | RecordVoided
+    | KeyRevoked
     | TimestampAhead
     | InvitationOpened
     | InvitationUsed

@@ -6,27 +6,34 @@ SPAKE2 turns the code into a key inside a channel of the public network; the net
       PairStart(share)               ->
                                      <-         PairAnswer(share)
       PairConfirm(confirmation)      ->         checks it first: one use, an expiry, three tries
-                                     <-         PairFinish(confirmation, sealed secret)
+                                     <-         PairFinish(confirmation, sealed secret and pool)
+      PairMember(owner, key, proof)  ->         only for a closed pool: lists the joiner
       Close                          ->
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from echonode.clock import Clock, Entropy
 from echonode.errors import LocalError, PeerRefused, Reason, RemoteError, TransportError
 from echonode.limits import AUTH_BYTES_MAX, INVITATION_TRIES, INVITATION_USES_MAX
+from echonode.model.identity import IdentityId, PoolKind, PublicKey
+from echonode.model.known_pool import KnownPool
 from echonode.model.member_secret import MemberSecret
 from echonode.node.event_bus import EventBus
 from echonode.node.events import InvitationOpened, InvitationRefused, InvitationUsed
 from echonode.node.handshake import introductions, receive, shake_hands
 from echonode.node.happy_eyeballs import reach
 from echonode.node.membership import Membership
+from echonode.node.pools import Pools
 from echonode.sync.streams import ByteStream, Dial
 from echonode.sync.transport import StreamTransport
+from echonode.text import escape, to_base32
 from echonode.wire.channel import Handshake, NetworkSecret
-from echonode.wire.messages import Close, PairAnswer, PairConfirm, PairFinish, PairStart
+from echonode.wire.messages import Close, PairAnswer, PairConfirm, PairFinish, PairMember, PairStart
 from echonode.wire.pairing import (
     CODE_ENTROPY_BYTES,
     Code,
@@ -47,8 +54,11 @@ class Invitations:
     At most one invitation is open; opening another closes it.
     """
 
-    def __init__(self, membership: Membership, clock: Clock, entropy: Entropy, bus: EventBus) -> None:
+    def __init__(
+        self, membership: Membership, pools: Pools, clock: Clock, entropy: Entropy, bus: EventBus
+    ) -> None:
         self._membership = membership
+        self._pools = pools
         self._clock = clock
         self._entropy = entropy
         self._bus = bus
@@ -70,16 +80,22 @@ class Invitations:
         ours = self._membership.secret
         return (ours, NetworkSecret.public()) if self.slot is not None else (ours,)
 
-    def open(self, *, uses: int, expires_s: float) -> Code:
-        """Open an invitation for `uses` joiners, and return the code to type there. Raises LocalError."""
+    def open(self, *, uses: int, expires_s: float, pool: KnownPool | None = None) -> Code:
+        """Open an invitation for `uses` joiners, and return the code to type there. Raises LocalError.
+
+        With `pool` they become members of that too."""
         if self._membership.member_secret is None:
             raise LocalError("the open network needs no invitation: anyone may take part")
         if not 1 <= uses <= INVITATION_USES_MAX:
             raise LocalError(f"an invitation is for 1 to {INVITATION_USES_MAX} nodes")
         if not expires_s > 0:
             raise LocalError("an invitation must be open for some time")
+        if pool is not None and pool.seed is None:
+            raise LocalError(f"this node cannot invite into {escape(pool.label)}: the node that made it can")
+        if pool is not None and pool.kind is PoolKind.CLOSED:
+            pool = replace(pool, seed=None)
         code = new_code(self._entropy.random_bytes(CODE_ENTROPY_BYTES))
-        self._invitation = Invitation(code, self._clock.monotonic_s() + expires_s, uses)
+        self._invitation = Invitation(code, self._clock.monotonic_s() + expires_s, uses, pool=pool)
         if self._expiry is not None:
             self._expiry.cancel()
         self._expiry = asyncio.get_running_loop().call_later(expires_s, self.announce)
@@ -129,10 +145,19 @@ class Invitations:
                 await transport.part(error.reason)
                 raise
             await transport.send(PairFinish(*finish))
-            try:
-                await transport.recv()
-            except (PeerRefused, TransportError):
-                pass  # the joiner has the secret; how it leaves does not matter
+            with suppress(PeerRefused, TransportError):  # the joiner has the secret; how it leaves does not matter
+                message = await transport.recv()
+                if isinstance(message, PairMember) and invitation.pool is not None:
+                    await self._enlist(invitation.pool, message)
+                    await transport.recv()
+
+    async def _enlist(self, offered: KnownPool, member: PairMember) -> None:
+        """List the joiner in the closed pool of its invitation. Raises RemoteError (PAIRING_FAILED)."""
+        try:
+            known = self._pools.resolve(to_base32(offered.id))
+            await self._pools.enlist(known, IdentityId(member.owner), PublicKey(member.key), member.proof)
+        except LocalError as error:
+            raise RemoteError(Reason.PAIRING_FAILED, str(error)) from None
 
     # -- the joiner --------------------------------------------------------------------------------------------------
 
@@ -143,8 +168,8 @@ class Invitations:
         timeout_s: float,
         dial: Dial,
         inviters: Callable[[str], Sequence[Sequence[str]]],
-    ) -> MemberSecret:
-        """Return the network secret behind the code `text`.
+    ) -> tuple[MemberSecret, KnownPool | None]:
+        """Return the network secret behind the code `text`, and the pool of the invitation, None for none.
 
         `at`: HOST:PORT of the inviter. Without it, `inviters` gives the addresses where an invitation with the code's
         number may be open, and they are tried as they appear. Raises ConfigError for a text that is no code, LocalError
@@ -178,8 +203,8 @@ class Invitations:
 
     async def _join_at_any(
         self, dial: Dial, addresses: Sequence[str], code: Code, guesses: "_Guesses"
-    ) -> MemberSecret:
-        """Return the network secret of the inviter at one of `addresses`: another may lead to another node, or to us.
+    ) -> tuple[MemberSecret, KnownPool | None]:
+        """Return secret and pool of the inviter at one of `addresses`: another may lead to another node, or to us.
 
         Raises as `_join_at`.
         """
@@ -192,9 +217,41 @@ class Invitations:
                 raise failure or error from None
             waiting.remove(address)
             try:
-                return await _join_at(stream, code, self._entropy, guesses)
+                return await self._join_at(stream, code, guesses)
             except TransportError as error:
                 failure = error
+
+    async def _join_at(
+        self, stream: ByteStream, code: Code, guesses: "_Guesses"
+    ) -> tuple[MemberSecret, KnownPool | None]:
+        """Return secret and pool of the inviter at the other end of `stream`, and close that.
+
+        Raises RemoteError (PAIRING_FAILED) or PeerRefused for a wrong code, TransportError when no node invites there.
+        """
+        random_bytes = self._entropy.random_bytes
+        try:
+            handshake = Handshake.initiator(
+                NetworkSecret.public(), static=random_bytes(32), ephemeral=random_bytes(32)
+            )
+            transport = StreamTransport(stream, await shake_hands(stream, handshake))
+            transport.channel.receive_bytes_max = AUTH_BYTES_MAX
+            pairing = PairingInitiator(
+                code, handshake_hash=transport.channel.handshake_hash, entropy_f=random_bytes
+            )
+            async with introductions():
+                await transport.send(PairStart(await _compute(pairing.start)))
+                share = (await receive(transport, PairAnswer)).share
+                guesses.add()
+                await transport.send(PairConfirm(await _compute(lambda: pairing.confirm(share))))
+                finish = await receive(transport, PairFinish)
+                secret, pool = pairing.accept(finish.confirmation, finish.sealed)
+                if pool is not None and pool.kind is PoolKind.CLOSED:
+                    await transport.send(PairMember(*self._pools.proof(pool.id)))
+                await transport.send(Close(Reason.FINISHED))
+            await stream.close()
+            return secret, pool
+        finally:
+            stream.abort()
 
 
 class _Guesses:
@@ -208,34 +265,6 @@ class _Guesses:
         if self._count == INVITATION_TRIES:
             raise LocalError("others answer to this invitation too: make a new one, and join with --at HOST:PORT")
         self._count += 1
-
-
-async def _join_at(stream: ByteStream, code: Code, entropy: Entropy, guesses: _Guesses) -> MemberSecret:
-    """Return the network secret of the inviter at the other end of `stream`, and close that.
-
-    Raises RemoteError (PAIRING_FAILED) or PeerRefused for a wrong code, TransportError when no node invites there.
-    """
-    try:
-        handshake = Handshake.initiator(
-            NetworkSecret.public(), static=entropy.random_bytes(32), ephemeral=entropy.random_bytes(32)
-        )
-        transport = StreamTransport(stream, await shake_hands(stream, handshake))
-        transport.channel.receive_bytes_max = AUTH_BYTES_MAX
-        pairing = PairingInitiator(
-            code, handshake_hash=transport.channel.handshake_hash, entropy_f=entropy.random_bytes
-        )
-        async with introductions():
-            await transport.send(PairStart(await _compute(pairing.start)))
-            share = (await receive(transport, PairAnswer)).share
-            guesses.add()
-            await transport.send(PairConfirm(await _compute(lambda: pairing.confirm(share))))
-            finish = await receive(transport, PairFinish)
-            secret = pairing.accept(finish.confirmation, finish.sealed)
-            await transport.send(Close(Reason.FINISHED))
-        await stream.close()
-        return secret
-    finally:
-        stream.abort()
 
 
 async def _compute(work: Callable[[], bytes]) -> bytes:

@@ -6,7 +6,7 @@
     connections ──> admission  streams in and out; which peers are let in
     conversations              what happens in a session
     live_links                 sessions that stay open, over which news travels
-    subscriptions, invitations, membership, on_demand
+    subscriptions, invitations, membership, pools, on_demand
 
 The way of a record from its commit to the peers that follow us: the commit is a `store.write` or `store.apply`, after
 which the record book, a conversation or a link publishes one RecordsApplied on the bus. The bus tells the log, the
@@ -18,8 +18,8 @@ streams of the API, and then these, in this order (`Node._hear_of_records`):
     Connections.tell_some      some peers without a link are dialled soon, to compare
 
 The shell hands in streams (`accept`, once the node is started), sightings (`sighted`, `gone`) and a way to dial. It
-gets from `announce` what to make known, from `save_secret` and `save_name` what to keep. The same Node runs over
-TCP and in simulation.
+gets from `announce` what to make known; `save_secret`, `save_name` and `safe` keep what is to outlive the process. The
+same Node runs over TCP and in simulation.
 """
 
 import asyncio
@@ -41,6 +41,7 @@ from echonode.node.changes import Changes
 from echonode.node.conflicts import Conflicts
 from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
+from echonode.node.device_keys import KEY_IS_REFUSED, DeviceKeys
 from echonode.node.event_bus import EventBus, EventStream
 from echonode.node.events import (
     ContextShown,
@@ -68,11 +69,13 @@ from echonode.node.membership import Membership
 from echonode.node.on_demand import OnDemand
 from echonode.node.peer_table import PeerTable
 from echonode.node.peer_views import PeerViews
+from echonode.node.pools import Pools
 from echonode.node.record_book import RecordBook
 from echonode.node.scheduler import Scheduler
 from echonode.node.session_registry import SessionRegistry
 from echonode.node.session_traces import SessionTraces
 from echonode.node.settings import Presence as Presence
+from echonode.node.settings import Safe as Safe
 from echonode.node.settings import Settings as Settings
 from echonode.node.settings import group_tag as group_tag
 from echonode.node.subscriptions import Subscriptions
@@ -101,6 +104,7 @@ class Node:
         announce: Callable[[Presence], None],
         save_secret: Callable[[MemberSecret], None],
         save_name: Callable[[str], None],
+        safe: Safe,
     ) -> None:
         tag, wake = entropy.random_bytes(8), asyncio.Event()
         self.store = store
@@ -112,9 +116,11 @@ class Node:
         self.budgets = WorkBudgets(clock)
         self.intake = Intake(store, self.records.kept)
         self.membership = Membership(settings.member_secret, tag, announce=announce, save=save_secret)
-        self.invitations = Invitations(self.membership, clock, entropy, self.bus)
+        self.pools = Pools(self.records, settings.pools, safe.write_pools)
+        self.device_keys = DeviceKeys(self.records, self.pools, safe, entropy, self.bus, self._key_changed)
+        self.invitations = Invitations(self.membership, self.pools, clock, entropy, self.bus)
         self.peer_table = PeerTable(entropy)
-        self.addresses = Addresses(self.records, self.peer_table, settings.name)
+        self.addresses = Addresses(self.records, self.peer_table, self.pools, settings.name)
         self.scheduler = Scheduler(self.peer_table, entropy)
         self.registry = SessionRegistry(identity.id, clock)
         self.hello = HelloMaker(self.records, self.subscriptions, settings.name, tag, settings.models)
@@ -159,6 +165,7 @@ class Node:
         self.bus.on(RecordsApplied, self.records.note_applied)
         self.bus.on(RecordsApplied, self.conflicts.note_applied)
         self.bus.on(RecordVoided, self.conflicts.note_voided)
+        self.bus.on(RecordsApplied, self.device_keys.note_applied)
         self.bus.on(RecordsApplied, self._note_contexts)
         self.bus.on(ContextShown, self._note_contexts)
         self.bus.on(RecordsApplied, self._renew_if_copied)
@@ -187,6 +194,7 @@ class Node:
             self.bus.publish(InstanceRenewed(instance=self.store.instance, why=self.store.second_life))
         is_provisional = self._settings.is_provisional
         await self.records.introduce(None if is_provisional else self.membership.member_secret)
+        await self.pools.list_device()
         if not is_provisional:  # `shared` means something only in a network
             self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
         self._runner = asyncio.create_task(self.connections.run())
@@ -327,6 +335,7 @@ class Node:
             peers=tuple(self.peers()),
             invitation=self.invitations.slot,
             handshakes_dropped=self.connections.dropped.total,
+            key_problem=self._key_problem(),
         )
 
     def peers(self) -> list[PeerView]:
@@ -439,9 +448,12 @@ class Node:
         self.bus.publish(NetworkJoined(network=self.network))
         self._wake.set()
 
-    async def invite(self, *, uses: int, expires_s: float) -> str:
-        """Open an invitation. Return the code to type on the other machine. Raises LocalError."""
-        return self.invitations.open(uses=uses, expires_s=expires_s)
+    async def invite(self, *, uses: int, expires_s: float, pool: str | None = None) -> str:
+        """Open an invitation, with `pool` into that pool too. Return the code to type on the other machine.
+
+        Raises LocalError."""
+        known = None if pool is None else self.pools.resolve(pool)
+        return self.invitations.open(uses=uses, expires_s=expires_s, pool=known)
 
     async def join(self, code: str, at: str | None = None, timeout_s: float = 60.0) -> str:
         """Join the network that `code` invites into. Return its short name.
@@ -450,13 +462,30 @@ class Node:
         LocalError, RemoteError or PeerRefused for a wrong code, TransportError when no node with an open invitation of
         that number is found in time.
         """
-        secret = await self.invitations.join(code, at, timeout_s, self.connections.dial, self._views.inviters)
+        secret, pool = await self.invitations.join(code, at, timeout_s, self.connections.dial, self._views.inviters)
         await self.set_network(secret)
+        if pool is not None:
+            await self.pools.accept(pool)
         if at is not None:
             self.add_peer(at)  # where discovery does not reach, this is how we found it
         return self.network
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _key_changed(self) -> None:
+        """Meet all peers again under the key that this device signs with now."""
+        self.admission.revoked_at.clear()
+        self.live_links.end_all()
+        self.registry.drop_all()
+        self.connections.compare_with_all()
+        self._wake.set()
+
+    def _key_problem(self) -> str:
+        problem = self.device_keys.problem()
+        if not problem and self.admission.revoked_at:
+            where = ", ".join(sorted(self.admission.revoked_at))
+            problem = f"kept out at {where}, where this device's key is retired or compromised: {KEY_IS_REFUSED}"
+        return problem
 
     def _note_contexts(self, event: RecordsApplied | ContextShown) -> None:
         """Keep who introduced a context that has just come, and look into those in which records were deleted."""

@@ -6,6 +6,7 @@ It is what a node is without a network: a store, the identity that writes into i
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from echonode.clock import Clock, Entropy, HybridClock, Timestamp, to_ms
 from echonode.errors import LocalError
@@ -39,6 +40,11 @@ from echonode.store.port import Applied, Audit, StaleWriterError, Store
 from echonode.sync.tasks import uninterrupted
 from echonode.text import escape, to_base32
 
+KEY_IS_VOID: Final = (
+    "this device's key was stated compromised: what it signed is void everywhere, and so is what it would sign now. If "
+    "this device is in good hands, run `echonode key new`, then `echonode key resign` to keep what it wrote"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenRecord:
@@ -53,8 +59,9 @@ class WrittenRecord:
 class RecordBook:
     """The records of one store. `contexts`: those that the configuration lists, None for no list.
 
-    `shared`: the pool of the network, None on the open network; `own_statements`: the key statements that say that our
-    device key speaks for us, and for `shared`; `is_copied`: another store writes in this one's name.
+    `shared`: the pool of the network, None on the open network; `pools`: others that are known here; `own_statements`:
+    the key statements that say that our device key speaks for us, and for `shared`; `is_copied`: another store writes
+    in this one's name.
     """
 
     def __init__(
@@ -70,7 +77,9 @@ class RecordBook:
         self.identity = identity
         self.kept = KeptContexts(store, identity, contexts)
         self.shared: IdentityId | None = None
+        self.pools: set[IdentityId] = set()
         self.own_statements: list[Record] = []
+        self._shared_pool: Pool | None = None
         self.is_copied = False
         self.may_write = asyncio.Event()  # cleared while a restored node catches up
         self.may_write.set()
@@ -90,26 +99,38 @@ class RecordBook:
         return self._hybrid.latest
 
     async def introduce(self, secret: MemberSecret | None) -> None:
-        """State that our device key speaks for us, and list it in the pool of the network with that secret."""
+        """State that our device key speaks for us, and list it in the pool of the network with that secret.
+
+        Raises LocalError where the root key is elsewhere and the statement is not here."""
+        self._shared_pool = None if secret is None else shared_pool(secret.pool_seed)
+        self.shared = None if self._shared_pool is None else self._shared_pool.id
+        await self.introduce_again()
+
+    async def introduce_again(self) -> None:
+        """State, after a change of the device key, what `introduce` states."""
         device = self.identity.device.public
         self.own_statements = [
-            await self._state_once(statement_draft(self.id, device, KeyState.ACTIVE), self.identity.root)
+            await self.state_once(statement_draft(self.id, device, KeyState.ACTIVE), self.identity.root)
         ]
-        self.shared = None
-        if secret is not None:
-            pool = shared_pool(secret.pool_seed)
-            self.own_statements.append(await self.list_device(pool))
-            self.shared = pool.id
+        if self._shared_pool is not None:
+            self.own_statements.append(await self.list_device(self._shared_pool))
         self.kept.shared = self.shared
 
     async def list_device(self, pool: Pool) -> Record:
         """State in `pool` that our device key is one of ours. Return the pool's statement, which may be there."""
-        return await self._state_once(member_draft(pool, self.id, self.identity.device), pool.root)
+        return await self.state_once(member_draft(pool, self.id, self.identity.device), pool.root)
 
-    async def _state_once(self, draft: Draft, root: SigningKey) -> Record:
-        """Return the statement that `draft` would make, written now unless it is there already."""
+    async def state_once(self, draft: Draft, root: SigningKey | None) -> Record:
+        """Return the statement that `draft` would make, written now unless it is there already. Raises LocalError."""
         heads = await self.store.heads(IDENTITIES, draft.author, draft.name)
-        return winner(heads) if heads else await self.state_key(draft, root)
+        if heads:
+            return winner(heads)
+        if root is None:
+            raise LocalError(
+                "the root key is not on this machine, and no statement about the device key is in the store: "
+                "put it back with `echonode key import-root FILE` while the node is stopped"
+            )
+        return await self.state_key(draft, root)
 
     async def state_key(self, draft: Draft, root: SigningKey) -> Record:
         """Write the key statement `draft`, signed with the root key of the identity that it speaks of."""
@@ -153,12 +174,31 @@ class RecordBook:
                 raise LocalError(f"the context {IDENTITIES} is kept by the nodes themselves")
             if not self.keeps(draft.context):
                 raise LocalError(f"the context {escape(draft.context)} is not kept here")
-            if draft.author not in (self.id, self.shared):
-                raise LocalError("only one's own records and those of `shared` can be written")
+            why_not = self.reason_not_to_write(draft.author)
+            if why_not is not None:
+                raise LocalError(why_not)
             if not self.kept.has_room_to_write(draft.context):
                 raise LocalError(
                     f"{CONTEXTS_OWN_MAX} contexts besides main were written here already: no more are told to peers"
                 )
+
+    def reason_not_to_write(self, author: IdentityId) -> str | None:
+        """Return the reason why this node may not write records of `author`, None when it may."""
+        device, keyring = self.identity.device.public, self.store.keyring
+        if author not in (self.id, self.shared) and author not in self.pools:
+            return "only one's own records and those of `shared` and of pools that one is a member of can be written"
+        if keyring.state_of(self.id, device) is KeyState.COMPROMISED:
+            return KEY_IS_VOID
+        claims = keyring.claims(device)
+        if author in claims.pools and claims.pools[author].states.get(self.id) is KeyState.RETIRED:
+            return "the maker of that pool has removed this node: it is a member no more"
+        match claims.admission(author):
+            case Admission.ADMITTED:
+                return None
+            case Admission.VOID:
+                return "the maker of that pool has removed this node, and all that it wrote there"
+            case _:
+                return "that pool does not list this device yet: its maker adds it with `echonode pool add`"
 
     def keeps(self, context: str) -> bool:
         """Return whether `context` may be written here."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from echonode.digest import GROUP_TAG, keyed
+from echonode.model.known_pool import KnownPool
 from echonode.model.member_secret import MemberSecret
 
 _OPEN_GROUP_KEY = b"echonode open network"  # group tags of the public network hide nothing
@@ -32,6 +34,7 @@ class Settings:
     `subscriptions`     by context, the terms of the filter that says which part is wanted (model/filter_text.py)
     `models`            versions of the record models that are read here
     `is_restored`       the store was put back from a backup, and did not run since
+    `pools`             the pools beside `shared` that this node has labels for
     """
 
     name: str
@@ -41,6 +44,23 @@ class Settings:
     subscriptions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     is_restored: bool = False
+    pools: tuple[KnownPool, ...] = ()
+
+
+class Safe(Protocol):
+    """The place where a node keeps its secrets over a restart. Its methods raise EchonodeError where that fails."""
+
+    def write_pools(self, pools: Sequence[KnownPool]) -> None:
+        """Keep these pools, in place of those before."""
+        ...
+
+    def write_device_seed(self, seed: bytes) -> None:
+        """Keep the seed of a new device key, in place of the one before."""
+        ...
+
+    def write_root_seed(self, seed: bytes | None, public: bytes) -> None:
+        """Keep the seed of the root key, or with None its public key alone."""
+        ...
 
 
 def group_tag(network_key: bytes | None, tag: bytes) -> bytes:

@@ -61,7 +61,9 @@ class NodeStatus:
     """The node itself. `network`: a short public name, or "open"; `invitation`: the number of the open invitation.
 
     `label`: the name, with the beginning of the id where a peer has the same; `handshakes_dropped`: as too many were
-    under way, since the start."""
+    under way, since the start; `key_problem`: what is the matter with this device's key, and what to do, "" if nothing
+    is.
+    """
 
     id: IdentityId
     name: str
@@ -74,6 +76,7 @@ class NodeStatus:
     peers: tuple[PeerView, ...]
     invitation: str | None
     handshakes_dropped: int
+    key_problem: str
 
 
 class SyncStatus(Enum):

@@ -336,10 +336,12 @@ class Scenario:
         await self.world.wait_until_up(victim)
         await self.world.leave(victim)
         draft = statement_draft(victim.identity.id, victim.identity.device.public, KeyState.COMPROMISED)
+        root = victim.identity.root
+        assert root is not None, "no simulated root key is taken off its machine"
         while True:
             reporter = self._draw.choice(self._client_nodes)
             try:
-                await reporter.node.records.state_key(draft, victim.identity.root)
+                await reporter.node.records.state_key(draft, root)
             except EchonodeError:
                 await asyncio.sleep(1.0)
                 continue

@@ -15,7 +15,8 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 
 from echonode.errors import LocalError, TransportError
-from echonode.model.identity import Identity, IdentityId, Instance
+from echonode.model.identity import Identity, IdentityId, Instance, SigningKey
+from echonode.model.known_pool import KnownPool
 from echonode.model.member_secret import MemberSecret
 from echonode.node.events import Event, LinkEqual, SyncCompleted
 from echonode.node.node import Node, Presence, Settings
@@ -71,6 +72,23 @@ class Member:
     def roots(self) -> dict[str, bytes]:
         """Return the root of each context."""
         return {context: self.node.store.tree(context).root for context in self.node.store.contexts()}
+
+
+class _MemberSafe:
+    """Keeps what a process has to find again when it starts anew."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    def write_pools(self, pools: Sequence[KnownPool]) -> None:
+        self._member.settings = replace(self._member.settings, pools=tuple(pools))
+
+    def write_device_seed(self, seed: bytes) -> None:
+        self._member.identity = replace(self._member.identity, device=SigningKey(seed))
+
+    def write_root_seed(self, seed: bytes | None, public: bytes) -> None:
+        root = None if seed is None else SigningKey(seed)
+        self._member.identity = replace(self._member.identity, root=root)
 
 
 class World:
@@ -202,6 +220,7 @@ class World:
             announce=announce,
             save_secret=save,
             save_name=save_name,
+            safe=_MemberSafe(member),
         )
         member.node.bus.on(LinkEqual, report_equal)
         context = copy_context()

@@ -186,6 +186,12 @@ class MemoryStore:
         history = self._history.get(context, {}).get(leaf_key(author, name), {})
         return [EarlierVersion(record, None) for record in list(history.values())[::-1][:limit]]
 
+    async def earlier_by(self, key: PublicKey, after: int, *, limit: int) -> tuple[list[Record], int]:
+        leaves = [leaf for of_context in self._history.values() for leaf in of_context.values()]
+        versions = [version for leaf in leaves for version in leaf.values() if version.kid == key]
+        found = versions[after : after + limit]
+        return found, after + len(found)
+
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
         found = list(itertools.islice(self._entries_after(context, after), limit))
         return [record for _, record in found], found[-1][0] if found else after

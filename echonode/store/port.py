@@ -313,6 +313,11 @@ class Store(Protocol):
         """Return up to `limit` versions of one record from the local history, the one superseded last first."""
         ...
 
+    async def earlier_by(self, key: PublicKey, after: int, *, limit: int) -> tuple[list[Record], int]:
+        """Return up to `limit` versions of the local history that `key` signed, the earliest to come there first, from
+        behind the place `after`, and the last one's place (`after` at the end)."""
+        ...
+
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
         """Return up to `limit` heads in log order from behind the seq `after`, and the last one's seq (`after` at the
         end)."""

@@ -21,6 +21,7 @@ from echonode.limits import (
     NAME_BYTES_MAX,
     NEGENTROPY_BYTES_MAX,
     NODE_NAME_BYTES_MAX,
+    POOL_OFFER_BYTES_MAX,
     PREFIXES_PER_MESSAGE_MAX,
     RECORD_BYTES_MAX,
     SKETCH_COUNTS_MAX,
@@ -307,6 +308,7 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.PairStart: (_data(_SPAKE2_SHARE_BYTES),),
     m.PairAnswer: (_data(_SPAKE2_SHARE_BYTES),),
     m.PairConfirm: (_data(32),),
-    m.PairFinish: (_data(32), _data(_SEALED_SECRET_BYTES)),
+    m.PairFinish: (_data(32), _data_up_to(_SEALED_SECRET_BYTES + POOL_OFFER_BYTES_MAX, _SEALED_SECRET_BYTES)),
+    m.PairMember: (_KEY, _KEY, _data(64)),
 }
 _TABLE: Final = {kind.code: (kind, shapes) for kind, shapes in _SHAPES.items()}

@@ -15,8 +15,9 @@ guess of the code. The inviter checks the joiner's confirmation before it sends 
     identities    = "echonode pairing joiner" and "echonode pairing inviter", each followed by the handshake hash
     key           = SHA-256(SHA-256(code), SHA-256(joiner's identity), SHA-256(inviter's), both points, shared point)
     confirmation  = BLAKE2b keyed with `key`, person "echonode pairing", over the role
-    sealed secret = ChaCha20-Poly1305 of network key and pool seed, nonce 0, associated data the handshake hash, under
-                    BLAKE2b keyed with `key`, person "echonode pairing", over "network secret"
+    sealed secret = ChaCha20-Poly1305 of network key, pool seed, and the pool of the invitation if it has one, under
+                    BLAKE2b keyed with `key`, person "echonode pairing", over "network secret"; nonce 0, associated data
+                    the handshake hash
 
 `spake2` is Python, and its running time depends on the code. An attacker that begins and abandons very many exchanges
 could learn a few bits of the code, so the number of exchanges is bounded too. Pure: bytes and seconds come in as
@@ -36,7 +37,8 @@ from spake2.ed25519_basic import NotOnCurve, Q
 from echonode import digest
 from echonode.errors import ConfigError, LocalError, Reason, RemoteError
 from echonode.limits import INVITATION_EXCHANGES_MAX, INVITATION_TRIES
-from echonode.model.member_secret import MemberSecret
+from echonode.model.known_pool import KnownPool
+from echonode.model.member_secret import MEMBER_SECRET_BYTES, MemberSecret
 from echonode.text import escape
 from echonode.wire.noise import CipherState
 from echonode.wire.word_list import THREE_SYLLABLES, TWO_SYLLABLES
@@ -88,13 +90,16 @@ def slot_of(code: Code) -> str:
 # -- invitations -----------------------------------------------------------------------------------------------------
 @dataclass(slots=True)
 class Invitation:
-    """An invitation. It is open until its uses, tries or exchanges are spent or `expires_s` (monotonic) has come."""
+    """An invitation. It is open until its uses, tries or exchanges are spent or `expires_s` (monotonic) has come.
+
+    `pool`: joiners become members of it too, None for none; with its seed only if it is a common one."""
 
     code: Code = field(repr=False)
     expires_s: float
     uses_left: int = 1
     tries_left: int = INVITATION_TRIES
     exchanges_left: int = INVITATION_EXCHANGES_MAX
+    pool: KnownPool | None = None
 
     def is_open(self, now_s: float) -> bool:
         """Return True while a joiner may try."""
@@ -135,17 +140,24 @@ class PairingInitiator:
         self._key = _finish(self._spake2, share)
         return digest.keyed(_PAIRING, self._key, _JOINER)
 
-    def accept(self, confirmation: bytes, sealed: bytes) -> MemberSecret:
-        """Return the network secret. Raises RemoteError (PAIRING_FAILED) when the inviter does not know the code."""
+    def accept(self, confirmation: bytes, sealed: bytes) -> tuple[MemberSecret, KnownPool | None]:
+        """Return the network secret, and the pool of the invitation, None for none.
+
+        Raises RemoteError (PAIRING_FAILED) when the inviter does not know the code."""
         key, self._key = self._key, None
         if key is None:
             raise LocalError("nothing was confirmed")
         if not hmac.compare_digest(confirmation, digest.keyed(_PAIRING, key, _INVITER)):
             raise _failed("the inviter does not know the code")
         try:
-            return MemberSecret.from_bytes(_seal(key).decrypt_with_ad(self._handshake_hash, sealed))
+            data = _seal(key).decrypt_with_ad(self._handshake_hash, sealed)
         except RemoteError:
             raise _failed("the network secret was altered") from None
+        secret, offer = MemberSecret.from_bytes(data[:MEMBER_SECRET_BYTES]), data[MEMBER_SECRET_BYTES:]
+        try:
+            return secret, KnownPool.from_bytes(offer) if offer else None
+        except ValueError as error:
+            raise _failed(f"the inviter offers what is no pool: {error}") from None
 
 
 class PairingResponder:
@@ -190,7 +202,9 @@ class PairingResponder:
             self._invitation.count_failure()
             raise _failed("the joiner does not know the code")
         self._invitation.count_use()
-        sealed = _seal(key).encrypt_with_ad(self._handshake_hash, self._secret.to_bytes())
+        pool = self._invitation.pool
+        data = self._secret.to_bytes() + (pool.to_bytes() if pool is not None else b"")
+        sealed = _seal(key).encrypt_with_ad(self._handshake_hash, data)
         return digest.keyed(_PAIRING, key, _INVITER), sealed
 
 

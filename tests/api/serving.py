@@ -25,6 +25,7 @@ from echonode.store.memory import MemoryStore
 from echonode.store.port import Store
 from echonode.text import to_base32
 from tests.api import openapi
+from tests.kept import Kept
 
 VERSION = "1.2.3"
 WITHIN_S = 60  # a test that hangs fails then; a busy machine needs some of it
@@ -206,6 +207,7 @@ async def serving(
         announce=lambda _: None,
         save_secret=lambda _: None,
         save_name=lambda name: None,
+        safe=Kept(),
     )
     run_log = run_log or RunLog(SystemClock())
     listener = Listener()

@@ -23,6 +23,7 @@ from echonode.model.record import MAIN, Draft
 from echonode.node.events import Event, RecordsApplied
 from echonode.node.node import Node, Settings
 from echonode.store.sqlite.store import SqliteStore
+from tests.kept import Kept
 
 _PUTS = 500
 _SECRET = MemberSecret.of_lone_key(bytes(32))
@@ -44,6 +45,7 @@ async def _node(folder: Path, name: str, observe: "asyncio.Queue[Event]") -> tup
         announce=lambda _: None,
         save_secret=lambda _: None,
         save_name=lambda name: None,
+        safe=Kept(),
     )
     listener = Listener()
     await listener.start("127.0.0.1:0", node.accept, lambda _: None)

@@ -13,7 +13,7 @@ from functools import cache
 from echonode.errors import EchonodeError, PeerRefused, Reason
 from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.filter import Filter
-from echonode.model.identity import IdentityId, PublicKey, SigningKey
+from echonode.model.identity import IdentityId, PoolKind, PublicKey, SigningKey
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.member_secret import MemberSecret
 from echonode.model.record import MAIN, Draft, Record, leaf_key
@@ -187,10 +187,11 @@ async def _write_on(world: World) -> None:
 
 
 async def _invite(world: World) -> None:
-    """Invite a node of another network. It joins after it tried a wrong code."""
+    """Invite a node of another network into a closed pool. It joins after it tried a wrong code."""
     inviter = world.members["full"]
     joiner = await world.add_node("joiner", secret=MemberSecret.of_lone_key(bytes(32)), contexts=frozenset({MAIN}))
-    code = await inviter.node.invite(uses=1, expires_s=600)
+    await inviter.node.pools.create("team", PoolKind.CLOSED, bytes(32))
+    code = await inviter.node.invite(uses=1, expires_s=600, pool="team")
     slot = code.partition("-")[0]
     with _expected(EchonodeError):
         await joiner.node.join(f"{slot}-adroitness-aardvark", at=f"{inviter.host}:{PORT}")

@@ -57,6 +57,7 @@ from tests.fuzz.parsers import message_seeds
 from tests.fuzz.parties import hostile_messages, parties, spoiled, store_of
 from tests.fuzz.peers import GREETED, INVITED, OPTIONS, PACED, RAW, SEALED, SHAKEN, SILENT, SMALL, Peer, options_of
 from tests.fuzz.target import Target
+from tests.kept import Kept
 from tests.sync.pair import Author
 from tests.wire.ends import MEMBER_SECRET, NETWORK_KEY, key
 
@@ -103,6 +104,7 @@ async def _join(
         announce=lambda _: None,
         save_secret=lambda _: None,
         save_name=lambda name: None,
+        safe=Kept(),
     )
     await node.start([address])
     return Stage(network, node, store, events)

@@ -32,6 +32,7 @@ from echonode.sim.event_loop import SimLoop
 from echonode.sim.world import World
 from echonode.store.memory import MemoryStore
 from echonode.wire.messages import Direction
+from tests.kept import Kept
 
 PACKAGE = Path(echonode.__file__).parent
 ROOMS = ("sync", "wire", "node")
@@ -286,6 +287,7 @@ def over_tcp(scenario: Callable[[Stage], Awaitable[None]]) -> None:
                 announce=lambda announcement: None,
                 save_secret=lambda secret: None,
                 save_name=lambda name: None,
+                safe=Kept(),
             )
             listener = Listener()
             listeners[node] = listener

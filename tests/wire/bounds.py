@@ -174,6 +174,9 @@ BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
     (m.PairAnswer, (1,), [bytes(33)], [bytes(32), bytes(34)]),
     (m.PairConfirm, (1,), [bytes(32)], [bytes(31), bytes(33)]),
     (m.PairFinish, (1,), [bytes(32)], [bytes(31), bytes(33)]),
-    (m.PairFinish, (2,), [bytes(80)], [bytes(79), bytes(81)]),
+    (m.PairFinish, (2,), [bytes(80), bytes(336)], [bytes(79), bytes(337)]),
+    (m.PairMember, (1,), [bytes(32)], [bytes(31), bytes(33)]),
+    (m.PairMember, (2,), [bytes(32)], [bytes(31), bytes(33)]),
+    (m.PairMember, (3,), [bytes(64)], [bytes(63), bytes(65)]),
 ]
 IDS = [f"{kind.__name__}-{'.'.join(map(str, path))}" for kind, path, *_ in BOUNDS]

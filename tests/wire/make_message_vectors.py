@@ -115,6 +115,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.PairAnswer(b"B" + _hash(15)),
     m.PairConfirm(_hash(16)),
     m.PairFinish(_hash(17), bytes([18]) * 80),
+    m.PairMember(_hash(31), _hash(32), bytes([33]) * 64),
 )
 
 

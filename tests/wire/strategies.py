@@ -146,7 +146,8 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     m.PairStart: st.builds(m.PairStart, data(33)),
     m.PairAnswer: st.builds(m.PairAnswer, data(33)),
     m.PairConfirm: st.builds(m.PairConfirm, hashes),
-    m.PairFinish: st.builds(m.PairFinish, hashes, data(80)),
+    m.PairFinish: st.builds(m.PairFinish, hashes, st.binary(min_size=80, max_size=336)),
+    m.PairMember: st.builds(m.PairMember, hashes, hashes, data(64)),
 }
 
 messages: SearchStrategy[m.Message] = st.one_of(list(MESSAGES.values()))

@@ -154,7 +154,7 @@ def test_a_joiner_with_the_code_gets_the_network_secret() -> None:
     share = ours.answer(theirs.start())
     confirmation, sealed = ours.finish(theirs.confirm(share), now_s=0.0)
     assert MEMBER_SECRET.key not in sealed
-    assert theirs.accept(confirmation, sealed) == MEMBER_SECRET
+    assert theirs.accept(confirmation, sealed) == (MEMBER_SECRET, None)
     assert (invitation.uses_left, invitation.tries_left) == (0, INVITATION_TRIES)
 
 

@@ -4,7 +4,7 @@ thread.
     read_leaves       leaves to merge into, with outlines of their heads
     read_whole_leaf   a full leaf, with its spare and history
     read_heads        heads as records
-    read_earlier      versions of the history as records, the newest first
+    read_earlier      versions of the history as records, the newest first; read_earlier_by: those that a key signed
     read_raws         heads as stored, in the order asked for
     leaves_after      leaves in key order, heads as stored
     read_tree         keys and states of a whole context
@@ -22,8 +22,9 @@ from typing import Final, TypeAlias
 
 from echonode.limits import HEADS_BYTES_MAX, LEAF_HISTORY_MAX
 from echonode.model.heads import Outline
+from echonode.model.identity import KEY_BYTES, PublicKey
 from echonode.model.merkle import Tree, state_of
-from echonode.model.record import LeafKey, Record, VersionId
+from echonode.model.record import KID_AT, LeafKey, Record, VersionId
 from echonode.store.leaf import Leaf, Place
 from echonode.store.port import EarlierVersion
 from echonode.store.sqlite.connection import DamageError, order_error, read_raw, read_record
@@ -91,6 +92,17 @@ def read_earlier(
         (context_id, key, limit),
     )
     return [EarlierVersion(read_record(raw, version), superseded_ms) for version, raw, superseded_ms in rows]
+
+
+def read_earlier_by(
+    key: PublicKey, after: int, limit: int, connection: sqlite3.Connection
+) -> tuple[list[Record], int]:
+    """Return up to `limit` versions of the history that `key` signed, from behind the row `after`, and the last row."""
+    rows = connection.execute(
+        "SELECT n, id, bytes FROM history WHERE n > ? AND substr(bytes, ?, ?) = ? ORDER BY n LIMIT ?",
+        (after, KID_AT + 1, KEY_BYTES, key, limit),
+    ).fetchall()
+    return [read_record(raw, version) for _, version, raw in rows], rows[-1][0] if rows else after
 
 
 def read_heads(

@@ -41,7 +41,7 @@ from echonode.store.sqlite.audit import Auditor, ExpectedContext
 from echonode.store.sqlite.connection import DatabaseConnection, read_raw, read_record, report_progress
 from echonode.store.sqlite.disk_space import DiskSpace
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
-from echonode.store.sqlite.leaves import read_earlier, read_heads, read_raws
+from echonode.store.sqlite.leaves import read_earlier, read_earlier_by, read_heads, read_raws
 from echonode.store.sqlite.life_watch import LifeWatch
 from echonode.store.sqlite.load import LoadedState, StagingContext, load, read_batch
 from echonode.store.sqlite.origins import SAVE_ORIGIN, read_origins
@@ -222,6 +222,9 @@ class SqliteStore:
             return []
         context_id = context_row.id
         return await self._reader.run(lambda connection: read_earlier(connection, context_id, key, limit))
+
+    async def earlier_by(self, key: PublicKey, after: int, *, limit: int) -> tuple[list[Record], int]:
+        return await self._reader.run(partial(read_earlier_by, key, after, limit))
 
     async def scan(self, context: str, after: int, *, limit: int) -> tuple[list[Record], int]:
         context_row = self._commits.catalog.rows.get(context)

@@ -35,7 +35,7 @@ from echonode.wire.messages.on_demand import (
     RecordId,
     RecordRequest,
 )
-from echonode.wire.messages.pairing import PairAnswer, PairConfirm, PairFinish, PairStart
+from echonode.wire.messages.pairing import PairAnswer, PairConfirm, PairFinish, PairMember, PairStart
 from echonode.wire.messages.reconcile import Reconcile, ReconcileInit, Want
 from echonode.wire.messages.records import (
     OFFERED_STATE_BYTES,
@@ -113,6 +113,7 @@ Message: TypeAlias = (
     | PairAnswer
     | PairConfirm
     | PairFinish
+    | PairMember
 )
 """The payload of a frame, decoded."""
 
@@ -156,6 +157,7 @@ __all__ = [
     "PairAnswer",
     "PairConfirm",
     "PairFinish",
+    "PairMember",
     "PairStart",
     "Ping",
     "Pong",

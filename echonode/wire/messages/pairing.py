@@ -30,8 +30,18 @@ class PairConfirm:
 
 @dataclass(frozen=True, slots=True)
 class PairFinish:
-    """The inviter's proof that it knows the code, and the network secret, sealed."""
+    """The inviter's proof that it knows the code, and what is sealed: network secret and pool."""
 
     code: ClassVar[int] = 51
     confirmation: bytes
     sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PairMember:
+    """The joiner's consent to be listed in the closed pool of the invitation (PROTOCOL.md §4.7)."""
+
+    code: ClassVar[int] = 47
+    owner: bytes
+    key: bytes
+    proof: bytes
