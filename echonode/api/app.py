@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from echonode.api.access import TcpAccess
 from echonode.api.changes import ChangeRoutes
+from echonode.api.keys_and_pools import KeyAndPoolRoutes
 from echonode.api.node import NodeRoutes
 from echonode.api.observation import ObservationRoutes
 from echonode.api.page_routes import PageRoutes
@@ -43,6 +44,7 @@ class Api:
             *NodeRoutes(node, stop, version=version, api=api).routes(),
             *RecordRoutes(node, stop).routes(),
             *PeerRecordRoutes(node, stop).routes(),
+            *KeyAndPoolRoutes(node, stop).routes(),
             *TokenRoutes(access).routes(),
             *ObservationRoutes(node, stop, run_log).routes(),
             *ChangeRoutes(node, stop).routes(),

@@ -96,6 +96,7 @@ class HeadForm(Struct, kw_only=True):
     deleted: bool
     winner: bool | UnsetType = UNSET
     superseded: str | UnsetType | None = UNSET
+    void: bool | UnsetType = UNSET
     body: str | Raw | UnsetType = UNSET
     body_base64: str | UnsetType = UNSET
 
@@ -170,8 +171,11 @@ def head_form(
     *,
     is_winner: bool | UnsetType = UNSET,
     superseded_ms: int | UnsetType | None = UNSET,
+    is_void: bool = False,
 ) -> HeadForm:
-    """Return the form of one version: a head with `is_winner`, an earlier version with `superseded_ms`."""
+    """Return the form of one version: a head with `is_winner`, an earlier version with `superseded_ms`.
+
+    `is_void`: the key of an earlier version was stated compromised."""
     body = body_of(record)
     return HeadForm(
         version=to_base32(record.id),
@@ -186,6 +190,7 @@ def head_form(
         deleted=record.is_tombstone,
         winner=is_winner,
         superseded=rfc3339(superseded_ms) if isinstance(superseded_ms, int) else superseded_ms,
+        void=True if is_void else UNSET,
         body=body.body,
         body_base64=body.body_base64,
     )

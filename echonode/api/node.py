@@ -86,6 +86,7 @@ class NodeRoutes:
                 "peers": [_peer_form(peer) for peer in status.peers],
                 "invitation": status.invitation,
                 "handshakes_dropped": status.handshakes_dropped,
+                "key_problem": status.key_problem,
             }
         )
 
@@ -155,7 +156,7 @@ class NodeRoutes:
 
     async def _invite(self, request: Request) -> Response:
         body = await json_body(request, self._stop, InvitationRequest)
-        code = await self._node.invite(uses=body.uses, expires_s=body.expires_s)
+        code = await self._node.invite(uses=body.uses, expires_s=body.expires_s, pool=body.pool)
         return reply({"code": code, "expires": rfc3339(round((time.time() + body.expires_s) * 1000))})
 
     async def _join(self, request: Request) -> Response:

@@ -169,7 +169,11 @@ class RecordRoutes:
             raise self._unknown(context, author, name)
         writer, best = self._node.addresses.writer_text, winner(heads).id if heads else None
         forms = [json_forms.head_form(head, writer, is_winner=head.id == best) for head in heads]
-        forms += [json_forms.head_form(each.record, writer, superseded_ms=each.superseded_ms) for each in earlier]
+        for each in earlier:
+            is_void = not self._node.records.is_admitted(each.record)
+            forms.append(
+                json_forms.head_form(each.record, writer, superseded_ms=each.superseded_ms, is_void=is_void)
+            )
         return reply({"versions": forms})
 
     def _check_model(self, record: Record) -> None:

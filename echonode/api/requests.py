@@ -108,10 +108,13 @@ class PutRequest(_PeerRequest, forbid_unknown_fields=True, kw_only=True):
 
 
 class InvitationRequest(Struct, forbid_unknown_fields=True):
-    """`uses` is the number of nodes that may join by the code, `expires_s` its life in seconds."""
+    """`uses` is the number of nodes that may join by the code, `expires_s` its life in seconds.
+
+    `pool`: a pool that they become members of too, by label or id."""
 
     uses: Annotated[int, Meta(ge=1, le=INVITATION_USES_MAX)] = 1
     expires_s: Annotated[float, Meta(gt=0, le=_EXPIRES_S_MAX)] = INVITATION_EXPIRES_S
+    pool: str | None = None
 
 
 class JoinRequest(Struct, forbid_unknown_fields=True):

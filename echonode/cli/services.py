@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from echonode.model.identity import IdentityId
     from echonode.model.member_secret import MemberSecret
 
 
@@ -48,6 +49,14 @@ class HomeView(Protocol):
 
     def read_member_secret(self) -> "MemberSecret | None":
         """Return the secret of the private network; None on the open network, and before a network was chosen."""
+        ...
+
+    def root_identity(self) -> "IdentityId | None":
+        """Return the identity of this home, None before its first run. Raises ConfigError."""
+        ...
+
+    def write_root_seed(self, seed: bytes | None, public: bytes) -> None:
+        """Keep the seed of the root key; make the folder if needed. Raises ConfigError."""
         ...
 
     def write_member_secret(self, secret: "MemberSecret") -> None:

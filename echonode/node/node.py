@@ -116,7 +116,7 @@ class Node:
         self.budgets = WorkBudgets(clock)
         self.intake = Intake(store, self.records.kept)
         self.membership = Membership(settings.member_secret, tag, announce=announce, save=save_secret)
-        self.pools = Pools(self.records, settings.pools, safe.write_pools)
+        self.pools = Pools(self.records, settings.pools, entropy, safe.write_pools)
         self.device_keys = DeviceKeys(self.records, self.pools, safe, entropy, self.bus, self._key_changed)
         self.invitations = Invitations(self.membership, self.pools, clock, entropy, self.bus)
         self.peer_table = PeerTable(entropy)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from echonode.clock import Entropy
 from echonode.errors import LocalError
 from echonode.limits import POOLS_MAX
 from echonode.model.address import LABEL_MARK, fitting, maybe_id
@@ -26,7 +27,7 @@ from echonode.model.identity import (
 )
 from echonode.model.key_claims import Admission, KeyClaims, KeyState, Listing, is_member_proof, member_proof
 from echonode.model.keys import listing_draft, listing_proof, read_stored_statement
-from echonode.model.known_pool import KnownPool, is_pool_label
+from echonode.model.known_pool import SEED_BYTES, KnownPool, is_pool_label
 from echonode.model.record import IDENTITIES
 from echonode.node.record_book import RecordBook
 from echonode.text import escape, from_base32, nfc, to_base32
@@ -61,10 +62,15 @@ class Pools:
     """The pools that this node has labels for. `save` keeps them over a restart."""
 
     def __init__(
-        self, records: RecordBook, known: Sequence[KnownPool], save: Callable[[Sequence[KnownPool]], None]
+        self,
+        records: RecordBook,
+        known: Sequence[KnownPool],
+        entropy: Entropy,
+        save: Callable[[Sequence[KnownPool]], None],
     ) -> None:
         self._records = records
         self._known = {pool.id: pool for pool in known}
+        self._entropy = entropy
         self._save = save
         records.pools.update(self._known)
 
@@ -80,14 +86,14 @@ class Pools:
 
     # -- membership --------------------------------------------------------------------------------------------------
 
-    async def create(self, label: str, kind: PoolKind, seed: bytes) -> KnownPool:
-        """Make a pool with the random `seed`. Raises LocalError."""
+    async def create(self, label: str, kind: PoolKind) -> KnownPool:
+        """Make a pool, called `label` at this node. Raises LocalError."""
         label = nfc(label)
         if not is_pool_label(label):
             raise LocalError(_BAD_LABEL.format(escape(label)))
         if label in self.labels().values():
             raise LocalError(f"there is a pool {escape(label)} already: give this one another name")
-        known = KnownPool.of_seed(kind, label, seed)
+        known = KnownPool.of_seed(kind, label, self._entropy.random_bytes(SEED_BYTES))
         await self.accept(known)
         return known
 

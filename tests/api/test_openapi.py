@@ -9,6 +9,7 @@ from typing import get_args
 from jsonschema import Draft202012Validator
 
 from echonode.api.changes import ChangeRoutes
+from echonode.api.keys_and_pools import KeyAndPoolRoutes
 from echonode.api.node import NodeRoutes
 from echonode.api.observation import ObservationRoutes
 from echonode.api.peer_records import PeerRecordRoutes
@@ -165,6 +166,53 @@ TOUR = [
     ("one", 200, "POST", "/v1/token", b""),
     ("one", 400, "POST", "/v1/token?new=1", b""),
     ("open", 409, "POST", "/v1/token", b""),
+    ("one", 200, "GET", "/v1/keys", b""),
+    ("one", 400, "GET", "/v1/keys?x=1", b""),
+    ("one", 400, "POST", "/v1/keys", {"seed": "x"}),
+    ("one", 413, "POST", "/v1/keys", BIG_JSON),
+    ("one", 422, "POST", "/v1/keys", {"root": "no root", "passphrase": "x"}),
+    ("one", 200, "POST", "/v1/keys", {}),
+    ("one", 200, "POST", "/v1/keys/state", {"key": "FIRST", "state": "compromised"}),
+    ("one", 400, "POST", "/v1/keys/state", {"key": "FIRST", "state": "active"}),
+    ("one", 413, "POST", "/v1/keys/state", BIG_JSON),
+    ("one", 422, "POST", "/v1/keys/state", {"key": "FIRST", "state": "retired"}),
+    ("one", 200, "GET", f"{RECORDS}/history?id=me/a", b""),
+    ("one", 200, "POST", "/v1/keys/sign_again", {"key": "FIRST", "until": "1h"}),
+    ("one", 200, "POST", "/v1/keys/sign_again", {"key": "FIRST", "trial": True}),
+    ("one", 400, "POST", "/v1/keys/sign_again", {}),
+    ("one", 413, "POST", "/v1/keys/sign_again", BIG_JSON),
+    ("one", 422, "POST", "/v1/keys/sign_again", {"key": "nothing"}),
+    ("one", 200, "POST", "/v1/keys/root/export", {"passphrase": "p"}),
+    ("one", 400, "POST", "/v1/keys/root/export", {"passphrase": ""}),
+    ("one", 413, "POST", "/v1/keys/root/export", BIG_JSON),
+    ("one", 400, "POST", "/v1/keys/root/remove", {}),
+    ("one", 413, "POST", "/v1/keys/root/remove", BIG_JSON),
+    ("one", 422, "POST", "/v1/keys/root/remove", {"root": "no root", "passphrase": "p"}),
+    ("one", 400, "POST", "/v1/keys/root/import", {}),
+    ("one", 413, "POST", "/v1/keys/root/import", BIG_JSON),
+    ("one", 422, "POST", "/v1/keys/root/import", {"root": "no root", "passphrase": "p"}),
+    ("one", 200, "POST", "/v1/pools", {"label": "team"}),
+    ("one", 400, "POST", "/v1/pools", {"label": "team", "kind": "secret"}),
+    ("one", 413, "POST", "/v1/pools", BIG_JSON),
+    ("one", 422, "POST", "/v1/pools", {"label": "shared"}),
+    ("one", 200, "GET", "/v1/pools", b""),
+    ("one", 400, "GET", "/v1/pools?x=1", b""),
+    ("open", 200, "POST", "/v1/pools/ask", {"pool": "TEAM", "label": "crew"}),
+    ("open", 400, "POST", "/v1/pools/ask", {}),
+    ("open", 413, "POST", "/v1/pools/ask", BIG_JSON),
+    ("open", 422, "POST", "/v1/pools/ask", {"pool": "team", "label": "crew"}),
+    ("one", 200, "POST", "/v1/pools/add", {"pool": "team", "request": "REQUEST"}),
+    ("one", 400, "POST", "/v1/pools/add", {}),
+    ("one", 413, "POST", "/v1/pools/add", BIG_JSON),
+    ("one", 422, "POST", "/v1/pools/add", {"pool": "team", "request": "let me in"}),
+    ("one", 200, "POST", "/v1/pools/remove", {"pool": "team", "node": "OPEN"}),
+    ("one", 400, "POST", "/v1/pools/remove", {}),
+    ("one", 413, "POST", "/v1/pools/remove", BIG_JSON),
+    ("one", 422, "POST", "/v1/pools/remove", {"pool": "team", "node": "stranger"}),
+    ("one", 422, "POST", "/v1/pools/leave", {"pool": "team"}),
+    ("one", 200, "POST", "/v1/pools/leave", {"pool": "team", "for_good": True}),
+    ("one", 400, "POST", "/v1/pools/leave", {}),
+    ("one", 413, "POST", "/v1/pools/leave", BIG_JSON),
     ("one", 404, "GET", "/v2/status", b""),
     ("one", 404, "GET", "/", b""),
     ("one", 404, "GET", "/v1/status/", b""),
@@ -188,6 +236,9 @@ ELSEWHERE = {
     ("PUT", "/v1/log-level", "409"),  # test_observation
     ("PUT", "/v1/records/{context}", "412"),  # test_changes
     ("DELETE", "/v1/records/{context}", "412"),  # test_changes
+    ("POST", "/v1/keys/root/export", "422"),  # test_keys_and_pools
+    ("POST", "/v1/keys/root/remove", "200"),  # test_keys_and_pools
+    ("POST", "/v1/keys/root/import", "200"),  # test_keys_and_pools
 }
 
 
@@ -248,10 +299,17 @@ def test_every_documented_answer_is_given_and_is_as_documented(tmp_path: Path) -
             open_.node.subscriptions.subscribe({"main": ["tag=news"]}, open_.node.addresses.resolve_in_filter)
             one.node.peer_table.opened(IdentityId(bytes(32)), "unreachable", NOWHERE, target=None, is_initiator=False)
             one.node.peer_table.closed(0, 0, IdentityId(bytes(32)), in_sync=None, reason="")
+            said = {"OPEN": to_base32(open_.node.id), "FIRST": to_base32(one.node.records.identity.device.public)}
             for node, status, method, target, body in TOUR:
                 served = one if node == "one" else open_
+                if isinstance(body, dict):
+                    body = {key: said.get(str(value), value) for key, value in body.items()}
                 answer = await served.ask(method, target.replace("FOREIGN", foreign), body)
                 assert answer.status == status, (method, target, answer)
+                if (method, target, status) == ("POST", "/v1/pools", 200):
+                    said["TEAM"] = answer.json()["id"]
+                if (target, status) == ("/v1/pools/ask", 200):
+                    said["REQUEST"] = answer.json()["request"]
                 if status == 405:
                     assert answer.headers["allow"]
                 elif path := openapi.template_of(target):
@@ -310,6 +368,7 @@ def test_the_document_has_exactly_the_routes_that_are_served() -> None:
         *NodeRoutes(node, stop, version="", api=()).routes(),  # type: ignore[arg-type]
         *RecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
         *PeerRecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
+        *KeyAndPoolRoutes(node, stop).routes(),  # type: ignore[arg-type]
         *TokenRoutes(None).routes(),
         *ObservationRoutes(node, stop, RunLog(SystemClock())).routes(),  # type: ignore[arg-type]
         *ChangeRoutes(node, stop).routes(),  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from echonode.errors import ConfigError
 from echonode.host.config import explain, load_config
 from echonode.host.service_setup import ServiceSetup
 from echonode.host.unit_files import Program
+from echonode.model.identity import IdentityId, SigningKey, identity_of
 from echonode.model.member_secret import MemberSecret
 from echonode.node.node import Node
 from echonode.store.sqlite.backup import BackedUp
@@ -61,6 +62,15 @@ class FolderHome:
     def read_member_secret(self) -> MemberSecret | None:
         path = self.root / "network"
         return MemberSecret.from_bytes(path.read_bytes()) if path.exists() else None
+
+    def root_identity(self) -> IdentityId | None:
+        path = self.root / "root"
+        return identity_of(SigningKey(path.read_bytes()).public) if path.exists() else None
+
+    def write_root_seed(self, seed: bytes | None, public: bytes) -> None:
+        assert seed is not None and SigningKey(seed).public == public, "the command line only brings root keys"
+        self.root.mkdir(exist_ok=True)
+        (self.root / "root").write_bytes(seed)
 
     def write_member_secret(self, secret: MemberSecret) -> None:
         try:

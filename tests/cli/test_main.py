@@ -24,7 +24,7 @@ from tests.cli.harness import FakeServices, Shell, http_answer, live_node, refus
 WITHIN_S = 60
 COMMANDS = (
     "run invite join network put get delete list history conflicts pull forget import export backup restore"
-    " status peers contexts rename sync watch verify why logs log-level trace"
+    " status peers contexts rename pool key sync watch verify why logs log-level trace"
     " completion config help service api open demo simulate"
 )
 INNER = (
@@ -35,6 +35,19 @@ INNER = (
     "service status",
     "contexts forget",
     "peers forget",
+    "pool list",
+    "pool create",
+    "pool ask",
+    "pool add",
+    "pool remove",
+    "pool leave",
+    "key list",
+    "key new",
+    "key retire",
+    "key compromised",
+    "key resign",
+    "key export-root",
+    "key import-root",
     "network show",
     "network set",
     "config show",

@@ -190,7 +190,7 @@ async def _invite(world: World) -> None:
     """Invite a node of another network into a closed pool. It joins after it tried a wrong code."""
     inviter = world.members["full"]
     joiner = await world.add_node("joiner", secret=MemberSecret.of_lone_key(bytes(32)), contexts=frozenset({MAIN}))
-    await inviter.node.pools.create("team", PoolKind.CLOSED, bytes(32))
+    await inviter.node.pools.create("team", PoolKind.CLOSED)
     code = await inviter.node.invite(uses=1, expires_s=600, pool="team")
     slot = code.partition("-")[0]
     with _expected(EchonodeError):

@@ -10,6 +10,7 @@ from echonode.model.record import IDENTITIES
 from echonode.node.addresses import Addresses
 from echonode.node.event_bus import EventBus
 from echonode.node.peer_table import PeerTable
+from echonode.node.pools import Pools
 from echonode.node.record_book import RecordBook
 from echonode.sim.event_loop import SimEntropy
 from echonode.store.memory import MemoryStore
@@ -20,7 +21,7 @@ from tests.store.files import run as at_once
 
 
 def addresses(book: Book, peers: PeerTable | None = None) -> Addresses:
-    return Addresses(book.book, peers or PeerTable(Drawn()), "home")
+    return Addresses(book.book, peers or PeerTable(Drawn()), Pools(book.book, (), Drawn(), lambda pools: None), "home")
 
 
 @cache

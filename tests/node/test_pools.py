@@ -33,7 +33,7 @@ def states(member: Member, label: str) -> dict[IdentityId, str]:
 
 
 async def create(member: Member, label: str, kind: PoolKind) -> IdentityId:
-    return (await member.node.pools.create(label, kind, member.entropy.random_bytes(32))).id
+    return (await member.node.pools.create(label, kind)).id
 
 
 @pytest.mark.parametrize("kind", list(PoolKind))

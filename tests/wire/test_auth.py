@@ -252,7 +252,7 @@ def test_the_largest_auth_of_a_member_stays_within_its_frame() -> None:
 def test_a_pool_is_no_node_and_lists_nobody_but_the_node_that_offers_it() -> None:
     ours, theirs = channels()
     assert "does not state" in refused(theirs, offer(ours, ALICE.device, [member(ALICE)]))
-    somebody = replace(ALICE, root=BOB.root)
+    somebody = Identity(BOB.root_public, ALICE.device, BOB.root)
     assert "does not state" in refused(theirs, offer(ours, ALICE.device, [own(ALICE), listed(POOL, somebody)]))
     assert "does not state" in refused(
         theirs, offer(ours, ALICE.device, [own(ALICE), statement(BOB.root, ALICE.device.public)])

@@ -203,7 +203,12 @@ def history(lookup: NodeLookup, id_text: str, limit: int, context: str, as_json:
 
 
 def _version_row(version: Mapping[str, Any]) -> tuple[str, ...]:
-    state = "earlier" if "superseded" in version else "current" if version.get("winner") else "beside it"
+    if version.get("void"):
+        state = "void"
+    elif "superseded" in version:
+        state = "earlier"
+    else:
+        state = "current" if version.get("winner") else "beside it"
     return state, short_id(version["version"]), moment(version["timestamp"]), _writer(version), _preview(version)
 
 

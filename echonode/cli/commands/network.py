@@ -77,15 +77,16 @@ def join_instruction(code: str) -> str:
     return f"on the other machine, type:  echonode run --join {safe(code)}"
 
 
-@examples("invite", "invite --uses 3 --expires 1h")
+@examples("invite", "invite --uses 3 --expires 1h", "invite --pool team")
 @click.command("invite", short_help="Make a code with which another machine can join.")
 @click.option("--uses", type=click.IntRange(1, INVITATION_USES_MAX), default=1, show_default=True)
 @click.option("--expires", "expires_s", type=to_seconds, metavar="SPAN", default="10m", show_default=True)
+@click.option("--pool", metavar="POOL", help="Make them members of this pool too, also when they are in the network.")
 @json_option
 @pass_lookup
-def invite(lookup: NodeLookup, uses: int, expires_s: float, as_json: bool) -> None:
+def invite(lookup: NodeLookup, uses: int, expires_s: float, pool: str | None, as_json: bool) -> None:
     """Make a code with which another machine can join. Only the code goes to stdout."""
-    answer = lookup.client().call("POST", "/v1/invitations", body={"uses": uses, "expires_s": expires_s})
+    answer = lookup.client().call("POST", "/v1/invitations", body={"uses": uses, "expires_s": expires_s, "pool": pool})
     if as_json:
         print_json(fields_of(("code", "expires"), answer))
         return

@@ -89,6 +89,8 @@ def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
         for line in peer_lines(answer["peers"], now_s):
             print_line(line)
         print_line("")
+    if answer.get("key_problem"):
+        print_text(safe(answer["key_problem"]))
     contested = sum(context.get("conflicts", 0) for context in answer["contexts"])
     if contested:
         print_text(f"{count(contested, 'record')} in conflict; to see them, type: echonode conflicts")
