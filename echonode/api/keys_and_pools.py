@@ -151,7 +151,7 @@ class KeyAndPoolRoutes:
     async def _state_key(self, request: Request) -> Response:
         body = await json_body(request, self._stop, KeyStateRequest)
         keys = self._node.device_keys
-        key = keys.resolve(body.key)
+        key = keys.resolve(body.key, body.root)
         identity = await keys.state(key, _STATES[body.state], body.root, body.passphrase)
         return reply({"key": to_base32(key), "id": to_base32(identity), "state": body.state})
 

@@ -12,6 +12,7 @@ the text of another identity's root this node can state a key of that: a stolen 
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -29,7 +30,7 @@ from echonode.model.identity import (
 from echonode.model.keys import Admission, KeyState, statement_draft
 from echonode.model.known_pool import SEED_BYTES
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, supersedes
-from echonode.model.root_export import RANDOM_BYTES, export_root, import_root
+from echonode.model.root_export import RANDOM_BYTES, export_root, exported_key, import_root
 from echonode.node.event_bus import EventBus
 from echonode.node.events import KeyRevoked, RecordsApplied
 from echonode.node.pools import Pools
@@ -40,6 +41,8 @@ from echonode.text import escape, from_base32, to_base32
 T = TypeVar("T")
 
 _PREFIX_CHARS_MIN: Final = 4
+_KEY_CHARS_SHOWN: Final = 8
+_KEYS_SHOWN: Final = 10
 KEY_IS_RETIRED: Final = (
     "this device's key was retired: what it signed stands, and other nodes keep this one out. If this device is in "
     "good hands, run `echonode key new`"
@@ -98,18 +101,18 @@ class DeviceKeys:
         keys = [DeviceKey(key, state, key == here) for key, state in stated.items()]
         return sorted(keys, key=lambda each: (each.state, not each.is_here, each.key))
 
-    def resolve(self, text: str) -> PublicKey:
-        """Return the key of this identity that begins with `text`, or any whole key. Raises LocalError."""
-        try:
+    def resolve(self, text: str, sealed: str | None = None) -> PublicKey:
+        """Return the key that begins with `text` of this identity, or of that whose sealed root is given; or any whole
+        key. Raises LocalError."""
+        with suppress(ValueError):
             return PublicKey(from_base32(text, KEY_BYTES))
-        except ValueError:
-            pass
-        found = [each.key for each in self.listed() if to_base32(each.key).startswith(text)]
+        identity = self._records.id if sealed is None else identity_of(exported_key(sealed))
+        keys = sorted(map(to_base32, self._records.store.keyring.keys_of(identity)))
+        found = [key for key in keys if key.startswith(text)]
         if len(found) == 1 and len(text) >= _PREFIX_CHARS_MIN:
-            return found[0]
-        if len(found) > 1:
-            raise LocalError(f"{escape(text)} could be any of {len(found)} keys: write more of it")
-        raise LocalError(f"this identity has no key {escape(text)}: `echonode key list` shows its keys")
+            return PublicKey(from_base32(found[0], KEY_BYTES))
+        shown = ", ".join(key[:_KEY_CHARS_SHOWN] for key in keys[:_KEYS_SHOWN]) or "none that is known here"
+        raise LocalError(f"{escape(text)} is the beginning of no one key of {to_base32(identity)[:8]}; it has {shown}")
 
     def problem(self) -> str:
         """Return what is the matter with the key of this device, and what to do, "" for nothing."""

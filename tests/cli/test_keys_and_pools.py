@@ -41,7 +41,7 @@ def test_a_key_is_replaced_voided_and_its_records_are_signed_again(shell: Shell,
     again = shell("key", "resign", first, "--json").json
     assert (again["records"], again["superseded"]) == ([], 2)
     assert "compromised already" in shell("key", "retire", first).err
-    assert "no key zzzz" in shell("key", "retire", "zzzz").err
+    assert first[:8] in shell("key", "retire", "zzzz").err, "it says which keys there are"
 
 
 def test_the_root_key_is_exported_removed_and_put_back(shell: Shell, live: LiveNode, tmp_path: Path) -> None:

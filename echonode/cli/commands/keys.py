@@ -38,7 +38,7 @@ def key() -> None:
 
 
 @examples("key list", "key list --json")
-@key.command("list")
+@key.command("list", short_help="List the keys of this identity.")
 @json_option
 @pass_lookup
 def key_list(lookup: NodeLookup, as_json: bool) -> None:
@@ -64,7 +64,7 @@ def key_list(lookup: NodeLookup, as_json: bool) -> None:
 
 
 @examples("key new", "key new --root root.txt")
-@key.command("new")
+@key.command("new", short_help="Sign with another key from now on.")
 @root_option
 @pass_lookup
 def key_new(lookup: NodeLookup, root_file: str | None) -> None:
@@ -82,7 +82,7 @@ def key_new(lookup: NodeLookup, root_file: str | None) -> None:
 
 
 @examples("key retire mfzwizlt", "key retire mfzwizlt --root root.txt")
-@key.command("retire")
+@key.command("retire", short_help="State that a key is not used any more.")
 @click.argument("key_text", metavar="KEY")
 @root_option
 @pass_lookup
@@ -93,14 +93,14 @@ def key_retire(lookup: NodeLookup, key_text: str, root_file: str | None) -> None
 
 
 @examples("key compromised mfzwizlt", "key compromised mfzwizlt --root laptop-root.txt")
-@key.command("compromised")
+@key.command("compromised", short_help="Void all that a lost key signed.")
 @click.argument("key_text", metavar="KEY")
 @root_option
 @pass_lookup
 def key_compromised(lookup: NodeLookup, key_text: str, root_file: str | None) -> None:
     """State for ever that somebody else may have KEY. All that it signed is void, on every node.
 
-    KEY is one of this identity's keys, or, with the root key of another identity in FILE, a whole key of that.
+    KEY is the beginning of one of this identity's keys, or of those of the identity whose root key is in FILE.
     """
     answer = _state(lookup, key_text, "compromised", root_file)
     shown = short_id(answer["key"])
@@ -117,7 +117,7 @@ def _state(lookup: NodeLookup, key_text: str, state: str, root_file: str | None)
 
 
 @examples("key resign mfzwizlt --dry-run", "key resign mfzwizlt --until 2026-11-20T18:00:00Z")
-@key.command("resign")
+@key.command("resign", short_help="Write again what a void key wrote.")
 @click.argument("key_text", metavar="KEY")
 @click.option("--until", type=to_time, metavar="TIME", help="Leave out what was written later: 2h ago, or RFC 3339.")
 @click.option("--dry-run", is_flag=True, help="Show what would be kept, and write nothing.")
@@ -153,7 +153,7 @@ def key_resign(lookup: NodeLookup, key_text: str, until: str | None, dry_run: bo
 
 
 @examples("key export-root root.txt", "key export-root /media/usb/root.txt --remove")
-@key.command("export-root")
+@key.command("export-root", short_help="Write the root key to a file.")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--remove", is_flag=True, help="Take the root key off this machine, once the file has been read back.")
 @pass_lookup
@@ -179,7 +179,7 @@ def export_root(lookup: NodeLookup, file: str, remove: bool) -> None:
 
 
 @examples("key import-root root.txt", "--home /srv/echo key import-root root.txt")
-@key.command("import-root")
+@key.command("import-root", short_help="Put the root key on this machine.")
 @click.argument("file", type=click.Path(dir_okay=False))
 @pass_lookup
 def import_root(lookup: NodeLookup, file: str) -> None:

@@ -13,7 +13,7 @@ from echonode.cli.output import count, print_json, print_line, print_note, safe,
 Json = dict[str, Any]
 
 
-@examples("pool create team", "put @team/plan 'meet at nine'")
+@examples("pool create team", "pool list")
 @click.group("pool", short_help="Records that several nodes write, beside shared.")
 def pool() -> None:
     """Make pools and manage their members. A record of a pool is written @POOL/NAME.
@@ -24,7 +24,7 @@ def pool() -> None:
 
 
 @examples("pool list", "pool list --json")
-@pool.command("list")
+@pool.command("list", short_help="List pools and their members.")
 @json_option
 @pass_lookup
 def pool_list(lookup: NodeLookup, as_json: bool) -> None:
@@ -55,7 +55,7 @@ def _pool_lines(view: Json) -> list[str]:
 
 
 @examples("pool create team", "pool create family --common")
-@pool.command("create")
+@pool.command("create", short_help="Make a pool.")
 @click.argument("name")
 @click.option("--common", is_flag=True, help="Every member can invite others, and nobody can be removed.")
 @pass_lookup
@@ -72,7 +72,7 @@ def pool_create(lookup: NodeLookup, name: str, common: bool) -> None:
 
 
 @examples("pool ask POOL_ID team", "pool ask POOL_ID team > request.txt")
-@pool.command("ask")
+@pool.command("ask", short_help="Print a request to be a member.")
 @click.argument("pool_id")
 @click.argument("name")
 @pass_lookup
@@ -84,7 +84,7 @@ def pool_ask(lookup: NodeLookup, pool_id: str, name: str) -> None:
 
 
 @examples("pool add team REQUEST", "pool add team \"$(cat request.txt)\"")
-@pool.command("add")
+@pool.command("add", short_help="Make a node that asked a member.")
 @click.argument("pool_text", metavar="POOL")
 @click.argument("request")
 @pass_lookup
@@ -95,7 +95,7 @@ def pool_add(lookup: NodeLookup, pool_text: str, request: str) -> None:
 
 
 @examples("pool remove team kitchen", "pool remove team kitchen --void")
-@pool.command("remove")
+@pool.command("remove", short_help="End the membership of a node.")
 @click.argument("pool_text", metavar="POOL")
 @click.argument("node")
 @click.option("--void", is_flag=True, help="All that it wrote for the pool, or will write, is void on every node.")
@@ -110,7 +110,7 @@ def pool_remove(lookup: NodeLookup, pool_text: str, node: str, void: bool) -> No
 
 
 @examples("pool leave team", "pool leave team --for-good")
-@pool.command("leave")
+@pool.command("leave", short_help="Forget a pool.")
 @click.argument("pool_text", metavar="POOL")
 @click.option("--for-good", is_flag=True, help="Also a closed pool that was made here: nobody can change it any more.")
 @pass_lookup
