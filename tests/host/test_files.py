@@ -7,6 +7,8 @@ import pytest
 from echonode.errors import ConfigError
 from echonode.host.files import NodeFiles
 from echonode.host.home import Home, write_secret
+from echonode.model.identity import PoolKind
+from echonode.model.known_pool import KnownPool
 from echonode.model.member_secret import MemberSecret
 
 KEY = bytes(range(32))
@@ -44,3 +46,40 @@ def test_a_secret_of_another_length_is_damaged(tmp_path: Path, size: int) -> Non
     write_secret(files.home.network, bytes(size))
     with pytest.raises(ConfigError, match="damaged"):
         files.read_member_secret()
+
+
+def test_keys_are_made_once_and_the_root_key_may_be_taken_off_the_machine(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    assert files.root_identity() is None
+    seeds = iter((b"r" * 32, b"d" * 32))
+    identity = files.identity(lambda size: next(seeds))
+    assert files.identity(lambda size: next(seeds)).id == identity.id == files.root_identity()
+    files.write_device_seed(b"e" * 32)
+    files.write_root_seed(None, identity.root_public)
+    assert not files.home.root_key.exists()
+    away = files.identity(lambda size: next(seeds))
+    assert (away.id, away.root, away.device.seed) == (identity.id, None, b"e" * 32)
+    assert files.root_identity() == identity.id
+    files.write_root_seed(b"r" * 32, identity.root_public)
+    back = files.identity(lambda size: next(seeds))
+    assert back.root is not None and back.root.seed == b"r" * 32
+
+
+def test_a_missing_key_beside_a_store_is_not_made_anew(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    files.home.store.touch()
+    with pytest.raises(ConfigError, match="root is missing"):
+        files.identity(bytes)
+
+
+def test_pools_are_kept_and_a_damaged_file_is_named(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    assert files.read_pools() == ()
+    kinds = {"team": PoolKind.CLOSED, "home": PoolKind.COMMON}
+    pools = tuple(KnownPool.of_seed(kind, label, label.encode() * 8) for label, kind in kinds.items())
+    files.write_pools(pools)
+    assert files.read_pools() == pools
+    assert files.home.pools.stat().st_mode & 0o777 == 0o600
+    write_secret(files.home.pools, b"nothing")
+    with pytest.raises(ConfigError, match="pools is damaged"):
+        files.read_pools()
