@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from echonode import __version__
 from echonode.cli.services import (
     BackupReport,
+    CheckView,
     HomeView,
     RepairReport,
     RunOptions,
@@ -187,6 +188,15 @@ class _Services:
         from echonode.host.config import explain
 
         return explain(home.config, self._environ)
+
+    def diagnose(self, home: HomeView, listening: Sequence[str] | None) -> Iterator[CheckView]:
+        from echonode.host.config import load_config
+        from echonode.host.diagnosis import diagnose
+        from echonode.host.files import NodeFiles
+
+        assert isinstance(home, NodeFiles), "homes come from find_home"
+        load = partial(load_config, home.home.config, self._environ, {})
+        yield from diagnose(home, load, None if listening is None else tuple(listening))
 
     def check_config(self, path: Path) -> None:
         from echonode.host.config import load_config

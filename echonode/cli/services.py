@@ -174,6 +174,30 @@ class ServiceSetupView(Protocol):
         ...
 
 
+class CheckView(Protocol):
+    """A finding of `diagnose`; `verdict` is fine, warning or error, and `what_to_do` "" for nothing."""
+
+    @property
+    def area(self) -> str:
+        """The thing that was looked at."""
+        ...
+
+    @property
+    def verdict(self) -> str:
+        """The state that it is in."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """A sentence."""
+        ...
+
+    @property
+    def what_to_do(self) -> str:
+        """A sentence, "" for nothing."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulateOptions:
     """The options of `echonode simulate`. None: the seed draws the value, or in a calm world the usual one is taken."""
@@ -241,6 +265,13 @@ class Services(Protocol):
 
     def check_config(self, path: Path) -> None:
         """Raise ConfigError unless the file at `path` is missing, or a configuration without a mistake."""
+        ...
+
+    def diagnose(self, home: HomeView, listening: Sequence[str] | None) -> Iterator[CheckView]:
+        """Look at the machine around a node: configuration, home, clock, port, firewall, addresses, mDNS, disk.
+
+        `listening`: where the node of this home listens, None when it does not run. Changes nothing.
+        """
         ...
 
     def serve_stopped(self, home: HomeView) -> AbstractContextManager[Path | None]:

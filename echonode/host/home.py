@@ -107,12 +107,12 @@ class Home:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
                 pass  # making a file is the only sure test that the folder can be written
-            self._check_owner()
+            self.check_owner()
         except OSError as error:
             raise ConfigError(f"the home {self.folder} cannot be used: {_reason(error)}") from error
         self.check_socket_folder()
 
-    def _check_owner(self) -> None:
+    def check_owner(self) -> None:
         """Raise ConfigError where another user owns the home or may write into it: keys and records would be theirs."""
         for folder in (self.folder, self.root_key.parent):
             status = folder.stat()

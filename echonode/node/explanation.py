@@ -294,7 +294,7 @@ class Explanations:
         elif view.in_sync:
             yield Finding(Because.EQUAL, "all that both keep is equal")
         elif view.in_step:
-            yield Finding(Because.IN_STEP, f"{view.lag or 0} changes are on their way to it, nothing else differs")
+            yield Finding(Because.IN_STEP, f"on its way to it: {view.lag or 0} changes; nothing else differs")
         else:
             yield Finding(Because.UNEQUAL, view.reason or "it was not compared yet")
         next_try = self._next_try(view)

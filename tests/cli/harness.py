@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from echonode.cli.main import main
-from echonode.cli.services import BackupReport, HomeView, RepairReport, RunOptions, ServiceSetupView
+from echonode.cli.services import BackupReport, CheckView, HomeView, RepairReport, RunOptions, ServiceSetupView
 from echonode.errors import ConfigError
 from echonode.host.config import explain, load_config
+from echonode.host.diagnosis import Check
 from echonode.host.service_setup import ServiceSetup
 from echonode.host.unit_files import Program
 from echonode.model.identity import IdentityId, SigningKey, identity_of
@@ -109,6 +110,9 @@ class FakeServices:
 
     def settings(self, home: HomeView) -> Iterator[tuple[str, object, str]]:
         return explain(home.config, {"ECHO_LISTEN": "127.0.0.1:0"})
+
+    def diagnose(self, home: HomeView, listening: Sequence[str] | None) -> Iterator[CheckView]:
+        yield Check("disk", "fine", f"all is well at {home.root}, {listening}")
 
     def check_config(self, path: Path) -> None:
         load_config(path, {}, {})

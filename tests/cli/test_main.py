@@ -24,7 +24,8 @@ from tests.cli.harness import FakeServices, Shell, http_answer, live_node, refus
 WITHIN_S = 60
 COMMANDS = (
     "run invite join network put get delete list history conflicts pull forget import export backup restore"
-    " status peers contexts rename pool key sync watch verify why logs log-level trace"
+    " status peers contexts rename pool key sync watch verify"
+    " doctor support-bundle why logs log-level trace"
     " completion config help service api open demo simulate"
 )
 INNER = (
