@@ -1,4 +1,4 @@
-"""The firewall of this machine that may keep other nodes out. A hint: only another machine can tell for sure.
+"""The firewall of this machine that may keep other nodes out. A hint: only another machine can tell for sure."""
 
 import os
 import re
