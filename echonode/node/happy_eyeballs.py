@@ -17,28 +17,29 @@ _HEAD_START_S: Final = 0.25
 async def reach(dial: Dial, addresses: Sequence[str]) -> tuple[str, ByteStream]:
     """Return that of `addresses` which answered first, and a stream to it; they are tried in order.
 
-    Raises TransportError, the last one met, when none answers.
+    Raises TransportError when none answers: why the first of them did not, which is the one that people are shown.
     """
 
     async def attempt_at(address: str) -> tuple[str, ByteStream]:
         return address, await dial(address)
 
-    attempts: list[asyncio.Task[tuple[str, ByteStream]]] = []
+    attempts: dict[asyncio.Task[tuple[str, ByteStream]], str] = {}
     waiting = list(addresses)
-    error = TransportError("it has no address")
+    failures: dict[str, TransportError] = {}
     try:
         while waiting or attempts:
             if waiting:
-                attempts.append(asyncio.ensure_future(attempt_at(waiting.pop(0))))
+                address = waiting.pop(0)
+                attempts[asyncio.ensure_future(attempt_at(address))] = address
             timeout_s = _HEAD_START_S if waiting else None
             done, _ = await asyncio.wait(attempts, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             for attempt in [attempt for attempt in attempts if attempt in done]:
-                attempts.remove(attempt)
+                address = attempts.pop(attempt)
                 try:
                     return attempt.result()
                 except TransportError as failure:
-                    error = failure
-        raise error
+                    failures[address] = failure
+        raise failures[addresses[0]] if addresses else TransportError("it has no address")
     finally:
         for attempt in attempts:
             attempt.cancel()

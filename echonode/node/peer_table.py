@@ -263,14 +263,14 @@ class PeerTable(PeerIndex):
     ) -> PeerEntry | None:
         """Make `peer` absent, unless a session is up or another of its targets answered when last dialled.
 
-        `at`: the addresses that `why` is about, if it is about any.
+        `at`: the addresses that were tried, if any were. `why` is about the first of them.
         """
         entry = None if peer is None else self.peers.get(peer)
         if entry is None or not entry.is_reachable or entry.is_up or self.answers(peer):
             return None
         entry.is_reachable, entry.is_refused, entry.in_sync, entry.reason = False, is_refusal, None, why
-        if at and entry.address not in at:
-            entry.address = at[0]  # the reason is about that address
+        if at:
+            entry.address = at[0]
         return entry
 
     # -- sessions ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from echonode.node.admission import WHAT_TO_DO_ABOUT_A_COPY, PeerAdmission
 from echonode.node.live_links import LiveLinks
 from echonode.node.peer_table import NEVER, PeerEntry, PeerTable, Target
 from echonode.node.session_registry import SessionRegistry
-from echonode.node.views import PeerState, PeerView
+from echonode.node.views import PeerState, PeerView, on_the_way
 from echonode.text import escape, to_base32
 from echonode.wire.messages import PROTOCOL_VERSION, version_text
 
@@ -93,7 +93,7 @@ class PeerViews:
         is_in_step = not is_silent and self._links.is_in_step(entry.id)
         state, in_sync, reason = self._stand(entry, silence_s if is_silent else None)
         if is_in_step and not in_sync:
-            in_sync, reason = None, f"in step, {lag} changes on their way" if lag else "in step, and not compared yet"
+            in_sync, reason = None, f"in step, {on_the_way(lag)}" if lag else "in step, and not compared yet"
         static = [target for target in targets if target.is_static]
         return PeerView(
             id=entry.id,

@@ -9,6 +9,11 @@ from echonode.node.events import SyncCompleted
 from echonode.store.port import ContextInfo, HistoryInfo
 
 
+def on_the_way(changes: int) -> str:
+    """Return `1 change is on its way`, `2 changes are on their way`."""
+    return "1 change is on its way" if changes == 1 else f"{changes:,} changes are on their way"
+
+
 class PeerState(Enum):
     """The state of a peer. The value is the word that is shown."""
 

@@ -55,7 +55,6 @@ def test_a_frozen_filter_takes_the_records_it_says(vector: dict[str, Any]) -> No
         (Filter(name="*ame?"), {}),
         (Filter(name="[n]ame"), {}),
     ],
-    ids=str,
 )
 def test_every_part_of_a_filter_can_keep_a_record_out(wanted: Filter, draft: dict[str, Any]) -> None:
     assert not wanted.matches(record(**draft))
@@ -73,7 +72,6 @@ def test_every_part_of_a_filter_can_keep_a_record_out(wanted: Filter, draft: dic
         (Filter(not_senders=frozenset({B})), A, True),
         (Filter(senders=frozenset({A}), not_senders=frozenset({A})), A, False),
     ],
-    ids=str,
 )
 def test_senders_say_from_whom_and_nothing_of_what(wanted: Filter, sender: IdentityId, is_heard: bool) -> None:
     assert wanted.accepts_sender(sender) == is_heard
@@ -147,7 +145,6 @@ def test_filters_that_differ_have_digests_that_differ(one: Filter, other: Filter
         {11: "x" * 201},
         {11: b"x"},
     ],
-    ids=str,
 )
 def test_what_is_no_filter_is_the_peers_fault(fields: object) -> None:
     with pytest.raises(RemoteError) as caught:

@@ -224,9 +224,9 @@ def test_the_next_is_tried_after_a_head_start_and_whoever_answers_first_is_taken
     reaching({"a:1": 4.0, "b:1": 0.1, "c:1": 0.0}, then)
 
 
-def test_a_failure_hands_over_at_once_and_the_last_one_is_told():
+def test_a_failure_hands_over_at_once_and_the_first_address_is_the_one_told():
     def then(dialled: Dialled, reached: ByteStream | TransportError) -> None:
-        assert str(reached) == "b:1 is silent"
+        assert str(reached) == "a:1 is silent"
         assert dialled.network.loop.time() < 5.5
 
     reaching({"a:1": None, "b:1": None}, then)

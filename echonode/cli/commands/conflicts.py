@@ -1,6 +1,7 @@
 """conflicts, history: records that nodes wrote apart, the ways to join them, and the earlier versions of a record."""
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final
@@ -59,6 +60,12 @@ def list_conflicts(lookup: NodeLookup, context: str | None, as_json: bool) -> No
         print_note("to see both sides, type: echonode conflicts show RECORD")
 
 
+def _typed(answer: Mapping[str, Any]) -> str:
+    """Return the arguments that name a record on a command line."""
+    where = "" if answer["context"] == "main" else f" -c {shlex.quote(safe(answer['context']))}"
+    return f"{shlex.quote(shown_address(answer))}{where}"
+
+
 def _head_rows(heads: Iterable[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     for head in heads:
         read = "read" if head["winner"] else ""
@@ -94,8 +101,9 @@ def show(lookup: NodeLookup, id_text: str, context: str, as_json: bool) -> None:
     if answer["base"] is not None:
         print_line("")
         print_line(f"both came from {short_id(answer['base']['version'])}: {_preview(answer['base'])}")
-    print_note(f"to keep one, type: echonode conflicts resolve RECORD --keep {short_id(heads[0]['version'])}")
-    print_note("to join them, type: echonode conflicts resolve RECORD --strategy merge")
+    record = _typed(answer)
+    print_note(f"to keep one, type: echonode conflicts resolve {record} --keep {short_id(heads[0]['version'])}")
+    print_note(f"to join them, type: echonode conflicts resolve {record} --strategy merge")
 
 
 def _side(head: Mapping[str, Any]) -> list[str]:
