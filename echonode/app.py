@@ -1,6 +1,6 @@
 """The composition root: it alone may import every room, and wires them into a process.
 
-    main             the entry of the command line
+    main             the entry of the command line; echo_sync_main that of `echo-sync`
     _Services        what the command line may not import itself: homes, the simulator, a running node, repair
     process.py       one node in the foreground: files, store, node, sockets, API, discovery
     stopped_node.py  the store of a node that does not run, for commands that read
@@ -40,6 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from echonode.cli.main import main as command_line
 
     return command_line(_Services(os.environ), argv)
+
+
+def echo_sync_main(argv: Sequence[str] | None = None) -> int:
+    """Run the command `echo-sync`. Return the process's exit code."""
+    from echonode.cli.main import main as command_line
+
+    return command_line(_Services(os.environ), argv, program="echo-sync")
 
 
 class _Services:

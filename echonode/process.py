@@ -59,6 +59,7 @@ def node_settings(
         models=dict(map(read_model, config.models)),
         is_restored=files.is_restored,
         pools=files.read_pools(),
+        echo_author=config.echo_author,
     )
 
 
@@ -252,6 +253,7 @@ class Process:
 
     async def _start_node(self, stack: AsyncExitStack) -> "Node":
         from echonode.api.server import ApiServer
+        from echonode.host.history_file import HistoryFile
         from echonode.host.machine import machine_id
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.host.tcp import Listener, TcpDial
@@ -287,6 +289,7 @@ class Process:
             safe=self._files,
         )
         node.bus.on(CaughtUp, lambda _: self._files.note_caught_up())
+        node.echo_sync.history.keep_in(HistoryFile(self._files.home.history))
         stack.push_async_callback(node.stop)
         self._listener = listener = Listener()
         stack.push_async_callback(listener.close)
@@ -304,7 +307,8 @@ class Process:
         )
         await api.start()
         stack.push_async_callback(api.close)
-        node.add_peers(self._config.peers)
+        for address in self._config.peers:
+            node.add_peer(address)
         if self._config.mdns:
             discovering = asyncio.create_task(self._discover(node, listener.addresses))
             stack.push_async_callback(self._stop_discovering, discovering)

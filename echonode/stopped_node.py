@@ -32,6 +32,7 @@ class StoppedNode:
     async def serve(self, ready: "Future[None]", end: asyncio.Event) -> None:
         """Serve from the moment at which `ready` gets a result until `end` is set. Raises EchonodeError."""
         from echonode.api.server import ApiServer
+        from echonode.host.history_file import HistoryFile
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.model.identity import Instance
         from echonode.node.node import Node
@@ -59,6 +60,7 @@ class StoppedNode:
                 save_name=lambda name: None,
                 safe=self._files,
             )
+            node.echo_sync.history.keep_in(HistoryFile(self._files.home.history))
             stack.push_async_callback(node.stop)
             await node.start()
             api = ApiServer(node, socket_path=self._socket_path, version=__version__)

@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from echonode.api.access import TcpAccess
 from echonode.api.changes import ChangeRoutes
+from echonode.api.echo_sync import EchoSyncRoutes
 from echonode.api.keys_and_pools import KeyAndPoolRoutes
 from echonode.api.node import NodeRoutes
 from echonode.api.observation import ObservationRoutes
@@ -21,6 +22,7 @@ from echonode.api.record_sets import RecordSetRoutes
 from echonode.api.records import RecordRoutes
 from echonode.api.responses import refusal
 from echonode.api.shutdown import Stop
+from echonode.api.sync import SyncRoutes
 from echonode.api.token import TokenRoutes
 from echonode.node.node import Node
 from echonode.node.run_log import RunLog
@@ -45,6 +47,8 @@ class Api:
             *RecordRoutes(node, stop).routes(),
             *PeerRecordRoutes(node, stop).routes(),
             *KeyAndPoolRoutes(node, stop).routes(),
+            *SyncRoutes(node, stop).routes(),
+            *EchoSyncRoutes(node, stop).routes(),
             *TokenRoutes(access).routes(),
             *ObservationRoutes(node, stop, run_log).routes(),
             *ChangeRoutes(node, stop).routes(),

@@ -1,4 +1,4 @@
-"""The routes of the node itself: status, peers, contexts, sync, events, verify, invitations, the network."""
+"""The routes of the node itself: status, peers, contexts, events, verify, invitations, the network."""
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -19,7 +19,6 @@ from echonode.api.requests import (
     NameRequest,
     NetworkRequest,
     Query,
-    SyncRequest,
     context_of,
     json_body,
     peer_of,
@@ -29,16 +28,15 @@ from echonode.api.shutdown import Stop
 from echonode.api.streams import EVENT_STREAM, StreamResponse, events, json_lines
 from echonode.errors import ConfigError, LocalError
 from echonode.model.member_secret import MemberSecret
-from echonode.node.events import Event, SyncCompleted
+from echonode.node.events import Event
 from echonode.node.node import Node
-from echonode.node.views import PeerView, SyncReport, SyncStatus
+from echonode.node.views import PeerView
 from echonode.store.port import ContextInfo
 from echonode.text import escape, to_base32
-from echonode.wire.messages import Direction, version_text
+from echonode.wire.messages import version_text
 from echonode.wire.pairing import normalise_code
 
 _EVENT_NAMES = frozenset(kind.name for kind in get_args(Event))
-_DIRECTIONS = {"both": Direction.BOTH, "pull": Direction.RECEIVE, "push": Direction.SEND}
 
 
 class NodeRoutes:
@@ -59,7 +57,6 @@ class NodeRoutes:
             route("/v1/name", PUT=self._rename),
             route("/v1/contexts", GET=self._contexts),
             route("/v1/contexts/{context}/forget", POST=self._forget_context),
-            route("/v1/sync", POST=self._sync),
             route("/v1/events", GET=self._events),
             route("/v1/verify", POST=self._verify),
             route("/v1/invitations", POST=self._invite),
@@ -120,19 +117,6 @@ class NodeRoutes:
             return reply({"forgotten": await self._node.forget_context(context, own_too=body.own)})
         except LocalError as error:
             raise RequestError(str(error), status=409, code="conflict") from None
-
-    async def _sync(self, request: Request) -> Response:
-        body = await json_body(request, self._stop, SyncRequest)
-        peers = None if body.peers is None else list(dict.fromkeys(peer_of(self._node, text) for text in body.peers))
-        with self._stop.ends_waiting():
-            reports = await self._node.sync(peers, _DIRECTIONS[body.action], body.timeout)
-        return reply(
-            {
-                "status": _overall(reports),
-                "peers": [_report_form(report) for report in reports],
-                "conflicts": self._node.conflicts.count(),
-            }
-        )
 
     async def _events(self, request: Request) -> Response:
         text = Query(request, ("types",)).one("types") or ""
@@ -218,58 +202,3 @@ def _peer_form(peer: PeerView) -> dict[str, object]:
 
 def _versions(models: Mapping[str, tuple[int, int]]) -> dict[str, str]:
     return {name: version_text(version) for name, version in sorted(models.items())}
-
-
-def _overall(reports: Sequence[SyncReport]) -> str:
-    """Return one status for all peers: verified only when every peer is."""
-    statuses = {report.status for report in reports}
-    if not statuses:
-        return "no peers"
-    if statuses == {SyncStatus.VERIFIED}:
-        return SyncStatus.VERIFIED.value
-    if SyncStatus.TIMED_OUT in statuses:
-        return SyncStatus.TIMED_OUT.value
-    if statuses & {SyncStatus.VERIFIED, SyncStatus.PARTIAL}:
-        return SyncStatus.PARTIAL.value
-    return SyncStatus.FAILED.value
-
-
-def _report_form(report: SyncReport) -> dict[str, object]:
-    """Return a report with sums over its conversations; mode and reason are those of the one that moved most."""
-    parts = report.conversations
-    chief = max(parts, key=lambda part: part.sent + part.received, default=None)
-    return {
-        "id": None if report.peer is None else to_base32(report.peer),
-        "name": report.name,
-        "status": report.status.value,
-        "mode": None if chief is None else chief.mode,
-        "reason": chief.reason if chief is not None else "" if report.error else "nothing differs",
-        "sent": sum(part.sent for part in parts),
-        "received": sum(part.received for part in parts),
-        "bytes_sent": sum(part.bytes_sent for part in parts),
-        "bytes_received": sum(part.bytes_received for part in parts),
-        "round_trips": sum(part.round_trips for part in parts),
-        "duration_s": round(sum(part.duration_s for part in parts), 6),
-        "verified": report.status is SyncStatus.VERIFIED,
-        "error": report.error,
-        "contexts": [_conversation_form(part) for part in parts],
-    }
-
-
-def _conversation_form(part: SyncCompleted) -> dict[str, object]:
-    return {
-        "context": part.context,
-        "session": to_base32(part.session),
-        "role": part.role,
-        "mode": part.mode,
-        "reason": part.reason,
-        "outcome": part.outcome,
-        "verified": part.verified,
-        "sent": part.sent,
-        "received": part.received,
-        "refused": part.refused,
-        "bytes_sent": part.bytes_sent,
-        "bytes_received": part.bytes_received,
-        "round_trips": part.round_trips,
-        "duration_s": part.duration_s,
-    }

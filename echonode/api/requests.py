@@ -20,6 +20,9 @@ from echonode.limits import (
     INVITATION_EXPIRES_S,
     INVITATION_USES_MAX,
     KIB,
+    SYNC_ATTEMPTS_MAX,
+    SYNC_BATCH_MAX,
+    SYNC_PRIORITY_MAX,
 )
 from echonode.model.address import UnknownLabelError, parse_address
 from echonode.model.filter import Filter
@@ -31,7 +34,8 @@ from echonode.text import escape, is_nfc_text
 
 JSON_BYTES_MAX: Final = 64 * KIB  # of a request that is one JSON object
 _EXPIRES_S_MAX: Final = 7 * 86_400
-_TIMEOUT_S_MAX: Final = 3600
+TIMEOUT_S_MAX: Final = 3600
+StrategyName = Literal["merge", "prefer_local", "prefer_remote"]
 _IDS_MAX: Final = 100_000  # of one pull: about 20 MB of JSON
 _FIELDS_MAX: Final = 100  # 64 tags and every other parameter
 
@@ -63,12 +67,19 @@ class NameRequest(Struct, forbid_unknown_fields=True):
 
 
 class SyncRequest(Struct, forbid_unknown_fields=True):
-    """`peers` are named as in ForgetPeerRequest; None means all that are reachable. `timeout` is in seconds, for all of
-    them."""
+    """`peers` are named as in ForgetPeerRequest; None means all that are reachable. `filter` is a glob on their names
+    and ids. `timeout` is in seconds, for all of them; `batch_size` counts for the action batch alone, and `strategy`
+    with `force`."""
 
     peers: list[str] | None = None
-    action: Literal["both", "pull", "push"] = "both"
-    timeout: Annotated[float, Meta(gt=0, le=_TIMEOUT_S_MAX)] = 30.0
+    action: Literal["both", "pull", "push", "batch"] = "both"
+    timeout: Annotated[float, Meta(gt=0, le=TIMEOUT_S_MAX)] = 30.0
+    filter: str | None = None
+    force: bool = False
+    strategy: StrategyName = "merge"
+    priority: Annotated[int, Meta(ge=0, le=SYNC_PRIORITY_MAX)] = 0
+    retry: Annotated[int, Meta(ge=1, le=SYNC_ATTEMPTS_MAX)] = 1
+    batch_size: Annotated[int, Meta(ge=1, le=SYNC_BATCH_MAX)] = 100
 
 
 class _PeerRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -76,7 +87,7 @@ class _PeerRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 
     peer: str
     context: str = MAIN
-    timeout: Annotated[float, Meta(gt=0, le=_TIMEOUT_S_MAX)] = 30.0
+    timeout: Annotated[float, Meta(gt=0, le=TIMEOUT_S_MAX)] = 30.0
 
 
 class PullRequest(_PeerRequest, forbid_unknown_fields=True, kw_only=True):
@@ -274,9 +285,9 @@ async def body(request: Request, stop: Stop, *, bytes_max: int = BODY_BYTES_MAX)
     return bytes(data)
 
 
-async def json_body(request: Request, stop: Stop, kind: type[_T]) -> _T:
+async def json_body(request: Request, stop: Stop, kind: type[_T], *, bytes_max: int = JSON_BYTES_MAX) -> _T:
     """Return the JSON object that is the request's body; an empty body counts as an empty object."""
-    data = await body(request, stop, bytes_max=JSON_BYTES_MAX)
+    data = await body(request, stop, bytes_max=bytes_max)
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
     except (ValueError, RecursionError) as error:

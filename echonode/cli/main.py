@@ -22,6 +22,7 @@ from echonode.cli.commands import (
     conflicts,
     demo,
     doctor,
+    echo_sync,
     import_export,
     keys,
     network,
@@ -57,14 +58,14 @@ _COMMANDS: Final = (
     *(backup.backup, backup.restore),
     *(status.status, status.peers, status.contexts, status.rename),
     *(pools.pool, keys.key),
-    *(sync.sync, watch.watch, sync.verify),
+    *(echo_sync.sync, watch.watch, sync.verify),
     *(doctor.doctor, doctor.support_bundle),
     *(observation.why, observation.logs, observation.log_level, observation.trace),
     *(shell.completion, configuration.config, configuration.help_command, service.service),
     *(api_access.api, page.open_page),
     *(demo.demo, simulate.simulate),
 )
-for _command in _COMMANDS:
+for _command in (*_COMMANDS, echo_sync.echo_sync):
     take_home(_command)
     complete_names(_command)
 
@@ -103,8 +104,11 @@ def commands(services: Services) -> click.Group:
     return echonode
 
 
-def main(services: Services, args: Sequence[str] | None = None) -> int:
-    """Run the command that `args` (by default sys.argv[1:]) spell, and return its exit code."""
+def main(services: Services, args: Sequence[str] | None = None, *, program: str = PROGRAM) -> int:
+    """Run the command that `args` (by default sys.argv[1:]) spell, and return its exit code.
+
+    `program` is `echonode`, or `echo-sync`, which is one command.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the parent process closed it, as by `>&-`
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for the life of the process
@@ -113,7 +117,8 @@ def main(services: Services, args: Sequence[str] | None = None) -> int:
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = _invoke(services, sys.argv[1:] if args is None else list(args))
+        chosen = commands(services) if program == PROGRAM else echo_sync.echo_sync
+        code = _invoke(chosen, sys.argv[1:] if args is None else list(args), program, NodeLookup(services, None))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -146,14 +151,13 @@ def main(services: Services, args: Sequence[str] | None = None) -> int:
         )
 
 
-def _invoke(services: Services, args: list[str]) -> int:
-    group = commands(services)
+def _invoke(command: click.Command, args: list[str], program: str, lookup: NodeLookup) -> int:
     if shell.COMPLETE_VARIABLE in os.environ:
-        group.main(args, prog_name=PROGRAM, complete_var=shell.COMPLETE_VARIABLE, obj=NodeLookup(services, None))
+        command.main(args, prog_name=program, complete_var=shell.COMPLETE_VARIABLE, obj=lookup)
     try:
-        # group.main() would print usage errors in its own way, and turn a closed pipe into exit code 1.
-        with group.make_context(PROGRAM, args) as ctx:
-            result = group.invoke(ctx)
+        # command.main() would print usage errors in its own way, and turn a closed pipe into exit code 1.
+        with command.make_context(program, args, obj=lookup) as ctx:
+            result = command.invoke(ctx)
     except click.exceptions.Exit as end:
         return end.exit_code
     return result if isinstance(result, int) else ExitCode.DONE

@@ -11,6 +11,7 @@ mdns = true                       # false: announce nothing, look for no node
 open = false                      # true: take part in the public network, where anyone on the LAN may
 contexts = ["main"]               # hold these and no others; default: main, and all that peers offer
 models = ["task@1.2"]             # models that your programs read: peers are told, other majors of them are refused
+echo_author = "me"                # whose records `echo-sync` states are; default: shared, me on the open network
 
 [subscriptions]                   # the part of a context to keep; default: all of it
 main = ["tag=news", "since=2026-01-01"]  # terms of a filter (model/filter_text.py); authors by whole ids, me or shared
@@ -30,9 +31,9 @@ format = "auto"                   # json or console; auto: console on a terminal
 ```
 
 In the environment: ECHO_NAME, ECHO_LISTEN, ECHO_PEERS (separated by commas, as are the other lists), ECHO_INTERFACES,
-ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_API_GROUP, ECHO_API_LISTEN, ECHO_BACKUP_EVERY,
-ECHO_BACKUP_KEEP, ECHO_BACKUP_FOLDER, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand in the file alone. Unknown
-keys in the file are errors, because a misspelt setting has no effect.
+ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_ECHO_AUTHOR, ECHO_API_GROUP, ECHO_API_LISTEN,
+ECHO_BACKUP_EVERY, ECHO_BACKUP_KEEP, ECHO_BACKUP_FOLDER, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand in the
+file alone. Unknown keys in the file are errors, because a misspelt setting has no effect.
 
 SIGHUP lets a running node read the file again. It takes peers, models, subscriptions and log.level; the other keys need
 another start.
@@ -80,6 +81,7 @@ _EXPECTED: Final = {
     "open": "true or false",
     "contexts": "a list of names",
     "models": "a list of models like 'task@1.2'",
+    "echo_author": "shared or me",
     "subscriptions": "a table of contexts, each with a list of terms like 'tag=news'",
     "api": "a table",
     "api.group": "the name of a group",
@@ -96,7 +98,7 @@ _TABLES: Final = ("api", "backup", "log")  # tables of keys of their own
 RELOADED: Final = ("peers", "models", "subscriptions", "log.level")  # what SIGHUP changes in a running node
 # A variable holds no table.
 _VARIABLE_KEYS: Final = [key for key in _EXPECTED if key not in ("subscriptions", *_TABLES)]
-_KEY_IN_ERROR: Final = re.compile(r" - at `\$\.?([a-z.]*).*`$")
+_KEY_IN_ERROR: Final = re.compile(r" - at `\$\.?([a-z_.]*).*`$")
 _MODEL_PATTERN: Final = re.compile(r"(.+)@(\d{1,9})\.(\d{1,9})", re.ASCII)
 _UNKNOWN_FIELD: Final = re.compile(r"unknown field `(.*?)`", re.DOTALL)
 
@@ -134,6 +136,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     open: bool = False
     contexts: tuple[str, ...] | None = None
     models: tuple[str, ...] = ()
+    echo_author: Literal["shared", "me"] | None = None
     subscriptions: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     api: ApiConfig = ApiConfig()
     backup: BackupConfig = BackupConfig()
@@ -294,6 +297,8 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
                 yield "contexts", f"'{escape(name)}' is no context: 1 to {CONTEXT_BYTES_MAX} bytes are expected"
             elif name == IDENTITIES:
                 yield "contexts", f"'{IDENTITIES}' is reserved, and always held"
+    if config.open and config.echo_author == SHARED:
+        yield "echo_author", "the open network has no `shared` records"
     yield from (("models", problem) for problem in _model_problems(config.models))
     for name, terms in config.subscriptions.items():
         yield from (("subscriptions", problem) for problem in _subscription_problems(config, name, terms))

@@ -3,6 +3,7 @@
     config.toml    keys/root  keys/device   the two secret keys      network    the network secret, 64 bytes
     store.db       api.sock                                         lock       held by the running node, has its pid
     api-token      the token of the API over TCP, 52 characters
+    history.jsonl  the syncs that were asked for (host/history_file.py)
     life  wrote    two links that a restored or copied store.db does not go with (store/sqlite/life.py)
 
 The folder is `--home`, else $ECHO_HOME, else the service's $STATE_DIRECTORY, else $XDG_STATE_HOME/echonode, else
@@ -94,6 +95,11 @@ class Home:
     def api_token(self) -> Path:
         """The token of the API over TCP."""
         return self.folder / "api-token"
+
+    @property
+    def history(self) -> Path:
+        """The history of syncs."""
+        return self.folder / "history.jsonl"
 
     @property
     def store(self) -> Path:

@@ -94,6 +94,13 @@ SETTINGS: Final = (
         example='["task@1.2"]',
     ),
     Setting(
+        key="echo_author",
+        meaning="Whose records are the state of the Echo Sync Protocol: what all nodes write, or this node's own.",
+        form="shared or me",
+        default="shared; me on the open network, which has no shared records",
+        example='"me"',
+    ),
+    Setting(
         key="subscriptions",
         meaning="The part of a context to keep, by context: terms of a filter, of which a record must fit every key.",
         form="table of lists of terms: author, sender, pool, model, tag, tags, since, until, name",

@@ -6,7 +6,7 @@
     connections ──> admission  streams in and out; which peers are let in
     conversations              what happens in a session
     live_links                 sessions that stay open, over which news travels
-    subscriptions, invitations, membership, pools, on_demand
+    subscriptions, invitations, membership, pools, on_demand, echo_sync
 
 The way of a record from its commit to the peers that follow us: the commit is a `store.write` or `store.apply`, after
 which the record book, a conversation or a link publishes one RecordsApplied on the bus. The bus tells the log, the
@@ -42,6 +42,7 @@ from echonode.node.conflicts import Conflicts
 from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
 from echonode.node.device_keys import KEY_IS_REFUSED, DeviceKeys
+from echonode.node.echo_sync import EchoSync
 from echonode.node.event_bus import EventBus, EventStream
 from echonode.node.events import (
     ContextShown,
@@ -149,12 +150,13 @@ class Node:
             wake=wake,
         )
         self.on_demand = OnDemand(self.connections, self.conversations, self.addresses)
+        self.echo_sync = EchoSync(self.records, self.conflicts, self.on_demand, clock, entropy, settings.echo_author)
         self.explanations = Explanations(self.records, self.subscriptions, self.addresses, self.on_demand)
         self._hear_of_records()
         self._settings = settings
         self._wake, self._clock = wake, clock
         self._save_name = save_name
-        self._views = PeerViews(
+        self.views = PeerViews(
             self.peer_table, self.admission, self.live_links, self.registry, self.addresses, clock, settings.models
         )
         self._listen: tuple[str, ...] = ()
@@ -268,11 +270,6 @@ class Node:
         self.peer_table.sighted(f"static:{address}", "static", (address,))
         self._wake.set()
 
-    def add_peers(self, addresses: Sequence[str]) -> None:
-        """Dial the peers at all of these addresses."""
-        for address in addresses:
-            self.add_peer(address)
-
     def remove_peer(self, address: str) -> None:
         """Dial the peer at that HOST:PORT no more, unless it is known by other means too."""
         self.gone(f"static:{address}")
@@ -284,7 +281,7 @@ class Node:
         """
         self.subscriptions.subscribe(subscriptions, self.addresses.resolve_in_filter)
         self._settings = replace(self._settings, models=models, subscriptions=subscriptions)
-        self.hello.models = self._views.models = models
+        self.hello.models = self.views.models = models
         self.live_links.end_all()
         self.registry.drop_all()
         self.connections.compare_with_all()
@@ -340,7 +337,7 @@ class Node:
 
     def peers(self) -> list[PeerView]:
         """Return every peer that was met or seen, nodes of other networks included."""
-        return self._views.views()
+        return self.views.views()
 
     async def why_record(self, context: str, author: IdentityId, name: str) -> list[Finding]:
         """Return what is known of one record: why it is not here, or how it is. Connected peers may be asked."""
@@ -374,7 +371,7 @@ class Node:
         self, peers: Sequence[IdentityId] | None, direction: Direction, timeout_s: float
     ) -> list[SyncReport]:
         """Sync with `peers` now (None: all that are known, and configured addresses). Return one report for each."""
-        known, targets = self._views.to_sync() if peers is None else (peers, ())
+        known, targets = self.views.to_sync() if peers is None else (peers, ())
         return await self.on_demand.sync(known, direction, timeout_s, targets=targets)
 
     def resolve_peer(self, text: str) -> IdentityId:
@@ -462,7 +459,7 @@ class Node:
         LocalError, RemoteError or PeerRefused for a wrong code, TransportError when no node with an open invitation of
         that number is found in time.
         """
-        secret, pool = await self.invitations.join(code, at, timeout_s, self.connections.dial, self._views.inviters)
+        secret, pool = await self.invitations.join(code, at, timeout_s, self.connections.dial, self.views.inviters)
         await self.set_network(secret)
         if pool is not None:
             await self.pools.accept(pool)

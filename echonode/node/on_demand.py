@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from echonode.errors import EchonodeError, PeerRefused, Reason, TransportError
-from echonode.limits import DIALS_MAX, ROUNDS_MAX
+from echonode.limits import ROUNDS_MAX
 from echonode.model.address import distinct_label
 from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
@@ -28,6 +28,7 @@ from echonode.node.handshake import FoundSelf, Session
 from echonode.node.mode_table import GET, PULL, PUT, ModeSpec
 from echonode.node.refusals import DECLINED
 from echonode.node.session_report import SessionReport
+from echonode.node.sync_queue import SyncQueue
 from echonode.node.views import SyncReport, SyncStatus
 from echonode.sync.conversation import Conversation
 from echonode.sync.modes import get, pull, put
@@ -48,24 +49,33 @@ class OnDemand:
         self.connections = connections
         self._conversations = conversations
         self._addresses = addresses
+        self.queue = SyncQueue()
 
     async def sync(
-        self, peers: Sequence[IdentityId], direction: Direction, timeout_s: float, *, targets: Sequence[str] = ()
+        self,
+        peers: Sequence[IdentityId],
+        direction: Direction,
+        timeout_s: float,
+        *,
+        targets: Sequence[str] = (),
+        priority: int = 0,
+        total_s: float | None = None,
     ) -> list[SyncReport]:
         """Sync with `peers`, and with the node at each of `targets` (keys of the peer table), all within `timeout_s`.
 
-        DIALS_MAX sessions run at once. Return one report for each, in order; one for each peer, however it was reached.
+        Sessions wait for a place in the queue, by `priority`. Return one report for each, in order; one for each peer,
+        however it was reached. `total_s`: the time that a report names when it is up, if this is the rest of it.
         A context that another peer is filling, or that is written meanwhile, is asked for again until the time is up.
         Peers that gave us records are compared with once more after the others.
         """
         until_s = asyncio.get_running_loop().time() + timeout_s
-        slots = asyncio.Semaphore(DIALS_MAX)
         labels = self._addresses.node_labels()  # others may take a peer's place meanwhile
-        syncs = [_Sync(peer, distinct_label(peer, labels), direction, timeout_s) for peer in peers]
-        syncs += [_Sync(None, self._address_of(key), direction, timeout_s, target=key) for key in targets]
+        said_s = total_s or timeout_s
+        syncs = [_Sync(peer, distinct_label(peer, labels), direction, said_s) for peer in peers]
+        syncs += [_Sync(None, self._address_of(key), direction, said_s, target=key) for key in targets]
         waiting = syncs
         for _ in range(ROUNDS_MAX):
-            await asyncio.gather(*[self._make_equal(sync, slots, until_s) for sync in waiting])
+            await asyncio.gather(*[self._make_equal(sync, priority, until_s) for sync in waiting])
             roots = self._roots()
             waiting = [sync for sync in syncs if sync.status is SyncStatus.VERIFIED and sync.roots != roots]
             if direction is not Direction.BOTH or not waiting:
@@ -80,14 +90,14 @@ class OnDemand:
         store = self._conversations.store
         return {context: store.tree(context).root for context in store.contexts()}
 
-    async def _make_equal(self, sync: "_Sync", slots: asyncio.Semaphore, until_s: float) -> None:
+    async def _make_equal(self, sync: "_Sync", priority: int, until_s: float) -> None:
         """Hold sessions with one peer until all is equal, or there is a lasting reason why not. Note the outcome."""
         table, links = self.connections.table, self.connections.links
         has_answered = False
         try:
             async with asyncio.timeout_at(until_s):
                 while True:
-                    async with slots:
+                    async with self.queue.place(sync.peer or sync.target, priority):
                         report = await self._session_of(sync, is_direct=has_answered)
                     has_answered = True
                     sync.add(report, self._roots())

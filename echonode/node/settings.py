@@ -35,6 +35,8 @@ class Settings:
     `models`            versions of the record models that are read here
     `is_restored`       the store was put back from a backup, and did not run since
     `pools`             the pools beside `shared` that this node has labels for
+    `echo_author`       whose records are the state of the Echo Sync Protocol: `shared`, `me`, or None for `shared`
+                        where the network has it, and `me` on the open one
     """
 
     name: str
@@ -44,6 +46,7 @@ class Settings:
     subscriptions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     is_restored: bool = False
+    echo_author: str | None = None
     pools: tuple[KnownPool, ...] = ()
 
 

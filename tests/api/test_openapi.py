@@ -9,6 +9,7 @@ from typing import get_args
 from jsonschema import Draft202012Validator
 
 from echonode.api.changes import ChangeRoutes
+from echonode.api.echo_sync import EchoSyncRoutes
 from echonode.api.keys_and_pools import KeyAndPoolRoutes
 from echonode.api.node import NodeRoutes
 from echonode.api.observation import ObservationRoutes
@@ -16,6 +17,7 @@ from echonode.api.peer_records import PeerRecordRoutes
 from echonode.api.record_sets import RecordSetRoutes
 from echonode.api.records import RecordRoutes
 from echonode.api.shutdown import Stop
+from echonode.api.sync import SyncRoutes
 from echonode.api.token import TokenRoutes
 from echonode.errors import StoreError
 from echonode.host.system import SystemClock
@@ -37,6 +39,8 @@ RECORDS = "/v1/records/main"
 BIG = b"x" * (BODY_BYTES_MAX + 1)
 BIG_JSON = b'{"peer": "' + b"x" * 65_536 + b'"}'
 NOWHERE = "127.0.0.1:1"
+ECHO = "/api/v1/echo-sync/nodes"
+ONCE = {"retry": 1}
 
 # (node, status, method, target, body): at least one for each documented answer. `open` is on the open network, `one`
 # on a private one.
@@ -160,6 +164,31 @@ TOUR = [
     ("one", 200, "PUT", "/v1/network", {"secret": SECRET.to_text()}),
     ("one", 400, "PUT", "/v1/network", {"secret": "short"}),
     ("one", 413, "PUT", "/v1/network", BIG_JSON),
+    ("one", 200, "GET", f"{ECHO}?pattern=un*", b""),
+    ("one", 400, "GET", f"{ECHO}?name=x", b""),
+    ("one", 502, "POST", f"{ECHO}/unreachable/push", {"state": {"data": {"k": {"n": 1}}}, "options": ONCE}),
+    ("one", 400, "POST", f"{ECHO}/unreachable/push", {"state": {"node_id": "one", "dat": 1}}),
+    ("one", 404, "POST", f"{ECHO}/stranger/push", {"state": {"data": {}}}),
+    ("one", 413, "POST", f"{ECHO}/unreachable/push", b" " * (8 * 2**20 + 1)),
+    ("one", 422, "POST", f"{ECHO}/unreachable/push", {"state": {"data": {"n" * 201: 1}}}),
+    ("one", 502, "POST", f"{ECHO}/unreachable/pull", {"last_sync": None, "options": ONCE}),
+    ("one", 400, "POST", f"{ECHO}/unreachable/pull", {"last_sync": "yesterday"}),
+    ("one", 404, "POST", f"{ECHO}/stranger/pull", b""),
+    ("one", 413, "POST", f"{ECHO}/unreachable/pull", BIG_JSON),
+    ("one", 200, "GET", f"{ECHO}/unreachable/status", b""),
+    ("one", 400, "GET", f"{ECHO}/unreachable/status?x=1", b""),
+    ("one", 404, "GET", f"{ECHO}/stranger/status", b""),
+    ("one", 200, "POST", f"{ECHO}/unreachable/conflicts/resolve", {"strategy": "prefer_local", "resolution_data": {}}),
+    ("one", 400, "POST", f"{ECHO}/unreachable/conflicts/resolve", {"strategy": "coin"}),
+    ("one", 404, "POST", f"{ECHO}/stranger/conflicts/resolve", b""),
+    ("one", 413, "POST", f"{ECHO}/unreachable/conflicts/resolve", b" " * (8 * 2**20 + 1)),
+    ("one", 422, "POST", f"{ECHO}/unreachable/conflicts/resolve", {"resolution_data": {"n" * 201: 1}}),
+    ("one", 200, "GET", f"{ECHO}/unreachable/history?limit=2", b""),
+    ("one", 400, "GET", f"{ECHO}/unreachable/history?limit=all", b""),
+    ("one", 404, "GET", f"{ECHO}/stranger/history", b""),
+    ("one", 200, "GET", f"{ECHO}/unreachable/replay", b""),
+    ("one", 400, "GET", f"{ECHO}/unreachable/replay?x=1", b""),
+    ("one", 404, "GET", f"{ECHO}/stranger/replay", b""),
     ("one", 200, "GET", "/v1/token", b""),
     ("one", 400, "GET", "/v1/token?x=1", b""),
     ("open", 409, "GET", "/v1/token", b""),
@@ -228,6 +257,11 @@ TOUR = [
 
 # Answers that need more than one request; the tests named beside them give these.
 ELSEWHERE = {
+    ("POST", f"{ECHO}/{{id}}/push", "200"),  # test_echo_sync
+    ("POST", f"{ECHO}/{{id}}/push", "504"),  # test_echo_sync
+    ("POST", f"{ECHO}/{{id}}/pull", "504"),  # test_echo_sync
+    ("POST", f"{ECHO}/{{id}}/pull", "200"),  # test_echo_sync
+    ("GET", f"{ECHO}/{{id}}/replay", "413"),  # test_echo_sync
     ("POST", "/v1/peers/forget", "200"),  # test_node
     ("POST", "/v1/peers/forget", "409"),  # test_node
     ("POST", "/v1/join", "200"),  # test_node
@@ -369,6 +403,8 @@ def test_the_document_has_exactly_the_routes_that_are_served() -> None:
         *RecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
         *PeerRecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
         *KeyAndPoolRoutes(node, stop).routes(),  # type: ignore[arg-type]
+        *SyncRoutes(node, stop).routes(),  # type: ignore[arg-type]
+        *EchoSyncRoutes(node, stop).routes(),  # type: ignore[arg-type]
         *TokenRoutes(None).routes(),
         *ObservationRoutes(node, stop, RunLog(SystemClock())).routes(),  # type: ignore[arg-type]
         *ChangeRoutes(node, stop).routes(),  # type: ignore[arg-type]

@@ -65,7 +65,7 @@ def synced(status: str, **more: object) -> bytes:
         "contexts": [],
         **more,
     }
-    return http_answer({"status": status, "peers": [report]})
+    return http_answer({"status": status, "peers": [report], "conflicts": 0, "resolved": [], "duration_s": 2.0})
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,24 @@ def test_sync_asks_for_what_was_typed(shell: Shell, socket: Path) -> None:
     with scripted_server(socket, synced("verified")) as heard:
         shell("sync")
         shell("sync", "--node-id", "pantry", "--action", "push", "--timeout", "2m")
-        shell("sync", "--action", "pull")
+        shell("sync", "--action", "batch", "--batch-size", "2", "--filter", "p*", "--priority", "9", "--retry", "1")
+        shell("sync", "--force", "--strategy", "prefer_local")
+    usual = {
+        "peers": None,
+        "action": "both",
+        "timeout": 30.0,
+        "filter": None,
+        "force": False,
+        "strategy": "merge",
+        "priority": 0,
+        "retry": 3,
+        "batch_size": 100,
+    }
     assert [json.loads(each.partition(b"\r\n\r\n")[2]) for each in heard] == [
-        {"peers": None, "action": "both", "timeout": 30.0},
-        {"peers": ["pantry"], "action": "push", "timeout": 120.0},
-        {"peers": None, "action": "pull", "timeout": 30.0},
+        usual,
+        usual | {"peers": ["pantry"], "action": "push", "timeout": 120.0},
+        usual | {"action": "batch", "batch_size": 2, "filter": "p*", "priority": 9, "retry": 1},
+        usual | {"force": True, "strategy": "prefer_local"},
     ]
 
 

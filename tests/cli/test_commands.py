@@ -317,15 +317,15 @@ def test_two_nodes_that_meet_are_equal_and_a_sync_proves_it(shell: Shell, live: 
         live.until(is_equal)
         result = shell("sync", "--json", "--timeout", "20s")
         assert result.code == ExitCode.DONE, result
-        assert list(result.json) == ["status", "peers"]
+        assert list(result.json) == ["status", "sync_id", "peers", "conflicts", "contested", "resolved"]
         (peer,) = result.json["peers"]
-        promised = "id mode reason sent received bytes_sent bytes_received round_trips duration_s verified error"
-        assert list(peer) == promised.split()
+        promised = "id name mode reason sent received bytes_sent bytes_received round_trips duration_s verified"
+        assert list(peer) == [*promised.split(), "attempts", "error"]
         assert (result.json["status"], peer["verified"]) == ("verified", True)
         assert peer["id"] == to_base32(far.served.node.id)
         assert len(there("list", "--json").json_lines) == 20
         shown = shell("sync", "--node-id", "far", "--action", "push")
-        assert (shown.code, shown.err) == (0, "in sync with 1 node, and verified\n")
+        assert (shown.code, shown.err) == (0, "pushed to 1 node, and verified\n")
         assert shown.text.splitlines()[1].split()[:2] == ["far", "yes"]
         assert shell("status").text.splitlines()[-1] == "Equal with 1 node: all that are known."
         assert shell("peers").text.splitlines()[1].split()[0] == "far"
@@ -336,7 +336,8 @@ def test_two_nodes_that_meet_are_equal_and_a_sync_proves_it(shell: Shell, live: 
 @pytest.mark.usefixtures("live")
 def test_a_sync_with_nobody_fails_and_says_so(shell: Shell) -> None:
     assert "no other node" in shell.fails(ExitCode.FAILED, "sync")
-    assert shell("sync", "--json").json == {"status": "no peers", "peers": []}
+    told = shell("sync", "--json").json
+    assert (told["status"], told["peers"]) == ("no peers", [])
 
 
 @pytest.mark.usefixtures("live")

@@ -54,6 +54,7 @@ def test_the_example_in_the_documentation_loads_and_shows_every_key(tmp_path: Pa
         contexts=("main",),
         models=("task@1.2",),
         subscriptions={"main": ("tag=news", "since=2026-01-01")},
+        echo_author="me",
         api=ApiConfig(group="echonode", listen="127.0.0.1:22088"),
         backup=BackupConfig(every="1d", keep=7, folder="/mnt/backups"),
     )
@@ -133,6 +134,8 @@ def test_a_subscription_is_terms_by_context_and_a_variable_holds_none(tmp_path: 
         ("api = 'all'", "api: a table is expected"),
         ("[api]\ngroup = 7", "api.group: the name of a group is expected"),
         ("[api]\ngroup = ''", "api.group: the name of a group is expected"),
+        ("echo_author = 'you'", "echo_author: shared or me is expected"),
+        ("open = true\necho_author = 'shared'", "echo_author: the open network has no `shared` records"),
         ("[api]\nlisten = 7", "api.listen: an address like '127.0.0.1:22088', or 'off', is expected"),
         ("[api]\nlisten = '0.0.0.0:1'", "api.listen: '0.0.0.0:1' is not this machine alone"),
         ("[api]\nlisten = 'on'", "api.listen: 'on' is not an address"),

@@ -1,14 +1,13 @@
-"""sync, verify: sync now, check all that is held."""
+"""verify: check all that is held, and repair it."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import click
 
-from echonode.cli.arguments import json_option, to_seconds
-from echonode.cli.columns import table
+from echonode.cli.arguments import json_option
 from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
@@ -19,88 +18,11 @@ from echonode.cli.output import (
     print_line,
     print_note,
     safe,
-    seconds,
-    short_id,
-    size,
 )
-from echonode.cli.progress import sync_progress
 
-_SYNC_FIELDS: Final = ("status", "peers")
-_SYNC_PEER_FIELDS: Final = (
-    *("id", "mode", "reason", "sent", "received", "bytes_sent", "bytes_received", "round_trips", "duration_s"),
-    *("verified", "error"),
-)
 _VERIFY_FIELDS: Final = ("ok", "checked", "problems")
-_SYNC_EXITS: Final = {
-    "verified": ExitCode.DONE,
-    "partial": ExitCode.PARTIAL,
-    "timed out": ExitCode.TIMED_OUT,
-}
-_SYNC_MARGIN_S: Final = 10.0  # the node answers by itself when its own time is up
 _VERIFY_TIMEOUT_S: Final = 600.0  # between two lines of progress
 _REPAIR_HINT: Final = "stop the node and type: echonode verify --repair"
-
-
-@examples("sync", "sync --node-id kitchen --action pull --timeout 2m")
-@click.command("sync", short_help="Sync with every reachable peer, now.")
-@click.option("--node-id", metavar="PEER", help="Only with this peer: its name, its id, or the beginning of its id.")
-@click.option("--action", type=click.Choice(["pull", "push"]), help="One way only: theirs to us, or ours to them.")
-@click.option("--timeout", "timeout_s", type=to_seconds, metavar="SPAN", default="30s", help="For all of it.  [30s]")
-@json_option
-@pass_lookup
-def sync(lookup: NodeLookup, node_id: str | None, action: str | None, timeout_s: float, as_json: bool) -> ExitCode:
-    """Sync once, now, with every peer that can be reached. Exits 0 only when verified equal.
-
-    On a terminal a bar shows what moves. Ctrl-C ends the waiting; the node goes on.
-    """
-    request = {"peers": [node_id] if node_id else None, "action": action or "both", "timeout": timeout_s}
-    client = lookup.client()
-    try:
-        with sync_progress(client):
-            answer = client.call("POST", "/v1/sync", body=request, timeout_s=timeout_s + _SYNC_MARGIN_S)
-    except KeyboardInterrupt:
-        print_note("interrupted; what came is kept, and the node goes on by itself")
-        raise
-    if as_json:
-        answer["peers"] = [fields_of(_SYNC_PEER_FIELDS, peer) for peer in answer["peers"]]
-        print_json(fields_of(_SYNC_FIELDS, answer))
-    else:
-        for line in _sync_lines(answer["peers"]):
-            print_line(line)
-    result = answer["status"]
-    if result == "verified":
-        if not as_json:
-            print_note(f"in sync with {count(len(answer['peers']), 'node')}, and verified")
-        contested = answer.get("conflicts", 0)
-        if contested:
-            raise Failure(
-                f"{count(contested, 'record')} in conflict; to see them, type: echonode conflicts", ExitCode.PARTIAL
-            )
-        return ExitCode.DONE
-    if result == "no peers":
-        raise Failure("no other node of this network can be reached now; echonode peers says who was seen")
-    raise Failure(f"not in sync: {safe(result)}", _SYNC_EXITS.get(result, ExitCode.FAILED))
-
-
-def _sync_lines(peers: Iterable[dict[str, Any]]) -> Iterator[str]:
-    rows = [
-        (
-            safe(peer.get("name")) or short_id(peer["id"]),
-            "yes" if peer["verified"] else "no",
-            safe(peer["mode"]) or "-",
-            f"{peer['sent'] or 0:,}",
-            f"{peer['received'] or 0:,}",
-            size((peer["bytes_sent"] or 0) + (peer["bytes_received"] or 0)),
-            f"{peer['round_trips'] or 0}",
-            seconds(peer["duration_s"]),
-            safe(peer["error"] or peer["reason"]),
-        )
-        for peer in peers
-    ]
-    if not rows:
-        return iter(())
-    header = ("PEER", "VERIFIED", "MODE", "SENT", "RECEIVED", "TRAFFIC", "ROUND TRIPS", "TIME", "WHY")
-    return table(header, rows, right=(3, 4, 5, 6, 7), optional=(6, 2))
 
 
 @examples("verify", "verify --repair")

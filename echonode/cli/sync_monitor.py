@@ -1,0 +1,260 @@
+"""The live view of `sync --monitor`: this node, its peers, contexts, rates, conflicts, and what moves.
+
+    events    one connection reads the node's events in a thread, and counts
+    status    asked for once a second
+    drawing   four times a second on a terminal; elsewhere a line whenever something changed, so that a log stays short
+
+Peers may choose names: all text is escaped before it is drawn.
+"""
+
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Any, Final
+
+from echonode.cli.columns import table
+from echonode.cli.exit_codes import Failure
+from echonode.cli.output import ago, count, print_json, print_line, safe, short_id, shown_address, size
+
+if TYPE_CHECKING:
+    from echonode.cli.client import Client, Response
+
+_EVENTS: Final = (
+    "records.applied",
+    "sync.completed",
+    "sync.progress",
+    "follow.ended",
+    "record.conflict",
+    "record.conflict_resolved",
+    "peer.connected",
+    "peer.absent",
+)
+_STATUS_S: Final = 1.0
+_DRAWN_S: Final = 0.25
+_RATE_S: Final = 10.0
+_NEWS_SHOWN: Final = 8
+_WIDTH: Final = 78
+
+
+@dataclass(slots=True)
+class _News:
+    """The sum of the events so far. The reader's thread writes it, under `lock`."""
+
+    lock: Lock = field(default_factory=Lock)
+    applied: deque[tuple[float, str, int]] = field(default_factory=deque)  # when, from whom, how many
+    totals: Counter[str] = field(default_factory=Counter)  # records by source, "" for our own
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_NEWS_SHOWN))
+    moving: dict[tuple[str, str], str] = field(default_factory=dict)
+    changes: int = 0
+    is_over: bool = False
+
+
+class Monitor:
+    """The view of one node. `is_chosen` says which peers are shown."""
+
+    def __init__(self, client: "Client", is_chosen: Callable[[dict[str, Any]], bool]) -> None:
+        self._client = client
+        self._is_chosen = is_chosen
+        self._news = _News()
+        self._status: dict[str, Any] = {}
+
+    def run(self, is_enough: Callable[[bool], bool], *, as_json: bool) -> None:
+        """Show until `is_enough`, which is told whether all chosen peers are equal. Ctrl-C raises KeyboardInterrupt."""
+        with self._listening():
+            if sys.stdout.isatty() and not as_json:
+                self._draw(is_enough)
+            else:
+                self._print(is_enough, as_json=as_json)
+
+    @property
+    def peers(self) -> list[dict[str, Any]]:
+        """The chosen peers, as `status` shows them."""
+        return [peer for peer in self._status.get("peers", ()) if self._is_chosen(peer)]
+
+    @property
+    def is_equal(self) -> bool:
+        """True when there are such peers, and each is equal as far as it can be known."""
+        reachable = [peer for peer in self.peers if peer["id"] and peer["state"] in ("connected", "reachable")]
+        return bool(reachable) and all(peer["in_sync"] or (peer["in_step"] and not peer["lag"]) for peer in reachable)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        query = [("types", ",".join(_EVENTS))]
+        with self._client.open("GET", "/v1/events", query=query, timeout_s=None) as response:
+            reader = Thread(target=self._read, args=(response,), daemon=True)
+            reader.start()
+            try:
+                yield
+            finally:
+                response.hang_up()
+                reader.join()
+
+    def _read(self, response: "Response") -> None:
+        with suppress(Failure):  # one side hung up
+            for name, event in response.events():
+                if name == "end":
+                    break
+                with self._news.lock:
+                    _note(self._news, name, event)
+        self._news.is_over = True
+
+    def _look(self) -> None:
+        if self._news.is_over:
+            raise Failure("the node ended the connection: it stopped, or events came faster than they were read")
+        self._status = self._client.call("GET", "/v1/status")
+
+    def _draw(self, is_enough: Callable[[bool], bool]) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        pause = Event()
+        with Live(console=Console(), refresh_per_second=1 / _DRAWN_S, screen=False) as live:
+            looked_s = 0.0
+            while True:
+                if time.monotonic() - looked_s >= _STATUS_S:
+                    self._look()
+                    looked_s = time.monotonic()
+                width = min(live.console.width - 2, max(_WIDTH, live.console.width // 2 * 2))
+                live.update(Text("\n".join(self.lines(width)), no_wrap=True, overflow="ellipsis"))
+                if is_enough(self.is_equal):
+                    return
+                pause.wait(_DRAWN_S)
+
+    def _print(self, is_enough: Callable[[bool], bool], *, as_json: bool) -> None:
+        said: object = None
+        pause = Event()
+        while True:
+            self._look()
+            view = self._view()
+            if view != said:
+                said = view
+                if as_json:
+                    print_json(view)
+                else:
+                    print_line(_line(view))
+                sys.stdout.flush()
+            if is_enough(self.is_equal):
+                return
+            pause.wait(_STATUS_S)
+
+    def _view(self) -> dict[str, Any]:
+        """Return what changes, for a line of output."""
+        with self._news.lock:
+            totals = dict(self._news.totals)
+        return {
+            "peers": [
+                {key: peer[key] for key in ("id", "name", "state", "in_sync", "in_step", "lag")} for peer in self.peers
+            ],
+            "contexts": [
+                {key: each[key] for key in ("name", "root", "records", "conflicts")} for each in self._contexts()
+            ],
+            "received": sum(number for source, number in totals.items() if source),
+            "written": totals.get("", 0),
+        }
+
+    def _contexts(self) -> list[dict[str, Any]]:
+        return [each for each in self._status.get("contexts", ()) if each["name"] != "identities"]
+
+    def lines(self, width: int) -> list[str]:
+        """Return the lines of the view."""
+        status, now_s = self._status, time.time()
+        conflicts = sum(each["conflicts"] for each in self._contexts())
+        equal = sum(bool(peer["in_sync"] or peer["in_step"]) for peer in self.peers)
+        stand = f"{equal} of {count(len(self.peers), 'peer')} equal, {count(conflicts, 'conflict')}"
+        lines = [f"{safe(status['name'])}, network {safe(status['network'])}: {stand}   (Ctrl-C ends the view)", ""]
+        with self._news.lock:
+            rates = _rates(self._news)
+            totals = dict(self._news.totals)
+            news, moving = list(self._news.lines), list(self._news.moving.values())
+        rows = [
+            (
+                safe(peer["label"] or peer["name"]) or short_id(peer["id"]) or safe(peer["address"]),
+                safe(peer["state"]),
+                _equality(peer),
+                "-" if peer["lag"] is None else str(peer["lag"]),
+                f"{totals.get(peer['id'] or '-', 0):,}",
+                f"{rates.get(peer['id'] or '-', 0.0):.1f}/s",
+                ago(peer["last_sync"], now_s),
+            )
+            for peer in self.peers
+        ]
+        header = ("PEER", "STATE", "EQUAL", "BEHIND", "RECEIVED", "RATE", "COMPARED")
+        lines += table(header, rows, right=(3, 4, 5), width=width) if rows else ["no peers yet"]
+        contexts = [
+            (safe(one["name"]), f"{one['records']:,}", size(one["bytes"]), short_id(one["root"]), str(one["conflicts"]))
+            for one in self._contexts()
+        ]
+        titles = ("CONTEXT", "RECORDS", "SIZE", "ROOT", "CONFLICTS")
+        lines += ["", *table(titles, contexts, right=(1, 2, 4), width=width)]
+        lines += ["", f"written here: {totals.get('', 0):,} ({rates.get('', 0.0):.1f}/s)", *moving]
+        return [line[:width] for line in [*lines, *(["", *news] if news else [])]]
+
+
+def _equality(peer: dict[str, Any]) -> str:
+    if peer["in_sync"]:
+        return "yes"
+    return "nearly" if peer["in_step"] else "no" if peer["in_sync"] is False else "?"
+
+
+def _rates(news: _News) -> dict[str, float]:
+    """Return records a second by source, over the last seconds."""
+    since_s = time.monotonic() - _RATE_S
+    while news.applied and news.applied[0][0] < since_s:
+        news.applied.popleft()
+    rates: Counter[str] = Counter()
+    for _, source, number in news.applied:
+        rates[source] += number
+    return {source: number / _RATE_S for source, number in rates.items()}
+
+
+def _note(news: _News, name: str, event: dict[str, Any]) -> None:
+    news.changes += 1
+    at = time.strftime("%H:%M:%S")
+    match name:
+        case "records.applied":
+            records: Sequence[dict[str, Any]] = event["records"]
+            news.applied.append((time.monotonic(), event["source"], len(records)))
+            news.totals[event["source"]] += len(records)
+            origin = f"from {short_id(event['source'])}" if event["source"] else "here"
+            more = f" and {len(records) - 1:,} more" if len(records) > 1 else ""
+            if records:
+                news.lines.append(f"{at}  {shown_address(records[0])}{more} {origin}")
+        case "sync.progress":
+            total = f" of {event['total']:,}" if event["total"] else ""
+            news.moving[event["session"], event["context"]] = (
+                f"moving: {safe(event['context'])}, {event['received'] + event['sent']:,}{total} records by "
+                f"{safe(event['mode'])} with {short_id(event['peer'])}"
+            )
+        case "sync.completed":
+            news.moving.pop((event["session"], event["context"]), None)
+            moved = f"{event['sent']:,} sent, {event['received']:,} received"
+            compared = f"compared {safe(event['context'])} with {short_id(event['peer'])}"
+            news.lines.append(f"{at}  {compared}: {moved}, {safe(event['outcome'])}")
+        case "record.conflict":
+            news.lines.append(f"{at}  conflict: {safe(event['record'])} in {safe(event['context'])}")
+        case "record.conflict_resolved":
+            news.lines.append(f"{at}  resolved: {safe(event['record'])} in {safe(event['context'])}")
+        case "peer.connected":
+            news.lines.append(f"{at}  {safe(event['peer_name'])} came")
+        case "peer.absent":
+            news.lines.append(f"{at}  {safe(event['peer_name'])} left: {safe(event['why'])}")
+
+
+def _line(view: dict[str, Any]) -> str:
+    """Return a view in one line of text."""
+    peers = ", ".join(
+        f"{safe(peer['name'])} {'equal' if peer['in_sync'] or peer['in_step'] else safe(peer['state'])}"
+        for peer in view["peers"]
+    )
+    contexts = ", ".join(
+        f"{safe(each['name'])} {each['records']:,} at {short_id(each['root'])}" for each in view["contexts"]
+    )
+    conflicts = sum(each["conflicts"] for each in view["contexts"])
+    moved = f"{view['received']:,} received, {view['written']:,} written"
+    now = time.strftime("%H:%M:%S")
+    return f"{now}  {peers or 'no peers'}; {contexts or 'no records'}; {moved}; {conflicts} in conflict"
