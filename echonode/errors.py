@@ -38,6 +38,7 @@ class Reason(IntEnum):
     SELF = 18
     STALE_CURSOR = 19
     QUOTA = 20
+    PAUSED = 21
 
     @classmethod
     def from_wire(cls, code: int) -> "Reason":

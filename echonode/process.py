@@ -7,13 +7,13 @@ import asyncio
 import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
 from echonode.errors import ConfigError, LocalError, TransportError
-from echonode.text import to_base32
+from echonode.text import from_base32, to_base32
 
 if TYPE_CHECKING:
     from echonode.api.access import TcpAccess
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from echonode.host.tcp import Listener
     from echonode.model.member_secret import MemberSecret
     from echonode.node.node import Node, Presence, Settings
+    from echonode.node.pauses import Pause
     from echonode.store.sqlite.store import SqliteStore
 
 _INVITATION_S: Final = 600.0
@@ -60,7 +61,20 @@ def node_settings(
         is_restored=files.is_restored,
         pools=files.read_pools(),
         echo_author=config.echo_author,
+        pauses=_read_pauses(files),
     )
+
+
+def _read_pauses(files: "NodeFiles") -> "tuple[Pause, ...]":
+    """Return the pauses that the home keeps. One that names no peer any more is left out."""
+    from echonode.model.identity import IDENTITY_BYTES, IdentityId
+    from echonode.node.pauses import Pause
+
+    found = []
+    for text, until_ms in files.pauses():
+        with suppress(ValueError):
+            found.append(Pause(IdentityId(from_base32(text, IDENTITY_BYTES)) if text else None, until_ms))
+    return tuple(found)
 
 
 class Process:
@@ -209,7 +223,8 @@ class Process:
     def _status_line(self, node: "Node") -> str:
         from echonode.host.service_status import status_line
 
-        return status_line(node.peers(), node.listening, self._refused_config)
+        is_paused = node.pause_control.pauses.of(None) is not None
+        return status_line(node.peers(), node.listening, self._refused_config, is_paused=is_paused)
 
     def _is_healthy(self) -> bool:
         """Return True while the store takes writes and peers can connect. The event loop shows its health by asking."""
@@ -258,7 +273,7 @@ class Process:
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.host.tcp import Listener, TcpDial
         from echonode.model.identity import Instance
-        from echonode.node.events import CaughtUp
+        from echonode.node.events import CaughtUp, NodePaused, NodeResumed
         from echonode.node.node import Node
         from echonode.store.sqlite.life_watch import LifeWatch
         from echonode.store.sqlite.store import SqliteStore
@@ -290,6 +305,8 @@ class Process:
         )
         node.bus.on(CaughtUp, lambda _: self._files.note_caught_up())
         node.echo_sync.history.keep_in(HistoryFile(self._files.home.history))
+        for event in (NodePaused, NodeResumed):
+            node.bus.on(event, lambda _: self._keep_pauses(node))
         stack.push_async_callback(node.stop)
         self._listener = listener = Listener()
         stack.push_async_callback(listener.close)
@@ -313,6 +330,14 @@ class Process:
             discovering = asyncio.create_task(self._discover(node, listener.addresses))
             stack.push_async_callback(self._stop_discovering, discovering)
         return node
+
+    def _keep_pauses(self, node: "Node") -> None:
+        """Keep the pauses over a restart. A disk that refuses them is told to the log: the pauses hold all the same."""
+        kept = [(to_base32(pause.peer or b""), pause.until_ms) for pause in node.pause_control.pauses]
+        try:
+            self._files.write_pauses(kept)
+        except ConfigError as error:
+            self._logs.log("pauses.not_kept", "error", reason=str(error))
 
     def _member_secret(self, random_bytes: Callable[[int], bytes]) -> "MemberSecret | None":
         """Return the secret of the home's network, None for the open one. A home without one gets a fresh one."""

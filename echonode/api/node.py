@@ -18,7 +18,9 @@ from echonode.api.requests import (
     JoinRequest,
     NameRequest,
     NetworkRequest,
+    PauseRequest,
     Query,
+    ResumeRequest,
     context_of,
     json_body,
     peer_of,
@@ -55,6 +57,8 @@ class NodeRoutes:
             route("/v1/peers", GET=self._peers),
             route("/v1/peers/forget", POST=self._forget_peer),
             route("/v1/name", PUT=self._rename),
+            route("/v1/pause", POST=self._pause),
+            route("/v1/resume", POST=self._resume),
             route("/v1/contexts", GET=self._contexts),
             route("/v1/contexts/{context}/forget", POST=self._forget_context),
             route("/v1/events", GET=self._events),
@@ -84,6 +88,7 @@ class NodeRoutes:
                 "invitation": status.invitation,
                 "handshakes_dropped": status.handshakes_dropped,
                 "key_problem": status.key_problem,
+                "paused": None if status.pause is None else {"until": maybe_rfc3339(status.pause.until_ms)},
             }
         )
 
@@ -98,6 +103,23 @@ class NodeRoutes:
             return reply({"peer": await self._node.forget_peer(to_base32(peer))})
         except LocalError as error:
             raise RequestError(str(error), status=409, code="conflict") from None
+
+    async def _pause(self, request: Request) -> Response:
+        body = await json_body(request, self._stop, PauseRequest)
+        if body.peer is not None:
+            peer_of(self._node, body.peer)
+        pause = self._node.pause_control.pause(body.peer, body.for_s)
+        return reply({"until": maybe_rfc3339(pause.until_ms)})
+
+    async def _resume(self, request: Request) -> Response:
+        body = await json_body(request, self._stop, ResumeRequest)
+        if body.peer is not None:
+            peer_of(self._node, body.peer)
+        try:
+            self._node.pause_control.resume(body.peer)
+        except LocalError as error:
+            raise RequestError(str(error), status=409, code="conflict") from None
+        return reply({})
 
     async def _rename(self, request: Request) -> Response:
         body = await json_body(request, self._stop, NameRequest)

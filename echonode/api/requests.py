@@ -35,6 +35,7 @@ from echonode.text import escape, is_nfc_text
 JSON_BYTES_MAX: Final = 64 * KIB  # of a request that is one JSON object
 _EXPIRES_S_MAX: Final = 7 * 86_400
 TIMEOUT_S_MAX: Final = 3600
+_PAUSE_S_MAX: Final = 366 * 86_400
 StrategyName = Literal["merge", "prefer_local", "prefer_remote"]
 _IDS_MAX: Final = 100_000  # of one pull: about 20 MB of JSON
 _FIELDS_MAX: Final = 100  # 64 tags and every other parameter
@@ -46,6 +47,19 @@ class ForgetPeerRequest(Struct, forbid_unknown_fields=True):
     """`peer` is an id, an unambiguous prefix of one, a name or a label."""
 
     peer: str
+
+
+class PauseRequest(Struct, forbid_unknown_fields=True):
+    """`peer` is named as in ForgetPeerRequest, None means all; `for_s` is in seconds, None means until it is ended."""
+
+    peer: str | None = None
+    for_s: Annotated[float, Meta(gt=0, le=_PAUSE_S_MAX)] | None = None
+
+
+class ResumeRequest(Struct, forbid_unknown_fields=True):
+    """`peer` is named as in ForgetPeerRequest, None means every pause."""
+
+    peer: str | None = None
 
 
 class ForgetContextRequest(Struct, forbid_unknown_fields=True):

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from echonode.errors import ConfigError, LocalError
 from echonode.host.home import Home, read_private, read_secret, write_secret
 from echonode.limits import POOL_OFFER_BYTES_MAX, POOLS_MAX
@@ -168,6 +170,23 @@ class NodeFiles:
     def write_pools(self, pools: Sequence[KnownPool]) -> None:
         """Keep these pools, in place of those before. Raises ConfigError."""
         write_secret(self.home.pools, pools_to_bytes(pools))
+
+    def pauses(self) -> list[tuple[str, int | None]]:
+        """Return the pauses that were kept: an id or "" for all, and the end in ms since 1970. A damaged file has none.
+        """
+        try:
+            kept = msgspec.json.decode(self._paused.read_bytes(), type=list[tuple[str, int | None]])
+        except (OSError, msgspec.DecodeError):
+            return []
+        return kept
+
+    def write_pauses(self, pauses: Sequence[tuple[str, int | None]]) -> None:
+        """Keep these pauses and no others. Raises ConfigError."""
+        write_secret(self._paused, msgspec.json.encode(pauses))
+
+    @property
+    def _paused(self) -> Path:
+        return self.home.folder / "paused"
 
     # -- backups -----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The line that `systemctl status` shows of a running node: its peers, whether they are equal, and if not, why.
 
-    equal with 2 nodes; listening on 0.0.0.0:22087
-    equal with 1 of 2 nodes, kitchen: does not answer; listening on 0.0.0.0:22087
+equal with 2 nodes; listening on 0.0.0.0:22087
+equal with 1 of 2 nodes, kitchen: does not answer; listening on 0.0.0.0:22087
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,17 @@ _ID_CHARS: Final = 8
 _TEXT_CHARS_MAX: Final = 100
 
 
-def status_line(peers: Sequence[PeerView], listening: Sequence[str], trouble: str = "") -> str:
+def status_line(
+    peers: Sequence[PeerView], listening: Sequence[str], trouble: str = "", *, is_paused: bool = False
+) -> str:
     """Return the line. `trouble` is what a person should know first, such as a configuration that was refused."""
-    parts = [trouble, *map(_copy_warning, peers), equality(peers), f"listening on {', '.join(listening)}"]
+    parts = [
+        trouble,
+        "paused with every peer" if is_paused else "",
+        *map(_copy_warning, peers),
+        equality(peers),
+        f"listening on {', '.join(listening)}",
+    ]
     return "; ".join(part for part in parts if part)
 
 

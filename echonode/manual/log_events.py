@@ -53,6 +53,24 @@ LOG_EVENTS: Final = (
         sentence="restored, and equal with {peers} peers: records are written again",
     ),
     LogEvent(
+        name="node.paused",
+        level="info",
+        meaning="A person wants no session with a peer (empty: any) until a time (0: until resumed).",
+        sentence="paused with {peer}",
+    ),
+    LogEvent(
+        name="node.resumed",
+        level="info",
+        meaning="A pause is over, by its time or by a person.",
+        sentence="the pause with {peer} is over",
+    ),
+    LogEvent(
+        name="pauses.not_kept",
+        level="error",
+        meaning="A pause holds, and would not hold over a restart: its file cannot be written.",
+        sentence="the pause would not outlast a restart: {reason}",
+    ),
+    LogEvent(
         name="backup.written",
         level="info",
         meaning="A scheduled backup was written, opened again and verified.",

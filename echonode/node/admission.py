@@ -78,6 +78,8 @@ class PeerAdmission:
         if peer.id == self.records.id:
             self._meet_self(transport)
             raise PeerRefused(Reason.SELF, "that is this very node, or a copy of it")
+        if self.table.pauses.of(peer.id) is not None:
+            raise PeerRefused(Reason.PAUSED, "this node is paused with it")
         if self.table.is_full(peer.id):
             raise PeerRefused(Reason.BUSY, "too many peers are known already")
         state = self.records.store.keyring.state_of(peer.id, peer.key)

@@ -53,6 +53,25 @@ class CaughtUp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodePaused:
+    """No session with `peer`, or with b"" with any peer, is wanted until `until_ms`; 0: until a person ends it."""
+
+    name: ClassVar[str] = "node.paused"
+    level: ClassVar[str] = "info"
+    peer: bytes
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeResumed:
+    """The pause with `peer`, or with b"" that with all, is over."""
+
+    name: ClassVar[str] = "node.resumed"
+    level: ClassVar[str] = "info"
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerSighted:
     """Discovery saw a node for the first time. `same_network`: it is of ours."""
 
@@ -461,6 +480,8 @@ Event: TypeAlias = (
     | NodeStopped
     | InstanceRenewed
     | CaughtUp
+    | NodePaused
+    | NodeResumed
     | PeerSighted
     | PeerConnected
     | PeerAbsent

@@ -203,8 +203,13 @@ class LiveLinks:
 
     def end_all(self) -> None:
         """End every link; from now on nothing that comes by one is taken."""
-        for link in self._links.values():
-            link.stop()
+        self.end(None)
+
+    def end(self, peer: IdentityId | None) -> None:
+        """End the link with `peer`, or with None every link; from now on nothing that comes by it is taken."""
+        for each, link in self._links.items():
+            if peer is None or each == peer:
+                link.stop()
 
     def _end_revoked(self) -> None:
         """End the links with peers whose key is not active any more, as admission would refuse them now."""

@@ -68,6 +68,7 @@ from echonode.node.invitations import Invitations
 from echonode.node.live_links import LiveLinks
 from echonode.node.membership import Membership
 from echonode.node.on_demand import OnDemand
+from echonode.node.pause_control import PauseControl
 from echonode.node.peer_table import PeerTable
 from echonode.node.peer_views import PeerViews
 from echonode.node.pools import Pools
@@ -152,6 +153,7 @@ class Node:
         self.on_demand = OnDemand(self.connections, self.conversations, self.addresses)
         self.echo_sync = EchoSync(self.records, self.conflicts, self.on_demand, clock, entropy, settings.echo_author)
         self.explanations = Explanations(self.records, self.subscriptions, self.addresses, self.on_demand)
+        self.pause_control = PauseControl(self.connections, self.addresses)
         self._hear_of_records()
         self._settings = settings
         self._wake, self._clock = wake, clock
@@ -199,6 +201,7 @@ class Node:
         await self.pools.list_device()
         if not is_provisional:  # `shared` means something only in a network
             self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
+        self.pause_control.load(self._settings.pauses)
         self._runner = asyncio.create_task(self.connections.run())
         if self._settings.is_restored:
             catch_up = CatchUp(self.bus, self.peer_table, self.records.may_write)
@@ -333,6 +336,7 @@ class Node:
             invitation=self.invitations.slot,
             handshakes_dropped=self.connections.dropped.total,
             key_problem=self._key_problem(),
+            pause=self.peer_table.pauses.of(None),
         )
 
     def peers(self) -> list[PeerView]:
@@ -372,6 +376,9 @@ class Node:
     ) -> list[SyncReport]:
         """Sync with `peers` now (None: all that are known, and configured addresses). Return one report for each."""
         known, targets = self.views.to_sync() if peers is None else (peers, ())
+        for peer in known:
+            if self.peer_table.pauses.of(peer) is not None:
+                raise LocalError("paused: to end that, type: echonode resume")
         return await self.on_demand.sync(known, direction, timeout_s, targets=targets)
 
     def resolve_peer(self, text: str) -> IdentityId:

@@ -4,6 +4,7 @@ from typing import Final
 
 from echonode.limits import CANDIDATES_MAX, PEER_GONE_DAYS, SEEN_SAVED_S
 from echonode.model.identity import IdentityId
+from echonode.node.pauses import Pauses
 from echonode.node.peer_entries import PeerEntry, Target
 from echonode.store.port import KnownPeer
 
@@ -16,6 +17,7 @@ class PeerIndex:
     def __init__(self) -> None:
         self.targets: dict[str, Target] = {}
         self.peers: dict[IdentityId, PeerEntry] = {}
+        self.pauses = Pauses()
 
     @property
     def is_linked(self) -> bool:

@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from echonode.clock import Clock
@@ -117,6 +118,9 @@ class PeerViews:
     def _stand(self, entry: PeerEntry, silence_s: float | None) -> tuple[PeerState, bool | None, str]:
         """Return the state of `entry`, whether it is equal, and why not. `silence_s`: how long its session is mute."""
         now_ms = self._clock.now_ms()
+        if (pause := self._table.pauses.of(entry.id)) is not None:
+            until = "" if pause.until_ms is None else f" until {_moment(pause.until_ms)}"
+            return PeerState.PAUSED, None, f"paused here{until}; to end that, type: echonode resume"
         if silence_s is not None:
             why = entry.reason if entry.is_doubted else f"nothing was heard of it for {silence_s:.0f} s"
             return PeerState.ABSENT, None, why
@@ -139,6 +143,10 @@ class PeerViews:
         if self._times.get(entry.id, (0.0, 0))[0] != at_s:  # so that two looks tell the same time
             self._times[entry.id] = at_s, self._clock.now_ms() - round((now_s - at_s) * 1000)
         return self._times[entry.id][1]
+
+
+def _moment(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _state_of(entry: PeerEntry) -> PeerState:

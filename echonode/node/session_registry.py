@@ -112,8 +112,13 @@ class SessionRegistry:
 
     def drop_all(self) -> None:
         """End every session that is up."""
+        self.drop(None)
+
+    def drop(self, peer: IdentityId | None) -> None:
+        """End every session with `peer`, or with None with every peer."""
         for live in list(self._by_stream.values()):
-            self._drop(live)
+            if peer is None or live.peer == peer:
+                self._drop(live)
 
     async def parted(self) -> None:
         """Wait until every dropped session has sent its Close, or cannot."""

@@ -7,6 +7,7 @@ from typing import Protocol
 from echonode.digest import GROUP_TAG, keyed
 from echonode.model.known_pool import KnownPool
 from echonode.model.member_secret import MemberSecret
+from echonode.node.pauses import Pause
 
 _OPEN_GROUP_KEY = b"echonode open network"  # group tags of the public network hide nothing
 
@@ -33,6 +34,7 @@ class Settings:
     `contexts`          the contexts that are kept, None for any that peers offer
     `subscriptions`     by context, the terms of the filter that says which part is wanted (model/filter_text.py)
     `models`            versions of the record models that are read here
+    `pauses`            those that were made before this start
     `is_restored`       the store was put back from a backup, and did not run since
     `pools`             the pools beside `shared` that this node has labels for
     `echo_author`       whose records are the state of the Echo Sync Protocol: `shared`, `me`, or None for `shared`
@@ -46,6 +48,7 @@ class Settings:
     subscriptions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     is_restored: bool = False
+    pauses: tuple[Pause, ...] = ()
     echo_author: str | None = None
     pools: tuple[KnownPool, ...] = ()
 

@@ -6,6 +6,7 @@ from enum import Enum
 
 from echonode.model.identity import IdentityId, Instance
 from echonode.node.events import SyncCompleted
+from echonode.node.pauses import Pause
 from echonode.store.port import ContextInfo, HistoryInfo
 
 
@@ -24,6 +25,7 @@ class PeerState(Enum):
     SIGHTED = "sighted"  # announced, never spoken with
     OTHER_NETWORK = "other network"
     COPY = "copy"  # another process with the identity of this node; `reason` says what to do
+    PAUSED = "paused"  # no session is wanted here for a while; `reason` says until when
     REFUSED = "refused"  # kept out here, or keeps this node out; `reason` says why
 
 
@@ -82,6 +84,7 @@ class NodeStatus:
     invitation: str | None
     handshakes_dropped: int
     key_problem: str
+    pause: Pause | None = None  # of this node with every peer
 
 
 class SyncStatus(Enum):

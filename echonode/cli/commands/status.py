@@ -16,6 +16,7 @@ from echonode.cli.output import (
     ago,
     count,
     fields_of,
+    moment,
     print_json,
     print_line,
     print_note,
@@ -27,7 +28,7 @@ from echonode.cli.output import (
 )
 
 _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
-_LATER_FIELDS: Final = frozenset({"history"})  # which nodes of the first versions do not tell
+_LATER_FIELDS: Final = frozenset({"paused", "history"})  # which nodes of the first versions do not tell
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "conflicts", "wants")
 _PEER_FIELDS: Final = (
     *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
@@ -75,6 +76,7 @@ def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
         "commands": safe(" ".join(answer["api"])),
         "peers": _known_text(answer["peers"]),
         "reads": ", ".join(f"{safe(name)} {safe(version)}" for name, version in answer.get("models", {}).items()),
+        "paused": _paused_text(answer.get("paused")),
         "invitation": f"{safe(answer['invitation'])} is open" if answer.get("invitation") else "",
         "history": _history(answer.get("history")),
     }
@@ -96,6 +98,14 @@ def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
         print_text(f"{count(contested, 'record')} in conflict; to see them, type: echonode conflicts")
     if is_running:
         print_text(verdict(answer["peers"], now_s))
+
+
+def _paused_text(pause: Json | None) -> str:
+    """Return until when this node is paused with every peer; "" when it is not."""
+    if pause is None:
+        return ""
+    until = f"until {moment(pause['until'])}; " if pause["until"] else ""
+    return f"with every peer, {until}to end that, type: echonode resume"
 
 
 def _history(history: Json | None) -> str:
