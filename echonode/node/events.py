@@ -10,6 +10,8 @@ from typing import ClassVar, TypeAlias
 
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record, VersionId
+from echonode.node.pauses import NodePaused as NodePaused
+from echonode.node.pauses import NodeResumed as NodeResumed
 from echonode.store.port import Outranked, VoidedVersion
 
 
@@ -50,25 +52,6 @@ class CaughtUp:
     name: ClassVar[str] = "node.caught_up"
     level: ClassVar[str] = "info"
     peers: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodePaused:
-    """No session with `peer`, or with b"" with any peer, is wanted until `until_ms`; 0: until a person ends it."""
-
-    name: ClassVar[str] = "node.paused"
-    level: ClassVar[str] = "info"
-    peer: bytes
-    until_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeResumed:
-    """The pause with `peer`, or with b"" that with all, is over."""
-
-    name: ClassVar[str] = "node.resumed"
-    level: ClassVar[str] = "info"
-    peer: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -204,8 +204,7 @@ class Node:
         self.pause_control.load(self._settings.pauses)
         self._runner = asyncio.create_task(self.connections.run())
         if self._settings.is_restored:
-            catch_up = CatchUp(self.bus, self.peer_table, self.records.may_write)
-            self.connections.spawn(catch_up.run())
+            self.connections.spawn(CatchUp(self.bus, self.peer_table, self.records.may_write).run())
         self.invitations.announce()
         self.bus.publish(NodeStarted(id=self.id, node_name=self.name, network=self.network, listen=self._listen))
 
@@ -376,9 +375,7 @@ class Node:
     ) -> list[SyncReport]:
         """Sync with `peers` now (None: all that are known, and configured addresses). Return one report for each."""
         known, targets = self.views.to_sync() if peers is None else (peers, ())
-        for peer in known:
-            if self.peer_table.pauses.of(peer) is not None:
-                raise LocalError("paused: to end that, type: echonode resume")
+        self.pause_control.check(known)
         return await self.on_demand.sync(known, direction, timeout_s, targets=targets)
 
     def resolve_peer(self, text: str) -> IdentityId:

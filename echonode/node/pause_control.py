@@ -40,6 +40,11 @@ class PauseControl:
         self.pauses.load(pauses)
         self._watch()
 
+    def check(self, peers: Iterable[IdentityId]) -> None:
+        """Raise LocalError where there is a pause with one of `peers`."""
+        if any(self.pauses.of(peer) is not None for peer in peers):
+            raise LocalError("paused: to end that, type: echonode resume")
+
     def _watch(self) -> None:
         """End pauses when their time is over, as long as there are any."""
         self._changed.set()

@@ -5,6 +5,7 @@ A pause holds over a restart: a person made it, and its end is a time or another
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from echonode.model.identity import IdentityId
 
@@ -15,6 +16,25 @@ class Pause:
 
     peer: IdentityId | None
     until_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePaused:
+    """No session with `peer`, or with b"" with any peer, is wanted until `until_ms`; 0: until a person ends it."""
+
+    name: ClassVar[str] = "node.paused"
+    level: ClassVar[str] = "info"
+    peer: bytes
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeResumed:
+    """The pause with `peer`, or with b"" that with all, is over."""
+
+    name: ClassVar[str] = "node.resumed"
+    level: ClassVar[str] = "info"
+    peer: bytes
 
 
 class Pauses:
