@@ -141,5 +141,5 @@ class KeyClaims:
         counted = self.counted(author)
         if not counted:
             return Admission.UNKNOWN
-        is_void = any(self.own[owner] is KeyState.COMPROMISED for owner in counted)
+        is_void = any(self.own.get(owner) is KeyState.COMPROMISED for owner in counted)
         return Admission.VOID if is_void else Admission.ADMITTED
