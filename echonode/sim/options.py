@@ -66,6 +66,7 @@ class Options:
     strangers: int = 0  # nodes of another network on the same LAN
     newcomers: int = 0  # nodes that join by an invitation during faults_s
     is_compromised: bool = False  # the owner of a node states its device key compromised during faults_s
+    key_changes: int = 0  # new and void keys, pools made, joined and left, during faults_s (sim/key_changes.py)
     has_equal_names: bool = False  # every node has the same name, as machines of one image do
     has_shared_address: bool = False  # every host has and announces the same address too, as of a container bridge
     restarts_unseen: bool = False  # once all are equal, all are restarted together, and no discovery helps any more
@@ -80,7 +81,7 @@ class Options:
 
 def draw_options(seed: int) -> Options:
     """Draw the options of the world of `seed`."""
-    draw, beside, meeting = (Random(f"{purpose}/{seed}") for purpose in ("options", "beside", "meeting"))
+    draw, beside, meeting, keys = (Random(f"{each}/{seed}") for each in ("options", "beside", "meeting", "key changes"))
     is_large = draw.random() < 0.02
     nodes = draw.randint(7, 12) if is_large else draw.choices([2, 3, 4, 5, 6], [30, 40, 18, 8, 4])[0]
     contexts = draw.choice([("main",), ("main",), ("main", "notes"), ("main", "main", "notes", "a/b c")])
@@ -123,5 +124,6 @@ def draw_options(seed: int) -> Options:
         has_equal_names=meeting.random() < 0.25,
         has_shared_address=meeting.random() < 0.25,
         restarts_unseen=meeting.random() < 0.2,
+        key_changes=keys.choices([0, 3, 8], [75, 15, 10])[0],
         leaf_bounds=draw.choices([LEAF_BOUNDS, *_SMALL_LEAVES], [80, 10, 10])[0],
     )

@@ -31,6 +31,7 @@ from echonode.sim.figures import Figures, Samples
 from echonode.sim.invariants.checks import Invariants, Violation
 from echonode.sim.invariants.expected_heads import all_heads
 from echonode.sim.invariants.truth import Truth
+from echonode.sim.key_changes import KeyChanges
 from echonode.sim.options import PARTIAL_TAG, Options, draw_options
 from echonode.sim.quiescence import left_behind
 from echonode.sim.world import PORT, Member, World
@@ -107,6 +108,8 @@ class Scenario:
             ]
             if options.partition_s:
                 activities.append(self._partition())
+            if options.key_changes:
+                activities.append(self._key_changes().keep_changing())
             if options.is_compromised:
                 activities.append(self._compromise())
             self._is_live = True
@@ -324,6 +327,16 @@ class Scenario:
             )
             self.honest.append(newcomer)
             return
+
+    def _key_changes(self) -> KeyChanges:
+        options = self.options
+        return KeyChanges(
+            self._client_nodes,
+            self.invariants,
+            count=options.key_changes,
+            during_s=options.faults_s,
+            seed=self._seed,
+        )
 
     async def _compromise(self) -> None:
         """Remove a node, as a thief takes a laptop. Its owner then states its device key compromised, elsewhere."""
