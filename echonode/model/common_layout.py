@@ -11,14 +11,19 @@
 `read_fields` returns the fields of such a payload, the same that `cbor.decode` returns and `check_fields` accepts. For
 every other payload it returns None: the strict pair then reads or refuses it. It accepts nothing that the strict pair
 refuses: every length is in its shortest form, the fields come in order, and nothing follows the last.
+
+`write_fields` goes the other way: it returns the payload of such fields, the same that `cbor.encode_ordered` returns
+for fields that `check_fields` accepts, or None. Its texts are ASCII, which is in NFC.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
-from typing import Final
+from typing import Any, Final
 
 from echonode.cbor import Value
+from echonode.clock import TIMESTAMP_MAX
 from echonode.limits import NAME_BYTES_MAX
 from echonode.model.fields import (
     AUTHOR,
@@ -26,6 +31,7 @@ from echonode.model.fields import (
     CONTEXT,
     CREATED,
     INSTANCE,
+    LATER,
     MEDIA_TYPE,
     MODEL,
     MODEL_VERSION,
@@ -35,6 +41,7 @@ from echonode.model.fields import (
     TOMBSTONE,
     VECTOR,
 )
+from echonode.model.identity import IDENTITY_BYTES, INSTANCE_BYTES, WRITER_BYTES
 from echonode.text import is_plain_text
 
 _REQUIRED: Final = 9
@@ -186,3 +193,104 @@ def _read_tags(payload: bytes, at: int, fields: dict[int, Value]) -> int:
         return 0
     fields[TAGS] = tags
     return at
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_fields(fields: Mapping[int, Any]) -> bytes | None:
+    """Return the payload of `fields`, None when it is not of the common layout: then the fields are to be checked."""
+    name, timestamp, created_ms = fields[NAME], fields[TIMESTAMP], fields[CREATED]
+    if not _is_ascii(name, NAME_BYTES_MAX) or not _is_long_number(timestamp) or not _is_long_number(created_ms):
+        return None
+    instance, vector, model_version = fields[INSTANCE], fields[VECTOR], fields[MODEL_VERSION]
+    if len(vector) != 1 or not _is_bytes(instance, INSTANCE_BYTES) or len(model_version) != 2:
+        return None
+    ((writer, counter),) = vector.items()
+    major, minor = model_version
+    if not _is_bytes(writer, WRITER_BYTES) or type(major) is not int or type(minor) is not int or max(fields) >= LATER:
+        return None
+    head, tail = _head(fields[CONTEXT], fields[AUTHOR]), _tail(fields[MODEL], major, minor)
+    optional = _write_optional(fields) if len(fields) > _REQUIRED else b""
+    counted = _write_number(counter)
+    if not head or not tail or not counted or optional is None:
+        return None
+    size = len(name)
+    named = bytes((_TEXT + size,)) if size <= _SHORT_MAX else bytes((_LONG_TEXT, size))
+    middle = _MIDDLE.pack(_TIMESTAMP_HEAD, timestamp, _INSTANCE_HEAD, instance, _VECTOR_HEAD, writer, counted[0])
+    parts = (bytes((0xA0 + len(fields),)), head, named, name.encode(), middle, counted[1:], tail)
+    return b"".join((*parts, created_ms.to_bytes(8, "big"), optional))
+
+
+def _is_ascii(text: object, bytes_max: int = _SHORT_MAX) -> bool:
+    return type(text) is str and 0 < len(text) <= bytes_max and text.isascii() and text.isprintable()
+
+
+def _is_bytes(value: object, size: int) -> bool:
+    return type(value) is bytes and len(value) == size
+
+
+def _is_long_number(number: object) -> bool:
+    return type(number) is int and _EIGHT_BYTES <= number <= TIMESTAMP_MAX
+
+
+def _write_text(text: str) -> bytes:
+    return bytes((_TEXT + len(text),)) + text.encode()
+
+
+@lru_cache(maxsize=64)
+def _head(context: str, author: bytes) -> bytes:
+    """Return the fields before the name's text, b"" when they are not of the common layout."""
+    if not _is_ascii(context) or not _is_bytes(author, IDENTITY_BYTES):
+        return b""
+    return bytes((CONTEXT,)) + _write_text(context) + _AUTHOR_HEAD + author + bytes((NAME,))
+
+
+@lru_cache(maxsize=64)
+def _tail(model: str, major: int, minor: int) -> bytes:
+    """Return the fields from the model up to the head of the time of creation, b"" when they are not of the common
+    layout."""
+    if not _is_ascii(model) or not 0 <= major <= _SHORT_MAX or not 0 <= minor <= _SHORT_MAX:
+        return b""
+    return bytes((MODEL,)) + _write_text(model) + bytes((MODEL_VERSION, 0x82, major, minor, CREATED, 0x1B))
+
+
+def _write_number(number: object) -> bytes:
+    """Return a positive number in its shortest form, b"" for what is none."""
+    if type(number) is not int or not 0 < number <= TIMESTAMP_MAX:
+        return b""
+    if number <= _SHORT_MAX:
+        return bytes((number,))
+    for initial, (width, _) in _WIDTHS.items():
+        if number < 1 << 8 * width:
+            return bytes((initial,)) + number.to_bytes(width, "big")
+    return b""
+
+
+def _write_optional(fields: Mapping[int, Any]) -> bytes | None:
+    """Return the fields from TAGS on, None when they are not of the common layout."""
+    parts: list[bytes] = []
+    if TAGS in fields:
+        parts.append(_write_tags(*fields[TAGS]))
+    if MEDIA_TYPE in fields:
+        media_type = fields[MEDIA_TYPE]
+        parts.append(bytes((MEDIA_TYPE,)) + _write_text(media_type) if _is_ascii(media_type) else b"")
+    if BODY in fields:
+        body = fields[BODY]
+        size = len(body) if type(body) is bytes else 0
+        if not 0 < size < 1 << 16 or TOMBSTONE in fields:
+            return None
+        width = 0 if size <= _SHORT_MAX else 1 if size < 1 << 8 else 2
+        sized = (0x40 + size, 0x58 << 8 | size, 0x59 << 16 | size)[width].to_bytes(1 + width, "big")
+        parts += (bytes((BODY,)) + sized, body)
+    if TOMBSTONE in fields:
+        parts.append(bytes((TOMBSTONE, 0xF5)) if fields[TOMBSTONE] is True else b"")
+    return b"".join(parts) if all(parts) else None
+
+
+@lru_cache(maxsize=1024)
+def _write_tags(*tags: str) -> bytes:
+    """Return the field TAGS, b"" when it is not of the common layout."""
+    if not 0 < len(tags) <= _SHORT_MAX or not all(map(_is_ascii, tags)) or list(tags) != sorted(set(tags)):
+        return b""
+    return bytes((TAGS, 0x80 + len(tags))) + b"".join(map(_write_text, tags))

@@ -88,6 +88,7 @@ def open_sealed(key: bytes, nonce: bytes, sealed: bytes, associated: bytes) -> b
         return None
 
 
+@lru_cache(maxsize=1024)  # a node asks for its own id at every turn
 def identity_of(root: PublicKey) -> IdentityId:
     """Return the identity with the root key `root`."""
     return IdentityId(digest(IDENTITY, root))

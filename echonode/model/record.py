@@ -11,7 +11,7 @@ model/fields.py, the layout around it in model/cose.py; model/common_layout.py r
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import le
-from typing import Final, NewType, Protocol
+from typing import Any, Final, NewType, Protocol
 from unicodedata import is_normalized
 
 from echonode import cbor
@@ -19,7 +19,7 @@ from echonode.clock import Timestamp, to_ms
 from echonode.digest import LEAF_KEY, VERSION, digest
 from echonode.errors import LocalError, RemoteError
 from echonode.limits import RECORD_BYTES_MAX
-from echonode.model.common_layout import read_fields
+from echonode.model.common_layout import read_fields, write_fields
 from echonode.model.cose import KID_AT as KID_AT
 from echonode.model.cose import assemble, bstr_head, sig_structure, split
 from echonode.model.fields import (
@@ -92,13 +92,20 @@ class SignedRecord:
 
     __slots__ = ("_fields", "_sig_structure", "id", "key", "kid", "raw", "writer")
 
-    def __init__(self, raw: bytes, kid: PublicKey, payload_bstr: bytes, fields: dict[int, cbor.Value]) -> None:
+    def __init__(
+        self,
+        raw: bytes,
+        kid: PublicKey,
+        payload_bstr: bytes,
+        fields: dict[int, cbor.Value],
+        key: LeafKey | None = None,
+    ) -> None:
         self.raw = raw
         self.kid = kid
         self._fields = fields
         self._sig_structure = sig_structure(raw, payload_bstr, is_statement=fields[CONTEXT] == IDENTITIES)
         self.id = VersionId(digest(VERSION, self._sig_structure))
-        self.key = leaf_key(self.author, self.name)
+        self.key = leaf_key(self.author, self.name) if key is None else key
         self.writer = writer_of(kid, self.instance)
 
     @property
@@ -303,15 +310,17 @@ def prepare(
     vector: Vector,
     timestamp: Timestamp,
     created_ms: int | None = None,
+    key: LeafKey | None = None,
 ) -> UnsignedVersion:
     """Return the version up to its signature: half of `sign`. The other half can run in threads.
 
+    `key` is the draft's leaf key, for a caller that has computed it already.
     `created_ms` is the wall time, for a draft that names no `created` of its own; None takes it from the timestamp.
     Raises LocalError.
     """
     if created_ms is None:
         created_ms = to_ms(timestamp)
-    fields: dict[int, object] = {
+    fields: dict[int, Any] = {
         CONTEXT: draft.context,
         AUTHOR: draft.author,
         NAME: draft.name,
@@ -330,6 +339,20 @@ def prepare(
         fields[BODY] = draft.body
     if draft.is_tombstone:
         fields[TOMBSTONE] = True
+    payload = None if draft.later else write_fields(fields)
+    if payload is None:
+        payload = _encode(draft, fields)
+    payload_bstr = bstr_head(len(payload)) + payload
+    unsigned = assemble(kid, payload_bstr)
+    # The bounds of known fields add up to less than this one; later fields have no bounds here.
+    if draft.later and len(unsigned) + SIGNATURE_BYTES > RECORD_BYTES_MAX:
+        raise LocalError("larger than a record may be")
+    return UnsignedVersion(unsigned, kid, payload_bstr, fields, key)
+
+
+def _encode(draft: Draft, fields: dict[int, Any]) -> bytes:
+    """Return the payload of any `fields`, with the later ones of `draft`, which are added to them. Raises LocalError.
+    """
     try:
         if draft.later:
             fields |= later_fields(draft.later)
@@ -340,13 +363,7 @@ def prepare(
         # Only texts written here must be in NFC: the test depends on the version of Unicode (text.py).
         if not text.isascii() and not is_normalized("NFC", text):
             raise LocalError("names, tags and types are written in Unicode's form NFC")
-    payload = cbor.encode_ordered(fields)
-    payload_bstr = bstr_head(len(payload)) + payload
-    unsigned = assemble(kid, payload_bstr)
-    # The bounds of known fields add up to less than this one; later fields have no bounds here.
-    if draft.later and len(unsigned) + SIGNATURE_BYTES > RECORD_BYTES_MAX:
-        raise LocalError("larger than a record may be")
-    return UnsignedVersion(unsigned, kid, payload_bstr, fields)  # type: ignore[arg-type]
+    return cbor.encode_ordered(fields)
 
 
 def _promote(signed: SignedRecord) -> Record:

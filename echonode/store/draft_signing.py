@@ -63,7 +63,7 @@ def prepare_versions(
             versions.append(None)
             continue
         covered = (earlier,) if earlier else heads.get(key, ())
-        vector = cover(covered, writer)
+        vector = cover(covered, writer) if covered else {}
         if vector.get(writer, 0) >= next_counter:
             raise StaleWriterError(f"{draft.name}: a head claims a counter that this store never gave")
         vector[writer] = next_counter
@@ -76,6 +76,7 @@ def prepare_versions(
                 vector=vector,
                 timestamp=_later_than(covered, now),
                 created_ms=to_ms(now),
+                key=key,
             )
         except LocalError as error:
             raise DraftError(place, str(error)) from None
@@ -92,6 +93,8 @@ def _check_expected(place: int, draft: Draft, heads: Sequence[Version]) -> None:
 
 def _later_than(covered: Sequence[Version], timestamp: Timestamp) -> Timestamp:
     """Return `timestamp`, raised to be later than those of the versions `covered`: an edit is never the older one."""
+    if not covered:
+        return timestamp
     return Timestamp(min(TIMESTAMP_MAX, max([timestamp, *(head.timestamp + 1 for head in covered)])))
 
 

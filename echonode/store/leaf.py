@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from echonode.model.heads import LeafBounds, LeafVersions, select
 from echonode.model.record import Record, Version, VersionId, supersedes
@@ -30,8 +31,7 @@ class Place(Enum):
     HISTORY = "history"
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """A version that changes its place.
 
     Without an origin it has just arrived; without a target it is deleted. What arrives, and what comes to the log, is a
@@ -81,7 +81,7 @@ class LeafMerge:
     @property
     def changes_heads(self) -> bool:
         """True unless the leaf shows the same heads as before."""
-        return any(Place.LOG in (move.origin, move.target) for move in self.moves)
+        return any(move.origin is Place.LOG or move.target is Place.LOG for move in self.moves)
 
     def joined(self) -> list[Move]:
         """Return the moves of versions that became heads."""

@@ -61,7 +61,7 @@ class MergePlan:
 
     def added(self) -> list[Record]:
         """Return the new heads, in the order in which their leaves were first touched."""
-        return [move.record for _, merge in self.changes() for move in merge.joined()]
+        return [move.record for _, merge in self.changes() for move in merge.moves if move.target is Place.LOG]
 
     def applied(self, voided: Iterable[VoidedVersion] = ()) -> Applied:
         """Return the outcome to report."""
@@ -71,6 +71,11 @@ class MergePlan:
             if merge.outranked
         ]
         return Applied(tuple(self.added()), self.had, tuple(self.refused), tuple(voided), tuple(outranked))
+
+    @property
+    def is_gap(self) -> bool:
+        """True when a refused version may be admitted later, so that it has to be sent again."""
+        return any(refused.reason is Reason.UNKNOWN_KEY for refused in self.refused)
 
     def beside(self) -> list[tuple[VersionId, int]]:
         """Return how many heads stand beside each version that arrived, where there are any."""
@@ -220,7 +225,7 @@ class MergeIndex:
         for key, merge in merges.items():
             if merge.is_full:
                 full.add(key)
-            else:
+            elif full:
                 full.discard(key)
 
     def replace_heads(self, context: str, heads: Mapping[LeafKey, Sequence[VersionId]]) -> None:
@@ -234,7 +239,7 @@ class MergeIndex:
                 tree.remove(key)
             if len(ids) > 1:
                 conflicts.add(key)
-            else:
+            elif conflicts:
                 conflicts.discard(key)
 
     def forget_leaves(self, context: str, keys: Collection[LeafKey]) -> None:

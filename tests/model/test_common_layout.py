@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from echonode import cbor
 from echonode.limits import NAME_BYTES_MAX
-from echonode.model.common_layout import read_fields
+from echonode.model.common_layout import read_fields, write_fields
 from echonode.model.cose import split
 from echonode.model.fields import check_fields
 from echonode.model.record import MAIN, Draft, parse
@@ -120,6 +120,52 @@ def test_the_quick_reader_never_takes_more_than_the_strict_one(fields: dict[Any,
     payload = cbor.encode(fields)
     is_read_as_the_strict_reader_does(payload)
     is_read_as_the_strict_reader_does(payload[:at] + noise + payload[at + len(noise) :])
+
+
+def is_written_as_the_encoder_does(fields: dict[int, Any]) -> bool:
+    """Return True if the quick writer takes `fields`; fail if they are not valid or it writes something else."""
+    quick = write_fields(fields)
+    if quick is None:
+        return False
+    check_fields(fields)
+    assert quick == cbor.encode(fields)
+    assert read_fields(quick) == fields
+    return True
+
+
+@given(FIELDS)
+def test_the_quick_writer_writes_what_the_encoder_does_or_nothing(fields: dict[int, Any]) -> None:
+    is_written_as_the_encoder_does(fields)
+
+
+PLAIN_TEXTS = st.text("abc /é\n", min_size=1, max_size=25)
+LIKELY = st.fixed_dictionaries(
+    {
+        1: st.just("main") | PLAIN_TEXTS,
+        2: st.just(bytes(32)),
+        3: st.text("abc", min_size=1, max_size=NAME_BYTES_MAX + 1) | PLAIN_TEXTS,
+        4: st.integers(2**32 - 1, 2**64),
+        5: st.just(b"instance"),
+        6: st.integers(0, 70_000).map(lambda count: {WRITER: count}),
+        7: st.just("note") | PLAIN_TEXTS,
+        8: st.lists(st.integers(0, 24) | st.just(True), min_size=2, max_size=2),
+        9: st.integers(2**32 - 1, 2**64),
+    },
+    optional={10: st.lists(PLAIN_TEXTS, max_size=3), 11: PLAIN_TEXTS, 12: st.binary(max_size=300), 13: st.just(True)},
+)
+
+
+@given(LIKELY)
+def test_the_quick_writer_takes_no_bad_draft(fields: dict[int, Any]) -> None:
+    is_written_as_the_encoder_does(fields)
+
+
+@pytest.mark.parametrize("size", [1, 23, 24, 255, 256, 65_535])
+@pytest.mark.parametrize("counter", [1, 23, 24, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**64 - 1])
+def test_sizes_and_counters_are_written_in_their_shortest_form(size: int, counter: int) -> None:
+    fields = {**COMMON, 3: "n" * min(size, NAME_BYTES_MAX), 6: {WRITER: counter}, 12: bytes(size)}
+    assert is_written_as_the_encoder_does(fields)
+    assert write_fields({**fields, 12: bytes(65_536)}) is None
 
 
 def test_a_version_written_here_is_of_the_common_layout() -> None:

@@ -54,7 +54,7 @@ class WritePlans:
         """Plan to merge `records` into `context`."""
         plan = self._index.sort(context, records)
         await self._merge_leaves(transaction, plan)
-        return await self._add_merge(transaction, plan, None if plan.applied().is_gap else cursor)
+        return await self._add_merge(transaction, plan, None if plan.is_gap else cursor)
 
     async def end_life(self, transaction: Transaction) -> Finish[None]:
         """Plan the last transaction: the cursors that were only noted, and the mark of a clean close."""

@@ -130,12 +130,13 @@ class Transaction:
     def _add_merges(self, context: str, merges: Iterable[LeafMerge]) -> None:
         context_row = self.context_row(context)
         for merge in merges:
-            for move in merge.left():
-                context_row.size_bytes -= move.version.size
-                self._inserts.pop((context_row.id, move.version.id), None)
-            for move in merge.joined():
-                context_row.size_bytes += move.version.size
-                context_row.newest_seq = self.insert(context_row.id, move.record)
+            for move in merge.moves:
+                if move.origin is Place.LOG:
+                    context_row.size_bytes -= move.version.size
+                    self._inserts.pop((context_row.id, move.version.id), None)
+                if move.target is Place.LOG:
+                    context_row.size_bytes += move.version.size
+                    context_row.newest_seq = self.insert(context_row.id, move.record)
 
     def add_staged(self, context_id: int, fresh: Sequence[Record], plan: MergePlan) -> None:
         """Add the rows of a snapshot being received: `fresh` versions, each of which makes a leaf, and those that
