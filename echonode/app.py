@@ -10,6 +10,7 @@ Heavy rooms are imported inside functions: `echonode --help` should not load a d
 
 import faulthandler
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -99,10 +100,12 @@ class _Services:
         config = load()
         files.home.prepare()
         logs = open_logs(config.log.level, config.log.format, SystemClock(), self._environ)
+        logs.is_silenced = options.say is not None and os.isatty(sys.stderr.fileno())  # a table has the terminal
         logs.route_libraries()
         try:
             with files.home.locked(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                return runner.run(Process(files, config, load, logs, self._environ, options.join, options.at).run())
+                process = Process(files, config, load, logs, self._environ, options.join, options.at, options.say)
+                return runner.run(process.run())
         finally:
             logs.close()
 

@@ -89,6 +89,7 @@ class Process:
         environ: Mapping[str, str],
         join: str | None,
         join_at: str | None,
+        say: "Callable[[str], None] | None" = None,
     ) -> None:
         self._files = files
         self._config = config
@@ -97,6 +98,8 @@ class Process:
         self._environ = environ
         self._join = join
         self._join_at = join_at
+        self._is_watched = say is not None or sys.stderr.isatty()  # by a person
+        self._say = say or _write_to_terminal
         self._discovery: Discovery | None = None
         self._store: SqliteStore | None = None
         self._api: ApiServer | None = None
@@ -421,29 +424,29 @@ class Process:
             at = next(iter(self._config.peers), None)
             if at is None:
                 raise ConfigError("without mDNS an inviting node is not found: say where it is with --at HOST:PORT")
-        _say("looking for the node that made this invitation ..")
+        self._say(f"{node.name} is joining: looking for the node that made this invitation ..")
         joining = asyncio.create_task(node.join(code, at))
         try:
             await asyncio.wait((joining,), timeout=_LOOK_S)
             if not joining.done():
-                _say("not joined yet: the code may be wrong, spent or expired; looking on for a minute")
+                self._say("not joined yet: the code may be wrong, spent or expired; looking on for a minute")
             network = await joining
         finally:
             joining.cancel()
-        _say(f"joined the network {network}")
+        self._say(f"joined the network {network}")
 
     async def _invite_first(self, node: "Node", is_first_run: bool) -> str | None:
         """Open the invitation of a first run on a terminal. Return its code, None elsewhere."""
-        if not is_first_run or self._join or node.network_secret() is None or not sys.stderr.isatty():
+        if not is_first_run or self._join or node.network_secret() is None or not self._is_watched:
             return None
         return await node.invite(uses=1, expires_s=_INVITATION_S)
 
     def _greet(self, node: "Node", code: str | None) -> None:
-        if not sys.stderr.isatty():
+        if not self._is_watched:
             return
-        _say(f"{node.name} is up, listening on {', '.join(node.listening)}; stop it with Ctrl-C")
+        self._say(f"{node.name} is up, listening on {', '.join(node.listening)}; stop it with Ctrl-C")
         if code is not None:
-            _say(f"on the other machine, within ten minutes, type:\n\n    echonode run --join {code}\n")
+            self._say(f"on the other machine, within ten minutes, type:\n\n    echonode run --join {code}\n")
 
 
 def _version_text() -> str:
@@ -452,5 +455,5 @@ def _version_text() -> str:
     return version_text(PROTOCOL_VERSION)
 
 
-def _say(text: str) -> None:
+def _write_to_terminal(text: str) -> None:
     sys.stderr.write(text + "\n")

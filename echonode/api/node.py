@@ -87,6 +87,7 @@ class NodeRoutes:
                 "peers": [_peer_form(peer) for peer in status.peers],
                 "invitation": status.invitation,
                 "handshakes_dropped": status.handshakes_dropped,
+                "joining": status.joining,
                 "key_problem": status.key_problem,
                 "paused": None if status.pause is None else {"until": maybe_rfc3339(status.pause.until_ms)},
             }

@@ -79,6 +79,7 @@ class RunOptions:
     open: bool = False
     log_level: str | None = None
     log_format: str | None = None
+    say: "Callable[[str], None] | None" = None  # told what a person at the terminal should know; None writes it there
 
 
 class RepairReport(Protocol):

@@ -64,6 +64,7 @@ class Invitations:
         self._bus = bus
         self._invitation: Invitation | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        self.is_joining = False  # then nothing is handed out: it would lead into a network that this node leaves
 
     # -- the inviter -------------------------------------------------------------------------------------------------
 
@@ -71,7 +72,7 @@ class Invitations:
     def slot(self) -> str | None:
         """The number of the open invitation, None when there is none."""
         invitation = self._invitation
-        if invitation is None or not invitation.is_open(self._clock.monotonic_s()):
+        if invitation is None or self.is_joining or not invitation.is_open(self._clock.monotonic_s()):
             return None
         return slot_of(invitation.code)
 
@@ -84,6 +85,8 @@ class Invitations:
         """Open an invitation for `uses` joiners, and return the code to type there. Raises LocalError.
 
         With `pool` they become members of that too."""
+        if self.is_joining:
+            raise LocalError("this node is joining a network: invite others when it is a member")
         if self._membership.member_secret is None:
             raise LocalError("the open network needs no invitation: anyone may take part")
         if not 1 <= uses <= INVITATION_USES_MAX:
@@ -173,9 +176,29 @@ class Invitations:
 
         `at`: HOST:PORT of the inviter. Without it, `inviters` gives the addresses where an invitation with the code's
         number may be open, and they are tried as they appear. Raises ConfigError for a text that is no code, LocalError
-        for a wrong code, TransportError when no such invitation is found within `timeout_s`.
+        for a wrong code and while it is joining already, TransportError when no such invitation is found within
+        `timeout_s`. Until it returns, no invitation of this node is open.
         """
         code = normalise_code(text)
+        if self.is_joining:
+            raise LocalError("this node is joining a network already")
+        self.is_joining = True
+        self.announce()
+        try:
+            return await self._find_and_join(code, at, timeout_s, dial, inviters)
+        finally:
+            self.is_joining = False
+            self.announce()
+
+    async def _find_and_join(
+        self,
+        code: Code,
+        at: str | None,
+        timeout_s: float,
+        dial: Dial,
+        inviters: Callable[[str], Sequence[Sequence[str]]],
+    ) -> tuple[MemberSecret, KnownPool | None]:
+        """Try the nodes that may have the invitation until one has it, as `join` says."""
         deadline_s = self._clock.monotonic_s() + timeout_s
         error: Exception = TransportError(
             f"no node with invitation {slot_of(code)} open was found: the code may be spent or expired, "

@@ -334,6 +334,7 @@ class Node:
             peers=tuple(self.peers()),
             invitation=self.invitations.slot,
             handshakes_dropped=self.connections.dropped.total,
+            joining=self.is_joining,
             key_problem=self._key_problem(),
             pause=self.peer_table.pauses.of(None),
         )
@@ -432,13 +433,16 @@ class Node:
     # -- the network -------------------------------------------------------------------------------------------------
 
     def network_secret(self) -> MemberSecret | None:
-        """Return the network secret; None on the open network."""
+        """Return the network secret; None on the open network. Raises LocalError while that is still to come."""
+        if self._settings.is_provisional:
+            raise LocalError("this node is joining a network: it has no secret of its own to show")
         return self.membership.member_secret
 
     async def set_network(self, secret: MemberSecret) -> None:
         """Become a member of another network. Records stay; sessions of the old network end."""
         if secret == self.membership.member_secret:
             return
+        self._settings = replace(self._settings, is_provisional=False)
         self.membership.move_to(secret)
         await self.records.introduce(secret)
         self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
@@ -448,6 +452,11 @@ class Node:
         self.invitations.void()
         self.bus.publish(NetworkJoined(network=self.network))
         self._wake.set()
+
+    @property
+    def is_joining(self) -> bool:
+        """True while this node looks for the network that it is to join."""
+        return self.invitations.is_joining
 
     async def invite(self, *, uses: int, expires_s: float, pool: str | None = None) -> str:
         """Open an invitation, with `pool` into that pool too. Return the code to type on the other machine.

@@ -69,7 +69,7 @@ class NodeStatus:
 
     `label`: the name, with the beginning of the id where a peer has the same; `handshakes_dropped`: as too many were
     under way, since the start; `key_problem`: what is the matter with this device's key, and what to do, "" if nothing
-    is.
+    is; `joining`: it looks for the network that it is to join.
     """
 
     id: IdentityId
@@ -84,6 +84,7 @@ class NodeStatus:
     invitation: str | None
     handshakes_dropped: int
     key_problem: str
+    joining: bool
     pause: Pause | None = None  # of this node with every peer
 
 

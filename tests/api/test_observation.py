@@ -1,6 +1,7 @@
 """Looks into a node through its API: its log and the level of that, sessions message by message, and reasons."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from echonode.host.logs import Logs
@@ -125,5 +126,16 @@ def test_reasons_name_why_a_peer_is_away_and_when_it_is_tried_again(tmp_path: Pa
                 while (await events.get()).name != "peer.unreachable":
                     pass
             assert await reasons(two, "peer=127.0.0.1:1") == ["away", "next try"]
+
+    run(test)
+
+
+def test_a_node_that_is_to_join_a_network_shows_no_secret(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as one:
+            one.node._settings = replace(one.node._settings, is_provisional=True)
+            answer = await one.ask("GET", "/v1/network")
+            assert (answer.status, answer.code) == (422, "unusable")
+            assert "joining" in answer.message
 
     run(test)

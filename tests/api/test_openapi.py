@@ -276,6 +276,7 @@ ELSEWHERE = {
     ("POST", "/v1/join", "200"),  # test_node
     ("POST", "/v1/join", "422"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events
+    ("GET", "/v1/network", "422"),  # test_observation
     ("PUT", "/v1/log-level", "409"),  # test_observation
     ("PUT", "/v1/records/{context}", "412"),  # test_changes
     ("DELETE", "/v1/records/{context}", "412"),  # test_changes

@@ -1,6 +1,7 @@
 """Invitations: joining by a code, wrong codes, and the bounds of an invitation (SECURITY.md H8)."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -209,6 +210,46 @@ def test_a_joiner_waits_for_an_invitation_to_be_opened():
         member.node.invitations._invitation.uses_left = 1
         member.node.invitations.announce()
         assert await joining == member.node.network
+
+    in_a_world(work)
+
+
+def test_a_node_that_is_joining_hands_out_nothing():
+    async def work(world: World) -> None:
+        member, joiner = await member_and_joiner(world)
+        world.introduce()
+        earlier = await joiner.node.invite(uses=1, expires_s=600)
+        joining = asyncio.create_task(joiner.node.join("7-crossover-clockwork", timeout_s=20))
+        await asyncio.sleep(1)
+        status = await joiner.node.status()
+        assert status.joining and status.invitation is None
+        assert joiner.announcement.slot is None
+        with pytest.raises(LocalError, match="joining"):
+            await joiner.node.invite(uses=1, expires_s=600)
+        with pytest.raises(LocalError, match="already"):
+            await joiner.node.join("8-crossover-clockwork")
+        with pytest.raises((LocalError, TransportError)):
+            await member.node.join(earlier, timeout_s=5)
+        with pytest.raises(TransportError):
+            await joining
+        status = await joiner.node.status()
+        assert not status.joining and status.invitation == slot_of(earlier)
+
+    in_a_world(work)
+
+
+def test_a_node_without_a_network_of_its_own_shows_no_secret_until_it_has_joined():
+    async def work(world: World) -> None:
+        member = await world.add_node("member")
+        newcomer = world.make_member("newcomer", secret=ELSEWHERE)
+        newcomer.settings = replace(newcomer.settings, is_provisional=True)
+        await world.start(newcomer)
+        world.introduce()
+        with pytest.raises(LocalError, match="joining"):
+            newcomer.node.network_secret()
+        code = await member.node.invite(uses=1, expires_s=600)
+        await newcomer.node.join(code)
+        assert newcomer.node.network_secret() == world.secret
 
     in_a_world(work)
 

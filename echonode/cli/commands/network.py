@@ -1,6 +1,8 @@
 """run, invite, join, network: a node, and the network that it belongs to."""
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -34,6 +36,7 @@ _NETWORK_FIELDS: Final = ("network", "secret")
 @click.option("--interface", "interfaces", multiple=True, metavar="IP", help="Address to use for mDNS; several times.")
 @click.option("--no-mdns", is_flag=True, help="Neither announce this node nor look for others.")
 @click.option("--open", "is_open", is_flag=True, help="Take part in the public network, with anyone on this LAN.")
+@click.option("--live", is_flag=True, help="Show a table of peers and contexts that is drawn anew each second.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", type=click.Choice(["json", "console"]))
 @pass_lookup
@@ -47,6 +50,7 @@ def run(
     interfaces: Sequence[str],
     no_mdns: bool,
     is_open: bool,
+    live: bool,
     log_level: str | None,
     log_format: str | None,
 ) -> int:
@@ -55,21 +59,27 @@ def run(
         raise click.UsageError("--join and --open exclude each other: an invitation leads to a private network.")
     if at and not join:
         raise click.UsageError("--at says where to join: it needs --join CODE. A node to speak to is a --peer.")
-    return lookup.services.run_node(
-        RunOptions(
-            home=lookup.home(),
-            join=join,
-            at=at,
-            name=name,
-            listen=listen,
-            peers=tuple(peers),
-            interfaces=tuple(interfaces),
-            no_mdns=no_mdns,
-            open=is_open,
-            log_level=log_level,
-            log_format=log_format,
-        )
+    options = RunOptions(
+        home=lookup.home(),
+        join=join,
+        at=at,
+        name=name,
+        listen=listen,
+        peers=tuple(peers),
+        interfaces=tuple(interfaces),
+        no_mdns=no_mdns,
+        open=is_open,
+        log_level=log_level,
+        log_format=log_format,
     )
+    if not live:
+        return lookup.services.run_node(options)
+    if not sys.stdout.isatty():
+        raise click.UsageError("--live draws on a terminal, and stdout is none.")
+    from echonode.cli.commands.live_view import LiveView
+
+    with LiveView(lookup) as view:
+        return lookup.services.run_node(replace(options, say=view.say))
 
 
 def join_instruction(code: str) -> str:

@@ -28,7 +28,7 @@ from echonode.cli.output import (
 )
 
 _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
-_LATER_FIELDS: Final = frozenset({"paused", "history"})  # which nodes of the first versions do not tell
+_LATER_FIELDS: Final = ("paused", "history", "joining")  # which nodes of the first versions do not tell
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "conflicts", "wants")
 _PEER_FIELDS: Final = (
     *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
@@ -62,14 +62,15 @@ def status(lookup: NodeLookup, as_json: bool) -> ExitCode:
     if as_json:
         answer["contexts"] = [fields_of(_CONTEXT_FIELDS, context) for context in answer["contexts"]]
         answer["peers"] = [fields_of(_PEER_FIELDS, peer) for peer in answer["peers"]]
-        print_json(fields_of((*_STATUS_FIELDS, *_LATER_FIELDS.intersection(answer)), answer))
+        print_json(fields_of((*_STATUS_FIELDS, *(field for field in _LATER_FIELDS if field in answer)), answer))
     else:
         _show_status(answer, time.time(), is_running=reader.is_running)
     return code
 
 
 def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
-    print_text(f"{safe(answer.get('label') or answer['name'])}, a node of {_network(answer['network'])}")
+    what = "joining a network" if answer.get("joining") else f"a node of {_network(answer['network'])}"
+    print_text(f"{safe(answer.get('label') or answer['name'])}, {what}")
     facts = {
         "id": safe(answer["id"]),
         "listens on": safe(" ".join(answer["listen"])),
