@@ -186,14 +186,14 @@ class ObservationRoutes:
             raise RequestError("give a peer, or the id of a record")
         if peer is not None:
             try:
-                about, findings = self._node.why_peer(peer)
+                about, findings = self._node.explanations.of_peer(peer)
             except LocalError as error:
                 raise not_found(str(error)) from None
             return reply({"about": about, "findings": _finding_forms(findings)})
         context = context_name(query.one("context") or MAIN)
         author, name = record_address(self._node, query)
         with self._stop.ends_waiting():
-            findings = await self._node.why_record(context, author, name)
+            findings = await self._node.explanations.of_record(context, author, name)
         about = f"{self._node.addresses.author_text(author)}/{name}"
         return reply({"about": about, "findings": _finding_forms(findings)})
 

@@ -27,6 +27,7 @@ from echonode.model.record import IDENTITIES, Record, leaf_key
 from echonode.node.addresses import Addresses
 from echonode.node.events import TimestampAhead
 from echonode.node.on_demand import OnDemand
+from echonode.node.peer_views import PeerViews
 from echonode.node.record_book import RecordBook
 from echonode.node.refusal_book import Refusal, RefusalBook
 from echonode.node.remembered import remember
@@ -97,6 +98,7 @@ class Explanations:
     subscriptions: Subscriptions
     addresses: Addresses
     on_demand: OnDemand
+    views: PeerViews
     # How far the records that a peer sent were dated ahead of our clock.
     _ahead_s: "OrderedDict[bytes, int]" = field(default_factory=OrderedDict)
 
@@ -119,7 +121,20 @@ class Explanations:
 
     # -- a record ----------------------------------------------------------------------------------------------------
 
-    async def of_record(
+    async def of_record(self, context: str, author: IdentityId, name: str) -> list[Finding]:
+        """Return why a record is not here, or how it is. Peers that answer are asked for one that is missing."""
+        return [finding async for finding in self._of_record(context, author, name, self.views.views())]
+
+    def of_peer(self, text: str) -> tuple[str, list[Finding]]:
+        """Return the label of the peer with that name, id or address, and why it is not equal. Raises LocalError."""
+        views = self.views.views()
+        view = next((view for view in views if text and text == view.address), None)
+        if view is None:
+            peer = self.addresses.resolve_peer(text)
+            view = next(view for view in views if view.id == peer)
+        return view.label or view.name or view.address, list(self._of_peer(view))
+
+    async def _of_record(
         self, context: str, author: IdentityId, name: str, peers: list[PeerView]
     ) -> AsyncIterator[Finding]:
         """Yield what is known of one record. Those of `peers` that answer are asked for one that is missing."""
@@ -283,7 +298,7 @@ class Explanations:
 
     # -- a peer ------------------------------------------------------------------------------------------------------
 
-    def of_peer(self, view: PeerView) -> Iterator[Finding]:
+    def _of_peer(self, view: PeerView) -> Iterator[Finding]:
         """Yield why a peer is not equal, or not even there."""
         if view.state in (PeerState.ABSENT, PeerState.GONE, PeerState.SIGHTED):
             yield Finding(

@@ -60,7 +60,7 @@ from echonode.node.events import (
     RecordsStaged,
     RecordVoided,
 )
-from echonode.node.explanation import Explanations, Finding
+from echonode.node.explanation import Explanations
 from echonode.node.handshake import LocalSide
 from echonode.node.hello import HelloMaker
 from echonode.node.intake import Intake
@@ -152,7 +152,6 @@ class Node:
         )
         self.on_demand = OnDemand(self.connections, self.conversations, self.addresses)
         self.echo_sync = EchoSync(self.records, self.conflicts, self.on_demand, clock, entropy, settings.echo_author)
-        self.explanations = Explanations(self.records, self.subscriptions, self.addresses, self.on_demand)
         self.pause_control = PauseControl(self.connections, self.addresses)
         self._hear_of_records()
         self._settings = settings
@@ -161,6 +160,7 @@ class Node:
         self.views = PeerViews(
             self.peer_table, self.admission, self.live_links, self.registry, self.addresses, clock, settings.models
         )
+        self.explanations = Explanations(self.records, self.subscriptions, self.addresses, self.on_demand, self.views)
         self._listen: tuple[str, ...] = ()
         self._runner: asyncio.Task[None] | None = None
 
@@ -342,19 +342,6 @@ class Node:
     def peers(self) -> list[PeerView]:
         """Return every peer that was met or seen, nodes of other networks included."""
         return self.views.views()
-
-    async def why_record(self, context: str, author: IdentityId, name: str) -> list[Finding]:
-        """Return what is known of one record: why it is not here, or how it is. Connected peers may be asked."""
-        return [each async for each in self.explanations.of_record(context, author, name, self.peers())]
-
-    def why_peer(self, text: str) -> tuple[str, list[Finding]]:
-        """Return the label of the peer with that name, id or address, and why it is not equal. Raises LocalError."""
-        views = self.peers()
-        view = next((view for view in views if text and text == view.address), None)
-        if view is None:
-            peer = self.resolve_peer(text)
-            view = next(view for view in views if view.id == peer)
-        return view.label or view.name or view.address, list(self.explanations.of_peer(view))
 
     def pending(self) -> Backlog:
         """Return the work that this node still has to do."""
