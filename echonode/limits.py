@@ -120,6 +120,11 @@ NEGENTROPY_RANGES_MAX: Final = 32_768  # in one message; an empty range costs 13
 PULL_SCAN_MAX: Final = 4  # pages of the log read for one page of ids; a filter that takes nothing ends early
 FILTER_ENTRIES_MAX: Final = 256  # entries in one list of a filter; the filter travels with each request
 
+# -- what authors and peers may have ----------------------------------------------------------------------------------
+CLOSED_AUTHORS_MAX: Final = 128  # authors of a context noted as beyond a quota; half of the entries of a filter's list
+QUOTA_REOPENED_AT: Final = 0.9  # of a quota, below which more is taken again; at the bound it would open and close
+PEER_RATE_BURST_S: Final = 10.0  # of its rate that a peer may bring at once
+
 # -- work for peers --------------------------------------------------------------------------------------------------
 WORK_BURST_S: Final = 10.0  # of one core that a peer may ask for at once; a snapshot of a million records costs 8
 WORK_SHARE: Final = 0.25  # of one core for a peer in the long run; the others, and people, have the rest

@@ -50,7 +50,9 @@ def node_settings(
     from echonode.host.config import read_model
     from echonode.host.system import host_name
     from echonode.node.node import Settings
+    from echonode.node.settings import Quota, Quotas
 
+    quota = config.quota
     return Settings(
         name=files.chosen_name(config.name) or host_name() or f"node-{to_base32(node_id)[:8]}",
         member_secret=secret,
@@ -62,6 +64,11 @@ def node_settings(
         pools=files.read_pools(),
         echo_author=config.echo_author,
         pauses=_read_pauses(files),
+        quotas=Quotas(
+            author=Quota(quota.author_records, quota.author_bytes, quota.author_tombstones),
+            total=Quota(quota.records, quota.bytes, quota.tombstones),
+            peer_rate=quota.peer_rate,
+        ),
     )
 
 

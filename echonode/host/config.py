@@ -25,6 +25,15 @@ every = "1d"                      # write a backup so often; default: never
 keep = 7                          # the newest are kept, older ones deleted
 folder = "/mnt/backups"           # default: the folder `backups` in the home
 
+[quota]                           # what is taken of others at most; default, and 0: no bound
+author_records = 100000           # records of one author (of one key in shared)
+author_bytes = 1000000000         # their bytes
+author_tombstones = 50000         # deletions among them
+records = 1000000                 # records of all authors
+bytes = 10000000000               # their bytes
+tombstones = 500000               # deletions among them
+peer_rate = 2000                  # records a second that one peer may bring; more of them wait
+
 [log]
 level = "info"                    # debug, info, warning or error
 format = "auto"                   # json or console; auto: console on a terminal, else json
@@ -32,8 +41,9 @@ format = "auto"                   # json or console; auto: console on a terminal
 
 In the environment: ECHO_NAME, ECHO_LISTEN, ECHO_PEERS (separated by commas, as are the other lists), ECHO_INTERFACES,
 ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_ECHO_AUTHOR, ECHO_API_GROUP, ECHO_API_LISTEN,
-ECHO_BACKUP_EVERY, ECHO_BACKUP_KEEP, ECHO_BACKUP_FOLDER, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand in the
-file alone. Unknown keys in the file are errors, because a misspelt setting has no effect.
+ECHO_BACKUP_EVERY, ECHO_BACKUP_KEEP, ECHO_BACKUP_FOLDER, ECHO_QUOTA_RECORDS and the other quotas, ECHO_LOG_LEVEL,
+ECHO_LOG_FORMAT. Subscriptions stand in the file alone. Unknown keys in the file are errors, because a misspelt setting
+has no effect.
 
 SIGHUP lets a running node read the file again. It takes peers, models, subscriptions and log.level; the other keys need
 another start.
@@ -45,7 +55,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -72,6 +82,10 @@ _FILE_BYTES_MAX: Final = 256 * KIB
 _LIST_KEYS: Final = ("peers", "interfaces", "contexts", "models")
 _BACKUP_EVERY_S_MIN: Final = 600.0
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_QUOTA_KEYS: Final = (
+    *("author_records", "author_bytes", "author_tombstones"),
+    *("records", "bytes", "tombstones", "peer_rate"),
+)
 _EXPECTED: Final = {
     "name": "a text",
     "listen": "an address like '0.0.0.0:22087'",
@@ -90,11 +104,14 @@ _EXPECTED: Final = {
     "backup.every": "a length of time like '1d' or '12h'",
     "backup.keep": "a number from 1 to 1000",
     "backup.folder": "the path of a folder",
+    "quota": "a table",
+    **{f"quota.{name}": "a whole number, 0 for no bound" for name in _QUOTA_KEYS},
     "log": "a table",
     "log.level": "one of debug, info, warning and error",
     "log.format": "one of auto, json and console",
 }
-_TABLES: Final = ("api", "backup", "log")  # tables of keys of their own
+_NUMBER_KEYS: Final = ("backup.keep", *(f"quota.{name}" for name in _QUOTA_KEYS))
+_TABLES: Final = ("api", "backup", "quota", "log")  # tables of keys of their own
 RELOADED: Final = ("peers", "models", "subscriptions", "log.level")  # what SIGHUP changes in a running node
 # A variable holds no table.
 _VARIABLE_KEYS: Final = [key for key in _EXPECTED if key not in ("subscriptions", *_TABLES)]
@@ -118,11 +135,26 @@ class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When backups are made, where, and how many are kept."""
+    """The times and the place of backups, and how many are kept."""
 
     every: str | None = None
     keep: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 7
     folder: str | None = None
+
+
+_Bound: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class QuotaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The most that is taken of others; 0 stands for no bound."""
+
+    author_records: _Bound = 0
+    author_bytes: _Bound = 0
+    author_tombstones: _Bound = 0
+    records: _Bound = 0
+    bytes: _Bound = 0
+    tombstones: _Bound = 0
+    peer_rate: _Bound = 0
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -140,6 +172,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     subscriptions: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     api: ApiConfig = ApiConfig()
     backup: BackupConfig = BackupConfig()
+    quota: QuotaConfig = QuotaConfig()
     log: LogConfig = LogConfig()
 
 
@@ -226,7 +259,7 @@ def _variable(key: str, environ: Mapping[str, str]) -> object:
         if text.lower() not in _BOOLEANS:
             raise ConfigError(f"{name}: true or false is expected, not '{escape(text)}'")
         return _BOOLEANS[text.lower()]
-    if key == "backup.keep" and text.isdecimal() and text.isascii():
+    if key in _NUMBER_KEYS and text.isdecimal() and text.isascii():
         return int(text)
     return text
 

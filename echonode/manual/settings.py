@@ -144,6 +144,30 @@ SETTINGS: Final = (
         default="the folder `backups` in the home",
         example='"/mnt/backups"',
     ),
+    *(
+        Setting(
+            key=f"quota.{key}",
+            meaning=f"{what} What is beyond it is refused, but for edits and deletions of records held here.",
+            form="a whole number, 0 for no bound",
+            default="0",
+            example=example,
+        )
+        for key, what, example in (
+            ("author_records", "How many records of one author are taken (in `shared`: of one device).", "100000"),
+            ("author_bytes", "How many bytes the records of one author may take.", "1000000000"),
+            ("author_tombstones", "How many deletions of one author are taken.", "50000"),
+            ("records", "How many records of all authors are held.", "1000000"),
+            ("bytes", "How many bytes the records of all authors may take.", "10000000000"),
+            ("tombstones", "How many deletions of all authors are held.", "500000"),
+        )
+    ),
+    Setting(
+        key="quota.peer_rate",
+        meaning="How many records a second one peer may bring, ten seconds' worth at once. More of them wait.",
+        form="a whole number, 0 for no bound",
+        default="0",
+        example="2000",
+    ),
     Setting(
         key="log.level",
         meaning="The least level that is logged.",

@@ -26,7 +26,7 @@ from echonode.limits import (
     SPARE_MAX,
     VECTOR_ENTRIES_MAX,
 )
-from echonode.model.identity import PublicKey, Writer
+from echonode.model.identity import IdentityId, PublicKey, Writer
 from echonode.model.record import Record, Vector, Version, VersionId, supersedes
 
 V = TypeVar("V", bound=Version)
@@ -50,9 +50,12 @@ class LeafBounds:
 LEAF_BOUNDS: Final = LeafBounds()
 
 
+_NOBODY: Final = IdentityId(b"")
+
+
 @dataclass(slots=True, eq=False)
 class Outline:
-    """The parts of a version that the rule looks at, without its bytes."""
+    """The parts of a version that the rule looks at, without its bytes; and what else is counted of it."""
 
     id: VersionId
     kid: PublicKey
@@ -60,11 +63,22 @@ class Outline:
     timestamp: Timestamp
     writer: Writer
     size: int
+    author: IdentityId = _NOBODY
+    is_tombstone: bool = False
 
     @classmethod
     def of(cls, version: Version) -> "Outline":
         """Return the outline of `version`."""
-        return cls(version.id, version.kid, version.vector, version.timestamp, version.writer, version.size)
+        return cls(
+            version.id,
+            version.kid,
+            version.vector,
+            version.timestamp,
+            version.writer,
+            version.size,
+            version.author,
+            version.is_tombstone,
+        )
 
     @property
     def counter(self) -> int:

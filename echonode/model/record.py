@@ -82,6 +82,12 @@ class Version(Protocol):
     @property
     def size(self) -> int: ...
 
+    @property
+    def author(self) -> IdentityId: ...
+
+    @property
+    def is_tombstone(self) -> bool: ...
+
 
 IDENTITIES: Final = "identities"  # the reserved context of key statements
 MAIN: Final = "main"

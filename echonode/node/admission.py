@@ -158,6 +158,7 @@ class PeerAdmission:
             models=hello.models,
             listens_at=session.listens_at if hello.port and not session.is_initiator else None,
         )
+        self.table.peers[peer.id].full_in = tuple(each.context for each in hello.contexts if each.is_full)
         store.set_back(peer.id, {summary.context: summary.seq for summary in hello.contexts})
         known = self.table.to_save(peer.id)
         if known is not None:

@@ -327,6 +327,7 @@ class Conversations:
             on_refused=partial(self.links.refusals.note, session.peer.id, context),
             on_progress=progress,
             judge=partial(self.intake.judge, context, session.peer.id),
+            pace=partial(self.budgets.receive, session.peer.id),
             charge=partial(self.budgets.charge, session.peer.id),
             wants=self.subscriptions.wants(context, session.peer.id),
             cursor=LogCursor.of(self.store, session).cursor(context),

@@ -44,6 +44,7 @@ class HelloMaker:
     def make(self, peer: PublicKey, session: bytes) -> Hello:
         """Return our hello to the peer with that device key."""
         store, subscriptions = self.records.store, self.subscriptions
+        identities = set(store.keyring.identities_of(peer)) - {self.records.shared}
         seen = sorted(store.seen(peer).items(), key=lambda item: -item[1])[:_SEEN_INSTANCES_MAX]
         kept = [name for name in store.contexts() if subscriptions.takes(name)]
         names = list(dict.fromkeys((IDENTITIES, *kept)))[:CONTEXTS_TOLD_MAX]
@@ -57,7 +58,13 @@ class HelloMaker:
             models=dict(self.models),
             modes=NAMES if subscriptions.wants_all else NAMES_IN_PART,
             contexts=tuple(
-                summarise(store, name, is_partial=subscriptions.of(name) is not None) for name in names
+                summarise(
+                    store,
+                    name,
+                    is_partial=subscriptions.of(name) is not None,
+                    is_full=not identities.isdisjoint(subscriptions.closed(name)),
+                )
+                for name in names
             ),
             seen={bytes(instance): counter for instance, counter in seen},
         )

@@ -1,37 +1,110 @@
 """Intake: which of the versions that peers bring are kept here. That is local policy: it makes this node partial, never
-a context different (PROTOCOL.md §4.5).
+a context different (PROTOCOL.md §4.5, §8.14).
 
-A version that belongs to a record held here is always kept: an edit or a tombstone must not stop spreading.
+    refused with `quota`                                        until
+      a record of an author beyond the author's quota           the author's records take less
+      a record beyond the quota of the whole store              the store holds less
+      a context beyond those that one identity may introduce    one of these holds nothing live any more
+
+A version of a record held here is always kept: an edit or a tombstone must not stop spreading. So are key statements,
+and this node's own records. Records of a pool are counted by the key that signed them: no member uses up what others
+may write. Once something of an author was refused, this node is partial for that author in that context: it compares
+the rest, and not that again in vain.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
 from echonode.errors import Reason
+from echonode.limits import CLOSED_AUTHORS_MAX, QUOTA_REOPENED_AT
 from echonode.model.identity import IdentityId
 from echonode.model.keys import Admission
 from echonode.model.record import IDENTITIES, Record
+from echonode.model.usage import Usage
 from echonode.node.kept_contexts import KeptContexts
+from echonode.node.settings import Quota, Quotas
 from echonode.store.port import RefusedVersion, Store
 
+_Coming: TypeAlias = defaultdict[tuple[bytes, ...], Usage]  # in one batch, by author or by pool and key; () for all
 _TOO_MANY_CONTEXTS: Final = "its author introduced as many contexts as one identity may"
+_AUTHOR_FULL: Final = "the records of its author take as much as one author may"
+_STORE_FULL: Final = "records take as much as this node gives them"
 
 
 @dataclass(slots=True)
 class Intake:
-    """Judges what peers bring to `store`."""
+    """Judges what peers bring to `store`. `own`: this node's identity, whose records are always kept."""
 
     store: Store
     kept: KeptContexts
+    own: IdentityId
+    quotas: Quotas
+    _closed: dict[str, set[IdentityId]] = field(default_factory=lambda: defaultdict(set))  # authors, by context
 
     def judge(self, context: str, peer: IdentityId, records: Sequence[Record]) -> list[RefusedVersion]:
         """Return those of `records` of `context`, brought by `peer`, that are not taken, each with the reason."""
-        if context == IDENTITIES or len(self.store.tree(context)):
+        if context == IDENTITIES:
             return []
-        return [
-            RefusedVersion(record.id, Reason.QUOTA, _TOO_MANY_CONTEXTS)
-            for record in records
-            if self.store.keyring.admission(record) is Admission.ADMITTED  # the store refuses the others
-            if not self.kept.introduce(context, self.kept.introducer(record, peer))
-        ]
+        tree, refused = self.store.tree(context), list[RefusedVersion]()
+        coming: _Coming = defaultdict(Usage)
+        for record in records:
+            if record.author == self.own or tree.get(record.key) is not None:
+                continue
+            if self.store.keyring.admission(record) is not Admission.ADMITTED:
+                continue  # the store says why
+            why = self._why_not(context, peer, record, coming)
+            if why:
+                refused.append(RefusedVersion(record.id, Reason.QUOTA, why))
+                if why != _TOO_MANY_CONTEXTS:
+                    self._close(context, record.author)
+        return refused
+
+    def _why_not(self, context: str, peer: IdentityId, record: Record, coming: "_Coming") -> str:
+        """Return why `record` is not taken beside those of the same batch that are, "" when it is."""
+        counted: tuple[bytes, ...] = (record.author,)
+        usage = self.store.usage.of(record.author)
+        if record.author == self.kept.shared:
+            counted, usage = (record.author, record.kid), self.store.usage.of_key(record.author, record.kid)
+        if _is_beyond(self.quotas.author, usage, coming[counted], record):
+            return _AUTHOR_FULL
+        if _is_beyond(self.quotas.total, self.store.usage.total, coming[()], record):
+            return _STORE_FULL
+        if not self.kept.introduce(context, self.kept.introducer(record, peer)):
+            return _TOO_MANY_CONTEXTS
+        for each in (coming[counted], coming[()]):
+            each.add(1, record.size, record.is_tombstone)
+        return ""
+
+    def _close(self, context: str, author: IdentityId) -> None:
+        closed = self._closed[context]
+        if author != self.kept.shared and len(closed) < CLOSED_AUTHORS_MAX:
+            closed.add(author)
+
+    def closed(self, context: str) -> frozenset[IdentityId]:
+        """Return the authors of which nothing more is taken in `context`; those with room again are taken off."""
+        closed = self._closed.get(context)
+        if not closed:
+            return frozenset()
+        closed -= {author for author in closed if self._has_room_again(author)}
+        return frozenset(closed)
+
+    def _has_room_again(self, author: IdentityId) -> bool:
+        usage = self.store.usage
+        return not (_is_near(self.quotas.author, usage.of(author)) or _is_near(self.quotas.total, usage.total))
+
+
+def _is_beyond(quota: Quota, usage: Usage, coming: Usage, record: Record) -> bool:
+    """Return whether `record` is too much beside what there is and what comes with it."""
+    wanted = (
+        (quota.records, usage.records + coming.records + 1),
+        (quota.bytes, usage.bytes + coming.bytes + record.size),
+        (quota.tombstones, usage.tombstones + coming.tombstones + 1 if record.is_tombstone else 0),
+    )
+    return any(bound and value > bound for bound, value in wanted)
+
+
+def _is_near(quota: Quota, usage: Usage) -> bool:
+    pairs = ((quota.records, usage.records), (quota.bytes, usage.bytes), (quota.tombstones, usage.tombstones))
+    return any(bound and value > bound * QUOTA_REOPENED_AT for bound, value in pairs)

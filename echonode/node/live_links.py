@@ -261,6 +261,10 @@ class _LinkOwner:
         """Return those of `records` that are too much for this node."""
         return self.links.intake.judge(context, self.peer, records)
 
+    async def pace(self, records: int) -> None:
+        """Count records that the peer brings; return when so many may come."""
+        await self.links.budgets.receive(self.peer, records)
+
     async def charge(self, cost_s: float) -> None:
         """Charge work that the peer asked for."""
         await self.links.budgets.charge(self.peer, cost_s)

@@ -115,8 +115,9 @@ class Node:
         self.conflicts = Conflicts(self.records, self.bus)
         self.changes = Changes(store, self.bus)
         self.subscriptions = Subscriptions(store, self.records.kept)
-        self.budgets = WorkBudgets(clock)
-        self.intake = Intake(store, self.records.kept)
+        self.budgets = WorkBudgets(clock, settings.quotas.peer_rate)
+        self.intake = Intake(store, self.records.kept, identity.id, settings.quotas)
+        self.subscriptions.closed = self.intake.closed
         self.membership = Membership(settings.member_secret, tag, announce=announce, save=save_secret)
         self.pools = Pools(self.records, settings.pools, entropy, safe.write_pools)
         self.device_keys = DeviceKeys(self.records, self.pools, safe, entropy, self.bus, self._key_changed)

@@ -71,6 +71,7 @@ class PeerEntry:
     saved: KnownPeer | None = None  # what the store has of it
     tag: bytes = b""  # of its present start, as its hello gave it
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # the record models that are read there
+    full_in: tuple[str, ...] = ()  # contexts in which it takes no more records of this node: its quota is used up
     sessions: int = 0
     changes_told: int = 0  # of our store, when our hello to it was made
     changes_by: int = 0  # of our store, by records that it sent

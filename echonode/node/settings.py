@@ -25,6 +25,24 @@ class Presence:
     slot: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The most that is taken: records, their bytes, and tombstones among them. 0 stands for no bound."""
+
+    records: int = 0
+    bytes: int = 0
+    tombstones: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """The quota of each author, that of the whole store, and how many records a second one peer may bring (0: any)."""
+
+    author: Quota = Quota()
+    total: Quota = Quota()
+    peer_rate: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """A person's decisions about a node.
@@ -35,6 +53,7 @@ class Settings:
     `subscriptions`     by context, the terms of the filter that says which part is wanted (model/filter_text.py)
     `models`            versions of the record models that are read here
     `pauses`            those that were made before this start
+    `quotas`            what is taken of others at most
     `is_restored`       the store was put back from a backup, and did not run since
     `pools`             the pools beside `shared` that this node has labels for
     `echo_author`       whose records are the state of the Echo Sync Protocol: `shared`, `me`, or None for `shared`
@@ -51,6 +70,7 @@ class Settings:
     pauses: tuple[Pause, ...] = ()
     echo_author: str | None = None
     pools: tuple[KnownPool, ...] = ()
+    quotas: Quotas = Quotas()
 
 
 class Safe(Protocol):

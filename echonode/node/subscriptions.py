@@ -9,7 +9,7 @@ gives them all it has.
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
@@ -33,8 +33,9 @@ EVERYTHING: Final = Filter()
 class Subscriptions:
     """The contexts that are kept here, and the filters of those that are wanted in part.
 
-    `kept`: the contexts that are kept; `filters`: by context, the part that is wanted, a
-    context without one being wanted whole; `terms`: the text that each filter was made of, for people.
+    `kept`: the contexts that are kept; `filters`: by context, the part that is wanted, a context without one being
+    wanted whole; `terms`: the text that each filter was made of, for people; `closed` returns the authors beyond their
+    quota in a context.
     """
 
     store: Store
@@ -42,6 +43,7 @@ class Subscriptions:
     filters: Mapping[str, Filter] = field(default_factory=dict)
     terms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     filtered_sets: FilteredSets = field(default_factory=FilteredSets)
+    closed: Callable[[str], frozenset[IdentityId]] = field(default=lambda _: frozenset())
     _reconciling: int = 0
     # (peer, context) -> both roots, those of `identities` and the filter, when all that is wanted was equal: not
     # reconciled again until one of them changes.
@@ -64,13 +66,21 @@ class Subscriptions:
         return not self.filters
 
     def of(self, context: str) -> Filter | None:
-        """Return the part of `context` that is wanted, None when that is all of it."""
+        """Return the part of `context` that is wanted, without authors beyond their quota; None when that is all."""
+        wanted, closed = self._chosen(context), self.closed(context)
+        if not closed or context == IDENTITIES:
+            return wanted
+        wanted = wanted or EVERYTHING
+        return replace(wanted, not_authors=wanted.not_authors | closed)
+
+    def _chosen(self, context: str) -> Filter | None:
+        """Return the part of `context` that the configuration names, None when that is all of it."""
         wanted = None if context == IDENTITIES else self.filters.get(context)
         return None if wanted is None or wanted.takes_all else wanted
 
     def wants(self, context: str, peer: IdentityId) -> Callable[[Record], bool] | None:
         """Return a judge of the records that `peer` brings, True for one to keep; None when all are kept."""
-        wanted = self.of(context)
+        wanted = self._chosen(context)
         if wanted is None:
             return None
         is_heard = wanted.accepts_sender(peer)
@@ -87,7 +97,7 @@ class Subscriptions:
 
         Raises LocalError when all of the context is wanted.
         """
-        wanted = self.of(context)
+        wanted = self._chosen(context)
         if wanted is None:
             raise LocalError(f"all of {escape(context)} is wanted: there is no subscription that leaves anything out")
         keys = [key for key, _ in self.store.tree(context).leaves_at(b"")]

@@ -13,16 +13,17 @@ _EMPTY_ROOT: Final = Tree().root
 _EMPTY_LEVEL1: Final = tree_parts.encode_branch(Tree().children_at(b""), 16)
 
 
-def summarise(store: Store, context: str, *, is_partial: bool = False) -> Summary:
-    """Return the summary of `context` as it is now; `is_partial` where only a part of it is wanted here."""
+def summarise(store: Store, context: str, *, is_partial: bool = False, is_full: bool = False) -> Summary:
+    """Return the summary of `context` as it is now; `is_partial` where only a part of it is wanted here,
+    `is_full` where no more of the peer's own records are taken."""
     tree = store.tree(context)
     level1 = tree_parts.encode_branch(tree.children_at(b""), 16)
-    return Summary(context, tree.root, len(tree), store.seq(context), level1, is_partial)
+    return Summary(context, tree.root, len(tree), store.seq(context), level1, is_partial, is_full)
 
 
 def empty(context: str) -> Summary:
     """Return the summary that stands for a context which a hello does not mention."""
-    return Summary(context, _EMPTY_ROOT, 0, 0, _EMPTY_LEVEL1, False)
+    return Summary(context, _EMPTY_ROOT, 0, 0, _EMPTY_LEVEL1, False, False)
 
 
 def state_of(summary: Summary) -> State:

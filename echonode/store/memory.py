@@ -17,6 +17,7 @@ from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Admission, Keyring, read_statement
 from echonode.model.merkle import Digest, State, Tree, state_of
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, Version, VersionId, leaf_key, parse, verify
+from echonode.model.usage import UsageTable
 from echonode.store.cursors import Cursors
 from echonode.store.draft_signing import common_context, prepare_versions, sign_versions
 from echonode.store.leaf import Leaf, LeafMerge, Move, Place
@@ -93,6 +94,10 @@ class MemoryStore:
     def authors(self) -> Collection[IdentityId]:
         return self._index.authors
 
+    @property
+    def usage(self) -> UsageTable:
+        return self._index.usage
+
     async def info(self, context: str) -> ContextInfo:
         tree = self.tree(context)
         size = sum(len(head.raw) for heads in self._heads.get(context, {}).values() for head in heads)
@@ -164,13 +169,14 @@ class MemoryStore:
     async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
         leaves = self._heads.get(context, {})
         gone = [key for key in dict.fromkeys(keys) if key in leaves and not any(map(keeps, leaves[key]))]
+        heads = [head for key in gone for head in leaves[key]]
         for key in gone:
             for head in leaves.pop(key):
                 self._log.pop(self._seq_of.pop(head.id))
             self._spare.get(context, {}).pop(key, None)
             self._history.get(context, {}).pop(key, None)
         if gone:
-            self._index.forget_leaves(context, gone)
+            self._index.forget_leaves(context, gone, heads)
             self._cursors.drop(context)
         return len(gone)
 

@@ -19,6 +19,7 @@ from echonode.model.identity import IdentityId, Instance, PublicKey, Writer, wri
 from echonode.model.keys import Admission, Claim, Keyring, read_statement
 from echonode.model.merkle import State, Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId
+from echonode.model.usage import UsageTable
 from echonode.store.leaf import Leaf, LeafMerge, Move, Place, joined_moves
 from echonode.store.port import Applied, Outranked, RefusedVersion, VoidedVersion
 
@@ -138,6 +139,7 @@ class MergeIndex:
         self.keyring = Keyring()
         self.trees: dict[str, Tree] = {}
         self.bounds = LEAF_BOUNDS
+        self.usage = UsageTable()
         self.conflicts: dict[str, set[LeafKey]] = {}
         self.full_leaves: dict[str, set[LeafKey]] = {}  # those with a spare
         self.authors: set[IdentityId] = set()
@@ -221,6 +223,10 @@ class MergeIndex:
     def replace_leaves(self, context: str, merges: Mapping[LeafKey, LeafMerge]) -> None:
         """Set the leaves of `context` to what became of them."""
         self.replace_heads(context, {key: merge.heads for key, merge in merges.items() if merge.changes_heads})
+        if context != IDENTITIES:
+            for merge in merges.values():
+                self.usage.count((move.version for move in merge.left() if move.target is not Place.LOG), -1)
+                self.usage.count((move.version for move in merge.joined() if move.origin is not Place.LOG), 1)
         full = self.full_leaves.setdefault(context, set())
         for key, merge in merges.items():
             if merge.is_full:
@@ -242,8 +248,9 @@ class MergeIndex:
             elif conflicts:
                 conflicts.discard(key)
 
-    def forget_leaves(self, context: str, keys: Collection[LeafKey]) -> None:
-        """Remove leaves with all that is kept of them."""
+    def forget_leaves(self, context: str, keys: Collection[LeafKey], heads: Iterable[Record]) -> None:
+        """Remove leaves with all that is kept of them; `heads` are all their heads."""
+        self.usage.count(heads, -1)
         self.replace_heads(context, dict.fromkeys(keys, ()))
         self.full_leaves.setdefault(context, set()).difference_update(keys)
 

@@ -18,6 +18,7 @@ from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Keyring
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import Draft, LeafKey, Record, VersionId
+from echonode.model.usage import UsageTable
 
 Tick = Callable[[], Timestamp]
 
@@ -248,6 +249,11 @@ class Store(Protocol):
 
     def seen(self, key: PublicKey) -> Mapping[Instance, int]:
         """Return the highest counter held of `key`'s dots, by instance."""
+        ...
+
+    @property
+    def usage(self) -> UsageTable:
+        """How much the heads of each author take; read only. Key statements are not counted."""
         ...
 
     async def info(self, context: str) -> ContextInfo:

@@ -89,6 +89,7 @@ class Conversation:
     `on_refused`   is told of records of which some versions were refused here, and which
     `on_progress`  is told when records have moved
     `judge`        returns those of some records that are too much for this node, each with the reason
+    `pace`         counts records that the peer brings; it returns when so many may come
     `charge`       charges work that the peer asked for (sync/work.py)
     `wants`        returns True for a record to keep, where a node keeps only a part of the context
     `cursor`       how far this store has followed the peer's log of the context, None where it has not
@@ -109,6 +110,7 @@ class Conversation:
     )
     tally: Tally = field(default_factory=Tally)
     judge: Callable[[Sequence[Record]], Sequence[RefusedVersion]] = field(default=lambda _: (), kw_only=True)
+    pace: Charge = field(default=free, kw_only=True)
     charge: Charge = field(default=free, kw_only=True)
     wants: Callable[[Record], bool] | None = None
     cursor: Cursor | None = None

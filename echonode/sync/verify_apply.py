@@ -49,6 +49,7 @@ async def merge(conversation: Conversation, records: Sequence[Record], cursor: C
 
     A cancellation waits for the end of it, so every stored record is reported. Raises StoreError.
     """
+    await conversation.pace(len(records))
     applied = await uninterrupted(_merge(conversation, records, cursor))
     if not_news := len(records) - len(applied.records):
         await conversation.charge(RECORD_REFUSED_S * not_news)

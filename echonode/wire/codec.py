@@ -218,7 +218,7 @@ _NAMES: Final = _list(_text(TEXT_FIELD_BYTES_MAX), 32)
 _RECORDS: Final = _list(_data_up_to(RECORD_BYTES_MAX, 1), BATCH_RECORDS_MAX)
 _OFFER: Final = _part_of(m.IdentityOffer, _data(32), _data(32), _data_up_to(1024, 1), _data(64))
 _SUMMARY: Final = _part_of(
-    m.Summary, _CONTEXT, _ROOT, _uint(), _SEQ, _data_up_to(1 + 2 + 16 * 16, 1), _flag
+    m.Summary, _CONTEXT, _ROOT, _uint(), _SEQ, _data_up_to(1 + 2 + 16 * 16, 1), _flag, _flag
 )
 _LEAF_REQUEST: Final = _part_of(
     m.LeafRequest, _prefix, _maybe(_data_up_to(DIGESTS_PER_MESSAGE_MAX * 32, 16, unit=16)), _maybe(_KEY)

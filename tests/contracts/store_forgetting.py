@@ -4,6 +4,7 @@ from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState
 from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, MAIN
+from echonode.model.usage import Usage
 from echonode.store.port import Cursor, Store
 from tests.contracts.store import admit, check, ids, root_of
 from tests.store.people import Owner, Person
@@ -97,3 +98,23 @@ async def there_is_nothing_to_forget_of_what_is_not_there(store: Store) -> None:
     assert await store.forget("nowhere", [Person(2).version("a").key], nothing) == 0
     await admit(store, Person(2))
     assert await store.forget(MAIN, [Person(2).version("a").key], nothing) == 0
+
+
+@check
+async def usage_is_that_of_the_heads_whatever_becomes_of_them(store: Store) -> None:
+    one, other = Person(2), Person(3)
+    await admit(store, one, other)
+    one_a, one_b, other_a = one.version("a"), one.version("b", body=bytes(9000)), other.version("a", context="books")
+    await store.apply(MAIN, [one_a, one_b])
+    await store.apply("books", [other_a])
+    assert store.usage.of(one.id) == Usage(2, one_a.size + one_b.size, 0)
+    gone = one.version("a", over=[one_a], is_tombstone=True)
+    await store.apply(MAIN, [gone])
+    assert store.usage.of(one.id) == Usage(2, gone.size + one_b.size, 1)
+    assert store.usage.of_key(one.id, one.device.public) == store.usage.of(one.id)
+    assert store.usage.total == Usage(3, gone.size + one_b.size + other_a.size, 1)
+    await store.forget(MAIN, [one_b.key], nothing)
+    assert store.usage.of(one.id) == Usage(1, gone.size, 1)
+    await store.apply(IDENTITIES, [one.statement(KeyState.COMPROMISED)])
+    assert store.usage.of(one.id) == Usage()
+    assert store.usage.total == Usage(1, other_a.size, 0)

@@ -13,6 +13,7 @@ from echonode.host.config import (
     BackupConfig,
     Config,
     LogConfig,
+    QuotaConfig,
     changed_keys,
     explain,
     load_config,
@@ -57,9 +58,18 @@ def test_the_example_in_the_documentation_loads_and_shows_every_key(tmp_path: Pa
         echo_author="me",
         api=ApiConfig(group="echonode", listen="127.0.0.1:22088"),
         backup=BackupConfig(every="1d", keep=7, folder="/mnt/backups"),
+        quota=QuotaConfig(
+            author_records=100_000,
+            author_bytes=10**9,
+            author_tombstones=50_000,
+            records=10**6,
+            bytes=10**10,
+            tombstones=500_000,
+            peer_rate=2000,
+        ),
     )
     shown = set(re.findall(r"^\[?(\w+)(?: =|\])", example[1], re.MULTILINE))
-    tables = (Config, ApiConfig, BackupConfig, LogConfig)
+    tables = (Config, ApiConfig, BackupConfig, QuotaConfig, LogConfig)
     assert shown == {"main", *(name for table in tables for name in table.__struct_fields__)}
 
 

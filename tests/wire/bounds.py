@@ -13,6 +13,7 @@ def text(size: int) -> str:
 U16, U63, U64 = 2**16 - 1, 2**63 - 1, 2**64 - 1
 WIDE = "é" * 32  # 64 bytes in 32 characters
 PART = b"\x00\x80\x00" + bytes(16)
+SUMMARY = ["x", bytes(32), 0, 0, PART, False, False]
 OFFER = [bytes(32), bytes(32), b"s", bytes(64)]
 LEAVES = [b"\x01", bytes(16), None]
 LEAF = [bytes(32), bytes(16)]
@@ -39,7 +40,7 @@ BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
         [{text(201): [1, 0]}, {"": [1, 0]}, {"note": [1]}, {1: [1, 0]}, {f"{n:02}": [1, 0] for n in range(65)}, []],
     ),
     (m.Hello, (8,), [[], ["x"] * 32, [text(200)]], [["x"] * 33, [text(201)], [""], {}]),
-    (m.Hello, (9,), [[], [["x", bytes(32), 0, 0, PART, False]] * 130], [[["x", bytes(32), 0, 0, PART, False]] * 131]),
+    (m.Hello, (9,), [[], [SUMMARY] * 130], [[SUMMARY] * 131]),
     (m.Hello, (9, 0, 0), [text(64)], [text(65), ""]),
     (m.Hello, (9, 0, 1), [bytes(32)], [bytes(31), bytes(33)]),
     (m.Hello, (9, 0, 2), [0, U64], [-1]),

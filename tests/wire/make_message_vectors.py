@@ -49,8 +49,8 @@ SAMPLES: tuple[m.Message, ...] = (
         models={"note": (1, 0), "key-statement": (1, 2)},
         modes=("level_wise", "hash_comparison", "snapshot", "delta", "sketch", "follow"),
         contexts=(
-            m.Summary("identities", _hash(4), 2, 2, BRANCH, False),
-            m.Summary("main", _hash(5), 150_000, 2**40, BRANCH, True),
+            m.Summary("identities", _hash(4), 2, 2, BRANCH, False, False),
+            m.Summary("main", _hash(5), 150_000, 2**40, BRANCH, True, True),
         ),
         seen={INSTANCE: 7, bytes(8): 2**64 - 1},
     ),

@@ -40,7 +40,7 @@ _Rows: TypeAlias = Iterable[tuple[LeafKey, int, VersionId, bytes]]
 class LoggedOutline(Outline):
     """The outline of a head with its seq, by which its row is found fastest."""
 
-    seq: int
+    seq: int = 0
 
 
 def read_leaves(
@@ -54,7 +54,17 @@ def read_leaves(
 
 
 def _outline(head: Record, seq: int) -> LoggedOutline:
-    return LoggedOutline(head.id, head.kid, head.vector, head.timestamp, head.writer, head.size, seq)
+    return LoggedOutline(
+        head.id,
+        head.kid,
+        head.vector,
+        head.timestamp,
+        head.writer,
+        head.size,
+        head.author,
+        head.is_tombstone,
+        seq,
+    )
 
 
 def read_whole_leaf(

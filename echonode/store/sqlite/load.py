@@ -16,6 +16,7 @@ from echonode.store.cursors import Cursors
 from echonode.store.merge import MergeIndex
 from echonode.store.port import Cursor
 from echonode.store.sqlite.connection import DamageError, order_error, read_record
+from echonode.store.sqlite.count_usage import count_usage
 from echonode.store.sqlite.leaves import read_tree
 from echonode.store.sqlite.transaction import Catalog, ContextRow, read_history_info
 
@@ -87,6 +88,7 @@ def _load_contexts(connection: sqlite3.Connection, loaded: LoadedState) -> None:
             loaded.catalog.rows[name] = ContextRow(context_id, max(newest, floor), size)
             tree, conflicts = read_tree(connection, context_id)
             loaded.index.trees[name], loaded.index.conflicts[name] = tree, conflicts
+            count_usage(connection, context_id, name, loaded.index.usage)
             if name == IDENTITIES:
                 _load_keyring(connection, context_id, loaded.index)
         elif staged_for is not None:

@@ -102,24 +102,25 @@ class WritePlans:
         tree = self._index.trees.get(context)
         context_row = self._commits.catalog.rows.get(context)
         stored = {key for key in keys if tree.get(key) is not None} if tree else set()
-        forgotten: dict[LeafKey, int] = {}
+        forgotten: dict[LeafKey, list[Record]] = {}
         if stored and context_row is not None:
             context_id = context_row.id
 
-            def read(connection: sqlite3.Connection) -> dict[LeafKey, int]:
+            def read(connection: sqlite3.Connection) -> dict[LeafKey, list[Record]]:
                 return {
-                    key: sum(head.size for head in heads)
+                    key: heads
                     for key, heads in read_heads(connection, context_id, stored)
                     if not any(map(keeps, heads))
                 }
 
             forgotten = await self._commits.database.run(read)
         if forgotten:
-            transaction.add_forgotten(context, forgotten)
+            sizes = {key: sum(head.size for head in heads) for key, heads in forgotten.items()}
+            transaction.add_forgotten(context, sizes)
 
         def finish() -> int:
             if forgotten:
-                self._index.forget_leaves(context, forgotten)
+                self._index.forget_leaves(context, forgotten, chain.from_iterable(forgotten.values()))
                 self._cursors.drop(context)
             return len(forgotten)
 

@@ -15,9 +15,11 @@ from dataclasses import replace
 
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import IDENTITIES, LeafKey, Record
+from echonode.model.usage import UsageTable
 from echonode.store.leaf import Leaf
 from echonode.store.merge import MergeIndex, MergePlan
 from echonode.store.port import RefusedVersion, Staged
+from echonode.store.sqlite.count_usage import count_usage
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
 from echonode.store.sqlite.leaves import read_leaves, read_tree
 from echonode.store.sqlite.load import StagingContext
@@ -89,7 +91,13 @@ class StagingArea:
         staging = self.staging.get(context)
         if staging is None:
             return lambda: 0 if expected in (None, Tree().root) else None
-        tree, conflicts = await self._commits.database.run(lambda connection: read_tree(connection, staging.context_id))
+        usage = UsageTable()
+
+        def read(connection: sqlite3.Connection) -> tuple[Tree, set[LeafKey]]:
+            count_usage(connection, staging.context_id, context, usage)
+            return read_tree(connection, staging.context_id)
+
+        tree, conflicts = await self._commits.database.run(read)
         is_expected = expected in (None, tree.root)
         if is_expected and self._may_swap(context, staging):
             self._swap(transaction, context, staging)
@@ -97,6 +105,7 @@ class StagingArea:
             def show() -> int:
                 del self.staging[context]
                 self._index.trees[context], self._index.conflicts[context] = tree, conflicts
+                self._index.usage.add_all(usage)
                 return staging.count
 
             return show

@@ -18,6 +18,7 @@ from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Keyring
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key
+from echonode.model.usage import UsageTable
 from echonode.store.draft_signing import common_context
 from echonode.store.paging import fit_changes, fit_leaves
 from echonode.store.port import (
@@ -147,6 +148,10 @@ class SqliteStore:
 
     def authors(self) -> Collection[IdentityId]:
         return self._index.authors
+
+    @property
+    def usage(self) -> UsageTable:
+        return self._index.usage
 
     async def info(self, context: str) -> ContextInfo:
         context_row = self._commits.catalog.rows.get(context)

@@ -195,6 +195,7 @@ class LinkReceiver:
         remember(self._queue.known, [short_id(record.id) for record in records])
         if not records:
             return Applied()
+        await self._environment.owner.pace(len(records))
         applied = await uninterrupted(self._apply_and_report(context, records, seq))
         tally.received += len(applied.records)
         tally.had += applied.had

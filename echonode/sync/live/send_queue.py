@@ -44,6 +44,10 @@ class LinkOwner(Protocol):
         """Return those of `records` that are too much for this node, each with the reason."""
         ...
 
+    async def pace(self, records: int) -> None:
+        """Count records that the peer brings; return when so many may come."""
+        ...
+
     async def charge(self, cost_s: float) -> None:
         """Charge work that the peer asked for (sync/work.py)."""
         ...

@@ -102,6 +102,7 @@ class _Staging:
         """Stage one batch behind those before it. Raises RemoteError when it is out of order."""
         conversation = self._conversation
         self._last = check_order(records, self._last)
+        await conversation.pace(len(records))
         kept, excess = within_bounds(records, conversation.judge)
         refused = (*excess, *await conversation.store.stage(conversation.context, self.root, kept))
         conversation.tally.refuse(refused)

@@ -34,7 +34,8 @@ class Summary:
     """The state of one context, as a part of Hello.
 
     `count` is the number of leaves, `seq` the newest entry of the sender's log. `level1` is the branch part of the root
-    (see `Nodes`) with 16 bytes a digest. `is_partial`: the sender wants only a part of the context.
+    (see `Nodes`) with 16 bytes a digest. `is_partial`: the sender wants only a part of the context. `is_full`: it takes
+    no more records of the receiver's own identity there, because its quota is used up.
     """
 
     context: str
@@ -43,6 +44,7 @@ class Summary:
     seq: int
     level1: bytes
     is_partial: bool
+    is_full: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,8 @@ class Owner:
 
     async def charge(self, cost_s: float) -> None: ...
 
+    async def pace(self, records: int) -> None: ...
+
     def judge(self, context: str, records: Sequence[Record]) -> Sequence[RefusedVersion]:
         return ()
 

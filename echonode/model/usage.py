@@ -1,0 +1,79 @@
+"""Usage: how much of a store the heads of each author take, by the key that signed them. For quotas; never saved."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from echonode.model.identity import IdentityId, PublicKey
+
+
+class CountedVersion(Protocol):
+    """The parts of a version that are counted: a record has them, and the outline of a stored one."""
+
+    @property
+    def author(self) -> IdentityId: ...
+
+    @property
+    def kid(self) -> PublicKey: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def is_tombstone(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class Usage:
+    """Heads, the bytes of these, and how many of them are tombstones."""
+
+    records: int = 0
+    bytes: int = 0
+    tombstones: int = 0
+
+    def add(self, records: int, size: int, tombstones: int) -> None:
+        """Add so much, or take it away. What is not there cannot go."""
+        self.records = max(0, self.records + records)
+        self.bytes = max(0, self.bytes + size)
+        self.tombstones = max(0, self.tombstones + tombstones)
+
+
+@dataclass(slots=True)
+class UsageTable:
+    """The usage of a whole store, but for key statements: `total`, and that of each author and key."""
+
+    total: Usage = field(default_factory=Usage)
+    _by_author: dict[IdentityId, dict[PublicKey, Usage]] = field(default_factory=dict)
+
+    def of(self, author: IdentityId) -> Usage:
+        """Return the usage of one author, whichever keys signed."""
+        found = Usage()
+        for usage in self._by_author.get(author, {}).values():
+            found.add(usage.records, usage.bytes, usage.tombstones)
+        return found
+
+    def of_key(self, author: IdentityId, key: PublicKey) -> Usage:
+        """Return the usage of what `key` signed for `author`, a pool."""
+        return self._by_author.get(author, {}).get(key, Usage())
+
+    def add_all(self, other: "UsageTable") -> None:
+        """Add all of `other`."""
+        for author, by_key in other._by_author.items():
+            for key, usage in by_key.items():
+                self.add(author, key, usage.records, usage.bytes, usage.tombstones)
+
+    def count(self, versions: Iterable[CountedVersion], sign: int) -> None:
+        """Count `versions` as new heads, with `sign` -1 as heads no more."""
+        for version in versions:
+            self.add(version.author, version.kid, sign, sign * version.size, sign * version.is_tombstone)
+
+    def add(self, author: IdentityId, key: PublicKey, records: int, size: int, tombstones: int) -> None:
+        """Add so much, or take it away."""
+        self.total.add(records, size, tombstones)
+        by_key = self._by_author.setdefault(author, {})
+        usage = by_key.setdefault(key, Usage())
+        usage.add(records, size, tombstones)
+        if not usage.records:
+            del by_key[key]
+            if not by_key:
+                del self._by_author[author]
