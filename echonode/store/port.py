@@ -253,7 +253,7 @@ class Store(Protocol):
 
     @property
     def usage(self) -> UsageTable:
-        """How much the heads of each author take; read only. Key statements are not counted."""
+        """The room that the heads of each author take; read only. Key statements are not counted."""
         ...
 
     async def info(self, context: str) -> ContextInfo:
