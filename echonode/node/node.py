@@ -114,10 +114,9 @@ class Node:
         self.records = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
         self.conflicts = Conflicts(self.records, self.bus)
         self.changes = Changes(store, self.bus)
-        self.subscriptions = Subscriptions(store, self.records.kept)
         self.budgets = WorkBudgets(clock, settings.quotas.peer_rate)
         self.intake = Intake(store, self.records.kept, identity.id, settings.quotas)
-        self.subscriptions.closed = self.intake.closed
+        self.subscriptions = Subscriptions(store, self.records.kept, closed=self.intake.closed)
         self.membership = Membership(settings.member_secret, tag, announce=announce, save=save_secret)
         self.pools = Pools(self.records, settings.pools, entropy, safe.write_pools)
         self.device_keys = DeviceKeys(self.records, self.pools, safe, entropy, self.bus, self._key_changed)
@@ -156,8 +155,7 @@ class Node:
         self.pause_control = PauseControl(self.connections, self.addresses)
         self._hear_of_records()
         self._settings = settings
-        self._wake, self._clock = wake, clock
-        self._save_name = save_name
+        self._wake, self._clock, self._save_name = wake, clock, save_name
         self.views = PeerViews(
             self.peer_table, self.admission, self.live_links, self.registry, self.addresses, clock, settings.models
         )
