@@ -95,6 +95,7 @@ DOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "h11": ("cli/", "client/exchange.py"),
     "starlette": ("api/",),
     "uvicorn": ("api/",),
+    "prometheus_client": ("api/metrics.py",),
     "msgspec": ("api/", "cli/", "host/"),  # configuration, log and API JSON
 }
 IMPORTED_AS: Final = {"pynacl": "nacl"}  # where a distribution has another name than its package

@@ -4,6 +4,7 @@
 * `requests` checks what came in, `json_forms` says how records, times and events look in JSON, `responses` and
   `streams` send answers, `problems` gives each error a status and a code.
 * `page_routes` serves the status page, whose files stand in `page/`, and `page_sessions` signs browsers in.
+* `echo_sync` speaks to clients of the Echo Sync Protocol, `metrics` to Prometheus.
 * `server` listens on the Unix socket and on loopback TCP, where `access` asks for the token (`token` gives it out) and
   `http_protocol` bounds connections; `shutdown` ends what waits when the server stops.
 

@@ -13,6 +13,7 @@ from echonode.api.access import TcpAccess
 from echonode.api.changes import ChangeRoutes
 from echonode.api.echo_sync import EchoSyncRoutes
 from echonode.api.keys_and_pools import KeyAndPoolRoutes
+from echonode.api.metrics import MetricRoutes, Metrics
 from echonode.api.node import NodeRoutes
 from echonode.api.observation import ObservationRoutes
 from echonode.api.page_routes import PageRoutes
@@ -54,6 +55,7 @@ class Api:
             *ChangeRoutes(node, stop).routes(),
             *RecordSetRoutes(node, stop).routes(),
             *PageRoutes(access, stop).routes(),
+            *MetricRoutes(Metrics(node, version)).routes(),
         ]
         self._router = Router(routes, redirect_slashes=False, default=_no_such_path)
         self._stop = stop

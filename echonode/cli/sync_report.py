@@ -10,7 +10,7 @@ from echonode.cli.output import ago, fields_of, moment, safe, seconds, short_id,
 
 _SYNC_FIELDS: Final = ("status", "sync_id", "peers", "conflicts", "contested", "resolved")
 _PEER_FIELDS: Final = (
-    *("id", "name", "mode", "reason", "sent", "received", "bytes_sent", "bytes_received", "round_trips", "duration_s"),
+    *("id", "name", "status", "mode", "reason", "sent", "received", "bytes_sent", "bytes_received", "round_trips", "duration_s"),
     *("verified", "attempts", "error"),
 )
 _VALUE_CHARS: Final = 40

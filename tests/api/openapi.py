@@ -19,6 +19,7 @@ DOCUMENT = Path(__file__).parents[2] / "proto" / "openapi.yaml"
 METHODS = ("get", "put", "post", "delete")
 NDJSON = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"
+PLAIN_TEXT = "text/plain"
 _URI = "urn:openapi"
 
 
@@ -71,6 +72,8 @@ def values(essence: str, body: bytes) -> list:
         return [json.loads(line.removeprefix(b"data: ")) for line in body.splitlines() if line.startswith(b"data: ")]
     if essence in ("text/html", "text/css", "text/javascript"):
         return [body.decode("utf-8")]
+    if essence == PLAIN_TEXT:
+        return [body.decode()]
     return [json.loads(body)]
 
 

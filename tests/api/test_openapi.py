@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from echonode.api.changes import ChangeRoutes
 from echonode.api.echo_sync import EchoSyncRoutes
 from echonode.api.keys_and_pools import KeyAndPoolRoutes
+from echonode.api.metrics import MetricRoutes
 from echonode.api.node import NodeRoutes
 from echonode.api.observation import ObservationRoutes
 from echonode.api.peer_records import PeerRecordRoutes
@@ -198,6 +199,8 @@ TOUR = [
     ("one", 200, "GET", f"{ECHO}/unreachable/replay", b""),
     ("one", 400, "GET", f"{ECHO}/unreachable/replay?x=1", b""),
     ("one", 404, "GET", f"{ECHO}/stranger/replay", b""),
+    ("one", 200, "GET", "/metrics", b""),
+    ("one", 400, "GET", "/metrics?x=1", b""),
     ("one", 200, "GET", "/v1/token", b""),
     ("one", 400, "GET", "/v1/token?x=1", b""),
     ("open", 409, "GET", "/v1/token", b""),
@@ -419,6 +422,7 @@ def test_the_document_has_exactly_the_routes_that_are_served() -> None:
         *ObservationRoutes(node, stop, RunLog(SystemClock())).routes(),  # type: ignore[arg-type]
         *ChangeRoutes(node, stop).routes(),  # type: ignore[arg-type]
         *RecordSetRoutes(node, stop).routes(),  # type: ignore[arg-type]
+        *MetricRoutes(None).routes(),  # type: ignore[arg-type]
     ]
     served = {(method, route.path) for route in routes for method in route.app._handlers}
     assert served == set(openapi.operations())

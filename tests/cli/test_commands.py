@@ -320,7 +320,7 @@ def test_two_nodes_that_meet_are_equal_and_a_sync_proves_it(shell: Shell, live: 
         assert result.code == ExitCode.DONE, result
         assert list(result.json) == ["status", "sync_id", "peers", "conflicts", "contested", "resolved"]
         (peer,) = result.json["peers"]
-        promised = "id name mode reason sent received bytes_sent bytes_received round_trips duration_s verified"
+        promised = "id name status mode reason sent received bytes_sent bytes_received round_trips duration_s verified"
         assert list(peer) == [*promised.split(), "attempts", "error"]
         assert (result.json["status"], peer["verified"]) == ("verified", True)
         assert peer["id"] == to_base32(far.served.node.id)

@@ -330,7 +330,7 @@ class _Run:
                 for node in self._nodes(client)
                 for entry in client.call("GET", f"{_NODES}/{node['id']}/history")
             ]
-            entries.sort(key=lambda entry: str(entry["timestamp"]), reverse=True)
+            entries.sort(key=lambda entry: (str(entry["timestamp"]), str(entry["name"])), reverse=True)
             self._answer = {"history": entries}
             lines = history_lines(entries)
         if self._options["as_json"]:
