@@ -10,8 +10,8 @@ from echonode.cli.output import ago, fields_of, moment, safe, seconds, short_id,
 
 _SYNC_FIELDS: Final = ("status", "sync_id", "peers", "conflicts", "contested", "resolved")
 _PEER_FIELDS: Final = (
-    *("id", "name", "status", "mode", "reason", "sent", "received", "bytes_sent", "bytes_received", "round_trips", "duration_s"),
-    *("verified", "attempts", "error"),
+    *("id", "name", "status", "mode", "reason", "sent", "received", "bytes_sent", "bytes_received", "round_trips"),
+    *("duration_s", "verified", "attempts", "error"),
 )
 _VALUE_CHARS: Final = 40
 

@@ -24,6 +24,7 @@ from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES, Record, leaf_key
 from echonode.node.conflicts import Conflicts, Strategy
 from echonode.node.on_demand import OnDemand
+from echonode.node.pause_control import PauseControl
 from echonode.node.record_book import RecordBook
 from echonode.node.sync_history import HistoryEntry, SyncHistory
 from echonode.node.views import SyncReport, SyncStatus
@@ -33,6 +34,7 @@ from echonode.wire.messages import Direction, RecordRequest
 T = TypeVar("T")
 
 _SYNC_ID_BYTES: Final = 8
+_PAUSED: Final = "paused here: to end that, type: echonode resume; sync --force ignores it"
 _LISTED_MAX: Final = 100_000  # versions of one peer looked at for conflicts after a push
 _AGAIN: Final = (SyncStatus.UNREACHABLE, SyncStatus.FAILED)
 _HISTORY_STATUS: Final = {
@@ -99,6 +101,7 @@ class EchoSync:
         records: RecordBook,
         conflicts: Conflicts,
         on_demand: OnDemand,
+        pause_control: PauseControl,
         clock: Clock,
         entropy: Entropy,
         author_text: str | None,
@@ -107,6 +110,7 @@ class EchoSync:
         self._records = records
         self._conflicts = conflicts
         self._on_demand = on_demand
+        self._pause_control = pause_control
         self._clock = clock
         self._entropy = entropy
         self._is_own = author_text == "me"
@@ -129,6 +133,18 @@ class EchoSync:
 
         Raises what the store raises; what goes wrong with a peer is in its report.
         """
+        if order.is_forced:
+            with self._pause_control.lifted(peers):
+                return await self._sync(peers, order, targets, names)
+        return await self._sync(peers, order, targets, names)
+
+    async def _sync(
+        self,
+        peers: Sequence[IdentityId],
+        order: SyncOrder,
+        targets: Sequence[str],
+        names: Collection[str] | None,
+    ) -> SyncOutcome:
         began_s = self._clock.monotonic_s()
         until_s = began_s + order.timeout_s
         outcome = SyncOutcome(sync_id=to_base32(self._entropy.random_bytes(_SYNC_ID_BYTES)))
@@ -189,8 +205,14 @@ class EchoSync:
     ) -> list[SyncReport]:
         """Return one report for each of `chosen`. Those that failed are tried again while there are attempts left."""
         reports: dict[object, SyncReport] = {}
-        waiting = list(chosen)
-        for attempt in range(order.attempts):
+        paused = [peer for peer, _ in chosen if peer is not None and self._pause_control.pauses.of(peer) is not None]
+        labels = self._on_demand.labels()
+        for peer in paused:
+            reports[peer] = SyncReport(
+                peer=peer, name=labels.get(peer, ""), status=SyncStatus.FAILED, conversations=(), error=_PAUSED
+            )
+        waiting = [each for each in chosen if each[0] not in paused]
+        for attempt in range(order.attempts if waiting else 0):
             if attempt and not order.is_forced:
                 most_s = min(SYNC_ATTEMPT_S[1], SYNC_ATTEMPT_S[0] * 2**attempt)
                 left_s = max(0.0, until_s - self._clock.monotonic_s())

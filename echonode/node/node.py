@@ -151,8 +151,9 @@ class Node:
             wake=wake,
         )
         self.on_demand = OnDemand(self.connections, self.conversations, self.addresses)
-        self.echo_sync = EchoSync(self.records, self.conflicts, self.on_demand, clock, entropy, settings.echo_author)
         self.pause_control = PauseControl(self.connections, self.addresses)
+        parts = (self.records, self.conflicts, self.on_demand, self.pause_control)
+        self.echo_sync = EchoSync(*parts, clock, entropy, settings.echo_author)
         self._hear_of_records()
         self._settings = settings
         self._wake, self._clock, self._save_name = wake, clock, save_name

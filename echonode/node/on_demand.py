@@ -82,6 +82,11 @@ class OnDemand:
                 break
         return [sync.report() for sync in _one_each(syncs)]
 
+    def labels(self) -> dict[IdentityId, str]:
+        """Return every peer by the label under which its report has it."""
+        labels = self._addresses.node_labels()
+        return {peer: distinct_label(peer, labels) for peer in self.connections.table.peers}
+
     def _address_of(self, key: str) -> str:
         target = self.connections.table.targets.get(key)
         return ", ".join(target.addresses) if target is not None else ""

@@ -5,7 +5,8 @@
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from echonode.clock import Clock
 from echonode.errors import LocalError
@@ -44,6 +45,20 @@ class PauseControl:
         """Raise LocalError where there is a pause with one of `peers`."""
         if any(self.pauses.of(peer) is not None for peer in peers):
             raise LocalError("paused: to end that, type: echonode resume")
+
+    @contextmanager
+    def lifted(self, peers: Sequence[IdentityId]) -> Iterator[None]:
+        """Ignore the pauses with `peers` inside the block. Those that then still hold end what it opened."""
+        for peer in peers:
+            self.pauses.lift(peer)
+        try:
+            yield
+        finally:
+            for peer in peers:
+                self.pauses.lower(peer)
+                if self.pauses.of(peer) is not None:
+                    self._connections.links.end(peer)
+                    self._connections.registry.drop(peer)
 
     def _watch(self) -> None:
         """End pauses when their time is over, as long as there are any."""

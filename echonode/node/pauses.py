@@ -3,6 +3,7 @@
 A pause holds over a restart: a person made it, and its end is a time or another command.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -42,6 +43,7 @@ class Pauses:
 
     def __init__(self) -> None:
         self._pauses: dict[IdentityId | None, Pause] = {}
+        self._lifted: Counter[IdentityId] = Counter()  # peers with which a forced sync is under way
 
     def __iter__(self) -> Iterator[Pause]:
         return iter(tuple(self._pauses.values()))
@@ -53,6 +55,15 @@ class Pauses:
     def begin(self, pause: Pause) -> None:
         """Begin a pause; it replaces an earlier one with the same peer."""
         self._pauses[pause.peer] = pause
+
+    def lift(self, peer: IdentityId) -> None:
+        """Let no pause keep `peer` out until as many calls of `lower`."""
+        self._lifted[peer] += 1
+
+    def lower(self, peer: IdentityId) -> None:
+        """Take one `lift` back."""
+        self._lifted[peer] -= 1
+        self._lifted += Counter()  # drops the zeros
 
     def end(self, peer: IdentityId | None) -> bool:
         """End the pause with `peer`, or the one with every peer; return False when there is none."""
@@ -68,4 +79,6 @@ class Pauses:
 
     def of(self, peer: IdentityId | None) -> Pause | None:
         """Return the pause that keeps `peer` out, None when none does. None: a peer that is not known by name."""
+        if peer is not None and self._lifted[peer]:
+            return None
         return self._pauses.get(None) or (self._pauses.get(peer) if peer is not None else None)

@@ -200,6 +200,30 @@ def test_a_batch_goes_on_past_a_peer_that_fails() -> None:
     in_a_world(work)
 
 
+def test_a_pause_keeps_a_peer_out_of_a_sync_and_only_force_ignores_it() -> None:
+    async def work(world: World) -> None:
+        ours, paused, other = await crowd(world, 3)
+        ours.node.pause_control.pause("n1", None)
+        await asyncio.sleep(1)
+        await write(ours, "x", 1)
+        peers = [paused.node.id, other.node.id]
+        first, second = (await ours.node.echo_sync.sync(peers, replace(PUSH, attempts=3))).reports
+        assert (first.name, first.status, second.status) == ("n1", SyncStatus.FAILED, SyncStatus.VERIFIED)
+        assert "echonode resume" in first.error
+        apart(world, paused, other)
+        await write(ours, "y", 1)
+        assert not holds(paused, "y")
+        (report,) = (await sync(ours, paused, replace(PUSH, is_forced=True))).reports
+        assert report.status is SyncStatus.VERIFIED
+        assert holds(paused, "y")
+        await asyncio.sleep(1)
+        await write(ours, "z", 1)
+        await asyncio.sleep(120)
+        assert not holds(paused, "z"), "the pause goes on afterwards"
+
+    in_a_world(work)
+
+
 def test_an_urgent_sync_passes_others_that_wait_for_the_same_busy_peer() -> None:
     async def work(world: World) -> None:
         ours, theirs = await crowd(world, 2)
