@@ -37,7 +37,6 @@ _STATUS_S: Final = 1.0
 _DRAWN_S: Final = 0.25
 _RATE_S: Final = 10.0
 _NEWS_SHOWN: Final = 8
-_WIDTH: Final = 78
 
 
 @dataclass(slots=True)
@@ -49,8 +48,12 @@ class _News:
     totals: Counter[str] = field(default_factory=Counter)  # records by source, "" for our own
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_NEWS_SHOWN))
     moving: dict[tuple[str, str], str] = field(default_factory=dict)
-    changes: int = 0
+    labels: dict[str, str] = field(default_factory=dict)  # of peers, by id
     is_over: bool = False
+
+    def peer(self, id_text: str) -> str:
+        """Return a peer as the view names it."""
+        return safe(self.labels.get(id_text)) or short_id(id_text)
 
 
 class Monitor:
@@ -106,6 +109,8 @@ class Monitor:
         if self._news.is_over:
             raise Failure("the node ended the connection: it stopped, or events came faster than they were read")
         self._status = self._client.call("GET", "/v1/status")
+        with self._news.lock:
+            self._news.labels = {peer["id"]: peer["label"] for peer in self._status["peers"] if peer["id"]}
 
     def _draw(self, is_enough: Callable[[bool], bool]) -> None:
         from rich.console import Console
@@ -119,8 +124,7 @@ class Monitor:
                 if time.monotonic() - looked_s >= _STATUS_S:
                     self._look()
                     looked_s = time.monotonic()
-                width = min(live.console.width - 2, max(_WIDTH, live.console.width // 2 * 2))
-                live.update(Text("\n".join(self.lines(width)), no_wrap=True, overflow="ellipsis"))
+                live.update(Text("\n".join(self.lines(live.console.width - 1)), no_wrap=True, overflow="ellipsis"))
                 if is_enough(self.is_equal):
                     return
                 pause.wait(_DRAWN_S)
@@ -166,7 +170,7 @@ class Monitor:
         conflicts = sum(each["conflicts"] for each in self._contexts())
         equal = sum(bool(peer["in_sync"] or peer["in_step"]) for peer in self.peers)
         stand = f"{equal} of {count(len(self.peers), 'peer')} equal, {count(conflicts, 'conflict')}"
-        lines = [f"{safe(status['name'])}, network {safe(status['network'])}: {stand}   (Ctrl-C ends the view)", ""]
+        lines = [f"{safe(status['name'])}, network {safe(status['network'])}: {stand}", ""]
         with self._news.lock:
             rates = _rates(self._news)
             totals = dict(self._news.totals)
@@ -192,7 +196,7 @@ class Monitor:
         titles = ("CONTEXT", "RECORDS", "SIZE", "ROOT", "CONFLICTS")
         lines += ["", *table(titles, contexts, right=(1, 2, 4), width=width)]
         lines += ["", f"written here: {totals.get('', 0):,} ({rates.get('', 0.0):.1f}/s)", *moving]
-        return [line[:width] for line in [*lines, *(["", *news] if news else [])]]
+        return [line[:width] for line in [*lines, *(["", *news] if news else []), "", "Ctrl-C ends the view."]]
 
 
 def _equality(peer: dict[str, Any]) -> str:
@@ -213,14 +217,13 @@ def _rates(news: _News) -> dict[str, float]:
 
 
 def _note(news: _News, name: str, event: dict[str, Any]) -> None:
-    news.changes += 1
     at = time.strftime("%H:%M:%S")
     match name:
         case "records.applied":
             records: Sequence[dict[str, Any]] = event["records"]
             news.applied.append((time.monotonic(), event["source"], len(records)))
             news.totals[event["source"]] += len(records)
-            origin = f"from {short_id(event['source'])}" if event["source"] else "here"
+            origin = f"from {news.peer(event['source'])}" if event["source"] else "here"
             more = f" and {len(records) - 1:,} more" if len(records) > 1 else ""
             if records:
                 news.lines.append(f"{at}  {shown_address(records[0])}{more} {origin}")
@@ -228,12 +231,12 @@ def _note(news: _News, name: str, event: dict[str, Any]) -> None:
             total = f" of {event['total']:,}" if event["total"] else ""
             news.moving[event["session"], event["context"]] = (
                 f"moving: {safe(event['context'])}, {event['received'] + event['sent']:,}{total} records by "
-                f"{safe(event['mode'])} with {short_id(event['peer'])}"
+                f"{safe(event['mode'])} with {news.peer(event['peer'])}"
             )
         case "sync.completed":
             news.moving.pop((event["session"], event["context"]), None)
             moved = f"{event['sent']:,} sent, {event['received']:,} received"
-            compared = f"compared {safe(event['context'])} with {short_id(event['peer'])}"
+            compared = f"compared {safe(event['context'])} with {news.peer(event['peer'])}"
             news.lines.append(f"{at}  {compared}: {moved}, {safe(event['outcome'])}")
         case "record.conflict":
             news.lines.append(f"{at}  conflict: {safe(event['record'])} in {safe(event['context'])}")

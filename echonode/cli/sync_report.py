@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from echonode.cli.columns import table
-from echonode.cli.output import ago, fields_of, moment, safe, seconds, short_id, size
+from echonode.cli.output import ago, count, fields_of, moment, safe, seconds, short_id, size
 
 _SYNC_FIELDS: Final = ("status", "sync_id", "peers", "conflicts", "contested", "resolved")
 _PEER_FIELDS: Final = (
@@ -107,7 +107,7 @@ def metrics_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
     """Yield the figures, one a line."""
     shown = {
         "time": seconds(metrics["duration_s"]),
-        "peers": f"{metrics['peers']:,}, {metrics['verified']:,} verified, {metrics['attempts']:,} attempts",
+        "peers": f"{metrics['peers']:,}, {metrics['verified']:,} verified, {count(metrics['attempts'], 'attempt')}",
         "records": f"{metrics['sent']:,} sent, {metrics['received']:,} received, {metrics['records_per_s']:,}/s",
         "traffic": f"{size(metrics['bytes_sent'])} sent, {size(metrics['bytes_received'])} received, "
         f"{metrics['round_trips']:,} round trips",
