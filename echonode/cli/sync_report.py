@@ -86,7 +86,7 @@ def verbose_lines(answer: Mapping[str, Any]) -> Iterator[str]:
 def figures(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of a run, summed over peers."""
     sums = {
-        key: sum(peer[key] or 0 for peer in answer["peers"])
+        key: sum(peer.get(key) or 0 for peer in answer["peers"])
         for key in ("sent", "received", "bytes_sent", "bytes_received", "round_trips", "attempts")
     }
     verified = sum(bool(peer["verified"]) for peer in answer["peers"])
