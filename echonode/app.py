@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
 from echonode.cli.services import (
@@ -36,9 +36,15 @@ if TYPE_CHECKING:
     from echonode.host.files import NodeFiles
 
 
+_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Return the process's exit code."""
-    from echonode.cli.main import main as command_line
+    try:
+        from echonode.cli.main import main as command_line
+    except KeyboardInterrupt:  # it takes a tenth of a second
+        return _INTERRUPTED
 
     return command_line(_Services(os.environ), argv)
 

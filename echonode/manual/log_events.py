@@ -234,6 +234,12 @@ LOG_EVENTS: Final = (
         sentence="a version of {record} in {context} no longer counts: its key is compromised",
     ),
     LogEvent(
+        name="key.revoked",
+        level="error",
+        meaning="The key that this device signs with was stated retired or compromised.",
+        sentence="the key of this device is {state}: {what_to_do}",
+    ),
+    LogEvent(
         name="record.timestamp_ahead",
         level="warning",
         meaning="A record comes from the future: the clock of the node that wrote it is wrong, or the one here is.",

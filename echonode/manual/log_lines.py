@@ -17,6 +17,7 @@ from echonode.text import columns_of, escape
 
 _NAME_COLUMNS: Final = 23  # of the longest usual names
 _LEVEL_COLUMNS: Final = 7
+_WIDE: Final = 100  # columns; in fewer a level is its first letter, for the sentence's sake
 _TEXT_CHARS_MAX: Final = 1024
 _SHORT_ID: Final = 8
 _ID_CHARS: Final = 52
@@ -52,7 +53,9 @@ class LineForm:
         """Return the line with its level and its name."""
         self._learn(line)
         level, name = str(line.get("level")), str(line.get("event"))
-        columns = f"{escape(level):<{_LEVEL_COLUMNS}}  {escape(name):<{_NAME_COLUMNS}}"
+        is_narrow = self.width is not None and self.width < _WIDE
+        shown = escape(level)[:1].upper() if is_narrow else f"{escape(level):<{_LEVEL_COLUMNS}}"
+        columns = f"{shown}  {escape(name):<{_NAME_COLUMNS}}"
         return self._fitted(_clock(line, with_date=with_date), f"{columns}  ", self.sentence(line), level)
 
     def sentence(self, line: Line) -> str:

@@ -358,7 +358,8 @@ class Explanations:
         if at_s is None:
             return ""
         left_s = max(0.0, at_s - self.clock.monotonic_s())
-        return f"it is tried again in {_span(left_s)}" if left_s >= 1 else "it is being tried now"
+        what = "compared with" if view.state in _ANSWERS else "tried"
+        return f"it is {what} again in {_span(left_s)}" if left_s >= 1 else f"it is being {what} now"
 
     def _label(self, peer: IdentityId) -> str:
         return escape(distinct_label(peer, self.addresses.node_labels())) or to_base32(peer)[:8]
@@ -372,7 +373,7 @@ def _reach_it(view: PeerView) -> str:
     """Return what to look at when a peer cannot be reached."""
     reason = view.reason.lower()
     where = escape(view.address) or "its address"
-    if "timed out" in reason or "silent" in reason:
+    if any(words in reason for words in ("timed out", "silent", "did not answer")):
         return (
             f"nothing answers at {where}: is the machine on, and does a firewall there let TCP to that port in? "
             "`echonode doctor` on that machine says more"

@@ -73,7 +73,7 @@ def test_every_flag_is_one_of_run() -> None:
     for setting in SETTINGS:
         assert not setting.flag or setting.flag in flags, setting.key
     said = {setting.flag for setting in SETTINGS}
-    assert flags - said - {"--home"} == {"--join", "--at"}  # these are no settings
+    assert flags - said - {"--home"} == {"--join", "--at", "--live"}  # these are no settings
 
 
 def test_the_commented_file_sets_nothing_and_each_of_its_lines_can_be_set(tmp_path: Path) -> None:

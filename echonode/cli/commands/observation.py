@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from shlex import quote
 from typing import Any, Final
 
 import click
@@ -307,7 +308,7 @@ def why(lookup: NodeLookup, what: str, context: str, is_record: bool, as_json: b
         print_json(answer)
         return
     print_text(f"{safe(answer['about'])}{'' if is_peer else f' in {safe(context)}'}")
-    for line in _finding_lines(answer["findings"]):
+    for line in _finding_lines(answer["findings"], what):
         print_line(line)
 
 
@@ -323,8 +324,8 @@ def _of_peer(client: Any, text: str) -> Json | None:
     return answer
 
 
-def _finding_lines(findings: Sequence[Json]) -> Iterator[str]:
-    """Yield the lines of what was found: a word, a sentence, and what to do."""
+def _finding_lines(findings: Sequence[Json], asked: str) -> Iterator[str]:
+    """Yield the lines of what was found: a word, a sentence, and what to do about what was `asked` for."""
     width = terminal_width()
     columns = max((len(finding["reason"]) for finding in findings), default=0) + 2
     for finding in findings:
@@ -332,6 +333,7 @@ def _finding_lines(findings: Sequence[Json]) -> Iterator[str]:
         yield from wrap(safe(finding["text"]), width, indent=" " * len(first), first=first)
         if finding["what_to_do"]:
             indent = " " * len(first)
-            yield from wrap(safe(finding["what_to_do"]), width, indent=f"{indent}   ", first=f"{indent}=> ")
+            todo = finding["what_to_do"].replace("RECORD", quote(asked))
+            yield from wrap(safe(todo), width, indent=f"{indent}   ", first=f"{indent}=> ")
 
 
