@@ -195,6 +195,22 @@ class SignedRecord:
         """The number of its bytes."""
         return len(self.raw)
 
+    def draft(self) -> "Draft":
+        """Return a draft that says the same, `created` included."""
+        return Draft(
+            context=self.context,
+            author=self.author,
+            name=self.name,
+            body=self.body,
+            tags=self.tags,
+            model=self.model,
+            model_version=self.model_version,
+            media_type=self.media_type,
+            created_ms=self.created_ms,
+            is_tombstone=self.is_tombstone,
+            later=self.later,
+        )
+
     def _is_signed(self) -> bool:
         return is_signed(self._sig_structure, self.raw[-SIGNATURE_BYTES:], self.kid)
 

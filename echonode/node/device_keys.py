@@ -11,7 +11,7 @@ the text of another identity's root this node can state a key of that: a stolen 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -29,7 +29,7 @@ from echonode.model.identity import (
 )
 from echonode.model.keys import Admission, KeyState, statement_draft
 from echonode.model.known_pool import SEED_BYTES
-from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, supersedes
+from echonode.model.record import IDENTITIES, LeafKey, Record, supersedes
 from echonode.model.root_export import RANDOM_BYTES, export_root, exported_key, import_root
 from echonode.node.event_bus import EventBus
 from echonode.node.events import KeyRevoked, RecordsApplied
@@ -47,7 +47,10 @@ KEY_IS_RETIRED: Final = (
     "this device's key was retired: what it signed stands, and other nodes keep this one out. If this device is in "
     "good hands, run `echonode key new`"
 )
-KEY_IS_REFUSED: Final = "if this device is in good hands, run `echonode key new`, then `echonode key resign`"
+KEY_IS_REFUSED: Final = (
+    "kept out at {}, where this device's key is known to be retired or compromised. If this device is in good hands, run "
+    "`echonode key new`, then `echonode key resign`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +117,16 @@ class DeviceKeys:
         shown = ", ".join(key[:_KEY_CHARS_SHOWN] for key in keys[:_KEYS_SHOWN]) or "none that is known here"
         raise LocalError(f"{escape(text)} is the beginning of no one key of {to_base32(identity)[:8]}; it has {shown}")
 
-    def problem(self) -> str:
-        """Return what is the matter with the key of this device, and what to do, "" for nothing."""
+    def problem(self, refused_at: Collection[str] = ()) -> str:
+        """Return what is the matter with the key of this device, and what to do, "" for nothing.
+
+        `refused_at`: the addresses of nodes that keep this one out because of its key: they know more of it."""
         state = self._records.store.keyring.state_of(self._records.id, self._records.identity.device.public)
         if state is KeyState.COMPROMISED:
             return KEY_IS_VOID
-        return KEY_IS_RETIRED if state is KeyState.RETIRED else ""
+        if state is KeyState.RETIRED:
+            return KEY_IS_RETIRED
+        return KEY_IS_REFUSED.format(", ".join(sorted(refused_at))) if refused_at else ""
 
     def note_applied(self, event: RecordsApplied) -> None:
         """Publish KeyRevoked once a statement revokes the key of this device."""
@@ -224,7 +231,7 @@ class DeviceKeys:
         by_context: dict[str, list[Record]] = {}
         for version in latest.values():
             heads = await store.heads(version.context, version.author, version.name)
-            if any(supersedes(head, version) or _draft_of(version).is_same_as(head) for head in heads):
+            if any(supersedes(head, version) or version.draft().is_same_as(head) for head in heads):
                 superseded += 1
             else:
                 by_context.setdefault(version.context, []).append(version)
@@ -232,7 +239,7 @@ class DeviceKeys:
             for start in range(0, len(versions), BATCH_RECORDS_MAX):
                 chunk = versions[start : start + BATCH_RECORDS_MAX]
                 if not is_trial:
-                    await self._records.put_all(list(map(_draft_of, chunk)))
+                    await self._records.put_all([version.draft() for version in chunk])
                 written += chunk
         return SignedAgain(written, superseded, too_late, not_ours)
 
@@ -251,19 +258,3 @@ class DeviceKeys:
 async def _off_loop(work: Callable[[], T]) -> T:
     """Run Argon2id on a thread: it takes about a second, and is meant to."""
     return await asyncio.get_running_loop().run_in_executor(None, work)
-
-
-def _draft_of(version: Record) -> Draft:
-    return Draft(
-        context=version.context,
-        author=version.author,
-        name=version.name,
-        body=version.body,
-        tags=version.tags,
-        model=version.model,
-        model_version=version.model_version,
-        media_type=version.media_type,
-        created_ms=version.created_ms,
-        is_tombstone=version.is_tombstone,
-        later=version.later,
-    )

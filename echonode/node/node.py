@@ -41,7 +41,7 @@ from echonode.node.changes import Changes
 from echonode.node.conflicts import Conflicts
 from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
-from echonode.node.device_keys import KEY_IS_REFUSED, DeviceKeys
+from echonode.node.device_keys import DeviceKeys
 from echonode.node.echo_sync import EchoSync
 from echonode.node.event_bus import EventBus, EventStream
 from echonode.node.events import (
@@ -198,7 +198,7 @@ class Node:
             self.bus.publish(InstanceRenewed(instance=self.store.instance, why=self.store.second_life))
         is_provisional = self._settings.is_provisional
         await self.records.introduce(None if is_provisional else self.membership.member_secret)
-        await self.pools.list_device()
+        await self.pools.begin()
         if not is_provisional:  # `shared` means something only in a network
             self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
         self.pause_control.load(self._settings.pauses)
@@ -335,7 +335,7 @@ class Node:
             invitation=self.invitations.slot,
             handshakes_dropped=self.connections.dropped.total,
             joining=self.is_joining,
-            key_problem=self._key_problem(),
+            key_problem=self.device_keys.problem(self.admission.revoked_at),
             pause=self.peer_table.pauses.of(None),
         )
 
@@ -476,13 +476,6 @@ class Node:
         self.registry.drop_all()
         self.connections.compare_with_all()
         self._wake.set()
-
-    def _key_problem(self) -> str:
-        problem = self.device_keys.problem()
-        if not problem and self.admission.revoked_at:
-            where = ", ".join(sorted(self.admission.revoked_at))
-            problem = f"kept out at {where}, where this device's key is retired or compromised: {KEY_IS_REFUSED}"
-        return problem
 
     def _note_contexts(self, event: RecordsApplied | ContextShown) -> None:
         """Keep who introduced a context that has just come, and look into those in which records were deleted."""

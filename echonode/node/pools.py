@@ -24,6 +24,7 @@ from echonode.model.identity import (
     IdentityId,
     PoolKind,
     PublicKey,
+    identity_of,
 )
 from echonode.model.key_claims import Admission, KeyClaims, KeyState, Listing, is_member_proof, member_proof
 from echonode.model.keys import listing_draft, listing_proof, read_stored_statement
@@ -78,11 +79,36 @@ class Pools:
         """Return every pool with its label."""
         return {pool.id: pool.label for pool in self._known.values()}
 
+    async def begin(self) -> None:
+        """List our device key where it may be missing, and bring over what was written into the earlier `shared`."""
+        await self.list_device()
+        await self.bring_over()
+
     async def list_device(self) -> None:
         """List our device key in every pool whose root key is here."""
         for known in self._known.values():
             if known.pool is not None:
                 await self._records.list_device(known.pool)
+
+    async def bring_over(self) -> int:
+        """Write into `shared` what this device wrote there before pools had ids of their own kind; return how many
+        records. What was brought over once, or written since, stays as it is."""
+        pool, store = self._records.shared_pool, self._records.store
+        device = self._records.identity.device.public
+        earlier = None if pool is None else identity_of(pool.root.public)
+        if pool is None or earlier is None or store.keyring.state_of(earlier, device) is None:
+            return 0
+        count = 0
+        for context in filter(self._records.keeps, store.contexts()):
+            async for page in self._records.scan(context, author=earlier):
+                ours = [record for record in page if record.kid == device]
+                drafts = [
+                    replace(record.draft(), author=pool.id)
+                    for record in ours
+                    if not await store.heads(context, pool.id, record.name)
+                ]
+                count += len(await self._records.put_all(drafts))
+        return count
 
     # -- membership --------------------------------------------------------------------------------------------------
 

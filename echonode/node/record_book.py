@@ -79,7 +79,7 @@ class RecordBook:
         self.shared: IdentityId | None = None
         self.pools: set[IdentityId] = set()
         self.own_statements: list[Record] = []
-        self._shared_pool: Pool | None = None
+        self.shared_pool: Pool | None = None
         self.is_copied = False
         self.may_write = asyncio.Event()  # cleared while a restored node catches up
         self.may_write.set()
@@ -102,8 +102,8 @@ class RecordBook:
         """State that our device key speaks for us, and list it in the pool of the network with that secret.
 
         Raises LocalError where the root key is elsewhere and the statement is not here."""
-        self._shared_pool = None if secret is None else shared_pool(secret.pool_seed)
-        self.shared = None if self._shared_pool is None else self._shared_pool.id
+        self.shared_pool = None if secret is None else shared_pool(secret.pool_seed)
+        self.shared = None if self.shared_pool is None else self.shared_pool.id
         await self.introduce_again()
 
     async def introduce_again(self) -> None:
@@ -112,8 +112,8 @@ class RecordBook:
         self.own_statements = [
             await self.state_once(statement_draft(self.id, device, KeyState.ACTIVE), self.identity.root)
         ]
-        if self._shared_pool is not None:
-            self.own_statements.append(await self.list_device(self._shared_pool))
+        if self.shared_pool is not None:
+            self.own_statements.append(await self.list_device(self.shared_pool))
         self.kept.shared = self.shared
 
     async def list_device(self, pool: Pool) -> Record:

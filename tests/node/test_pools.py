@@ -2,9 +2,11 @@
 
 import pytest
 
+from echonode.clock import HybridClock
 from echonode.errors import LocalError
 from echonode.limits import POOLS_MAX
-from echonode.model.identity import IdentityId, PoolKind
+from echonode.model.identity import IdentityId, PoolKind, SigningKey, identity_of
+from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import MAIN, Draft, Record
 from echonode.node.events import InvitationRefused
 from echonode.node.pools import PoolView
@@ -154,5 +156,29 @@ def test_a_maker_that_left_its_pool_meanwhile_refuses_the_joiner() -> None:
         maker.node.pools.leave(maker.node.pools.resolve("team"), for_good=True)
         await joiner.node.join(code, maker.address)
         assert told(maker, InvitationRefused)[0].detail.startswith("no pool")
+
+    in_a_world(work)
+
+
+def test_what_this_device_wrote_into_the_earlier_shared_pool_is_brought_over_once() -> None:
+    async def work(world: World) -> None:
+        member = world.make_member("member")
+        root, device = SigningKey(world.secret.pool_seed), member.identity.device
+        earlier = identity_of(root.public)
+        tick = HybridClock()
+        await member.store.write(
+            [statement_draft(earlier, device.public, KeyState.ACTIVE)], root, lambda: tick.tick(1_000)
+        )
+        drafts = [Draft(context=MAIN, author=earlier, name=name, body=name.encode()) for name in ("a", "b", "c")]
+        await member.store.write(drafts, device, lambda: tick.tick(1_000))
+        await world.start(member)
+        assert await read(member, "shared/a") == [b"a"]
+        await write(member, "shared/b", b"edited since")
+        await member.node.records.delete(MAIN, member.node.addresses.resolve("shared/c")[0], "c")
+        await world.leave(member)
+        await world.start(member)
+        assert await read(member, "shared/b") == [b"edited since"]
+        assert await read(member, "shared/c") == [b""], "what was deleted does not come back"
+        assert await read(member, f"{to_base32(earlier)}/c") == [b"c"], "the earlier records stay"
 
     in_a_world(work)
