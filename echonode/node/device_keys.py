@@ -48,8 +48,8 @@ KEY_IS_RETIRED: Final = (
     "good hands, run `echonode key new`"
 )
 KEY_IS_REFUSED: Final = (
-    "kept out at {}, where this device's key is known to be retired or compromised. If this device is in good hands, run "
-    "`echonode key new`, then `echonode key resign`"
+    "kept out at {}, where this device's key is known to be retired or compromised. If this device is in good hands, "
+    "run `echonode key new`, then `echonode key resign`"
 )
 
 
