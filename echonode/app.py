@@ -64,6 +64,12 @@ class _Services:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
+    @property
+    def schema(self) -> int:
+        from echonode.store.sqlite.schema import SCHEMA
+
+        return SCHEMA
+
     def find_home(self, flag: str | None) -> HomeView:
         from echonode.host.files import NodeFiles
         from echonode.host.home import Home

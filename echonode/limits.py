@@ -184,7 +184,9 @@ LEAF_HISTORY_MAX: Final = 256  # superseded versions of a full leaf that are loo
 HISTORY_ROWS_MAX: Final = 100_000  # superseded versions kept; a busy record cannot fill the disk
 HISTORY_BYTES_MAX: Final = 256 * MIB  # of superseded versions and spares; a hundred large edits a day for ten days
 WRITE_S_MAX: Final = 60.0  # for one transaction; a writer that takes longer hangs, and the watchdog is fed no more
-FREE_SPACE_BYTES_MIN: Final = 64 * MIB  # free disk space below which the store refuses writes
+FREE_SPACE_BYTES_MIN: Final = 64 * MIB  # free disk space below which the store refuses writes, at least
+FREE_SPACE_BYTES_MAX: Final = 1024 * MIB  # the same, at most: so much is enough for everybody else on a large disk
+FREE_SPACE_SHARE: Final = 50  # a fiftieth of the disk is kept free, within these bounds; nearly full disks get slow
 BALLAST_BYTES: Final = 1 * MIB  # a file removed on a full disk; a store opens in 160 KiB, even with a WAL of 64 MiB
 
 # -- pairing ---------------------------------------------------------------------------------------------------------

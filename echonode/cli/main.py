@@ -37,6 +37,7 @@ from echonode.cli.commands import (
     simulate,
     status,
     sync,
+    version,
     watch,
 )
 from echonode.cli.completion import complete_names
@@ -56,7 +57,7 @@ _COMMANDS: Final = (
     *(records.put, records.get, records.delete, records.list_records, conflicts.history, conflicts.conflicts),
     *(peer_records.pull, records.forget),
     *(import_export.import_records, import_export.export_records),
-    *(backup.backup, backup.restore, pause.pause, pause.resume),
+    *(backup.backup, backup.restore, pause.pause, pause.resume, version.version),
     *(status.status, status.peers, status.contexts, status.rename),
     *(pools.pool, keys.key),
     *(echo_sync.sync, watch.watch, sync.verify),

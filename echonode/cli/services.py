@@ -248,6 +248,11 @@ class Services(Protocol):
         """The version of this program."""
         ...
 
+    @property
+    def schema(self) -> int:
+        """The number of the disk schema that this program writes."""
+        ...
+
     def find_home(self, flag: str | None) -> HomeView:
         """Return the home that `flag` names; with None, the home that the environment or the platform suggests. Creates
         nothing."""

@@ -97,6 +97,7 @@ class FakeServices:
 
     default: Path
     version: str = "9.8.7"
+    schema: int = 4
     stopped: Path | None = None  # the socket of a stopped node's store
     runs: list[RunOptions] = field(default_factory=list)
     run_gives: Callable[[], int] = lambda: 0

@@ -24,7 +24,7 @@ from tests.cli.harness import FakeServices, Shell, http_answer, live_node, refus
 WITHIN_S = 60
 COMMANDS = (
     "run invite join network put get delete list history conflicts pull forget import export"
-    " backup restore pause resume"
+    " backup restore pause resume version"
     " status peers contexts rename pool key sync watch verify"
     " doctor support-bundle why logs log-level trace"
     " completion config help service api open demo simulate"

@@ -4,9 +4,9 @@
     below the floor           writes are refused, while SQLite still finds what it needs to stay whole
     nothing left at opening   the ballast is deleted: its room is enough to open the store, and to read
 
-The floor keeps this process from filling a disk. Other processes fill it too, and then opening needs a little room for
-the write-ahead log and its index. An open store needs no room to be read, so the ballast is kept until the next
-opening.
+The floor is a share of the disk, within bounds. It keeps this process from filling a disk. Other processes fill it too,
+and then opening needs a little room for the write-ahead log and its index. An open store needs no room to be read, so
+the ballast is kept until the next opening.
 """
 
 import os
@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from echonode.limits import BALLAST_BYTES, FREE_SPACE_BYTES_MIN, MIB
+from echonode.limits import BALLAST_BYTES, FREE_SPACE_BYTES_MAX, FREE_SPACE_BYTES_MIN, FREE_SPACE_SHARE, MIB
 from echonode.store.sqlite.connection import NothingWrittenError
 
 _OPENING_BYTES_MIN: Final = BALLAST_BYTES // 2
@@ -30,13 +30,13 @@ class DiskSpace:
     def check(self) -> None:
         """Raise NothingWrittenError when too little room is left to write; make the ballast again when there is
         enough."""
-        free_bytes = self._free_bytes()
-        if free_bytes < FREE_SPACE_BYTES_MIN:
-            needed = FREE_SPACE_BYTES_MIN // MIB
+        free_bytes, floor_bytes = self._free_bytes(), self._floor_bytes()
+        if free_bytes < floor_bytes:
+            needed = floor_bytes // MIB
             raise NothingWrittenError(
                 f"disk nearly full: {free_bytes // MIB} MiB left under {self._folder}, writes need {needed}"
             )
-        if free_bytes >= FREE_SPACE_BYTES_MIN + BALLAST_BYTES and not self._ballast.exists():
+        if free_bytes >= floor_bytes + BALLAST_BYTES and not self._ballast.exists():
             self._create_ballast()
 
     def release_ballast(self) -> None:
@@ -55,6 +55,12 @@ class DiskSpace:
                 raise
             finally:
                 os.close(descriptor)
+
+    def _floor_bytes(self) -> int:
+        """Return how much is kept free on a disk of this size."""
+        usage = os.statvfs(self._folder)
+        share = usage.f_blocks * usage.f_frsize // FREE_SPACE_SHARE
+        return max(FREE_SPACE_BYTES_MIN, min(share, FREE_SPACE_BYTES_MAX))
 
     def _free_bytes(self) -> int:
         usage = os.statvfs(self._folder)

@@ -14,8 +14,11 @@ from echonode.limits import (
     BALLAST_BYTES,
     BATCH_RECORDS_MAX,
     COUNTER_MENTIONED_MAX,
+    FREE_SPACE_BYTES_MAX,
     FREE_SPACE_BYTES_MIN,
+    FREE_SPACE_SHARE,
     HISTORY_DAYS,
+    MIB,
     STORE_CALLS_WAITING_MAX,
     VECTOR_ENTRIES_MAX,
 )
@@ -151,9 +154,11 @@ class Disk:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.free = 1 << 40
+        self.size = 0
         self.space = DiskSpace(folder / "store.db")
         self.ballast = folder / "store.db-ballast"
-        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=self.free, f_frsize=1))
+        sizes = lambda _: SimpleNamespace(f_bavail=self.free, f_blocks=self.size, f_frsize=1)  # noqa: E731
+        monkeypatch.setattr(os, "statvfs", sizes)
 
     def check(self, free: int) -> None:
         self.free = free
@@ -167,6 +172,20 @@ def test_writes_are_taken_down_to_the_floor_and_not_a_byte_below(
     disk.check(FREE_SPACE_BYTES_MIN)
     with pytest.raises(NothingWrittenError, match=r"disk nearly full: 63 MiB left .*, writes need 64"):
         disk.check(FREE_SPACE_BYTES_MIN - 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "floor"),
+    [(1 << 30, FREE_SPACE_BYTES_MIN), (FREE_SPACE_SHARE * 300 * MIB, 300 * MIB), (1 << 43, FREE_SPACE_BYTES_MAX)],
+)
+def test_the_floor_is_a_share_of_the_disk_within_its_bounds(
+    size: int, floor: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(tmp_path, monkeypatch)
+    disk.size = size
+    disk.check(floor)
+    with pytest.raises(NothingWrittenError, match=f"writes need {floor // MIB}"):
+        disk.check(floor - 1)
 
 
 def test_the_ballast_is_made_where_it_leaves_the_floor_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +311,7 @@ def test_a_store_on_a_full_disk_refuses_in_one_sentence(tmp_path: Path, monkeypa
     async def go() -> None:
         async with opened(tmp_path / "store.db") as store:
             await Owner(store).begin()
-            monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=1))
+            monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=1, f_blocks=0, f_frsize=1))
             store._commits._space_checked_s = float("-inf")
             with pytest.raises(StoreError, match=r"disk nearly full: 0 MiB left under .*, writes need 64$"):
                 await Owner(store).put("a")

@@ -1,5 +1,7 @@
 """A store of schema 3 is brought up to date when it is opened: every version is kept, and leaves keep their bounds."""
 
+import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -145,6 +147,59 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkey
         run(open_store(path))
     assert look(path, "PRAGMA user_version") == [(3,)]
     assert path.read_bytes() == before
+
+
+def migrate_and_die(path: Path, statement: int) -> int:
+    """Migrate the store in a process that is gone, as by SIGKILL, before that statement runs. Return its exit code.
+
+    The code is 0 when the migration has fewer statements."""
+    child = os.fork()
+    if child == 0:
+        left = [statement]
+
+        def die_in_time(_: str) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+
+        try:
+            connection = sqlite3.connect(path, isolation_level=None)
+            connection.set_trace_callback(die_in_time)
+            schema.keep_copy(connection, path)
+            schema.create_tables(connection, path, lambda: INSTANCE)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_process_killed_at_any_statement_of_a_migration_leaves_the_old_store_or_the_new_one(tmp_path: Path) -> None:
+    path, fixture = tmp_path / "store.db", tmp_path / "fixture.db"
+    make_schema_3(fixture, crowd()[280:])
+    held = versions(fixture, "log", "history")
+    copy = path.with_name("store.db.schema-3")
+    found = []
+    code = 9
+    while code == 9:
+        for leftover in tmp_path.glob("store.db*"):
+            leftover.unlink()
+        shutil.copy(fixture, path)
+        code = migrate_and_die(path, len(found))
+        ((number,),) = look(path, "PRAGMA user_version")
+        found.append(number)
+        tables = ("log", "history", "spare") if number == SCHEMA else ("log", "history")
+        assert versions(path, *tables) == held, len(found)
+        if number == SCHEMA:
+            assert versions(copy, "log", "history") == held
+    assert code == 0
+    assert found == sorted(found)  # once the new one is there, it stays
+    assert found.count(3) > 20
+
+    async def opens() -> None:
+        async with opened(path) as store:
+            assert (await verdict_of(store)).problems == ()
+
+    run(opens())
 
 
 def test_a_damaged_store_of_an_earlier_schema_is_repaired(tmp_path: Path) -> None:
