@@ -114,7 +114,7 @@ def test_a_purge_on_a_full_disk_is_tried_once_and_goes_on_after_the_next_start(
     def full(folder: Path) -> SimpleNamespace:
         looks.append(folder)
         assert len(looks) < 100, "the purge spins"  # here, because a loop that spins lets no time limit run out
-        return SimpleNamespace(f_bavail=0, f_frsize=4096)
+        return SimpleNamespace(f_bavail=0, f_blocks=0, f_frsize=4096)
 
     async def leave() -> None:
         """Close a store before all of a dropped snapshot is deleted."""
