@@ -30,7 +30,9 @@ class DiskSpace:
     def check(self) -> None:
         """Raise NothingWrittenError when too little room is left to write; make the ballast again when there is
         enough."""
-        free_bytes, floor_bytes = self._free_bytes(), self._floor_bytes()
+        usage = os.statvfs(self._folder)
+        free_bytes = usage.f_bavail * usage.f_frsize
+        floor_bytes = _floor_bytes(usage.f_blocks * usage.f_frsize)
         if free_bytes < floor_bytes:
             needed = floor_bytes // MIB
             raise NothingWrittenError(
@@ -56,15 +58,14 @@ class DiskSpace:
             finally:
                 os.close(descriptor)
 
-    def _floor_bytes(self) -> int:
-        """Return how much is kept free on a disk of this size."""
-        usage = os.statvfs(self._folder)
-        share = usage.f_blocks * usage.f_frsize // FREE_SPACE_SHARE
-        return max(FREE_SPACE_BYTES_MIN, min(share, FREE_SPACE_BYTES_MAX))
-
     def _free_bytes(self) -> int:
         usage = os.statvfs(self._folder)
         return usage.f_bavail * usage.f_frsize
+
+
+def _floor_bytes(disk_bytes: int) -> int:
+    """Return how much is kept free on a disk of this size."""
+    return max(FREE_SPACE_BYTES_MIN, min(disk_bytes // FREE_SPACE_SHARE, FREE_SPACE_BYTES_MAX))
 
 
 def _allocate(descriptor: int) -> None:
