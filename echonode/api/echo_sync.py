@@ -13,6 +13,7 @@ record's name, a value its JSON body. What did not succeed has the status 502, 5
 that looks at no more than that does not take it for done. A cursor is `INSTANCE.SEQ` of this store's log.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 from urllib.parse import unquote
 
@@ -28,15 +29,15 @@ from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.api.sync import contested_form, matching, resolved_form, value_form
 from echonode.clock import to_ms
-from echonode.limits import BATCH_RECORDS_MAX, MIB, SYNC_ATTEMPTS_MAX, SYNC_PRIORITY_MAX
+from echonode.limits import BATCH_RECORDS_MAX, MIB, NAME_BYTES_MAX, SYNC_ATTEMPTS_MAX, SYNC_PRIORITY_MAX
 from echonode.model.identity import IdentityId
 from echonode.model.record import MAIN, Draft, Record
 from echonode.node.conflicts import Strategy
-from echonode.node.echo_sync import SyncOrder, SyncOutcome
+from echonode.node.echo_sync import Resolved, SyncOrder, SyncOutcome
 from echonode.node.node import Node
 from echonode.node.sync_history import HistoryEntry
 from echonode.node.views import PeerState, PeerView, SyncStatus
-from echonode.text import escape, to_base32
+from echonode.text import escape, is_nfc_text, to_base32
 from echonode.wire.messages import Direction
 
 PREFIX: Final = "/api/v1/echo-sync/nodes"
@@ -45,6 +46,7 @@ _STATE_RECORDS_MAX: Final = 100_000  # in one answer; `/v1/records/main/list` st
 _HISTORY_SHOWN: Final = 100
 _HISTORY_MAX: Final = 1000
 _TIMEOUT_S: Final = 30.0
+_BY_HAND: Final = "the value that was given is kept"
 _ONLINE: Final = (PeerState.CONNECTED, PeerState.REACHABLE)
 
 
@@ -168,20 +170,30 @@ class EchoSyncRoutes:
         peer = self._peer(request)
         body = await json_body(request, self._stop, _ResolveRequest, bytes_max=_PUSH_BYTES_MAX)
         drafts = [self._draft(name, value) for name, value in body.resolution_data.items()]
-        if drafts:
-            await self._node.records.put_all(drafts)
+        by_hand = await self._resolve_by_hand(peer, drafts) if drafts else []
         with self._stop.ends_waiting():
             outcome = await self._node.echo_sync.resolve(peer, Strategy(body.strategy), _TIMEOUT_S)
-        is_done = not outcome.contested
+        resolved = by_hand + outcome.resolved
         told = "" if _is_told(outcome) else "; the node was not reached, and hears of it later"
         return reply(
             {
-                "success": is_done,
-                "message": f"{len(outcome.resolved) + len(drafts)} conflicts resolved, "
-                f"{len(outcome.contested)} left{told}",
-                "resolved": [resolved_form(self._node, each) for each in outcome.resolved],
+                "success": not outcome.contested,
+                "message": f"{len(resolved)} conflicts resolved, {len(outcome.contested)} left{told}",
+                "resolved": [resolved_form(self._node, each) for each in resolved],
             }
         )
+
+    async def _resolve_by_hand(self, peer: IdentityId, drafts: Sequence[Draft]) -> list[Resolved]:
+        """Write `drafts` over all that `peer` holds of their records. Return those that were in conflict.
+
+        A name that no record can have is refused before anything is asked of the peer."""
+        for draft in drafts:
+            if not is_nfc_text(draft.name, NAME_BYTES_MAX):
+                raise RequestError(f"'{escape(draft.name)}' is no name of a record", status=422, code="unusable")
+        await self._run(peer, _order("pull", Direction.RECEIVE, _Options(), is_forced=False))
+        contested = {each.local.name for each in await self._node.echo_sync.contested({d.name for d in drafts})}
+        written = await self._node.records.put_all(drafts)
+        return [Resolved(record, _BY_HAND) for record in written if record is not None and record.name in contested]
 
     async def _history(self, request: Request) -> Response:
         peer = self._peer(request)

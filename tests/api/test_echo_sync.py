@@ -128,9 +128,13 @@ def test_a_forced_push_resolves_and_a_value_given_by_hand_counts(tmp_path: Path)
                 await one.put(f"shared/{name}", b'"ours"', "&type=application/json")
                 await two.put(f"shared/{name}", b'"theirs"', "&type=application/json")
             path = await meet(one, two)
-            await ask(one, "POST", f"{path}/pull")
             by_hand = {"strategy": "prefer_local", "resolution_data": {"x": "neither"}}
-            assert (await ask(one, "POST", f"{path}/conflicts/resolve", by_hand))["success"]
+            resolved = await ask(one, "POST", f"{path}/conflicts/resolve", by_hand)
+            assert (resolved["success"], resolved["message"]) == (True, "2 conflicts resolved, 0 left")
+            assert {each["record"]: each["value"] for each in resolved["resolved"]} == {
+                "shared/x": "neither",
+                "shared/y": "ours",
+            }
             pulled = await ask(one, "POST", f"{path}/pull")
             assert pulled["data"] == {"x": "neither", "y": "ours"}
             pushed = await ask(one, "POST", f"{path}/push", {**state({"z": 1}), "options": {"force": True}})
