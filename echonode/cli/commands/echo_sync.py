@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -316,9 +317,10 @@ class _Run:
             from echonode.cli.sync_monitor import Monitor
 
             ends = self._options["exit_when_synced"]
-            Monitor(client, self._is_chosen).run(
-                lambda is_equal: ends and is_equal, as_json=self._options["as_json"]
-            )
+            with suppress(KeyboardInterrupt):  # the usual end of a view
+                Monitor(client, self._is_chosen).run(
+                    lambda is_equal: ends and is_equal, as_json=self._options["as_json"]
+                )
             return ExitCode.DONE
         if self._action == "status":
             nodes = self._statuses(client)
