@@ -92,6 +92,12 @@ async def voided_versions_stay_readable_in_the_history_and_never_return(store: S
     assert [each.record.id for each in await store.earlier(MAIN, one.id, "a", limit=9)] == [forged.id]
     assert {each.record.id for each in await store.earlier(MAIN, one.id, "b", limit=99)} == {each.id for each in crowd}
     assert store.history().spare == 0
+    assert (await store.earlier_by(one.device.public, 0, limit=99))[0] == []
+    first, place = await store.earlier_by(thief.device.public, 0, limit=4)
+    rest, end = await store.earlier_by(thief.device.public, place, limit=99)
+    assert len(first) == 4
+    assert {each.id for each in (*first, *rest)} == {each.id for each in (forged, *crowd)}
+    assert await store.earlier_by(thief.device.public, end, limit=9) == ([], end)
     many = lives_of(one, 17)  # a full leaf looks at its history again
     await store.apply(MAIN, many[:9])
     await store.apply(MAIN, many[9:])
