@@ -179,6 +179,7 @@ API_HEAD_TIMEOUT_S: Final = 10.0  # for the head of a request there; a program s
 READ_TRANSACTION_S_MAX: Final = 60.0  # age of a snapshot's read transaction; it keeps the WAL from shrinking
 WAL_BYTES_MAX: Final = 256 * MIB  # written while a read transaction is open; all of it stays in the WAL
 CURSORS_MAX: Final = 2**14  # cursors, one for each peer and context; the oldest are dropped
+CURSOR_STEP: Final = 64  # entries between two saves of a cursor; a crash costs as many records that come again
 HISTORY_DAYS: Final = 30  # age of superseded versions kept; history is local and a convenience
 LEAF_HISTORY_MAX: Final = 256  # superseded versions of a full leaf that are looked at again; reading more costs time
 HISTORY_ROWS_MAX: Final = 100_000  # superseded versions kept; a busy record cannot fill the disk

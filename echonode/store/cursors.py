@@ -1,7 +1,7 @@
 """The cursors of a store: how far each peer's change log has been followed. Pure, shared by all stores.
 
-    saved with records   in the transaction that stores what they cover (`Store.apply`)
-    noted                in memory; what they cover is durable already, so they may wait for the next transaction
+    saved with records   in the transaction that stores what they cover (`Store.apply`), every CURSOR_STEP entries
+    noted                in memory; what they cover is durable already, so they may wait for a later transaction
 
 A lost cursor costs one comparison of trees. A cursor that claims too much would cost records. So a cursor may lag
 behind what is held and never runs ahead of it.
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from echonode.limits import CURSORS_MAX
+from echonode.limits import CURSOR_STEP, CURSORS_MAX
 from echonode.model.identity import IdentityId
 from echonode.store.port import Cursor
 
@@ -36,6 +36,7 @@ class Cursors:
 
     _kept: dict[CursorKey, Cursor] = field(default_factory=dict)
     _unsaved: dict[CursorKey, Cursor | None] = field(default_factory=dict)
+    _saved: dict[CursorKey, Cursor] = field(default_factory=dict)
 
     def get(self, peer: IdentityId, context: str) -> Cursor | None:
         """Return how far `peer` has been followed in `context`, None when it never was."""
@@ -71,24 +72,35 @@ class Cursors:
 
     def drop(self, context: str) -> None:
         """Drop every cursor of `context`. The caller deletes those that are saved."""
-        for kept in (self._kept, self._unsaved):
+        for kept in (self._kept, self._unsaved, self._saved):
             for key in [key for key in kept if key[1] == context]:
                 del kept[key]
 
     def load(self, cursor: Cursor) -> None:
         """Keep `cursor` as read from the place where it is saved."""
-        self._kept[key_of(cursor)] = cursor
+        self._kept[key_of(cursor)] = self._saved[key_of(cursor)] = cursor
 
-    def unsaved(self) -> tuple[list[Cursor], list[CursorKey]]:
-        """Return the cursors that a transaction should save, and the keys of those that it should delete."""
+    def is_due(self, cursor: Cursor) -> bool:
+        """Return True when `cursor` is far enough from the saved one to be saved by the way: after a crash, what lies
+        between comes once more."""
+        saved = self._saved.get(key_of(cursor))
+        return saved is None or saved.instance != cursor.instance or not 0 <= cursor.seq - saved.seq < CURSOR_STEP
+
+    def unsaved(self, *, is_last: bool = False) -> tuple[list[Cursor], list[CursorKey]]:
+        """Return the cursors that a transaction should save, and the keys of those that it should delete; all of them
+        in the last transaction."""
         changed = [cursor for cursor in self._unsaved.values() if cursor is not None]
+        if not is_last:
+            changed = [cursor for cursor in changed if self.is_due(cursor)]
         return changed, [key for key, cursor in self._unsaved.items() if cursor is None]
 
     def saved(self, cursors: list[Cursor], deleted: list[CursorKey]) -> None:
         """Forget that `cursors` and `deleted` are unsaved; call it once the transaction with them is durable."""
         for cursor in cursors:
+            self._saved[key_of(cursor)] = cursor
             if self._unsaved.get(key_of(cursor)) == cursor:
                 del self._unsaved[key_of(cursor)]
         for key in deleted:
+            self._saved.pop(key, None)
             if key in self._unsaved and self._unsaved[key] is None:
                 del self._unsaved[key]

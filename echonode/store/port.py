@@ -265,7 +265,8 @@ class Store(Protocol):
         ...
 
     async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
-        """Merge `records` into `context` in one durable transaction, and save `cursor` in the same transaction.
+        """Merge `records` into `context` in one durable transaction, and keep `cursor`. It is saved in the same
+        transaction when it is CURSOR_STEP ahead of the saved one, else with a later one or by `close`.
 
         Refuses, one by one, records of other contexts and records whose key is unknown or void. Versions of a key that
         becomes void leave the heads for the history, and older versions become heads again. The cursor is
@@ -279,7 +280,8 @@ class Store(Protocol):
         ...
 
     def note(self, cursor: Cursor) -> None:
-        """Keep `cursor`, whose records are held and durable already; the next transaction or `close` saves it.
+        """Keep `cursor`, whose records are held and durable already; a transaction saves it when it is CURSOR_STEP
+        ahead of the saved one, or `close` does.
 
         A cursor that goes back within the same instance is ignored."""
         ...

@@ -59,7 +59,7 @@ class WritePlans:
     async def end_life(self, transaction: Transaction) -> Finish[None]:
         """Plan the last transaction: the cursors that were only noted, and the mark of a clean close."""
         transaction.renews_life = True
-        return self._add_cursors(transaction, None)
+        return self._add_cursors(transaction, None, is_last=True)
 
     async def write(
         self,
@@ -218,10 +218,13 @@ class WritePlans:
 
         return finish
 
-    def _add_cursors(self, transaction: Transaction, cursor: Cursor | None) -> Finish[None]:
-        """Add the unsaved cursors, then `cursor` unless a kept one covers it."""
-        transaction.add_unsaved_cursors(*self._cursors.unsaved())
-        if cursor is not None and not self._cursors.covers(cursor):
+    def _add_cursors(
+        self, transaction: Transaction, cursor: Cursor | None, *, is_last: bool = False
+    ) -> Finish[None]:
+        """Add the cursors that are due, `cursor` last unless a kept one covers it; all unsaved ones when it `is_last`.
+        """
+        transaction.add_unsaved_cursors(*self._cursors.unsaved(is_last=is_last))
+        if cursor is not None and not self._cursors.covers(cursor) and self._cursors.is_due(cursor):
             transaction.add_cursor(cursor)
         return lambda: self._cursors.saved(*transaction.cursors())
 

@@ -363,7 +363,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         # The store may be unable to write. A lost cursor costs one comparison, a lost mark one vector entry.
-        if self._life is not None or any(self._cursors.unsaved()):
+        if self._life is not None or any(self._cursors.unsaved(is_last=True)):
             with suppress(StoreError):
                 await self._commits.submit(self._plans.end_life)
         await self._commits.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from echonode.errors import StoreError
+from echonode.limits import CURSOR_STEP
 from echonode.model.identity import IdentityId
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, MAIN
@@ -308,7 +309,7 @@ def test_what_a_crash_left_in_the_write_ahead_log_is_there(tmp_path: Path) -> No
     run(go())
 
 
-def test_a_cursor_is_in_the_file_with_the_records_it_covers_and_a_noted_one_with_the_next(tmp_path: Path) -> None:
+def test_a_cursor_is_in_the_file_with_the_records_it_covers_every_so_many_entries(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     person, peer = Person(2), IdentityId(b"p" * 32)
 
@@ -325,16 +326,18 @@ def test_a_cursor_is_in_the_file_with_the_records_it_covers_and_a_noted_one_with
         async with opened(path) as store:
             await store.apply(IDENTITIES, [person.statement()])
             await store.apply(MAIN, [person.version("a")], cursor(5))
-            store.note(cursor(6))
+            await store.apply(MAIN, [person.version("b")], cursor(4 + CURSOR_STEP))
+            assert store.cursor(peer, MAIN) == cursor(4 + CURSOR_STEP)
+            assert await survives(tmp_path / "crashed-near.db") == cursor(5)
+            store.note(cursor(5 + CURSOR_STEP))
             assert await survives(tmp_path / "crashed.db") == cursor(5)
-            await store.apply(MAIN, [person.version("b")])
-            assert await survives(tmp_path / "crashed-later.db") == cursor(6)
-            store.note(cursor(7))
+            await store.apply(MAIN, [person.version("c")])
+            assert await survives(tmp_path / "crashed-later.db") == cursor(5 + CURSOR_STEP)
             await store.apply(MAIN, [person.version("late")], cursor(6))
-            assert await survives(tmp_path / "crashed-late.db") == cursor(7)
-            store.note(cursor(8))
+            assert await survives(tmp_path / "crashed-late.db") == cursor(5 + CURSOR_STEP)
+            store.note(cursor(6 + CURSOR_STEP))
         async with opened(path) as store:
-            assert store.cursor(peer, MAIN) == cursor(8)
+            assert store.cursor(peer, MAIN) == cursor(6 + CURSOR_STEP)
             store.set_back(peer, {MAIN: 7})
             assert store.cursor(peer, MAIN) is None
         async with opened(path) as store:
