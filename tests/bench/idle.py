@@ -19,11 +19,11 @@ _HOUR_S = 3600
 def figures(nodes: Sequence[NodeProcess], seconds: float) -> dict[str, float]:
     """Return CPU in percent of a core, bytes and files written per hour: of the worst node, while all are idle."""
     time.sleep(_PAUSE_S)
-    before = [(_cpu_s(node), _written_bytes(node), _files(node)) for node in nodes]
+    before = [(cpu_s(node), _written_bytes(node), _files(node)) for node in nodes]
     began_s = time.monotonic()
     time.sleep(seconds)
     spent_s = time.monotonic() - began_s
-    after = [(_cpu_s(node), _written_bytes(node), _files(node)) for node in nodes]
+    after = [(cpu_s(node), _written_bytes(node), _files(node)) for node in nodes]
     pairs = list(zip(before, after, strict=True))
     return {
         "idle_s": round(spent_s),
@@ -33,7 +33,7 @@ def figures(nodes: Sequence[NodeProcess], seconds: float) -> dict[str, float]:
     }
 
 
-def _cpu_s(node: NodeProcess) -> float:
+def cpu_s(node: NodeProcess) -> float:
     """Return the CPU seconds of all threads, to the nanosecond: ticks of 10 ms are too coarse for an idle node."""
     threads = Path(f"/proc/{node.pid}/task").iterdir()
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
