@@ -191,7 +191,7 @@ async def one_node_refuses_a_context_of_the_other(stage: Stage) -> None:
 async def a_newcomer_joins_by_an_invitation_after_a_wrong_code(stage: Stage) -> None:
     one, address = await stage.node("one")
     await put(one, "a", shared=True)
-    two, _ = await stage.node("two", bytes([7]) * 32)
+    two, _ = await stage.node("two", MemberSecret.of_lone_key(bytes([7]) * 32))
     code = await one.invite(uses=1, expires_s=60)
     wrong = f"{code.partition('-')[0]}-adroitness-aardvark"
     if wrong != code:
@@ -204,7 +204,7 @@ async def a_newcomer_joins_by_an_invitation_after_a_wrong_code(stage: Stage) -> 
 async def strangers_impostors_and_dead_addresses_are_told_apart(stage: Stage) -> None:
     one, _ = await stage.node("one")
     two, address = await stage.node("two")
-    _, elsewhere = await stage.node("far", bytes([9]) * 32)
+    _, elsewhere = await stage.node("far", MemberSecret.of_lone_key(bytes([9]) * 32))
     namesake, there = await stage.node("two")
     one.add_peer(address)
     await put(one, "a")
