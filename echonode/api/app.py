@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from echonode.api.access import TcpAccess
 from echonode.api.changes import ChangeRoutes
 from echonode.api.echo_sync import EchoSyncRoutes
+from echonode.api.event_ring import EventRing
 from echonode.api.keys_and_pools import KeyAndPoolRoutes
 from echonode.api.metrics import MetricRoutes, Metrics
 from echonode.api.node import NodeRoutes
@@ -43,8 +44,9 @@ class Api:
         run_log: RunLog,
         access: TcpAccess | None = None,
     ) -> None:
+        self.ring = EventRing(node)
         routes = [
-            *NodeRoutes(node, stop, version=version, api=api).routes(),
+            *NodeRoutes(node, stop, self.ring, version=version, api=api).routes(),
             *RecordRoutes(node, stop).routes(),
             *PeerRecordRoutes(node, stop).routes(),
             *KeyAndPoolRoutes(node, stop).routes(),

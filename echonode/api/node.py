@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from echonode.api.event_ring import EventFilter, EventRing, kinds_of
 from echonode.api.json_forms import maybe_rfc3339, rfc3339
 from echonode.api.problems import RequestError
 from echonode.api.requests import (
@@ -21,13 +22,14 @@ from echonode.api.requests import (
     PauseRequest,
     Query,
     ResumeRequest,
+    context_name,
     context_of,
     json_body,
     peer_of,
 )
 from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
-from echonode.api.streams import EVENT_STREAM, StreamResponse, events, json_lines
+from echonode.api.streams import EVENT_STREAM, StreamResponse, json_lines
 from echonode.errors import ConfigError, LocalError
 from echonode.model.member_secret import MemberSecret
 from echonode.node.events import Event
@@ -38,17 +40,18 @@ from echonode.text import escape, to_base32
 from echonode.wire.messages import version_text
 from echonode.wire.pairing import normalise_code
 
-_EVENT_NAMES = frozenset(kind.name for kind in get_args(Event))
+_EVENT_NAMES = tuple(sorted(kind.name for kind in get_args(Event)))
 
 
 class NodeRoutes:
-    """Serves requests about `node` itself. `api` lists the sockets of this API."""
+    """Serves requests about `node` itself. `api` lists the sockets of this API, `ring` holds the latest events."""
 
-    def __init__(self, node: Node, stop: Stop, *, version: str, api: Sequence[str]) -> None:
+    def __init__(self, node: Node, stop: Stop, ring: EventRing, *, version: str, api: Sequence[str]) -> None:
         self._node = node
         self._stop = stop
         self._version = version
         self._api = tuple(api)
+        self._ring = ring
 
     def routes(self) -> list[Route]:
         """Return the routes, as openapi.yaml describes them."""
@@ -142,11 +145,20 @@ class NodeRoutes:
             raise RequestError(str(error), status=409, code="conflict") from None
 
     async def _events(self, request: Request) -> Response:
-        text = Query(request, ("types",)).one("types") or ""
-        types = frozenset(text.split(",")) if text else frozenset()
-        for unknown in sorted(types - _EVENT_NAMES):
-            raise RequestError(f"no event {escape(unknown)}; there are: {', '.join(sorted(_EVENT_NAMES))}")
-        return StreamResponse(events(self._node, types, self._stop), media_type=EVENT_STREAM)
+        query = Query(request, ("types", "context", "peer", "since"))
+        try:
+            kinds = kinds_of(query.one("types") or "", _EVENT_NAMES)
+        except ValueError as error:
+            there = ", ".join(_EVENT_NAMES)
+            raise RequestError(f"no event {escape(str(error))}; there are: {there}") from None
+        context, peer = query.one("context"), query.one("peer")
+        wanted = EventFilter(
+            kinds=kinds,
+            context=None if context is None else context_name(context),
+            peer=None if peer is None else peer_of(self._node, peer),
+        )
+        last_id = request.headers.get("last-event-id") or query.one("since")
+        return StreamResponse(self._ring.read(wanted, last_id, self._stop), media_type=EVENT_STREAM)
 
     async def _verify(self, request: Request) -> Response:
         Query(request, ())

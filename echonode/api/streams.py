@@ -1,24 +1,22 @@
 """Answers without a known end: NDJSON (one JSON object a line) and server-sent events.
 
 The status cannot change once the first byte is out. A later error is sent in the stream: as the NDJSON line {"error":
-{"code", "message"}}, or as the event `end` with its reason. A stream without such an end was cut.
+{"code", "message"}}, or as the event `end` with its reason. A stream without such an end was cut. Events are in
+event_ring.py, changes in changes.py.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
-from functools import cache
 from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from echonode.api.json_forms import encode, event_form
+from echonode.api.json_forms import encode
 from echonode.api.problems import problem_of
-from echonode.api.shutdown import Stop, Stopping
+from echonode.api.shutdown import Stop
 from echonode.limits import KIB
-from echonode.node.events import Event, NodeStopped
-from echonode.node.node import Node
 
 NDJSON: Final = "application/x-ndjson"
 EVENT_STREAM: Final = "text/event-stream"
@@ -96,43 +94,3 @@ async def json_lines(pages: AsyncIterator[Iterable[object]], stop: Stop) -> Asyn
                 chunk.clear()
     except Exception as error:
         yield bytes(chunk) + encode(problem_of(error).as_json()) + b"\n"
-
-
-async def events(node: Node, types: frozenset[str], stop: Stop) -> AsyncGenerator[bytes]:
-    """Yield server-sent events (WHATWG HTML §9.2) of the given `types` from now on; of all types when none is given.
-
-    A comment says that listening has begun; another one every 15 s says that it goes on. The last event is `end` with
-    the data {"reason": "stopping" | "slow reader"}. In the second case events were lost, and the reader should read the
-    state anew.
-    """
-    reason = "slow reader"
-
-    def encoded(event: Event) -> bytes | None:
-        nonlocal reason
-        if isinstance(event, NodeStopped):
-            reason = "stopping"
-        if types and event.name not in types:
-            return None
-        return _sse(event.name, event_form(event, node.records.label, cache(node.addresses.author_text)))
-
-    with node.subscribe_encoded(encoded) as queue:
-        yield b": listening\n\n"
-        while True:
-            try:
-                with stop.ends_waiting():
-                    async with asyncio.timeout(KEEP_ALIVE_S):
-                        piece = await queue.get()
-            except TimeoutError:
-                yield b": still listening\n\n"
-                continue
-            except Stopping:
-                reason = "stopping"
-                break
-            if piece is None:
-                break
-            yield piece
-    yield _sse("end", {"reason": reason})
-
-
-def _sse(name: str, data: object) -> bytes:
-    return b"event: " + name.encode() + b"\ndata: " + encode(data) + b"\n\n"

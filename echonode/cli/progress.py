@@ -53,6 +53,8 @@ def _draw(events: Iterable[tuple[str, Any]], progress: Any) -> None:
     for name, event in events:
         if name == "end":
             return
+        if name == "gap":
+            continue  # a bar may stand still for a moment: the next event sets it right
         conversation = (event["session"], event["context"])
         if name == "sync.completed":
             if conversation in bars:

@@ -1,19 +1,19 @@
 """EventBus: the one way in which the parts of a node hear of each other.
 
     publish(event) ──> the observer: the log, the simulator's trace
-                   ├─> streams: readers at their own pace, such as the API's clients
+                   ├─> listeners, of every event: the ring of the API
+                   ├─> streams: readers at their own pace
                    └─> handlers, by the type of the event: the parts of the node
 
 All of them have the event before `publish` returns, in this order. No node waits for a slow reader: its stream ends
-when too many events wait, or too many bytes of them. A reader that sends events on lets the stream hold them in the
-form that is sent, which is smaller than the event and of known size.
+when too many events wait, or too many bytes of them.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Generic, TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from echonode.limits import EVENTS_WAITING_BYTES_MAX, EVENTS_WAITING_MAX
 from echonode.node.events import Event, Inside, Observer, RecordsApplied
@@ -22,49 +22,44 @@ E = TypeVar("E")
 T = TypeVar("T")
 
 
-class EventStream(Generic[T]):
-    """The events that wait for one reader, each as `form` makes it; events without a form are left out.
+class EventStream:
+    """The events that wait for one reader.
 
-    `size` returns the bytes of a form. The stream is full when EVENTS_WAITING_MAX forms wait, or those that wait have
-    more than EVENTS_WAITING_BYTES_MAX bytes. One form may always wait, whatever its size.
+    It is full when EVENTS_WAITING_MAX events wait, or the records of those that wait have more than
+    EVENTS_WAITING_BYTES_MAX bytes. One event may always wait, whatever its size.
     """
 
-    def __init__(self, form: Callable[[Event], T | None], size: Callable[[T], int]) -> None:
-        self._form = form
-        self._size = size
-        self._queue: asyncio.Queue[tuple[T, int] | None] = asyncio.Queue()
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[tuple[Event, int] | None] = asyncio.Queue()
         self.waiting_bytes = 0
 
     def qsize(self) -> int:
-        """Return the number of forms that wait."""
+        """Return the number of events that wait."""
         return self._queue.qsize()
 
     def add(self, event: Event) -> bool:
         """Let `event` wait for the reader. Return False when the stream is full, and has ended for that reason."""
-        item = self._form(event)
-        if item is None:
-            return True
-        size, count = self._size(item), self._queue.qsize()
+        size, count = bytes_of(event), self._queue.qsize()
         if count and (count >= EVENTS_WAITING_MAX or self.waiting_bytes + size > EVENTS_WAITING_BYTES_MAX):
             self.end()
             return False
         self.waiting_bytes += size
-        self._queue.put_nowait((item, size))
+        self._queue.put_nowait((event, size))
         return True
 
     def end(self) -> None:
         """Let the reader see the end behind all that waits."""
         self._queue.put_nowait(None)
 
-    async def get(self) -> T | None:
-        """Wait for the next form and return it; None at the end."""
+    async def get(self) -> Event | None:
+        """Wait for the next event and return it; None at the end."""
         return self._taken(await self._queue.get())
 
-    def get_nowait(self) -> T | None:
-        """Return the next form; None at the end. Raises asyncio.QueueEmpty."""
+    def get_nowait(self) -> Event | None:
+        """Return the next event; None at the end. Raises asyncio.QueueEmpty."""
         return self._taken(self._queue.get_nowait())
 
-    def _taken(self, item: tuple[T, int] | None) -> T | None:
+    def _taken(self, item: tuple[Event, int] | None) -> Event | None:
         if item is None:
             return None
         self.waiting_bytes -= item[1]
@@ -76,8 +71,9 @@ class EventBus:
 
     def __init__(self, observe: Observer) -> None:
         self._observe = observe
+        self._listeners: list[Callable[[Event], None]] = []
         self._handlers: dict[type, list[Callable[[Any], None]]] = defaultdict(list)
-        self._streams: set[EventStream[Any]] = set()
+        self._streams: set[EventStream] = set()
 
     @property
     def streams(self) -> int:
@@ -88,27 +84,27 @@ class EventBus:
         """Call `handler` with every event of that type from now on, behind the handlers that are there."""
         self._handlers[kind].append(handler)
 
+    def hear(self, listener: Callable[[Event], None]) -> None:
+        """Call `listener` with every event from now on, as the observer."""
+        self._listeners.append(listener)
+
     def publish(self, event: Event | Inside) -> None:
-        """Pass `event` to the observer, to streams and to the handlers of its type; one of `Inside` to handlers alone.
-        """
+        """Pass `event` to the observer, to listeners, streams and the handlers of its type; one of `Inside` to the
+        handlers alone."""
         if not isinstance(event, Inside):
             self._observe(event)
+            for listener in self._listeners:
+                listener(event)
             for stream in list(self._streams):
                 if not stream.add(event):
                     self._streams.discard(stream)
         for handler in self._handlers[type(event)]:
             handler(event)
 
-    def stream(self) -> AbstractContextManager[EventStream[Event]]:
-        """Queue every event from now on; then None, when the reader lagged too far behind or the node stopped."""
-        return self._open(EventStream(lambda event: event, _bytes_of))
-
-    def encoded_stream(self, encode: Callable[[Event], bytes | None]) -> AbstractContextManager[EventStream[bytes]]:
-        """Queue what `encode` makes of every event from now on, but for None; then None, as `stream` does."""
-        return self._open(EventStream(encode, len))
-
     @contextmanager
-    def _open(self, stream: EventStream[T]) -> Iterator[EventStream[T]]:
+    def stream(self) -> Iterator[EventStream]:
+        """Queue every event from now on; then None, when the reader lagged too far behind or the node stopped."""
+        stream = EventStream()
         self._streams.add(stream)
         try:
             yield stream
@@ -122,6 +118,6 @@ class EventBus:
         self._streams.clear()
 
 
-def _bytes_of(event: Event) -> int:
+def bytes_of(event: Event) -> int:
     """Return the bytes of the records in `event`; other events are small, and their number bounds them."""
     return sum(record.size for record in event.records) if isinstance(event, RecordsApplied) else 0

@@ -46,7 +46,6 @@ from echonode.node.echo_sync import EchoSync
 from echonode.node.event_bus import EventBus, EventStream
 from echonode.node.events import (
     ContextShown,
-    Event,
     InstanceRenewed,
     NetworkJoined,
     NodeRenamed,
@@ -227,15 +226,9 @@ class Node:
             if not self._runner.cancelled():
                 raise
 
-    def subscribe(self) -> "AbstractContextManager[EventStream[Event]]":
+    def subscribe(self) -> "AbstractContextManager[EventStream]":
         """Return a queue, for a `with` block, of every event from now on, None at the end."""
         return self.bus.stream()
-
-    def subscribe_encoded(
-        self, encode: Callable[[Event], bytes | None]
-    ) -> "AbstractContextManager[EventStream[bytes]]":
-        """Return such a queue of what `encode` makes of each event; it returns None for an event to be left out."""
-        return self.bus.encoded_stream(encode)
 
     # -- what the shell hands in -------------------------------------------------------------------------------------
 

@@ -2,20 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from echonode.api import streams
+from echonode.api import event_ring
 from echonode.limits import EVENTS_WAITING_BYTES_MAX, EVENTS_WAITING_MAX
 from echonode.text import to_base32
 from tests.api import openapi
 from tests.api.serving import Connection, run, serving
 
 
-async def listen(connection: Connection, query: str = "") -> AsyncIterator[tuple[str, Any]]:
+async def listen(
+    connection: Connection, query: str = "", headers: Sequence[tuple[str, str]] = ()
+) -> AsyncIterator[tuple[str, Any]]:
     """Wait until listening has begun, then yield (name, data) of every event, each checked against the document."""
-    await connection.begin("GET", f"/v1/events{query}")
+    await connection.begin("GET", f"/v1/events{query}", headers)
     await connection.end()
     head = await connection.head()
     assert (head.status, head.headers["content-type"]) == (200, openapi.EVENT_STREAM)
@@ -32,10 +34,11 @@ async def _events(data: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Any]]:
             event, _, text = text.partition(b"\n\n")
             if event.startswith(b":"):
                 continue
-            name, body = event.decode().split("\n")
-            shown = json.loads(body.removeprefix("data: "))
+            lines = dict(line.split(": ", 1) for line in event.decode().split("\n"))
+            assert ("id" in lines) == (lines["event"] not in ("gap", "end"))
+            shown = json.loads(lines["data"])
             openapi.validator("#/components/schemas/Event").validate(shown)
-            yield name.removeprefix("event: "), shown
+            yield lines["event"], shown
 
 
 def test_a_write_is_told_to_every_listener_of_its_kind(tmp_path: Path) -> None:
@@ -103,38 +106,93 @@ def test_the_stream_ends_with_a_word_when_the_node_stops(tmp_path: Path) -> None
     run(test)
 
 
-def test_a_reader_that_lags_too_far_is_told_that_it_lost_events(tmp_path: Path) -> None:
+def test_a_reader_that_lags_too_far_is_told_how_many_events_it_lost(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving(tmp_path) as served, served.connection() as connection:
             events = await listen(connection)
-            for _ in range(EVENTS_WAITING_MAX + 1):  # without a pause, so that no event is read meanwhile
+            for _ in range(EVENTS_WAITING_MAX + 7):  # without a pause, so that no event is read meanwhile
                 served.node.bus.publish(served.events[0])
-            names = [name async for name, _ in events]
-            assert names == [served.events[0].name] * EVENTS_WAITING_MAX + ["end"]
+            assert await anext(events) == ("gap", {"reason": "slow reader", "lost": 7})
+            names = [(await anext(events))[0] for _ in range(EVENTS_WAITING_MAX)]
+            assert names == [served.events[0].name] * EVENTS_WAITING_MAX
 
     run(test)
 
 
-def test_a_reader_that_stops_costs_bounded_bytes_whatever_is_written(tmp_path: Path) -> None:
-    """Bodies do not wait for a reader: a hundred records of 150 kB wait in a few kilobytes."""
+def test_a_reader_goes_on_behind_the_last_event_that_it_has(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            async with served.connection() as connection:
+                await connection.begin("GET", "/v1/events?types=records.applied")
+                await connection.end()
+                await connection.head()
+                data = aiter(connection.data())
+                await anext(data)
+                await served.put("a")
+                last = (await anext(data)).decode().partition("\n")[0].removeprefix("id: ")
+            await served.put("b")
+            for query, headers in ((f"&since={last}", []), ("", [("last-event-id", last)])):
+                async with served.connection() as connection:
+                    events = await listen(connection, f"?types=records.applied{query}", headers)
+                    name, event = await anext(events)
+                    assert (name, event["records"][0]["name"]) == ("records.applied", "b")
+            number, _, run_id = last.partition("-")
+            for foreign in (f"{number}-other", "x", f"x-{run_id}", "1" * 40 + f"-{run_id}"):
+                async with served.connection() as connection:
+                    events = await listen(connection, f"?since={foreign}")
+                    assert await anext(events) == ("gap", {"reason": "restarted", "lost": None})
 
+    run(test)
+
+
+def test_events_are_filtered_by_kind_context_and_peer(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with (
+            serving(tmp_path) as served,
+            serving(tmp_path, name="two") as two,
+            served.connection() as one,
+            served.connection() as other,
+            served.connection() as third,
+        ):
+            await two.put("theirs")
+            kinds = await listen(one, "?types=invitation.*")
+            in_books = await listen(other, "?context=books")
+            served.node.add_peer(two.listen[0])
+            with served.node.subscribe() as happened:
+                while not served.node.peer_table.peers:
+                    await happened.get()
+            about_two = await listen(third, f"?peer={to_base32(two.node.id)}&types=records.applied")
+            await served.put("a")
+            await served.put("b", context="books")
+            await served.ask("POST", "/v1/invitations", {"uses": 3})
+            await two.put("later")
+            assert (await anext(kinds))[0] == "invitation.opened"
+            assert (await anext(in_books))[1]["records"][0]["name"] == "b"
+            while "later" not in [record["name"] for record in (await anext(about_two))[1]["records"]]:
+                pass
+            for query, status in (("types=no.*", 400), ("peer=nobody", 404), ("context=", 400)):
+                assert (await served.ask("GET", f"/v1/events?{query}")).status == status
+
+    run(test)
+
+
+def test_the_ring_is_bounded_in_bytes_and_readers_that_stand_hold_nothing(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving(tmp_path) as served, served.connection() as connection:
-            events = await listen(connection)
+            await listen(connection)
+            ring = served.server.app.ring
             await served.put("large", bytes(150_000))
-            (stream,) = served.node.bus._streams
             applied = next(event for event in served.events if event.name == "records.applied" and not event.source)
-            for _ in range(100):  # without a pause, so that no event is read meanwhile
+            for _ in range(200):
                 served.node.bus.publish(applied)
-            assert 0 < stream.waiting_bytes < EVENTS_WAITING_BYTES_MAX // 10
-            names = [(await anext(events))[0] for _ in range(101)]
-            assert names == ["records.applied"] * 101
+            assert EVENTS_WAITING_BYTES_MAX // 2 < ring.size_bytes <= EVENTS_WAITING_BYTES_MAX
+            assert served.node.bus.streams == 0
 
     run(test)
 
 
 def test_a_quiet_stream_says_that_it_lives(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(streams, "KEEP_ALIVE_S", 0.01)
+    monkeypatch.setattr(event_ring, "KEEP_ALIVE_S", 0.01)
 
     async def test() -> None:
         async with serving(tmp_path) as served, served.connection() as connection:
@@ -153,11 +211,15 @@ def test_a_listener_that_leaves_is_forgotten(tmp_path: Path) -> None:
             before = asyncio.all_tasks()
             async with served.connection() as connection:
                 await listen(connection)
-                assert served.node.bus.streams == 1
+                for _ in range(1_000_000):
+                    if served.server.app.ring.readers:
+                        break
+                    await asyncio.sleep(0)
+                assert served.server.app.ring.readers == 1
                 connection.cut()
             while served.server._server.server_state.tasks:
                 await asyncio.wait(served.server._server.server_state.tasks)
-            assert served.node.bus.streams == 0
+            assert served.server.app.ring.readers == 0
             assert asyncio.all_tasks() <= before
 
     run(test)

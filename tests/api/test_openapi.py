@@ -158,6 +158,7 @@ TOUR = [
     ("one", 404, "POST", "/v1/put", {"peer": "unreachable", "records": ["me/unheard-of"]}),
     ("one", 413, "POST", "/v1/put", BIG_JSON),
     ("one", 400, "GET", "/v1/events?types=no.such", b""),
+    ("one", 404, "GET", "/v1/events?peer=stranger", b""),
     ("one", 200, "POST", "/v1/verify", b""),
     ("one", 400, "POST", "/v1/verify?fast=1", b""),
     ("one", 200, "POST", "/v1/invitations", {"uses": 2, "expires_s": 30}),
@@ -412,7 +413,7 @@ def test_verify_tells_each_problem_when_it_is_found_and_all_of_them_at_the_end(t
 def test_the_document_has_exactly_the_routes_that_are_served() -> None:
     node, stop = None, Stop()
     routes = [
-        *NodeRoutes(node, stop, version="", api=()).routes(),  # type: ignore[arg-type]
+        *NodeRoutes(node, stop, None, version="", api=()).routes(),  # type: ignore[arg-type]
         *RecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
         *PeerRecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
         *KeyAndPoolRoutes(node, stop).routes(),  # type: ignore[arg-type]

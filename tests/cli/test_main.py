@@ -52,6 +52,7 @@ INNER = (
     "key import-root",
     "network show",
     "network set",
+    "network rotate",
     "config show",
     "config check",
     "config init",

@@ -5,7 +5,8 @@ import asyncio
 from echonode.limits import EVENTS_WAITING_BYTES_MAX, EVENTS_WAITING_MAX
 from echonode.model.identity import IdentityId
 from echonode.node.event_bus import EventBus, EventStream
-from echonode.node.events import InstanceRenewed, LinkEqual, NodeStopped
+from echonode.node.events import InstanceRenewed, LinkEqual, NodeStopped, RecordsApplied
+from tests.store.people import Person
 
 RENEWED = InstanceRenewed(instance=bytes(8), why="a test")
 EQUAL = LinkEqual(peer=IdentityId(bytes(32)))
@@ -64,32 +65,40 @@ def test_a_stream_ends_with_its_block_with_the_bus_or_when_its_reader_lags():
     assert bus.streams == 0
 
 
-def test_a_stream_holds_bytes_up_to_its_bound_and_then_ends():
+def applied(count: int) -> RecordsApplied:
+    """Return an event with `count` records of 100,000 bytes."""
+    person = Person(1)
+    return RecordsApplied(
+        context="main", source=b"", records=tuple(person.version(f"n{n}", bytes(100_000)) for n in range(count))
+    )
+
+
+def test_a_stream_holds_the_bytes_of_records_up_to_its_bound_and_then_ends():
     bus = EventBus(lambda _: None)
-    half = bytes(EVENTS_WAITING_BYTES_MAX // 2)
-    with bus.encoded_stream(lambda _: half) as stopped, bus.encoded_stream(lambda _: half) as quick:
+    large = applied(EVENTS_WAITING_BYTES_MAX // 200_000)  # half of it
+    with bus.stream() as stopped, bus.stream() as quick:
         for _ in range(3):
-            bus.publish(RENEWED)
-            assert quick.get_nowait() == half
+            bus.publish(large)
+            assert quick.get_nowait() == large
         assert bus.streams == 1
-        assert stopped.waiting_bytes == EVENTS_WAITING_BYTES_MAX
-        assert [stopped.get_nowait() for _ in range(3)] == [half, half, None]
+        assert 0 < stopped.waiting_bytes <= EVENTS_WAITING_BYTES_MAX
+        assert [stopped.get_nowait() for _ in range(3)] == [large, large, None]
         assert quick.waiting_bytes == 0
 
 
 def test_one_event_may_wait_whatever_its_size():
-    stream: EventStream[bytes] = EventStream(lambda _: bytes(EVENTS_WAITING_BYTES_MAX + 1), len)
-    assert stream.add(RENEWED)
-    assert not stream.add(RENEWED)
+    stream = EventStream()
+    assert stream.add(applied(EVENTS_WAITING_BYTES_MAX // 100_000 + 1))
+    assert not stream.add(applied(1))
 
 
-def test_events_without_a_form_take_no_room():
+def test_listeners_hear_of_every_event_but_of_signals():
+    heard: list[object] = []
     bus = EventBus(lambda _: None)
-    with bus.encoded_stream(lambda event: b"x" if isinstance(event, NodeStopped) else None) as stream:
-        for _ in range(EVENTS_WAITING_MAX + 1):
-            bus.publish(RENEWED)
-        bus.publish(NodeStopped())
-        assert [stream.get_nowait(), stream.qsize()] == [b"x", 0]
+    bus.hear(heard.append)
+    for event in (RENEWED, EQUAL, NodeStopped()):
+        bus.publish(event)
+    assert heard == [RENEWED, NodeStopped()]
 
 
 def test_a_queue_of_a_stream_may_be_waited_for():

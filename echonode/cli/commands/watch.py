@@ -251,8 +251,11 @@ def _watch_events(lookup: NodeLookup, context: str | None, as_json: bool) -> Exi
     with lookup.client().open("GET", "/v1/events", query=query, timeout_s=None) as response:
         for name, event in response.events():
             if name == "end":
-                raise _end_of_watch(event["reason"])
-            if context is None or event["context"] == context:
+                raise Failure("the node stopped", ExitCode.NOT_RUNNING)
+            if name == "gap":
+                lost = "some" if event["lost"] is None else event["lost"]
+                print_note(f"{lost} events were missed: changes came faster than they were read here")
+            elif context is None or event["context"] == context:
                 for record in event["records"]:
                     if as_json:
                         print_json({**record, "source": event["source"]})
@@ -260,12 +263,6 @@ def _watch_events(lookup: NodeLookup, context: str | None, as_json: bool) -> Exi
                         print_line(_change_line(record, event["source"]))
                 sys.stdout.flush()
     raise Failure("the node ended the connection", ExitCode.NOT_RUNNING)
-
-
-def _end_of_watch(reason: str) -> Failure:
-    if reason == "stopping":
-        return Failure("the node stopped", ExitCode.NOT_RUNNING)
-    return Failure("changes came faster than they were read here, and some were missed; watch again")
 
 
 def _change_line(record: dict[str, Any], source: str) -> str:
