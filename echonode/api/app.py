@@ -45,7 +45,7 @@ class Api:
         access: TcpAccess | None = None,
     ) -> None:
         self.ring = EventRing(node)
-        routes = [
+        self.routes = [
             *NodeRoutes(node, stop, self.ring, version=version, api=api).routes(),
             *RecordRoutes(node, stop).routes(),
             *PeerRecordRoutes(node, stop).routes(),
@@ -59,7 +59,7 @@ class Api:
             *PageRoutes(access, stop).routes(),
             *MetricRoutes(Metrics(node, version)).routes(),
         ]
-        self._router = Router(routes, redirect_slashes=False, default=_no_such_path)
+        self._router = Router(self.routes, redirect_slashes=False, default=_no_such_path)
         self._stop = stop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,26 +8,12 @@ from typing import get_args
 
 from jsonschema import Draft202012Validator
 
-from echonode.api.changes import ChangeRoutes
-from echonode.api.echo_sync import EchoSyncRoutes
-from echonode.api.keys_and_pools import KeyAndPoolRoutes
-from echonode.api.metrics import MetricRoutes
-from echonode.api.node import NodeRoutes
-from echonode.api.observation import ObservationRoutes
-from echonode.api.peer_records import PeerRecordRoutes
-from echonode.api.record_sets import RecordSetRoutes
-from echonode.api.records import RecordRoutes
-from echonode.api.shutdown import Stop
-from echonode.api.sync import SyncRoutes
-from echonode.api.token import TokenRoutes
 from echonode.errors import StoreError
-from echonode.host.system import SystemClock
 from echonode.limits import BODY_BYTES_MAX
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import MAIN, Record
 from echonode.node.events import Event
 from echonode.node.explanation import Because
-from echonode.node.run_log import RunLog
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Audit, ContextInfo
 from echonode.sync.select import Mode
@@ -256,7 +242,14 @@ TOUR = [
     ("one", 400, "POST", "/v1/pools/leave", {}),
     ("one", 413, "POST", "/v1/pools/leave", BIG_JSON),
     ("one", 404, "GET", "/v2/status", b""),
-    ("one", 404, "GET", "/", b""),
+    ("one", 404, "GET", "/index.html", b""),
+    ("one", 200, "GET", "/", b""),
+    ("one", 200, "GET", "/page.css", b""),
+    ("one", 200, "GET", "/page.js", b""),
+    ("open", 400, "POST", "/v1/page?x=1", b""),
+    ("open", 409, "POST", "/v1/page", b""),
+    ("one", 400, "POST", "/v1/page/session", {"ticket": 1}),
+    ("one", 413, "POST", "/v1/page/session", BIG_JSON),
     ("one", 404, "GET", "/v1/status/", b""),
     ("one", 405, "POST", "/v1/status", b""),
     ("one", 405, "HEAD", "/v1/status", b""),
@@ -280,7 +273,8 @@ ELSEWHERE = {
     ("POST", "/v1/join", "200"),  # test_node
     ("POST", "/v1/join", "422"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events
-    ("GET", "/v1/network", "422"),  # test_observation
+    ("POST", "/v1/page", "200"),  # test_page
+    ("POST", "/v1/page/session", "200"),  # test_page
     ("PUT", "/v1/log-level", "409"),  # test_observation
     ("PUT", "/v1/records/{context}", "412"),  # test_changes
     ("DELETE", "/v1/records/{context}", "412"),  # test_changes
@@ -410,22 +404,14 @@ def test_verify_tells_each_problem_when_it_is_found_and_all_of_them_at_the_end(t
     run(test)
 
 
-def test_the_document_has_exactly_the_routes_that_are_served() -> None:
-    node, stop = None, Stop()
-    routes = [
-        *NodeRoutes(node, stop, None, version="", api=()).routes(),  # type: ignore[arg-type]
-        *RecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
-        *PeerRecordRoutes(node, stop).routes(),  # type: ignore[arg-type]
-        *KeyAndPoolRoutes(node, stop).routes(),  # type: ignore[arg-type]
-        *SyncRoutes(node, stop).routes(),  # type: ignore[arg-type]
-        *EchoSyncRoutes(node, stop).routes(),  # type: ignore[arg-type]
-        *TokenRoutes(None).routes(),
-        *ObservationRoutes(node, stop, RunLog(SystemClock())).routes(),  # type: ignore[arg-type]
-        *ChangeRoutes(node, stop).routes(),  # type: ignore[arg-type]
-        *RecordSetRoutes(node, stop).routes(),  # type: ignore[arg-type]
-        *MetricRoutes(None).routes(),  # type: ignore[arg-type]
-    ]
-    served = {(method, route.path) for route in routes for method in route.app._handlers}
+def test_the_document_has_exactly_the_routes_that_are_served(tmp_path: Path) -> None:
+    served = set()
+
+    async def test() -> None:
+        async with serving(tmp_path) as one:
+            served.update((method, each.path) for each in one.server.app.routes for method in each.app._handlers)
+
+    run(test)
     assert served == set(openapi.operations())
 
 
