@@ -12,7 +12,6 @@ from starlette.types import Message, Receive, Scope, Send
 from echonode.api.access import TcpAccess
 from echonode.api.changes import ChangeRoutes
 from echonode.api.echo_sync import EchoSyncRoutes
-from echonode.api.event_ring import EventRing
 from echonode.api.keys_and_pools import KeyAndPoolRoutes
 from echonode.api.metrics import MetricRoutes, Metrics
 from echonode.api.node import NodeRoutes
@@ -20,6 +19,7 @@ from echonode.api.observation import ObservationRoutes
 from echonode.api.page_routes import PageRoutes
 from echonode.api.peer_records import PeerRecordRoutes
 from echonode.api.problems import not_found, problem_of
+from echonode.api.recent_events import EventRing
 from echonode.api.record_sets import RecordSetRoutes
 from echonode.api.records import RecordRoutes
 from echonode.api.responses import refusal

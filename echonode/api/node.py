@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from echonode.api.event_ring import EventFilter, EventRing, kinds_of
 from echonode.api.json_forms import maybe_rfc3339, rfc3339
 from echonode.api.problems import RequestError
+from echonode.api.recent_events import EventFilter, EventRing, kinds_of
 from echonode.api.requests import (
     ForgetContextRequest,
     ForgetPeerRequest,

@@ -1,6 +1,9 @@
-"""The answer to a request that failed: an HTTP status, a stable code and one plain sentence.
+"""The answer to a request that failed: an HTTP status, a stable code, one plain sentence, and what to do next.
 
-    {"error": {"code": "not_found", "message": "there is no record me/nothing in main"}}
+    an answer (RFC 9457)         {"type": "urn:echonode:problem:not_found", "title": "Not found", "status": 404,
+                                  "detail": "there is no record me/nothing in main", "action": ..,
+                                  "error": {"code": "not_found", "message": <the detail>}}
+    the last line of a stream    {"error": {"code": .., "message": ..}}
 
     400 bad_request    401 unauthorised     403 forbidden            404 not_found
     405 method_not_allowed                  409 conflict | unsupported_model
@@ -21,6 +24,27 @@ from echonode.store.port import HeadsMovedError
 _log: Final = logging.getLogger("echonode.api")
 
 
+# Each code with its title and what to do about it.
+_MEANINGS: Final = {
+    "bad_request": ("Bad request", "Change the request: proto/openapi.yaml says what this path takes."),
+    "unauthorised": ("Not signed in", "Send the token of `echonode api token`, as Authorization: Bearer TOKEN."),
+    "forbidden": ("Forbidden", "Ask from this machine, at 127.0.0.1, and not from the page of another site."),
+    "not_found": ("Not found", "Check the spelling: `echonode list`, `contexts` and `peers` show what is here."),
+    "method_not_allowed": ("Method not allowed", "Use one of the methods that Allow names."),
+    "conflict": ("Conflict", "Name the one that is meant, by a longer id or its whole address."),
+    "unsupported_model": ("Model not read here", "Ask with any_model=1, or change `models` in the configuration."),
+    "precondition_failed": ("Written meanwhile", "Read the record again, then write over its new ETag."),
+    "too_large": ("Too large", "Send less, or in several requests."),
+    "unusable": ("Cannot be done", "Change what the detail names; trying the same again does not help."),
+    "internal": ("A bug in the node", "Report it with the lines of the node's log: `echonode logs --level error`."),
+    "peer_refused": ("The peer refused", "Ask the person at the other node; `echonode why PEER` says more."),
+    "peer_failed": ("The peer failed", "Look at the other node's log, and try again."),
+    "unreachable": ("Not reachable", "See whether the other node runs: `echonode peers` says why it does not answer."),
+    "store_failed": ("The disk failed", "Look at free space and the health of the disk, then start the node again."),
+    "stopping": ("The node is stopping", "Try again when it has started."),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One answer that reports a failure."""
@@ -30,8 +54,21 @@ class Problem:
     message: str
 
     def as_json(self, **more: object) -> dict[str, object]:
-        """Return the JSON form; the fields of `more` stand beside code and message."""
+        """Return the form for a stream; the fields of `more` stand beside code and message."""
         return {"error": {"code": self.code, "message": self.message, **more}}
+
+
+    def as_details(self) -> dict[str, object]:
+        """Return the form of RFC 9457, for an answer that is nothing else."""
+        title, action = _MEANINGS[self.code]
+        return {
+            "type": f"urn:echonode:problem:{self.code}",
+            "title": title,
+            "status": self.status,
+            "detail": self.message,
+            "action": action,
+            **self.as_json(),
+        }
 
 
 class RequestError(LocalError):

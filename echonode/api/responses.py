@@ -1,6 +1,7 @@
 """Answers that are complete before they are sent, and routes."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,6 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from echonode.api.json_forms import JSON_TYPE, encode
 from echonode.api.problems import Problem
+
+PROBLEM_TYPE: Final = "application/problem+json"
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -20,7 +23,7 @@ def reply(value: object, status: int = 200, headers: Mapping[str, str] | None = 
 
 def refusal(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer that reports a problem."""
-    return reply(problem.as_json(), problem.status, headers)
+    return Response(encode(problem.as_details()), problem.status, {**(headers or {}), "content-type": PROBLEM_TYPE})
 
 
 def route(path: str, **handlers: Handler) -> Route:

@@ -2,7 +2,7 @@
 
 The status cannot change once the first byte is out. A later error is sent in the stream: as the NDJSON line {"error":
 {"code", "message"}}, or as the event `end` with its reason. A stream without such an end was cut. Events are in
-event_ring.py, changes in changes.py.
+recent_events.py, changes in changes.py.
 """
 
 import asyncio

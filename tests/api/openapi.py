@@ -47,7 +47,7 @@ def check(method: str, target: str, status: int, content_type: str, body: bytes)
     if path is None or method.lower() not in document()["paths"][path]:
         assert status == (404 if path is None else 405), f"{method} {target} is not in the document"
         if method != "HEAD":  # an answer to HEAD has no body
-            validator("#/components/schemas/Error").validate(json.loads(body))
+            validator("#/components/schemas/Problem").validate(json.loads(body))
         return
     responses = _operation(method, path)["responses"]
     chosen = str(status) if str(status) in responses else "default"

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from echonode.api import event_ring
-from echonode.limits import EVENTS_WAITING_BYTES_MAX, EVENTS_WAITING_MAX
+from echonode.api import recent_events
+from echonode.limits import EVENTS_WAITING_BYTES_MAX
 from echonode.text import to_base32
 from tests.api import openapi
 from tests.api.serving import Connection, run, serving
@@ -106,15 +106,17 @@ def test_the_stream_ends_with_a_word_when_the_node_stops(tmp_path: Path) -> None
     run(test)
 
 
-def test_a_reader_that_lags_too_far_is_told_how_many_events_it_lost(tmp_path: Path) -> None:
+def test_a_reader_that_lags_too_far_is_told_how_many_events_it_lost(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(recent_events, "EVENTS_WAITING_MAX", 50)
+
     async def test() -> None:
         async with serving(tmp_path) as served, served.connection() as connection:
             events = await listen(connection)
-            for _ in range(EVENTS_WAITING_MAX + 7):  # without a pause, so that no event is read meanwhile
+            for _ in range(57):  # without a pause, so that no event is read meanwhile
                 served.node.bus.publish(served.events[0])
             assert await anext(events) == ("gap", {"reason": "slow reader", "lost": 7})
-            names = [(await anext(events))[0] for _ in range(EVENTS_WAITING_MAX)]
-            assert names == [served.events[0].name] * EVENTS_WAITING_MAX
+            names = [(await anext(events))[0] for _ in range(50)]
+            assert names == [served.events[0].name] * 50
 
     run(test)
 
@@ -193,7 +195,7 @@ def test_the_ring_is_bounded_in_bytes_and_readers_that_stand_hold_nothing(tmp_pa
 
 
 def test_a_quiet_stream_says_that_it_lives(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(event_ring, "KEEP_ALIVE_S", 0.01)
+    monkeypatch.setattr(recent_events, "KEEP_ALIVE_S", 0.01)
 
     async def test() -> None:
         async with serving(tmp_path) as served, served.connection() as connection:

@@ -3,9 +3,9 @@
 import pytest
 
 from echonode import errors
-from echonode.api.node import _overall
 from echonode.api.problems import RequestError, not_found, problem_of, too_large
 from echonode.api.shutdown import Stopping
+from echonode.api.sync import overall as overall_of
 from echonode.errors import (
     ConfigError,
     EchonodeError,
@@ -41,6 +41,7 @@ def test_an_error_is_told_by_its_code_and_its_own_words(error: EchonodeError, st
     problem = problem_of(error)
     assert (problem.status, problem.code, problem.message) == (status, code, str(error))
     openapi.validator("#/components/schemas/Error").validate(problem.as_json())
+    openapi.validator("#/components/schemas/Problem").validate(problem.as_details())
 
 
 def test_no_error_was_forgotten() -> None:
@@ -72,4 +73,4 @@ def test_a_sync_with_several_peers_has_one_status(statuses: str, overall: str) -
         SyncReport(peer=IdentityId(bytes(32)), name="", status=SyncStatus[each], conversations=(), error="")
         for each in statuses.split()
     ]
-    assert _overall(reports) == overall
+    assert overall_of(reports) == overall
