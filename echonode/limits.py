@@ -165,7 +165,8 @@ RESTORED_WAIT_S: Final = (5.0, 25.0)  # for the first write of a restored node t
 EVENTS_WAITING_MAX: Final = 4096  # events that wait for one reader; a node waits for none
 EVENTS_WAITING_BYTES_MAX: Final = 8 * MIB  # of these together; a reader that stopped costs no more
 
-CHANGES_BYTES_MAX: Final = 64 * KIB  # of the log read at once for a stream of changes; it is what a slow reader holds
+CHANGES_BYTES_MAX: Final = 16 * KIB  # of the log read at once for a stream of changes; it is what a slow reader holds
+SYNC_JOBS_MAX: Final = 100  # syncs begun by /v1/syncs and kept, running ones included; each holds a report
 CHANGES_WAIT_S_MAX: Final = 300  # for one answer to a program that waits for changes; proxies cut longer ones
 
 # -- the API over TCP ------------------------------------------------------------------------------------------------

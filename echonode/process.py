@@ -6,7 +6,7 @@ Like `app.py` this module belongs to the composition root, and may import every 
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -243,6 +243,20 @@ class Process:
         assert self._store is not None and self._listener is not None, "a started node has both"
         return self._store.stuck_s() <= WRITE_S_MAX and self._listener.is_serving
 
+    def _trouble(self) -> str:
+        """Return why the node cannot work, "" while it can."""
+        if self._is_healthy():
+            return ""
+        assert self._listener is not None, "a started node has one"
+        if not self._listener.is_serving:
+            return "no peer can connect: the listener has ended"
+        return "the disk does not take writes"
+
+    def _settings(self) -> "Iterable[tuple[str, object, str]]":
+        from echonode.host.config import effective
+
+        return effective(self._config, self._files.config, self._environ)
+
     async def _reload_whenever(self, is_changed: asyncio.Event, node: "Node") -> None:
         while True:
             await is_changed.wait()
@@ -277,6 +291,7 @@ class Process:
         self._logs.log("config.reloaded", "warning" if fixed else "info", changed=changed, needs_restart=fixed)
 
     async def _start_node(self, stack: AsyncExitStack) -> "Node":
+        from echonode.api.process_state import ProcessState
         from echonode.api.server import ApiServer
         from echonode.host.history_file import HistoryFile
         from echonode.host.machine import machine_id
@@ -331,6 +346,7 @@ class Process:
             run_log=self._logs.run_log,
             group=self._config.api.group,
             access=self._tcp_access(),
+            state=ProcessState(self._trouble, self._settings),
         )
         await api.start()
         stack.push_async_callback(api.close)

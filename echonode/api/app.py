@@ -19,12 +19,14 @@ from echonode.api.observation import ObservationRoutes
 from echonode.api.page_routes import PageRoutes
 from echonode.api.peer_records import PeerRecordRoutes
 from echonode.api.problems import not_found, problem_of
+from echonode.api.process_state import ProcessRoutes, ProcessState
 from echonode.api.recent_events import EventRing
 from echonode.api.record_sets import RecordSetRoutes
 from echonode.api.records import RecordRoutes
 from echonode.api.responses import refusal
 from echonode.api.shutdown import Stop
 from echonode.api.sync import SyncRoutes
+from echonode.api.sync_jobs import SyncJobRoutes
 from echonode.api.token import TokenRoutes
 from echonode.node.node import Node
 from echonode.node.run_log import RunLog
@@ -43,6 +45,7 @@ class Api:
         api: Sequence[str],
         run_log: RunLog,
         access: TcpAccess | None = None,
+        state: ProcessState | None = None,
     ) -> None:
         self.ring = EventRing(node)
         self.routes = [
@@ -56,6 +59,8 @@ class Api:
             *ObservationRoutes(node, stop, run_log).routes(),
             *ChangeRoutes(node, stop).routes(),
             *RecordSetRoutes(node, stop).routes(),
+            *SyncJobRoutes(node, stop).routes(),
+            *ProcessRoutes(state or ProcessState()).routes(),
             *PageRoutes(access, stop).routes(),
             *MetricRoutes(Metrics(node, version)).routes(),
         ]

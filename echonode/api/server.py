@@ -26,6 +26,7 @@ from echonode.api.access import Guard, TcpAccess
 from echonode.api.app import Api
 from echonode.api.http_protocol import BoundedProtocol
 from echonode.api.page_routes import WITHOUT_TOKEN
+from echonode.api.process_state import HEALTH, ProcessState
 from echonode.api.shutdown import Stop
 from echonode.errors import ConfigError
 from echonode.limits import KIB
@@ -33,6 +34,7 @@ from echonode.node.node import Node
 from echonode.node.run_log import RunLog
 from echonode.text import escape
 
+_HEALTH: Final = frozenset(("GET", path) for path in HEALTH)
 _UMASK: Final = 0o177  # a socket is made with mode 0777 less the umask: 0600
 _GROUP_MODE: Final = 0o660
 _GRACE_S: Final = 2.0  # for answers under way when the server closes
@@ -60,6 +62,7 @@ class ApiServer:
         run_log: RunLog | None = None,
         group: str | None = None,
         access: TcpAccess | None = None,
+        state: ProcessState | None = None,
     ) -> None:
         self._path = socket_path
         self._group = group
@@ -67,14 +70,14 @@ class ApiServer:
         url = None if access is None else access.url
         listed = [str(socket_path)] if url is None else [str(socket_path), url]
         run_log = run_log or RunLog(node.traces.clock)
-        self.app = Api(node, self._stop, version=version, api=listed, run_log=run_log, access=access)
+        self.app = Api(node, self._stop, version=version, api=listed, run_log=run_log, access=access, state=state)
         self._server = _http_server(self.app)
         self._socket: socket.socket | None = None
         self._inode = (0, 0)
         self._tcp_server: uvicorn.Server | None = None
         self._tcp_socket = None if access is None else access.listening
         if access is not None and self._tcp_socket is not None:
-            self._tcp_server = _http_server(Guard(self.app, access, WITHOUT_TOKEN), BoundedProtocol)
+            self._tcp_server = _http_server(Guard(self.app, access, WITHOUT_TOKEN | _HEALTH), BoundedProtocol)
 
     async def start(self) -> None:
         """Listen. Raises ConfigError when the socket cannot be made, or another process listens on it."""

@@ -1,8 +1,8 @@
 """The route of a sync on demand: with which peers, which way, how, and the report on each of them."""
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Any, Final
 
 from msgspec import UNSET
 from starlette.requests import Request
@@ -46,25 +46,31 @@ class SyncRoutes:
 
     async def _sync(self, request: Request) -> Response:
         body = await json_body(request, self._stop, SyncRequest)
-        if body.peers is None:
-            known, targets = self._node.views.to_sync()
-        else:
-            known, targets = list(dict.fromkeys(peer_of(self._node, text) for text in body.peers)), []
-        if body.filter is not None:
-            known, targets = matching(self._node, known, body.filter), []
-        order = SyncOrder(
-            operation=OPERATIONS.get(body.action, body.action),
-            direction=DIRECTIONS[body.action],
-            timeout_s=body.timeout,
-            priority=body.priority,
-            attempts=body.retry,
-            batch_size=body.batch_size if body.action == "batch" else None,
-            is_forced=body.force,
-            strategy=Strategy(body.strategy),
-        )
+        work = begin_sync(self._node, body)
         with self._stop.ends_waiting():
-            outcome = await self._node.echo_sync.sync(known, order, targets=targets)
+            outcome = await work
         return reply(sync_form(self._node, outcome))
+
+
+def begin_sync(node: Node, wish: SyncRequest) -> Coroutine[Any, Any, SyncOutcome]:
+    """Return the work of the sync that is wished for. Raises RequestError, at once, for a peer that is not known."""
+    if wish.peers is None:
+        known, targets = node.views.to_sync()
+    else:
+        known, targets = list(dict.fromkeys(peer_of(node, text) for text in wish.peers)), []
+    if wish.filter is not None:
+        known, targets = matching(node, known, wish.filter), []
+    order = SyncOrder(
+        operation=OPERATIONS.get(wish.action, wish.action),
+        direction=DIRECTIONS[wish.action],
+        timeout_s=wish.timeout,
+        priority=wish.priority,
+        attempts=wish.retry,
+        batch_size=wish.batch_size if wish.action == "batch" else None,
+        is_forced=wish.force,
+        strategy=Strategy(wish.strategy),
+    )
+    return node.echo_sync.sync(known, order, targets=targets)
 
 
 def matching(node: Node, peers: Sequence[IdentityId], pattern: str) -> list[IdentityId]:

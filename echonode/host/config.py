@@ -114,6 +114,7 @@ _NUMBER_KEYS: Final = ("backup.keep", *(f"quota.{name}" for name in _QUOTA_KEYS)
 _TABLES: Final = ("api", "backup", "quota", "log")  # tables of keys of their own
 RELOADED: Final = ("peers", "models", "subscriptions", "log.level")  # what SIGHUP changes in a running node
 # A variable holds no table.
+_ELSEWHERE: Final = "command line, or the file before it was changed"
 _VARIABLE_KEYS: Final = [key for key in _EXPECTED if key not in ("subscriptions", *_TABLES)]
 _KEY_IN_ERROR: Final = re.compile(r" - at `\$\.?([a-z_.]*).*`$")
 _MODEL_PATTERN: Final = re.compile(r"(.+)@(\d{1,9})\.(\d{1,9})", re.ASCII)
@@ -205,6 +206,19 @@ def explain(path: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, objec
         else:
             origin = str(path) if name in (in_file.get(table, {}) if table else in_file) else "default"
         yield key, value, origin
+
+
+def effective(running: Config, path: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
+    """Yield key, value and origin of every setting of a process that runs with `running`. A value that neither file nor
+    environment gives now came from the command line, or from the file before it was changed."""
+    try:
+        written = {key: (value, origin) for key, value, origin in explain(path, environ)}
+    except ConfigError:
+        written = {}  # the file has a mistake since
+    for key in (key for key in _EXPECTED if key not in _TABLES):
+        value = _value(running, key)
+        given, origin = written.get(key, (None, ""))
+        yield key, value, origin if origin and given == value else _ELSEWHERE
 
 
 def changed_keys(running: Config, fresh: Config) -> tuple[list[str], list[str]]:

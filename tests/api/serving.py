@@ -12,6 +12,7 @@ from typing import Any
 import h11
 
 from echonode.api.access import ApiToken, TcpAccess
+from echonode.api.process_state import ProcessState
 from echonode.api.server import ApiServer
 from echonode.host.loopback import bind_loopback
 from echonode.host.system import SystemClock, SystemEntropy
@@ -168,6 +169,16 @@ class Served:
         async with self.connection() as connection:
             return await connection.ask(method, target, data)
 
+    async def ask_tcp(self, method: str, target: str) -> Answer:
+        """Send one request to the TCP listener, without a token."""
+        assert self.access is not None and self.access.listening is not None
+        host, port = self.access.listening.getsockname()
+        connection = Connection(*await asyncio.open_connection(host, port))
+        try:
+            return await connection.ask(method, target)
+        finally:
+            await connection.close()
+
     async def put(self, name: str, body: bytes = b"x", query: str = "", context: str = "main") -> dict[str, Any]:
         answer = await self.ask("PUT", f"/v1/records/{context}?id={name}{query}", body)
         assert answer.status == 200, answer
@@ -191,6 +202,7 @@ async def serving(
     api_listen: str = "off",
     observe: Observer | None = None,
     run_log: RunLog | None = None,
+    state: ProcessState | None = None,
 ) -> AsyncIterator[Served]:
     """Yield a node with its API and a TCP listener on loopback. At the end stop the server, then the node."""
     entropy = SystemEntropy()
@@ -216,7 +228,7 @@ async def serving(
     path = folder / f"{name}.sock"
     token = ApiToken(to_base32(entropy.random_bytes(32)), lambda: to_base32(entropy.random_bytes(32)))
     access = TcpAccess(token, bind_loopback(api_listen)[0]) if has_token else None
-    server = ApiServer(node, socket_path=path, version=VERSION, run_log=run_log, access=access)
+    server = ApiServer(node, socket_path=path, version=VERSION, run_log=run_log, access=access, state=state)
     await server.start()
     try:
         yield Served(node, server, path, listener.addresses, access, run_log, events)

@@ -127,6 +127,22 @@ TOUR = [
     ("one", 422, "POST", "/v1/records/identities/put", {"records": [{"name": "s1"}]}),
     ("one", 200, "GET", "/v1/changes?body=1&tag=t&limit=2", b""),
     ("one", 400, "GET", "/v1/changes?since=yesterday", b""),
+    ("one", 200, "GET", "/v1/syncs", b""),
+    ("one", 400, "GET", "/v1/syncs?x=1", b""),
+    ("one", 202, "POST", "/v1/syncs", {"timeout": 1}),
+    ("one", 400, "POST", "/v1/syncs", {"action": "sideways"}),
+    ("one", 404, "POST", "/v1/syncs", {"peers": ["stranger"]}),
+    ("one", 413, "POST", "/v1/syncs", BIG_JSON),
+    ("one", 400, "GET", "/v1/syncs/x?wait=301", b""),
+    ("one", 404, "GET", "/v1/syncs/x", b""),
+    ("one", 400, "DELETE", "/v1/syncs/x?now=1", b""),
+    ("one", 404, "DELETE", "/v1/syncs/x", b""),
+    ("one", 200, "GET", "/v1/config", b""),
+    ("one", 400, "GET", "/v1/config?key=name", b""),
+    ("one", 200, "GET", "/healthz", b""),
+    ("one", 400, "GET", "/healthz?x=1", b""),
+    ("one", 200, "GET", "/readyz", b""),
+    ("one", 400, "GET", "/readyz?x=1", b""),
     ("one", 200, "POST", "/v1/sync", b""),
     ("one", 400, "POST", "/v1/sync", {"action": "sideways"}),
     ("one", 404, "POST", "/v1/sync", {"peers": ["stranger"]}),
@@ -273,6 +289,10 @@ ELSEWHERE = {
     ("POST", "/v1/join", "200"),  # test_node
     ("POST", "/v1/join", "422"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events
+    ("POST", "/v1/syncs", "409"),  # test_sync_jobs
+    ("GET", "/v1/syncs/{id}", "200"),  # test_sync_jobs
+    ("DELETE", "/v1/syncs/{id}", "200"),  # test_sync_jobs
+    ("GET", "/readyz", "503"),  # test_process_state
     ("POST", "/v1/page", "200"),  # test_page
     ("POST", "/v1/page/session", "200"),  # test_page
     ("PUT", "/v1/log-level", "409"),  # test_observation
