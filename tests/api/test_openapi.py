@@ -289,6 +289,7 @@ ELSEWHERE = {
     ("POST", "/v1/join", "200"),  # test_node
     ("POST", "/v1/join", "422"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events
+    ("GET", "/v1/network", "422"),  # test_observation
     ("POST", "/v1/syncs", "409"),  # test_sync_jobs
     ("GET", "/v1/syncs/{id}", "200"),  # test_sync_jobs
     ("DELETE", "/v1/syncs/{id}", "200"),  # test_sync_jobs

@@ -13,7 +13,8 @@ from echonode import AsyncClient, Client
 from echonode.client.errors import ClientError, ConnectionLost, Moved, NotFound, NotRunning, Refused
 from echonode.client.location import TcpPlace, UnixPlace, locate
 from echonode.client.values import Change
-from tests.cli.harness import LiveNode, http_answer, live_node, refusal, scripted_server
+from tests.api.test_schemathesis import serve
+from tests.cli.harness import LiveNode, http_answer, in_thread, live_node, refusal, scripted_server
 
 
 def client_of(folder: Path, **options: float) -> Client:
@@ -197,6 +198,20 @@ def test_the_async_client_does_all_of_it_too(tmp_path: Path) -> None:
 
     with live_node(tmp_path):
         asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_a_token_opens_the_node_over_tcp(tmp_path: Path) -> None:
+    async def work(url: str, token: str) -> str:
+        return (await AsyncClient(url, token=token).get("a")).text
+
+    with in_thread(serve(tmp_path)) as served:
+        url, token = served.access.url, served.access.token.text
+        assert Client(url, token=token).get("a").text == asyncio.run(work(url, token)) == "{}"
+        with pytest.raises(Refused, match="token") as caught:
+            Client(url, token="forged").get("a")
+        assert caught.value.status == 401
+    with pytest.raises(NotRunning):
+        Client(url, token=token, retry=0).get("a")
 
 
 def test_the_node_is_found_where_the_environment_says() -> None:
