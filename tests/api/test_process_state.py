@@ -1,4 +1,4 @@
-"""What the process tells of itself: alive, ready, and its settings."""
+"""The process tells of itself: alive, ready, and its settings."""
 
 from pathlib import Path
 
