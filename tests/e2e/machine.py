@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import distribution
@@ -65,17 +66,18 @@ class Machine:
         base = sys._base_executable
         self.run(base, "-m", "venv", "/opt/echonode")
         (packages,) = (self.folder / "opt/echonode/lib").glob("python3*/site-packages")
-        for name in _requirements("echonode") - {"echonode"}:
+        for name in _requirements():
             _copy_distribution(name, packages)
         shutil.copy(wheel, self.folder / "opt" / wheel.name)
         install = ("-m", "pip", "-q", "install", "--no-index", "--no-deps", f"/opt/{wheel.name}")
         self.run("/opt/echonode/bin/python", *install)
 
 
-def _requirements(name: str) -> set[str]:
-    """Return the names of a distribution and of all that it needs."""
+def _requirements() -> set[str]:
+    """Return the names of all distributions that this project needs, and that those need."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     found: set[str] = set()
-    waiting = [name]
+    waiting = [_name_in(text) for text in project["dependencies"]]
     while waiting:
         each = waiting.pop()
         if each in found:
@@ -85,8 +87,12 @@ def _requirements(name: str) -> set[str]:
         except ImportError:
             continue  # for other systems or Pythons
         found.add(each)
-        waiting += [re.split(r"[^\w.-]", text)[0].lower() for text in requires if "extra ==" not in text]
+        waiting += [_name_in(text) for text in requires if "extra ==" not in text]
     return found
+
+
+def _name_in(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement)[0].lower()
 
 
 def _copy_distribution(name: str, packages: Path) -> None:
