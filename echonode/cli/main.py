@@ -52,21 +52,37 @@ from echonode.text import escape
 _SENTENCE_CHARS_MAX: Final = 1000
 
 
-_COMMANDS: Final = (
-    *(network.run, network.invite, network.join, network.network),
-    *(records.put, records.get, records.delete, records.list_records, conflicts.history, conflicts.conflicts),
-    *(peer_records.pull, records.forget),
-    *(import_export.import_records, import_export.export_records),
-    *(backup.backup, backup.restore, pause.pause, pause.resume, version.version),
-    *(status.status, status.peers, status.contexts, status.rename),
-    *(pools.pool, keys.key),
-    *(echo_sync.sync, watch.watch, sync.verify),
-    *(doctor.doctor, doctor.support_bundle),
-    *(observation.why, observation.logs, observation.log_level, observation.trace),
-    *(shell.completion, configuration.config, configuration.help_command, service.service),
-    *(api_access.api, page.open_page),
-    *(demo.demo, simulate.simulate),
+# The commands as --help groups them, in the order in which people meet them.
+_SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
+    ("Commands to begin", (network.run, network.invite, network.join)),
+    (
+        "Records",
+        (
+            *(records.put, records.get, records.delete, records.list_records, conflicts.history),
+            *(import_export.import_records, import_export.export_records, watch.watch),
+            *(status.contexts, records.forget),
+        ),
+    ),
+    ("Equality", (status.status, echo_sync.sync, conflicts.conflicts, observation.why, page.open_page)),
+    ("Other nodes", (status.peers, peer_records.pull, pause.pause, pause.resume)),
+    ("Who may do what", (network.network, pools.pool, keys.key, api_access.api)),
+    (
+        "When something is wrong",
+        (
+            *(doctor.doctor, sync.verify, observation.logs, observation.log_level),
+            *(observation.trace, doctor.support_bundle),
+        ),
+    ),
+    (
+        "This machine",
+        (
+            *(service.service, configuration.config, status.rename, backup.backup, backup.restore),
+            *(shell.completion, version.version, configuration.help_command),
+        ),
+    ),
+    ("Without other machines", (demo.demo, simulate.simulate)),
 )
+_COMMANDS: Final = tuple(command for _, section in _SECTIONS for command in section)
 for _command in (*_COMMANDS, echo_sync.echo_sync):
     take_home(_command)
     complete_names(_command)
@@ -77,6 +93,14 @@ class _OrderedGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in their sections, all in the same columns."""
+        width = max(len(name) for name in self.commands)
+        for title, section in _SECTIONS:
+            with formatter.section(title):
+                formatter.write_dl([(f"{each.name:<{width}}", each.get_short_help_str(80)) for each in section])
+
 
 
 def commands(services: Services) -> click.Group:
