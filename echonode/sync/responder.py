@@ -46,6 +46,8 @@ class Responder:
         conversation = self._conversation
         if len({item.prefix for item in wanted}) < len(wanted):
             raise RemoteError(Reason.PROTOCOL_ERROR, "a Fetch names a prefix twice")  # each costs its subtree's hashes
+        if any(item.leaves is not None and item.after is not None for item in wanted):
+            raise RemoteError(Reason.PROTOCOL_ERROR, "leaves that are named go on behind none")
         entries = list(islice(_entries(conversation.tree, wanted, self._width), _ENTRIES))
         keys = [key for _, _, key in entries[:BATCH_RECORDS_MAX]]
         raws, read = await conversation.store.read(conversation.context, keys, bytes_max=BATCH_BYTES_MAX)

@@ -51,7 +51,7 @@ def check(channel: Channel, auth: Auth) -> Peer:
     statements = []
     for offered in auth.offers:
         if not is_signed(message, offered.signature, PublicKey(offered.key)):
-            raise RemoteError(Reason.IDENTITY_CHANGED, "AUTH: the signature is not that of the offered key")
+            raise RemoteError(Reason.PROTOCOL_ERROR, "AUTH: the signature is not that of the offered key")
         statements.append(_check_statement(offered, node))
     return Peer(node, PublicKey(auth.offers[0].key), tuple(statements))
 
@@ -61,7 +61,7 @@ def _check_statement(offered: IdentityOffer, node: IdentityId) -> Record:
     record = verify(parse(offered.statement))
     if record.context == IDENTITIES and not record.is_tombstone and _backs(read_statement(record), offered, node):
         return record
-    raise RemoteError(Reason.IDENTITY_CHANGED, "AUTH: the identity's root does not state the offered key")
+    raise RemoteError(Reason.PROTOCOL_ERROR, "AUTH: the identity's root does not state the offered key")
 
 
 def _backs(claim: Claim, offered: IdentityOffer, node: IdentityId) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from echonode.clock import Timestamp
+from echonode.errors import RemoteError
 from echonode.model.identity import (
     Identity,
     Instance,
@@ -22,7 +23,7 @@ from echonode.model.identity import (
 from echonode.model.key_claims import member_proof
 from echonode.model.keys import KeyState, listing_draft, member_draft, statement_draft
 from echonode.model.member_secret import MemberSecret
-from echonode.model.record import MAIN, Draft, Record, sign
+from echonode.model.record import MAIN, Draft, Record, parse, sign, verify
 from tests.model.forge import PLAIN, forged
 
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "record.json"
@@ -52,7 +53,7 @@ def build() -> dict[str, Any]:
         "closed_pool_identity": CLOSED.id.hex(),
         "member_proof_of_shared": member_proof(POOL.id, PERSON.id, PERSON.device).hex(),
         "versions": [_described(what, version) for what, version in versions().items()],
-        "refused": {what: raw.hex() for what, raw in refused().items()},
+        "refused": {what: {"bytes": raw.hex(), "reason": _reason(raw)} for what, raw in refused().items()},
     }
 
 
@@ -108,6 +109,15 @@ def versions() -> dict[str, Record]:
 def numbered(count: int) -> dict[Writer, int]:
     """Return a vector in which the writer n, a 16-byte number, has the counter n; n goes from 1 to `count`."""
     return {Writer(number.to_bytes(16, "big")): number for number in range(1, count + 1)}
+
+
+def _reason(raw: bytes) -> str:
+    """Return the reason for which `raw` is refused."""
+    try:
+        verify(parse(raw))
+    except RemoteError as error:
+        return error.reason.text
+    raise AssertionError("it is no refused version")
 
 
 def refused() -> dict[str, bytes]:

@@ -31,6 +31,7 @@ def test_the_frozen_versions_are_accepted_as_what_they_say() -> None:
 
 
 def test_the_frozen_bad_versions_are_refused() -> None:
-    for raw in json.loads(make_record_vectors.PATH.read_text())["refused"].values():
-        with pytest.raises(RemoteError):
-            verify(parse(bytes.fromhex(raw)))
+    for vector in json.loads(make_record_vectors.PATH.read_text())["refused"].values():
+        with pytest.raises(RemoteError) as refused:
+            verify(parse(bytes.fromhex(vector["bytes"])))
+        assert refused.value.reason.text == vector["reason"]

@@ -20,6 +20,8 @@ from echonode.store.port import Cursor
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.executor import InitiatorOptions
 from echonode.sync.select import Mode
+from echonode.sync.sketch_cache import SketchCache
+from echonode.wire.channel import NetworkSecret
 from echonode.wire.codec import decode, encode
 from echonode.wire.messages import InitPayload, Message
 from tests.wire.ends import MEMBER_SECRET, key
@@ -27,6 +29,7 @@ from tests.wire.ends import MEMBER_SECRET, key
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "conversation.json"
 _COMMON = 40  # enough for a branch with buckets below it
 _SESSION = key("session")[:16]
+_NETID = NetworkSecret.private(MEMBER_SECRET.key).netid
 _POOL = shared_pool(MEMBER_SECRET.pool_seed)
 SHARED = _POOL.id
 
@@ -149,13 +152,16 @@ async def _all() -> dict[str, Any]:
     assert copied == before[1]
     return {
         "about": "Two stores become equal: what each held, every message in order by each mode, what both hold then. "
-        "Bytes in hex. For delta each has followed the other's log up to what both hold, at the seqs given; by "
+        "Bytes in hex; seqs by version id. For delta each has followed the other's log up to what both hold, at the seqs given; by "
         "snapshot a store that holds only the statements becomes the responder's.",
         "context": MAIN,
         "session": _SESSION.hex(),
+        "netid": _NETID.hex(),
         "statements": [statement.raw.hex() for statement in stores.statements],
         "initiator_before": before[0],
         "responder_before": before[1],
+        "initiator_seqs": await _seqs(stores.left),
+        "responder_seqs": await _seqs(stores.right),
         "initiator_log_followed_to": stores.followed[0],
         "responder_log_followed_to": stores.followed[1],
         "messages": {mode.value: log for mode, (log, _) in talks.items()},
@@ -164,13 +170,22 @@ async def _all() -> dict[str, Any]:
 
 
 def _conversation(end: End, writer: Writer, cursor: Cursor) -> Conversation:
-    return Conversation(end, writer.store, MAIN, lambda _: None, lambda _: None, cursor=cursor, session=_SESSION)
+    sketches = SketchCache(lambda: _NETID)
+    return Conversation(
+        end, writer.store, MAIN, lambda _: None, lambda _: None, cursor=cursor, sketches=sketches, session=_SESSION
+    )
 
 
 async def _shown(writer: Writer) -> dict[str, Any]:
     """Return the context of a store: its root, its number of leaves, and every head by leaf key and version id."""
     tree, heads = writer.store.tree(MAIN), await writer.heads()
     return {"root": tree.root.hex(), "count": len(tree), "records": [head.raw.hex() for head in heads]}
+
+
+async def _seqs(writer: Writer) -> dict[str, int]:
+    """Return the seq in the log of a store of every head, by version id."""
+    changes, _ = await writer.store.changes(MAIN, 0, records_max=1000, bytes_max=1 << 30)
+    return {change.version.hex(): change.seq for change in changes}
 
 
 def build() -> dict[str, Any]:

@@ -45,7 +45,10 @@ def build() -> dict[str, Any]:
         "responder_static": KEYS["rs"].hex(),
         "responder_static_public": KeyPair.of(KEYS["rs"]).public.hex(),
         "responder_ephemeral": KEYS["re"].hex(),
-        "messages": [message.hex() for message in sent],
+        "messages": [
+            {"from": "responder" if number % 2 else "initiator", "message": message.hex()}
+            for number, message in enumerate(sent)
+        ],
         "handshake_hash": ours.channel.handshake_hash.hex(),
         "initiator_frames": _frames(ours.channel, [b"auth", b"second"]),
         "responder_frames": _frames(theirs.channel, [b"auth", b"x" * 300]),

@@ -58,7 +58,7 @@ def listed(pool: Pool, who: Identity) -> Record:
     return written(member_draft(pool, who.id, who.device), pool.root)
 
 
-def refused(channel: Channel, auth: Auth, reason: Reason = Reason.IDENTITY_CHANGED) -> str:
+def refused(channel: Channel, auth: Auth, reason: Reason = Reason.PROTOCOL_ERROR) -> str:
     with pytest.raises(RemoteError) as caught:
         check(channel, decode(encode(auth)))  # type: ignore[arg-type]
     assert caught.value.reason is reason

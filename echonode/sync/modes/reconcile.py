@@ -30,7 +30,7 @@ from echonode.limits import (
     WALK_PREFIXES_MAX,
 )
 from echonode.model.filter import Filter
-from echonode.model.merkle import State
+from echonode.model.merkle import State, state_of
 from echonode.model.record import LeafKey
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.done import responder_result
@@ -121,13 +121,18 @@ class _Initiator:
         await self._compare(side)
         theirs = (ours - set(side.have)) | set(side.need)
         refused = {each.version for each in conversation.tally.refused}
+        stale: set[LeafKey] = set()
         need = [id for id in dict.fromkeys(side.need) if id not in refused]  # none is fetched to be refused again
         if self._direction is not Direction.SEND and need:
             lists = [tuple(need[start : start + BATCH_RECORDS_MAX]) for start in range(0, len(need), BATCH_RECORDS_MAX)]
             requests = [NamedRequest(conversation, Want(ids), versions=frozenset(ids)) for ids in lists]
             await request_records(conversation, requests)
             self._is_owed = sum(len(request.came) for request in requests) < len(need)
-        keys = {key for id in side.have for key in self._ours.keys_of(id)}
+            # A version that is stale here may be superseded by one that the filter does not take: it is offered too.
+            tree = conversation.tree
+            came = [(version, key) for request in requests for version, key in request.came.items()]
+            stale = {key for version, key in came if tree.get(key) != state_of((version,))}
+        keys = {key for id in side.have for key in self._ours.keys_of(id)} | stale
         if self._follows_all:
             keys |= self._ours.others()
         if keys and (self._follows_all or self._direction is not Direction.RECEIVE):

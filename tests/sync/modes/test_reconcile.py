@@ -226,6 +226,24 @@ async def _put(store: MemoryStore, *records: Record) -> None:
     assert not applied.refused
 
 
+@pytest.mark.parametrize("direction", [Direction.BOTH, Direction.SEND])
+def test_what_comes_stale_is_answered_with_what_superseded_it_even_if_the_filter_takes_none_of_it(direction):
+    async def main() -> None:
+        old = noted(ONE, "a", "news")
+        new = noted(TWO, "a", covers=[old])  # the tag is dropped, so the filter does not take it
+        ours, theirs = universe().store(()), universe().store(())
+        for store in (ours, theirs):
+            await store.apply(IDENTITIES, universe().statements)
+        await _put(ours, old, new)
+        await _put(theirs, old)
+        talk = await converse(ours, theirs, reconciled, wanted=NEWS, direction=direction)
+        if direction is Direction.BOTH:
+            assert talk.our_end is talk.their_end is Result.EQUAL
+            assert versions_in(theirs) == versions_in(ours) == {new.id}
+
+    virtually(main())
+
+
 # -- the survey --------------------------------------------------------------------------------------------------------
 @given(holdings=two_holdings(), wanted=WHOLE_RECORDS | st.just(NEWS))
 @settings(max_examples=20)
