@@ -431,7 +431,7 @@ def test_requests_for_what_is_not_there_are_answered_with_what_is():
     wanted = (
         LeafRequest(deep, None),
         LeafRequest(bytes(absent), LIE),
-        LeafRequest(b"", LIE, b"\xff" * 32),
+        LeafRequest(b"", LIE),
         LeafRequest(b"\3\7\1", LIE * 8),
     )
 
@@ -441,6 +441,15 @@ def test_requests_for_what_is_not_there_are_answered_with_what_is():
         assert [one for one in talk.said if isinstance(one, m.Nodes)][1].parts[:2] == (b"\1", b"\1")
         assert m.Records((), (), False) in talk.said
         assert talk.their_end is Result.MOVED
+
+    virtually(main())
+
+
+def test_leaves_that_are_named_go_on_behind_none():
+    async def main() -> None:
+        wanted = (LeafRequest(b"", LIE, b"\xff" * 32),)
+        talk = await lie_to_responder(theirs(), LEVEL_WISE[Direction.BOTH], m.Fetch(wanted))
+        assert isinstance(talk.their_end, RemoteError) and talk.their_end.reason is Reason.PROTOCOL_ERROR
 
     virtually(main())
 

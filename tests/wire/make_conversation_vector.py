@@ -152,8 +152,8 @@ async def _all() -> dict[str, Any]:
     assert copied == before[1]
     return {
         "about": "Two stores become equal: what each held, every message in order by each mode, what both hold then. "
-        "Bytes in hex; seqs by version id. For delta each has followed the other's log up to what both hold, at the seqs given; by "
-        "snapshot a store that holds only the statements becomes the responder's.",
+        "Bytes in hex; seqs by version id. For delta each has followed the other's log up to what both hold, at the "
+        "seqs given; by snapshot a store that holds only the statements becomes the responder's.",
         "context": MAIN,
         "session": _SESSION.hex(),
         "netid": _NETID.hex(),
