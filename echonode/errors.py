@@ -39,6 +39,7 @@ class Reason(IntEnum):
     STALE_CURSOR = 19
     QUOTA = 20
     PAUSED = 21
+    LEFT_OUT = 22
 
     @classmethod
     def from_wire(cls, code: int) -> "Reason":

@@ -88,6 +88,13 @@ COMPARE_INTERVAL_S: Final = (45.0, 75.0)  # between comparisons of roots with id
 RELAY_FANOUT: Final = 2  # peers that another node's change is sent to at once; others spread it too
 WRITE_FANOUT: Final = 8  # peers that our own change is sent to at once; no other node has it yet
 
+# -- rotation of the network secret ----------------------------------------------------------------------------------
+ROTATION_MEMBERS_MAX: Final = 1024  # identities in one list of a rotation; as many peers fit a table
+ROTATION_BYTES_MAX: Final = 96 * KIB  # what a rotator signs: two such lists
+ROTATION_SERVED_MS: Final = 90 * 24 * 3600 * 1000  # for which an old secret still leads to the new one; a long holiday
+PAST_NETWORKS_BYTES_MAX: Final = 2 * MIB  # of the file that holds them
+PAST_NETWORKS_MAX: Final = 16  # secrets kept after a rotation or a change of network; the oldest are dropped
+
 # -- conversations ---------------------------------------------------------------------------------------------------
 BATCH_RECORDS_MAX: Final = 1000  # records in one message and in one transaction; bounds how long the store is busy
 BATCH_BYTES_MAX: Final = 512 * KIB  # records in one message; half a frame, so that one record more still fits

@@ -56,6 +56,7 @@ def node_settings(
     return Settings(
         name=files.chosen_name(config.name) or host_name() or f"node-{to_base32(node_id)[:8]}",
         member_secret=secret,
+        past=files.read_past_networks(),
         is_provisional=is_provisional,
         contexts=None if config.contexts is None else frozenset(config.contexts),
         subscriptions=config.subscriptions,
@@ -324,7 +325,7 @@ class Process:
             dial=TcpDial(),
             observe=self._logs,
             announce=self._announce,
-            save_secret=self._files.write_member_secret,
+            save_secret=self._files.move_to,
             save_name=lambda name: self._files.write_name(name, configured=self._config.name),
             safe=self._files,
         )

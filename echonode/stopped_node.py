@@ -56,7 +56,7 @@ class StoppedNode:
                 dial=_dial_nobody,
                 observe=lambda event: None,
                 announce=lambda presence: None,
-                save_secret=lambda secret: None,
+                save_secret=lambda secret, past: None,
                 save_name=lambda name: None,
                 safe=self._files,
             )

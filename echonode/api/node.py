@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from echonode.api.json_forms import maybe_rfc3339, rfc3339
-from echonode.api.problems import RequestError
+from echonode.api.problems import RequestError, not_found
 from echonode.api.recent_events import EventFilter, EventRing, kinds_of
 from echonode.api.requests import (
     ForgetContextRequest,
@@ -22,6 +22,7 @@ from echonode.api.requests import (
     PauseRequest,
     Query,
     ResumeRequest,
+    RotationRequest,
     context_name,
     context_of,
     json_body,
@@ -31,6 +32,7 @@ from echonode.api.responses import reply, route
 from echonode.api.shutdown import Stop
 from echonode.api.streams import EVENT_STREAM, StreamResponse, json_lines
 from echonode.errors import ConfigError, LocalError
+from echonode.model.identity import IdentityId
 from echonode.model.member_secret import MemberSecret
 from echonode.node.events import Event
 from echonode.node.node import Node
@@ -69,6 +71,7 @@ class NodeRoutes:
             route("/v1/invitations", POST=self._invite),
             route("/v1/join", POST=self._join),
             route("/v1/network", GET=self._network, PUT=self._set_network),
+            route("/v1/network/rotate", POST=self._rotate_network),
         ]
 
     async def _status(self, request: Request) -> Response:
@@ -93,6 +96,7 @@ class NodeRoutes:
                 "joining": status.joining,
                 "key_problem": status.key_problem,
                 "paused": None if status.pause is None else {"until": maybe_rfc3339(status.pause.until_ms)},
+                "left_out_by": list(status.left_out_by),
             }
         )
 
@@ -199,8 +203,33 @@ class NodeRoutes:
             secret = MemberSecret.from_text(body.secret)
         except ConfigError as error:
             raise RequestError(str(error)) from None
-        await self._node.set_network(secret)
-        return reply({"network": self._node.network})
+        left = await self._node.set_network(secret)
+        return reply({"network": self._node.network, "left": None if left is None else asdict(left)})
+
+    async def _rotate_network(self, request: Request) -> Response:
+        body = await json_body(request, self._stop, RotationRequest)
+        without = [self._member(text) for text in body.without]
+        report = await self._node.rotations.rotate(without)
+        name = self._node.addresses.author_text
+        return reply(
+            {
+                "network": report.network,
+                "members": [name(each) for each in report.members],
+                "without": [name(each) for each in without],
+                "copied": report.copied,
+                "past_pool": report.past_pool,
+            }
+        )
+
+    def _member(self, text: str) -> IdentityId:
+        """Return the member of this network that `text` names. Raises RequestError for none, or several."""
+        try:
+            found = self._node.addresses.resolve_author(text)
+        except LocalError as error:
+            raise not_found(str(error)) from None
+        if found not in self._node.rotations.members():
+            raise not_found(f"{escape(text)} is no member of this network")
+        return found
 
     def _context_form(self, info: ContextInfo) -> dict[str, object]:
         partial = self._node.subscriptions

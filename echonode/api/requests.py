@@ -155,6 +155,12 @@ class NetworkRequest(Struct, forbid_unknown_fields=True):
     secret: str
 
 
+class RotationRequest(Struct, forbid_unknown_fields=True):
+    """`without`: the nodes that are left out, named as in ForgetPeerRequest."""
+
+    without: list[str] = []
+
+
 class Query:
     """The query of a request. Every parameter must be one of `known`: a misspelt one is an error, not ignored."""
 

@@ -59,8 +59,10 @@ class HomeView(Protocol):
         """Keep the seed of the root key; make the folder if needed. Raises ConfigError."""
         ...
 
-    def write_member_secret(self, secret: "MemberSecret") -> None:
-        """Choose the private network with this secret; make the folder if needed. Raises ConfigError."""
+    def choose_network(self, secret: "MemberSecret") -> None:
+        """Choose the private network with this secret, and keep the one before; make the folder if needed.
+
+        Raises ConfigError."""
         ...
 
 

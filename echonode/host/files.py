@@ -4,6 +4,7 @@ store belongs to is never replaced by a new one.
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,16 +14,20 @@ import msgspec
 
 from echonode.errors import ConfigError, LocalError
 from echonode.host.home import Home, read_private, read_secret, write_secret
-from echonode.limits import POOL_OFFER_BYTES_MAX, POOLS_MAX
+from echonode.limits import PAST_NETWORKS_BYTES_MAX, POOL_OFFER_BYTES_MAX, POOLS_MAX
 from echonode.model.identity import KEY_BYTES, Identity, IdentityId, PublicKey, SigningKey, identity_of
 from echonode.model.known_pool import KnownPool, pools_from_bytes, pools_to_bytes
 from echonode.model.member_secret import MEMBER_SECRET_BYTES, MemberSecret
+from echonode.model.past_networks import PastNetwork, left_for, read_past, write_past
 from echonode.text import from_base32, is_node_name, to_base32
 
 SECRET_BYTES: Final = 32
 _TOKEN_CHARS: Final = 52  # of so many bytes in base32
 _CONFIG: Final = "config.toml"
-_KEPT: Final = ("keys/root", "keys/root.public", "keys/device", "network", "open", "name", "pools", _CONFIG)
+_KEPT: Final = (
+    *("keys/root", "keys/root.public", "keys/device", "network", "past-networks"),
+    *("open", "name", "pools", _CONFIG),
+)
 _POOLS_BYTES_MAX: Final = POOLS_MAX * POOL_OFFER_BYTES_MAX
 
 
@@ -91,6 +96,28 @@ class NodeFiles:
         self.home.prepare()
         write_secret(self.home.network, secret.to_bytes())
         self._open_mark.unlink(missing_ok=True)
+
+    def move_to(self, secret: MemberSecret, past: Sequence[PastNetwork]) -> None:
+        """Save the secret of the network that this node moved to, and those of the past first. Raises ConfigError."""
+        if past:
+            self.home.prepare()
+            write_secret(self._past, write_past(past))
+        self.write_member_secret(secret)
+
+    def choose_network(self, secret: MemberSecret) -> None:
+        """Save the secret of another network, and keep the one before. Raises ConfigError."""
+        present, past = self.read_member_secret(), self.read_past_networks()
+        if present is not None and present != secret:
+            past = left_for(secret, None, present=present, past=past, now_ms=time.time_ns() // 1_000_000)
+        self.move_to(secret, past)
+
+    def read_past_networks(self) -> tuple[PastNetwork, ...]:
+        """Return the secrets that this home had before. Raises ConfigError."""
+        data = read_private(self._past, PAST_NETWORKS_BYTES_MAX)
+        try:
+            return () if data is None else read_past(data)
+        except ValueError as error:
+            raise ConfigError(f"{self._past} is damaged ({error}): restore it from a copy, or remove it") from None
 
     def choose_open_network(self) -> None:
         """Remember that this home takes part in the public network. Raises ConfigError when it has a private one."""
@@ -242,6 +269,10 @@ class NodeFiles:
     @property
     def _name(self) -> Path:
         return self.home.folder / "name"
+
+    @property
+    def _past(self) -> Path:
+        return self.home.folder / "past-networks"
 
     @property
     def _open_mark(self) -> Path:

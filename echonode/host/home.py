@@ -4,6 +4,7 @@
     store.db       api.sock                                         lock       held by the running node, has its pid
     api-token      the token of the API over TCP, 52 characters
     history.jsonl  the syncs that were asked for (host/history_file.py)
+    past-networks  secrets that this node had before, and their rotations
     life  wrote    two links that a restored or copied store.db does not go with (store/sqlite/life.py)
 
 The folder is `--home`, else $ECHO_HOME, else the service's $STATE_DIRECTORY, else $XDG_STATE_HOME/echonode, else

@@ -9,7 +9,7 @@ with the network. They travel and are kept together: a member without the seed c
 from dataclasses import dataclass, field
 from typing import Final
 
-from echonode.digest import POOL_ROOT, SECRET_CHECK, digest, keyed
+from echonode.digest import NETWORK, NEW_SECRET, POOL_ROOT, SECRET_CHECK, digest, keyed
 from echonode.errors import ConfigError
 from echonode.text import from_base32, to_base32
 
@@ -65,6 +65,16 @@ class MemberSecret:
         if secret._checksum() != data[MEMBER_SECRET_BYTES:]:
             raise ConfigError("the network secret has a mistyped letter: copy the whole line again")
         return secret
+
+    @property
+    def netid(self) -> bytes:
+        """The public id of the network: 32 bytes that tell nothing of the key."""
+        return keyed(NETWORK, self.key, b"")
+
+    @property
+    def commitment(self) -> bytes:
+        """The hash by which a rotation names this secret without giving it away."""
+        return digest(NEW_SECRET, self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """Return the 64 bytes: key, then seed."""

@@ -77,7 +77,8 @@ class Addresses:
         """Return every identity that is known here with its label, "" for none."""
         authors = dict.fromkeys(self._records.store.authors(), "")
         names = {entry.id: entry.name for entry in self._peers.peers.values()}
-        return {**authors, **names, **self._pools.labels(), self._records.id: self.name}
+        pools = self._records.past_pools | self._pools.labels()
+        return {**authors, **names, **pools, self._records.id: self.name}
 
     def node_labels(self) -> dict[IdentityId, str]:
         """Return this node and every peer with its label."""

@@ -24,11 +24,12 @@ from echonode.node.events import CopySeen, PinViolated, RecordsApplied, RecordVo
 from echonode.node.handshake import Session
 from echonode.node.peer_table import PeerTable
 from echonode.node.record_book import RecordBook
+from echonode.node.rotations import Rotations
 from echonode.node.session_registry import SessionRegistry
 from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.wire.auth import Peer
-from echonode.wire.messages import Auth, Hello, version_text
+from echonode.wire.messages import Auth, Hello, Rotated, version_text
 
 WHAT_TO_DO_ABOUT_A_COPY: Final = (
     "a copy of this node runs there: it has the same keys, and the two cannot sync with each other. Stop one of them; "
@@ -49,6 +50,7 @@ class PeerAdmission:
     registry: SessionRegistry
     bus: EventBus
     clock: Clock
+    rotations: Rotations
     first_instance: Instance  # of the store, at the start of this process
     foreign: dict[IdentityId, tuple[str, str, str]] = field(default_factory=dict)
     impostors: dict[IdentityId, str] = field(default_factory=dict)
@@ -130,6 +132,14 @@ class PeerAdmission:
             self.bus.publish(
                 PinViolated(kind="identity", value=stream.address, pinned=identity, offered=claimed.offers[0].key)
             )
+
+    async def hear_rotations(self, peer: Peer, transport: StreamTransport, first: Rotated) -> None:
+        """Hear of rotations of the network, of which `first` came. Raises RemoteError."""
+        await self.rotations.hear(peer, transport, first)
+
+    def note_left_out(self, peer: Peer) -> None:
+        """Hear from `peer` that the network was rotated without this node."""
+        self.rotations.note_left_out(peer.id)
 
     def note_foreign(self, peer: Peer, hello: Hello | None, transport: StreamTransport, refused: PeerRefused) -> None:
         """List a peer with which no protocol major is shared: a person should see that on both sides."""

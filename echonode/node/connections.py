@@ -33,12 +33,13 @@ from echonode.node.events import (
     RecordsApplied,
     SessionFailed,
 )
-from echonode.node.failures import gave_way, in_words, is_no_failure, is_self, parting_reason, reason_of
+from echonode.node.failures import gave_way, has_own_event, in_words, is_no_failure, parting_reason, reason_of
 from echonode.node.handshake import FoundSelf, LocalSide, Session, answer, initiate, shake_hands
 from echonode.node.happy_eyeballs import reach
 from echonode.node.invitations import Invitations
 from echonode.node.live_links import LiveLinks
 from echonode.node.peer_table import PeerTable
+from echonode.node.rotations import Rotations
 from echonode.node.scheduler import DialNow, Scheduler
 from echonode.node.session_registry import SessionRegistry
 from echonode.node.session_report import SessionReport
@@ -85,6 +86,7 @@ class Connections:
     local: LocalSide
     admission: PeerAdmission
     invitations: Invitations
+    rotations: Rotations
     runner: SessionRunner
     links: LiveLinks
     wake: asyncio.Event
@@ -212,7 +214,7 @@ class Connections:
                 self._found_self(decision, address, found)
                 failure = found
             except (TransportError, RemoteError) as error:
-                failure = error
+                failure = await self.rotations.tell_at(self.dial, address, error)
             except EchonodeError as error:
                 failure = error  # the peer is there, and a session is not wanted or not possible
                 if isinstance(error, PeerRefused) and error.reason is Reason.KEY_REVOKED:
@@ -307,7 +309,7 @@ class Connections:
         try:
             return await initiate(stream, self.invitations.secrets()[0], self.local, self.entropy)
         except BaseException as error:
-            if await self._lost(stream, None, error, is_quiet=is_quiet):
+            if await self._lost(stream, None, error, is_quiet=is_quiet or self.rotations.may_tell(error)):
                 raise gave_way() from None
             raise
 
@@ -351,14 +353,14 @@ class Connections:
         )
 
     async def _welcome(self, stream: ByteStream) -> Session | None:
-        """Return the session with the peer at the other end; None when a joiner was there, and was served."""
-        own, *others = self.invitations.secrets()
+        """Return the session with the peer at the other end; None for one with another secret, which was served."""
+        (own, *others), past = self.invitations.secrets(), self.rotations.secrets()
         handshake = Handshake.responder(
-            (own, *others), static=self.entropy.random_bytes(32), ephemeral=self.entropy.random_bytes(32)
+            (own, *past, *others), static=self.entropy.random_bytes(32), ephemeral=self.entropy.random_bytes(32)
         )
         transport = StreamTransport(stream, await shake_hands(stream, handshake))
         if transport.channel.secret != own:
-            await self.invitations.serve(transport)
+            await (self.rotations if transport.channel.secret in past else self.invitations).serve(transport)
             return None
         return await answer(transport, self.local, self.entropy.random_bytes(16))
 
@@ -461,7 +463,7 @@ class Connections:
         if session is None and (met := self.registry.peer_at(stream)) is not None:
             self.table.hello_wasted(self.clock.monotonic_s(), met)
         was_replaced = self.registry.leave(stream)
-        is_reported = not (is_quiet or was_replaced or is_no_failure(error) or is_self(error))
+        is_reported = not (is_quiet or was_replaced or is_no_failure(error) or has_own_event(error))
         if isinstance(error, EchonodeError) and is_reported:
             reason, detail = reason_of(error)
             self.bus.publish(

@@ -10,6 +10,13 @@ from typing import ClassVar, TypeAlias
 
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record, VersionId
+from echonode.node.network_events import InvitationOpened as InvitationOpened
+from echonode.node.network_events import InvitationRefused as InvitationRefused
+from echonode.node.network_events import InvitationUsed as InvitationUsed
+from echonode.node.network_events import NetworkJoined as NetworkJoined
+from echonode.node.network_events import NetworkLeftOut as NetworkLeftOut
+from echonode.node.network_events import NetworkRotated as NetworkRotated
+from echonode.node.network_events import RotationRefused as RotationRefused
 from echonode.node.pauses import NodePaused as NodePaused
 from echonode.node.pauses import NodeResumed as NodeResumed
 from echonode.store.port import Outranked, VoidedVersion
@@ -408,46 +415,6 @@ class TimestampAhead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InvitationOpened:
-    """An invitation is open. `slot`: its number."""
-
-    name: ClassVar[str] = "invitation.opened"
-    level: ClassVar[str] = "info"
-    slot: str
-    uses: int
-    expires_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvitationUsed:
-    """A node joined by an invitation."""
-
-    name: ClassVar[str] = "invitation.used"
-    level: ClassVar[str] = "info"
-    slot: str
-    address: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvitationRefused:
-    """A joiner did not know the code, or broke off."""
-
-    name: ClassVar[str] = "invitation.refused"
-    level: ClassVar[str] = "warning"
-    address: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkJoined:
-    """This node is a member of another network now."""
-
-    name: ClassVar[str] = "network.joined"
-    level: ClassVar[str] = "info"
-    network: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LogLevelSet:
     """A person had the log written from another level on. `for_s` None: as long as the node runs; `peer`: of one."""
 
@@ -493,6 +460,9 @@ Event: TypeAlias = (
     | InvitationRefused
     | NetworkJoined
     | LogLevelSet
+    | NetworkRotated
+    | NetworkLeftOut
+    | RotationRefused
 )
 Inside: TypeAlias = LinkEqual | RecordsStaged | ContextShown  # the parts of the node alone hear of these
 Observer: TypeAlias = Callable[[Event], None]

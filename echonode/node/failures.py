@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, StoreError, TransportError
+from echonode.node.handshake import HeardOfRotation
 from echonode.text import escape
 
 # Ends that are no failure: the other direction's session goes on, or the peer is only busy.
@@ -17,12 +18,17 @@ def gave_way() -> PeerRefused:
 
 def is_no_failure(error: BaseException) -> bool:
     """Return True for an end in which the peer was there and did not want the session."""
-    return isinstance(error, PeerRefused) and error.reason in _NO_FAILURE
+    return isinstance(error, HeardOfRotation) or (isinstance(error, PeerRefused) and error.reason in _NO_FAILURE)
 
 
 def is_self(error: BaseException) -> bool:
     """Return True for a session with this very identity. A copy of this node has an event of its own."""
     return isinstance(error, PeerRefused) and error.reason is Reason.SELF
+
+
+def has_own_event(error: BaseException) -> bool:
+    """Return True for an end that another event tells of once: this very identity, or a network rotated without us."""
+    return is_self(error) or (isinstance(error, PeerRefused) and error.reason is Reason.LEFT_OUT)
 
 
 def reason_of(error: EchonodeError) -> tuple[str, str]:

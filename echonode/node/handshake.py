@@ -23,7 +23,7 @@ from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.wire import auth
 from echonode.wire.channel import Channel, Handshake, NetworkSecret
-from echonode.wire.messages import PROTOCOL_VERSION, Auth, Close, Hello, version_text
+from echonode.wire.messages import PROTOCOL_VERSION, Auth, Close, Hello, Rotated, version_text
 
 _M = TypeVar("_M")
 
@@ -87,11 +87,38 @@ class Gate(Protocol):
         """Hear of an AUTH that proves nothing."""
         ...
 
+    async def hear_rotations(self, peer: auth.Peer, transport: StreamTransport, first: Rotated) -> None:
+        """Hear of rotations of the network, of which `first` came. Raises RemoteError."""
+        ...
+
+    def note_left_out(self, peer: auth.Peer) -> None:
+        """Hear from `peer` that the network was rotated without this node."""
+        ...
+
     def note_foreign(
         self, peer: auth.Peer, hello: Hello | None, transport: StreamTransport, refused: PeerRefused
     ) -> None:
         """Hear of a peer with which no protocol major is shared, and of its hello where that came."""
         ...
+
+
+class NotOurNetwork(TransportError):
+    """The other end does not know the network secret of the handshake, or hung up for another reason."""
+
+
+class HeardOfRotation(PeerRefused):
+    """The peer told of a rotation of the network instead of opening a session."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.FINISHED, "it told of a rotation of the network")
+
+
+class LeftOut(PeerRefused):
+    """The peer came with a secret that a rotation replaced, and no rotation names it."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.LEFT_OUT)
+        self.args = ("this network was rotated without it",)
 
 
 class FoundSelf(PeerRefused):
@@ -116,9 +143,12 @@ async def shake_hands(stream: ByteStream, handshake: Handshake) -> Channel:
         async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
             await _flush(stream, handshake)
             while handshake.channel is None:
-                data = await stream.read()
+                try:
+                    data = await stream.read()
+                except TransportError as error:  # a reset; a stranger's bytes that were not read cause it
+                    raise NotOurNetwork(str(error)) from None
                 if not data:
-                    raise TransportError("it hung up during the handshake: perhaps it is of another network")
+                    raise NotOurNetwork("it hung up during the handshake: perhaps it is of another network")
                 handshake.receive_data(data)
                 await _flush(stream, handshake)
             return handshake.channel
@@ -204,7 +234,13 @@ async def _hear(transport: StreamTransport, gate: Gate, peer: auth.Peer) -> Hell
     """Return the hello of `peer`, of our protocol major. The end that first sees another major says so (§11)."""
     hello: Hello | None = None
     try:
-        hello = await receive(transport, Hello)
+        message = await transport.recv()
+        if isinstance(message, Rotated):
+            await gate.hear_rotations(peer, transport, message)
+            raise HeardOfRotation
+        if not isinstance(message, Hello):
+            raise RemoteError(Reason.PROTOCOL_ERROR, f"expected Hello, not {type(message).__name__}")
+        hello = message
         if hello.version[0] != PROTOCOL_VERSION[0]:
             ours, theirs = version_text(PROTOCOL_VERSION), version_text(hello.version)
             await transport.send(Close(Reason.UNSUPPORTED_PROTOCOL, (ours,)))
@@ -212,6 +248,8 @@ async def _hear(transport: StreamTransport, gate: Gate, peer: auth.Peer) -> Hell
     except PeerRefused as refused:
         if refused.reason is Reason.UNSUPPORTED_PROTOCOL:
             gate.note_foreign(peer, hello, transport, refused)
+        if refused.reason is Reason.LEFT_OUT:
+            gate.note_left_out(peer)
         raise
     return hello
 

@@ -1,32 +1,38 @@
 """Membership: the network that this node is a member of, by its key, and what discovery makes known of that."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 
 from echonode.model.member_secret import MemberSecret
-from echonode.node.settings import Presence, group_tag
+from echonode.model.past_networks import PastNetwork
+from echonode.node.settings import Presence, Settings, group_tag
 from echonode.text import to_base32
 from echonode.wire.channel import NetworkSecret
 
 OPEN: Final = "open"
+SaveSecret: TypeAlias = Callable[[MemberSecret, Sequence[PastNetwork]], None]
 
 
 class Membership:
     """The network secret, None on the open network. `tag` is fresh random bytes of this start.
 
-    `announce` gets what to make known on the local network, `save` the secret to keep.
+    `past`: secrets that this node had before; `announce` gets what to make known on the local network, `save` the
+    secret and the past ones to keep.
     """
 
     def __init__(
         self,
-        member_secret: MemberSecret | None,
+        settings: Settings,
         tag: bytes,
+        now_ms: Callable[[], int],
         *,
         announce: Callable[[Presence], None],
-        save: Callable[[MemberSecret], None],
+        save: SaveSecret,
     ) -> None:
-        self.member_secret = member_secret
+        self.member_secret = settings.member_secret
+        self.past = tuple(each for each in settings.past if each.secret != settings.member_secret)
         self.tag = tag
+        self._now_ms = now_ms
         self._announce = announce
         self._save = save
 
@@ -46,13 +52,19 @@ class Membership:
         return NetworkSecret.public() if self.key is None else NetworkSecret.private(self.key)
 
     def is_shared_by(self, tag: bytes, group: bytes) -> bool:
-        """Return whether the node that announces `tag` and `group` knows our network key."""
-        return group == group_tag(self.key, tag)
+        """Return whether the node that announces `tag` and `group` knows our network key, or one that was rotated."""
+        keys = [self.key, *(each.secret.key for each in self.served())]
+        return any(group == group_tag(key, tag) for key in keys)
 
-    def move_to(self, secret: MemberSecret) -> None:
-        """Be a member of the network with that secret, for good."""
-        self._save(secret)
-        self.member_secret = secret
+    def served(self) -> list[PastNetwork]:
+        """Return the past networks whose members this node still tells of their rotation, the latest first."""
+        now_ms = self._now_ms()
+        return [each for each in reversed(self.past) if each.is_served(now_ms)]
+
+    def move_to(self, secret: MemberSecret, past: Sequence[PastNetwork]) -> None:
+        """Be a member of the network with that secret, for good, and keep those of the past."""
+        self._save(secret, past)
+        self.member_secret, self.past = secret, tuple(past)
 
     def announce(self, slot: str | None) -> None:
         """Announce this node to members, with the number of the open invitation, None for no invitation."""

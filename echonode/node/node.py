@@ -23,9 +23,10 @@ same Node runs over TCP and in simulation.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 from echonode.clock import Clock, Entropy
 from echonode.errors import LocalError
@@ -47,7 +48,6 @@ from echonode.node.event_bus import EventBus, EventStream
 from echonode.node.events import (
     ContextShown,
     InstanceRenewed,
-    NetworkJoined,
     NodeRenamed,
     NodeStarted,
     NodeStopped,
@@ -65,13 +65,15 @@ from echonode.node.hello import HelloMaker
 from echonode.node.intake import Intake
 from echonode.node.invitations import Invitations
 from echonode.node.live_links import LiveLinks
-from echonode.node.membership import Membership
+from echonode.node.membership import Membership, SaveSecret
+from echonode.node.network_moves import NetworkMoves
 from echonode.node.on_demand import OnDemand
 from echonode.node.pause_control import PauseControl
 from echonode.node.peer_table import PeerTable
 from echonode.node.peer_views import PeerViews
 from echonode.node.pools import Pools
 from echonode.node.record_book import RecordBook
+from echonode.node.rotations import Rotations
 from echonode.node.scheduler import Scheduler
 from echonode.node.session_registry import SessionRegistry
 from echonode.node.session_traces import SessionTraces
@@ -80,7 +82,7 @@ from echonode.node.settings import Safe as Safe
 from echonode.node.settings import Settings as Settings
 from echonode.node.settings import group_tag as group_tag
 from echonode.node.subscriptions import Subscriptions
-from echonode.node.views import NodeStatus, PeerView, SyncReport
+from echonode.node.views import LeftBehind, NodeStatus, PeerView, SyncReport
 from echonode.node.work_budgets import WorkBudgets
 from echonode.store.port import Store
 from echonode.sync.sketch_cache import SketchCache
@@ -103,37 +105,37 @@ class Node:
         dial: Dial,
         observe: Observer,
         announce: Callable[[Presence], None],
-        save_secret: Callable[[MemberSecret], None],
+        save_secret: SaveSecret,
         save_name: Callable[[str], None],
         safe: Safe,
     ) -> None:
         tag, wake = entropy.random_bytes(8), asyncio.Event()
         self.store = store
-        self.bus = EventBus(observe)
-        self.records = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
-        self.conflicts = Conflicts(self.records, self.bus)
-        self.changes = Changes(store, self.bus)
+        self.bus = bus = EventBus(observe)
+        self.records = book = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
+        self.conflicts, self.changes = Conflicts(book, bus), Changes(store, bus)
         self.budgets = WorkBudgets(clock, settings.quotas.peer_rate)
         self.intake = Intake(store, self.records.kept, identity.id, settings.quotas)
         self.subscriptions = Subscriptions(store, self.records.kept, closed=self.intake.closed)
-        self.membership = Membership(settings.member_secret, tag, announce=announce, save=save_secret)
+        self.membership = member = Membership(settings, tag, clock.now_ms, announce=announce, save=save_secret)
         self.pools = Pools(self.records, settings.pools, entropy, safe.write_pools)
         self.device_keys = DeviceKeys(self.records, self.pools, safe, entropy, self.bus, self._key_changed)
-        self.invitations = Invitations(self.membership, self.pools, clock, entropy, self.bus)
-        self.peer_table = PeerTable(entropy)
+        self.invitations = joining = Invitations(self.membership, self.pools, clock, entropy, self.bus)
+        self.peer_table = table = PeerTable(entropy)
         self.addresses = Addresses(self.records, self.peer_table, self.pools, settings.name)
-        self.scheduler = Scheduler(self.peer_table, entropy)
-        self.registry = SessionRegistry(identity.id, clock)
+        self.scheduler, self.registry = Scheduler(table, entropy), SessionRegistry(identity.id, clock)
         self.hello = HelloMaker(self.records, self.subscriptions, settings.name, tag, settings.models)
-        self.admission = PeerAdmission(self.records, self.peer_table, self.registry, self.bus, clock, store.instance)
-        table, bus = self.peer_table, self.bus
-        self.live_links = LiveLinks(
+        self.live_links = links = LiveLinks(
             store, clock, entropy, bus, table, self.scheduler.links, self.subscriptions, self.intake, self.budgets, wake
         )
-        sketches = SketchCache(lambda: self.membership.secret.netid)
-        self.conversations = Conversations(
-            store, clock, self.bus, self.subscriptions, self.live_links, self.intake, self.budgets, sketches
+        self.moves = NetworkMoves(
+            member, book, joining, table, self.registry, links, bus, clock, wake, self._subscribe, self._spawn
         )
+        self.rotations = Rotations(member, book, bus, clock, entropy, self.moves, self._spawn)
+        self.admission = PeerAdmission(book, table, self.registry, bus, clock, self.rotations, store.instance)
+        sketches = SketchCache(lambda: member.secret.netid)
+        wanted, intake = self.subscriptions, self.intake
+        self.conversations = Conversations(store, clock, bus, wanted, links, intake, self.budgets, sketches)
         self.connections = Connections(
             dial=dial,
             clock=clock,
@@ -145,6 +147,7 @@ class Node:
             local=LocalSide(self.hello, self.admission),
             admission=self.admission,
             invitations=self.invitations,
+            rotations=self.rotations,
             runner=self.conversations,
             links=self.live_links,
             wake=wake,
@@ -154,8 +157,7 @@ class Node:
         parts = (self.records, self.conflicts, self.on_demand, self.pause_control)
         self.echo_sync = EchoSync(*parts, clock, entropy, settings.echo_author)
         self._hear_of_records()
-        self._settings = settings
-        self._wake, self._clock, self._save_name = wake, clock, save_name
+        self._settings, self._wake, self._clock, self._save_name = settings, wake, clock, save_name
         self.views = PeerViews(
             self.peer_table, self.admission, self.live_links, self.registry, self.addresses, clock, settings.models
         )
@@ -198,8 +200,9 @@ class Node:
         is_provisional = self._settings.is_provisional
         await self.records.introduce(None if is_provisional else self.membership.member_secret)
         await self.pools.begin()
+        self.moves.name_past_pools()
         if not is_provisional:  # `shared` means something only in a network
-            self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
+            self._subscribe()
         self.pause_control.load(self._settings.pauses)
         self._runner = asyncio.create_task(self.connections.run())
         if self._settings.is_restored:
@@ -330,6 +333,7 @@ class Node:
             joining=self.is_joining,
             key_problem=self.device_keys.problem(self.admission.revoked_at),
             pause=self.peer_table.pauses.of(None),
+            left_out_by=tuple(sorted(self.addresses.author_text(peer) for peer in self.moves.left_out_by)),
         )
 
     def peers(self) -> list[PeerView]:
@@ -418,20 +422,11 @@ class Node:
             raise LocalError("this node is joining a network: it has no secret of its own to show")
         return self.membership.member_secret
 
-    async def set_network(self, secret: MemberSecret) -> None:
-        """Become a member of another network. Records stay; sessions of the old network end."""
-        if secret == self.membership.member_secret:
-            return
+    async def set_network(self, secret: MemberSecret) -> LeftBehind | None:
+        """Become a member of another network; records stay. Return what was left behind, None where nothing was."""
+        left = await self.moves.leave_for(secret, is_first=self._settings.is_provisional)
         self._settings = replace(self._settings, is_provisional=False)
-        self.membership.move_to(secret)
-        await self.records.introduce(secret)
-        self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
-        self.live_links.end_all()
-        self.registry.drop_all()
-        self.peer_table.membership_changed(self.membership.is_shared_by)
-        self.invitations.void()
-        self.bus.publish(NetworkJoined(network=self.network))
-        self._wake.set()
+        return left
 
     @property
     def is_joining(self) -> bool:
@@ -469,6 +464,12 @@ class Node:
         self.registry.drop_all()
         self.connections.compare_with_all()
         self._wake.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.connections.spawn(work)
+
+    def _subscribe(self) -> None:
+        self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
 
     def _note_contexts(self, event: RecordsApplied | ContextShown) -> None:
         """Keep who introduced a context that has just come, and look into those in which records were deleted."""

@@ -45,6 +45,7 @@ class PeerViews:
         self._addresses = addresses
         self._clock = clock
         self.models = models
+        self._left_out: set[IdentityId] = set()
         self._times: dict[IdentityId, tuple[float, int]] = {}  # by peer: seconds of the clock, and what they are in ms
 
     def inviters(self, slot: str) -> list[Sequence[str]]:
@@ -56,7 +57,8 @@ class PeerViews:
     def to_sync(self) -> tuple[list[IdentityId], list[str]]:
         """Return the peers that a sync with all asks, and the keys of configured targets that are no peer's yet."""
         now_ms = self._clock.now_ms()
-        peers = [peer for peer in self._table.peers if not self._table.is_lost(peer, now_ms)]
+        left_out = self._admission.rotations.left_out()
+        peers = [peer for peer in self._table.peers if not self._table.is_lost(peer, now_ms) and peer not in left_out]
         unknown = [
             target.key
             for target in self._table.targets.values()
@@ -72,6 +74,7 @@ class PeerViews:
                 by_peer.setdefault(target.peer, []).append(target)
         self._times = {peer: each for peer, each in self._times.items() if peer in self._table.peers}
         labels = self._addresses.node_labels()
+        self._left_out = self._admission.rotations.left_out()
         foreign, copies = self._admission.foreign, self._admission.copies()
         views = [_copy(address, self._addresses.name) for address in copies]
         met = [entry for entry in self._table.peers.values() if entry.id not in foreign]
@@ -121,6 +124,8 @@ class PeerViews:
     def _stand(self, entry: PeerEntry, silence_s: float | None) -> tuple[PeerState, bool | None, str]:
         """Return the state of `entry`, whether it is equal, and why not. `silence_s`: how long its session is mute."""
         now_ms = self._clock.now_ms()
+        if entry.id in self._left_out and not entry.is_up:
+            return PeerState.LEFT_OUT, None, "this network was rotated without it"
         if (pause := self._table.pauses.of(entry.id)) is not None:
             until = "" if pause.until_ms is None else f" until {_moment(pause.until_ms)}"
             return PeerState.PAUSED, None, f"paused here{until}; to end that, type: echonode resume"

@@ -59,9 +59,9 @@ class WrittenRecord:
 class RecordBook:
     """The records of one store. `contexts`: those that the configuration lists, None for no list.
 
-    `shared`: the pool of the network, None on the open network; `pools`: others that are known here; `own_statements`:
-    the key statements that say that our device key speaks for us, and for `shared`; `is_copied`: another store writes
-    in this one's name.
+    `shared`: the pool of the network, None on the open network; `pools`: others that are known here; `past_pools`: what
+    was `shared` before, by id, with its label; `own_statements`: the key statements that say that our device key speaks
+    for us, and for `shared`; `is_copied`: another store writes in this one's name.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class RecordBook:
         self.kept = KeptContexts(store, identity, contexts)
         self.shared: IdentityId | None = None
         self.pools: set[IdentityId] = set()
+        self.past_pools: dict[IdentityId, str] = {}
         self.own_statements: list[Record] = []
         self.shared_pool: Pool | None = None
         self.is_copied = False

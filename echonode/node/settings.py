@@ -7,6 +7,7 @@ from typing import Protocol
 from echonode.digest import GROUP_TAG, keyed
 from echonode.model.known_pool import KnownPool
 from echonode.model.member_secret import MemberSecret
+from echonode.model.past_networks import PastNetwork
 from echonode.node.pauses import Pause
 
 _OPEN_GROUP_KEY = b"echonode open network"  # group tags of the public network hide nothing
@@ -48,6 +49,7 @@ class Settings:
     """A person's decisions about a node.
 
     `member_secret`     that of the private network, None for the open network
+    `past`              secrets that it had before
     `is_provisional`    the secret is a placeholder that no other node has, until an invitation brings the real one
     `contexts`          the contexts that are kept, None for any that peers offer
     `subscriptions`     by context, the terms of the filter that says which part is wanted (model/filter_text.py)
@@ -62,6 +64,7 @@ class Settings:
 
     name: str
     member_secret: MemberSecret | None
+    past: Sequence[PastNetwork] = ()
     is_provisional: bool = False
     contexts: frozenset[str] | None = None
     subscriptions: Mapping[str, Sequence[str]] = field(default_factory=dict)

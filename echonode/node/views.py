@@ -24,6 +24,7 @@ class PeerState(Enum):
     GONE = "gone"  # it was met, and not seen for PEER_GONE_DAYS
     SIGHTED = "sighted"  # announced, never spoken with
     OTHER_NETWORK = "other network"
+    LEFT_OUT = "left out"  # the network was rotated without it
     COPY = "copy"  # another process with the identity of this node; `reason` says what to do
     PAUSED = "paused"  # no session is wanted here for a while; `reason` says until when
     REFUSED = "refused"  # kept out here, or keeps this node out; `reason` says why
@@ -69,7 +70,8 @@ class NodeStatus:
 
     `label`: the name, with the beginning of the id where a peer has the same; `handshakes_dropped`: as too many were
     under way, since the start; `key_problem`: what is the matter with this device's key, and what to do, "" if nothing
-    is; `joining`: it looks for the network that it is to join.
+    is; `joining`: it looks for the network that it is to join; `left_out_by`: peers that say that the network was
+    rotated without this node.
     """
 
     id: IdentityId
@@ -86,6 +88,33 @@ class NodeStatus:
     key_problem: str
     joining: bool
     pause: Pause | None = None  # of this node with every peer
+    left_out_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftBehind:
+    """The network that this node left for another one.
+
+    `peers`: how many of it could be reached; `past_pool`: the label of its `shared`, "" where the new one is the same.
+    """
+
+    network: str
+    peers: int
+    past_pool: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationReport:
+    """A rotation that was made here: the short name of the network now, and which nodes get the new secret.
+
+    `copied`: how many records of `shared` were copied into the new one; `past_pool`: the label of the one before, ""
+    where it is the same.
+    """
+
+    network: str
+    members: tuple[IdentityId, ...]
+    copied: int
+    past_pool: str
 
 
 class SyncStatus(Enum):

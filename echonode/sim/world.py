@@ -18,6 +18,7 @@ from echonode.errors import LocalError, TransportError
 from echonode.model.identity import Identity, IdentityId, Instance, SigningKey
 from echonode.model.known_pool import KnownPool
 from echonode.model.member_secret import MemberSecret
+from echonode.model.past_networks import PastNetwork
 from echonode.node.events import Event, LinkEqual, SyncCompleted
 from echonode.node.node import Node, Presence, Settings
 from echonode.sim.disk import SimStore
@@ -202,8 +203,11 @@ class World:
             member.announcement = announcement
             self._announce(member)
 
-        def save(new_secret: MemberSecret) -> None:
+        def save(new_secret: MemberSecret, past: Sequence[PastNetwork]) -> None:
             member.member_secret = new_secret
+            member.settings = replace(
+                member.settings, member_secret=new_secret, past=tuple(past), is_provisional=False
+            )
 
         def save_name(name: str) -> None:
             member.settings = replace(member.settings, name=name)

@@ -217,7 +217,7 @@ async def serving(
         dial=TcpDial(),
         observe=observe or events.append,
         announce=lambda _: None,
-        save_secret=lambda _: None,
+        save_secret=lambda *_: None,
         save_name=lambda name: None,
         safe=Kept(),
     )

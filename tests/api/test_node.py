@@ -133,7 +133,7 @@ def test_a_key_makes_a_member_of_its_network(tmp_path: Path) -> None:
         async with serving(tmp_path) as one, serving(tmp_path, name="two", secret=None) as two:
             assert (await two.ask("GET", "/v1/network")).json() == {"network": "open", "secret": None}
             set_ = await two.ask("PUT", "/v1/network", {"secret": SECRET.to_text()})
-            assert set_.json() == {"network": one.node.network}
+            assert set_.json() == {"network": one.node.network, "left": None}
             await meet(one, two)
 
     run(test)

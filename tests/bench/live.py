@@ -43,7 +43,7 @@ async def _node(folder: Path, name: str, observe: "asyncio.Queue[Event]") -> tup
         dial=TcpDial(),
         observe=observe.put_nowait,
         announce=lambda _: None,
-        save_secret=lambda _: None,
+        save_secret=lambda *_: None,
         save_name=lambda name: None,
         safe=Kept(),
     )

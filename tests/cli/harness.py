@@ -73,7 +73,7 @@ class FolderHome:
         self.root.mkdir(exist_ok=True)
         (self.root / "root").write_bytes(seed)
 
-    def write_member_secret(self, secret: MemberSecret) -> None:
+    def choose_network(self, secret: MemberSecret) -> None:
         try:
             self.root.mkdir(exist_ok=True)
         except OSError as error:

@@ -394,6 +394,32 @@ def test_the_network_secret_is_shown_and_set_on_a_running_node(shell: Shell, liv
     assert live.served.node.network != network
 
 
+def test_a_rotation_says_who_gets_the_new_secret(shell: Shell, live: LiveNode) -> None:
+    network, secret = live.served.node.network, shell("network", "show").text
+    result = shell("network", "rotate")
+    assert result.text == f"{live.served.node.network}\n" != f"{network}\n"
+    assert "no other node is a member" in result.err
+    assert shell("network", "show").text != secret
+    report = shell("network", "rotate", "--json").json
+    assert (report["members"], report["without"], report["copied"], report["past_pool"]) == (["me"], [], 0, "")
+    assert "cannot leave itself out" in shell.fails(1, "network", "rotate", "--without", "me")
+    assert "nobody" in shell.fails(1, "network", "rotate", "--without", "nobody")
+
+
+def test_another_network_leaves_something_behind_and_that_is_said(shell: Shell, live: LiveNode) -> None:
+    network, secret = live.served.node.network, live.served.node.network_secret()
+    assert secret is not None
+    shell("put", "shared/mine", "1")
+    other = MemberSecret.from_bytes(bytes(64)).to_text().encode()
+    said = shell("network", "set", stdin=other).err
+    assert f"left the network {network}" in said and f"@shared-{network[:4]}/NAME" in said
+    assert shell("get", f"@shared-{network[:4]}/mine").out == b"1"
+    said = shell("network", "set", stdin=MemberSecret(b"k" * 32, bytes(32)).to_text().encode()).err
+    assert "`shared` is the same pool as before" in said
+    shell("network", "set", stdin=secret.to_text().encode())
+    assert shell("get", "shared/mine").out == b"1"
+
+
 def test_the_open_network_has_no_secret_to_show(shell: Shell) -> None:
     with live_node(shell.services.default, secret=None):
         result = shell("network", "show")

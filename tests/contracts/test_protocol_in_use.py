@@ -16,7 +16,7 @@ LINKED = m.LinkMessage.__args__  # type: ignore[attr-defined]
 
 
 def is_conversing(kind: type[Any]) -> bool:
-    return kind not in (m.Auth, m.Hello, m.Close, m.Turn, m.Ping, m.Pong, *LINKED)
+    return kind not in (m.Auth, m.Hello, m.Rotated, m.Close, m.Turn, m.Ping, m.Pong, *LINKED)
 
 
 def is_pairing(end: EndLog) -> bool:

@@ -117,6 +117,9 @@ async def _everything() -> None:
     await _invite(world)
     await _ask_by_hand(world, full)
     await _want_a_part(world, full)
+    await full.node.rotations.rotate()
+    await full.node.rotations.rotate()  # two steps for the others
+    await asyncio.sleep(120)  # the others hear of it
     await world.stop()
 
 

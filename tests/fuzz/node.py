@@ -102,7 +102,7 @@ async def _join(
         dial=network.dial(address.rpartition(":")[0]),
         observe=events.append,
         announce=lambda _: None,
-        save_secret=lambda _: None,
+        save_secret=lambda *_: None,
         save_name=lambda name: None,
         safe=Kept(),
     )

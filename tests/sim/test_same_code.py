@@ -231,6 +231,19 @@ async def strangers_impostors_and_dead_addresses_are_told_apart(stage: Stage) ->
     assert one.addresses.resolve_author("me") == one.id
 
 
+async def a_member_that_was_away_is_told_of_a_rotation(stage: Stage) -> None:
+    one, _ = await stage.node("one")
+    two, address = await stage.node("two")
+    await put(one, "a", shared=True)
+    one.add_peer(address)
+    await stage.equal(one, two)
+    await two.rotations.rotate([])
+    async with asyncio.timeout(WITHIN_S):
+        while one.network != two.network:  # noqa: ASYNC110  as above
+            await asyncio.sleep(STEP_S)
+    await stage.equal(one, two)
+
+
 SCENARIOS = (
     an_empty_node_is_filled_and_changes_go_both_ways,
     two_nodes_that_wrote_apart_merge_with_their_conflicts,
@@ -239,6 +252,7 @@ SCENARIOS = (
     two_that_never_met_differ_in_one_of_many,
     one_node_refuses_a_context_of_the_other,
     a_newcomer_joins_by_an_invitation_after_a_wrong_code,
+    a_member_that_was_away_is_told_of_a_rotation,
     strangers_impostors_and_dead_addresses_are_told_apart,
 )
 
@@ -285,7 +299,7 @@ def over_tcp(scenario: Callable[[Stage], Awaitable[None]]) -> None:
                 dial=TcpDial(),
                 observe=lambda event: None,
                 announce=lambda announcement: None,
-                save_secret=lambda secret: None,
+                save_secret=lambda secret, past: None,
                 save_name=lambda name: None,
                 safe=Kept(),
             )

@@ -13,9 +13,11 @@ from echonode import cbor
 from echonode.clock import Timestamp
 from echonode.digest import OFFERS, digest
 from echonode.errors import Reason
-from echonode.model.identity import Identity, Instance, SigningKey, shared_pool, writer_of
+from echonode.model.identity import Identity, IdentityId, Instance, SigningKey, shared_pool, writer_of
 from echonode.model.keys import KeyState, member_draft, statement_draft
+from echonode.model.member_secret import MemberSecret
 from echonode.model.record import Draft, Record, sign
+from echonode.model.rotation import sign_rotation
 from echonode.wire import auth
 from echonode.wire import messages as m
 from echonode.wire.channel import Channel
@@ -61,6 +63,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Ping(),
     m.Pong(),
     m.Turn(("main", "books")),
+    m.Rotated(b"signed", bytes([33]) * 64, b"statement", bytes([34]) * 64, True),
     m.LevelWiseInit(m.PROTOCOL_VERSION, "main", m.Direction.BOTH, 16, (b"",)),
     m.NodesRequest((bytes([0]), bytes([15, 0, 10]))),
     m.Nodes(_hash(7), (BRANCH, BUCKET, b"\x01")),
@@ -128,6 +131,7 @@ def build() -> dict[str, Any]:
             for message in SAMPLES
         ],
         "auth": _auth(),
+        "rotation": _rotation(),
     }
 
 
@@ -142,6 +146,32 @@ def statements() -> tuple[Record, Record]:
 def _statement(draft: Draft, root: SigningKey, timestamp: int) -> Record:
     vector = {writer_of(root.public, Instance(INSTANCE)): 1}
     return sign(draft, root, instance=Instance(INSTANCE), vector=vector, timestamp=Timestamp(timestamp))
+
+
+def _rotation() -> dict[str, Any]:
+    """Return a network secret, its text, and a rotation of it to another one, by the node of the Auths."""
+    new = MemberSecret.from_bytes(key("vector new key") + key("vector new seed"))
+    rotation = sign_rotation(
+        MEMBER_SECRET.netid,
+        new,
+        rotator=IDENTITY.id,
+        device=IDENTITY.device,
+        statement=statements()[0].raw,
+        members=[IDENTITY.id, IdentityId(bytes(32))],
+        without=[IdentityId(bytes([255]) * 32)],
+    )
+    return {
+        "about": "A network secret and its text (PROTOCOL.md §10.3); a rotation of it, by the identity above (§10.4).",
+        "secret": MEMBER_SECRET.to_bytes().hex(),
+        "secret_text": MEMBER_SECRET.to_text(),
+        "new_secret": new.to_bytes().hex(),
+        "new_secret_text": new.to_text(),
+        "commitment": new.commitment.hex(),
+        "signed": rotation.signed.hex(),
+        "signature": rotation.signature.hex(),
+        "statement": rotation.statement.hex(),
+        "rank": rotation.rank.hex(),
+    }
 
 
 def _auth() -> dict[str, Any]:

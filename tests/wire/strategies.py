@@ -146,6 +146,7 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     m.PairStart: st.builds(m.PairStart, data(33)),
     m.PairAnswer: st.builds(m.PairAnswer, data(33)),
     m.PairConfirm: st.builds(m.PairConfirm, hashes),
+    m.Rotated: st.builds(m.Rotated, data(200), data(64), data(100), data(64), st.booleans()),
     m.PairFinish: st.builds(m.PairFinish, hashes, st.binary(min_size=80, max_size=336)),
     m.PairMember: st.builds(m.PairMember, hashes, hashes, data(64)),
 }

@@ -1,9 +1,9 @@
 """run, invite, join, network: a node, and the network that it belongs to."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -24,6 +24,8 @@ _JOIN_TIMEOUT_S: Final = 90.0  # the node itself gives up after 60
 _LOOK_S: Final = 1.0  # a joiner that has found its inviter is done by then
 _SECRET_FILE_BYTES_MAX: Final = 1024
 _NETWORK_FIELDS: Final = ("network", "secret")
+_ROTATION_FIELDS: Final = ("network", "members", "without", "copied", "past_pool")
+_ROTATE_TIMEOUT_S: Final = 600.0  # a large `shared` is copied meanwhile
 
 
 @examples("run", "run --join 7-crossover-clockwork --name kitchen")
@@ -121,10 +123,10 @@ def join(lookup: NodeLookup, code: str, at: str | None) -> None:
     print_note(f"joined the network {safe(answer['network'])}")
 
 
-@examples("network show", "network set < secret.txt")
-@click.group("network", short_help="Show or set the secret that makes nodes one network.")
+@examples("network show", "network rotate --without kitchen")
+@click.group("network", short_help="Show, set or rotate the network secret.")
 def network() -> None:
-    """Show or set the secret that makes nodes one network."""
+    """Show, set or rotate the secret that makes nodes one network."""
 
 
 @examples("network show", "network show --json")
@@ -171,11 +173,55 @@ def network_set(lookup: NodeLookup, secret_text: str | None) -> None:
     secret = _read_secret(secret_text)
     if secret_text not in (None, "-"):
         print_note("others on this machine may have seen the secret on the command line: give it on stdin instead")
+    left = None
     try:
-        lookup.client().call("PUT", "/v1/network", body={"secret": secret.to_text()})
+        left = lookup.client().call("PUT", "/v1/network", body={"secret": secret.to_text()})["left"]
     except NotRunning:
-        lookup.home().write_member_secret(secret)
+        lookup.home().choose_network(secret)
     print_note(f"this node's network is {_short_name(secret)} now")
+    if left is not None:
+        print_note(_left_behind(left))
+
+
+def _left_behind(left: Mapping[str, Any]) -> str:
+    said = f"it left the network {safe(left['network'])}: nothing is exchanged with its nodes any more"
+    if left["peers"]:
+        said += f", of which {count(left['peers'], 'node')} could be reached"
+    if left["past_pool"]:
+        return f"{said}; the records of its `shared` stay here, as @{safe(left['past_pool'])}/NAME"
+    return f"{said}; `shared` is the same pool as before"
+
+
+@examples("network rotate", "network rotate --without kitchen")
+@network.command("rotate")
+@click.option("--without", "without", multiple=True, metavar="NODE", help="A member to leave out; several times.")
+@json_option
+@pass_lookup
+def network_rotate(lookup: NodeLookup, without: Sequence[str], as_json: bool) -> None:
+    """Replace the network secret. Members get the new one when they connect, for 90 days.
+
+    A node that is left out stays behind, and `shared` becomes a new pool: records that it did not sign are copied.
+    """
+    from echonode.model.address import ME
+
+    body = {"without": list(without)}
+    answer = lookup.client().call("POST", "/v1/network/rotate", body=body, timeout_s=_ROTATE_TIMEOUT_S)
+    if as_json:
+        print_json(fields_of(_ROTATION_FIELDS, answer))
+        return
+    print_line(safe(answer["network"]))
+    others = [name for name in answer["members"] if name != ME]
+    if others:
+        print_note(f"the new secret goes to {count(len(others), 'node')} by itself: {safe(', '.join(others))}")
+    else:
+        print_note("no other node is a member; copies of the old secret are worth nothing now")
+    if answer["without"]:
+        print_note(f"left out: {safe(', '.join(answer['without']))}")
+    if answer["past_pool"]:
+        print_note(
+            f"`shared` is a new pool with {count(answer['copied'], 'record')} of the old one, "
+            f"which stays readable as @{safe(answer['past_pool'])}/NAME"
+        )
 
 
 def _read_secret(text: str | None) -> "MemberSecret":

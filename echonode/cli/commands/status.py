@@ -37,6 +37,7 @@ _PEER_FIELDS: Final = (
 _OTHER_NETWORK: Final = "other network"
 _COPY: Final = "copy"
 _GONE: Final = "gone"
+_LEFT_OUT: Final = "left out"
 _FACT_INDENT: Final = 12
 _ROOT_CHARS: Final = 16  # 80 bits: enough to tell two roots apart; --json has all
 _REASONS_MAX: Final = 3  # in the verdict; the table shows all
@@ -97,6 +98,11 @@ def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
     contested = sum(context.get("conflicts", 0) for context in answer["contexts"])
     if contested:
         print_text(f"{count(contested, 'record')} in conflict; to see them, type: echonode conflicts")
+    if says := answer.get("left_out_by"):
+        print_text(
+            f"This network was rotated without this node, says {safe(' and '.join(says[:_REASONS_MAX]))}: nothing is "
+            "exchanged with its members any more. To join them again, ask one of them for an invitation."
+        )
     if is_running:
         print_text(verdict(answer["peers"], now_s))
 
@@ -141,7 +147,7 @@ def _copy_warning(copy: Json) -> str:
 
 
 def _equality(peers: Sequence[Json], now_s: float | None) -> str:
-    ours = [peer for peer in peers if peer["state"] not in (_OTHER_NETWORK, _COPY, _GONE)]
+    ours = [peer for peer in peers if peer["state"] not in (_OTHER_NETWORK, _COPY, _GONE, _LEFT_OUT)]
     gone = len(_of_state(peers, _GONE))
     beside = f" ({count(gone, 'more node')} not seen for 30 days.)" if gone else ""
     if not ours:

@@ -49,7 +49,7 @@ from echonode.wire.messages.records import (
     Refusal,
     Stored,
 )
-from echonode.wire.messages.session import Auth, Close, Hello, IdentityOffer, Ping, Pong, Summary, Turn
+from echonode.wire.messages.session import Auth, Close, Hello, IdentityOffer, Ping, Pong, Rotated, Summary, Turn
 from echonode.wire.messages.sketch import SketchAnswer, SketchInit, SketchMore
 from echonode.wire.messages.snapshot import Page, SnapshotInit
 from echonode.wire.messages.tree import (
@@ -114,6 +114,7 @@ Message: TypeAlias = (
     | PairConfirm
     | PairFinish
     | PairMember
+    | Rotated
 )
 """The payload of a frame, decoded."""
 
@@ -173,6 +174,7 @@ __all__ = [
     "Refusal",
     "Refused",
     "Roots",
+    "Rotated",
     "SketchAnswer",
     "SketchInit",
     "SketchMore",

@@ -89,6 +89,21 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
+class Rotated:
+    """A rotation of the network (PROTOCOL.md §10.4), with the secret that it leads to.
+
+    `signed`, `signature`, `statement`: model/rotation.py. `is_last`: the sender tells of no further rotation.
+    """
+
+    code: ClassVar[int] = 9
+    signed: bytes
+    signature: bytes
+    statement: bytes
+    secret: bytes
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Asks for a Pong."""
 

@@ -1,0 +1,312 @@
+"""Rotations: the network secret is replaced, and those that stay are told (PROTOCOL.md §10.4).
+
+A connection under a past secret tells of the rotation and does nothing else. Either end may have that secret as a past
+one, or as its present one:
+
+    has the past secret                              the other end
+      Auth                                    <->      Auth
+      Rotated, for each step to the present    ->      has the secret still: takes the new one, or stays
+                                              <-       has it as a past one too: its own Rotated
+      or Close(left_out), for an identity that one of the rotations does not name
+
+What was told is judged when the connection is over, one rotation after the other.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any
+
+from echonode.clock import Clock, Entropy
+from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, TransportError
+from echonode.limits import CANDIDATES_MAX, PAST_NETWORKS_MAX, ROTATION_MEMBERS_MAX
+from echonode.model.identity import IdentityId
+from echonode.model.keys import KeyState
+from echonode.model.member_secret import MEMBER_SECRET_BYTES, MemberSecret
+from echonode.model.past_networks import PastNetwork, Step, chain_to, left_for, steps_from
+from echonode.model.rotation import Rotation, Verdict, judge, read_rotation, sign_rotation
+from echonode.node.event_bus import EventBus
+from echonode.node.events import NetworkLeftOut, NetworkRotated, RotationRefused
+from echonode.node.handshake import HeardOfRotation, LeftOut, NotOurNetwork, introductions, receive, shake_hands
+from echonode.node.happy_eyeballs import reach
+from echonode.node.membership import Membership
+from echonode.node.network_moves import NetworkMoves
+from echonode.node.record_book import RecordBook
+from echonode.node.views import RotationReport
+from echonode.sync.streams import ByteStream, Dial
+from echonode.sync.transport import StreamTransport, unexpected
+from echonode.wire import auth
+from echonode.wire.channel import Handshake, NetworkSecret
+from echonode.wire.messages import Auth, Close, Hello, Rotated
+
+
+class Rotations:
+    """The rotations of this node's network. `spawn` runs a task.
+
+    """
+
+    def __init__(
+        self,
+        membership: Membership,
+        records: RecordBook,
+        bus: EventBus,
+        clock: Clock,
+        entropy: Entropy,
+        moves: NetworkMoves,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._membership = membership
+        self._records = records
+        self._bus = bus
+        self._clock = clock
+        self._entropy = entropy
+        self._moves = moves
+        self._spawn = spawn
+        self._lock = asyncio.Lock()  # one move at a time
+
+    # -- a person ----------------------------------------------------------------------------------------------------
+
+    def members(self) -> set[IdentityId]:
+        """Return the identities that a rotation made now would name: those that list themselves in `shared`, and those
+        that the last rotation named, who may have been off since."""
+        keyring, pool = self._records.store.keyring, self._records.shared
+        found = {self._records.id}
+        if pool is not None:
+            for claims in keyring.members_of(pool).values():
+                found.update(claims.counted(pool))
+        chain = self._chain()
+        return found | (chain[-1].members if chain else set())
+
+    def left_out(self) -> set[IdentityId]:
+        """Return the identities that the rotations to our secret left out, and that are not members again."""
+        found = {each for rotation in self._chain() for each in rotation.without}
+        return found - self.members() if found else found
+
+    async def rotate(self, without: Collection[IdentityId] = ()) -> RotationReport:
+        """Replace the network secret, and leave out `without`: then the pool `shared` is a new one too.
+
+        Raises LocalError where that is impossible.
+        """
+        async with self._lock:
+            return await self._rotate(frozenset(without))
+
+    async def _rotate(self, without: frozenset[IdentityId]) -> RotationReport:
+        present = self._membership.member_secret
+        if present is None:
+            raise LocalError("the open network has no secret to rotate")
+        if self._records.id in without:
+            raise LocalError("this node cannot leave itself out: to leave a network, take the secret of another one")
+        members = self.members() - without
+        if max(len(members), len(without)) > ROTATION_MEMBERS_MAX:
+            raise LocalError(f"a rotation names at most {ROTATION_MEMBERS_MAX} nodes, and {len(members)} are known")
+        fresh = MemberSecret.from_bytes(self._entropy.random_bytes(MEMBER_SECRET_BYTES))
+        rotation = sign_rotation(
+            present.netid,
+            new := fresh if without else MemberSecret(fresh.key, present.pool_seed),
+            rotator=self._records.id,
+            device=self._records.identity.device,
+            statement=self._records.own_statements[0].raw,
+            members=members,
+            without=without,
+        )
+        source = self._records.shared
+        await self._adopt(new, rotation, told_by=b"")
+        copied = 0
+        if source is not None and without:
+            copied = await self._moves.copies.copy_all(source, without)
+        return RotationReport(
+            network=self._membership.name,
+            members=tuple(sorted(rotation.members)),
+            copied=copied,
+            past_pool=self._moves.label_of(source),
+        )
+
+    async def _adopt(self, new: MemberSecret, rotation: Rotation, *, told_by: bytes) -> None:
+        present = self._membership.member_secret
+        assert present is not None, "a node on the open network hears of no rotation"
+        past = left_for(
+            new, rotation, present=present, past=self._membership.past, now_ms=self._clock.now_ms()
+        )
+        await self._moves.move(new, past)
+        self._bus.publish(
+            NetworkRotated(
+                network=self._membership.name,
+                peer=told_by,
+                rotator=rotation.rotator,
+                members=len(rotation.members),
+                without=tuple(sorted(rotation.without)),
+            )
+        )
+
+    # -- connections under a past secret -----------------------------------------------------------------------------
+
+    def secrets(self) -> tuple[NetworkSecret, ...]:
+        """Return the secrets with which a peer that has not heard of a rotation may connect."""
+        return tuple(NetworkSecret.private(each.secret.key) for each in self.served())
+
+    def served(self) -> list[PastNetwork]:
+        """Return the past networks whose members are told of their rotation, the latest first."""
+        return self._membership.served()
+
+    async def serve(self, transport: StreamTransport) -> None:
+        """Serve a peer that connected with a past secret. Raises RemoteError or PeerRefused."""
+        async with introductions():
+            peer = await self._identify(transport)
+            await self._introduce(transport)
+            await self._tell(transport, peer)
+            try:
+                first = await transport.recv()
+            except (PeerRefused, TransportError):
+                return  # it has what it came for
+            if not isinstance(first, Rotated):
+                raise unexpected(first)
+            await self.hear(peer, transport, first)
+
+    async def tell(self, stream: ByteStream, past: PastNetwork) -> None:
+        """Tell the node at the other end of a fresh `stream`, if it knows that past secret, of the rotation.
+
+        Raises RemoteError, PeerRefused or TransportError.
+        """
+        handshake = Handshake.initiator(
+            NetworkSecret.private(past.secret.key),
+            static=self._entropy.random_bytes(32),
+            ephemeral=self._entropy.random_bytes(32),
+        )
+        try:
+            transport = StreamTransport(stream, await shake_hands(stream, handshake))
+            async with introductions():
+                await self._introduce(transport)
+                peer = await self._identify(transport)
+                match await transport.recv():
+                    case Rotated() as first:
+                        await self.hear(peer, transport, first)
+                    case Hello():
+                        pass  # it knows of no rotation yet
+                    case message:
+                        raise unexpected(message)
+                await self._tell(transport, peer)
+                await transport.send(Close(Reason.FINISHED))
+            await stream.close()
+        finally:
+            stream.abort()
+
+    def may_tell(self, error: BaseException) -> bool:
+        """Return True where a handshake failed with `error` and the peer may not have heard of a rotation yet."""
+        return isinstance(error, NotOurNetwork) and bool(self.served())
+
+    async def tell_at(self, dial: Dial, address: str, error: EchonodeError) -> EchonodeError:
+        """Tell the node at `address`, where a handshake failed with `error`, of a rotation.
+
+        Return how that ended, which is no session in any case; `error` if it knows none of our past secrets.
+        """
+        for past in self.served() if self.may_tell(error) else ():
+            try:
+                _, stream = await reach(dial, [address])
+                await self.tell(stream, past)
+            except NotOurNetwork:
+                continue
+            except EchonodeError as failure:
+                return failure
+            return HeardOfRotation()
+        return error
+
+    async def _introduce(self, transport: StreamTransport) -> None:
+        ours = self._records
+        await transport.send(auth.offer(transport.channel, ours.identity.device, ours.own_statements[:1]))
+
+    async def _identify(self, transport: StreamTransport) -> auth.Peer:
+        peer = auth.check(transport.channel, await receive(transport, Auth))
+        if peer.id == self._records.id:
+            raise PeerRefused(Reason.SELF, "that is this very node, or a copy of it")
+        state = self._records.store.keyring.state_of(peer.id, peer.key)
+        if state not in (None, KeyState.ACTIVE):
+            await transport.send(Close(Reason.KEY_REVOKED))
+            raise PeerRefused(Reason.KEY_REVOKED, "its key is not active any more")
+        return peer
+
+    async def _tell(self, transport: StreamTransport, peer: auth.Peer) -> None:
+        """Tell `peer` of each step to our secret. Raises LeftOut where a rotation does not name it, and tells it so."""
+        steps = self._steps(transport.channel.secret.netid)
+        if not steps or not all(peer.id in step.rotation.members for step in steps):
+            await transport.send(Close(Reason.LEFT_OUT))
+            raise LeftOut
+        for step in steps:
+            told = step.rotation
+            await transport.send(
+                Rotated(told.signed, told.signature, told.statement, step.secret.to_bytes(), step is steps[-1])
+            )
+
+    def _steps(self, netid: bytes) -> list[Step]:
+        present = self._membership.member_secret
+        return [] if present is None else steps_from(netid, present, self._membership.past)
+
+    def _chain(self) -> list[Rotation]:
+        present = self._membership.member_secret
+        return [] if present is None else chain_to(present, self._membership.past)
+
+    # -- what others tell --------------------------------------------------------------------------------------------
+
+    async def hear(self, peer: auth.Peer, transport: StreamTransport, first: Rotated) -> None:
+        """Read the rotations that `peer` tells of, `first` among them, and judge them soon. Raises RemoteError."""
+        told = [first]
+        while not told[-1].is_last:
+            if len(told) == PAST_NETWORKS_MAX:
+                raise RemoteError(Reason.TOO_LARGE, "too many rotations at once")
+            told.append(await receive(transport, Rotated))
+        self._spawn(self._consider(peer, told))
+
+    async def _consider(self, peer: auth.Peer, told: Sequence[Rotated]) -> None:
+        async with self._lock:
+            for message in told:
+                try:
+                    rotation, secret = self._read(peer, message)
+                except RemoteError as error:
+                    self._bus.publish(RotationRefused(peer=peer.id, detail=error.detail))
+                    return
+                await self._follow(peer.id, rotation, secret)
+
+    def _read(self, peer: auth.Peer, message: Rotated) -> tuple[Rotation, MemberSecret]:
+        """Return what a message says. Raises RemoteError for one that is not to be believed."""
+        rotation = read_rotation(message.signed, message.signature, message.statement)
+        secret = MemberSecret.from_bytes(message.secret)
+        if secret.commitment != rotation.commitment:
+            raise _unbelieved("the secret is not the one that the rotation names")
+        if peer.id not in rotation.members:
+            raise _unbelieved("the peer that told of the rotation is not named by it")
+        keyring = self._records.store.keyring
+        if keyring.state_of(rotation.rotator, rotation.key) not in (None, KeyState.ACTIVE):
+            raise _unbelieved("the key that signed the rotation is not active any more")
+        if not keyring.keys_of(rotation.rotator) and not keyring.keys_of(peer.id):
+            raise _unbelieved("neither the node that rotated nor the one that told of it is known here")
+        return rotation, secret
+
+    async def _follow(self, told_by: IdentityId, rotation: Rotation, secret: MemberSecret) -> None:
+        """Do about a rotation what the rules say."""
+        present = self._membership.member_secret
+        if present is None:
+            return
+        chain = self._chain()
+        match judge(rotation, me=self._records.id, network=present.netid, chain=chain):
+            case Verdict.TAKE:
+                await self._adopt(secret, rotation, told_by=told_by)
+                await self._leave_out_again(rotation, chain)
+            case Verdict.LEFT_OUT:
+                self.note_left_out(told_by)
+            case Verdict.KEEP | Verdict.FOREIGN:
+                pass
+
+    async def _leave_out_again(self, winner: Rotation, chain: Sequence[Rotation]) -> None:
+        """Rotate once more where `winner` beat a rotation of ours that left somebody out, and names them."""
+        beaten = [ours for ours in chain if ours not in self._chain() and ours.rotator == self._records.id]
+        back = frozenset(each for ours in beaten for each in ours.without) & winner.members
+        if back:
+            await self._rotate(back)
+
+    def note_left_out(self, peer: IdentityId) -> None:
+        """Note that `peer` said that the network was rotated without this node."""
+        if peer not in self._moves.left_out_by and len(self._moves.left_out_by) < CANDIDATES_MAX:
+            self._moves.left_out_by.add(peer)
+            self._bus.publish(NetworkLeftOut(peer=peer, network=self._membership.name))
+
+
+def _unbelieved(why: str) -> RemoteError:
+    return RemoteError(Reason.NOT_ACCEPTED, why)

@@ -1,0 +1,187 @@
+"""Rotations: their bytes, what a node does about one (PROTOCOL.md §10.4), and the secrets of the past."""
+
+from dataclasses import replace
+
+import pytest
+
+from echonode import cbor
+from echonode.clock import Timestamp
+from echonode.errors import RemoteError
+from echonode.limits import PAST_NETWORKS_MAX, ROTATION_MEMBERS_MAX, ROTATION_SERVED_MS
+from echonode.model.identity import Identity, IdentityId, Instance, writer_of
+from echonode.model.keys import KeyState, statement_draft
+from echonode.model.member_secret import MemberSecret
+from echonode.model.past_networks import (
+    PastNetwork,
+    chain_to,
+    left_for,
+    read_past,
+    steps_from,
+    write_past,
+)
+from echonode.model.record import Record, sign
+from echonode.model.rotation import Rotation, Verdict, judge, read_rotation, sign_rotation
+from echonode.wire.channel import NetworkSecret
+
+A, B, C, X = (Identity.from_seeds(bytes([n]) * 32, bytes([n + 100]) * 32) for n in range(1, 5))
+ALL = (A, B, C, X)
+
+
+def secret(number: int) -> MemberSecret:
+    return MemberSecret.from_bytes(bytes([number]) * 64)
+
+
+def statement(who: Identity) -> Record:
+    instance = Instance(bytes(8))
+    draft = statement_draft(who.id, who.device.public, KeyState.ACTIVE)
+    vector = {writer_of(who.root.public, instance): 1}
+    return sign(draft, who.root, instance=instance, vector=vector, timestamp=Timestamp(1))
+
+
+def rotation(parent: int, new: int, by: Identity = A, members: tuple[Identity, ...] = ALL) -> Rotation:
+    return sign_rotation(
+        secret(parent).netid,
+        secret(new),
+        rotator=by.id,
+        device=by.device,
+        statement=statement(by).raw,
+        members=[each.id for each in members],
+        without=[each.id for each in ALL if each not in members],
+    )
+
+
+def ranked(by: Identity = B, members: tuple[Identity, ...] = ALL, *, above: Rotation | None, of: int = 1) -> Rotation:
+    """Return a rotation of secret `of` that ranks above `above`, or below the highest one could."""
+    for new in range(10, 250):
+        found = rotation(of, new, by, members)
+        if above is not None and found.rank > above.rank:
+            return found
+    raise AssertionError("no rank is as high")
+
+
+def test_a_rotation_is_read_again_and_its_netid_is_that_of_the_channel() -> None:
+    made = rotation(1, 2)
+    assert read_rotation(made.signed, made.signature, made.statement) == made
+    assert made.members == {each.id for each in ALL}
+    assert secret(1).netid == NetworkSecret.private(secret(1).key).netid == made.parent
+    assert made.commitment == secret(2).commitment != secret(1).commitment
+
+
+IDS = sorted(each.id for each in ALL)
+FIELDS = cbor.decode(rotation(1, 2).signed)
+assert isinstance(FIELDS, list)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["echonode rotation 2", *FIELDS[1:]],
+        FIELDS[:-1],
+        [*FIELDS, 1],
+        [FIELDS[0], bytes(31), *FIELDS[2:]],
+        [*FIELDS[:2], bytes(33), *FIELDS[3:]],
+        [*FIELDS[:3], C.id, *FIELDS[4:]],
+        [*FIELDS[:4], C.device.public, *FIELDS[5:]],
+        [*FIELDS[:5], IDS[::-1], []],
+        [*FIELDS[:5], [IDS[0], IDS[0]], []],
+        [*FIELDS[:5], [bytes(31)], []],
+        [*FIELDS[:5], [1], []],
+        [*FIELDS[:5], IDS, [n.to_bytes(32, "big") for n in range(ROTATION_MEMBERS_MAX + 1)]],
+        "not a list",
+    ],
+)
+def test_a_malformed_rotation_is_refused_even_when_signed(fields: cbor.Value) -> None:
+    signed = cbor.encode(fields)
+    with pytest.raises(RemoteError):
+        read_rotation(signed, A.device.sign(signed), statement(A).raw)
+
+
+def test_a_rotation_with_another_signature_or_statement_is_refused() -> None:
+    made = rotation(1, 2)
+    for signature, about in (
+        (B.device.sign(made.signed), made.statement),
+        (made.signature, statement(B).raw),
+        (made.signature, b"no record"),
+    ):
+        with pytest.raises(RemoteError):
+            read_rotation(made.signed, signature, about)
+
+
+LOW = min((rotation(1, new) for new in range(10, 60)), key=lambda each: each.rank)
+HIGH = ranked(above=LOW)
+WITHOUT_X = min((rotation(1, new, A, (A, B, C)) for new in range(10, 60)), key=lambda each: each.rank)
+LATER_WITHOUT_X = rotation(2, 3, B, (A, B, C))
+LOW_TO_2 = replace(LOW, commitment=secret(2).commitment)
+
+# (row of the table in PROTOCOL.md §10.4, offered, the netid of the node, the rotations by which it came there, verdict)
+TABLE = [
+    ("the parent is the present network", LOW, 1, [], Verdict.TAKE),
+    ("the same, after an earlier rotation", rotation(2, 3), 2, [LOW], Verdict.TAKE),
+    ("the present network, and it does not name me", rotation(1, 2, A, (A, B, X)), 1, [], Verdict.LEFT_OUT),
+    ("a rotation that I follow already", LOW, 2, [LOW], Verdict.KEEP),
+    ("a greater rank than mine", HIGH, 2, [LOW], Verdict.TAKE),
+    ("a smaller rank than mine", LOW, 2, [HIGH], Verdict.KEEP),
+    ("a greater rank, without me", ranked(B, (A, B, X), above=LOW), 2, [LOW], Verdict.KEEP),
+    ("a greater rank, by one left out", ranked(X, above=WITHOUT_X), 2, [WITHOUT_X], Verdict.KEEP),
+    ("a greater rank, by one left out later", ranked(X, above=LOW), 3, [LOW_TO_2, LATER_WITHOUT_X], Verdict.KEEP),
+    ("a greater rank at an earlier place", HIGH, 3, [LOW_TO_2, LATER_WITHOUT_X], Verdict.TAKE),
+    ("another network", rotation(7, 8), 1, [], Verdict.FOREIGN),
+    ("another network, after a rotation", rotation(7, 8), 2, [LOW], Verdict.FOREIGN),
+]
+
+
+@pytest.mark.parametrize(("row", "offered", "network", "chain", "verdict"), TABLE, ids=[row[0] for row in TABLE])
+def test_what_a_node_does_about_a_rotation(row, offered, network, chain, verdict) -> None:
+    assert judge(offered, me=C.id, network=secret(network).netid, chain=chain) is verdict
+
+
+def moved(present: int, past: tuple[PastNetwork, ...], by: Rotation | None, new: int, now_ms: int = 5):
+    return left_for(secret(new), by, present=secret(present), past=past, now_ms=now_ms)
+
+
+def test_steps_lead_from_every_past_secret_to_the_present_one() -> None:
+    one, two = rotation(1, 2), rotation(2, 3)
+    past = moved(2, moved(1, (), one, 2), two, 3)
+    assert chain_to(secret(3), past) == [one, two]
+    assert [step.rotation for step in steps_from(secret(1).netid, secret(3), past)] == [one, two]
+    assert [step.secret for step in steps_from(secret(1).netid, secret(3), past)] == [secret(2), secret(3)]
+    assert [step.secret for step in steps_from(secret(2).netid, secret(3), past)] == [secret(3)]
+    assert steps_from(secret(3).netid, secret(3), past) == steps_from(secret(9).netid, secret(3), past) == []
+
+
+def test_a_beaten_branch_leads_to_the_rotation_that_counts() -> None:
+    ours, later, theirs = rotation(1, 2), rotation(2, 3), rotation(1, 4, B)
+    past = moved(2, moved(1, (), ours, 2), later, 3)
+    past = moved(3, past, theirs, 4)
+    assert chain_to(secret(4), past) == [theirs]
+    for number in (1, 2, 3):
+        assert [step.secret for step in steps_from(secret(number).netid, secret(4), past)] == [secret(4)]
+
+
+def test_a_network_that_a_person_left_is_kept_and_not_served() -> None:
+    past = moved(1, (), None, 9)
+    assert [(each.secret, each.is_served(5)) for each in past] == [(secret(1), False)]
+    assert chain_to(secret(9), past) == steps_from(secret(1).netid, secret(9), past) == []
+    assert [each.secret for each in moved(9, past, None, 1)] == [secret(9)], "the one that is taken again is not past"
+
+
+def test_a_past_secret_is_served_for_ninety_days() -> None:
+    (each,) = moved(1, (), rotation(1, 2), 2, now_ms=1000)
+    assert each.is_served(1000 + ROTATION_SERVED_MS - 1)
+    assert not each.is_served(1000 + ROTATION_SERVED_MS)
+
+
+def test_past_networks_come_back_from_their_bytes_and_the_oldest_are_dropped() -> None:
+    past: tuple[PastNetwork, ...] = ()
+    for number in range(1, PAST_NETWORKS_MAX + 3):
+        by = rotation(number, number + 1) if number % 2 else None
+        past = moved(number, past, by, number + 1, now_ms=number)
+    assert [each.left_ms for each in past] == list(range(3, PAST_NETWORKS_MAX + 3))
+    assert read_past(write_past(past)) == past
+    for damaged in (b"", b"\x80x", write_past(past)[:-1], cbor.encode([[b"short", 1, None]]), cbor.encode(1)):
+        with pytest.raises(ValueError):
+            read_past(damaged)
+
+
+def test_an_unnamed_identity_is_in_no_list() -> None:
+    assert IdentityId(bytes(32)) not in rotation(1, 2).members | rotation(1, 2).without

@@ -1,0 +1,317 @@
+"""Rotations of the network secret among real nodes: who gets in again, who does not, and what becomes of `shared`."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from echonode.errors import LocalError
+from echonode.limits import ROTATION_SERVED_MS
+from echonode.model.member_secret import MemberSecret
+from echonode.model.record import MAIN
+from echonode.model.rotation import sign_rotation
+from echonode.node.events import NetworkLeftOut, NetworkRotated, RotationRefused
+from echonode.node.views import PeerState
+from echonode.sim.world import Member, World
+from echonode.wire.auth import Peer
+from echonode.wire.messages import Rotated
+from tests.node.worlds import in_a_world, names, put, told, view_of
+
+DAY_S = 24 * 3600.0
+
+
+async def network(world: World, *called: str) -> list[Member]:
+    """Return nodes that know each other, and hold a record of each in `shared`."""
+    members = [await world.add_node(name) for name in called]
+    world.introduce()
+    for member in members:
+        await put(member, f"by {member.name}", shared=True)
+    await world.settled(within_s=30)
+    return members
+
+
+async def rotate(member: Member, *without: Member) -> None:
+    await member.node.rotations.rotate([each.node.id for each in without])
+
+
+async def until_one_network(members: Sequence[Member], within_s: float = 900.0) -> None:
+    """Wait until all of `members` have one secret and equal records."""
+    for _ in range(int(within_s)):
+        await asyncio.sleep(1.0)
+        states = {(member.node.network, member.node.store.tree(MAIN).root) for member in members}
+        if len(states) == 1:
+            return
+    raise AssertionError([(member.name, member.node.network) for member in members])
+
+
+async def after_days(world: World, days: float, members: Sequence[Member]) -> None:
+    """Let days pass in which all machines are off."""
+    for member in members:
+        await world.leave(member)
+    await asyncio.sleep(days * DAY_S)
+    for member in members:
+        await world.start(member)
+
+
+async def shared_names(member: Member) -> set[str]:
+    pool = member.node.records.shared
+    return {record.name async for page in member.node.records.scan(MAIN, author=pool) for record in page}
+
+
+def test_a_plain_rotation_takes_all_members_along_and_keeps_shared():
+    async def work(world: World) -> None:
+        a, b, c = members = await network(world, "a", "b", "c")
+        pool, before = a.node.records.shared, a.node.network
+        report = await a.node.rotations.rotate()
+        assert set(report.members) == {member.node.id for member in members}
+        assert (report.copied, report.past_pool) == (0, "")
+        await until_one_network(members)
+        assert a.node.network != before
+        assert {member.node.records.shared for member in members} == {pool}
+        await put(c, "after", shared=True)
+        await world.settled(within_s=60)
+        assert "after" in await shared_names(b)
+        (event,) = told(b, NetworkRotated)
+        assert (event.rotator, event.members, event.without) == (a.node.id, 3, ())
+
+    in_a_world(work)
+
+
+def test_a_rotation_without_a_node_leaves_it_alone_and_it_says_so():
+    async def work(world: World) -> None:
+        a, b, c = await network(world, "a", "b", "c")
+        before = a.node.network
+        await rotate(a, c)
+        await until_one_network([a, b])
+        await asyncio.sleep(600)
+        assert c.node.network == before != a.node.network
+        assert told(c, NetworkLeftOut) and not told(b, NetworkLeftOut)
+        assert (await c.node.status()).left_out_by
+        assert not (await b.node.status()).left_out_by
+        assert view_of(a, c).state is view_of(b, c).state is PeerState.LEFT_OUT
+        await put(a, "secret", shared=True)
+        await put(c, "from outside", shared=True)
+        await asyncio.sleep(600)
+        assert "secret" in await names(b)
+        assert "secret" not in await names(c)
+        assert "from outside" not in await names(a) | await names(b)
+
+    in_a_world(work)
+
+
+def test_shared_moves_to_a_new_pool_without_the_records_of_the_excluded_and_the_old_one_stays_readable():
+    async def work(world: World) -> None:
+        a, b, c = await network(world, "a", "b", "c")
+        old = a.node.records.shared
+        report = await a.node.rotations.rotate([c.node.id])
+        assert report.copied == 2
+        assert a.node.records.shared != old
+        await until_one_network([a, b])
+        for member in (a, b):
+            assert await shared_names(member) == {"by a", "by b"}
+            assert not member.node.store.conflicts(MAIN)
+            author, name = member.node.addresses.resolve(f"@{report.past_pool}/by c")
+            assert await member.node.records.heads(MAIN, author, name)
+        await put(b, "new", shared=True)
+        await until_one_network([a, b])
+        assert "new" in await shared_names(a)
+
+    in_a_world(work)
+
+
+def test_a_member_that_was_off_for_a_month_and_two_rotations_gets_in_again_with_what_it_wrote():
+    async def work(world: World) -> None:
+        a, b, late, out = await network(world, "a", "b", "late", "out")
+        world.network.partition([late.host], [a.host, b.host, out.host])
+        await put(late, "written away", shared=True)
+        await rotate(a, out)
+        await until_one_network([a, b])
+        await after_days(world, 30, [a, b, late, out])
+        await until_one_network([a, b])
+        await rotate(b)
+        await until_one_network([a, b])
+        world.network.heal()
+        await until_one_network([a, b, late])
+        await asyncio.sleep(900)
+        for member in (a, b, late):
+            assert await shared_names(member) == {"by a", "by b", "by late", "written away"}
+            assert not member.node.store.conflicts(MAIN)
+        assert out.node.network != a.node.network
+
+    in_a_world(work)
+
+
+def test_an_excluded_node_does_not_come_back_as_a_fresh_identity_with_the_old_secret():
+    async def work(world: World) -> None:
+        a, b, c = await network(world, "a", "b", "c")
+        await rotate(a, c)
+        await until_one_network([a, b])
+        await world.leave(c)
+        fresh = await world.add_node("fresh")
+        world.introduce()
+        await asyncio.sleep(1200)
+        assert fresh.node.network_secret() == world.secret
+        assert told(fresh, NetworkLeftOut)
+        assert fresh.node.id not in {peer.id for peer in a.node.peers() if peer.in_sync}
+        assert await names(fresh) == set()
+
+    in_a_world(work)
+
+
+def test_two_rotations_at_once_end_in_one_network():
+    async def work(world: World) -> None:
+        a, b, c, d = members = await network(world, "a", "b", "c", "d")
+        world.network.partition([a.host, c.host], [b.host, d.host])
+        await rotate(a)
+        await rotate(b)
+        await until_one_network([a, c])
+        await until_one_network([b, d])
+        assert a.node.network != b.node.network
+        await put(c, "one side", shared=True)
+        await put(d, "other side", shared=True)
+        world.network.heal()
+        await until_one_network(members)
+        await world.settled(within_s=900)
+        for member in members:
+            assert {"one side", "other side"} <= await shared_names(member)
+
+    for seed in range(3):
+        in_a_world(work, seed=seed)
+
+
+def test_an_exclusion_is_not_undone_by_a_plain_rotation_at_the_same_time():
+    async def work(world: World) -> None:
+        a, b, out = await network(world, "a", "b", "out")
+        world.network.partition([a.host], [b.host, out.host])
+        await rotate(a, out)
+        await rotate(b)
+        await until_one_network([b, out])
+        world.network.heal()
+        for _ in range(900):
+            await asyncio.sleep(1.0)
+            if a.node.network == b.node.network != out.node.network:
+                break
+        assert a.node.network == b.node.network != out.node.network
+
+    for seed in range(3):
+        in_a_world(work, seed=seed)
+
+
+def test_an_excluded_node_cannot_take_members_back_by_a_rotation_of_its_own():
+    async def work(world: World) -> None:
+        a, b, out = await network(world, "a", "b", "out")
+        await rotate(a, out)
+        await until_one_network([a, b])
+        inside = a.node.network
+        await rotate(out)
+        await asyncio.sleep(400)
+        assert a.node.network == b.node.network == inside
+        (ours,), (theirs,) = a.node.membership.past, out.node.membership.past
+        assert ours.rotation is not None and theirs.rotation is not None
+        ranks.append(theirs.rotation.rank > ours.rotation.rank)
+
+    ranks: list[bool] = []
+    for seed in range(4):
+        in_a_world(work, seed=seed)
+    assert set(ranks) == {True, False}, "draw other seeds: both orders of rank are to be tried"
+
+
+def test_a_rotation_that_is_not_to_be_believed_is_refused_and_said():
+    async def work(world: World) -> None:
+        a, b = await network(world, "a", "b")
+        stranger = await world.add_node("stranger", secret=MemberSecret.from_bytes(bytes(64)))
+        world.network.partition([a.host], [b.host])
+        await rotate(a)
+        (past,), secret = a.node.membership.past, a.node.network_secret()
+        told_of, before = past.rotation, b.node.network
+        assert told_of is not None and secret is not None
+        honest = Rotated(told_of.signed, told_of.signature, told_of.statement, secret.to_bytes(), True)
+
+        async def hear(teller: Member, message: Rotated) -> str:
+            records = teller.node.records
+            peer = Peer(records.id, records.identity.device.public, tuple(records.own_statements[:1]))
+            await b.node.rotations.hear(peer, None, message)  # type: ignore[arg-type]
+            await asyncio.sleep(1)
+            return told(b, RotationRefused)[-1].detail if told(b, RotationRefused) else ""
+
+        assert "not the one" in await hear(a, replace(honest, secret=bytes(64)))
+        assert "not named" in await hear(stranger, honest)
+        assert "not signed" in await hear(a, replace(honest, signature=bytes(64)))
+        assert b.node.network == before
+        await hear(a, honest)
+        assert b.node.network == a.node.network
+
+    in_a_world(work)
+
+
+def test_a_rotation_by_a_stranger_that_a_stranger_tells_is_refused():
+    async def work(world: World) -> None:
+        a, thief = await network(world, "a", "thief")
+        world.network.partition([a.host], [thief.host])
+        late = await world.add_node("late")
+        world.network.partition([late.host, a.host], [thief.host])
+        before = late.node.network
+        # The thief has the old secret, and knows `late` by its announcement; `late` never heard of the thief.
+        rotation = sign_rotation(
+            world.secret.netid,
+            stolen := MemberSecret.from_bytes(bytes(64)),
+            rotator=thief.node.id,
+            device=thief.identity.device,
+            statement=thief.node.records.own_statements[0].raw,
+            members=[late.node.id, thief.node.id],
+            without=[],
+        )
+        peer = Peer(thief.node.id, thief.identity.device.public, ())
+        message = Rotated(rotation.signed, rotation.signature, rotation.statement, stolen.to_bytes(), True)
+        await late.node.rotations.hear(peer, None, message)  # type: ignore[arg-type]
+        await asyncio.sleep(1)
+        assert "neither" in told(late, RotationRefused)[0].detail
+        assert late.node.network == before
+
+    in_a_world(work)
+
+
+def test_the_old_secret_leads_nowhere_after_ninety_days():
+    async def work(world: World) -> None:
+        a, late = await network(world, "a", "late")
+        world.network.partition([late.host], [a.host])
+        await rotate(a)
+        await after_days(world, ROTATION_SERVED_MS / 1000 / DAY_S + 1, [a, late])
+        world.network.heal()
+        await asyncio.sleep(3600)
+        assert late.node.network != a.node.network
+        # A person brings the secret: the pool is the same, and so is everything in it.
+        secret = a.node.network_secret()
+        assert secret is not None
+        left = await late.node.set_network(secret)
+        assert left is not None and left.past_pool == ""
+        await until_one_network([a, late])
+
+    in_a_world(work)
+
+
+def test_a_restarted_node_still_tells_of_the_rotation():
+    async def work(world: World) -> None:
+        a, late = await network(world, "a", "late")
+        world.network.partition([late.host], [a.host])
+        await rotate(a)
+        world.crash(a)
+        await world.start(a)
+        world.network.heal()
+        await until_one_network([a, late])
+        assert not told(late, RotationRefused)
+
+    in_a_world(work)
+
+
+def test_what_cannot_be_rotated_is_a_sentence():
+    async def work(world: World) -> None:
+        a = await world.add_node("a")
+        anyone = await world.add_node("anyone", secret=None)
+        with pytest.raises(LocalError, match="cannot leave itself out"):
+            await rotate(a, a)
+        with pytest.raises(LocalError, match="no secret"):
+            await rotate(anyone)
+
+    in_a_world(work)
