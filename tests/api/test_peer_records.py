@@ -120,7 +120,7 @@ def test_a_put_says_what_became_of_each_record(tmp_path: Path) -> None:
 def test_what_a_peer_does_not_do_is_not_supported_and_it_says_what_is(tmp_path: Path) -> None:
     async def test() -> None:
         async with two(tmp_path) as (one, other):
-            other.node.subscriptions.contexts = frozenset({"books"})
+            other.node.records.kept._listed = frozenset({"books"})
             answer = await asked(one, "pull", context="films")
             assert answer["status"] == "not supported" and "unknown_context" in answer["error"]
             assert answer["supported"] == ["identities"]

@@ -446,7 +446,7 @@ def test_the_commands_import_nothing_heavy() -> None:
 def test_a_shell_can_complete_commands() -> None:
     typed = environment(_ECHONODE_COMPLETE="bash_complete", COMP_WORDS="echonode con", COMP_CWORD="1")
     done = subprocess.run(echonode(), env=typed, capture_output=True, text=True, check=True, timeout=WITHIN_S)
-    assert done.stdout.split() == ["plain,conflicts", "plain,contexts", "plain,config"]
+    assert done.stdout.split() == ["plain,contexts", "plain,conflicts", "plain,config"]
 
 
 def test_ctrl_c_ends_a_watch_with_130_and_not_a_word(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_put_to_a_peer_says_what_became_of_each(shell: Shell, far: LiveNode) -> 
 
 
 def test_what_a_peer_does_not_support_is_a_failure_that_says_what_it_does(shell: Shell, far: LiveNode) -> None:
-    far.served.node.subscriptions.contexts = frozenset({"main"})
+    far.served.node.records.kept._listed = frozenset({"main"})
     sentence = shell.fails(1, "pull", "--from", "far", "-c", "films")
     assert sentence.startswith("not supported: ") and "identities" in sentence
     assert "no peer" in shell.fails(1, "pull", "--from", "nobody")

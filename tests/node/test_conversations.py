@@ -28,13 +28,17 @@ from echonode.node.events import (
 )
 from echonode.node.handshake import Session
 from echonode.node.hello import NAMES
+from echonode.node.intake import Intake
+from echonode.node.kept_contexts import KeptContexts
 from echonode.node.link_selection import LinkSelection
 from echonode.node.live_links import LiveLinks
 from echonode.node.mode_table import MODES
 from echonode.node.peer_table import PeerTable
 from echonode.node.session_report import SessionReport
+from echonode.node.settings import Quotas
 from echonode.node.subscriptions import Subscriptions
 from echonode.node.summaries import summarise
+from echonode.node.work_budgets import WorkBudgets
 from echonode.sim.event_loop import SimClock, SimEntropy
 from echonode.store.memory import MemoryStore
 from echonode.store.port import Cursor
@@ -92,11 +96,15 @@ class Side:
         bus.on(ContextShown, self.shown.append)
         bus.on(RecordsStaged, self.staged.append)
         self.bus = bus
-        wanted = Wanted(self.store)
+        identity = universe().writers[self.number].identity
+        kept = KeptContexts(self.store, identity, None)
+        wanted, intake = Wanted(self.store, kept), Intake(self.store, kept, identity.id, Quotas())
+        budgets = WorkBudgets(clock)
         wanted.side = self
         selection = LinkSelection(table, entropy)
-        links = LiveLinks(self.store, clock, entropy, bus, table, selection, wanted, asyncio.Event())
-        self.runner = Conversations(self.store, clock, bus, wanted, links)
+        wake = asyncio.Event()
+        links = LiveLinks(self.store, clock, entropy, bus, table, selection, wanted, intake, budgets, wake)
+        self.runner = Conversations(self.store, clock, bus, wanted, links, intake, budgets)
 
     @property
     def changed_by(self) -> list[bytes]:
