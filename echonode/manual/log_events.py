@@ -95,6 +95,24 @@ LOG_EVENTS: Final = (
         sentence="joined the network {network}",
     ),
     LogEvent(
+        name="network.rotated",
+        level="warning",
+        meaning="The network secret was replaced. `rotator` did it, and `without` was left out.",
+        sentence="the network secret was replaced; this is the network {network} now, of {members} members",
+    ),
+    LogEvent(
+        name="network.left_out",
+        level="warning",
+        meaning="A peer said that the network was rotated without this node, or with others left out.",
+        sentence="{peer:who} says that the network went on without this node",
+    ),
+    LogEvent(
+        name="network.rotation_refused",
+        level="warning",
+        meaning="A peer told of a rotation that is not to be believed.",
+        sentence="{peer:who} told of a rotation that is refused: {detail}",
+    ),
+    LogEvent(
         name="invitation.opened",
         level="info",
         meaning="An invitation is open. `slot` is its number; the code itself is never logged.",

