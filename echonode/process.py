@@ -308,18 +308,20 @@ class Process:
         identity = self._files.identity(entropy.random_bytes)
         is_provisional = self._join is not None and not self._files.has_network()
         secret = self._member_secret(entropy.random_bytes)
+        settings = node_settings(self._config, self._files, identity.id, secret, is_provisional=is_provisional)
         store = await SqliteStore.open(
             self._files.home.store,
             new_instance=lambda: Instance(entropy.random_bytes(8)),
             now_ms=clock.now_ms,
             life=LifeWatch(self._files.root, machine_id()),
             on_progress=self._manager.extend_start if self._manager is not None and self._manager.is_there else None,
+            counts_usage=settings.quotas.are_set,
         )
         self._store = store
         node = Node(
             store,
             identity,
-            node_settings(self._config, self._files, identity.id, secret, is_provisional=is_provisional),
+            settings,
             clock=clock,
             entropy=entropy,
             dial=TcpDial(),

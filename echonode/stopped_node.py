@@ -45,6 +45,7 @@ class StoppedNode:
             self._files.home.store,
             new_instance=lambda: Instance(entropy.random_bytes(8)),
             now_ms=clock.now_ms,
+            counts_usage=False,
         )
         async with AsyncExitStack() as stack:
             node = Node(

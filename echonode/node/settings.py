@@ -43,6 +43,11 @@ class Quotas:
     total: Quota = Quota()
     peer_rate: int = 0
 
+    @property
+    def are_set(self) -> bool:
+        """True when something of what is held is bounded, so that it must be counted."""
+        return (self.author, self.total) != (Quota(), Quota())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:

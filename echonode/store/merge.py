@@ -140,6 +140,7 @@ class MergeIndex:
         self.trees: dict[str, Tree] = {}
         self.bounds = LEAF_BOUNDS
         self.usage = UsageTable()
+        self.is_usage_counted = True  # False: `usage` holds what changed since the store was opened, for nobody to read
         self.conflicts: dict[str, set[LeafKey]] = {}
         self.full_leaves: dict[str, set[LeafKey]] = {}  # those with a spare
         self.authors: set[IdentityId] = set()

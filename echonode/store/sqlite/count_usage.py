@@ -5,6 +5,7 @@ No column says who an author is. Its place in a version's bytes follows from the
 """
 
 import sqlite3
+from contextlib import suppress
 from typing import Final
 
 from echonode.model.identity import IDENTITY_BYTES, KEY_BYTES, IdentityId, PublicKey
@@ -18,9 +19,13 @@ _TOMBSTONE_AT: Final = -68  # from the end: field 13, `true`; behind it the sign
 
 
 def count_usage(connection: sqlite3.Connection, context_id: int, context: str, usage: UsageTable) -> None:
-    """Add the heads of `context` to `usage`. Key statements are not counted."""
-    if context == IDENTITIES:
-        return
+    """Add the heads of `context` to `usage`. Key statements are not counted. What is damaged is left to the audit."""
+    if context != IDENTITIES:
+        with suppress(sqlite3.DatabaseError, IndexError):
+            _count(connection, context_id, context, usage)
+
+
+def _count(connection: sqlite3.Connection, context_id: int, context: str, usage: UsageTable) -> None:
     name_bytes = len(context.encode())
     behind = 1 + (1 if name_bytes < 24 else 2) + name_bytes + 1 + 2  # context, and the heads before the author
     # The map of fields has a head of one byte, or of two for 24 fields and more.
@@ -29,7 +34,7 @@ def count_usage(connection: sqlite3.Connection, context_id: int, context: str, u
     author_at = f"({map_at} + CASE substr(bytes, {map_at} + 1, 1) WHEN x'b8' THEN 2 ELSE 1 END + {behind})"
     rows = connection.execute(
         f"SELECT substr(bytes, {author_at} + 1, {IDENTITY_BYTES}), substr(bytes, {KID_AT + 1}, {KEY_BYTES}),"
-        f" count(*), sum(length(bytes)), sum(substr(bytes, {_TOMBSTONE_AT}, 2) = x'0df5')"
+        f" count(*), sum(length(bytes)), coalesce(sum(substr(bytes, {_TOMBSTONE_AT}, 2) = x'0df5'), 0)"
         " FROM log WHERE context = ? AND length(bytes) <= ? GROUP BY 1, 2",
         (context_id, _LARGE_BYTES),
     )

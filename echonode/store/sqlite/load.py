@@ -49,11 +49,15 @@ class LoadedState:
     cursors: Cursors = field(default_factory=Cursors)
 
 
-def load(connection: sqlite3.Connection) -> LoadedState:
-    """Read everything in one read transaction. Raises sqlite3.Error, DamageError among them."""
+def load(connection: sqlite3.Connection, *, counts_usage: bool) -> LoadedState:
+    """Read everything in one read transaction. Raises sqlite3.Error, DamageError among them.
+
+    `counts_usage`: also count what each author takes, for which the whole log is read.
+    """
     connection.execute("BEGIN")
     try:
         loaded = LoadedState(_read_instance(connection))
+        loaded.index.is_usage_counted = counts_usage
         _load_contexts(connection, loaded)
         _load_writers(connection, loaded)
         _load_full_leaves(connection, loaded)
@@ -88,7 +92,8 @@ def _load_contexts(connection: sqlite3.Connection, loaded: LoadedState) -> None:
             loaded.catalog.rows[name] = ContextRow(context_id, max(newest, floor), size)
             tree, conflicts = read_tree(connection, context_id)
             loaded.index.trees[name], loaded.index.conflicts[name] = tree, conflicts
-            count_usage(connection, context_id, name, loaded.index.usage)
+            if loaded.index.is_usage_counted:
+                count_usage(connection, context_id, name, loaded.index.usage)
             if name == IDENTITIES:
                 _load_keyring(connection, context_id, loaded.index)
         elif staged_for is not None:

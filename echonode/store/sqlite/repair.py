@@ -71,7 +71,7 @@ async def repair(
     try:
         damaged = await asyncio.to_thread(_DamagedFile, path)
         try:
-            store = await SqliteStore.open(new, new_instance=new_instance, now_ms=now_ms)
+            store = await SqliteStore.open(new, new_instance=new_instance, now_ms=now_ms, counts_usage=False)
             try:
                 kept = await _copy_whole(store, damaged, introduce)
             finally:

@@ -94,7 +94,8 @@ class StagingArea:
         usage = UsageTable()
 
         def read(connection: sqlite3.Connection) -> tuple[Tree, set[LeafKey]]:
-            count_usage(connection, staging.context_id, context, usage)
+            if self._index.is_usage_counted:
+                count_usage(connection, staging.context_id, context, usage)
             return read_tree(connection, staging.context_id)
 
         tree, conflicts = await self._commits.database.run(read)

@@ -89,12 +89,14 @@ class SqliteStore:
         now_ms: Callable[[], int],
         life: LifeWatch | None = None,
         on_progress: Callable[[], None] | None = None,
+        counts_usage: bool = True,
     ) -> "SqliteStore":
         """Open the store in the file `path`, or make one there (its folder must exist).
 
         `life` notices that the store was restored, copied or moved since it was last open, and gives it a new instance;
         None for a file that is not in its place yet. `on_progress` is called now and then, on another thread, while
-        SQLite works on the opening. A file of an earlier schema is migrated; a copy of it as it was stays beside it.
+        SQLite works on the opening. `counts_usage`: also count what each author takes, for which all is read. A file of
+        an earlier schema is migrated; a copy of it as it was stays beside it.
         Raises StoreError, with the file as it was, when the file is not a store, is damaged, is of a newer schema, or
         cannot be written."""
         DiskSpace(path).release_ballast()
@@ -107,7 +109,7 @@ class SqliteStore:
             is_new = await database.run(lambda connection: create_tables(connection, path, new_instance))
             if life is not None:
                 await database.run(lambda connection: life.begin(connection, new_instance, is_new=is_new))
-            loaded = await database.run(load)
+            loaded = await database.run(partial(load, counts_usage=counts_usage))
             await database.run(lambda connection: connection.set_progress_handler(None, 0))
             reader = await DatabaseConnection.open(path, query_only=True)
         except BaseException:
