@@ -35,6 +35,8 @@ ON_THE_WIRE = [
     "self",
     "stale_cursor",
     "quota",
+    "paused",
+    "left_out",
 ]
 
 

@@ -25,7 +25,7 @@ def files(tmp_path: Path) -> NodeFiles:
     home = Home(tmp_path / "home", tmp_path / "home" / "config.toml", tmp_path / "home" / "api.sock")
     files = NodeFiles(home)
     home.prepare()
-    files.identity_seeds(bytes)
+    files.identity(bytes)
     return files
 
 
