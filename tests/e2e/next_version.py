@@ -46,7 +46,10 @@ NEXT_MINOR: Mapping[str, Sequence[tuple[str, str]]] = {
     "wire/messages/version.py": [("PROTOCOL_VERSION: Final = (1, 0)\n", "PROTOCOL_VERSION: Final = (1, 1)\n")],
     "model/fields.py": [("LATER: Final = 14 ", "LATER: Final = 15 ")],
     "model/record.py": [
-        ("        if draft.later:\n", '        fields[14] = {"of": [draft.name, 1]}\n        if draft.later:\n')
+        (
+            "    payload = None if draft.later else write_fields(fields)\n",
+            '    fields[14] = {"of": [draft.name, 1]}\n    payload = None\n',
+        )
     ],
     "node/hello.py": [("NAMES: Final = (*NAMES_IN", 'NAMES: Final = ("hologram", *NAMES_IN')],
     "node/conversations.py": [
