@@ -39,7 +39,18 @@ ROOMS = ("sync", "wire", "node")
 WITHIN_S = 60.0
 _SECRET = MemberSecret.of_lone_key(bytes(32))
 STEP_S = 0.02
-ROUNDS_MAX = 8  # timing decides which node dials first and what a write meets: each round adds functions
+ROUNDS_MAX = 6  # timing decides which node dials first and what a write meets: each round adds functions
+# What is entered when a peer in doubt is asked over its link, or a stream is refused in the middle of its handshake: in
+# these scenarios by chance alone. tests/node/test_truth.py and tests/faults/test_silent_peers.py enter it on purpose.
+BY_CHANCE = {
+    "node/connections.py:_close_soon",
+    "node/live_links.py:LiveLinks.doubt",
+    "node/live_links.py:_LinkOwner.answered",
+    "node/peer_table.py:PeerTable.believed",
+    "node/peer_table.py:PeerTable.doubted",
+    "sync/live/link.py:Link._await_answer",
+    "sync/live/link.py:Link.probe",
+}
 
 
 @dataclass
@@ -352,11 +363,12 @@ def test_scenarios_enter_the_same_functions_over_tcp_and_in_simulation() -> None
         with entered() as names:
             for scenario in SCENARIOS:
                 over_tcp(scenario)
-        real |= names
+        real |= names - BY_CHANCE
         with entered() as names:
-            for scenario, seed in product(SCENARIOS, range(3 * number, 3 * number + 3)):  # simulated rounds are cheap
-                in_simulation(scenario, seed)
-        simulated |= names
+            for scenario, seed in product(SCENARIOS, range(3 * number, 3 * number + 3)):
+                if scenario is not writes_fall_into_conversations or seed % 3 == 0:  # it takes as long as all others
+                    in_simulation(scenario, seed)
+        simulated |= names - BY_CHANCE
         if real == simulated:
             break
     assert real - simulated == set(), "only over TCP"
