@@ -98,13 +98,12 @@ class KeyClaims:
 
     def add(self, claim: Claim) -> bool:
         """Add what a statement about this key says. Return True if that is news."""
-        match claim:
-            case Statement():
-                states, subject = self.own, claim.identity
-            case Listing():
-                # A pool's id fixes its kind, so all of its listings agree on it.
-                pool = self.pools.setdefault(claim.pool, PoolClaims(claim.kind))
-                states, subject = pool.states, claim.owner
+        if isinstance(claim, Statement):
+            states, subject = self.own, claim.identity
+        else:
+            # A pool's id fixes its kind, so all of its listings agree on it.
+            pool = self.pools.setdefault(claim.pool, PoolClaims(claim.kind))
+            states, subject = pool.states, claim.owner
         known = states.get(subject)
         if known is not None and known >= claim.state:
             return False

@@ -158,6 +158,22 @@ def test_a_joiner_with_the_code_gets_the_network_secret() -> None:
     assert (invitation.uses_left, invitation.tries_left) == (0, INVITATION_TRIES)
 
 
+class _NoPool:
+    """What an inviter that keeps to no rule may seal in the place of a pool."""
+
+    def to_bytes(self) -> bytes:
+        return b"no pool"
+
+
+def test_an_offer_that_is_no_pool_fails_the_pairing() -> None:
+    invitation = Invitation(CODE, expires_s=600.0, uses_left=1, pool=_NoPool())  # type: ignore[arg-type]
+    theirs, ours = joiner(), inviter(invitation)
+    confirmation, sealed = ours.finish(theirs.confirm(ours.answer(theirs.start())), now_s=0.0)
+    with pytest.raises(RemoteError, match="no pool") as refused:
+        theirs.accept(confirmation, sealed)
+    assert refused.value.reason is Reason.PAIRING_FAILED
+
+
 def test_another_joiner_written_from_the_module_text_alone_gets_the_network_secret() -> None:
     def keyed(key: bytes, data: bytes) -> bytes:
         return blake2b(data, digest_size=32, key=key, person=b"echonode pairing").digest()
