@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echonode.errors import LocalError, Reason, RemoteError
+from echonode.limits import NEGENTROPY_RANGES_MAX
 from echonode.wire.negentropy import LIMIT_BYTES_MIN, VERSION, Negentropy
 from echonode.wire.ranges import INFINITY, Items, bound, item, varint
 
@@ -91,6 +92,13 @@ def test_what_is_found_are_the_differences_of_the_sets(
     assert len(initiator.have) + len(initiator.need) == len(ours ^ theirs)
     assert all(len(message) <= (our_limit or len(message)) for message in said[::2])
     assert all(len(message) <= (their_limit or len(message)) for message in said[1::2])
+
+
+def test_a_message_has_so_many_ranges_and_no_more() -> None:
+    empty = b"\x01\x00\x00"  # up to where the one before it ends, to be skipped
+    assert side([]).answer(bytes((VERSION,)) + empty * NEGENTROPY_RANGES_MAX) == bytes((VERSION,))
+    with pytest.raises(RemoteError, match="too many ranges"):
+        side([]).answer(bytes((VERSION,)) + empty * (NEGENTROPY_RANGES_MAX + 1))
 
 
 @given(two_sets())

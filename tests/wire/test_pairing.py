@@ -159,7 +159,7 @@ def test_a_joiner_with_the_code_gets_the_network_secret() -> None:
 
 
 class _NoPool:
-    """What an inviter that keeps to no rule may seal in the place of a pool."""
+    """Stands for what an inviter that keeps to no rule may seal in the place of a pool."""
 
     def to_bytes(self) -> bytes:
         return b"no pool"
