@@ -66,8 +66,9 @@ class EventRing:
         self._entries: deque[_Entry] = deque()
         self._first = 0  # the number of the oldest entry
         self._waiting: set[asyncio.Future[None]] = set()
+        self._was_read = False  # from then on every record is told: a reader that comes again misses none
         self.size_bytes = 0
-        node.bus.hear(self._add)
+        node.bus.hear(self._add, lambda: self._was_read)
 
     @property
     def readers(self) -> int:
@@ -94,6 +95,7 @@ class EventRing:
         A comment says that listening has begun; another one every 15 s says that it goes on. `gap` says that events
         were lost: the reader should read the state anew. The last event is `end` with the data {"reason": "stopping"}.
         """
+        self._was_read = True
         place = self._end if last_id is None else self._place_of(last_id)
         yield b": listening\n\n"
         if place is None:

@@ -72,6 +72,7 @@ class EventBus:
     def __init__(self, observe: Observer) -> None:
         self._observe = observe
         self._listeners: list[Callable[[Event], None]] = []
+        self._readers: list[Callable[[], bool]] = []
         self._handlers: dict[type, list[Callable[[Any], None]]] = defaultdict(list)
         self._streams: set[EventStream] = set()
 
@@ -80,13 +81,20 @@ class EventBus:
         """The number of streams that are open."""
         return len(self._streams)
 
+    @property
+    def is_read(self) -> bool:
+        """True while somebody wants to be told of every record: a stream is open, or a listener has readers."""
+        return self.streams > 0 or any(has_readers() for has_readers in self._readers)
+
     def on(self, kind: type[E], handler: Callable[[E], None]) -> None:
         """Call `handler` with every event of that type from now on, behind the handlers that are there."""
         self._handlers[kind].append(handler)
 
-    def hear(self, listener: Callable[[Event], None]) -> None:
-        """Call `listener` with every event from now on, as the observer."""
+    def hear(self, listener: Callable[[Event], None], has_readers: Callable[[], bool] = lambda: False) -> None:
+        """Call `listener` with every event from now on, as the observer. `has_readers` returns True while it passes
+        them on to somebody."""
         self._listeners.append(listener)
+        self._readers.append(has_readers)
 
     def publish(self, event: Event | Inside) -> None:
         """Pass `event` to the observer, to listeners, streams and the handlers of its type; one of `Inside` to the

@@ -158,8 +158,8 @@ class ConversationReport:
         self._bus.publish(ContextShown(context=self._context, source=self._session.peer.id, latest=latest))
 
     def is_listened(self) -> bool:
-        """Return True while a stream is open, whose reader is told of every record."""
-        return self._bus.streams > 0
+        """Return True while somebody is told of every record."""
+        return self._bus.is_read
 
     def outranked(self, outranked: Sequence[Outranked]) -> None:
         """Publish which versions do not fit beside the other heads of their records."""

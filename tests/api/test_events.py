@@ -86,6 +86,25 @@ def test_what_a_peer_wrote_is_told_with_its_source(tmp_path: Path) -> None:
     run(test)
 
 
+def test_each_record_that_comes_by_snapshot_is_told(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as one, serving(tmp_path, name="two") as two, one.connection() as connection:
+            names = [f"theirs-{number}" for number in range(5)]
+            for name in names:
+                await two.put(name)
+            events = await listen(connection, "?types=records.applied&context=main")
+            one.node.add_peer(two.listen[0])
+            seen: list[str] = []
+            async with asyncio.timeout(30):
+                while len(seen) < len(names):
+                    _, data = await anext(events)
+                    assert data["source"] == to_base32(two.node.id)
+                    seen += [record["name"] for record in data["records"]]
+            assert sorted(seen) == names
+
+    run(test)
+
+
 def test_the_stream_ends_with_a_word_when_the_server_closes(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving(tmp_path) as served, served.connection() as connection:

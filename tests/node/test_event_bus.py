@@ -101,6 +101,20 @@ def test_listeners_hear_of_every_event_but_of_signals():
     assert heard == [RENEWED, NodeStopped()]
 
 
+def test_a_bus_is_read_while_a_stream_is_open_or_a_listener_has_readers():
+    bus, readers = EventBus(lambda _: None), list[str]()
+    bus.hear(lambda _: None)
+    assert not bus.is_read
+    bus.hear(lambda _: None, lambda: bool(readers))
+    assert not bus.is_read
+    readers.append("one")
+    assert bus.is_read
+    readers.clear()
+    with bus.stream():
+        assert bus.is_read
+    assert not bus.is_read
+
+
 def test_a_queue_of_a_stream_may_be_waited_for():
     async def main() -> None:
         bus = EventBus(lambda _: None)
