@@ -45,8 +45,8 @@ class Intake:
 
     def judge(self, context: str, peer: IdentityId, records: Sequence[Record]) -> list[RefusedVersion]:
         """Return those of `records` of `context`, brought by `peer`, that are not taken, each with the reason."""
-        if context == IDENTITIES:
-            return []
+        if context == IDENTITIES or not (self.quotas.are_set or self.kept.is_new(context)):
+            return []  # the usual case costs nothing
         tree, refused = self.store.tree(context), list[RefusedVersion]()
         coming: _Coming = defaultdict(Usage)
         for record in records:

@@ -72,12 +72,16 @@ class KeptContexts:
     def introduce(self, context: str, identity: IdentityId) -> bool:
         """Return whether `identity` may bring `context`, which holds nothing here. Its place is taken from now on: what
         is on its way for other contexts finds one less."""
-        if self._is_always_taken(context) or len(self._store.tree(context)) or context in self._coming:
+        if not self.is_new(context):
             return True
         if not self._has_room() or self._introduced()[identity] >= CONTEXTS_PER_IDENTITY_MAX:
             return False
         self._coming[context] = identity
         return True
+
+    def is_new(self, context: str) -> bool:
+        """Return whether `context` would have to be introduced: it holds nothing here and is not always taken."""
+        return not (self._is_always_taken(context) or len(self._store.tree(context)) or context in self._coming)
 
     def introducer(self, record: Record, peer: IdentityId) -> IdentityId:
         """Return who introduces the context of `record`, which `peer` brings, if it is the first one of it."""
