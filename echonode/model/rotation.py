@@ -19,7 +19,7 @@ from echonode.limits import ROTATION_MEMBERS_MAX
 from echonode.model.identity import IDENTITY_BYTES, KEY_BYTES, IdentityId, PublicKey, SigningKey, is_signed
 from echonode.model.keys import KeyState, Statement, read_statement
 from echonode.model.member_secret import MemberSecret
-from echonode.model.record import IDENTITIES, Record, parse, verify
+from echonode.model.record import IDENTITIES, parse, verify
 
 _DOMAIN: Final = "echonode rotation 1"
 _HASH_BYTES: Final = 32
@@ -100,11 +100,6 @@ def read_rotation(signed: bytes, signature: bytes, statement: bytes) -> Rotation
         signature,
         statement,
     )
-
-
-def statement_of(rotation: Rotation) -> Record:
-    """Return the key statement of the rotator's key, verified when the rotation was read."""
-    return verify(parse(rotation.statement))
 
 
 def _read_ids(items: Sequence[cbor.Value]) -> frozenset[IdentityId]:

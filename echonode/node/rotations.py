@@ -40,9 +40,7 @@ from echonode.wire.messages import Auth, Close, Hello, Rotated
 
 
 class Rotations:
-    """The rotations of this node's network. `spawn` runs a task.
-
-    """
+    """The rotations of this node's network. `spawn` runs a task."""
 
     def __init__(
         self,

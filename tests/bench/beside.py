@@ -18,6 +18,7 @@ from tests.e2e.processes import NodeProcess, code_in, equal, running, wait_for
 
 _EVERY_S = 0.2
 _POLL_S = 0.005
+_LIVE_S_MAX = 60.0
 
 
 def _ask(node: NodeProcess, method: str, name: str, body: bytes | None = None) -> int:
@@ -37,6 +38,7 @@ def _live_s(one: NodeProcess, other: NodeProcess, author: str, name: str) -> tup
     assert _ask(one, "PUT", name, b"x") in (200, 201)
     put_s = time.perf_counter() - began_s
     while _ask(other, "GET", f"{author}/{name}") != 200:
+        assert time.perf_counter() - began_s < _LIVE_S_MAX, f"{name} does not arrive"
         time.sleep(_POLL_S)
     return put_s, time.perf_counter() - began_s
 

@@ -20,7 +20,7 @@ from echonode.model.past_networks import (
     write_past,
 )
 from echonode.model.record import Record, sign
-from echonode.model.rotation import Rotation, Verdict, judge, read_rotation, sign_rotation, statement_of
+from echonode.model.rotation import Rotation, Verdict, judge, read_rotation, sign_rotation
 from echonode.wire.channel import NetworkSecret
 
 A, B, C, X = (Identity.from_seeds(bytes([n]) * 32, bytes([n + 100]) * 32) for n in range(1, 5))
@@ -163,10 +163,6 @@ def test_a_rotation_without_what_it_led_to_leads_nowhere_and_an_unknown_beginnin
     assert steps_from(secret(1).netid, secret(3), (away,)) == []
     late = PastNetwork(secret(9), 0, rotation(1, 2))
     assert chain_to(secret(2), (late,)) == [late.rotation]
-
-
-def test_a_rotation_shows_the_key_statement_of_its_rotator() -> None:
-    assert statement_of(rotation(1, 2)).raw == statement(A).raw
 
 
 def test_a_network_that_a_person_left_is_kept_and_not_served() -> None:
