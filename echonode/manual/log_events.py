@@ -2,7 +2,8 @@
 
 `echonode help logs` shows it, and log_lines.py makes the lines of a terminal of it. tests/manual holds it to the events
 of node/events.py and to the lines that the process writes. In a sentence `{field}` is a field of the line, and behind
-the colon stands its form: `who` is a node by its name, `size` bytes, `span` seconds.
+the colon stands its form: `who` is a node by its name, `other` one that may not have said who it is, `size` bytes,
+`span` seconds.
 """
 
 from dataclasses import dataclass
@@ -178,7 +179,7 @@ LOG_EVENTS: Final = (
         name="session.failed",
         level="warning",
         meaning="A session ended early. `reason` is a word for programs, `detail` a sentence.",
-        sentence="the session with {peer:who} at {address} failed: {detail}",
+        sentence="the session with {peer:other} at {address} failed: {detail}",
     ),
     LogEvent(
         name="sync.completed",

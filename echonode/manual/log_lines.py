@@ -104,6 +104,8 @@ class _Sentence(Formatter):
         match format_spec:
             case "who":
                 return self._form.who(value)
+            case "other":
+                return self._form.who(value) if value else "a node"
             case "size" if isinstance(value, int):
                 return size(value)
             case "span" if isinstance(value, int | float):

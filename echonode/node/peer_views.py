@@ -126,6 +126,8 @@ class PeerViews:
         now_ms = self._clock.now_ms()
         if entry.id in self._left_out and not entry.is_up:
             return PeerState.LEFT_OUT, None, "this network was rotated without it"
+        if self._admission.rotations.is_left_out_by(entry.id) and not entry.is_up:
+            return PeerState.REFUSED, None, "it says that the network was rotated without this node"
         if (pause := self._table.pauses.of(entry.id)) is not None:
             until = "" if pause.until_ms is None else f" until {_moment(pause.until_ms)}"
             return PeerState.PAUSED, None, f"paused here{until}; to end that, type: echonode resume"

@@ -79,6 +79,10 @@ class Rotations:
         found = {each for rotation in self._chain() for each in rotation.without}
         return found - self.members() if found else found
 
+    def is_left_out_by(self, peer: IdentityId) -> bool:
+        """Return True once `peer` said that the network was rotated without this node."""
+        return peer in self._moves.left_out_by
+
     async def rotate(self, without: Collection[IdentityId] = ()) -> RotationReport:
         """Replace the network secret, and leave out `without`: then the pool `shared` is a new one too.
 

@@ -8,6 +8,7 @@ from echonode.limits import TRACED_MESSAGES
 from echonode.wire.messages import Message
 
 _COUNTED = ("records", "announced", "wanted", "leaves", "prefixes", "ids", "contexts", "places", "roots", "seqs")
+_SINGULAR = {name: name.removesuffix("s") for name in _COUNTED} | {"leaves": "leaf", "prefixes": "prefix"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def note_of(message: Message) -> str:
     for name in _COUNTED:
         things = getattr(message, name, None)
         if isinstance(things, tuple) and things:
-            parts.append(f"{len(things)} {name}")
+            parts.append(f"{len(things)} {_SINGULAR.get(name, name) if len(things) == 1 else name}")
     reason = getattr(message, "reason", None)
     if isinstance(reason, int):
         parts.append(Reason.from_wire(reason).text)

@@ -51,6 +51,11 @@ def test_a_line_for_those_who_look_closer_has_level_and_name() -> None:
     assert form.full(line("of.tomorrow", colour="red", empty="")).endswith("of.tomorrow              colour=red")
 
 
+def test_a_session_that_failed_before_the_peer_said_who_it_is_was_with_a_node() -> None:
+    failed = line("session.failed", peer="", address="10.0.0.3:4242", detail="it was cut")
+    assert LineForm().full(failed).endswith("the session with a node at 10.0.0.3:4242 failed: it was cut")
+
+
 def test_colours_are_for_terminals_alone() -> None:
     warning = line("tcp.port_taken", "warning", listen=["127.0.0.1:1"])
     assert "\x1b[33m" in LineForm(is_coloured=True).full(warning)

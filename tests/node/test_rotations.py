@@ -90,6 +90,8 @@ def test_a_rotation_without_a_node_leaves_it_alone_and_it_says_so():
         assert (await c.node.status()).left_out_by
         assert not (await b.node.status()).left_out_by
         assert view_of(a, c).state is view_of(b, c).state is PeerState.LEFT_OUT
+        sayers = [view for view in c.node.peers() if view.state is PeerState.REFUSED]
+        assert sayers and all(view.in_sync is None and "without this node" in view.reason for view in sayers)
         await put(a, "secret", shared=True)
         await put(c, "from outside", shared=True)
         await asyncio.sleep(600)
