@@ -39,6 +39,8 @@ def from_file(path: str, *, is_followed: bool) -> Iterator[Line]:
             if rest.endswith(b"\n"):
                 yield from _parsed([rest])
                 rest = b""
+            elif len(rest) > LOG_LINE_BYTES_MAX:
+                rest = b""  # no line of a node is as long
         if not is_followed:
             yield from _parsed([rest])
             file.close()
