@@ -45,6 +45,7 @@ class Metrics:
         self._gauges["info"].labels(version).set(1)
         for kind in get_args(e.Event):
             node.bus.on(kind, self._note)
+        node.bus.on(e.ContextShown, lambda event: self._add("records_applied", "peer", by=event.count))
 
     async def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""

@@ -287,11 +287,12 @@ class ContextShown:
     """A context that was empty shows the heads of a snapshot: they were told of while they were staged. An event for
     handlers alone; SyncCompleted says the number to others, and RecordsApplied each record while a stream is open.
 
-    `latest`: the ids of the heads that came last."""
+    `latest`: the ids of the heads that came last; `count`: the number of all heads."""
 
     context: str
     source: bytes
     latest: Sequence[VersionId]
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

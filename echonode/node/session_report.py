@@ -153,9 +153,10 @@ class ConversationReport:
         """Publish that records of the peer wait for the rest of their snapshot."""
         self._bus.publish(RecordsStaged(source=self._session.peer.id, records=records))
 
-    def shown(self, latest: Sequence[VersionId]) -> None:
-        """Publish that a snapshot of the peer is shown here."""
-        self._bus.publish(ContextShown(context=self._context, source=self._session.peer.id, latest=latest))
+    def shown(self, latest: Sequence[VersionId], count: int) -> None:
+        """Publish that a snapshot of the peer is shown here, of `count` heads."""
+        peer = self._session.peer.id
+        self._bus.publish(ContextShown(context=self._context, source=peer, latest=latest, count=count))
 
     def is_listened(self) -> bool:
         """Return True while somebody is told of every record."""

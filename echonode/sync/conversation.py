@@ -82,7 +82,7 @@ class Conversation:
 
     `on_applied`   is told of records that became heads here
     `on_staged`    is told of records that wait, verified, for the rest of their snapshot
-    `on_shown`     is told that a snapshot is shown, with the ids of its last heads
+    `on_shown`     is told that a snapshot is shown, with the ids of its last heads, and the number of all
     `is_listened`  returns True while every head is to be told one by one; else `on_shown` tells of a snapshot's
     `on_outranked` is told of versions that do not fit beside the other heads of their records
     `on_voided`    is told of versions that are no heads any more, because their key is void
@@ -103,7 +103,7 @@ class Conversation:
     on_outranked: Callable[[Sequence[Outranked]], None] = field(default=lambda _: None, kw_only=True)
     on_voided: Callable[[Sequence[VoidedVersion]], None] = field(default=lambda _: None, kw_only=True)
     on_staged: Callable[[Sequence[Record]], None] = field(default=lambda _: None, kw_only=True)
-    on_shown: Callable[[Sequence[VersionId]], None] = field(default=lambda _: None, kw_only=True)
+    on_shown: Callable[[Sequence[VersionId], int], None] = field(default=lambda _, __: None, kw_only=True)
     is_listened: Callable[[], bool] = field(default=lambda: True, kw_only=True)
     on_refused: Callable[[Sequence[Record], Sequence[RefusedVersion]], None] = field(
         default=lambda _, __: None, kw_only=True

@@ -107,6 +107,21 @@ def test_every_metric_is_moved_by_a_test_and_named_by_the_conventions(tmp_path: 
     run(test)
 
 
+def test_records_that_come_by_snapshot_are_counted(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as one, serving(tmp_path, name="two") as two:
+            for number in range(3):
+                await two.put(f"theirs-{number}")
+            before = await sample(one, 'echonode_context_records{context="main"}')
+            await meet(one, two)
+            await _linked(one)
+            assert (before, await sample(one, 'echonode_context_records{context="main"}')) == (0, 3)
+            statements = await sample(one, 'echonode_context_records{context="identities"}') - 2  # its own, two of them
+            assert await sample(one, 'echonode_records_applied_total{source="peer"}') == 3 + statements
+
+    run(test)
+
+
 def test_the_gauges_say_what_is_now(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving(tmp_path) as one:

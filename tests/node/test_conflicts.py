@@ -124,7 +124,7 @@ def test_a_snapshot_with_conflicts_says_so_of_each_of_them_once() -> None:
         known = [head for found in sides.ours.store._heads[context].values() for head in found]
         at_once(late.store.apply(context, known))
     for _ in range(2):
-        at_once(conflicts.note_shown(ContextShown(context=MAIN, source=sides.ours.book.id, latest=())))
+        at_once(conflicts.note_shown(ContextShown(context=MAIN, source=sides.ours.book.id, latest=(), count=1)))
     assert len(heads) == 2
     assert told == [RecordConflict(context=MAIN, author=heads[0].author, record="todo")]
 

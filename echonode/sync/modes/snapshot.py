@@ -77,7 +77,7 @@ async def _promote(
     seq = store.seq(context)
     applied = await store.promote(context, expected=expected)
     if applied is not None and applied.shown and not conversation.is_listened():
-        conversation.on_shown(latest)
+        conversation.on_shown(latest, applied.shown)
         return applied
     while applied is not None:
         records, seq = await store.scan(context, seq, limit=BATCH_RECORDS_MAX)

@@ -321,6 +321,10 @@ def test_without_a_listener_a_snapshot_is_told_while_it_is_staged_and_not_read_a
             assert not versions_in(ours) and not shown
             staged.extend(record.id for record in records)
 
+        def on_shown(latest, count) -> None:
+            shown.extend(latest)
+            assert count == len(latest) == len(staged)
+
         def on_applied(_) -> None:
             raise AssertionError("nobody listens")
 
@@ -332,7 +336,7 @@ def test_without_a_listener_a_snapshot_is_told_while_it_is_staged_and_not_read_a
             on_applied,
             talk.ours.on_progress,
             on_staged=on_staged,
-            on_shown=shown.extend,
+            on_shown=on_shown,
             is_listened=lambda: False,
         )
         ends = await asyncio.gather(
