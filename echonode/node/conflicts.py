@@ -94,7 +94,7 @@ class Conflicts:
             self._bus.publish(kind(context=context, author=author, record=name))
 
     async def note_shown(self, event: ContextShown) -> None:
-        """Publish RecordConflict for each record of a snapshot that has several heads."""
+        """Publish RecordConflict for each record of a snapshot that has several heads, RecordForked for its twins."""
         store, context = self._book.store, event.context
         fresh = sorted(set(store.conflicts(context)) - self._known.get(context, set()))
         if fresh:
@@ -103,7 +103,9 @@ class Conflicts:
         while at < len(fresh):
             raws, read = await store.read(context, fresh[at:], bytes_max=BATCH_BYTES_MAX)
             at += read
-            for record in {record.key: record for record in map(from_store, raws)}.values():
+            heads = [from_store(raw) for raw in raws]
+            self._book.note_forks(heads, event.source)
+            for record in {record.key: record for record in heads}.values():
                 if record.key in store.conflicts(context):  # or it was resolved meanwhile, which was told
                     self._bus.publish(RecordConflict(context=context, author=record.author, record=record.name))
 

@@ -66,7 +66,7 @@ class KeptContexts:
         if self._listed is not None or self._is_forgotten(context):
             return False
         if len(self._store.tree(context)):
-            return context in self._list_others()
+            return context in self._coming or context in self._list_others()
         return self._has_room()
 
     def introduce(self, context: str, identity: IdentityId) -> bool:

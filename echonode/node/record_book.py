@@ -267,6 +267,11 @@ class RecordBook:
         if not event.source or not event.records:
             return
         records, peer = event.records, event.source
+        self.note_forks(records, peer)
+        self._note_written(records, peer)
+
+    def note_forks(self, records: Sequence[Record], peer: bytes) -> None:
+        """Publish RecordForked for each of `records`, brought by `peer`, that shares its dot with another version."""
         forked = self.store.forked()
         for record in records if forked else ():
             if record.id in forked:
@@ -279,7 +284,6 @@ class RecordBook:
                         version=record.id,
                     )
                 )
-        self._note_written(records, peer)
 
     def note_staged(self, event: RecordsStaged) -> None:
         """Note versions of a peer as `note_applied` does, before they are shown: they are not read again then."""

@@ -1,14 +1,17 @@
 """Contexts are taken by policy: no node uses up the places of another, and what was forgotten stays away."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from echonode.errors import LocalError
 from echonode.limits import CONTEXTS_MAX, CONTEXTS_PER_IDENTITY_MAX
-from echonode.model.record import IDENTITIES, MAIN
+from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.node.events import SessionFailed
 from echonode.sim.world import Member, World
+from echonode.store.memory import MemoryStore
+from echonode.store.port import Applied, Cursor
 from tests.node.worlds import in_a_world, names, put, told
 
 
@@ -42,6 +45,31 @@ def test_one_identity_introduces_a_few_contexts_and_those_written_here_are_alway
         assert not told(ours, SessionFailed) and not told(stranger, SessionFailed)
 
     in_a_world(work)
+
+
+def test_a_context_is_taken_from_the_commit_of_its_first_records_on():
+    at_commit = list[Callable[[], bool]]()
+    taken = list[bool]()
+
+    class Committing(MemoryStore):
+        async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
+            applied = await super().apply(context, records, cursor)
+            if context == "recipes":
+                taken.extend(each() for each in at_commit)  # nobody was told of the records yet
+            return applied
+
+    async def work(world: World) -> None:
+        ours, stranger = await world.add_node("ours", make_store=Committing), await world.add_node("stranger")
+        await put(stranger, "x", context="notes")
+        world.introduce()
+        await asyncio.sleep(60)
+        assert ours.node.subscriptions.takes("notes")
+        at_commit.append(lambda: ours.node.subscriptions.takes("recipes"))
+        await put(stranger, "x", context="recipes")
+        await asyncio.sleep(60)
+
+    in_a_world(work)
+    assert taken == [True]
 
 
 def test_an_honest_node_in_between_is_not_charged_with_what_others_introduced():
