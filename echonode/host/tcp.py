@@ -15,6 +15,7 @@ Foreign exceptions end here: errors of the socket layer become a TransportError,
 import asyncio
 import errno
 import ipaddress
+import itertools
 import os
 import re
 import socket
@@ -24,6 +25,7 @@ from typing import Any, Final
 
 from echonode.errors import ConfigError, TransportError
 from echonode.limits import CONNECTIONS_MAX, DIAL_TIMEOUT_S, FRAME_TIMEOUT_S, KIB, SEND_QUEUE_BYTES_MAX
+from echonode.node.happy_eyeballs import reach
 from echonode.sync.streams import ByteStream
 from echonode.text import escape
 
@@ -197,19 +199,43 @@ class TcpDial:
     """Opens streams to HOST:PORT and [IPv6%scope]:PORT."""
 
     async def __call__(self, address: str) -> ByteStream:
-        """Return a connected stream within DIAL_TIMEOUT_S. Raises TransportError."""
+        """Return a connected stream within DIAL_TIMEOUT_S. Raises TransportError.
+
+        A host name with several addresses is reached by the first that answers.
+        """
         try:
             host, port = parse_address(address)
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 if (link_local := _link_local(host, port)) is not None:
                     return TcpStream(*await _open_link_local(link_local))
-                return TcpStream(*await asyncio.open_connection(host, port, limit=_READ_BYTES))
+                _, stream = await reach(self._connect, await _addresses_of(host, port))
+                return stream
         except TimeoutError:
             raise TransportError(f"{escape(address)} did not answer within {DIAL_TIMEOUT_S:.0f} s") from None
         except ConfigError as error:
             raise TransportError(str(error)) from error
+        except TransportError as error:
+            raise TransportError(f"cannot connect to {escape(address)}: {error}") from error
         except (OSError, OverflowError, UnicodeError) as error:
             raise TransportError(f"cannot connect to {escape(address)}: {_reason(error)}") from error
+
+    async def _connect(self, address: str) -> ByteStream:
+        """Return a stream to `address`, which holds no name. Raises TransportError with the reason alone."""
+        host, port = parse_address(address)
+        try:
+            return TcpStream(*await asyncio.open_connection(host, port, limit=_READ_BYTES))
+        except OSError as error:
+            raise TransportError(_reason(error)) from error
+
+
+async def _addresses_of(host: str, port: int) -> list[str]:
+    """Return every address of `host`, both families in turn, the preferred one first (RFC 8305 §4). Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    families: dict[int, list[str]] = {}  # in the order of getaddrinfo, which is RFC 6724's
+    for family, _, _, _, (ip, *_) in found:
+        families.setdefault(family, []).append(format_address(str(ip), port))
+    turns = itertools.zip_longest(*families.values())
+    return list(dict.fromkeys(address for turn in turns for address in turn if address is not None))
 
 
 class Listener:

@@ -8,8 +8,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ import pytest
 from echonode.errors import ConfigError, TransportError
 from echonode.host import tcp
 from echonode.host.tcp import DEFAULT_PORT, Listener, TcpDial, format_address, parse_address, with_interface_name
-from echonode.limits import FRAME_TIMEOUT_S, SEND_QUEUE_BYTES_MAX
+from echonode.limits import DIAL_TIMEOUT_S, FRAME_TIMEOUT_S, SEND_QUEUE_BYTES_MAX
 from echonode.sync.streams import ByteStream
 from tests.host.namespaces import isolated
 
@@ -302,28 +302,57 @@ def test_a_port_nobody_listens_on_and_an_address_that_is_none_are_transport_erro
     run(test)
 
 
+@contextmanager
+def silent(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Yield the address of a listener that accepts no connection and has no room in its queue."""
+    with socket.socket() as full, ExitStack() as stack:
+        full.bind((host, port))
+        full.listen(0)
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield format_address(*full.getsockname())
+
+
 def test_a_silent_address_is_given_up_after_the_dial_timeout(
     run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tcp, "DIAL_TIMEOUT_S", 0.05)
 
     async def test() -> None:
-        with socket.socket() as full:  # a listener that accepts no connection and has no room in its queue
-            full.bind(("127.0.0.1", 0))
-            full.listen(0)
-            address = format_address(*full.getsockname())
-            waiting = [socket.socket() for _ in range(8)]
-            try:
-                for each in waiting:
-                    each.setblocking(False)
-                    each.connect_ex(full.getsockname())
-                with pytest.raises(TransportError, match="did not answer"):
-                    await TcpDial()(address)
-            finally:
-                for each in waiting:
-                    each.close()
+        with silent() as address, pytest.raises(TransportError, match="did not answer"):
+            await TcpDial()(address)
 
     run(test)
+
+
+def test_a_name_is_reached_by_the_first_of_its_addresses_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On asyncio's loop, which resolves names with this function."""
+
+    def resolve(host: str, port: int, *_: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in ("127.0.0.2", "127.0.0.1")]
+
+    async def test() -> None:
+        async with listening(lambda stream: stream.close()) as address:
+            _, port = parse_address(address)
+            monkeypatch.setattr(socket, "getaddrinfo", resolve)
+            with silent("127.0.0.2", port):
+                stream = await TcpDial()(f"many.test:{port}")
+                assert stream.address == address
+                stream.abort()
+
+    asyncio.run(asyncio.wait_for(test(), DIAL_TIMEOUT_S / 2))
+
+
+def test_families_take_turns_in_the_addresses_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(host: str, port: int, *_: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        v6 = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in ("2001:db8::1", "2001:db8::2")]
+        return [*v6, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    found = asyncio.run(tcp._addresses_of("many.test", 7))
+    assert found == ["[2001:db8::1]:7", "192.0.2.1:7", "[2001:db8::2]:7"]
 
 
 def test_ipv6_is_spoken_in_brackets(run: Callable[[Test], None]) -> None:
