@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from echonode.clock import Clock, Entropy, HybridClock, Timestamp, to_ms
+from echonode.clock import Clock, Entropy, HybridClock, Moment, Timestamp, to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_OWN_MAX
 from echonode.model.address import SHARED
@@ -254,9 +254,9 @@ class RecordBook:
         self.is_copied = False
         self._bus.publish(InstanceRenewed(instance=instance, why=why))
 
-    def tick(self) -> Timestamp:
-        """Return a timestamp for a version written now: later than every timestamp given or noted before."""
-        return self._hybrid.tick(self._clock.now_ms())
+    def tick(self) -> Moment:
+        """Return the times of a version written now: its timestamp is later than every one given or noted before."""
+        return self._hybrid.moment(self._clock.now_ms())
 
     def note_applied(self, event: RecordsApplied) -> None:
         """Note versions that a peer brought: those written here next come after them, unless their clock is far ahead.

@@ -10,7 +10,7 @@ would make the vector too long stay beside it (PROTOCOL.md §4.3).
 
 from collections.abc import Collection, Mapping, Sequence
 
-from echonode.clock import TIMESTAMP_MAX, Timestamp, to_ms
+from echonode.clock import TIMESTAMP_MAX, Timestamp
 from echonode.errors import LocalError
 from echonode.model.heads import cover
 from echonode.model.identity import Instance, PublicKey, SigningKey, writer_of
@@ -67,15 +67,15 @@ def prepare_versions(
         if vector.get(writer, 0) >= next_counter:
             raise StaleWriterError(f"{draft.name}: a head claims a counter that this store never gave")
         vector[writer] = next_counter
-        now = tick()
+        timestamp, wall_ms = tick()
         try:
             version = prepare(
                 draft,
                 kid,
                 instance=instance,
                 vector=vector,
-                timestamp=_later_than(covered, now),
-                created_ms=to_ms(now),
+                timestamp=_later_than(covered, timestamp),
+                created_ms=wall_ms,
                 key=key,
             )
         except LocalError as error:

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from echonode.clock import Timestamp
+from echonode.clock import Moment
 from echonode.errors import LocalError, Reason, StoreError
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keys import Keyring
@@ -20,7 +20,7 @@ from echonode.model.merkle import Digest, Tree
 from echonode.model.record import Draft, LeafKey, Record, VersionId
 from echonode.model.usage import UsageTable
 
-Tick = Callable[[], Timestamp]
+Tick = Callable[[], Moment]
 
 
 class SnapshotOverError(StoreError):

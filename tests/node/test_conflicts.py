@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from echonode.clock import to_ms
 from echonode.errors import LocalError
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.node.conflicts import Conflicts, Resolution, Strategy
@@ -156,4 +157,9 @@ def test_a_clock_that_was_ahead_does_not_stick_and_an_edit_is_later_than_what_it
     other, edit = book.put("y", b"2"), book.put("x", b"3")
     assert other.timestamp >> 16 == other.created_ms == edit.created_ms == book.clock.ms
     assert edit.timestamp > ahead.timestamp
+    book.clock.ms += 60_000
+    book.put("z", b"4")
+    book.clock.ms -= 60_000
+    written = book.put("y", b"5")
+    assert to_ms(written.timestamp) > written.created_ms == book.clock.ms
     assert json.loads(edit.body) == 3
