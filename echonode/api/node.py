@@ -232,14 +232,14 @@ class NodeRoutes:
         return found
 
     def _context_form(self, info: ContextInfo) -> dict[str, object]:
-        partial = self._node.subscriptions
+        terms = self._node.subscriptions.terms_of(info.name)
         return {
             "name": info.name,
             "root": to_base32(info.root),
             "records": info.records,
             "bytes": info.bytes,
             "conflicts": self._node.conflicts.count(info.name),
-            "wants": None if partial.of(info.name) is None else list(partial.terms[info.name]),
+            "wants": None if terms is None else list(terms),
         }
 
 

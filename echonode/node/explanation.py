@@ -40,6 +40,13 @@ _ASK_TIMEOUT_S: Final = 5.0
 _ASKED_MAX: Final = 8  # peers asked for a record that is not here
 _EARLIER_MAX: Final = 20
 _GLOB_CHARS: Final = "*?"
+_KEPT_OUT: Final = (
+    PeerState.REFUSED,
+    PeerState.OTHER_NETWORK,
+    PeerState.COPY,
+    PeerState.PAUSED,
+    PeerState.LEFT_OUT,
+)
 _ANSWERS: Final = (PeerState.CONNECTED, PeerState.REACHABLE)  # a node that wants a part keeps no link
 
 # What a person can do about a refusal, by its reason.
@@ -79,6 +86,14 @@ class Because(Enum):
     PARTIAL = "partial"
     CLOCK = "clock"
     MODELS = "models"
+
+
+_REFUSED_BECAUSE: Final = {
+    Reason.UNKNOWN_KEY: Because.UNKNOWN_KEY,
+    Reason.KEY_REVOKED: Because.VOIDED,
+    Reason.QUOTA: Because.QUOTA,
+    Reason.BUSY: Because.BUDGET,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +178,7 @@ class Explanations:
                 "check the address, and sync with the node that wrote the record: echonode sync",
             )
         held_by = [view for view in await self._holders(context, author, name, peers) if view is not None]
-        for finding in self._of_holders(context, held_by):
+        for finding in self._of_holders(context, author, held_by):
             yield finding
         if not held_by:
             for finding in self._not_held(peers):
@@ -201,15 +216,9 @@ class Explanations:
             )
 
     def _of_refusal(self, refusal: Refusal) -> Finding:
-        because = {
-            Reason.UNKNOWN_KEY: Because.UNKNOWN_KEY,
-            Reason.KEY_REVOKED: Because.VOIDED,
-            Reason.QUOTA: Because.QUOTA,
-            Reason.BUSY: Because.BUDGET,
-        }.get(refusal.reason, Because.REFUSED)
         ago = _span((self.clock.now_ms() - refusal.at_ms) // 1000)
         return Finding(
-            because,
+            _REFUSED_BECAUSE.get(refusal.reason, Because.REFUSED),
             f"a version that {self._label(refusal.peer)} brought {ago} ago was refused here by the rule "
             f"`{refusal.reason.text}`: {escape(refusal.detail)}",
             _REMEDIES.get(refusal.reason, ""),
@@ -259,22 +268,28 @@ class Explanations:
 
         return list(await asyncio.gather(*map(ask, asked)))
 
-    def _of_holders(self, context: str, holders: list[PeerView]) -> Iterator[Finding]:
-        wanted = self.subscriptions.of(context)
+    def _of_holders(self, context: str, author: IdentityId, holders: list[PeerView]) -> Iterator[Finding]:
+        terms, is_full = self.subscriptions.terms_of(context), author in self.subscriptions.closed(context)
         for view in holders:
             label = escape(view.label or view.name)
-            if wanted is not None and view.in_sync is not False:
-                terms = " ".join(self.subscriptions.terms[context])
+            anyway = f"fetch this one anyway: echonode get RECORD --from {label}"
+            if is_full:
+                yield Finding(
+                    Because.QUOTA,
+                    f"{label} holds it, and this node takes no more records of its author: the quota is used up",
+                    f"{anyway}; or raise `quota` in the configuration",
+                )
+            elif terms is not None and view.in_sync is not False:
                 yield Finding(
                     Because.FILTERED,
-                    f"{label} holds it, and this node wants only a part of {escape(context)}: {escape(terms)}. The "
-                    "record is outside that part",
-                    "fetch this one anyway: echonode get RECORD --from "
-                    f"{label}; or change `subscriptions` in the configuration",
+                    f"{label} holds it, and this node wants only a part of {escape(context)}: "
+                    f"{escape(' '.join(terms))}. The record is outside that part",
+                    f"{anyway}; or change `subscriptions` in the configuration",
                 )
             else:
                 why = view.reason or "it has not come yet"
-                yield Finding(Because.HELD_BY_PEER, f"{label} holds it: {why}", f"fetch it now: echonode sync {label}")
+                again = f"fetch it now: echonode sync --node-id {label}"
+                yield Finding(Because.HELD_BY_PEER, f"{label} holds it: {why}", again)
 
     def _not_held(self, peers: list[PeerView]) -> Iterator[Finding]:
         """Yield which peers might have the record, and cannot be asked now."""
@@ -304,7 +319,7 @@ class Explanations:
             yield Finding(
                 Because.AWAY, f"it is {view.state.value}: {view.reason or 'no session came up yet'}", _reach_it(view)
             )
-        elif view.state in (PeerState.REFUSED, PeerState.OTHER_NETWORK, PeerState.COPY):
+        elif view.state in _KEPT_OUT:
             yield Finding(Because.KEPT_OUT, f"it is shown as {view.state.value}: {view.reason or 'it keeps us out'}")
         elif view.in_sync:
             yield Finding(Because.EQUAL, "all that both keep is equal")
@@ -342,9 +357,8 @@ class Explanations:
             by_reason.setdefault(refusal.reason, []).append((context, refusal))
         for reason, found in by_reason.items():
             context, last = found[-1]
-            because = Because.UNKNOWN_KEY if reason is Reason.UNKNOWN_KEY else Because.REFUSED
             yield Finding(
-                because,
+                _REFUSED_BECAUSE.get(reason, Because.REFUSED),
                 f"{len(found)} records of it were refused here by the rule `{reason.text}`, the last in "
                 f"{escape(context)}: {escape(last.detail)}",
                 _REMEDIES.get(reason, ""),

@@ -73,6 +73,10 @@ class Subscriptions:
         wanted = wanted or EVERYTHING
         return replace(wanted, not_authors=wanted.not_authors | closed)
 
+    def terms_of(self, context: str) -> Sequence[str] | None:
+        """Return the text of the part of `context` that the configuration names, None when that is all of it."""
+        return None if self._chosen(context) is None else self.terms[context]
+
     def _chosen(self, context: str) -> Filter | None:
         """Return the part of `context` that the configuration names, None when that is all of it."""
         wanted = None if context == IDENTITIES else self.filters.get(context)

@@ -8,6 +8,7 @@ from echonode.host.logs import Logs
 from echonode.host.system import SystemClock
 from echonode.limits import LOG_PEERS_MAX
 from echonode.model.identity import IdentityId
+from echonode.node.settings import Quota, Quotas
 from echonode.text import to_base32
 from tests.api.serving import Served, run, serving
 
@@ -112,6 +113,36 @@ def test_reasons_name_what_keeps_a_record_away(tmp_path: Path) -> None:
             assert await reasons(one, "id=other") == ["deleted"]
             await one.put("late", b"x", "&timestamp=2099-01-01")
             assert "partial" in await reasons(two, "peer=one")
+
+    run(test)
+
+
+def test_a_node_with_a_quota_that_is_used_up_shows_itself_and_says_why_a_record_is_not_here(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as one, serving(tmp_path, name="two") as two:
+            two.node.intake.quotas = Quotas(author=Quota(records=1))
+            await one.put("a")
+            await one.put("b")
+            with two.node.subscribe() as events:
+                two.node.add_peer(one.listen[0])
+                while (await events.get()).name != "follow.began":
+                    pass
+            contexts = (await two.ask("GET", "/v1/status")).json()["contexts"]
+            assert [(each["name"], each["records"], each["wants"]) for each in contexts[1:]] == [("main", 1, None)]
+            assert (await two.ask("GET", "/v1/contexts")).json() == {"contexts": contexts}
+            (missing,) = {"a", "b"} - {record.name async for page in two.node.records.scan("main") for record in page}
+            assert await reasons(two, f"id=@one/{missing}") == ["quota", "quota"], "refused, and held by a peer"
+            assert "quota" in await reasons(two, "peer=one")
+
+    run(test)
+
+
+def test_a_pause_is_named_as_the_reason(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as one, serving(tmp_path, name="two") as two:
+            await connected(one, two)
+            two.node.pause_control.pause("one", None)
+            assert await reasons(two, "peer=one") == ["kept out"]
 
     run(test)
 
