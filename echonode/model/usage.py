@@ -1,4 +1,7 @@
-"""Usage: how much of a store the heads of each author take, by the key that signed them. For quotas; never saved."""
+"""Usage: how much of a store the heads of each author take, by the key that signed them. For quotas; never saved.
+
+What a snapshot brings is counted as it is staged: a quota bounds it from its first batch on.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -56,11 +59,11 @@ class UsageTable:
         """Return the usage of what `key` signed for `author`, a pool."""
         return self._by_author.get(author, {}).get(key, Usage())
 
-    def add_all(self, other: "UsageTable") -> None:
-        """Add all of `other`."""
+    def add_all(self, other: "UsageTable", sign: int = 1) -> None:
+        """Add all of `other`, with `sign` -1 take it away."""
         for author, by_key in other._by_author.items():
             for key, usage in by_key.items():
-                self.add(author, key, usage.records, usage.bytes, usage.tombstones)
+                self.add(author, key, sign * usage.records, sign * usage.bytes, sign * usage.tombstones)
 
     def count(self, versions: Iterable[CountedVersion], sign: int) -> None:
         """Count `versions` as new heads, with `sign` -1 as heads no more."""

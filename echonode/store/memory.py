@@ -222,6 +222,7 @@ class MemoryStore:
     async def stage(self, context: str, root: Digest, records: Sequence[Record]) -> tuple[RefusedVersion, ...]:
         known, staging = self._staging.get(context, (root, {}))
         if known != root:
+            self._uncount(context, staging)
             staging = {}
         self._staging[context] = (root, staging)
         plan = self._index.sort(context, records)
@@ -229,9 +230,17 @@ class MemoryStore:
             plan.merge(key, Leaf(is_whole=True).add(Place.LOG, staging.get(key, ())))
             by_id = {record.id: record for record in (*staging.get(key, ()), *plan.arrived[key])}
             if key in plan.merges:
+                self._uncount(context, {key: staging.get(key, [])})
                 staging[key] = [by_id[version] for version in plan.merges[key].heads]
+                if context != IDENTITIES:
+                    self._index.usage.count(staging[key], 1)
         self._index.raise_counters(plan.counters)
         return tuple(plan.refused)
+
+    def _uncount(self, context: str, staging: Mapping[LeafKey, Sequence[Record]]) -> None:
+        """Take what is staged for `context` out of the usage."""
+        if context != IDENTITIES:
+            self._index.usage.count(itertools.chain.from_iterable(staging.values()), -1)
 
     def staged(self, context: str) -> Staged | None:
         root, staging = self._staging.get(context, (Digest(b""), {}))
@@ -239,6 +248,7 @@ class MemoryStore:
 
     async def promote(self, context: str, *, expected: Digest | None) -> Applied | None:
         _, staging = self._staging.pop(context, (Digest(b""), {}))
+        self._uncount(context, staging)
         staged = Tree((key, State(state_of(head.id for head in heads))) for key, heads in staging.items())
         if expected is not None and staged.root != expected:
             return None
@@ -383,6 +393,7 @@ class MemoryStore:
                 self._index.replace_leaves(context, {key: merge})
         for context, (_, staging) in list(self._staging.items()):
             if any(is_void(record) for heads in staging.values() for record in heads):
+                self._uncount(context, staging)
                 del self._staging[context]
         return voided
 

@@ -3,6 +3,7 @@
 from echonode.errors import Reason
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import IDENTITIES, MAIN, Record, from_store
+from echonode.model.usage import Usage
 from echonode.store.port import Store
 from tests.contracts.store import admit, check, ids, root_of, scanned
 from tests.store.people import Owner, Person
@@ -219,3 +220,29 @@ async def what_is_staged_may_be_shown_unfinished(store: Store) -> None:
     assert store.tree(MAIN).root == root_of(*[[version] for version in versions[:5]])
     nothing = await store.promote(MAIN, expected=None)
     assert nothing is not None and nothing.records == ()
+
+
+@check
+async def what_is_staged_is_in_the_usage_until_it_is_dropped_and_once_when_it_is_shown(store: Store) -> None:
+    one, other = Person(2), Person(3)
+    await admit(store, one, other)
+    old = one.version("a", bytes(5000))
+    new, gone = one.version("a", b"new", [old]), one.version("b", is_tombstone=True)
+    root = root_of([new], [gone])
+    await store.stage(MAIN, root, [gone] if gone.key < old.key else [old])
+    await store.stage(MAIN, root, [old] if gone.key < old.key else [gone])
+    assert store.usage.of(one.id) == store.usage.total == Usage(2, old.size + gone.size, 1)
+    await store.stage(MAIN, root, [new])
+    assert store.usage.of(one.id) == Usage(2, new.size + gone.size, 1)
+    await store.stage("other", root_of(), [other.version("x", context="other")])
+    assert store.usage.total.records == 3
+    await store.stage("other", root, [])
+    assert store.usage.of(other.id) == Usage(), "another root drops what was staged"
+    assert await store.promote(MAIN, expected=root) is not None
+    assert store.usage.of(one.id) == store.usage.total == Usage(2, new.size + gone.size, 1)
+    await store.stage(MAIN, root, [new])
+    assert await store.promote(MAIN, expected=None) is not None
+    assert store.usage.total == Usage(2, new.size + gone.size, 1), "it was merged into what was there"
+    await store.stage(MAIN, root, [new, other.version("x")])
+    assert await store.promote(MAIN, expected=root) is None
+    assert store.usage.total == Usage(2, new.size + gone.size, 1)

@@ -55,6 +55,22 @@ def test_a_flooding_author_is_stopped_and_an_honest_one_beside_it_syncs_live(is_
     in_a_world(work)
 
 
+def test_a_snapshot_of_many_pages_brings_no_more_than_the_quota():
+    async def work(world: World) -> None:
+        ours = await with_quotas(world, "ours", ONE_AUTHOR)
+        flood = await world.add_node("flood")
+        drafts = [
+            Draft(context=MAIN, author=flood.node.id, name=f"{number}", body=bytes(150_000)) for number in range(30)
+        ]
+        await flood.node.records.put_all(drafts)
+        world.introduce()
+        await asyncio.sleep(60)
+        assert any(event.mode == "snapshot" for event in told(ours, SyncCompleted) if event.context == MAIN)
+        assert len(await of(ours, flood)) == 10
+
+    in_a_world(work)
+
+
 def test_what_is_held_is_edited_and_deleted_beyond_the_quota():
     async def work(world: World) -> None:
         ours = await with_quotas(world, "ours", ONE_AUTHOR)

@@ -1,4 +1,4 @@
-"""Counting, when a store is opened, what the heads of each author take. Synchronous, on the connection's thread.
+"""Counting, when a store is opened, what the heads of each author take, staged ones too. Synchronous, on its thread.
 
 No column says who an author is. Its place in a version's bytes follows from the length of the context's name
 (PROTOCOL.md §4.1, §4.2), so SQLite adds up by itself. Of large versions only the beginning is read, one by one.

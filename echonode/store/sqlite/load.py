@@ -12,6 +12,7 @@ from echonode.model.identity import INSTANCE_BYTES, Instance
 from echonode.model.keys import read_stored_statement
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, LeafKey, Record, parse
+from echonode.model.usage import UsageTable
 from echonode.store.cursors import Cursors
 from echonode.store.merge import MergeIndex
 from echonode.store.port import Cursor
@@ -26,6 +27,7 @@ class StagingContext:
     """A snapshot being received, in a context without a name.
 
     It holds `count` heads, the last of them under `last_key`. No seq in it is below `first_seq` or above `newest_seq`.
+    `usage`: what of it is counted in the usage of the store.
     """
 
     context_id: int
@@ -35,6 +37,7 @@ class StagingContext:
     last_key: LeafKey
     count: int
     size_bytes: int
+    usage: UsageTable = field(default_factory=UsageTable)
 
 
 @dataclass(slots=True)
@@ -97,7 +100,11 @@ def _load_contexts(connection: sqlite3.Connection, loaded: LoadedState) -> None:
             if name == IDENTITIES:
                 _load_keyring(connection, context_id, loaded.index)
         elif staged_for is not None:
-            loaded.staging[staged_for] = _read_staging(connection, context_id, Digest(staged_root), size)
+            staging = _read_staging(connection, context_id, Digest(staged_root), size)
+            if loaded.index.is_usage_counted:
+                count_usage(connection, context_id, staged_for, staging.usage)
+                loaded.index.usage.add_all(staging.usage)
+            loaded.staging[staged_for] = staging
         else:
             loaded.garbage.append(context_id)
 

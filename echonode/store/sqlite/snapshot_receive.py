@@ -12,14 +12,13 @@ What is to be deleted loses its `staged_for` at once. `GroupCommit` deletes its 
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import IDENTITIES, LeafKey, Record
-from echonode.model.usage import UsageTable
 from echonode.store.leaf import Leaf
 from echonode.store.merge import MergeIndex, MergePlan
 from echonode.store.port import RefusedVersion, Staged
-from echonode.store.sqlite.count_usage import count_usage
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
 from echonode.store.sqlite.leaves import read_leaves, read_tree
 from echonode.store.sqlite.load import StagingContext
@@ -63,8 +62,8 @@ class StagingArea:
             await self._commits.database.run(lambda connection: _merge(connection, after, plan, others))
         transaction.add_counters(self._index.unseen_counters(plan.counters))
         added = fresh + plan.added()
+        left = [move.version for _, merge in plan.changes() for move in merge.left()]
         if added:
-            left = [move.version for _, merge in plan.changes() for move in merge.left()]
             transaction.add_staged(after.context_id, fresh, plan)
             after.newest_seq = transaction.last_seq
             after.last_key = max([after.last_key, *(record.key for record in added)])
@@ -77,6 +76,10 @@ class StagingArea:
                 self.finish_drop(context)
             self.staging[context] = after
             self._index.raise_counters(plan.counters)
+            if self._index.is_usage_counted and context != IDENTITIES:
+                for usage in (after.usage, self._index.usage):
+                    usage.count(left, -1)
+                    usage.count(added, 1)
             return tuple(plan.refused)
 
         return finish
@@ -91,14 +94,7 @@ class StagingArea:
         staging = self.staging.get(context)
         if staging is None:
             return lambda: 0 if expected in (None, Tree().root) else None
-        usage = UsageTable()
-
-        def read(connection: sqlite3.Connection) -> tuple[Tree, set[LeafKey]]:
-            if self._index.is_usage_counted:
-                count_usage(connection, staging.context_id, context, usage)
-            return read_tree(connection, staging.context_id)
-
-        tree, conflicts = await self._commits.database.run(read)
+        tree, conflicts = await self._commits.database.run(partial(read_tree, context_id=staging.context_id))
         is_expected = expected in (None, tree.root)
         if is_expected and self._may_swap(context, staging):
             self._swap(transaction, context, staging)
@@ -106,7 +102,6 @@ class StagingArea:
             def show() -> int:
                 del self.staging[context]
                 self._index.trees[context], self._index.conflicts[context] = tree, conflicts
-                self._index.usage.add_all(usage)
                 return staging.count
 
             return show
@@ -116,6 +111,7 @@ class StagingArea:
         def take_out() -> StagingContext | None:
             if is_expected:
                 del self.staging[context]
+                self._index.usage.add_all(staging.usage, -1)  # the merge counts what becomes of it
                 return staging
             self.finish_drop(context)
             return None
@@ -129,7 +125,9 @@ class StagingArea:
 
     def finish_drop(self, context: str) -> None:
         """Forget what was staged for `context`; its rows are deleted when no call waits."""
-        self._commits.discard(self.staging.pop(context).context_id)
+        staging = self.staging.pop(context)
+        self._index.usage.add_all(staging.usage, -1)
+        self._commits.discard(staging.context_id)
 
     def _may_swap(self, context: str, staging: StagingContext) -> bool:
         """Return True when the staged context may take the place of `context`.

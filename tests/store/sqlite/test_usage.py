@@ -34,7 +34,11 @@ def test_usage_is_found_again_when_the_store_is_opened(tmp_path: Path) -> None:
             assert await store.promote("staged", expected=root) is not None
             held.extend(staged())
             check(store.usage)
+            await store.stage("half", Tree().root, waiting)
+            held.extend(waiting)
+            check(store.usage)
 
+    waiting = [people[2].version("staged", bytes(5000), context="half")]
     once = [people[1].version(f"{number}", bytes(number), context="staged") for number in range(50)]
 
     def staged() -> list[Record]:
