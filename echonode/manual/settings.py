@@ -153,7 +153,7 @@ SETTINGS: Final = (
             example=example,
         )
         for key, what, example in (
-            ("author_records", "How many records of one author are taken (in `shared`: of one device).", "100000"),
+            ("author_records", "How many records of one author are taken (in a pool: of one device).", "100000"),
             ("author_bytes", "How many bytes the records of one author may take.", "1000000000"),
             ("author_tombstones", "How many deletions of one author are taken.", "50000"),
             ("records", "How many records of all authors are held.", "1000000"),

@@ -58,14 +58,14 @@ class Intake:
             if why:
                 refused.append(RefusedVersion(record.id, Reason.QUOTA, why))
                 if why != _TOO_MANY_CONTEXTS:
-                    self._close(context, record.author)
+                    self._close(context, record)
         return refused
 
     def _why_not(self, context: str, peer: IdentityId, record: Record, coming: "_Coming") -> str:
         """Return why `record` is not taken beside those of the same batch that are, "" when it is."""
         counted: tuple[bytes, ...] = (record.author,)
         usage = self.store.usage.of(record.author)
-        if record.author == self.kept.shared:
+        if self.kept.is_of_pool(record):
             counted, usage = (record.author, record.kid), self.store.usage.of_key(record.author, record.kid)
         if _is_beyond(self.quotas.author, usage, coming[counted], record):
             return _AUTHOR_FULL
@@ -77,10 +77,10 @@ class Intake:
             each.add(1, record.size, record.is_tombstone)
         return ""
 
-    def _close(self, context: str, author: IdentityId) -> None:
+    def _close(self, context: str, record: Record) -> None:
         closed = self._closed[context]
-        if author != self.kept.shared and len(closed) < CLOSED_AUTHORS_MAX:
-            closed.add(author)
+        if not self.kept.is_of_pool(record) and len(closed) < CLOSED_AUTHORS_MAX:
+            closed.add(record.author)
 
     def closed(self, context: str) -> frozenset[IdentityId]:
         """Return the authors of which nothing more is taken in `context`; those with room again are taken off."""

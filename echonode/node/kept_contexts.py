@@ -8,7 +8,7 @@
       forgotten                                                no, until it is written here again
 
 When the configuration lists contexts, these and no others are taken. A context is introduced by the author of the first
-record that comes of it, or by the peer that brings it where that author is the pool `shared`.
+record that comes of it, or by the peer that brings it where that author is a pool.
 """
 
 from collections import Counter
@@ -30,16 +30,12 @@ from echonode.text import escape
 
 
 class KeptContexts:
-    """The contexts of one store. `listed`: those that the configuration lists, None for no list.
-
-    `shared`: the pool of the network, None on the open network.
-    """
+    """The contexts of one store. `listed`: those that the configuration lists, None for no list."""
 
     def __init__(self, store: Store, identity: Identity, listed: frozenset[str] | None) -> None:
         self._store = store
         self._identity = identity
         self._listed = listed
-        self.shared: IdentityId | None = None
         self._origins: dict[str, ContextOrigin] = {}  # in the order in which contexts came
         self._unsaved: dict[str, ContextOrigin] = {}
         self._coming: dict[str, IdentityId] = {}  # those whose first records are being stored
@@ -85,7 +81,12 @@ class KeptContexts:
 
     def introducer(self, record: Record, peer: IdentityId) -> IdentityId:
         """Return who introduces the context of `record`, which `peer` brings, if it is the first one of it."""
-        return peer if record.author == self.shared else record.author
+        return peer if self.is_of_pool(record) else record.author
+
+    def is_of_pool(self, record: Record) -> bool:
+        """Return whether the author of `record` is a pool: several devices write for it, so that what is bounded for
+        one author is bounded for each of them."""
+        return record.author in self._store.keyring.claims(record.kid).pools
 
     def is_own(self, context: str) -> bool:
         """Return whether `context` was written here."""

@@ -115,7 +115,6 @@ class RecordBook:
         ]
         if self.shared_pool is not None:
             self.own_statements.append(await self.list_device(self.shared_pool))
-        self.kept.shared = self.shared
 
     async def list_device(self, pool: Pool) -> Record:
         """State in `pool` that our device key is one of ours. Return the pool's statement, which may be there."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from echonode.model.identity import PoolKind
 from echonode.model.record import MAIN, Draft
 from echonode.node.events import SessionFailed, SyncCompleted
 from echonode.node.settings import Quota, Quotas
@@ -144,6 +145,27 @@ def test_members_do_not_use_up_each_others_share_of_shared_and_room_is_given_aga
         await put(honest, "one more", b"x", shared=True)
         await asyncio.sleep(200)
         assert len(await names(ours)) == 22
+
+    in_a_world(work)
+
+
+def test_members_do_not_use_up_each_others_share_of_a_pool():
+    async def work(world: World) -> None:
+        ours = await with_quotas(world, "ours", ONE_AUTHOR)
+        flood, honest = await world.add_node("flood"), await world.add_node("honest")
+        pool = await flood.node.pools.create("team", PoolKind.COMMON)
+        await honest.node.pools.accept(pool)
+        world.introduce()
+        await asyncio.sleep(10)
+        junk = [Draft(context=MAIN, author=pool.id, name=f"junk-{number}", body=b"x") for number in range(20)]
+        await flood.node.records.put_all(junk)
+        await asyncio.sleep(60)
+        for name in ("plan", "budget"):
+            await honest.node.records.put(Draft(context=MAIN, author=pool.id, name=name, body=b"x"))
+        await asyncio.sleep(200)
+        found = await names(ours)
+        assert {"plan", "budget"} <= found
+        assert len(found) == 12
 
     in_a_world(work)
 
