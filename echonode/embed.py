@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from echonode.client.asynchronous import AsyncAnswer, AsyncClient
-from echonode.client.calls import MAIN, Request
-from echonode.client.errors import ConnectionLost
+from echonode.client.errors import ConnectionLost, TimedOut
+from echonode.client.request import MAIN, Request
 
 if TYPE_CHECKING:
     from echonode.node.node import Node as RunningNode
@@ -200,7 +200,7 @@ class _InProcessAnswer:
             async with asyncio.timeout(self._timeout_s):
                 await self._is_begun.wait()
         except TimeoutError:
-            raise ConnectionLost(f"the node did not answer within {self._timeout_s:g} s") from None
+            raise TimedOut(f"the node did not answer within {self._timeout_s:g} s") from None
         if not self.status:
             raise ConnectionLost("the node stopped before it answered")
 

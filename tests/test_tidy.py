@@ -164,7 +164,7 @@ PLANTED: dict[str, tuple[Rule, str, str]] = {
     "structlog elsewhere": (tidy.doors, "node/node.py", "import structlog"),
     "uvloop elsewhere": (tidy.doors, "host/tcp.py", "import uvloop"),
     "click elsewhere": (tidy.doors, "host/config.py", "import click"),
-    "h11 elsewhere": (tidy.doors, "api/server.py", "import h11"),
+    "h11 elsewhere": (tidy.doors, "cli/client.py", "import h11"),
     "starlette elsewhere": (tidy.doors, "cli/main.py", "from starlette.requests import Request"),
     "uvicorn elsewhere": (tidy.doors, "app.py", "import uvicorn"),
     "rich elsewhere": (tidy.doors, "host/logs.py", "def f():\n    import rich"),

@@ -92,7 +92,7 @@ DOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "uvloop": ("app.py",),
     "rich": ("cli/",),
     "click": ("cli/",),
-    "h11": ("cli/", "client/exchange.py"),
+    "h11": ("client/exchange.py",),
     "starlette": ("api/",),
     "uvicorn": ("api/",),
     "prometheus_client": ("api/metrics.py",),

@@ -12,7 +12,6 @@ import click
 from click.shell_completion import CompletionItem
 from click.types import StringParamType
 
-from echonode.cli.exit_codes import Failure
 from echonode.cli.node_lookup import NodeLookup
 from echonode.errors import EchonodeError
 
@@ -44,7 +43,7 @@ def _contexts(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
 
 def _records(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """Return the addresses of records that begin with `incomplete`, in the context that the command line names."""
-    from echonode.cli.client import record_path
+    from echonode.client.request import record_path
 
     context = ctx.params.get("context") or "main"
     items: list[CompletionItem] = []
@@ -53,7 +52,7 @@ def _records(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         with _lookup(ctx).client().open("GET", path, timeout_s=_TIMEOUT_S) as response:
             for record in response.values():
                 # An own record may be typed with or without me/ before it.
-                address = record["address"]
+                address = record.get("address", "")
                 shown = address if address.startswith(incomplete) else address.removeprefix(_OWN)
                 if shown.startswith(incomplete) and _is_typed_as_it_is(shown):
                     items.append(CompletionItem(shown))
@@ -102,7 +101,7 @@ def complete_names(command: click.Command) -> None:
 def _ask(ctx: click.Context, path: str, otherwise: Any) -> Any:
     try:
         return _lookup(ctx).client().call("GET", path, timeout_s=_TIMEOUT_S)
-    except (Failure, EchonodeError, OSError):
+    except (EchonodeError, OSError):
         return otherwise
 
 

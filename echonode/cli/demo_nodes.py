@@ -19,9 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from echonode.cli.client import Client
-from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
+from echonode.cli.client import ApiClient
+from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.services import Services
+from echonode.client.errors import ClientError, NotRunning
+from echonode.client.location import Location, UnixPlace
 
 LOOPBACK: Final = "127.0.0.1"
 _MDNS_GROUP: Final = "224.0.0.251"
@@ -67,15 +69,15 @@ class DemoNode:
 
     name: str
     process: "subprocess.Popen[bytes]"
-    client: Client
+    client: ApiClient
     log: Path
     conversations: list[Json] = field(default_factory=list)
 
     def status(self) -> Json:
-        """Return the node's status. Raises Failure."""
+        """Return the node's status. Raises ClientError, Failure when its process has ended."""
         try:
             answer: Json = self.client.call("GET", "/v1/status")
-        except Failure:
+        except ClientError:
             self.check()
             raise
         return answer
@@ -104,7 +106,7 @@ class DemoNode:
         response = self.client.open("GET", "/v1/events", query=[("types", _SYNC_COMPLETED)], timeout_s=None)
 
         def collect() -> None:
-            with suppress(Failure, OSError):  # the node was stopped: there are no more events
+            with suppress(ClientError, OSError):  # the node was stopped: there are no more events
                 self.conversations.extend(event for name, event in response.events() if name == _SYNC_COMPLETED)
 
         threading.Thread(target=collect, name=f"events of {self.name}", daemon=True).start()
@@ -140,7 +142,7 @@ class DemoNodes:
                 env={key: value for key, value in os.environ.items() if not key.startswith("ECHO_")},
                 start_new_session=True,  # Ctrl-C reaches only this process, which then stops the nodes
             )
-        node = DemoNode(name, process, Client([home.api_socket]), log)
+        node = DemoNode(name, process, ApiClient(Location((UnixPlace(home.api_socket),))), log)
         self._running.append(node)
         return node
 

@@ -1,8 +1,9 @@
-"""The exit codes of the commands, and the one exception that carries one of them."""
+"""The exit codes of the commands, and which of them an error has."""
 
 from enum import IntEnum
 
-from echonode.errors import EchonodeError
+from echonode.client.errors import NotAllowed, NotRunning, Refused, TimedOut
+from echonode.errors import ConfigError, EchonodeError
 
 
 class ExitCode(IntEnum):
@@ -27,8 +28,36 @@ class Failure(EchonodeError):
         self.exit_code = exit_code
 
 
-class NotRunning(Failure):
-    """No node listens where one should."""
+def exit_code_of(error: BaseException) -> ExitCode:
+    """Return the exit code of a command that ends with this error."""
+    match error:
+        case Failure():
+            return error.exit_code
+        case ConfigError():
+            return ExitCode.USAGE  # a service manager must not try the same again
+        case NotRunning():
+            return ExitCode.NOT_RUNNING
+        case NotAllowed():
+            return ExitCode.NOT_AUTHORISED
+        case TimedOut():
+            return ExitCode.TIMED_OUT
+        case Refused():
+            return _of_refusal(error)
+        case KeyboardInterrupt():
+            return ExitCode.INTERRUPTED
+        case _:
+            return ExitCode.FAILED
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, ExitCode.NOT_RUNNING)
+
+def _of_refusal(error: Refused) -> ExitCode:
+    match error.status:
+        case 400:
+            return ExitCode.USAGE
+        case 401 | 403:
+            return ExitCode.NOT_AUTHORISED
+        case 504:
+            return ExitCode.TIMED_OUT
+        case 503 if error.code == "stopping":
+            return ExitCode.NOT_RUNNING
+        case _:
+            return ExitCode.FAILED

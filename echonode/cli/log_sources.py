@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from echonode.cli.client import Client
+from echonode.cli.client import ApiClient
 from echonode.cli.exit_codes import Failure
 from echonode.limits import LOG_LINE_BYTES_MAX
 
@@ -19,7 +19,7 @@ _UNITS: Final = ("_SYSTEMD_UNIT=echonode.service", "+", "_SYSTEMD_USER_UNIT=echo
 Line = dict[str, Any]
 
 
-def from_node(client: Client, query: list[tuple[str, str | None]], *, is_followed: bool) -> Iterator[Line]:
+def from_node(client: ApiClient, query: list[tuple[str, str | None]], *, is_followed: bool) -> Iterator[Line]:
     """Yield the lines that the running node keeps, and with `is_followed` those that come."""
     query = [*query, ("follow", "1" if is_followed else None)]
     with client.open("GET", "/v1/logs", query=query, timeout_s=None if is_followed else 30.0) as response:

@@ -41,12 +41,12 @@ from echonode.cli.commands import (
     watch,
 )
 from echonode.cli.completion import complete_names
-from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.exit_codes import ExitCode, exit_code_of
 from echonode.cli.help_text import PROGRAM, take_home
 from echonode.cli.node_lookup import NodeLookup
 from echonode.cli.output import is_coloured
 from echonode.cli.services import Services
-from echonode.errors import ConfigError, EchonodeError
+from echonode.errors import EchonodeError
 from echonode.text import escape
 
 _SENTENCE_CHARS_MAX: Final = 1000
@@ -100,7 +100,6 @@ class _OrderedGroup(click.Group):
         for title, section in _SECTIONS:
             with formatter.section(title):
                 formatter.write_dl([(f"{each.name:<{width}}", each.get_short_help_str(80)) for each in section])
-
 
 
 def commands(services: Services) -> click.Group:
@@ -157,12 +156,8 @@ def main(services: Services, args: Sequence[str] | None = None, *, program: str 
         return error.exit_code
     except click.ClickException as error:
         return _print_error(_usage_error(error), error.exit_code)
-    except Failure as error:
-        return _print_error(str(error), error.exit_code)
-    except ConfigError as error:
-        return _print_error(str(error), ExitCode.USAGE)  # a service manager must not try the same again
     except EchonodeError as error:
-        return _print_error(str(error), ExitCode.FAILED)
+        return _print_error(str(error), exit_code_of(error))
     except UnicodeEncodeError:
         return _print_error("an argument holds bytes that are not text in UTF-8", ExitCode.USAGE)
     except OSError as error:

@@ -1,10 +1,10 @@
 """The address of the node that a command speaks to. The first of these that is given decides:
 
-    --home DIR                            that home and no other
-    ECHO_API_URL=unix:/PATH               that socket
-    ECHO_API_URL=http://HOST:PORT         that TCP listener, with the token in ECHO_TOKEN
-    ECHO_HOME=DIR                         that home
-    (nothing)                             this user's home, else /run/echonode/api.sock
+--home DIR                            that home and no other
+ECHO_API_URL=unix:/PATH               that socket
+ECHO_API_URL=http://HOST:PORT         that TCP listener, with the token in ECHO_TOKEN
+ECHO_HOME=DIR                         that home
+(nothing)                             this user's home, else /run/echonode/api.sock
 """
 
 import os
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import click
 
@@ -24,11 +23,11 @@ from echonode.cli.services import HomeView, Services
 from echonode.text import escape
 
 if TYPE_CHECKING:
-    from echonode.cli.client import Client, TcpPlace
-    from echonode.client.synchronous import Client as PythonClient
+    from echonode.cli.client import ApiClient
+    from echonode.client.location import Location
+    from echonode.client.synchronous import Client
 
 SERVICE_SOCKET: Final = Path("/run/echonode/api.sock")
-_HTTP_PORT: Final = 80
 SERVICE_HOME: Final = Path("/var/lib/private/echonode")  # which only root can look into
 
 
@@ -53,35 +52,37 @@ class NodeLookup:
             return home
         return self.services.find_home(str(SERVICE_HOME))
 
-    def client(self, *, start_command: str = "run") -> "Client":
-        """Return a client of the running node. `start_command` is the command that a person should type if none runs.
-        """
-        from echonode.cli.client import Client  # it imports h11, which --help does not need
+    def client(self, *, start_command: str = "run") -> "ApiClient":
+        """Return a client of the running node. `start_command` is what a person should type if none runs."""
+        from echonode.cli.client import ApiClient  # it imports h11, which --help does not need
+
+        return ApiClient(self._location(start_command))
+
+    def follower(self) -> "Client":
+        """Return a client that goes on while the node restarts. Raises NotRunning when none runs now."""
+        from echonode.client.connection import Connector
+        from echonode.client.synchronous import Client
+
+        location = self._location("run")
+        Connector(location).check()
+        return Client(location=location)
+
+    def _location(self, start_command: str) -> "Location":
+        from echonode.client.location import Location, UnixPlace
 
         url = os.environ.get("ECHO_API_URL")
         if url and not self.home_flag:
-            return Client([_place_of(url)], absence=lambda: f"nothing answers at {url} (ECHO_API_URL)")
+            return _location_of(url)
         if os.environ.get("ECHO_TOKEN") and not self.home_flag and not os.environ.get("ECHO_HOME"):
             raise Failure(
                 "ECHO_TOKEN is set and ECHO_API_URL is not: set both (status --json has the URL, under api) or neither",
                 ExitCode.USAGE,
             )
         home = self.home()
-        paths = [home.api_socket]
+        places = [UnixPlace(home.api_socket)]
         if not self.home_flag and not os.environ.get("ECHO_HOME"):
-            paths.append(SERVICE_SOCKET)
-        return Client(paths, absence=lambda: self._absence(home, start_command))
-
-    def follower(self) -> "PythonClient":
-        """Return a client that goes on while the node restarts. Raises NotRunning when none runs now."""
-        from echonode.cli.client import TcpPlace
-        from echonode.client.synchronous import Client
-
-        match self.client().place():
-            case TcpPlace() as place:
-                return Client(f"http://{place.host_field}", token=place.token)
-            case path:
-                return Client(f"unix:{path}")
+            places.append(UnixPlace(SERVICE_SOCKET))
+        return Location(tuple(places), absence=lambda: self._absence(home, start_command))
 
     def _absence(self, home: HomeView, start_command: str) -> str:
         """Return the sentence that says why no node answers, and what to do."""
@@ -110,42 +111,34 @@ class NodeLookup:
             if path is None:
                 yield Reader(client, is_running=False)  # its first request says that no node runs
                 return
-            from echonode.cli.client import Client
+            from echonode.cli.client import ApiClient
+            from echonode.client.location import Location, UnixPlace
 
             print_note("the node is not running: this is read from its store")
-            yield Reader(Client([path]), is_running=False)
+            yield Reader(ApiClient(Location((UnixPlace(path),))), is_running=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
     """A client for requests that only read, and whether a node runs behind it."""
 
-    client: "Client"
+    client: "ApiClient"
     is_running: bool
 
 
-def _place_of(url: str) -> "Path | TcpPlace":
-    """Return the place that ECHO_API_URL names. Raises Failure, also where ECHO_TOKEN is missing."""
-    from echonode.cli.client import TcpPlace
+def _location_of(url: str) -> "Location":
+    """Return the location that ECHO_API_URL names. Raises Failure, also where ECHO_TOKEN is missing."""
+    from echonode.client.errors import ClientError
+    from echonode.client.location import Location, TcpPlace, read_url
 
-    scheme, _, rest = url.partition(":")
-    path = rest.removeprefix("//")
-    if scheme == "unix" and path.startswith("/"):
-        return Path(path)
-    if scheme == "http":
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host, port = None, None
-        else:
-            if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
-                host = None
-        if host:
-            return TcpPlace(host, port or _HTTP_PORT, _token(url))
-    raise Failure(
-        f"ECHO_API_URL is {escape(url)!r}; unix:/PATH/TO/api.sock or http://HOST:PORT is expected", ExitCode.USAGE
-    )
+    try:
+        place = read_url(url)
+    except ClientError:
+        raise Failure(
+            f"ECHO_API_URL is {escape(url)!r}; unix:/PATH/TO/api.sock or http://HOST:PORT is expected", ExitCode.USAGE
+        ) from None
+    token = _token(url) if isinstance(place, TcpPlace) else None
+    return Location((place,), token, lambda: f"nothing answers at {url} (ECHO_API_URL)")
 
 
 def _token(url: str) -> str:

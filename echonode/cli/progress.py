@@ -10,17 +10,18 @@ from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from echonode.cli.exit_codes import Failure
 from echonode.cli.output import safe, short_id
+from echonode.errors import EchonodeError
 
 if TYPE_CHECKING:
-    from echonode.cli.client import Client, Response
+    from echonode.cli.client import ApiClient
+    from echonode.client.connection import Answer
 
 _EVENTS: Final = "sync.progress,sync.completed"
 
 
 @contextmanager
-def sync_progress(client: "Client") -> Iterator[None]:
+def sync_progress(client: "ApiClient") -> Iterator[None]:
     """Draw the progress of the node's conversations until the block ends."""
     if not sys.stderr.isatty():
         yield
@@ -42,8 +43,8 @@ def sync_progress(client: "Client") -> Iterator[None]:
             reader.join()
 
 
-def _read(response: "Response", progress: Any) -> None:
-    with suppress(Failure):  # one side hung up: the answer to the request itself says what that means
+def _read(response: "Answer", progress: Any) -> None:
+    with suppress(EchonodeError):  # one side hung up: the answer to the request itself says what that means
         _draw(response.events(), progress)
 
 
@@ -53,8 +54,8 @@ def _draw(events: Iterable[tuple[str, Any]], progress: Any) -> None:
     for name, event in events:
         if name == "end":
             return
-        if name == "gap":
-            continue  # a bar may stand still for a moment: the next event sets it right
+        if name not in ("sync.progress", "sync.completed"):
+            continue  # after a gap a bar may stand still for a moment: the next event sets it right
         conversation = (event["session"], event["context"])
         if name == "sync.completed":
             if conversation in bars:

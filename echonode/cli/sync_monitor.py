@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 from echonode.cli.columns import table
 from echonode.cli.exit_codes import Failure
 from echonode.cli.output import ago, count, print_json, print_line, safe, short_id, shown_address, size
+from echonode.client.errors import BadAnswer, ClientError
 
 if TYPE_CHECKING:
-    from echonode.cli.client import Client, Response
+    from echonode.cli.client import ApiClient
+    from echonode.client.connection import Answer
 
 _EVENTS: Final = (
     "records.applied",
@@ -50,6 +52,7 @@ class _News:
     moving: dict[tuple[str, str], str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)  # of peers, by id
     is_over: bool = False
+    error: BadAnswer | None = None
 
     def peer(self, id_text: str) -> str:
         """Return a peer as the view names it."""
@@ -59,7 +62,7 @@ class _News:
 class Monitor:
     """The view of one node. `is_chosen` says which peers are shown."""
 
-    def __init__(self, client: "Client", is_chosen: Callable[[dict[str, Any]], bool]) -> None:
+    def __init__(self, client: "ApiClient", is_chosen: Callable[[dict[str, Any]], bool]) -> None:
         self._client = client
         self._is_chosen = is_chosen
         self._news = _News()
@@ -82,7 +85,9 @@ class Monitor:
     def is_equal(self) -> bool:
         """True when there are such peers, and each is equal as far as it can be known."""
         reachable = [peer for peer in self.peers if peer["id"] and peer["state"] in ("connected", "reachable")]
-        return bool(reachable) and all(peer["in_sync"] or (peer["in_step"] and not peer["lag"]) for peer in reachable)
+        return bool(reachable) and all(
+            peer["in_sync"] or (peer.get("in_step") and not peer["lag"]) for peer in reachable
+        )
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -96,21 +101,29 @@ class Monitor:
                 response.hang_up()
                 reader.join()
 
-    def _read(self, response: "Response") -> None:
-        with suppress(Failure):  # one side hung up
+    def _read(self, response: "Answer") -> None:
+        try:
             for name, event in response.events():
                 if name == "end":
                     break
                 with self._news.lock:
                     _note(self._news, name, event)
+        except BadAnswer as error:
+            self._news.error = error
+        except ClientError:
+            pass  # one side hung up
         self._news.is_over = True
 
     def _look(self) -> None:
+        if self._news.error is not None:
+            raise self._news.error
         if self._news.is_over:
             raise Failure("the node ended the connection: it stopped, or events came faster than they were read")
         self._status = self._client.call("GET", "/v1/status")
         with self._news.lock:
-            self._news.labels = {peer["id"]: peer["label"] for peer in self._status["peers"] if peer["id"]}
+            self._news.labels = {
+                peer["id"]: peer.get("label") or peer["name"] for peer in self._status["peers"] if peer["id"]
+            }
 
     def _draw(self, is_enough: Callable[[bool], bool]) -> None:
         from rich.console import Console
@@ -152,10 +165,11 @@ class Monitor:
             totals = dict(self._news.totals)
         return {
             "peers": [
-                {key: peer[key] for key in ("id", "name", "state", "in_sync", "in_step", "lag")} for peer in self.peers
+                {key: peer.get(key) for key in ("id", "name", "state", "in_sync", "in_step", "lag")}
+                for peer in self.peers
             ],
             "contexts": [
-                {key: each[key] for key in ("name", "root", "records", "conflicts")} for each in self._contexts()
+                {key: each.get(key, 0) for key in ("name", "root", "records", "conflicts")} for each in self._contexts()
             ],
             "received": sum(number for source, number in totals.items() if source),
             "written": totals.get("", 0),
@@ -167,8 +181,8 @@ class Monitor:
     def lines(self, width: int) -> list[str]:
         """Return the lines of the view."""
         status, now_s = self._status, time.time()
-        conflicts = sum(each["conflicts"] for each in self._contexts())
-        equal = sum(bool(peer["in_sync"] or peer["in_step"]) for peer in self.peers)
+        conflicts = sum(each.get("conflicts", 0) for each in self._contexts())
+        equal = sum(bool(peer["in_sync"] or peer.get("in_step")) for peer in self.peers)
         stand = f"{equal} of {count(len(self.peers), 'peer')} equal, {count(conflicts, 'conflict')}"
         lines = [f"{safe(status['name'])}, network {safe(status['network'])}: {stand}", ""]
         with self._news.lock:
@@ -177,7 +191,7 @@ class Monitor:
             news, moving = list(self._news.lines), list(self._news.moving.values())
         rows = [
             (
-                safe(peer["label"] or peer["name"]) or short_id(peer["id"]) or safe(peer["address"]),
+                safe(peer.get("label") or peer["name"]) or short_id(peer["id"]) or safe(peer["address"]),
                 safe(peer["state"]),
                 _equality(peer),
                 "-" if peer["lag"] is None else str(peer["lag"]),
@@ -190,7 +204,13 @@ class Monitor:
         header = ("PEER", "STATE", "EQUAL", "BEHIND", "RECEIVED", "RATE", "COMPARED")
         lines += table(header, rows, right=(3, 4, 5), width=width) if rows else ["no peers yet"]
         contexts = [
-            (safe(one["name"]), f"{one['records']:,}", size(one["bytes"]), short_id(one["root"]), str(one["conflicts"]))
+            (
+                safe(one["name"]),
+                f"{one['records']:,}",
+                size(one["bytes"]),
+                short_id(one["root"]),
+                str(one.get("conflicts", 0)),
+            )
             for one in self._contexts()
         ]
         titles = ("CONTEXT", "RECORDS", "SIZE", "ROOT", "CONFLICTS")
@@ -202,7 +222,7 @@ class Monitor:
 def _equality(peer: dict[str, Any]) -> str:
     if peer["in_sync"]:
         return "yes"
-    return "nearly" if peer["in_step"] else "no" if peer["in_sync"] is False else "?"
+    return "nearly" if peer.get("in_step") else "no" if peer["in_sync"] is False else "?"
 
 
 def _rates(news: _News) -> dict[str, float]:

@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from echonode.client import calls
-from echonode.client.calls import MAIN, Action, Body, Call, Filter, Follow, Lines, Request, Strategy, Stream
-from echonode.client.errors import ClientError, ConnectionLost, NotRunning
+from echonode.client.answers import Lines, refused, value_of
+from echonode.client.calls import Action, Body, Call, Filter, Follow, Strategy, Stream
+from echonode.client.connection import cannot_connect
+from echonode.client.errors import ClientError, ConnectionLost, NotRunning, TimedOut
 from echonode.client.exchange import Exchange
 from echonode.client.location import Location, TcpPlace, UnixPlace, locate
+from echonode.client.request import MAIN, Request
 from echonode.client.retry import Retry
 from echonode.client.values import Change, Conflict, Record, SyncResult, Version, Written
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+_OK: Final = 200
 _READ_BYTES: Final = 65_536
 _CONNECT_TIMEOUT_S: Final = 5.0
 _QUIET_S: Final = 60.0  # a stream says that it lives every 15 s; one that is silent for so long is dead
@@ -248,23 +252,20 @@ class AsyncClient:
         retry = Retry(self._retry_s)
         while True:
             try:
-                answer = await self._open(call.request)
+                answer = await self._begin(call.request)
                 try:
-                    return call.read(calls.answer_value(answer.status, await _whole(answer)))
+                    return call.read(value_of(call.request, await _whole(answer)))
                 finally:
                     answer.close()
             except ClientError as error:
                 await asyncio.sleep(retry.wait_s(error, call.request))
 
-    async def _open(self, request: Request, *, timeout_s: float | None = None) -> AsyncAnswer:
-        return await self._transport.open(request, timeout_s or request.timeout_s or self._timeout_s)
-
     async def _begin(self, request: Request, *, timeout_s: float | None = None) -> AsyncAnswer:
-        """Return the answer to a request once it has begun well."""
-        answer = await self._open(request, timeout_s=timeout_s)
+        """Return the answer to a request once it has begun well. Raises Refused for a refusal."""
+        answer = await self._transport.open(request, timeout_s or request.timeout_s or self._timeout_s)
         if answer.status >= 300:
             try:
-                calls.answer_value(answer.status, await _whole(answer))
+                raise refused(answer.status, await _whole(answer))
             finally:
                 answer.close()
         return answer
@@ -284,7 +285,8 @@ class _Listing(Generic[T]):
         self._stream = stream
         self._retry = retry
         self._answer: AsyncAnswer | None = None
-        self._lines = Lines(200)
+        self._is_over = False
+        self._lines = Lines(stream.request, _OK)
 
     async def more(self) -> Iterable[T] | None:
         while self._answer is None:
@@ -293,9 +295,11 @@ class _Listing(Generic[T]):
             except ClientError as error:
                 await asyncio.sleep(self._retry.wait_s(error, self._stream.request))
         if piece := await self._answer.piece():
-            return list(map(self._stream.read, self._lines.feed(piece)))
-        self._lines.finish()
-        return None
+            return [self._stream.read(value) for _, value in self._lines.feed(piece)]
+        if self._is_over:
+            return None
+        self._is_over = True
+        return [self._stream.read(value) for _, value in self._lines.finish()]
 
     def close(self) -> None:
         if self._answer is not None:
@@ -362,16 +366,14 @@ class SocketTransport:
                 async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                     match place:
                         case UnixPlace(path=path):
-                            return *await asyncio.open_unix_connection(str(path)), "localhost"
-                        case TcpPlace(host=host, port=port):
-                            return *await asyncio.open_connection(host, port), f"{host}:{port}"
+                            return *await asyncio.open_unix_connection(str(path)), place.host
+                        case TcpPlace(name=name, port=port):
+                            return *await asyncio.open_connection(name, port), place.host
             except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
                 continue
-            except PermissionError:
-                raise ClientError(f"this user may not use the node at {place}: use the node's user") from None
-            except OSError as error:
-                raise ClientError(f"no node can be reached at {place}: {error.strerror or error}") from error
-        raise NotRunning(self._location.absence)
+            except (OSError, UnicodeError) as error:
+                raise cannot_connect(place, error) from error
+        raise NotRunning(self._location.absence())
 
 
 class _SocketAnswer:
@@ -408,7 +410,7 @@ class _SocketAnswer:
             async with asyncio.timeout(self._timeout_s):
                 data = await self._reader.read(_READ_BYTES)
         except TimeoutError:
-            raise ConnectionLost(f"the node did not answer within {self._timeout_s:g} s") from None
+            raise TimedOut(f"the node did not answer within {self._timeout_s:g} s") from None
         except ConnectionError:
             pass  # counts as the end: the exchange knows whether it came too early
         self._exchange.receive(data)

@@ -9,12 +9,12 @@ The clients send requests and hand the answers' bytes to these; nothing here kno
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeVar
-from urllib.parse import quote, urlencode
 
-from echonode.client.errors import ClientError, refusal
+from echonode.client.answers import EventStream
+from echonode.client.request import JSON_TYPE, Request, conflict_path, record_path, target
 from echonode.client.values import Change, Conflict, PeerSync, Record, SyncResult, Version, Written
 
 T = TypeVar("T")
@@ -22,27 +22,13 @@ Body = bytes | str | dict[str, Any] | list[Any] | int | float | bool | None
 Action = Literal["both", "pull", "push"]
 Strategy = Literal["merge", "prefer_local", "prefer_remote"]
 
-MAIN: Final = "main"
-_JSON: Final = "application/json"
 _WHOLE: Final = ("whole", "1"), ("body", "base64")
 _SYNC_MARGIN_S: Final = 15.0  # the node answers by itself when its own time is up
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One HTTP request. `is_safe`: sending it twice does no harm; `timeout_s` None: the client's own."""
-
-    method: str
-    target: str
-    body: bytes = b""
-    headers: tuple[tuple[str, str], ...] = ()
-    is_safe: bool = False
-    timeout_s: float | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A request whose answer is one JSON value, which `read` makes a T."""
+    """A request whose answer is one JSON value, which `read` makes a T. It gets values of the right shape only."""
 
     request: Request
     read: Callable[[Any], T]
@@ -73,17 +59,6 @@ class Filter:
         return [("filter", term) for term in (*given, *self.terms)]
 
 
-def record_path(context: str, action: str = "") -> str:
-    """Return the path of a context's records, or with `action` ("/list") of an action on them."""
-    return f"/v1/records/{quote(context, safe='')}{action}"
-
-
-def target(path: str, query: Iterable[tuple[str, str | None]] = ()) -> str:
-    """Return the path with its query, without the pairs whose value is None."""
-    text = urlencode([(key, value) for key, value in query if value is not None])
-    return f"{path}?{text}" if text else path
-
-
 def encoded(body: Body) -> tuple[bytes, str]:
     """Return the bytes of a body and its media type, "" for bytes: text is UTF-8, every other value JSON."""
     match body:
@@ -92,7 +67,7 @@ def encoded(body: Body) -> tuple[bytes, str]:
         case str():
             return body.encode(), "text/plain"
         case _:
-            return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(), _JSON
+            return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(), JSON_TYPE
 
 
 def put(
@@ -180,8 +155,8 @@ def conflicts(*, context: str | None) -> Call[tuple[Conflict, ...]]:
 
 def resolve(id: str, *, context: str, keep: str | None, strategy: Strategy | None) -> Call[str]:
     """End a conflict; return the version that stands then."""
-    path = f"/v1/conflicts/{quote(context, safe='')}/resolve"
-    request = _post(target(path, [("id", id)]), {"keep": keep} if keep is not None else {"strategy": strategy})
+    path = target(conflict_path(context, "/resolve"), [("id", id)])
+    request = _post(path, {"keep": keep} if keep is not None else {"strategy": strategy})
     return Call(request, lambda answer: str(answer["version"]))
 
 
@@ -217,12 +192,12 @@ class Follow:
     wanted: Filter
     since: str | None
     is_over: bool = False
-    _text: bytes = b""
+    _events: EventStream = field(default_factory=EventStream)
     _gap: str = ""
 
     def request(self) -> Request:
         """Return the request that goes on from here."""
-        self._text, self.is_over = b"", False
+        self._events, self.is_over = EventStream(), False
         query = [("context", self.context), ("since", self.since), ("body", "base64"), *self.wanted.query()]
         return Request(
             method="GET",
@@ -232,82 +207,25 @@ class Follow:
         )
 
     def feed(self, data: bytes) -> Iterator[Change]:
-        """Yield the changes that are complete with `data`."""
-        *events, self._text = (self._text + data).split(b"\n\n")
-        for event in events:
-            yield from self._event(event)
-
-    def _event(self, event: bytes) -> Iterator[Change]:
-        fields: dict[str, str] = {}
-        for line in event.decode().splitlines():
-            key, _, value = line.partition(":")
-            fields[key] = value.removeprefix(" ")
-        if "data" not in fields:
-            self.since = fields.get("id", self.since)
-            return
-        data = _from_json(fields["data"].encode())
-        match fields.get("event"):
-            case "change":
-                yield Change(record=Record.read(data["record"]), cursor=data["cursor"], gap=self._gap)
-                self.since, self._gap = data["cursor"], ""
-            case "gap":
-                self._gap = data["reason"]
-            case "end":
-                self.is_over = True
-            case _:
-                pass  # of a later version
-
-
-# -- reading answers ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Lines:
-    """Takes the pieces of an answer and gives its lines, each as a JSON value. Raises Refused for a line that reports
-    an error: it is the last one."""
-
-    status: int
-    _rest: bytes = field(default=b"")
-
-    def feed(self, data: bytes) -> Iterator[Any]:
-        """Yield the values of the lines that are complete with `data`."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            if line:
-                value = _from_json(line)
-                if isinstance(value, dict) and "error" in value and "id" not in value:
-                    raise refusal(self.status, value)
-                yield value
-
-
-    def finish(self) -> None:
-        """Raise ClientError where the answer ended within a line."""
-        if self._rest:
-            raise ClientError("the node's answer ended within a line")
-
-
-def answer_value(status: int, body: bytes) -> Any:
-    """Return the JSON value of a whole answer. Raises Refused for a refusal."""
-    if status < 300:
-        return _from_json(body)
-    try:
-        value = json.loads(body)
-    except ValueError:
-        value = None
-    raise refusal(status, value)
-
-
-def _from_json(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError:
-        raise ClientError("the node's answer is not JSON") from None
+        """Yield the changes that are complete with `data`. Raises BadAnswer."""
+        for event in self._events.feed(data):
+            match event.name:
+                case "change":
+                    cursor = event.data["cursor"]
+                    yield Change(record=Record.read(event.data["record"]), cursor=cursor, gap=self._gap)
+                    self.since, self._gap = cursor, ""
+                case "gap":
+                    self._gap = event.data["reason"]
+                case "end":
+                    self.is_over = True
+                case "":
+                    self.since = event.id or self.since
+                case _:
+                    pass  # of a later version
 
 
 def _written(answer: Any) -> Written:
-    return Written(
-        id=answer["id"], version=answer["version"], context=answer["context"], cursor=answer["cursor"]
-    )
+    return Written(id=answer["id"], version=answer["version"], context=answer["context"], cursor=answer["cursor"])
 
 
 def _condition(over: Record | Written | str | None, *, new: bool) -> tuple[tuple[str, str], ...]:
@@ -329,7 +247,7 @@ def _post(where: str, value: object, *, is_safe: bool = False, timeout_s: float 
         method="POST",
         target=where,
         body=json.dumps(value).encode(),
-        headers=(("content-type", _JSON),),
+        headers=(("content-type", JSON_TYPE),),
         is_safe=is_safe,
         timeout_s=timeout_s,
     )

@@ -13,8 +13,20 @@ class NotRunning(ClientError):
     """No node answers where one should. Nothing was sent."""
 
 
+class NotAllowed(ClientError):
+    """This user may not use the node's socket. Nothing was sent."""
+
+
 class ConnectionLost(ClientError):
     """The node went away in the middle of a request. A write may have been carried out or not."""
+
+
+class TimedOut(ConnectionLost):
+    """The node did not answer in time. A write may have been carried out or not."""
+
+
+class BadAnswer(ClientError):
+    """The answer is not one that the API gives: another program answers there, or another version of echonode."""
 
 
 class Refused(ClientError):
@@ -41,4 +53,4 @@ def refusal(status: int, answer: Any) -> Refused:
         return Refused(status, "unknown", f"the node answered with status {status}")
     code, message = str(error.get("code", "unknown")), str(error.get("message", ""))
     kind = {"not_found": NotFound, "precondition_failed": Moved}.get(code, Refused)
-    return kind(status, code, message)
+    return kind(status, code, message or f"the node answered with status {status}")

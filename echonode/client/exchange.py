@@ -1,35 +1,44 @@
-"""One HTTP/1.1 request and its answer, without I/O: bytes out, bytes in. The clients' only door to h11.
+"""One HTTP/1.1 request and its answer, without I/O: bytes out, bytes in. The only door to h11.
 
-    outgoing             what to send first
-    receive(data)        hand in what came, b"" at the end; then read `head` and `take()`
+outgoing             what to send first
+send(part)           only where `is_chunked`: what to send for the next part of the body, None for its end
+receive(data)        hand in what came, b"" at the end; then read `status`, `headers` and `take()`
 """
 
 import h11
 
-from echonode.client.calls import Request
 from echonode.client.errors import ConnectionLost
+from echonode.client.request import Request
 
 _CUT_SHORT = "the node went away before its answer was complete"
 
 
 class Exchange:
-    """A request under way on a connection of its own."""
+    """A request under way on a connection of its own. `is_chunked`: its body comes in parts, through `send`."""
 
-    def __init__(self, request: Request, *, host: str, token: str | None) -> None:
+    def __init__(self, request: Request, *, host: str, token: str | None, is_chunked: bool = False) -> None:
+        size = ("transfer-encoding", "chunked") if is_chunked else ("content-length", str(len(request.body)))
         headers = [
             ("host", host),
             ("connection", "close"),
-            ("content-length", str(len(request.body))),
+            size,
             *request.headers,
             *((("authorization", f"Bearer {token}"),) if token else ()),
         ]
         self._h11 = h11.Connection(h11.CLIENT)
-        head = h11.Request(method=request.method, target=request.target, headers=headers)
-        parts = [head, h11.Data(data=request.body), h11.EndOfMessage()]
-        self.outgoing = b"".join(self._h11.send(part) or b"" for part in parts)
+        self.outgoing = (
+            self._h11.send(h11.Request(method=request.method, target=request.target, headers=headers)) or b""
+        )
+        if not is_chunked:
+            self.outgoing += self.send(request.body) + self.send(None)
         self.status = 0
+        self.headers: dict[str, str] = {}
         self.is_complete = False
         self._data: list[bytes] = []
+
+    def send(self, part: bytes | None) -> bytes:
+        """Return the bytes that carry the next part of the body; None is its end."""
+        return self._h11.send(h11.EndOfMessage() if part is None else h11.Data(data=part)) or b""
 
     def receive(self, data: bytes) -> None:
         """Take bytes of the answer, b"" when the node closed. Raises ConnectionLost when that was too early."""
@@ -40,6 +49,7 @@ class Exchange:
                 match event:
                     case h11.Response():
                         self.status = event.status_code
+                        self.headers = {key.decode("ascii"): value.decode("latin-1") for key, value in event.headers}
                     case h11.Data():
                         self._data.append(bytes(event.data))
                     case h11.EndOfMessage():

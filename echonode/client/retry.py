@@ -11,8 +11,8 @@ back at once.
 from random import uniform
 from typing import Final
 
-from echonode.client.calls import Request
 from echonode.client.errors import ClientError, ConnectionLost, NotRunning, Refused
+from echonode.client.request import Request
 
 _WAIT_S: Final = 0.05, 2.0
 _STOPPING: Final = "stopping"

@@ -1,26 +1,22 @@
 """Client: a running node, for programs that wait for each answer."""
 
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from echonode.client import calls
-from echonode.client.calls import MAIN, Action, Body, Call, Filter, Follow, Lines, Request, Strategy, Stream
+from echonode.client.calls import Action, Body, Call, Filter, Follow, Strategy, Stream
+from echonode.client.connection import Answer, Connector
 from echonode.client.errors import ClientError, ConnectionLost, NotRunning
-from echonode.client.exchange import Exchange
-from echonode.client.location import Location, TcpPlace, UnixPlace, locate
+from echonode.client.location import Location, locate
+from echonode.client.request import MAIN, Request
 from echonode.client.retry import Retry
 from echonode.client.values import Change, Conflict, Record, SyncResult, Version, Written
 
 T = TypeVar("T")
 
-_READ_BYTES: Final = 65_536
-_CONNECT_TIMEOUT_S: Final = 5.0
 _QUIET_S: Final = 60.0  # a stream says that it lives every 15 s; one that is silent for so long is dead
 
 
@@ -28,7 +24,8 @@ class Client:
     """A running node. It finds that of this machine by itself, or takes `url` and `token`, or `home`.
 
     `context`: the records that calls are about unless they say another; `timeout`: seconds for the node to answer;
-    `retry`: seconds for which a request is tried again while no node answers. One client may serve several threads.
+    `retry`: seconds for which a request is tried again while no node answers. `location`, for who looks for the node
+    himself, stands for the first three. One client may serve several threads.
 
     >>> from echonode import Client
     >>> node = Client()
@@ -46,8 +43,9 @@ class Client:
         context: str = MAIN,
         timeout: float = 30.0,
         retry: float = 5.0,
+        location: Location | None = None,
     ) -> None:
-        self._location = locate(url, token, home, os.environ)
+        self._connector = Connector(location or locate(url, token, home, os.environ))
         self._context = context
         self._timeout_s = timeout
         self._retry_s = retry
@@ -105,9 +103,7 @@ class Client:
         """
         return self._do(calls.get(id, context=context or self._context, version=version))
 
-    def delete(
-        self, id: str, *, over: Record | Written | str | None = None, context: str | None = None
-    ) -> Written:
+    def delete(self, id: str, *, over: Record | Written | str | None = None, context: str | None = None) -> Written:
         """Delete a record, on every node in time. Raises NotFound; Moved as `put` does."""
         return self._do(calls.delete(id, context=context or self._context, over=over))
 
@@ -129,9 +125,7 @@ class Client:
         ['shopping']
         """
         wanted = Filter(author=author, tag=tag, name=name, model=model, terms=tuple(terms))
-        return self._stream(
-            calls.records(context=context or self._context, wanted=wanted, since=since, limit=limit)
-        )
+        return self._stream(calls.records(context=context or self._context, wanted=wanted, since=since, limit=limit))
 
     def changes(
         self,
@@ -189,9 +183,7 @@ class Client:
         """End a conflict with the version `keep`, or by a strategy. Return the version that stands then."""
         return self._do(calls.resolve(id, context=context or self._context, keep=keep, strategy=strategy))
 
-    def sync(
-        self, peers: Sequence[str] | None = None, *, action: Action = "both", timeout: float = 30.0
-    ) -> SyncResult:
+    def sync(self, peers: Sequence[str] | None = None, *, action: Action = "both", timeout: float = 30.0) -> SyncResult:
         """Sync now, with these peers or all that can be reached, and wait for the result.
 
         >>> node.sync().status
@@ -210,16 +202,13 @@ class Client:
         while True:
             try:
                 with self._open(call.request) as answer:
-                    return call.read(calls.answer_value(*answer.whole()))
+                    return call.read(answer.value())
             except ClientError as error:
                 time.sleep(retry.wait_s(error, call.request))
 
     def _stream(self, stream: Stream[T]) -> Iterator[T]:
         with self._begin(stream.request) as answer:
-            lines = Lines(answer.status)
-            for piece in answer.pieces():
-                yield from map(stream.read, lines.feed(piece))
-            lines.finish()
+            yield from map(stream.read, answer.values())
 
     def _follow(self, follow: Follow) -> Iterator[Change]:
         is_known = False  # a node that was never there is said so; one that was there is waited for
@@ -228,7 +217,6 @@ class Client:
             request = follow.request()
             try:
                 with self._open(request, timeout_s=_QUIET_S) as answer:
-                    answer.check()
                     is_known, retry = True, Retry(self._retry_s)
                     for piece in answer.pieces():
                         yield from follow.feed(piece)
@@ -239,104 +227,14 @@ class Client:
                 retry = Retry(self._retry_s)
             time.sleep(retry.wait_s(error, request))
 
-    def _begin(self, request: Request) -> "_Answer":
+    def _begin(self, request: Request) -> Answer:
         """Return the answer to a safe request once it has begun well."""
         retry = Retry(self._retry_s)
         while True:
-            answer = None
             try:
-                answer = self._open(request)
-                answer.check()
-                return answer
+                return self._open(request)
             except ClientError as error:
-                if answer is not None:
-                    answer.close()
                 time.sleep(retry.wait_s(error, request))
 
-    def _open(self, request: Request, *, timeout_s: float | None = None) -> "_Answer":
-        timeout_s = timeout_s or request.timeout_s or self._timeout_s
-        connection, host = _connect(self._location)
-        connection.settimeout(timeout_s)
-        return _Answer(connection, Exchange(request, host=host, token=self._location.token), timeout_s)
-
-
-class _Answer:
-    """The answer to a request that was sent: a connection of its own, closed at the end of the `with` block."""
-
-    def __init__(self, connection: socket.socket, exchange: Exchange, timeout_s: float) -> None:
-        self._connection = connection
-        self._exchange = exchange
-        self._timeout_s = timeout_s
-        with suppress(ConnectionError):  # the node may refuse a body before it has read all of it, and say why
-            connection.sendall(exchange.outgoing)
-
-    def __enter__(self) -> "_Answer":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._connection.close()
-
-    @property
-    def status(self) -> int:
-        return self._exchange.status
-
-    def check(self) -> None:
-        """Wait until the answer begins. Raises Refused for a refusal."""
-        while not self.status:
-            self._receive()
-        if self.status >= 300:
-            calls.answer_value(*self.whole())
-
-    def whole(self) -> tuple[int, bytes]:
-        """Return status and body."""
-        body = b"".join(self.pieces())
-        return self.status, body
-
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the body as it comes. Raises ConnectionLost when it is cut short."""
-        while True:
-            piece = self._exchange.take()
-            if piece:
-                yield piece
-            elif self._exchange.is_complete:
-                return
-            else:
-                self._receive()
-
-    def _receive(self) -> None:
-        data = b""
-        try:
-            data = self._connection.recv(_READ_BYTES)
-        except TimeoutError:
-            raise ConnectionLost(f"the node did not answer within {self._timeout_s:g} s") from None
-        except ConnectionError:
-            pass  # counts as the end: the exchange knows whether it came too early
-        self._exchange.receive(data)
-
-
-def _connect(location: Location) -> tuple[socket.socket, str]:
-    """Return a connection to the first place that answers, and the name for `Host`. Raises NotRunning."""
-    for place in location.places:
-        try:
-            match place:
-                case UnixPlace(path=path):
-                    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                    try:
-                        connection.settimeout(_CONNECT_TIMEOUT_S)
-                        connection.connect(str(path))
-                    except BaseException:
-                        connection.close()
-                        raise
-                    return connection, "localhost"
-                case TcpPlace(host=host, port=port):
-                    return socket.create_connection((host, port), _CONNECT_TIMEOUT_S), f"{host}:{port}"
-        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-            continue
-        except PermissionError:
-            raise ClientError(f"this user may not use the node at {place}: use the node's user") from None
-        except OSError as error:
-            raise ClientError(f"no node can be reached at {place}: {error.strerror or error}") from error
-    raise NotRunning(location.absence)
+    def _open(self, request: Request, *, timeout_s: float | None = None) -> Answer:
+        return self._connector.open(request, timeout_s or request.timeout_s or self._timeout_s)

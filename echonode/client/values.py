@@ -1,4 +1,4 @@
-"""The values that clients return. Each is made from the JSON of an answer; unknown fields are passed over."""
+"""The values that clients return. Each is made of JSON that answers.py let through. Unknown fields are passed over."""
 
 import json
 from base64 import b64decode
@@ -165,4 +165,8 @@ def _shown_body(value: Mapping[str, Any]) -> bytes | None:
     if "body" not in value:
         return None
     body = value["body"]
-    return body.encode() if isinstance(body, str) and "json" not in value["type"] else json.dumps(body).encode()
+    return (
+        body.encode("utf-8", "replace")
+        if isinstance(body, str) and "json" not in value["type"]
+        else json.dumps(body).encode()
+    )

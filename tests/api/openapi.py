@@ -1,7 +1,7 @@
 """proto/openapi.yaml as a judge of answers: is each one documented, to the letter?
 
 The judge is stricter than the document's readers need to be: an answer may hold no field that the document does not
-name.
+name. Each answer must be one that our own clients take, too.
 """
 
 import json
@@ -14,6 +14,10 @@ import yaml
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
+
+from echonode.client.answer_shapes import shape_of
+from echonode.client.request import Request
+from echonode.client.shape import ANY, mismatch
 
 DOCUMENT = Path(__file__).parents[2] / "proto" / "openapi.yaml"
 METHODS = ("get", "put", "post", "delete")
@@ -63,8 +67,11 @@ def check(method: str, target: str, status: int, content_type: str, body: bytes)
     if essence in FILES:
         return
     schema = validator(_pointer(pointer, "content", essence, "schema"))
+    shape = shape_of(Request(method=method, target=target)) if status < 300 and essence != EVENT_STREAM else ANY
     for value in values(essence, body):
         schema.validate(value)
+        problem = "" if isinstance(value, dict) and value.keys() == {"error"} else mismatch(value, shape)
+        assert not problem, f"{method} {target}: a client would not take this: {problem}"
 
 
 def values(essence: str, body: bytes) -> list:

@@ -256,9 +256,10 @@ def live_node(
 
 @contextmanager
 def scripted_server(
-    path: Path, answer: bytes, *, reads_body: bool = True, hangs_up: bool = True
+    path: Path, answer: bytes | Callable[[bytes], bytes], *, reads_body: bool = True, hangs_up: bool = True
 ) -> Iterator[list[bytes]]:
-    """Accept requests at `path` and answer each with the bytes of `answer`. Yield the list of requests received."""
+    """Accept requests at `path` and answer each with the bytes of `answer`, which may depend on the request. Yield the
+    list of requests received."""
     heard: list[bytes] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -271,7 +272,7 @@ def scripted_server(
             elif reads_body and b"chunked" in head.lower():
                 body = await reader.readuntil(b"0\r\n\r\n")
             heard.append(head + body)
-            writer.write(answer)
+            writer.write(answer if isinstance(answer, bytes) else answer(head))
             await writer.drain()
             if not hangs_up:
                 await reader.read()

@@ -285,7 +285,8 @@ def test_the_service_is_asked_when_no_home_was_named(shell: Shell, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    "url", ["https://127.0.0.1:80", "http://", "http://h:x", "http://h/v1", "http://a@h", "unix:relative", "x"]
+    "url",
+    ["https://127.0.0.1:80", "http://", "http://h:x", "http://h", "http://h:1/v1", "http://a@h:1", "unix:x", "x"],
 )
 def test_a_url_that_leads_nowhere_known_is_a_usage_error(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, url: str
@@ -300,7 +301,7 @@ def test_a_url_that_leads_nowhere_known_is_a_usage_error(
         ({"ECHO_API_URL": "http://127.0.0.1:1"}, ExitCode.NOT_AUTHORISED, "ECHO_TOKEN is not set"),
         ({"ECHO_API_URL": "http://127.0.0.1:1", "ECHO_TOKEN": "a b"}, ExitCode.NOT_AUTHORISED, "is no token"),
         ({"ECHO_API_URL": "http://127.0.0.1:1", "ECHO_TOKEN": "a"}, ExitCode.NOT_RUNNING, "http://127.0.0.1:1"),
-        ({"ECHO_API_URL": "http://no.such.invalid", "ECHO_TOKEN": "a"}, ExitCode.FAILED, "no.such.invalid"),
+        ({"ECHO_API_URL": "http://no.such.invalid:1", "ECHO_TOKEN": "a"}, ExitCode.FAILED, "no.such.invalid"),
         ({"ECHO_TOKEN": "a"}, ExitCode.USAGE, "ECHO_API_URL is not"),
     ],
 )

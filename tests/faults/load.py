@@ -5,16 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from echonode.cli.client import ApiError, Client
-from echonode.cli.exit_codes import Failure
+from echonode.cli.client import ApiClient
+from echonode.client.errors import ClientError, Refused
+from echonode.client.location import Location, UnixPlace
 from tests.e2e.processes import NodeProcess
 
 _WRITERS = 4
 _NAMES = 15  # odd writers write these names again and again
 
 
-def client_of(node: NodeProcess) -> Client:
-    return Client([node.home / "api.sock"])
+def client_of(node: NodeProcess) -> ApiClient:
+    return ApiClient(Location((UnixPlace(node.home / "api.sock"),)))
 
 
 def put(node: NodeProcess, name: str, body: bytes) -> Any:
@@ -65,9 +66,9 @@ class Load:
             name = f"{writer}/{number % _NAMES}" if writer % 2 else f"{writer}/{number}"
             try:
                 put(self.node, name, b".%d" % number + b"." * (number % 50 * 40))
-            except ApiError as refused:
+            except Refused as refused:
                 self.refusals.append(str(refused))
-            except Failure:
+            except ClientError:
                 break  # the node was killed
             else:
                 with self._turn:

@@ -3,10 +3,10 @@
 import click
 
 from echonode.cli.arguments import json_option
-from echonode.cli.exit_codes import NotRunning
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import fields_of, print_json, print_line, print_note, safe
+from echonode.client.errors import NotRunning
 
 
 @examples("api token", "api token --new")

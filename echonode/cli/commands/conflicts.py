@@ -68,7 +68,7 @@ def _typed(answer: Mapping[str, Any]) -> str:
 
 def _head_rows(heads: Iterable[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     for head in heads:
-        read = "read" if head["winner"] else ""
+        read = "read" if head.get("winner") else ""
         yield "", read, short_id(head["version"]), moment(head["timestamp"]), _writer(head), _preview(head)
 
 
@@ -83,7 +83,7 @@ def show(lookup: NodeLookup, id_text: str, context: str, as_json: bool) -> None:
 
     They stand side by side where the terminal is wide enough.
     """
-    from echonode.cli.client import conflict_path
+    from echonode.client.request import conflict_path
 
     with lookup.reader() as reader:
         answer = reader.client.call("GET", conflict_path(context), query=[("id", id_text)])
@@ -169,7 +169,7 @@ def resolve(
     merge joins JSON objects field by field. A field that both sides changed keeps both values, as {"$conflict": [..]}.
     Of other bodies the newest is kept, and of an edit beside a delete the edit. What was covered stays in the history.
     """
-    from echonode.cli.client import conflict_path
+    from echonode.client.request import conflict_path
 
     if (keep is None) == (strategy is None):
         raise click.UsageError("Say how: --keep VERSION, or --strategy merge, prefer_local or prefer_remote.")
@@ -195,7 +195,7 @@ def history(lookup: NodeLookup, id_text: str, limit: int, context: str, as_json:
 
     Earlier versions stay on the node that saw them, for a month. `get RECORD --version V` reads one.
     """
-    from echonode.cli.client import record_path
+    from echonode.client.request import record_path
 
     query = [("id", id_text), ("limit", str(limit))]
     with lookup.reader() as reader:

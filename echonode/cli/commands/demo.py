@@ -137,7 +137,7 @@ def _import_and_wait(running: Sequence["DemoNode"], records_wanted: int, draw: D
 
 def _import(node: "DemoNode", wanted: int) -> Iterator[None]:
     """Import `wanted` records, pausing after each batch."""
-    from echonode.cli.client import record_path
+    from echonode.client.request import record_path
 
     path = record_path(_CONTEXT, "/import")
     with node.client.open("POST", path, body=_lines(wanted), timeout_s=_IMPORT_TIMEOUT_S) as response:

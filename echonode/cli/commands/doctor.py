@@ -14,17 +14,18 @@ import click
 
 from echonode.cli.arguments import json_option
 from echonode.cli.columns import terminal_width, wrap
-from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
+from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.help_text import PROGRAM, examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import count, is_coloured, print_json, print_line, print_note, print_text, safe, short_id, size
 from echonode.cli.services import CheckView
+from echonode.client.errors import ClientError, NotRunning
 from echonode.errors import EchonodeError
 
 if TYPE_CHECKING:
     import tarfile
 
-    from echonode.cli.client import Client
+    from echonode.cli.client import ApiClient
 
 _FINE: Final = "fine"
 _WARNING: Final = "warning"
@@ -97,10 +98,10 @@ def _checks(lookup: NodeLookup) -> Iterator[CheckView]:
     except NotRunning as error:
         start = f"start it: {PROGRAM} run, or {PROGRAM} service install"
         yield Check("node", _WARNING, str(error).partition(";")[0], start)
-    except Failure as error:
+    except ClientError as error:
         yield Check("node", _ERROR, str(error))
     else:
-        yield Check("node", _FINE, f"{status['name']} runs, {PROGRAM} {status['version']}")
+        yield Check("node", _FINE, f"{status['name']} runs, {PROGRAM} {status.get('version', '?')}")
         yield from _node_checks(client, status)
     if status is None:
         yield from _store_of_stopped(lookup)
@@ -108,7 +109,7 @@ def _checks(lookup: NodeLookup) -> Iterator[CheckView]:
     yield from _service(lookup)
 
 
-def _node_checks(client: "Client", status: Json) -> Iterator[CheckView]:
+def _node_checks(client: "ApiClient", status: Json) -> Iterator[CheckView]:
     records = sum(context["records"] for context in status["contexts"])
     held = sum(context["bytes"] for context in status["contexts"])
     yield Check("store", _FINE, f"{count(records, 'record')}, {size(held)}; `{PROGRAM} verify` re-hashes all of it")
@@ -135,13 +136,13 @@ def _node_checks(client: "Client", status: Json) -> Iterator[CheckView]:
         yield Check("log", _FINE, "no warning within the last hour")
 
 
-def _warnings(client: "Client") -> Iterator[Json]:
+def _warnings(client: "ApiClient") -> Iterator[Json]:
     query = [("level", "warning"), ("since", "1h")]
     with client.open("GET", "/v1/logs", query=query) as response:
         yield from (line for line in response.values() if line["event"] != "log.level_set")
 
 
-def _peer(client: "Client", peer: Json) -> Iterator[CheckView]:
+def _peer(client: "ApiClient", peer: Json) -> Iterator[CheckView]:
     """Yield whether a peer is visible and equal, and if not, why."""
     name = safe(peer.get("label") or peer["name"] or short_id(peer["id"]) or peer["address"])
     if peer["state"] == "copy":
@@ -152,7 +153,7 @@ def _peer(client: "Client", peer: Json) -> Iterator[CheckView]:
         return
     try:
         findings = client.call("GET", "/v1/why", query=[("peer", peer["id"] or peer["address"])])["findings"]
-    except Failure as error:
+    except ClientError as error:
         yield Check("peers", _WARNING, f"{name}: {error}")
         return
     first = findings[0]
@@ -168,12 +169,13 @@ def _peer(client: "Client", peer: Json) -> Iterator[CheckView]:
 
 def _store_of_stopped(lookup: NodeLookup) -> Iterator[CheckView]:
     """Yield whether the store of a node that does not run can be opened."""
-    from echonode.cli.client import Client  # it imports h11, which --help does not need
+    from echonode.cli.client import ApiClient  # it imports h11, which --help does not need
+    from echonode.client.location import Location, UnixPlace
 
     try:
         with lookup.services.serve_stopped(lookup.home()) as path:
             if path is not None:
-                answer = Client([path]).call("GET", "/v1/status")
+                answer = ApiClient(Location((UnixPlace(path),))).call("GET", "/v1/status")
                 records = sum(context["records"] for context in answer["contexts"])
                 yield Check("store", _FINE, f"{count(records, 'record')}; `{PROGRAM} verify` re-hashes all of it")
     except EchonodeError as error:

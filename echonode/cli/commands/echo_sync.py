@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from echonode.cli.arguments import json_option, to_seconds
-from echonode.cli.exit_codes import ExitCode, Failure
+from echonode.cli.exit_codes import ExitCode, Failure, exit_code_of
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import count, print_json, print_line, print_note, safe
@@ -32,7 +32,7 @@ from echonode.errors import EchonodeError
 from echonode.limits import SYNC_ATTEMPTS_MAX, SYNC_BATCH_MAX, SYNC_PRIORITY_MAX
 
 if TYPE_CHECKING:
-    from echonode.cli.client import Client
+    from echonode.cli.client import ApiClient
     from echonode.cli.export_file import ExportFile
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -157,9 +157,7 @@ def _exported(run: "_Run", file: "ExportFile") -> ExitCode:
     try:
         code = run.do()
     except BaseException as error:
-        code = error.exit_code if isinstance(error, Failure) else ExitCode.FAILED
-        if isinstance(error, KeyboardInterrupt):
-            code = ExitCode.INTERRUPTED
+        code = exit_code_of(error)
         sentence = str(error) if isinstance(error, EchonodeError | OSError) else type(error).__name__
         file.write(run.exported(code, error=sentence))
         raise
@@ -214,7 +212,7 @@ class _Run:
 
     # -- syncs -------------------------------------------------------------------------------------------------------
 
-    def _sync(self, client: "Client") -> None:
+    def _sync(self, client: "ApiClient") -> None:
         options = self._options
         request = {
             "peers": [options["node_id"]] if options["node_id"] else None,
@@ -232,16 +230,16 @@ class _Run:
             answer["metrics"] = figures(answer)
         self._answer = answer
 
-    def _watched(self, client: "Client") -> ExitCode:
+    def _watched(self, client: "ApiClient") -> ExitCode:
         """Sync in a thread, and show meanwhile and afterwards what goes on, until Ctrl-C or until all are equal."""
         from echonode.cli.sync_monitor import Monitor
 
-        errors: list[Failure] = []
+        errors: list[EchonodeError] = []
 
         def work() -> None:
             try:
                 self._sync(client)
-            except Failure as error:
+            except EchonodeError as error:
                 errors.append(error)
 
         syncing = Thread(target=work, daemon=True)
@@ -249,8 +247,9 @@ class _Run:
         monitor = Monitor(client, self._is_chosen)
         try:
             monitor.run(
-                lambda is_equal: not syncing.is_alive()
-                and (bool(errors) or (self._options["exit_when_synced"] and is_equal)),
+                lambda is_equal: (
+                    not syncing.is_alive() and (bool(errors) or (self._options["exit_when_synced"] and is_equal))
+                ),
                 as_json=self._options["as_json"],
             )
         except KeyboardInterrupt:
@@ -262,7 +261,7 @@ class _Run:
             return self._after_view(client)
         return self._report(client)
 
-    def _after_view(self, client: "Client") -> ExitCode:
+    def _after_view(self, client: "ApiClient") -> ExitCode:
         """Report a sync after which all became equal: what failed at first does not count any more."""
         if self._answer["status"] != "verified" and not self._answer.get("conflicts"):
             print_note("the sync itself did not end verified; the nodes became equal since")
@@ -272,13 +271,13 @@ class _Run:
     def _is_chosen(self, peer: dict[str, Any]) -> bool:
         from fnmatch import fnmatchcase
 
-        names = [str(each) for each in (peer["id"], peer["name"], peer["label"]) if each]
+        names = [str(each) for each in (peer["id"], peer["name"], peer.get("label")) if each]
         node, pattern = self._options["node_id"], self._options["pattern"]
         if node and not any(name == node.removeprefix("@") for name in names):
             return bool(peer["id"]) and str(peer["id"]).startswith(node.removeprefix("@"))
         return pattern is None or any(fnmatchcase(name, pattern) for name in names)
 
-    def _report(self, client: "Client") -> ExitCode:
+    def _report(self, client: "ApiClient") -> ExitCode:
         answer, options = self._answer, self._options
         if options["as_json"]:
             print_json(promised_fields(answer))
@@ -312,7 +311,7 @@ class _Run:
 
     # -- status and history ------------------------------------------------------------------------------------------
 
-    def _tell(self, client: "Client") -> ExitCode:
+    def _tell(self, client: "ApiClient") -> ExitCode:
         if self._action == "status" and self._options["is_monitored"]:
             from echonode.cli.sync_monitor import Monitor
 
@@ -342,10 +341,10 @@ class _Run:
                 print_line(line)
         return ExitCode.DONE
 
-    def _statuses(self, client: "Client") -> list[dict[str, Any]]:
+    def _statuses(self, client: "ApiClient") -> list[dict[str, Any]]:
         return [client.call("GET", f"{_NODES}/{node['id']}/status") for node in self._nodes(client)]
 
-    def _nodes(self, client: "Client") -> list[dict[str, Any]]:
+    def _nodes(self, client: "ApiClient") -> list[dict[str, Any]]:
         """Return the chosen nodes. Raises Failure when there are none."""
         from urllib.parse import quote
 

@@ -1,6 +1,6 @@
 """import and export: many records at once, one JSON object a line.
 
-    {"name": .., "body": .. | "body_base64": .., "tags": [..], "model": .., "type": .., "timestamp": ..}
+{"name": .., "body": .. | "body_base64": .., "tags": [..], "model": .., "type": .., "timestamp": ..}
 """
 
 import os
@@ -21,7 +21,7 @@ from echonode.cli.output import ascii_json, count, print_note, safe
 from echonode.limits import KIB
 
 if TYPE_CHECKING:
-    from echonode.cli.client import Response
+    from echonode.client.connection import Answer
 
 _READ_BYTES: Final = 64 * KIB
 _BATCH_TIMEOUT_S: Final = 300.0  # for one batch of lines to be signed and stored, on a slow disk
@@ -55,7 +55,7 @@ def import_records(lookup: NodeLookup, file: str, context: str) -> None:
 
     Records that are there already, unchanged, are not written again.
     """
-    from echonode.cli.client import record_path
+    from echonode.client.request import record_path
 
     client = lookup.client()
     known = {"main"} if context == "main" else {each["name"] for each in client.call("GET", "/v1/contexts")["contexts"]}
@@ -84,7 +84,7 @@ def _parts(source: IO[bytes], bar: _Bar) -> Iterator[bytes]:
         bar.add_bytes(len(part))
 
 
-def _last_progress(response: "Response", bar: _Bar) -> dict[str, Any]:
+def _last_progress(response: "Answer", bar: _Bar) -> dict[str, Any]:
     """Read all progress and return its last line."""
     last: dict[str, Any] = {}
     for last in response.values():
@@ -139,7 +139,7 @@ def _bar(total: int | None) -> Iterator[_Bar]:
 @pass_lookup
 def export_records(lookup: NodeLookup, file: str | None, author: str | None, context: str) -> None:
     """Write this node's own records to FILE or stdout, in the form that import reads."""
-    from echonode.cli.client import record_path
+    from echonode.client.request import record_path
 
     with (
         lookup.reader() as reader,
@@ -149,13 +149,13 @@ def export_records(lookup: NodeLookup, file: str | None, author: str | None, con
     print_note(f"{count(number, 'record')} exported" + (f" to {safe(file)}" if file else ""))
 
 
-def _to_stdout(response: "Response") -> int:
+def _to_stdout(response: "Answer") -> int:
     sys.stdout.flush()
     # A terminal would obey some characters that JSON may hold; a file keeps them.
     return _copy(response, sys.stdout.buffer, ascii_json if sys.stdout.isatty() else None)
 
 
-def _to_file(response: "Response", path: Path) -> int:
+def _to_file(response: "Answer", path: Path) -> int:
     """Write the lines to `path` and return their number. The file appears when it is complete, not before."""
     path = path.resolve()  # a link is followed, not replaced
     if path.exists() and not path.is_file():  # a pipe or a device is written to, not replaced
@@ -174,10 +174,10 @@ def _to_file(response: "Response", path: Path) -> int:
     return number
 
 
-def _copy(response: "Response", target: IO[bytes], change: Callable[[bytes], bytes] | None = None) -> int:
+def _copy(response: "Answer", target: IO[bytes], change: Callable[[bytes], bytes] | None = None) -> int:
     """Write every line, flush, and return their number."""
     number = 0
-    for line in response.lines():
+    for line, _ in response.lines():
         target.write((change(line) if change else line) + b"\n")
         number += 1
     target.flush()

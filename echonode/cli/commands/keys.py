@@ -8,10 +8,11 @@ import click
 
 from echonode.cli.arguments import json_option, stdin_bytes, to_time
 from echonode.cli.columns import table
-from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
+from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import count, moment, print_json, print_line, print_note, print_text, safe, short_id
+from echonode.client.errors import NotRunning
 from echonode.errors import LocalError
 
 _ROOT_FILE_BYTES_MAX: Final = 4096
@@ -163,9 +164,7 @@ def export_root(lookup: NodeLookup, file: str, remove: bool) -> None:
     if Path(file).exists():
         raise Failure(f"{file} exists already: choose another name", ExitCode.USAGE)
     passphrase = _passphrase(is_new=True)
-    answer = client.call(
-        "POST", "/v1/keys/root/export", body={"passphrase": passphrase}, timeout_s=_SEAL_TIMEOUT_S
-    )
+    answer = client.call("POST", "/v1/keys/root/export", body={"passphrase": passphrase}, timeout_s=_SEAL_TIMEOUT_S)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as target:
         target.write(answer["root"])

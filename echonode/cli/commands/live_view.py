@@ -13,9 +13,9 @@ from typing import Any, Final, Self
 
 from echonode.cli.columns import terminal_width, wrap
 from echonode.cli.commands.status import context_lines, peer_lines, verdict
-from echonode.cli.exit_codes import Failure
 from echonode.cli.node_lookup import NodeLookup
 from echonode.cli.output import is_coloured, safe
+from echonode.errors import EchonodeError
 
 _INTERVAL_S: Final = 1.0
 _TIMEOUT_S: Final = 5.0
@@ -56,7 +56,7 @@ class LiveView:
 
     def _run(self) -> None:
         while not self._ended.wait(_INTERVAL_S):
-            with suppress(Failure, OSError):  # not up yet, or on its way down
+            with suppress(EchonodeError, OSError):  # not up yet, or on its way down
                 self._draw()
 
     def _draw(self) -> None:
@@ -75,7 +75,7 @@ class LiveView:
     def _state(self, status: dict[str, Any]) -> list[str]:
         width = terminal_width()
         what = "is joining a network" if status.get("joining") else f"in the network {status['network']}"
-        lines = list(wrap(f"{safe(status['label'])} {safe(what)}; stop it with Ctrl-C", width))
+        lines = list(wrap(f"{safe(status.get('label') or status['name'])} {safe(what)}; stop it with Ctrl-C", width))
         lines += [*(each for notice in self._notices for each in wrap(safe(notice), width)), ""]
         lines += [*context_lines(status["contexts"]), ""]
         now_s = time.time()
@@ -84,10 +84,9 @@ class LiveView:
         return [*lines, *wrap(verdict(status["peers"], now_s), width), ""]
 
     def _recent(self, status: dict[str, Any], log: deque[dict[str, Any]]) -> list[str]:
-        """Return the last lines of the log that a person wants to see, the latest first: those that do not fit are old.
-        """
+        """Return the last lines of the log that a person wants to see, the latest first: the old ones may not fit."""
         from echonode.manual.log_lines import LineForm
 
-        labels = {peer["id"]: safe(peer["label"]) for peer in status["peers"] if peer["id"]}
+        labels = {peer["id"]: safe(peer.get("label") or peer["name"]) for peer in status["peers"] if peer["id"]}
         form = LineForm(width=terminal_width(), is_coloured=is_coloured(sys.stdout), labels=labels)
         return [line for line in (form.calm(each) for each in reversed(log)) if line is not None]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from echonode.cli.arguments import json_option, stdin_bytes, to_seconds
-from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
+from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import count, fields_of, moment, note_after, print_json, print_line, print_note, safe
 from echonode.cli.services import RunOptions
+from echonode.client.errors import NotRunning
 from echonode.errors import ConfigError
 from echonode.limits import INVITATION_USES_MAX
 from echonode.text import to_base32

@@ -133,9 +133,7 @@ def _labels(peers: Sequence[Json]) -> dict[str, str]:
 @click.option("--peer", metavar="PEER", help="Only lines about this node.")
 @json_option
 @pass_lookup
-def log_level(
-    lookup: NodeLookup, level: str | None, for_s: float | None, peer: str | None, as_json: bool
-) -> None:
+def log_level(lookup: NodeLookup, level: str | None, for_s: float | None, peer: str | None, as_json: bool) -> None:
     """Log from LEVEL on, for a while; `default` goes back to the configured level. Without LEVEL, show the levels.
 
     It needs no restart. `echonode logs --level debug` shows debug lines of a running node without this.
@@ -313,12 +311,12 @@ def why(lookup: NodeLookup, what: str, context: str, is_record: bool, as_json: b
 
 
 def _of_peer(client: Any, text: str) -> Json | None:
-    from echonode.cli.client import ApiError
+    from echonode.client.errors import NotFound
 
     try:
         answer: Json = client.call("GET", "/v1/why", query=[("peer", text)])
-    except ApiError as error:
-        if error.code != "not_found" or "could be" in str(error):
+    except NotFound as error:
+        if "could be" in str(error):
             raise
         return None
     return answer
@@ -335,5 +333,3 @@ def _finding_lines(findings: Sequence[Json], asked: str) -> Iterator[str]:
             indent = " " * len(first)
             todo = finding["what_to_do"].replace("RECORD", quote(asked))
             yield from wrap(safe(todo), width, indent=f"{indent}   ", first=f"{indent}=> ")
-
-

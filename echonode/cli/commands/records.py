@@ -71,7 +71,7 @@ def put(
 
     The peer says of each RECORD that it had it, stored it, or refused it and why.
     """
-    from echonode.cli.client import record_path
+    from echonode.client.request import record_path
 
     if peer is not None:
         if file is not None or tags or model is not None or media_type is not None:
@@ -112,20 +112,19 @@ def get(
 
     On a terminal, characters that it could obey are escaped.
     """
-    from echonode.cli.client import record_path
+    from echonode.client.request import record_path
 
     if len(ids) > 1 and (peer is None or version is not None):
         raise click.UsageError("One RECORD is enough here; several are fetched with --from, without --version.")
     if peer is not None:
-        return get_from_peer(
-            lookup, ids, peer, version=version, timeout_s=timeout_s, context=context, as_json=as_json
-        )
+        return get_from_peer(lookup, ids, peer, version=version, timeout_s=timeout_s, context=context, as_json=as_json)
     (id_text,) = ids
     query = [("id", id_text), ("any_model", "1" if any_model else None), ("whole", "1" if as_json else None)]
     query.append(("version", version))
     with lookup.reader() as reader, reader.client.open("GET", record_path(context), query=query) as response:
-        body = response.read()
-        heads = int(response.headers.get("echo-heads", "1"))
+        body = response.raw() if as_json else response.read()
+        told = response.header("echo-heads") or ""
+        heads = int(told) if told.isdecimal() else 1
         if heads > 1 and version is None and not as_json:
             print_note(f"{heads} versions are in conflict; this is the newest: echonode conflicts show {safe(id_text)}")
         if as_json:
@@ -148,7 +147,7 @@ def get(
 @pass_lookup
 def delete(lookup: NodeLookup, id_text: str, context: str, as_json: bool) -> None:
     """Delete a record, on every node in time."""
-    from echonode.cli.client import record_path
+    from echonode.client.request import record_path
 
     _show_written(lookup.client().call("DELETE", record_path(context), query=[("id", id_text)]), as_json)
 
@@ -190,7 +189,7 @@ def list_records(
     as_json: bool,
 ) -> None:
     """List records, in the order in which they came to this node."""
-    from echonode.cli.client import record_path
+    from echonode.client.request import record_path
 
     if peer is not None:
         said = {"author": author, "tag": tag, "since": since}
@@ -233,7 +232,7 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
 @pass_lookup
 def forget(lookup: NodeLookup, context: str, as_json: bool) -> None:
     """Remove the records that this node's subscription to a context does not want, here alone. Its own records stay."""
-    from echonode.cli.client import record_path
+    from echonode.client.request import record_path
 
     answer = lookup.client().call("POST", record_path(context, "/forget"), timeout_s=600.0)
     if as_json:

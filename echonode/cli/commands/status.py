@@ -233,7 +233,7 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
 def _reads(peer: Json) -> str:
     """Return the models that the peer reads. A model read here in another major version is marked."""
     return ", ".join(
-        f"{safe(name)} {safe(version)}" + (" (not as here)" if name in peer["unreadable"] else "")
+        f"{safe(name)} {safe(version)}" + (" (not as here)" if name in peer.get("unreadable", ()) else "")
         for name, version in (peer.get("models") or {}).items()
     )
 

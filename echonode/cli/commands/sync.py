@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from echonode.cli.arguments import json_option
-from echonode.cli.exit_codes import ExitCode, Failure, NotRunning
+from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import (
@@ -19,6 +19,7 @@ from echonode.cli.output import (
     print_note,
     safe,
 )
+from echonode.client.errors import NotRunning
 
 _VERIFY_FIELDS: Final = ("ok", "checked", "problems")
 _VERIFY_TIMEOUT_S: Final = 600.0  # between two lines of progress
@@ -55,7 +56,7 @@ def verify(lookup: NodeLookup, is_repair: bool, as_json: bool) -> ExitCode:
         for problem in last["problems"]:
             print_line(safe(problem))
     checked = count(last["checked"], "version")
-    if not last["ok"]:
+    if not last.get("ok"):
         raise Failure(f"{checked} checked, {count(len(last['problems']), 'problem')} found; {_REPAIR_HINT}")
     if not as_json:
         print_note(f"{checked} checked, all is well")

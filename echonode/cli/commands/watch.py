@@ -29,6 +29,7 @@ _RETRY_S: Final = 1.0, 60.0
 _NAME: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _START: Final = "start"
 _NOW: Final = "now"
+_APPLIED: Final = "records.applied"
 
 
 @examples("watch", "watch --name backup --exec 'cat >> log.txt'")
@@ -88,15 +89,8 @@ class _Follower:
         self._terms = terms
 
     def changes(self, since: str | None, bookmark: "_Bookmark | None") -> "Iterator[Change]":
-        from echonode.client.errors import ClientError
-
-        try:
-            client = self._lookup.follower()
-            yield from client.changes(
-                self._context, since=self._start(client, since, bookmark), terms=self._terms
-            )
-        except ClientError as error:
-            raise Failure(str(error), _exit_code(error)) from None
+        client = self._lookup.follower()
+        yield from client.changes(self._context, since=self._start(client, since, bookmark), terms=self._terms)
 
     def _start(self, client: "Client", since: str | None, bookmark: "_Bookmark | None") -> str | None:
         """Return where to begin. A name that is used for the first time is saved at once: what comes from now on is its
@@ -111,20 +105,6 @@ class _Follower:
         if bookmark is not None and start is not None:
             bookmark.save(start)
         return start
-
-
-def _exit_code(error: Exception) -> ExitCode:
-    from echonode.client.errors import NotRunning, Refused
-
-    match error:
-        case NotRunning():
-            return ExitCode.NOT_RUNNING
-        case Refused(status=400):
-            return ExitCode.USAGE
-        case Refused(status=401 | 403):
-            return ExitCode.NOT_AUTHORISED
-        case _:
-            return ExitCode.FAILED
 
 
 class _Shown:
@@ -247,15 +227,15 @@ def _bookmark(root: Path, name: str) -> Iterator[_Bookmark]:
 
 def _watch_events(lookup: NodeLookup, context: str | None, as_json: bool) -> ExitCode:
     """Show what happens from now on in every context."""
-    query = [("types", "records.applied")]
+    query = [("types", _APPLIED)]
     with lookup.client().open("GET", "/v1/events", query=query, timeout_s=None) as response:
         for name, event in response.events():
             if name == "end":
                 raise Failure("the node stopped", ExitCode.NOT_RUNNING)
             if name == "gap":
-                lost = "some" if event["lost"] is None else event["lost"]
+                lost = event.get("lost") or "some"
                 print_note(f"{lost} events were missed: changes came faster than they were read here")
-            elif context is None or event["context"] == context:
+            elif name == _APPLIED and context in (None, event["context"]):
                 for record in event["records"]:
                     if as_json:
                         print_json({**record, "source": event["source"]})
