@@ -307,7 +307,8 @@ class Connections:
     async def _open(self, stream: ByteStream, *, is_quiet: bool = False) -> Session:
         """Open a session over `stream`. `is_quiet`: do not report why that fails."""
         try:
-            return await initiate(stream, self.invitations.secrets()[0], self.local, self.entropy)
+            session = await initiate(stream, self.invitations.secrets()[0], self.local, self.entropy)
+            return self.rotations.checked(session)
         except BaseException as error:
             if await self._lost(stream, None, error, is_quiet=is_quiet or self.rotations.may_tell(error)):
                 raise gave_way() from None
@@ -362,7 +363,7 @@ class Connections:
         if transport.channel.secret != own:
             await (self.rotations if transport.channel.secret in past else self.invitations).serve(transport)
             return None
-        return await answer(transport, self.local, self.entropy.random_bytes(16))
+        return self.rotations.checked(await answer(transport, self.local, self.entropy.random_bytes(16)))
 
     async def _hold(
         self,

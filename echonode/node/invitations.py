@@ -98,6 +98,7 @@ class Invitations:
         if pool is not None and pool.kind is PoolKind.CLOSED:
             pool = replace(pool, seed=None)
         code = new_code(self._entropy.random_bytes(CODE_ENTROPY_BYTES))
+        self._close()
         self._invitation = Invitation(code, self._clock.monotonic_s() + expires_s, uses, pool=pool)
         if self._expiry is not None:
             self._expiry.cancel()
@@ -112,8 +113,14 @@ class Invitations:
 
     def void(self) -> None:
         """Close the invitation, if one is open: this node is a member of another network now."""
+        self._close()
         self._invitation = None
         self.announce()
+
+    def _close(self) -> None:
+        """Close the invitation, if one is open, to joiners that are pairing too: they would get a secret of before."""
+        if self._invitation is not None:
+            self._invitation.close()
 
     async def serve(self, transport: StreamTransport) -> None:
         """Serve a joiner that connected. Raises RemoteError (PAIRING_FAILED) for one that does not know the code."""

@@ -26,7 +26,15 @@ from echonode.model.past_networks import PastNetwork, Step, chain_to, left_for, 
 from echonode.model.rotation import Rotation, Verdict, judge, read_rotation, sign_rotation
 from echonode.node.event_bus import EventBus
 from echonode.node.events import NetworkLeftOut, NetworkRotated, RotationRefused
-from echonode.node.handshake import HeardOfRotation, LeftOut, NotOurNetwork, introductions, receive, shake_hands
+from echonode.node.handshake import (
+    HeardOfRotation,
+    LeftOut,
+    NotOurNetwork,
+    Session,
+    introductions,
+    receive,
+    shake_hands,
+)
 from echonode.node.happy_eyeballs import reach
 from echonode.node.membership import Membership
 from echonode.node.network_moves import NetworkMoves
@@ -148,6 +156,13 @@ class Rotations:
     def served(self) -> list[PastNetwork]:
         """Return the past networks whose members are told of their rotation, the latest first."""
         return self._membership.served()
+
+    def checked(self, session: Session) -> Session:
+        """Return a `session` that has just been opened. Raises TransportError where this node took another secret
+        meanwhile: a peer that was left out must not come in by the one before."""
+        if session.transport.channel.secret != self._membership.secret:
+            raise TransportError("this node took another network secret meanwhile")
+        return session
 
     async def serve(self, transport: StreamTransport) -> None:
         """Serve a peer that connected with a past secret. Raises RemoteError or PeerRefused."""

@@ -105,6 +105,10 @@ class Invitation:
         """Return True while a joiner may try."""
         return min(self.uses_left, self.tries_left, self.exchanges_left) > 0 and now_s < self.expires_s
 
+    def close(self) -> None:
+        """Let nobody in any more, not even a joiner whose exchange is under way."""
+        self.uses_left = 0
+
     def count_exchange(self) -> None:
         """Count an exchange that a joiner began, finished or not."""
         self.exchanges_left -= 1

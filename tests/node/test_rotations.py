@@ -9,14 +9,14 @@ import pytest
 from echonode.errors import LocalError
 from echonode.limits import ROTATION_SERVED_MS
 from echonode.model.member_secret import MemberSecret
-from echonode.model.record import MAIN
+from echonode.model.record import IDENTITIES, MAIN
 from echonode.model.rotation import sign_rotation
 from echonode.node.events import NetworkLeftOut, NetworkRotated, RotationRefused
 from echonode.node.views import PeerState
-from echonode.sim.world import Member, World
+from echonode.sim.world import PORT, Member, World
 from echonode.wire.auth import Peer
 from echonode.wire.messages import Rotated
-from tests.node.worlds import in_a_world, names, put, told, view_of
+from tests.node.worlds import in_a_world, names, put, sight, told, view_of
 
 DAY_S = 24 * 3600.0
 
@@ -317,3 +317,46 @@ def test_what_cannot_be_rotated_is_a_sentence():
             await rotate(anyone)
 
     in_a_world(work)
+
+
+@pytest.mark.parametrize("is_dialling", [True, False])
+def test_a_session_that_is_being_opened_during_a_rotation_without_its_peer_does_not_come_up(is_dialling: bool):
+    async def meet_while_it_rotates(world: World, number: int) -> None:
+        a, c = await world.add_node(f"a{number}"), await world.add_node(f"c{number}")
+        await a.node.store.apply(IDENTITIES, c.node.records.own_statements)
+        sight(*((a, c) if is_dialling else (c, a)))
+        await asyncio.sleep(0.002 * number)
+        await rotate(a, c)
+        await put(a, "secret")
+        await asyncio.sleep(5)
+        assert "secret" not in await names(c), number
+        assert not a.node.peer_table.has_session(c.node.id)
+        assert not a.node.live_links.pending()
+        await world.leave(a)
+        await world.leave(c)
+
+    async def work(world: World) -> None:
+        for number in range(25):
+            await meet_while_it_rotates(world, number)
+
+    in_a_world(work, hushed=True)
+
+
+def test_a_joiner_that_is_pairing_during_a_rotation_gets_no_secret_of_before():
+    async def work(world: World) -> None:
+        ends = []
+        for number in range(12):
+            a = await world.add_node(f"a{number}")
+            joiner = await world.add_node(f"j{number}", secret=MemberSecret.of_lone_key(bytes([number + 1]) * 32))
+            code = await a.node.invite(uses=1, expires_s=600)
+            joining = asyncio.create_task(joiner.node.join(code, f"{a.host}:{PORT}", timeout_s=5))
+            await asyncio.sleep(0.001 * number)
+            before = a.node.network
+            is_spent = a.node.invitations.slot is None  # then the secret was on its way already
+            await a.node.rotations.rotate()
+            (end,) = await asyncio.gather(joining, return_exceptions=True)
+            assert is_spent or end != before, number
+            ends.append(type(end))
+        assert str in ends and len(set(ends)) > 1
+
+    in_a_world(work, hushed=True)
