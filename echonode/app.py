@@ -13,27 +13,30 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
-from echonode.cli.services import (
-    BackupReport,
-    CheckView,
-    HomeView,
-    RepairReport,
-    RunOptions,
-    ServiceSetupView,
-    SimulatedWorld,
-    SimulateOptions,
-)
 from echonode.errors import ConfigError, EchonodeError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from echonode.cli.services import (
+        BackupReport,
+        CheckView,
+        HomeView,
+        RepairReport,
+        RunOptions,
+        ServiceSetupView,
+        SimulatedWorld,
+        SimulateOptions,
+    )
     from echonode.host.files import NodeFiles
+    from echonode.host.home import Home
+    from echonode.model.identity import IdentityId
+    from echonode.model.member_secret import MemberSecret
 
 
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
@@ -70,37 +73,34 @@ class _Services:
 
         return SCHEMA
 
-    def find_home(self, flag: str | None) -> HomeView:
-        from echonode.host.files import NodeFiles
+    def find_home(self, flag: str | None) -> "HomeView":
         from echonode.host.home import Home
 
-        return NodeFiles(Home.find(flag, self._environ))
+        return _FoundHome(Home.find(flag, self._environ))
 
     def simulate(
-        self, options: SimulateOptions, on_time: Callable[[float, float], None]
-    ) -> Iterator[SimulatedWorld]:
+        self, options: "SimulateOptions", on_time: Callable[[float, float], None]
+    ) -> "Iterator[SimulatedWorld]":
         from echonode.sim.batch import options_for, run_many
 
         worlds = ((seed, options_for(seed, options)) for seed in options.seeds)
         return run_many(worlds, options.jobs, on_time)
 
-    def run_node(self, options: RunOptions) -> int:
-        from echonode.host.files import NodeFiles
+    def run_node(self, options: "RunOptions") -> int:
         from echonode.host.service import ServiceManager
         from echonode.model.self_test import check_signatures
 
         check_signatures()
         faulthandler.enable()  # a watchdog that ends a node which hangs leaves in the log where it hung
         os.umask(0o077)  # every file of this process is readable by its user alone
-        files = options.home
-        assert isinstance(files, NodeFiles), "homes come from find_home"
+        files = _files(options.home)
         try:
             return self._run(options, files)
         except EchonodeError as error:
             ServiceManager(self._environ).set_status(f"stopped: {error}")
             raise
 
-    def _run(self, options: RunOptions, files: "NodeFiles") -> int:
+    def _run(self, options: "RunOptions", files: "NodeFiles") -> int:
         import asyncio
 
         from echonode.host.config import load_config
@@ -121,10 +121,9 @@ class _Services:
         finally:
             logs.close()
 
-    def repair(self, home: HomeView) -> RepairReport:
+    def repair(self, home: "HomeView") -> "RepairReport":
         import asyncio
 
-        from echonode.host.files import NodeFiles
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.model.identity import INSTANCE_BYTES, Instance
         from echonode.model.self_test import check_signatures
@@ -133,17 +132,17 @@ class _Services:
         from echonode.store.sqlite.repair import repair
 
         check_signatures()
-        assert isinstance(home, NodeFiles), "homes come from find_home"
-        if not home.home.store.exists():
-            raise ConfigError(f"there is no store in {home.root}")
+        files = _files(home)
+        if not files.home.store.exists():
+            raise ConfigError(f"there is no store in {files.root}")
         os.umask(0o077)
         clock, entropy = SystemClock(), SystemEntropy()
-        with home.home.locked():
-            identity = home.identity(entropy.random_bytes)
-            secret = home.read_member_secret()
+        with files.home.locked():
+            identity = files.identity(entropy.random_bytes)
+            secret = files.read_member_secret()
             return asyncio.run(
                 repair(
-                    home.home.store,
+                    files.home.store,
                     new_instance=lambda: Instance(entropy.random_bytes(INSTANCE_BYTES)),
                     now_ms=clock.now_ms,
                     introduce=lambda store: RecordBook(
@@ -152,114 +151,161 @@ class _Services:
                 )
             )
 
-    def back_up(self, home: HomeView, path: Path) -> BackupReport:
+    def back_up(self, home: "HomeView", path: Path) -> "BackupReport":
         import asyncio
 
-        from echonode.host.files import NodeFiles
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.model.identity import INSTANCE_BYTES, Instance
         from echonode.model.self_test import check_signatures
         from echonode.store.sqlite.backup import back_up
 
         check_signatures()
-        assert isinstance(home, NodeFiles), "homes come from find_home"
-        if not home.home.store.exists():
-            raise ConfigError(f"there is no store in {home.root}")
+        files = _files(home)
+        if not files.home.store.exists():
+            raise ConfigError(f"there is no store in {files.root}")
         entropy = SystemEntropy()
         return asyncio.run(
             back_up(
-                home.home.store,
+                files.home.store,
                 path.absolute(),
-                home.kept_files(),
+                files.kept_files(),
                 new_instance=lambda: Instance(entropy.random_bytes(INSTANCE_BYTES)),
                 now_ms=SystemClock().now_ms,
             )
         )
 
-    def restore(self, home: HomeView, path: Path) -> int:
+    def restore(self, home: "HomeView", path: Path) -> int:
         import asyncio
 
-        from echonode.host.files import NodeFiles
         from echonode.host.system import SystemClock, SystemEntropy
         from echonode.model.identity import INSTANCE_BYTES, Instance
         from echonode.model.self_test import check_signatures
         from echonode.store.sqlite.backup import read_files, restore_store
 
         check_signatures()
-        assert isinstance(home, NodeFiles), "homes come from find_home"
+        files = _files(home)
         os.umask(0o077)
         if not path.is_file():
             raise ConfigError(f"there is no file {path}")
-        files = read_files(path)
+        kept = read_files(path)
         entropy = SystemEntropy()
-        home.home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with home.home.locked():
-            home.put_back(files)
+        files.home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with files.home.locked():
+            files.put_back(kept)
             versions = asyncio.run(
                 restore_store(
                     path,
-                    home.home.store,
+                    files.home.store,
                     new_instance=lambda: Instance(entropy.random_bytes(INSTANCE_BYTES)),
                     now_ms=SystemClock().now_ms,
                 )
             )
-            home.give_to_owner()
+            files.give_to_owner()
         return versions
 
-    def settings(self, home: HomeView) -> Iterable[tuple[str, object, str]]:
+    def settings(self, home: "HomeView") -> Iterable[tuple[str, object, str]]:
         from echonode.host.config import explain
 
         return explain(home.config, self._environ)
 
-    def diagnose(self, home: HomeView, listening: Sequence[str] | None) -> Iterator[CheckView]:
+    def diagnose(self, home: "HomeView", listening: Sequence[str] | None) -> "Iterator[CheckView]":
         from echonode.host.config import load_config
         from echonode.host.diagnosis import diagnose
-        from echonode.host.files import NodeFiles
 
-        assert isinstance(home, NodeFiles), "homes come from find_home"
-        load = partial(load_config, home.home.config, self._environ, {})
-        yield from diagnose(home, load, None if listening is None else tuple(listening))
+        files = _files(home)
+        load = partial(load_config, files.home.config, self._environ, {})
+        yield from diagnose(files, load, None if listening is None else tuple(listening))
 
     def check_config(self, path: Path) -> None:
         from echonode.host.config import load_config
 
         load_config(path, {}, {})
 
-    def service(self, *, is_user: bool) -> ServiceSetupView:
+    def service(self, *, is_user: bool) -> "ServiceSetupView":
         from echonode.host.service_setup import ServiceSetup
         from echonode.host.unit_files import Program
 
         return ServiceSetup(Program.current(), self._environ, is_user=is_user)
 
     @contextmanager
-    def serve_stopped(self, home: HomeView) -> Iterator[Path | None]:
+    def serve_stopped(self, home: "HomeView") -> Iterator[Path | None]:
         import tempfile
 
         from echonode.host.config import load_config
-        from echonode.host.files import NodeFiles
         from echonode.host.loop_thread import in_thread
         from echonode.model.self_test import check_signatures
         from echonode.stopped_node import StoppedNode
 
         check_signatures()
-        assert isinstance(home, NodeFiles), "homes come from find_home"
-        if not home.home.store.exists():
+        files = _files(home)
+        if not files.home.store.exists():
             yield None
             return
-        config = load_config(home.home.config, self._environ, {})
+        config = load_config(files.home.config, self._environ, {})
         umask = os.umask(0o077)  # for the files beside the store; an export is made with the user's own
         try:
             with ExitStack() as stack:
-                stack.enter_context(home.home.locked(is_reader=True))
+                stack.enter_context(files.home.locked(is_reader=True))
                 socket_path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="echonode-"))) / "api.sock"
-                stack.enter_context(in_thread(StoppedNode(home, config, socket_path).serve))
+                stack.enter_context(in_thread(StoppedNode(files, config, socket_path).serve))
                 os.umask(umask)
                 yield socket_path
         finally:
             os.umask(umask)
 
 
-def _flags(options: RunOptions) -> dict[str, object]:
+class _FoundHome:
+    """A home, as commands see it (cli/services.py:HomeView). Most ask where its socket is: keys can wait until then."""
+
+    def __init__(self, home: "Home") -> None:
+        self._home = home
+
+    @cached_property
+    def files(self) -> "NodeFiles":
+        from echonode.host.files import NodeFiles
+
+        return NodeFiles(self._home)
+
+    @property
+    def root(self) -> Path:
+        return self._home.folder
+
+    @property
+    def config(self) -> Path:
+        return self._home.config
+
+    @property
+    def api_socket(self) -> Path:
+        return self._home.api_socket
+
+    def running_process(self) -> str | None:
+        return self._home.lock_holder()
+
+    def api_token(self, *, is_new: bool = False) -> str:
+        return self.files.api_token(is_new=is_new)
+
+    def has_network(self) -> bool:
+        return self.files.has_network()
+
+    def read_member_secret(self) -> "MemberSecret | None":
+        return self.files.read_member_secret()
+
+    def root_identity(self) -> "IdentityId | None":
+        return self.files.root_identity()
+
+    def write_root_seed(self, seed: bytes | None, public: bytes) -> None:
+        self.files.write_root_seed(seed, public)
+
+    def choose_network(self, secret: "MemberSecret") -> None:
+        self.files.choose_network(secret)
+
+
+def _files(home: "HomeView") -> "NodeFiles":
+    assert isinstance(home, _FoundHome), "homes come from find_home"
+    return home.files
+
+
+def _flags(options: "RunOptions") -> dict[str, object]:
     """Return the options that were given on the command line, by configuration key."""
     said: dict[str, object] = {
         "name": options.name,

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import click
 
 from echonode.cli.node_lookup import NodeLookup
-
-PROGRAM: Final = "echonode"
+from echonode.cli.program import PROGRAM
 
 _Command = TypeVar("_Command", bound=click.Command)
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from echonode.cli.help_text import PROGRAM
+from echonode.cli.program import PROGRAM
 
 _FILES: Final = (
     ("~/.local/state/echonode", "The home of a node: its keys, its store, its configuration config.toml."),

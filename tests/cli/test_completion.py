@@ -8,9 +8,9 @@ from shutil import which
 import pytest
 from click.shell_completion import BashComplete
 
-from echonode.cli.commands.shell import COMPLETE_VARIABLE
 from echonode.cli.main import commands
 from echonode.cli.node_lookup import NodeLookup
+from echonode.cli.program import COMPLETE_VARIABLE
 from echonode.manual.topics import TOPICS
 from tests.cli.harness import LiveNode, Shell, live_node
 from tests.cli.test_main import COMMANDS

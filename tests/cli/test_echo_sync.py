@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from echonode.cli.commands.echo_sync import echo_sync, sync
+from echonode.cli.command_table import ECHO_SYNC, ENTRIES, load
 from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.export_file import ExportFile
 from echonode.cli.main import main
@@ -23,7 +23,7 @@ def socket(shell: Shell) -> Path:
 
 
 def test_both_commands_have_the_same_options() -> None:
-    names = [{name for option in command.params for name in option.opts} for command in (sync, echo_sync)]
+    names = [{name for option in command.params for name in option.opts} for command in map(load, (ENTRIES["sync"], ECHO_SYNC))]
     assert names[0] == names[1]
     assert names[0] >= {
         *("--node-id", "--action", "--force", "--strategy", "--filter", "--batch-size", "--priority", "--retry"),

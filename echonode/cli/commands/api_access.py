@@ -10,7 +10,7 @@ from echonode.client.errors import NotRunning
 
 
 @examples("api token", "api token --new")
-@click.group("api", short_help="Show or replace the token for programs.")
+@click.group("api")
 def api() -> None:
     """Show or replace the token with which programs use this node over TCP, at 127.0.0.1."""
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
-from echonode.cli.help_text import PROGRAM, examples
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import count, print_line, print_note, safe, size
+from echonode.cli.program import PROGRAM
 
 
 @examples("backup /mnt/stick/kitchen.backup", "backup --home /srv/echo kitchen.backup")
-@click.command("backup", short_help="Write all of this node into one file.")
+@click.command("backup")
 @click.argument("file", type=click.Path(dir_okay=False), metavar="FILE")
 @pass_lookup
 def backup(lookup: NodeLookup, file: str) -> None:
@@ -27,7 +28,7 @@ def backup(lookup: NodeLookup, file: str) -> None:
 
 
 @examples("restore /mnt/stick/kitchen.backup", "restore --home /srv/echo kitchen.backup")
-@click.command("restore", short_help="Make a node of a backup.")
+@click.command("restore")
 @click.argument("file", type=click.Path(dir_okay=False), metavar="FILE")
 @pass_lookup
 def restore(lookup: NodeLookup, file: str) -> None:

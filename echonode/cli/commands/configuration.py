@@ -16,15 +16,16 @@ import click
 from echonode.cli.arguments import json_option
 from echonode.cli.columns import table
 from echonode.cli.exit_codes import Failure
-from echonode.cli.help_text import PROGRAM, examples
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import print_json, print_line, print_note, safe
+from echonode.cli.program import PROGRAM
 
 _DEFAULT: Final = "default"
 
 
 @examples("config show --origin", "config check /etc/echonode/config.toml", "config init")
-@click.group("config", short_help="Show, check or begin the configuration.")
+@click.group("config")
 def config() -> None:
     """Show, check or begin the configuration. `echonode help configuration` describes every key."""
 
@@ -102,7 +103,7 @@ def config_init(lookup: NodeLookup) -> None:
 
 
 @examples("help configuration", "help put", "help --man > echonode.1")
-@click.command("help", short_help="Show a page of the manual, or the help of a command.")
+@click.command("help")
 @click.argument("topic", nargs=-1)
 @click.option("--man", "as_man", is_flag=True, help="Print the manual page, with every command and every topic.")
 @click.pass_context

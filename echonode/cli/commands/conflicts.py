@@ -31,7 +31,7 @@ class _ListsByDefault(click.Group):
 
 
 @examples("conflicts", "conflicts show shared/todo", "conflicts resolve shared/todo --strategy merge")
-@click.group("conflicts", cls=_ListsByDefault, short_help="List, show and resolve records that were written apart.")
+@click.group("conflicts", cls=_ListsByDefault)
 def conflicts() -> None:
     """Records that several nodes wrote without knowing of each other. Without a command: list them.
 
@@ -184,7 +184,7 @@ def resolve(
 
 
 @examples("history shared/todo", "history plan -c books --limit 5 --json")
-@click.command("history", short_help="List the earlier versions of a record.")
+@click.command("history")
 @click.argument("id_text", metavar="RECORD")
 @click.option("--limit", type=click.IntRange(1, 1000), metavar="N", default=20, help="Earlier versions at most.  [20]")
 @context_option

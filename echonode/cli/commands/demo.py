@@ -39,7 +39,7 @@ Draw = Callable[[Sequence[Json], float], None]
 
 
 @examples("demo", "demo --nodes 5 --records 10000")
-@click.command("demo", short_help="Watch several nodes on this machine become equal.")
+@click.command("demo")
 @click.option("--nodes", "nodes_wanted", type=click.IntRange(2, 20), default=3, show_default=True)
 @click.option("--records", "records_wanted", type=click.IntRange(1, 200_000), default=2000, show_default=True)
 @pass_lookup

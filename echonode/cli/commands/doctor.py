@@ -15,9 +15,10 @@ import click
 from echonode.cli.arguments import json_option
 from echonode.cli.columns import terminal_width, wrap
 from echonode.cli.exit_codes import ExitCode, Failure
-from echonode.cli.help_text import PROGRAM, examples
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import count, is_coloured, print_json, print_line, print_note, print_text, safe, short_id, size
+from echonode.cli.program import PROGRAM
 from echonode.cli.services import CheckView
 from echonode.client.errors import ClientError, NotRunning
 from echonode.errors import EchonodeError
@@ -50,7 +51,7 @@ class Check:
 
 
 @examples("doctor", "doctor --json")
-@click.command("doctor", short_help="Find out what is wrong, and what to do about it.")
+@click.command("doctor")
 @json_option
 @pass_lookup
 def doctor(lookup: NodeLookup, as_json: bool) -> ExitCode:
@@ -219,7 +220,7 @@ def _differs(path: Path, text: str) -> bool:
 
 
 @examples("support-bundle", "support-bundle --output bundle.tar.gz")
-@click.command("support-bundle", short_help="Write an archive for those who help.")
+@click.command("support-bundle")
 @click.option("-o", "--output", metavar="FILE", help="The archive; else a new file with the time in its name.")
 @pass_lookup
 def support_bundle(lookup: NodeLookup, output: str | None) -> None:

@@ -106,7 +106,7 @@ def _options(default_action: str) -> Callable[[_Function], _Function]:
 
 
 @examples("sync", "sync --node-id kitchen --action push --force --strategy merge", "sync --monitor --exit-when-synced")
-@click.command("sync", short_help="Sync with every reachable peer, now.")
+@click.command("sync")
 @_options("both")
 @pass_lookup
 def sync(lookup: NodeLookup, /, action: str | None, **options: Any) -> ExitCode:

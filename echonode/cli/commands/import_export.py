@@ -46,7 +46,7 @@ class _NoBar:
 
 
 @examples("import books.jsonl -c books", "import - -c books < books.jsonl")
-@click.command("import", short_help="Write a record for each line of a file.")
+@click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE.jsonl")
 @context_option
 @pass_lookup
@@ -132,7 +132,7 @@ def _bar(total: int | None) -> Iterator[_Bar]:
 
 
 @examples("export backup.jsonl", "export -c books --author kitchen")
-@click.command("export", short_help="Write this node's own records to a file.")
+@click.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), required=False)
 @click.option("--author", metavar="A", help="Of this author instead of ours.")
 @context_option

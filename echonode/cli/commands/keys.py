@@ -29,7 +29,7 @@ root_option = click.option(
 
 
 @examples("key list", "key compromised mfzw --root laptop-root.txt")
-@click.group("key", short_help="Device keys, lost machines, and the root key.")
+@click.group("key")
 def key() -> None:
     """Show and change the keys that speak for this node's identity.
 

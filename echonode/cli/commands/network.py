@@ -30,7 +30,7 @@ _ROTATE_TIMEOUT_S: Final = 600.0  # a large `shared` is copied meanwhile
 
 
 @examples("run", "run --join 7-crossover-clockwork --name kitchen")
-@click.command("run", short_help="Run a node in the foreground.")
+@click.command("run")
 @click.option("--join", metavar="CODE", help="Join a network by an invitation; records that are here are kept.")
 @click.option("--at", metavar="HOST:PORT", help="With --join: where the inviting node is, instead of looking for it.")
 @click.option("--name", metavar="N", help="What people call this node.")
@@ -91,7 +91,7 @@ def join_instruction(code: str) -> str:
 
 
 @examples("invite", "invite --uses 3 --expires 1h", "invite --pool team")
-@click.command("invite", short_help="Make a code with which another machine can join.")
+@click.command("invite")
 @click.option("--uses", type=click.IntRange(1, INVITATION_USES_MAX), default=1, show_default=True)
 @click.option("--expires", "expires_s", type=to_seconds, metavar="SPAN", default="10m", show_default=True)
 @click.option("--pool", metavar="POOL", help="Make them members of this pool too, also when they are in the network.")
@@ -108,7 +108,7 @@ def invite(lookup: NodeLookup, uses: int, expires_s: float, pool: str | None, as
 
 
 @examples("join 7-crossover-clockwork", "join 7-crossover-clockwork --at 192.168.1.20:22087")
-@click.command("join", short_help="Join a network by an invitation.")
+@click.command("join")
 @click.argument("code")
 @click.option("--at", metavar="HOST:PORT", help="Where the inviting node is, instead of looking for it.")
 @pass_lookup
@@ -125,7 +125,7 @@ def join(lookup: NodeLookup, code: str, at: str | None) -> None:
 
 
 @examples("network show", "network rotate --without kitchen")
-@click.group("network", short_help="Show, set or rotate the network secret.")
+@click.group("network")
 def network() -> None:
     """Show, set or rotate the secret that makes nodes one network."""
 

@@ -12,7 +12,7 @@ import click
 from echonode.cli.arguments import context_option, json_option, to_seconds, to_time
 from echonode.cli.columns import table, terminal_width, wrap
 from echonode.cli.exit_codes import Failure
-from echonode.cli.help_text import PROGRAM, examples
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import (
     is_coloured,
@@ -23,6 +23,7 @@ from echonode.cli.output import (
     safe,
     seconds,
 )
+from echonode.cli.program import PROGRAM
 
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _CONFIGURED: Final = "default"
@@ -34,7 +35,7 @@ Json = dict[str, Any]
 
 
 @examples("logs -f", "logs --peer kitchen --level debug --since 10m", "logs --event 'peer.*' --json")
-@click.command("logs", short_help="Show what happened, and what happens.")
+@click.command("logs")
 @click.option("-f", "--follow", is_flag=True, help="Go on with lines as they come, until Ctrl-C.")
 @click.option("--peer", metavar="PEER", help="Only lines about this node.")
 @click.option("--session", metavar="ID", default="", help="Only lines of the session whose id begins so.")
@@ -127,7 +128,7 @@ def _labels(peers: Sequence[Json]) -> dict[str, str]:
 
 
 @examples("log-level debug --for 10m", "log-level debug --peer kitchen --for 1h", "log-level default")
-@click.command("log-level", short_help="Log more or less, for a while.")
+@click.command("log-level")
 @click.argument("level", type=click.Choice((*_LEVELS, _CONFIGURED)), required=False)
 @click.option("--for", "for_s", type=to_seconds, metavar="SPAN", help="For so long: 90s, 10m. Else until a restart.")
 @click.option("--peer", metavar="PEER", help="Only lines about this node.")
@@ -161,7 +162,7 @@ def _left(left_s: float | None) -> str:
 
 
 @examples("trace kitchen", "trace kitchen --other kitchen.json", "trace kitchen --all --json")
-@click.command("trace", short_help="Show a conversation message by message.")
+@click.command("trace")
 @click.argument("peer", metavar="PEER")
 @click.option("--session", metavar="ID", default="", help="The session whose id begins so, not the last one.")
 @click.option("--all", "shows_all", is_flag=True, help="All sessions that are kept, not the last one alone.")
@@ -282,7 +283,7 @@ def _clock_verdict(offsets: list[float], name: str) -> str:
 
 
 @examples("why kitchen", "why @kitchen/plan", "why shared/todo -c books")
-@click.command("why", short_help="Say why a record is not here, or a peer not equal.")
+@click.command("why")
 @click.argument("what", metavar="RECORD|PEER")
 @context_option
 @click.option("--record", "is_record", is_flag=True, help="A record is meant, though a peer is called so.")

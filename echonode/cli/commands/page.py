@@ -9,7 +9,7 @@ from echonode.cli.output import fields_of, print_json, print_line, print_note, s
 
 
 @examples("open", "open --print")
-@click.command("open", short_help="Open the status page in a browser.")
+@click.command("open")
 @click.option("--print", "is_printed", is_flag=True, help="Print the link instead of opening it.")
 @json_option
 @pass_lookup

@@ -3,15 +3,16 @@
 import click
 
 from echonode.cli.arguments import to_seconds
-from echonode.cli.help_text import PROGRAM, examples
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import moment, print_note, safe
+from echonode.cli.program import PROGRAM
 
 peer_option = click.option("--peer", metavar="PEER", help="Only with this peer: its name, its id, or its beginning.")
 
 
 @examples("pause --for 2h", "pause --peer kitchen")
-@click.command("pause", short_help="Exchange nothing for a while.")
+@click.command("pause")
 @peer_option
 @click.option("--for", "for_s", type=to_seconds, metavar="SPAN", help="End it by itself after this time.")
 @pass_lookup
@@ -27,7 +28,7 @@ def pause(lookup: NodeLookup, peer: str | None, for_s: float | None) -> None:
 
 
 @examples("resume", "resume --peer kitchen")
-@click.command("resume", short_help="End a pause.")
+@click.command("resume")
 @peer_option
 @pass_lookup
 def resume(lookup: NodeLookup, peer: str | None) -> None:

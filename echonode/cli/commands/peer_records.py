@@ -62,7 +62,7 @@ class PullCursor:
 
 
 @examples("pull --from kitchen", "pull --from kitchen --filter tag=news --limit 100")
-@click.command("pull", short_help="List the records that a peer has.")
+@click.command("pull")
 @click.option("--from", "peer", metavar="PEER", required=True, help="The peer to ask: its name, or its id.")
 @filter_option
 @click.option("--after", type=PullCursor.read, metavar="CURSOR", help="Go on where an earlier pull ended, as it said.")

@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 
 @examples("pool create team", "pool list")
-@click.group("pool", short_help="Records that several nodes write, beside shared.")
+@click.group("pool")
 def pool() -> None:
     """Make pools and manage their members. A record of a pool is written @POOL/NAME.
 

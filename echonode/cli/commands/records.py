@@ -42,7 +42,6 @@ _ID_HELP = (
 @examples('put shared/todo "milk"', "put plan --file plan.md --tag home", "put --to kitchen shared/todo")
 @click.command(
     "put",
-    short_help="Write a record here, or put records to a peer.",
     epilog="NAME is this node's own; shared/NAME may be written by every member of the network.",
 )
 @click.argument("words", metavar="NAME [VALUE] | RECORD...", nargs=-1, required=True)
@@ -89,7 +88,7 @@ def put(
 
 
 @examples("get shared/todo", "get @kitchen/plan > plan.md", "get --from kitchen shared/todo")
-@click.command("get", short_help="Read a record, or fetch records from a peer.", epilog=_ID_HELP)
+@click.command("get", epilog=_ID_HELP)
 @click.argument("ids", metavar="RECORD...", nargs=-1, required=True)
 @click.option("--from", "peer", metavar="PEER", help="Fetch the records from this peer, and keep them.")
 @click.option("--version", metavar="V", help="Only this version of the RECORD; without --from its beginning will do.")
@@ -140,7 +139,7 @@ def get(
 
 
 @examples("delete shared/todo", "delete plan -c books")
-@click.command("delete", short_help="Delete a record, on every node in time.", epilog=_ID_HELP)
+@click.command("delete", epilog=_ID_HELP)
 @click.argument("id_text", metavar="RECORD")
 @context_option
 @json_option
@@ -167,7 +166,7 @@ def _show_written(answer: dict[str, Any], as_json: bool) -> None:
 
 
 @examples("list", "list --filter tag=news --filter since=2h", "list --author kitchen --json")
-@click.command("list", short_help="List records, oldest arrivals first.")
+@click.command("list")
 @click.option("--from", "peer", metavar="PEER", help="The records of this peer instead, as pull lists them.")
 @filter_option
 @click.option("--author", metavar="A", help="Only of this author: me, shared, a node's name, or its id.")
@@ -226,7 +225,7 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
 
 
 @examples("forget", "forget -c books")
-@click.command("forget", short_help="Remove records that no subscription wants.")
+@click.command("forget")
 @context_option
 @json_option
 @pass_lookup

@@ -7,9 +7,10 @@ import click
 
 from echonode.cli.arguments import json_option
 from echonode.cli.exit_codes import ExitCode, Failure
-from echonode.cli.help_text import PROGRAM, examples
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import print_json, print_line, print_note, print_text, safe
+from echonode.cli.program import PROGRAM
 from echonode.cli.services import ServiceStateView
 
 _FACT_INDENT: Final = 12
@@ -19,7 +20,7 @@ user_option = click.option("--user", "is_user", is_flag=True, help="The service 
 
 
 @examples("service install", "service install --user", "service status")
-@click.group("service", short_help="Run the node as a service of this machine.")
+@click.group("service")
 def service() -> None:
     """Run the node as a service of systemd: started with the machine, watched, and started again if it fails."""
 

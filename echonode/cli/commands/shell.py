@@ -8,17 +8,17 @@ import click
 from click.shell_completion import get_completion_class
 
 from echonode.cli.exit_codes import Failure
-from echonode.cli.help_text import PROGRAM, examples
+from echonode.cli.help_text import examples
 from echonode.cli.manual_page import manual_page
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import print_line, print_note, safe
+from echonode.cli.program import COMPLETE_VARIABLE, PROGRAM
 
-COMPLETE_VARIABLE: Final = f"_{PROGRAM.upper()}_COMPLETE"
 _SHELLS: Final = ("bash", "zsh", "fish")
 
 
 @examples("completion install", "completion show zsh")
-@click.group("completion", short_help="Let the Tab key complete names.")
+@click.group("completion")
 def completion() -> None:
     """Let the Tab key of bash, zsh and fish complete commands, options, peers, contexts and records."""
 

@@ -56,7 +56,7 @@ class _Number(click.FloatRange):
 
 
 @examples("simulate --nodes 50 --records 1000", "simulate --seed 7", "simulate --seeds 0..300 --jobs 2")
-@click.command("simulate", short_help="Run networks of nodes in virtual time.")
+@click.command("simulate")
 @click.option("--seed", type=click.IntRange(0), help="The world that this number stands for, with its faults.")
 @click.option("--seeds", type=_Seeds(), help="As many worlds, the end not included.")
 @click.option("--nodes", type=click.IntRange(2, _NODES_MAX), help="How many nodes there are.")

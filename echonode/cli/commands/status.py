@@ -47,7 +47,7 @@ Json = dict[str, Any]
 
 
 @examples("status", "status --json")
-@click.command("status", short_help="Who is this, who is there, and is all equal?")
+@click.command("status")
 @json_option
 @pass_lookup
 def status(lookup: NodeLookup, as_json: bool) -> ExitCode:
@@ -256,7 +256,7 @@ def context_lines(contexts: Iterable[Json]) -> Iterator[str]:
 
 
 @examples("contexts", "contexts --json")
-@click.group("contexts", short_help="List the sets of records held here.", invoke_without_command=True)
+@click.group("contexts", invoke_without_command=True)
 @json_option
 @click.pass_context
 def contexts(ctx: click.Context, as_json: bool) -> None:
@@ -288,7 +288,7 @@ def forget_context(lookup: NodeLookup, context: str, own: bool) -> None:
 
 
 @examples("peers", "peers --json")
-@click.group("peers", short_help="List the other nodes.", invoke_without_command=True)
+@click.group("peers", invoke_without_command=True)
 @json_option
 @click.pass_context
 def peers(ctx: click.Context, as_json: bool) -> None:
@@ -320,7 +320,7 @@ def forget(lookup: NodeLookup, peer: str) -> None:
 
 
 @examples("rename kitchen", "rename 'Anna, laptop'")
-@click.command("rename", short_help="Give this node another name.")
+@click.command("rename")
 @click.argument("name", metavar="NAME")
 @pass_lookup
 def rename(lookup: NodeLookup, name: str) -> None:

@@ -27,7 +27,7 @@ _REPAIR_HINT: Final = "stop the node and type: echonode verify --repair"
 
 
 @examples("verify", "verify --repair")
-@click.command("verify", short_help="Re-hash all that is held, or repair it.")
+@click.command("verify")
 @click.option("--repair", "is_repair", is_flag=True, help="Make the store of a stopped node anew of what is whole.")
 @json_option
 @pass_lookup

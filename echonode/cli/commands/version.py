@@ -6,13 +6,14 @@ import sys
 import click
 
 from echonode.cli.arguments import json_option
-from echonode.cli.help_text import PROGRAM, examples
+from echonode.cli.help_text import examples
 from echonode.cli.node_lookup import NodeLookup, pass_lookup
 from echonode.cli.output import print_json, print_line
+from echonode.cli.program import PROGRAM
 
 
 @examples("version", "version --json")
-@click.command("version", short_help="Show the versions of program, protocol and disk.")
+@click.command("version")
 @json_option
 @pass_lookup
 def version(lookup: NodeLookup, as_json: bool) -> None:

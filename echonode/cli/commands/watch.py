@@ -33,7 +33,7 @@ _APPLIED: Final = "records.applied"
 
 
 @examples("watch", "watch --name backup --exec 'cat >> log.txt'")
-@click.command("watch", short_help="Show changes, or run a program for each.")
+@click.command("watch")
 @click.option("-c", "--context", help="Only in this set of records; main when one of the options below is given.")
 @click.option("--since", metavar="CURSOR", help="Begin behind this cursor; `now`, or `start` for all that is held.")
 @click.option("--name", metavar="N", help="Keep the cursor under this name, and go on from there the next time.")
