@@ -21,7 +21,7 @@ from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES
 from echonode.node.event_bus import EventBus
 from echonode.node.events import CopySeen, PinViolated, RecordsApplied, RecordVoided
-from echonode.node.handshake import Session
+from echonode.node.handshake import PausedHere, Session
 from echonode.node.peer_table import PeerTable
 from echonode.node.record_book import RecordBook
 from echonode.node.rotations import Rotations
@@ -81,7 +81,7 @@ class PeerAdmission:
             self._meet_self(transport)
             raise PeerRefused(Reason.SELF, "that is this very node, or a copy of it")
         if self.table.pauses.of(peer.id) is not None:
-            raise PeerRefused(Reason.PAUSED, "this node is paused with it")
+            raise PausedHere
         if self.table.is_full(peer.id):
             raise PeerRefused(Reason.BUSY, "too many peers are known already")
         state = self.records.store.keyring.state_of(peer.id, peer.key)

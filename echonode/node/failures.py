@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, StoreError, TransportError
-from echonode.node.handshake import HeardOfRotation
+from echonode.node.handshake import HeardOfRotation, PausedHere
 from echonode.text import escape
 
 # Ends that are no failure: the other direction's session goes on, or the peer is only busy.
@@ -27,8 +27,10 @@ def is_self(error: BaseException) -> bool:
 
 
 def has_own_event(error: BaseException) -> bool:
-    """Return True for an end that another event tells of once: this very identity, or a network rotated without us."""
-    return is_self(error) or (isinstance(error, PeerRefused) and error.reason is Reason.LEFT_OUT)
+    """Return True for an end that another event tells of once: this very identity, a network rotated without us, or a
+    pause that was made here."""
+    is_told = isinstance(error, PeerRefused) and (error.reason is Reason.LEFT_OUT or isinstance(error, PausedHere))
+    return is_self(error) or is_told
 
 
 def reason_of(error: EchonodeError) -> tuple[str, str]:

@@ -121,6 +121,13 @@ class LeftOut(PeerRefused):
         self.args = ("this network was rotated without it",)
 
 
+class PausedHere(PeerRefused):
+    """This node is paused with the peer that connected, or with all."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.PAUSED, "this node is paused with it")
+
+
 class FoundSelf(PeerRefused):
     """This node's own identity is at the other end: in this very process, or with `is_copy` in another one."""
 

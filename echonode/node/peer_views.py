@@ -130,7 +130,8 @@ class PeerViews:
             return PeerState.REFUSED, None, "it says that the network was rotated without this node"
         if (pause := self._table.pauses.of(entry.id)) is not None:
             until = "" if pause.until_ms is None else f" until {_moment(pause.until_ms)}"
-            return PeerState.PAUSED, None, f"paused here{until}; to end that, type: echonode resume"
+            which = "" if pause.peer is None else f" --peer {to_base32(entry.id)[:8]}"
+            return PeerState.PAUSED, None, f"paused here{until}; to end that, type: echonode resume{which}"
         if silence_s is not None:
             why = entry.reason if entry.is_doubted else f"nothing was heard of it for {silence_s:.0f} s"
             return PeerState.ABSENT, None, why

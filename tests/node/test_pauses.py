@@ -5,11 +5,13 @@ import asyncio
 import pytest
 
 from echonode.errors import LocalError
+from echonode.node.events import SessionFailed
 from echonode.node.pauses import Pause, Pauses
 from echonode.node.views import PeerState
 from echonode.sim.world import World
+from echonode.text import to_base32
 from echonode.wire.messages import Direction
-from tests.node.worlds import in_a_world, names, put, view_of
+from tests.node.worlds import in_a_world, names, put, told, view_of
 
 
 def test_a_paused_node_exchanges_nothing_and_is_equal_again_soon_after_its_time():
@@ -26,7 +28,7 @@ def test_a_paused_node_exchanges_nothing_and_is_equal_again_soon_after_its_time(
         assert (await names(ours), await names(theirs)) == ({"before", "a"}, {"before", "b"})
         assert view_of(ours, theirs).state is PeerState.PAUSED
         assert view_of(ours, theirs).in_sync is None
-        assert "to end that, type: echonode resume" in view_of(ours, theirs).reason
+        assert view_of(ours, theirs).reason.endswith("to end that, type: echonode resume")
         shown = view_of(theirs, ours)
         assert (shown.state, shown.in_sync) == (PeerState.REFUSED, None)
         assert "paused" in shown.reason
@@ -53,6 +55,8 @@ def test_a_pause_with_one_peer_leaves_the_others_alone_and_keeps_it_out_until_re
         await put(theirs, "b")
         await asyncio.sleep(700)
         assert (await names(theirs), await names(third)) == ({"b"}, {"a"})
+        assert view_of(ours, theirs).reason.endswith(f"echonode resume --peer {to_base32(theirs.node.id)[:8]}")
+        assert not told(ours, SessionFailed), "its own pause is no fault"
         with pytest.raises(LocalError, match="there is no pause with third"):
             ours.node.pause_control.resume("third")
         ours.node.pause_control.resume("theirs")
