@@ -382,4 +382,5 @@ class RecordRoutes:
             raise not_found(str(error)) from None
 
     def _unknown(self, context: str, author: IdentityId, name: str) -> RequestError:
-        return not_found(f"there is no record {self._node.records.label(author)}/{escape(name)} in {escape(context)}")
+        address = f"{self._node.addresses.author_text(author)}/{name}"
+        return not_found(f"there is no record {escape(address)} in {escape(context)}")

@@ -257,7 +257,8 @@ def test_an_export_that_fails_leaves_the_old_file_alone(shell: Shell, tmp_path: 
     (tmp_path / "out.jsonl").write_text("precious")
     shell.fails(1, "export", str(tmp_path / "out.jsonl"), "--author", "nobody-known")
     assert (tmp_path / "out.jsonl").read_text() == "precious"
-    assert "No such file or directory" in shell.fails(1, "export", str(tmp_path / "missing" / "out.jsonl"))
+    missing = tmp_path / "missing" / "out.jsonl"
+    assert shell.fails(1, "export", str(missing)) == f"{missing} cannot be written: no such file or directory"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "out.jsonl"]
 
 

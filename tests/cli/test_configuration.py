@@ -52,6 +52,8 @@ def test_help_shows_pages_and_commands(shell: Shell) -> None:
     assert "ECHO_LOG_LEVEL" in shell("help", "configuration").text
     assert shell("help", "put").text.startswith("Usage: echonode put ")
     assert shell("help", "network", "show").text == shell("network", "show", "--help").text
-    assert "configuration" in shell("help").text
+    pages = shell("help").text
+    assert "configuration" in pages
+    assert max(map(len, pages.splitlines())) <= 80
     shell.fails(ExitCode.USAGE, "help", "nonsense")
     shell.fails(ExitCode.USAGE, "help", "put", "nonsense")

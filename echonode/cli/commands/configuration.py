@@ -117,7 +117,8 @@ def help_command(ctx: click.Context, topic: Sequence[str], as_man: bool) -> None
         print_line(manual_page(ctx.find_root(), ctx.ensure_object(NodeLookup).services.version).rstrip())
         return
     if not topic:
-        print_line(f"Pages: {', '.join(TOPICS)}. To read one, type: {PROGRAM} help {next(iter(TOPICS))}")
+        print_line(f"Pages: {', '.join(TOPICS)}.")
+        print_line(f"To read one, type: {PROGRAM} help {next(iter(TOPICS))}")
         print_line(f"Commands: {PROGRAM} --help lists them, {PROGRAM} help COMMAND explains one.")
         return
     page = TOPICS.get(topic[0]) if len(topic) == 1 else None

@@ -167,9 +167,12 @@ def _to_file(response: "Answer", path: Path) -> int:
             number = _copy(response, target)
             os.fsync(target.fileno())
         unfinished.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             unfinished.unlink()
+        if isinstance(error, OSError) and error.filename == str(unfinished):
+            why = (error.strerror or str(error)).lower()
+            raise Failure(f"{safe(str(path))} cannot be written: {why}") from None
         raise
     return number
 
