@@ -98,7 +98,7 @@ class PeerViews:
         state, in_sync, reason = self._stand(entry, silence_s if is_silent else None)
         if is_in_step and not in_sync:
             in_sync, reason = None, f"in step, {on_the_way(lag)}" if lag else "in step, and not compared yet"
-        if entry.full_in:
+        if entry.full_in and state in (PeerState.CONNECTED, PeerState.REACHABLE):
             full = f"its quota for records of this node is used up in {escape(', '.join(entry.full_in))}"
             reason = f"{reason}; {full}" if reason else full
         static = [target for target in targets if target.is_static]

@@ -93,6 +93,17 @@ def test_reasons_are_sentences_with_what_to_do(shell: Shell, live: LiveNode) -> 
     assert shell("why", to_base32(peer)[:8]).text.startswith("a @")
 
 
+@pytest.mark.usefixtures("shell", "live")
+def test_what_to_do_can_be_typed_as_it_stands(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell("put", "a b", "1", "-c", "books")
+    shell("delete", "a b", "-c", "books")
+    assert "echonode history 'a b' -c books" in shell("why", "a b", "-c", "books").text
+    finding = {"reason": "quota", "text": "1 record of it was refused", "what_to_do": "echonode get RECORD --from PEER"}
+    with scripted_server(tmp_path / "api.sock", http_answer({"about": "kitchen", "findings": [finding]})):
+        monkeypatch.setenv("ECHO_API_URL", f"unix:{tmp_path}/api.sock")
+        assert "echonode get RECORD --from kitchen" in shell("why", "kitchen").text
+
+
 def trace(node: str, peer: str, times: list[str], ways: list[str], **more: object) -> dict[str, object]:
     numbers = {"sent": 0, "received": 0}
     messages = []

@@ -10,6 +10,7 @@ from echonode.model.identity import PoolKind
 from echonode.model.record import MAIN, Draft
 from echonode.node.events import SessionFailed, SyncCompleted
 from echonode.node.settings import Quota, Quotas
+from echonode.node.views import PeerState
 from echonode.sim.world import Member, World
 from tests.node.worlds import in_a_world, names, put, told, view_of
 
@@ -125,6 +126,10 @@ def test_the_author_is_told_that_its_quota_is_used_up():
         await asyncio.sleep(30)
         assert "quota for records of this node is used up in main" in view_of(flood, ours).reason
         assert "quota" not in view_of(flood, honest).reason + view_of(honest, ours).reason
+        await world.leave(ours)
+        await asyncio.sleep(30)
+        assert view_of(flood, ours).state is PeerState.ABSENT
+        assert "quota" not in view_of(flood, ours).reason, "why it is away is another question"
 
     in_a_world(work)
 

@@ -307,7 +307,9 @@ def why(lookup: NodeLookup, what: str, context: str, is_record: bool, as_json: b
         print_json(answer)
         return
     print_text(f"{safe(answer['about'])}{'' if is_peer else f' in {safe(context)}'}")
-    for line in _finding_lines(answer["findings"], what):
+    in_context = "" if context == "main" else f" -c {quote(context)}"
+    asked = ("PEER", quote(what)) if is_peer else ("RECORD", f"{quote(what)}{in_context}")
+    for line in _finding_lines(answer["findings"], *asked):
         print_line(line)
 
 
@@ -323,8 +325,9 @@ def _of_peer(client: Any, text: str) -> Json | None:
     return answer
 
 
-def _finding_lines(findings: Sequence[Json], asked: str) -> Iterator[str]:
-    """Yield the lines of what was found: a word, a sentence, and what to do about what was `asked` for."""
+def _finding_lines(findings: Sequence[Json], word: str, asked: str) -> Iterator[str]:
+    """Yield the lines of what was found: a word, a sentence, and what to do, with what was `asked` for in place of
+    `word`."""
     width = terminal_width()
     columns = max((len(finding["reason"]) for finding in findings), default=0) + 2
     for finding in findings:
@@ -332,5 +335,5 @@ def _finding_lines(findings: Sequence[Json], asked: str) -> Iterator[str]:
         yield from wrap(safe(finding["text"]), width, indent=" " * len(first), first=first)
         if finding["what_to_do"]:
             indent = " " * len(first)
-            todo = finding["what_to_do"].replace("RECORD", quote(asked))
+            todo = finding["what_to_do"].replace(word, asked)
             yield from wrap(safe(todo), width, indent=f"{indent}   ", first=f"{indent}=> ")
