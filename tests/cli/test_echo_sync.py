@@ -23,7 +23,8 @@ def socket(shell: Shell) -> Path:
 
 
 def test_both_commands_have_the_same_options() -> None:
-    names = [{name for option in command.params for name in option.opts} for command in map(load, (ENTRIES["sync"], ECHO_SYNC))]
+    both = map(load, (ENTRIES["sync"], ECHO_SYNC))
+    names = [{name for option in command.params for name in option.opts} for command in both]
     assert names[0] == names[1]
     assert names[0] >= {
         *("--node-id", "--action", "--force", "--strategy", "--filter", "--batch-size", "--priority", "--retry"),
