@@ -261,10 +261,8 @@ def _write_number(number: object) -> bytes:
         return b""
     if number <= _SHORT_MAX:
         return bytes((number,))
-    for initial, (width, _) in _WIDTHS.items():
-        if number < 1 << 8 * width:
-            return bytes((initial,)) + number.to_bytes(width, "big")
-    return b""
+    width = 1 << ((number.bit_length() + 7) // 8 - 1).bit_length()  # of 1, 2, 4 or 8 bytes
+    return bytes((_SHORT_MAX + width.bit_length(),)) + number.to_bytes(width, "big")
 
 
 def _write_optional(fields: Mapping[int, Any]) -> bytes | None:

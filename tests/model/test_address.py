@@ -11,6 +11,7 @@ from echonode.model.address import (
     OwnAddress,
     SharedAddress,
     author_text,
+    distinct_label,
     find_label,
     is_findable,
     maybe_id,
@@ -97,6 +98,17 @@ def test_what_fits_several_lists_their_ids() -> None:
 def test_a_label_that_is_the_beginning_of_another_id_is_ambiguous() -> None:
     with pytest.raises(LocalError, match="2 identities"):
         find_label(ID[:6], {ONE: "", TWO: ID[:6]})
+
+
+def test_equal_labels_are_told_apart_by_as_much_of_the_ids_as_it_takes() -> None:
+    labels = {ONE: "vm", TWO: "vm", ALIKE: "vm", THREE: "vm @abcd"}
+    shown = {identity: distinct_label(identity, labels) for identity in labels}
+    assert shown[TWO] == f"vm @{to_base32(TWO)[:4]}"
+    assert len(shown[ONE]) == len(shown[ALIKE]) > len(shown[TWO])
+    assert shown[THREE] == f"vm @abcd @{to_base32(THREE)[:4]}"
+    assert {find_label(text, labels) for text in shown.values()} == set(labels)
+    assert distinct_label(ONE, {ONE: "vm"}) == "vm"
+    assert find_label("vm @abcd", labels) == THREE  # no id of another `vm` begins like that
 
 
 def test_labels_that_read_like_addresses_are_never_found_by() -> None:

@@ -168,6 +168,11 @@ def test_sizes_and_counters_are_written_in_their_shortest_form(size: int, counte
     assert write_fields({**fields, 12: bytes(65_536)}) is None
 
 
+@pytest.mark.parametrize("counter", [0, -1, True, 2**64, "1"])
+def test_what_is_no_counter_is_left_to_the_strict_writer(counter: object) -> None:
+    assert write_fields({**COMMON, 6: {WRITER: counter}}) is None
+
+
 def test_a_version_written_here_is_of_the_common_layout() -> None:
     draft = Draft(context=MAIN, author=PERSON.id, name="name", body=b"{}", media_type="application/json", tags=("t",))
     _, _, payload = split(written(draft).raw)

@@ -5,9 +5,10 @@ from dataclasses import fields
 
 import pytest
 
-from echonode.limits import CANDIDATES_MAX
+from echonode.limits import CANDIDATES_MAX, MEET_AT_ONCE
 from echonode.model.identity import IdentityId
 from echonode.node.peer_table import PeerEntry, PeerTable, Target
+from echonode.store.port import KnownPeer
 from echonode.text import to_base32
 from tests import tidy
 from tests.node.timetable import Drawn, peer_id
@@ -123,6 +124,46 @@ def test_a_peer_that_made_room_for_another_is_not_known_by_its_tag():
     assert first not in table.peers
     table.sighted("t1", "mdns", HERE, tag=bytes(8))
     assert table.targets["t1"].peer is None
+
+
+def test_comparisons_in_a_row_that_find_nothing_become_rarer():
+    table = table_with(ONE)
+    waits = list[float]()
+    for number in range(3):
+        table.opened(ONE, "name", "", target=None)
+        table.closed(100.0 * number, 0, ONE, in_sync=True, reason="", is_fruitless=True)
+        waits.append(table.peers[ONE].compare_at_s - 100.0 * number)
+    assert waits[0] < waits[1] and waits[0] < waits[2]
+
+
+def known_peer(number: int) -> KnownPeer:
+    return KnownPeer(IdentityId(number.to_bytes(8, "big") * 4), f"n{number}", (f"10.0.0.1:{number + 1}",), 7)
+
+
+def test_known_peers_are_dialled_the_first_at_once_and_the_rest_bit_by_bit():
+    table = PeerTable(Drawn())
+    table.loaded(100.0, map(known_peer, range(CANDIDATES_MAX + 1)))
+    assert len(table.peers) == CANDIDATES_MAX
+    waits = [table.targets[told_by(known_peer(number).id)].not_before_s for number in range(MEET_AT_ONCE + 2)]
+    assert not any(waits[:MEET_AT_ONCE])
+    assert 100.0 < waits[-2] < waits[-1]
+
+
+def test_a_peer_that_was_forgotten_is_not_known_and_its_addresses_are_nobodys():
+    table = PeerTable(Drawn())
+    table.loaded(0.0, [known_peer(1), known_peer(2)])
+    table.saved(known_peer(2))
+    table.forget_peer(known_peer(2).id)
+    peer = known_peer(1).id
+    assert table.targets.keys() == {told_by(peer)}
+    meet(table, peer, tag=b"hallo!!!")
+    table.sighted("seen", "mdns", HERE, tag=b"hallo!!!")
+    assert table.targets["seen"].peer == peer
+    table.forget_peer(peer)
+    table.forget_peer(peer)  # again: nothing more happens
+    table.saved(known_peer(1))  # the store was behind
+    assert not table.peers
+    assert table.targets.keys() == {"seen"} and table.targets["seen"].peer is None
 
 
 # -- one owner -------------------------------------------------------------------------------------------------------
