@@ -2,8 +2,11 @@
 
 import unicodedata
 from base64 import b32decode, b32encode
+from typing import Final
 
 from echonode.limits import NODE_NAME_BYTES_MAX, PEER_TEXT_CHARS_MAX
+
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def to_base32(data: bytes) -> str:
@@ -21,6 +24,20 @@ def from_base32(text: str, size: int) -> bytes:
     if len(data) != size or to_base32(data) != text:
         raise ValueError(f"not {size} bytes of lower-case base32: {escape(text)!r}")
     return data
+
+
+def base32_range(prefix: str, size: int) -> tuple[bytes, bytes] | None:
+    """Return the lowest and the highest `size` bytes whose `to_base32` begins with `prefix`; None if no bytes do."""
+    if not all(char in _BASE32 for char in prefix):
+        return None
+    value, bits = 0, 8 * size - 5 * len(prefix)
+    for char in prefix:
+        value = 32 * value + _BASE32.index(char)
+    if bits < 0:  # the last letter ends in zeros
+        if bits <= -5 or value % 2**-bits:
+            return None
+        value, bits = value >> -bits, 0
+    return (value << bits).to_bytes(size, "big"), ((value + 1 << bits) - 1).to_bytes(size, "big")
 
 
 def is_plain_text(text: str, bytes_max: int) -> bool:

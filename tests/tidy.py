@@ -105,7 +105,7 @@ TOP_LEVEL: Final = frozenset(
     {"pyproject.toml", "echonode", "proto", "tests", "systemd", "README.md", "LICENSE", "CHANGELOG.md"}
 )
 
-NOUNS_IN_ING: Final = frozenset({"pairing", "paging", "signing"})  # words of the field, not verb forms
+NOUNS_IN_ING: Final = frozenset({"keyring", "pairing", "paging", "signing"})  # words of the field, not verb forms
 PACKAGE_DOCSTRING_LINES: Final = (3, 10)
 # A docstring that begins with one of these names nothing: it begins with the verb or with the thing instead.
 BANNED_OPENINGS: Final = frozenset(

@@ -27,7 +27,7 @@ from echonode.clock import to_ms
 from echonode.digest import ID_LIST, digest16
 from echonode.errors import LocalError
 from echonode.model.address import ME, SHARED
-from echonode.model.identity import IdentityId, PublicKey
+from echonode.model.identity import IdentityId
 from echonode.model.record import Record
 from echonode.model.time_text import MS_MAX, read_time_ms
 from echonode.node.events import Event
@@ -167,7 +167,7 @@ def etag_of(heads: Sequence[Record]) -> str:
 
 def head_form(
     record: Record,
-    writer: Callable[[PublicKey], str],
+    writer: Callable[[Record], str],
     *,
     is_winner: bool | UnsetType = UNSET,
     superseded_ms: int | UnsetType | None = UNSET,
@@ -180,7 +180,7 @@ def head_form(
     return HeadForm(
         version=to_base32(record.id),
         key=to_base32(record.kid),
-        by=writer(record.kid),
+        by=writer(record),
         timestamp=rfc3339(to_ms(record.timestamp)),
         created=rfc3339(record.created_ms),
         model=record.model,

@@ -144,9 +144,7 @@ class RecordRoutes:
             },
         )
 
-    async def _version(
-        self, context: str, author: IdentityId, name: str, heads: Sequence[Record], text: str
-    ) -> Record:
+    async def _version(self, context: str, author: IdentityId, name: str, heads: Sequence[Record], text: str) -> Record:
         """Return the head or earlier version whose id begins with `text`. Raise RequestError for none or several."""
         earlier = await self._node.store.earlier(context, author, name, limit=_HISTORY_MAX)
         known = [*heads, *(each.record for each in earlier)]
@@ -171,9 +169,7 @@ class RecordRoutes:
         forms = [json_forms.head_form(head, writer, is_winner=head.id == best) for head in heads]
         for each in earlier:
             is_void = not self._node.records.is_admitted(each.record)
-            forms.append(
-                json_forms.head_form(each.record, writer, superseded_ms=each.superseded_ms, is_void=is_void)
-            )
+            forms.append(json_forms.head_form(each.record, writer, superseded_ms=each.superseded_ms, is_void=is_void))
         return reply({"versions": forms})
 
     def _check_model(self, record: Record) -> None:
@@ -329,9 +325,7 @@ class RecordRoutes:
             if remaining == 0:
                 return
 
-    async def _listed(
-        self, record: Record, author_text: json_forms.Label, body_form: str
-    ) -> json_forms.RecordForm:
+    async def _listed(self, record: Record, author_text: json_forms.Label, body_form: str) -> json_forms.RecordForm:
         heads = [record]
         if record.key in self._node.store.conflicts(record.context):
             heads = await self._node.records.heads(record.context, record.author, record.name) or heads
@@ -364,7 +358,7 @@ class RecordRoutes:
                     {
                         "version": to_base32(head.id),
                         "key": to_base32(head.kid),
-                        "by": writer(head.kid),
+                        "by": writer(head),
                         "timestamp": json_forms.rfc3339(to_ms(head.timestamp)),
                     }
                     for head in heads

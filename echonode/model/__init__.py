@@ -1,7 +1,8 @@
 """The model: what a record is, as pure functions of bytes. No clock, disk or network.
 
     record  fields  cose        a version: its fields, its bytes, its signature, the heads of a record
-    identity  keys  key_claims  identities, signing keys, key statements and the keys they admit
+    identity                    identities and signing keys
+    keys  key_claims  keyring   key statements, what they claim, and the keys they admit
     filter  filter_text         which records are wanted: on the wire, and as people write it
     merkle  sketch              the tree of a context, and the sketch of its leaves
 

@@ -26,7 +26,7 @@ ME: Final = "me"
 SHARED: Final = "shared"
 LABEL_MARK: Final = "@"
 PREFIX_CHARS_MIN: Final = 4  # a shorter prefix would too often fit another id tomorrow
-_PREFIX_CHARS_SHOWN: Final = 8
+PREFIX_CHARS_SHOWN: Final = 8
 _ID_MARK: Final = f" {LABEL_MARK}"
 _MARKED_LABEL: Final = re.compile(rf".*{_ID_MARK}[a-z2-7]{{{PREFIX_CHARS_MIN},}}", re.DOTALL)
 _EASY_LABEL: Final = re.compile(r"\w[\w.-]*")  # a shell takes it as it stands
@@ -144,8 +144,13 @@ def author_text(
     label, whole_id = labels.get(author, ""), to_base32(author)
     if _EASY_LABEL.fullmatch(label) and fitting(label, labels) == {author}:
         return f"{LABEL_MARK}{label}"
-    prefix = whole_id[:_PREFIX_CHARS_SHOWN]
+    prefix = whole_id[:PREFIX_CHARS_SHOWN]
     return f"{LABEL_MARK}{prefix}" if fitting(prefix, labels) == {author} else whole_id
+
+
+def id_prefixes(text: str) -> set[str]:
+    """Return the beginnings of ids that `text` may mean; `fitting` looks for no others."""
+    return {prefix for prefix in (text, text.rpartition(_ID_MARK)[2]) if len(prefix) >= PREFIX_CHARS_MIN}
 
 
 def fitting(text: str, labels: Mapping[IdentityId, str]) -> set[IdentityId]:

@@ -16,7 +16,6 @@ has stated anything of that key itself. So nobody is listed as somebody else.
 The answer depends on the set of statements alone, and only moves forward: unknown, admitted, void.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
@@ -67,6 +66,47 @@ class Listing:
 Claim = Statement | Listing
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All that decides whether one key speaks for one author. Each field only moves forward.
+
+    `own`: the state that the author's own root gave the key; None for no statement. For a pool: its `kind`, `listed`,
+    the furthest state in its listings of the key, and `counted`, the furthest state that an owner gave the key whose
+    listing counts."""
+
+    own: KeyState | None = None
+    kind: int = 0
+    listed: KeyState | None = None
+    counted: KeyState | None = None
+
+    @property
+    def admission(self) -> Admission:
+        """The standing of versions of the author that the key signed."""
+        if self.own is not None:
+            return Admission.VOID if self.own is KeyState.COMPROMISED else Admission.ADMITTED
+        if self.kind not in (PoolKind.COMMON, PoolKind.CLOSED):
+            return Admission.UNKNOWN
+        if self.kind == PoolKind.CLOSED and self.listed is KeyState.COMPROMISED:
+            return Admission.VOID
+        if self.counted is None:
+            return Admission.UNKNOWN
+        return Admission.VOID if self.counted is KeyState.COMPROMISED else Admission.ADMITTED
+
+    def joined(self, other: "Standing") -> "Standing":
+        """Return the standing by what both know."""
+        return Standing(
+            furthest(self.own, other.own),
+            self.kind or other.kind,
+            furthest(self.listed, other.listed),
+            furthest(self.counted, other.counted),
+        )
+
+
+def furthest(*states: KeyState | None) -> KeyState | None:
+    """Return the furthest of `states`, None when none is known."""
+    return max((state for state in states if state is not None), default=None)
+
+
 def member_proof(pool: IdentityId, owner: IdentityId, key: SigningKey) -> bytes:
     """Return the proof that the holder of `key` agrees to be listed in `pool` as a key of `owner`."""
     return key.sign(_proof_message(pool, owner, key.public))
@@ -110,35 +150,15 @@ class KeyClaims:
         states[subject] = claim.state
         return True
 
-    def copy(self) -> "KeyClaims":
-        """Return a copy that shares nothing that changes."""
-        pools = {pool: PoolClaims(claims.kind, dict(claims.states)) for pool, claims in self.pools.items()}
-        return KeyClaims(dict(self.own), pools)
-
-    def authors(self) -> Iterator[IdentityId]:
-        """Yield every author of which something is stated."""
-        yield from self.own
-        yield from self.pools
-
     def counted(self, pool: IdentityId) -> list[IdentityId]:
         """Return the owners whose listing of the key in `pool` counts."""
         claims = self.pools.get(pool)
-        if claims is None or claims.kind not in (PoolKind.COMMON, PoolKind.CLOSED):
-            return []
-        return [owner for owner in claims.states if owner in self.own]
+        return [owner for owner in claims.states if owner in self.own] if claims else []
 
-    def admission(self, author: IdentityId) -> Admission:
-        """Return how versions of `author` stand that are signed with this key."""
-        state = self.own.get(author)
-        if state is not None:
-            return Admission.VOID if state is KeyState.COMPROMISED else Admission.ADMITTED
+    def standing(self, author: IdentityId) -> Standing:
+        """Return what is known of the key's standing for `author`."""
         claims = self.pools.get(author)
         if claims is None:
-            return Admission.UNKNOWN
-        if claims.kind == PoolKind.CLOSED and KeyState.COMPROMISED in claims.states.values():
-            return Admission.VOID
-        counted = self.counted(author)
-        if not counted:
-            return Admission.UNKNOWN
-        is_void = any(self.own.get(owner) is KeyState.COMPROMISED for owner in counted)
-        return Admission.VOID if is_void else Admission.ADMITTED
+            return Standing(self.own.get(author))
+        counted = [self.own[owner] for owner in self.counted(author)]
+        return Standing(self.own.get(author), claims.kind, furthest(*claims.states.values()), furthest(*counted))

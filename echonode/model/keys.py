@@ -1,4 +1,4 @@
-"""Key statements as records, and the keyring: what all of them together say (PROTOCOL.md §4.5 to §4.7).
+"""Key statements as records (PROTOCOL.md §4.5 to §4.7).
 
 Statements are records of the context `identities`, signed by the root key of their author.
 
@@ -6,10 +6,9 @@ Statements are records of the context `identities`, signed by the root key of th
     of a pool    name  base32(key)/state/base32(owner)    body  [key, state, kind, owner, proof]
 
 Each (key, state), and in a pool each (key, state, owner), is a record of its own, so no statement replaces another.
-Merging is union. What a set of statements means is in model/key_claims.py.
+Merging is union. What a set of statements means is in model/key_claims.py, what all of them say in model/keyring.py.
 """
 
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -31,16 +30,15 @@ from echonode.model.identity import (
 )
 from echonode.model.key_claims import Admission as Admission
 from echonode.model.key_claims import Claim as Claim
-from echonode.model.key_claims import KeyClaims, is_member_proof, member_proof
 from echonode.model.key_claims import KeyState as KeyState
 from echonode.model.key_claims import Listing as Listing
 from echonode.model.key_claims import Statement as Statement
+from echonode.model.key_claims import is_member_proof, member_proof
 from echonode.model.record import IDENTITIES, Draft, Record
 from echonode.text import to_base32
 
 STATEMENT_MODEL: Final = "key-statement"
 _STATES: Final = frozenset(map(int, KeyState))
-_NO_CLAIMS: Final = KeyClaims()
 
 
 def statement_draft(identity: IdentityId, key: PublicKey, state: KeyState) -> Draft:
@@ -142,63 +140,3 @@ def _statement_name(key: PublicKey, state: KeyState) -> str:
 
 def _listing_name(key: PublicKey, state: KeyState, owner: IdentityId) -> str:
     return f"{_statement_name(key, state)}/{to_base32(owner)}"
-
-
-class Keyring:
-    """All that is known of keys: a union of statements."""
-
-    def __init__(self, claims: Iterable[Claim] = ()) -> None:
-        self._by_key: dict[PublicKey, KeyClaims] = {}
-        for claim in claims:
-            self.add(claim)
-
-    def add(self, claim: Claim) -> bool:
-        """Add what a statement says. Return True if it is news."""
-        claims = self._by_key.get(claim.key)
-        if claims is None:
-            claims = self._by_key[claim.key] = KeyClaims()
-        return claims.add(claim)
-
-    def claims(self, key: PublicKey) -> KeyClaims:
-        """Return all that is stated of `key`; read only."""
-        return self._by_key.get(key, _NO_CLAIMS)
-
-    def state_of(self, identity: IdentityId, key: PublicKey) -> KeyState | None:
-        """Return the furthest state that the root of `identity` stated of its own `key`, None without a statement."""
-        return self.claims(key).own.get(identity)
-
-    def keys_of(self, identity: IdentityId) -> dict[PublicKey, KeyState]:
-        """Return every key of which the root of `identity` stated something, with its furthest state."""
-        return {key: claims.own[identity] for key, claims in self._by_key.items() if identity in claims.own}
-
-    def members_of(self, pool: IdentityId) -> dict[PublicKey, KeyClaims]:
-        """Return every key that `pool` lists, with all that is stated of it."""
-        return {key: claims for key, claims in self._by_key.items() if pool in claims.pools}
-
-    def identities_of(self, key: PublicKey) -> list[IdentityId]:
-        """Return the identities that `key` speaks for, or once spoke for: a node's own, and its pools'."""
-        claims = self.claims(key)
-        return [author for author in claims.authors() if claims.admission(author) is not Admission.UNKNOWN]
-
-    def admission(self, record: Record) -> Admission:
-        """Return the standing of `record`, which is outside `identities`, by what is known of its key and author."""
-        claims = self._by_key.get(record.kid)
-        return Admission.UNKNOWN if claims is None else claims.admission(record.author)
-
-    def admission_of(self, author: IdentityId, key: PublicKey) -> Admission:
-        """Return how versions of `author` stand that `key` signed."""
-        return self.claims(key).admission(author)
-
-    def voided_by(self, new: Iterable[Claim]) -> set[tuple[IdentityId, PublicKey]]:
-        """Return each (author, key) whose versions are void once `new` is added, and are not yet."""
-        after: dict[PublicKey, KeyClaims] = {}
-        for claim in new:
-            if claim.key not in after:
-                after[claim.key] = self.claims(claim.key).copy()
-            after[claim.key].add(claim)
-        return {
-            (author, key)
-            for key, claims in after.items()
-            for author in claims.authors()
-            if claims.admission(author) is Admission.VOID is not self.admission_of(author, key)
-        }

@@ -4,6 +4,7 @@ from echonode.errors import LocalError
 from echonode.model.address import (
     LABEL_MARK,
     ME,
+    PREFIX_CHARS_SHOWN,
     SHARED,
     IdAddress,
     LabelAddress,
@@ -13,11 +14,13 @@ from echonode.model.address import (
     distinct_label,
     find_label,
     fitting,
+    id_prefixes,
     maybe_id,
     parse_address,
 )
 from echonode.model.filter_text import full_id
-from echonode.model.identity import IdentityId, PublicKey
+from echonode.model.identity import IdentityId
+from echonode.model.record import Record
 from echonode.node.peer_table import PeerTable
 from echonode.node.pools import Pools
 from echonode.node.record_book import RecordBook
@@ -43,7 +46,7 @@ class Addresses:
             case IdAddress(author, name):
                 return author, name
             case LabelAddress(label, name):
-                return find_label(label, self.labels()), name
+                return find_label(label, self.labels(label)), name
 
     def resolve_author(self, text: str) -> IdentityId:
         """Return an author by `me`, `shared`, a whole id, a label or an id prefix, with or without `@`.
@@ -57,7 +60,7 @@ class Addresses:
                 raise LocalError("the open network has no `shared` records")
             return self._records.shared
         label = text.removeprefix(LABEL_MARK)
-        return maybe_id(label) or find_label(label, self.labels())
+        return maybe_id(label) or find_label(label, self.labels(label))
 
     def resolve_in_filter(self, text: str) -> IdentityId:
         """Return the identity that a filter names: `me`, `shared`, or any whole id. Raises LocalError."""
@@ -65,17 +68,21 @@ class Addresses:
 
     def author_text(self, author: IdentityId) -> str:
         """Return what to write before the slash of an address to mean `author` on this node."""
-        return author_text(author, self._records.id, self._records.shared, self.labels())
+        names = self.labels()
+        labels = self.labels(names.get(author, ""), to_base32(author)[:PREFIX_CHARS_SHOWN])
+        return author_text(author, self._records.id, self._records.shared, labels)
 
-    def writer_text(self, key: PublicKey) -> str:
-        """Return the node that signs with `key` as an author is written: "me", "@kitchen", or a whole id; "" if none
-        is known."""
-        identities = self._records.store.keyring.identities_of(key)
-        return next((self.author_text(each) for each in identities if each != self._records.shared), "")
+    def writer_text(self, record: Record) -> str:
+        """Return the node that signed `record` as an author is written: "me", "@kitchen", or a whole id; "" if none is
+        known."""
+        signers = self._records.store.keyring.signers_of(record.author, record.kid)
+        return self.author_text(signers[0]) if signers else ""
 
-    def labels(self) -> dict[IdentityId, str]:
-        """Return every identity that is known here with its label, "" for none."""
-        authors = dict.fromkeys(self._records.store.authors(), "")
+    def labels(self, *texts: str) -> dict[IdentityId, str]:
+        """Return each identity with a label, and all whose ids may be meant by a text in `texts`, "" for no label."""
+        keyring = self._records.store.keyring
+        prefixes = {prefix for text in texts for prefix in id_prefixes(text)}
+        authors = dict.fromkeys((author for prefix in prefixes for author in keyring.authors(prefix)), "")
         names = {entry.id: entry.name for entry in self._peers.peers.values()}
         pools = self._records.past_pools | self._pools.labels()
         return {**authors, **names, **pools, self._records.id: self.name}

@@ -127,7 +127,7 @@ class PeerAdmission:
     def suspect(self, claimed: Auth, stream: ByteStream) -> None:
         """Report an AUTH that claims an identity and proves nothing, when that identity is known here."""
         identity = IdentityId(claimed.offers[0].identity)
-        if identity in self.records.store.authors() and len(self.impostors) < CANDIDATES_MAX:
+        if self.records.store.keyring.has_author(identity) and len(self.impostors) < CANDIDATES_MAX:
             self.impostors[identity] = stream.address
             self.bus.publish(
                 PinViolated(kind="identity", value=stream.address, pinned=identity, offered=claimed.offers[0].key)

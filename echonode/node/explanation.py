@@ -170,7 +170,7 @@ class Explanations:
             return
         for finding in await self._of_earlier(context, author, name):
             yield finding
-        is_known = author in self.records.store.authors() or author == self.records.id
+        is_known = author == self.records.id or self.records.store.keyring.has_author(author)
         if context != IDENTITIES and not is_known and refusal is None:
             yield Finding(
                 Because.NOT_SEEN,
@@ -188,7 +188,7 @@ class Explanations:
         if not heads:
             return
         shown = winner(heads)
-        writer = self.addresses.writer_text(shown.kid) or "a key that is no longer known"
+        writer = self.addresses.writer_text(shown) or "a key that is no longer known"
         if shown.is_tombstone:
             yield Finding(
                 Because.DELETED,

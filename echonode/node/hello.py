@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from echonode.limits import CONTEXTS_TOLD_MAX
-from echonode.model.identity import PublicKey, SigningKey
+from echonode.model.identity import IdentityId, PublicKey, SigningKey
+from echonode.model.key_claims import Admission
 from echonode.model.record import IDENTITIES, Record
 from echonode.node.mode_table import MODES
 from echonode.node.record_book import RecordBook
@@ -41,10 +42,14 @@ class HelloMaker:
         """Return the key statements that prove the device key to be this node's."""
         return self.records.own_statements
 
+    def _speaks_for(self, key: PublicKey, author: IdentityId) -> bool:
+        """Return True if `key` signs, or once signed, for `author`, other than `shared`."""
+        is_known = self.records.store.keyring.admission_of(author, key) is not Admission.UNKNOWN
+        return is_known and author != self.records.shared
+
     def make(self, peer: PublicKey, session: bytes) -> Hello:
         """Return our hello to the peer with that device key."""
         store, subscriptions = self.records.store, self.subscriptions
-        identities = set(store.keyring.identities_of(peer)) - {self.records.shared}
         seen = sorted(store.seen(peer).items(), key=lambda item: -item[1])[:_SEEN_INSTANCES_MAX]
         kept = [name for name in store.contexts() if subscriptions.takes(name)]
         names = list(dict.fromkeys((IDENTITIES, *kept)))[:CONTEXTS_TOLD_MAX]
@@ -62,7 +67,7 @@ class HelloMaker:
                     store,
                     name,
                     is_partial=subscriptions.of(name) is not None,
-                    is_full=not identities.isdisjoint(subscriptions.closed(name)),
+                    is_full=any(self._speaks_for(peer, author) for author in subscriptions.closed(name)),
                 )
                 for name in names
             ),

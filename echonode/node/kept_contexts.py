@@ -86,7 +86,7 @@ class KeptContexts:
     def is_of_pool(self, record: Record) -> bool:
         """Return whether the author of `record` is a pool: several devices write for it, so that what is bounded for
         one author is bounded for each of them."""
-        return record.author in self._store.keyring.claims(record.kid).pools
+        return self._store.keyring.is_listed(record.author, record.kid)
 
     def is_own(self, context: str) -> bool:
         """Return whether `context` was written here."""

@@ -26,7 +26,8 @@ from echonode.model.identity import (
     PublicKey,
     identity_of,
 )
-from echonode.model.key_claims import Admission, KeyClaims, KeyState, Listing, is_member_proof, member_proof
+from echonode.model.key_claims import Admission, KeyState, Listing, is_member_proof, member_proof
+from echonode.model.keyring import Member
 from echonode.model.keys import listing_draft, listing_proof, read_stored_statement
 from echonode.model.known_pool import SEED_BYTES, KnownPool, is_pool_label
 from echonode.model.record import IDENTITIES
@@ -239,11 +240,10 @@ class Pools:
         return [self._view(known) for known in sorted(self._known.values(), key=lambda each: (each.label, each.id))]
 
     def _view(self, known: KnownPool) -> PoolView:
-        listed = self._records.store.keyring.members_of(known.id)
+        keyring = self._records.store.keyring
         members = [
-            PoolMember(owner, key, _state_of(known.id, owner, claims))
-            for key, claims in sorted(listed.items())
-            for owner in sorted(claims.pools[known.id].states)
+            PoolMember(member.owner, member.key, _state_of(member, keyring.admission_of(known.id, member.key)))
+            for member in keyring.members_of(known.id)
         ]
         return PoolView(
             known.id,
@@ -255,12 +255,12 @@ class Pools:
         )
 
 
-def _state_of(pool: IdentityId, owner: IdentityId, claims: KeyClaims) -> str:
-    if claims.admission(pool) is Admission.VOID:
+def _state_of(member: Member, admission: Admission) -> str:
+    if admission is Admission.VOID:
         return "void"
-    if owner not in claims.own:
+    if not member.is_counted:
         return "waiting"
-    return "member" if claims.pools[pool].states[owner] is KeyState.ACTIVE else "retired"
+    return "member" if member.state is KeyState.ACTIVE else "retired"
 
 
 def _why_not(known: KnownPool) -> str:

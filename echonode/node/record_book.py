@@ -189,10 +189,9 @@ class RecordBook:
             return "only one's own records and those of `shared` and of pools that one is a member of can be written"
         if keyring.state_of(self.id, device) is KeyState.COMPROMISED:
             return KEY_IS_VOID
-        claims = keyring.claims(device)
-        if author in claims.pools and claims.pools[author].states.get(self.id) is KeyState.RETIRED:
+        if keyring.listed_state(author, self.id, device) is KeyState.RETIRED:
             return "the maker of that pool has removed this node: it is a member no more"
-        match claims.admission(author):
+        match keyring.admission_of(author, device):
             case Admission.ADMITTED:
                 return None
             case Admission.VOID:

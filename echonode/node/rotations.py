@@ -77,8 +77,7 @@ class Rotations:
         keyring, pool = self._records.store.keyring, self._records.shared
         found = {self._records.id}
         if pool is not None:
-            for claims in keyring.members_of(pool).values():
-                found.update(claims.counted(pool))
+            found.update(member.owner for member in keyring.members_of(pool) if member.is_counted)
         chain = self._chain()
         return found | (chain[-1].members if chain else set())
 
@@ -133,9 +132,7 @@ class Rotations:
     async def _adopt(self, new: MemberSecret, rotation: Rotation, *, told_by: bytes) -> None:
         present = self._membership.member_secret
         assert present is not None, "a node on the open network hears of no rotation"
-        past = left_for(
-            new, rotation, present=present, past=self._membership.past, now_ms=self._clock.now_ms()
-        )
+        past = left_for(new, rotation, present=present, past=self._membership.past, now_ms=self._clock.now_ms())
         await self._moves.move(new, past)
         self._bus.publish(
             NetworkRotated(

@@ -14,10 +14,12 @@ from echonode.errors import RemoteError
 from echonode.limits import BATCH_RECORDS_MAX, CANDIDATES_MAX, LEAF_HISTORY_MAX
 from echonode.model.heads import LeafBounds, select
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
-from echonode.model.keys import Admission, Keyring, read_statement
+from echonode.model.keyring import ClaimsInMemory, Keyring
+from echonode.model.keys import Admission, read_statement
 from echonode.model.merkle import Digest, State, Tree, state_of
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, Version, VersionId, leaf_key, parse, verify
 from echonode.model.usage import UsageTable
+from echonode.store.counters import CountersInMemory
 from echonode.store.cursors import Cursors
 from echonode.store.draft_signing import common_context, prepare_versions, sign_versions
 from echonode.store.leaf import Leaf, LeafMerge, Move, Place
@@ -47,7 +49,7 @@ class MemoryStore:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self._index = MergeIndex()
+        self._index = MergeIndex(ClaimsInMemory(), CountersInMemory())
         self._heads: dict[str, dict[LeafKey, list[Record]]] = {}
         self._spare: dict[str, dict[LeafKey, dict[VersionId, Record]]] = {}
         self._history: dict[str, dict[LeafKey, dict[VersionId, Record]]] = {}
@@ -83,16 +85,13 @@ class MemoryStore:
         return self._newest_seqs.get(context, 0)
 
     def seen(self, key: PublicKey) -> Mapping[Instance, int]:
-        return self._index.seen.get(key, {})
+        return self._index.counters.by_instance(key)
 
     def conflicts(self, context: str) -> Collection[LeafKey]:
         return self._index.conflicts.get(context, set())
 
     def forked(self) -> Collection[VersionId]:
         return self._index.forked
-
-    def authors(self) -> Collection[IdentityId]:
-        return self._index.authors
 
     @property
     def usage(self) -> UsageTable:
@@ -234,7 +233,7 @@ class MemoryStore:
                 staging[key] = [by_id[version] for version in plan.merges[key].heads]
                 if context != IDENTITIES:
                     self._index.usage.count(staging[key], 1)
-        self._index.raise_counters(plan.counters)
+        self._index.counters.raise_to(plan.counters)
         return tuple(plan.refused)
 
     def _uncount(self, context: str, staging: Mapping[LeafKey, Sequence[Record]]) -> None:
@@ -279,7 +278,8 @@ class MemoryStore:
 
     async def audit(self) -> AsyncIterator[Audit]:
         checked, problems = 0, []
-        keyring = Keyring(read_statement(r) for heads in self._heads.get(IDENTITIES, {}).values() for r in heads)
+        statements = (head for heads in self._heads.get(IDENTITIES, {}).values() for head in heads)
+        keyring = Keyring(ClaimsInMemory(map(read_statement, statements)))
         for context, leaves in self._heads.items():
             tree = Tree((key, state_of(head.id for head in heads)) for key, heads in leaves.items() if heads)
             if tree.root != self.tree(context).root:

@@ -3,7 +3,7 @@
     plan = index.sort(context, records)     who may enter, by leaf; nothing is changed yet
     plan.merge(key, leaf, ..)               what becomes of each leaf, by the rule of heads (store/leaf.py)
     (the store writes the plan in one transaction)
-    index.commit(plan)                      bring trees, keyring, conflicts and counters up to date
+    index.commit(plan)                      bring trees, claims, conflicts and counters up to date
 
 A store that writes several plans in one transaction keeps them in `PendingMerges`. A later plan then sees the effects
 of the earlier ones, while the index, and every reader with it, still shows only what is durable.
@@ -16,10 +16,12 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import COUNTER_MENTIONED_MAX, FORKS_REMEMBERED
 from echonode.model.heads import LEAF_BOUNDS, LeafBounds
 from echonode.model.identity import IdentityId, Instance, PublicKey, Writer, writer_of
-from echonode.model.keys import Admission, Claim, Keyring, read_statement
+from echonode.model.keyring import ClaimTable, Keyring
+from echonode.model.keys import Admission, Claim, read_statement
 from echonode.model.merkle import State, Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId
 from echonode.model.usage import UsageTable
+from echonode.store.counters import Counters, CounterTable
 from echonode.store.leaf import Leaf, LeafMerge, Move, Place, joined_moves
 from echonode.store.port import Applied, Outranked, RefusedVersion, VoidedVersion
 
@@ -133,18 +135,18 @@ class PendingMerges:
 
 
 class MergeIndex:
-    """The trees, keyring, conflicts and counters of one store, in memory."""
+    """The trees and conflicts of one store, in memory, and its tables of claims and counters."""
 
-    def __init__(self) -> None:
-        self.keyring = Keyring()
+    def __init__(self, claims: ClaimTable, counters: CounterTable) -> None:
+        self.claims = claims
+        self.keyring = Keyring(claims)
+        self.counters = counters
         self.trees: dict[str, Tree] = {}
         self.bounds = LEAF_BOUNDS
         self.usage = UsageTable()
         self.is_usage_counted = True  # False: `usage` holds what changed since the store was opened, for nobody to read
         self.conflicts: dict[str, set[LeafKey]] = {}
         self.full_leaves: dict[str, set[LeafKey]] = {}  # those with a spare
-        self.authors: set[IdentityId] = set()
-        self.seen: dict[PublicKey, dict[Instance, int]] = {}
         self.forked: set[VersionId] = set()
         self._own_writers: dict[Writer, tuple[PublicKey, Instance]] = {}
 
@@ -165,7 +167,7 @@ class MergeIndex:
         for key, of_instance in self._own_writers.values():
             if of_instance == instance:
                 given = (pending or {}).get((key, instance), 0)
-                highest = max(highest, given, self.seen.get(key, {}).get(instance, 0))
+                highest = max(highest, given, self.counters.highest(key, instance))
         return 1 + highest
 
     def sort(self, context: str, records: Sequence[Record]) -> MergePlan:
@@ -204,7 +206,7 @@ class MergeIndex:
     def revoked_by(self, plan: MergePlan) -> set[tuple[IdentityId, PublicKey]]:
         """Return each (author, key) that `plan` makes void, and whose versions may be here. `plan` is not committed."""
         # A key that signed nothing held here voids nothing, and the search for its versions reads every one.
-        return {pair for pair in self.keyring.voided_by(plan.claims()) if pair[1] in self.seen}
+        return {pair for pair in self.keyring.voided_by(plan.claims()) if self.counters.has_signed(pair[1])}
 
     def is_full(self, context: str, key: LeafKey) -> bool:
         """Return True if the leaf has a spare."""
@@ -212,11 +214,9 @@ class MergeIndex:
 
     def commit(self, plan: MergePlan) -> None:
         """Apply `plan` to the index; call it once the plan is durable."""
-        for claim in plan.claims():
-            self.keyring.add(claim)
+        self.claims.add(plan.claims())
         self.replace_leaves(plan.context, plan.merges)
-        self.authors.update({plan.arrived[key][0].author for key in plan.merges})
-        self.raise_counters(plan.counters)
+        self.counters.raise_to(plan.counters)
         for version in (version for merge in plan.merges.values() for version in merge.forked):
             if len(self.forked) < FORKS_REMEMBERED:
                 self.forked.add(version)
@@ -255,21 +255,9 @@ class MergeIndex:
         self.replace_heads(context, dict.fromkeys(keys, ()))
         self.full_leaves.setdefault(context, set()).difference_update(keys)
 
-    def raise_counters(self, counters: Mapping[tuple[PublicKey, Instance], int]) -> None:
-        """Raise the highest counters seen."""
-        for (key, instance), counter in counters.items():
-            seen = self.seen.setdefault(key, {})
-            seen[instance] = max(counter, seen.get(instance, 0))
-
-    def unseen_counters(
-        self, counters: Mapping[tuple[PublicKey, Instance], int]
-    ) -> dict[tuple[PublicKey, Instance], int]:
+    def unseen_counters(self, counters: Counters) -> Counters:
         """Return those of `counters` that are higher than the highest seen."""
-        return {
-            (key, instance): counter
-            for (key, instance), counter in counters.items()
-            if counter > self.seen.get(key, {}).get(instance, 0)
-        }
+        return {writer: counter for writer, counter in counters.items() if counter > self.counters.highest(*writer)}
 
     def _add_counters(self, plan: MergePlan, record: Record) -> None:
         counters, vector = plan.counters, record.vector

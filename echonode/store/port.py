@@ -15,7 +15,7 @@ from typing import Protocol
 from echonode.clock import Moment
 from echonode.errors import LocalError, Reason, StoreError
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
-from echonode.model.keys import Keyring
+from echonode.model.keyring import Keyring
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import Draft, LeafKey, Record, VersionId
 from echonode.model.usage import UsageTable
@@ -346,10 +346,6 @@ class Store(Protocol):
         FORKS_REMEMBERED.
 
         Their writer's store was put back without its knowledge, or the writer lies."""
-        ...
-
-    def authors(self) -> Collection[IdentityId]:
-        """Return every identity of which records are held."""
         ...
 
     def snapshot(self, context: str) -> AbstractAsyncContextManager[SnapshotReader]:

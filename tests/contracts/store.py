@@ -71,7 +71,12 @@ async def admit(store: Store, *people: Person) -> None:
 async def a_new_store_holds_nothing(store: Store) -> None:
     assert store.contexts() == ()
     assert store.tree(MAIN).root == Tree().root
-    assert (len(store.tree(MAIN)), store.seq(MAIN), store.authors(), store.conflicts(MAIN)) == (0, 0, set(), set())
+    assert (len(store.tree(MAIN)), store.seq(MAIN), store.keyring.authors(""), store.conflicts(MAIN)) == (
+        0,
+        0,
+        [],
+        set(),
+    )
     assert await store.scan(MAIN, 0, limit=10) == ([], 0)
     assert await store.heads(MAIN, Person(1).id, "none") == []
     assert await store.read(MAIN, [leaf_key(Person(1).id, "none")], bytes_max=100) == ([], 1)

@@ -198,10 +198,10 @@ async def statements_come_into_force_only_when_their_snapshot_is_promoted(store:
     await store.stage(IDENTITIES, root_of([statement]), [statement])
     version = person.version("a")
     assert (await store.apply(MAIN, [version])).refused[0].reason is Reason.UNKNOWN_KEY
-    assert store.authors() == set()
+    assert store.keyring.authors("") == []
     assert await store.promote(IDENTITIES, expected=root_of([statement])) is not None
     assert (await store.apply(MAIN, [version])).records == (version,)
-    assert store.authors() == {person.id}
+    assert store.keyring.authors("") == [person.id]
 
 
 @check

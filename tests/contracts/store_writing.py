@@ -26,7 +26,7 @@ async def what_is_written_is_read_back_as_it_was_signed(store: Store) -> None:
     assert versions[1] is not None
     assert head.raw == versions[1].raw
     assert store.contexts() == (IDENTITIES, MAIN)
-    assert store.authors() == {owner.id}
+    assert store.keyring.authors("") == [owner.id]
     info = await store.info(MAIN)
     assert (info.records, info.bytes) == (2, sum(len(record.raw) for record in applied.records))
     assert info.root == root_of([applied.records[0]], [applied.records[1]]) == store.tree(MAIN).root

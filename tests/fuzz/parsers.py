@@ -1,10 +1,10 @@
 """Targets that are functions of bytes: CBOR, a record, a message, and an mDNS answer.
 
-    cbor           accepts exactly the canonical encodings of the allowed values; cbor2 is the reference, both ways
-    record         parse and verify; also the same bytes as a payload with an honest signature, through store and keys;
-                   the quick reader of payloads reads what the strict one reads, or nothing
-    message        decodes to a value that encodes to the same bytes
-    announcement   TXT records and addresses give None, or a sighting that can be dialled
+cbor           accepts exactly the canonical encodings of the allowed values; cbor2 is the reference, both ways
+record         parse and verify; also the same bytes as a payload with an honest signature, through store and keys;
+               the quick reader of payloads reads what the strict one reads, or nothing
+message        decodes to a value that encodes to the same bytes
+announcement   TXT records and addresses give None, or a sighting that can be dialled
 """
 
 import json
@@ -33,7 +33,8 @@ from echonode.limits import CBOR_DEPTH_MAX, CBOR_ITEMS_MAX
 from echonode.model.common_layout import read_fields
 from echonode.model.fields import check_fields
 from echonode.model.heads import select, winner
-from echonode.model.keys import Admission, Keyring, Listing, read_statement
+from echonode.model.key_claims import Admission, KeyClaims, Listing
+from echonode.model.keys import read_statement
 from echonode.model.record import IDENTITIES, SignedRecord, from_store, parse, supersedes, verify
 from echonode.wire.codec import decode, encode
 from tests.fuzz import mutate
@@ -127,16 +128,16 @@ def _check_record(signed: SignedRecord, raw: bytes) -> None:
     assert winner(heads) in (_HELD, record)
     assert not (supersedes(record, _HELD) and supersedes(_HELD, record))
     assert select([*heads, record]).heads == select([record, _HELD]).heads == heads
-    keyring = Keyring()
+    claims = KeyClaims()
     if record.context == IDENTITIES:
         try:
             statement = read_statement(record)
         except RemoteError:
             return
-        assert keyring.add(statement) and not keyring.add(statement)
+        assert claims.add(statement) and not claims.add(statement)
         author = statement.pool if isinstance(statement, Listing) else statement.identity
         assert author == record.author
-    assert keyring.admission(record) in Admission
+    assert claims.standing(record.author).admission in Admission
 
 
 def _record_seeds() -> Iterator[bytes]:

@@ -21,7 +21,8 @@ from echonode.model.identity import (
     pool_identity,
 )
 from echonode.model.key_claims import Admission, Claim, KeyClaims, Listing, Statement, member_proof
-from echonode.model.keys import Keyring, KeyState, listing_draft, member_draft, read_statement
+from echonode.model.keyring import ClaimsInMemory, Keyring
+from echonode.model.keys import KeyState, listing_draft, member_draft, read_statement
 from echonode.model.record import IDENTITIES, Draft, Record
 from echonode.text import to_base32
 from tests.model.forge import PERSON, written
@@ -46,10 +47,10 @@ def listed(kind: int, owner: IdentityId = OWNER, state: KeyState = ACTIVE) -> Li
 def verdicts(claims: Iterable[Claim], author: IdentityId) -> list[Admission]:
     """Return how the key stands after each of `claims`."""
     known = KeyClaims()
-    found = [known.admission(author)]
+    found = [known.standing(author).admission]
     for claim in claims:
         known.add(claim)
-        found.append(known.admission(author))
+        found.append(known.standing(author).admission)
     return found
 
 
@@ -122,7 +123,7 @@ def test_any_statements_in_any_order_say_what_a_search_finds(claims: list[Claim]
 
 @given(st.lists(st.sampled_from(CLAIMS), max_size=8), st.lists(st.sampled_from(CLAIMS), max_size=5))
 def test_a_keyring_says_which_keys_new_statements_void(known: list[Claim], new: list[Claim]) -> None:
-    keyring, after = Keyring(known), Keyring([*known, *new])
+    keyring, after = (Keyring(ClaimsInMemory(claims)) for claims in (known, [*known, *new]))
     authors = (OWNER, OTHER, *POOLS.values())
     expected = {
         (author, KEY)
@@ -130,6 +131,9 @@ def test_a_keyring_says_which_keys_new_statements_void(known: list[Claim], new: 
         if after.admission_of(author, KEY) is V and keyring.admission_of(author, KEY) is not V
     }
     assert keyring.voided_by(new) == expected
+    assert {author for author in authors if keyring.is_listed(author, KEY)} == {
+        claim.pool for claim in known if isinstance(claim, Listing)
+    }
     assert [keyring.admission_of(author, KEY) for author in authors] == [
         by_search(set(known), author) for author in authors
     ], "to ask changes nothing"
@@ -207,7 +211,7 @@ def test_a_listing_of_a_later_kind_is_kept_with_its_proof_and_admits_nothing() -
     record = body_of(shaped, kind=LATER_KIND, author=pool, proof=proof)
     claim = read_statement(record)
     assert claim == Listing(pool, LATER_KIND, KEY, ACTIVE, OWNER)
-    keyring = Keyring([claim, own(OWNER, ACTIVE)])
+    keyring = Keyring(ClaimsInMemory([claim, own(OWNER, ACTIVE)]))
     assert keyring.admission_of(pool, KEY) is U
     with pytest.raises(RemoteError, match="does not agree"):
         read_statement(body_of(shaped, kind=LATER_KIND, author=pool, proof=bytes(64)))

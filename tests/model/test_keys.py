@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from echonode import cbor
 from echonode.errors import Reason, RemoteError
 from echonode.model.identity import Identity, PublicKey, SigningKey
-from echonode.model.keys import Admission, Keyring, KeyState, Statement, read_statement, statement_draft
+from echonode.model.key_claims import Admission, KeyClaims, KeyState, Statement
+from echonode.model.keyring import ClaimsInMemory, Keyring
+from echonode.model.keys import read_statement, statement_draft
 from echonode.model.record import IDENTITIES, Draft, Record
 from echonode.text import to_base32
 from tests.model.forge import PERSON, written
@@ -78,7 +80,7 @@ def test_statements_are_a_union_in_whatever_order_and_however_often_they_come(
 ) -> None:
     shuffled = statements + statements[: len(statements) // 2]
     random.shuffle(shuffled)
-    one, other = Keyring(statements), Keyring(shuffled)
+    one, other = ClaimsInMemory(statements), ClaimsInMemory(shuffled)
     for statement in statements:
         which = statement.identity, statement.key
         furthest = max(s.state for s in statements if (s.identity, s.key) == which)
@@ -86,15 +88,14 @@ def test_statements_are_a_union_in_whatever_order_and_however_often_they_come(
 
 
 def test_states_only_move_forward() -> None:
-    keyring = Keyring()
+    claims = KeyClaims()
     said = {state: Statement(PERSON.id, DEVICE, state) for state in KeyState}
-    assert keyring.state_of(PERSON.id, DEVICE) is None
-    assert keyring.add(said[KeyState.RETIRED])
-    assert not keyring.add(said[KeyState.ACTIVE])
-    assert not keyring.add(said[KeyState.RETIRED])
-    assert keyring.add(said[KeyState.COMPROMISED])
-    assert not keyring.add(said[KeyState.RETIRED])
-    assert keyring.state_of(PERSON.id, DEVICE) is KeyState.COMPROMISED
+    assert claims.add(said[KeyState.RETIRED])
+    assert not claims.add(said[KeyState.ACTIVE])
+    assert not claims.add(said[KeyState.RETIRED])
+    assert claims.add(said[KeyState.COMPROMISED])
+    assert not claims.add(said[KeyState.RETIRED])
+    assert claims.own == {PERSON.id: KeyState.COMPROMISED}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_states_only_move_forward() -> None:
     ],
 )
 def test_a_version_stands_as_its_key_does(state: KeyState | None, admission: Admission) -> None:
-    keyring = Keyring([Statement(PERSON.id, DEVICE, state)] if state else [])
+    keyring = Keyring(ClaimsInMemory([Statement(PERSON.id, DEVICE, state)] if state else []))
     assert keyring.admission(written()) is admission
-    elsewhere = Keyring([Statement(PERSON.id, PublicKey(PERSON.root.public), KeyState.ACTIVE)])
+    elsewhere = Keyring(ClaimsInMemory([Statement(PERSON.id, PublicKey(PERSON.root.public), KeyState.ACTIVE)]))
     assert elsewhere.admission(written()) is Admission.UNKNOWN

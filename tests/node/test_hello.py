@@ -26,8 +26,9 @@ def test_a_hello_tells_of_every_context_and_fits_its_bound():
         assert len(encoded) <= 64 * KIB
         assert decode(encoded) == hello
         # A peer can read the hello of any store.
-        seen = ours.node.store._index.seen.setdefault(ours.node.records.identity.device.public, {})
-        seen |= {Instance(bytes((number,)) * 8): 1000 + number for number in range(40)}
+        device = ours.node.records.identity.device.public
+        many = {(device, Instance(bytes((number,)) * 8)): 1000 + number for number in range(40)}
+        ours.node.store._index.counters.raise_to(many)
         for number in range(CONTEXTS_TOLD_MAX):
             record = await ours.node.store.heads("00" + "ü" * 31, ours.node.id, "a")
             assert record

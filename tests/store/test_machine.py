@@ -286,10 +286,14 @@ class Stores(RuleBasedStateMachine):
     def both_show_the_same(self) -> None:
         judge, disk = self.judge, self.disk
         assert disk.contexts() == judge.contexts()
-        assert disk.authors() == judge.authors()
+        assert disk.keyring.authors("") == judge.keyring.authors("")
         assert disk.instance == judge.instance
         for person in self.people:
             assert disk.seen(person.device.public) == judge.seen(person.device.public)
+            admissions = [
+                store.keyring.admission_of(self.people[0].id, person.device.public) for store in (judge, disk)
+            ]
+            assert admissions[0] is admissions[1]
         for context in (IDENTITIES, "main", "other"):
             assert disk.tree(context).root == judge.tree(context).root == self.fresh_root(context)
             assert set(disk.conflicts(context)) == set(judge.conflicts(context))

@@ -3,7 +3,7 @@
 import asyncio
 
 from echonode.model.identity import Instance
-from echonode.model.keys import Keyring
+from echonode.model.keyring import Keyring
 from echonode.model.merkle import State
 from echonode.model.record import IDENTITIES, MAIN
 from echonode.store.memory import MemoryStore

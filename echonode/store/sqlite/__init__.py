@@ -5,6 +5,7 @@
     plan             the plan of each call that writes                        audit    `verify`
     transaction      rows of one write transaction; reading of leaves         repair   a damaged file made anew
     snapshot_read    read transactions      snapshot_receive   staging        connection   a connection and its thread
+    claim_rows       what key statements say  counter_rows       writers        lookups      single rows, at once
     revocation       effects of a compromised key                             disk_space   room on the disk
 
 The rules of merging, signing and paging are not here: they are in `store/`, and the store in memory shares them.

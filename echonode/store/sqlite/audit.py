@@ -6,6 +6,7 @@ log        in the order of its leaves, each index entry with the row it names: c
            another; the rebuilt tree has the root in memory; the bytes of the context add up
 spare      the same for each row, without a tree; the heads of its leaf are those that the rule of heads takes
 history    the same for each row, without a tree
+claims     they are those of the key statements in the log
 writers    no counter is behind the log, or a dot could be given twice
 sums       they are those of the rows in history and spare
 """
@@ -22,11 +23,13 @@ from echonode.errors import RemoteError, StoreError
 from echonode.limits import MIB, VERIFY_CHUNK
 from echonode.model.heads import LeafBounds, select
 from echonode.model.identity import IDENTITY_BYTES, INSTANCE_BYTES, KEY_BYTES, Instance, PublicKey
-from echonode.model.keys import Admission, Keyring, read_statement
+from echonode.model.keyring import ClaimsInMemory, Keyring
+from echonode.model.keys import Admission, read_statement
 from echonode.model.merkle import Digest, Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId, parse, verify
 from echonode.store.leaf import Place
 from echonode.store.port import Audit
+from echonode.store.sqlite.claim_rows import claim_row
 from echonode.store.sqlite.connection import order_error
 from echonode.store.sqlite.leaves import read_whole_leaf
 from echonode.store.sqlite.snapshot_read import ReadTransaction
@@ -60,6 +63,7 @@ class _StoredRow:
     version: VersionId
     raw: bytes
     is_history: bool = False
+    is_staged: bool = False
 
 
 class Auditor:
@@ -72,7 +76,8 @@ class Auditor:
         self._expected = sorted(
             expected, key=lambda one: (one.context != IDENTITIES or one.root is None, one.context_id)
         )
-        self._keyring = Keyring()
+        self._claims = ClaimsInMemory()
+        self._keyring = Keyring(self._claims)
         self._counters: dict[tuple[PublicKey, Instance], int] = {}
         self._row_counts: dict[int, int] = {}
         self._checked = 0
@@ -163,7 +168,8 @@ class Auditor:
 
     async def _check_tables(self) -> AsyncIterator[None]:
         """Compare the tables with each other."""
-        for problem in await self._transaction.run(partial(_cross_check, self._row_counts, self._counters)):
+        check = partial(_cross_check, self._row_counts, self._claims, self._counters)
+        for problem in await self._transaction.run(check):
             self._add_problem(problem)
         yield
 
@@ -200,9 +206,11 @@ class Auditor:
             is_admitted = admission is Admission.ADMITTED or (row.is_history and admission is Admission.VOID)
             return "" if is_admitted else "its key does not speak for its author"
         try:
-            self._keyring.add(read_statement(record))
+            claim = read_statement(record)
         except RemoteError as error:
             return error.detail
+        if not row.is_staged:
+            self._claims.add((claim,))
         return ""
 
 
@@ -249,9 +257,9 @@ def _leaf_page(expected: ExpectedContext, after: LeafKey, connection: sqlite3.Co
     for key, version, seq in entries:
         context_id, *columns, raw = logged.get(seq, (0, key, version, b""))
         agrees = context_id == expected.context_id and columns == [key, version]
-        page.append(
-            _StoredRow(f"{expected.context}: log entry {seq}", expected.context, key, version, raw if agrees else b"")
-        )
+        where, is_staged = f"{expected.context}: log entry {seq}", expected.root is None
+        raw = raw if agrees else b""
+        page.append(_StoredRow(where, expected.context, key, version, raw, is_staged=is_staged))
     return page
 
 
@@ -280,7 +288,10 @@ def _is_other_than_the_rule(context_id: int, key: LeafKey, bounds: LeafBounds, c
 
 
 def _cross_check(
-    row_counts: dict[int, int], counters: dict[tuple[PublicKey, Instance], int], connection: sqlite3.Connection
+    row_counts: dict[int, int],
+    claims: ClaimsInMemory,
+    counters: dict[tuple[PublicKey, Instance], int],
+    connection: sqlite3.Connection,
 ) -> list[str]:
     def query(sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
@@ -294,6 +305,8 @@ def _cross_check(
             problems.append(
                 f"log: {rows} entries of context {context_id}, {row_counts[context_id]} of them in the index"
             )
+    if set(map(claim_row, claims.claims())) != set(query("SELECT key, owner, author, kind, state FROM claims")):
+        problems.append("claims: they are not those of the key statements in the log")
     known = {
         (key, instance): int.from_bytes(counter, "big") for key, instance, counter in query("SELECT * FROM writers")
     }

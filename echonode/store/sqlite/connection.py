@@ -21,7 +21,7 @@ from echonode.model.record import Record, VersionId, from_store, is_version
 
 T = TypeVar("T")
 
-_BUSY_TIMEOUT_S: Final = 5.0  # only a backup, or a person with the sqlite3 shell, may hold the lock
+BUSY_TIMEOUT_S: Final = 5.0  # only a backup, or a person with the sqlite3 shell, may hold the lock
 _WRITER_CACHE_KIB: Final = 32 * 1024  # the pages that a few groups touch; a larger cache made no import faster
 _READER_CACHE_KIB: Final = 4 * 1024
 _CHECKPOINT_PAGES: Final = 8000  # 32 MiB of WAL: at the usual 1,000 pages a bulk import is a third slower
@@ -68,7 +68,7 @@ class DatabaseConnection:
     async def open(cls, path: Path, *, query_only: bool) -> "DatabaseConnection":
         """Connect to the existing file `path`. Raises StoreError."""
         uri = f"file:{quote(str(path))}?mode=rw"
-        connection = aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+        connection = aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
         connecting = asyncio.ensure_future(connection)
         try:
             await asyncio.shield(connecting)
@@ -81,7 +81,8 @@ class DatabaseConnection:
             raise to_store_error(error, path) from error
         database = cls(connection, path)
         try:
-            await database.run(lambda raw: _set_pragmas(raw, query_only=query_only))
+            cache_kib = _READER_CACHE_KIB if query_only else _WRITER_CACHE_KIB
+            await database.run(lambda raw: set_pragmas(raw, query_only=query_only, cache_kib=cache_kib))
         except BaseException:
             await database.close()
             raise
@@ -109,10 +110,11 @@ class DatabaseConnection:
             await self._connection.close()
 
 
-def _set_pragmas(connection: sqlite3.Connection, *, query_only: bool) -> None:
+def set_pragmas(connection: sqlite3.Connection, *, query_only: bool, cache_kib: int) -> None:
+    """Set what every connection to a store needs."""
     for pragma in _PRAGMAS:
         connection.execute(pragma)
-    connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB if query_only else _WRITER_CACHE_KIB}")
+    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
     if query_only:
         connection.execute("PRAGMA query_only = ON")
 

@@ -6,19 +6,20 @@ Each tree comes from one ordered scan of the covering index, which reads no vers
 import sqlite3
 from dataclasses import dataclass, field
 
-from echonode.errors import RemoteError
 from echonode.limits import BATCH_BYTES_MAX
 from echonode.model.identity import INSTANCE_BYTES, Instance
-from echonode.model.keys import read_stored_statement
 from echonode.model.merkle import Digest
-from echonode.model.record import IDENTITIES, LeafKey, Record, parse
+from echonode.model.record import LeafKey, Record
 from echonode.model.usage import UsageTable
 from echonode.store.cursors import Cursors
 from echonode.store.merge import MergeIndex
 from echonode.store.port import Cursor
+from echonode.store.sqlite.claim_rows import ClaimRows
 from echonode.store.sqlite.connection import DamageError, order_error, read_record
 from echonode.store.sqlite.count_usage import count_usage
+from echonode.store.sqlite.counter_rows import CounterRows
 from echonode.store.sqlite.leaves import read_tree
+from echonode.store.sqlite.lookups import Lookups
 from echonode.store.sqlite.transaction import Catalog, ContextRow, read_history_info
 
 
@@ -45,24 +46,26 @@ class LoadedState:
     """All that a store keeps in memory. `garbage` lists the contexts whose rows are left over."""
 
     instance: Instance
-    index: MergeIndex = field(default_factory=MergeIndex)
+    index: MergeIndex
     catalog: Catalog = field(default_factory=Catalog)
     staging: dict[str, StagingContext] = field(default_factory=dict)
     garbage: list[int] = field(default_factory=list)
     cursors: Cursors = field(default_factory=Cursors)
 
 
-def load(connection: sqlite3.Connection, *, counts_usage: bool) -> LoadedState:
+def load(connection: sqlite3.Connection, *, lookups: Lookups, counts_usage: bool) -> LoadedState:
     """Read everything in one read transaction. Raises sqlite3.Error, DamageError among them.
 
-    `counts_usage`: also count what each author takes, for which the whole log is read.
+    `lookups`: for what stays on disk. `counts_usage`: also count what each author takes, for which the whole log is
+    read.
     """
     connection.execute("BEGIN")
     try:
-        loaded = LoadedState(_read_instance(connection))
+        loaded = LoadedState(_read_instance(connection), MergeIndex(ClaimRows(lookups), CounterRows(lookups)))
         loaded.index.is_usage_counted = counts_usage
         _load_contexts(connection, loaded)
-        _load_writers(connection, loaded)
+        for (key,) in connection.execute("SELECT key FROM writers WHERE instance = ?", (loaded.instance,)):
+            loaded.index.watch_writer(key, loaded.instance)
         _load_full_leaves(connection, loaded)
         loaded.catalog.history = read_history_info(connection)
         rows = connection.execute("SELECT peer, instance, context, seq FROM cursors ORDER BY n")
@@ -97,8 +100,6 @@ def _load_contexts(connection: sqlite3.Connection, loaded: LoadedState) -> None:
             loaded.index.trees[name], loaded.index.conflicts[name] = tree, conflicts
             if loaded.index.is_usage_counted:
                 count_usage(connection, context_id, name, loaded.index.usage)
-            if name == IDENTITIES:
-                _load_keyring(connection, context_id, loaded.index)
         elif staged_for is not None:
             staging = _read_staging(connection, context_id, Digest(staged_root), size)
             if loaded.index.is_usage_counted:
@@ -109,18 +110,6 @@ def _load_contexts(connection: sqlite3.Connection, loaded: LoadedState) -> None:
             loaded.garbage.append(context_id)
 
 
-def _load_keyring(connection: sqlite3.Connection, context_id: int, index: MergeIndex) -> None:
-    """Load the keyring from `identities`. Every author has a statement, so the statements name all authors too."""
-    for version, raw in connection.execute("SELECT id, bytes FROM log WHERE context = ?", (context_id,)):
-        try:
-            parse(raw)
-            record = read_record(raw, version)
-            index.keyring.add(read_stored_statement(record))
-        except RemoteError as error:
-            raise DamageError(f"a key statement cannot be read: {error.detail}") from error
-        index.authors.add(record.author)
-
-
 def _read_staging(connection: sqlite3.Connection, context_id: int, root: Digest, size_bytes: int) -> StagingContext:
     (newest, oldest) = connection.execute(
         "SELECT max(seq), min(seq) FROM log WHERE context = ?", (context_id,)
@@ -129,13 +118,6 @@ def _read_staging(connection: sqlite3.Connection, context_id: int, root: Digest,
         "SELECT count(*), max(key) FROM log WHERE context = ?", (context_id,)
     ).fetchone()
     return StagingContext(context_id, root, oldest or 0, newest or 0, LeafKey(last_key or b""), count, size_bytes)
-
-
-def _load_writers(connection: sqlite3.Connection, loaded: LoadedState) -> None:
-    for key, instance, counter in connection.execute("SELECT key, instance, counter FROM writers"):
-        loaded.index.raise_counters({(key, instance): int.from_bytes(counter, "big")})
-        if instance == loaded.instance:
-            loaded.index.watch_writer(key, instance)
 
 
 def _load_full_leaves(connection: sqlite3.Connection, loaded: LoadedState) -> None:

@@ -1,6 +1,7 @@
-"""From schema 3 to 4: `spare`, `sums`, leaves within their bounds, `origins`, and `peers` in place of pinned names.
+"""From earlier schemas to the present one. Every version is kept.
 
-Every version is kept.
+    3 to 4    `spare`, `sums`, leaves within their bounds, `origins`, and `peers` in place of pinned names
+    4 to 5    `claims`, from the key statements in the log
 
 Schema 3 knew no bounds for the heads of a record. A leaf with more of them than the rule of heads takes (PROTOCOL.md
 §4.4) keeps those of the rule; the others become spare or history. Without its bounds no store would agree with others.
@@ -9,10 +10,14 @@ Schema 3 knew no bounds for the heads of a record. A leaf with more of them than
 import sqlite3
 from typing import Final
 
+from echonode.errors import RemoteError
 from echonode.limits import HEADS_PER_KEY_MAX
 from echonode.model.heads import LEAF_BOUNDS, Outline
+from echonode.model.keys import read_stored_statement
+from echonode.model.record import IDENTITIES
 from echonode.store.leaf import Leaf, Place
-from echonode.store.sqlite.connection import read_record
+from echonode.store.sqlite.claim_rows import CLAIMS_TABLE, SAVE_CLAIM, claim_row
+from echonode.store.sqlite.connection import DamageError, read_record
 
 SPARE_TABLES: Final = (
     "CREATE TABLE spare (n INTEGER PRIMARY KEY, context INTEGER NOT NULL, key BLOB NOT NULL, id BLOB NOT NULL,"
@@ -43,8 +48,31 @@ ORIGINS_TABLE: Final = (
 _HEADS_ALWAYS_WITHIN_BOUNDS: Final = HEADS_PER_KEY_MAX  # of schema 3: with its vectors so many always fit
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables of schema 3 up to date, inside the caller's transaction."""
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the tables of schema `version` up to date, inside the caller's transaction.
+
+    Raises DamageError where a key statement or a version of a crowded leaf cannot be read."""
+    if version < 4:
+        _migrate_3(connection)
+    _migrate_4(connection)
+
+
+def _migrate_4(connection: sqlite3.Connection) -> None:
+    for statement in CLAIMS_TABLE:
+        connection.execute(statement)
+    rows = connection.execute(
+        "SELECT log.id, log.bytes FROM log JOIN contexts ON contexts.id = log.context WHERE contexts.name = ?",
+        (IDENTITIES,),
+    )
+    for version, raw in rows:
+        try:
+            claim = read_stored_statement(read_record(raw, version))
+        except RemoteError as error:
+            raise DamageError(f"a key statement cannot be read: {error.detail}") from error
+        connection.execute(SAVE_CLAIM, claim_row(claim))
+
+
+def _migrate_3(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM history WHERE n NOT IN (SELECT min(n) FROM history GROUP BY context, key, id)")
     connection.execute("DROP INDEX history_leaf")
     connection.execute("CREATE UNIQUE INDEX history_version ON history (context, key, id)")

@@ -197,6 +197,7 @@ class WritePlans:
         transaction."""
         revocations, spoilt = await self._find_revocations(self._index.revoked_by(plan))
         transaction.add_merge(plan)
+        transaction.add_claims(plan.claims())
         transaction.add_counters(self._index.unseen_counters(plan.counters))
         for name, revocation in revocations.items():
             transaction.add_revocation(name, revocation.merges)
@@ -218,9 +219,7 @@ class WritePlans:
 
         return finish
 
-    def _add_cursors(
-        self, transaction: Transaction, cursor: Cursor | None, *, is_last: bool = False
-    ) -> Finish[None]:
+    def _add_cursors(self, transaction: Transaction, cursor: Cursor | None, *, is_last: bool = False) -> Finish[None]:
         """Add the cursors that are due, `cursor` last unless a kept one covers it; all unsaved ones when it `is_last`.
         """
         transaction.add_unsaved_cursors(*self._cursors.unsaved(is_last=is_last))

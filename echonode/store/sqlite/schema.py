@@ -11,6 +11,7 @@
     sums      place, versions, bytes               how much is in history and in spare; triggers keep the sums
     writers   key, instance, counter                 the highest counter held of each writer's dots: 8 bytes,
                                                      big-endian, because SQLite's integers are signed
+    claims    key, owner, author, kind, state        what all key statements together say (claim_rows.py)
     peers     id, name, addresses, seen_ms           the peers that were met; addresses are separated by line feeds
     origins   n, context, identity, is_forgotten       who introduced each context here
     cursors   peer, context, instance, seq   how far that peer's log was followed; the latest written comes last
@@ -26,10 +27,11 @@ from typing import Final
 
 from echonode.errors import StoreError
 from echonode.model.identity import Instance
+from echonode.store.sqlite.claim_rows import CLAIMS_TABLE
 from echonode.store.sqlite.connection import transaction
 from echonode.store.sqlite.migration import ORIGINS_TABLE, PEERS_TABLE, SPARE_TABLES, migrate
 
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 _SCHEMA_MIN: Final = 3  # the earliest that is migrated (migration.py)
 APPLICATION_ID: Final = 0x4543484F  # "ECHO"
 _MAGIC: Final = b"SQLite format 3\x00"
@@ -50,6 +52,7 @@ TABLES: Final = (
     *SPARE_TABLES,
     "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter BLOB NOT NULL,"
     " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
+    *CLAIMS_TABLE,
     PEERS_TABLE,
     ORIGINS_TABLE,
     "CREATE TABLE cursors (n INTEGER PRIMARY KEY, peer BLOB NOT NULL, context TEXT NOT NULL,"
@@ -131,7 +134,7 @@ def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Call
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if _SCHEMA_MIN <= version < SCHEMA:
-            migrate(connection)
+            migrate(connection, version)
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         elif version != SCHEMA:
             raise schema_error(path, version)

@@ -75,7 +75,7 @@ class StagingArea:
             if dropped is not None:
                 self.finish_drop(context)
             self.staging[context] = after
-            self._index.raise_counters(plan.counters)
+            self._index.counters.raise_to(plan.counters)
             if self._index.is_usage_counted and context != IDENTITIES:
                 for usage in (after.usage, self._index.usage):
                     usage.count(left, -1)

@@ -15,7 +15,7 @@ from typing import Final
 from echonode.errors import StoreError
 from echonode.limits import BATCH_RECORDS_MAX, CANDIDATES_MAX
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
-from echonode.model.keys import Keyring
+from echonode.model.keyring import Keyring
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key
 from echonode.model.usage import UsageTable
@@ -45,6 +45,7 @@ from echonode.store.sqlite.group_commit import Finish, GroupCommit
 from echonode.store.sqlite.leaves import read_earlier, read_earlier_by, read_heads, read_raws
 from echonode.store.sqlite.life_watch import LifeWatch
 from echonode.store.sqlite.load import LoadedState, StagingContext, load, read_batch
+from echonode.store.sqlite.lookups import Lookups
 from echonode.store.sqlite.origins import SAVE_ORIGIN, read_origins
 from echonode.store.sqlite.peers import read_peers
 from echonode.store.sqlite.plan import WritePlans
@@ -65,6 +66,7 @@ class SqliteStore:
         loaded: LoadedState,
         commits: GroupCommit,
         reader: DatabaseConnection,
+        lookups: Lookups,
         life: LifeWatch | None,
     ) -> None:
         self._instance = loaded.instance
@@ -72,6 +74,7 @@ class SqliteStore:
         self._index = loaded.index
         self._commits = commits
         self._reader = reader
+        self._lookups = lookups
         self._staging = StagingArea(commits, loaded.index, loaded.staging)
         self._cursors = loaded.cursors
         self._plans = WritePlans(commits, loaded.index, self._staging, loaded.cursors)
@@ -109,13 +112,18 @@ class SqliteStore:
             is_new = await database.run(lambda connection: create_tables(connection, path, new_instance))
             if life is not None:
                 await database.run(lambda connection: life.begin(connection, new_instance, is_new=is_new))
-            loaded = await database.run(partial(load, counts_usage=counts_usage))
-            await database.run(lambda connection: connection.set_progress_handler(None, 0))
-            reader = await DatabaseConnection.open(path, query_only=True)
+            lookups = await database.run(lambda _: Lookups(path))
+            try:
+                loaded = await database.run(partial(load, lookups=lookups, counts_usage=counts_usage))
+                await database.run(lambda connection: connection.set_progress_handler(None, 0))
+                reader = await DatabaseConnection.open(path, query_only=True)
+            except BaseException:
+                lookups.close()
+                raise
         except BaseException:
             await database.close()
             raise
-        return cls(path, loaded, GroupCommit(database, path, loaded.catalog, now_ms, life), reader, life)
+        return cls(path, loaded, GroupCommit(database, path, loaded.catalog, now_ms, life), reader, lookups, life)
 
     @property
     def instance(self) -> Instance:
@@ -140,16 +148,13 @@ class SqliteStore:
         return context_row.newest_seq if context_row else 0
 
     def seen(self, key: PublicKey) -> Mapping[Instance, int]:
-        return self._index.seen.get(key, {})
+        return self._index.counters.by_instance(key)
 
     def conflicts(self, context: str) -> Collection[LeafKey]:
         return self._index.conflicts.get(context, set())
 
     def forked(self) -> Collection[VersionId]:
         return self._index.forked
-
-    def authors(self) -> Collection[IdentityId]:
-        return self._index.authors
 
     @property
     def usage(self) -> UsageTable:
@@ -359,8 +364,7 @@ class SqliteStore:
         return await self._commits.wait_until_broken()
 
     def stuck_s(self) -> float:
-        """Return for how long the writing thread has been busy with one transaction; infinity when it takes no more.
-        """
+        """Return for how long the writing thread has been busy with one transaction; infinity when it takes no more."""
         return self._commits.stuck_s()
 
     async def close(self) -> None:
@@ -371,6 +375,7 @@ class SqliteStore:
         await self._commits.close()
         await self._read_transactions.close()
         await self._reader.close()
+        self._lookups.close()
 
     async def _merge_staged(self, context: str, staging: StagingContext) -> Applied:
         """Merge what is staged into a context that is not empty. Its records are too many to be reported."""

@@ -20,12 +20,14 @@ from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from echonode.limits import HISTORY_BYTES_MAX, HISTORY_DAYS, HISTORY_ROWS_MAX
-from echonode.model.identity import Instance, PublicKey
+from echonode.model.key_claims import Claim
 from echonode.model.record import LeafKey, Record, VersionId
+from echonode.store.counters import Counters
 from echonode.store.cursors import CursorKey, covers, key_of
 from echonode.store.leaf import LeafMerge, Place
 from echonode.store.merge import MergePlan, PendingMerges
 from echonode.store.port import Cursor, HistoryInfo
+from echonode.store.sqlite.claim_rows import SAVE_CLAIM, claim_row
 from echonode.store.sqlite.connection import transaction
 from echonode.store.sqlite.leaves import LoggedOutline
 
@@ -180,7 +182,13 @@ class Transaction:
         self._inserts[context_id, record.id] = (self.last_seq, context_id, record.key, record.id, record.raw)
         return self.last_seq
 
-    def add_counters(self, counters: dict[tuple[PublicKey, Instance], int]) -> None:
+    def add_claims(self, claims: Iterable[Claim]) -> None:
+        """Add what new key statements say."""
+        rows = [claim_row(claim) for claim in claims]
+        if rows:
+            self.execute(SAVE_CLAIM, *rows)
+
+    def add_counters(self, counters: Counters) -> None:
         """Add counters to save. They are higher than those saved."""
         rows = [(key, instance, counter.to_bytes(8, "big")) for (key, instance), counter in counters.items()]
         if rows:

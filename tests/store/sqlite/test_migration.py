@@ -1,4 +1,5 @@
-"""A store of schema 3 is brought up to date when it is opened: every version is kept, and leaves keep their bounds."""
+"""A store of an earlier schema is brought up to date when it is opened: every version is kept, and what follows from
+them is made anew: leaves within their bounds, and what key statements say."""
 
 import os
 import shutil
@@ -10,8 +11,10 @@ import pytest
 
 from echonode.errors import StoreError
 from echonode.limits import HEADS_PER_KEY_MAX
-from echonode.model.identity import Instance
-from echonode.model.record import MAIN, Record
+from echonode.model.identity import Instance, Pool, PoolKind, SigningKey
+from echonode.model.keyring import ClaimsInMemory, Keyring
+from echonode.model.keys import KeyState, read_statement
+from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.port import HistoryInfo
 from echonode.store.sqlite import schema
 from echonode.store.sqlite.repair import repair
@@ -149,6 +152,83 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkey
     assert path.read_bytes() == before
 
 
+# What schema 5 has beyond schema 4.
+SCHEMA_4 = ("DROP TABLE claims", "PRAGMA user_version = 4")
+
+
+async def state_keys(path: Path) -> Keyring:
+    """Fill a store with key statements and a staged snapshot of more of them. Return the keyring that it must have."""
+    people = [Person(number) for number in range(AUTHOR, AUTHOR + 4)]
+    pools = [Pool(kind, SigningKey(bytes([kind]) * 32)) for kind in PoolKind]
+    statements = [
+        *(person.statement() for person in people),
+        people[0].statement(KeyState.RETIRED),
+        people[1].statement(KeyState.COMPROMISED),
+        people[2].statement(key=people[3].device.public),
+        *(person.listed(pool) for person in people for pool in pools),
+        people[3].listed(pools[1], KeyState.COMPROMISED),
+    ]
+    async with opened(path) as store:
+        await store.apply(IDENTITIES, statements)
+        staged = Person(9).statement()
+        await store.stage(IDENTITIES, root_of([staged]), [staged])
+        await store.apply(MAIN, [people[0].version("kept"), people[2].version("kept")])
+    return Keyring(ClaimsInMemory(map(read_statement, statements)))
+
+
+def test_the_keyring_of_schema_4_is_read_from_its_statements(tmp_path: Path) -> None:
+    path, fresh = tmp_path / "store.db", tmp_path / "fresh.db"
+    expected = run(state_keys(path))
+    claims = look(path, "SELECT * FROM claims ORDER BY 1, 2, 3")
+    assert len(claims) == 13
+    change(path, *SCHEMA_4)
+    before = versions(path, "log", "history")
+
+    async def go() -> None:
+        async with opened(path) as store, opened(fresh):
+            assert (await verdict_of(store)).problems == ()
+            assert store.keyring.authors("") == expected.authors("")
+            for author in expected.authors(""):
+                assert store.keyring.keys_of(author) == expected.keys_of(author)
+                assert store.keyring.members_of(author) == expected.members_of(author)
+                for number in range(AUTHOR, AUTHOR + 4):
+                    key = Person(number).device.public
+                    assert store.keyring.admission_of(author, key) is expected.admission_of(author, key)
+
+    run(go())
+    assert look(path, "SELECT * FROM claims ORDER BY 1, 2, 3") == claims
+    assert versions(path, "log", "history") == before == versions(path.with_name("store.db.schema-4"), "log", "history")
+    tables = "SELECT name, sql FROM sqlite_schema ORDER BY name"
+    assert look(path, tables) == look(fresh, tables)
+
+
+def test_a_damaged_statement_stops_the_migration_and_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    run(state_keys(path))
+    change(path, *SCHEMA_4, "UPDATE log SET bytes = zeroblob(length(bytes)) WHERE seq = 2")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"is damaged .*type: echonode verify --repair"):
+        run(open_store(path))
+    assert path.read_bytes() == before
+
+
+def test_a_store_of_schema_4_that_is_killed_in_its_migration_opens_with_its_keyring(tmp_path: Path) -> None:
+    path, fixture = tmp_path / "store.db", tmp_path / "fixture.db"
+    run(state_keys(fixture))
+    claims = look(fixture, "SELECT * FROM claims ORDER BY 1, 2, 3")
+    change(fixture, *SCHEMA_4)
+    code, at = 9, 0
+    while code == 9:
+        for leftover in tmp_path.glob("store.db*"):
+            leftover.unlink()
+        shutil.copy(fixture, path)
+        code = migrate_and_die(path, at)
+        at += 1
+        ((number,),) = look(path, "PRAGMA user_version")
+        assert number == 4 or look(path, "SELECT * FROM claims ORDER BY 1, 2, 3") == claims
+    assert code == 0 and at > 10
+
+
 def migrate_and_die(path: Path, statement: int) -> int:
     """Migrate the store in a process that is gone, as by SIGKILL, before that statement runs. Return its exit code.
 
@@ -223,5 +303,5 @@ def test_a_damaged_store_of_an_earlier_schema_is_repaired(tmp_path: Path) -> Non
 
 
 def test_the_schema_that_is_made_is_the_one_that_is_numbered() -> None:
-    assert SCHEMA == 4, "another schema needs a migration from this one, and a test of it here"
-    assert len(schema.TABLES) == len(set(schema.TABLES)) == 20
+    assert SCHEMA == 5, "another schema needs a migration from this one, and a test of it here"
+    assert len(schema.TABLES) == len(set(schema.TABLES)) == 22

@@ -176,7 +176,7 @@ def test_what_cannot_be_deleted_now_is_deleted_after_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "store.db"
-    monkeypatch.setattr("echonode.store.sqlite.connection._BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("echonode.store.sqlite.connection.BUSY_TIMEOUT_S", 0.01)
 
     async def go() -> None:
         async with opened(path) as store:

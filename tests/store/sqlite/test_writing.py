@@ -290,7 +290,7 @@ def test_a_lock_held_by_somebody_else_delays_and_then_refuses_one_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "store.db"
-    monkeypatch.setattr("echonode.store.sqlite.connection._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("echonode.store.sqlite.connection.BUSY_TIMEOUT_S", 0.05)
 
     async def go() -> None:
         async with opened(path) as store:
