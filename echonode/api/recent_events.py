@@ -76,6 +76,9 @@ class EventRing:
         return len(self._waiting)
 
     def _add(self, event: Event) -> None:
+        if not self._was_read:
+            self._first += 1  # nobody has an id to ask for it by
+            return
         size = _EVENT_BYTES + bytes_of(event)
         self._entries.append(_Entry(event, size))
         self.size_bytes += size

@@ -13,7 +13,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from echonode.limits import EVENTS_WAITING_BYTES_MAX, EVENTS_WAITING_MAX
 from echonode.node.events import Event, Inside, Observer, RecordsApplied
@@ -21,12 +21,14 @@ from echonode.node.events import Event, Inside, Observer, RecordsApplied
 E = TypeVar("E")
 T = TypeVar("T")
 
+_RECORD_BYTES: Final = 1400  # about what a record takes beside its bytes: its fields, one by one
+
 
 class EventStream:
     """The events that wait for one reader.
 
-    It is full when EVENTS_WAITING_MAX events wait, or the records of those that wait have more than
-    EVENTS_WAITING_BYTES_MAX bytes. One event may always wait, whatever its size.
+    It is full when EVENTS_WAITING_MAX events wait, or the records of those that wait take more than
+    EVENTS_WAITING_BYTES_MAX bytes of memory. One event may always wait, whatever its size.
     """
 
     def __init__(self) -> None:
@@ -127,5 +129,5 @@ class EventBus:
 
 
 def bytes_of(event: Event) -> int:
-    """Return the bytes of the records in `event`; other events are small, and their number bounds them."""
-    return sum(record.size for record in event.records) if isinstance(event, RecordsApplied) else 0
+    """Return what the records in `event` take in memory; other events are small, and their number bounds them."""
+    return sum(_RECORD_BYTES + record.size for record in event.records) if isinstance(event, RecordsApplied) else 0

@@ -213,6 +213,21 @@ def test_the_ring_is_bounded_in_bytes_and_readers_that_stand_hold_nothing(tmp_pa
     run(test)
 
 
+def test_a_ring_that_nobody_has_read_holds_nothing(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served, served.connection() as connection:
+            ring = served.server.app.ring
+            await served.put("before", b"x")
+            assert (ring.size_bytes, len(ring._entries)) == (0, 0)
+            events = await listen(connection, "?types=records.applied")
+            await served.put("after", b"x")
+            name, data = await anext(events)
+            assert (name, [record["name"] for record in data["records"]]) == ("records.applied", ["after"])
+            assert len(ring._entries) > 0
+
+    run(test)
+
+
 def test_a_quiet_stream_says_that_it_lives(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(recent_events, "KEEP_ALIVE_S", 0.01)
 

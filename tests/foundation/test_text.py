@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from echonode.limits import PEER_TEXT_CHARS_MAX
-from echonode.text import escape, from_base32, is_nfc_text, to_base32
+from echonode.text import base32_range, escape, from_base32, is_nfc_text, to_base32
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -140,3 +140,17 @@ def test_long_text_is_cut_and_says_so() -> None:
     assert escape("x" * PEER_TEXT_CHARS_MAX) == "x" * PEER_TEXT_CHARS_MAX
     assert escape("x" * 129) == "x" * 127 + "…"
     assert escape("abcdef", 3) == "ab…"
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(0, 52), st.binary(min_size=32, max_size=32))
+def test_the_ids_that_begin_with_a_text_lie_in_one_range(data: bytes, length: int, other: bytes) -> None:
+    prefix = to_base32(data)[:length]
+    bounds = base32_range(prefix, 32)
+    assert bounds is not None
+    for each in (data, other, *bounds):
+        assert to_base32(each).startswith(prefix) == (bounds[0] <= each <= bounds[1])
+
+
+@pytest.mark.parametrize("text", ["A", "0", "a b", "é", "a" * 53, "a" * 51 + "b", "a" * 400])
+def test_a_text_with_which_no_id_begins_has_no_range(text: str) -> None:
+    assert base32_range(text, 32) is None

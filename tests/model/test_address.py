@@ -13,6 +13,8 @@ from echonode.model.address import (
     author_text,
     distinct_label,
     find_label,
+    fitting,
+    id_prefixes,
     is_findable,
     maybe_id,
     parse_address,
@@ -140,6 +142,18 @@ def test_what_is_written_for_an_author_is_read_as_it(labels: dict[IdentityId, st
             assert label.isprintable() and " " not in label
         case other:
             raise AssertionError(other)
+
+
+@given(
+    labels=st.dictionaries(st.sampled_from([ONE, TWO, THREE, ALIKE]), st.sampled_from(["", "kitchen", ID[:8]])),
+    text=st.sampled_from([ID[:3], ID[:4], ID[:8], ID, f"kitchen @{ID[:4]}", f" @{ID[:6]}", "kitchen", to_base32(TWO)[:5]]),
+)
+def test_identities_without_a_label_are_found_by_the_prefixes_in_a_text(
+    labels: dict[IdentityId, str], text: str
+) -> None:
+    prefixes = tuple(id_prefixes(text))
+    named = {each: label for each, label in labels.items() if label or to_base32(each).startswith(prefixes)}
+    assert fitting(text, named) == fitting(text, labels)
 
 
 def test_an_author_is_written_as_short_as_is_clear() -> None:

@@ -86,6 +86,14 @@ def test_a_stream_holds_the_bytes_of_records_up_to_its_bound_and_then_ends():
         assert quick.waiting_bytes == 0
 
 
+def test_small_records_count_by_the_memory_that_they_take():
+    stream, person = EventStream(), Person(1)
+    version = person.version("a")
+    small = RecordsApplied(context="main", source=b"", records=(version,) * 1000)
+    while stream.add(small):
+        assert stream.qsize() * 1000 * (version.size + 1000) < EVENTS_WAITING_BYTES_MAX
+
+
 def test_one_event_may_wait_whatever_its_size():
     stream = EventStream()
     assert stream.add(applied(EVENTS_WAITING_BYTES_MAX // 100_000 + 1))

@@ -6,6 +6,7 @@ cancelled caller cannot cut a function in two: no BEGIN is left without its COMM
 """
 
 import asyncio
+import ctypes
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -117,6 +118,14 @@ def set_pragmas(connection: sqlite3.Connection, *, query_only: bool, cache_kib: 
     connection.execute(f"PRAGMA cache_size = -{cache_kib}")
     if query_only:
         connection.execute("PRAGMA query_only = ON")
+
+
+def release_memory(connection: sqlite3.Connection) -> None:
+    """Give back the pages that the connection keeps in memory; the next statements read theirs again."""
+    connection.execute("PRAGMA shrink_memory")
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what is freed, most of all on threads
+    if trim is not None:
+        trim(0)
 
 
 def report_progress(connection: sqlite3.Connection, on_progress: Callable[[], None]) -> None:

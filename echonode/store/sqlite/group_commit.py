@@ -16,13 +16,14 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 from echonode.errors import StoreError
 from echonode.limits import BATCH_RECORDS_MAX, STORE_CALLS_WAITING_MAX
-from echonode.store.sqlite.connection import DatabaseConnection, NothingWrittenError
+from echonode.store.sqlite.connection import DatabaseConnection, NothingWrittenError, release_memory
 from echonode.store.sqlite.disk_space import DiskSpace
 from echonode.store.sqlite.life_watch import SAVE_MARK, LifeWatch
 from echonode.store.sqlite.transaction import Catalog, Transaction, delete_rows
@@ -33,6 +34,7 @@ CallPlan: TypeAlias = Callable[[Transaction], Awaitable[Finish[T]]]
 
 _GROUP_RECORDS_MAX: Final = 4 * BATCH_RECORDS_MAX  # more would block the event loop while the trees are updated
 _SPACE_CHECK_INTERVAL_S: Final = 1.0
+_QUIET_S: Final = 3.0  # longer than the pauses of a bulk from a slow peer
 _PURGE_ROWS: Final = 500  # a call that arrives meanwhile waits for at most so many deletes
 
 
@@ -70,6 +72,7 @@ class GroupCommit:
         self._space_checked_s = float("-inf")
         self._began_s: float | None = None  # loop time at which the group in work began
         self._garbage: list[int] = []
+        self._records_since_rest = BATCH_RECORDS_MAX  # opening leaves pages in memory too
         self._task = asyncio.create_task(self._run(), name="store writer")
 
     async def submit(self, plan: CallPlan[T], *, may_share: bool = False, record_count: int = 1) -> T:
@@ -131,12 +134,24 @@ class GroupCommit:
                 elif self._garbage and self._broken is None:
                     await self._purge(self._garbage[-1])
                 else:
-                    self._arrived.clear()
-                    await self._arrived.wait()
+                    await self._rest()
         finally:
             # Calls left over mean a bug or the end of the event loop. Their callers must not wait for ever.
             self._is_closing = True
             self._fail([*self._group, *self._waiting], StoreError("the store is closed"))
+
+    async def _rest(self) -> None:
+        """Wait for the next call. The pages of a bulk leave memory when none comes for _QUIET_S."""
+        self._arrived.clear()
+        if self._records_since_rest >= BATCH_RECORDS_MAX:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_QUIET_S):
+                    await self._arrived.wait()
+                return
+            self._records_since_rest = 0
+            with suppress(StoreError):
+                await self.database.run(release_memory)
+        await self._arrived.wait()
 
     def _next_group(self) -> list[_Call]:
         """Return the next call, and those behind it that may share its transaction."""
@@ -175,6 +190,7 @@ class GroupCommit:
     async def _write(self, transaction: Transaction, calls: list[_Call]) -> bool:
         try:
             self._check_space()
+            self._records_since_rest += sum(call.record_count for call in calls)
             await self.database.run(lambda connection: self._write_rows(transaction, connection))
         except NothingWrittenError as error:
             self._fail(calls, error)

@@ -361,3 +361,28 @@ def test_what_is_superseded_is_kept_for_a_while(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("echonode.store.sqlite.transaction.HISTORY_ROWS_MAX", 5)
     run(edit(20, NOW_MS))
     assert look(path, "SELECT count(*) FROM history") == [(5,)]
+
+
+def test_the_pages_of_an_opening_and_of_a_bulk_leave_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echonode.store.sqlite.group_commit._QUIET_S", 0.2)
+
+    async def go() -> None:
+        left, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def see(statement: str) -> None:
+            if statement == "PRAGMA shrink_memory":
+                loop.call_soon_threadsafe(left.set)
+
+        async with opened(tmp_path / "store.db") as store:
+            await store._commits.database.run(lambda connection: connection.set_trace_callback(see))
+            await left.wait()
+            left.clear()
+            owner = Owner(store)
+            await owner.begin()
+            await owner.write(*(owner.draft(f"n{number}") for number in range(BATCH_RECORDS_MAX)))
+            assert not left.is_set()
+            await left.wait()
+            assert (await owner.put("more")).counter == BATCH_RECORDS_MAX + 2
+            assert (await verdict_of(store)).problems == ()
+
+    run(go())
