@@ -1,7 +1,7 @@
 """The state that sender and receiver of one link share: what waits to be sent, the tally, and ways into the node."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -147,7 +147,7 @@ class SendQueue:
     environment: LinkEnvironment
     progress: LinkProgress
     is_eager: bool = True
-    known: dict[ShortId, None] = field(default_factory=dict)
+    known: "OrderedDict[ShortId, None]" = field(default_factory=OrderedDict)
     outbox: deque[Message] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     tally: LinkTally = field(default_factory=LinkTally)
