@@ -2,9 +2,12 @@
 
     config.toml    keys/root  keys/device   the two secret keys      network    the network secret, 64 bytes
     store.db       api.sock                                         lock       held by the running node, has its pid
+    keys/root.public   the public root key, where the root key was taken off this machine
     api-token      the token of the API over TCP, 52 characters
     history.jsonl  the syncs that were asked for (host/history_file.py)
     past-networks  secrets that this node had before, and their rotations
+    pools  name  paused    pools with labels; the name that a person gave; pauses
+    open  restored         two marks: of the open network; of a backup that was put back and has not caught up
     life  wrote    two links that a restored or copied store.db does not go with (store/sqlite/life.py)
 
 The folder is `--home`, else $ECHO_HOME, else the service's $STATE_DIRECTORY, else $XDG_STATE_HOME/echonode, else
