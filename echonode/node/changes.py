@@ -23,7 +23,7 @@ from echonode.model.heads import winner
 from echonode.model.identity import INSTANCE_BYTES
 from echonode.model.record import IDENTITIES, LeafKey, Record, from_store
 from echonode.node.event_bus import EventBus
-from echonode.node.events import RecordsApplied
+from echonode.node.events import ContextShown, RecordsApplied
 from echonode.store.port import Store
 from echonode.text import escape, from_base32, to_base32
 
@@ -69,6 +69,7 @@ class Changes:
         self._store = store
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         bus.on(RecordsApplied, self._wake)
+        bus.on(ContextShown, self._wake)
 
     def cursor(self, context: str, seq: int | None = None) -> str:
         """Return the cursor of an entry of the log of `context`; of the newest without a `seq`."""
@@ -162,7 +163,7 @@ class Changes:
             return (record,)
         return tuple(await self._store.heads(record.context, record.author, record.name)) or (record,)
 
-    def _wake(self, event: RecordsApplied) -> None:
+    def _wake(self, event: RecordsApplied | ContextShown) -> None:
         # A key statement may void versions of any context, so that earlier ones are heads again.
         contexts = list(self._waiting) if event.context == IDENTITIES else [event.context]
         for context in contexts:
