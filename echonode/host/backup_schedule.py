@@ -47,11 +47,12 @@ class BackupSchedule:
                 logs.log("backup.failed", "error", reason=str(error))
                 await asyncio.sleep(_RETRY_S)
             else:
-                logs.log("backup.written", "info", path=str(path), bytes=path.stat().st_size, deleted=self.prune())
+                size = next((status.st_size for each, status in self._files() if each == path), 0)
+                logs.log("backup.written", "info", path=str(path), bytes=size, deleted=self.prune())
 
     def due_in_s(self, now_s: float) -> float:
         """Return how long to wait for the next backup; nothing or less when it is due."""
-        written = [path.stat().st_mtime for path in self._files()]
+        written = [status.st_mtime for _, status in self._files()]
         newest_s = max((at_s for at_s in written if at_s <= now_s), default=float("-inf"))
         return newest_s + self.every_s - now_s
 
@@ -83,14 +84,21 @@ class BackupSchedule:
 
     def prune(self) -> int:
         """Delete all but the newest `keep` backups; return how many went."""
-        newest_first = sorted(self._files(), key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in newest_first[self.keep :]:
+        newest_first = sorted(self._files(), key=lambda file: file[1].st_mtime, reverse=True)
+        deleted = 0
+        for path, _ in newest_first[self.keep :]:
             with suppress(OSError):
                 path.unlink()
-        return len(newest_first[self.keep :])
+                deleted += 1
+        return deleted
 
-    def _files(self) -> Sequence[Path]:
-        return sorted(self.folder.glob(f"echonode-*{_SUFFIX}"))
+    def _files(self) -> Sequence[tuple[Path, os.stat_result]]:
+        """Return the backups in the folder. Others may take them away at any time."""
+        found = []
+        for path in sorted(self.folder.glob(f"echonode-*{_SUFFIX}")):
+            with suppress(OSError):
+                found.append((path, path.stat()))
+        return found
 
     def _command(self, path: Path) -> Sequence[str]:
         is_found = Home.find(None, self.environ) == self.home
