@@ -177,6 +177,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     log: LogConfig = LogConfig()
 
 
+_LIST_FLAGS: Final = {"peers": "--peer", "interfaces": "--interface"}  # given several times, one value each
+
+
 def load_config(path: Path, environ: Mapping[str, str], flags: Mapping[str, object]) -> Config:
     """Return the settings that apply. `flags` are by key ("peers", "log.level"), None or () where not given.
 
@@ -187,7 +190,7 @@ def load_config(path: Path, environ: Mapping[str, str], flags: Mapping[str, obje
     from_flags = _nest({key: value for key, value in flags.items() if value not in (None, ())})
     _validate(from_file, lambda key: f"{path}: {key}" if key else str(path))
     _validate(from_environ, lambda key: f"ECHO_{key.upper().replace('.', '_')}")
-    _validate(from_flags, lambda key: f"--{key.replace('.', '-')}")
+    _validate(from_flags, lambda key: _LIST_FLAGS.get(key) or f"--{key.replace('.', '-')}")
     merged = {**from_file, **from_environ, **from_flags}
     for table in _TABLES:
         merged[table] = {**from_file.get(table, {}), **from_environ.get(table, {}), **from_flags.get(table, {})}

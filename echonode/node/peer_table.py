@@ -42,7 +42,7 @@ _CHANGED: Final = "not compared since the last change"
 _SEEN_S: Final = 2 * COMPARE_INTERVAL_S[1]  # a peer that dials us compares at least this often
 _LASTING_S: Final = 60.0  # a link of this age counts as one that lasted
 _ASK_LOST_S: Final = 5.0  # after which a peer whose link was lost is asked, at the latest
-_NOT_MET: Final = "not met since this node started"
+_NOT_MET: Final = "not met in this run of the node"
 
 
 class PeerTable(PeerIndex):

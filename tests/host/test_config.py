@@ -201,8 +201,8 @@ def test_a_wrong_variable_and_a_wrong_flag_are_named_as_such(tmp_path: Path) -> 
         ({"ECHO_LISTEN": "nowhere"}, {}, "ECHO_LISTEN: 'nowhere' is not an address"),
         ({"ECHO_MDNS": "maybe"}, {}, "ECHO_MDNS: true or false is expected, not 'maybe'"),
         ({"ECHO_LOG_LEVEL": "loud"}, {}, "ECHO_LOG_LEVEL: one of"),
-        ({}, {"peers": ("a",)}, "--peers: 'a' is not an address"),
-        ({}, {"interfaces": ("lo",)}, "--interfaces: an IP address"),
+        ({}, {"peers": ("a",)}, "--peer: 'a' is not an address"),
+        ({}, {"interfaces": ("lo",)}, "--interface: an IP address"),
     ):
         with pytest.raises(ConfigError) as caught:
             loaded(tmp_path, "", environ, **flags)

@@ -101,7 +101,7 @@ def test_after_a_restart_without_discovery_peers_are_known_and_dialled():
         await restarted(world, ours)
         view = view_of(ours, theirs)
         assert (view.name, view.state, view.address) == ("theirs", PeerState.ABSENT, theirs.address)
-        assert view.reason == "not met since this node started" and view.last_seen_ms
+        assert view.reason == "not met in this run of the node" and view.last_seen_ms
         await world.start(theirs)
         await put(theirs, "after")
         await asyncio.sleep(30)
