@@ -146,7 +146,7 @@ def test_what_is_written_for_an_author_is_read_as_it(labels: dict[IdentityId, st
 
 @given(
     labels=st.dictionaries(st.sampled_from([ONE, TWO, THREE, ALIKE]), st.sampled_from(["", "kitchen", ID[:8]])),
-    text=st.sampled_from([ID[:3], ID[:4], ID[:8], ID, f"kitchen @{ID[:4]}", f" @{ID[:6]}", "kitchen", to_base32(TWO)[:5]]),
+    text=st.sampled_from([ID[:3], ID[:4], ID[:8], ID, f"kitchen @{ID[:4]}", f" @{ID[:6]}", "kitchen"]),
 )
 def test_identities_without_a_label_are_found_by_the_prefixes_in_a_text(
     labels: dict[IdentityId, str], text: str
