@@ -69,6 +69,39 @@ def decode(data: bytes, *, items_max: int = CBOR_ITEMS_MAX) -> Value:
     return value
 
 
+def item_length(data: bytes | bytearray, at: int, *, bytes_max: int) -> int | None:
+    """Return the length of the item that begins at `at`, None while `data` ends before that item does.
+
+    For items that follow each other (RFC 8742). Only lengths are read; `decode` checks what the item is made of. Raises
+    RemoteError: PROTOCOL_ERROR for what no item of ours begins with, TOO_LARGE as soon as it must be over `bytes_max`.
+    """
+    start, items, budget = at, 1, CBOR_ITEMS_MAX
+    while items:
+        if at >= len(data):
+            return None
+        kind, argument = divmod(data[at], 32)
+        at += 1
+        if argument >= 24:
+            if kind == 7 or argument > 27:
+                raise _bad("indefinite lengths, floats and reserved values are not used")
+            size = 1 << (argument - 24)
+            if at + size > len(data):
+                return None
+            argument = int.from_bytes(data[at : at + size], "big")
+            at += size
+        if kind in (2, 3):  # bytes, text
+            at += argument
+        elif kind in (4, 5):  # an array, a map
+            items += argument if kind == 4 else 2 * argument
+        elif kind == 6:
+            raise _bad("tags are not used")
+        items -= 1
+        budget -= 1
+        if at - start + items > bytes_max or items > budget:
+            raise RemoteError(Reason.TOO_LARGE, f"an item is larger than {bytes_max} bytes")
+    return at - start if at <= len(data) else None
+
+
 def _bad(detail: str) -> RemoteError:
     return RemoteError(Reason.PROTOCOL_ERROR, f"CBOR: {detail}")
 

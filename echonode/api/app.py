@@ -21,6 +21,7 @@ from echonode.api.peer_records import PeerRecordRoutes
 from echonode.api.problems import not_found, problem_of
 from echonode.api.process_state import ProcessRoutes, ProcessState
 from echonode.api.recent_events import EventRing
+from echonode.api.record_file import RecordFileRoutes
 from echonode.api.record_sets import RecordSetRoutes
 from echonode.api.records import RecordRoutes
 from echonode.api.responses import refusal
@@ -59,6 +60,7 @@ class Api:
             *ObservationRoutes(node, stop, run_log).routes(),
             *ChangeRoutes(node, stop).routes(),
             *RecordSetRoutes(node, stop).routes(),
+            *RecordFileRoutes(node, stop).routes(),
             *SyncJobRoutes(node, stop).routes(),
             *ProcessRoutes(state or ProcessState()).routes(),
             *PageRoutes(access, stop).routes(),

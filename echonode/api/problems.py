@@ -7,7 +7,7 @@
 
     400 bad_request    401 unauthorised     403 forbidden            404 not_found
     405 method_not_allowed                  409 conflict | unsupported_model
-    412 precondition_failed                 413 too_large            422 unusable      500 internal
+    412 precondition_failed                 413 too_large            422 unusable | damaged   500 internal
     502 peer_refused | peer_failed | unreachable                     503 store_failed | stopping
 
 The text of an unforeseen exception never leaves the process: it goes to the log, and the client gets `internal`.
@@ -36,6 +36,7 @@ _MEANINGS: Final = {
     "precondition_failed": ("Written meanwhile", "Read the record again, then write over its new ETag."),
     "too_large": ("Too large", "Send less, or in several requests."),
     "unusable": ("Cannot be done", "Change what the detail names; trying the same again does not help."),
+    "damaged": ("Damaged", "Get the file anew from the node that wrote it; what was verified is kept."),
     "internal": ("A bug in the node", "Report it with the lines of the node's log: `echonode logs --level error`."),
     "peer_refused": ("The peer refused", "Ask the person at the other node; `echonode why PEER` says more."),
     "peer_failed": ("The peer failed", "Look at the other node's log, and try again."),

@@ -26,7 +26,9 @@ from echonode.api.requests import (
     context_name,
     context_of,
     filter_of,
+    has_context,
     json_body,
+    need_context,
     now_ms,
     record_address,
 )
@@ -38,7 +40,7 @@ from echonode.errors import LocalError
 from echonode.model.filter import Filter
 from echonode.model.heads import winner
 from echonode.model.identity import IdentityId
-from echonode.model.record import IDENTITIES, MAIN, Draft, Record, VersionId, supersedes
+from echonode.model.record import IDENTITIES, Draft, Record, VersionId, supersedes
 from echonode.node.conflicts import Strategy
 from echonode.node.node import Node
 from echonode.node.record_book import WrittenRecord
@@ -103,7 +105,7 @@ class RecordRoutes:
             body=await body(request, self._stop),
             expects=expects,
         )
-        is_new = not self._has_context(context)
+        is_new = not has_context(self._node, context)
         if expects is None:
             covered = await self._node.records.heads(context, author, name)
         return self._written(await self._node.records.write(draft), covered, is_new_context=is_new)
@@ -196,7 +198,7 @@ class RecordRoutes:
 
     async def _list(self, request: Request) -> Response:
         context = context_of(request)
-        self._need_context(context)
+        need_context(self._node, context)
         query = Query(request, ("author", "tag", "since", "filter", "limit", "body"))
         author, tag, since = query.one("author"), query.one("tag"), query.one("since")
         pages = self._pages(
@@ -231,7 +233,7 @@ class RecordRoutes:
 
     async def _export(self, request: Request) -> Response:
         context = context_of(request)
-        self._need_context(context)
+        need_context(self._node, context)
         author = self._author(Query(request, ("author",)).one("author") or "me")
 
         async def shown() -> AsyncGenerator[list[json_forms.ExportLine]]:
@@ -248,7 +250,7 @@ class RecordRoutes:
     async def _conflicts(self, request: Request) -> Response:
         chosen = Query(request, ("context",)).one("context")
         if chosen is not None:
-            self._need_context(context_name(chosen))
+            need_context(self._node, context_name(chosen))
         contexts = self._node.store.contexts() if chosen is None else (context_name(chosen),)
         found = [heads for context in contexts for heads in await self._node.records.conflicts(context)]
         return reply({"conflicts": [self._conflict_form(heads) for heads in found]})
@@ -332,16 +334,6 @@ class RecordRoutes:
         return json_forms.record_form(
             record, self._node.records.label, address_label=author_text, heads=heads, body=body_form
         )
-
-    def _has_context(self, context: str) -> bool:
-        """Return True if the context holds anything, is kept on every node, or has a subscription."""
-        return context in (MAIN, IDENTITIES, *self._node.store.contexts(), *self._node.subscriptions.terms)
-
-    def _need_context(self, context: str) -> None:
-        """Raise RequestError unless the context exists here: most unknown names are misspelt ones."""
-        if not self._has_context(context):
-            there = ", ".join(escape(name) for name in sorted({MAIN, *self._node.store.contexts()}))
-            raise not_found(f"there is no context {escape(context)} here; there are: {there}")
 
     def _written(self, written: WrittenRecord, heads: Sequence[Record], *, is_new_context: bool) -> Response:
         """Return the answer to a write. It names those of the earlier `heads` that it covers and other nodes wrote."""

@@ -28,7 +28,7 @@ from echonode.model.address import UnknownLabelError, parse_address
 from echonode.model.filter import Filter
 from echonode.model.filter_text import read_filter
 from echonode.model.identity import IdentityId
-from echonode.model.record import MAIN
+from echonode.model.record import IDENTITIES, MAIN
 from echonode.node.node import Node
 from echonode.text import escape, is_nfc_text
 
@@ -238,6 +238,18 @@ def context_name(text: str) -> str:
     if not is_nfc_text(name, CONTEXT_BYTES_MAX):
         raise RequestError(f"a context name is 1 to {CONTEXT_BYTES_MAX} bytes of text without control characters")
     return name
+
+
+def has_context(node: Node, context: str) -> bool:
+    """Return True if the context holds anything, is kept on every node, or has a subscription."""
+    return context in (MAIN, IDENTITIES, *node.store.contexts(), *node.subscriptions.terms)
+
+
+def need_context(node: Node, context: str) -> None:
+    """Raise RequestError unless the context exists here: most unknown names are misspelt ones."""
+    if not has_context(node, context):
+        there = ", ".join(escape(name) for name in sorted({MAIN, *node.store.contexts()}))
+        raise not_found(f"there is no context {escape(context)} here; there are: {there}")
 
 
 def record_address(node: Node, query: Query) -> tuple[IdentityId, str]:

@@ -223,6 +223,12 @@ LOG_EVENTS: Final = (
         sentence="a record of {context} from {peer:who} was not stored: {detail}",
     ),
     LogEvent(
+        name="file.taken",
+        level="info",
+        meaning="A record file was taken in (`import --signed`, `sync --path`). `by`: who wrote it, as it says itself.",
+        sentence="a file of {by_name} brought {received} versions, {refused} were refused: {why}",
+    ),
+    LogEvent(
         name="record.conflict",
         level="warning",
         meaning="Nodes wrote one record without knowing of each other's version. Both are kept.",

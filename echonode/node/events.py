@@ -264,8 +264,24 @@ class RecordRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileTaken:
+    """A record file was taken in, or as much of it as could be. `by` and `by_name`: who wrote it, as it says itself;
+    `received`: versions that became heads; `why`: how the reading ended, in a sentence."""
+
+    name: ClassVar[str] = "file.taken"
+    level: ClassVar[str] = "info"
+    by: bytes
+    by_name: str
+    received: int
+    had: int
+    refused: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsApplied:
-    """Versions became heads, in the order in which they were applied. `source`: a peer's id, empty for our own."""
+    """Versions became heads, in the order in which they were applied. `source`: a peer's id, empty for our own, this
+    node's for those of a file."""
 
     name: ClassVar[str] = "records.applied"
     level: ClassVar[str] = "debug"
@@ -448,6 +464,7 @@ Event: TypeAlias = (
     | FollowBegan
     | FollowEnded
     | RecordRefused
+    | FileTaken
     | RecordsApplied
     | RecordConflict
     | RecordConflictResolved

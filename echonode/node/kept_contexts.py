@@ -70,10 +70,13 @@ class KeptContexts:
         is on its way for other contexts finds one less."""
         if not self.is_new(context):
             return True
-        if not self._has_room() or self._introduced()[identity] >= CONTEXTS_PER_IDENTITY_MAX:
-            return False
-        self._coming[context] = identity
-        return True
+        if identity == self._identity.id:  # a person brought a file: that takes the places of what is written here
+            may_come = self.has_room_to_write(context)
+        else:
+            may_come = self._has_room() and self._introduced()[identity] < CONTEXTS_PER_IDENTITY_MAX
+        if may_come:
+            self._coming[context] = identity
+        return may_come
 
     def is_new(self, context: str) -> bool:
         """Return whether `context` would have to be introduced: it holds nothing here and is not always taken."""

@@ -73,6 +73,7 @@ from echonode.node.peer_table import PeerTable
 from echonode.node.peer_views import PeerViews
 from echonode.node.pools import Pools
 from echonode.node.record_book import RecordBook
+from echonode.node.record_files import RecordFiles
 from echonode.node.rotations import Rotations
 from echonode.node.scheduler import Scheduler
 from echonode.node.session_registry import SessionRegistry
@@ -133,8 +134,7 @@ class Node:
         )
         self.rotations = Rotations(member, book, bus, clock, entropy, self.moves, self._spawn)
         self.admission = PeerAdmission(book, table, self.registry, bus, clock, self.rotations, store.instance)
-        sketches = SketchCache(lambda: member.secret.netid)
-        wanted, intake = self.subscriptions, self.intake
+        wanted, intake, sketches = self.subscriptions, self.intake, SketchCache(lambda: member.secret.netid)
         self.conversations = Conversations(store, clock, bus, wanted, links, intake, self.budgets, sketches)
         self.connections = Connections(
             dial=dial,
@@ -153,6 +153,7 @@ class Node:
             wake=wake,
         )
         self.on_demand = OnDemand(self.connections, self.conversations, self.addresses)
+        self.files = RecordFiles(store, bus, identity.id, self.addresses, member, intake, wanted, links.refusals)
         self.pause_control = PauseControl(self.connections, self.addresses)
         parts = (self.records, self.conflicts, self.on_demand, self.pause_control)
         self.echo_sync = EchoSync(*parts, clock, entropy, settings.echo_author)

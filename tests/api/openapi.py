@@ -23,7 +23,7 @@ DOCUMENT = Path(__file__).parents[2] / "proto" / "openapi.yaml"
 METHODS = ("get", "put", "post", "delete")
 NDJSON = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"
-FILES = ("text/html", "text/css", "text/javascript")  # the status page
+FILES = ("text/html", "text/css", "text/javascript", "application/cbor-seq")  # the status page, record files
 PLAIN_TEXT = "text/plain"
 _URI = "urn:openapi"
 

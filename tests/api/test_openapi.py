@@ -108,6 +108,11 @@ TOUR = [
     ("one", 200, "POST", f"{RECORDS}/import", b'{"name": "b", "body": {"k": [1, 2]}}\n{"nom": "c"}'),
     ("one", 200, "POST", f"{RECORDS}/import", b'{"name": "b", "body": {"k": [1, 2]}}'),
     ("one", 400, "POST", f"{RECORDS}/import?tag=x", b""),
+    ("one", 200, "GET", "/v1/record-file?context=main", b""),
+    ("one", 400, "GET", "/v1/record-file?name=main", b""),
+    ("one", 404, "GET", "/v1/record-file?context=nowhere", b""),
+    ("one", 200, "POST", "/v1/record-file", b"{}"),
+    ("one", 400, "POST", "/v1/record-file?name=main", b""),
     ("one", 200, "GET", f"{RECORDS}/export", b""),
     ("one", 400, "GET", f"{RECORDS}/export?tag=x", b""),
     ("one", 404, "GET", f"{RECORDS}/export?author=stranger", b""),
@@ -295,6 +300,8 @@ ELSEWHERE = {
     ("POST", "/v1/join", "422"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events
     ("GET", "/v1/network", "422"),  # test_observation
+    ("GET", "/v1/record-file", "422"),  # test_record_file
+    ("POST", "/v1/record-file", "422"),  # test_record_file
     ("POST", "/v1/syncs", "409"),  # test_sync_jobs
     ("GET", "/v1/syncs/{id}", "200"),  # test_sync_jobs
     ("DELETE", "/v1/syncs/{id}", "200"),  # test_sync_jobs

@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 
 from echonode import cbor
 from echonode.errors import RemoteError
+from echonode.model.identity import IdentityId
+from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, parse
 from echonode.wire import messages as m
 from echonode.wire.codec import _TABLE, decode, encode
+from echonode.wire.record_file import ContextEnd, FileHeader, FileReader
 from tests.contracts.cddl import Group, Literal, Schema
 from tests.contracts.traffic import payloads
 from tests.wire.bounds import BOUNDS, IDS
@@ -331,3 +334,33 @@ def test_the_file_and_the_parser_agree_on_the_frame_of_a_record() -> None:
             assert not STRICT.fits("record", changed)
             assert not is_parsed(cbor.encode(changed)), other
     assert not STRICT.fits("record", value[:3]) and not is_parsed(cbor.encode(value[:3]))
+
+
+# -- record files ------------------------------------------------------------------------------------------------------
+def is_read(data: bytes) -> bool:
+    """Return True if a reader of record files takes `data`, the header or what follows one, for an item."""
+    reader = FileReader()
+    try:
+        for each in (data,) if data[1:2] == b"\x70" else (FILE_HEADER.encode(), data):
+            reader.receive_data(each)
+            assert reader.next_item() is not None
+    except RemoteError:
+        return False
+    return True
+
+
+FILE_HEADER = FileHeader(bytes(8), IdentityId(bytes(32)), "kitchen", ("identities", "main"))
+
+
+@pytest.mark.parametrize("rule", ["file-header", "context-end"])
+def test_the_file_and_the_reader_of_record_files_take_the_same_values(rule: str) -> None:
+    item = FILE_HEADER if rule == "file-header" else ContextEnd(0, Digest(bytes(32)), False)
+    value: Any = cbor.decode(item.encode())
+    assert STRICT.fits(rule, value) and pycddl_fits(rule, item.encode())
+    assert is_read(item.encode())
+    others = [*OTHERS, bytes(8), bytes(31), "x" * 65, [1], [1, 65_536], ["identities"], ["identities", "x" * 65], []]
+    for place in range(len(value)):
+        for other in others:
+            changed = replaced(value, (place,), other)
+            if not (place == 0 and (rule == "file-header" or type(other) is int)):  # the magic; a count that is wrong
+                assert STRICT.fits(rule, changed) == is_read(cbor.encode(changed)), changed

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from echonode.cbor import decode, decode_trusted, encode
+from echonode.cbor import decode, decode_trusted, encode, item_length
 from echonode.errors import Reason, RemoteError
 from echonode.limits import CBOR_DEPTH_MAX, CBOR_ITEMS_MAX
 
@@ -180,3 +180,36 @@ def test_nesting_up_to_the_limit_is_read_and_one_deeper_is_refused(wrap: Any) ->
     assert decode(encode(value)) == value
     with pytest.raises(RemoteError, match="nested too deeply"):
         decode(encode(wrap(value)))
+
+
+@given(st.lists(VALUES, min_size=1, max_size=4), st.integers(0, 40))
+def test_items_of_a_sequence_are_told_apart(values: list[Any], before: int) -> None:
+    data = bytes(before) + b"".join(map(encode, values))
+    at = before
+    for value in values:
+        size = item_length(data, at, bytes_max=10**7)
+        assert size is not None and decode(data[at : at + size]) == value
+        for part in {0, 1, size // 2, size - 1} - {size}:
+            assert item_length(data[: at + part], at, bytes_max=10**7) is None
+        at += size
+    assert at == len(data)
+
+
+@pytest.mark.parametrize("begin", ["c0", "5f", "9f", "1c", "f93c00", "fb", "ff", "d81c"])
+def test_what_no_item_begins_with_has_no_length(begin: str) -> None:
+    with pytest.raises(RemoteError) as caught:
+        item_length(bytes.fromhex(begin), 0, bytes_max=100)
+    assert caught.value.reason is Reason.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("begin", ["5a00000065", "5bffffffffffffffff", "9865", "b833", "9bffffffffffffffff"])
+def test_an_item_that_must_be_too_long_is_refused_by_its_first_bytes(begin: str) -> None:
+    with pytest.raises(RemoteError) as caught:
+        item_length(bytes.fromhex(begin), 0, bytes_max=100)
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+def test_an_item_of_more_items_than_are_decoded_is_refused_by_its_first_bytes() -> None:
+    assert item_length(encode([0] * (CBOR_ITEMS_MAX - 1)), 0, bytes_max=10**6) is not None
+    with pytest.raises(RemoteError):
+        item_length(encode([0] * CBOR_ITEMS_MAX), 0, bytes_max=10**6)
