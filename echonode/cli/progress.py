@@ -1,4 +1,4 @@
-"""Progress bars of a sync on stderr: one for each conversation, when stderr is a terminal.
+"""Progress bars on stderr, when that is a terminal: one for each conversation of a sync, one for a file that is read.
 
 The request for a sync has one answer, at its end. Until then the node's events (`sync.progress`, `sync.completed`) say
 how far it is. A second connection reads them in a thread. Nothing depends on them: a bar that misses some lags behind.
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from echonode.cli.output import safe, short_id
 from echonode.errors import EchonodeError
@@ -67,3 +67,44 @@ def _draw(events: Iterable[tuple[str, Any]], progress: Any) -> None:
             # Without a total the bar shows only that something moves.
             bars[conversation] = progress.add_task(text.replace("[", "\\["), total=total or None)
         progress.update(bars[conversation], completed=done)
+
+
+class Bar(Protocol):
+    """The progress of a transfer."""
+
+    def add_bytes(self, size: int) -> None: ...
+
+    def set_text(self, text: str) -> None: ...
+
+
+class _NoBar:
+    """Draws nothing, for output that no person watches."""
+
+    def add_bytes(self, size: int) -> None:
+        pass
+
+    def set_text(self, text: str) -> None:
+        pass
+
+
+@contextmanager
+def bytes_bar(total: int | None) -> Iterator[Bar]:
+    """Yield a progress bar on stderr when that is a terminal, else one that draws nothing."""
+    if not sys.stderr.isatty():
+        yield _NoBar()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("reading", total=total)
+
+        class Drawn:
+            def add_bytes(self, size: int) -> None:
+                progress.advance(task, size)
+
+            def set_text(self, text: str) -> None:
+                progress.update(task, description=text)
+
+        yield Drawn()

@@ -127,6 +127,13 @@ _MESSAGE: Final[_Object] = {
     **_each(int, "number bytes"),
     **_each(str, "type note"),
 }
+_TAKEN_CONTEXT: Final[_Object] = {
+    **_each(str, "name why"),
+    **_each(int, "new had"),
+    **_each(bool, "is_kept is_partial"),
+    "refused": {...: int},
+    "root": _MAYBE_TEXT,
+}
 _TOKEN: Final[_Object] = {"token": str, "url": _MAYBE_TEXT}
 
 _BY_ROUTE: Final[dict[str, Shape]] = {
@@ -150,6 +157,13 @@ _BY_ROUTE: Final[dict[str, Shape]] = {
         "error?": {"message": str, "line?": int},
     },
     "GET /v1/records/*/export": {"name": str},
+    "POST /v1/record-file": {
+        **_each(int, "versions new had refused"),
+        "done?": bool,
+        "by?": (_each(str, "id name"), None),
+        "contexts?": [_TAKEN_CONTEXT],
+        "error?": _each(str, "code message"),
+    },
     "POST /v1/records/*/forget": {"forgotten": int},
     "GET /v1/changes": {"cursor": WORD},
     "GET /v1/conflicts": {"conflicts": [_CONFLICT]},

@@ -4,6 +4,7 @@ cbor           accepts exactly the canonical encodings of the allowed values; cb
 record         parse and verify; also the same bytes as a payload with an honest signature, through store and keys;
                the quick reader of payloads reads what the strict one reads, or nothing
 message        decodes to a value that encodes to the same bytes
+record_file    items that were read are the beginning of the file, however it is chopped
 announcement   TXT records and addresses give None, or a sighting that can be dialled
 """
 
@@ -35,10 +36,12 @@ from echonode.model.fields import check_fields
 from echonode.model.heads import select, winner
 from echonode.model.key_claims import Admission, KeyClaims, Listing
 from echonode.model.keys import read_statement
-from echonode.model.record import IDENTITIES, SignedRecord, from_store, parse, supersedes, verify
+from echonode.model.merkle import Digest
+from echonode.model.record import IDENTITIES, MAIN, SignedRecord, from_store, parse, supersedes, verify
 from echonode.wire.codec import decode, encode
+from echonode.wire.record_file import ContextEnd, FileHeader, FileItem, FileReader
 from tests.fuzz import mutate
-from tests.fuzz.target import Reader, Target
+from tests.fuzz.target import Reader, Target, chopped
 from tests.model.forge import PERSON, PLAIN, forged, signed_over, without, written
 
 _VECTORS: Final = Path(__file__).parents[2] / "proto" / "vectors"
@@ -204,6 +207,51 @@ def _mutate_message(data: bytes, rng: Random) -> bytes:
     return mutate.with_samples(data, rng, message_seeds)
 
 
+# -- record file -----------------------------------------------------------------------------------------------------
+
+
+def run_record_file(data: bytes) -> None:
+    """Run on two bytes of lengths of pieces, and a file."""
+    found = {}
+    for sizes in (b"", data[:2]):
+        reader, items, fault = FileReader(), list[FileItem](), None
+        try:
+            for piece in chopped(data[2:], sizes):
+                reader.receive_data(piece)
+                while (item := reader.next_item()) is not None:
+                    items.append(item)
+            reader.finish()
+        except RemoteError as error:
+            fault = error.reason
+            assert fault in (Reason.PROTOCOL_ERROR, Reason.UNSUPPORTED_PROTOCOL, Reason.TOO_LARGE)
+        found[sizes] = (items, fault is None)
+        for version in items:
+            assert not isinstance(version, bytes) or version in data
+    assert len({repr(each) for each in found.values()}) == 1, "chopped otherwise it is another file"
+
+
+@cache
+def _record_file_parts() -> tuple[bytes, ...]:
+    versions = tuple(forged({**PLAIN, 3: name}) for name in "ab")
+    header = FileHeader(bytes(8), PERSON.id, "kitchen", (IDENTITIES, MAIN))
+    ends = ContextEnd(0, None, False), ContextEnd(2, Digest(bytes(32)), True)
+    return header.encode(), ends[0].encode(), *versions, ends[1].encode()
+
+
+def _record_file_seeds() -> Iterator[bytes]:
+    parts = _record_file_parts()
+    yield b"\x07\x63" + b"".join(parts)
+    yield b"\x01\x01" + parts[0] + parts[1] + parts[1]
+    yield b"\x09\x09" + parts[0]
+
+
+def _mutate_record_file(data: bytes, rng: Random) -> bytes:
+    if rng.random() < 0.5:
+        return mutate.of_bytes(data, rng)
+    chosen = [rng.choice(_record_file_parts()) for _ in range(rng.randrange(8))]
+    return data[: rng.randrange(len(data) + 1)] + b"".join(chosen)
+
+
 # -- announcement ----------------------------------------------------------------------------------------------------
 
 _OWN: Final = (
@@ -274,5 +322,6 @@ TARGETS: Final = (
     Target("cbor", run_cbor, message_seeds, mutate.of_cbor, 16_384),
     Target("record", run_record, lambda: list(_record_seeds()), _mutate_record),
     Target("message", run_message, message_seeds, _mutate_message, 16_384),
+    Target("record_file", run_record_file, lambda: list(_record_file_seeds()), _mutate_record_file),
     Target("announcement", run_announcement, lambda: list(_announcement_seeds()), mutate.of_bytes, 1024),
 )

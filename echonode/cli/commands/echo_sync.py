@@ -40,6 +40,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _STRATEGIES: Final = ("merge", "prefer_local", "prefer_remote")
 _ACTIONS: Final = ("pull", "push", "batch", "status", "history")
 _NODES: Final = "/api/v1/echo-sync/nodes"
+_WITH_PATH: Final = frozenset({"is_monitored", "as_json"})
 _MARGIN_S: Final = 10.0  # the node answers by itself when its own time is up
 _EXITS: Final = {
     "verified": ExitCode.DONE,
@@ -105,17 +106,35 @@ def _options(default_action: str) -> Callable[[_Function], _Function]:
     return add
 
 
-@examples("sync", "sync --node-id kitchen --action push --force --strategy merge", "sync --monitor --exit-when-synced")
+@examples(
+    "sync",
+    "sync --node-id kitchen --action push --force --strategy merge",
+    "sync --monitor --exit-when-synced",
+    "sync --path /media/stick",
+)
 @click.command("sync")
+@click.option(
+    "--path",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="DIR",
+    help="With the nodes whose files are in DIR, a USB stick perhaps, instead.",
+)
 @_options("both")
 @pass_lookup
-def sync(lookup: NodeLookup, /, action: str | None, **options: Any) -> ExitCode:
+def sync(lookup: NodeLookup, /, action: str | None, path: str | None, **options: Any) -> ExitCode:
     """Sync once, now, with every peer that can be reached. Exits 0 only when verified equal.
 
     With pull, verified means that nothing of theirs is missing here; with push, that nothing of ours is missing there.
     Records that nodes edited without knowing of each other's edit are conflicts: they are kept and listed, and the exit
     code is 3, unless --force resolves them. Ctrl-C ends the waiting; the node goes on.
+
+    With --path, take in the files that other nodes of this network wrote into DIR, then write this node's own there.
+    Files that did not change are not read again. It goes with --action pull (only take in) or push (only write), with
+    --monitor (do so whenever something changes) and --json. Nodes that never meet are equal once DIR went there and
+    back.
     """
+    if path is not None:
+        return _sync_folder(lookup, path, action or "both", options)
     return _run(lookup, action or "both", options)
 
 
@@ -138,6 +157,29 @@ echo_sync.epilog = (
     "Exit codes: 0 verified, 1 failed, 2 usage, 3 partial or conflicts left, 4 timed out, 5 the node is not running, "
     "6 not authorised."
 )
+
+
+def _sync_folder(lookup: NodeLookup, path: str, action: str, options: dict[str, Any]) -> ExitCode:
+    from click.core import ParameterSource
+
+    from echonode.cli.folder_sync import FolderSync
+
+    context = click.get_current_context()
+    given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    if not given <= _WITH_PATH or action not in ("both", "pull", "push"):
+        raise click.UsageError("--path goes with --action pull or push, --monitor and --json, and no other option.")
+    if options["is_monitored"] and options["as_json"]:
+        raise click.UsageError("--monitor is for people: leave out --json.")
+    exchange = FolderSync(lookup.client(), path, takes=action != "push", offers=action != "pull")
+    try:
+        if not options["is_monitored"]:
+            return exchange.run(as_json=options["as_json"])
+        with suppress(KeyboardInterrupt):  # the usual end of a view
+            exchange.watch()
+    except KeyboardInterrupt:
+        print_note("interrupted; what was verified is kept, and the same command goes on from there")
+        raise
+    return ExitCode.DONE
 
 
 def _run(lookup: NodeLookup, action: str, options: dict[str, Any]) -> ExitCode:
