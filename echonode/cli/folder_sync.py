@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _SUFFIX: Final = ".echo"
 _RACY_S: Final = 3.0  # FAT keeps times in steps of 2 s: a younger file may change and keep its time
 _ROUND_S: Final = 3.0  # between two looks at a watched folder
+_OURS: Final = "(this node)"
 _OTHER: Final = "unusable"  # the API's word for a file that is not for this node
 
 
@@ -127,7 +128,7 @@ class FolderSync:
             self._write_notes()
         contexts = self._client.call("GET", "/v1/contexts")["contexts"]
         for each in taken:
-            if each.roots and None not in each.roots.values():
+            if each.writer != _OURS and each.roots and None not in each.roots.values():
                 each.is_equal = is_equal(each.roots, contexts)
         return taken, offered
 
@@ -162,6 +163,8 @@ class FolderSync:
         with path.open("rb") as source, bytes_bar(info.st_size) as bar:
             answer, digest = upload(self._client, source, bar)
         taken = _taken_of(path.name, info.st_size, answer)
+        if answer["by"] and answer["by"]["id"] == self._me["id"]:
+            taken.writer = _OURS
         self._notes.pop(path.name, None)
         if taken.problem:
             self._failed[path.name] = (info.st_size, info.st_mtime_ns)

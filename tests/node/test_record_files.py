@@ -273,6 +273,7 @@ def check_hostile(files: Iterable[bytes]) -> None:
     data, its_roots, versions = small_file()
 
     async def work(world: World) -> None:
+        await world.add_node("a")  # the identity of who wrote the file
         b = await world.add_node("b")
         own = await held(b)
         for each in files:

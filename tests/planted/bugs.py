@@ -669,7 +669,7 @@ BUGS: Final = (
         name="a record file of another network is taken",
         file="node/record_files.py",
         right="        if header.network == self._network:\n",
-        wrong="        if header.node != self._own:\n",
+        wrong="        if header.network:\n",
         tests=("node/test_record_files.py",),
         seeds=0,
     ),

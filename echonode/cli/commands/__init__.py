@@ -3,8 +3,8 @@
     network            run, invite, join, network show, network set
     records, conflicts put, get, delete, list, forget; conflicts list, show, resolve, history
     peer_records       pull, and the parts of `get --from` and `put --to` that speak to one peer
-    import_export      import, export
-    status, sync       status, peers, contexts, rename; sync, watch, verify
+    import_export      import, export: lines of JSON, or signed versions
+    status, sync       status, peers, contexts, rename; watch, verify; sync is in echo_sync
     observation        logs, log-level, trace, why
     configuration      config show, config check, config init, help; completion is in shell
     demo, simulate     a network of real nodes on this machine; networks in virtual time

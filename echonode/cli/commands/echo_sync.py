@@ -129,9 +129,9 @@ def sync(lookup: NodeLookup, /, action: str | None, path: str | None, **options:
     code is 3, unless --force resolves them. Ctrl-C ends the waiting; the node goes on.
 
     With --path, take in the files that other nodes of this network wrote into DIR, then write this node's own there.
-    Files that did not change are not read again. It goes with --action pull (only take in) or push (only write), with
-    --monitor (do so whenever something changes) and --json. Nodes that never meet are equal once DIR went there and
-    back.
+    DIR is a USB stick that goes there and back between nodes that never meet, or a folder that both see. Files that did
+    not change are not read again. Exits 3 when a file is damaged, or part of it was refused. It goes with --action pull
+    (only take in) or push (only write), --monitor (watch DIR) and --json.
     """
     if path is not None:
         return _sync_folder(lookup, path, action or "both", options)
