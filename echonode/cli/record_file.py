@@ -62,7 +62,9 @@ def download(client: "ApiClient", target: IO[bytes], contexts: Sequence[str] = (
     return WrittenFile(versions, size, digest.hexdigest(), roots)
 
 
-def upload(client: "ApiClient", source: IO[bytes], bar: Bar, contexts: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+def upload(
+    client: "ApiClient", source: IO[bytes], bar: Bar, contexts: Sequence[str] = ()
+) -> tuple[dict[str, Any], str]:
     """Have the node take in the record file `source`; `contexts` only, none for all. Return its last words, and the
     hash of what was read. Raises Failure when the node ends in between."""
     digest, last = blake2b(digest_size=_HASH_BYTES), dict[str, Any]()
@@ -76,7 +78,8 @@ def upload(client: "ApiClient", source: IO[bytes], bar: Bar, contexts: Sequence[
     ) as response:
         for last in response.values():
             bar.set_text(count(last.get("versions", 0), "version"))
-    if "error" not in last and not last.get("done"):
+    is_last = last.get("done") or "error" in last
+    if not is_last or not {"by", "contexts"} <= last.keys():
         raise Failure("the node ended before all was taken in; type the same again to go on")
     return last, digest.hexdigest()
 

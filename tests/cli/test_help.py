@@ -38,7 +38,8 @@ def test_every_help_has_two_examples_and_they_can_be_typed(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("plan.md", "books.jsonl"):
+    (tmp_path / "stick").mkdir()
+    for name in ("plan.md", "books.jsonl", "stick/kitchen.echo"):
         (tmp_path / name).write_text("x")
     lines = example_lines(shell(*command.split(), "--help").text)
     assert len(lines) >= 2

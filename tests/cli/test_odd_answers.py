@@ -15,11 +15,12 @@ from echonode.client.shape import ANY
 from tests.cli.harness import Shell, http_answer, scripted_server
 from tests.client.samples import sample
 
-STREAMS = ("/list", "/import", "/export", "/verify", "/logs")
+STREAMS = ("/list", "/import", "/export", "/record-file", "/verify", "/logs")
 READING = [
     *("status", "peers", "contexts", "conflicts", "conflicts show x", "history x", "list", "get x", "doctor"),
     *("put x y", "delete x", "put --to p x", "get --from p x", "pull --from p --limit 1", "list --from p --limit 1"),
     *("forget", "contexts forget x", "peers forget x", "rename x", "pause", "resume", "verify", "export", "import -"),
+    "import --signed -",
     *("conflicts resolve x --keep y", "sync", "sync --verbose --metrics", "sync --action status"),
     *("sync --action history", "sync --monitor --exit-when-synced", "watch", "watch --limit 1", "logs", "log-level"),
     *("log-level debug --for 1m", "trace p --all", "why p", "why p/x", "invite", "join 7-crossover-clockwork"),

@@ -110,7 +110,7 @@ def _options(default_action: str) -> Callable[[_Function], _Function]:
     "sync",
     "sync --node-id kitchen --action push --force --strategy merge",
     "sync --monitor --exit-when-synced",
-    "sync --path /media/stick",
+    "sync --path stick",
 )
 @click.command("sync")
 @click.option(

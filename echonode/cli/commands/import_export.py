@@ -40,7 +40,7 @@ _signed_context_option = click.option(
 )
 
 
-@examples("import books.jsonl -c books", "import --signed /media/stick/kitchen.echo")
+@examples("import books.jsonl -c books", "import --signed stick/kitchen.echo")
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE")
 @click.option("--signed", "is_signed", is_flag=True, help="FILE is what `export --signed` wrote.")
@@ -141,7 +141,7 @@ def _report_import(last: dict[str, Any]) -> None:
     print_note(f"{count(last.get('lines', 0), 'line')}: {summary}")
 
 
-@examples("export backup.jsonl", "export --signed /media/stick/kitchen.echo")
+@examples("export backup.jsonl", "export --signed stick/kitchen.echo")
 @click.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), required=False)
 @click.option("--author", metavar="A", help="Of this author instead of ours.")
