@@ -29,6 +29,7 @@ from tests.e2e.processes import NodeProcess, equal, running, wait_for
 from tests.e2e.relay import Relay
 
 WITHIN_S = 60
+LOCAL = {"beside": 1}  # what the published command takes for its local state; it wants some for a pull too
 APART = "127.0.0.3:0"  # where `one` listens; see relay.py
 
 
@@ -286,6 +287,56 @@ def test_the_published_client_sees_failures_as_failures(net: Net) -> None:
     with pytest.raises(requests.HTTPError) as caught:
         EchoSyncClient(access["url"], access["token"]).push_state("two", {"late": 1})
     assert caught.value.response.json()["status"] == "error"
+
+
+def published(net: Net, *runs: tuple[str, dict[str, Any]], **environ: str) -> list[str]:
+    """Return what the published command prints for each line of options, with the local state that it pushes."""
+    access = json.loads(net.one.cli("api", "token", "--json").stdout)
+    known = {"ECHO_API_URL": access["url"], "ECHO_TOKEN": access["token"], **environ}
+    node = net.two.json("status")["id"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.published_command"],
+        input=json.dumps([{"args": ["--node-id", node, *line.split()], "data": data} for line, data in runs]).encode(),
+        capture_output=True,
+        env={**os.environ, **known},
+        timeout=WITHIN_S,
+        check=True,
+    )
+    said: list[str] = json.loads(done.stdout)
+    return said
+
+
+def test_the_thirteen_scenarios_of_the_published_command_go_well(net: Net, tmp_path: Path) -> None:
+    """They are those of its own tests, where a client is made up; here it speaks to our nodes."""
+    file = tmp_path / "sync.json"
+    everyday = (
+        ("--action push", {"published": {"n": 1}}, "Data successfully pushed to remote nodes"),
+        ("", LOCAL, "Data successfully pulled from remote nodes"),
+        ("--action status --verbose", LOCAL, "Online: ✅"),
+        ("--action history --verbose", LOCAL, "Operation: push"),
+        ("--action batch --batch-size 2 --verbose", LOCAL, "Processed 2 of 2 nodes"),
+        ("--action batch --filter tw* --verbose", LOCAL, "Processed 1 of 1 nodes"),
+        ("--metrics", LOCAL, "duration_ms: "),
+        (f"--export {file}", LOCAL, "Results saved to"),
+        ("--action push --retry 3", {"published": {"n": 2}}, "Data successfully pushed to remote nodes"),
+        ("--priority 5 --verbose", LOCAL, "Priority: 5"),
+    )
+    for (line, _, expected), said in zip(everyday, published(net, *(run[:2] for run in everyday)), strict=True):
+        assert expected in said and "❌" not in said, (line, said)
+    assert json.loads(file.read_text())["status"] == "success"
+    assert value(net.two, "published") == {"n": 2}
+
+    net.conflict("published", {"one": 1}, {"two": 2})
+    wait_for(lambda: len(online(net.one)) == 2)
+    (met,) = published(net, ("--action push --verbose", LOCAL))
+    assert "Conflicts detected" in met and "Conflicts resolved successfully" in met, met
+    assert value(net.two, "published") == {"one": 1, "two": 2}
+
+    net.part(net.to_two)
+    (failed,) = published(net, ("--action push --verbose", {"late": 1}))
+    assert "Error pushing data" in failed and '"status":"error"' in failed, failed
+    (unset,) = published(net, ("", LOCAL), ECHO_TOKEN="")
+    assert "ECHO_API_URL and ECHO_TOKEN environment variables must be set" in unset
 
 
 # -- results, the live view, and what lasts --------------------------------------------------------------------------
