@@ -172,6 +172,11 @@ RESTORED_WAIT_S: Final = (5.0, 25.0)  # for the first write of a restored node t
 EVENTS_WAITING_MAX: Final = 4096  # events that wait for one reader; a node waits for none
 EVENTS_WAITING_BYTES_MAX: Final = 8 * MIB  # of these together; a reader that stopped costs no more
 
+ACTIVITY_SLOT_S: Final = 10.0  # of the series of the last hour; a page draws no finer
+ACTIVITY_SLOTS_MAX: Final = 360
+ACTIVITY_DAY_SLOT_S: Final = 600.0  # of the series of the last day
+ACTIVITY_DAY_SLOTS_MAX: Final = 144  # both series together take 60 KB
+
 CHANGES_BYTES_MAX: Final = 16 * KIB  # of the log read at once for a stream of changes; it is what a slow reader holds
 SYNC_JOBS_MAX: Final = 100  # syncs begun by /v1/syncs and kept, running ones included; each holds a report
 CHANGES_WAIT_S_MAX: Final = 300  # for one answer to a program that waits for changes; proxies cut longer ones

@@ -4,12 +4,14 @@ proto/openapi.yaml describes it. The application knows nothing of sockets; api/s
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from echonode.api.access import TcpAccess
+from echonode.api.activity import Activity, ActivityRoutes
 from echonode.api.changes import ChangeRoutes
 from echonode.api.echo_sync import EchoSyncRoutes
 from echonode.api.keys_and_pools import KeyAndPoolRoutes
@@ -65,6 +67,7 @@ class Api:
             *ProcessRoutes(state or ProcessState()).routes(),
             *PageRoutes(access, stop).routes(),
             *MetricRoutes(Metrics(node, version)).routes(),
+            *ActivityRoutes(Activity(node, time.monotonic)).routes(),
         ]
         self._router = Router(self.routes, redirect_slashes=False, default=_no_such_path)
         self._stop = stop

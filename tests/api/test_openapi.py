@@ -54,6 +54,8 @@ TOUR = [
     ("one", 200, "GET", "/v1/logs?level=info&event=node.*&since=1h", b""),
     ("one", 400, "GET", "/v1/logs?level=loud", b""),
     ("one", 404, "GET", "/v1/logs?peer=stranger", b""),
+    ("one", 200, "GET", "/v1/activity", b""),
+    ("one", 400, "GET", "/v1/activity?x=1", b""),
     ("one", 200, "GET", "/v1/log-level", b""),
     ("one", 400, "GET", "/v1/log-level?x=1", b""),
     ("one", 200, "PUT", "/v1/log-level", {"level": "debug", "for_s": 60}),

@@ -47,6 +47,13 @@ def test_the_page_signs_in_by_a_link_shows_the_truth_and_resolves_a_conflict(tmp
             wait_for(lambda: page.text("#verdict") == "Equal with 1 node: all that are known.")
             assert b"Monday" in here.cli("get", "shared/plan").stdout
 
+            assert "sync.completed" in page.text("#log") and page.texts("#syncs tbody tr")  # from before the page
+            points = page.value_of("return document.querySelector('#records-plot polyline').getAttribute('points')")
+            assert points and " now, " in page.text("#conversations-plot-now")
+            page.click("#show-day")
+            assert page.texts(".axis span:first-child")[0] == "1 day ago"
+            page.screenshot("activity")
+
             there.cli("put", "news", "read all about it")
             wait_for(lambda: "records.applied" in page.text("#log"))
             page.click("#sync")

@@ -3,8 +3,8 @@
 
 const LOG_LINES = 200;
 const SYNC_ROWS = 30;
-const PLOT_POINTS = 300;
 const LOOK_MS = 2000;
+const PLOT_MS = 10000;
 const AGAIN_MS = 2000;
 const KEY = "echonode-session";
 
@@ -13,8 +13,9 @@ let looking = null;      // the timer of the next look at the status
 let listening = null;    // what stops the stream of events
 let conflicts = [];      // as they were told last
 let areOld = true;       // the conflicts may have changed since
-let changes = 0;         // records applied since the last look
-const points = [];       // {at, records, rate}
+let activity = null;     // the last hour and the last day, as they were told last
+let plottedAt = 0;
+let span = "hour";
 
 const byId = (id) => document.getElementById(id);
 
@@ -164,7 +165,6 @@ function showStatus(status) {
   ])));
   showFacts(status);
   showConflicts();
-  notePoint(status);
 }
 
 function showPeers(status) {
@@ -250,38 +250,67 @@ function conflictCard(conflict) {
   return card;
 }
 
-function notePoint(status) {
-  const records = status.contexts.reduce((sum, context) => sum + context.records, 0);
-  const last = points[points.length - 1];
-  const now = Date.now();
-  const rate = last ? (changes * 1000) / Math.max(1, now - last.at) : 0;
-  changes = 0;
-  points.push({ at: now, records, rate });
-  if (points.length > PLOT_POINTS) points.shift();
-  plot("records-plot", points.map((point) => point.records));
-  plot("rate-plot", points.map((point) => point.rate));
+// -- the recent past -----------------------------------------------------------------------------------------------
+
+const SPANS = { hour: { slots: 360, words: "1 h ago" }, day: { slots: 144, words: "1 day ago" } };
+
+async function showActivity() {
+  if (Date.now() - plottedAt < PLOT_MS) return;
+  plottedAt = Date.now();
+  activity = await ask("GET", "/v1/activity");
+  drawActivity();
 }
 
+function drawActivity() {
+  if (!activity) return;
+  const series = activity[span];
+  const last = series.records.length - 1;
+  const ran = (Date.now() - Date.parse(series.began)) / 1000 - last * series.slot_s;  // the last slot still runs
+  const rates = series.records.map((_, place) => {
+    const seconds = place === last ? Math.min(series.slot_s, Math.max(1, ran)) : series.slot_s;
+    return (series.written[place] + series.received[place]) / seconds;
+  });
+  plot("records-plot", series.records);
+  plot("rate-plot", rates);
+  plot("conversations-plot", series.conversations);
+  for (const start of document.querySelectorAll(".axis span:first-child")) start.textContent = SPANS[span].words;
+  for (const name of Object.keys(SPANS)) byId(`show-${name}`).setAttribute("aria-pressed", String(name === span));
+}
+
+// Draw one value for each slot. The newest is at the right edge; before the node started there is nothing.
 function plot(id, values) {
+  const slots = SPANS[span].slots;
   const top = Math.max(1, ...values);
-  const line = values.map((value, place) => {
-    const x = 640 * (values.length > 1 ? place / (values.length - 1) : 0);
-    return `${x.toFixed(1)},${(86 - 70 * (value / top)).toFixed(1)}`;
-  }).join(" ");
+  const width = 640 / slots;
+  const steps = values.flatMap((value, place) => {
+    const left = 640 - width * (values.length - place);
+    const y = (86 - 70 * (value / top)).toFixed(1);
+    return [`${left.toFixed(2)},${y}`, `${(left + width).toFixed(2)},${y}`];
+  });
   const last = values[values.length - 1];
-  const label = Number.isInteger(last) ? last.toLocaleString() : last.toFixed(1);
-  byId(id).replaceChildren(draw("polyline", { points: line }));
-  byId(`${id}-now`).textContent = `${label} now, ${Math.round(Math.max(...values)).toLocaleString()} at most`;
+  const words = (value) => value.toLocaleString(undefined, { maximumSignificantDigits: Number.isInteger(value) ? 21 : 2 });
+  byId(id).replaceChildren(draw("polyline", { points: steps.join(" ") }));
+  byId(`${id}-now`).textContent = `${words(last)} now, ${words(Math.max(...values))} at most`;
+}
+
+// Fill the log and the conversations with what happened before the page was opened.
+async function recall() {
+  const answer = await fetch("/v1/logs?level=info", { headers: { Authorization: `Bearer ${token}` }, cache: "no-store" });
+  if (!answer.ok) return;
+  const lines = (await answer.text()).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  for (const line of lines.slice(-LOG_LINES)) {
+    const { time, level, event, ...data } = line;
+    if (event) noteEvent(event, data, new Date(time));
+  }
 }
 
 // -- events --------------------------------------------------------------------------------------------------------
 
-function noteEvent(name, data) {
-  if (name === "records.applied") changes += data.records ? data.records.length : 1;
-  if (name === "sync.completed") noteSync(data);
+function noteEvent(name, data, at = new Date()) {
+  if (name === "sync.completed") noteSync(data, at);
   if (name.startsWith("record.conflict")) areOld = true;
   const line = make("li");
-  line.append(make("time", `${clock(new Date())} `), make("span", `${name} `));
+  line.append(make("time", `${clock(at)} `), make("span", `${name} `));
   const shown = Object.entries(data).filter(([key]) => key !== "event" && key !== "records");
   line.append(make("span", shown.map(([key, value]) => `${key}=${typeof value === "object" ? JSON.stringify(value) : value}`).join(" "), "hint"));
   const log = byId("log");
@@ -289,11 +318,11 @@ function noteEvent(name, data) {
   while (log.children.length > LOG_LINES) log.lastChild.remove();
 }
 
-function noteSync(data) {
+function noteSync(data, at) {
   byId("syncs-none").hidden = true;
   const body = byId("syncs").tBodies[0];
   body.prepend(row([
-    [clock(new Date())], [data.peer_name || String(data.peer || "").slice(0, 8)], [data.context], [data.mode],
+    [clock(at)], [data.peer_name || String(data.peer || "").slice(0, 8)], [data.context], [data.mode],
     [data.outcome, data.verified ? "good" : ""], [String(data.sent), "number"], [String(data.received), "number"],
     [size((data.bytes_sent || 0) + (data.bytes_received || 0)), "number"], [data.reason || ""],
   ]));
@@ -346,6 +375,7 @@ async function look() {
       conflicts = contested ? (await ask("GET", "/v1/conflicts")).conflicts : [];
     }
     showStatus(status);
+    await showActivity();
   } catch (error) {
     if (error.status === 401) {
       askToSignIn("this session ended; type echonode open for another");
@@ -356,9 +386,17 @@ async function look() {
   looking = setTimeout(look, LOOK_MS);
 }
 
-function begin() {
+async function begin() {
   look();
+  await recall().catch(() => {});  // the page is of use without it
   listen();
+}
+
+for (const name of Object.keys(SPANS)) {
+  byId(`show-${name}`).addEventListener("click", () => {
+    span = name;
+    drawActivity();
+  });
 }
 
 byId("signin-form").addEventListener("submit", (event) => {
