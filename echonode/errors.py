@@ -40,6 +40,7 @@ class Reason(IntEnum):
     QUOTA = 20
     PAUSED = 21
     LEFT_OUT = 22
+    UNAPPROVED = 23
 
     @classmethod
     def from_wire(cls, code: int) -> "Reason":

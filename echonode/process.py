@@ -47,10 +47,11 @@ def node_settings(
     is_provisional: bool = False,
 ) -> "Settings":
     """Return the settings of the node with this configuration, these files, id and network secret."""
-    from echonode.host.config import read_model
+    from echonode.host.config import read_model, trust_decisions
     from echonode.host.system import host_name
     from echonode.node.node import Settings
     from echonode.node.settings import Quota, Quotas
+    from echonode.node.trust import Policy, TrustSettings
 
     quota = config.quota
     return Settings(
@@ -70,6 +71,7 @@ def node_settings(
             total=Quota(quota.records, quota.bytes, quota.tombstones),
             peer_rate=quota.peer_rate,
         ),
+        trust=TrustSettings(Policy(config.trust.policy), trust_decisions(config.trust), files.read_trust()),
     )
 
 

@@ -31,6 +31,7 @@ from echonode.api.shutdown import Stop
 from echonode.api.sync import SyncRoutes
 from echonode.api.sync_jobs import SyncJobRoutes
 from echonode.api.token import TokenRoutes
+from echonode.api.trust import TrustRoutes
 from echonode.node.node import Node
 from echonode.node.run_log import RunLog
 
@@ -58,6 +59,7 @@ class Api:
             *KeyAndPoolRoutes(node, stop).routes(),
             *SyncRoutes(node, stop).routes(),
             *EchoSyncRoutes(node, stop).routes(),
+            *TrustRoutes(node, stop).routes(),
             *TokenRoutes(access).routes(),
             *ObservationRoutes(node, stop, run_log).routes(),
             *ChangeRoutes(node, stop).routes(),

@@ -6,7 +6,7 @@
 
 Without `since` it begins with everything that is held; `since=now` begins behind that. The answer's cursor is where the
 next request goes on. A cursor that means nothing here any more is answered with a `gap` and everything from the
-beginning (node/changes.py).
+beginning (node/changes.py); so is a reader in whose time a person denied or allowed a node.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class ChangeRoutes:
         start = self._start(context, request.headers.get("last-event-id") or query.one("since"))
         if EVENT_STREAM in request.headers.get("accept", ""):
             return StreamResponse(self._stream(context, start, wanted, body), media_type=EVENT_STREAM)
-        page = await self._page(context, start, wanted, limit or BATCH_RECORDS_MAX, wait_s)
+        start, page = await self._page(context, start, wanted, limit or BATCH_RECORDS_MAX, wait_s)
         form = self._form(body)
         return reply(
             {
@@ -80,22 +80,28 @@ class ChangeRoutes:
         except LocalError as error:
             raise RequestError(str(error)) from None
 
-    async def _page(self, context: str, start: Start, wanted: Filter, limit: int, wait_s: int) -> ChangePage:
-        """Return the next page with a wanted change; after `wait_s` seconds one without."""
+    async def _page(
+        self, context: str, start: Start, wanted: Filter, limit: int, wait_s: int
+    ) -> tuple[Start, ChangePage]:
+        """Return the next page with a wanted change, after `wait_s` seconds one without, and where it was begun."""
         log = self._node.changes
+        view = log.view
         page = await log.page(context, start.seq, wanted=wanted, limit=limit)
         if not wait_s or start.gap:
-            return page
+            return start, page
         try:
             with self._stop.ends_waiting():
                 async with asyncio.timeout(wait_s):
-                    while not page.changes:
+                    while not page.changes and log.view == view:
                         if page.is_end:
                             await log.wait(context, page.seq)
                         page = await log.page(context, page.seq, wanted=wanted, limit=limit)
         except TimeoutError:
             pass
-        return page
+        if log.view != view:
+            start = log.start_anew()
+            page = await log.page(context, start.seq, wanted=wanted, limit=limit)
+        return start, page
 
     async def _stream(self, context: str, start: Start, wanted: Filter, body: str) -> AsyncGenerator[bytes]:
         """Yield the log as server-sent events (WHATWG HTML §9.2), each with the cursor behind it as its id.
@@ -103,11 +109,16 @@ class ChangeRoutes:
         An id without data moves the place of a reader whose filter takes nothing for a while. The last event is `end`.
         """
         log, form, seq = self._node.changes, self._form(body), start.seq
+        view = log.view
         yield b"retry: %d\n%s" % (_RETRY_MS, _place(log.cursor(context, seq)))
         if start.gap:
-            yield b"event: gap\ndata: " + json_forms.encode({"reason": start.gap}) + b"\n\n"
+            yield _gap(start)
         try:
             while True:
+                if log.view != view:
+                    view, start = log.view, log.start_anew()
+                    seq = start.seq
+                    yield _gap(start)
                 page = await log.page(context, seq, wanted=wanted, bytes_max=CHANGES_BYTES_MAX)
                 seq = page.seq
                 for change in page.changes:
@@ -141,6 +152,10 @@ class ChangeRoutes:
             }
 
         return form
+
+
+def _gap(start: Start) -> bytes:
+    return b"event: gap\ndata: " + json_forms.encode({"reason": start.gap}) + b"\n\n"
 
 
 def _place(cursor: str) -> bytes:

@@ -259,7 +259,8 @@ class EchoSyncRoutes:
         changes: list[Record] = []
         while since < cursor:
             page, last = await self._node.store.scan(MAIN, since, limit=BATCH_RECORDS_MAX)
-            changes += [record for record in page if record.author == self._node.echo_sync.author]
+            shown = self._node.records.denials.shown(page)
+            changes += [record for record in shown if record.author == self._node.echo_sync.author]
             if last == since or len(changes) > _STATE_RECORDS_MAX:
                 break
             since = last

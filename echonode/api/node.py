@@ -88,7 +88,7 @@ class NodeRoutes:
                 "listen": status.listen,
                 "api": self._api,
                 "models": _versions(self._node.models),
-                "contexts": [self._context_form(info) for info in status.contexts],
+                "contexts": [await self._context_form(info) for info in status.contexts],
                 "history": asdict(status.history),
                 "peers": [_peer_form(peer) for peer in status.peers],
                 "invitation": status.invitation,
@@ -106,7 +106,10 @@ class NodeRoutes:
 
     async def _forget_peer(self, request: Request) -> Response:
         body = await json_body(request, self._stop, ForgetPeerRequest)
-        peer = peer_of(self._node, body.peer)
+        try:
+            peer = self._node.trust_control.resolve(body.peer)
+        except LocalError as error:
+            raise not_found(str(error)) from None
         try:
             return reply({"peer": await self._node.forget_peer(to_base32(peer))})
         except LocalError as error:
@@ -138,7 +141,7 @@ class NodeRoutes:
 
     async def _contexts(self, request: Request) -> Response:
         Query(request, ())
-        return reply({"contexts": [self._context_form(info) for info in (await self._node.status()).contexts]})
+        return reply({"contexts": [await self._context_form(info) for info in (await self._node.status()).contexts]})
 
     async def _forget_context(self, request: Request) -> Response:
         context = context_of(request)
@@ -231,14 +234,14 @@ class NodeRoutes:
             raise not_found(f"{escape(text)} is no member of this network")
         return found
 
-    def _context_form(self, info: ContextInfo) -> dict[str, object]:
+    async def _context_form(self, info: ContextInfo) -> dict[str, object]:
         terms = self._node.subscriptions.terms_of(info.name)
         return {
             "name": info.name,
             "root": to_base32(info.root),
             "records": info.records,
             "bytes": info.bytes,
-            "conflicts": self._node.conflicts.count(info.name),
+            "conflicts": await self._node.conflicts.count_shown(info.name),
             "wants": None if terms is None else list(terms),
         }
 
@@ -261,6 +264,7 @@ def _peer_form(peer: PeerView) -> dict[str, object]:
         "since": maybe_rfc3339(peer.since_ms),
         "models": _versions(peer.models),
         "unreadable": list(peer.unreadable),
+        "denied": peer.is_denied,
     }
 
 

@@ -27,10 +27,13 @@ def tagged(heads: Sequence[Record]) -> dict[str, str]:
     return {"etag": f'"{etag_of(heads)}"'} if heads else {}
 
 
-def expected_heads(request: Request, heads: Sequence[Record]) -> frozenset[VersionId] | None:
-    """Return the ids of `heads`, the heads that stand, where the request's condition holds; None without a condition.
+def expected_heads(
+    request: Request, heads: Sequence[Record], standing: Sequence[Record]
+) -> frozenset[VersionId] | None:
+    """Return the ids of `standing` where the request's condition holds for `heads`; None without a condition.
 
-    Raises RequestError where it does not hold (412), or is none (400).
+    `standing`: the heads that stand; `heads`: those of them that readers see. Raises RequestError where it does not
+    hold (412), or is none (400).
     """
     match, none_match = request.headers.get("if-match"), request.headers.get("if-none-match")
     if match is None and none_match is None:
@@ -45,7 +48,7 @@ def expected_heads(request: Request, heads: Sequence[Record]) -> frozenset[Versi
             raise _failed("there is no such record: write it without If-Match")
     elif match is not None and (not heads or etag_of(heads) not in _tags(match)):
         raise _failed("the record was written since it was read: read it again, then write over that")
-    return frozenset(head.id for head in heads)
+    return frozenset(head.id for head in standing)
 
 
 def _tags(text: str) -> list[str]:

@@ -5,13 +5,14 @@
 
 A reader that is slow holds nothing: what it did not read in time is gone, and it is told how many events that were. An
 event is written as JSON once, when the first reader comes to it. An id is NUMBER-RUN; RUN is new after a restart.
+Versions of denied nodes are in no event that tells of records.
 """
 
 import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import islice
@@ -23,7 +24,7 @@ from echonode.api.streams import KEEP_ALIVE_S
 from echonode.limits import EVENTS_WAITING_BYTES_MAX, EVENTS_WAITING_MAX
 from echonode.model.identity import IdentityId
 from echonode.node.event_bus import bytes_of
-from echonode.node.events import Event, NodeStopped
+from echonode.node.events import Event, NodeStopped, RecordsApplied
 from echonode.node.node import Node
 
 _EVENT_BYTES: Final = 512  # about what an event without records takes
@@ -79,6 +80,10 @@ class EventRing:
         if not self._was_read:
             self._first += 1  # nobody has an id to ask for it by
             return
+        if isinstance(event, RecordsApplied) and event.records:
+            event = replace(event, records=tuple(self._node.records.denials.shown(event.records)))
+            if not event.records:
+                return  # all of them are hidden from readers
         size = _EVENT_BYTES + bytes_of(event)
         self._entries.append(_Entry(event, size))
         self.size_bytes += size

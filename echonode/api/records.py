@@ -89,8 +89,8 @@ class RecordRoutes:
         context = context_of(request)
         query = Query(request, ("id", "tag", "model", "type", "timestamp"))
         author, name = record_address(self._node, query)
-        covered = await self._node.records.heads(context, author, name)
-        expects = expected_heads(request, covered)
+        covered = await self._node.records.all_heads(context, author, name)
+        expects = expected_heads(request, self._node.records.denials.shown(covered), covered)
         model, model_version = json_forms.read_model(query.one("model") or json_forms.MODEL)
         timestamp = query.one("timestamp")
         draft = Draft(
@@ -107,7 +107,7 @@ class RecordRoutes:
         )
         is_new = not has_context(self._node, context)
         if expects is None:
-            covered = await self._node.records.heads(context, author, name)
+            covered = await self._node.records.all_heads(context, author, name)
         return self._written(await self._node.records.write(draft), covered, is_new_context=is_new)
 
     async def _get(self, request: Request) -> Response:
@@ -121,7 +121,7 @@ class RecordRoutes:
         if version is not None:
             record = await self._version(context, author, name, heads, version)
         elif not heads or winner(heads).is_tombstone:
-            raise self._unknown(context, author, name)
+            raise await self._unknown(context, author, name)
         else:
             record = winner(heads)
         if not query.flag("any_model"):
@@ -148,7 +148,7 @@ class RecordRoutes:
 
     async def _version(self, context: str, author: IdentityId, name: str, heads: Sequence[Record], text: str) -> Record:
         """Return the head or earlier version whose id begins with `text`. Raise RequestError for none or several."""
-        earlier = await self._node.store.earlier(context, author, name, limit=_HISTORY_MAX)
+        earlier = await self._node.records.earlier(context, author, name, limit=_HISTORY_MAX)
         known = [*heads, *(each.record for each in earlier)]
         found = [record for record in known if text and to_base32(record.id).startswith(text)]
         if len(found) == 1:
@@ -164,9 +164,9 @@ class RecordRoutes:
         author, name = record_address(self._node, query)
         limit = query.count("limit") or _HISTORY_SHOWN
         heads = await self._node.records.heads(context, author, name)
-        earlier = await self._node.store.earlier(context, author, name, limit=min(limit, _HISTORY_MAX))
+        earlier = await self._node.records.earlier(context, author, name, limit=min(limit, _HISTORY_MAX))
         if not heads and not earlier:
-            raise self._unknown(context, author, name)
+            raise await self._unknown(context, author, name)
         writer, best = self._node.addresses.writer_text, winner(heads).id if heads else None
         forms = [json_forms.head_form(head, writer, is_winner=head.id == best) for head in heads]
         for each in earlier:
@@ -189,12 +189,13 @@ class RecordRoutes:
     async def _delete(self, request: Request) -> Response:
         context = context_of(request)
         author, name = record_address(self._node, Query(request, ("id",)))
-        heads = await self._node.records.heads(context, author, name)
+        standing = await self._node.records.all_heads(context, author, name)
+        heads = self._node.records.denials.shown(standing)
         if not heads or winner(heads).is_tombstone:
-            raise self._unknown(context, author, name)
-        expects = expected_heads(request, heads)
+            raise await self._unknown(context, author, name)
+        expects = expected_heads(request, heads, standing)
         draft = Draft(context=context, author=author, name=name, is_tombstone=True, expects=expects)
-        return self._written(await self._node.records.write(draft), heads, is_new_context=False)
+        return self._written(await self._node.records.write(draft), standing, is_new_context=False)
 
     async def _list(self, request: Request) -> Response:
         context = context_of(request)
@@ -259,7 +260,7 @@ class RecordRoutes:
         context = context_of(request)
         author, name = record_address(self._node, Query(request, ("id",)))
         if not await self._node.records.heads(context, author, name):
-            raise self._unknown(context, author, name)
+            raise await self._unknown(context, author, name)
         conflict = await self._node.conflicts.of(context, author, name)
         writer, base = self._node.addresses.writer_text, conflict.base
         return reply(
@@ -367,6 +368,13 @@ class RecordRoutes:
         except LocalError as error:
             raise not_found(str(error)) from None
 
-    def _unknown(self, context: str, author: IdentityId, name: str) -> RequestError:
-        address = f"{self._node.addresses.author_text(author)}/{name}"
-        return not_found(f"there is no record {escape(address)} in {escape(context)}")
+    async def _unknown(self, context: str, author: IdentityId, name: str) -> RequestError:
+        """Return the error of a request for a record that readers do not get."""
+        book, author_text = self._node.records, self._node.addresses.author_text
+        there = f"{escape(f'{author_text(author)}/{name}')} in {escape(context)}"
+        standing = await book.all_heads(context, author, name)
+        owner = next((owner for head in standing if (owner := book.denials.owner(head)) is not None), None)
+        if owner is None or any(head.is_tombstone for head in book.denials.shown(standing)):
+            return not_found(f"there is no record {there}")
+        denied = escape(author_text(owner))
+        return not_found(f"{there} is hidden: {denied} is denied here; to see it, type: echonode allow {denied}")

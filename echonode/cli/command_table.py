@@ -57,7 +57,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
     (
         "Other nodes",
         (
-            Entry("peers", "status.peers", "List the other nodes."),
+            Entry("peers", "peers.peers", "List the other nodes, and decide who is let in."),
             Entry("pull", "peer_records.pull", "List the records that a peer has."),
             Entry("pause", "pause.pause", "Exchange nothing for a while."),
             Entry("resume", "pause.resume", "End a pause."),
@@ -69,6 +69,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
             Entry("network", "network.network", "Show, set or rotate the network secret."),
             Entry("pool", "pools.pool", "Records that several nodes write, beside shared."),
             Entry("key", "keys.key", "Device keys, lost machines, and the root key."),
+            Entry("deny", "denials.deny", "Hide what a node writes from readers here."),
+            Entry("allow", "denials.allow", "Show the records of a denied node again."),
             Entry("api", "api_access.api", "Show or replace the token for programs."),
         ),
     ),

@@ -69,6 +69,8 @@ def _peers_and_records(ctx: click.Context, incomplete: str) -> list[CompletionIt
 _NAMES: Final[dict[str, Callable[[click.Context, str], list[CompletionItem]]]] = {
     "PEER": _peers,
     "NAME_OR_ID": _peers,
+    "NODE": _peers,
+    "[NODE]": _peers,
     "CONTEXT": _contexts,
     "RECORD": _records,
     "RECORD...": _records,

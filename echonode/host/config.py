@@ -34,6 +34,12 @@ bytes = 10000000000               # their bytes
 tombstones = 500000               # deletions among them
 peer_rate = 2000                  # records a second that one peer may bring; more of them wait
 
+[trust]
+policy = "approve"                # nodes that were never met wait for `peers approve`; open: the whole network gets in
+approve = ["aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq"]  # let in without a question
+reject = ["eaqseizeeutcokbjfivsyljof4ydcmrtgq2tmnzyhe5dwpb5hy7q"]   # kept out
+deny = ["ibaueq2eivdeoscjjjfuytkoj5ifcustkrkvmv2ylfnfwxc5lzpq"]      # its records are hidden from readers here
+
 [log]
 level = "info"                    # debug, info, warning or error
 format = "auto"                   # json or console; auto: console on a terminal, else json
@@ -41,9 +47,9 @@ format = "auto"                   # json or console; auto: console on a terminal
 
 In the environment: ECHO_NAME, ECHO_LISTEN, ECHO_PEERS (separated by commas, as are the other lists), ECHO_INTERFACES,
 ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_ECHO_AUTHOR, ECHO_API_GROUP, ECHO_API_LISTEN,
-ECHO_BACKUP_EVERY, ECHO_BACKUP_KEEP, ECHO_BACKUP_FOLDER, ECHO_QUOTA_RECORDS and the other quotas, ECHO_LOG_LEVEL,
-ECHO_LOG_FORMAT. Subscriptions stand in the file alone. Unknown keys in the file are errors, because a misspelt setting
-has no effect.
+ECHO_BACKUP_EVERY, ECHO_BACKUP_KEEP, ECHO_BACKUP_FOLDER, ECHO_QUOTA_RECORDS and the other quotas, ECHO_TRUST_POLICY,
+ECHO_TRUST_APPROVE, ECHO_TRUST_REJECT, ECHO_TRUST_DENY, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand in the file
+alone. Unknown keys in the file are errors, because a misspelt setting has no effect.
 
 SIGHUP lets a running node read the file again. It takes peers, models, subscriptions and log.level; the other keys need
 another start.
@@ -71,15 +77,17 @@ from echonode.limits import (
     TEXT_FIELD_BYTES_MAX,
     VERSION_NUMBER_MAX,
 )
-from echonode.model.address import ME, SHARED
+from echonode.model.address import ME, SHARED, maybe_id
 from echonode.model.filter_text import full_id, read_filter
 from echonode.model.identity import IdentityId
 from echonode.model.record import IDENTITIES
 from echonode.model.time_text import maybe_span_s
+from echonode.node.trust import Decisions
 from echonode.text import escape, is_nfc_text, is_node_name
 
 _FILE_BYTES_MAX: Final = 256 * KIB
-_LIST_KEYS: Final = ("peers", "interfaces", "contexts", "models")
+_TRUST_LISTS: Final = ("approve", "reject", "deny")
+_LIST_KEYS: Final = ("peers", "interfaces", "contexts", "models", *(f"trust.{name}" for name in _TRUST_LISTS))
 _BACKUP_EVERY_S_MIN: Final = 600.0
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _QUOTA_KEYS: Final = (
@@ -106,12 +114,15 @@ _EXPECTED: Final = {
     "backup.folder": "the path of a folder",
     "quota": "a table",
     **{f"quota.{name}": "a whole number, 0 for no bound" for name in _QUOTA_KEYS},
+    "trust": "a table",
+    "trust.policy": "open or approve",
+    **{f"trust.{name}": "a list of ids, 52 letters and digits each" for name in _TRUST_LISTS},
     "log": "a table",
     "log.level": "one of debug, info, warning and error",
     "log.format": "one of auto, json and console",
 }
 _NUMBER_KEYS: Final = ("backup.keep", *(f"quota.{name}" for name in _QUOTA_KEYS))
-_TABLES: Final = ("api", "backup", "quota", "log")  # tables of keys of their own
+_TABLES: Final = ("api", "backup", "quota", "trust", "log")  # tables of keys of their own
 RELOADED: Final = ("peers", "models", "subscriptions", "log.level")  # what SIGHUP changes in a running node
 # A variable holds no table.
 _ELSEWHERE: Final = "command line, or the file before it was changed"
@@ -158,6 +169,15 @@ class QuotaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     peer_rate: _Bound = 0
 
 
+class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The nodes that are let in, kept out and hidden from readers, by their ids."""
+
+    policy: Literal["open", "approve"] = "open"
+    approve: tuple[str, ...] = ()
+    reject: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The settings of one node, checked."""
 
@@ -174,6 +194,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     api: ApiConfig = ApiConfig()
     backup: BackupConfig = BackupConfig()
     quota: QuotaConfig = QuotaConfig()
+    trust: TrustConfig = TrustConfig()
     log: LogConfig = LogConfig()
 
 
@@ -349,9 +370,24 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
                 yield "contexts", f"'{IDENTITIES}' is reserved, and always held"
     if config.open and config.echo_author == SHARED:
         yield "echo_author", "the open network has no `shared` records"
+    for name in _TRUST_LISTS:
+        for text in getattr(config.trust, name):
+            if maybe_id(text) is None:
+                yield f"trust.{name}", f"'{escape(text)}' is no id: `echonode peers --json` shows whole ones"
+    if both := set(config.trust.approve) & set(config.trust.reject):
+        yield "trust.reject", f"{min(both)} stands under trust.approve too"
     yield from (("models", problem) for problem in _model_problems(config.models))
     for name, terms in config.subscriptions.items():
         yield from (("subscriptions", problem) for problem in _subscription_problems(config, name, terms))
+
+
+def trust_decisions(config: TrustConfig) -> Decisions:
+    """Return what the configuration decides about nodes."""
+    approved, rejected, denied = (
+        {identity: "" for text in texts if (identity := maybe_id(text)) is not None}
+        for texts in (config.approve, config.reject, config.deny)
+    )
+    return Decisions(approved, rejected, denied)
 
 
 def read_model(text: str) -> tuple[str, tuple[int, int]]:

@@ -15,10 +15,19 @@ import msgspec
 from echonode.errors import ConfigError, LocalError
 from echonode.host.home import Home, read_private, read_secret, write_secret
 from echonode.limits import PAST_NETWORKS_BYTES_MAX, POOL_OFFER_BYTES_MAX, POOLS_MAX
-from echonode.model.identity import KEY_BYTES, Identity, IdentityId, PublicKey, SigningKey, identity_of
+from echonode.model.identity import (
+    IDENTITY_BYTES,
+    KEY_BYTES,
+    Identity,
+    IdentityId,
+    PublicKey,
+    SigningKey,
+    identity_of,
+)
 from echonode.model.known_pool import KnownPool, pools_from_bytes, pools_to_bytes
 from echonode.model.member_secret import MEMBER_SECRET_BYTES, MemberSecret
 from echonode.model.past_networks import PastNetwork, left_for, read_past, write_past
+from echonode.node.trust import Decisions
 from echonode.text import from_base32, is_node_name, to_base32
 
 SECRET_BYTES: Final = 32
@@ -26,8 +35,9 @@ _TOKEN_CHARS: Final = 52  # of so many bytes in base32
 _CONFIG: Final = "config.toml"
 _KEPT: Final = (
     *("keys/root", "keys/root.public", "keys/device", "network", "past-networks"),
-    *("open", "name", "pools", _CONFIG),
+    *("open", "name", "pools", "trust", _CONFIG),
 )
+_DECISIONS: Final = ("approved", "rejected", "denied")
 _POOLS_BYTES_MAX: Final = POOLS_MAX * POOL_OFFER_BYTES_MAX
 
 
@@ -210,6 +220,35 @@ class NodeFiles:
     def write_pauses(self, pauses: Sequence[tuple[str, int | None]]) -> None:
         """Keep these pauses and no others. Raises ConfigError."""
         write_secret(self._paused, msgspec.json.encode(pauses))
+
+    def read_trust(self) -> Decisions:
+        """Return what a person decided about nodes. Raises ConfigError: a damaged file must let nobody in."""
+        try:
+            kept = msgspec.json.decode(self._trust.read_bytes(), type=dict[str, dict[str, str]])
+            approved, rejected, denied = (
+                {IdentityId(from_base32(text, IDENTITY_BYTES)): name for text, name in kept.pop(kind).items()}
+                for kind in _DECISIONS
+            )
+        except FileNotFoundError:
+            return Decisions()
+        except OSError as error:
+            raise ConfigError(f"{self._trust} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        except (KeyError, ValueError):
+            raise ConfigError(f"{self._trust} is damaged: restore it from a copy, or delete it") from None
+        return Decisions(approved, rejected, denied)
+
+    def write_trust(self, decisions: Decisions) -> None:
+        """Keep what a person decided about nodes, in place of what was kept before. Raises ConfigError."""
+        kinds = (decisions.approved, decisions.rejected, decisions.denied)
+        kept = {
+            kind: {to_base32(identity): name for identity, name in names.items()}
+            for kind, names in zip(_DECISIONS, kinds, strict=True)
+        }
+        write_secret(self._trust, msgspec.json.encode(kept))
+
+    @property
+    def _trust(self) -> Path:
+        return self.home.folder / "trust"
 
     @property
     def _paused(self) -> Path:

@@ -10,7 +10,10 @@ from typing import Final
 from echonode.node.views import PeerState, PeerView
 from echonode.text import escape, to_base32
 
-_NOT_COUNTED: Final = (PeerState.OTHER_NETWORK, PeerState.COPY, PeerState.GONE)
+_NOT_COUNTED: Final = (
+    *(PeerState.OTHER_NETWORK, PeerState.COPY, PeerState.GONE),
+    *(PeerState.PENDING, PeerState.REJECTED),
+)
 _ID_CHARS: Final = 8
 _TEXT_CHARS_MAX: Final = 100
 

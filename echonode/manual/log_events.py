@@ -164,6 +164,18 @@ LOG_EVENTS: Final = (
         sentence="{peer_name} is forgotten until it comes again",
     ),
     LogEvent(
+        name="peer.pending",
+        level="warning",
+        meaning="A node that was never met wants in, and waits until a person approves or rejects it.",
+        sentence="{peer:who} at {address} waits to be let in: echonode peers --pending",
+    ),
+    LogEvent(
+        name="trust.changed",
+        level="info",
+        meaning="A person decided about a node: it is approved, rejected, denied (its records are hidden) or allowed.",
+        sentence="{peer:who} is {decision} now",
+    ),
+    LogEvent(
         name="peer.identity_changed",
         level="warning",
         meaning="A peer claimed an identity that is known here with a key that its root never stated.",

@@ -169,6 +169,28 @@ SETTINGS: Final = (
         example="2000",
     ),
     Setting(
+        key="trust.policy",
+        meaning="Who is let in: every node of the network, or only nodes that were met before or approved. Others wait "
+        "then (echonode peers --pending) until a person decides.",
+        form="open or approve",
+        default="open",
+        example='"approve"',
+    ),
+    *(
+        Setting(
+            key=f"trust.{key}",
+            meaning=f"{what} So does `echonode {command}`; what stands here is changed here.",
+            form="list of whole ids, 52 letters and digits each",
+            default="none",
+            example='["aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq"]',
+        )
+        for key, command, what in (
+            ("approve", "peers approve", "Lets these nodes in without a question."),
+            ("reject", "peers reject", "Keeps these nodes out: they are neither dialled nor let in."),
+            ("deny", "deny", "Hides what these nodes write from readers here. It is kept and passed on all the same."),
+        )
+    ),
+    Setting(
         key="log.level",
         meaning="The least level that is logged.",
         form="debug, info, warning or error",

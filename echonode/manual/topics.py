@@ -43,7 +43,9 @@ def _entry(setting: Setting) -> Iterator[str]:
         "also": ", ".join(part for part in (setting.variable, flag) if part),
     }
     for name, fact in facts.items():
-        if fact:
+        if len(fact) > _WIDTH - 4 - _FACT and name == "example":  # it stays whole: people copy it
+            yield from (f"    {name}", f"      {fact}")
+        elif fact:
             first = f"    {name:<{_FACT}}"
             yield from textwrap.wrap(fact, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
 

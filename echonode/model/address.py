@@ -114,6 +114,11 @@ def is_findable(label: str) -> bool:
     return label not in ("", ME, SHARED) and "/" not in label and not label.startswith(LABEL_MARK)
 
 
+def is_easy(label: str) -> bool:
+    """Return whether a shell takes the label as it stands."""
+    return _EASY_LABEL.fullmatch(label) is not None
+
+
 def distinct_label(identity: IdentityId, labels: Mapping[IdentityId, str]) -> str:
     """Return how the label of `identity` is shown: alone, or with ` @` and the beginning of its id.
 
@@ -142,7 +147,7 @@ def author_text(
     if author == shared:
         return SHARED
     label, whole_id = labels.get(author, ""), to_base32(author)
-    if _EASY_LABEL.fullmatch(label) and fitting(label, labels) == {author}:
+    if is_easy(label) and fitting(label, labels) == {author}:
         return f"{LABEL_MARK}{label}"
     prefix = whole_id[:PREFIX_CHARS_SHOWN]
     return f"{LABEL_MARK}{prefix}" if fitting(prefix, labels) == {author} else whole_id

@@ -1,6 +1,7 @@
-"""Admission: which peers are let in, by key and protocol version (SECURITY.md H7), and what their hellos tell.
+"""Admission: which peers are let in, by key, trust and protocol version (SECURITY.md H7), and what their hellos tell.
 
     revoked key              refused
+    never met, or rejected   refused, as the policy and a person say (node/trust.py); listed until somebody decides
     this node's own id       refused: this very node, or a copy of it, which is listed and reported
     claim without a proof    refused, and reported when it concerns an identity that is known here
     another protocol major   refused on both sides, and listed
@@ -20,14 +21,16 @@ from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES
 from echonode.node.event_bus import EventBus
-from echonode.node.events import CopySeen, PinViolated, RecordsApplied, RecordVoided
-from echonode.node.handshake import PausedHere, Session
+from echonode.node.events import CopySeen, PeerPending, PinViolated, RecordsApplied, RecordVoided
+from echonode.node.handshake import KeptOut, PausedHere, Session
 from echonode.node.peer_table import PeerTable
 from echonode.node.record_book import RecordBook
 from echonode.node.rotations import Rotations
 from echonode.node.session_registry import SessionRegistry
+from echonode.node.trust import Pending, Standing
 from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
+from echonode.text import nfc
 from echonode.wire.auth import Peer
 from echonode.wire.messages import Auth, Hello, Rotated, version_text
 
@@ -76,19 +79,45 @@ class PeerAdmission:
         """Let `peer` in. Called when its AUTH is known, and again with its hello. Raises PeerRefused to keep it out."""
         if hello is not None:
             self.foreign.pop(peer.id, None)
+            self._judge(peer, hello, transport)
             return
         if peer.id == self.records.id:
             self._meet_self(transport)
             raise PeerRefused(Reason.SELF, "that is this very node, or a copy of it")
         if self.table.pauses.of(peer.id) is not None:
             raise PausedHere
-        if self.table.is_full(peer.id):
-            raise PeerRefused(Reason.BUSY, "too many peers are known already")
         state = self.records.store.keyring.state_of(peer.id, peer.key)
         if state is not None and state is not KeyState.ACTIVE:
             raise PeerRefused(Reason.KEY_REVOKED, f"its key is {state.name.lower()}")
+        if not self._judge(peer, None, transport):
+            return
+        if self.table.is_full(peer.id):
+            raise PeerRefused(Reason.BUSY, "too many peers are known already")
         self.registry.enter(peer.id, transport)
         self.table.hello_begun(peer.id)
+
+    def _judge(self, peer: Peer, hello: Hello | None, transport: StreamTransport) -> bool:
+        """Return True for a peer that is let in. Raises KeptOut for one that is not, at its hello if possible.
+
+        The hello tells the name, by which a person knows the node. A peer that we dialled sends it unasked, before it
+        learns anything of us.
+        """
+        trust = self.table.trust
+        match trust.standing(peer.id, is_met=peer.id in self.table.peers):
+            case Standing.LET_IN:
+                return True
+            case Standing.REJECTED:
+                raise KeptOut("a person has rejected it")
+            case Standing.PENDING:
+                now_ms, address = self.clock.now_ms(), transport.stream.address
+                is_dialled, name = transport.channel.is_initiator, "" if hello is None else nfc(hello.name)
+                if is_dialled and hello is None:
+                    return False
+                if not is_dialled:
+                    address = address.rpartition(":")[0]  # the port is that of one connection
+                if trust.note_pending(Pending(peer.id, name, address, is_dialled, now_ms, now_ms)):
+                    self.bus.publish(PeerPending(peer=peer.id, peer_name=name, address=address))
+                raise KeptOut("it waits until a person approves it")
 
     def _meet_self(self, transport: StreamTransport) -> None:
         """Find out whether this process opened the handshake itself. If not, a copy of this node did."""

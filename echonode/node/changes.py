@@ -1,17 +1,19 @@
 """Changes: the change log of a context, as programs follow it and go on after a restart.
 
-    cursor   SEQ-LIFE   a place in the log: SEQ is an entry's number, LIFE names the store's life and the context
+    cursor   SEQ-LIFE   a place in the log: SEQ is an entry's number, LIFE names the store's life and the context, and
+                        whose versions are hidden where a person denied somebody
 
 The log holds one entry for each head, in the order in which they came; a superseded version's entry leaves it. So a
 reader that goes on from a cursor is told of every record that changed since, in its latest state, and of every deletion
 once. A reader keeps its place in a number and nothing here: a thousand slow ones cost nothing but their connections.
 
 A cursor of another life of the store (it was restored, copied or begun anew) says nothing about this one's log. The
-reader is told so by a `gap`, and the log from its beginning.
+reader is told so by a `gap`, and the log from its beginning. So is one whose cursor is of a time when other versions
+were hidden: records that are shown again would else never be told.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
@@ -22,15 +24,18 @@ from echonode.model.filter import Filter
 from echonode.model.heads import winner
 from echonode.model.identity import INSTANCE_BYTES
 from echonode.model.record import IDENTITIES, LeafKey, Record, from_store
+from echonode.node.denials import MARK_BYTES
 from echonode.node.event_bus import EventBus
-from echonode.node.events import ContextShown, RecordsApplied
-from echonode.store.port import Store
+from echonode.node.events import ContextShown, RecordsApplied, TrustChanged
+from echonode.node.record_book import RecordBook
 from echonode.text import escape, from_base32, to_base32
 
 EVERYTHING: Final = Filter()
 _TAG_BYTES: Final = 4
+_LIFE_CHARS: Final = 20  # of instance and tag in base32
 _SEQ_MAX: Final = 2**63 - 1
 _GAP: Final = "the store was restored, copied or begun anew since: all that it holds is told from the beginning"
+_SHOWN_ANEW: Final = "records of other nodes are hidden here than then: all that is shown is told from the beginning"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,17 +68,24 @@ class Start:
 
 
 class Changes:
-    """Reads the change log of `store`, and waits for its next entries."""
+    """Reads the change log of a store as readers see it, and waits for its next entries."""
 
-    def __init__(self, store: Store, bus: EventBus) -> None:
-        self._store = store
+    def __init__(self, records: RecordBook, bus: EventBus) -> None:
+        self._store = records.store
+        self._denials = records.denials
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         bus.on(RecordsApplied, self._wake)
         bus.on(ContextShown, self._wake)
+        bus.on(TrustChanged, self._wake_all)
+
+    @property
+    def view(self) -> bytes:
+        """A mark of whose versions are hidden now. A reader that began under another one has to begin anew."""
+        return self._denials.mark
 
     def cursor(self, context: str, seq: int | None = None) -> str:
         """Return the cursor of an entry of the log of `context`; of the newest without a `seq`."""
-        life = self._store.instance + crc32(context.encode()).to_bytes(_TAG_BYTES, "big")
+        life = self._store.instance + crc32(context.encode()).to_bytes(_TAG_BYTES, "big") + self.view
         return f"{self._store.seq(context) if seq is None else seq}-{to_base32(life)}"
 
     def start(self, context: str, since: str | None) -> Start:
@@ -83,17 +95,22 @@ class Changes:
             return Start(seq=0)
         number, _, life = since.partition("-")
         try:
-            raw = from_base32(life, INSTANCE_BYTES + _TAG_BYTES)
+            raw = from_base32(life, INSTANCE_BYTES + _TAG_BYTES + (MARK_BYTES if len(life) > _LIFE_CHARS else 0))
         except ValueError:
             raise _no_cursor(since) from None
         if not (number.isascii() and number.isdigit() and int(number[:20]) <= _SEQ_MAX and len(number) < 20):
             raise _no_cursor(since)
-        if raw[INSTANCE_BYTES:] != crc32(context.encode()).to_bytes(_TAG_BYTES, "big"):
+        tag, view = raw[INSTANCE_BYTES:][:_TAG_BYTES], raw[INSTANCE_BYTES + _TAG_BYTES :]
+        if tag != crc32(context.encode()).to_bytes(_TAG_BYTES, "big"):
             raise LocalError(f"that is a cursor of another context than {escape(context)}")
         seq = int(number)
         if raw[:INSTANCE_BYTES] != self._store.instance or seq > self._store.seq(context):
             return Start(seq=0, gap=_GAP)
-        return Start(seq=seq)
+        return Start(seq=seq) if view == self.view else self.start_anew()
+
+    def start_anew(self) -> Start:
+        """Return the beginning, for a reader that began while other versions were hidden."""
+        return Start(seq=0, gap=_SHOWN_ANEW)
 
     async def page(
         self,
@@ -119,10 +136,10 @@ class Changes:
                 latest.pop(record.key, None)  # a record in conflict is told once, at its last entry
                 latest[record.key] = (record, entry.seq)
             for record, at in latest.values():
-                heads = await self._heads(record)
-                shown = winner(heads)
-                if _is_wanted(wanted, shown):
-                    changes.append(RecordChange(record=shown, heads=heads, cursor=self.cursor(context, at)))
+                heads = self._denials.shown(await self._heads(record))
+                shown = winner(heads) if heads else None
+                if shown is not None and _is_wanted(wanted, shown):
+                    changes.append(RecordChange(record=shown, heads=tuple(heads), cursor=self.cursor(context, at)))
             after = seq
             if changes or after >= self._store.seq(context):
                 break
@@ -145,8 +162,9 @@ class Changes:
                 await self.wait(context, after)
 
     async def wait(self, context: str, after: int) -> None:
-        """Return once the log of `context` has entries behind the seq `after`."""
-        while self._store.seq(context) <= after:
+        """Return once the log of `context` has entries behind the seq `after`, or other versions are hidden."""
+        view = self.view
+        while self._store.seq(context) <= after and self.view == view:
             future = asyncio.get_running_loop().create_future()
             waiting = self._waiting.setdefault(context, set())
             waiting.add(future)
@@ -166,6 +184,12 @@ class Changes:
     def _wake(self, event: RecordsApplied | ContextShown) -> None:
         # A key statement may void versions of any context, so that earlier ones are heads again.
         contexts = list(self._waiting) if event.context == IDENTITIES else [event.context]
+        self._release(contexts)
+
+    def _wake_all(self, event: TrustChanged) -> None:
+        self._release(list(self._waiting))
+
+    def _release(self, contexts: Iterable[str]) -> None:
         for context in contexts:
             for future in self._waiting.pop(context, ()):
                 if not future.done():

@@ -71,6 +71,10 @@ class Conflicts:
         contexts = self._book.store.contexts() if context is None else (context,)
         return sum(len(self._book.store.conflicts(each)) for each in contexts)
 
+    async def count_shown(self, context: str) -> int:
+        """Return the number of records in conflict that readers see, in one context."""
+        return len(await self._book.conflicts(context)) if self._book.denials.mark else self.count(context)
+
     def note_applied(self, event: RecordsApplied) -> None:
         """Publish RecordConflict for each record that has several heads since `event`, and RecordConflictResolved for
         each that has one again."""
@@ -117,7 +121,7 @@ class Conflicts:
         heads.sort(key=_recency, reverse=True)
         if len(heads) == 1:
             return Conflict(heads, None)
-        earlier = await self._book.store.earlier(context, author, name, limit=_ANCESTORS_READ)
+        earlier = await self._book.earlier(context, author, name, limit=_ANCESTORS_READ)
         admitted = [each.record for each in earlier if self._book.is_admitted(each.record)]
         ancestors = [record for record in admitted if all(supersedes(head, record) for head in heads)]
         return Conflict(heads, max(ancestors, key=lambda each: sum(each.vector.values()), default=None))

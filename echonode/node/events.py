@@ -19,6 +19,8 @@ from echonode.node.network_events import NetworkRotated as NetworkRotated
 from echonode.node.network_events import RotationRefused as RotationRefused
 from echonode.node.pauses import NodePaused as NodePaused
 from echonode.node.pauses import NodeResumed as NodeResumed
+from echonode.node.trust import PeerPending as PeerPending
+from echonode.node.trust import TrustChanged as TrustChanged
 from echonode.store.port import Outranked, VoidedVersion
 
 
@@ -450,6 +452,8 @@ Event: TypeAlias = (
     | NodePaused
     | NodeResumed
     | PeerSighted
+    | PeerPending
+    | TrustChanged
     | PeerConnected
     | PeerAbsent
     | PinViolated

@@ -1,9 +1,10 @@
 """Explanations: why a record is not here, and why a peer is not equal, from what each part of the node knows.
 
-    of a record    context not kept · deleted · in conflict · from the future · refused, by which rule · key unknown or
-                   voided · outside the wanted part · held by peers that were asked · not seen yet
-    of a peer      away, with the last error and the next try · refused · unequal, and why · its records refused here
-                   · its clock · wanted parts · models that are read in another version
+    of a record    context not kept · hidden, as its writer is denied · deleted · in conflict · from the future ·
+                   refused, by which rule · key unknown or voided · outside the wanted part · held by peers that were
+                   asked · not seen yet
+    of a peer      away, with the last error and the next try · refused · waiting to be let in · unequal, and why · its
+                   records hidden or refused here · its clock · wanted parts · models that are read in another version
 
 Nothing is changed here. Peers that answer are asked for a record that is not here, by `pull`: only ids move.
 """
@@ -16,7 +17,7 @@ from enum import Enum
 from typing import Final
 
 from echonode.clock import Clock, is_ahead, to_ms
-from echonode.errors import EchonodeError, Reason
+from echonode.errors import EchonodeError, LocalError, Reason
 from echonode.limits import DIALS_MAX
 from echonode.model.address import distinct_label
 from echonode.model.filter import Filter
@@ -32,6 +33,7 @@ from echonode.node.record_book import RecordBook
 from echonode.node.refusal_book import Refusal, RefusalBook
 from echonode.node.remembered import remember
 from echonode.node.subscriptions import Subscriptions
+from echonode.node.trust_control import TrustControl
 from echonode.node.views import PeerState, PeerView
 from echonode.text import escape, to_base32
 from echonode.wire.messages import RecordId
@@ -46,6 +48,7 @@ _KEPT_OUT: Final = (
     PeerState.COPY,
     PeerState.PAUSED,
     PeerState.LEFT_OUT,
+    PeerState.REJECTED,
 )
 _ANSWERS: Final = (PeerState.CONNECTED, PeerState.REACHABLE)  # a node that wants a part keeps no link
 
@@ -64,6 +67,7 @@ class Because(Enum):
     """The reasons, as words for programs."""
 
     HERE = "here"
+    DENIED = "denied"
     CONFLICT = "conflict"
     DELETED = "deleted"
     FROM_THE_FUTURE = "from the future"
@@ -82,6 +86,7 @@ class Because(Enum):
     UNEQUAL = "unequal"
     AWAY = "away"
     KEPT_OUT = "kept out"
+    PENDING = "pending"
     NEXT_TRY = "next try"
     PARTIAL = "partial"
     CLOCK = "clock"
@@ -114,6 +119,7 @@ class Explanations:
     addresses: Addresses
     on_demand: OnDemand
     views: PeerViews
+    trust_control: TrustControl
     # How far the records that a peer sent were dated ahead of our clock.
     _ahead_s: "OrderedDict[bytes, int]" = field(default_factory=OrderedDict)
 
@@ -145,8 +151,10 @@ class Explanations:
         views = self.views.views()
         view = next((view for view in views if text and text == view.address), None)
         if view is None:
-            peer = self.addresses.resolve_peer(text)
-            view = next(view for view in views if view.id == peer)
+            peer = self.trust_control.resolve(text)
+            view = next((view for view in views if view.id == peer), None)
+        if view is None:
+            raise LocalError(f"no peer {escape(text)}")
         return view.label or view.name or view.address, list(self._of_peer(view))
 
     async def _of_record(
@@ -160,8 +168,10 @@ class Explanations:
                 "configuration, or was forgotten here, or as many contexts of others are here as are taken",
                 "add it to `contexts` in the configuration, or write a record into it here",
             )
-        heads = await self.records.heads(context, author, name)
-        for finding in self._of_heads(heads):
+        heads = await self.records.all_heads(context, author, name)
+        for finding in self._of_hidden(heads):
+            yield finding
+        for finding in self._of_heads(self.records.denials.shown(heads)):
             yield finding
         refusal = self.refusals.of(context, leaf_key(author, name))
         if refusal is not None:
@@ -183,6 +193,17 @@ class Explanations:
         if not held_by:
             for finding in self._not_held(peers):
                 yield finding
+
+    def _of_hidden(self, heads: list[Record]) -> Iterator[Finding]:
+        owners = [owner for head in heads if (owner := self.records.denials.owner(head)) is not None]
+        for owner in dict.fromkeys(owners):
+            number, shown = owners.count(owner), self.addresses.author_text(owner)
+            versions = "a version of it is" if number == 1 else f"{number} versions of it are"
+            yield Finding(
+                Because.DENIED,
+                f"{versions} here, by {escape(shown)}, and hidden from readers: that node is denied here",
+                f"show what it writes: echonode allow {escape(shown)}",
+            )
 
     def _of_heads(self, heads: list[Record]) -> Iterator[Finding]:
         if not heads:
@@ -319,6 +340,8 @@ class Explanations:
             yield Finding(
                 Because.AWAY, f"it is {view.state.value}: {view.reason or 'no session came up yet'}", _reach_it(view)
             )
+        elif view.state is PeerState.PENDING:
+            yield Finding(Because.PENDING, view.reason, "compare its id with what `echonode status` shows there")
         elif view.state in _KEPT_OUT:
             yield Finding(Because.KEPT_OUT, f"it is shown as {view.state.value}: {view.reason or 'it keeps us out'}")
         elif view.in_sync:
@@ -332,6 +355,12 @@ class Explanations:
             yield Finding(Because.NEXT_TRY, next_try)
         if view.id is None:
             return
+        if view.is_denied:
+            yield Finding(
+                Because.DENIED,
+                "its records are kept and passed on here, and hidden from readers: it is denied",
+                f"show what it writes: echonode allow {escape(self.addresses.author_text(view.id))}",
+            )
         yield from self._refused_of(view.id)
         if view.id in self._ahead_s:
             yield Finding(

@@ -4,11 +4,12 @@ import asyncio
 from typing import Final
 
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, StoreError, TransportError
-from echonode.node.handshake import HeardOfRotation, PausedHere
+from echonode.node.handshake import HeardOfRotation, KeptOut, PausedHere
 from echonode.text import escape
 
 # Ends that are no failure: the other direction's session goes on, or the peer is only busy.
 _NO_FAILURE: Final = (Reason.DUPLICATE_SESSION, Reason.BUSY)
+_UNAPPROVED: Final = "a person there has to let this node in: echonode peers --pending"
 
 
 def gave_way() -> PeerRefused:
@@ -28,9 +29,9 @@ def is_self(error: BaseException) -> bool:
 
 def has_own_event(error: BaseException) -> bool:
     """Return True for an end that another event tells of once: this very identity, a network rotated without us, or a
-    pause that was made here."""
-    is_told = isinstance(error, PeerRefused) and (error.reason is Reason.LEFT_OUT or isinstance(error, PausedHere))
-    return is_self(error) or is_told
+    pause or a decision that was made here."""
+    is_left_out = isinstance(error, PeerRefused) and error.reason is Reason.LEFT_OUT
+    return is_left_out or is_self(error) or isinstance(error, PausedHere | KeptOut)
 
 
 def reason_of(error: EchonodeError) -> tuple[str, str]:
@@ -50,6 +51,8 @@ def reason_of(error: EchonodeError) -> tuple[str, str]:
 
 def in_words(error: EchonodeError) -> str:
     """Return `error` as a sentence, with what the peer supports instead."""
+    if isinstance(error, PeerRefused) and error.reason is Reason.UNAPPROVED and not isinstance(error, KeptOut):
+        return _UNAPPROVED
     supported = error.supported if isinstance(error, PeerRefused) else ()
     return str(error) + (f"; what would do: {escape(', '.join(supported))}" if supported else "")
 

@@ -128,6 +128,14 @@ class PausedHere(PeerRefused):
         super().__init__(Reason.PAUSED, "this node is paused with it")
 
 
+class KeptOut(PeerRefused):
+    """This node does not let the peer in: a person rejected it, or has not approved it yet."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(Reason.UNAPPROVED, why)
+        self.args = (why,)
+
+
 class FoundSelf(PeerRefused):
     """This node's own identity is at the other end: in this very process, or with `is_copy` in another one."""
 

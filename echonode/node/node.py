@@ -83,12 +83,13 @@ from echonode.node.settings import Safe as Safe
 from echonode.node.settings import Settings as Settings
 from echonode.node.settings import group_tag as group_tag
 from echonode.node.subscriptions import Subscriptions
+from echonode.node.trust_control import TrustControl
 from echonode.node.views import LeftBehind, NodeStatus, PeerView, SyncReport
 from echonode.node.work_budgets import WorkBudgets
 from echonode.store.port import Store
 from echonode.sync.sketch_cache import SketchCache
 from echonode.sync.streams import ByteStream, Dial
-from echonode.text import escape, is_node_name, nfc, to_base32
+from echonode.text import escape, is_node_name, nfc
 from echonode.wire.messages import Direction
 
 
@@ -114,7 +115,7 @@ class Node:
         self.store = store
         self.bus = bus = EventBus(observe)
         self.records = book = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
-        self.conflicts, self.changes = Conflicts(book, bus), Changes(store, bus)
+        self.conflicts, self.changes = Conflicts(book, bus), Changes(book, bus)
         self.budgets = WorkBudgets(clock, settings.quotas.peer_rate)
         self.intake = Intake(store, self.records.kept, identity.id, settings.quotas)
         self.subscriptions = Subscriptions(store, self.records.kept, closed=self.intake.closed)
@@ -155,14 +156,14 @@ class Node:
         self.on_demand = OnDemand(self.connections, self.conversations, self.addresses)
         self.files = RecordFiles(store, bus, identity.id, self.addresses, member, intake, wanted, links.refusals)
         self.pause_control = PauseControl(self.connections, self.addresses)
+        self.trust_control = TrustControl(self.connections, self.addresses, book, safe.write_trust)
         parts = (self.records, self.conflicts, self.on_demand, self.pause_control)
         self.echo_sync = EchoSync(*parts, clock, entropy, settings.echo_author)
         self._hear_of_records()
         self._settings, self._wake, self._clock, self._save_name = settings, wake, clock, save_name
-        self.views = PeerViews(
-            self.peer_table, self.admission, self.live_links, self.registry, self.addresses, clock, settings.models
-        )
-        self.explanations = Explanations(self.records, self.subscriptions, self.addresses, self.on_demand, self.views)
+        labels, denials = self.addresses, book.denials
+        self.views = PeerViews(table, self.admission, links, self.registry, labels, denials, clock, settings.models)
+        self.explanations = Explanations(book, wanted, self.addresses, self.on_demand, self.views, self.trust_control)
         self._listen: tuple[str, ...] = ()
         self._runner: asyncio.Task[None] | None = None
 
@@ -205,6 +206,7 @@ class Node:
         if not is_provisional:  # `shared` means something only in a network
             self._subscribe()
         self.pause_control.load(self._settings.pauses)
+        self.trust_control.load(self._settings.trust)
         self._runner = asyncio.create_task(self.connections.run())
         if self._settings.is_restored:
             self.connections.spawn(CatchUp(self.bus, self.peer_table, self.records.may_write).run())
@@ -369,19 +371,21 @@ class Node:
         return self.addresses.resolve_peer(text)
 
     async def forget_peer(self, text: str) -> str:
-        """Forget the peer with that name or id until it comes again. Return its label.
+        """Forget the peer with that name or id until it comes again, and whether it was let in. Return its label.
 
         Its records stay. Raises LocalError for no such peer, and for one that is connected and would come again.
         """
-        peer = self.resolve_peer(text)
-        entry, label = self.peer_table.peers[peer], distinct_label(peer, self.addresses.node_labels())
-        if entry.is_up:
-            raise LocalError(f"{escape(label) or to_base32(peer)} is connected now: stop it first, or it comes again")
+        peer = self.trust_control.resolve(text)
+        entry, label = self.peer_table.peers.get(peer), self.trust_control.label(peer)
+        if entry is not None and entry.is_up:
+            raise LocalError(f"{escape(label)} is connected now: stop it first, or it comes again")
+        if not self.trust_control.forget(peer) and entry is None:
+            raise LocalError(f"no peer {escape(text)}")
         self.peer_table.forget_peer(peer)
         await self.store.forget_peer(peer)
-        self.bus.publish(PeerForgotten(peer=peer, peer_name=entry.name))
+        self.bus.publish(PeerForgotten(peer=peer, peer_name="" if entry is None else entry.name))
         self._wake.set()
-        return label or to_base32(peer)
+        return label
 
     async def forget_context(self, context: str, *, own_too: bool) -> int:
         """Delete all that is held of `context`, and take it no more until it is written here. Return how many records.

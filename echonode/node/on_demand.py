@@ -23,7 +23,7 @@ from echonode.node.addresses import Addresses
 from echonode.node.connections import Connections, Work
 from echonode.node.conversations import Conversations
 from echonode.node.events import SyncCompleted
-from echonode.node.failures import is_self
+from echonode.node.failures import in_words, is_self
 from echonode.node.handshake import FoundSelf, Session
 from echonode.node.mode_table import GET, PULL, PUT, ModeSpec
 from echonode.node.refusals import DECLINED
@@ -115,7 +115,7 @@ class OnDemand:
             sync.end(SyncStatus.UNREACHABLE, str(error))
         except PeerRefused as refused:
             is_copy = isinstance(refused, FoundSelf) and refused.is_copy
-            sync.end(SyncStatus.FAILED, str(refused), is_own=is_self(refused) and not is_copy)
+            sync.end(SyncStatus.FAILED, in_words(refused), is_own=is_self(refused) and not is_copy)
         except EchonodeError as error:
             sync.end(SyncStatus.FAILED, str(error))
         is_silent = sync.status in (SyncStatus.TIMED_OUT, SyncStatus.UNREACHABLE)

@@ -6,6 +6,7 @@ from echonode.limits import CANDIDATES_MAX, PEER_GONE_DAYS, SEEN_SAVED_S
 from echonode.model.identity import IdentityId
 from echonode.node.pauses import Pauses
 from echonode.node.peer_entries import PeerEntry, Target
+from echonode.node.trust import Trust
 from echonode.store.port import KnownPeer
 
 _GONE_MS: Final = PEER_GONE_DAYS * 24 * 3600 * 1000
@@ -18,11 +19,16 @@ class PeerIndex:
         self.targets: dict[str, Target] = {}
         self.peers: dict[IdentityId, PeerEntry] = {}
         self.pauses = Pauses()
+        self.trust = Trust()
 
     @property
     def is_linked(self) -> bool:
         """True while any link is up."""
         return any(peer.is_following for peer in self.peers.values())
+
+    def is_unwanted(self, peer: IdentityId | None) -> bool:
+        """Return whether no session with `peer` is wanted, by a pause or because it was rejected."""
+        return self.pauses.of(peer) is not None or (peer is not None and self.trust.is_rejected(peer))
 
     def has_session(self, peer: IdentityId | None) -> bool:
         """Return whether a working session with `peer` is up."""

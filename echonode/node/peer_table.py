@@ -233,7 +233,7 @@ class PeerTable(PeerIndex):
             wait_s = self._backoff.redial_s(target.attempt)
         target.not_before_s = now_s + wait_s
         entry = self.peers.get(target.peer) if target.peer else None
-        if entry is not None and entry.only_dials and now_s < entry.seen_s + _SEEN_S:
+        if entry is not None and entry.only_dials and not is_refusal and now_s < entry.seen_s + _SEEN_S:
             return None
         return self._lose(target.peer, failure, is_refusal=is_refusal, at=target.addresses)
 

@@ -1,20 +1,22 @@
 """PeerViews: the peers that were met or seen, as people read about them. It only reads.
 
     connected  reachable  absent  gone     peers that were met
+    pending  rejected                      nodes that are not let in: nobody decided yet, or a person did
     sighted  refused  other network        targets that are no peer's yet, and peers with which no session came about
     copy                                   this node's own identity in another process
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from echonode.clock import Clock
 from echonode.limits import SILENT_S
-from echonode.model.address import distinct_label
+from echonode.model.address import distinct_label, is_easy
 from echonode.model.identity import IdentityId
 from echonode.node.addresses import Addresses
 from echonode.node.admission import WHAT_TO_DO_ABOUT_A_COPY, PeerAdmission
+from echonode.node.denials import Denials
 from echonode.node.live_links import LiveLinks
 from echonode.node.peer_table import NEVER, PeerEntry, PeerTable, Target
 from echonode.node.session_registry import SessionRegistry
@@ -23,6 +25,8 @@ from echonode.text import escape, to_base32
 from echonode.wire.messages import PROTOCOL_VERSION, version_text
 
 _DAY_MS: Final = 24 * 3600 * 1000
+_APPROVE: Final = "echonode peers approve"
+_ID_CHARS: Final = 8
 
 
 class PeerViews:
@@ -35,6 +39,7 @@ class PeerViews:
         links: LiveLinks,
         registry: SessionRegistry,
         addresses: Addresses,
+        denials: Denials,
         clock: Clock,
         models: Mapping[str, tuple[int, int]],
     ) -> None:
@@ -43,6 +48,7 @@ class PeerViews:
         self._links = links
         self._registry = registry
         self._addresses = addresses
+        self._denials = denials
         self._clock = clock
         self.models = models
         self._left_out: set[IdentityId] = set()
@@ -58,7 +64,8 @@ class PeerViews:
         """Return the peers that a sync with all asks, and the keys of configured targets that are no peer's yet."""
         now_ms = self._clock.now_ms()
         left_out = self._admission.rotations.left_out()
-        peers = [peer for peer in self._table.peers if not self._table.is_lost(peer, now_ms) and peer not in left_out]
+        kept_out = {*left_out, *self._table.trust.rejected}
+        peers = [peer for peer in self._table.peers if not self._table.is_lost(peer, now_ms) and peer not in kept_out]
         unknown = [
             target.key
             for target in self._table.targets.values()
@@ -79,15 +86,38 @@ class PeerViews:
         views = [_copy(address, self._addresses.name) for address in copies]
         met = [entry for entry in self._table.peers.values() if entry.id not in foreign]
         views += [self._met(entry, by_peer.get(entry.id, []), distinct_label(entry.id, labels)) for entry in met]
+        views += self._kept_out(labels)
         views += [_foreign(peer, *shown) for peer, shown in foreign.items()]
         views += [_impostor(peer, address) for peer, address in self._admission.impostors.items()]
         shown_at = {address for _, address, _ in foreign.values()}.union(copies)
         shown_at.update(entry.address for entry in met if entry.is_up)
+        shown_at.update(pending.address for pending in self._table.trust.pending)
         for target in self._table.targets.values():
             is_shown = target.peer in self._table.peers or not shown_at.isdisjoint(target.addresses)
             if not is_shown and not target.is_misleading:
                 views.append(_sighted(target))
         return views
+
+    def _kept_out(self, labels: Mapping[IdentityId, str]) -> Iterator[PeerView]:
+        """Yield the nodes that were never met, and are not let in."""
+        trust = self._table.trust
+        labels = {**dict(trust.names()), **labels}
+        for pending in trust.pending:
+            label = distinct_label(pending.id, labels)
+            yield _outside(
+                pending.id,
+                pending.name,
+                label,
+                PeerState.PENDING,
+                address=pending.address,
+                seen_ms=pending.seen_ms,
+                since_ms=pending.since_ms,
+                reason=f"it waits to be let in; to do that, type: {_APPROVE} {_typed(pending.id, label)}",
+            )
+        for peer, name in trust.rejected.items():
+            if peer not in self._table.peers:
+                label = distinct_label(peer, labels)
+                yield _outside(peer, name, label, PeerState.REJECTED, reason=_rejected(peer, label))
 
     def _met(self, entry: PeerEntry, targets: Sequence[Target], label: str) -> PeerView:
         ours = self.models
@@ -95,12 +125,16 @@ class PeerViews:
         silence_s, lag = self._registry.silence_s(entry.id), self._links.behind(entry.id)
         is_silent = entry.is_up and (entry.is_doubted or SILENT_S < silence_s < NEVER)  # NEVER: it is ending
         is_in_step = not is_silent and self._links.is_in_step(entry.id)
-        state, in_sync, reason = self._stand(entry, silence_s if is_silent else None)
+        state, in_sync, reason = self._stand(entry, silence_s if is_silent else None, label)
         if is_in_step and not in_sync:
             in_sync, reason = None, f"in step, {on_the_way(lag)}" if lag else "in step, and not compared yet"
         if entry.full_in and state in (PeerState.CONNECTED, PeerState.REACHABLE):
             full = f"its quota for records of this node is used up in {escape(', '.join(entry.full_in))}"
             reason = f"{reason}; {full}" if reason else full
+        is_denied = entry.id in self._denials
+        if is_denied:
+            hidden = f"its records are hidden here (echonode allow {_typed(entry.id, label)} shows them)"
+            reason = f"{hidden}; {reason}" if reason else hidden
         static = [target for target in targets if target.is_static]
         return PeerView(
             id=entry.id,
@@ -119,15 +153,18 @@ class PeerViews:
             unreadable=tuple(unlike),
             in_step=is_in_step,
             since_ms=self._since_ms(entry, silence_s if is_silent else None),
+            is_denied=is_denied,
         )
 
-    def _stand(self, entry: PeerEntry, silence_s: float | None) -> tuple[PeerState, bool | None, str]:
+    def _stand(self, entry: PeerEntry, silence_s: float | None, label: str) -> tuple[PeerState, bool | None, str]:
         """Return the state of `entry`, whether it is equal, and why not. `silence_s`: how long its session is mute."""
         now_ms = self._clock.now_ms()
         if entry.id in self._left_out and not entry.is_up:
             return PeerState.LEFT_OUT, None, "this network was rotated without it"
         if self._admission.rotations.is_left_out_by(entry.id) and not entry.is_up:
             return PeerState.REFUSED, None, "it says that the network was rotated without this node"
+        if self._table.trust.is_rejected(entry.id):
+            return PeerState.REJECTED, None, _rejected(entry.id, label)
         if (pause := self._table.pauses.of(entry.id)) is not None:
             until = "" if pause.until_ms is None else f" until {_moment(pause.until_ms)}"
             which = "" if pause.peer is None else f" --peer {to_base32(entry.id)[:8]}"
@@ -156,6 +193,15 @@ class PeerViews:
         return self._times[entry.id][1]
 
 
+def _typed(peer: IdentityId, label: str) -> str:
+    """Return how a person types that node on a command line."""
+    return escape(label) if is_easy(label) else to_base32(peer)[:_ID_CHARS]
+
+
+def _rejected(peer: IdentityId, label: str) -> str:
+    return f"rejected here; to let it in, type: {_APPROVE} {_typed(peer, label)}"
+
+
 def _moment(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
@@ -178,6 +224,32 @@ def _copy(address: str, name: str) -> PeerView:
         in_sync=None,
         last_sync_ms=None,
         reason=WHAT_TO_DO_ABOUT_A_COPY,
+    )
+
+
+def _outside(
+    peer: IdentityId,
+    name: str,
+    label: str,
+    state: PeerState,
+    *,
+    reason: str,
+    address: str = "",
+    seen_ms: int | None = None,
+    since_ms: int | None = None,
+) -> PeerView:
+    return PeerView(
+        id=peer,
+        name=name,
+        label=label,
+        state=state,
+        address=address,
+        found_by="",
+        in_sync=None,
+        last_sync_ms=None,
+        last_seen_ms=seen_ms,
+        since_ms=since_ms,
+        reason=reason,
     )
 
 

@@ -55,7 +55,7 @@ class PoolCopies:
                 await self._copy(context, source, lambda key, own=own: key in own)  # type: ignore[misc]
 
     async def _has_record_by(self, context: str, keys: set[PublicKey]) -> bool:
-        async for page in self._records.scan(context, author=self._records.shared, deleted=True):
+        async for page in self._records.scan(context, author=self._records.shared, deleted=True, hidden=True):
             if any(record.kid in keys for record in page):
                 return True
         return False
@@ -65,7 +65,7 @@ class PoolCopies:
         if target is None or target == source:
             return 0
         copied = 0
-        async for page in self._records.scan(context, author=source, deleted=True):
+        async for page in self._records.scan(context, author=source, deleted=True, hidden=True):
             drafts = [await self._draft(record, target, is_wanted) for record in page]
             copied += len(await self._records.put_all([draft for draft in drafts if draft is not None]))
         return copied
@@ -74,12 +74,12 @@ class PoolCopies:
         self, record: Record, target: IdentityId, is_wanted: Callable[[PublicKey], bool]
     ) -> Draft | None:
         """Return the copy to write, None where there is none to make."""
-        heads = await self._records.heads(record.context, record.author, record.name)
+        heads = await self._records.all_heads(record.context, record.author, record.name)
         wanted = [head for head in heads if is_wanted(head.kid)]
         if not wanted:
             return None
         best = winner(wanted)
-        there = await self._records.heads(record.context, target, record.name)
+        there = await self._records.all_heads(record.context, target, record.name)
         if (there and best.created_ms <= winner(there).created_ms) or (best.is_tombstone and not there):
             return None
         return Draft(

@@ -4,7 +4,7 @@ It is what a node is without a network: a store, the identity that writes into i
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ from echonode.model.identity import (
 from echonode.model.keys import Admission, KeyState, member_draft, statement_draft
 from echonode.model.member_secret import MemberSecret
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store
+from echonode.node.denials import Denials
 from echonode.node.event_bus import EventBus
 from echonode.node.events import (
     InstanceRenewed,
@@ -36,7 +37,7 @@ from echonode.node.events import (
     TimestampAhead,
 )
 from echonode.node.kept_contexts import KeptContexts
-from echonode.store.port import Applied, Audit, StaleWriterError, Store
+from echonode.store.port import Applied, Audit, EarlierVersion, StaleWriterError, Store
 from echonode.sync.tasks import uninterrupted
 from echonode.text import escape, to_base32
 
@@ -61,7 +62,8 @@ class RecordBook:
 
     `shared`: the pool of the network, None on the open network; `pools`: others that are known here; `past_pools`: what
     was `shared` before, by id, with its label; `own_statements`: the key statements that say that our device key speaks
-    for us, and for `shared`; `is_copied`: another store writes in this one's name.
+    for us, and for `shared`; `is_copied`: another store writes in this one's name; `denials`: whose versions readers do
+    not get.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class RecordBook:
         self.own_statements: list[Record] = []
         self.shared_pool: Pool | None = None
         self.is_copied = False
+        self.denials = Denials(lambda: store.keyring)
         self.may_write = asyncio.Event()  # cleared while a restored node catches up
         self.may_write.set()
         self._clock = clock
@@ -313,8 +316,18 @@ class RecordBook:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
-        """Return all heads of one record, tombstones included; [] when it is unknown. Readers get the `winner`."""
+        """Return the heads of one record that readers see, tombstones included; [] when there are none. Readers get the
+        `winner`."""
+        return self.denials.shown(await self.all_heads(context, author, name))
+
+    async def all_heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
+        """Return all heads of one record, those of denied nodes too."""
         return await self.store.heads(context, author, name)
+
+    async def earlier(self, context: str, author: IdentityId, name: str, *, limit: int) -> list[EarlierVersion]:
+        """Return up to `limit` earlier versions of one record that readers see, the one superseded last first."""
+        found = await self.store.earlier(context, author, name, limit=limit)
+        return [each for each in found if self.denials.owner(each.record) is None]
 
     async def scan(
         self,
@@ -324,14 +337,18 @@ class RecordBook:
         tag: str | None = None,
         since_ms: int | None = None,
         deleted: bool = False,
+        hidden: bool = False,
     ) -> AsyncIterator[list[Record]]:
-        """Yield the records of `context` that fit, in log order, in pages; of a conflict only the winner."""
+        """Yield the records of `context` that fit, in log order, in pages; of a conflict only the winner.
+
+        `hidden`: also those of denied nodes."""
+        shown = list if hidden else self.denials.shown
         after = 0
         while True:
             page, last = await self.store.scan(context, after, limit=BATCH_RECORDS_MAX)
             found = [
                 record
-                for record in page
+                for record in shown(page)
                 if (deleted or not record.is_tombstone)
                 and (author is None or record.author == author)
                 and (tag is None or tag in record.tags)
@@ -339,24 +356,26 @@ class RecordBook:
             ]
             contested = self.store.conflicts(context)
             if contested:
-                found = [record for record in found if await self._is_read(record, contested)]
+                found = [record for record in found if await self._is_read(record, contested, shown)]
             if found:
                 yield found
             if last == after:
                 return
             after = last
 
-    async def _is_read(self, record: Record, contested: Collection[LeafKey]) -> bool:
+    async def _is_read(
+        self, record: Record, contested: Collection[LeafKey], shown: Callable[[list[Record]], list[Record]]
+    ) -> bool:
         if record.key not in contested:
             return True
-        heads = await self.store.heads(record.context, record.author, record.name)
+        heads = shown(await self.all_heads(record.context, record.author, record.name))
         return not heads or winner(heads).id == record.id
 
     async def conflicts(self, context: str) -> list[list[Record]]:
-        """Return every record with more than one head: its heads, the winner first."""
+        """Return every record with more than one head that readers see: these heads, the winner first."""
         found: list[list[Record]] = []
         for key in sorted(self.store.conflicts(context)):
-            heads = await self._heads_at(context, key)
+            heads = self.denials.shown(await self._heads_at(context, key))
             if len(heads) > 1:
                 found.append(sorted(heads, key=lambda head: (head.timestamp, head.id), reverse=True))
         return found

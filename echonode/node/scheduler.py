@@ -128,7 +128,7 @@ class Scheduler:
         chosen = self.links.chosen()
         meet_at_s = self._meet_at_s if self._is_among_many() else 0.0
         for target in self.table.targets.values():
-            if target.is_dialling or not target.is_ours or self.table.pauses.of(target.peer) is not None:
+            if target.is_dialling or not target.is_ours or self.table.is_unwanted(target.peer):
                 continue
             not_before_s = max(target.not_before_s, target.free_at_s)
             if target.peer is None:

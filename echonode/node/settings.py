@@ -9,6 +9,7 @@ from echonode.model.known_pool import KnownPool
 from echonode.model.member_secret import MemberSecret
 from echonode.model.past_networks import PastNetwork
 from echonode.node.pauses import Pause
+from echonode.node.trust import Decisions, TrustSettings
 
 _OPEN_GROUP_KEY = b"echonode open network"  # group tags of the public network hide nothing
 
@@ -61,6 +62,7 @@ class Settings:
     `models`            versions of the record models that are read here
     `pauses`            those that were made before this start
     `quotas`            what is taken of others at most
+    `trust`             who is let in, and whose records are hidden
     `is_restored`       the store was put back from a backup, and did not run since
     `pools`             the pools beside `shared` that this node has labels for
     `echo_author`       whose records are the state of the Echo Sync Protocol: `shared`, `me`, or None for `shared`
@@ -79,10 +81,13 @@ class Settings:
     echo_author: str | None = None
     pools: tuple[KnownPool, ...] = ()
     quotas: Quotas = Quotas()
+    trust: TrustSettings = field(default_factory=TrustSettings)
 
 
 class Safe(Protocol):
-    """The place where a node keeps its secrets over a restart. Its methods raise EchonodeError where that fails."""
+    """The place where a node keeps its secrets and decisions over a restart.
+
+    Its methods raise EchonodeError where that fails."""
 
     def write_pools(self, pools: Sequence[KnownPool]) -> None:
         """Keep these pools, in place of those before."""
@@ -94,6 +99,10 @@ class Safe(Protocol):
 
     def write_root_seed(self, seed: bytes | None, public: bytes) -> None:
         """Keep the seed of the root key, or with None its public key alone."""
+        ...
+
+    def write_trust(self, decisions: Decisions) -> None:
+        """Keep what a person decided about nodes, in place of what was kept before."""
         ...
 
 

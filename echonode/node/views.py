@@ -26,6 +26,8 @@ class PeerState(Enum):
     OTHER_NETWORK = "other network"
     LEFT_OUT = "left out"  # the network was rotated without it
     COPY = "copy"  # another process with the identity of this node; `reason` says what to do
+    PENDING = "pending"  # never met, and not let in until a person decides
+    REJECTED = "rejected"  # kept out, as a person decided
     PAUSED = "paused"  # no session is wanted here for a while; `reason` says until when
     REFUSED = "refused"  # kept out here, or keeps this node out; `reason` says why
 
@@ -44,6 +46,7 @@ class PeerView:
     `since_ms`     when the link began, or when the peer was last heard of
     `models`       the record models that are read there
     `unreadable`   of these, those that are read here in another major: a record for one reader is none for the other
+    `is_denied`    its records are hidden here
     """
 
     id: IdentityId | None
@@ -62,6 +65,7 @@ class PeerView:
     unreadable: tuple[str, ...] = ()
     in_step: bool = False
     since_ms: int | None = None
+    is_denied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from echonode.model.member_secret import MemberSecret
 from echonode.model.past_networks import PastNetwork
 from echonode.node.events import Event, LinkEqual, SyncCompleted
 from echonode.node.node import Node, Presence, Settings
+from echonode.node.trust import Decisions
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import OWNER, SimClock, SimEntropy, SimLoop
 from echonode.sim.mdns import RELIABLE, MulticastConditions, SimDiscovery
@@ -83,6 +84,10 @@ class _MemberSafe:
 
     def write_pools(self, pools: Sequence[KnownPool]) -> None:
         self._member.settings = replace(self._member.settings, pools=tuple(pools))
+
+    def write_trust(self, decisions: Decisions) -> None:
+        trust = replace(self._member.settings.trust, decided=decisions)
+        self._member.settings = replace(self._member.settings, trust=trust)
 
     def write_device_seed(self, seed: bytes) -> None:
         self._member.identity = replace(self._member.identity, device=SigningKey(seed))

@@ -39,6 +39,14 @@ TOUR = [
     ("one", 400, "POST", "/v1/peers/forget", b"{}"),
     ("one", 404, "POST", "/v1/peers/forget", {"peer": "stranger"}),
     ("one", 413, "POST", "/v1/peers/forget", BIG_JSON),
+    ("one", 200, "GET", "/v1/trust", b""),
+    ("one", 400, "GET", "/v1/trust?x=1", b""),
+    *(
+        ("one", status, "POST", f"/v1/{verb}", body)
+        for verb in ("peers/approve", "peers/reject", "deny", "allow")
+        for status, body in ((400, b"{}"), (404, {"peer": "stranger"}), (413, BIG_JSON), (200, {"peer": "OPEN"}))
+    ),
+    ("one", 409, "POST", "/v1/allow", {"peer": "OPEN"}),
     ("one", 400, "POST", "/v1/pause", {"for_s": 0}),
     ("one", 404, "POST", "/v1/pause", {"peer": "stranger"}),
     ("one", 413, "POST", "/v1/pause", BIG_JSON),
@@ -298,6 +306,8 @@ ELSEWHERE = {
     ("GET", f"{ECHO}/{{id}}/replay", "413"),  # test_echo_sync
     ("POST", "/v1/peers/forget", "200"),  # test_node
     ("POST", "/v1/peers/forget", "409"),  # test_node
+    ("POST", "/v1/peers/approve", "409"),  # test_trust
+    ("POST", "/v1/peers/reject", "409"),  # test_trust
     ("POST", "/v1/join", "200"),  # test_node
     ("POST", "/v1/join", "422"),  # test_node
     ("GET", "/v1/events", "200"),  # test_events

@@ -23,7 +23,7 @@ WITHIN_S = 60
 COMMANDS = (
     "run invite join"
     " put get delete list history import export watch contexts forget"
-    " status sync conflicts why open peers pull pause resume network pool key api"
+    " status sync conflicts why open peers pull pause resume network pool key deny allow api"
     " doctor verify logs log-level trace support-bundle"
     " service config rename backup restore completion version help demo simulate"
 )
@@ -35,6 +35,8 @@ INNER = (
     "service status",
     "contexts forget",
     "peers forget",
+    "peers approve",
+    "peers reject",
     "pool list",
     "pool create",
     "pool ask",
@@ -123,7 +125,10 @@ def test_what_is_typed_wrongly_is_one_sentence_and_exit_2(shell: Shell, args: li
 READING = ["status", "peers", "contexts", "conflicts", "list", "export", "verify", "watch", "sync", "invite"]
 
 
-WRITING = ("put x y", "delete x", "contexts forget x", "peers forget x", "rename x", "join 1-a-b")
+WRITING = (
+    *("put x y", "delete x", "contexts forget x", "peers forget x", "peers approve x", "deny x"),
+    *("rename x", "join 1-a-b"),
+)
 
 
 @pytest.mark.parametrize("command", [*READING, "get x", *WRITING])

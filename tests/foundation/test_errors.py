@@ -37,6 +37,7 @@ ON_THE_WIRE = [
     "quota",
     "paused",
     "left_out",
+    "unapproved",
 ]
 
 

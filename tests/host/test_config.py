@@ -14,11 +14,19 @@ from echonode.host.config import (
     Config,
     LogConfig,
     QuotaConfig,
+    TrustConfig,
     changed_keys,
     explain,
     load_config,
     reloaded,
+    trust_decisions,
 )
+from echonode.model.identity import IdentityId
+from echonode.node.trust import Decisions
+from echonode.text import to_base32
+
+IDS = [IdentityId(bytes(range(start, start + 32))) for start in (0, 32, 64)]
+FIRST, SECOND, THIRD = map(to_base32, IDS)
 
 
 def loaded(tmp_path: Path, text: str, environ: dict[str, str] | None = None, **flags: object) -> Config:
@@ -67,10 +75,26 @@ def test_the_example_in_the_documentation_loads_and_shows_every_key(tmp_path: Pa
             tombstones=500_000,
             peer_rate=2000,
         ),
+        trust=TrustConfig(policy="approve", approve=(FIRST,), reject=(SECOND,), deny=(THIRD,)),
     )
     shown = set(re.findall(r"^\[?(\w+)(?: =|\])", example[1], re.MULTILINE))
-    tables = (Config, ApiConfig, BackupConfig, QuotaConfig, LogConfig)
+    tables = (Config, ApiConfig, BackupConfig, QuotaConfig, TrustConfig, LogConfig)
     assert shown == {"main", *(name for table in tables for name in table.__struct_fields__)}
+
+
+def test_what_the_configuration_decides_about_nodes_is_by_whole_ids(tmp_path: Path) -> None:
+    text = '[trust]\nallow = ["x"]\n'
+    with pytest.raises(ConfigError, match="there is no setting 'allow' in the table trust"):
+        loaded(tmp_path, text)
+    config = loaded(tmp_path, f'[trust]\ndeny = ["{FIRST}", "{SECOND}"]\n', {"ECHO_TRUST_APPROVE": f"{FIRST}, {THIRD}"})
+    assert trust_decisions(config.trust) == Decisions({IDS[0]: "", IDS[2]: ""}, {}, {IDS[0]: "", IDS[1]: ""})
+    for wrong, why in (
+        ('policy = "closed"', "trust.policy: open or approve is expected"),
+        (f'deny = ["{FIRST[:8]}"]', "trust.deny: 'aaaqeaye' is no id: `echonode peers --json` shows whole ones"),
+        (f'approve = ["{FIRST}"]\nreject = ["{FIRST}"]', f"trust.reject: {FIRST} stands under trust.approve too"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(why)):
+            loaded(tmp_path, f"[trust]\n{wrong}\n")
 
 
 def test_a_flag_goes_before_the_environment_that_before_the_file_and_that_before_the_default(tmp_path: Path) -> None:

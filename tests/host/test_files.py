@@ -7,9 +7,10 @@ import pytest
 from echonode.errors import ConfigError
 from echonode.host.files import NodeFiles
 from echonode.host.home import Home, write_secret
-from echonode.model.identity import PoolKind
+from echonode.model.identity import IdentityId, PoolKind
 from echonode.model.known_pool import KnownPool
 from echonode.model.member_secret import MemberSecret
+from echonode.node.trust import Decisions
 
 KEY = bytes(range(32))
 
@@ -38,6 +39,21 @@ def test_the_lone_key_of_an_earlier_home_gets_its_derived_seed_and_keeps_it(tmp_
     files.keep_pool_seed()
     assert files.home.network.read_bytes() == secret.to_bytes()
     assert files.read_member_secret() == secret
+
+
+def test_decisions_about_nodes_are_read_again_and_a_damaged_file_decides_nothing(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    assert files.read_trust() == Decisions()
+    one, two = IdentityId(b"1" * 32), IdentityId(b"2" * 32)
+    decisions = Decisions().approve(one, "one").reject(two, "").deny(two, "two, \u00fc")
+    files.write_trust(decisions)
+    assert files.read_trust() == decisions
+    assert "trust" in files.kept_files()
+    path = files.home.folder / "trust"
+    for damaged in (b"", b"{}", b'{"approved": {"x": ""}, "rejected": {}, "denied": {}}', path.read_bytes()[:-1]):
+        path.write_bytes(damaged)
+        with pytest.raises(ConfigError, match="trust is damaged: restore it from a copy, or delete it"):
+            files.read_trust()
 
 
 @pytest.mark.parametrize("size", [0, 31, 33, 63, 65])

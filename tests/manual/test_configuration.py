@@ -8,7 +8,16 @@ import msgspec
 import pytest
 
 from echonode.cli.commands.network import run
-from echonode.host.config import RELOADED, ApiConfig, BackupConfig, Config, LogConfig, QuotaConfig, load_config
+from echonode.host.config import (
+    RELOADED,
+    ApiConfig,
+    BackupConfig,
+    Config,
+    LogConfig,
+    QuotaConfig,
+    TrustConfig,
+    load_config,
+)
 from echonode.manual.settings import SETTINGS, Setting
 from echonode.manual.topics import TOPICS, assignment, commented_file, configuration
 
@@ -23,7 +32,7 @@ def value_of(config: Config, key: str) -> object:
 
 
 def test_the_page_has_exactly_the_keys_that_there_are() -> None:
-    tables = {"api": ApiConfig, "backup": BackupConfig, "log": LogConfig, "quota": QuotaConfig}
+    tables = {"api": ApiConfig, "backup": BackupConfig, "log": LogConfig, "quota": QuotaConfig, "trust": TrustConfig}
     top = {field.name for field in msgspec.structs.fields(Config)} - tables.keys()
     inner = {f"{table}.{field.name}" for table, kind in tables.items() for field in msgspec.structs.fields(kind)}
     assert {setting.key for setting in SETTINGS} == top | inner

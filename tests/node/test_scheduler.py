@@ -469,6 +469,17 @@ def test_a_peer_that_only_dials_us_is_absent_when_it_has_not_for_long():
     assert times.dial_ended(1e4 + 1000, "t1", failure="no answer")
 
 
+def test_a_peer_that_only_dials_us_and_keeps_us_out_is_refused_at_once():
+    times = met(1)
+    times.due(1e4)
+    assert times.dial_ended(1e4, "t1", failure="no answer")
+    times.table.opened(peer_id(1), "", "", target=None, is_initiator=False)
+    times.table.closed(1e4 + 10, 0, peer_id(1), in_sync=True, reason="")
+    times.due(1e4 + 100)
+    lost = times.table.dial_ended(1e4 + 100, "t1", failure="it keeps us out", is_refusal=True)
+    assert lost is not None and (lost.is_refused, lost.in_sync, lost.reason) == (True, None, "it keeps us out")
+
+
 # -- anything that may happen ----------------------------------------------------------------------------------------
 
 

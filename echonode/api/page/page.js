@@ -109,7 +109,7 @@ function ago(time) {
 }
 
 const clock = (date) => date.toLocaleTimeString([], { hour12: false });
-const isOurs = (peer) => !["other network", "copy", "gone"].includes(peer.state);
+const isOurs = (peer) => !["other network", "copy", "gone", "pending", "rejected"].includes(peer.state);
 const isInStep = (peer) => peer.in_sync !== true && peer.in_step;
 
 function mood(peer) {
@@ -120,7 +120,7 @@ function mood(peer) {
 }
 
 function equality(peer) {
-  if (peer.state === "other network" || peer.state === "copy") return "–";
+  if (["other network", "copy", "pending"].includes(peer.state)) return "–";
   if (isInStep(peer)) return "in step";
   return { true: "yes", false: "no", null: "unknown" }[String(peer.in_sync)];
 }

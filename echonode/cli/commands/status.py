@@ -1,4 +1,4 @@
-"""status, peers, contexts: this node, the other nodes, and whether they are equal."""
+"""status, contexts, rename: this node, the sets of records that it holds, and whether all nodes are equal."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,12 +32,15 @@ _LATER_FIELDS: Final = ("paused", "history", "joining")  # which nodes of the fi
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "conflicts", "wants")
 _PEER_FIELDS: Final = (
     *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
-    *("following", "lag", "in_step", "since", "models", "unreadable"),
+    *("following", "lag", "in_step", "since", "models", "unreadable", "denied"),
 )
 _OTHER_NETWORK: Final = "other network"
 _COPY: Final = "copy"
 _GONE: Final = "gone"
 _LEFT_OUT: Final = "left out"
+PENDING: Final = "pending"
+_REJECTED: Final = "rejected"
+_NOT_COUNTED: Final = (_OTHER_NETWORK, _COPY, _GONE, _LEFT_OUT, PENDING, _REJECTED)  # in what is said of equality
 _FACT_INDENT: Final = 12
 _ROOT_CHARS: Final = 16  # 80 bits: enough to tell two roots apart; --json has all
 _REASONS_MAX: Final = 3  # in the verdict; the table shows all
@@ -124,8 +127,9 @@ def _history(history: Json | None) -> str:
 
 def _known_text(peers: Sequence[Json]) -> str:
     """Return how many peers this node has met, now or before it was started, "" for none."""
-    known = [peer for peer in peers if peer["id"] is not None and peer["state"] not in (_OTHER_NETWORK, _COPY)]
-    connected = len(_of_state(known, "connected"))
+    strangers = (_OTHER_NETWORK, _COPY, PENDING)
+    known = [peer for peer in peers if peer["id"] is not None and peer["state"] not in strangers]
+    connected = len(of_state(known, "connected"))
     return f"{count(len(known), 'peer')} known, {connected} connected" if known else ""
 
 
@@ -135,10 +139,12 @@ def _network(network: str) -> str:
 
 def verdict(peers: Sequence[Json], now_s: float | None = None) -> str:
     """Return one sentence that says whether all nodes are equal, and if not, why."""
-    return " ".join([*map(_copy_warning, _of_state(peers, _COPY)), _equality(peers, now_s)])
+    parts = [*map(_copy_warning, of_state(peers, _COPY)), _equality(peers, now_s), _waiting(peers)]
+    return " ".join(part for part in parts if part)
 
 
-def _of_state(peers: Sequence[Json], state: str) -> list[Json]:
+def of_state(peers: Sequence[Json], state: str) -> list[Json]:
+    """Return those of `peers` that are in that state."""
     return [peer for peer in peers if peer["state"] == state]
 
 
@@ -146,12 +152,20 @@ def _copy_warning(copy: Json) -> str:
     return f"At {safe(copy['address'])} {safe(copy['reason'])}."
 
 
+def _waiting(peers: Sequence[Json]) -> str:
+    """Return how many nodes wait for a person to let them in; "" for none."""
+    number = len(of_state(peers, PENDING))
+    if not number:
+        return ""
+    return f"{count(number, 'node')} {'waits' if number == 1 else 'wait'} to be let in: echonode peers --pending."
+
+
 def _equality(peers: Sequence[Json], now_s: float | None) -> str:
-    ours = [peer for peer in peers if peer["state"] not in (_OTHER_NETWORK, _COPY, _GONE, _LEFT_OUT)]
-    gone = len(_of_state(peers, _GONE))
+    ours = [peer for peer in peers if peer["state"] not in _NOT_COUNTED]
+    gone = len(of_state(peers, _GONE))
     beside = f" ({count(gone, 'more node')} not seen for 30 days.)" if gone else ""
     if not ours:
-        if gone or _of_state(peers, _COPY):
+        if any(of_state(peers, state) for state in (_GONE, _COPY, PENDING, _REJECTED)):
             return f"No other node of this network is known to be there.{beside}"
         return "No other node of this network was seen yet; to add one, type: echonode invite"
     unequal = [peer for peer in ours if peer["in_sync"] is not True]
@@ -173,10 +187,10 @@ def _is_in_step(peer: Json) -> bool:
 
 
 def _name(peer: Json) -> str:
-    return safe(_label(peer) or short_id(peer["id"]) or peer["address"])
+    return safe(peer_label(peer) or short_id(peer["id"]) or peer["address"])
 
 
-def _label(peer: Json) -> str:
+def peer_label(peer: Json) -> str:
     """Return the name of a peer as it is shown: with the beginning of its id where another node has the same name."""
     label: str = peer.get("label") or peer["name"]
     return label
@@ -211,10 +225,10 @@ def peer_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
     """Yield the table of peers."""
     rows = [
         (
-            safe(_label(peer)) or "-",
+            safe(peer_label(peer)) or "-",
             short_id(peer["id"]) or "-",
             safe(peer["state"]),
-            "-" if peer["state"] in (_OTHER_NETWORK, _COPY) else _equal(peer),
+            "-" if peer["state"] in (_OTHER_NETWORK, _COPY, PENDING) else _equal(peer),
             _following(peer),
             ago(peer["last_sync"], now_s),
             safe(peer["address"]) or "-",
@@ -285,38 +299,6 @@ def forget_context(lookup: NodeLookup, context: str, own: bool) -> None:
     path = f"/v1/contexts/{quote(context, safe='')}/forget"
     answer = lookup.client().call("POST", path, body={"own": own})
     print_note(f"{safe(context)} is forgotten, with {count(answer['forgotten'], 'record')}")
-
-
-@examples("peers", "peers --json")
-@click.group("peers", invoke_without_command=True)
-@json_option
-@click.pass_context
-def peers(ctx: click.Context, as_json: bool) -> None:
-    """List the other nodes, also those of other networks."""
-    if ctx.invoked_subcommand is not None:
-        return
-    answer = ctx.ensure_object(NodeLookup).client().call("GET", "/v1/peers")
-    if as_json:
-        print_json(answer)
-        return
-    if not answer["peers"]:
-        print_note("no other node was seen yet")
-        return
-    for line in peer_lines(answer["peers"], time.time()):
-        print_line(line)
-
-
-@examples("peers forget kitchen", "peers forget x53lq2ab")
-@peers.command("forget", short_help="Forget a node that is gone for good.")
-@click.argument("peer", metavar="NAME_OR_ID")
-@pass_lookup
-def forget(lookup: NodeLookup, peer: str) -> None:
-    """Forget a node that is gone for good: its name and where it was. Its records stay.
-
-    Should it come again, it is known again.
-    """
-    answer = lookup.client().call("POST", "/v1/peers/forget", body={"peer": peer})
-    print_note(f"{safe(answer['peer'])} is forgotten until it comes again")
 
 
 @examples("rename kitchen", "rename 'Anna, laptop'")
