@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from echonode.clock import Timestamp
+from echonode.clock import HybridClock, Moment
 from echonode.limits import ROUNDS_MAX, SMALL_SUBTREE_LEAVES
 from echonode.model.record import MAIN, Draft, Record
 from echonode.store.port import Store
@@ -34,13 +34,17 @@ class Scribe:
         self._world = world
         self._stores = stores
         self._planned = planned
-        self._time = count((1_800_000_000_000) << 16, 1 << 16)
+        self._clock = HybridClock()
+        self._times_ms = count(1_800_000_000_000)
         self.written: tuple[list[Record], list[Record]] = ([], [])
 
     async def __call__(self, number: int, _: Message) -> None:
         for at, side, kind in self._planned:
             if at == number:
                 await self.write(side, kind, number)
+
+    def _tick(self) -> Moment:
+        return self._clock.moment(next(self._times_ms))
 
     async def write(self, side: int, kind: str, number: int) -> None:
         writer = self._world.writers[side]
@@ -57,9 +61,7 @@ class Scribe:
         drafts = [
             Draft(context=MAIN, author=author, name=name, body=body, is_tombstone=not body) for name in names
         ]
-        records, applied = await self._stores[side].write(
-            drafts, writer.identity.device, lambda: Timestamp(next(self._time))
-        )
+        records, applied = await self._stores[side].write(drafts, writer.identity.device, self._tick)
         assert not applied.refused
         self.written[side].extend(record for record in records if record is not None)
 
