@@ -30,10 +30,16 @@ from echonode.cli.record_file import (
     why_of,
 )
 from echonode.cli.whole_file import whole_file
+from echonode.client.shape import checker
+from echonode.limits import MIB
 
 if TYPE_CHECKING:
     from echonode.cli.client import ApiClient
 
+# Others may write to the folder too: notes are read like an answer of a stranger.
+_NOTE: Final[dict[str, Any]] = {"size": int, "mtime_ns": int, "hash": str, "writer": str, "roots": {...: (str, None)}}
+_NOTES: Final[dict[str, Any]] = {"instance": str, "files": {...: _NOTE}}
+_NOTES_BYTES_MAX: Final = 4 * MIB
 _SUFFIX: Final = ".echo"
 _RACY_S: Final = 3.0  # FAT keeps times in steps of 2 s: a younger file may change and keep its time
 _ROUND_S: Final = 3.0  # between two looks at a watched folder
@@ -196,11 +202,12 @@ class FolderSync:
         """Read the notes. Those that are damaged, or of another life of the store, count for nothing."""
         self._notes = {}
         try:
-            kept = json.loads(self._notes_path.read_bytes())
-            if kept["instance"] == self._me["instance"]:
-                self._notes = {str(name): _Note(**note) for name, note in kept["files"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            self._notes = {}
+            with self._notes_path.open("rb") as file:
+                kept = json.loads(file.read(_NOTES_BYTES_MAX))
+        except (OSError, ValueError, RecursionError):
+            return
+        if checker(_NOTES)(kept) and kept["instance"] == self._me["instance"]:
+            self._notes = {name: _Note(**{key: note[key] for key in _NOTE}) for name, note in kept["files"].items()}
 
     def _write_notes(self) -> None:
         """Write the notes; a folder that takes none only costs time at the next exchange."""
@@ -231,7 +238,7 @@ class FolderSync:
 def _lines(taken: list[_Taken]) -> Iterator[str]:
     rows = [
         (
-            each.writer,
+            safe(each.writer),
             f"{each.new:,}",
             f"{each.had:,}",
             f"{each.refused:,}",

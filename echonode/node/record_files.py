@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Never
 
 from echonode.errors import LocalError, Reason, RemoteError
-from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CONTEXTS_TOLD_MAX
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CONTEXTS_TOLD_MAX, VERIFY_CHUNK
 from echonode.model.identity import IdentityId
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, LeafKey, Record
@@ -215,14 +215,7 @@ class RecordFiles:
     ) -> None:
         """Take the versions of batches of which one is bad, up to that. Raises FileDamagedError for it."""
         for batch in unwritten:
-            good: list[Record] = []
-            fault: RemoteError | None = None
-            for raw in batch:
-                try:
-                    good += await verify_all([raw], taken.name)
-                except RemoteError as error:
-                    fault = error
-                    break
+            good, fault = await _verified_beginning(batch, taken.name)
             if good:
                 await merge(conversation, good)
             taken.versions += len(good)
@@ -313,6 +306,22 @@ class _NoPeer:
 
     async def recv(self) -> Never:
         raise LocalError("a file sends no messages")
+
+
+async def _verified_beginning(batch: Sequence[bytes], context: str) -> tuple[list[Record], RemoteError | None]:
+    """Return the versions before the first bad one of a batch, and its fault; all of them and None when none is bad."""
+    good: list[Record] = []
+    for start in range(0, len(batch), VERIFY_CHUNK):
+        chunk = batch[start : start + VERIFY_CHUNK]
+        try:
+            good += await verify_all(chunk, context)
+        except RemoteError:
+            for raw in chunk:
+                try:
+                    good += await verify_all([raw], context)
+                except RemoteError as error:
+                    return good, error
+    return good, None
 
 
 async def _items(reader: FileReader, chunks: AsyncIterator[bytes]) -> AsyncGenerator[FileItem]:

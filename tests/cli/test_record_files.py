@@ -182,7 +182,9 @@ def test_a_file_is_read_again_when_its_content_changed_and_only_then(
     age(stick)
     assert not taken(shell, b, stick)[0]["is_unchanged"]
     (notes,) = [path for path in stick.glob(".*.json") if shell(*at(b, "status", "--json")).json["id"] in path.name]
-    for text in ("{", "[]", '{"instance": 1}', json.dumps({"instance": "x", "files": {"y": {}}})):
+    kept = json.loads(notes.read_text())
+    wrong = {**kept, "files": {name: {**note, "roots": 1} for name, note in kept["files"].items()}}
+    for text in ("{", "[]", '{"instance": 1}', "[" * 10_000, *map(json.dumps, ({**kept, "instance": "x"}, wrong))):
         notes.write_text(text)
         assert not taken(shell, b, stick)[0]["is_unchanged"], "notes that say nothing"
 

@@ -1,5 +1,6 @@
 """Record files: they are read however they are chopped, and every damage is noticed with all before it read."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +13,10 @@ from echonode.errors import Reason, RemoteError
 from echonode.limits import RECORD_BYTES_MAX
 from echonode.model.identity import IdentityId
 from echonode.model.merkle import Digest
-from echonode.model.record import Draft
+from echonode.model.record import Draft, parse, verify
 from echonode.wire.record_file import ContextEnd, FileHeader, FileItem, FileReader
 from tests.model.forge import PERSON, written
+from tests.wire import make_file_vectors
 
 HEADER = FileHeader(b"n" * 8, IdentityId(b"i" * 32), "kitchen", ("identities", "main", "books"))
 VERSIONS = [written(Draft(context="main", author=PERSON.id, name=f"n{n}", body=b"b" * n)).raw for n in range(6)]
@@ -183,3 +185,38 @@ def test_an_item_that_is_too_long_is_refused_before_it_is_there() -> None:
 @given(st.binary(max_size=200), st.integers(0, len(FILE)))
 def test_any_bytes_behind_a_beginning_give_items_or_an_error(data: bytes, at: int) -> None:
     read(FILE[:at] + data)
+
+
+# -- the frozen bytes --------------------------------------------------------------------------------------------------
+
+FROZEN = json.loads(make_file_vectors.PATH.read_text())
+
+
+def test_the_frozen_file_comes_out_byte_for_byte() -> None:
+    assert make_file_vectors.build() == FROZEN, "the format changed: see tests/wire/make_file_vectors.py"
+
+
+def test_the_frozen_file_is_read_as_its_items() -> None:
+    items, error = read(bytes.fromhex(FROZEN["file"]))
+    assert error is None
+    encoded = [(item if isinstance(item, bytes) else item.encode()).hex() for item in items]
+    assert encoded == [item["bytes"] for item in FROZEN["items"]]
+    later, error = read(bytes.fromhex(FROZEN["later_minor"]))
+    assert (later, error) == (items, None)
+    other, error = read(bytes.fromhex(FROZEN["other_major"]))
+    assert error is not None and (other, error.reason) == ([], Reason.UNSUPPORTED_PROTOCOL)
+
+
+@pytest.mark.parametrize("damaged", FROZEN["damaged"], ids=lambda each: each["what"])
+def test_of_a_frozen_damaged_file_so_many_versions_are_good(damaged: dict[str, Any]) -> None:
+    items, error = read(bytes.fromhex(damaged["bytes"]))
+    good = 0
+    for item in items:
+        if isinstance(item, bytes):
+            try:
+                verify(parse(item))
+            except RemoteError as fault:
+                error = fault
+                break
+            good += 1
+    assert error is not None and good == damaged["versions"]
