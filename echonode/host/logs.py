@@ -4,7 +4,8 @@
 
 `event` is the stable dotted name of node/events.py, ids are base32, and text that a peer may have chosen is escaped. A
 terminal shows what a person wants of it (manual/log_lines.py), or everything where the level is `debug`. Under journald
-each line begins with its priority (`<4>{..}`, sd-daemon(3)), which the journal removes again. Lines of libraries
+each line is an entry with fields (journal.py), or, where the journal takes none, begins with its priority (`<4>{..}`,
+sd-daemon(3)), which the journal removes again. Lines of libraries
 (asyncio, zeroconf, uvicorn) join the stream as `library.message`, from warnings up. The RunLog keeps every line in
 memory, also those below the level (node/run_log.py).
 
@@ -26,6 +27,7 @@ import msgspec
 
 from echonode.clock import Clock
 from echonode.errors import ConfigError, LocalError
+from echonode.host.journal import JournalEntries
 from echonode.host.log_queue import LogQueue, stderr_queue
 from echonode.limits import CONNECTIONS_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_PER_S, PEER_TEXT_CHARS_MAX
 from echonode.manual.log_lines import LineForm
@@ -46,7 +48,8 @@ finally:
 
 FORMATS: Final = ("auto", "json", "console")
 
-_PRIORITIES: Final = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}  # syslog(3)
+_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # syslog(3)
+_PREFIX_BYTES: Final = len("<6>")
 _TEXT_CHARS_MAX: Final = 1024  # for text of this process: a path is longer than any text of a peer
 _LIST_ITEMS_MAX: Final = 64
 _FOLD_INTERVAL_S: Final = 1.0
@@ -73,11 +76,17 @@ class LineFile(Protocol):
 class Logs:
     """An Observer that writes lines to `file`. Writing never raises: a node goes on without its log.
 
-    `run_log` keeps the lines and says which levels are written.
+    `run_log` keeps the lines and says which levels are written. `journal` takes entries, if `file` leads to it too.
     """
 
     def __init__(
-        self, file: LineFile, clock: Clock, *, level: str = "info", console: bool = False, journal: bool = False
+        self,
+        file: LineFile,
+        clock: Clock,
+        *,
+        level: str = "info",
+        console: bool = False,
+        journal: JournalEntries | None = None,
     ) -> None:
         self._file = file  # keeps the file open: BytesLogger holds it weakly
         self._out = structlog.BytesLogger(cast(BinaryIO, file))
@@ -131,7 +140,8 @@ class Logs:
 
     def gap_line(self, count: int) -> bytes:
         """Return the line that stands in the place of `count` dropped ones."""
-        return (self._render("log.dropped", "warning", {"count": count}) or b"") + b"\n"
+        line = self._render("log.dropped", "warning", {"count": count}) or b""
+        return (line if self._journal is None else self._prioritized(line, "warning")) + b"\n"
 
     def route_libraries(self) -> None:
         """Route the standard library's logging, and Python's warnings, into this stream."""
@@ -160,8 +170,12 @@ class Logs:
     def _write(self, name: str, level: str, fields: Fields) -> None:
         try:
             line = self._render(name, level, fields)
-            if line is not None:
+            if line is None:
+                return
+            if self._journal is None:
                 self._out.msg(line)
+            elif not self._journal.send(line, _PRIORITIES[level], {"event": name, **fields}):
+                self._out.msg(self._prioritized(line, level))
         except (OSError, ValueError):
             pass  # a closed pipe or a full disk: there is no other place to report it
 
@@ -171,8 +185,11 @@ class Logs:
         if self._form is not None:
             text = self._shown(self._form, line)
             return None if text is None else text.encode("utf-8", "backslashreplace")
-        encoded = self._encode_within_limit(line)
-        return _PRIORITIES[level] + encoded if self._journal else encoded
+        return self._encode_within_limit(line)
+
+    @staticmethod
+    def _prioritized(line: bytes, level: str) -> bytes:
+        return b"<%d>%b" % (_PRIORITIES[level], line)
 
     def _shown(self, form: LineForm, line: Fields) -> str | None:
         form.width = _width(self._file)
@@ -183,7 +200,7 @@ class Logs:
     def _encode_within_limit(self, line: Fields) -> bytes:
         encoded = self._encoder.encode(line)
         cut: list[str] = []
-        while len(encoded) > LOG_LINE_BYTES_MAX - len(_PRIORITIES["info"]) - 1:
+        while len(encoded) > LOG_LINE_BYTES_MAX - _PREFIX_BYTES - 1:
             longest = max(list(line)[3:], key=lambda key: len(self._encoder.encode(line[key])) * (key != "cut"))
             del line[longest]
             line["cut"] = cut = [*cut, longest][:_LIST_ITEMS_MAX]
@@ -245,7 +262,9 @@ def open_logs(level: str, format_name: str, clock: Clock, environ: Mapping[str, 
         raise ConfigError(f"'{escape(format_name)}' is no log format: one of {', '.join(FORMATS)} is expected")
     file = stderr_queue()
     console = format_name == "console" or (format_name == "auto" and file.isatty())
-    logs = Logs(file, clock, level=level, console=console, journal=not console and is_journal(file.fileno(), environ))
+    is_in_journal = not console and is_journal(file.fileno(), environ)
+    journal = JournalEntries() if is_in_journal else None
+    logs = Logs(file, clock, level=level, console=console, journal=journal)
     file.gap_line = logs.gap_line
     return logs
 

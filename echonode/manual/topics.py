@@ -78,6 +78,7 @@ codes of invitations never stand in a line.
     echonode log-level debug --for 10m
     echonode trace kitchen            a conversation message by message
     echonode why kitchen              why it is not equal
+    journalctl -u echonode EVENT=sync.completed     PEER, SESSION, CONTEXT too
 
 Both nodes of a conversation write sync.completed with the same `session`. More
 than ten lines a second of one event about one peer become one line, log.folded.

@@ -153,7 +153,7 @@ def test_a_mistake_in_the_settings_leaves_the_service_stopped_and_its_status_say
     assert service.echonode("service", "install").returncode == 0
 
 
-def test_the_journal_has_each_line_with_its_priority(service: Machine) -> None:
+def test_the_journal_has_each_line_with_its_priority_and_its_event(service: Machine) -> None:
     lines = [
         (entry["PRIORITY"], json.loads(entry["MESSAGE"]))
         for entry in journal(service, "_COMM=echonode")
@@ -162,6 +162,8 @@ def test_the_journal_has_each_line_with_its_priority(service: Machine) -> None:
     numbers = {"debug": "7", "info": "6", "warning": "4", "error": "3"}
     assert {line["level"] for _, line in lines} >= {"info", "warning"}  # without an interface there is no mDNS
     assert all(priority == numbers[line["level"]] for priority, line in lines)
+    started = journal(service, "EVENT=node.started")
+    assert started and all(json.loads(entry["MESSAGE"])["event"] == "node.started" for entry in started)
 
 
 def test_a_stop_under_load_is_clean_and_loses_nothing_that_was_acknowledged(service: Machine) -> None:

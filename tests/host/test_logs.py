@@ -6,10 +6,12 @@ import io
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echonode.errors import ConfigError
+from echonode.host.journal import JournalEntries
 from echonode.host.logs import Logs, is_journal, open_logs
 from echonode.host.system import SystemClock
 from echonode.limits import LOG_LINE_BYTES_MAX, LOG_LINES_PER_S
@@ -48,6 +51,9 @@ class SetClock:
 def opened(**options: Any) -> tuple[Logs, io.BytesIO, SetClock]:
     file, clock = io.BytesIO(), SetClock()
     return Logs(file, clock, **options), file, clock
+
+
+NO_JOURNAL = "/nowhere/socket"
 
 
 def lines(file: io.BytesIO) -> list[dict[str, Any]]:
@@ -235,7 +241,7 @@ def test_what_was_folded_is_said_even_if_nothing_follows() -> None:
 
 
 def test_a_line_that_would_be_too_long_loses_its_longest_fields_and_says_which() -> None:
-    logs, file, _ = opened(journal=True)
+    logs, file, _ = opened(journal=JournalEntries(NO_JOURNAL))
     logs.log("host.line", "info", short="kept", listing=["ü" * 1000] * 60, other=["x" * 1000] * 60)
     raw = file.getvalue()
     assert len(raw) <= LOG_LINE_BYTES_MAX
@@ -250,17 +256,46 @@ def test_a_line_that_would_be_too_long_loses_its_longest_fields_and_says_which()
     )
 )
 def test_no_line_is_ever_longer_than_the_limit(fields: dict[str, list[str]]) -> None:
-    logs, file, _ = opened(journal=True)
+    logs, file, _ = opened(journal=JournalEntries(NO_JOURNAL))
     logs.log("host.line", "info", **fields)
     assert len(file.getvalue()) <= LOG_LINE_BYTES_MAX
     assert json.loads(file.getvalue()[3:])["event"] == "host.line"
 
 
-def test_under_journald_a_line_begins_with_its_priority() -> None:
-    logs, file, _ = opened(level="debug", journal=True)
+def test_where_the_journal_takes_no_entry_a_line_begins_with_its_priority() -> None:
+    logs, file, _ = opened(level="debug", journal=JournalEntries(NO_JOURNAL))
     for level in ("debug", "info", "warning", "error"):
         logs.log("host.line", level)
     assert [line[:4] for line in file.getvalue().splitlines()] == [b"<7>{", b"<6>{", b"<4>{", b"<3>{"]
+
+
+def test_the_journal_gets_entries_with_the_fields_that_people_search_by(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "s"))
+        logs, file, _ = opened(journal=JournalEntries(str(tmp_path / "s")))
+        logs.log("host.line", "warning", peer="ab23", said="two\nlines", context="x\nMESSAGE=forged")
+        *fields, end = journal.recv(1 << 16).split(b"\n")
+        entry = dict(field.split(b"=", 1) for field in fields)
+        assert (len(entry), end) == (len(fields), b"")
+        assert json.loads(entry.pop(b"MESSAGE"))["said"] == "two\\u000alines"
+        assert entry.pop(b"CONTEXT") == b"x\\u000aMESSAGE=forged"
+        assert entry == {
+            b"PRIORITY": b"4",
+            b"SYSLOG_IDENTIFIER": b"echonode",
+            b"EVENT": b"host.line",
+            b"PEER": b"ab23",
+        }
+    logs.log("host.line", "info")  # the journal is gone
+    assert file.getvalue().startswith(b"<6>{")
+
+
+def test_a_journal_that_takes_nothing_stops_nobody(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stuck:
+        stuck.bind(str(tmp_path / "s"))
+        logs, file, _ = opened(journal=JournalEntries(str(tmp_path / "s")))
+        for number in range(2_000):
+            logs.log(f"host.line{number}", "info")
+    assert file.getvalue().count(b"<6>{") > 1_000
 
 
 def test_a_log_that_cannot_be_written_stops_nobody() -> None:
