@@ -7,6 +7,7 @@
     history.jsonl  the syncs that were asked for (host/history_file.py)
     past-networks  secrets that this node had before, and their rotations
     pools  name  paused    pools with labels; the name that a person gave; pauses
+    trust          what a person decided about other nodes
     open  restored         two marks: of the open network; of a backup that was put back and has not caught up
     life  wrote    two links that a restored or copied store.db does not go with (store/sqlite/life.py)
 

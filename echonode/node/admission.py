@@ -16,15 +16,17 @@ from typing import Final
 
 from echonode.clock import Clock
 from echonode.errors import PeerRefused, Reason
-from echonode.limits import CANDIDATES_MAX, CONNECTIONS_MAX, COPIES_MAX, COPY_SHOWN_S
+from echonode.limits import CANDIDATES_MAX, CONNECTIONS_MAX, COPIES_MAX, COPY_SHOWN_S, STATIC_REPORT_S
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES
 from echonode.node.event_bus import EventBus
 from echonode.node.events import CopySeen, PeerPending, PinViolated, RecordsApplied, RecordVoided
+from echonode.node.failures import has_own_event
 from echonode.node.handshake import KeptOut, PausedHere, Session
 from echonode.node.peer_table import PeerTable
 from echonode.node.record_book import RecordBook
+from echonode.node.remembered import remember
 from echonode.node.rotations import Rotations
 from echonode.node.session_registry import SessionRegistry
 from echonode.node.trust import Pending, Standing
@@ -60,6 +62,7 @@ class PeerAdmission:
     revoked_at: set[str] = field(default_factory=set)
     # Handshakes that this process opened, by their hash: True once they turned out to end in this process too.
     _dialled: "OrderedDict[bytes, bool]" = field(default_factory=OrderedDict)
+    _kept_out_s: "OrderedDict[str, float]" = field(default_factory=OrderedDict)  # host -> when a line said so
     _copies: dict[str, float] = field(default_factory=dict)  # address -> when a copy of this node was last met there
 
     async def load(self) -> None:
@@ -145,6 +148,18 @@ class PeerAdmission:
         """Note that the node at `address` keeps this one out because of its key."""
         if len(self.revoked_at) < COPIES_MAX:
             self.revoked_at.add(address)
+
+    def is_told(self, error: BaseException, stream: ByteStream) -> bool:
+        """Return True for an end that needs no line: another event tells of it, or a line did in the last hour.
+
+        A node that waits to be let in elsewhere is refused again and again, by dials of both sides."""
+        if has_own_event(error) or not (isinstance(error, PeerRefused) and error.reason is Reason.UNAPPROVED):
+            return has_own_event(error)
+        host, now_s = stream.address.rpartition(":")[0], self.clock.monotonic_s()
+        is_recent = now_s < self._kept_out_s.get(host, -STATIC_REPORT_S) + STATIC_REPORT_S
+        if not is_recent:
+            remember(self._kept_out_s, host, now_s)
+        return is_recent
 
     def copies(self) -> list[str]:
         """Return where copies of this node were met lately. A host alone is left out when its port is known too."""

@@ -33,7 +33,7 @@ from echonode.node.events import (
     RecordsApplied,
     SessionFailed,
 )
-from echonode.node.failures import gave_way, has_own_event, in_words, is_no_failure, parting_reason, reason_of
+from echonode.node.failures import gave_way, in_words, is_no_failure, parting_reason, reason_of
 from echonode.node.handshake import FoundSelf, LocalSide, Session, answer, initiate, shake_hands
 from echonode.node.happy_eyeballs import reach
 from echonode.node.invitations import Invitations
@@ -464,7 +464,7 @@ class Connections:
         if session is None and (met := self.registry.peer_at(stream)) is not None:
             self.table.hello_wasted(self.clock.monotonic_s(), met)
         was_replaced = self.registry.leave(stream)
-        is_reported = not (is_quiet or was_replaced or is_no_failure(error) or has_own_event(error))
+        is_reported = not (is_quiet or was_replaced or is_no_failure(error) or self.admission.is_told(error, stream))
         if isinstance(error, EchonodeError) and is_reported:
             reason, detail = reason_of(error)
             self.bus.publish(

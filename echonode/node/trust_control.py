@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from echonode.errors import LocalError
-from echonode.model.address import LABEL_MARK, distinct_label, fitting, maybe_id
+from echonode.model.address import LABEL_MARK, ME, SHARED, distinct_label, fitting, maybe_id
 from echonode.model.identity import IdentityId
 from echonode.node.addresses import Addresses
 from echonode.node.connections import Connections
@@ -76,7 +76,7 @@ class TrustControl:
         """Return the node that `text` names: by its label, the beginning of its id, or a whole id, which need not be
         known. Raises LocalError for none, for several, for a pool, and for this node."""
         text = nfc(text).removeprefix(LABEL_MARK)
-        found = maybe_id(text) or self._find(text)
+        found = self._addresses.resolve_author(text) if text in (ME, SHARED) else maybe_id(text) or self._find(text)
         if found == self._records.id:
             raise LocalError(f"{escape(text)} is this node itself: name another one")
         book = self._records

@@ -92,6 +92,7 @@ def test_a_node_that_was_never_met_waits_until_it_is_approved(who_dials: str) ->
             (shown,) = theirs.node.peers()
             assert (shown.state, shown.address) == (PeerState.REFUSED, ours.address)
             assert "a person there has to let this node in" in shown.reason
+        assert [event.reason for event in told(theirs, SessionFailed)] == [Reason.UNAPPROVED.text], "told once an hour"
         assert not theirs.node.store.keyring.has_author(ours.node.id), "it learnt nothing of us"
         ours.node.trust_control.approve(ours.node.trust_control.resolve(to_base32(theirs.node.id)[:8]))
         await asyncio.sleep(5 if who_dials == "ours" else 300)
@@ -186,6 +187,8 @@ def test_decisions_are_about_other_nodes_that_are_named_clearly() -> None:
         for text, why in (
             ("nobody", "no node is known as nobody"),
             ("ours", "is this node itself"),
+            ("me", "is this node itself"),
+            ("shared", "is a pool: name a node"),
             (to_base32(ours.node.records.shared), "is a pool: name a node"),
         ):
             with pytest.raises(LocalError, match=why):

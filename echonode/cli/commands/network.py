@@ -98,7 +98,10 @@ def join_instruction(code: str) -> str:
 @json_option
 @pass_lookup
 def invite(lookup: NodeLookup, uses: int, expires_s: float, pool: str | None, as_json: bool) -> None:
-    """Make a code with which another machine can join. Only the code goes to stdout."""
+    """Make a code with which another machine can join. Only the code goes to stdout.
+
+    With the policy `approve` here, who joined then waits to be let in: peers --pending.
+    """
     answer = lookup.client().call("POST", "/v1/invitations", body={"uses": uses, "expires_s": expires_s, "pool": pool})
     if as_json:
         print_json(fields_of(("code", "expires"), answer))
