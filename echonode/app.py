@@ -116,6 +116,7 @@ class _Services:
         logs.route_libraries()
         try:
             with files.home.locked(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                files.take_credentials(self._environ)
                 process = Process(files, config, load, logs, self._environ, options.join, options.at, options.say)
                 return runner.run(process.run())
         finally:

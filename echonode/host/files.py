@@ -80,6 +80,29 @@ class NodeFiles:
             raise ConfigError(f"{path} is damaged; for another token, type: echonode api token --new") from None
         return token
 
+    def take_credentials(self, environ: Mapping[str, str]) -> None:
+        """Take what the service manager passes in $CREDENTIALS_DIRECTORY (systemd.exec(5)). Raises ConfigError.
+
+            echonode.network    the network secret, as `network show` prints it: for a home without a network
+            echonode.api-token  the token of the API
+        """
+        folder = environ.get("CREDENTIALS_DIRECTORY", "")
+        secret, token = _credential(folder, "echonode.network"), _credential(folder, "echonode.api-token")
+        if secret is not None and not self.has_network():
+            try:
+                self.write_member_secret(MemberSecret.from_text(secret))
+            except ConfigError as error:
+                raise ConfigError(f"the credential echonode.network: {error}") from None
+        if token is not None and token != self.api_token():
+            try:
+                from_base32(token, SECRET_BYTES)
+            except ValueError:
+                raise ConfigError(
+                    "the credential echonode.api-token is no token: 52 letters and digits are expected, as "
+                    "`echonode api token` prints"
+                ) from None
+            write_secret(self.home.api_token, token.encode())
+
     def has_network(self) -> bool:
         """Return True when the home belongs to a network, private or public."""
         return self.home.network.exists() or self._open_mark.exists()
@@ -316,3 +339,15 @@ class NodeFiles:
     @property
     def _open_mark(self) -> Path:
         return self.home.folder / "open"
+
+
+def _credential(folder: str, name: str) -> str | None:
+    """Return the text of a credential, None where none is passed. Raises ConfigError."""
+    if not folder:
+        return None
+    try:
+        return (Path(folder) / name).read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"the credential {name} cannot be read: {error}") from None

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from echonode.model.member_secret import MemberSecret
+from echonode.text import to_base32
 from tests.e2e.machine import PROGRAM, Machine, booted
 from tests.e2e.processes import wait_for
 
@@ -201,6 +203,19 @@ def test_the_node_of_the_service_is_backed_up_by_root_and_put_back(service: Mach
     assert after["instance"] != before["instance"]
     assert service.echonode("get", "backed up").stdout == "1"
     service.echonode("put", "backed up", "2")
+
+
+def test_a_new_home_takes_its_network_and_token_from_credentials(service: Machine) -> None:
+    secret = MemberSecret(bytes(range(32)), b"s" * 32).to_text()
+    token = to_base32(b"t" * 32)
+    service.run("systemctl", "stop", "echonode")
+    service.run("rm", "-r", "/var/lib/private/echonode")
+    service.run("mkdir", "-p", "-m", "700", "/etc/credstore")
+    service.write("/etc/credstore/echonode.network", secret)
+    service.write("/etc/credstore/echonode.api-token", token + "\n")
+    service.run("systemctl", "start", "echonode")
+    assert json.loads(service.echonode("network", "show", "--json").stdout)["secret"] == secret
+    assert service.echonode("api", "token").stdout.strip() == token
 
 
 def test_the_service_of_the_system_goes_and_leaves_the_records(service: Machine) -> None:

@@ -11,6 +11,7 @@ from echonode.model.identity import IdentityId, PoolKind
 from echonode.model.known_pool import KnownPool
 from echonode.model.member_secret import MemberSecret
 from echonode.node.trust import Decisions
+from echonode.text import to_base32
 
 KEY = bytes(range(32))
 
@@ -99,3 +100,27 @@ def test_pools_are_kept_and_a_damaged_file_is_named(tmp_path: Path) -> None:
     write_secret(files.home.pools, b"nothing")
     with pytest.raises(ConfigError, match="pools is damaged"):
         files.read_pools()
+
+
+def test_credentials_of_the_service_manager_give_a_new_home_its_network_and_its_token(tmp_path: Path) -> None:
+    files, other = files_in(tmp_path), MemberSecret(b"o" * 32, b"p" * 32)
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    files.take_credentials({})
+    files.take_credentials(environ)  # nothing is passed
+    assert not files.has_network()
+    (tmp_path / "echonode.network").write_text(MemberSecret(KEY, b"s" * 32).to_text() + "\n")
+    (tmp_path / "echonode.api-token").write_text(to_base32(KEY) + "\n")
+    files.take_credentials(environ)
+    assert (files.read_member_secret(), files.api_token()) == (MemberSecret(KEY, b"s" * 32), to_base32(KEY))
+    files.write_member_secret(other)  # as a rotation does
+    files.take_credentials(environ)
+    assert files.read_member_secret() == other
+
+
+@pytest.mark.parametrize("name", ["echonode.network", "echonode.api-token"])
+@pytest.mark.parametrize("content", [b"short", b"\xff\xfe"])
+def test_a_credential_that_cannot_be_used_is_named_and_not_shown(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=name) as caught:
+        files_in(tmp_path).take_credentials({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert "short" not in str(caught.value)
