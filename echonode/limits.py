@@ -170,7 +170,7 @@ RESTORED_WAIT_S: Final = (5.0, 25.0)  # for the first write of a restored node t
 
 # -- readers of events -----------------------------------------------------------------------------------------------
 EVENTS_WAITING_MAX: Final = 4096  # events that wait for one reader; a node waits for none
-EVENTS_WAITING_BYTES_MAX: Final = 8 * MIB  # of these together; a reader that stopped costs no more
+EVENTS_WAITING_BYTES_MAX: Final = 12 * MIB  # of memory that these take; a reader that stopped costs no more
 
 ACTIVITY_SLOT_S: Final = 10.0  # of the series of the last hour; a page draws no finer
 ACTIVITY_SLOTS_MAX: Final = 360

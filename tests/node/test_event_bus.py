@@ -75,7 +75,7 @@ def applied(count: int) -> RecordsApplied:
 
 def test_a_stream_holds_the_bytes_of_records_up_to_its_bound_and_then_ends():
     bus = EventBus(lambda _: None)
-    large = applied(EVENTS_WAITING_BYTES_MAX // 200_000)  # half of it
+    large = applied(EVENTS_WAITING_BYTES_MAX // 700_000)  # nearly half of it
     with bus.stream() as stopped, bus.stream() as quick:
         for _ in range(3):
             bus.publish(large)
@@ -91,7 +91,7 @@ def test_small_records_count_by_the_memory_that_they_take():
     version = person.version("a")
     small = RecordsApplied(context="main", source=b"", records=(version,) * 1000)
     while stream.add(small):
-        assert stream.qsize() * 1000 * (version.size + 1000) < EVENTS_WAITING_BYTES_MAX
+        assert stream.qsize() * 1000 * (3 * version.size + 500) < EVENTS_WAITING_BYTES_MAX
 
 
 def test_one_event_may_wait_whatever_its_size():
