@@ -34,7 +34,7 @@ CallPlan: TypeAlias = Callable[[Transaction], Awaitable[Finish[T]]]
 
 _GROUP_RECORDS_MAX: Final = 4 * BATCH_RECORDS_MAX  # more would block the event loop while the trees are updated
 _SPACE_CHECK_INTERVAL_S: Final = 1.0
-_QUIET_S: Final = 3.0  # longer than the pauses of a bulk from a slow peer
+_QUIET_S: Final = 1.0  # without a call after a bulk; the next one reads a few pages again
 _PURGE_ROWS: Final = 500  # a call that arrives meanwhile waits for at most so many deletes
 
 
