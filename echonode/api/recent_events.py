@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
-from itertools import islice
 from typing import Final
 
 from echonode.api.json_forms import encode, event_form
@@ -28,7 +27,6 @@ from echonode.node.events import Event, NodeStopped, RecordsApplied
 from echonode.node.node import Node
 
 _EVENT_BYTES: Final = 512  # about what an event without records takes
-_AT_ONCE: Final = 16
 _STOPPING: Final = "stopping"
 _SLOW: Final = "slow reader"
 _RESTARTED: Final = "restarted"
@@ -113,16 +111,14 @@ class EventRing:
             if place < self._first:
                 yield _sse(None, "gap", {"reason": _SLOW, "lost": self._first - place})
                 place = self._first
-            start = place - self._first
-            entries = list(islice(self._entries, start, start + _AT_ONCE))
-            for number, entry in enumerate(entries, place):
-                if wanted.takes(entry.event):
-                    yield self._encoded(number, entry)
-                if isinstance(entry.event, NodeStopped):
+            if place < self._end:
+                told, is_last = self._told(place, wanted)
+                place += 1
+                if told is not None:
+                    yield told
+                if is_last:
                     yield _sse(None, "end", {"reason": _STOPPING})
                     return
-            place += len(entries)
-            if entries:
                 continue
             try:
                 with stop.ends_waiting():
@@ -133,6 +129,14 @@ class EventRing:
             except Stopping:
                 break
         yield _sse(None, "end", {"reason": _STOPPING})
+
+    def _told(self, number: int, wanted: EventFilter) -> tuple[bytes | None, bool]:
+        """Return the event `number` as JSON, None for one that is not wanted, and True for the last of all.
+
+        A reader that stands in the midst of a `yield` holds no event by that."""
+        entry = self._entries[number - self._first]
+        told = self._encoded(number, entry) if wanted.takes(entry.event) else None
+        return told, isinstance(entry.event, NodeStopped)
 
     @property
     def _end(self) -> int:

@@ -1,13 +1,17 @@
 """Server-sent events: their order, their filters, and the ends of a stream."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from echonode.api import recent_events
-from echonode.limits import EVENTS_WAITING_BYTES_MAX
+from echonode.api.recent_events import EventFilter
+from echonode.api.shutdown import Stop
+from echonode.limits import EVENTS_WAITING_BYTES_MAX, EVENTS_WAITING_MAX
+from echonode.node.events import RecordsApplied
 from echonode.text import to_base32
 from tests.api import openapi
 from tests.api.serving import Connection, run, serving
@@ -209,6 +213,26 @@ def test_the_ring_is_bounded_in_bytes_and_readers_that_stand_hold_nothing(tmp_pa
                 served.node.bus.publish(applied)
             assert EVENTS_WAITING_BYTES_MAX // 2 < ring.size_bytes <= EVENTS_WAITING_BYTES_MAX
             assert served.node.bus.streams == 0
+
+    run(test)
+
+
+def test_a_reader_that_stands_keeps_no_event_that_left_the_ring(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            ring = served.server.app.ring
+            reader = ring.read(EventFilter(kinds=("records.applied",)), None, Stop())
+            await anext(reader)
+            for _ in range(20):
+                served.node.bus.publish(RecordsApplied(context="told late", source=b"", records=()))
+            assert b"event: records.applied" in await anext(reader)
+            for _ in range(EVENTS_WAITING_MAX):
+                served.node.bus.publish(served.events[0])
+            served.events.clear()
+            every = (each for each in gc.get_objects() if isinstance(each, RecordsApplied))
+            assert [each for each in every if each.context == "told late"] == []
+            assert b"event: gap" in await anext(reader)
+            await reader.aclose()
 
     run(test)
 
