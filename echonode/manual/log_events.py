@@ -51,7 +51,7 @@ LOG_EVENTS: Final = (
         name="node.caught_up",
         level="info",
         meaning="A restored node takes writes again: it has from its peers what it wrote since, or none answered.",
-        sentence="restored, and equal with {peers} peers: records are written again",
+        sentence="restored, and records are written again; peers that are equal: {peers}",
     ),
     LogEvent(
         name="node.paused",
