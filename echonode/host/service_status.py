@@ -12,7 +12,7 @@ from echonode.text import escape, to_base32
 
 _NOT_COUNTED: Final = (
     *(PeerState.OTHER_NETWORK, PeerState.COPY, PeerState.GONE),
-    *(PeerState.PENDING, PeerState.REJECTED),
+    *(PeerState.PENDING, PeerState.REJECTED, PeerState.LEFT_OUT),
 )
 _ID_CHARS: Final = 8
 _TEXT_CHARS_MAX: Final = 100

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from echonode.clock import Entropy
 from echonode.errors import PeerRefused, Reason, RemoteError, TransportError
@@ -113,12 +113,15 @@ class HeardOfRotation(PeerRefused):
         super().__init__(Reason.FINISHED, "it told of a rotation of the network")
 
 
+ROTATED_WITHOUT_IT: Final = "this network was rotated without it"
+
+
 class LeftOut(PeerRefused):
     """The peer came with a secret that a rotation replaced, and no rotation names it."""
 
     def __init__(self) -> None:
         super().__init__(Reason.LEFT_OUT)
-        self.args = ("this network was rotated without it",)
+        self.args = (ROTATED_WITHOUT_IT,)
 
 
 class PausedHere(PeerRefused):

@@ -17,6 +17,7 @@ from echonode.model.identity import IdentityId
 from echonode.node.addresses import Addresses
 from echonode.node.admission import WHAT_TO_DO_ABOUT_A_COPY, PeerAdmission
 from echonode.node.denials import Denials
+from echonode.node.handshake import ROTATED_WITHOUT_IT
 from echonode.node.live_links import LiveLinks
 from echonode.node.peer_table import NEVER, PeerEntry, PeerTable, Target
 from echonode.node.session_registry import SessionRegistry
@@ -160,7 +161,7 @@ class PeerViews:
         """Return the state of `entry`, whether it is equal, and why not. `silence_s`: how long its session is mute."""
         now_ms = self._clock.now_ms()
         if entry.id in self._left_out and not entry.is_up:
-            return PeerState.LEFT_OUT, None, "this network was rotated without it"
+            return PeerState.LEFT_OUT, None, ROTATED_WITHOUT_IT
         if self._admission.rotations.is_left_out_by(entry.id) and not entry.is_up:
             return PeerState.REFUSED, None, "it says that the network was rotated without this node"
         if self._table.trust.is_rejected(entry.id):
@@ -284,6 +285,8 @@ def _sighted(target: Target) -> PeerView:
     reason, state = target.reason, PeerState.REFUSED if target.is_refused else PeerState.SIGHTED
     if target.is_static and target.attempt and not target.is_refused:
         state = PeerState.ABSENT  # it was named, so it should be there
+    if target.reason == ROTATED_WITHOUT_IT:
+        state = PeerState.LEFT_OUT
     if not target.is_ours:
         state = PeerState.OTHER_NETWORK
         reason = "of another network; to join it, type `echonode invite` there and `echonode join CODE` here"

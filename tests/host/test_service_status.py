@@ -28,6 +28,7 @@ def peer(name: str, state: PeerState = PeerState.CONNECTED, **more: Any) -> Peer
             "equal with 0 of 1 node, b\\u001b[1m: It does not answer",
         ),
         ([peer("x", PeerState.OTHER_NETWORK), peer("y", PeerState.GONE)], "no other node known"),
+        ([peer("x", PeerState.LEFT_OUT, in_sync=None), peer("a")], "equal with 1 node"),
         ([peer("x", PeerState.COPY), peer("a")], "a copy of this node runs elsewhere; equal with 1 node"),
     ],
 )

@@ -92,6 +92,11 @@ def test_a_rotation_without_a_node_leaves_it_alone_and_it_says_so():
         assert view_of(a, c).state is view_of(b, c).state is PeerState.LEFT_OUT
         sayers = [view for view in c.node.peers() if view.state is PeerState.REFUSED]
         assert sayers and all(view.in_sync is None and "without this node" in view.reason for view in sayers)
+        await b.node.forget_peer("c")
+        sight(b, c)
+        await asyncio.sleep(60)
+        sighted = {view.state for view in b.node.peers() if view.address.startswith(c.host)}
+        assert sighted == {PeerState.LEFT_OUT}, "whoever it is, it is none of those that should be equal"
         await put(a, "secret", shared=True)
         await put(c, "from outside", shared=True)
         await asyncio.sleep(600)

@@ -109,7 +109,8 @@ function ago(time) {
 }
 
 const clock = (date) => date.toLocaleTimeString([], { hour12: false });
-const isOurs = (peer) => !["other network", "copy", "gone", "pending", "rejected"].includes(peer.state);
+const notOurs = ["other network", "copy", "gone", "pending", "rejected", "left out"];
+const isOurs = (peer) => !notOurs.includes(peer.state);
 const isInStep = (peer) => peer.in_sync !== true && peer.in_step;
 
 function mood(peer) {

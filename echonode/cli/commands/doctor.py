@@ -34,7 +34,7 @@ _ERROR: Final = "error"
 _COLOURS: Final = {_WARNING: "yellow", _ERROR: "red"}
 _AREA_COLUMNS: Final = 14
 _VERDICT_COLUMNS: Final = 8
-_QUIET_STATES: Final = ("other network", "gone")
+_QUIET_STATES: Final = ("other network", "gone", "left out")
 _BUNDLE_VERSION: Final = 1
 
 Json = dict[str, Any]
