@@ -388,8 +388,8 @@ class Explanations:
             context, last = found[-1]
             yield Finding(
                 _REFUSED_BECAUSE.get(reason, Because.REFUSED),
-                f"{len(found)} records of it were refused here by the rule `{reason.text}`, the last in "
-                f"{escape(context)}: {escape(last.detail)}",
+                f"records of it were refused here lately by the rule `{reason.text}`, {len(found):,} at least, the "
+                f"last in {escape(context)}: {escape(last.detail)}",
                 _REMEDIES.get(reason, ""),
             )
 

@@ -132,7 +132,9 @@ def test_a_node_with_a_quota_that_is_used_up_shows_itself_and_says_why_a_record_
             assert (await two.ask("GET", "/v1/contexts")).json() == {"contexts": contexts}
             (missing,) = {"a", "b"} - {record.name async for page in two.node.records.scan("main") for record in page}
             assert await reasons(two, f"id=@one/{missing}") == ["quota", "quota"], "refused, and held by a peer"
-            assert "quota" in await reasons(two, "peer=one")
+            about = (await two.ask("GET", "/v1/why?peer=one")).json()["findings"]
+            (told,) = [finding["text"] for finding in about if finding["reason"] == "quota"]
+            assert "by the rule `quota`, 1 at least, " in told, "older ones may be forgotten"
 
     run(test)
 
