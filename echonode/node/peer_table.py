@@ -63,15 +63,9 @@ class PeerTable(PeerIndex):
         for number, peer in enumerate(known):
             if len(self.peers) >= CANDIDATES_MAX:
                 return
+            first, rank = peer.addresses[0] if peer.addresses else "", self._entropy.uniform(0, 1)
             self.peers[peer.id] = PeerEntry(
-                peer.id,
-                peer.name,
-                peer.addresses[0] if peer.addresses else "",
-                peer.addresses,
-                peer.seen_ms,
-                peer,
-                rank=self._entropy.uniform(0, 1),
-                reason=_NOT_MET,
+                peer.id, peer.name, first, peer.addresses, peer.seen_ms, peer, rank=rank, reason=_NOT_MET
             )
             if peer.addresses and self._keep(peer.id, peer.addresses) and number >= MEET_AT_ONCE:
                 waits_s = (number - MEET_AT_ONCE + 1) * self._entropy.uniform(*MEET_INTERVAL_S)
@@ -263,10 +257,14 @@ class PeerTable(PeerIndex):
     ) -> PeerEntry | None:
         """Make `peer` absent, unless a session is up or another of its targets answered when last dialled.
 
-        `at`: the addresses that were tried, if any were. `why` is about the first of them.
+        `at`: the addresses that were tried, if any were. `why` is about the first of them. A peer that refuses is not
+        known to be equal, even while it answers elsewhere.
         """
         entry = None if peer is None else self.peers.get(peer)
-        if entry is None or not entry.is_reachable or entry.is_up or self.answers(peer):
+        if entry is None or not entry.is_reachable or entry.is_up:
+            return None
+        if self.answers(peer):
+            entry.in_sync, entry.reason = (None, why) if is_refusal else (entry.in_sync, entry.reason)
             return None
         entry.is_reachable, entry.is_refused, entry.in_sync, entry.reason = False, is_refusal, None, why
         if at:

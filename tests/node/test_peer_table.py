@@ -85,6 +85,17 @@ def test_a_peer_without_another_target_is_absent_once_its_only_one_is_forgotten(
     assert (absent.id, absent.reason, absent.is_reachable) == (ONE, "it took its leave", False)
 
 
+def test_a_peer_that_refuses_at_one_address_is_not_shown_as_equal_while_another_was_not_tried():
+    table = table_with(ONE)
+    for key in ("static", "announced"):
+        table.sighted(key, "mdns", HERE, tag=ONE[:8])
+    for failure, is_refusal, shown in (("timed out", False, (True, "")), ("paused", True, (None, "paused"))):
+        table.dial_begun("static")
+        assert table.dial_ended(1.0, "static", failure=failure, is_refusal=is_refusal) is None
+        assert table.peers[ONE].is_reachable
+        assert (table.peers[ONE].in_sync, table.peers[ONE].reason) == shown
+
+
 def test_no_address_is_kept_where_there_is_no_room():
     table = table_with(ONE)
     table.sighted("t1", "mdns", HERE, tag=ONE[:8])
