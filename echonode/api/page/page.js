@@ -157,7 +157,9 @@ function showStatus(status) {
   byId("name").textContent = status.label || status.name;
   document.title = `${status.label || status.name} · echonode`;
   const contested = conflicts.length ? ` ${count(conflicts.length, "record")} in conflict.` : "";
-  const sentence = verdict(status.peers) + contested;
+  const pending = status.peers.filter((peer) => peer.state === "pending").length;
+  const waiting = pending ? ` Waiting to be let in: ${count(pending, "node")} (echonode peers --pending).` : "";
+  const sentence = verdict(status.peers) + waiting + contested;
   if (byId("verdict").textContent !== sentence) byId("verdict").textContent = sentence;
   showPeers(status);
   fill("contexts", status.contexts.map((context) => row([
