@@ -271,7 +271,8 @@ class Process:
 
     def _reload(self, node: "Node") -> None:
         """Take from the configuration what can change at run time. A configuration with a mistake changes nothing."""
-        from echonode.host.config import changed_keys, read_model, reloaded
+        from echonode.host.config import changed_keys, read_model, reloaded, trust_decisions
+        from echonode.node.trust import Policy
 
         earlier = self._config
         try:
@@ -286,6 +287,8 @@ class Process:
         self._refused_config = ""
         self._config = reloaded(earlier, fresh)
         self._logs.level = fresh.log.level
+        if earlier.trust != fresh.trust:
+            node.trust_control.reconfigure(Policy(fresh.trust.policy), trust_decisions(fresh.trust))
         for address in set(earlier.peers) - set(fresh.peers):
             node.remove_peer(address)
         for address in fresh.peers:

@@ -51,8 +51,8 @@ ECHO_BACKUP_EVERY, ECHO_BACKUP_KEEP, ECHO_BACKUP_FOLDER, ECHO_QUOTA_RECORDS and 
 ECHO_TRUST_APPROVE, ECHO_TRUST_REJECT, ECHO_TRUST_DENY, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand in the file
 alone. Unknown keys in the file are errors, because a misspelt setting has no effect.
 
-SIGHUP lets a running node read the file again. It takes peers, models, subscriptions and log.level; the other keys need
-another start.
+SIGHUP lets a running node read the file again. It takes peers, models, subscriptions, the table trust and log.level;
+the other keys need another start.
 """
 
 import re
@@ -87,7 +87,8 @@ from echonode.text import escape, is_nfc_text, is_node_name
 
 _FILE_BYTES_MAX: Final = 256 * KIB
 _TRUST_LISTS: Final = ("approve", "reject", "deny")
-_LIST_KEYS: Final = ("peers", "interfaces", "contexts", "models", *(f"trust.{name}" for name in _TRUST_LISTS))
+_TRUST_KEYS: Final = tuple(f"trust.{name}" for name in _TRUST_LISTS)
+_LIST_KEYS: Final = ("peers", "interfaces", "contexts", "models", *_TRUST_KEYS)
 _BACKUP_EVERY_S_MIN: Final = 600.0
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _QUOTA_KEYS: Final = (
@@ -116,14 +117,15 @@ _EXPECTED: Final = {
     **{f"quota.{name}": "a whole number, 0 for no bound" for name in _QUOTA_KEYS},
     "trust": "a table",
     "trust.policy": "open or approve",
-    **{f"trust.{name}": "a list of ids, 52 letters and digits each" for name in _TRUST_LISTS},
+    **dict.fromkeys(_TRUST_KEYS, "a list of ids, 52 letters and digits each"),
     "log": "a table",
     "log.level": "one of debug, info, warning and error",
     "log.format": "one of auto, json and console",
 }
 _NUMBER_KEYS: Final = ("backup.keep", *(f"quota.{name}" for name in _QUOTA_KEYS))
 _TABLES: Final = ("api", "backup", "quota", "trust", "log")  # tables of keys of their own
-RELOADED: Final = ("peers", "models", "subscriptions", "log.level")  # what SIGHUP changes in a running node
+# What SIGHUP changes in a running node.
+RELOADED: Final = ("peers", "models", "subscriptions", "trust.policy", *_TRUST_KEYS, "log.level")
 # A variable holds no table.
 _ELSEWHERE: Final = "command line, or the file before it was changed"
 _VARIABLE_KEYS: Final = [key for key in _EXPECTED if key not in ("subscriptions", *_TABLES)]
@@ -258,6 +260,7 @@ def reloaded(running: Config, fresh: Config) -> Config:
         peers=fresh.peers,
         models=fresh.models,
         subscriptions=fresh.subscriptions,
+        trust=fresh.trust,
         log=msgspec.structs.replace(running.log, level=fresh.log.level),
     )
 

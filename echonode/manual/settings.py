@@ -179,7 +179,7 @@ SETTINGS: Final = (
     *(
         Setting(
             key=f"trust.{key}",
-            meaning=f"{what} So does `echonode {command}`; what stands here is changed here.",
+            meaning=f"{what} So does `echonode {command}`; what stands here is changed here alone.",
             form="list of whole ids, 52 letters and digits each",
             default="none",
             example='["aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq"]',

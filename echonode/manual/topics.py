@@ -18,8 +18,9 @@ variable, that before the file, and that before the default. A key that does not
 exist is an error. Variables that hold lists separate the items by commas.
 
 A running node reads the file again on SIGHUP (systemctl reload echonode). It
-takes peers, models, subscriptions and log.level, and logs which other keys need
-another start. A file with a mistake changes nothing, and the log says so.
+takes peers, models, subscriptions, trust.policy, trust.approve, trust.reject,
+trust.deny and log.level, and logs which other keys need another start. A file
+with a mistake changes nothing, and the log says so.
 
     echonode config show --origin     every key, its value, and where it is from
     echonode config check             is the file right?

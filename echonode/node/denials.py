@@ -35,8 +35,6 @@ class Denials:
         """Return the denied identity that `record` is of; None for a version that readers get."""
         if not self._denied or record.context == IDENTITIES:
             return None
-        if record.author in self._denied:
-            return record.author
         owners = self._keyring().signers_of(record.author, record.kid)
         return next((owner for owner in owners if owner in self._denied), None)
 

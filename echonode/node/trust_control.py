@@ -19,7 +19,7 @@ from echonode.node.addresses import Addresses
 from echonode.node.connections import Connections
 from echonode.node.events import TrustChanged
 from echonode.node.record_book import RecordBook
-from echonode.node.trust import Decisions, Names, Trust, TrustSettings
+from echonode.node.trust import Decisions, Names, Policy, Standing, Trust, TrustSettings
 from echonode.text import escape, nfc, to_base32
 
 
@@ -57,6 +57,27 @@ class TrustControl:
         """Take in what the configuration says, and what was kept over a restart."""
         self.trust.load(settings)
         self._hide()
+
+    def reconfigure(self, policy: Policy, configured: Decisions) -> None:
+        """Take in what the configuration says now, in place of what it said before."""
+        before = self.trust.configured
+        self.trust.policy, self.trust.configured = policy, configured
+        self._hide()
+        news = (
+            ("approved", before.approved, configured.approved),
+            ("rejected", before.rejected, configured.rejected),
+            ("denied", before.denied, configured.denied),
+            ("allowed", configured.denied, before.denied),
+        )
+        for decision, earlier, present in news:
+            for identity in present.keys() - earlier.keys():
+                self._publish(identity, decision)
+        for each in self.trust.pending:
+            if self.trust.standing(each.id, is_met=False) is not Standing.PENDING:
+                self._settle(each.id)
+        for identity in self.trust.rejected:
+            self._end_sessions(identity)
+        self._connections.compare_with_all()
 
     # -- names -------------------------------------------------------------------------------------------------------
 
@@ -99,11 +120,8 @@ class TrustControl:
     def approve(self, peer: IdentityId) -> None:
         """Let `peer` in from now on. Raises LocalError where the configuration rejects it."""
         self._check(peer, self.trust.configured.rejected, "trust.reject")
-        waiting = next((each for each in self.trust.pending if each.id == peer), None)
         self._decide(self.trust.decided.approve(peer, self._name(peer)), peer, "approved")
-        self.trust.settle(peer)
-        if waiting is not None and waiting.is_dialled:
-            self._connections.table.sighted(f"peer:{to_base32(peer)}", "peer", (waiting.address,))
+        self._settle(peer)
         self._connections.compare_with_all()
 
     def reject(self, peer: IdentityId) -> None:
@@ -111,9 +129,7 @@ class TrustControl:
         self._check(peer, self.trust.configured.approved, "trust.approve")
         self._decide(self.trust.decided.reject(peer, self._name(peer)), peer, "rejected")
         self.trust.settle(peer)
-        self._connections.links.end(peer)
-        self._connections.registry.drop(peer)
-        self._connections.wake.set()
+        self._end_sessions(peer)
 
     def forget(self, peer: IdentityId) -> bool:
         """Drop what was decided about letting `peer` in, as if it was never met. Return False for nothing to drop."""
@@ -159,14 +175,28 @@ class TrustControl:
     def _check(self, identity: IdentityId, configured: Names, key: str) -> None:
         if identity in configured:
             raise LocalError(
-                f"{escape(self.label(identity))} stands under {key} in the configuration: take it out there, "
-                "then start the node again"
+                f"{escape(self.label(identity))} stands under {key} in the configuration: take it out there; "
+                "a running node reads it again on SIGHUP"
             )
 
+    def _settle(self, peer: IdentityId) -> None:
+        """Take `peer` from those that wait, and dial it at once where its address is known."""
+        waiting = next((each for each in self.trust.pending if each.id == peer), None)
+        self.trust.settle(peer)
+        if waiting is not None and waiting.is_dialled:
+            self._connections.table.sighted(f"peer:{to_base32(peer)}", "peer", (waiting.address,))
+
+    def _end_sessions(self, peer: IdentityId) -> None:
+        self._connections.links.end(peer)
+        self._connections.registry.drop(peer)
+        self._connections.wake.set()
+
     def _decide(self, decisions: Decisions, identity: IdentityId, decision: str) -> None:
-        name = self._name(identity)
         self._keep(decisions)
-        self._connections.bus.publish(TrustChanged(peer=identity, peer_name=name, decision=decision))
+        self._publish(identity, decision)
+
+    def _publish(self, identity: IdentityId, decision: str) -> None:
+        self._connections.bus.publish(TrustChanged(peer=identity, peer_name=self._name(identity), decision=decision))
 
     def _keep(self, decisions: Decisions) -> None:
         self._save(decisions)
@@ -174,4 +204,4 @@ class TrustControl:
         self._hide()
 
     def _hide(self) -> None:
-        self._records.denials.set({*self.trust.configured.denied, *self.trust.decided.denied})
+        self._records.denials.set({*self.trust.configured.denied, *self.trust.decided.denied} - {self._records.id})

@@ -180,6 +180,29 @@ def test_what_the_configuration_decides_is_changed_there() -> None:
     in_a_world(work)
 
 
+def test_a_configuration_that_is_read_again_is_obeyed_at_once() -> None:
+    async def work(world: World) -> None:
+        ours, theirs = await careful(world, "ours"), await world.add_node("theirs")
+        await put(theirs, "a")
+        await asyncio.sleep(60)
+        assert view_of(ours, theirs).state is PeerState.PENDING
+        control, peer = ours.node.trust_control, theirs.node.id
+        control.reconfigure(Policy.APPROVE, Decisions(approved={peer: ""}, denied={peer: "", ours.node.id: ""}))
+        await put(ours, "own")
+        await asyncio.sleep(10)
+        assert view_of(ours, theirs).state is PeerState.CONNECTED
+        assert ours.roots() == theirs.roots()
+        assert await names(ours) == {"own"}, "nobody denies oneself"
+        control.reconfigure(Policy.APPROVE, Decisions(rejected={peer: ""}))
+        await asyncio.sleep(10)
+        assert view_of(ours, theirs).state is PeerState.REJECTED
+        assert await names(ours) == {"own", "a"}
+        decisions = [event.decision for event in told(ours, TrustChanged) if event.peer == peer]
+        assert decisions == ["approved", "denied", "rejected", "allowed"]
+
+    in_a_world(work)
+
+
 def test_decisions_are_about_other_nodes_that_are_named_clearly() -> None:
     async def work(world: World) -> None:
         ours = await world.add_node("ours")
