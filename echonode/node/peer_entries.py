@@ -72,7 +72,8 @@ class PeerEntry:
     tag: bytes = b""  # of its present start, as its hello gave it
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # the record models that are read there
     full_in: tuple[str, ...] = ()  # contexts in which it takes no more records of this node: its quota is used up
-    sessions: int = 0
+    sessions: int = 0  # that go on
+    was_met: bool = False  # in this run of the node
     changes_told: int = 0  # of our store, when our hello to it was made
     changes_by: int = 0  # of our store, by records that it sent
     compare_at_s: float = 0.0

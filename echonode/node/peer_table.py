@@ -257,19 +257,20 @@ class PeerTable(PeerIndex):
     ) -> PeerEntry | None:
         """Make `peer` absent, unless a session is up or another of its targets answered when last dialled.
 
-        `at`: the addresses that were tried, if any were. `why` is about the first of them. A peer that refuses is not
+        `at`: the addresses that were tried, if any were. `why` is about the first of them. A peer that was met in this
+        run keeps the reason why it went; of one that was not, the last failure says more. A peer that refuses is not
         known to be equal, even while it answers elsewhere.
         """
         entry = None if peer is None else self.peers.get(peer)
-        if entry is None or not entry.is_reachable or entry.is_up:
+        if entry is None or entry.is_up or (entry.was_met and not entry.is_reachable):
             return None
         if self.answers(peer):
             entry.in_sync, entry.reason = (None, why) if is_refusal else (entry.in_sync, entry.reason)
             return None
+        gone = entry if entry.is_reachable else None
         entry.is_reachable, entry.is_refused, entry.in_sync, entry.reason = False, is_refusal, None, why
-        if at:
-            entry.address = at[0]
-        return entry
+        entry.address = at[0] if at else entry.address
+        return gone
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
@@ -323,8 +324,8 @@ class PeerTable(PeerIndex):
             entry.addresses = (dialled, *(each for each in entry.addresses if each != dialled))[:KNOWN_ADDRESSES_MAX]
         elif address and address not in entry.addresses:
             entry.addresses = (*entry.addresses[: KNOWN_ADDRESSES_MAX - 1], address)
-        if entry.reason == _NOT_MET:
-            entry.reason = ""
+        if not entry.was_met:
+            entry.was_met, entry.reason = True, ""
         entry.sessions += 1
         entry.can_follow = can_follow
         entry.only_dials = not is_initiator and not self.answers(peer)

@@ -160,6 +160,23 @@ def test_known_peers_are_dialled_the_first_at_once_and_the_rest_bit_by_bit():
     assert 100.0 < waits[-2] < waits[-1]
 
 
+def test_a_known_peer_that_cannot_be_reached_is_shown_with_the_failure_until_it_is_met():
+    table = PeerTable(Drawn())
+    table.loaded(0.0, [KnownPeer(ONE, "one", ("10.0.0.1:7",), 1)])
+    entry = table.peers[ONE]
+    assert entry.reason == "not met in this run of the node"
+    for failure in ("timed out", "refused"):  # the last one counts
+        table.dial_begun(told_by(ONE))
+        assert table.dial_ended(1.0, told_by(ONE), failure=failure) is None  # it was absent before
+        assert (entry.reason, entry.is_reachable, entry.address) == (failure, False, "10.0.0.1:7")
+    meet(table, ONE)
+    assert (entry.reason, entry.is_reachable) == ("", True)
+    table.closed(2.0, 0, ONE, in_sync=None, reason="")
+    assert table.dial_ended(3.0, told_by(ONE), failure="it left") is entry
+    assert table.dial_ended(4.0, told_by(ONE), failure="timed out") is None
+    assert entry.reason == "it left"  # why it went says more
+
+
 def test_a_peer_that_was_forgotten_is_not_known_and_its_addresses_are_nobodys():
     table = PeerTable(Drawn())
     table.loaded(0.0, [known_peer(1), known_peer(2)])
