@@ -23,6 +23,14 @@ says so: read again, then write.
     except Moved:
         print("written meanwhile")
 
+Two nodes that write a record at the same time make a conflict: every node keeps
+both versions and reads the newer one, and `in_conflict` is True. A put covers
+both; before an update, join them.
+
+    if todo.in_conflict:
+        node.resolve("shared/todo", strategy="merge")
+        todo = node.get("shared/todo")
+
 Every write, list and change has a cursor. Keep that of the last change that you
 dealt with, and nothing is missed over restarts of the program or the node. A
 `gap` says that the node's store was restored: all records are told anew then.

@@ -74,7 +74,7 @@ def test_the_whole_record_has_its_body_as_json_text_or_base64(shell: Shell) -> N
 
 @pytest.mark.usefixtures("live")
 def test_what_is_not_there_is_a_failure_for_get_and_delete(shell: Shell) -> None:
-    assert "there is no record" in shell.fails(1, "get", "nothing")
+    assert shell.fails(1, "get", "nothing").endswith("; to learn why, type: echonode why nothing")
     assert "there is no record" in shell.fails(1, "delete", "nothing")
     shell("put", "x", "1")
     assert set(shell("delete", "x", "--json").json) == {"id", "version"}

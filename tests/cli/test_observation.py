@@ -89,7 +89,7 @@ def test_reasons_are_sentences_with_what_to_do(shell: Shell, live: LiveNode) -> 
     assert shell("why", "a").text.startswith("a\n  unequal  ")
     assert shell("why", "a", "--record").text.startswith("me/a in main\n")
     live.served.node.peer_table.opened(bytes(32), "a", "127.0.0.1:2", target=None, is_initiator=False)
-    assert "could be 2 peers" in shell.fails(1, "why", "a")
+    assert "could be 2 nodes" in shell.fails(1, "why", "a")
     assert shell("why", to_base32(peer)[:8]).text.startswith("a @")
 
 

@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from shlex import quote
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,9 +16,9 @@ from echonode.cli.commands.peer_records import (
     put_to_peer,
     timeout_option,
 )
-from echonode.cli.exit_codes import ExitCode
+from echonode.cli.exit_codes import ExitCode, Failure
 from echonode.cli.help_text import examples
-from echonode.cli.node_lookup import NodeLookup, pass_lookup
+from echonode.cli.node_lookup import NodeLookup, Reader, pass_lookup
 from echonode.cli.output import (
     ascii_json,
     count,
@@ -31,6 +32,10 @@ from echonode.cli.output import (
     shown_address,
     terminal_text,
 )
+from echonode.cli.program import PROGRAM
+
+if TYPE_CHECKING:
+    from echonode.client.connection import Answer
 
 _PUT_FIELDS = ("id", "version", "covered")  # the last one only where versions of other nodes are covered
 _ID_HELP = (
@@ -111,8 +116,6 @@ def get(
 
     On a terminal, characters that it could obey are escaped.
     """
-    from echonode.client.request import record_path
-
     if len(ids) > 1 and (peer is None or version is not None):
         raise click.UsageError("One RECORD is enough here; several are fetched with --from, without --version.")
     if peer is not None:
@@ -120,7 +123,7 @@ def get(
     (id_text,) = ids
     query = [("id", id_text), ("any_model", "1" if any_model else None), ("whole", "1" if as_json else None)]
     query.append(("version", version))
-    with lookup.reader() as reader, reader.client.open("GET", record_path(context), query=query) as response:
+    with lookup.reader() as reader, _record(reader, context, id_text, query) as response:
         body = response.raw() if as_json else response.read()
         told = response.header("echo-heads") or ""
         heads = int(told) if told.isdecimal() else 1
@@ -136,6 +139,20 @@ def get(
             sys.stdout.buffer.write(body)
             sys.stdout.buffer.flush()
     return None
+
+
+def _record(reader: Reader, context: str, id_text: str, query: Sequence[tuple[str, str | None]]) -> "Answer":
+    """Return the answer with the record. Where there is none, the error says how to learn why, if the node runs."""
+    from echonode.client.errors import NotFound
+    from echonode.client.request import record_path
+
+    try:
+        return reader.client.open("GET", record_path(context), query=query)
+    except NotFound as error:
+        if not reader.is_running or ("version", None) not in query:
+            raise
+        where = "" if context == "main" else f" -c {quote(context)}"
+        raise Failure(f"{error}; to learn why, type: {PROGRAM} why {quote(id_text)}{where}") from None
 
 
 @examples("delete shared/todo", "delete plan -c books")
