@@ -318,16 +318,15 @@ class PeerTable(PeerIndex):
             self._note_told(entry)
         entry.is_meeting = False
         was_absent = not entry.is_reachable
-        entry.name, entry.address, entry.is_reachable, entry.is_refused = nfc(name), address, True, False
-        entry.seen_ms = now_ms
+        entry.name, entry.address, entry.seen_ms = nfc(name), address, now_ms
+        entry.is_reachable, entry.is_refused = True, False
         if dialled:
             entry.addresses = (dialled, *(each for each in entry.addresses if each != dialled))[:KNOWN_ADDRESSES_MAX]
         elif address and address not in entry.addresses:
             entry.addresses = (*entry.addresses[: KNOWN_ADDRESSES_MAX - 1], address)
-        if not entry.was_met:
-            entry.was_met, entry.reason = True, ""
+        entry.reason = entry.reason if entry.was_met else ""
+        entry.was_met, entry.can_follow = True, can_follow
         entry.sessions += 1
-        entry.can_follow = can_follow
         entry.only_dials = not is_initiator and not self.answers(peer)
         if target in self.targets:
             self.targets[target].peer, self.targets[target].has_answered = peer, True
