@@ -24,22 +24,26 @@ class Host:
         """The command that runs another one on this host."""
         return ("ip", "netns", "exec", self.namespace)
 
+    def ip_command(self, *arguments: str) -> None:
+        """Run `ip` on this host."""
+        _ip("-n", self.namespace, *arguments)
+
     def add_container_bridge(self) -> None:
         """Give the host a bridge that has a link and leads to no other host, with the address that all such have."""
-        _ip("-n", self.namespace, "link", "add", "cni0", "type", "bridge")
-        _ip("-n", self.namespace, "link", "add", "pod0", "type", "veth", "peer", "name", "pod1")
-        _ip("-n", self.namespace, "link", "set", "pod0", "master", "cni0", "up")
-        _ip("-n", self.namespace, "link", "set", "pod1", "up")
-        _ip("-n", self.namespace, "addr", "add", _BRIDGE, "dev", "cni0")
-        _ip("-n", self.namespace, "link", "set", "cni0", "up")
+        self.ip_command("link", "add", "cni0", "type", "bridge")
+        self.ip_command("link", "add", "pod0", "type", "veth", "peer", "name", "pod1")
+        self.ip_command("link", "set", "pod0", "master", "cni0", "up")
+        self.ip_command("link", "set", "pod1", "up")
+        self.ip_command("addr", "add", _BRIDGE, "dev", "cni0")
+        self.ip_command("link", "set", "cni0", "up")
 
 
 @contextmanager
-def lan(count: int) -> Iterator[list[Host]]:
-    """Make `count` hosts on one LAN; remove them at the end."""
+def lan(count: int, tag: str = "em") -> Iterator[list[Host]]:
+    """Make `count` hosts on one LAN; remove them at the end. `tag` tells two LANs of one process apart."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("hosts are network namespaces: root and iproute2 are needed")
-    tag = f"em{os.getpid()}"
+    tag += str(os.getpid())
     switch, names = f"{tag}s", [f"{tag}h{number}" for number in range(count)]
     try:
         for name in (switch, *names):

@@ -48,13 +48,17 @@ class NodeProcess:
 
     def begin(self, *options: str, listen: str = "127.0.0.1:0") -> bool:
         """Run the node until its API answers or the process ends. Return True if it answers."""
+        self.spawn(*options, listen=listen)
+        wait_for(lambda: self.is_ended or self.cli("status", "--json", check=False).returncode == 0, START_S)
+        return not self.is_ended
+
+    def spawn(self, *options: str, listen: str = "127.0.0.1:0") -> None:
+        """Run the node."""
         arguments = ["run", "--name", self.name, "--listen", listen, "--log-format", "json", *self._discovery, *options]
         command = [*self._prefix, *self.command(*arguments)]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, env=self._environ or _environment())
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        wait_for(lambda: self.is_ended or self.cli("status", "--json", check=False).returncode == 0, START_S)
-        return not self.is_ended
 
     def _read(self) -> None:
         assert self._process is not None
