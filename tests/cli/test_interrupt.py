@@ -25,6 +25,8 @@ COMMANDS = (
     "list",
     "import in.jsonl",
     "export out.jsonl",
+    "import --signed in.jsonl",
+    "sync --path .",
     "why x",
     "trace x",
     "logs -f",
