@@ -24,7 +24,6 @@ same Node runs over TCP and in simulation.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +43,7 @@ from echonode.node.connections import Connections
 from echonode.node.conversations import Conversations
 from echonode.node.device_keys import DeviceKeys
 from echonode.node.echo_sync import EchoSync
-from echonode.node.event_bus import EventBus, EventStream
+from echonode.node.event_bus import EventBus
 from echonode.node.events import (
     ContextShown,
     InstanceRenewed,
@@ -221,7 +220,6 @@ class Node:
             await self.connections.close()
             self.bus.publish(NodeStopped())
         await self.store.close()
-        self.bus.end()
 
     async def run(self) -> None:
         """Return when the node was stopped. Raises the fault of ours that made it stop dialling."""
@@ -231,10 +229,6 @@ class Node:
         except asyncio.CancelledError:
             if not self._runner.cancelled():
                 raise
-
-    def subscribe(self) -> "AbstractContextManager[EventStream]":
-        """Return a queue, for a `with` block, of every event from now on, None at the end."""
-        return self.bus.stream()
 
     # -- what the shell hands in -------------------------------------------------------------------------------------
 

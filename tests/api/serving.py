@@ -3,8 +3,8 @@ proto/openapi.yaml."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,14 @@ from tests.kept import Kept
 VERSION = "1.2.3"
 WITHIN_S = 60  # a test that hangs fails then; a busy machine needs some of it
 SECRET = MemberSecret.of_lone_key(bytes(range(32)))
+
+
+@contextmanager
+def hearing(node: Node) -> Iterator["asyncio.Queue[Event]"]:
+    """Queue every event of `node` from now on, as a reader that wants to be told of every record."""
+    events: asyncio.Queue[Event] = asyncio.Queue()
+    node.bus.hear(events.put_nowait, has_readers=lambda: True)
+    yield events
 
 
 def run(

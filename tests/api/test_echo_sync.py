@@ -13,7 +13,7 @@ from echonode.api import echo_sync
 from echonode.model.identity import IdentityId
 from echonode.node.events import SyncCompleted
 from echonode.text import to_base32
-from tests.api.serving import Served, run, serving
+from tests.api.serving import Served, hearing, run, serving
 
 NODES = "/api/v1/echo-sync/nodes"
 
@@ -29,7 +29,7 @@ async def meet(one: Served, two: Served) -> str:
     """Let the nodes meet, and return the path of `two` in the API of `one`."""
     one.node.add_peer(two.listen[0])
     async with asyncio.timeout(30):
-        with one.node.subscribe() as events:
+        with hearing(one.node) as events:
             while not any(entry.is_up for entry in one.node.peer_table.peers.values()):
                 await events.get()
     return f"{NODES}/{to_base32(two.node.id)}"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from echonode.text import to_base32
-from tests.api.serving import Served, run, serving
+from tests.api.serving import Served, hearing, run, serving
 
 
 async def ask(served: Served, path: str, **body: object) -> dict[str, object]:
@@ -37,7 +37,7 @@ def test_a_pools_records_are_written_by_its_label_and_history_says_what_is_void(
             assert written["id"] == f"{pool}/plan"
             first = to_base32(served.node.records.identity.device.public)
             await ask(served, "/v1/keys")
-            with served.node.subscribe() as events:
+            with hearing(served.node) as events:
                 await ask(served, "/v1/keys/state", key=first, state="compromised")
                 names = {(event.name) for event in [await events.get() for _ in range(2)] if event is not None}
             assert "record.voided" in names

@@ -13,7 +13,7 @@ from echonode.model.identity import IdentityId
 from echonode.model.record import Draft
 from echonode.node import events as e
 from echonode.node.sync_queue import SyncQueue
-from tests.api.serving import VERSION, Served, run, serving
+from tests.api.serving import VERSION, Served, hearing, run, serving
 from tests.api.test_echo_sync import meet, state
 
 ALERTS = Path(__file__).parents[2] / "systemd" / "echonode.alerts.yml"
@@ -180,7 +180,7 @@ async def _wrote_for_a_link(served: Served) -> None:
 
 async def _linked(served: Served) -> None:
     """Wait until the node's peer is equal over a link."""
-    with served.node.subscribe() as events:
+    with hearing(served.node) as events:
         while not all(peer.following and (peer.in_sync or peer.in_step) for peer in served.node.peers()):
             await events.get()
 

@@ -12,7 +12,7 @@ from echonode.model.record import Draft
 from echonode.node import link_selection
 from echonode.node.events import Event
 from echonode.text import to_base32
-from tests.api.serving import SECRET, VERSION, Served, run, serving
+from tests.api.serving import SECRET, VERSION, Served, hearing, run, serving
 
 OTHER = MemberSecret.of_lone_key(bytes(reversed(range(32))))
 
@@ -27,7 +27,7 @@ def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def until(served: Served, kind: str) -> AsyncIterator[None]:
     """Leave the block only when an event of this name has come since it was entered."""
-    with served.node.subscribe() as queue:
+    with hearing(served.node) as queue:
         yield
         event: Event | None = await queue.get()
         while event is not None and event.name != kind:

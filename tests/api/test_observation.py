@@ -10,12 +10,12 @@ from echonode.limits import LOG_PEERS_MAX
 from echonode.model.identity import IdentityId
 from echonode.node.settings import Quota, Quotas
 from echonode.text import to_base32
-from tests.api.serving import Served, run, serving
+from tests.api.serving import Served, hearing, run, serving
 
 
 async def connected(one: Served, two: Served) -> None:
     """Let `two` dial `one`, and wait until both are linked."""
-    with two.node.subscribe() as events:
+    with hearing(two.node) as events:
         two.node.add_peer(one.listen[0])
         while (await events.get()).name != "follow.began":
             pass
@@ -100,7 +100,7 @@ def test_reasons_name_what_keeps_a_record_away(tmp_path: Path) -> None:
             await one.put("wanted", b"x", "&tag=news")
             await one.put("other", b"x")
             assert await reasons(two, "id=nothing") == ["not seen yet"]
-            with two.node.subscribe() as events:
+            with hearing(two.node) as events:
                 two.node.add_peer(one.listen[0])
                 while (event := await events.get()) is not None:
                     if event.name == "sync.completed" and event.context == "main":
@@ -123,7 +123,7 @@ def test_a_node_with_a_quota_that_is_used_up_shows_itself_and_says_why_a_record_
             two.node.intake.quotas = Quotas(author=Quota(records=1))
             await one.put("a")
             await one.put("b")
-            with two.node.subscribe() as events:
+            with hearing(two.node) as events:
                 two.node.add_peer(one.listen[0])
                 while (await events.get()).name != "follow.began":
                     pass
@@ -154,7 +154,7 @@ def test_reasons_name_why_a_peer_is_away_and_when_it_is_tried_again(tmp_path: Pa
         async with serving(tmp_path) as one, serving(tmp_path, name="two") as two:
             await connected(one, two)
             assert await reasons(two, "peer=one") == ["equal"]
-            with two.node.subscribe() as events:
+            with hearing(two.node) as events:
                 two.node.add_peer("127.0.0.1:1")
                 while (await events.get()).name != "peer.unreachable":
                     pass

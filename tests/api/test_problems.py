@@ -50,7 +50,7 @@ def test_no_error_was_forgotten() -> None:
     documented = set(openapi.resolve("#/components/schemas/Error")["properties"]["error"]["properties"]["code"]["enum"])
     # These codes are given by responses, by requests, by the route that checks models, for unforeseen exceptions, and
     # over TCP.
-    elsewhere = {"method_not_allowed", "conflict", "unsupported_model", "internal", "unauthorised", "forbidden"}
+    elsewhere = {"method_not_allowed", "conflict", "unsupported_model", "internal", "unauthorised", "forbidden", "damaged"}
     assert documented == {code for _, _, code in EXPECTED} | elsewhere
 
 

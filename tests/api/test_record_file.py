@@ -13,7 +13,7 @@ from echonode.model.member_secret import MemberSecret
 from echonode.model.record import MAIN, Draft, LeafKey
 from echonode.store.memory import MemoryStore
 from echonode.wire.record_file import ContextEnd, FileHeader
-from tests.api.serving import Served, run, serving
+from tests.api.serving import Served, hearing, run, serving
 
 PATH = "/v1/record-file"
 
@@ -139,7 +139,7 @@ def test_a_client_that_goes_away_leaves_what_it_brought(tmp_path: Path) -> None:
             async with two.connection() as connection:
                 await connection.begin("POST", PATH, [("transfer-encoding", "chunked")])
                 await connection.send(data[: len(data) // 2])
-                with two.node.subscribe() as events:
+                with hearing(two.node) as events:
                     while len(two.node.store.tree(MAIN)) < BATCH_RECORDS_MAX:
                         await events.get()
                     connection.cut()

@@ -7,7 +7,7 @@ from echonode.model.identity import IdentityId
 from echonode.node.trust import Decisions, Pending, Policy, TrustSettings
 from echonode.store.port import Store
 from echonode.text import to_base32
-from tests.api.serving import Served, run, serving
+from tests.api.serving import Served, hearing, run, serving
 from tests.api.test_changes import RECORDS, Stream, changes, conditional, names, one_waits
 
 ONE, TWO = IdentityId(b"1" * 32), IdentityId(b"2" * 32)
@@ -141,7 +141,7 @@ def test_events_do_not_tell_of_versions_that_are_hidden(tmp_path: Path) -> None:
                 data = aiter(connection.data())
                 await anext(data)
                 await theirs.put("hidden")
-                with ours.node.subscribe() as events:
+                with hearing(ours.node) as events:
                     ours.node.add_peer(theirs.listen[0])
                     while getattr(event := await events.get(), "context", "") != "main":
                         assert event is not None

@@ -28,7 +28,7 @@ from echonode.model.identity import IdentityId, SigningKey, identity_of
 from echonode.model.member_secret import MemberSecret
 from echonode.node.node import Node
 from echonode.store.sqlite.backup import BackedUp
-from tests.api.serving import SECRET, Served, serving
+from tests.api.serving import SECRET, Served, hearing, serving
 
 WITHIN_S = 30.0
 
@@ -229,7 +229,7 @@ class LiveNode:
         """Wait until `condition` is true of the node."""
 
         async def wait() -> None:
-            with self.served.node.subscribe() as events:
+            with hearing(self.served.node) as events:
                 while not await condition(self.served.node):
                     with contextlib.suppress(TimeoutError):  # not every change of a node is an event
                         await asyncio.wait_for(events.get(), 0.2)

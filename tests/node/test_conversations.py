@@ -264,8 +264,8 @@ def test_a_context_empty_at_the_peer_is_left_to_it_and_taken_by_snapshot():
 def test_each_record_of_a_snapshot_is_told_while_somebody_listens():
     async def main() -> None:
         ours, theirs = Side(0, filled(range(100))), Side(1, filled(()))
-        with theirs.bus.stream():
-            assert all_well(await meet(ours, theirs))
+        theirs.bus.hear(lambda event: None, has_readers=lambda: True)
+        assert all_well(await meet(ours, theirs))
         applied = [event for event in theirs.events if isinstance(event, RecordsApplied)]
         assert {record.id for event in applied for record in event.records} == versions_in(theirs.store)
         assert {event.source for event in applied} == {ours.peer.id}
