@@ -48,9 +48,10 @@ def test_no_error_was_forgotten() -> None:
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EchonodeError)}
     assert kinds - {EchonodeError} <= {type(error) for error, _, _ in EXPECTED}
     documented = set(openapi.resolve("#/components/schemas/Error")["properties"]["error"]["properties"]["code"]["enum"])
-    # These codes are given by responses, by requests, by the route that checks models, for unforeseen exceptions, and
-    # over TCP.
-    elsewhere = {"method_not_allowed", "conflict", "unsupported_model", "internal", "unauthorised", "forbidden", "damaged"}
+    # These codes are given by responses, by requests, by the route that checks models, for unforeseen exceptions, over
+    # TCP, and by the route that reads record files.
+    elsewhere = {"method_not_allowed", "conflict", "unsupported_model", "internal", "unauthorised", "forbidden"}
+    elsewhere |= {"damaged"}
     assert documented == {code for _, _, code in EXPECTED} | elsewhere
 
 
