@@ -80,7 +80,11 @@ class AsyncItems(Generic[T]):
 
     async def __anext__(self) -> T:
         while not self._ready:
-            more = await self._source.more()
+            try:
+                more = await self._source.more()
+            except BaseException:
+                self._source.close()
+                raise
             if more is None:
                 self._source.close()
                 raise StopAsyncIteration
@@ -92,7 +96,8 @@ class AsyncItems(Generic[T]):
         self._source.close()
 
     def __del__(self) -> None:
-        self._source.close()
+        with suppress(RuntimeError):  # the loop is closed, and the connection with it
+            self._source.close()
 
 
 class AsyncClient:

@@ -2,19 +2,27 @@
 
 import asyncio
 import json
+import os
+import resource
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from echonode import AsyncClient, Client
-from echonode.client.errors import ClientError, ConnectionLost, Moved, NotFound, NotRunning, Refused
+from echonode.client.answer_shapes import shape_of
+from echonode.client.errors import BadAnswer, ClientError, ConnectionLost, Moved, NotFound, NotRunning, Refused
 from echonode.client.location import TcpPlace, UnixPlace, locate
+from echonode.client.request import Request
 from echonode.client.values import Change
 from tests.api.test_schemathesis import serve
 from tests.cli.harness import LiveNode, http_answer, in_thread, live_node, refusal, scripted_server
+from tests.client.samples import sample
+
+GET = Request(method="GET", target="/v1/records/main?id=a&whole=1")
 
 
 def client_of(folder: Path, **options: float) -> Client:
@@ -168,6 +176,42 @@ def test_answers_that_are_none_are_plain_errors(tmp_path: Path) -> None:
         list(client_of(tmp_path, retry=0.0).list())
     with scripted_server(tmp_path / "api.sock", b"HTTP/1.1 200 OK\r\n", hangs_up=False), pytest.raises(ConnectionLost):
         client_of(tmp_path, retry=0.0, timeout=0.2).get("a")
+
+
+def test_an_answer_of_another_program_is_an_error_of_its_own_kind_for_both_clients(tmp_path: Path) -> None:
+    async def ask_async() -> None:
+        other = AsyncClient(f"unix:{tmp_path}/api.sock", retry=0.0)
+        with pytest.raises(BadAnswer, match="does not fit"):
+            await other.status()
+        with pytest.raises(BadAnswer, match="does not fit"):
+            await anext(other.list())
+
+    node = client_of(tmp_path, retry=0.0)
+    calls = (lambda: node.get("a"), lambda: list(node.list()), node.status, lambda: node.put("a", b""))
+    for answer in (b"{}\n", b"[]\n", b'{"id": 1}\n'):
+        with scripted_server(tmp_path / "api.sock", http_answer(answer)):
+            for call in calls:
+                with pytest.raises(BadAnswer, match="does not fit"):
+                    call()
+            asyncio.run(ask_async())
+    change = http_answer(b"event: change\ndata: {}\n\n")
+    with scripted_server(tmp_path / "api.sock", change), pytest.raises(BadAnswer, match="cursor is missing"):
+        next(node.changes())
+
+
+def test_a_client_works_where_many_files_are_open(tmp_path: Path) -> None:
+    """select() takes no descriptor from 1,024 on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("this machine allows no 2,048 open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
+    try:
+        with ExitStack() as files, scripted_server(tmp_path / "api.sock", http_answer(sample(shape_of(GET)))):
+            for _ in range(1100):
+                files.enter_context(open(os.devnull, "rb"))
+            assert client_of(tmp_path).get("a").id == "x"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_the_async_client_does_all_of_it_too(tmp_path: Path) -> None:
