@@ -16,6 +16,7 @@ let areOld = true;       // the conflicts may have changed since
 let activity = null;     // the last hour and the last day, as they were told last
 let plottedAt = 0;
 let span = "hour";
+let labels = new Map();  // of nodes, by their ids
 
 const byId = (id) => document.getElementById(id);
 
@@ -155,6 +156,8 @@ function showStatus(status) {
   byId("signin").hidden = true;
   byId("node").hidden = false;
   byId("name").textContent = status.label || status.name;
+  labels = new Map(status.peers.filter((peer) => peer.id).map((peer) => [peer.id, peer.label || peer.name]));
+  labels.set(status.id, "this node");
   document.title = `${status.label || status.name} · echonode`;
   const contested = conflicts.length ? ` ${count(conflicts.length, "record")} in conflict.` : "";
   const pending = status.peers.filter((peer) => peer.state === "pending").length;
@@ -309,13 +312,20 @@ async function recall() {
 
 // -- events --------------------------------------------------------------------------------------------------------
 
+// An id is shown as the label of its node, or as its beginning.
+function wordOf(value) {
+  if (value !== null && typeof value === "object") return JSON.stringify(value);
+  return /^[a-z2-7]{52}$/.test(value) ? labels.get(value) || value.slice(0, 8) : String(value);
+}
+
 function noteEvent(name, data, at = new Date()) {
   if (name === "sync.completed") noteSync(data, at);
   if (name.startsWith("record.conflict")) areOld = true;
   const line = make("li");
   line.append(make("time", `${clock(at)} `), make("span", `${name} `));
-  const shown = Object.entries(data).filter(([key]) => key !== "event" && key !== "records");
-  line.append(make("span", shown.map(([key, value]) => `${key}=${typeof value === "object" ? JSON.stringify(value) : value}`).join(" "), "hint"));
+  const left = ["event", "records", "session"];
+  const shown = Object.entries(data).filter(([key, value]) => !left.includes(key) && value !== "" && value !== null);
+  line.append(make("span", shown.map(([key, value]) => `${key}=${wordOf(value)}`).join(" "), "hint"));
   const log = byId("log");
   log.prepend(line);
   while (log.children.length > LOG_LINES) log.lastChild.remove();
@@ -325,7 +335,7 @@ function noteSync(data, at) {
   byId("syncs-none").hidden = true;
   const body = byId("syncs").tBodies[0];
   body.prepend(row([
-    [clock(at)], [data.peer_name || String(data.peer || "").slice(0, 8)], [data.context], [data.mode],
+    [clock(at)], [data.peer_name || wordOf(data.peer || "")], [data.context], [data.mode],
     [data.outcome, data.verified ? "good" : ""], [String(data.sent), "number"], [String(data.received), "number"],
     [size((data.bytes_sent || 0) + (data.bytes_received || 0)), "number"], [data.reason || ""],
   ]));
@@ -390,7 +400,7 @@ async function look() {
 }
 
 async function begin() {
-  look();
+  await look();
   await recall().catch(() => {});  // the page is of use without it
   listen();
 }
