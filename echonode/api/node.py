@@ -203,7 +203,7 @@ class NodeRoutes:
     async def _set_network(self, request: Request) -> Response:
         body = await json_body(request, self._stop, NetworkRequest)
         try:
-            secret = MemberSecret.from_text(body.secret)
+            secret = MemberSecret.from_text(body.secret, self._node.network_secret())
         except ConfigError as error:
             raise RequestError(str(error)) from None
         left = await self._node.set_network(secret)

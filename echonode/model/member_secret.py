@@ -41,17 +41,19 @@ class MemberSecret:
         return cls(key, keyed(POOL_ROOT, key, b"shared"))
 
     @classmethod
-    def from_text(cls, text: str) -> "MemberSecret":
+    def from_text(cls, text: str, present: "MemberSecret | None" = None) -> "MemberSecret":
         """Return the secret that a person typed or pasted. Spaces, line ends and capitals do not matter.
 
+        A key alone replaces that of the `present` secret, which the home has; without one, its seed is derived.
         Raises ConfigError. Its sentence never quotes the text, which may be the secret with one letter missing.
         """
         letters = "".join(text.split()).lower()
-        if len(letters) == _KEY_CHARS:
-            raise ConfigError(
-                f"that is a network key alone: the network secret has {_TEXT_CHARS} letters and digits, as "
-                "`echonode network show` prints now"
-            )
+        if is_lone_key(text):
+            try:
+                key = from_base32(letters, _HALF_BYTES)
+            except ValueError:
+                raise ConfigError("that is not a network key: it has only the letters a to z and 2 to 7") from None
+            return cls.of_lone_key(key) if present is None else cls(key, present.pool_seed)
         if len(letters) != _TEXT_CHARS:
             raise ConfigError(
                 f"that is not a network secret: {_TEXT_CHARS} letters and digits are expected, as "
@@ -86,3 +88,8 @@ class MemberSecret:
 
     def _checksum(self) -> bytes:
         return digest(SECRET_CHECK, self.to_bytes())[:_CHECKSUM_BYTES]
+
+
+def is_lone_key(text: str) -> bool:
+    """Return whether `text` has the length of a network key alone, without seed and checksum."""
+    return len("".join(text.split())) == _KEY_CHARS

@@ -453,13 +453,25 @@ def test_a_secret_that_is_none_is_never_repeated(shell: Shell) -> None:
     for almost, says in (
         (text[:-1], "not 111"),
         (text[:-1] + ("a" if text[-1] != "a" else "b"), "mistyped"),
-        (to_base32(SECRET.key), "a network key alone"),
+        (to_base32(SECRET.key)[:-1] + "1", "not a network key"),
         ("1" * 112, "only the letters"),
     ):
         for args, stdin in (([almost], b""), ([], almost.encode())):
             said = shell.fails(ExitCode.USAGE, "network", "set", *args, stdin=stdin)
             assert says in said and almost not in said
     shell.fails(ExitCode.USAGE, "network", "set", "-", stdin=b"\xff")
+
+
+def test_a_network_key_alone_is_taken_and_keeps_the_pool_of_the_network_before(shell: Shell) -> None:
+    home, key = FolderHome(shell.services.default), b"k" * 32
+    assert "no mistyped letter shows" in shell("network", "set", stdin=to_base32(key).encode()).err
+    assert home.read_member_secret() == MemberSecret.of_lone_key(key)
+    shell("network", "set", stdin=SECRET.to_text().encode())
+    shell("network", "set", stdin=to_base32(key).encode())
+    assert home.read_member_secret() == MemberSecret(key, SECRET.pool_seed)
+    with live_node(shell.services.default, secret=MemberSecret(key, SECRET.pool_seed)) as live:
+        shell("network", "set", stdin=to_base32(SECRET.key).encode())
+        assert live.served.node.network_secret() == SECRET
 
 
 def test_a_secret_on_the_command_line_is_taken_with_a_warning(shell: Shell) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from echonode.errors import ConfigError
 from echonode.model.member_secret import MemberSecret
+from echonode.text import to_base32
 
 SECRETS = st.binary(min_size=64, max_size=64).map(MemberSecret.from_bytes)
 TEXT = MemberSecret.from_bytes(bytes(range(64))).to_text()
@@ -34,7 +35,7 @@ def test_one_mistyped_letter_is_noticed(secret: MemberSecret, at: int, letter: s
         ("", "112 letters and digits are expected"),
         (TEXT[:-1], "not 111"),
         (TEXT + "a", "not 113"),
-        (TEXT[:52], "a network key alone"),
+        (TEXT[:51] + "1", "not a network key"),
         (TEXT[:-1] + "1", "only the letters"),
         (TEXT[:-1] + "é", "only the letters"),
     ],
@@ -43,6 +44,14 @@ def test_less_than_a_whole_secret_is_refused_in_a_sentence_that_does_not_repeat_
     with pytest.raises(ConfigError, match=says) as refused:
         MemberSecret.from_text(text)
     assert len(text) < 2 or text not in str(refused.value)
+
+
+def test_a_key_alone_replaces_that_of_the_present_secret_and_has_a_derived_seed_without_one() -> None:
+    present, key = MemberSecret.from_bytes(bytes(range(64))), b"k" * 32
+    text = f" {to_base32(key).upper()}\n"
+    assert MemberSecret.from_text(text) == MemberSecret.of_lone_key(key)
+    assert MemberSecret.from_text(text, present) == MemberSecret(key, present.pool_seed)
+    assert MemberSecret.from_text(present.to_text(), MemberSecret.of_lone_key(key)) == present
 
 
 def test_a_lone_key_gives_one_seed_and_another_key_another() -> None:

@@ -174,14 +174,22 @@ def _short_name(secret: "MemberSecret") -> str:
 @pass_lookup
 def network_set(lookup: NodeLookup, secret_text: str | None) -> None:
     """Choose the network by its secret, read from stdin unless SECRET is given. Before the first run it works too."""
-    secret = _read_secret(secret_text)
+    from echonode.model.member_secret import MemberSecret, is_lone_key
+
+    text, secret = _read_secret(secret_text)
     if secret_text not in (None, "-"):
         print_note("others on this machine may have seen the secret on the command line: give it on stdin instead")
+    if is_lone_key(text):
+        print_note(
+            "that is a network key alone, in which no mistyped letter shows: compare the name of the network on each "
+            "machine, or set what `echonode network show` prints"
+        )
     left = None
     try:
-        left = lookup.client().call("PUT", "/v1/network", body={"secret": secret.to_text()})["left"]
+        left = lookup.client().call("PUT", "/v1/network", body={"secret": text})["left"]
     except NotRunning:
-        lookup.home().choose_network(secret)
+        home = lookup.home()
+        home.choose_network(MemberSecret.from_text(text, home.read_member_secret()))
     print_note(f"this node's network is {_short_name(secret)} now")
     if left is not None:
         print_note(_left_behind(left))
@@ -228,7 +236,8 @@ def network_rotate(lookup: NodeLookup, without: Sequence[str], as_json: bool) ->
         )
 
 
-def _read_secret(text: str | None) -> "MemberSecret":
+def _read_secret(text: str | None) -> tuple[str, "MemberSecret"]:
+    """Return what was typed, and the secret that it means in a home without one."""
     from echonode.model.member_secret import MemberSecret
 
     if text is None or text == "-":
@@ -238,6 +247,6 @@ def _read_secret(text: str | None) -> "MemberSecret":
         else:
             text = stdin.read(_SECRET_FILE_BYTES_MAX).decode("ascii", "replace")
     try:
-        return MemberSecret.from_text(text)
+        return text.strip(), MemberSecret.from_text(text)
     except ConfigError as error:
         raise Failure(str(error), ExitCode.USAGE) from None
