@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from echonode import cbor
@@ -122,6 +122,10 @@ def test_any_statements_in_any_order_say_what_a_search_finds(claims: list[Claim]
 
 
 @given(st.lists(st.sampled_from(CLAIMS), max_size=8), st.lists(st.sampled_from(CLAIMS), max_size=5))
+@example(known=[own(OWNER, COMPROMISED)], new=[listed(PoolKind.COMMON)])
+@example(known=[], new=[own(OWNER, COMPROMISED), listed(PoolKind.CLOSED)])
+@example(known=[listed(PoolKind.COMMON)], new=[own(OWNER, COMPROMISED)])
+@example(known=[listed(LATER_KIND), own(OWNER, ACTIVE)], new=[own(OWNER, COMPROMISED)])
 def test_a_keyring_says_which_keys_new_statements_void(known: list[Claim], new: list[Claim]) -> None:
     keyring, after = (Keyring(ClaimsInMemory(claims)) for claims in (known, [*known, *new]))
     authors = (OWNER, OTHER, *POOLS.values())
