@@ -171,7 +171,7 @@ SETTINGS: Final = (
     Setting(
         key="trust.policy",
         meaning="Who is let in: every node of the network, or only nodes that were met before or approved. Others wait "
-        "then (echonode peers --pending) until a person decides.",
+        "then (echonode peers --pending) until a person decides, and share the quota of one author.",
         form="open or approve",
         default="open",
         example='"approve"',

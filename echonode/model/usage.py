@@ -59,6 +59,14 @@ class UsageTable:
         """Return the usage of what `key` signed for `author`, a pool."""
         return self._by_author.get(author, {}).get(key, Usage())
 
+    def of_others(self, authors: Iterable[IdentityId]) -> Usage:
+        """Return the usage of all authors but these, each named once."""
+        found = Usage(self.total.records, self.total.bytes, self.total.tombstones)
+        for author in authors:
+            usage = self.of(author)
+            found.add(-usage.records, -usage.bytes, -usage.tombstones)
+        return found
+
     def add_all(self, other: "UsageTable", sign: int = 1) -> None:
         """Add all of `other`, with `sign` -1 take it away."""
         for author, by_key in other._by_author.items():

@@ -23,7 +23,7 @@ same Node runs over TCP and in simulation.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -116,7 +116,7 @@ class Node:
         self.records = book = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
         self.conflicts, self.changes = Conflicts(book, bus), Changes(book, bus)
         self.budgets = WorkBudgets(clock, settings.quotas.peer_rate)
-        self.intake = Intake(store, self.records.kept, identity.id, settings.quotas)
+        self.intake = Intake(store, book.kept, identity.id, settings.quotas, self._acquainted)
         self.subscriptions = Subscriptions(store, self.records.kept, closed=self.intake.closed)
         self.membership = member = Membership(settings, tag, clock.now_ms, announce=announce, save=save_secret)
         self.pools = Pools(self.records, settings.pools, entropy, safe.write_pools)
@@ -463,6 +463,9 @@ class Node:
         self.registry.drop_all()
         self.connections.compare_with_all()
         self._wake.set()
+
+    def _acquainted(self) -> Collection[IdentityId] | None:
+        return self.trust_control.acquainted()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self.connections.spawn(work)

@@ -9,7 +9,7 @@
 A decision is kept before it holds. What the configuration decides is changed there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from echonode.errors import LocalError
@@ -139,6 +139,16 @@ class TrustControl:
             self._keep(decided.forget(peer))
         self.trust.settle(peer)
         return is_decided or is_pending
+
+    def acquainted(self) -> Collection[IdentityId] | None:
+        """Return the nodes that are let in, this one too, and the pools that are known here; None where all nodes are
+        let in. Other authors are strangers."""
+        trust, book = self.trust, self._records
+        if trust.policy is Policy.OPEN:
+            return None
+        met = {*self._connections.table.peers, *trust.configured.approved, *trust.decided.approved}
+        pools = {*book.pools, *book.past_pools, *(() if book.shared is None else (book.shared,))}
+        return {book.id, *pools, *(met - trust.rejected.keys())}
 
     # -- readers -----------------------------------------------------------------------------------------------------
 

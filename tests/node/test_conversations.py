@@ -98,7 +98,7 @@ class Side:
         self.bus = bus
         identity = universe().writers[self.number].identity
         kept = KeptContexts(self.store, identity, None)
-        wanted, intake = Wanted(self.store, kept), Intake(self.store, kept, identity.id, Quotas())
+        wanted, intake = Wanted(self.store, kept), Intake(self.store, kept, identity.id, Quotas(), lambda: None)
         budgets = WorkBudgets(clock)
         wanted.side = self
         selection = LinkSelection(table, entropy)

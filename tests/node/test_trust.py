@@ -10,8 +10,9 @@ from echonode.model.identity import IdentityId
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import MAIN
 from echonode.node.denials import Denials
-from echonode.node.events import PeerPending, SessionFailed, TrustChanged
+from echonode.node.events import PeerPending, RecordRefused, SessionFailed, TrustChanged
 from echonode.node.explanation import Because
+from echonode.node.settings import Quota, Quotas
 from echonode.node.trust import Decisions, Pending, Policy, Standing, Trust, TrustSettings
 from echonode.node.views import PeerState
 from echonode.sim.world import Member, World
@@ -227,6 +228,33 @@ def test_decisions_are_about_other_nodes_that_are_named_clearly() -> None:
             ours.node.peer_table.trust.note_pending(Pending(same, "same", "a:1", True, 1, 1))
         with pytest.raises(LocalError, match="same could be 2 nodes: same @"):
             control.resolve("same")
+
+    in_a_world(work)
+
+
+def test_strangers_share_one_quota_and_who_is_approved_has_one_alone() -> None:
+    async def work(world: World) -> None:
+        ours, hub, *others = [world.make_member(name) for name in ("ours", "hub", "one", "two", "three")]
+        trust = TrustSettings(Policy.APPROVE)
+        ours.settings = replace(ours.settings, trust=trust, quotas=Quotas(author=Quota(records=10)))
+        for member in (ours, hub, *others):
+            await world.start(member)
+        decide(ours, "approve", hub)
+        world.introduce()
+        for member in (hub, *others):
+            for number in range(8):
+                await put(member, f"{member.name}-{number}")
+        await asyncio.sleep(120)
+        held = await names(ours)
+        assert len([name for name in held if name.startswith("hub")]) == 8
+        assert len(held) == 18, "strangers have the room of one author"
+        assert {each.detail for each in told(ours, RecordRefused)} == {
+            "the records of all nodes that were not let in here take as much as one author may"
+        }
+        decide(ours, "approve", others[0])
+        await asyncio.sleep(700)
+        of_one = [name for name in await names(ours) if name.startswith("one")]
+        assert len(of_one) == 8
 
     in_a_world(work)
 

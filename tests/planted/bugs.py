@@ -439,6 +439,14 @@ BUGS: Final = (
         seeds=0,
     ),
     Bug(
+        name="each stranger has a quota of its own",
+        file="node/intake.py",
+        right="            counted, usage, full = _AS_STRANGER, strangers.usage, _STRANGERS_FULL\n",
+        wrong="            full = _STRANGERS_FULL\n",
+        tests=("node/test_trust.py",),
+        seeds=0,
+    ),
+    Bug(
         name="a claim to somebody's key hides what that writes",
         file="node/denials.py",
         right="        owners = self._keyring().signers_of(record.author, record.kid)\n",
