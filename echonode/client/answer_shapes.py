@@ -61,7 +61,7 @@ _PEER: Final[_Object] = {
 }
 _PAUSE: Final[_Object] = {"until": _MAYBE_TIME}
 _STATUS: Final[_Object] = {
-    **_each(str, "id name label? network version? key_problem?"),
+    **_each(str, "id name label? instance network version? key_problem?"),
     **_each(_TEXTS, "listen api left_out_by?"),
     "contexts": [_CONTEXT],
     "peers": [_PEER],
@@ -140,6 +140,11 @@ _BY_ROUTE: Final[dict[str, Shape]] = {
     "GET /v1/status": _STATUS,
     "GET /v1/peers": {"peers": [_PEER]},
     "POST /v1/peers/forget": {"peer": str},
+    "POST /v1/peers/approve": {"peer": str},
+    "POST /v1/peers/reject": {"peer": str},
+    "POST /v1/deny": {"peer": str},
+    "POST /v1/allow": {"peer": str},
+    "GET /v1/trust": {"denied": [{**_each(str, "id label"), "configured": bool}]},
     "PUT /v1/name": {"name": str},
     "POST /v1/pause": _PAUSE,
     "GET /v1/contexts": {"contexts": [_CONTEXT]},

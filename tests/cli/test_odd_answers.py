@@ -4,6 +4,7 @@ No command may read what client/answer_shapes.py does not promise, nor fail with
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from echonode.client.answer_shapes import EVENTS, shape_of
 from echonode.client.request import Request
 from echonode.client.shape import ANY
+from tests import tidy
 from tests.cli.harness import Shell, http_answer, scripted_server
 from tests.client.samples import sample
 
@@ -26,10 +28,25 @@ READING = [
     *("log-level debug --for 1m", "trace p --all", "why p", "why p/x", "invite", "join 7-crossover-clockwork"),
     *("network show", "network rotate", "key list", "key new", "key retire x", "key resign x", "pool list"),
     *("pool create x", "pool ask x y", "pool add x y", "pool remove x y", "pool leave x", "api token", "open --print"),
+    *("deny", "deny x", "allow x", "peers approve x", "peers reject x", "peers --pending"),
 ]
 AS_JSON = ("status", "list", "get", "sync", "logs")
 FORMS = [*READING, *(f"{each} --json" for each in READING if each.split()[0] in AS_JSON)]
 SILENT = ("resume", "watch", "get x")  # nothing is read of an answer, or not all that stands in it
+
+
+def test_every_request_of_a_command_has_a_shape_unless_nothing_is_read_of_its_answer() -> None:
+    unread = {"GET /v1/events", "POST /v1/resume", "POST /v1/keys/root/remove"}  # events have shapes by their names
+    requests: set[tuple[str, str]] = set()
+    for path in (tidy.ROOT / "echonode" / "cli").rglob("*.py"):
+        requests.update(re.findall(r'"(GET|PUT|POST|DELETE)",\s*f?"(/[^"]+)"', path.read_text()))
+    assert len(requests) > 30
+    unknown = {
+        f"{method} {target}"
+        for method, target in requests
+        if shape_of(Request(method=method, target=re.sub(r"{[^/]*}", "x", target))) is ANY
+    }
+    assert unknown == unread
 
 
 def answering(value_of: Callable[[Any, str], Any]) -> Callable[[bytes], bytes]:

@@ -47,7 +47,7 @@ def peers(ctx: click.Context, pending: bool, as_json: bool) -> None:
 def _pending_lines(peers: Iterable[Json], now_s: float) -> Iterator[str]:
     """Yield the table of nodes that wait. Whole ids stand there: others can make one that begins alike."""
     rows = [
-        (safe(peer_label(peer)) or "-", safe(peer["id"]), ago(peer["since"], now_s), safe(peer["address"]) or "-")
+        (safe(peer_label(peer)) or "-", safe(peer["id"]), ago(peer.get("since"), now_s), safe(peer["address"]) or "-")
         for peer in peers
     ]
     return table(("NODE", "ID", "CAME", "ADDRESS"), rows, optional=(3, 2))
