@@ -91,7 +91,7 @@ def _malformed(why: str) -> RemoteError:
     return RemoteError(Reason.BAD_RECORD, why)
 
 
-@lru_cache(maxsize=4096)  # the same statements come from every peer
+@lru_cache(maxsize=2048)  # the same statements come from every peer; twice a batch, which is read three times
 def _read(root: PublicKey, author: IdentityId, name: str, body: bytes) -> tuple[Claim, bytes]:
     claim: Claim
     proof = b""
