@@ -233,6 +233,14 @@ def test_a_key_that_many_strangers_list_and_state_costs_no_more_than_is_asked(tm
         assert "SEARCH claims USING PRIMARY KEY (key=? AND owner=? AND author=?)" in plan[-1]
 
 
+def test_what_is_no_id_begins_none_and_a_table_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    with empty_table(tmp_path / "claims.db") as (connection, rows):
+        assert rows.authors("Not base32") == []
+        connection.execute("DROP TABLE claims")
+        with pytest.raises(StoreError, match="no such table"):
+            rows.has_author(PEOPLE[0])
+
+
 def test_a_pool_of_the_network_is_read_from_disk(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     pool = Pool(PoolKind.COMMON, SigningKey(b"shared".ljust(32)))
