@@ -204,9 +204,15 @@ class Process:
         if every_s is None:
             await asyncio.Event().wait()  # none are wanted
             return
-        folder = Path(settings.folder) if settings.folder else self._files.root / "backups"
+        identity = self._files.root_identity()
+        assert identity is not None, "a node that started has its keys"
         schedule = BackupSchedule(
-            home=self._files.home, folder=folder, every_s=every_s, keep=settings.keep, environ=self._environ
+            home=self._files.home,
+            node=to_base32(identity)[:8],
+            folder=Path(settings.folder) if settings.folder else self._files.root / "backups",
+            every_s=every_s,
+            keep=settings.keep,
+            environ=self._environ,
         )
         await schedule.run(self._logs)
 

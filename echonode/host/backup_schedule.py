@@ -1,7 +1,8 @@
 """Scheduled backups: one file a span of time in one folder, and the oldest deleted beyond a number.
 
-A backup is due a span after the newest file in the folder was written, whenever the node was started. It is made by a
-process of its own, `echonode backup`: the node never waits for it, and its memory goes back when it ends.
+A backup is due a span after the newest file of this node was written, whenever the node was started. It is made by a
+process of its own, `echonode backup`: the node never waits for it, and its memory goes back when it ends. The name of a
+file has the beginning of the node's id, so that several nodes may use one folder.
 """
 
 import asyncio
@@ -26,9 +27,13 @@ _OUTPUT_CHARS_MAX: Final = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupSchedule:
-    """The backups of one home: one every `every_s` seconds, in `folder`, of which the newest `keep` are kept."""
+    """The backups of one home: one every `every_s` seconds, in `folder`, of which the newest `keep` are kept.
+
+    `node`: what tells this node's files from those of others.
+    """
 
     home: Home
+    node: str
     folder: Path
     every_s: float
     keep: int
@@ -59,7 +64,7 @@ class BackupSchedule:
     async def make(self, now_s: float) -> Path:
         """Make a backup now, and return its path. Raises LocalError."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
-        path = self.folder / f"echonode-{stamp}{_SUFFIX}"
+        path = self.folder / f"echonode-{self.node}-{stamp}{_SUFFIX}"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             process = await asyncio.create_subprocess_exec(
@@ -93,9 +98,9 @@ class BackupSchedule:
         return deleted
 
     def _files(self) -> Sequence[tuple[Path, os.stat_result]]:
-        """Return the backups in the folder. Others may take them away at any time."""
+        """Return this node's backups in the folder. Others may take them away at any time."""
         found = []
-        for path in sorted(self.folder.glob(f"echonode-*{_SUFFIX}")):
+        for path in sorted(self.folder.glob(f"echonode-{self.node}-*{_SUFFIX}")):
             with suppress(OSError):
                 found.append((path, path.stat()))
         return found

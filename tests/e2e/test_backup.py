@@ -89,21 +89,24 @@ def test_a_backup_under_load_is_one_moment_of_the_store_and_replaces_the_last_on
 def test_backups_are_made_when_due_and_the_oldest_go(tmp_path: Path) -> None:
     node = NodeProcess(tmp_path / "home", "node", mdns=False)
     folder = tmp_path / "elsewhere"
-    node.home.mkdir(mode=0o700)
     folder.mkdir()
+    beginning = node.start().json("status")["id"][:8]
+    node.stop()
     (node.home / "config.toml").write_text(f'[backup]\nevery = "1h"\nkeep = 2\nfolder = "{folder}"\n')
     for age in (3, 4, 5):  # hours: one is due, and two too many are there
-        old = folder / f"echonode-{age}.backup"
+        old = folder / f"echonode-{beginning}-{age}.backup"
         old.write_bytes(b"")
         os.utime(old, (time.time() - 3600 * age,) * 2)
-    (folder / "mine.txt").write_text("not a backup")
+    others = {"mine.txt", "echonode-zzzzzzzz-6.backup"}
+    for name in others:
+        (folder / name).write_text("not a backup of this node")
     for _ in running([node]):
         node.start()
         (written,) = wait_for(lambda: node.events("backup.written"))
         assert written["deleted"] == 2
         assert Path(written["path"]).stat().st_size == written["bytes"] > 0
         kept = {path.name for path in folder.iterdir()}
-        assert kept == {"echonode-3.backup", "mine.txt", Path(written["path"]).name}
+        assert kept == {f"echonode-{beginning}-3.backup", *others, Path(written["path"]).name}
     other = NodeProcess(tmp_path / "other", "other", mdns=False)
     other.cli("restore", written["path"])
     assert other.cli("status", check=False).returncode == 5

@@ -9,11 +9,11 @@ from echonode.host.home import Home
 
 def schedule(folder: Path) -> BackupSchedule:
     home = Home.find(str(folder / "home"), {})
-    return BackupSchedule(home=home, folder=folder / "backups", every_s=3600, keep=2, environ={})
+    return BackupSchedule(home=home, node="ab23cd45", folder=folder / "backups", every_s=3600, keep=2, environ={})
 
 
-def backup(folder: Path, name: str, at_s: float) -> Path:
-    path = folder / "backups" / f"echonode-{name}.backup"
+def backup(folder: Path, name: str, at_s: float, node: str = "ab23cd45") -> Path:
+    path = folder / "backups" / f"echonode-{node}-{name}.backup"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x")
     os.utime(path, (at_s, at_s))
@@ -25,11 +25,13 @@ def test_the_next_is_due_a_span_after_the_newest_and_at_once_without_any(tmp_pat
     backup(tmp_path, "a", 1000)
     backup(tmp_path, "b", 4000)
     backup(tmp_path, "later", 9000)  # the clock was wrong then
+    backup(tmp_path, "c", 4900, node="zz23cd45")  # of another node that uses the folder
     assert schedule(tmp_path).due_in_s(5000) == 2600
 
 
 def test_the_oldest_go_and_what_is_no_backup_stays(tmp_path: Path) -> None:
     old, *kept = [backup(tmp_path, name, at_s) for name, at_s in (("z", 1000), ("a", 2000), ("b", 3000))]
+    kept.append(backup(tmp_path, "y", 500, node="zz23cd45"))
     kept.append(tmp_path / "backups" / "notes.txt")
     kept[-1].write_text("x")
     assert schedule(tmp_path).prune() == 1
@@ -38,7 +40,7 @@ def test_the_oldest_go_and_what_is_no_backup_stays(tmp_path: Path) -> None:
 
 def test_a_file_that_is_taken_away_meanwhile_stops_nothing(tmp_path: Path) -> None:
     backup(tmp_path, "a", 4000)
-    gone = tmp_path / "backups" / "echonode-gone.backup"
+    gone = tmp_path / "backups" / "echonode-ab23cd45-gone.backup"
     gone.symlink_to(tmp_path / "nowhere")  # it is listed, and cannot be looked at
     assert schedule(tmp_path).due_in_s(5000) == 2600
     assert schedule(tmp_path).prune() == 0
