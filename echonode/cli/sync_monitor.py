@@ -10,7 +10,7 @@ Peers may choose names: all text is escaped before it is drawn.
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
@@ -137,7 +137,8 @@ class Monitor:
                 if time.monotonic() - looked_s >= _STATUS_S:
                     self._look()
                     looked_s = time.monotonic()
-                live.update(Text("\n".join(self.lines(live.console.width - 1)), no_wrap=True, overflow="ellipsis"))
+                lines = self.lines(live.console.width - 1, live.console.height)
+                live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"))
                 if is_enough(self.is_equal):
                     return
                 pause.wait(_DRAWN_S)
@@ -178,8 +179,8 @@ class Monitor:
     def _contexts(self) -> list[dict[str, Any]]:
         return [each for each in self._status.get("contexts", ()) if each["name"] != "identities"]
 
-    def lines(self, width: int) -> list[str]:
-        """Return the lines of the view."""
+    def lines(self, width: int, height: int) -> list[str]:
+        """Return the lines of the view: as many as a terminal of `height` shows, the latest news among them."""
         status, now_s = self._status, time.time()
         conflicts = sum(each.get("conflicts", 0) for each in self._contexts())
         equal = sum(bool(peer["in_sync"] or peer.get("in_step")) for peer in self.peers)
@@ -202,7 +203,8 @@ class Monitor:
             for peer in self.peers
         ]
         header = ("PEER", "STATE", "EQUAL", "BEHIND", "RECEIVED", "RATE", "COMPARED")
-        lines += table(header, rows, right=(3, 4, 5), width=width) if rows else ["no peers yet"]
+        peers = table(header, rows, right=(3, 4, 5), width=width) if rows else ["no peers yet"]
+        lines += _shortened(peers, height // 3)
         contexts = [
             (
                 safe(one["name"]),
@@ -214,9 +216,21 @@ class Monitor:
             for one in self._contexts()
         ]
         titles = ("CONTEXT", "RECORDS", "SIZE", "ROOT", "CONFLICTS")
-        lines += ["", *table(titles, contexts, right=(1, 2, 4), width=width)]
-        lines += ["", f"written here: {totals.get('', 0):,} ({rates.get('', 0.0):.1f}/s)", *moving]
-        return [line[:width] for line in [*lines, *(["", *news] if news else []), "", "Ctrl-C ends the view."]]
+        lines += ["", *_shortened(table(titles, contexts, right=(1, 2, 4), width=width), height // 4)]
+        lines += ["", f"written here: {totals.get('', 0):,} ({rates.get('', 0.0):.1f}/s)"]
+        lines += _shortened(moving, height // 6)
+        end = ["", "Ctrl-C ends the view."]
+        room = max(1, height - len(lines) - len(end) - 2)  # a blank line before the news, and one for the cursor
+        return [line[:width] for line in [*lines, *(["", *news[-room:]] if news else []), *end]]
+
+
+def _shortened(lines: Iterable[str], count_max: int) -> list[str]:
+    """Return at most `count_max` of `lines`, two if that is less; the last one then says how many are not shown."""
+    every = list(lines)
+    if len(every) <= count_max:
+        return every
+    shown = every[: max(1, count_max - 1)]
+    return [*shown, f"... and {len(every) - len(shown):,} more"]
 
 
 def _equality(peer: dict[str, Any]) -> str:
