@@ -82,7 +82,8 @@ class PeerAdmission:
         """Let `peer` in. Called when its AUTH is known, and again with its hello. Raises PeerRefused to keep it out."""
         if hello is not None:
             self.foreign.pop(peer.id, None)
-            self._judge(peer, hello, transport)
+            if self._judge(peer, hello, transport) and not self.registry.has(transport.stream):
+                self._enter(peer, transport)  # it was approved after its AUTH
             return
         if peer.id == self.records.id:
             self._meet_self(transport)
@@ -92,8 +93,10 @@ class PeerAdmission:
         state = self.records.store.keyring.state_of(peer.id, peer.key)
         if state is not None and state is not KeyState.ACTIVE:
             raise PeerRefused(Reason.KEY_REVOKED, f"its key is {state.name.lower()}")
-        if not self._judge(peer, None, transport):
-            return
+        if self._judge(peer, None, transport):
+            self._enter(peer, transport)
+
+    def _enter(self, peer: Peer, transport: StreamTransport) -> None:
         if self.table.is_full(peer.id):
             raise PeerRefused(Reason.BUSY, "too many peers are known already")
         self.registry.enter(peer.id, transport)

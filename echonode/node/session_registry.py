@@ -73,6 +73,10 @@ class SessionRegistry:
             self._drop(earlier)
         self._links[peer] = self._by_stream[stream] = _Live(peer, working.transport, working.began_s)
 
+    def has(self, stream: ByteStream) -> bool:
+        """Return whether a session over `stream` was entered and did not leave, dropped ones included."""
+        return stream in self._by_stream
+
     def peer_at(self, stream: ByteStream) -> IdentityId | None:
         """Return the peer whose session goes over `stream`; None when it is not known, or was dropped for another."""
         live = self._by_stream.get(stream)

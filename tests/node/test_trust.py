@@ -1,7 +1,9 @@
 """Trust: nodes that wait, are let in or kept out by a person, and records that are hidden and still replicated."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from echonode.errors import LocalError, Reason
 from echonode.model.identity import IdentityId
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.record import MAIN
+from echonode.node.admission import PeerAdmission
 from echonode.node.denials import Denials
 from echonode.node.events import PeerPending, RecordRefused, SessionFailed, TrustChanged
 from echonode.node.explanation import Because
@@ -16,7 +19,10 @@ from echonode.node.settings import Quota, Quotas
 from echonode.node.trust import Decisions, Pending, Policy, Standing, Trust, TrustSettings
 from echonode.node.views import PeerState
 from echonode.sim.world import Member, World
+from echonode.sync.transport import StreamTransport
 from echonode.text import to_base32
+from echonode.wire.auth import Peer
+from echonode.wire.messages import Hello
 from tests.node.worlds import in_a_world, names, put, sight, told, view_of
 
 ONE, TWO = IdentityId(b"1" * 32), IdentityId(b"2" * 32)
@@ -105,6 +111,38 @@ def test_a_node_that_was_never_met_waits_until_it_is_approved(who_dials: str) ->
         await world.start(ours)
         await ours.node.store.forget_peer(theirs.node.id)
         assert ours.node.peer_table.trust.standing(theirs.node.id, is_met=False) is Standing.LET_IN
+
+    in_a_world(work, hushed=True)
+
+
+class _HastyPerson:
+    """The admission of a node whose person decides as soon as a peer has proved its identity, before its hello."""
+
+    def __init__(self, admission: PeerAdmission, decide: Callable[[], None]) -> None:
+        self._admission = admission
+        self._decide = decide
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._admission, name)
+
+    def admit(self, peer: Peer, hello: Hello | None, transport: StreamTransport) -> None:
+        self._admission.admit(peer, hello, transport)
+        if hello is None:
+            self._decide()
+
+
+def test_a_node_that_is_approved_in_the_midst_of_its_handshake_has_a_session_like_any_other() -> None:
+    async def work(world: World) -> None:
+        ours, theirs = await careful(world, "ours"), await world.add_node("theirs")
+        connections = ours.node.connections
+        hasty = _HastyPerson(ours.node.admission, lambda: decide(ours, "approve", theirs))
+        connections.local = replace(connections.local, gate=hasty)
+        await put(theirs, "b")
+        sight(ours, theirs)
+        await asyncio.sleep(30)
+        assert not told(ours, PeerPending)
+        assert ours.node.live_links.is_in_step(theirs.node.id)
+        assert await names(ours) == {"b"}
 
     in_a_world(work, hushed=True)
 

@@ -433,8 +433,8 @@ BUGS: Final = (
     Bug(
         name="a node that waits learns of us by our hello",
         file="node/admission.py",
-        right="            self._judge(peer, hello, transport)\n            return\n",
-        wrong="            return\n",
+        right="            if self._judge(peer, hello, transport) and not self.registry.has(transport.stream):\n",
+        wrong="            if not self.registry.has(transport.stream):\n",
         tests=("node/test_trust.py",),
         seeds=0,
     ),
