@@ -223,7 +223,11 @@ class TcpDial:
         """Return a stream to `address`, which holds no name. Raises TransportError with the reason alone."""
         host, port = parse_address(address)
         try:
+            if (link_local := _link_local(host, port)) is not None:
+                return TcpStream(*await _open_link_local(link_local))
             return TcpStream(*await asyncio.open_connection(host, port, limit=_READ_BYTES))
+        except ConfigError as error:
+            raise TransportError(str(error)) from error
         except OSError as error:
             raise TransportError(_reason(error)) from error
 
@@ -232,8 +236,9 @@ async def _addresses_of(host: str, port: int) -> list[str]:
     """Return every address of `host`, both families in turn, the preferred one first (RFC 8305 §4). Raises OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     families: dict[int, list[str]] = {}  # in the order of getaddrinfo, which is RFC 6724's
-    for family, _, _, _, (ip, *_) in found:
-        families.setdefault(family, []).append(format_address(str(ip), port))
+    for family, _, _, _, (ip, _, *more) in found:
+        scope = f"%{more[1]}" if more and more[1] else ""  # of a link-local address, as mDNS resolvers give them
+        families.setdefault(family, []).append(format_address(f"{ip!s}{scope}", port))
     turns = itertools.zip_longest(*families.values())
     return list(dict.fromkeys(address for turn in turns for address in turn if address is not None))
 

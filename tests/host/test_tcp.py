@@ -355,6 +355,20 @@ def test_families_take_turns_in_the_addresses_of_a_name(monkeypatch: pytest.Monk
     assert found == ["[2001:db8::1]:7", "192.0.2.1:7", "[2001:db8::2]:7"]
 
 
+def test_the_link_local_address_of_a_name_keeps_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    lo = socket.if_nametoindex("lo")
+
+    def resolve(host: str, port: int, *_: object) -> list[tuple[int, int, int, str, tuple[str, int, int, int]]]:
+        of = [("fe80::1", lo), ("fe80::2", 0), ("2001:db8::1", 0)]
+        return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (ip, port, 0, scope)) for ip, scope in of]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    found = asyncio.run(tcp._addresses_of("kitchen.local", 7))
+    assert found == [f"[fe80::1%{lo}]:7", "[fe80::2]:7", "[2001:db8::1]:7"]
+    with pytest.raises(TransportError, match="needs its interface"):
+        asyncio.run(TcpDial()._connect(found[1]))
+
+
 def test_ipv6_is_spoken_in_brackets(run: Callable[[Test], None]) -> None:
     with socket.socket(socket.AF_INET6) as probe:
         if probe.connect_ex(("::1", 9)) == errno.EADDRNOTAVAIL:
