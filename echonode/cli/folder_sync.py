@@ -211,9 +211,11 @@ class FolderSync:
 
     def _write_notes(self) -> None:
         """Write the notes; a folder that takes none only costs time at the next exchange."""
-        there = {name: asdict(note) for name, note in self._notes.items() if (self._folder / name).exists()}
-        kept = {"instance": self._me["instance"], "files": there}
         try:
+            # A name in notes may be one that no file can have: others may have written them.
+            here = {path.name for path in self._folder.iterdir()}
+            files = {name: asdict(note) for name, note in self._notes.items() if name in here}
+            kept = {"instance": self._me["instance"], "files": files}
             with whole_file(self._notes_path) as target:
                 target.write(json.dumps(kept).encode())
         except (OSError, Failure):

@@ -187,6 +187,10 @@ def test_a_file_is_read_again_when_its_content_changed_and_only_then(
     for text in ("{", "[]", '{"instance": 1}', "[" * 10_000, *map(json.dumps, ({**kept, "instance": "x"}, wrong))):
         notes.write_text(text)
         assert not taken(shell, b, stick)[0]["is_unchanged"], "notes that say nothing"
+    note = next(iter(kept["files"].values()))
+    notes.write_text(json.dumps({**kept, "files": {"x" * 300: note, "../a": note, "\0": note}}))
+    assert exchange(shell, b, stick).code == 3, "of the damaged file"
+    assert {"x" * 300, "../a", "\0"}.isdisjoint(json.loads(notes.read_text())["files"])
 
 
 def test_pull_takes_and_push_writes(shell: Shell, homes: tuple[Path, Path], stick: Path) -> None:
