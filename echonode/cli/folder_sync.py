@@ -3,8 +3,9 @@
     DIR/<node id>.echo           the record file (PROTOCOL.md §14) of each node that was there; each writes only its own
     DIR/.<node id>.taken.json    this node's notes: which files it took in, and the state in which it wrote its own
 
-A file that is as it was when it was taken in is not read again: its size and time say so, or else its content. Notes
-count for one life of the store: a node that was restored from a backup takes in everything, its own file too.
+A file that is as it was when all of it was taken in is not read again: its size and time say so, or else its content.
+Of what this node did not want, it may want more the next time. Notes count for one life of the store: a node that was
+restored from a backup takes in everything, its own file too.
 """
 
 import json
@@ -24,6 +25,7 @@ from echonode.cli.record_file import (
     content_hash,
     download,
     fault_of,
+    is_all_wanted,
     is_equal,
     refused_of,
     upload,
@@ -64,7 +66,8 @@ class _Note:
 
 @dataclass(slots=True)
 class _Taken:
-    """The outcome of one file. `problem`: why not all of it is here; `is_ours` False: it is of another network."""
+    """The outcome of one file. `problem`: why not all of it is here; `is_ours` False: it is of another network;
+    `is_whole` False: a part of it was not wanted here."""
 
     file: str
     writer: str
@@ -73,10 +76,11 @@ class _Taken:
     had: int = 0
     refused: int = 0
     is_unchanged: bool = False
-    is_equal: bool | None = None  # None: not known, because only a part is in it
+    is_equal: bool | None = None  # None: not known, because only a part is in it, or wanted here
     why: str = ""
     problem: str = ""
     is_ours: bool = True
+    is_whole: bool = True
     roots: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -172,7 +176,7 @@ class FolderSync:
         if answer["by"] and answer["by"]["id"] == self._me["id"]:
             taken.writer = _OURS
         self._notes.pop(path.name, None)
-        if taken.problem:
+        if taken.problem or not taken.is_whole:
             self._failed[path.name] = (info.st_size, info.st_mtime_ns)
         else:
             self._notes[path.name] = _Note(info.st_size, _trusted_time(info), digest, taken.writer, taken.roots)
@@ -271,7 +275,10 @@ def _taken_of(file: str, size_bytes: int, answer: dict[str, Any]) -> _Taken:
         why=why,
         problem=why if fault is not None else "",
         is_ours=error is None or error["code"] != _OTHER,
-        roots={each["name"]: None if each["is_partial"] else each["root"] for each in contexts},
+        is_whole=all(map(is_all_wanted, contexts)),
+        roots={
+            each["name"]: each["root"] if is_all_wanted(each) and not each["is_partial"] else None for each in contexts
+        },
     )
 
 

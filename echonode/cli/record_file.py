@@ -105,6 +105,11 @@ def refused_of(figures: dict[str, Any]) -> int:
     return sum(number for reason, number in figures["refused"].items() if reason != _NOT_WANTED)
 
 
+def is_all_wanted(figures: dict[str, Any]) -> bool:
+    """Return True unless this node does not take a context, or wants only a part of it."""
+    return bool(figures["is_kept"]) and _NOT_WANTED not in figures["refused"]
+
+
 def why_of(figures: dict[str, Any]) -> str:
     """Return why versions of a context are not here, in words; "" when all are."""
     if not figures["is_kept"]:

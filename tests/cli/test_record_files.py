@@ -193,6 +193,21 @@ def test_a_file_is_read_again_when_its_content_changed_and_only_then(
     assert {"x" * 300, "../a", "\0"}.isdisjoint(json.loads(notes.read_text())["files"])
 
 
+def test_what_was_not_wanted_is_taken_in_once_it_is(shell: Shell, homes: tuple[Path, Path], stick: Path) -> None:
+    a, b = homes
+    put(shell, a, "note", "-c", "books")
+    exchange(shell, a, stick)
+    assert shell(*at(b, "import", "--signed", str(next(stick.glob("*.echo"))))).code == 0
+    assert shell(*at(b, "contexts", "forget", "books")).code == 0
+    for _ in range(2):
+        (passed,) = taken(shell, b, stick)
+        assert (passed["new"], passed["is_equal"], passed["is_unchanged"]) == (0, None, False)
+        assert passed["why"] == "books: passed over: this context is not taken here"
+    put(shell, b, "mine", "-c", "books")
+    assert taken(shell, b, stick)[0]["new"] == 1
+    assert taken(shell, b, stick)[0]["is_unchanged"]
+
+
 def test_pull_takes_and_push_writes(shell: Shell, homes: tuple[Path, Path], stick: Path) -> None:
     a, b = homes
     put(shell, a, "x")

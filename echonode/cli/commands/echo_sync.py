@@ -129,9 +129,9 @@ def sync(lookup: NodeLookup, /, action: str | None, path: str | None, **options:
     code is 3, unless --force resolves them. Ctrl-C ends the waiting; the node goes on.
 
     With --path, take in the files that other nodes of this network wrote into DIR, then write this node's own there.
-    DIR is a USB stick that goes there and back between nodes that never meet, or a folder that both see. Files that did
-    not change are not read again. Exits 3 when a file is damaged, or part of it was refused. It goes with --action pull
-    (only take in) or push (only write), --monitor (watch DIR) and --json.
+    DIR is a USB stick that goes there and back between nodes that never meet, or a folder that both see. A file
+    of which all is here is not read again. Exits 3 when a file is damaged, or part of it was refused. It goes with
+    --action pull (only take in) or push (only write), --monitor (watch DIR) and --json.
     """
     if path is not None:
         return _sync_folder(lookup, path, action or "both", options)
