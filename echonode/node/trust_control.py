@@ -60,7 +60,7 @@ class TrustControl:
 
     def reconfigure(self, policy: Policy, configured: Decisions) -> None:
         """Take in what the configuration says now, in place of what it said before."""
-        before = self.trust.configured
+        before, still_denied = self.trust.configured, self.trust.decided.denied
         self.trust.policy, self.trust.configured = policy, configured
         self._hide()
         news = (
@@ -71,7 +71,8 @@ class TrustControl:
         )
         for decision, earlier, present in news:
             for identity in present.keys() - earlier.keys():
-                self._publish(identity, decision)
+                if decision != "allowed" or identity not in still_denied:
+                    self._publish(identity, decision)
         for each in self.trust.pending:
             if self.trust.standing(each.id, is_met=False) is not Standing.PENDING:
                 self._settle(each.id)

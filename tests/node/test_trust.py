@@ -238,6 +238,11 @@ def test_a_configuration_that_is_read_again_is_obeyed_at_once() -> None:
         assert await names(ours) == {"own", "a"}
         decisions = [event.decision for event in told(ours, TrustChanged) if event.peer == peer]
         assert decisions == ["approved", "denied", "rejected", "allowed"]
+        decide(ours, "deny", theirs)
+        control.reconfigure(Policy.APPROVE, Decisions(denied={peer: ""}))
+        control.reconfigure(Policy.APPROVE, Decisions())
+        assert await names(ours) == {"own"}
+        assert told(ours, TrustChanged)[-1].decision == "denied", "a person still denies it"
 
     in_a_world(work)
 
