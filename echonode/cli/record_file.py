@@ -122,11 +122,12 @@ def why_of(figures: dict[str, Any]) -> str:
     return "; ".join([*parts, *([f"{left_out:,} not wanted here"] if left_out else [])])
 
 
-def context_lines(answer: dict[str, Any]) -> Iterator[str]:
-    """Yield a table of the contexts of a file."""
+def context_lines(answer: dict[str, Any], only: str | None = None) -> Iterator[str]:
+    """Yield a table of the contexts of a file; with `only`, of that one and what was taken with it."""
     rows = [
         (safe(each["name"]), f"{each['new']:,}", f"{each['had']:,}", f"{refused_of(each):,}", why_of(each))
         for each in answer["contexts"]
+        if only is None or each["name"] == only or each["is_kept"]
     ]
     return table(("CONTEXT", "NEW", "HAD", "REFUSED", "WHY"), rows, right=(1, 2, 3)) if rows else iter(())
 

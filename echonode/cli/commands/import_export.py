@@ -73,11 +73,14 @@ def _import_signed(client: "ApiClient", file: str, context: str | None) -> None:
         except KeyboardInterrupt:
             print_note("interrupted; what was verified is kept, and the same command goes on from there")
             raise
-    for line in context_lines(answer):
+    for line in context_lines(answer, context):
         print_line(line)
     fault = fault_of(answer)
     if fault is not None:
         raise fault
+    names = [each["name"] for each in answer["contexts"]]
+    if context not in (None, *names):
+        raise Failure(f"there is no context {safe(context)} in that file; there are: {', '.join(map(safe, names))}")
     print_note(f"a file of {writer_of(answer)}: {summary(answer)}")
 
 
