@@ -143,13 +143,13 @@ LOG_EVENTS: Final = (
         name="peer.connected",
         level="info",
         meaning="A session with a peer that was absent until now, or is new.",
-        sentence="{peer_name} is here, at {address}",
+        sentence="{peer:who} is here, at {address}",
     ),
     LogEvent(
         name="peer.absent",
         level="info",
         meaning="A peer does not answer any more, or took its leave.",
-        sentence="{peer_name} is away: {why}",
+        sentence="{peer:who} is away: {why}",
     ),
     LogEvent(
         name="peer.unreachable",
@@ -161,7 +161,7 @@ LOG_EVENTS: Final = (
         name="peer.forgotten",
         level="info",
         meaning="A person had this node forget a peer.",
-        sentence="{peer_name} is forgotten until it comes again",
+        sentence="{peer:who} is forgotten until it comes again",
     ),
     LogEvent(
         name="peer.pending",

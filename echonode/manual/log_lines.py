@@ -34,12 +34,13 @@ Line = Mapping[str, Any]
 class LineForm:
     """Makes lines. `width`: columns to keep within, None for no bound; `labels`: names of nodes by their ids.
 
-    Names that come in lines are learnt, so that later lines about the same node have its name.
+    Names that come in lines are learnt, so that later lines about a node without a label have its latest name.
     """
 
     width: int | None = None
     is_coloured: bool = False
     labels: dict[str, str] = field(default_factory=dict)
+    _learnt: dict[str, str] = field(default_factory=dict)
 
     def calm(self, line: Line) -> str | None:
         """Return the line for a terminal on which a node runs; None for one that a person there does not want."""
@@ -69,18 +70,21 @@ class LineForm:
     def who(self, node: object) -> str:
         """Return the name of the node with that id, or the beginning of the id; "this node" for none."""
         text = escape(str(node or ""))
-        return self.labels.get(text) or (text[:_SHORT_ID] if len(text) == _ID_CHARS else text) or "this node"
+        return self._name(text) or (text[:_SHORT_ID] if len(text) == _ID_CHARS else text) or "this node"
 
     def _text(self, value: object) -> str:
         if isinstance(value, list):
             return ", ".join(map(self._text, value)) or "nothing"
         text = escape(str(value), _TEXT_CHARS_MAX)
-        return self.labels.get(text) or (f"{text[:_SHORT_ID]}" if len(text) == _ID_CHARS and text.isalnum() else text)
+        return self._name(text) or (f"{text[:_SHORT_ID]}" if len(text) == _ID_CHARS and text.isalnum() else text)
+
+    def _name(self, id_text: str) -> str:
+        return self.labels.get(id_text) or self._learnt.get(id_text, "")
 
     def _learn(self, line: Line) -> None:
         peer, name = line.get("peer"), line.get("peer_name")
-        if peer and name and (peer in self.labels or len(self.labels) < _LABELS_MAX):
-            self.labels.setdefault(str(peer), escape(str(name)))
+        if peer and name and (peer in self._learnt or len(self._learnt) < _LABELS_MAX):
+            self._learnt[str(peer)] = escape(str(name))
 
     def _fitted(self, time: str, columns: str, sentence: str, level: str) -> str:
         rest = None if self.width is None else self.width - len(time) - 2 - columns_of(columns)

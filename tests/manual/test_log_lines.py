@@ -51,6 +51,15 @@ def test_a_line_for_those_who_look_closer_has_level_and_name() -> None:
     assert form.full(line("of.tomorrow", colour="red", empty="")).endswith("of.tomorrow              colour=red")
 
 
+def test_nodes_of_one_name_are_told_apart_by_their_labels_and_a_renaming_is_followed() -> None:
+    came = line("peer.connected", peer=PEER, peer_name="vm", address="10.0.0.3:1")
+    assert "vm @x53l is here" in LineForm(labels={PEER: "vm @x53l"}).full(came)
+    form = LineForm()
+    assert "vm is here" in form.full(came)
+    assert "attic is here" in form.full({**came, "peer_name": "attic"})
+    assert "attic is away: gone" in form.full(line("peer.absent", peer=PEER, why="gone"))
+
+
 def test_a_session_that_failed_before_the_peer_said_who_it_is_was_with_a_node() -> None:
     failed = line("session.failed", peer="", address="10.0.0.3:4242", detail="it was cut")
     assert LineForm().full(failed).endswith("the session with a node at 10.0.0.3:4242 failed: it was cut")

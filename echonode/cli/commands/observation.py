@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from shlex import quote
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -24,6 +24,9 @@ from echonode.cli.output import (
     seconds,
 )
 from echonode.cli.program import PROGRAM
+
+if TYPE_CHECKING:
+    from echonode.manual.log_lines import LineForm
 
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _CONFIGURED: Final = "default"
@@ -85,7 +88,7 @@ def logs(
         _say_where_it_begins(client, since_ms)
     for line in lines:
         text = form.full(line, with_date=_is_old(line))
-        if not wanted.takes(line) or not (peer is None or _is_about(line, peer, form.labels)):
+        if not wanted.takes(line) or not (peer is None or _is_about(line, peer, form)):
             continue
         if as_json:
             print_json(line)
@@ -116,11 +119,11 @@ def _is_old(line: Mapping[str, Any]) -> bool:
     return moment.date() != datetime.now(UTC).astimezone().date()
 
 
-def _is_about(line: Mapping[str, Any], peer: str, labels: Mapping[str, str]) -> bool:
+def _is_about(line: Mapping[str, Any], peer: str, form: "LineForm") -> bool:
     """Return True for a line about the node with this name, or whose id begins so."""
     peer = peer.removeprefix("@")
     ids = [str(line.get(key) or "") for key in ("peer", "source", "about")]
-    return any(each and (each.startswith(peer) or labels.get(each) == peer) for each in ids)
+    return any(each and (each.startswith(peer) or form.who(each) == peer) for each in ids)
 
 
 def _labels(peers: Sequence[Json]) -> dict[str, str]:
