@@ -129,7 +129,7 @@ class FolderSync:
         self._me = self._client.call("GET", "/v1/status")
         self._read_notes()
         try:
-            taken = [self._take(path) for path in self._files() if not self._has_failed(path)]
+            taken = [each for path in self._files() if (each := self._look_at(path)) is not None]
             taken = [each for each in taken if not (each.file == self._own and each.is_unchanged)]
             offered = self._offer() if self._offers else None
         except OSError as error:
@@ -164,6 +164,15 @@ class FolderSync:
         """
         info = path.stat()
         return self._failed.get(path.name) == (info.st_size, info.st_mtime_ns)
+
+    def _look_at(self, path: Path) -> _Taken | None:
+        """Take in a file; None for one that failed and is as it was, and for one that was taken away meanwhile."""
+        try:
+            return None if self._has_failed(path) else self._take(path)
+        except FileNotFoundError:
+            if self._folder.is_dir():
+                return None
+            raise
 
     def _take(self, path: Path) -> _Taken:
         info, note = path.stat(), self._notes.get(path.name)

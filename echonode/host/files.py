@@ -93,7 +93,7 @@ class NodeFiles:
                 self.write_member_secret(MemberSecret.from_text(secret))
             except ConfigError as error:
                 raise ConfigError(f"the credential echonode.network: {error}") from None
-        if token is not None and token != self.api_token():
+        if token is not None:
             try:
                 from_base32(token, SECRET_BYTES)
             except ValueError:
@@ -101,7 +101,10 @@ class NodeFiles:
                     "the credential echonode.api-token is no token: 52 letters and digits are expected, as "
                     "`echonode api token` prints"
                 ) from None
-            write_secret(self.home.api_token, token.encode())
+            self.home.prepare()
+            kept = self.home.api_token
+            if not kept.exists() or kept.read_bytes() != token.encode():
+                write_secret(kept, token.encode())
 
     def has_network(self) -> bool:
         """Return True when the home belongs to a network, private or public."""

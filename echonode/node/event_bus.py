@@ -15,7 +15,6 @@ from typing import Any, Final, TypeVar
 from echonode.node.events import Event, Inside, Observer, RecordsApplied
 
 E = TypeVar("E")
-T = TypeVar("T")
 
 _COPIES: Final = 3  # of a record's bytes in memory: as received, as signed, and as fields
 _RECORD_BYTES: Final = 800  # about what a record takes beside them

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from echonode.cli.folder_sync import FolderSync
 from echonode.model.member_secret import MemberSecret
 from tests.cli.harness import LiveNode, Result, Shell, live_node
 
@@ -312,3 +313,13 @@ def test_a_folder_that_takes_nothing_is_named(shell: Shell, homes: tuple[Path, P
     (stick / f"{me}.echo").mkdir()
     result = exchange(shell, homes[0], stick)
     assert result.code == 1 and f"{stick}/{me}.echo cannot be written: is a directory\n" in result.err
+
+
+def test_a_file_that_is_taken_away_meanwhile_stops_nothing_and_a_folder_that_is_does(tmp_path: Path) -> None:
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    exchanging = FolderSync(None, str(folder), takes=True, offers=True)  # type: ignore[arg-type]  # nothing is asked for
+    assert exchanging._look_at(folder / "gone.echo") is None
+    folder.rmdir()
+    with pytest.raises(FileNotFoundError):
+        exchanging._look_at(folder / "gone.echo")

@@ -112,6 +112,9 @@ def test_credentials_of_the_service_manager_give_a_new_home_its_network_and_its_
     (tmp_path / "echonode.api-token").write_text(to_base32(KEY) + "\n")
     files.take_credentials(environ)
     assert (files.read_member_secret(), files.api_token()) == (MemberSecret(KEY, b"s" * 32), to_base32(KEY))
+    files.home.api_token.write_bytes(b"damaged")
+    files.take_credentials(environ)
+    assert files.api_token() == to_base32(KEY)
     files.write_member_secret(other)  # as a rotation does
     files.take_credentials(environ)
     assert files.read_member_secret() == other
