@@ -202,7 +202,8 @@ class FolderSync:
         with whole_file(path) as target:
             done = download(self._client, target)
         info = path.stat()
-        self._notes[self._own] = _Note(info.st_size, info.st_mtime_ns, done.hash, self._me["name"], done.roots)
+        said = {**roots, **done.roots}  # a context that is not kept here is in no file, and news only if it moves
+        self._notes[self._own] = _Note(info.st_size, info.st_mtime_ns, done.hash, self._me["name"], said)
         return {"file": path.name, "size": info.st_size, "is_new": True, "versions": done.versions}
 
     # -- notes -------------------------------------------------------------------------------------------------------

@@ -222,6 +222,17 @@ def test_pull_takes_and_push_writes(shell: Shell, homes: tuple[Path, Path], stic
     assert shell(*at(a, "sync", "--path", str(stick / "none"))).code == 2
 
 
+def test_a_context_that_is_not_kept_any_more_is_no_news(shell: Shell, tmp_path: Path, stick: Path) -> None:
+    home = tmp_path / "a"
+    with live_node(home, "a") as live:
+        put(shell, home, "x", "-c", "books")
+        live.served.node.subscriptions.kept._listed = frozenset({"main"})  # as after a change of the configuration
+        offered = [exchange(shell, home, stick, "--action", "push", "--json").json["offered"] for _ in range(2)]
+        assert [each["is_new"] for each in offered] == [True, False]
+        put(shell, home, "y")
+        assert exchange(shell, home, stick, "--action", "push", "--json").json["offered"]["is_new"]
+
+
 def test_files_of_others_are_told_apart_from_damaged_ones(shell: Shell, tmp_path: Path, stick: Path) -> None:
     far = MemberSecret.of_lone_key(bytes(32))
     with (
