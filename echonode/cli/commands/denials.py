@@ -1,5 +1,6 @@
 """deny, allow: whose records are shown to readers of this node."""
 
+from shlex import quote
 from typing import Final
 
 import click
@@ -32,7 +33,7 @@ def deny(lookup: NodeLookup, node: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"denied": shown})
         return
-    print_note(f"the records of {shown} are hidden here; to see them, type: {PROGRAM} allow {safe(node)}")
+    print_note(f"the records of {shown} are hidden here; to see them, type: {PROGRAM} allow {quote(safe(node))}")
 
 
 def _list_denied(lookup: NodeLookup, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from shlex import quote
 
 import click
 
@@ -90,7 +91,7 @@ def reject(lookup: NodeLookup, node: str) -> None:
     network: network rotate --without NODE.
     """
     shown = decide(lookup, "/v1/peers/reject", node)
-    print_note(f"{shown} is kept out; to let it in, type: {PROGRAM} peers approve {safe(node)}")
+    print_note(f"{shown} is kept out; to let it in, type: {PROGRAM} peers approve {quote(safe(node))}")
 
 
 def decide(lookup: NodeLookup, path: str, node: str) -> str:
