@@ -470,8 +470,9 @@ class PeerTable(PeerIndex):
     # -- commits -----------------------------------------------------------------------------------------------------
 
     def store_changed(self, source: IdentityId | None, now_s: float) -> None:
-        """Note that no peer is known to be equal any more, but for `source`, which sent what was stored. Comparisons
-        may be of use again."""
+        """Note that no peer is known to be equal any more, but for `source`, which sent what was stored in a session
+        that ends with a comparison. Over a link more may follow: that says itself when all is equal. Comparisons may
+        be of use again."""
         self._changes += 1
         if source in self.peers:
             self.peers[source].changes_by += 1
@@ -482,7 +483,7 @@ class PeerTable(PeerIndex):
         self._fruitless = 0
         for peer in self.peers.values():
             peer.fruitless = 0
-            if peer.in_sync and peer.id != source:
+            if peer.in_sync and (peer.id != source or peer.is_following):
                 peer.in_sync, peer.reason = None, _CHANGED
 
     def compare_soon(self, now_s: float, peers: Iterable[IdentityId]) -> None:
