@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from echonode.cbor import decode, decode_trusted, encode, item_length
 from echonode.errors import Reason, RemoteError
 from echonode.limits import CBOR_DEPTH_MAX, CBOR_ITEMS_MAX
+from tests.foundation import make_cbor_vectors
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "cbor_appendix_a.json").read_text())
 BYTES_AND_INT_MAPS = {"40": b"", "4401020304": bytes([1, 2, 3, 4]), "a201020304": {1: 2, 3: 4}}  # not JSON
@@ -92,6 +93,20 @@ def test_the_examples_cover_both_sides() -> None:
     verdicts = [accepted(bytes.fromhex(vector["hex"])) for vector in VECTORS]
     assert len(verdicts) == 82
     assert sum(verdicts) == 37
+
+
+def test_the_frozen_items_are_read_or_refused_as_they_say() -> None:
+    frozen = json.loads(make_cbor_vectors.PATH.read_text())
+    assert make_cbor_vectors.build() == frozen, "the encoding changed: see tests/foundation/make_cbor_vectors.py"
+    for what, pieces in frozen["read"].items():
+        item = make_cbor_vectors.whole(pieces)
+        assert encode(decode(item)) == item and judged(item), what
+    for what, refused in frozen["refused"].items():
+        item = make_cbor_vectors.whole(refused["bytes"])
+        assert not judged(item) or "65,537 items" in what, what  # the judge counts none
+        with pytest.raises(RemoteError) as raised:
+            decode(item)
+        assert raised.value.reason.text == refused["reason"], what
 
 
 @given(VALUES)

@@ -8,8 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from echonode import cbor
 from echonode.clock import Timestamp
 from echonode.errors import RemoteError
+from echonode.limits import CBOR_DEPTH_MAX
 from echonode.model.identity import (
     Identity,
     Instance,
@@ -24,7 +26,7 @@ from echonode.model.key_claims import member_proof
 from echonode.model.keys import KeyState, listing_draft, member_draft, statement_draft
 from echonode.model.member_secret import MemberSecret
 from echonode.model.record import MAIN, Draft, Record, parse, sign, verify
-from tests.model.forge import PLAIN, forged
+from tests.model.forge import PLAIN, forged, signed_over
 
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "record.json"
 ROOT_SEED, DEVICE_SEED = b"echonode vector root".ljust(32, b"."), b"echonode vector device".ljust(32, b".")
@@ -33,12 +35,15 @@ POOL = shared_pool(MemberSecret.of_lone_key(b"echonode vector network key".ljust
 CLOSED = Pool(PoolKind.CLOSED, SigningKey(b"echonode vector closed pool".ljust(32, b".")))
 LIFE = Instance(b"life one")
 AT = Timestamp(1_700_000_000_123 << 16 | 7)
+TOP = 2**64 - 1
+_LATER = {**PLAIN, 2: PERSON.id, 5: LIFE, 6: {writer_of(PERSON.device.public, LIFE): 6}}
 
 
 def build() -> dict[str, Any]:
     """Return the vectors as JSON: bytes in hex."""
     return {
-        "about": "Versions, signed with the device key, and key statements, signed with the root key. Bytes in hex.",
+        "about": "Versions, signed with the device key, and key statements, signed with the root key. Bytes in hex, "
+        "numbers of up to 64 bits as text. `body` stands `body_times` times in a row.",
         "root_seed": ROOT_SEED.hex(),
         "root_public": PERSON.root.public.hex(),
         "identity": PERSON.id.hex(),
@@ -76,12 +81,17 @@ def versions() -> dict[str, Record]:
     gone = Draft(context=MAIN, author=PERSON.id, name="plain", is_tombstone=True)
     large = Draft(context=MAIN, author=PERSON.id, name="large", body=bytes(range(256)) * 300)
     crowd = Draft(context=MAIN, author=PERSON.id, name="crowd")
+    top = Draft(context=MAIN, author=PERSON.id, name="top", model_version=(TOP, TOP), created_ms=TOP)
     device, root = PERSON.device, PERSON.root
     return {
         "the least a version can say": _sign(plain, device, {own: 1}),
         "every field": _sign(full, device, {own: 2, other: 2**40}),
         "a tombstone that has seen two writers": _sign(gone, device, {other: 5, own: 24}),
         "a body whose length takes four bytes": _sign(large, device, {own: 4}),
+        "the greatest numbers": _sign(top, device, {own: TOP, other: TOP}, at=Timestamp(TOP)),
+        "fields of later versions, one of them nested as deep as it may be": parse(
+            signed_over(cbor.encode({**_LATER, 14: nested(CBOR_DEPTH_MAX - 1), 2**32: b"?"}), device)
+        ),
         "a vector of 1,024 entries: its own, and 1,023 that count up": _sign(crowd, device, {**numbered(1023), own: 5}),
         **{
             f"a key statement: {state.name.lower()}": _sign(
@@ -104,6 +114,11 @@ def versions() -> dict[str, Record]:
             {writer_of(CLOSED.root.public, LIFE): 10},
         ),
     }
+
+
+def nested(depth: int) -> list[Any]:
+    """Return so many arrays in each other."""
+    return [nested(depth - 1)] if depth > 1 else []
 
 
 def numbered(count: int) -> dict[Writer, int]:
@@ -132,38 +147,37 @@ def refused() -> dict[str, bytes]:
         "an empty body": forged({**PLAIN, 12: b""}),
         "a tombstone with a body": forged({**PLAIN, 12: b"x", 13: True}),
         "a control character in a name": forged({**PLAIN, 3: "a\x1bb"}),
+        "a field of later versions that is nested too deeply": forged({**PLAIN, 14: nested(CBOR_DEPTH_MAX)}),
     }
 
 
-def _sign(draft: Draft, key: SigningKey, vector: dict[Writer, int]) -> Record:
-    return sign(draft, key, instance=LIFE, vector=vector, timestamp=AT)
+def _sign(draft: Draft, key: SigningKey, vector: dict[Writer, int], *, at: Timestamp = AT) -> Record:
+    return sign(draft, key, instance=LIFE, vector=vector, timestamp=at)
 
 
 def _described(what: str, version: Record) -> dict[str, Any]:
+    times = len(version.body) // 256 or 1  # the one long body counts up to 255, again and again
     return {
         "what": what,
         "context": version.context,
         "author": version.author.hex(),
         "name": version.name,
-        "timestamp": str(version.timestamp),  # above 2**53 a JSON number is not exact
+        "timestamp": str(version.timestamp),
         "instance": version.instance.hex(),
-        "vector": (
-            {writer.hex(): counter for writer, counter in version.vector.items()}
-            if len(version.vector) < 100
-            else "the 16-byte numbers 1 to 1,023, each with itself as its counter, and the writer's own dot: 5"
-        ),
+        "vector": {writer.hex(): str(counter) for writer, counter in version.vector.items()},
         "model": version.model,
-        "model_version": list(version.model_version),
-        "created_ms": version.created_ms,
+        "model_version": [str(number) for number in version.model_version],
+        "created_ms": str(version.created_ms),
         "tags": list(version.tags),
         "media_type": version.media_type,
-        "body": version.body.hex() if len(version.body) < 1000 else f"00..ff, {len(version.body) // 256} times",
+        "body": version.body[: len(version.body) // times].hex(),
+        "body_times": times,
         "tombstone": version.is_tombstone,
         "signed_by": version.kid.hex(),
         "writer": version.writer.hex(),
         "key": version.key.hex(),
         "id": version.id.hex(),
-        "bytes": version.raw.hex() if len(version.raw) < 1000 else None,
+        "bytes": version.raw.hex(),
         "bytes_length": len(version.raw),
     }
 

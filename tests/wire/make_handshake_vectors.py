@@ -31,7 +31,9 @@ def build() -> dict[str, Any]:
     theirs.receive_data(sent[2])
     assert ours.channel is not None and theirs.channel is not None
     return {
-        "about": "One handshake and the frames behind it, in the order of each direction. Bytes in hex.",
+        "about": "One handshake and the frames behind it. Each direction has its own order: an initiator's two frames, "
+        "then its two pieces; a responder's two frames, then, when it has sent 16,384 pieces, the one after the rekey. "
+        "Bytes in hex.",
         "protocol_name": "Noise_XXpsk3_25519_ChaChaPoly_SHA256",
         "network_key": KEYS["network"].hex(),
         "psk": secret.psk.hex(),
@@ -64,14 +66,15 @@ def _frames(channel: Channel, payloads: list[bytes]) -> list[dict[str, str]]:
 def _two_pieces(channel: Channel) -> dict[str, Any]:
     """Return the initiator's third frame: a payload of zeros, and a digest, as the frame is too long to print."""
     frame = channel.send(bytes(65_520))
-    return {"payload_zeros": 65_520, "frame_bytes": len(frame), "frame_blake2b_256": _digest(frame)}
+    described = {"payload_zeros": 65_520, "frame_bytes": len(frame), "frame_blake2b_256": _digest(frame)}
+    return {"from": "initiator", **described}
 
 
 def _after_rekey(channel: Channel) -> dict[str, Any]:
     """Return the responder's frame of the payload 01, after enough frames of the payload 00 for a rekey."""
     for _ in range(REKEY_MESSAGES - 2):
         channel.send(b"\0")
-    return {"messages_before": REKEY_MESSAGES, "payload": "01", "frame": channel.send(b"\1").hex()}
+    return {"from": "responder", "messages_before": REKEY_MESSAGES, "payload": "01", "frame": channel.send(b"\1").hex()}
 
 
 def _digest(data: bytes) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from echonode import cbor
 from echonode.clock import Timestamp
 from echonode.digest import OFFERS, digest
-from echonode.errors import Reason
+from echonode.errors import Reason, RemoteError
 from echonode.model.identity import Identity, IdentityId, Instance, SigningKey, shared_pool, writer_of
 from echonode.model.keys import KeyState, member_draft, statement_draft
 from echonode.model.member_secret import MemberSecret
@@ -21,7 +21,7 @@ from echonode.model.rotation import sign_rotation
 from echonode.wire import auth
 from echonode.wire import messages as m
 from echonode.wire.channel import Channel
-from echonode.wire.codec import encode
+from echonode.wire.codec import decode, encode
 from tests.wire.ends import MEMBER_SECRET, NETWORK_KEY, channels, key
 
 PATH = Path(__file__).parents[2] / "proto" / "vectors" / "message.json"
@@ -125,14 +125,59 @@ SAMPLES: tuple[m.Message, ...] = (
 def build() -> dict[str, Any]:
     """Return the vector as JSON: bytes in hex, an absent part as null."""
     return {
-        "about": "One message of every type: its fields in order, and the payload of its frame. Bytes in hex.",
+        "about": "One message of every type: its fields in order, and the payload of its frame. Bytes in hex, an "
+        "absent part as null, numbers past 2^53 as text. `refused`: payloads that are no message, and the reason; a "
+        "code that no message has is unsupported_mode where an InitPayload is due (§8), elsewhere a protocol_error.",
         "messages": [
             {"message": type(message).__name__, "code": message.code, "fields": _plain(message), "bytes": _hex(message)}
             for message in SAMPLES
         ],
+        "refused": {what: {"reason": _reason(payload), "bytes": payload.hex()} for what, payload in refused().items()},
         "auth": _auth(),
         "rotation": _rotation(),
     }
+
+
+def refused() -> dict[str, bytes]:
+    """Return payloads by name that are no message (PROTOCOL.md §6)."""
+    whole = {type(sample): cbor.decode(encode(sample)) for sample in reversed(SAMPLES)}
+
+    def changed(kind: type[m.Message], place: int, value: Any) -> bytes:
+        items = list(whole[kind])  # type: ignore[call-overload]  # every message is an array
+        return cbor.encode([*items[:place], value, *items[place + 1 :]])
+
+    return {
+        "no array": cbor.encode({0: 1}),
+        "an empty array": cbor.encode([]),
+        "a code that no message has": cbor.encode([1000]),
+        "a code that is no number": cbor.encode(["Ping"]),
+        "a field too few": cbor.encode([m.Taken.code]),
+        "a field too many": cbor.encode([m.Ping.code, 0]),
+        "a byte behind the end": encode(m.Ping()) + b"\0",
+        "a count that is null": changed(m.Taken, 1, None),
+        "a count that is true": changed(m.Credit, 1, True),
+        "a root of 31 bytes": changed(m.Done, 1, bytes(31)),
+        "an empty context": changed(m.SnapshotInit, 2, ""),
+        "a context of 65 bytes": changed(m.SnapshotInit, 2, "x" * 65),
+        "a control character in a context": changed(m.SnapshotInit, 2, "a\nb"),
+        "a direction of three": changed(m.LevelWiseInit, 3, 3),
+        "an Auth without an offer": changed(m.Auth, 1, []),
+        "a Taken of nothing": changed(m.Taken, 1, 0),
+        "a filter with a field that this version does not know": changed(m.ReconcileInit, 4, {12: 1}),
+        "a filter with an empty list": changed(m.ReconcileInit, 4, {6: []}),
+        "a path of a digit above 15": changed(m.NodesRequest, 1, [bytes([16])]),
+        "no path": changed(m.NodesRequest, 1, []),
+        "1,025 paths": changed(m.NodesRequest, 1, [bytes([number % 16]) for number in range(1025)]),
+    }
+
+
+def _reason(payload: bytes) -> str:
+    """Return the reason for which `payload` is refused."""
+    try:
+        decode(payload)
+    except RemoteError as error:
+        return error.reason.text
+    raise AssertionError(f"it is a message: {payload.hex()[:80]}")
 
 
 def statements() -> tuple[Record, Record]:
@@ -222,6 +267,8 @@ def _plain(value: Any) -> Any:
             return [_plain(item) for item in value]
         case dict():
             return {str(_plain(name)): _plain(item) for name, item in value.items()}
+        case int() if value >= 2**53:
+            return str(value)  # a JSON number of that size is not exact
         case _ if is_dataclass(value):
             return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         case _:
