@@ -104,28 +104,34 @@ def _nodes(folder: Path, size: Size) -> dict[str, Any]:
         a.cli("import", str(lines))
         figures["import_per_s"] = round(written / (time.perf_counter() - began))
         figures["import_cpu_us"] = round(1e6 * (idle.cpu_s(a) - cpu_s) / written, 1)
-        cpu_s = idle.cpu_s(a)
-        b.start("--join", code_in(a.cli("invite").stdout.decode()))
-        wait_for(lambda: equal([a, b], "main"), 600)
-        figures["first_replication_per_s"] = _rate(b, written)
-        figures["first_replication_cpu_us"] = round(1e6 * idle.cpu_s(b) / written, 1)  # the start of the node included
-        figures["first_replication_sender_cpu_us"] = round(1e6 * (idle.cpu_s(a) - cpu_s) / written, 1)
+        b.start()
+        figures |= {f"first_replication_{name}": value for name, value in _join(a, b, written).items()}
         c.start()
         c.cli("put", "own", "x")
-        c.cli("join", code_in(a.cli("invite").stdout.decode()))
-        wait_for(lambda: equal([a, c], "main"), 600)
-        figures["replication_into_one_record_per_s"] = _rate(c, written)
+        figures |= {f"replication_into_one_record_{name}": value for name, value in _join(a, c, written).items()}
         figures["rss_mib"] = {node.name: _rss_mib(node) for node in nodes}
         figures |= idle.figures(nodes, size.idle_s)
     return figures
 
 
-def _rate(node: NodeProcess, least: int) -> int:
-    """Return records per second of the conversation that brought more than half of `least`."""
+def _join(sender: NodeProcess, receiver: NodeProcess, count: int) -> dict[str, float]:
+    """Let `receiver` join, and return what the conversation cost that brought more than half of `count` records.
+
+    Nothing else runs meanwhile: a command asking for the state again and again would take one of two cores."""
+    code, before_s = code_in(sender.cli("invite").stdout.decode()), idle.cpu_s(sender)
+    received_s = idle.cpu_s(receiver)
+    receiver.cli("join", code)
     big = wait_for(
-        lambda: next((event for event in node.events("sync.completed") if event["received"] > least // 2), None)
+        lambda: next((event for event in receiver.events("sync.completed") if event["received"] > count // 2), None),
+        600,
     )
-    return round(big["received"] / big["duration_s"])
+    figures = {
+        "per_s": round(big["received"] / big["duration_s"]),
+        "cpu_us": round(1e6 * (idle.cpu_s(receiver) - received_s) / count, 1),
+        "sender_cpu_us": round(1e6 * (idle.cpu_s(sender) - before_s) / count, 1),
+    }
+    wait_for(lambda: equal([sender, receiver], "main"), 600)
+    return figures
 
 
 def _rss_mib(node: NodeProcess) -> int:
