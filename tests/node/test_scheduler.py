@@ -10,8 +10,10 @@ from echonode.limits import (
     CANDIDATES_MAX,
     CHANGE_DELAY_S,
     COMPARE_INTERVAL_S,
+    COMPARE_INTERVAL_S_MAX,
     CONNECTIONS_MAX,
     DIALS_MAX,
+    LINK_RETRY_S,
     MEET_AT_ONCE,
     MEET_INTERVAL_S,
     MISLEADING_ADDRESS_S,
@@ -19,6 +21,7 @@ from echonode.limits import (
     WRITE_FANOUT,
 )
 from echonode.model.identity import IdentityId
+from echonode.node.backoff import Backoff
 from echonode.node.scheduler import DialNow
 from echonode.sim.event_loop import SimEntropy
 from tests.node.timetable import NEVER, Drawn, Timetable, peer_id, sight
@@ -218,6 +221,20 @@ def test_failures_back_off_with_full_jitter_up_to_the_cap_and_success_forgets_th
     assert times.due(now_s)
     times.dial_ended(now_s, "t1", failure="no answer")
     assert entropy.ranges[-1] == (0, base_s * 2)
+
+
+@pytest.mark.parametrize(("found_by", "is_answered"), [("mdns", False), ("static", True)])
+def test_what_did_not_answer_for_weeks_is_still_dialled(found_by: str, is_answered: bool) -> None:
+    times, now_s = timetable(), 0.0
+    times.table.sighted("t1", found_by, ("10.0.0.1:1",))
+    for _ in range(1_100):  # a float doubles 1,023 times
+        assert times.due(now_s)
+        times.dial_ended(now_s, "t1", failure="no answer", is_answered=is_answered)
+        assert now_s < times.next_due_s() <= now_s + BACKOFF_S[1]
+        now_s = times.next_due_s()
+    backoff = Backoff(Drawn(1.0))
+    assert (backoff.redial_declined_s(5_000), backoff.relink_s(5_000)) == (BACKOFF_S[1], LINK_RETRY_S[1])
+    assert backoff.suspect_s(5_000) == COMPARE_INTERVAL_S_MAX
 
 
 def test_a_new_address_is_tried_at_once_whatever_failed_before():
