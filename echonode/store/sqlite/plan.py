@@ -23,6 +23,7 @@ from echonode.store.merge import MergeIndex, MergePlan
 from echonode.store.port import Applied, Cursor, Tick
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
 from echonode.store.sqlite.leaves import read_heads, read_leaves, read_whole_leaf
+from echonode.store.sqlite.log_tail import LogTail
 from echonode.store.sqlite.revocation import Revocation, Revoked, find_revocations
 from echonode.store.sqlite.snapshot_receive import StagingArea
 from echonode.store.sqlite.transaction import Transaction
@@ -42,11 +43,14 @@ async def _sign(prepared: Sequence[UnsignedVersion | None], key: SigningKey) -> 
 class WritePlans:
     """Plans `apply`, `write`, `forget` and the saving of cursors. `GroupCommit` runs one plan at a time."""
 
-    def __init__(self, commits: GroupCommit, index: MergeIndex, staging: StagingArea, cursors: Cursors) -> None:
+    def __init__(
+        self, commits: GroupCommit, index: MergeIndex, staging: StagingArea, cursors: Cursors, tail: LogTail
+    ) -> None:
         self._commits = commits
         self._index = index
         self._staging = staging
         self._cursors = cursors
+        self._tail = tail
 
     async def apply(
         self, transaction: Transaction, context: str, records: Sequence[Record], cursor: Cursor | None
@@ -122,6 +126,7 @@ class WritePlans:
             if forgotten:
                 self._index.forget_leaves(context, forgotten, chain.from_iterable(forgotten.values()))
                 self._cursors.drop(context)
+                self._tail.forget(context)
             return len(forgotten)
 
         return finish
@@ -196,7 +201,9 @@ class WritePlans:
         """Add the rows of `plan`, of the versions that it voids, and of cursors. Cursors alone are worth no
         transaction."""
         revocations, spoilt = await self._find_revocations(self._index.revoked_by(plan))
+        before = transaction.newest_seq(plan.context)
         transaction.add_merge(plan)
+        upto = transaction.newest_seq(plan.context)
         transaction.add_claims(plan.claims())
         transaction.add_counters(self._index.unseen_counters(plan.counters))
         for name, revocation in revocations.items():
@@ -211,8 +218,10 @@ class WritePlans:
             if mark_saved is not None:
                 mark_saved()
             self._index.commit(plan)
+            self._tail.add(plan, before, upto)
             for name, revocation in revocations.items():
                 self._index.replace_leaves(name, revocation.merges)
+                self._tail.forget(name)
             for context in spoilt:
                 self._staging.finish_drop(context)
             return plan.applied(chain.from_iterable(revocation.voided for revocation in revocations.values()))

@@ -45,6 +45,7 @@ from echonode.store.sqlite.group_commit import Finish, GroupCommit
 from echonode.store.sqlite.leaves import read_earlier, read_earlier_by, read_heads, read_raws
 from echonode.store.sqlite.life_watch import LifeWatch
 from echonode.store.sqlite.load import LoadedState, StagingContext, load, read_batch
+from echonode.store.sqlite.log_tail import LogTail
 from echonode.store.sqlite.lookups import Lookups
 from echonode.store.sqlite.origins import SAVE_ORIGIN, read_origins
 from echonode.store.sqlite.peers import read_peers
@@ -77,7 +78,8 @@ class SqliteStore:
         self._lookups = lookups
         self._staging = StagingArea(commits, loaded.index, loaded.staging)
         self._cursors = loaded.cursors
-        self._plans = WritePlans(commits, loaded.index, self._staging, loaded.cursors)
+        self._tail = LogTail()
+        self._plans = WritePlans(commits, loaded.index, self._staging, loaded.cursors, self._tail)
         self._snapshot_slots = asyncio.Semaphore(_SNAPSHOTS_MAX)
         self._read_transactions = ReadTransactions(path, commits)
         for context_id in loaded.garbage:
@@ -259,6 +261,10 @@ class SqliteStore:
             return [], after
         # Entries written from here on come with the next call.
         context_id, newest = context_row.id, context_row.newest_seq
+        at_hand = self._tail.read(context, after, newest)
+        if at_hand is not None:
+            found, is_all = fit_changes(at_hand, records_max=records_max, bytes_max=bytes_max)
+            return found, max(newest, after) if is_all else found[-1].seq
 
         def read(connection: sqlite3.Connection) -> tuple[list[Change], int]:
             rows = connection.execute(

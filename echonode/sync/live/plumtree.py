@@ -1,4 +1,4 @@
-"""The state that all links of a node share: which link brought or was asked for a version, and the end of each log.
+"""The state that all links of a node share: which link brought or was asked for a version.
 
 A version reaches each node whole over one link, and is announced over the others. The links find out by themselves
 which are which (Leitao, Pereira, Rodrigues: Epidemic Broadcast Trees, 2007):
@@ -9,16 +9,15 @@ which are which (Leitao, Pereira, Rodrigues: Epidemic Broadcast Trees, 2007):
 So the links that carry whole versions become a tree. A tree that breaks is mended by the next announcement.
 """
 
-import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
-from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, COMMITS_RECORDS_MAX, RECENT_VERSIONS_MAX
+from echonode.limits import RECENT_VERSIONS_MAX
 from echonode.model.identity import IdentityId
 from echonode.model.record import VersionId
-from echonode.store.port import Change, Store
+from echonode.store.port import Store
 
 ShortId: TypeAlias = bytes
 
@@ -59,13 +58,9 @@ class Plumtree:
     """The shared state, and the node's links by peer."""
 
     store: Store
-    tail: "LogTail" = field(init=False)
     links: dict[IdentityId, PlumtreeLink] = field(default_factory=dict)
     _brought_by: "OrderedDict[ShortId, IdentityId | None]" = field(default_factory=OrderedDict)  # the latest versions
     _asked: dict[ShortId, PlumtreeLink] = field(default_factory=dict)  # versions on their way
-
-    def __post_init__(self) -> None:
-        self.tail = LogTail(self.store)
 
     def stored(self, versions: Sequence[VersionId], source: IdentityId | None) -> None:
         """Tell all links that `versions` became heads here. `source`: the peer that brought them, None for our own."""
@@ -123,63 +118,3 @@ class Plumtree:
         if self.links.get(peer) is link:
             del self.links[peer]
         self.note_unanswered([version for version, asked in self._asked.items() if asked is link], link)
-
-
-@dataclass(slots=True)
-class _LogPart:
-    """The log of one context behind seq `start`, up to seq `upto`. `size`: bytes of its entries."""
-
-    start: int
-    upto: int
-    entries: deque[Change] = field(default_factory=deque)
-    size: int = 0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-class LogTail:
-    """The newest entries of each context's log, read from the store once for all links."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._parts: dict[str, _LogPart] = {}
-
-    async def read(self, context: str, after: int) -> tuple[list[Change], int]:
-        """Return the entries behind seq `after` that fit one Commits, and the seq up to which none is missing."""
-        part = self._parts.setdefault(context, _LogPart(after, after))
-        async with part.lock:
-            if part.start <= after and part.upto < self._store.seq(context):
-                await self._read_on(context, part)
-        if not part.start <= after <= part.upto:
-            return await self._store.changes(
-                context, after, records_max=COMMITS_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
-            )
-        found: list[Change] = []
-        for entry in reversed(part.entries):
-            if entry.seq <= after:
-                break
-            found.append(entry)
-        if len(found) > COMMITS_RECORDS_MAX:
-            return found[: -COMMITS_RECORDS_MAX - 1 : -1], found[-COMMITS_RECORDS_MAX].seq
-        return found[::-1], part.upto
-
-    async def find(self, context: str, seq: int) -> Change | None:
-        """Return the entry of that seq, None when it has left the log."""
-        part = self._parts.get(context)
-        if part is not None and part.start < seq <= part.upto:
-            return next((entry for entry in part.entries if entry.seq == seq), None)
-        if not 0 < seq <= self._store.seq(context):
-            return None
-        entries, _ = await self._store.changes(context, seq - 1, records_max=1, bytes_max=1)
-        return entries[0] if entries and entries[0].seq == seq else None
-
-    async def _read_on(self, context: str, part: _LogPart) -> None:
-        """Read entries behind the part, and drop its oldest until it fits one message."""
-        entries, part.upto = await self._store.changes(
-            context, part.upto, records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
-        )
-        part.entries += entries
-        part.size += sum(len(entry.raw) for entry in entries)
-        while len(part.entries) > BATCH_RECORDS_MAX or (part.size > BATCH_BYTES_MAX and len(part.entries) > 1):
-            gone = part.entries.popleft()
-            part.size -= len(gone.raw)
-            part.start = gone.seq

@@ -39,7 +39,6 @@ class LinkSender:
     def __init__(self, queue: SendQueue, cursors: tuple[ContextCursor, ...]) -> None:
         self._queue = queue
         self._store = queue.environment.store
-        self._plumtree = queue.environment.plumtree
         self._transport = queue.environment.transport
         self._told: dict[str, int] = {}  # by context: the seq up to which the peer was told
         self._equal_at: dict[str, bytes] = {}  # by context: our root when the peer last had the same
@@ -170,7 +169,9 @@ class LinkSender:
         before = self._told[context]
         if self.has_told_all(context) or self._has_enough_untaken(context):
             return False
-        entries, upto = await self._plumtree.tail.read(context, before)
+        entries, upto = await self._store.changes(
+            context, before, records_max=COMMITS_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
+        )
         if self._told[context] != before:
             return True  # the peer turned out to be equal meanwhile
         known = self._queue.known
@@ -212,13 +213,20 @@ class LinkSender:
         found: list[tuple[int, Change | None]] = []
         size = 0
         for seq in request.seqs:
-            entry = await self._plumtree.tail.find(request.context, seq)
+            entry = await self._entry(request.context, seq)
             size += 0 if entry is None else len(entry.raw)
             if found and size > BATCH_BYTES_MAX:
                 await self._send_bodies(request.context, found)
                 found, size = [], 0 if entry is None else len(entry.raw)
             found.append((seq, entry))
         await self._send_bodies(request.context, found)
+
+    async def _entry(self, context: str, seq: int) -> Change | None:
+        """Return the log entry of that seq, None when it has left the log."""
+        if not 0 < seq <= self._store.seq(context):
+            return None
+        entries, _ = await self._store.changes(context, seq - 1, records_max=1, bytes_max=1)
+        return entries[0] if entries and entries[0].seq == seq else None
 
     async def _send_bodies(self, context: str, found: list[tuple[int, Change | None]]) -> None:
         records = tuple(entry.raw for _, entry in found if entry is not None)
