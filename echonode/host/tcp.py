@@ -157,6 +157,9 @@ class TcpStream:
             raise TransportError("the connection is closed")
         try:
             self._writer.write(data)
+            transport = self._writer.transport
+            if transport.get_write_buffer_size() <= SEND_QUEUE_BYTES_MAX and not transport.is_closing():
+                return  # as nearly always: a timer costs more than the rest of this
             async with asyncio.timeout(FRAME_TIMEOUT_S):
                 await self._writer.drain()
             if self._aborted:  # after an abort, drain returns as if everything had been sent

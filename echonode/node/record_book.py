@@ -192,7 +192,7 @@ class RecordBook:
             return "only one's own records and those of `shared` and of pools that one is a member of can be written"
         if keyring.state_of(self.id, device) is KeyState.COMPROMISED:
             return KEY_IS_VOID
-        if keyring.listed_state(author, self.id, device) is KeyState.RETIRED:
+        if author != self.id and keyring.listed_state(author, self.id, device) is KeyState.RETIRED:
             return "the maker of that pool has removed this node: it is a member no more"
         match keyring.admission_of(author, device):
             case Admission.ADMITTED:

@@ -2,12 +2,15 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final, get_args
 
 from echonode.errors import Reason
 from echonode.limits import TRACED_MESSAGES
 from echonode.wire.messages import Message
 
 _COUNTED = ("records", "announced", "wanted", "leaves", "prefixes", "ids", "contexts", "places", "roots", "seqs")
+# What each type of messages holds of these: to ask every message for all of them takes longer than to encode it.
+_COUNTED_IN: Final = {kind: tuple(name for name in _COUNTED if hasattr(kind, name)) for kind in get_args(Message)}
 _SINGULAR = {name: name.removesuffix("s") for name in _COUNTED} | {"leaves": "leaf", "prefixes": "prefix"}
 
 
@@ -44,8 +47,8 @@ def note_of(message: Message) -> str:
     context = getattr(message, "context", "")
     if context:
         parts.append(context)
-    for name in _COUNTED:
-        things = getattr(message, name, None)
+    for name in _COUNTED_IN[type(message)]:
+        things = getattr(message, name)
         if isinstance(things, tuple) and things:
             parts.append(f"{len(things)} {_SINGULAR.get(name, name) if len(things) == 1 else name}")
     reason = getattr(message, "reason", None)

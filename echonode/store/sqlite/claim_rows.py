@@ -64,7 +64,7 @@ class ClaimRows:
                     self._standings.drop(pair)
 
     def state_of(self, identity: IdentityId, key: PublicKey) -> KeyState | None:
-        return self.listed_state(identity, _NOBODY, key)
+        return self.standing(identity, key).own
 
     def listed_state(self, pool: IdentityId, owner: bytes, key: PublicKey) -> KeyState | None:
         return self._furthest("SELECT state FROM claims WHERE key = ? AND owner = ? AND author = ?", key, owner, pool)
@@ -77,7 +77,7 @@ class ClaimRows:
         return known
 
     def _read_standing(self, author: IdentityId, key: PublicKey) -> Standing:
-        own = self.state_of(author, key)
+        own = self.listed_state(author, _NOBODY, key)
         listed = self._lookups.rows(
             "SELECT DISTINCT kind, state FROM claims WHERE author = ? AND key = ? AND owner <> x''", author, key
         )

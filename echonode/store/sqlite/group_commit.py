@@ -73,6 +73,9 @@ class GroupCommit:
         self._began_s: float | None = None  # loop time at which the group in work began
         self._garbage: list[int] = []
         self._records_since_rest = BATCH_RECORDS_MAX  # opening leaves pages in memory too
+        self._resting_since_s: float | None = None  # loop time
+        self._quiet_timer: asyncio.TimerHandle | None = None  # one over many calls: each would cost more
+        self._is_quiet = False
         self._task = asyncio.create_task(self._run(), name="store writer")
 
     async def submit(self, plan: CallPlan[T], *, may_share: bool = False, record_count: int = 1) -> T:
@@ -131,11 +134,15 @@ class GroupCommit:
                     self._began_s = asyncio.get_running_loop().time()
                     await self._commit(self._group)
                     self._began_s = None
+                elif self._is_quiet:
+                    await self._release_memory()
                 elif self._garbage and self._broken is None:
                     await self._purge(self._garbage[-1])
                 else:
                     await self._rest()
         finally:
+            if self._quiet_timer is not None:
+                self._quiet_timer.cancel()
             # Calls left over mean a bug or the end of the event loop. Their callers must not wait for ever.
             self._is_closing = True
             self._fail([*self._group, *self._waiting], StoreError("the store is closed"))
@@ -143,15 +150,29 @@ class GroupCommit:
     async def _rest(self) -> None:
         """Wait for the next call. The pages of a bulk leave memory when none comes for _QUIET_S."""
         self._arrived.clear()
-        if self._records_since_rest >= BATCH_RECORDS_MAX:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_QUIET_S):
-                    await self._arrived.wait()
-                return
-            self._records_since_rest = 0
-            with suppress(StoreError):
-                await self.database.run(release_memory)
+        loop = asyncio.get_running_loop()
+        self._resting_since_s = loop.time()
+        if self._records_since_rest >= BATCH_RECORDS_MAX and self._quiet_timer is None:
+            self._quiet_timer = loop.call_later(_QUIET_S, self._on_quiet_timer)
         await self._arrived.wait()
+        self._resting_since_s = None
+
+    def _on_quiet_timer(self) -> None:
+        """Have memory released if no call came for _QUIET_S, else look again later."""
+        self._quiet_timer = None
+        loop = asyncio.get_running_loop()
+        rest_s = 0.0 if self._resting_since_s is None else loop.time() - self._resting_since_s
+        if rest_s < _QUIET_S:
+            self._quiet_timer = loop.call_later(_QUIET_S - rest_s, self._on_quiet_timer)
+        else:
+            self._is_quiet = True
+            self._arrived.set()
+
+    async def _release_memory(self) -> None:
+        self._is_quiet = False
+        self._records_since_rest = 0
+        with suppress(StoreError):
+            await self.database.run(release_memory)
 
     def _next_group(self) -> list[_Call]:
         """Return the next call, and those behind it that may share its transaction."""

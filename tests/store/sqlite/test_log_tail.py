@@ -38,7 +38,7 @@ def test_entries_behind_the_first_read_come_from_memory(tmp_path: Path) -> None:
             assert await told_without_disk(store, one) == ([], one)
             versions = [await owner.put(name) for name in ("two", "three", "two")]
             entries, upto = await told_without_disk(store, one)
-            assert [entry.version for entry in entries] == [versions[1].id, versions[2].id]  # two's first was superseded
+            assert [entry.version for entry in entries] == [versions[1].id, versions[2].id]  # the first is superseded
             assert upto == entries[-1].seq == store.seq(MAIN)
             assert (entries, upto) == await store.changes(MAIN, one, records_max=9, bytes_max=1 << 20)
             assert await told_without_disk(store, entries[0].seq) == (entries[1:], upto)
