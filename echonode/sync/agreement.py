@@ -6,12 +6,13 @@
       Fetch(wanted)  x window        ->
                                      <-          Records(records, rest)      the rest is fetched next
       Put(records)   x window        ->
-                                     <-          Stored(stored, had, refused)
       Done(root, is_final)           ->
+                                     <-          Stored(stored, had, refused)
                                      <-          Done(root)                  over when equal or final, else walk again
 
 Fetching comes first: records that the peer's records supersede need not be put. While one side's messages are large the
-other's are small, so two ends that write at once cannot block each other (PROTOCOL.md §8.4, §8.5).
+other's are small, so two ends that write at once cannot block each other. The Done goes right behind the last Puts of a
+walk: no answer to them changes our root, and it saves a round trip (PROTOCOL.md §8.4, §8.5).
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from echonode.sync.answer_check import AnswerCheck
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.done import done_of, exchange_dones
 from echonode.sync.record_batches import heads_below
-from echonode.sync.transfer import put_all, request_records
+from echonode.sync.transfer import PutWindow, request_records
 from echonode.sync.verify_apply import merge
 from echonode.wire.messages import Direction, Fetch, LeafRequest, Records
 
@@ -36,6 +37,7 @@ class TreeDifference:
 
     their_root: bytes = b""
     has_moved: bool = False  # the peer's root changed during the walk
+    is_last: bool = False  # the walk asks for nothing behind this piece
     their_prefixes: list[Prefix] = field(default_factory=list)  # subtrees that only the peer has
     our_prefixes: list[Prefix] = field(default_factory=list)  # subtrees that only this side has
     their_leaves: dict[Prefix, list[Digest]] = field(default_factory=dict)  # single leaves, below a prefix
@@ -70,13 +72,19 @@ class Agreement:
         tally = self._conversation.tally
         for round_number in range(1, ROUNDS_MAX + 1):
             before = tally.moved
-            found = await self._round()
+            puts = PutWindow(self._conversation)
+            found = await self._round(puts)
             progressed = tally.moved != before
             is_last = round_number == ROUNDS_MAX or not (found and progressed)
             if self._direction is not Direction.BOTH and not is_last:
                 continue  # one way is verified by a walk that finds nothing, not by equal roots
             ours = done_of(self._conversation, is_final=is_last)
-            theirs = (await exchange_dones(self._conversation, ours)).root
+            theirs = (await exchange_dones(self._conversation, ours, puts)).root
+            if theirs != ours.root and not is_last and tally.moved == before:
+                # All that was put was refused, as we learn only behind our Done: another walk would find no more.
+                is_last = True
+                ours = done_of(self._conversation, is_final=True)
+                theirs = (await exchange_dones(self._conversation, ours)).root
             if theirs == ours.root:  # the responder ends here, even if this side has written since
                 return Result.EQUAL if theirs == self._root() else Result.MOVED
             if is_last:
@@ -93,8 +101,9 @@ class Agreement:
             return Result.MOVED  # the walk may have missed what was written here since it began
         return Result.DIFFERENT if self._direction is Direction.BOTH else Result.EQUAL
 
-    async def _round(self) -> bool:
-        """Walk once and move what differs. Return False when nothing was found that may move."""
+    async def _round(self, puts: PutWindow) -> bool:
+        """Walk once and move what differs. Return False when nothing was found that may move. Answers to the last Puts
+        may be left to come in `puts`, if a Done follows."""
         found = False
         self._our_root = self._root()
         async with aclosing(self._walk()) as differences:
@@ -103,7 +112,9 @@ class Agreement:
                 if self._direction is not Direction.SEND:
                     found |= await self._fetch(difference)
                 if self._direction is not Direction.RECEIVE:
-                    found |= await self._put(difference)
+                    found |= await self._put(difference, puts)
+                    if not difference.is_last or self._direction is not Direction.BOTH:
+                        await puts.drain()
         return found
 
     async def _fetch(self, difference: TreeDifference) -> bool:
@@ -117,7 +128,7 @@ class Agreement:
         self._handled |= await fetch(self._conversation, wanted, self._width)
         return True
 
-    async def _put(self, difference: TreeDifference) -> bool:
+    async def _put(self, difference: TreeDifference, puts: PutWindow) -> bool:
         tree = self._conversation.tree
         theirs = {leaf for leaves in difference.their_leaves.values() for leaf in leaves}
         keys: list[LeafKey] = []
@@ -130,7 +141,7 @@ class Agreement:
                 keys.append(key)
         if not keys and not difference.our_prefixes:
             return False
-        await put_all(self._conversation, heads_below(self._conversation, keys, difference.our_prefixes))
+        await puts.put(heads_below(self._conversation, keys, difference.our_prefixes))
         return True
 
     def _root(self) -> bytes:

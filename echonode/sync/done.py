@@ -1,6 +1,7 @@
 """The end of a conversation: each side sends a Done with the root it holds, and compares (PROTOCOL.md §8.5)."""
 
 from echonode.sync.conversation import Conversation, Result
+from echonode.sync.transfer import PutWindow
 from echonode.wire.messages import Direction, Done
 
 
@@ -10,16 +11,19 @@ def done_of(conversation: Conversation, *, is_final: bool) -> Done:
     return Done(tree.root, len(tree), conversation.store.seq(conversation.context), is_final)
 
 
-async def exchange_dones(conversation: Conversation, ours: Done) -> Done:
-    """Send `ours` and return the peer's Done."""
-    theirs = await conversation.request(ours, Done)
+async def exchange_dones(conversation: Conversation, ours: Done, puts: PutWindow | None = None) -> Done:
+    """Send `ours` and return the peer's Done. The answers to `puts`, which may still be in flight, come before it."""
+    await conversation.ask(ours)
+    if puts is not None:
+        await puts.drain()
+    theirs = await conversation.receive_answer(Done)
     note_followed(conversation, theirs)
     return theirs
 
 
-async def end(conversation: Conversation) -> Done:
-    """Exchange final Dones; return the peer's."""
-    return await exchange_dones(conversation, done_of(conversation, is_final=True))
+async def end(conversation: Conversation, puts: PutWindow | None = None) -> Done:
+    """Exchange final Dones, as `exchange_dones` does; return the peer's."""
+    return await exchange_dones(conversation, done_of(conversation, is_final=True), puts)
 
 
 async def answer_done(conversation: Conversation, theirs: Done, *, is_final: bool) -> Done:

@@ -190,10 +190,3 @@ class PutWindow:
         self._conversation.tally.refused_there += len(stored.refused)
         if self._on_refused is not None:
             self._on_refused(stored.refused)
-
-
-async def put_all(conversation: Conversation, batches: AsyncGenerator[list[bytes], None]) -> None:
-    """Put every batch, a window of Puts in flight, and wait for every answer."""
-    window = PutWindow(conversation)
-    await window.put(batches)
-    await window.drain()

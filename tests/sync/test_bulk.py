@@ -286,6 +286,21 @@ def depth_of(tree: Tree, key: bytes) -> int:
 COMPARED = [(walk, 2) for name, walk in WALKS.items() if not name.endswith(" 1") and name != "level_wise"]
 
 
+def test_what_only_one_side_has_takes_no_round_trip_more_than_a_walk_that_finds_nothing_to_put(library):
+    async def main() -> None:
+        for walk in WALKS.values():
+            ours, theirs = library.store(), library.store()
+            await ours.apply(MAIN, [new])
+            talk = await converse(ours, theirs, walk)
+            assert talk.our_end is talk.their_end is Result.EQUAL
+            put = await converse(library.store(), theirs, walk, direction=Direction.BOTH)
+            assert put.ours.tally.received == talk.ours.tally.sent == 1
+            assert talk.ours.tally.round_trips < put.ours.tally.round_trips
+
+    new = universe().writers[0].record("the only one")
+    virtually(main())
+
+
 def test_a_level_is_one_request_however_many_prefixes_differ(library):
     ours, theirs = library.store(0, MANY // 2), library.store(MANY // 2)
 

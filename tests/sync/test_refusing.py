@@ -17,6 +17,7 @@ from echonode.sync.modes import level_wise, snapshot
 from echonode.sync.tree_parts import encode_node
 from echonode.wire.messages import (
     Direction,
+    Done,
     Fetch,
     LevelWiseInit,
     Nodes,
@@ -26,7 +27,17 @@ from echonode.wire.messages import (
     Refusal,
     Stored,
 )
-from tests.sync.talk import AGREEING, converse, heads_in, initiator_of, overheard, to_its_end, versions_in, virtually
+from tests.sync.talk import (
+    AGREEING,
+    WALKS,
+    converse,
+    heads_in,
+    initiator_of,
+    overheard,
+    to_its_end,
+    versions_in,
+    virtually,
+)
 from tests.sync.universe import OTHER, root_of, universe
 
 walks = pytest.mark.parametrize("walk", AGREEING.values(), ids=list(AGREEING))
@@ -106,6 +117,26 @@ def test_a_push_that_is_refused_is_not_tried_again_in_the_same_conversation():
         talk = await converse(knowing, theirs, initiator_of(level_wise), direction=Direction.SEND)
         assert talk.our_end is Result.DIFFERENT
         assert talk.ours.tally.refused_there == talk.ours.tally.sent == len(versions_in(knowing))
+
+    virtually(main())
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=list(WALKS))
+def test_a_walk_of_which_all_was_refused_ends_with_a_second_done_and_no_second_walk(walk):
+    async def main() -> None:
+        one, _, third = universe().writers[:3]
+        knowing, theirs = universe().store(()), MemoryStore(universe().store(()).instance)
+        await theirs.apply(IDENTITIES, without_third())
+        known = one.record("known to both")
+        for store in (knowing, theirs):
+            await store.apply(MAIN, [known])
+        await knowing.apply(MAIN, [third.record(f"unknown there {number}") for number in range(40)])
+        talk = await converse(knowing, theirs, walk)
+        assert talk.our_end is Result.DIFFERENT and talk.their_end is Result.DIFFERENT
+        assert talk.ours.tally.refused_there == talk.ours.tally.sent == 40
+        said = [type(said) for said in talk.said]
+        assert [done.is_final for done in talk.said if isinstance(done, Done)] == [False, False, True, True]
+        assert {*said[said.index(Done) :]} <= {Done, Stored}
 
     virtually(main())
 

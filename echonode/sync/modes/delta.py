@@ -6,8 +6,8 @@
       Credit(1) per Changes taken     ->
                                       <-          Changes(.., is_last, followed)
       Put(records)  x window          ->                                      our log behind `followed`, if there is one
-                                      <-          Stored
       Done(root, final)               ->
+                                      <-          Stored
                                       <-          Done(root)
 
 The log holds heads only: superseded versions have left it. Each Changes is stored together with the cursor it leads to,
@@ -28,7 +28,7 @@ from echonode.sync.done import end
 from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.record_batches import batches
 from echonode.sync.responder import Responder
-from echonode.sync.transfer import CreditedSender, put_all, request_pages
+from echonode.sync.transfer import CreditedSender, PutWindow, request_pages
 from echonode.sync.transport import unexpected
 from echonode.sync.verify_apply import Pipeline, merge
 from echonode.wire.messages import PROTOCOL_VERSION, Changes, Credit, DeltaInit, Direction, Done, Put
@@ -43,10 +43,11 @@ async def run_initiator(conversation: Conversation, options: InitiatorOptions = 
     receiver = _ChangesReceiver(conversation, cursor)
     last = await receiver.receive(direction)
     upto = store.seq(context)
+    puts = PutWindow(conversation)
     # A peer that has followed this log further than it goes has followed another life of this store.
     if direction is not Direction.RECEIVE and last.followed is not None and last.followed <= upto:
-        await put_all(conversation, _our_changes(conversation, last.followed, upto, receiver.seen))
-    theirs = await end(conversation)
+        await puts.put(_our_changes(conversation, last.followed, upto, receiver.seen))
+    theirs = await end(conversation, puts)
     if theirs.root == conversation.tree.root:
         return Result.EQUAL
     if tally.refused or tally.refused_there:

@@ -103,6 +103,7 @@ class _Walker:
             if not in_flight and _size(difference) >= BATCH_RECORDS_MAX:
                 yield difference
                 difference = TreeDifference(difference.their_root, difference.has_moved)
+        difference.is_last = True
         yield difference
 
     async def _ask(self, prefix: Prefix) -> None:

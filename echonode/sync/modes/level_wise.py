@@ -98,6 +98,7 @@ class Walker:
             if len(deeper) > WALK_PREFIXES_MAX:
                 raise RemoteError(Reason.TOO_LARGE, "a tree of more differing prefixes than there can be")
             level = deeper
+        difference.is_last = True
         yield difference
 
     async def _nodes(

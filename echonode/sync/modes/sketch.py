@@ -25,7 +25,7 @@ from echonode.model.record import LeafKey, Record, VersionId
 from echonode.sync.agreement import Agreement
 from echonode.sync.answer_check import START, check_order
 from echonode.sync.conversation import Conversation, Result
-from echonode.sync.done import done_of, note_followed
+from echonode.sync.done import done_of, exchange_dones
 from echonode.sync.executor import DEFAULTS, InitiatorOptions
 from echonode.sync.modes import level_wise
 from echonode.sync.record_batches import heads_of
@@ -36,7 +36,6 @@ from echonode.sync.work import LEAF_SKETCHED_S, SYMBOL_S
 from echonode.wire.messages import (
     PROTOCOL_VERSION,
     Direction,
-    Done,
     NodesRequest,
     Records,
     SketchAnswer,
@@ -149,10 +148,7 @@ class _Initiator:
         puts = PutWindow(conversation, PUTS_IN_FLIGHT_MAX)
         await puts.put(heads_of(conversation, lacking))
         ours = done_of(conversation, is_final=False)
-        await conversation.ask(ours)
-        await puts.drain()
-        theirs = await conversation.receive_answer(Done)
-        note_followed(conversation, theirs)
+        theirs = await exchange_dones(conversation, ours, puts)
         self.still_differing = 0  # the estimate was about the leaves that have moved
         return _result_of(conversation, theirs.root) if theirs.root == ours.root else None
 
