@@ -102,6 +102,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Entry, ...]], ...]] = (
         "Without other machines",
         (
             Entry("demo", "demo.demo", "Watch several nodes on this machine become equal."),
+            Entry("bench", "bench.bench", "Measure two nodes, and what this machine could do."),
             Entry("simulate", "simulate.simulate", "Run networks of nodes in virtual time."),
         ),
     ),

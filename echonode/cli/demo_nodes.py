@@ -1,4 +1,4 @@
-"""Real nodes as processes of their own, for the demo.
+"""Real nodes as processes of their own, for the demo and the bench.
 
     with DemoNodes(services, root) as nodes:      each node's home is a folder in `root`
         nodes.start("node-1", ..)                 returns at once; `wait_ready` waits until the node takes commands
@@ -7,13 +7,14 @@ Leaving the block sends SIGTERM to each process, and SIGKILL to those that still
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -63,15 +64,36 @@ def free_ports(wanted: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Turn the first stop signal into an exception that unwinds everything, and ignore the later ones meanwhile."""
+
+    def end(number: int, _: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @dataclass(slots=True)
 class DemoNode:
     """One node's process. `conversations` holds the sync.completed events heard from it so far."""
 
     name: str
     process: "subprocess.Popen[bytes]"
-    client: ApiClient
+    location: Location
     log: Path
+    client: ApiClient = field(init=False)
     conversations: list[Json] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.client = ApiClient(self.location)
 
     def status(self) -> Json:
         """Return the node's status. Raises ClientError, Failure when its process has ended."""
@@ -142,7 +164,7 @@ class DemoNodes:
                 env={key: value for key, value in os.environ.items() if not key.startswith("ECHO_")},
                 start_new_session=True,  # Ctrl-C reaches only this process, which then stops the nodes
             )
-        node = DemoNode(name, process, ApiClient(Location((UnixPlace(home.api_socket),))), log)
+        node = DemoNode(name, process, Location((UnixPlace(home.api_socket),)), log)
         self._running.append(node)
         return node
 

@@ -25,7 +25,7 @@ COMMANDS = (
     " put get delete list history import export watch contexts forget"
     " status sync conflicts why open peers pull pause resume network pool key deny allow api"
     " doctor verify logs log-level trace support-bundle"
-    " service config rename backup restore completion version help demo simulate"
+    " service config rename backup restore completion version help demo bench simulate"
 )
 INNER = (
     "completion show",
@@ -111,6 +111,7 @@ def test_no_command_at_all_shows_the_help_and_is_a_usage_error(shell: Shell) -> 
         ["run", "--log-level", "loud"],
         ["demo", "--nodes", "1"],
         ["demo", "--records", "many"],
+        ["bench", "--records", "10"],
     ],
     ids=" ".join,
 )

@@ -6,7 +6,6 @@ is equal. The nodes' folders are temporary.
 """
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,10 +46,10 @@ def demo(lookup: NodeLookup, nodes_wanted: int, records_wanted: int) -> ExitCode
     """Start several real nodes on this machine, and watch them become equal."""
     import tempfile
 
-    from echonode.cli.demo_nodes import DemoNodes
+    from echonode.cli.demo_nodes import DemoNodes, stop_signals
 
     with (
-        _stop_signals(),
+        stop_signals(),
         tempfile.TemporaryDirectory(prefix="echonode-demo-", ignore_cleanup_errors=True) as root,
         DemoNodes(lookup.services, Path(root)) as nodes,
     ):
@@ -63,23 +62,6 @@ def demo(lookup: NodeLookup, nodes_wanted: int, records_wanted: int) -> ExitCode
             print_line(line)
     print_note("the nodes are stopped, and their folders are gone")
     return ExitCode.DONE
-
-
-@contextmanager
-def _stop_signals() -> Iterator[None]:
-    """Turn the first stop signal into an exception that unwinds everything, and ignore the later ones meanwhile."""
-
-    def end(number: int, _: object) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _start(nodes: "DemoNodes", wanted: int) -> list["DemoNode"]:
