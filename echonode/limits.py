@@ -114,6 +114,7 @@ SMALL_SUBTREE_LEAVES: Final = 64  # leaves of a differing subtree that is listed
 SKETCH_SYMBOLS_MAX: Final = 65_536  # symbols of a sketch; 768 KiB fit a frame and tell some 45,000 differences
 SKETCH_COUNTS_MAX: Final = 1024  # symbols that travel with a count; 256 estimate the difference to a tenth
 FILTERED_SETS_MAX: Final = 8  # filtered sets kept for the next reconciliation; 2.7 MB each of 50,000 records
+FILTERED_PAGE_MAX: Final = 4000  # log entries looked at in one go; other readers wait for about 10 ms
 FILTERED_ITEMS_MAX: Final = 2_000_000  # heads in all filtered sets together; 110 MB at most
 RECONCILES_MAX: Final = 64  # reconciliations served at once; their filtered sets are bounded together
 SKETCHES_MAX: Final = 8  # contexts whose sketch is kept up to date; 1.6 MB each

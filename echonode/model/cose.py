@@ -16,6 +16,7 @@ _PROTECTED_HEAD: Final = bytes.fromhex("a201270458 20")  # {1: -8 (EdDSA), 4: 32
 _COSE_HEAD: Final = bytes.fromhex("845826") + _PROTECTED_HEAD  # array(4), bstr(38), the protected header
 KID_AT: Final = len(_COSE_HEAD)  # the position of the 32-byte signing key in a version's bytes
 _KID_END: Final = KID_AT + 32
+PAYLOAD_AT: Final = _KID_END + 1  # the position of the payload's CBOR head
 _UNPROTECTED: Final = b"\xa0"  # always the empty map: nothing in a version is unsigned
 _SIGNATURE_HEAD: Final = bytes.fromhex("5840")
 _SIG_STRUCTURE_HEAD: Final = bytes.fromhex("846a") + b"Signature1" + bytes.fromhex("5826")
@@ -37,7 +38,7 @@ def split(raw: bytes) -> tuple[PublicKey, bytes, bytes]:
 
     Only the length of the payload varies in the layout, so comparing bytes checks the outer CBOR.
     """
-    start = _KID_END + 1
+    start = PAYLOAD_AT
     end = len(raw) - SIGNATURE_BYTES - len(_SIGNATURE_HEAD)
     if end <= start or raw[: len(_COSE_HEAD)] != _COSE_HEAD or raw[_KID_END : _KID_END + 1] != _UNPROTECTED:
         raise bad_record("not a COSE_Sign1 of the one form in use")

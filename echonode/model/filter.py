@@ -111,7 +111,12 @@ class Filter:
             return False
         if self.tags_all and not self.tags_all.issubset(tags):
             return False
-        return not self.name or _glob(self.name).match(name) is not None
+        return not self.name or self.glob.match(name) is not None
+
+    @property
+    def glob(self) -> re.Pattern[str]:
+        """The glob of names as a pattern, to match from a name's beginning. There must be one."""
+        return _glob(self.name)
 
 
 @lru_cache(maxsize=64)

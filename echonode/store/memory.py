@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from echonode.errors import RemoteError
-from echonode.limits import BATCH_RECORDS_MAX, CANDIDATES_MAX, LEAF_HISTORY_MAX
+from echonode.limits import BATCH_RECORDS_MAX, CANDIDATES_MAX, FILTERED_PAGE_MAX, LEAF_HISTORY_MAX
+from echonode.model.filter import Filter
 from echonode.model.heads import LeafBounds, select
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keyring import ClaimsInMemory, Keyring
@@ -26,6 +27,7 @@ from echonode.store.leaf import Leaf, LeafMerge, Move, Place
 from echonode.store.merge import MergeIndex, MergePlan, voided_versions
 from echonode.store.paging import fit_changes, fit_leaves
 from echonode.store.port import (
+    FILTERED_KEY_BYTES,
     Applied,
     Audit,
     Change,
@@ -33,6 +35,7 @@ from echonode.store.port import (
     ContextOrigin,
     Cursor,
     EarlierVersion,
+    FilteredPage,
     HistoryInfo,
     KnownPeer,
     RefusedVersion,
@@ -205,6 +208,16 @@ class MemoryStore:
         entries = (Change(seq, record.id, record.raw) for seq, record in self._entries_after(context, after))
         found, is_all = fit_changes(entries, records_max=records_max, bytes_max=bytes_max)
         return found, max(self.seq(context), after) if is_all else found[-1].seq
+
+    async def filtered(self, context: str, wanted: Filter, after: int, *, until: int) -> FilteredPage:
+        entries = itertools.takewhile(lambda entry: entry[0] <= until, self._entries_after(context, after))
+        page = list(itertools.islice(entries, FILTERED_PAGE_MAX))
+        rows = [
+            (record.created_ms // 1000).to_bytes(8, "big") + record.id + record.key[:FILTERED_KEY_BYTES]
+            for _, record in page
+            if wanted.matches(record)
+        ]
+        return FilteredPage(b"".join(rows), len(page), page[-1][0] if page else after)
 
     def _entries_after(self, context: str, after: int) -> Iterator[tuple[int, Record]]:
         for at in range(bisect_right(self._seqs, after), len(self._seqs)):

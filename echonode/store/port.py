@@ -10,10 +10,11 @@ runs on.
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from echonode.clock import Moment
 from echonode.errors import LocalError, Reason, StoreError
+from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keyring import Keyring
 from echonode.model.merkle import Digest, Tree
@@ -21,6 +22,9 @@ from echonode.model.record import Draft, LeafKey, Record, VersionId
 from echonode.model.usage import UsageTable
 
 Tick = Callable[[], Moment]
+
+FILTERED_KEY_BYTES: Final = 8
+FILTERED_ROW_BYTES: Final = 48
 
 
 class SnapshotOverError(StoreError):
@@ -174,6 +178,18 @@ class Change:
     seq: int
     version: VersionId
     raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FilteredPage:
+    """The heads that a filter takes in a piece of the change log: a row of FILTERED_ROW_BYTES for each, in any order.
+
+    A row is `created` in whole seconds (8 bytes, big-endian), the version's id, and the first FILTERED_KEY_BYTES of its
+    leaf key. `seen`: how many entries were looked at, none at the end; `seq`: the last one's."""
+
+    rows: bytes
+    seen: int
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +351,13 @@ class Store(Protocol):
         """Return the log entries of `context` behind the seq `after`: as many as fit, at least one.
 
         The second value is the seq up to which no entry is missing: the newest seq of the log when these were all."""
+        ...
+
+    async def filtered(self, context: str, wanted: Filter, after: int, *, until: int) -> FilteredPage:
+        """Return the heads of `context` that `wanted` takes among the next log entries behind the seq `after`, up to
+        `until`: at most FILTERED_PAGE_MAX entries are looked at.
+
+        No version's bytes are hashed again, unlike in `read` and `changes`, since none is given out."""
         ...
 
     def conflicts(self, context: str) -> Collection[LeafKey]:

@@ -23,17 +23,16 @@ from weakref import WeakValueDictionary
 from echonode.digest import ID_LIST, digest
 from echonode.errors import Reason, RemoteError
 from echonode.limits import BATCH_RECORDS_MAX, FILTERED_ITEMS_MAX, FILTERED_SETS_MAX, MIB
-from echonode.model.fields import AUTHOR, CREATED, NAME
+from echonode.model.fields import AUTHOR, NAME
 from echonode.model.filter import Filter
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, LeafKey, Record, fields_of, from_store, leaf_key
-from echonode.store.port import Change, Store
-from echonode.sync.work import RECORD_SEEN_S, Charge
+from echonode.store.port import FILTERED_KEY_BYTES, FILTERED_ROW_BYTES, Change, Store
+from echonode.sync.work import RECORD_FILTERED_S, RECORD_SEEN_S, Charge
 from echonode.wire.ranges import Items, item
 
 _PAGE_BYTES: Final = 4 * MIB
 _MS: Final = 1000
-_PREFIX_BYTES: Final = 8  # of a leaf key, in each item
 
 
 class FilteredSetsFullError(RemoteError):
@@ -67,24 +66,25 @@ class FilteredSet:
 
         `charge`: of the peer that asks, None for this node itself. Raises FilteredSetsFullError when a peer's set would
         be too large."""
-        seen = 0
+        work_s = 0.0
         async with self._refreshing:
             try:
-                seen = await self._refresh(is_own=charge is None)
+                work_s = await self._refresh(is_own=charge is None)
             finally:
                 self.coming = 0
-        if charge is not None and seen:  # not before: another peer may wait for the same set
-            await charge(RECORD_SEEN_S * seen)
+        if charge is not None and work_s:  # not before: another peer may wait for the same set
+            await charge(work_s)
 
-    async def _refresh(self, *, is_own: bool) -> int:
-        """Refresh, and return how many entries of the log were looked at."""
+    async def _refresh(self, *, is_own: bool) -> float:
+        """Refresh, and return how many seconds of work that was, by the estimates of sync/work.py."""
         statements = self._store.tree(IDENTITIES).root
         # A compromised key takes versions out of the log, and the log does not say so.
         seq = self._seq if statements == self._statements else 0
         is_whole = seq == 0
-        began = seq or self._store.seq(self._context)
-        rows: list[bytes] = []
-        seen = 0
+        pages: list[bytes] = []
+        work_s = 0.0
+        if is_whole:
+            pages, seq, work_s = await self._read_all(is_own=is_own)
         edited: set[LeafKey] = set()
         loop = asyncio.get_running_loop()
         while True:
@@ -93,25 +93,34 @@ class FilteredSet:
             )
             if not changes:
                 break
-            seen += len(changes)
-            old = [change for change in changes if change.seq <= began]
-            rows += await loop.run_in_executor(None, _rows_of, old, self._wanted)
-            edited.update(_key_of(fields_of(change.raw)) for change in changes[len(old) :])
-            self.coming = len(rows)
-            if not is_own:
-                self._sets.make_room_for(self)
+            work_s += RECORD_SEEN_S * len(changes)
+            edited.update(await loop.run_in_executor(None, _keys_of, changes))
         if is_whole:
             edited.update(self._store.conflicts(self._context))
-        if edited or rows or is_whole:
+        if edited or is_whole:
             # The set may hold superseded versions of these leaves, or only some heads of a conflict.
-            prefixes = {key[:_PREFIX_BYTES] for key in edited}
+            prefixes = {key[:FILTERED_KEY_BYTES] for key in edited}
             keys = {key for prefix in prefixes for key in self._leaves_below(prefix)}
             heads = await self._read_leaves(sorted(keys))
             before = Items(()) if is_whole else self._items
-            self._items = await loop.run_in_executor(None, _replaced, before, prefixes, rows, heads)
+            self._items = await loop.run_in_executor(None, _replaced, before, prefixes, pages, heads)
             self._order = self._digest = None
         self._seq, self._statements = seq, statements
-        return seen
+        return work_s
+
+    async def _read_all(self, *, is_own: bool) -> tuple[list[bytes], int, float]:
+        """Return pages of rows of what is in the log by now, the seq up to which that is, and the seconds of work."""
+        until = self._store.seq(self._context)
+        pages: list[bytes] = []
+        after, seen = 0, 0
+        while (page := await self._store.filtered(self._context, self._wanted, after, until=until)).seen:
+            after = page.seq
+            seen += page.seen
+            pages.append(page.rows)
+            self.coming += len(page.rows) // FILTERED_ROW_BYTES
+            if not is_own:
+                self._sets.make_room_for(self)
+        return pages, until, RECORD_FILTERED_S * seen
 
     async def _read_leaves(self, keys: Sequence[LeafKey]) -> list[bytes]:
         """Return the rows of the present heads of these leaves."""
@@ -137,10 +146,10 @@ class FilteredSet:
         """Return 32 bytes over all ids: equal on two nodes exactly when their sets are."""
         if self._digest is None:
             items = self._items
-            order, found = await asyncio.get_running_loop().run_in_executor(None, _digest_of, items)
+            found = await asyncio.get_running_loop().run_in_executor(None, _digest_of, items)
             if items is not self._items:
                 return found  # of what it was at the call
-            self._order, self._digest = order, found
+            self._digest = found
         return self._digest
 
     def keys_of(self, version: bytes) -> list[LeafKey]:
@@ -166,7 +175,7 @@ class FilteredSet:
         """Return the leaves of the context of which no version is in the set."""
         inside = {self._items.tail_at(index) for index in range(len(self._items))}
         leaves = self._store.tree(self._context).leaves_at(b"")
-        return {key for key, _ in leaves if key[:_PREFIX_BYTES] not in inside}
+        return {key for key, _ in leaves if key[:FILTERED_KEY_BYTES] not in inside}
 
 
 class FilteredSets:
@@ -221,30 +230,27 @@ def id_list_digest(versions: Iterable[bytes]) -> bytes:
     return digest(ID_LIST, b"".join(sorted(versions)))
 
 
-def _digest_of(items: Items) -> "tuple[array[int], bytes]":
-    order = items.order_of_ids()
-    return order, digest(ID_LIST, b"".join(map(items.id_at, order)))
+def _digest_of(items: Items) -> bytes:
+    return id_list_digest(items.ids(0, len(items)))
 
 
-def _replaced(before: Items, prefixes: set[bytes], rows: list[bytes], heads: list[bytes]) -> Items:
-    """Return the items of `before` and `rows` but for leaves that begin with one of `prefixes`, and `heads`."""
-    kept = [*before.rows(), *rows] if len(before) else rows
+def _replaced(before: Items, prefixes: set[bytes], pages: Sequence[bytes], heads: list[bytes]) -> Items:
+    """Return the items of `before` and of `pages` but for leaves that begin with one of `prefixes`, and `heads`."""
+    rows = [
+        page[start : start + FILTERED_ROW_BYTES] for page in pages for start in range(0, len(page), FILTERED_ROW_BYTES)
+    ]
+    rows += before.rows()
     if prefixes:
-        kept = [row for row in kept if row[-_PREFIX_BYTES:] not in prefixes]
-    return Items([*kept, *heads], _PREFIX_BYTES)
+        rows = [row for row in rows if row[-FILTERED_KEY_BYTES:] not in prefixes]
+    return Items([*rows, *heads], FILTERED_KEY_BYTES)
 
 
-def _rows_of(changes: Sequence[Change], wanted: Filter) -> list[bytes]:
-    rows: list[bytes] = []
-    for change in changes:
-        fields: Mapping[int, Any] = fields_of(change.raw)
-        if wanted.matches_fields(fields):
-            rows.append(item(fields[CREATED] // _MS, change.version) + _key_of(fields)[:_PREFIX_BYTES])
-    return rows
+def _keys_of(changes: Sequence[Change]) -> list[LeafKey]:
+    return [_key_of(fields_of(change.raw)) for change in changes]
 
 
 def _row_of(head: Record) -> bytes:
-    return item(head.created_ms // _MS, head.id) + head.key[:_PREFIX_BYTES]
+    return item(head.created_ms // _MS, head.id) + head.key[:FILTERED_KEY_BYTES]
 
 
 def _key_of(fields: Mapping[int, Any]) -> LeafKey:

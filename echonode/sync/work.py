@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 Charge: TypeAlias = Callable[[float], Awaitable[None]]
 
 RECORD_SEEN_S: Final = 15e-6  # read from the log, decoded, and held against a filter
+RECORD_FILTERED_S: Final = 4e-6  # held against a filter where it is stored, its row sorted and hashed
 RECORD_SENT_S: Final = 8e-6  # read, encoded, sealed
 RECORD_REFUSED_S: Final = 80e-6  # verified, and no news here
 PART_S: Final = 10e-6  # a part of the tree described

@@ -14,7 +14,8 @@ its tail.
 from array import array
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from itertools import pairwise
+from itertools import islice
+from operator import eq
 from typing import Final
 
 from echonode.errors import LocalError
@@ -49,7 +50,9 @@ class Items:
         self._row = row = _ITEM_BYTES + tail_bytes
         self._data = b"".join(ordered)
         self._count = len(ordered)
-        if any(one[:_ITEM_BYTES] == other[:_ITEM_BYTES] for one, other in pairwise(ordered)):
+        if tail_bytes:
+            ordered = [each[:_ITEM_BYTES] for each in ordered]
+        if any(map(eq, ordered, islice(ordered, 1, None))):
             raise LocalError("an item stands in a set once")
         del ordered
         total, sums = 0, bytearray(ID_BYTES)

@@ -12,13 +12,22 @@ import pytest
 
 from echonode.clock import TIMESTAMP_MAX
 from echonode.errors import Reason
-from echonode.limits import CANDIDATES_MAX
+from echonode.limits import CANDIDATES_MAX, FILTERED_PAGE_MAX
+from echonode.model.filter import Filter
 from echonode.model.heads import winner
 from echonode.model.identity import IdentityId
 from echonode.model.keys import Admission, KeyState
 from echonode.model.merkle import Digest, Tree, state_of
 from echonode.model.record import IDENTITIES, MAIN, Record, VersionId, leaf_key
-from echonode.store.port import Audit, ContextOrigin, KnownPeer, Store
+from echonode.store.port import (
+    FILTERED_KEY_BYTES,
+    FILTERED_ROW_BYTES,
+    Audit,
+    ContextOrigin,
+    FilteredPage,
+    KnownPeer,
+    Store,
+)
 from tests.store.people import Person, known
 
 Check = Callable[[Store], Awaitable[None]]
@@ -245,6 +254,36 @@ async def the_log_gives_heads_in_the_order_they_came(store: Store) -> None:
     assert [record.id for record in rest] == [*(version.id for version in versions[4:]), edit.id]
     assert last == store.seq(MAIN)
     assert await store.scan(MAIN, last, limit=5) == ([], last)
+
+
+@check
+async def a_filtered_read_gives_the_rows_of_what_the_filter_takes(store: Store) -> None:
+    person = Person(2)
+    await admit(store, person)
+    versions = [person.version(f"n{number}") for number in range(FILTERED_PAGE_MAX + 10)]
+    await store.apply(MAIN, versions)
+    await store.apply("other", [person.version("n1", context="other")])
+    await store.apply(MAIN, [edit := person.version("n2", b"edit", [versions[2]])])
+    heads = [*versions[:2], *versions[3:], edit]
+
+    async def rows(wanted: Filter, until: int) -> tuple[list[bytes], list[int]]:
+        found, seen, after = list[bytes](), list[int](), 0
+        while (page := await store.filtered(MAIN, wanted, after, until=until)).seen:
+            seen.append(page.seen)
+            after = page.seq
+            found += [page.rows[at : at + FILTERED_ROW_BYTES] for at in range(0, len(page.rows), FILTERED_ROW_BYTES)]
+        assert (page.rows, page.seq) == (b"", after)
+        return found, seen
+
+    for wanted in (Filter(), Filter(name="n2*"), Filter(since_ms=heads[0].created_ms + 1), Filter(name="no")):
+        found, seen = await rows(wanted, store.seq(MAIN))
+        taken = [head for head in heads if wanted.matches(head)]
+        assert sorted(found) == sorted(
+            (head.created_ms // 1000).to_bytes(8, "big") + head.id + head.key[:FILTERED_KEY_BYTES] for head in taken
+        )
+        assert seen == [FILTERED_PAGE_MAX, 10]
+    assert len((await rows(Filter(), store.seq(MAIN) - 1))[0]) == len(heads) - 1
+    assert await store.filtered("nothing", Filter(), 3, until=9) == FilteredPage(b"", 0, 3)
 
 
 @check

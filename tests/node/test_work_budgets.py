@@ -6,7 +6,7 @@ from echonode.limits import WORK_BURST_S, WORK_SHARE, WORK_WAIT_S_MAX
 from echonode.model.identity import IdentityId
 from echonode.node.work_budgets import WorkBudgets
 from echonode.sim.world import World
-from echonode.sync.work import RECORD_SEEN_S
+from echonode.sync.work import RECORD_FILTERED_S
 from tests.node.worlds import in_a_world, put
 
 ONE, OTHER = (IdentityId(bytes([number]) * 32) for number in (1, 2))
@@ -54,7 +54,7 @@ def test_what_a_peer_asks_for_is_charged_to_it():
         world.introduce()
         await asyncio.sleep(30)
         assert {peer for peer, _ in charged} == {theirs.node.id}
-        assert any(cost_s >= 40 * RECORD_SEEN_S for _, cost_s in charged), "a filter looked at every record"
+        assert any(cost_s >= 40 * RECORD_FILTERED_S for _, cost_s in charged), "a filter looked at every record"
 
     in_a_world(work)
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from echonode.errors import StoreError
 from echonode.limits import BATCH_RECORDS_MAX, CANDIDATES_MAX
+from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keyring import Keyring
 from echonode.model.merkle import Digest, Tree
@@ -29,6 +30,7 @@ from echonode.store.port import (
     ContextOrigin,
     Cursor,
     EarlierVersion,
+    FilteredPage,
     HistoryInfo,
     KnownPeer,
     RefusedVersion,
@@ -41,6 +43,7 @@ from echonode.store.port import (
 from echonode.store.sqlite.audit import Auditor, ExpectedContext
 from echonode.store.sqlite.connection import DatabaseConnection, read_raw, read_record, report_progress
 from echonode.store.sqlite.disk_space import DiskSpace
+from echonode.store.sqlite.filtered_rows import read_filtered
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
 from echonode.store.sqlite.leaves import read_earlier, read_earlier_by, read_heads, read_raws
 from echonode.store.sqlite.life_watch import LifeWatch
@@ -277,6 +280,15 @@ class SqliteStore:
             return found, max(newest, after) if is_all else found[-1].seq
 
         return await self._reader.run(read)
+
+    async def filtered(self, context: str, wanted: Filter, after: int, *, until: int) -> FilteredPage:
+        context_row = self._commits.catalog.rows.get(context)
+        if context_row is None:
+            return FilteredPage(b"", 0, after)
+        context_id = context_row.id
+        return await self._reader.run(
+            lambda connection: read_filtered(connection, context_id, wanted, after, until)
+        )
 
     @asynccontextmanager
     async def snapshot(self, context: str) -> AsyncIterator[SnapshotReader]:

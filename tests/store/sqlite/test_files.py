@@ -10,6 +10,7 @@ import pytest
 
 from echonode.errors import StoreError
 from echonode.limits import CURSOR_STEP
+from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, MAIN
@@ -280,6 +281,8 @@ def test_a_damaged_version_is_named_when_it_is_read_and_does_not_stop_the_store(
             owner = Owner(store)
             with pytest.raises(StoreError, match="is damaged"):
                 await store.scan(MAIN, 0, limit=100)
+            with pytest.raises(StoreError, match="is damaged"):
+                await store.filtered(MAIN, Filter(), 0, until=100)
             with pytest.raises(StoreError, match="is damaged"):
                 await owner.write(*(owner.draft(f"n{number}", b"new") for number in range(50)))
             assert (await owner.put("next")).counter == 52

@@ -287,6 +287,10 @@ def test_the_latest_surveys_are_gone_on_with_and_one_that_broke_off_begins_anew(
                 raise StoreError("the disk is gone")
             return await super().changes(context, after, **bounds)
 
+        async def filtered(self, context, wanted, after, *, until):
+            self.pages += 1
+            return await super().filtered(context, wanted, after, until=until)
+
     async def main() -> None:
         vars(store := Breaking(universe().store(()).instance)).update(vars(universe().store(range(100))))
         surveys = FilteredSets()
@@ -352,7 +356,12 @@ class Busy(MemoryStore):
     news: list[Record]
 
     async def changes(self, context, after, **bounds):
-        page = await super().changes(context, after, **bounds)
+        return await self._with_news(await super().changes(context, after, **bounds))
+
+    async def filtered(self, context, wanted, after, *, until):
+        return await self._with_news(await super().filtered(context, wanted, after, until=until))
+
+    async def _with_news(self, page):
         if self.news:
             await self.apply(MAIN, [self.news.pop()])
         return page
