@@ -31,22 +31,36 @@ class Goal:
 
 
 GOALS: Final = (
-    Goal("first_replication_per_s", least=0.5, of="verify_per_s_two_threads"),
+    Goal("first_replication_in_verifying", least=0.5),
     Goal("replication_into_one_record_per_s", least=1 / 1.3, of="first_replication_per_s"),
     Goal("import_per_s", least=0.4, of="sign_per_s"),
     Goal("catchup_in_verifying", most=3),
     Goal("live_p50_in_bare_rows", most=5),
+    Goal("steady_live_p99_ms", most=50),
     Goal("beside_live_p99_ms", most=200),
+    Goal("connect_ms", most=30),
+    Goal("equal_round_trips", most=1),
+    Goal("equal_bytes", most=64),
+    Goal("sketch_bytes_each", most=30),
+    Goal("sketch_round_trips", most=3),
+    Goal("level_wise_bytes_each", most=540),
+    Goal("level_wise_round_trips", most=7),
+    Goal("reconcile_memory_bytes_each", most=64),
     Goal("write_cpu_growth", most=1.25),
     Goal("store_bytes_per_record_byte", most=1.5),
     Goal("tree_upkeep_us", most=5),
     Goal("tree_root_after_one_ms", most=1),
+    Goal("million_import_cpu_growth", most=1.25),
+    Goal("million_rss_mib", most=250),
+    Goal("million_start_s", most=3),
+    Goal("million_store_bytes_per_record_byte", most=1.5),
     Goal("idle_rss_mib", most=55),
     Goal("idle_cpu_percent", most=0.1),
     Goal("idle_written_bytes_per_hour", most=0),
-    Goal("level_wise_bytes_each", most=540),
     Goal("help_cpu_ms", most=90),
     Goal("status_cpu_ms", most=150),
+    Goal("spread_50_bytes_per_record_byte", most=1.3),
+    Goal("spread_1000_bytes_per_record_byte", most=1.4),
 )
 
 

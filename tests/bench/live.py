@@ -29,14 +29,18 @@ _PUTS = 500
 _SECRET = MemberSecret.of_lone_key(bytes(32))
 
 
-async def _node(folder: Path, name: str, observe: "asyncio.Queue[Event]") -> tuple[Node, Listener]:
+async def node_at(
+    folder: Path, name: str, observe: "asyncio.Queue[Event]", identity: Identity | None = None
+) -> tuple[Node, Listener]:
+    """Start a node over the store `name` in `folder`, made when there is none, and listen on loopback. `observe` gets
+    its events. Without `identity` it is a new one."""
     clock, entropy = SystemClock(), SystemEntropy()
     store = await SqliteStore.open(
         folder / f"{name}.db", new_instance=lambda: Instance(entropy.random_bytes(8)), now_ms=clock.now_ms
     )
     node = Node(
         store,
-        Identity.from_seeds(entropy.random_bytes(32), entropy.random_bytes(32)),
+        identity or Identity.from_seeds(entropy.random_bytes(32), entropy.random_bytes(32)),
         Settings(name=name, member_secret=_SECRET),
         clock=clock,
         entropy=entropy,
@@ -55,8 +59,8 @@ async def _node(folder: Path, name: str, observe: "asyncio.Queue[Event]") -> tup
 
 async def _measure(folder: Path) -> dict[str, float]:
     events: asyncio.Queue[Event] = asyncio.Queue()
-    a, a_listens = await _node(folder, "a", asyncio.Queue())
-    b, b_listens = await _node(folder, "b", events)
+    a, a_listens = await node_at(folder, "a", asyncio.Queue())
+    b, b_listens = await node_at(folder, "b", events)
     b.add_peer(a_listens.addresses[0])
     while not any(view.following for view in b.peers()):
         await events.get()

@@ -1,12 +1,16 @@
-"""The bytes and round trips of the tree modes: two memory stores, one conversation, every message through the codec."""
+"""The bytes and round trips of the modes: two memory stores, one conversation, every message through the codec."""
 
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 
 from echonode.model.record import MAIN
 from echonode.sync.modes import hash_comparison, level_wise
 from echonode.wire.messages import HashComparisonInit, LevelWiseInit
+from echonode.wire.negentropy import Negentropy
+from echonode.wire.ranges import ID_BYTES, Items, item
+from tests.bench.costs import Common, measure
 from tests.sync.pair import acquainted, conversation, paired
 
 _BATCH = 1000
@@ -59,3 +63,43 @@ def table(size: int, differences: list[int]) -> list[dict[str, object]]:
     return [
         asyncio.run(_measure(mode, size, count)) for count in differences for mode in ("level_wise", "hash_comparison")
     ]
+
+
+def figures(size: int, differences: Sequence[int]) -> dict[str, float]:
+    """Return the costs that have goals, of sets of `size` leaves: each mode in the worst of `differences` that both
+    ends' newest records make."""
+    common = Common.of(size)
+    equal = measure(common, 0, "newest", "sketch")
+    sketches = [measure(common, count, "newest", "sketch") for count in differences]
+    level_wise = measure(common, 1000, "newest", "level_wise")
+    return {
+        "equal_round_trips": equal.round_trips,  # of a conversation about equal sets; roots in hellos make it needless
+        "equal_bytes": equal.bytes,
+        "sketch_bytes_each": round(max(cost.bytes_each for cost in sketches), 1),
+        "sketch_round_trips": max(cost.round_trips for cost in sketches),
+        "level_wise_bytes_each": round(level_wise.bytes_each, 1),
+        "level_wise_round_trips": level_wise.round_trips,
+    } | _ranges(100_000, 1000)
+
+
+def _ranges(size: int, differences: int) -> dict[str, float]:
+    """Return the costs of range-based reconciliation alone, of sets in memory: CPU of both ends, sorting included."""
+    draw = random.Random(size)
+    rows = [item(draw.randrange(10**9), draw.randbytes(ID_BYTES)) + bytes(8) for _ in range(size + differences)]
+    began_s = time.thread_time()
+    ours, theirs = Items(rows[:size], 8), Items(rows[differences:], 8)
+    loaded_s = time.thread_time() - began_s
+    initiator, responder = Negentropy(ours), Negentropy(theirs)
+    message: bytes | None = initiator.initiate()
+    sent = 0
+    while message is not None:
+        answer = responder.answer(message)
+        assert answer is not None
+        message, last = initiator.answer(answer), message
+        sent += len(last) + len(answer)
+    return {
+        "reconcile_load_cpu_ms": round(1000 * loaded_s, 1),
+        "reconcile_cpu_ms": round(1000 * (time.thread_time() - began_s), 1),
+        "reconcile_bytes": sent,
+        "reconcile_memory_bytes_each": round((len(ours._data) + len(ours._sums)) / size, 1),
+    }
