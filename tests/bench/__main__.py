@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--quick | --full] [--only PART ..] [--json FILE]`: figures, each beside its goal.
+"""`python -m tests.bench [--quick | --full] [--only PART ..] [--peers] [--plot DIR] [--json FILE]`: figures and goals.
 
     limits    signing, verifying, durable rows, frames over loopback: what this machine could reach
     nodes     import, first replication, replication into one record, memory, idle cost, short commands
@@ -42,6 +42,7 @@ from tests.bench import (
     live,
     modes,
     network_plot,
+    peers,
     spread,
     steady,
 )
@@ -75,6 +76,7 @@ def main() -> None:
     amount.add_argument("--full", action="store_const", dest="size", const=FULL, help="in an hour")
     parser.add_argument("--only", action="append", choices=PARTS, help="measure this part; may be repeated")
     parser.add_argument("--records", type=int, help="records to import and replicate")
+    parser.add_argument("--peers", action="store_true", help="measure other systems too, where npm installs them")
     parser.add_argument("--json", type=Path, help="write all figures here too")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw charts of what is measured into this folder")
     arguments = parser.parse_args()
@@ -88,6 +90,9 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory(prefix="echonode-bench-") as folder:
             figures |= part(Path(folder), size)
+    if arguments.peers:
+        with tempfile.TemporaryDirectory(prefix="echonode-peers-") as folder:
+            figures |= peers.figures(Path(folder), size.records)
     if "first_replication_per_s" in figures:
         figures["verify_per_s_two_threads_again"] = round(limits_here.verify_rate(2))
     figures["cores_busy_with_other_things"] = load.cores_busy_elsewhere()

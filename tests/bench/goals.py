@@ -36,6 +36,8 @@ GOALS: Final = (
     Goal("import_per_s", least=0.4, of="sign_per_s"),
     Goal("catchup_in_verifying", most=3),
     Goal("live_p50_in_bare_rows", most=5),
+    Goal("live_p50_ms", most=1, of="hypercore_live_p50_ms"),
+    Goal("first_replication_per_s", least=2, of="hypercore_first_replication_per_s"),
     Goal("steady_live_p99_ms", most=50),
     Goal("beside_live_p99_ms", most=200),
     Goal("connect_ms", most=30),
