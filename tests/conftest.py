@@ -3,6 +3,8 @@
 The slow folders come first, so that no worker waits for the last long file, and there is one worker more than cores,
 because tests of real nodes wait for most of their time.
 
+Coverage counts what the other folders reach: traced, the worlds of `sim`, the fuzzer and the faults take twice as long.
+
 Property tests have no deadline, as machines pause; `ECHO_HYPOTHESIS=release` draws more examples. Ctrl-C works in the
 tests and in each process that they start, also where the shell runs them in the background with SIGINT ignored.
 """
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 _SLOW_FIRST: Final = ("e2e", "faults", "sim", "fuzz", "store", "node", "sync", "api")
+_NOT_COVERED: Final = ("sim", "fuzz", "faults")
 
 settings.register_profile("usual", deadline=None, max_examples=60)
 settings.register_profile("release", deadline=None, max_examples=2000)
@@ -29,6 +32,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return _SLOW_FIRST.index(folder[0]) if folder and folder[0] in _SLOW_FIRST else len(_SLOW_FIRST)
 
     items.sort(key=rank)
+    for item in items:
+        if rank(item) < len(_SLOW_FIRST) and _SLOW_FIRST[rank(item)] in _NOT_COVERED:
+            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.hookimpl(optionalhook=True)
