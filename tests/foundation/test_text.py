@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from echonode.limits import PEER_TEXT_CHARS_MAX
-from echonode.text import base32_range, escape, from_base32, is_nfc_text, to_base32
+from echonode.text import base32_range, columns_of, escape, from_base32, is_nfc_text, to_base32
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -154,3 +154,11 @@ def test_the_ids_that_begin_with_a_text_lie_in_one_range(data: bytes, length: in
 @pytest.mark.parametrize("text", ["A", "0", "a b", "é", "a" * 53, "a" * 51 + "b", "a" * 400])
 def test_a_text_with_which_no_id_begins_has_no_range(text: str) -> None:
     assert base32_range(text, 32) is None
+
+
+# -- columns ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "columns"), [("", 0), ("küche", 5), ("ku\u0308che", 5), ("台所", 4), ("a b", 3)])
+def test_a_text_takes_so_many_columns_of_a_terminal(text: str, columns: int) -> None:
+    assert columns_of(text) == columns

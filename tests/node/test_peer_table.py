@@ -45,6 +45,16 @@ def test_a_sighting_is_the_peers_whose_hello_named_its_tag_whichever_came_first(
     assert [target.key for target in table.targets_of(ONE)] == ["behind"]
 
 
+@pytest.mark.parametrize("at", ["10.0.0.1:1", ""])
+def test_a_dial_that_was_declined_for_another_session_was_of_the_peer_of_that(at: str) -> None:
+    table = PeerTable(Drawn())
+    table.sighted("seen", "static", HERE)
+    table.opened(ONE, "name", "10.0.0.9:9", target=None)
+    table.opened(TWO, "name", HERE[0], target=None)
+    table.dial_ended(0.0, "seen", failure=None, is_declined=True, at=at)
+    assert table.targets["seen"].peer == TWO
+
+
 def test_a_tag_of_an_earlier_start_means_nothing_any_more():
     table = table_with(ONE)
     meet(table, ONE, tag=b"restart!")
