@@ -37,8 +37,8 @@ _END: Final = bound(INFINITY)
 class Negentropy:
     """One side of one reconciliation of `items`. `limit` is the most bytes of a message, 0 for no limit.
 
-    The initiator's `have` and `need` grow with every answer: ids that only it holds, ids that only the peer holds. Where
-    a limit applies, the rest that did not fit is compared again, and an id may come twice, as with the reference.
+    The initiator's `have` and `need` grow with every answer: ids that only it holds, ids that only the peer holds.
+    Under a limit the rest that did not fit is compared again, and an id may come twice, as with the reference.
     """
 
     def __init__(self, items: Items, *, limit: int = 0) -> None:
