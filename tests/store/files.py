@@ -78,6 +78,22 @@ def change(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
+# A store of the present schema becomes one of schema 5 by these.
+SCHEMA_5 = (
+    "DROP INDEX log_leaf",
+    "ALTER TABLE log RENAME TO log_6",
+    "CREATE TABLE log (seq INTEGER PRIMARY KEY AUTOINCREMENT, context INTEGER NOT NULL, key BLOB NOT NULL,"
+    " id BLOB NOT NULL, bytes BLOB NOT NULL) STRICT",
+    "INSERT INTO log SELECT seq, context, key, id, bytes FROM log_6",
+    "DROP TABLE log_6",
+    "CREATE UNIQUE INDEX log_leaf ON log (context, key, id)",
+    "CREATE INDEX log_order ON log (context)",
+    "ALTER TABLE contexts ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0",
+    "UPDATE contexts SET bytes = (SELECT ifnull(sum(length(bytes)), 0) FROM log WHERE context = contexts.id)",
+    "PRAGMA user_version = 5",
+)
+
+
 def places(path: Path) -> Iterator[tuple[str, int, int]]:
     """Yield each place of live data in the file: its meaning, its offset, its length. Keys and ids are in the index
     too."""

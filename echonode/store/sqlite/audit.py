@@ -1,9 +1,9 @@
 """`verify` on disk: every row is read again and compared with its bytes, in one read transaction.
 
 file       SQLite's own integrity check (it checks pages and indexes, and hardly ever finds a flipped bit in a blob)
-log        in the order of its leaves, each index entry with the row it names: context, key and id are those of the
-           bytes, the signature holds, the key speaks for the author by the statements on disk, no head supersedes
-           another; the rebuilt tree has the root in memory; the bytes of the context add up
+log        in the order of its leaves, each index entry with the row it names: context, key, id and `created` are those
+           of the bytes, the signature holds, the key speaks for the author by the statements on disk, no version stands
+           there twice, no head supersedes another; the rebuilt tree has the root in memory; the bytes add up
 spare      the same for each row, without a tree; the heads of its leaf are those that the rule of heads takes
 history    the same for each row, without a tree
 claims     they are those of the key statements in the log
@@ -32,6 +32,7 @@ from echonode.store.port import Audit
 from echonode.store.sqlite.claim_rows import claim_row
 from echonode.store.sqlite.connection import order_error
 from echonode.store.sqlite.leaves import read_whole_leaf
+from echonode.store.sqlite.log_columns import LEAF_PREFIX, PREFIX_BYTES, created_column
 from echonode.store.sqlite.snapshot_read import ReadTransaction
 from echonode.text import escape
 
@@ -55,7 +56,8 @@ class ExpectedContext:
 
 @dataclass(frozen=True, slots=True)
 class _StoredRow:
-    """A stored version with the columns beside it. `place` says in words where it is stored."""
+    """A stored version with the columns beside it. `place` says in words where it is stored; `created` is that of the
+    log."""
 
     place: str
     context: str
@@ -64,6 +66,7 @@ class _StoredRow:
     raw: bytes
     is_history: bool = False
     is_staged: bool = False
+    created: bytes | None = None
 
 
 class Auditor:
@@ -128,6 +131,8 @@ class Auditor:
                 heads = [record for _, record in rows if record is not None]
                 if len(heads) > 1 and (problem := await asyncio.to_thread(self._judge_heads, heads)):
                     self._add_problem(f"{rows[0][0].place}: {problem}")
+                if len({row.version for row, _ in rows}) < len(rows):
+                    self._add_problem(f"{rows[0][0].place}: a version stands there twice")
                 if len(key) == KEY_BYTES:
                     leaves += key + state_of(row.version for row, _ in rows)
             entries.append(bytes(leaves))
@@ -198,6 +203,8 @@ class Auditor:
             return "its id is not that of its bytes"
         if record.key != row.key:
             return "it stands under another record's key"
+        if row.created is not None and row.created != created_column(record.created_ms):
+            return "its time of creation is not that of its bytes"
         if record.context != row.context:
             return "it belongs to another context"
         if record.context != IDENTITIES:
@@ -228,39 +235,40 @@ def _leaf_page(expected: ExpectedContext, after: LeafKey, connection: sqlite3.Co
     """Return the next leaves behind `after`, each index entry with the log row that it names.
 
     A row that is missing, or is another one, is returned with empty bytes."""
-    entries: list[tuple[LeafKey, VersionId, int]] = []
+    entries: list[tuple[bytes, int]] = []
+    last = after[:PREFIX_BYTES]
     rows = connection.execute(
-        "SELECT key, id, seq FROM log INDEXED BY log_leaf WHERE context = ? AND key > ? ORDER BY key, id",
-        (expected.context_id, after),
+        f"SELECT {LEAF_PREFIX}, seq FROM log INDEXED BY log_leaf WHERE context = ? AND {LEAF_PREFIX} > ?"
+        f" ORDER BY {LEAF_PREFIX}",
+        (expected.context_id, last),
     )
     for entry in rows:
-        if entry[0] < after:
+        if entry[0] < last:
             raise order_error()
-        if len(entries) >= _PAGE_ROWS and entry[0] != after:
+        if len(entries) >= _PAGE_ROWS and entry[0] != last:
             break
         entries.append(entry)
-        after = entry[0]
+        last = entry[0]
     rows.close()
-    logged: dict[int, tuple[int, LeafKey, VersionId, bytes]] = {}
+    logged: dict[int, tuple[Any, ...]] = {}
     size = at = 0
     while at < len(entries) and (size < _PAGE_BYTES or entries[at][0] == entries[at - 1][0]):
-        seqs = [seq for _, _, seq in entries[at : at + _ROWS_PER_QUERY]]
+        seqs = [seq for _, seq in entries[at : at + _ROWS_PER_QUERY]]
         marks = ", ".join("?" * len(seqs))
         for seq, *row in connection.execute(
-            f"SELECT seq, context, key, id, bytes FROM log NOT INDEXED WHERE seq IN ({marks})", seqs
+            f"SELECT seq, context, key, id, created, bytes FROM log NOT INDEXED WHERE seq IN ({marks})", seqs
         ):
             logged[seq] = tuple(row)
             size += len(row[-1])
         at += len(seqs)
-    entries = entries[:at]
     page: list[_StoredRow] = []
-    for key, version, seq in entries:
-        context_id, *columns, raw = logged.get(seq, (0, key, version, b""))
-        agrees = context_id == expected.context_id and columns == [key, version]
+    for prefix, seq in entries[:at]:
+        context_id, key, version, created, raw = logged.get(seq, (0, prefix, b"", b"", b""))
+        agrees = context_id == expected.context_id and key[:PREFIX_BYTES] == prefix
+        key, raw = (key, raw) if agrees else (LeafKey(prefix.ljust(KEY_BYTES, b"\0")), b"")
         where, is_staged = f"{expected.context}: log entry {seq}", expected.root is None
-        raw = raw if agrees else b""
-        page.append(_StoredRow(where, expected.context, key, version, raw, is_staged=is_staged))
-    return page
+        page.append(_StoredRow(where, expected.context, key, version, raw, is_staged=is_staged, created=created))
+    return sorted(page, key=lambda row: (row.key, row.version))
 
 
 def _kept_page(
@@ -319,8 +327,6 @@ def _cross_check(
         ((versions, size),) = query(f"SELECT count(*), ifnull(sum(length(bytes)), 0) FROM {place}")
         if query(f"SELECT versions, bytes FROM sums WHERE place = '{place}'") != [(versions, size)]:
             problems.append(f"sums: {place} holds {versions} versions of {size} bytes, and they say otherwise")
-    if query("SELECT 1 FROM log WHERE seq > (SELECT seq FROM sqlite_sequence WHERE name = 'log')"):
-        problems.append("log: it is ahead of its own sequence")
     if query(f"SELECT 1 FROM peers WHERE length(id) <> {IDENTITY_BYTES}"):
         problems.append("peers: an identity is not 32 bytes")
     if not query(f"SELECT 1 FROM meta WHERE name = 'instance' AND length(value) = {INSTANCE_BYTES}"):

@@ -71,7 +71,7 @@ class GroupCommit:
         self._broken_event = asyncio.Event()
         self._space_checked_s = float("-inf")
         self._began_s: float | None = None  # loop time at which the group in work began
-        self._garbage: list[int] = []
+        self._garbage: dict[int, int] = {}  # nameless contexts, and the seq from which their rows are left
         self._records_since_rest = BATCH_RECORDS_MAX  # opening leaves pages in memory too
         self._resting_since_s: float | None = None  # loop time
         self._quiet_timer: asyncio.TimerHandle | None = None  # one over many calls: each would cost more
@@ -95,9 +95,10 @@ class GroupCommit:
             result: T = await call.done
             return result
 
-    def discard(self, context_id: int) -> None:
-        """Delete the rows of the nameless context `context_id` bit by bit, whenever no call waits."""
-        self._garbage.append(context_id)
+    def discard(self, context_id: int, first_seq: int) -> None:
+        """Delete the rows of the nameless context `context_id`, none of them below `first_seq`, bit by bit, whenever no
+        call waits."""
+        self._garbage[context_id] = first_seq
         self._arrived.set()
 
     async def wait_until_broken(self) -> StoreError:
@@ -137,7 +138,7 @@ class GroupCommit:
                 elif self._is_quiet:
                     await self._release_memory()
                 elif self._garbage and self._broken is None:
-                    await self._purge(self._garbage[-1])
+                    await self._purge(*next(reversed(self._garbage.items())))
                 else:
                     await self._rest()
         finally:
@@ -241,18 +242,22 @@ class GroupCommit:
             self._space.check()
             self._space_checked_s = now_s
 
-    async def _purge(self, context_id: int) -> None:
+    async def _purge(self, context_id: int, first_seq: int) -> None:
         """Delete some rows of a context that no reader sees. Rows that cannot be deleted wait for the next start."""
         try:
             self._check_space()
-            is_gone = await self.database.run(lambda connection: delete_rows(connection, context_id, _PURGE_ROWS))
+            next_seq = await self.database.run(
+                lambda connection: delete_rows(connection, context_id, first_seq, _PURGE_ROWS)
+            )
         except StoreError as error:
             self._garbage.clear()
             if not isinstance(error, NothingWrittenError):
                 self._break(error)
             return
-        if is_gone:
-            self._garbage.remove(context_id)
+        if next_seq is None:
+            del self._garbage[context_id]
+        else:
+            self._garbage[context_id] = next_seq
 
     @staticmethod
     def _fail(calls: Iterable[_Call], error: Exception) -> None:

@@ -6,34 +6,33 @@ thread.
     read_heads        heads as records
     read_earlier      versions of the history as records, the newest first; read_earlier_by: those that a key signed
     read_raws         heads as stored, in the order asked for
-    leaves_after      leaves in key order, heads as stored
-    read_tree         keys and states of a whole context
+    leaves_after      leaves in key order, heads as stored; leaf_rows_after: their rows
 
-The heads of one leaf may take HEADS_BYTES_MAX. So leaves are read one at a time, each when the caller asks for it.
+The index of leaves has the first bytes of each key. Rows that agree in these are put in order here: they are the heads
+of one leaf, unless somebody sought for two such keys. The heads of one leaf may take HEADS_BYTES_MAX. So leaves are
+read one at a time, each when the caller asks for it.
 """
 
 import sqlite3
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from echonode.limits import HEADS_BYTES_MAX, LEAF_HISTORY_MAX
 from echonode.model.heads import Outline
 from echonode.model.identity import KEY_BYTES, PublicKey
-from echonode.model.merkle import Tree, state_of
 from echonode.model.record import KID_AT, LeafKey, Record, VersionId
 from echonode.store.leaf import Leaf, Place
 from echonode.store.port import EarlierVersion
-from echonode.store.sqlite.connection import DamageError, order_error, read_raw, read_record
+from echonode.store.sqlite.connection import order_error, read_raw, read_record
+from echonode.store.sqlite.log_columns import BY_LEAF, LEAF_PREFIX, PREFIX_BYTES, leaf_values
 
-_KEY_BYTES: Final = 32
-_PIECE_ENTRIES: Final = 8192
 _KEYS_PER_QUERY: Final = 500
 
-_Rows: TypeAlias = Iterable[tuple[LeafKey, int, VersionId, bytes]]
+_Rows: TypeAlias = Sequence[tuple[LeafKey, int, VersionId, bytes]]  # of heads, sorted by their ids
 
 
 @dataclass(slots=True, eq=False)
@@ -74,7 +73,7 @@ def read_whole_leaf(
     leaf = Leaf(is_whole=True)
     for place in (Place.LOG, Place.SPARE):
         rows = connection.execute(
-            f"SELECT key, id, bytes FROM {place.value} WHERE context = ? AND key = ?", (context_id, key)
+            f"SELECT key, id, bytes FROM {place.value} WHERE {BY_LEAF}", leaf_values(context_id, key)
         )
         leaf.add(place, (read_record(raw, version) for _, version, raw in rows))
     newest = connection.execute(
@@ -149,25 +148,58 @@ def _ascending_runs(keys: Sequence[LeafKey]) -> Iterator[Sequence[LeafKey]]:
 def _rows_by_leaf(
     connection: sqlite3.Connection, context_id: int, keys: Sequence[LeafKey]
 ) -> Generator[tuple[LeafKey, _Rows], None, None]:
-    """Yield the rows of the heads of each of `keys`, which ascend. They have to be read before the next leaf."""
+    """Yield the rows of the heads of each of `keys`, which ascend."""
     for start in range(0, len(keys), _KEYS_PER_QUERY):
         chunk = keys[start : start + _KEYS_PER_QUERY]
-        marks = ", ".join("?" * len(chunk))
+        prefixes = sorted({key[:PREFIX_BYTES] for key in chunk})
+        marks = ", ".join("?" * len(prefixes))
         rows = connection.execute(
-            f"SELECT key, seq, id, bytes FROM log WHERE context = ? AND key IN ({marks}) ORDER BY key, id",
-            (context_id, *chunk),
+            f"SELECT key, seq, id, bytes FROM log WHERE context = ? AND {LEAF_PREFIX} IN ({marks})"
+            f" ORDER BY {LEAF_PREFIX}",
+            (context_id, *prefixes),
         )
         with closing(rows):
-            leaves = groupby(rows, itemgetter(0))
-            found, of_found = next(leaves, (None, ()))
+            groups = groupby(rows, _prefix_of)
+            of_prefix, found = _next_group(groups)
             for key in chunk:
-                if key == found:
-                    yield key, of_found
-                    found, of_found = next(leaves, (None, ()))
-                else:
-                    yield key, ()
-            if found is not None:
+                if of_prefix is not None and of_prefix < key[:PREFIX_BYTES]:
+                    of_prefix, found = _next_group(groups)
+                yield key, [row for row in found if row[0] == key] if of_prefix == key[:PREFIX_BYTES] else ()
+            if next(groups, None) is not None or (of_prefix or b"") > chunk[-1][:PREFIX_BYTES]:
                 raise order_error()
+
+
+def _prefix_of(row: tuple[Any, ...]) -> bytes:
+    prefix: bytes = row[0][:PREFIX_BYTES]
+    return prefix
+
+
+def _next_group(groups: Iterator[tuple[bytes, Iterator[Any]]]) -> tuple[bytes | None, _Rows]:
+    prefix, rows = next(groups, (None, iter(())))
+    return prefix, sorted(rows)
+
+
+def leaf_rows_after(
+    connection: sqlite3.Connection, context_id: int, after: LeafKey | None
+) -> Generator[tuple[LeafKey, list[tuple[VersionId, bytes]]], None, None]:
+    """Yield the leaves behind `after` in key order, each with the ids and bytes of its heads, sorted by id.
+
+    Close the generator when it is not read to its end: its open cursor keeps the read transaction open."""
+    last = after or LeafKey(b"")
+    rows = connection.execute(
+        f"SELECT key, id, bytes FROM log WHERE context = ? AND {LEAF_PREFIX} >= ? ORDER BY {LEAF_PREFIX}",
+        (context_id, last[:PREFIX_BYTES]),
+    )
+    try:
+        for prefix, group in groupby(rows, _prefix_of):
+            if prefix < last[:PREFIX_BYTES]:
+                raise order_error()
+            for key, heads in groupby(sorted(group), itemgetter(0)):
+                if key > last:
+                    last = key
+                    yield key, [(version, raw) for _, version, raw in heads]
+    finally:
+        rows.close()
 
 
 def leaves_after(
@@ -176,49 +208,6 @@ def leaves_after(
     """Yield the leaves behind `after` in key order, each with the bytes of its heads.
 
     Close the generator when it is not read to its end: its open cursor keeps the read transaction open."""
-    rows = connection.execute(
-        "SELECT key, id, bytes FROM log WHERE context = ? AND key > ? ORDER BY key, id", (context_id, after or b"")
-    )
-    last = after or LeafKey(b"")
-    try:
-        for key, group in groupby(rows, itemgetter(0)):
-            if key <= last:
-                raise order_error()
-            last = key
-            yield key, [read_raw(raw, version) for _, version, raw in group]
-    finally:
-        rows.close()
-
-
-def read_tree(connection: sqlite3.Connection, context_id: int) -> tuple[Tree, set[LeafKey]]:
-    """Return the tree of a context and its conflicts, from one scan of the covering index."""
-    conflicts: set[LeafKey] = set()
-    return Tree.from_sorted(_tree_entries(connection, context_id, conflicts)), conflicts
-
-
-def _tree_entries(connection: sqlite3.Connection, context_id: int, conflicts: set[LeafKey]) -> Iterator[bytes]:
-    """Yield key and state of every leaf in key order, some thousand leaves at a time.
-
-    Adds the keys of leaves with more than one head to `conflicts`."""
-    rows = connection.execute("SELECT key, id FROM log WHERE context = ? ORDER BY key, id", (context_id,))
-    leaf = LeafKey(b"")
-    ids: list[VersionId] = []
-    piece: list[bytes] = []
-    for key, version in rows:
-        if key == leaf:
-            ids.append(version)
-            conflicts.add(key)
-            continue
-        if ids:
-            piece += (leaf, state_of(ids))
-            if len(piece) >= _PIECE_ENTRIES:
-                yield b"".join(piece)
-                piece = []
-        if len(key) != _KEY_BYTES:
-            raise DamageError("a key in the log is not 32 bytes")
-        if key < leaf:
-            raise order_error()
-        leaf, ids = key, [version]
-    if ids:
-        piece += (leaf, state_of(ids))
-    yield b"".join(piece)
+    with closing(leaf_rows_after(connection, context_id, after)) as leaves:
+        for key, heads in leaves:
+            yield key, [read_raw(raw, version) for version, raw in heads]

@@ -1,9 +1,10 @@
 """Opening: memory is rebuilt from the tables, and nothing saved is trusted. Synchronous, on the connection's thread.
 
-Each tree comes from one ordered scan of the covering index, which reads no version's bytes.
+The log is read once (log_scan.py), without the bytes of large versions.
 """
 
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from echonode.limits import BATCH_BYTES_MAX
@@ -15,10 +16,10 @@ from echonode.store.cursors import Cursors
 from echonode.store.merge import MergeIndex
 from echonode.store.port import Cursor
 from echonode.store.sqlite.claim_rows import ClaimRows
-from echonode.store.sqlite.connection import DamageError, order_error, read_record
-from echonode.store.sqlite.count_usage import count_usage
+from echonode.store.sqlite.connection import DamageError, read_record
 from echonode.store.sqlite.counter_rows import CounterRows
-from echonode.store.sqlite.leaves import read_tree
+from echonode.store.sqlite.leaves import leaf_rows_after
+from echonode.store.sqlite.log_scan import ScannedContext, scan_log
 from echonode.store.sqlite.lookups import Lookups
 from echonode.store.sqlite.transaction import Catalog, ContextRow, read_history_info
 
@@ -43,13 +44,14 @@ class StagingContext:
 
 @dataclass(slots=True)
 class LoadedState:
-    """All that a store keeps in memory. `garbage` lists the contexts whose rows are left over."""
+    """All that a store keeps in memory. `garbage` has the contexts whose rows are left over, each with its
+    first seq."""
 
     instance: Instance
     index: MergeIndex
     catalog: Catalog = field(default_factory=Catalog)
     staging: dict[str, StagingContext] = field(default_factory=dict)
-    garbage: list[int] = field(default_factory=list)
+    garbage: dict[int, int] = field(default_factory=dict)
     cursors: Cursors = field(default_factory=Cursors)
 
 
@@ -71,11 +73,6 @@ def load(connection: sqlite3.Connection, *, lookups: Lookups, counts_usage: bool
         rows = connection.execute("SELECT peer, instance, context, seq FROM cursors ORDER BY n")
         for row in rows:
             loaded.cursors.load(Cursor(*row))
-        (newest,) = connection.execute("SELECT max(seq) FROM log").fetchone()
-        last_given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
-        loaded.catalog.last_seq = last_given[0] if last_given else 0
-        if (newest or 0) > loaded.catalog.last_seq:
-            raise DamageError("the log is ahead of its own sequence")
     finally:
         if connection.in_transaction:  # SQLite has ended it already when the disk fails
             connection.execute("ROLLBACK")
@@ -90,34 +87,34 @@ def _read_instance(connection: sqlite3.Connection) -> Instance:
 
 
 def _load_contexts(connection: sqlite3.Connection, loaded: LoadedState) -> None:
-    rows = connection.execute("SELECT id, name, staged_for, staged_root, floor, bytes FROM contexts ORDER BY id")
-    for context_id, name, staged_for, staged_root, floor, size in rows.fetchall():
-        loaded.catalog.last_context_id = context_id
+    scanned = scan_log(connection, counts_usage=loaded.index.is_usage_counted)
+    catalog = loaded.catalog
+    rows = connection.execute("SELECT id, name, staged_for, staged_root, floor FROM contexts ORDER BY id")
+    for context_id, name, staged_for, staged_root, floor in rows.fetchall():
+        found = scanned.get(context_id) or ScannedContext()
+        catalog.last_context_id = context_id
+        catalog.last_seq = max(catalog.last_seq, found.newest_seq, floor)
         if name is not None:
-            newest = connection.execute("SELECT max(seq) FROM log WHERE context = ?", (context_id,)).fetchone()[0] or 0
-            loaded.catalog.rows[name] = ContextRow(context_id, max(newest, floor), size)
-            tree, conflicts = read_tree(connection, context_id)
-            loaded.index.trees[name], loaded.index.conflicts[name] = tree, conflicts
-            if loaded.index.is_usage_counted:
-                count_usage(connection, context_id, name, loaded.index.usage)
+            newest = max(found.newest_seq, floor)
+            catalog.rows[name] = ContextRow(context_id, newest, found.size_bytes, found.runs)
+            loaded.index.trees[name], loaded.index.conflicts[name] = found.entries.tree()
+            loaded.index.usage.add_all(found.usage)
         elif staged_for is not None:
-            staging = _read_staging(connection, context_id, Digest(staged_root), size)
-            if loaded.index.is_usage_counted:
-                count_usage(connection, context_id, staged_for, staging.usage)
-                loaded.index.usage.add_all(staging.usage)
-            loaded.staging[staged_for] = staging
+            loaded.index.usage.add_all(found.usage)
+            loaded.staging[staged_for] = StagingContext(
+                context_id,
+                Digest(staged_root),
+                found.first_seq,
+                found.newest_seq,
+                found.entries.last_key(),
+                found.count,
+                found.size_bytes,
+                found.usage,
+            )
         else:
-            loaded.garbage.append(context_id)
-
-
-def _read_staging(connection: sqlite3.Connection, context_id: int, root: Digest, size_bytes: int) -> StagingContext:
-    (newest, oldest) = connection.execute(
-        "SELECT max(seq), min(seq) FROM log WHERE context = ?", (context_id,)
-    ).fetchone()
-    (count, last_key) = connection.execute(
-        "SELECT count(*), max(key) FROM log WHERE context = ?", (context_id,)
-    ).fetchone()
-    return StagingContext(context_id, root, oldest or 0, newest or 0, LeafKey(last_key or b""), count, size_bytes)
+            loaded.garbage[context_id] = found.first_seq
+    # Entries of no context that is there: the audit names them, and their seqs are not given again.
+    catalog.last_seq = max([catalog.last_seq, *(found.newest_seq for found in scanned.values())])
 
 
 def _load_full_leaves(connection: sqlite3.Connection, loaded: LoadedState) -> None:
@@ -134,16 +131,11 @@ def read_batch(
     No leaf is split."""
     records: list[Record] = []
     size = 0
-    rows = connection.execute(
-        "SELECT key, id, bytes FROM log WHERE context = ? AND key > ? ORDER BY key, id", (context_id, after)
-    )
-    for key, version, raw in rows:
-        if key < after:
-            raise order_error()
-        if (len(records) >= limit or size >= BATCH_BYTES_MAX) and key != after:
-            break
-        records.append(read_record(raw, version))
-        size += len(raw)
-        after = key
-    rows.close()
+    with closing(leaf_rows_after(connection, context_id, after)) as leaves:
+        for key, heads in leaves:
+            if len(records) >= limit or size >= BATCH_BYTES_MAX:
+                break
+            records += [read_record(raw, version) for version, raw in heads]
+            size += sum(len(raw) for _, raw in heads)
+            after = key
     return records, after

@@ -2,6 +2,8 @@
 
     3 to 4    `spare`, `sums`, leaves within their bounds, `origins`, and `peers` in place of pinned names
     4 to 5    `claims`, from the key statements in the log
+    5 to 6    `log` with `created`, from the bytes of each version, and with a smaller index; sums and orders that
+              follow from the log are kept no more
 
 Schema 3 knew no bounds for the heads of a record. A leaf with more of them than the rule of heads takes (PROTOCOL.md
 §4.4) keeps those of the rule; the others become spare or history. Without its bounds no store would agree with others.
@@ -12,12 +14,14 @@ from typing import Final
 
 from echonode.errors import RemoteError
 from echonode.limits import HEADS_PER_KEY_MAX
+from echonode.model.fields import CREATED
 from echonode.model.heads import LEAF_BOUNDS, Outline
 from echonode.model.keys import read_stored_statement
-from echonode.model.record import IDENTITIES
+from echonode.model.record import IDENTITIES, fields_of
 from echonode.store.leaf import Leaf, Place
 from echonode.store.sqlite.claim_rows import CLAIMS_TABLE, SAVE_CLAIM, claim_row
 from echonode.store.sqlite.connection import DamageError, read_record
+from echonode.store.sqlite.log_columns import created_column
 
 SPARE_TABLES: Final = (
     "CREATE TABLE spare (n INTEGER PRIMARY KEY, context INTEGER NOT NULL, key BLOB NOT NULL, id BLOB NOT NULL,"
@@ -37,6 +41,11 @@ SPARE_TABLES: Final = (
         )
     ),
 )
+LOG_TABLE: Final = (
+    "CREATE TABLE log (seq INTEGER PRIMARY KEY, context INTEGER NOT NULL, key BLOB NOT NULL, id BLOB NOT NULL,"
+    " created BLOB NOT NULL, bytes BLOB NOT NULL) STRICT",
+    "CREATE INDEX log_leaf ON log (context, substr(key, 1, 8))",
+)
 PEERS_TABLE: Final = (
     "CREATE TABLE peers (id BLOB PRIMARY KEY, name TEXT NOT NULL, addresses TEXT NOT NULL, seen_ms INTEGER NOT NULL)"
     " STRICT, WITHOUT ROWID"
@@ -54,7 +63,32 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
     Raises DamageError where a key statement or a version of a crowded leaf cannot be read."""
     if version < 4:
         _migrate_3(connection)
-    _migrate_4(connection)
+    if version < 5:
+        _migrate_4(connection)
+    _migrate_5(connection)
+
+
+def _migrate_5(connection: sqlite3.Connection) -> None:
+    connection.create_function("created_of", 1, _created_of, deterministic=True)
+    connection.execute("DROP INDEX log_leaf")
+    connection.execute("DROP INDEX log_order")
+    connection.execute("ALTER TABLE log RENAME TO log_5")
+    table, index = LOG_TABLE
+    connection.execute(table)
+    connection.execute(
+        "INSERT INTO log SELECT seq, context, key, id, created_of(bytes), bytes FROM log_5 ORDER BY seq"
+    )
+    connection.execute(index)
+    connection.execute("DROP TABLE log_5")
+    connection.execute("ALTER TABLE contexts DROP COLUMN bytes")
+
+
+def _created_of(raw: bytes) -> bytes:
+    """Return the column for a version in the log; zeros for one that is damaged, which `echonode verify` names."""
+    try:
+        return created_column(fields_of(raw)[CREATED])  # type: ignore[arg-type]  # an int
+    except Exception:  # bytes that were damaged may lead to any error
+        return created_column(0)
 
 
 def _migrate_4(connection: sqlite3.Connection) -> None:

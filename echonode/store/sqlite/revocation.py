@@ -18,6 +18,7 @@ from echonode.store.leaf import Leaf, LeafMerge, Move, Place, joined_moves
 from echonode.store.merge import voided_versions
 from echonode.store.port import VoidedVersion
 from echonode.store.sqlite.connection import read_record
+from echonode.store.sqlite.log_columns import BY_LEAF, leaf_values
 
 Revoked = Collection[tuple[IdentityId, PublicKey]]
 
@@ -91,10 +92,9 @@ def _derive_heads(
     size = 0
     for place in Place:  # the history last, its newest versions first
         rows = connection.execute(
-            f"SELECT id, bytes FROM {place.value} WHERE context = ? AND key = ? ORDER BY n DESC"
-            if place is not Place.LOG
-            else "SELECT id, bytes FROM log WHERE context = ? AND key = ?",
-            (context_id, key),
+            f"SELECT id, bytes FROM {place.value} WHERE {BY_LEAF}"
+            + (" ORDER BY n DESC" if place is not Place.LOG else ""),
+            leaf_values(context_id, key),
         )
         with closing(rows):
             for version, raw in rows:

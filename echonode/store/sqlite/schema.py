@@ -4,8 +4,9 @@
     contexts  id, name                               a named set of records
               staged_for, staged_root                instead of a name: a snapshot being received, invisible
                                                      neither name nor staged_for: left over from one, to be deleted
-              floor, bytes                           seqs at or below `floor` were given out; bytes of all its versions
-    log       seq, context, key, id, bytes           every head, as received; seq is the cursor and never comes back
+              floor                                  seqs at or below it were given out, though no entry shows it
+    log       seq, context, key, id, created, bytes  every head, as received; seq is the cursor and never comes back in
+                                                     its context; `created` is read by filters (created_column)
     history   n, context, key, id, bytes, superseded_ms      versions that are superseded, for a while
     spare     n, context, key, id, bytes           versions that wait for room in a full leaf (PROTOCOL.md §4.4)
     sums      place, versions, bytes               how much is in history and in spare; triggers keep the sums
@@ -16,12 +17,16 @@
     origins   n, context, identity, is_forgotten       who introduced each context here
     cursors   peer, context, instance, seq   how far that peer's log was followed; the latest written comes last
 
-There is no index by version id: no query needs one, and random ids would cost a third of all writing.
+A commit writes few pages: that of the log, that of the index of leaves, and that of the writer. So all that follows
+from the log is derived when the store is opened: seqs, bytes and places of each context (log_scan.py). The index of
+leaves holds the first 8 bytes of a key, and stays small enough for memory; what stands there is compared with the whole
+key. There is no index by version id: no query needs one, and random ids would cost a third of all writing.
 """
 
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,9 +34,9 @@ from echonode.errors import StoreError
 from echonode.model.identity import Instance
 from echonode.store.sqlite.claim_rows import CLAIMS_TABLE
 from echonode.store.sqlite.connection import transaction
-from echonode.store.sqlite.migration import ORIGINS_TABLE, PEERS_TABLE, SPARE_TABLES, migrate
+from echonode.store.sqlite.migration import LOG_TABLE, ORIGINS_TABLE, PEERS_TABLE, SPARE_TABLES, migrate
 
-SCHEMA: Final = 5
+SCHEMA: Final = 6
 _SCHEMA_MIN: Final = 3  # the earliest that is migrated (migration.py)
 APPLICATION_ID: Final = 0x4543484F  # "ECHO"
 _MAGIC: Final = b"SQLite format 3\x00"
@@ -41,11 +46,8 @@ _JOURNAL_MAGIC: Final = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 TABLES: Final = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE contexts (id INTEGER PRIMARY KEY, name TEXT UNIQUE, staged_for TEXT UNIQUE, staged_root BLOB,"
-    " floor INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0) STRICT",
-    "CREATE TABLE log (seq INTEGER PRIMARY KEY AUTOINCREMENT, context INTEGER NOT NULL, key BLOB NOT NULL,"
-    " id BLOB NOT NULL, bytes BLOB NOT NULL) STRICT",
-    "CREATE UNIQUE INDEX log_leaf ON log (context, key, id)",
-    "CREATE INDEX log_order ON log (context)",  # ends in seq, as every index does
+    " floor INTEGER NOT NULL DEFAULT 0) STRICT",
+    *LOG_TABLE,
     "CREATE TABLE history (n INTEGER PRIMARY KEY, context INTEGER NOT NULL, key BLOB NOT NULL, id BLOB NOT NULL,"
     " bytes BLOB NOT NULL, superseded_ms INTEGER NOT NULL) STRICT",
     "CREATE UNIQUE INDEX history_version ON history (context, key, id)",
@@ -124,6 +126,7 @@ def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Call
     """Make the tables when there are none, and migrate those of an earlier schema. Return True if it made them.
 
     The file is checked to be one that can be written."""
+    is_migrated = False
     with transaction(connection):
         is_new: bool = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
         if is_new:
@@ -135,10 +138,14 @@ def create_tables(connection: sqlite3.Connection, path: Path, new_instance: Call
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if _SCHEMA_MIN <= version < SCHEMA:
             migrate(connection, version)
+            is_migrated = True
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         elif version != SCHEMA:
             raise schema_error(path, version)
     # Only now: the numbers that `check_file` reads must be in the file itself before a WAL can hold them back.
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StoreError(f"{path} cannot keep a write-ahead log: it must be on a local disk")
+    if is_migrated:
+        with suppress(sqlite3.OperationalError):  # without room for it, the file stays larger than its rows
+            connection.execute("VACUUM")
     return is_new

@@ -12,7 +12,6 @@ What is to be deleted loses its `staged_for` at once. `GroupCommit` deletes its 
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 from echonode.model.merkle import Digest, Tree
 from echonode.model.record import IDENTITIES, LeafKey, Record
@@ -20,8 +19,9 @@ from echonode.store.leaf import Leaf
 from echonode.store.merge import MergeIndex, MergePlan
 from echonode.store.port import RefusedVersion, Staged
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
-from echonode.store.sqlite.leaves import read_leaves, read_tree
+from echonode.store.sqlite.leaves import read_leaves
 from echonode.store.sqlite.load import StagingContext
+from echonode.store.sqlite.log_scan import read_tree
 from echonode.store.sqlite.transaction import ContextRow, Transaction
 
 
@@ -69,7 +69,6 @@ class StagingArea:
             after.last_key = max([after.last_key, *(record.key for record in added)])
             after.count += len(added) - len(left)
             after.size_bytes += sum([len(record.raw) for record in added]) - sum(version.size for version in left)
-            transaction.execute("UPDATE contexts SET bytes = ? WHERE id = ?", (after.size_bytes, after.context_id))
 
         def finish() -> tuple[RefusedVersion, ...]:
             if dropped is not None:
@@ -94,7 +93,10 @@ class StagingArea:
         staging = self.staging.get(context)
         if staging is None:
             return lambda: 0 if expected in (None, Tree().root) else None
-        tree, conflicts = await self._commits.database.run(partial(read_tree, context_id=staging.context_id))
+        run = (staging.first_seq, staging.newest_seq)
+        tree, conflicts = await self._commits.database.run(
+            lambda connection: read_tree(connection, staging.context_id, [run])
+        )
         is_expected = expected in (None, tree.root)
         if is_expected and self._may_swap(context, staging):
             self._swap(transaction, context, staging)
@@ -127,7 +129,7 @@ class StagingArea:
         """Forget what was staged for `context`; its rows are deleted when no call waits."""
         staging = self.staging.pop(context)
         self._index.usage.add_all(staging.usage, -1)
-        self._commits.discard(staging.context_id)
+        self._commits.discard(staging.context_id, staging.first_seq)
 
     def _may_swap(self, context: str, staging: StagingContext) -> bool:
         """Return True when the staged context may take the place of `context`.
@@ -151,7 +153,9 @@ class StagingArea:
             "UPDATE contexts SET name = ?, staged_for = NULL, staged_root = NULL, floor = ? WHERE id = ?",
             (context, staging.newest_seq, staging.context_id),
         )
-        transaction.rows[context] = ContextRow(staging.context_id, staging.newest_seq, staging.size_bytes)
+        context_row = ContextRow(staging.context_id, staging.newest_seq, staging.size_bytes)
+        context_row.runs.add(staging.first_seq, staging.newest_seq)
+        transaction.rows[context] = context_row
 
 
 def _divide(plan: MergePlan, last_key: LeafKey) -> tuple[list[Record], list[LeafKey]]:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -43,11 +44,11 @@ from echonode.store.port import (
 from echonode.store.sqlite.audit import Auditor, ExpectedContext
 from echonode.store.sqlite.connection import DatabaseConnection, read_raw, read_record, report_progress
 from echonode.store.sqlite.disk_space import DiskSpace
-from echonode.store.sqlite.filtered_rows import read_filtered
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
 from echonode.store.sqlite.leaves import read_earlier, read_earlier_by, read_heads, read_raws
 from echonode.store.sqlite.life_watch import LifeWatch
 from echonode.store.sqlite.load import LoadedState, StagingContext, load, read_batch
+from echonode.store.sqlite.log_read import read_filtered, read_log
 from echonode.store.sqlite.log_tail import LogTail
 from echonode.store.sqlite.lookups import Lookups
 from echonode.store.sqlite.origins import SAVE_ORIGIN, read_origins
@@ -85,8 +86,8 @@ class SqliteStore:
         self._plans = WritePlans(commits, loaded.index, self._staging, loaded.cursors, self._tail)
         self._snapshot_slots = asyncio.Semaphore(_SNAPSHOTS_MAX)
         self._read_transactions = ReadTransactions(path, commits)
-        for context_id in loaded.garbage:
-            commits.discard(context_id)
+        for context_id, first_seq in loaded.garbage.items():
+            commits.discard(context_id, first_seq)
 
     @classmethod
     async def open(
@@ -247,13 +248,11 @@ class SqliteStore:
         context_row = self._commits.catalog.rows.get(context)
         if context_row is None:
             return [], after
-        context_id = context_row.id
+        context_id, runs = context_row.id, list(context_row.runs.between(after, context_row.newest_seq))
 
         def read(connection: sqlite3.Connection) -> tuple[list[Record], int]:
-            rows = connection.execute(
-                "SELECT seq, id, bytes FROM log WHERE context = ? AND seq > ? ORDER BY seq LIMIT ?",
-                (context_id, after, limit),
-            ).fetchall()
+            with closing(read_log(connection, context_id, runs)) as entries:
+                rows = list(islice(entries, limit))
             return [read_record(raw, version) for _, version, raw in rows], rows[-1][0] if rows else after
 
         return await self._reader.run(read)
@@ -268,15 +267,12 @@ class SqliteStore:
         if at_hand is not None:
             found, is_all = fit_changes(at_hand, records_max=records_max, bytes_max=bytes_max)
             return found, max(newest, after) if is_all else found[-1].seq
+        runs = list(context_row.runs.between(after, newest))
 
         def read(connection: sqlite3.Connection) -> tuple[list[Change], int]:
-            rows = connection.execute(
-                "SELECT seq, id, bytes FROM log WHERE context = ? AND seq > ? AND seq <= ? ORDER BY seq",
-                (context_id, after, newest),
-            )
-            entries = (Change(seq, version, read_raw(raw, version)) for seq, version, raw in rows)
-            found, is_all = fit_changes(entries, records_max=records_max, bytes_max=bytes_max)
-            rows.close()
+            with closing(read_log(connection, context_id, runs)) as rows:
+                entries = (Change(seq, version, read_raw(raw, version)) for seq, version, raw in rows)
+                found, is_all = fit_changes(entries, records_max=records_max, bytes_max=bytes_max)
             return found, max(newest, after) if is_all else found[-1].seq
 
         return await self._reader.run(read)
@@ -285,9 +281,9 @@ class SqliteStore:
         context_row = self._commits.catalog.rows.get(context)
         if context_row is None:
             return FilteredPage(b"", 0, after)
-        context_id = context_row.id
+        context_id, runs = context_row.id, list(context_row.runs.between(after, until))
         return await self._reader.run(
-            lambda connection: read_filtered(connection, context_id, wanted, after, until)
+            lambda connection: read_filtered(connection, context_id, wanted, runs, after)
         )
 
     @asynccontextmanager
@@ -410,5 +406,5 @@ class SqliteStore:
                 refused += applied.refused
                 voided += applied.voided
         finally:
-            self._commits.discard(staging.context_id)
+            self._commits.discard(staging.context_id, staging.first_seq)
         return Applied((), had, tuple(refused), tuple(voided))

@@ -30,28 +30,32 @@ from echonode.store.port import Cursor, HistoryInfo
 from echonode.store.sqlite.claim_rows import SAVE_CLAIM, claim_row
 from echonode.store.sqlite.connection import transaction
 from echonode.store.sqlite.leaves import LoggedOutline
+from echonode.store.sqlite.log_columns import BY_LEAF, BY_VERSION, created_column, leaf_values, version_values
+from echonode.store.sqlite.log_runs import LogRuns
 
 _DAY_MS: Final = 24 * 3600 * 1000
-_BY_VERSION: Final = "WHERE context = ? AND key = ? AND id = ?"
+_BY_VERSION: Final = f"WHERE {BY_VERSION}"
 _BY_SEQ: Final = "WHERE seq = ?"
 _AGED_PER_ROW: Final = 2  # history rows past their age deleted for each one added: old rows go, a few at a time
 
-_ROWS_PER_INSERT: Final = 100  # in one statement: sqlite3 gives up the interpreter's lock for each statement
+_ROWS_PER_INSERT: Final = 125  # in one statement: sqlite3 gives up the interpreter's lock for each statement
 _INSERT: Final = "INSERT INTO log VALUES "
-_MARKS: Final = "(?, ?, ?, ?, ?)"
+_MARKS: Final = "(?, ?, ?, ?, ?, ?)"
 _INSERT_MANY: Final = _INSERT + ", ".join([_MARKS] * _ROWS_PER_INSERT)
 
 Rows = list[tuple[Any, ...]]
-LogRow: TypeAlias = tuple[int, int, LeafKey, VersionId, bytes]
+LogRow: TypeAlias = tuple[int, int, LeafKey, VersionId, bytes, bytes]
 
 
 @dataclass(slots=True)
 class ContextRow:
-    """One row of `contexts`. `newest_seq` is the newest log seq ever given in it; `size_bytes` adds up its versions."""
+    """One row of `contexts`, and what is derived from its part of the log: `newest_seq`, the newest seq ever given in
+    it, `size_bytes` of its versions, and the `runs` of its entries."""
 
     id: int
     newest_seq: int = 0
     size_bytes: int = 0
+    runs: LogRuns = field(default_factory=LogRuns)
 
 
 @dataclass(slots=True)
@@ -86,7 +90,7 @@ class Transaction:
         self._now_ms = now_ms
         self._inserts: dict[tuple[int, VersionId], LogRow] = {}
         self._staged: list[LogRow] = []
-        self._deletes: list[tuple[int, LeafKey, VersionId]] = []
+        self._deletes: Rows = []
         self._cursors: dict[CursorKey, Cursor | None] = {}  # None: to be deleted
         self._statements: list[tuple[str, Sequence[tuple[Any, ...]]]] = []
 
@@ -105,7 +109,7 @@ class Transaction:
                 context_row = ContextRow(self.new_context_id())
                 self.execute("INSERT INTO contexts (id, name) VALUES (?, ?)", (context_row.id, context))
             else:
-                context_row = ContextRow(known.id, known.newest_seq, known.size_bytes)
+                context_row = ContextRow(known.id, known.newest_seq, known.size_bytes, known.runs)
             self.rows[context] = context_row
         return context_row
 
@@ -138,18 +142,17 @@ class Transaction:
                     self._inserts.pop((context_row.id, move.version.id), None)
                 if move.target is Place.LOG:
                     context_row.size_bytes += move.version.size
-                    context_row.newest_seq = self.insert(context_row.id, move.record)
+                    context_row.newest_seq = seq = self.insert(context_row.id, move.record)
+                    context_row.runs.add(seq, seq)  # a run too many does no harm, should the transaction fail
 
     def add_staged(self, context_id: int, fresh: Sequence[Record], plan: MergePlan) -> None:
         """Add the rows of a snapshot being received: `fresh` versions, each of which makes a leaf, and those that
         `plan` merged. Versions that are no heads there are not kept."""
         first = self.last_seq + 1
-        self._staged += [
-            (seq, context_id, record.key, record.id, record.raw) for seq, record in enumerate(fresh, first)
-        ]
+        self._staged += [_log_row(seq, context_id, record) for seq, record in enumerate(fresh, first)]
         self.last_seq += len(fresh)
         for key, merge in plan.changes():
-            self._deletes += [(context_id, key, move.version.id) for move in merge.left()]
+            self._deletes += [version_values(context_id, key, move.version.id) for move in merge.left()]
             for move in merge.joined():
                 self.insert(context_id, move.record)
 
@@ -167,7 +170,7 @@ class Transaction:
         context_row.size_bytes -= sum(leaves.values())
         for place in Place:
             self.execute(
-                f"DELETE FROM {place.value} WHERE context = ? AND key = ?", *[(context_row.id, key) for key in leaves]
+                f"DELETE FROM {place.value} WHERE {BY_LEAF}", *[leaf_values(context_row.id, key) for key in leaves]
             )
         self.execute("DELETE FROM cursors WHERE context = ?", (context,))
         self._set_floor(context)
@@ -179,7 +182,7 @@ class Transaction:
     def insert(self, context_id: int, record: Record) -> int:
         """Add one log row and return its seq."""
         self.last_seq += 1
-        self._inserts[context_id, record.id] = (self.last_seq, context_id, record.key, record.id, record.raw)
+        self._inserts[context_id, record.id] = _log_row(self.last_seq, context_id, record)
         return self.last_seq
 
     def add_claims(self, claims: Iterable[Claim]) -> None:
@@ -227,8 +230,6 @@ class Transaction:
             added = self._write_moves(connection)
             connection.executemany(f"DELETE FROM log {_BY_VERSION}", self._deletes)
             _insert(connection, [*self._staged, *self._inserts.values()])
-            sizes = [(context_row.size_bytes, context_row.id) for context_row in self.rows.values()]
-            connection.executemany("UPDATE contexts SET bytes = ? WHERE id = ?", sizes)
             if added:
                 self._delete_aged(connection, added)
             if self.pending.has_moves or self._statements:
@@ -246,14 +247,14 @@ class Transaction:
             origin, target, version = move.origin, move.target, move.version
             if (origin is None and target is Place.LOG) or (origin is target and target is not Place.LOG):
                 continue
-            place: tuple[Any, ...] = (self.rows[context].id, key, version.id)
-            where = _BY_VERSION
+            context_id = self.rows[context].id
+            place, where = version_values(context_id, key, version.id), _BY_VERSION
             if origin is Place.LOG and isinstance(version, LoggedOutline):
                 place, where = (version.seq,), _BY_SEQ
             if target is Place.HISTORY or target is Place.SPARE:
-                raw = (move.record.raw,) if origin is None else ()
+                new = (context_id, key, version.id, move.record.raw) if origin is None else place
                 superseded = (self._now_ms,) if target is Place.HISTORY else ()
-                copies.setdefault(_copying(origin, target, where), []).append((*superseded, *place, *raw))
+                copies.setdefault(_copying(origin, target, where), []).append((*superseded, *new))
             if origin is not None:
                 deletes.setdefault(f"DELETE FROM {origin.value} {where}", []).append(place)
         for sql, rows in (*copies.items(), *deletes.items()):
@@ -287,6 +288,10 @@ class Transaction:
             self.history = read_history_info(connection)
 
 
+def _log_row(seq: int, context_id: int, record: Record) -> LogRow:
+    return seq, context_id, record.key, record.id, created_column(record.created_ms), record.raw
+
+
 def _insert(connection: sqlite3.Connection, rows: Sequence[LogRow]) -> None:
     """Insert `rows` in the log."""
     rest = len(rows) % _ROWS_PER_INSERT
@@ -312,14 +317,18 @@ def read_history_info(connection: sqlite3.Connection) -> HistoryInfo:
     return HistoryInfo(history[0] + spare[0], history[1] + spare[1], spare[0])
 
 
-def delete_rows(connection: sqlite3.Connection, context_id: int, rows_max: int) -> bool:
-    """Delete up to `rows_max` log rows of a nameless context, and its own row with the last. Return True when it is
-    gone."""
+def delete_rows(connection: sqlite3.Connection, context_id: int, first_seq: int, rows_max: int) -> int | None:
+    """Delete up to `rows_max` log rows, from `first_seq` on, of a nameless context, and its own row with the last.
+
+    Return the seq to go on from, None when it is gone."""
     with transaction(connection):
-        deleted = connection.execute(
-            "DELETE FROM log WHERE seq IN (SELECT seq FROM log WHERE context = ? LIMIT ?)", (context_id, rows_max)
-        )
-        is_gone = deleted.rowcount < rows_max
-        if is_gone:
-            connection.execute("DELETE FROM contexts WHERE id = ?", (context_id,))
-    return is_gone
+        rows = connection.execute(
+            "SELECT seq FROM log NOT INDEXED WHERE seq >= ? AND context = ? ORDER BY seq LIMIT ?",
+            (first_seq, context_id, rows_max),
+        ).fetchall()
+        connection.executemany("DELETE FROM log WHERE seq = ?", rows)
+        if len(rows) == rows_max:
+            next_seq: int = rows[-1][0] + 1
+            return next_seq
+        connection.execute("DELETE FROM contexts WHERE id = ?", (context_id,))
+        return None

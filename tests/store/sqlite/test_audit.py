@@ -12,6 +12,7 @@ from echonode.model.keys import KeyState
 from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, MAIN
 from echonode.store.port import Audit
+from echonode.store.sqlite.log_columns import created_column
 from tests.contracts.store import admit, verdict_of
 from tests.store.files import change, flip, look, opened, places, run
 from tests.store.people import Owner, Person, known
@@ -88,8 +89,12 @@ def test_every_flipped_bit_in_live_data_is_found(whole: Path, tmp_path: Path) ->
         ("UPDATE log SET bytes = x'' WHERE seq = 20", "not a COSE_Sign1"),
         ("UPDATE log SET context = 99 WHERE seq = 20", "1 entries of a context that is not there"),
         ("DELETE FROM log WHERE context = 1 AND seq = 1", "its key does not speak for its author"),
-        ("INSERT INTO log SELECT 9999, context, key, id, bytes FROM history LIMIT 1", "a head supersedes another"),
-        ("UPDATE contexts SET bytes = 7 WHERE name = 'main'", "bytes, not 7"),
+        (
+            "INSERT INTO log SELECT 9999, context, key, id, zeroblob(9), bytes FROM history LIMIT 1",
+            "a head supersedes another",
+        ),
+        ("INSERT INTO log SELECT 9999, context, key, id, created, bytes FROM log WHERE seq = 20", "in the log twice"),
+        ("UPDATE log SET created = zeroblob(9) WHERE seq = 20", "its time of creation is not that of its bytes"),
         ("UPDATE history SET id = randomblob(32) WHERE n = 3", "history entry 3"),
         ("UPDATE history SET bytes = x'00' WHERE n = 3", "history entry 3"),
         ("UPDATE writers SET counter = x'0000000000000001'", "writers: a counter is behind the log"),
@@ -112,7 +117,8 @@ def test_each_contradiction_is_named(whole: Path, tmp_path: Path, damage: str, e
             "root shown",
         ),
         ("DELETE FROM log WHERE seq = 20", "root shown"),
-        ("UPDATE sqlite_sequence SET seq = 1", "ahead of its own sequence"),
+        ("DELETE FROM log WHERE seq = 20", "bytes, not"),
+        ("INSERT INTO log SELECT 9999, context, key, id, created, bytes FROM log WHERE seq = 20", "stands there twice"),
         ("DELETE FROM meta", "which store it is"),
     ],
 )
@@ -150,8 +156,9 @@ def test_a_record_among_the_statements_that_states_nothing_is_found(whole: Path,
 
     async def go() -> Audit:
         async with opened(path) as store:
-            columns = ", ".join(f"x'{column.hex()}'" for column in (stray.key, stray.id, stray.raw))
-            change(path, f"INSERT INTO log (context, key, id, bytes) VALUES (1, {columns})")
+            created = created_column(stray.created_ms)
+            columns = ", ".join(f"x'{column.hex()}'" for column in (stray.key, stray.id, created, stray.raw))
+            change(path, f"INSERT INTO log (context, key, id, created, bytes) VALUES (1, {columns})")
             return await verdict_of(store)
 
     assert any("(nothing said): a key statement is" in problem for problem in run(go()).problems)
@@ -163,8 +170,8 @@ def test_a_part_that_cannot_be_read_does_not_hide_the_others(whole: Path, tmp_pa
     change(
         path, "UPDATE log SET id = randomblob(32) WHERE context = (SELECT id FROM contexts WHERE staged_for = 'staged')"
     )
-    # A page in the middle of `main`, far from the key statements that opening reads.
-    ((raw,),) = look(path, "SELECT bytes FROM log WHERE seq = 40")
+    # A page of the history, which opening does not read.
+    ((raw,),) = look(path, "SELECT bytes FROM history WHERE n = (SELECT max(n) - 5 FROM history)")
     data = bytearray(path.read_bytes())
     page = data.find(raw) // 4096 * 4096
     data[page : page + 4096] = bytes(4096)
@@ -180,10 +187,10 @@ def test_an_index_out_of_order_is_damage_and_nobody_goes_in_circles(whole: Path,
     keys = [key for (key,) in look(whole, "SELECT key FROM log WHERE context = 2 ORDER BY key")]
     for key in keys[-3:]:
         data = bytearray(whole.read_bytes())
-        at = data.find(key)
+        at = data.find(key[:8])
         while at >= 0:
             data[at] = 0
-            at = data.find(key, at + 1)
+            at = data.find(key[:8], at + 1)
         path.write_bytes(data)
         assert any("out of order" in problem for problem in audited(path))
 
@@ -196,10 +203,10 @@ def test_pages_of_an_index_that_falls_out_of_order_end(whole: Path, tmp_path: Pa
     async def go() -> Audit:
         async with opened(path) as store:
             data = bytearray(path.read_bytes())
-            at = data.find(key)
+            at = data.find(key[:8])
             while at >= 0:
                 data[at] = 0
-                at = data.find(key, at + 1)
+                at = data.find(key[:8], at + 1)
             path.write_bytes(data)
             async with store.snapshot(MAIN) as snapshot:
                 with pytest.raises(StoreError, match="out of order"):
@@ -221,7 +228,7 @@ def test_a_row_that_the_index_does_not_know_is_found(whole: Path, tmp_path: Path
     change(
         path,
         "UPDATE log SET key = randomblob(32) WHERE seq = 20",
-        "INSERT INTO log (context, key, id, bytes) SELECT context, key, id, bytes FROM log WHERE seq = 21",
+        "INSERT INTO log SELECT 9999, context, key, randomblob(32), created, bytes FROM log WHERE seq = 21",
     )
     change(path, "PRAGMA writable_schema = ON", "INSERT INTO sqlite_schema SELECT * FROM kept")
     change(path, "DROP TABLE kept")

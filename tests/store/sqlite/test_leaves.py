@@ -284,7 +284,10 @@ def test_a_version_that_comes_too_late_is_history_once(tmp_path: Path) -> None:
         ("UPDATE spare SET id = randomblob(32) WHERE n = 1", "spare entry 1"),
         ("UPDATE spare SET bytes = x'00' WHERE n = 1", "spare entry 1"),
         ("DELETE FROM log WHERE seq = (SELECT min(seq) FROM log WHERE key IN (SELECT key FROM spare))", "other heads"),
-        ("INSERT INTO log SELECT 9999, context, key, id, bytes FROM spare LIMIT 1", "more heads than a leaf may have"),
+        (
+            "INSERT INTO log SELECT 9999, context, key, id, zeroblob(9), bytes FROM spare LIMIT 1",
+            "more heads than a leaf may have",
+        ),
         ("UPDATE sums SET bytes = bytes + 1 WHERE place = 'spare'", "sums: spare holds"),
         ("UPDATE sums SET versions = 0 WHERE place = 'history'", "sums: history holds"),
     ],

@@ -6,22 +6,26 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from echonode.errors import StoreError
 from echonode.limits import HEADS_PER_KEY_MAX
+from echonode.model.filter import Filter
 from echonode.model.identity import Instance, Pool, PoolKind, SigningKey
 from echonode.model.keyring import ClaimsInMemory, Keyring
 from echonode.model.keys import KeyState, read_statement
-from echonode.model.record import IDENTITIES, MAIN, Record
-from echonode.store.port import HistoryInfo
+from echonode.model.record import IDENTITIES, MAIN, Record, leaf_key
+from echonode.model.usage import Usage
+from echonode.store.port import HistoryInfo, Staged
 from echonode.store.sqlite import schema
 from echonode.store.sqlite.repair import repair
 from echonode.store.sqlite.schema import APPLICATION_ID, SCHEMA
+from echonode.store.sqlite.store import SqliteStore
 from tests.contracts.store import ids, root_of, verdict_of
 from tests.contracts.store_leaves import KEYS, beside, let_in, of
-from tests.store.files import INSTANCE, change, look, open_store, opened, run
+from tests.store.files import INSTANCE, SCHEMA_5, change, look, open_store, opened, run
 from tests.store.people import NOW_MS, Owner, Person
 
 # The tables of schema 3, as they were. They never change any more.
@@ -43,6 +47,7 @@ SCHEMA_3 = (
     "CREATE TABLE cursors (n INTEGER PRIMARY KEY, peer BLOB NOT NULL, context TEXT NOT NULL,"
     " instance BLOB NOT NULL, seq INTEGER NOT NULL, UNIQUE (peer, context)) STRICT",
 )
+Figures = tuple[dict[str, Any], HistoryInfo, Staged | None, Usage]
 TABLES = ("meta", "contexts", "log", "history", "writers", "cursors")
 AUTHOR = 2
 
@@ -66,6 +71,7 @@ def make_schema_3(path: Path, heads: list[Record]) -> None:
     """Make a store of schema 3 with some of everything, and with `heads` of one record."""
     new = path.with_name("new.db")
     run(write_some(new))
+    change(new, *SCHEMA_5)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in SCHEMA_3:
             connection.execute(statement)
@@ -136,7 +142,7 @@ def test_a_migrated_store_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
             return store.history()
 
     history = run(go())
-    tables = "SELECT name, sql FROM sqlite_schema ORDER BY name"
+    tables = "SELECT name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence' ORDER BY name"
     assert look(path, tables) == look(fresh, tables)
     assert history.versions == len(versions(path, "history")) == 61
 
@@ -153,7 +159,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkey
 
 
 # What schema 5 has beyond schema 4.
-SCHEMA_4 = ("DROP TABLE claims", "PRAGMA user_version = 4")
+SCHEMA_4 = (*SCHEMA_5, "DROP TABLE claims", "PRAGMA user_version = 4")
 
 
 async def state_keys(path: Path) -> Keyring:
@@ -198,7 +204,7 @@ def test_the_keyring_of_schema_4_is_read_from_its_statements(tmp_path: Path) -> 
     run(go())
     assert look(path, "SELECT * FROM claims ORDER BY 1, 2, 3") == claims
     assert versions(path, "log", "history") == before == versions(path.with_name("store.db.schema-4"), "log", "history")
-    tables = "SELECT name, sql FROM sqlite_schema ORDER BY name"
+    tables = "SELECT name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence' ORDER BY name"
     assert look(path, tables) == look(fresh, tables)
 
 
@@ -227,6 +233,106 @@ def test_a_store_of_schema_4_that_is_killed_in_its_migration_opens_with_its_keyr
         ((number,),) = look(path, "PRAGMA user_version")
         assert number == 4 or look(path, "SELECT * FROM claims ORDER BY 1, 2, 3") == claims
     assert code == 0 and at > 10
+
+
+# -- schema 5 ----------------------------------------------------------------------------------------------------------
+
+
+async def write_of_everything(path: Path) -> Figures:
+    """Fill a store with heads, conflicts, history, a full leaf, several contexts and a staged snapshot."""
+    await write_some(path)
+    async with opened(path) as store:
+        await store.apply(MAIN, crowd()[270:])
+        owner = Owner(store)
+        await owner.write(*(owner.draft(f"o{number}", context="other") for number in range(5)))
+        staged = sorted((Person(AUTHOR).version(f"s{number}", context="staged") for number in range(3)), key=by_key)
+        await store.stage("staged", root_of(*([one] for one in staged)), staged)
+        await store.forget("other", [leaf_key(owner.id, "o4")], lambda _: False)
+        return await figures(store)
+
+
+def by_key(record: Record) -> bytes:
+    return record.key
+
+
+async def figures(store: SqliteStore) -> Figures:
+    """Return what a store shows of its contexts."""
+    rows = {context: (await store.filtered(context, Filter(), 0, until=9999)).rows for context in (MAIN, "other")}
+    contexts = {name: (await store.info(name), store.seq(name), rows.get(name)) for name in store.contexts()}
+    return contexts, store.history(), store.staged("staged"), store.usage.total
+
+
+def make_schema_5(path: Path) -> Figures:
+    expected = run(write_of_everything(path))
+    change(path, *SCHEMA_5)
+    assert look(path, "SELECT seq FROM sqlite_sequence") == look(path, "SELECT max(seq) FROM log")
+    return expected
+
+
+def test_a_store_of_schema_5_shows_the_same_after_its_migration(tmp_path: Path) -> None:
+    path, fresh = tmp_path / "store.db", tmp_path / "fresh.db"
+    expected = make_schema_5(path)
+    before = versions(path, "log", "history", "spare")
+    size = path.stat().st_size
+
+    async def go() -> None:
+        async with opened(path) as store, opened(fresh):
+            assert await figures(store) == expected
+            assert (await verdict_of(store)).problems == ()
+            assert (await Owner(store).put("n2", b"four")).counter == 98
+            assert store.seq("other") == expected[0]["other"][1], "what was forgotten keeps its seq"
+            new = await Owner(store).put("o5", context="other")
+            assert store.seq("other") > expected[0]["other"][1]
+            assert of((await store.scan("other", expected[0]["other"][1], limit=9))[0]) == of([new])
+        async with opened(path) as store:
+            assert (await verdict_of(store)).problems == ()
+
+    run(go())
+    assert versions(path, "log", "history", "spare") > before
+    assert versions(path.with_name("store.db.schema-5"), "log", "history", "spare") == before
+    tables = "SELECT name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence' ORDER BY name"
+    assert look(path, tables) == look(fresh, tables)
+    assert path.stat().st_size < size, "the old tables leave no room behind"
+
+
+def test_a_store_of_schema_5_that_is_killed_in_its_migration_is_whole(tmp_path: Path) -> None:
+    path, fixture = tmp_path / "store.db", tmp_path / "fixture.db"
+    expected = make_schema_5(fixture)
+    held = versions(fixture, "log", "history", "spare")
+    found = []
+    code = 9
+    while code == 9:
+        for leftover in tmp_path.glob("store.db*"):
+            leftover.unlink()
+        shutil.copy(fixture, path)
+        code = migrate_and_die(path, len(found))
+        ((number,),) = look(path, "PRAGMA user_version")
+        found.append(number)
+        assert versions(path, "log", "history", "spare") == held
+    assert code == 0
+    assert found == sorted(found) and set(found) == {5, 6} and len(found) > 10
+
+    async def opens() -> None:
+        async with opened(path) as store:
+            assert await figures(store) == expected
+
+    run(opens())
+
+
+def test_a_damaged_version_does_not_stop_the_migration_of_schema_5(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    make_schema_5(path)
+    change(path, "UPDATE log SET bytes = x'00' WHERE seq = (SELECT max(seq) FROM log WHERE context = 2)")
+
+    async def go() -> None:
+        async with opened(path) as store:
+            problems = (await verdict_of(store)).problems
+            assert any("not a COSE_Sign1" in problem for problem in problems), problems
+
+    run(go())
+
+
+# -- kills -------------------------------------------------------------------------------------------------------------
 
 
 def migrate_and_die(path: Path, statement: int) -> int:
@@ -303,5 +409,5 @@ def test_a_damaged_store_of_an_earlier_schema_is_repaired(tmp_path: Path) -> Non
 
 
 def test_the_schema_that_is_made_is_the_one_that_is_numbered() -> None:
-    assert SCHEMA == 5, "another schema needs a migration from this one, and a test of it here"
-    assert len(schema.TABLES) == len(set(schema.TABLES)) == 22
+    assert SCHEMA == 6, "another schema needs a migration from this one, and a test of it here"
+    assert len(schema.TABLES) == len(set(schema.TABLES)) == 21

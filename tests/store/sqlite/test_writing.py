@@ -206,7 +206,7 @@ def test_a_log_that_somebody_else_wrote_to_is_the_end_of_the_store(tmp_path: Pat
             owner = Owner(store)
             await owner.begin()
             first = await owner.put("first")
-            change(path, "INSERT INTO log (context, key, id, bytes) VALUES (9, x'', x'', x'')")
+            change(path, "INSERT INTO log (context, key, id, created, bytes) VALUES (9, x'', x'', x'', x'')")
             end = asyncio.create_task(store.wait_until_broken())
             for _ in range(2):
                 with pytest.raises(StoreError, match="UNIQUE constraint failed"):
