@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         RepairReport,
         RunOptions,
         ServiceSetupView,
+        SimulatedStory,
         SimulatedWorld,
         SimulateOptions,
     )
@@ -85,6 +86,14 @@ class _Services:
 
         worlds = ((seed, options_for(seed, options)) for seed in options.seeds)
         return run_many(worlds, options.jobs, on_time)
+
+    def simulate_story(
+        self, seed: int, days: int, on_time: Callable[[float, float], None]
+    ) -> "SimulatedStory":
+        from echonode.sim.residents import DAY_S
+        from echonode.sim.year import run_year
+
+        return run_year(seed, days, lambda now_s: on_time(now_s, days * DAY_S))
 
     def run_node(self, options: "RunOptions") -> int:
         from echonode.host.service import ServiceManager

@@ -214,6 +214,20 @@ class SimulateOptions:
     jobs: int = 1
 
 
+class SimulatedStory(Protocol):
+    """The story of one household's nodes."""
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """The lines, of at most 80 columns."""
+        ...
+
+    @property
+    def failure(self) -> str:
+        """The reason why the story ends early, with what helps to find it; "" when all went well."""
+        ...
+
+
 class SimulatedWorld(Protocol):
     """The result of one simulated world. Times are virtual seconds."""
 
@@ -310,4 +324,8 @@ class Services(Protocol):
     ) -> Iterator[SimulatedWorld]:
         """Simulate one world for each seed, and yield each when it ends; several run in processes of their own. For a
         world in this process `on_time` is called with its virtual seconds and an estimate of their total."""
+        ...
+
+    def simulate_story(self, seed: int, days: int, on_time: Callable[[float, float], None]) -> SimulatedStory:
+        """Simulate a household for so many days and return its story. `on_time` is called as `simulate` does."""
         ...

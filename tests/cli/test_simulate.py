@@ -146,3 +146,48 @@ def test_a_drawing_has_a_line_for_each_world_and_stays_inside_its_frame() -> Non
     texts = [text.text or "" for text in drawing.iter(f"{space}text")]
     assert {"seed 1", "seed 2", "virtual seconds", "different states", "5"} <= set(texts)
     assert ElementTree.fromstring(meeting_plot([])) is not None
+
+
+@dataclass(frozen=True)
+class Told:
+    """A story, and why it ends early."""
+
+    lines: tuple[str, ...] = ("7 days", "", "lost  none")
+    failure: str = ""
+
+
+def test_a_story_is_told_of_a_year_unless_days_are_given(shell: Shell) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def tell(seed: int, days: int, on_time: object) -> Told:
+        asked.append((seed, days))
+        return Told()
+
+    shell.services.simulate_story = tell
+    assert shell("simulate", "--story").code == 0
+    done = shell("simulate", "--story", "--seed", "4", "--days", "7")
+    assert (done.code, done.text, done.err) == (0, "7 days\n\nlost  none\n", "")
+    assert asked == [(0, 365), (4, 7)]
+
+
+def test_a_story_that_ends_early_says_why_and_how_to_see_it_again(shell: Shell) -> None:
+    shell.services.simulate_story = lambda seed, days, on_time: Told(failure="Violation: S3: lost\nwhere")
+    done = shell("simulate", "--story", "--seed", "4", "--days", "9")
+    assert done.code == 1
+    assert done.text.startswith("7 days")
+    assert "the story ends early: Violation: S3: lost\n" in done.err
+    assert "echonode simulate --story --seed 4 --days 9" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--story", "--nodes", "3"), "a story has a household of its own: leave --nodes out"),
+        (("--story", "--seeds", "0..3"), "leave --seeds out"),
+        (("--days", "9"), "--days is the length of a story: add --story"),
+    ],
+)
+def test_options_that_do_not_fit_a_story_are_refused(shell: Shell, options: tuple[str, ...], said: str) -> None:
+    done = shell("simulate", *options)
+    assert done.code == 2
+    assert said in done.err

@@ -3,6 +3,7 @@
     echonode simulate --nodes 50 --records 1000       the cost of a network of that size, on a day without trouble
     echonode simulate --seed 7                        the world that is drawn from seed 7, with faults and liars
     echonode simulate --seeds 0..300 --jobs 2         three hundred such worlds, and which of them failed
+    echonode simulate --story                         a year of one household's five nodes, told as a story
 
 Exits 0 when every invariant held, else 1.
 """
@@ -30,6 +31,7 @@ from echonode.cli.services import SimulatedWorld, SimulateOptions
 
 _SEEDS: Final = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
 _NODES_MAX: Final = 1000
+_DAYS: Final = (7, 365)
 _BAR_UNIT_S: Final = 0.05  # the virtual time in which the bar moves fastest
 
 
@@ -55,7 +57,7 @@ class _Number(click.FloatRange):
         return number
 
 
-@examples("simulate --nodes 50 --records 1000", "simulate --seed 7", "simulate --seeds 0..300 --jobs 2")
+@examples("simulate --nodes 50 --records 1000", "simulate --seeds 0..300 --jobs 2", "simulate --story --days 7")
 @click.command("simulate")
 @click.option("--seed", type=click.IntRange(0), help="The world that this number stands for, with its faults.")
 @click.option("--seeds", type=_Seeds(), help="As many worlds, the end not included.")
@@ -70,6 +72,8 @@ class _Number(click.FloatRange):
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes to use.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, writable=True), help="Write all figures here.")
 @click.option("--plot", type=click.Path(dir_okay=False, writable=True), help="Draw how the roots met, as SVG.")
+@click.option("--story", is_flag=True, help="Tell a year of a household's five nodes; it takes about eight minutes.")
+@click.option("--days", type=click.IntRange(*_DAYS), help="Let the story take so many days.  [default: 365]")
 @pass_lookup
 def simulate(
     lookup: NodeLookup,
@@ -82,8 +86,18 @@ def simulate(
     jobs: int,
     json_file: str | None,
     plot: str | None,
+    story: bool,
+    days: int | None,
 ) -> ExitCode:
     """Run networks of real nodes in virtual time, with simulated links, disks and clocks."""
+    given = {"--nodes": nodes, "--records": records, "--loss-of-links": losses, "--partition": partition}
+    if story:
+        others = {**given, "--seeds": seeds, "--json": json_file, "--plot": plot}
+        if unfit := [option for option, value in others.items() if value is not None]:
+            raise click.UsageError(f"a story has a household of its own: leave {unfit[0]} out")
+        return _tell_story(lookup, seed or 0, days or _DAYS[1])
+    if days is not None:
+        raise click.UsageError("--days is the length of a story: add --story")
     if seed is not None and seeds is not None:
         raise click.UsageError("--seed names one world and --seeds several: use one of them")
     chosen = seeds if seeds is not None else range(seed or 0, (seed or 0) + 1)
@@ -99,7 +113,6 @@ def simulate(
     for path in (json_file, plot):
         if path is not None:
             _write(path, "", mode="a")  # a file that cannot be written is an error now, not at the end
-    given = {"--nodes": nodes, "--records": records, "--loss-of-links": losses, "--partition": partition}
     rerun_options = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
     began_s = time.monotonic()
     worlds: list[SimulatedWorld] = []
@@ -117,6 +130,18 @@ def simulate(
     for line in _report(worlds) if len(worlds) == 1 else _summary(worlds, time.monotonic() - began_s):
         print_line(line)
     return ExitCode.FAILED if any(world.failure for world in worlds) else ExitCode.DONE
+
+
+def _tell_story(lookup: NodeLookup, seed: int, days: int) -> ExitCode:
+    """Print the story, and where it ends early the reason."""
+    with _bar(1) as (_, on_time):
+        story = lookup.services.simulate_story(seed, days, on_time)
+    for line in story.lines:
+        print_line(line)
+    if story.failure:
+        print_note(f"the story ends early: {safe(story.failure.partition(chr(10))[0])}")
+        print_note(f"  to see it again: echonode simulate --story --seed {seed} --days {days}")
+    return ExitCode.FAILED if story.failure else ExitCode.DONE
 
 
 def _report_failure(world: SimulatedWorld, rerun_options: str) -> None:
