@@ -8,7 +8,6 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from echonode import __version__
@@ -173,48 +172,32 @@ class Process:
 
         Such a node must not look alive to its service manager.
         """
+        from echonode.host.audit_schedule import keep_audits
+        from echonode.host.backup_schedule import keep_backups
+
         assert self._store is not None, "a started node has a store"
         broken = asyncio.create_task(self._store.wait_until_broken())
         running = asyncio.create_task(node.run())
         keeping = asyncio.create_task(self._keep_round(node))
         reloading = asyncio.create_task(self._reload_whenever(is_changed, node))
-        backing_up = asyncio.create_task(self._back_up())
-        tasks = (stop, broken, running, keeping, reloading, backing_up)
+        backing_up = asyncio.create_task(
+            keep_backups(self._config.backup, self._files, self._environ, self._logs)
+        )
+        auditing = asyncio.create_task(keep_audits(self._config.audit, self._files, node, self._logs))
+        tasks = (stop, broken, running, keeping, reloading, backing_up, auditing)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if stop.done():
                 return
             if broken.done():
                 raise broken.result()
-            for task in (running, keeping, reloading, backing_up):
+            for task in tasks[2:]:
                 if task.done():
                     task.result()
         finally:
             for each in tasks[1:]:
                 each.cancel()
-            await asyncio.wait((backing_up,))  # a backup under way is ended, and leaves nothing
-
-    async def _back_up(self) -> None:
-        """Write scheduled backups, for ever."""
-        from echonode.host.backup_schedule import BackupSchedule
-        from echonode.model.time_text import maybe_span_s
-
-        settings = self._config.backup
-        every_s = maybe_span_s(settings.every) if settings.every else None
-        if every_s is None:
-            await asyncio.Event().wait()  # none are wanted
-            return
-        identity = self._files.root_identity()
-        assert identity is not None, "a node that started has its keys"
-        schedule = BackupSchedule(
-            home=self._files.home,
-            node=to_base32(identity)[:8],
-            folder=Path(settings.folder) if settings.folder else self._files.root / "backups",
-            every_s=every_s,
-            keep=settings.keep,
-            environ=self._environ,
-        )
-        await schedule.run(self._logs)
+            await asyncio.wait((backing_up, auditing))  # what is under way is ended, and leaves nothing
 
     async def _keep_round(self, node: "Node") -> None:
         """Every few seconds, make the API's socket file anew if it is gone, and tell the service manager how it is.
@@ -344,6 +327,7 @@ class Process:
         )
         node.bus.on(CaughtUp, lambda _: self._files.note_caught_up())
         node.echo_sync.history.keep_in(HistoryFile(self._files.home.history))
+        node.audits.last = self._files.read_audit()
         for event in (NodePaused, NodeResumed):
             node.bus.on(event, lambda _: self._keep_pauses(node))
         stack.push_async_callback(node.stop)

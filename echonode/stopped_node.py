@@ -62,6 +62,7 @@ class StoppedNode:
                 safe=self._files,
             )
             node.echo_sync.history.keep_in(HistoryFile(self._files.home.history))
+            node.audits.last = self._files.read_audit()
             stack.push_async_callback(node.stop)
             await node.start()
             api = ApiServer(node, socket_path=self._socket_path, version=__version__)

@@ -34,6 +34,7 @@ from echonode.api.streams import EVENT_STREAM, StreamResponse, json_lines
 from echonode.errors import ConfigError, LocalError
 from echonode.model.identity import IdentityId
 from echonode.model.member_secret import MemberSecret
+from echonode.node.audits import AuditReport
 from echonode.node.events import Event
 from echonode.node.node import Node
 from echonode.node.views import PeerView
@@ -97,6 +98,7 @@ class NodeRoutes:
                 "key_problem": status.key_problem,
                 "paused": None if status.pause is None else {"until": maybe_rfc3339(status.pause.until_ms)},
                 "left_out_by": list(status.left_out_by),
+                "audit": _audit_form(self._node.audits.last),
             }
         )
 
@@ -244,6 +246,13 @@ class NodeRoutes:
             "conflicts": await self._node.conflicts.count_shown(info.name),
             "wants": None if terms is None else list(terms),
         }
+
+
+def _audit_form(report: AuditReport | None) -> dict[str, object] | None:
+    if report is None:
+        return None
+    verdict = {"checked": report.checked, "problems": report.problems, "dropped": report.dropped, "first": report.first}
+    return {"ended": rfc3339(report.ended_ms), **verdict}
 
 
 def _peer_form(peer: PeerView) -> dict[str, object]:

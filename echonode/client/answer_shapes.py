@@ -68,6 +68,7 @@ _STATUS: Final[_Object] = {
     "models?": {...: str},
     "paused?": (_PAUSE, None),
     "joining?": bool,
+    "audit?": ({"ended": TIME, **_each(int, "checked problems dropped"), "first": str}, None),
     "history?": (_each(int, "versions bytes"), None),
     "invitation?": _MAYBE_TEXT,
 }

@@ -16,13 +16,36 @@ from pathlib import Path
 from typing import Final
 
 from echonode.errors import LocalError
+from echonode.host.config import BackupConfig
+from echonode.host.files import NodeFiles
 from echonode.host.home import Home
 from echonode.host.logs import Logs
+from echonode.model.time_text import maybe_span_s
+from echonode.text import to_base32
 
 _SUFFIX: Final = ".backup"
 _LOOK_S: Final = 3600.0  # between two looks at the clock of the wall, which a sleep of the machine moves on
 _RETRY_S: Final = 600.0  # after a failure
 _OUTPUT_CHARS_MAX: Final = 500
+
+
+async def keep_backups(settings: BackupConfig, files: NodeFiles, environ: Mapping[str, str], logs: Logs) -> None:
+    """Make the backups that the configuration asks for, for ever."""
+    every_s = maybe_span_s(settings.every) if settings.every else None
+    if every_s is None:
+        await asyncio.Event().wait()  # none are wanted
+        return
+    identity = files.root_identity()
+    assert identity is not None, "a node that started has its keys"
+    schedule = BackupSchedule(
+        home=files.home,
+        node=to_base32(identity)[:8],
+        folder=Path(settings.folder) if settings.folder else files.root / "backups",
+        every_s=every_s,
+        keep=settings.keep,
+        environ=environ,
+    )
+    await schedule.run(logs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

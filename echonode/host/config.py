@@ -25,6 +25,9 @@ every = "1d"                      # write a backup so often; default: never
 keep = 7                          # the newest are kept, older ones deleted
 folder = "/mnt/backups"           # default: the folder `backups` in the home
 
+[audit]
+at = "03:00"                      # read and verify the whole store daily at this time; default: 03:00; "off": never
+
 [quota]                           # what is taken of others at most; default, and 0: no bound
 author_records = 100000           # records of one author (of one key in shared)
 author_bytes = 1000000000         # their bytes
@@ -47,9 +50,9 @@ format = "auto"                   # json or console; auto: console on a terminal
 
 In the environment: ECHO_NAME, ECHO_LISTEN, ECHO_PEERS (separated by commas, as are the other lists), ECHO_INTERFACES,
 ECHO_MDNS, ECHO_OPEN (true or false), ECHO_CONTEXTS, ECHO_MODELS, ECHO_ECHO_AUTHOR, ECHO_API_GROUP, ECHO_API_LISTEN,
-ECHO_BACKUP_EVERY, ECHO_BACKUP_KEEP, ECHO_BACKUP_FOLDER, ECHO_QUOTA_RECORDS and the other quotas, ECHO_TRUST_POLICY,
-ECHO_TRUST_APPROVE, ECHO_TRUST_REJECT, ECHO_TRUST_DENY, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. Subscriptions stand in the file
-alone. Unknown keys in the file are errors, because a misspelt setting has no effect.
+ECHO_BACKUP_EVERY, ECHO_BACKUP_KEEP, ECHO_BACKUP_FOLDER, ECHO_AUDIT_AT, ECHO_QUOTA_RECORDS and the other quotas,
+ECHO_TRUST_POLICY, ECHO_TRUST_APPROVE, ECHO_TRUST_REJECT, ECHO_TRUST_DENY, ECHO_LOG_LEVEL, ECHO_LOG_FORMAT. The table of
+subscriptions stands in the file alone. Unknown keys in the file are errors: a misspelt setting has no effect.
 
 SIGHUP lets a running node read the file again. It takes peers, models, subscriptions, the table trust and log.level;
 the other keys need another start.
@@ -85,11 +88,13 @@ from echonode.model.time_text import maybe_span_s
 from echonode.node.trust import Decisions
 from echonode.text import escape, is_nfc_text, is_node_name
 
+OFF: Final = "off"  # as a time of audits
 _FILE_BYTES_MAX: Final = 256 * KIB
 _TRUST_LISTS: Final = ("approve", "reject", "deny")
 _TRUST_KEYS: Final = tuple(f"trust.{name}" for name in _TRUST_LISTS)
 _LIST_KEYS: Final = ("peers", "interfaces", "contexts", "models", *_TRUST_KEYS)
 _BACKUP_EVERY_S_MIN: Final = 600.0
+_TIME_OF_DAY: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _QUOTA_KEYS: Final = (
     *("author_records", "author_bytes", "author_tombstones"),
@@ -113,6 +118,8 @@ _EXPECTED: Final = {
     "backup.every": "a length of time like '1d' or '12h'",
     "backup.keep": "a number from 1 to 1000",
     "backup.folder": "the path of a folder",
+    "audit": "a table",
+    "audit.at": "a time of day like '03:00', or 'off',",
     "quota": "a table",
     **{f"quota.{name}": "a whole number, 0 for no bound" for name in _QUOTA_KEYS},
     "trust": "a table",
@@ -123,7 +130,7 @@ _EXPECTED: Final = {
     "log.format": "one of auto, json and console",
 }
 _NUMBER_KEYS: Final = ("backup.keep", *(f"quota.{name}" for name in _QUOTA_KEYS))
-_TABLES: Final = ("api", "backup", "quota", "trust", "log")  # tables of keys of their own
+_TABLES: Final = ("api", "backup", "audit", "quota", "trust", "log")  # tables of keys of their own
 # What SIGHUP changes in a running node.
 RELOADED: Final = ("peers", "models", "subscriptions", "trust.policy", *_TRUST_KEYS, "log.level")
 # A variable holds no table.
@@ -154,6 +161,12 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     every: str | None = None
     keep: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 7
     folder: str | None = None
+
+
+class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The time of day at which the whole store is verified."""
+
+    at: str = "03:00"
 
 
 _Bound: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -195,6 +208,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     subscriptions: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     api: ApiConfig = ApiConfig()
     backup: BackupConfig = BackupConfig()
+    audit: AuditConfig = AuditConfig()
     quota: QuotaConfig = QuotaConfig()
     trust: TrustConfig = TrustConfig()
     log: LogConfig = LogConfig()
@@ -363,6 +377,8 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
         yield "backup.every", "a length of time of 10 minutes or more is expected, like '1d' or '12h'"
     if config.backup.folder is not None and not config.backup.folder.startswith("/"):
         yield "backup.folder", "a path that begins with / is expected"
+    if config.audit.at != OFF and _TIME_OF_DAY.fullmatch(config.audit.at) is None:
+        yield "audit.at", "a time of day like '03:00' is expected, or 'off'"
     if config.contexts is not None:
         if not 0 < len(config.contexts) <= CONTEXTS_MAX or len(set(config.contexts)) < len(config.contexts):
             yield "contexts", f"1 to {CONTEXTS_MAX} different names are expected"

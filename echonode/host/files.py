@@ -27,6 +27,7 @@ from echonode.model.identity import (
 from echonode.model.known_pool import KnownPool, pools_from_bytes, pools_to_bytes
 from echonode.model.member_secret import MEMBER_SECRET_BYTES, MemberSecret
 from echonode.model.past_networks import PastNetwork, left_for, read_past, write_past
+from echonode.node.audits import AuditReport
 from echonode.node.trust import Decisions
 from echonode.text import from_base32, is_node_name, to_base32
 
@@ -279,6 +280,30 @@ class NodeFiles:
     @property
     def _paused(self) -> Path:
         return self.home.folder / "paused"
+
+    # -- audits ------------------------------------------------------------------------------------------------------
+
+    def read_audit(self) -> AuditReport | None:
+        """Return the verdict of the last audit, None when there was none. A damaged file holds none."""
+        try:
+            return msgspec.json.decode(self._audited.read_bytes(), type=AuditReport)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def write_audit(self, report: AuditReport) -> None:
+        """Keep the verdict of the last audit. Raises ConfigError."""
+        write_secret(self._audited, msgspec.json.encode(report))
+
+    @property
+    def audited_s(self) -> float:
+        """The time of the last audit, or else that at which this node came to be, in seconds since 1970."""
+        if (report := self.read_audit()) is not None:
+            return report.ended_ms / 1000
+        return self.home.device_key.stat().st_mtime
+
+    @property
+    def _audited(self) -> Path:
+        return self.home.folder / "audited"
 
     # -- backups -----------------------------------------------------------------------------------------------------
 

@@ -84,6 +84,31 @@ LOG_EVENTS: Final = (
         sentence="no backup: {reason}",
     ),
     LogEvent(
+        name="store.audited",
+        level="info",
+        meaning="The nightly audit read and verified the whole store, and every version of it is whole.",
+        sentence="the store was verified: {checked} versions, all whole",
+    ),
+    LogEvent(
+        name="store.damaged",
+        level="error",
+        meaning="The nightly audit found damage. Peers are asked again for records that were dropped; if there are "
+        "more problems than these, stop the node and type: echonode verify --repair.",
+        sentence="{problems} problems in the store, {dropped} records are fetched from peers again; first: {first}",
+    ),
+    LogEvent(
+        name="audit.failed",
+        level="warning",
+        meaning="The nightly audit did not come to its end. It is tried again in an hour.",
+        sentence="no verdict over the store: {reason}",
+    ),
+    LogEvent(
+        name="audit.not_kept",
+        level="warning",
+        meaning="The verdict of an audit cannot be kept over a restart: its file cannot be written.",
+        sentence="the verdict would not outlast a restart: {reason}",
+    ),
+    LogEvent(
         name="node.copy_seen",
         level="warning",
         meaning="Another process has the keys of this node.",

@@ -144,6 +144,15 @@ SETTINGS: Final = (
         default="the folder `backups` in the home",
         example='"/mnt/backups"',
     ),
+    Setting(
+        key="audit.at",
+        meaning="The time of day, of this machine's clock, at which the node reads and verifies its whole store. "
+        "Damaged records are dropped and fetched from peers again; `echonode status` shows the verdict. A machine that "
+        "is off then does it when it is back. It takes a quarter of one core at most.",
+        form="a time from 00:00 to 23:59, or off",
+        default="03:00",
+        example='"13:30"',
+    ),
     *(
         Setting(
             key=f"quota.{key}",

@@ -10,6 +10,8 @@ from typing import ClassVar, TypeAlias
 
 from echonode.model.identity import IdentityId
 from echonode.model.record import Record, VersionId
+from echonode.node.audit_events import StoreAudited as StoreAudited
+from echonode.node.audit_events import StoreDamaged as StoreDamaged
 from echonode.node.network_events import InvitationOpened as InvitationOpened
 from echonode.node.network_events import InvitationRefused as InvitationRefused
 from echonode.node.network_events import InvitationUsed as InvitationUsed
@@ -470,6 +472,8 @@ Event: TypeAlias = (
     | RecordRefused
     | FileTaken
     | RecordsApplied
+    | StoreAudited
+    | StoreDamaged
     | RecordConflict
     | RecordConflictResolved
     | RecordForked

@@ -35,6 +35,7 @@ from echonode.model.identity import Identity, IdentityId
 from echonode.model.member_secret import MemberSecret
 from echonode.node.addresses import Addresses
 from echonode.node.admission import PeerAdmission
+from echonode.node.audits import Audits
 from echonode.node.backlog import Backlog
 from echonode.node.catch_up import CatchUp
 from echonode.node.changes import Changes
@@ -110,9 +111,9 @@ class Node:
         save_name: Callable[[str], None],
         safe: Safe,
     ) -> None:
-        tag, wake = entropy.random_bytes(8), asyncio.Event()
-        self.store = store
+        tag, wake, self.store = entropy.random_bytes(8), asyncio.Event(), store
         self.bus = bus = EventBus(observe)
+        self.audits = Audits(store, bus, clock, self._compare_anew)
         self.records = book = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
         self.conflicts, self.changes = Conflicts(book, bus), Changes(book, bus)
         self.budgets = WorkBudgets(clock, settings.quotas.peer_rate)
@@ -277,9 +278,7 @@ class Node:
         self.subscriptions.subscribe(subscriptions, self.addresses.resolve_in_filter)
         self._settings = replace(self._settings, models=models, subscriptions=subscriptions)
         self.hello.models = self.views.models = models
-        self.live_links.end_all()
-        self.registry.drop_all()
-        self.connections.compare_with_all()
+        self._compare_anew()
 
     # -- what people ask ---------------------------------------------------------------------------------------------
 
@@ -459,10 +458,14 @@ class Node:
     def _key_changed(self) -> None:
         """Meet all peers again under the key that this device signs with now."""
         self.admission.revoked_at.clear()
+        self._compare_anew()
+        self._wake.set()
+
+    def _compare_anew(self) -> None:
+        """End every session and compare with all peers, as if they were met for the first time."""
         self.live_links.end_all()
         self.registry.drop_all()
         self.connections.compare_with_all()
-        self._wake.set()
 
     def _acquainted(self) -> Collection[IdentityId] | None:
         return self.trust_control.acquainted()

@@ -152,10 +152,13 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The findings of `verify`: how many versions were hashed and verified again, and each contradiction in words."""
+    """The findings of `verify`: how many versions were hashed and verified again, and each contradiction in words.
+
+    `damaged`: context and key of each leaf with a head whose bytes are not what was written, but for key statements."""
 
     checked: int
     problems: tuple[str, ...] = field(default=())
+    damaged: tuple[tuple[str, LeafKey], ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,6 +426,12 @@ class Store(Protocol):
         """Hash and verify everything again: versions, signatures, admission, heads, tree, log.
 
         Yields running totals; the last one is the verdict."""
+        ...
+
+    async def drop_damaged(self, context: str, keys: Sequence[LeafKey]) -> int:
+        """Drop each leaf in `keys` that has a damaged head; return how many went. Its whole older versions stand again.
+
+        Cursors of the context are dropped, as `forget` does. Key statements are not touched."""
         ...
 
     async def close(self) -> None:

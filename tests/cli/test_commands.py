@@ -9,6 +9,7 @@ import pytest
 from echonode.cli.exit_codes import ExitCode
 from echonode.errors import ConfigError
 from echonode.model.member_secret import MemberSecret
+from echonode.node.audits import AuditReport
 from echonode.node.node import Node
 from echonode.text import to_base32
 from tests.api.serving import SECRET
@@ -269,7 +270,7 @@ def test_status_has_exactly_what_was_promised_to_scripts(shell: Shell, live: Liv
     shell("put", "x", "1")
     status = shell("status", "--json").json
     promised = ["id", "name", "instance", "network", "listen", "api", "contexts", "peers"]
-    later = ["paused", "history", "joining"]
+    later = ["paused", "history", "joining", "audit"]
     assert list(status) == promised + later
     assert status["id"] == to_base32(live.served.node.id)
     assert status["listen"] == list(live.served.listen)
@@ -278,6 +279,21 @@ def test_status_has_exactly_what_was_promised_to_scripts(shell: Shell, live: Liv
     ] * 2
     assert shell("contexts", "--json").json == {"contexts": status["contexts"]}
     assert shell("peers", "--json").json == {"peers": []}
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (AuditReport(0, 1_204), "1,204 versions, all whole"),
+        (AuditReport(0, 9, 1, 1, "main: rot"), "1 problem in 9 versions, as main: rot; 1 record fetched from peers"),
+        (AuditReport(0, 9, 3, 1, "file: rot"), "to mend the rest, stop this node and type: echonode verify --repair"),
+    ],
+)
+def test_status_tells_what_the_last_audit_found(shell: Shell, live: LiveNode, report: AuditReport, said: str) -> None:
+    assert shell("status", "--json").json["audit"] is None
+    live.served.node.audits.last = report
+    assert said in " ".join(shell("status").text.split())
+    assert shell("status", "--json").json["audit"]["checked"] == report.checked
 
 
 def test_status_tells_a_person_who_we_are_and_that_we_are_alone(shell: Shell, live: LiveNode) -> None:

@@ -10,6 +10,7 @@ from echonode.errors import ConfigError
 from echonode.host import config
 from echonode.host.config import (
     ApiConfig,
+    AuditConfig,
     BackupConfig,
     Config,
     LogConfig,
@@ -78,7 +79,7 @@ def test_the_example_in_the_documentation_loads_and_shows_every_key(tmp_path: Pa
         trust=TrustConfig(policy="approve", approve=(FIRST,), reject=(SECOND,), deny=(THIRD,)),
     )
     shown = set(re.findall(r"^\[?(\w+)(?: =|\])", example[1], re.MULTILINE))
-    tables = (Config, ApiConfig, BackupConfig, QuotaConfig, TrustConfig, LogConfig)
+    tables = (Config, ApiConfig, BackupConfig, AuditConfig, QuotaConfig, TrustConfig, LogConfig)
     assert shown == {"main", *(name for table in tables for name in table.__struct_fields__)}
 
 

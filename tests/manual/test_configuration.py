@@ -11,6 +11,7 @@ from echonode.cli.commands.network import run
 from echonode.host.config import (
     RELOADED,
     ApiConfig,
+    AuditConfig,
     BackupConfig,
     Config,
     LogConfig,
@@ -32,7 +33,14 @@ def value_of(config: Config, key: str) -> object:
 
 
 def test_the_page_has_exactly_the_keys_that_there_are() -> None:
-    tables = {"api": ApiConfig, "backup": BackupConfig, "log": LogConfig, "quota": QuotaConfig, "trust": TrustConfig}
+    tables = {
+        "api": ApiConfig,
+        "audit": AuditConfig,
+        "backup": BackupConfig,
+        "log": LogConfig,
+        "quota": QuotaConfig,
+        "trust": TrustConfig,
+    }
     top = {field.name for field in msgspec.structs.fields(Config)} - tables.keys()
     inner = {f"{table}.{field.name}" for table, kind in tables.items() for field in msgspec.structs.fields(kind)}
     assert {setting.key for setting in SETTINGS} == top | inner
@@ -61,7 +69,7 @@ def test_every_default_is_the_codes(setting: Setting) -> None:
     elif isinstance(value, int):
         assert setting.default == str(value)
     elif isinstance(value, str):
-        assert setting.default.partition(":")[0] == value
+        assert setting.default.partition(": ")[0] == value
     else:
         assert not value  # the words say what that means
 

@@ -28,7 +28,7 @@ from echonode.cli.output import (
 )
 
 _STATUS_FIELDS: Final = ("id", "name", "instance", "network", "listen", "api", "contexts", "peers")
-_LATER_FIELDS: Final = ("paused", "history", "joining")  # which nodes of the first versions do not tell
+_LATER_FIELDS: Final = ("paused", "history", "joining", "audit")  # which nodes of the first versions do not tell
 _CONTEXT_FIELDS: Final = ("name", "root", "records", "bytes", "conflicts", "wants")
 _PEER_FIELDS: Final = (
     *("id", "name", "state", "address", "found_by", "in_sync", "last_sync", "reason"),
@@ -84,6 +84,7 @@ def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
         "paused": _paused_text(answer.get("paused")),
         "invitation": f"{safe(answer['invitation'])} is open" if answer.get("invitation") else "",
         "history": _history(answer.get("history")),
+        "verified": _audit_text(answer.get("audit"), now_s),
     }
     for name, fact in facts.items():
         if fact:
@@ -108,6 +109,21 @@ def _show_status(answer: Json, now_s: float, *, is_running: bool) -> None:
         )
     if is_running:
         print_text(verdict(answer["peers"], now_s))
+
+
+def _audit_text(verdict: Json | None, now_s: float) -> str:
+    """Return when the store was audited last and what that found; "" when it was not."""
+    if verdict is None:
+        return ""
+    when, versions = ago(verdict["ended"], now_s), count(verdict["checked"], "version")
+    if not verdict["problems"]:
+        return f"{when}: {versions}, all whole"
+    found = f"{when}: {count(verdict['problems'], 'problem')} in {versions}, as {safe(verdict['first'])}"
+    if verdict["dropped"]:
+        found += f"; {count(verdict['dropped'], 'record')} fetched from peers again"
+    if verdict["problems"] > verdict["dropped"]:
+        found += "; to mend the rest, stop this node and type: echonode verify --repair"
+    return found
 
 
 def _paused_text(pause: Json | None) -> str:

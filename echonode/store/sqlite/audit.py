@@ -85,6 +85,7 @@ class Auditor:
         self._row_counts: dict[int, int] = {}
         self._checked = 0
         self._problems: list[str] = []
+        self._damaged: dict[tuple[str, LeafKey], None] = {}  # in order
 
     async def run(self) -> AsyncIterator[Audit]:
         """Yield running totals; the last one is the verdict. Raises StoreError when the transaction ends meanwhile."""
@@ -98,12 +99,15 @@ class Auditor:
         ):
             try:
                 async for _ in step:
-                    yield Audit(self._checked, tuple(self._problems))
+                    yield self._found()
             except StoreError as error:
                 if not self._transaction.is_open:
                     raise
                 self._add_problem(str(error))  # the other parts can still be checked
-        yield Audit(self._checked, tuple(self._problems))
+        yield self._found()
+
+    def _found(self) -> Audit:
+        return Audit(self._checked, tuple(self._problems), tuple(self._damaged))
 
     def _add_problem(self, problem: str) -> None:
         if len(self._problems) < _PROBLEMS_MAX:
@@ -125,6 +129,8 @@ class Auditor:
             self._row_counts[expected.context_id] = self._row_counts.get(expected.context_id, 0) + len(page)
             size += sum(len(row.raw) for row in page)
             found = await self._verify_rows(page)
+            if expected.root is not None and expected.context != IDENTITIES:
+                self._note_damaged(page, found)
             leaves = bytearray()
             for key, group in groupby(zip(page, found, strict=True), lambda pair: pair[0].key):
                 rows = list(group)
@@ -142,6 +148,14 @@ class Auditor:
                 self._add_problem(f"{expected.context}: the root shown is not that of its records")
             if size != expected.size_bytes:
                 self._add_problem(f"{expected.context}: it holds {size} bytes, not {expected.size_bytes}")
+
+    def _note_damaged(self, page: Sequence[_StoredRow], found: Sequence[Record | None]) -> None:
+        """Note each leaf with a head whose bytes do not hold. A row that is missing is another matter: its bytes are
+        empty here."""
+        for row, record in zip(page, found, strict=True):
+            is_damaged = row.raw and (record is None or record.id != row.version)
+            if is_damaged and len(self._damaged) < _PROBLEMS_MAX:
+                self._damaged[row.context, row.key] = None
 
     def _judge_heads(self, heads: Sequence[Record]) -> str:
         """Return what contradicts the rule of heads in one leaf, "" if nothing does."""

@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Final
 
@@ -21,6 +22,7 @@ from echonode.store.draft_signing import prepare_versions, sign_versions
 from echonode.store.leaf import Leaf, Place
 from echonode.store.merge import MergeIndex, MergePlan
 from echonode.store.port import Applied, Cursor, Tick
+from echonode.store.sqlite.damage import DamagedLeaf, find_damaged, read_leaf_rows
 from echonode.store.sqlite.group_commit import Finish, GroupCommit
 from echonode.store.sqlite.leaves import read_heads, read_leaves, read_whole_leaf
 from echonode.store.sqlite.log_tail import LogTail
@@ -128,6 +130,30 @@ class WritePlans:
                 self._cursors.drop(context)
                 self._tail.forget(context)
             return len(forgotten)
+
+        return finish
+
+    async def drop_damaged(
+        self, transaction: Transaction, context: str, keys: Sequence[LeafKey]
+    ) -> Finish[list[DamagedLeaf]]:
+        """Plan to drop the leaves that have a damaged head. Leaves that this transaction changes are left alone."""
+        tree = self._index.trees.get(context)
+        context_row = self._commits.catalog.rows.get(context)
+        stored = [key for key in dict.fromkeys(keys) if tree is not None and tree.get(key) is not None]
+        stored = [key for key in stored if not transaction.pending.touches(context, key)]
+        damaged: dict[LeafKey, DamagedLeaf] = {}
+        if stored and context_row is not None and context != IDENTITIES:
+            rows = await self._commits.database.run(partial(read_leaf_rows, context_row.id, stored))
+            damaged = await asyncio.to_thread(find_damaged, rows)
+        if damaged:
+            transaction.add_forgotten(context, {key: leaf.size_bytes for key, leaf in damaged.items()})
+
+        def finish() -> list[DamagedLeaf]:
+            if damaged:
+                heads = chain.from_iterable(leaf.heads for leaf in damaged.values())
+                self._index.forget_leaves(context, damaged.keys(), heads)
+                self._cursors.drop(context)
+            return list(damaged.values())
 
         return finish
 

@@ -1,0 +1,69 @@
+"""Dropping damaged leaves of a store that is open: those of which the bytes of a head are not what was written.
+
+Such a leaf goes with all that is kept of it, and its whole versions come back by way of a merge. So the newest whole
+version stands until a peer brings the head. No peer could be sent the damaged bytes: every read refuses them.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from echonode.errors import RemoteError
+from echonode.model.record import LeafKey, Record, VersionId, parse, verify
+from echonode.store.leaf import Place
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVersion:
+    """A row of a leaf, with the place that it has."""
+
+    place: Place
+    version: VersionId
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedLeaf:
+    """A leaf with a damaged head: the bytes of all its heads, its whole heads, and all whole versions of it."""
+
+    size_bytes: int
+    heads: tuple[Record, ...]
+    whole: tuple[Record, ...]
+
+
+def read_leaf_rows(
+    context_id: int, keys: Sequence[LeafKey], connection: sqlite3.Connection
+) -> dict[LeafKey, list[KeptVersion]]:
+    """Return every row of each leaf, whatever its bytes are on the disk."""
+    connection.execute("PRAGMA shrink_memory")  # pages that this connection read before the damage would hide it
+    return {
+        key: [
+            KeptVersion(place, version, raw)
+            for place in Place
+            for version, raw in connection.execute(
+                f"SELECT id, bytes FROM {place.value} WHERE context = ? AND key = ?", (context_id, key)
+            )
+        ]
+        for key in keys
+    }
+
+
+def find_damaged(leaves: dict[LeafKey, list[KeptVersion]]) -> dict[LeafKey, DamagedLeaf]:
+    """Verify every version. Return the leaves of which a head is damaged."""
+    found: dict[LeafKey, DamagedLeaf] = {}
+    for key, rows in leaves.items():
+        whole = [(row.place, record) for row in rows if (record := _verified(row)) is not None]
+        heads = tuple(record for place, record in whole if place is Place.LOG)
+        stored = [row for row in rows if row.place is Place.LOG]
+        if len(heads) < len(stored):
+            size = sum(len(row.raw) for row in stored)
+            found[key] = DamagedLeaf(size, heads, tuple(record for _, record in whole))
+    return found
+
+
+def _verified(row: KeptVersion) -> Record | None:
+    try:
+        record = verify(parse(row.raw))
+    except RemoteError:
+        return None
+    return record if record.id == row.version else None

@@ -1,0 +1,78 @@
+"""A byte that flips in the store of a running node: the audit finds it, drops the record, and a peer brings it back."""
+
+import os
+from pathlib import Path
+
+from echonode import Node
+from echonode.model.record import IDENTITIES, MAIN
+from echonode.node.audits import AuditReport
+from tests.api.serving import run as serve
+from tests.contracts.store import verdict_of
+from tests.store.files import look, opened, run
+from tests.store.people import Owner
+
+
+def flip_in_place(path: Path, piece: bytes) -> None:
+    """Flip a bit of `piece`, which stands in the file once, while a process has it open."""
+    look(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    data = path.read_bytes()
+    assert data.count(piece) == 1
+    at = data.index(piece)
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([piece[0] ^ 1]))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def test_a_damaged_record_is_dropped_and_its_older_version_stands_until_a_peer_brings_it(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def test() -> None:
+        async with opened(path) as store:
+            owner = Owner(store)
+            await owner.begin()
+            first = await owner.put("x", b"the first")
+            second = await owner.put("x", b"the second, which rots")
+            whole = await owner.put("y", b"whole")
+            flip_in_place(path, b"the second, which rots")
+            found = await verdict_of(store)
+            assert len(found.problems) == 1
+            assert found.damaged == ((MAIN, second.key),)
+            assert await store.drop_damaged(MAIN, [whole.key]) == 0
+            assert await store.drop_damaged(IDENTITIES, [second.key]) == 0
+            assert await store.drop_damaged(MAIN, [second.key, whole.key]) == 1
+            assert [head.id for head in await store.heads(MAIN, owner.id, "x")] == [first.id]
+            assert [head.id for head in await store.heads(MAIN, owner.id, "y")] == [whole.id]
+            assert (await verdict_of(store)).problems == ()
+            assert (await store.apply(MAIN, [second])).records == (second,)
+            third = await owner.put("x", b"the third")
+            assert third.counter > whole.counter, "no dot is given twice"
+        async with opened(path) as store:
+            assert (await verdict_of(store)).problems == ()
+
+    run(test())
+
+
+def test_a_running_node_gets_a_damaged_record_back_from_its_peer(tmp_path: Path) -> None:
+    async def test() -> None:
+        options = {"listen": "127.0.0.1:0", "mdns": False, "environ": {}}
+        async with Node.open(tmp_path / "a", **options) as one, Node.open(tmp_path / "b", **options) as two:
+            await two.join(await one.invite(), one.listening[0])
+            for number in range(20):
+                written = await one.put(f"n{number}", f"this is number {number} of twenty")
+            async for change in two.changes("main"):
+                if change.record.version == written.version:
+                    break
+            flip_in_place(tmp_path / "a" / "store.db", b"this is number 7 of twenty")
+            report = await one._running.audits.run()
+            assert (report.problems, report.dropped) == (1, 1)
+            async for change in one.changes("main", since=written.cursor):
+                if change.record.name == "n7":
+                    assert change.record.body == b"this is number 7 of twenty"
+                    break
+            again = await one._running.audits.run()
+            assert again == AuditReport(again.ended_ms, report.checked)
+            assert one._running.audits.last == again
+
+    serve(test)
