@@ -201,15 +201,19 @@ class _Services:
         entropy = SystemEntropy()
         files.home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with files.home.locked():
-            files.put_back(kept)
-            versions = asyncio.run(
-                restore_store(
-                    path,
-                    files.home.store,
-                    new_instance=lambda: Instance(entropy.random_bytes(INSTANCE_BYTES)),
-                    now_ms=SystemClock().now_ms,
+            written = files.put_back(kept)
+            try:
+                versions = asyncio.run(
+                    restore_store(
+                        path,
+                        files.home.store,
+                        new_instance=lambda: Instance(entropy.random_bytes(INSTANCE_BYTES)),
+                        now_ms=SystemClock().now_ms,
+                    )
                 )
-            )
+            except BaseException:
+                files.take_back(written)  # else the next run would be that node, with an empty store
+                raise
             files.give_to_owner()
         return versions
 

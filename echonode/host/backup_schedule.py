@@ -2,7 +2,8 @@
 
 A backup is due a span after the newest file of this node was written, whenever the node was started. It is made by a
 process of its own, `echonode backup`: the node never waits for it, and its memory goes back when it ends. The name of a
-file has the beginning of the node's id, so that several nodes may use one folder.
+file has the beginning of the node's id, so that several nodes may use one folder. Names of the first versions had none:
+these are the node's in its own home, and nobody's elsewhere.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from echonode.model.time_text import maybe_span_s
 from echonode.text import to_base32
 
 _SUFFIX: Final = ".backup"
+_STAMP_PATTERN: Final = "????????T??????Z"  # 20261130T030000Z
 _LOOK_S: Final = 3600.0  # between two looks at the clock of the wall, which a sleep of the machine moves on
 _RETRY_S: Final = 600.0  # after a failure
 _OUTPUT_CHARS_MAX: Final = 500
@@ -123,7 +125,10 @@ class BackupSchedule:
     def _files(self) -> Sequence[tuple[Path, os.stat_result]]:
         """Return this node's backups in the folder. Others may take them away at any time."""
         found = []
-        for path in sorted(self.folder.glob(f"echonode-{self.node}-*{_SUFFIX}")):
+        names = [f"echonode-{self.node}-*{_SUFFIX}"]
+        if self.folder.parent == self.home.folder:
+            names.append(f"echonode-{_STAMP_PATTERN}{_SUFFIX}")
+        for path in sorted(path for name in names for path in self.folder.glob(name)):
             with suppress(OSError):
                 found.append((path, path.stat()))
         return found

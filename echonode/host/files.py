@@ -320,20 +320,29 @@ class NodeFiles:
                 raise ConfigError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
         return found
 
-    def put_back(self, files: Mapping[str, bytes]) -> None:
+    def put_back(self, files: Mapping[str, bytes]) -> list[Path]:
         """Write the files of a backup into a home without a node, and note that it was restored. Raises ConfigError.
 
-        A configuration that is there stays."""
+        A configuration that is there stays. Return what was written: `take_back` deletes it again."""
         if self.home.store.exists():
             raise ConfigError(
                 f"there is a node in {self.root} already: move that folder away, or give another one with --home"
             )
         self.home.prepare()
+        written: list[Path] = []
         for name in _KEPT:
             path = self.home.config if name == _CONFIG else self.home.folder / name
             if name in files and not (name == _CONFIG and path.exists()):
                 write_secret(path, files[name])
+                written.append(path)
         write_secret(self._restored, b"")
+        return [*written, self._restored]
+
+    def take_back(self, written: Sequence[Path]) -> None:
+        """Delete what `put_back` wrote, as the store of that backup cannot be put back."""
+        for path in written:
+            with suppress(OSError):
+                path.unlink()
 
     @property
     def is_restored(self) -> bool:

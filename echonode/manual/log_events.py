@@ -191,7 +191,8 @@ LOG_EVENTS: Final = (
     LogEvent(
         name="peer.pending",
         level="warning",
-        meaning="A node that was never met wants in, and waits until a person approves or rejects it.",
+        meaning="A node that was never met wants in, and waits until a person approves or rejects it. At most 16 an "
+        "hour are told; `echonode peers --pending` lists all.",
         sentence="{peer:who} at {address} waits to be let in: echonode peers --pending",
     ),
     LogEvent(

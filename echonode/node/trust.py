@@ -13,12 +13,15 @@ The configuration decides as a person does, and no command takes back what stand
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from echonode.limits import CANDIDATES_MAX
 from echonode.model.identity import IdentityId
 
 Names: TypeAlias = Mapping[IdentityId, str]  # identities, with the name that each had, "" where it is not known
+
+_HOUR_MS: Final = 3_600_000
+_TOLD_PER_HOUR_MAX: Final = 16  # nodes that begin to wait; `peers --pending` lists all
 
 
 class Policy(Enum):
@@ -153,8 +156,12 @@ class Trust:
         return tuple(self._pending.values())
 
     def note_pending(self, pending: Pending) -> bool:
-        """Note that a node waits, or that it was seen again. Return True when it is new."""
+        """Note that a node waits, or that it was seen again.
+
+        Return True when it is new and a person should be told: made-up identities must not fill the log.
+        """
         earlier = self._pending.get(pending.id)
+        lately = sum(each.since_ms > pending.since_ms - _HOUR_MS for each in self._pending.values())
         if earlier is None and len(self._pending) >= CANDIDATES_MAX:
             del self._pending[min(self._pending.values(), key=lambda each: each.seen_ms).id]
         if earlier is not None:
@@ -162,7 +169,7 @@ class Trust:
             if earlier.is_dialled and not pending.is_dialled:
                 pending = replace(pending, address=earlier.address, is_dialled=True)
         self._pending[pending.id] = pending
-        return earlier is None
+        return earlier is None and lately < _TOLD_PER_HOUR_MAX
 
     def settle(self, identity: IdentityId) -> None:
         """Note that `identity` does not wait any more."""

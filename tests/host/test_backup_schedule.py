@@ -1,6 +1,7 @@
 """Scheduled backups: when the next is due, and which of them go. The making of one is tested in e2e/test_backup.py."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from echonode.host.backup_schedule import BackupSchedule
@@ -36,6 +37,19 @@ def test_the_oldest_go_and_what_is_no_backup_stays(tmp_path: Path) -> None:
     kept[-1].write_text("x")
     assert schedule(tmp_path).prune() == 1
     assert not old.exists() and all(path.exists() for path in kept)
+
+
+def test_backups_with_names_of_the_first_versions_go_from_the_nodes_own_home_alone(tmp_path: Path) -> None:
+    for folder, gone in ((tmp_path / "home", 1), (tmp_path, 0)):
+        (folder / "backups").mkdir(parents=True)
+        old = folder / "backups" / "echonode-20260101T030000Z.backup"
+        old.write_bytes(b"x")
+        os.utime(old, (1000, 1000))
+        for name, at_s in (("a", 2000), ("b", 3000)):
+            backup(folder, name, at_s)
+        asked = replace(schedule(tmp_path), folder=folder / "backups")
+        assert asked.prune() == gone
+        assert old.exists() is not bool(gone)
 
 
 def test_a_file_that_is_taken_away_meanwhile_stops_nothing(tmp_path: Path) -> None:

@@ -80,6 +80,19 @@ def test_no_more_nodes_wait_than_fit_and_the_longest_unseen_makes_room(monkeypat
     ]
 
 
+def test_identities_without_end_are_listed_and_only_some_an_hour_are_told() -> None:
+    trust, hour_ms = Trust(), 3_600_000
+
+    def begins_to_wait(number: int, at_ms: int) -> bool:
+        return trust.note_pending(Pending(IdentityId(bytes([number]) * 32), "", "a:1", False, at_ms, at_ms))
+
+    told = [number for number in range(40) if begins_to_wait(number, hour_ms + number)]
+    assert told == list(range(16))
+    assert len(tuple(trust.pending)) == 40
+    assert not begins_to_wait(50, 2 * hour_ms)
+    assert begins_to_wait(51, 3 * hour_ms + 1)
+
+
 @pytest.mark.parametrize("who_dials", ["ours", "theirs"])
 def test_a_node_that_was_never_met_waits_until_it_is_approved(who_dials: str) -> None:
     async def work(world: World) -> None:
