@@ -8,8 +8,9 @@
     07 61..77 <model>  08 82 <major> <minor>  09 1b <created>       versions below 24
     0a 81..97 <tags>  0b 61..77 <media type>  0c <body below 64 KiB>  0d f5        those that there are
 
-`read_fields` returns the fields of such a payload, the same that `cbor.decode` returns and `check_fields` accepts. For
-every other payload it returns None: the strict pair then reads or refuses it. It accepts nothing that the strict pair
+`read_heading` returns the heading of such a payload: what every version is handled by. Its fields are then those that
+`cbor.decode` returns and `check_fields` accepts; `cbor.decode_trusted` reads them when they are asked for. For every
+other payload it returns None: the strict pair then reads or refuses it. It accepts nothing that the strict pair
 refuses: every length is in its shortest form, the fields come in order, and nothing follows the last.
 
 `write_fields` goes the other way: it returns the payload of such fields, the same that `cbor.encode_ordered` returns
@@ -20,10 +21,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from echonode.cbor import Value
-from echonode.clock import TIMESTAMP_MAX
+from echonode.clock import TIMESTAMP_MAX, Timestamp
 from echonode.limits import NAME_BYTES_MAX
 from echonode.model.fields import (
     AUTHOR,
@@ -41,7 +41,7 @@ from echonode.model.fields import (
     TOMBSTONE,
     VECTOR,
 )
-from echonode.model.identity import IDENTITY_BYTES, INSTANCE_BYTES, WRITER_BYTES
+from echonode.model.identity import IDENTITY_BYTES, INSTANCE_BYTES, WRITER_BYTES, IdentityId, Instance, Writer
 from echonode.text import is_plain_text
 
 _REQUIRED: Final = 9
@@ -49,42 +49,87 @@ _TEXT: Final = 0x60  # the initial byte of a text of length 0
 _LONG_TEXT: Final = 0x78  # the initial byte of a text with its length in the next byte
 _SHORT_MAX: Final = 23  # bytes of a text or byte string that has its length in its initial byte
 _MIDDLE: Final = Struct(">HQH8s3s16sB")  # timestamp, instance, writer, the initial byte of the counter
-_CREATED: Final = Struct(">BBBBHQ")
+_MIDDLE_BYTES: Final = _MIDDLE.size
+_MODEL_VERSION: Final = Struct(">BBBBH")  # the model's version, and the head of the time of creation
 _TIMESTAMP_HEAD: Final = TIMESTAMP << 8 | 0x1B
 _INSTANCE_HEAD: Final = INSTANCE << 8 | 0x48
 _VECTOR_HEAD: Final = bytes((VECTOR, 0xA1, 0x50))
 _CREATED_HEAD: Final = CREATED << 8 | 0x1B
 _AUTHOR_HEAD: Final = bytes((AUTHOR, 0x58, 0x20))
 _EIGHT_BYTES: Final = 1 << 32  # a smaller number has a shorter form
+_ZEROS: Final = bytes(4)  # the upper half of such a smaller number
+_ADDRESS_BYTES: Final = 2 + len(_AUTHOR_HEAD) + IDENTITY_BYTES + 1  # and the text of the context
+_MODEL_BYTES: Final = 2 + _MODEL_VERSION.size  # and the text of the model
+
+# Context, author, name, timestamp, instance, vector, and True for a tombstone.
+Heading: TypeAlias = tuple[str, IdentityId, str, Timestamp, Instance, Mapping[Writer, int], bool]
 
 
-def read_fields(payload: bytes) -> dict[int, Value] | None:
-    """Return the fields of `payload`, None when it is not of the common layout."""
+def read_heading(payload: bytes) -> Heading | None:
+    """Return the heading of `payload`, None when it is not of the common layout."""
     try:
         return _read(payload)
     except (IndexError, StructError, UnicodeDecodeError):
         return None  # it ends too early, or a text is no text: the strict reader says why
 
 
-@lru_cache(maxsize=1024)  # contexts, models, media types and tags repeat in all versions
+# Contexts and authors, models, media types and sets of tags repeat in all versions, so what was read of them is kept.
+# A length that is none leads to a piece of another length than it says, and each piece is checked against its own.
+
+
+@lru_cache(maxsize=1024)
 def _short_text(encoded: bytes) -> str:
     """Return the text in `encoded`, "" when it is not plain."""
     text = encoded.decode()
     return text if is_plain_text(text, _SHORT_MAX) else ""
 
 
-def _read(payload: bytes) -> dict[int, Value] | None:
+@lru_cache(maxsize=1024)
+def _read_address(encoded: bytes) -> tuple[str, IdentityId] | None:
+    """Return context and author of the piece up to the number of the name; None when it is not of the layout."""
+    size = len(encoded) - _ADDRESS_BYTES
+    at = 2 + size
+    if not 0 < size <= _SHORT_MAX or encoded[0] != CONTEXT or encoded[1] != _TEXT + size or encoded[-1] != NAME:
+        return None
+    context = _short_text(encoded[2:at])
+    return (context, IdentityId(encoded[at + 3 : -1])) if context and encoded[at : at + 3] == _AUTHOR_HEAD else None
+
+
+@lru_cache(maxsize=1024)
+def _is_model(encoded: bytes) -> bool:
+    """Return True if the piece from the model to the head of the time of creation is of the layout."""
+    size = len(encoded) - _MODEL_BYTES
+    if not 0 < size <= _SHORT_MAX or encoded[0] != MODEL or encoded[1] != _TEXT + size:
+        return False
+    versioned, pair, major, minor, created = _MODEL_VERSION.unpack_from(encoded, 2 + size)
+    is_versioned = versioned == MODEL_VERSION and pair == 0x82 and major <= _SHORT_MAX and minor <= _SHORT_MAX
+    return is_versioned and created == _CREATED_HEAD and bool(_short_text(encoded[2 : 2 + size]))
+
+
+@lru_cache(maxsize=1024)
+def _are_tags(encoded: bytes) -> bool:
+    """Return True if the array `encoded` has 1 to 23 short texts, sorted, each once."""
+    count, at, before = encoded[0] - 0x80, 1, ""
+    for _ in range(count):
+        size = encoded[at] - _TEXT
+        at += 1
+        tag = _short_text(encoded[at : at + size]) if 0 < size <= _SHORT_MAX else ""
+        if not tag > before:
+            return False
+        before = tag
+        at += size
+    return 0 < count <= _SHORT_MAX and at == len(encoded)
+
+
+def _read(payload: bytes) -> Heading | None:
     count = payload[0] - 0xA0
-    size = payload[2] - _TEXT
-    if payload[1] != CONTEXT or not 0 < size <= _SHORT_MAX:
+    at = 1 + payload[2] - _TEXT + _ADDRESS_BYTES
+    address = _read_address(payload[1:at])
+    if address is None:
         return None
-    at = 3 + size
-    context = _short_text(payload[3:at])
-    author = payload[at + 3 : at + 35]
-    if not context or payload[at : at + 3] != _AUTHOR_HEAD or payload[at + 35] != NAME:
-        return None
-    at += 37
-    size = payload[at - 1] - _TEXT
+    context, author = address
+    size = payload[at] - _TEXT
+    at += 1
     if not 0 < size <= _SHORT_MAX:
         size = payload[at]
         if payload[at - 1] != _LONG_TEXT or not _SHORT_MAX < size <= NAME_BYTES_MAX:
@@ -97,64 +142,46 @@ def _read(payload: bytes) -> dict[int, Value] | None:
     stamped, timestamp, lived, instance, vector, writer, counter = _MIDDLE.unpack_from(payload, at)
     if stamped != _TIMESTAMP_HEAD or lived != _INSTANCE_HEAD or vector != _VECTOR_HEAD or timestamp < _EIGHT_BYTES:
         return None
-    at += _MIDDLE.size
+    at += _MIDDLE_BYTES
     if not 0 < counter <= _SHORT_MAX:
         width, least = _WIDTHS.get(counter, (0, 1))
         counter = int.from_bytes(payload[at : at + width], "big")
         if counter < least:
             return None
         at += width
-    size = payload[at + 1] - _TEXT
-    if payload[at] != MODEL or not 0 < size <= _SHORT_MAX:
+    end = at + payload[at + 1] - _TEXT + _MODEL_BYTES
+    if not _is_model(payload[at:end]) or payload[end : end + 4] == _ZEROS:  # a time of creation with a shorter form
         return None
-    model = _short_text(payload[at + 2 : at + 2 + size])
-    at += 2 + size
-    versioned, pair, major, minor, created, created_ms = _CREATED.unpack_from(payload, at)
-    at += _CREATED.size
-    if (
-        not model
-        or versioned != MODEL_VERSION
-        or pair != 0x82
-        or major > _SHORT_MAX
-        or minor > _SHORT_MAX
-        or created != _CREATED_HEAD
-        or created_ms < _EIGHT_BYTES
-    ):
-        return None
-    fields: dict[int, Value] = {
-        CONTEXT: context,
-        AUTHOR: author,
-        NAME: name,
-        TIMESTAMP: timestamp,
-        INSTANCE: instance,
-        VECTOR: {writer: counter},
-        MODEL: model,
-        MODEL_VERSION: [major, minor],
-        CREATED: created_ms,
-    }
+    at, is_tombstone = end + 8, False
     if count > _REQUIRED:
-        at = _read_optional(payload, at, fields)
-    return fields if at == len(payload) and len(fields) == count else None
+        at, is_tombstone = _read_optional(payload, at, count - _REQUIRED)
+    if count < _REQUIRED or at != len(payload):
+        return None
+    return context, author, name, timestamp, instance, {writer: counter}, is_tombstone
 
 
 # The counter's initial byte: the bytes that follow it, and the least number of that form.
 _WIDTHS: Final = {0x18: (1, 24), 0x19: (2, 1 << 8), 0x1A: (4, 1 << 16), 0x1B: (8, 1 << 32)}
 
 
-def _read_optional(payload: bytes, at: int, fields: dict[int, Value]) -> int:
-    """Add the fields from TAGS on to `fields`; return where they end, 0 when they are not of the common layout."""
-    end = len(payload)
+def _read_optional(payload: bytes, at: int, count: int) -> tuple[int, bool]:
+    """Return where the `count` fields from TAGS on end, and True if the last is TOMBSTONE; (0, False) when they are not
+    of the common layout."""
+    is_tombstone = False
     if payload[at] == TAGS:
-        at = _read_tags(payload, at + 1, fields)
-    if 0 < at < end and payload[at] == MEDIA_TYPE:
+        end = at + 2
+        for _ in range(payload[at + 1] - 0x80):
+            end += payload[end] - _TEXT + 1
+        if not _are_tags(payload[at + 1 : end]):
+            return 0, False
+        at, count = end, count - 1
+    if count and payload[at] == MEDIA_TYPE:
         size = payload[at + 1] - _TEXT
         at += 2
-        media_type = _short_text(payload[at : at + size]) if 0 < size <= _SHORT_MAX else ""
-        if not media_type:
-            return 0
-        fields[MEDIA_TYPE] = media_type
-        at += size
-    if 0 < at < end and payload[at] == BODY:
+        if not 0 < size <= _SHORT_MAX or not _short_text(payload[at : at + size]):
+            return 0, False
+        at, count = at + size, count - 1
+    if count and payload[at] == BODY:
         initial = payload[at + 1]
         at += 2
         if 0x40 < initial <= 0x57:
@@ -166,33 +193,11 @@ def _read_optional(payload: bytes, at: int, fields: dict[int, Value]) -> int:
             size = payload[at] << 8 | payload[at + 1]
             at += 2
         else:
-            return 0
-        fields[BODY] = payload[at : at + size]
-        at += size
-    elif 0 < at < end and payload[at] == TOMBSTONE and payload[at + 1] == 0xF5:
-        fields[TOMBSTONE] = True
-        at += 2
-    return at
-
-
-def _read_tags(payload: bytes, at: int, fields: dict[int, Value]) -> int:
-    count = payload[at] - 0x80
-    at += 1
-    tags: list[Value] = []
-    before = ""
-    for _ in range(count if count <= _SHORT_MAX else 0):
-        size = payload[at] - _TEXT
-        at += 1
-        tag = _short_text(payload[at : at + size]) if 0 < size <= _SHORT_MAX else ""
-        if not tag > before:  # sorted, each once
-            return 0
-        tags.append(tag)
-        before = tag
-        at += size
-    if not tags:
-        return 0
-    fields[TAGS] = tags
-    return at
+            return 0, False
+        at, count = at + size, count - 1
+    elif count and payload[at] == TOMBSTONE and payload[at + 1] == 0xF5:
+        at, count, is_tombstone = at + 2, count - 1, True
+    return (0, False) if count else (at, is_tombstone)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------

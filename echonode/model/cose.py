@@ -3,6 +3,7 @@
     84  58 26 <protected header: a2 01 27 04 58 20 kid>  a0  <head> <payload>  58 40 <signature>
 """
 
+from functools import lru_cache
 from typing import Final
 
 from echonode import cbor
@@ -18,6 +19,7 @@ KID_AT: Final = len(_COSE_HEAD)  # the position of the 32-byte signing key in a 
 _KID_END: Final = KID_AT + 32
 PAYLOAD_AT: Final = _KID_END + 1  # the position of the payload's CBOR head
 _UNPROTECTED: Final = b"\xa0"  # always the empty map: nothing in a version is unsigned
+_BSTR_HEAD_BYTES: Final = {0x58: 2, 0x59: 3, 0x5A: 5}  # by its first byte
 _SIGNATURE_HEAD: Final = bytes.fromhex("5840")
 _SIG_STRUCTURE_HEAD: Final = bytes.fromhex("846a") + b"Signature1" + bytes.fromhex("5826")
 
@@ -27,10 +29,15 @@ def assemble(kid: PublicKey, payload_bstr: bytes) -> bytes:
     return b"".join((_COSE_HEAD, kid, _UNPROTECTED, payload_bstr, _SIGNATURE_HEAD))
 
 
-def sig_structure(raw: bytes, payload_bstr: bytes, *, is_statement: bool) -> bytes:
-    """Return the Sig_structure of the version `raw`: it is signed, and its hash is the version id."""
+def sig_structure(kid: PublicKey, payload_bstr: bytes, *, is_statement: bool) -> bytes:
+    """Return the Sig_structure of a version by `kid`: it is signed, and its hash is the version id."""
+    return _sig_head(kid, is_statement) + payload_bstr
+
+
+@lru_cache(maxsize=1024)  # most versions come in rows that one key signed
+def _sig_head(kid: PublicKey, is_statement: bool) -> bytes:
     aad = _AAD_STATEMENT if is_statement else _AAD_RECORD
-    return b"".join((_SIG_STRUCTURE_HEAD, raw[3:_KID_END], bytes((0x40 + len(aad),)), aad, payload_bstr))
+    return b"".join((_SIG_STRUCTURE_HEAD, _PROTECTED_HEAD, kid, bytes((0x40 + len(aad),)), aad))
 
 
 def split(raw: bytes) -> tuple[PublicKey, bytes, bytes]:
@@ -40,18 +47,19 @@ def split(raw: bytes) -> tuple[PublicKey, bytes, bytes]:
     """
     start = PAYLOAD_AT
     end = len(raw) - SIGNATURE_BYTES - len(_SIGNATURE_HEAD)
-    if end <= start or raw[: len(_COSE_HEAD)] != _COSE_HEAD or raw[_KID_END : _KID_END + 1] != _UNPROTECTED:
+    if end <= start or not raw.startswith(_COSE_HEAD) or raw[_KID_END:start] != _UNPROTECTED:
         raise bad_record("not a COSE_Sign1 of the one form in use")
     if raw[end : end + 2] != _SIGNATURE_HEAD:
         raise bad_record("the signature is not 64 bytes")
     payload_bstr = raw[start:end]
-    head = {0x58: 2, 0x59: 3, 0x5A: 5}.get(payload_bstr[0], 0)
+    head = _BSTR_HEAD_BYTES.get(payload_bstr[0], 0)
     payload = payload_bstr[head:]
     if not head or payload_bstr[:head] != bstr_head(len(payload)):
         raise bad_record("the payload is not one byte string")
-    return PublicKey(raw[len(_COSE_HEAD) : _KID_END]), payload_bstr, payload
+    return PublicKey(raw[KID_AT:_KID_END]), payload_bstr, payload
 
 
+@lru_cache(maxsize=1024)
 def bstr_head(length: int) -> bytes:
     """Return the CBOR head of a payload of `length` bytes."""
     if length < 24:

@@ -10,7 +10,7 @@ model/fields.py, the layout around it in model/cose.py; model/common_layout.py r
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import le
+from operator import itemgetter, le
 from typing import Any, Final, NewType, Protocol
 from unicodedata import is_normalized
 
@@ -19,7 +19,7 @@ from echonode.clock import Timestamp, to_ms
 from echonode.digest import LEAF_KEY, VERSION, digest
 from echonode.errors import LocalError, RemoteError
 from echonode.limits import RECORD_BYTES_MAX
-from echonode.model.common_layout import read_fields, write_fields
+from echonode.model.common_layout import Heading, read_heading, write_fields
 from echonode.model.cose import KID_AT as KID_AT
 from echonode.model.cose import assemble, bstr_head, sig_structure, split
 from echonode.model.fields import (
@@ -56,8 +56,6 @@ VersionId = NewType("VersionId", bytes)  # 32 bytes
 LeafKey = NewType("LeafKey", bytes)  # 32 bytes
 Vector = Mapping[Writer, int]
 
-
-
 class Version(Protocol):
     """A version as the rule of heads (model/heads.py) sees it: a record, or the outline of a stored one."""
 
@@ -89,6 +87,8 @@ class Version(Protocol):
     def is_tombstone(self) -> bool: ...
 
 
+_required_heading: Final = itemgetter(CONTEXT, AUTHOR, NAME, TIMESTAMP, INSTANCE, VECTOR)
+
 IDENTITIES: Final = "identities"  # the reserved context of key statements
 MAIN: Final = "main"
 
@@ -96,53 +96,55 @@ MAIN: Final = "main"
 class SignedRecord:
     """A version with a checked shape and an unchecked signature. Only `verify` may act on it."""
 
-    __slots__ = ("_fields", "_sig_structure", "id", "key", "kid", "raw", "writer")
+    __slots__ = (
+        "_kept_fields",
+        "_sig_structure",
+        "author",  # the identity, a node or a pool, that the record belongs to
+        "context",  # the name of its context
+        "id",
+        "instance",  # the life of the store that wrote it
+        "is_tombstone",  # True if it deletes the record
+        "key",
+        "kid",
+        "name",  # the record's name, unique for each context and author
+        "raw",
+        "timestamp",  # the hybrid logical time of writing (clock.py)
+        "vector",  # the highest counter of each writer that it has seen, its own dot included (PROTOCOL.md §4.3)
+        "writer",
+    )
 
     def __init__(
         self,
         raw: bytes,
         kid: PublicKey,
         payload_bstr: bytes,
-        fields: dict[int, cbor.Value],
+        heading: Heading,
+        fields: dict[int, cbor.Value] | None = None,
         key: LeafKey | None = None,
     ) -> None:
+        """Take `fields` where they were read already; else they are read when one is asked for."""
         self.raw = raw
         self.kid = kid
-        self._fields = fields
-        self._sig_structure = sig_structure(raw, payload_bstr, is_statement=fields[CONTEXT] == IDENTITIES)
+        (
+            self.context,
+            self.author,
+            self.name,
+            self.timestamp,
+            self.instance,
+            self.vector,
+            self.is_tombstone,
+        ) = heading
+        self._kept_fields = fields
+        self._sig_structure = sig_structure(kid, payload_bstr, is_statement=self.context == IDENTITIES)
         self.id = VersionId(digest(VERSION, self._sig_structure))
         self.key = leaf_key(self.author, self.name) if key is None else key
         self.writer = writer_of(kid, self.instance)
 
     @property
-    def context(self) -> str:
-        """The name of its context."""
-        return self._fields[CONTEXT]  # type: ignore[return-value]  # check_fields checked the types of all fields
-
-    @property
-    def author(self) -> IdentityId:
-        """The identity, a node or a pool, that the record belongs to."""
-        return self._fields[AUTHOR]  # type: ignore[return-value]
-
-    @property
-    def name(self) -> str:
-        """The record's name, unique for each context and author."""
-        return self._fields[NAME]  # type: ignore[return-value]
-
-    @property
-    def timestamp(self) -> Timestamp:
-        """The hybrid logical time of writing (clock.py)."""
-        return self._fields[TIMESTAMP]  # type: ignore[return-value]
-
-    @property
-    def instance(self) -> Instance:
-        """The life of the store that wrote it."""
-        return self._fields[INSTANCE]  # type: ignore[return-value]
-
-    @property
-    def vector(self) -> Vector:
-        """The highest counter of each writer that this version has seen, its own dot included (PROTOCOL.md §4.3)."""
-        return self._fields[VECTOR]  # type: ignore[return-value]
+    def _fields(self) -> dict[int, cbor.Value]:
+        if self._kept_fields is None:
+            self._kept_fields = cbor.decode_trusted(split(self.raw)[2])  # type: ignore[assignment]
+        return self._kept_fields  # type: ignore[return-value]
 
     @property
     def model(self) -> str:
@@ -179,11 +181,6 @@ class SignedRecord:
         """The fields from `LATER` on, which this protocol version does not know: an encoded map, b"" for none."""
         fields = {number: value for number, value in self._fields.items() if number >= LATER}
         return cbor.encode_ordered(fields) if fields else b""
-
-    @property
-    def is_tombstone(self) -> bool:
-        """True if this version deletes the record."""
-        return TOMBSTONE in self._fields
 
     @property
     def counter(self) -> int:
@@ -227,11 +224,10 @@ class UnsignedVersion(SignedRecord):
     __slots__ = ()
 
     def sign(self, key: SigningKey) -> Record:
-        """Return the version, signed with `key`, the one it was prepared for."""
+        """Become a Record, signed with `key`, the one it was prepared for."""
         assert key.public == self.kid, "prepared for another key"
-        record = _promote(self)
-        record.raw = self.raw + key.sign(self._sig_structure)
-        return record
+        self.raw += key.sign(self._sig_structure)
+        return _become_record(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,29 +273,30 @@ def parse(raw: bytes) -> SignedRecord:
     if len(raw) > RECORD_BYTES_MAX:
         raise bad_record("larger than a record may be")
     kid, payload_bstr, payload = split(raw)
-    fields: dict[int, cbor.Value] | None = read_fields(payload)
-    if fields is None:
-        decoded = cbor.decode(payload)
-        check_fields(decoded)
-        fields = decoded  # type: ignore[assignment]  # check_fields: a map of ints
-        assert fields is not None
-    signed = SignedRecord(raw, kid, payload_bstr, fields)
+    heading, fields = read_heading(payload), None
+    if heading is None:
+        fields = cbor.decode(payload)
+        check_fields(fields)
+        heading = _heading_of(fields)
+    signed = SignedRecord(raw, kid, payload_bstr, heading, fields)  # type: ignore[arg-type]  # check_fields: a map of ints
     if signed.vector.get(signed.writer, 0) < 1:
         raise bad_record("its vector lacks its own dot")
     return signed
 
 
 def verify(signed: SignedRecord) -> Record:
-    """Return the Record that `signed` claims to be. Raises RemoteError (BAD_RECORD) if its kid did not sign it."""
+    """Return `signed`, which becomes the Record that it claims to be. Raises RemoteError (BAD_RECORD) when its kid did
+    not sign it."""
     if not signed._is_signed():
         raise bad_record("the signature is not that of its key")
-    return _promote(signed)
+    return _become_record(signed)
 
 
 def from_store(raw: bytes) -> Record:
     """Return a version from our own disk, where only verified ones are. Nothing is checked; `echonode verify` does."""
     kid, payload_bstr, payload = split(raw)
-    return Record(raw, kid, payload_bstr, cbor.decode_trusted(payload))  # type: ignore[arg-type]
+    fields = cbor.decode_trusted(payload)
+    return Record(raw, kid, payload_bstr, _heading_of(fields), fields)  # type: ignore[arg-type]
 
 
 def fields_of(raw: bytes) -> Mapping[int, cbor.Value]:
@@ -310,10 +307,12 @@ def fields_of(raw: bytes) -> Mapping[int, cbor.Value]:
 def is_version(raw: bytes, version: VersionId) -> bool:
     """Return True if `version` is the id of `raw`. The id covers all bytes but the signature."""
     try:
-        payload = split(raw)[1]
+        kid, payload, _ = split(raw)
     except RemoteError:
         return False
-    return any(digest(VERSION, sig_structure(raw, payload, is_statement=kind)) == version for kind in (False, True))
+    if digest(VERSION, sig_structure(kid, payload, is_statement=False)) == version:
+        return True
+    return digest(VERSION, sig_structure(kid, payload, is_statement=True)) == version
 
 
 def sign(draft: Draft, key: SigningKey, *, instance: Instance, vector: Vector, timestamp: Timestamp) -> Record:
@@ -369,7 +368,7 @@ def prepare(
     # The bounds of known fields add up to less than this one; later fields have no bounds here.
     if draft.later and len(unsigned) + SIGNATURE_BYTES > RECORD_BYTES_MAX:
         raise LocalError("larger than a record may be")
-    return UnsignedVersion(unsigned, kid, payload_bstr, fields, key)
+    return UnsignedVersion(unsigned, kid, payload_bstr, _heading_of(fields), fields, key)
 
 
 def _encode(draft: Draft, fields: dict[int, Any]) -> bytes:
@@ -388,12 +387,14 @@ def _encode(draft: Draft, fields: dict[int, Any]) -> bytes:
     return cbor.encode_ordered(fields)
 
 
-def _promote(signed: SignedRecord) -> Record:
-    record = Record.__new__(Record)
-    record.raw, record.kid, record._fields = signed.raw, signed.kid, signed._fields
-    record._sig_structure = signed._sig_structure
-    record.id, record.key, record.writer = signed.id, signed.key, signed.writer
-    return record
+def _heading_of(fields: Any) -> Heading:
+    return (*_required_heading(fields), TOMBSTONE in fields)
+
+
+def _become_record(signed: SignedRecord) -> Record:
+    """Return the same object as a Record. A copy would cost a tenth of what parsing does."""
+    signed.__class__ = Record
+    return signed  # type: ignore[return-value]
 
 
 def supersedes(newer: Version, older: Version) -> bool:

@@ -70,7 +70,7 @@ async def counters_go_on_over_all_contexts_and_past_what_others_have_seen(store:
 def _with_vector(record: Record, vector: Mapping[Writer, int]) -> Record:
     """Return a stand-in for a version with the vector `vector`."""
     copy = from_store(record.raw)
-    copy._fields = {**copy._fields, 6: {writer: counter for writer, counter in vector.items()}}  # noqa: C416
+    copy.vector = dict(vector)
     return copy
 
 

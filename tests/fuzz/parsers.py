@@ -31,7 +31,7 @@ from echonode.host.announcement import (
 from echonode.host.system import local_address
 from echonode.host.tcp import parse_address
 from echonode.limits import CBOR_DEPTH_MAX, CBOR_ITEMS_MAX
-from echonode.model.common_layout import read_fields
+from echonode.model.common_layout import read_heading
 from echonode.model.fields import check_fields
 from echonode.model.heads import select, winner
 from echonode.model.key_claims import Admission, KeyClaims, Listing
@@ -98,11 +98,13 @@ def _is_allowed(value: Any, depth: int, budget: list[int]) -> bool:
 
 
 def run_record(data: bytes) -> None:
-    quick = read_fields(data)
-    if quick is not None:
-        strict = cbor.decode(data)
+    heading = read_heading(data)
+    if heading is not None:
+        strict: Any = cbor.decode(data)
         check_fields(strict)
-        assert repr(quick) == repr(strict), "the quick reader reads something else"
+        expected = (*[strict[number] for number in range(1, 7)], 13 in strict)
+        assert repr(heading) == repr(expected), "the quick reader reads something else"
+        assert repr(cbor.decode_trusted(data)) == repr(strict), "the fields read later are something else"
     for raw in (data, signed_over(data), signed_over(data, PERSON.root, "statement")):
         try:
             signed = parse(raw)

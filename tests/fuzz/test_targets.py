@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from echonode import cbor
-from echonode.model.record import _promote
+from echonode.model.record import _become_record
 from echonode.node.events import FollowEnded, InvitationRefused, InvitationUsed, SessionFailed, SyncCompleted
 from echonode.node.mode_table import MODES
 from echonode.sync import verify_apply
@@ -135,8 +135,8 @@ def unsealed(self: noise.CipherState, _: bytes, ciphertext: bytes) -> bytes:
 BUGS = {
     "cbor: what cbor2 takes is taken": ("cbor", plant(cbor, "decode", cbor.decode_trusted)),
     "auth: signatures are not looked at": ("auth", plant(auth, "is_signed", lambda *_: True)),
-    "responder: records are not verified": ("responder", plant(verify_apply, "verify", _promote)),
-    "initiator: records are not verified": ("initiator", plant(verify_apply, "verify", _promote)),
+    "responder: records are not verified": ("responder", plant(verify_apply, "verify", _become_record)),
+    "initiator: records are not verified": ("initiator", plant(verify_apply, "verify", _become_record)),
     "handshake: tags are not looked at": ("handshake", plant(noise.CipherState, "decrypt_with_ad", unsealed)),
 }
 

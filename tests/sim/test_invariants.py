@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from echonode.clock import Timestamp
-from echonode.model.fields import NAME
 from echonode.model.identity import Instance, writer_of
 from echonode.model.merkle import State
 from echonode.model.record import MAIN, Draft, sign
@@ -77,7 +76,7 @@ async def a_bad_signature_is_stored(watched: WatchedWorld) -> None:
 
 async def a_version_is_stored_under_another_name(watched: WatchedWorld) -> None:
     forged = sign_like(watched.one)
-    forged._fields = {**forged._fields, NAME: "another"}
+    forged.name = "another"
     await watched.two.store.apply(MAIN, [forged])
 
 
