@@ -48,8 +48,8 @@ BUGS: Final = (
     Bug(
         name="versions of any context are taken",
         file="sync/verify_apply.py",
-        right="        if signed.context != context:\n",
-        wrong="        if not context:\n",
+        right="            if signed.context != context:\n",
+        wrong="            if not context:\n",
         tests=("sync/test_refusing.py", "sync/test_liars.py"),
     ),
     Bug(

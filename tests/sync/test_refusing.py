@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import REFUSALS_KEPT
+from echonode.limits import REFUSALS_KEPT, VERIFY_CHUNK
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES, MAIN, Record, VersionId
 from echonode.store.memory import MemoryStore
@@ -15,6 +15,7 @@ from echonode.store.port import RefusedVersion
 from echonode.sync.conversation import Conversation, Result, Tally
 from echonode.sync.modes import level_wise, snapshot
 from echonode.sync.tree_parts import encode_node
+from echonode.sync.verify_apply import verify_all
 from echonode.wire.messages import (
     Direction,
     Done,
@@ -183,6 +184,17 @@ def bodies() -> dict[str, tuple[bytes, Reason]]:
         "not canonical inside": (good.raw[:43] + bytes((good.raw[43] ^ 1,)) + good.raw[44:], Reason.BAD_RECORD),
         "another context": (foreign.raw, Reason.FOREIGN_CONTEXT),
     }
+
+
+@pytest.mark.parametrize("apart", [1, VERIFY_CHUNK], ids=["of one chunk", "of two chunks"])
+@pytest.mark.parametrize("first, later", [("bad signature", "another context"), ("another context", "bad signature")])
+def test_of_two_versions_with_faults_the_first_decides(first: str, later: str, apart: int) -> None:
+    good = [version.raw for version in universe().versions[MAIN][: VERIFY_CHUNK + 20]]
+    raw, reason = bodies()[first]
+    raws = [*good[:10], raw, *good[10 : 9 + apart], bodies()[later][0], *good[9 + apart :]]
+    with pytest.raises(RemoteError) as caught:
+        asyncio.run(verify_all(raws, MAIN))
+    assert caught.value.reason is reason
 
 
 forgeries = pytest.mark.parametrize("forgery", list(bodies()))
