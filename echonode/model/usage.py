@@ -75,8 +75,19 @@ class UsageTable:
 
     def count(self, versions: Iterable[CountedVersion], sign: int) -> None:
         """Count `versions` as new heads, with `sign` -1 as heads no more."""
+        author, key = IdentityId(b""), PublicKey(b"")
+        records = size = tombstones = 0
         for version in versions:
-            self.add(version.author, version.kid, sign, sign * version.size, sign * version.is_tombstone)
+            if version.kid != key or version.author != author:  # most come in rows of one author
+                if records:
+                    self.add(author, key, sign * records, sign * size, sign * tombstones)
+                author, key = version.author, version.kid
+                records = size = tombstones = 0
+            records += 1
+            size += version.size
+            tombstones += version.is_tombstone
+        if records:
+            self.add(author, key, sign * records, sign * size, sign * tombstones)
 
     def add(self, author: IdentityId, key: PublicKey, records: int, size: int, tombstones: int) -> None:
         """Add so much, or take it away."""

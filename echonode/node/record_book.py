@@ -6,6 +6,7 @@ It is what a node is without a network: a store, the identity that writes into i
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from echonode.clock import Clock, Entropy, HybridClock, Moment, Timestamp, to_ms
@@ -292,18 +293,17 @@ class RecordBook:
             self._note_written(event.records, event.source)
 
     def _note_written(self, records: Sequence[Record], peer: bytes) -> None:
-        self.is_copied = self.is_copied or any(map(self._is_by_copy, records))
+        instance, key = self.store.instance, self.identity.device.public
+        # Written in this store's name, and new here: another store writes as this one.
+        if any(record.instance == instance and record.kid == key for record in records):
+            self.is_copied = True
         now_ms = self._clock.now_ms()
-        newest = max(records, key=lambda record: record.timestamp)
+        newest = max(records, key=attrgetter("timestamp"))
         if not self._hybrid.observe(newest.timestamp, now_ms):
             ahead_s = (to_ms(newest.timestamp) - now_ms) // 1000
             self._bus.publish(TimestampAhead(peer=peer, context=newest.context, record=newest.name, ahead_s=ahead_s))
             for record in records:
                 self._hybrid.observe(record.timestamp, now_ms)
-
-    def _is_by_copy(self, record: Record) -> bool:
-        """Return whether `record`, which is new here, was written in this store's name: our key, our instance."""
-        return record.instance == self.store.instance and record.kid == self.identity.device.public
 
     def is_admitted(self, record: Record) -> bool:
         """Return False for a version of the history whose key is void by now."""

@@ -83,11 +83,12 @@ class AnswerCheck:
 
 def check_order(records: Sequence[Record], last: Position) -> Position:
     """Return the position of the last of `records`. Raises RemoteError unless they ascend from behind `last`."""
+    key, version = last
     for record in records:
-        if (record.key, record.id) <= last:
+        if record.key <= key and (record.key, record.id) <= (key, version):
             raise _protocol_error("records out of order, or not for the first time")
-        last = (record.key, record.id)
-    return last
+        key, version = record.key, record.id
+    return key, version
 
 
 def _start_of(item: LeafRequest) -> Position:
