@@ -225,9 +225,9 @@ class MergeIndex:
         """Set the leaves of `context` to what became of them."""
         self.replace_heads(context, {key: merge.heads for key, merge in merges.items() if merge.changes_heads})
         if context != IDENTITIES:
-            for merge in merges.values():
-                self.usage.count((move.version for move in merge.left() if move.target is not Place.LOG), -1)
-                self.usage.count((move.version for move in merge.joined() if move.origin is not Place.LOG), 1)
+            moves = [move for merge in merges.values() for move in merge.moves]
+            self.usage.count([version for version, origin, target in moves if origin is Place.LOG is not target], -1)
+            self.usage.count([version for version, origin, target in moves if target is Place.LOG is not origin], 1)
         full = self.full_leaves.setdefault(context, set())
         for key, merge in merges.items():
             if merge.is_full:
@@ -238,11 +238,10 @@ class MergeIndex:
     def replace_heads(self, context: str, heads: Mapping[LeafKey, Sequence[VersionId]]) -> None:
         """Set the leaves of `context` to these heads; an empty list removes the leaf."""
         tree = self.trees.setdefault(context, Tree())
+        tree.put_all([(key, State(state_of(ids))) for key, ids in heads.items() if ids])
         conflicts = self.conflicts.setdefault(context, set())
         for key, ids in heads.items():
-            if ids:
-                tree.put(key, State(state_of(ids)))
-            else:
+            if not ids:
                 tree.remove(key)
             if len(ids) > 1:
                 conflicts.add(key)

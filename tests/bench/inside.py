@@ -96,8 +96,7 @@ def _tree(count: int) -> dict[str, float]:
     for _ in range(_BATCHES):
         leaves = [(LeafKey(os.urandom(32)), State(os.urandom(32))) for _ in range(_BATCH)]
         began_s = time.thread_time()
-        for key, state in leaves:
-            tree.put(key, state)
+        tree.put_all(leaves)
         assert tree.root
         upkeep.append((time.thread_time() - began_s) / _BATCH)
         began_s = time.thread_time()

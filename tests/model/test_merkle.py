@@ -102,6 +102,16 @@ def test_a_root_read_between_changes_is_that_of_the_definition(changes: int) -> 
     assert tree.children_at(b"") == tuple(naive(leaves, bytes([nibble])) for nibble in range(16))
 
 
+@given(st.lists(LEAVES, max_size=4))
+def test_many_leaves_at_once_are_put_as_one_after_another(batches: list[dict[LeafKey, State]]) -> None:
+    tree, leaves = Tree(), dict[LeafKey, State]()
+    for batch in batches:
+        tree.put_all(batch.items())
+        leaves |= batch
+        assert tree.root == naive(leaves)
+        assert (dict(tree.leaves_at(b"")), len(tree)) == (leaves, len(leaves))
+
+
 @given(LEAVES, st.randoms(use_true_random=False))
 def test_the_root_depends_on_the_set_alone(leaves: Leaves, random: Random) -> None:
     keys = list(leaves)
