@@ -41,22 +41,26 @@ def _sig_head(kid: PublicKey, is_statement: bool) -> bytes:
 
 
 def split(raw: bytes) -> tuple[PublicKey, bytes, bytes]:
-    """Return kid, the payload with its CBOR head, and the payload. Raises RemoteError (BAD_RECORD).
-
-    Only the length of the payload varies in the layout, so comparing bytes checks the outer CBOR.
-    """
-    start = PAYLOAD_AT
-    end = len(raw) - SIGNATURE_BYTES - len(_SIGNATURE_HEAD)
-    if end <= start or not raw.startswith(_COSE_HEAD) or raw[_KID_END:start] != _UNPROTECTED:
-        raise bad_record("not a COSE_Sign1 of the one form in use")
-    if raw[end : end + 2] != _SIGNATURE_HEAD:
-        raise bad_record("the signature is not 64 bytes")
-    payload_bstr = raw[start:end]
+    """Return kid, the payload with its CBOR head, and the payload. Raises RemoteError (BAD_RECORD)."""
+    kid, payload_bstr = open_envelope(raw)
     head = _BSTR_HEAD_BYTES.get(payload_bstr[0], 0)
     payload = payload_bstr[head:]
     if not head or payload_bstr[:head] != bstr_head(len(payload)):
         raise bad_record("the payload is not one byte string")
-    return PublicKey(raw[KID_AT:_KID_END]), payload_bstr, payload
+    return kid, payload_bstr, payload
+
+
+def open_envelope(raw: bytes) -> tuple[PublicKey, bytes]:
+    """Return kid and the payload with its CBOR head, which is not checked. Raises RemoteError (BAD_RECORD).
+
+    Only the length of the payload varies in the layout, so comparing bytes checks the outer CBOR.
+    """
+    end = len(raw) - SIGNATURE_BYTES - len(_SIGNATURE_HEAD)
+    if end <= PAYLOAD_AT or not raw.startswith(_COSE_HEAD) or raw[_KID_END:PAYLOAD_AT] != _UNPROTECTED:
+        raise bad_record("not a COSE_Sign1 of the one form in use")
+    if raw[end : end + 2] != _SIGNATURE_HEAD:
+        raise bad_record("the signature is not 64 bytes")
+    return PublicKey(raw[KID_AT:_KID_END]), raw[PAYLOAD_AT:end]
 
 
 @lru_cache(maxsize=1024)

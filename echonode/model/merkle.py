@@ -126,7 +126,8 @@ class Tree:
         """Return the state of the leaf `key`, None if there is none."""
         node, depth = self._top, 0
         while not isinstance(node, bytes):
-            node = node.children[_nibble(key, depth)]
+            byte = key[depth >> 1]  # `_nibble` in place: every version that arrives is looked up
+            node = node.children[byte & 15 if depth & 1 else byte >> 4]
             depth += 1
         at = _find(node, key)
         return None if at < 0 else State(node[at + _KEY : at + _ENTRY])

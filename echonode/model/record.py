@@ -21,7 +21,7 @@ from echonode.errors import LocalError, RemoteError
 from echonode.limits import RECORD_BYTES_MAX
 from echonode.model.common_layout import Heading, read_heading, write_fields
 from echonode.model.cose import KID_AT as KID_AT
-from echonode.model.cose import assemble, bstr_head, sig_structure, split
+from echonode.model.cose import assemble, bstr_head, open_envelope, sig_structure, split
 from echonode.model.fields import (
     AUTHOR,
     BODY,
@@ -307,12 +307,12 @@ def fields_of(raw: bytes) -> Mapping[int, cbor.Value]:
 def is_version(raw: bytes, version: VersionId) -> bool:
     """Return True if `version` is the id of `raw`. The id covers all bytes but the signature."""
     try:
-        kid, payload, _ = split(raw)
+        kid, payload_bstr = open_envelope(raw)
     except RemoteError:
         return False
-    if digest(VERSION, sig_structure(kid, payload, is_statement=False)) == version:
+    if digest(VERSION, sig_structure(kid, payload_bstr, is_statement=False)) == version:
         return True
-    return digest(VERSION, sig_structure(kid, payload, is_statement=True)) == version
+    return digest(VERSION, sig_structure(kid, payload_bstr, is_statement=True)) == version
 
 
 def sign(draft: Draft, key: SigningKey, *, instance: Instance, vector: Vector, timestamp: Timestamp) -> Record:

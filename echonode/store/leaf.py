@@ -78,11 +78,6 @@ class LeafMerge:
         """Return the merge of one version into a leaf that does not exist yet."""
         return cls((record.id,), [Move(record, None, Place.LOG)])
 
-    @property
-    def changes_heads(self) -> bool:
-        """True unless the leaf shows the same heads as before."""
-        return any(move.origin is Place.LOG or move.target is Place.LOG for move in self.moves)
-
     def joined(self) -> list[Move]:
         """Return the moves of versions that became heads."""
         return [move for move in self.moves if move.target is Place.LOG]

@@ -19,7 +19,7 @@ from echonode.model.identity import IdentityId, Instance, PublicKey, Writer, wri
 from echonode.model.keyring import ClaimTable, Keyring
 from echonode.model.keys import Admission, Claim, read_statement
 from echonode.model.merkle import State, Tree, state_of
-from echonode.model.record import IDENTITIES, LeafKey, Record, VersionId
+from echonode.model.record import IDENTITIES, LeafKey, Record, Version, VersionId
 from echonode.model.usage import UsageTable
 from echonode.store.counters import Counters, CounterTable
 from echonode.store.leaf import Leaf, LeafMerge, Move, Place, joined_moves
@@ -192,7 +192,7 @@ class MergeIndex:
         tree = self.trees.get(plan.context)
         others: list[LeafKey] = []
         for key, arrived in plan.arrived.items():
-            state = tree.get(key) if tree else None
+            state = tree.get(key) if tree is not None else None
             if len(arrived) > 1 or (pending is not None and pending.touches(plan.context, key)):
                 others.append(key)
             elif state is None:
@@ -223,11 +223,18 @@ class MergeIndex:
 
     def replace_leaves(self, context: str, merges: Mapping[LeafKey, LeafMerge]) -> None:
         """Set the leaves of `context` to what became of them."""
-        self.replace_heads(context, {key: merge.heads for key, merge in merges.items() if merge.changes_heads})
+        heads: dict[LeafKey, Sequence[VersionId]] = {}
+        left: list[Version] = []
+        joined: list[Version] = []
+        for key, merge in merges.items():
+            for version, origin, target in merge.moves:
+                if origin is Place.LOG or target is Place.LOG:
+                    heads[key] = merge.heads
+                    (left if origin is Place.LOG else joined).append(version)
+        self.replace_heads(context, heads)
         if context != IDENTITIES:
-            moves = [move for merge in merges.values() for move in merge.moves]
-            self.usage.count([version for version, origin, target in moves if origin is Place.LOG is not target], -1)
-            self.usage.count([version for version, origin, target in moves if target is Place.LOG is not origin], 1)
+            self.usage.count(left, -1)
+            self.usage.count(joined, 1)
         full = self.full_leaves.setdefault(context, set())
         for key, merge in merges.items():
             if merge.is_full:
