@@ -93,11 +93,8 @@ class StagingArea:
         staging = self.staging.get(context)
         if staging is None:
             return lambda: 0 if expected in (None, Tree().root) else None
-        run = (staging.first_seq, staging.newest_seq)
-        tree, conflicts = await self._commits.database.run(
-            lambda connection: read_tree(connection, staging.context_id, [run])
-        )
-        is_expected = expected in (None, tree.root)
+        tree, conflicts, root = await self._commits.database.run(lambda connection: _read_state(connection, staging))
+        is_expected = expected in (None, root)
         if is_expected and self._may_swap(context, staging):
             self._swap(transaction, context, staging)
 
@@ -156,6 +153,15 @@ class StagingArea:
         context_row = ContextRow(staging.context_id, staging.newest_seq, staging.size_bytes)
         context_row.runs.add(staging.first_seq, staging.newest_seq)
         transaction.rows[context] = context_row
+
+
+def _read_state(
+    connection: sqlite3.Connection, staging: StagingContext
+) -> tuple[Tree, set[LeafKey], Digest]:
+    """Return the tree of what is staged, its conflicts and its root: of a million leaves it takes a second to hash."""
+    run = (staging.first_seq, staging.newest_seq)
+    tree, conflicts = read_tree(connection, staging.context_id, [run])
+    return tree, conflicts, tree.root
 
 
 def _divide(plan: MergePlan, last_key: LeafKey) -> tuple[list[Record], list[LeafKey]]:
