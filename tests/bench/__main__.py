@@ -18,6 +18,7 @@ line says how busy the machine was with other things.
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import threading
@@ -156,8 +157,8 @@ def _join(sender: NodeProcess, receiver: NodeProcess, count: int) -> dict[str, f
     """Let `receiver` join, and return what the conversation cost that brought more than half of `count` records.
 
     Nothing else runs meanwhile: a command asking for the state again and again would take one of two cores."""
-    code, before_s = code_in(sender.cli("invite").stdout.decode()), idle.cpu_s(sender)
-    received_s = idle.cpu_s(receiver)
+    code = code_in(sender.cli("invite").stdout.decode())
+    sender_s, receiver_s = _cpu_s(sender), _cpu_s(receiver)
     receiver.cli("join", code)
     big = wait_for(
         lambda: next((event for event in receiver.events("sync.completed") if event["received"] > count // 2), None),
@@ -165,11 +166,18 @@ def _join(sender: NodeProcess, receiver: NodeProcess, count: int) -> dict[str, f
     )
     figures = {
         "per_s": round(big["received"] / big["duration_s"]),
-        "cpu_us": round(1e6 * (idle.cpu_s(receiver) - received_s) / count, 1),
-        "sender_cpu_us": round(1e6 * (idle.cpu_s(sender) - before_s) / count, 1),
+        "cpu_us": round(1e6 * (_cpu_s(receiver) - receiver_s) / count, 1),
+        "sender_cpu_us": round(1e6 * (_cpu_s(sender) - sender_s) / count, 1),
     }
     wait_for(lambda: equal([sender, receiver], "main"), 600)
     return figures
+
+
+def _cpu_s(node: NodeProcess) -> float:
+    """Return the CPU seconds of the process in ticks, threads that have ended included: a snapshot has one of its own.
+    """
+    fields = Path(f"/proc/{node.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class _Progress:
