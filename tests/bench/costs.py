@@ -300,7 +300,7 @@ def _cell(cost: Cost | None) -> str:
     if cost is None:
         return ""
     cpu_ms = cost.cpu_initiator_ms + cost.cpu_responder_ms
-    cell = f"{cost.bytes:,} / {cost.round_trips} / {_short(cpu_ms)} / {_short(cost.wall_ms)}"
+    cell = f"{cost.bytes:,} / {cost.round_trips} / {_short(cpu_ms)}"
     return f"**{cell}**" if cost.selected else cell
 
 
