@@ -3,7 +3,10 @@
 Each past secret has the rotation that this node tells those that still come with it; None where a person chose another
 network. Followed from one to the next they are *steps* to the present secret. Kept in the home as CBOR:
 
-    [[secret, left_ms, null or [signed, signature, statement]], ...]
+    [[secret, left_ms, null or [signed, signature, statement], is copied], ...]
+
+The fourth part stands only where it is false: this node rotated without somebody, and has yet to copy what was
+`shared`.
 """
 
 from collections.abc import Sequence
@@ -21,11 +24,15 @@ _PARTS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class PastNetwork:
-    """A secret that this node had until `left_ms`, and the rotation that leads away from it."""
+    """A secret that this node had until `left_ms`, and the rotation that leads away from it.
+
+    `is_copied`: False while this node, which rotated without somebody, has yet to copy what was `shared`.
+    """
 
     secret: MemberSecret
     left_ms: int
     rotation: Rotation | None
+    is_copied: bool = True
 
     def is_served(self, now_ms: int) -> bool:
         """Return True while those that come with this secret are told of the rotation."""
@@ -73,20 +80,26 @@ def chain_to(present: MemberSecret, past: Sequence[PastNetwork]) -> list[Rotatio
 
 
 def left_for(
-    new: MemberSecret, rotation: Rotation | None, *, present: MemberSecret, past: Sequence[PastNetwork], now_ms: int
+    new: MemberSecret,
+    rotation: Rotation | None,
+    *,
+    present: MemberSecret,
+    past: Sequence[PastNetwork],
+    now_ms: int,
+    is_copied: bool = True,
 ) -> tuple[PastNetwork, ...]:
     """Return the past networks of a node that leaves `present` for `new`, by `rotation` or because a person said so.
 
     A rotation that beats one of the chain replaces it and all that followed: whoever comes with a secret of the beaten
     branch is told of the one that counts.
     """
-    kept = [*past, PastNetwork(present, now_ms, rotation)]
+    kept = [*past, PastNetwork(present, now_ms, rotation, is_copied)]
     if rotation is not None:
         chain = chain_to(present, past)
         at = next((i for i, ours in enumerate(chain) if ours.parent == rotation.parent), len(chain))
         beaten = {ours.commitment for ours in chain[at:]}
         kept = [
-            replace(each, rotation=rotation)
+            replace(each, rotation=rotation, is_copied=is_copied if each.secret == present else True)
             if each.secret.netid == rotation.parent or each.secret.commitment in beaten
             else each
             for each in kept
@@ -101,7 +114,7 @@ def write_past(past: Sequence[PastNetwork]) -> bytes:
     for each in past:
         rotation = each.rotation
         told: cbor.Value = None if rotation is None else [rotation.signed, rotation.signature, rotation.statement]
-        rows.append([each.secret.to_bytes(), each.left_ms, told])
+        rows.append([each.secret.to_bytes(), each.left_ms, told, *([] if each.is_copied else [False])])
     return cbor.encode(rows)
 
 
@@ -118,6 +131,8 @@ def read_past(data: bytes) -> tuple[PastNetwork, ...]:
 
 def _read_row(row: object) -> PastNetwork:
     match row:
+        case [*parts, False] if len(parts) == _PARTS:
+            return replace(_read_row(parts), is_copied=False)
         case [bytes(secret), int(left_ms), None] if len(secret) == MEMBER_SECRET_BYTES:
             return PastNetwork(MemberSecret.from_bytes(secret), left_ms, None)
         case [bytes(secret), int(left_ms), [bytes(signed), bytes(signature), bytes(statement)]] if (

@@ -1,6 +1,7 @@
 """Membership: the network that this node is a member of, by its key, and what discovery makes known of that."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from echonode.model.member_secret import MemberSecret
@@ -65,6 +66,13 @@ class Membership:
         """Be a member of the network with that secret, for good, and keep those of the past."""
         self._save(secret, past)
         self.member_secret, self.past = secret, tuple(past)
+
+    def note_copied(self, secret: MemberSecret) -> None:
+        """Keep that what was `shared` under the past `secret` is copied."""
+        past = tuple(replace(each, is_copied=True) if each.secret == secret else each for each in self.past)
+        assert self.member_secret is not None, "only a private network is rotated"
+        self._save(self.member_secret, past)
+        self.past = past
 
     def announce(self, slot: str | None) -> None:
         """Announce this node to members, with the number of the open invitation, None for no invitation."""

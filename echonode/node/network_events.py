@@ -69,7 +69,7 @@ class NetworkLeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationRefused:
-    """A peer told of a rotation that is not to be believed."""
+    """A peer told of a rotation that is not to be believed, or that this node cannot follow now."""
 
     name: ClassVar[str] = "network.rotation_refused"
     level: ClassVar[str] = "warning"

@@ -11,7 +11,7 @@ from echonode.model.identity import IdentityId, shared_pool
 from echonode.model.member_secret import MemberSecret
 from echonode.model.past_networks import PastNetwork, left_for
 from echonode.node.event_bus import EventBus
-from echonode.node.events import NetworkJoined, SyncCompleted
+from echonode.node.events import LinkEqual, NetworkJoined, SyncCompleted
 from echonode.node.invitations import Invitations
 from echonode.node.live_links import LiveLinks
 from echonode.node.membership import Membership
@@ -47,17 +47,32 @@ class NetworkMoves:
     def __post_init__(self) -> None:
         self.copies = PoolCopies(self.records, self.spawn)
         self.bus.on(SyncCompleted, self.copies.note_synced)
+        self.bus.on(LinkEqual, self.copies.note_linked)
+
+    def may_be_member(self, tag: bytes, group: bytes) -> bool:
+        """Return whether the node that announces `tag` and `group` may be a member of our network.
+
+        It may be a member of another one by its group: of two rotations at once each of us may have followed another.
+        """
+        if self.membership.is_shared_by(tag, group):
+            return True
+        peer = self.table.tagged(tag)
+        rotations = (each.rotation for each in self.membership.served())
+        return any(rotation is not None and peer in rotation.members for rotation in rotations)
 
     async def move(self, secret: MemberSecret, past: Sequence[PastNetwork]) -> None:
-        """Be a member under `secret` from now on. Records stay; sessions under the one before end."""
+        """Be a member under `secret` from now on. Records stay; sessions under the one before end.
+
+        Raises StoreError, and then nothing has changed.
+        """
+        await self.records.introduce(secret)
         self.membership.move_to(secret, past)
         self.left_out_by.clear()
-        await self.records.introduce(secret)
         self.name_past_pools()
         self.subscribe()
         self.links.end_all()
         self.registry.drop_all()
-        self.table.membership_changed(self.membership.is_shared_by)
+        self.table.membership_changed(self.may_be_member)
         self.invitations.void()
         self.wake.set()
 

@@ -208,6 +208,8 @@ class Node:
         self.pause_control.load(self._settings.pauses)
         self.trust_control.load(self._settings.trust)
         self._runner = asyncio.create_task(self.connections.run())
+        if not all(each.is_copied for each in self.membership.past):
+            self.connections.spawn(self.rotations.resume())
         if self._settings.is_restored:
             self.connections.spawn(CatchUp(self.bus, self.peer_table, self.records.may_write).run())
         self.invitations.announce()
@@ -241,7 +243,7 @@ class Node:
         """Note that discovery saw a node: a hint, never a decision."""
         if tag == self.membership.tag:
             return
-        is_ours = self.membership.is_shared_by(tag, group)
+        is_ours = self.moves.may_be_member(tag, group)
         is_new = self.peer_table.sighted(
             key, "mdns", tuple(addresses), is_ours=is_ours, slot=slot, tag=tag, group=group
         )
@@ -251,8 +253,8 @@ class Node:
         self._wake.set()
 
     def is_of_our_network(self, tag: bytes, group: bytes) -> bool:
-        """Return whether the node that announces `tag` and `group` knows our network key."""
-        return self.membership.is_shared_by(tag, group)
+        """Return whether the node that announces `tag` and `group` may be a member of our network."""
+        return self.moves.may_be_member(tag, group)
 
     def gone(self, key: str) -> None:
         """Note that discovery saw a node take its leave."""

@@ -139,6 +139,10 @@ class PeerTable(PeerIndex):
             target.peer = peer
             self.forget(_told_by(peer))
 
+    def tagged(self, tag: bytes) -> IdentityId | None:
+        """Return the peer whose hello named `tag`, None for none that is known."""
+        return self._by_tag.get(tag)
+
     def withdrawn(self, key: str) -> PeerEntry | None:
         """Drop the sighting `key`. Return its peer if that is absent from now on.
 

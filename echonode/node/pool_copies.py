@@ -7,13 +7,14 @@ So each record is copied by one node, and copies do not conflict. A copy keeps t
 record that was changed in `shared` since then is left as it is. The past pool stays readable.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
+from echonode.errors import StoreError
 from echonode.model.heads import winner
 from echonode.model.identity import IdentityId, PublicKey
 from echonode.model.record import IDENTITIES, Draft, Record
-from echonode.node.events import SyncCompleted
+from echonode.node.events import LinkEqual, SyncCompleted
 from echonode.node.record_book import RecordBook
 
 
@@ -26,7 +27,7 @@ class PoolCopies:
         self._spawn = spawn
         self._done: set[tuple[IdentityId, str]] = set()
 
-    async def copy_all(self, source: IdentityId, without: frozenset[IdentityId]) -> int:
+    async def copy_all(self, source: IdentityId, without: Collection[IdentityId]) -> int:
         """Copy every record of the pool `source` that none of `without` signed. Return how many."""
         keyring = self._records.store.keyring
         theirs = {key for each in without for key in keyring.keys_of(each)}
@@ -38,10 +39,19 @@ class PoolCopies:
 
     def note_synced(self, event: SyncCompleted) -> None:
         """Copy our own records of past pools, once `shared` holds what the rotator copied."""
-        if event.verified and event.context != IDENTITIES and self._records.keeps(event.context):
-            waiting = [pool for pool in self.rotators if (pool, event.context) not in self._done]
-            if waiting:
-                self._spawn(self._copy_own(event.context, IdentityId(event.peer), waiting))
+        if event.verified:
+            self._note_equal(event.context, IdentityId(event.peer))
+
+    def note_linked(self, event: LinkEqual) -> None:
+        """Do the same where a link found all equal, once it is one with the rotator."""
+        peer = IdentityId(event.peer)
+        for context in self._records.store.contexts() if peer in self.rotators.values() else ():
+            self._note_equal(context, peer)
+
+    def _note_equal(self, context: str, peer: IdentityId) -> None:
+        waiting = [pool for pool in self.rotators if (pool, context) not in self._done]
+        if waiting and context != IDENTITIES and self._records.keeps(context):
+            self._spawn(self._copy_own(context, peer, waiting))
 
     async def _copy_own(self, context: str, peer: IdentityId, sources: list[IdentityId]) -> None:
         keyring, me = self._records.store.keyring, self._records.id
@@ -52,7 +62,10 @@ class PoolCopies:
             if peer == rotator or await self._has_record_by(context, set(keyring.keys_of(rotator))):
                 self._done.add((source, context))
                 own = set(keyring.keys_of(me))
-                await self._copy(context, source, lambda key, own=own: key in own)  # type: ignore[misc]
+                try:
+                    await self._copy(context, source, lambda key, own=own: key in own)  # type: ignore[misc]
+                except StoreError:  # the next time that all is equal
+                    self._done.discard((source, context))
 
     async def _has_record_by(self, context: str, keys: set[PublicKey]) -> bool:
         async for page in self._records.scan(context, author=self._records.shared, deleted=True, hidden=True):

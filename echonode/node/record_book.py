@@ -106,19 +106,21 @@ class RecordBook:
     async def introduce(self, secret: MemberSecret | None) -> None:
         """State that our device key speaks for us, and list it in the pool of the network with that secret.
 
-        Raises LocalError where the root key is elsewhere and the statement is not here."""
-        self.shared_pool = None if secret is None else shared_pool(secret.pool_seed)
-        self.shared = None if self.shared_pool is None else self.shared_pool.id
-        await self.introduce_again()
+        Raises LocalError where the root key is elsewhere and the statement is not here. Raises StoreError too; then the
+        pool is the one that it was."""
+        pool = None if secret is None else shared_pool(secret.pool_seed)
+        self.own_statements = await self._state_device(pool)
+        self.shared_pool, self.shared = pool, None if pool is None else pool.id
 
     async def introduce_again(self) -> None:
         """State, after a change of the device key, what `introduce` states."""
-        device = self.identity.device.public
-        self.own_statements = [
-            await self.state_once(statement_draft(self.id, device, KeyState.ACTIVE), self.identity.root)
-        ]
-        if self.shared_pool is not None:
-            self.own_statements.append(await self.list_device(self.shared_pool))
+        self.own_statements = await self._state_device(self.shared_pool)
+
+    async def _state_device(self, pool: Pool | None) -> list[Record]:
+        """State our device key, and list it in `pool`. Return the statements that an Auth shows."""
+        draft = statement_draft(self.id, self.identity.device.public, KeyState.ACTIVE)
+        own = await self.state_once(draft, self.identity.root)
+        return [own] if pool is None else [own, await self.list_device(pool)]
 
     async def list_device(self, pool: Pool) -> Record:
         """State in `pool` that our device key is one of ours. Return the pool's statement, which may be there."""

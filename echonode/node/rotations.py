@@ -14,12 +14,13 @@ What was told is judged when the connection is over, one rotation after the othe
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from echonode.clock import Clock, Entropy
-from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, TransportError
+from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, StoreError, TransportError
 from echonode.limits import CANDIDATES_MAX, PAST_NETWORKS_MAX, ROTATION_MEMBERS_MAX
-from echonode.model.identity import IdentityId
+from echonode.model.identity import IdentityId, shared_pool
 from echonode.model.keys import KeyState
 from echonode.model.member_secret import MEMBER_SECRET_BYTES, MemberSecret
 from echonode.model.past_networks import PastNetwork, Step, chain_to, left_for, steps_from
@@ -118,10 +119,17 @@ class Rotations:
             without=without,
         )
         source = self._records.shared
-        await self._adopt(new, rotation, told_by=b"")
-        copied = 0
-        if source is not None and without:
-            copied = await self._moves.copies.copy_all(source, without)
+        await self._adopt(new, rotation, told_by=b"", is_copied=not without)
+        try:
+            copied = await self._copy_rest()
+        except asyncio.CancelledError:  # who asked for it is gone
+            self._spawn(self.resume())
+            raise
+        except StoreError as error:
+            raise LocalError(
+                f"the network was rotated, and not all of `shared` is copied yet ({error}): restart this node when "
+                "that is mended, and it goes on"
+            ) from None
         return RotationReport(
             network=self._membership.name,
             members=tuple(sorted(rotation.members)),
@@ -129,10 +137,35 @@ class Rotations:
             past_pool=self._moves.label_of(source),
         )
 
-    async def _adopt(self, new: MemberSecret, rotation: Rotation, *, told_by: bytes) -> None:
+    async def resume(self) -> None:
+        """Go on copying what was `shared`, where that broke off before this start."""
+        async with self._lock:
+            with suppress(StoreError):  # the next start goes on
+                await self._copy_rest()
+
+    async def _copy_rest(self) -> int:
+        """Copy what was `shared` before rotations of ours without somebody. Return how many records were copied."""
+        copied = 0
+        for each in self._membership.past:
+            if each.rotation is not None and not each.is_copied:
+                source = shared_pool(each.secret.pool_seed).id
+                copied += await self._moves.copies.copy_all(source, each.rotation.without)
+                self._membership.note_copied(each.secret)
+        return copied
+
+    async def _adopt(
+        self, new: MemberSecret, rotation: Rotation, *, told_by: bytes, is_copied: bool = True
+    ) -> None:
         present = self._membership.member_secret
         assert present is not None, "a node on the open network hears of no rotation"
-        past = left_for(new, rotation, present=present, past=self._membership.past, now_ms=self._clock.now_ms())
+        past = left_for(
+            new,
+            rotation,
+            present=present,
+            past=self._membership.past,
+            now_ms=self._clock.now_ms(),
+            is_copied=is_copied,
+        )
         await self._moves.move(new, past)
         self._bus.publish(
             NetworkRotated(
@@ -276,7 +309,12 @@ class Rotations:
                 except RemoteError as error:
                     self._bus.publish(RotationRefused(peer=peer.id, detail=error.detail))
                     return
-                await self._follow(peer.id, rotation, secret)
+                try:
+                    await self._follow(peer.id, rotation, secret)
+                except StoreError as error:  # we are as before: the peer tells of it again
+                    detail = f"it cannot be followed now: {error}"
+                    self._bus.publish(RotationRefused(peer=peer.id, detail=detail))
+                    return
 
     def _read(self, peer: auth.Peer, message: Rotated) -> tuple[Rotation, MemberSecret]:
         """Return what a message says. Raises RemoteError for one that is not to be believed."""
@@ -289,7 +327,8 @@ class Rotations:
         keyring = self._records.store.keyring
         if keyring.state_of(rotation.rotator, rotation.key) not in (None, KeyState.ACTIVE):
             raise _unbelieved("the key that signed the rotation is not active any more")
-        if not keyring.keys_of(rotation.rotator) and not keyring.keys_of(peer.id):
+        named = {each for ours in self._chain() for each in ours.members}  # a store that was rolled back knows less
+        if not any(each in named or keyring.keys_of(each) for each in (rotation.rotator, peer.id)):
             raise _unbelieved("neither the node that rotated nor the one that told of it is known here")
         return rotation, secret
 

@@ -67,6 +67,7 @@ class Options:
     newcomers: int = 0  # nodes that join by an invitation during faults_s
     is_compromised: bool = False  # the owner of a node states its device key compromised during faults_s
     key_changes: int = 0  # new and void keys, pools made, joined and left, during faults_s (sim/key_changes.py)
+    rotations: int = 0  # of the network secret, some without a node, during faults_s (sim/network_rotations.py)
     has_equal_names: bool = False  # every node has the same name, as machines of one image do
     has_shared_address: bool = False  # every host has and announces the same address too, as of a container bridge
     restarts_unseen: bool = False  # once all are equal, all are restarted together, and no discovery helps any more
@@ -81,7 +82,9 @@ class Options:
 
 def draw_options(seed: int) -> Options:
     """Draw the options of the world of `seed`."""
-    draw, beside, meeting, keys = (Random(f"{each}/{seed}") for each in ("options", "beside", "meeting", "key changes"))
+    draw, beside, meeting, keys, networks = (
+        Random(f"{each}/{seed}") for each in ("options", "beside", "meeting", "key changes", "networks")
+    )
     is_large = draw.random() < 0.02
     nodes = draw.randint(7, 12) if is_large else draw.choices([2, 3, 4, 5, 6], [30, 40, 18, 8, 4])[0]
     contexts = draw.choice([("main",), ("main",), ("main", "notes"), ("main", "main", "notes", "a/b c")])
@@ -125,5 +128,6 @@ def draw_options(seed: int) -> Options:
         has_shared_address=meeting.random() < 0.25,
         restarts_unseen=meeting.random() < 0.2,
         key_changes=keys.choices([0, 3, 8], [75, 15, 10])[0],
+        rotations=networks.choices([0, 1, 2, 4], [80, 7, 8, 5])[0],
         leaf_bounds=draw.choices([LEAF_BOUNDS, *_SMALL_LEAVES], [80, 10, 10])[0],
     )

@@ -11,6 +11,7 @@ or any exception that a node raised. The notes of the exception name the seed; t
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 from typing import Any, Final
@@ -21,7 +22,7 @@ from echonode.model.identity import IdentityId, Instance
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.member_secret import MemberSecret
 from echonode.model.record import Record
-from echonode.node.events import PeerAbsent, SyncProgress
+from echonode.node.events import PeerAbsent, RotationRefused, SyncProgress
 from echonode.sim.adversary import Adversary
 from echonode.sim.clients import Clients
 from echonode.sim.disk import SimStore
@@ -32,6 +33,7 @@ from echonode.sim.invariants.checks import Invariants, Violation
 from echonode.sim.invariants.expected_heads import all_heads
 from echonode.sim.invariants.truth import Truth
 from echonode.sim.key_changes import KeyChanges
+from echonode.sim.network_rotations import NetworkRotations
 from echonode.sim.options import PARTIAL_TAG, Options, draw_options
 from echonode.sim.quiescence import left_behind
 from echonode.sim.world import PORT, Member, World
@@ -46,6 +48,7 @@ _STEP_S: Final = 0.25
 _BEFORE_IDLE_S: Final = 10.0  # after all are equal for the first time, for their last sessions to end
 _BRIDGE_HOST: Final = "172.17.0.1"
 _ADVERSARY_PREFIX: Final = "liar"  # of names, which nodes send to each other: another one would change every run
+_RECENT_EVENTS: Final = 50
 _AFTER_LAST_WRITE_S: Final = 5.0  # for roots and credit that nodes send after the last write
 
 
@@ -72,6 +75,7 @@ class Scenario:
         self._adversaries: list[Adversary] = []
         self._strangers: list[Member] = []
         self._partials: list[Member] = []
+        self._newcomers: list[Member] = []
         self._is_live = False  # True while clients write, after the beginning
         self.samples = Samples(self.world, self.honest)
 
@@ -94,6 +98,7 @@ class Scenario:
             await asyncio.sleep(options.idle_s)
             self.samples.mark_traffic()
         if options.faults_s:
+            rotations = self._rotations()
             faults = Faults(self.world, self._client_nodes, self.invariants, options, self._seed)
             activities: list[Coroutine[Any, Any, None]] = [
                 clients.keep_writing(),
@@ -112,12 +117,20 @@ class Scenario:
                 activities.append(self._key_changes().keep_changing())
             if options.is_compromised:
                 activities.append(self._compromise())
+            activities.append(rotations.keep_rotating())
             self._is_live = True
             await self._run_under_faults(activities)
             self._is_live = False
             await faults.end()
+            await rotations.end()
             await clients.check_answers()
         await self._come_to_agree()
+        if options.faults_s and options.rotations:
+            if not options.is_compromised:  # what its key signed is void, the copies that it made among that
+                await rotations.check_shared(AGREED_WITHIN_S)
+            await rotations.check_outsiders()
+            await rotations.dismiss()
+            await self._until_equal()
         if options.restarts_unseen:
             await self._restart_unseen(clients)
         if options.idle_s:
@@ -248,6 +261,7 @@ class Scenario:
         """
         began_s = self._loop.time()
         while difference := await self._difference():
+            await self._let_in_again()
             self.samples.sample_roots()
             self._check_truth()
             if self._loop.time() - began_s > AGREED_WITHIN_S:
@@ -258,6 +272,9 @@ class Scenario:
 
     async def _difference(self) -> str:
         """Describe how honest nodes differ now; "" if they are equal."""
+        networks = {member.name: member.node.network for member in (*self.honest, *self._partials)}
+        if len(set(networks.values())) > 1:
+            return f"they are of several networks: {networks}"
         if len({tuple(sorted(member.roots().items())) for member in self.honest}) > 1:
             return self.samples.describe_roots()
         for partial in self._partials:
@@ -326,7 +343,20 @@ class Scenario:
                 newcomer.settings, member_secret=newcomer.member_secret, is_provisional=False
             )
             self.honest.append(newcomer)
+            self._newcomers.append(newcomer)
             return
+
+    async def _let_in_again(self) -> None:
+        """Let nodes join again that got a secret of which others had rotated away already, or that a rollback of their
+        disk left without knowing anybody: those believe no rotation."""
+        inviter = self._client_nodes[0]
+        for member in self.honest:
+            refused = any(isinstance(event, RotationRefused) for event in member.events[-_RECENT_EVENTS:])
+            is_out = member in self._newcomers and (await member.node.status()).left_out_by
+            if (is_out or refused) and member is not inviter and member.node.network != inviter.node.network:
+                with suppress(EchonodeError):  # the person tries again
+                    code = await inviter.node.invite(uses=1, expires_s=600.0)
+                    await member.node.join(code, inviter.address, 30.0)
 
     def _key_changes(self) -> KeyChanges:
         options = self.options
@@ -338,11 +368,26 @@ class Scenario:
             seed=self._seed,
         )
 
+    def _rotations(self) -> NetworkRotations:
+        options = self.options
+        return NetworkRotations(
+            self.world,
+            self.honest,
+            self._partials,
+            self._client_nodes,
+            self.invariants,
+            count=options.rotations,
+            during_s=options.faults_s,
+            seed=self._seed,
+        )
+
     async def _compromise(self) -> None:
         """Remove a node, as a thief takes a laptop. Its owner then states its device key compromised, elsewhere."""
         if len(self._client_nodes) < 3:
             return
         await asyncio.sleep(self._draw.uniform(0, self.options.faults_s / 2))
+        if len(self._client_nodes) < 3:
+            return  # a rotation has left one out meanwhile
         victim = self._client_nodes[-1]
         self._client_nodes.remove(victim)
         self.honest.remove(victim)

@@ -190,5 +190,17 @@ def test_past_networks_come_back_from_their_bytes_and_the_oldest_are_dropped() -
             read_past(damaged)
 
 
+def test_what_is_to_be_copied_is_kept_until_another_rotation_counts_in_place_of_ours() -> None:
+    ours = rotation(1, 2, members=(A, B, C))
+    past = left_for(secret(2), ours, present=secret(1), past=(), now_ms=1, is_copied=False)
+    assert [each.is_copied for each in past] == [False]
+    assert read_past(write_past(past)) == past
+    assert [each.is_copied for each in moved(2, past, rotation(2, 3), 3)] == [False, True]
+    assert [each.is_copied for each in moved(2, past, rotation(1, 4, B), 4)] == [True, True]
+    for damaged in ([[secret(1).to_bytes(), 1, None, True]], [[secret(1).to_bytes(), 1, None, False, False]]):
+        with pytest.raises(ValueError):
+            read_past(cbor.encode(damaged))
+
+
 def test_an_unnamed_identity_is_in_no_list() -> None:
     assert IdentityId(bytes(32)) not in rotation(1, 2).members | rotation(1, 2).without

@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 import pytest
 
-from echonode.errors import LocalError
+from echonode.errors import LocalError, StoreError
 from echonode.limits import ROTATION_SERVED_MS
+from echonode.model.identity import Instance
 from echonode.model.member_secret import MemberSecret
-from echonode.model.record import IDENTITIES, MAIN
+from echonode.model.record import IDENTITIES, MAIN, Draft
 from echonode.model.rotation import sign_rotation
 from echonode.node.events import NetworkLeftOut, NetworkRotated, RotationRefused
 from echonode.node.views import PeerState
 from echonode.sim.world import PORT, Member, World
+from echonode.store.memory import MemoryStore
 from echonode.wire.auth import Peer
 from echonode.wire.messages import Rotated
 from tests.node.worlds import in_a_world, names, put, sight, told, view_of
@@ -185,6 +188,127 @@ def test_two_rotations_at_once_end_in_one_network():
 
     for seed in range(3):
         in_a_world(work, seed=seed)
+
+
+def test_two_that_rotate_at_once_find_each_other_though_each_announces_a_network_unknown_to_the_other():
+    async def work(world: World) -> None:
+        a, b, _ = members = await network(world, "a", "b", "c")
+        await asyncio.gather(rotate(a), rotate(b))
+        assert a.node.network != b.node.network
+        world.introduce()
+        await until_one_network(members)
+
+    for seed in range(3):
+        in_a_world(work, seed=seed)
+
+
+class Fragile(MemoryStore):
+    """A store whose disk can be full."""
+
+    room = inf
+
+    async def write(self, drafts, key, tick, *, skip_unchanged=False):
+        if self.room < len(drafts):
+            raise StoreError("the disk is full")
+        self.room -= len(drafts)
+        return await super().write(drafts, key, tick, skip_unchanged=skip_unchanged)
+
+
+def test_a_rotation_that_a_full_disk_cannot_follow_changes_nothing_and_is_followed_later():
+    async def work(world: World) -> None:
+        a, out = await network(world, "a", "out")
+        b = await world.add_node("b", make_store=Fragile)
+        world.introduce()
+        await world.settled(within_s=30)
+        before, pool = b.node.network, b.node.records.shared
+        assert isinstance(b.store, Fragile)
+        b.store.room = 0
+        await rotate(a, out)
+        await asyncio.sleep(60)
+        assert "disk is full" in told(b, RotationRefused)[0].detail
+        assert (b.node.network, b.node.records.shared) == (before, pool)
+        with pytest.raises(StoreError):
+            await rotate(b, out)
+        assert b.node.network == before
+        b.store.room = inf
+        await until_one_network([a, b])
+        await put(b, "after", shared=True)
+        await until_one_network([a, b])
+        assert "after" in await shared_names(a)
+
+    in_a_world(work)
+
+
+def test_a_node_whose_store_was_rolled_back_believes_those_that_its_own_rotation_named():
+    async def work(world: World) -> None:
+        a, b = await network(world, "a", "b")
+        world.network.partition([a.host], [b.host])
+        await rotate(a)
+        await rotate(b)
+        world.crash(a)
+        world.crash(b)
+        b.store = MemoryStore(Instance(bytes(8)))
+        await world.start(a)
+        await world.start(b)
+        world.network.heal()
+        await until_one_network([a, b])
+
+    in_a_world(work)
+
+
+def test_copying_what_was_shared_goes_on_after_a_restart():
+    async def work(world: World) -> None:
+        a = await world.add_node("a", make_store=Fragile)
+        b, out = await world.add_node("b"), await world.add_node("out")
+        world.introduce()
+        for number in range(3):
+            await put(a, f"r{number}", shared=True)
+        await put(b, "by b", shared=True)
+        await world.settled(within_s=30)
+        assert isinstance(a.store, Fragile)
+        a.store.room = 3  # the listing in the new pool and none of four records
+        with pytest.raises(LocalError, match="was rotated, and not all"):
+            await rotate(a, out)
+        assert await shared_names(a) == set()
+        world.crash(a)
+        a.store.room = inf
+        await world.start(a)
+        await until_one_network([a, b])
+        assert await shared_names(a) == {"r0", "r1", "r2", "by b"}
+        await put(a, "r0", b"later", shared=True)
+        assert await a.node.records.delete(MAIN, a.node.records.shared, "r1")
+        world.crash(a)
+        await world.start(a)
+        await until_one_network([a, b])
+        assert await shared_names(b) == {"r0", "r2", "by b"}, "once it is done nothing is copied again"
+        assert not a.node.store.conflicts(MAIN)
+
+    in_a_world(work)
+
+
+def test_copying_what_was_shared_goes_on_when_whoever_asked_for_it_is_gone():
+    class Slow(MemoryStore):
+        async def write(self, *arguments, **options):
+            written = await super().write(*arguments, **options)
+            await asyncio.sleep(1)
+            return written
+
+    async def work(world: World) -> None:
+        a = await world.add_node("a", make_store=Slow)
+        out = await world.add_node("out")
+        world.introduce()
+        for name in ("r0", "r1"):
+            await a.node.records.put(Draft(context=MAIN, author=a.node.records.shared, name=name))
+        await world.settled(within_s=30)
+        asked = asyncio.create_task(rotate(a, out))
+        await asyncio.sleep(1.5)
+        asked.cancel()
+        assert a.node.network != out.node.network
+        await asyncio.sleep(5)
+        assert await shared_names(a) == {"r0", "r1"}
+        assert all(each.is_copied for each in a.node.membership.past)
+
+    in_a_world(work)
 
 
 def test_an_exclusion_is_not_undone_by_a_plain_rotation_at_the_same_time():

@@ -45,7 +45,7 @@ def test_seeds_draw_every_option_and_hardly_two_draw_the_same() -> None:
     fields = (
         *("common_records", "adversaries", "adversaries_stay", "partials", "strangers", "newcomers"),
         *("is_compromised", "quiescence_s", "meets_first", "has_equal_names", "has_shared_address", "restarts_unseen"),
-        "key_changes",
+        *("key_changes", "rotations"),
     )
     assert len({options.uplink_bytes_s for options in drawn}) == 3
     for field in fields:

@@ -22,6 +22,10 @@
     E4    no work is left, and all nodes know that they are equal                   check_known_equal, check_quiescence,
                                                                                     sim/scenario.py
     E5    two versions under one dot are both held and reported by every node       check_forks
+    after rotations of the network secret
+    N1    all honest nodes are of one network                                       E3
+    N2    nothing crosses between them and those that were left out                 sim/network_rotations.py
+    N3    what was in `shared` before can be read there                             sim/network_rotations.py
     in every world
     I1    every applied version reaches every synced peer                           E1
     I2    all nodes come to agree                                                   E2, E3
@@ -98,6 +102,7 @@ class Invariants:
         self.is_wire_whole = True  # no fault changes bytes on their way
         self.stated = StatedKeys()  # by anybody
         self._stated_at: dict[str, StatedKeys] = defaultdict(StatedKeys)  # by member
+        self._left_out: set[str] = set()  # members that a rotation of the network secret left out
         self._authentic = AuthenticVersions()
         self.on_roots: Callable[[str, str, bytes], None] = lambda _member, _context, _root: None
         self._roots: dict[tuple[str, str], dict[bytes, None]] = defaultdict(dict)  # by member and context
@@ -192,8 +197,18 @@ class Invariants:
 
     def _note_statement(self, name: str, record: Record) -> None:
         claim = read_statement(record)
-        self.stated.note(claim)
+        if name not in self._left_out:
+            self.stated.note(claim)
         self._stated_at[name].note(claim)
+
+    def note_left_out(self, member: Member) -> None:
+        """Count no statement that only `member` knows: it is not of the network any more."""
+        self._left_out.add(member.name)
+        self._count_statements()
+
+    def _count_statements(self) -> None:
+        known = [stated for name, stated in self._stated_at.items() if name not in self._left_out]
+        self.stated = StatedKeys().add_all(known)
 
     def intern(self, record: Record) -> Record:
         """Check S1 and return one object for each version: a thousand nodes would fill memory with copies."""
@@ -237,7 +252,7 @@ class Invariants:
         for statement in await all_heads(member.store, IDENTITIES):
             self._note_statement(member.name, statement)
         # The lost statement that a key is compromised may have been the only copy.
-        self.stated = StatedKeys().add_all(self._stated_at.values())
+        self._count_statements()
 
     # -- at any moment -----------------------------------------------------------------------------------------------
 
