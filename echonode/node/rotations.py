@@ -43,6 +43,7 @@ from echonode.node.record_book import RecordBook
 from echonode.node.views import RotationReport
 from echonode.sync.streams import ByteStream, Dial
 from echonode.sync.transport import StreamTransport, unexpected
+from echonode.text import to_base32
 from echonode.wire import auth
 from echonode.wire.channel import Handshake, NetworkSecret
 from echonode.wire.messages import Auth, Close, Hello, Rotated
@@ -75,12 +76,14 @@ class Rotations:
     def members(self) -> set[IdentityId]:
         """Return the identities that a rotation made now would name: those that list themselves in `shared`, and those
         that the last rotation named, who may have been off since."""
-        keyring, pool = self._records.store.keyring, self._records.shared
-        found = {self._records.id}
-        if pool is not None:
-            found.update(member.owner for member in keyring.members_of(pool) if member.is_counted)
-        chain = self._chain()
-        return found | (chain[-1].members if chain else set())
+        present, chain = self._membership.member_secret, self._chain()
+        listed = {self._records.id} if present is None else self._listed_in(present)
+        return listed | (chain[-1].members if chain else set())
+
+    def _listed_in(self, secret: MemberSecret) -> set[IdentityId]:
+        """Return the identities that list themselves in the pool `shared` of `secret`, and our own."""
+        listings = self._records.store.keyring.members_of(shared_pool(secret.pool_seed).id)
+        return {self._records.id, *(member.owner for member in listings if member.is_counted)}
 
     def left_out(self) -> set[IdentityId]:
         """Return the identities that the rotations to our secret left out, and that are not members again."""
@@ -105,21 +108,9 @@ class Rotations:
             raise LocalError("the open network has no secret to rotate")
         if self._records.id in without:
             raise LocalError("this node cannot leave itself out: to leave a network, take the secret of another one")
-        members = self.members() - without
-        if max(len(members), len(without)) > ROTATION_MEMBERS_MAX:
-            raise LocalError(f"a rotation names at most {ROTATION_MEMBERS_MAX} nodes, and {len(members)} are known")
-        fresh = MemberSecret.from_bytes(self._entropy.random_bytes(MEMBER_SECRET_BYTES))
-        rotation = sign_rotation(
-            present.netid,
-            new := fresh if without else MemberSecret(fresh.key, present.pool_seed),
-            rotator=self._records.id,
-            device=self._records.identity.device,
-            statement=self._records.own_statements[0].raw,
-            members=members,
-            without=without,
-        )
+        step = self._draw(present, self.members() - without, without)
         source = self._records.shared
-        await self._adopt(new, rotation, told_by=b"", is_copied=not without)
+        await self._adopt([step], told_by=b"", is_copied=not without)
         try:
             copied = await self._copy_rest()
         except asyncio.CancelledError:  # who asked for it is gone
@@ -132,10 +123,29 @@ class Rotations:
             ) from None
         return RotationReport(
             network=self._membership.name,
-            members=tuple(sorted(rotation.members)),
+            members=tuple(sorted(step.rotation.members)),
             copied=copied,
             past_pool=self._moves.label_of(source),
         )
+
+    def _draw(
+        self, present: MemberSecret, members: Collection[IdentityId], without: Collection[IdentityId]
+    ) -> Step:
+        """Return a rotation to a new secret. Raises LocalError for more nodes than it can name."""
+        if max(len(members), len(without)) > ROTATION_MEMBERS_MAX:
+            raise LocalError(f"a rotation names at most {ROTATION_MEMBERS_MAX} nodes, and {len(members)} are known")
+        fresh = MemberSecret.from_bytes(self._entropy.random_bytes(MEMBER_SECRET_BYTES))
+        new = fresh if without else MemberSecret(fresh.key, present.pool_seed)
+        rotation = sign_rotation(
+            present.netid,
+            new,
+            rotator=self._records.id,
+            device=self._records.identity.device,
+            statement=self._records.own_statements[0].raw,
+            members=members,
+            without=without,
+        )
+        return Step(rotation, new)
 
     async def resume(self) -> None:
         """Go on copying what was `shared`, where that broke off before this start."""
@@ -153,29 +163,32 @@ class Rotations:
                 self._membership.note_copied(each.secret)
         return copied
 
-    async def _adopt(
-        self, new: MemberSecret, rotation: Rotation, *, told_by: bytes, is_copied: bool = True
-    ) -> None:
-        present = self._membership.member_secret
+    async def _adopt(self, steps: Sequence[Step], *, told_by: bytes, is_copied: bool = True) -> None:
+        """Follow rotations, in one move: all of them, or none. `is_copied` is of the last one. Raises StoreError."""
+        present, past = self._membership.member_secret, self._membership.past
         assert present is not None, "a node on the open network hears of no rotation"
-        past = left_for(
-            new,
-            rotation,
-            present=present,
-            past=self._membership.past,
-            now_ms=self._clock.now_ms(),
-            is_copied=is_copied,
-        )
-        await self._moves.move(new, past)
-        self._bus.publish(
-            NetworkRotated(
-                network=self._membership.name,
-                peer=told_by,
-                rotator=rotation.rotator,
-                members=len(rotation.members),
-                without=tuple(sorted(rotation.without)),
+        for step in steps:
+            is_last = step is steps[-1]
+            past = left_for(
+                step.secret,
+                step.rotation,
+                present=present,
+                past=past,
+                now_ms=self._clock.now_ms(),
+                is_copied=is_copied or not is_last,
             )
-        )
+            present = step.secret
+        await self._moves.move(present, past)
+        for step in steps:
+            self._bus.publish(
+                NetworkRotated(
+                    network=to_base32(step.secret.netid[:8]),
+                    peer=told_by,
+                    rotator=step.rotation.rotator,
+                    members=len(step.rotation.members),
+                    without=tuple(sorted(step.rotation.without)),
+                )
+            )
 
     # -- connections under a past secret -----------------------------------------------------------------------------
 
@@ -340,19 +353,21 @@ class Rotations:
         chain = self._chain()
         match judge(rotation, me=self._records.id, network=present.netid, chain=chain):
             case Verdict.TAKE:
-                await self._adopt(secret, rotation, told_by=told_by)
-                await self._leave_out_again(rotation, chain)
+                steps, back = [Step(rotation, secret)], self._to_leave_out_again(rotation, chain)
+                if back:
+                    steps.append(self._draw(secret, (self._listed_in(secret) | rotation.members) - back, back))
+                await self._adopt(steps, told_by=told_by, is_copied=not back)
+                await self._copy_rest()
             case Verdict.LEFT_OUT:
                 self.note_left_out(told_by)
             case Verdict.KEEP | Verdict.FOREIGN:
                 pass
 
-    async def _leave_out_again(self, winner: Rotation, chain: Sequence[Rotation]) -> None:
-        """Rotate once more where `winner` beat a rotation of ours that left somebody out, and names them."""
-        beaten = [ours for ours in chain if ours not in self._chain() and ours.rotator == self._records.id]
-        back = frozenset(each for ours in beaten for each in ours.without) & winner.members
-        if back:
-            await self._rotate(back)
+    def _to_leave_out_again(self, winner: Rotation, chain: Sequence[Rotation]) -> frozenset[IdentityId]:
+        """Return those whom rotations of ours left out that `winner` beats, and whom it names."""
+        at = next((number for number, ours in enumerate(chain) if ours.parent == winner.parent), len(chain))
+        beaten = [ours for ours in chain[at:] if ours.rotator == self._records.id]
+        return frozenset(each for ours in beaten for each in ours.without) & winner.members
 
     def note_left_out(self, peer: IdentityId) -> None:
         """Note that `peer` said that the network was rotated without this node."""

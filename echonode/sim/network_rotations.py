@@ -63,7 +63,7 @@ class NetworkRotations:
         self._draw = Random(f"rotations/{seed}")
         self._rotators: set[Member] = set()
         self._away: list[Member] = []
-        self._outside: list[Member] = []  # those that were left out for certain
+        self._outside: dict[Member, Member] = {}  # those that were left out for certain, and by whom
         self._unsure: list[Member] = []  # those of rotations that failed, perhaps after they had begun
 
     async def keep_rotating(self) -> None:
@@ -110,7 +110,10 @@ class NetworkRotations:
         self._honest.remove(other)
         self._invariants.note_left_out(other)
         is_out = await self._rotate(member, [other.identity.id])
-        (self._outside if is_out else self._unsure).append(other)
+        if is_out:
+            self._outside[other] = member
+        else:
+            self._unsure.append(other)
 
     async def _switch_off(self, member: Member) -> None:
         self._away.append(member)
@@ -145,7 +148,8 @@ class NetworkRotations:
 
     async def check_outsiders(self) -> None:
         """N2: let nodes inside and outside write, and check that nothing crosses. Raises Violation."""
-        outside = [member for member in self._outside if member.is_up]
+        # Of a rotation whose node is gone nobody may have heard.
+        outside = [member for member, by in self._outside.items() if member.is_up and by in self._honest]
         if not outside:
             return
         inside = [member for member in self._honest if member.is_up]

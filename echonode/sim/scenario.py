@@ -349,11 +349,11 @@ class Scenario:
     async def _let_in_again(self) -> None:
         """Let nodes join again that got a secret of which others had rotated away already, or that a rollback of their
         disk left without knowing anybody: those believe no rotation."""
-        inviter = self._client_nodes[0]
         for member in self.honest:
+            inviter = next(other for other in self._client_nodes if other is not member)
             refused = any(isinstance(event, RotationRefused) for event in member.events[-_RECENT_EVENTS:])
             is_out = member in self._newcomers and (await member.node.status()).left_out_by
-            if (is_out or refused) and member is not inviter and member.node.network != inviter.node.network:
+            if (is_out or refused) and member.node.network != inviter.node.network:
                 with suppress(EchonodeError):  # the person tries again
                     code = await inviter.node.invite(uses=1, expires_s=600.0)
                     await member.node.join(code, inviter.address, 30.0)
