@@ -18,6 +18,7 @@ class PeerIndex:
     def __init__(self) -> None:
         self.targets: dict[str, Target] = {}
         self.peers: dict[IdentityId, PeerEntry] = {}
+        self._by_tag: dict[bytes, IdentityId] = {}
         self.pauses = Pauses()
         self.trust = Trust()
 
@@ -25,6 +26,10 @@ class PeerIndex:
     def is_linked(self) -> bool:
         """True while any link is up."""
         return any(peer.is_following for peer in self.peers.values())
+
+    def tagged(self, tag: bytes) -> IdentityId | None:
+        """Return the peer whose hello named `tag`."""
+        return self._by_tag.get(tag)
 
     def is_unwanted(self, peer: IdentityId | None) -> bool:
         """Return whether no session with `peer` is wanted, by a pause or because it was rejected."""

@@ -50,7 +50,6 @@ class PeerTable(PeerIndex):
 
     def __init__(self, entropy: Entropy) -> None:
         super().__init__()
-        self._by_tag: dict[bytes, IdentityId] = {}
         self._changes = 0  # of the store, so far
         self._fruitless = 0  # comparisons in a row that found peers without a link equal
         self._entropy = entropy
@@ -138,10 +137,6 @@ class PeerTable(PeerIndex):
         if peer is not None:
             target.peer = peer
             self.forget(_told_by(peer))
-
-    def tagged(self, tag: bytes) -> IdentityId | None:
-        """Return the peer whose hello named `tag`, None for none that is known."""
-        return self._by_tag.get(tag)
 
     def withdrawn(self, key: str) -> PeerEntry | None:
         """Drop the sighting `key`. Return its peer if that is absent from now on.
@@ -474,9 +469,8 @@ class PeerTable(PeerIndex):
     # -- commits -----------------------------------------------------------------------------------------------------
 
     def store_changed(self, source: IdentityId | None, now_s: float) -> None:
-        """Note that no peer is known to be equal any more, but for `source`, which sent what was stored in a session
-        that ends with a comparison. Over a link more may follow: that says itself when all is equal. Comparisons may
-        be of use again."""
+        """Note that no peer is known to be equal any more, but for `source` where it sent what was stored in a session:
+        that ends with a comparison. Over a link more may follow. Comparisons may be of use again."""
         self._changes += 1
         if source in self.peers:
             self.peers[source].changes_by += 1

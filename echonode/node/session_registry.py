@@ -78,9 +78,12 @@ class SessionRegistry:
         return stream in self._by_stream
 
     def peer_at(self, stream: ByteStream) -> IdentityId | None:
-        """Return the peer whose session goes over `stream`; None when it is not known, or was dropped for another."""
+        """Return the peer whose session goes over `stream`; None when it is not known, or was dropped for another
+        session that is up."""
         live = self._by_stream.get(stream)
-        return None if live is None or live.was_replaced else live.peer
+        if live is None or (live.was_replaced and any((live.peer, side) in self._by_peer for side in (True, False))):
+            return None
+        return live.peer
 
     def leave(self, stream: ByteStream) -> bool:
         """Forget the session over `stream`, which ended. Return True when it was dropped here in favour of another."""

@@ -329,6 +329,32 @@ def test_an_exclusion_is_not_undone_by_a_plain_rotation_at_the_same_time():
         in_a_world(work, seed=seed)
 
 
+def test_an_exclusion_holds_though_the_disk_is_full_just_when_a_plain_rotation_beats_it():
+    async def work(world: World) -> None:
+        b, out = await network(world, "b", "out")
+        a = await world.add_node("a", make_store=Fragile)
+        world.introduce()
+        await world.settled(within_s=30)
+        assert isinstance(a.store, Fragile)
+        world.network.partition([a.host], [b.host, out.host])
+        await rotate(a, out)
+        await rotate(b)
+        a.store.room = 0
+        world.network.heal()
+        await asyncio.sleep(300)
+        beaten.append(bool(told(a, RotationRefused)))
+        assert a.node.network != out.node.network
+        a.store.room = inf
+        await until_one_network([a, b])
+        await asyncio.sleep(300)
+        assert out.node.network != a.node.network
+
+    beaten: list[bool] = []
+    for seed in range(4):
+        in_a_world(work, seed=seed)
+    assert set(beaten) == {True, False}, "draw other seeds: both orders of rank are to be tried"
+
+
 def test_an_excluded_node_cannot_take_members_back_by_a_rotation_of_its_own():
     async def work(world: World) -> None:
         a, b, out = await network(world, "a", "b", "out")

@@ -113,6 +113,7 @@ def test_a_peer_that_begins_anew_has_left_its_earlier_session():
         live = sessions_of(HIGH)
         live.enter(LOW, first[1])
         live.enter(LOW, second[1])
+        assert (live.peer_at(first[1].stream), live.peer_at(second[1].stream)) == (None, LOW)
         assert live.leave(first[1].stream)
         assert not live.leave(second[1].stream)
 
@@ -194,6 +195,7 @@ def test_all_are_dropped_at_once():
         for end in (one[1], two[0]):
             with pytest.raises(PeerRefused):
                 await end.recv()
+        assert live.peer_at(one[0].stream) == LOW, "no other session takes its place: its hello was in vain"
         assert live.leave(one[0].stream) and live.leave(two[1].stream)
 
     on_a_wire(work)
