@@ -13,9 +13,10 @@ Each batch is answered with a line of progress: {"lines": n, "written": n, "unch
 true, or "error": {"code", "message", "line"?}; its figures then count what was written before the error.
 """
 
+import asyncio
 import binascii
 from base64 import b64decode
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Final
 
@@ -35,7 +36,7 @@ from echonode.api.json_forms import (
 )
 from echonode.api.problems import RequestError, problem_of, too_large
 from echonode.errors import LocalError
-from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, KIB, MIB
+from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, IMPORT_SHARED_RECORDS, KIB, MIB
 from echonode.model.identity import IdentityId
 from echonode.model.record import Draft
 from echonode.node.addresses import Addresses
@@ -47,6 +48,7 @@ from echonode.text import escape
 LINE_BYTES_MAX: Final = 6 * BODY_BYTES_MAX + 128 * KIB
 # A batch of long lines ends early, so that the length of the lines does not decide how much memory is used.
 BATCH_BYTES_MAX: Final = 8 * MIB
+_LINES_AT_ONCE: Final = 50  # then others have the event loop: 1 ms
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -89,7 +91,7 @@ async def import_lines(
     """Write the records in `chunks`, which may be cut anywhere, and yield the lines of the answer. Never raises."""
     progress = ImportProgress()
     try:
-        async with aclosing(_batches(chunks)) as batches:
+        async with aclosing(_batches(chunks, lambda: _records_at_once(book))) as batches:
             async for batch in batches:
                 await _write(book, addresses, context, batch, progress)
                 yield encode(progress) + b"\n"
@@ -107,7 +109,9 @@ async def _write(
 ) -> None:
     """Write one batch in one transaction. When several lines have one name, the last one counts."""
     drafts: dict[tuple[IdentityId, str], tuple[int, Draft]] = {}
-    for number, line in batch:
+    for at, (number, line) in enumerate(batch, 1):
+        if at % _LINES_AT_ONCE == 0:
+            await asyncio.sleep(0)
         try:
             draft = read_line(context, addresses, line)
         except LocalError as error:
@@ -135,8 +139,13 @@ def read_line(context: str, addresses: Addresses, line: bytes) -> Draft:
         raise RequestError(f"not a record: {escape(str(error))}") from None
 
 
-async def _batches(chunks: AsyncIterator[bytes]) -> AsyncGenerator[_NumberedLines]:
-    """Yield the lines with their numbers, grouped into batches bounded in lines and in bytes."""
+def _records_at_once(book: RecordBook) -> int:
+    """Return how many lines to write together: other writes wait for them."""
+    return IMPORT_SHARED_RECORDS if book.is_shared else BATCH_RECORDS_MAX
+
+
+async def _batches(chunks: AsyncIterator[bytes], limit: Callable[[], int]) -> AsyncGenerator[_NumberedLines]:
+    """Yield the lines with their numbers, grouped into batches bounded in lines, by `limit`, and in bytes."""
     batch: _NumberedLines = []
     size = number = 0
     async with aclosing(_lines(chunks)) as pieces:
@@ -149,7 +158,7 @@ async def _batches(chunks: AsyncIterator[bytes]) -> AsyncGenerator[_NumberedLine
                     continue
                 batch.append((number, line))
                 size += len(line)
-                if len(batch) == BATCH_RECORDS_MAX or size >= BATCH_BYTES_MAX:
+                if len(batch) >= limit() or size >= BATCH_BYTES_MAX:
                     yield batch
                     batch, size = [], 0
     if batch:

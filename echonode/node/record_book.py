@@ -11,7 +11,7 @@ from typing import Final
 
 from echonode.clock import Clock, Entropy, HybridClock, Moment, Timestamp, to_ms
 from echonode.errors import LocalError
-from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_OWN_MAX
+from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_OWN_MAX, IMPORT_SHARED_RECORDS, SHARED_FOR_S
 from echonode.model.address import SHARED
 from echonode.model.heads import winner
 from echonode.model.identity import (
@@ -92,6 +92,7 @@ class RecordBook:
         self._entropy = entropy
         self._bus = bus
         self._hybrid = HybridClock()
+        self._few_came_s = float("-inf")  # when one record was written, or a few arrived, last
 
     @property
     def id(self) -> IdentityId:
@@ -102,6 +103,11 @@ class RecordBook:
     def latest(self) -> Timestamp:
         """The greatest timestamp that a version written here got, or that was noted from a peer's version."""
         return self._hybrid.latest
+
+    @property
+    def is_shared(self) -> bool:
+        """True while records are written or arrive a few at a time, and a bulk should leave room for them."""
+        return self._clock.monotonic_s() - self._few_came_s < SHARED_FOR_S
 
     async def introduce(self, secret: MemberSecret | None) -> None:
         """State that our device key speaks for us, and list it in the pool of the network with that secret.
@@ -153,6 +159,7 @@ class RecordBook:
     async def write(self, draft: Draft) -> WrittenRecord:
         """Write one record as `put` does, and say how many heads it could not cover (PROTOCOL.md §4.3)."""
         self._check_drafts([draft])
+        self._few_came_s = self._clock.monotonic_s()
         (record,), applied = await self._write([draft], self.identity.device, skip_unchanged=False)
         assert record is not None
         return WrittenRecord(record, dict(applied.beside).get(record.id, 0), applied.seq)
@@ -271,6 +278,8 @@ class RecordBook:
         if not event.source or not event.records:
             return
         records, peer = event.records, event.source
+        if len(records) < IMPORT_SHARED_RECORDS:
+            self._few_came_s = self._clock.monotonic_s()
         self.note_forks(records, peer)
         self._note_written(records, peer)
 

@@ -14,6 +14,7 @@ import pytest
 from echonode import cbor
 from echonode.api.bulk_import import LINE_BYTES_MAX, import_lines
 from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX
+from echonode.model.record import Draft
 from echonode.text import to_base32
 from tests.api.serving import Answer, Served, run, serving
 
@@ -232,6 +233,19 @@ def test_a_bad_line_is_named_and_nothing_of_its_batch_is_written(
     run(test)
 
 
+def test_batches_are_small_while_others_write(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            assert [each["lines"] for each in await import_(served, named(range(2000)))] == [1000, 2000, 2000]
+            await served.node.records.put(Draft(context="main", author=served.node.id, name="beside"))
+            assert served.node.records.is_shared
+            progress = [each["lines"] for each in await import_(served, named(range(2000, 4000)))]
+            assert progress[:3] == [100, 200, 300]
+            assert progress[-1] == 2000
+
+    run(test)
+
+
 def test_a_shared_line_is_a_bad_one_where_nothing_is_shared(tmp_path: Path) -> None:
     async def test() -> None:
         async with serving(tmp_path, secret=None) as served:
@@ -345,6 +359,8 @@ def test_an_error_is_told_at_once_and_what_is_still_sent_does_no_harm(tmp_path: 
 
 class Forgetful:
     """Stands in for a node and keeps nothing, so that only the import's own memory is measured."""
+
+    is_shared = False
 
     def resolve(self, text: str) -> tuple[bytes, str]:
         return bytes(32), text

@@ -3,6 +3,9 @@
     caller         submit(plan) ------------------------------------------- awaits ------------> result
     GroupCommit      take a group -> plan each in turn -> BEGIN .. COMMIT (one hop) -> finish each
 
+Calls of a few records pass those of many that may share a transaction, but not twice in a row: a write of one record
+waits for one bulk group at most, and a bulk for one group of such writes.
+
 A plan reads what is stored, adds rows to the transaction as its last step, and returns a function to call once the rows
 are durable. A call that fails while planning therefore leaves the other calls of its group alone, and memory never
 shows what the disk may lose. A transaction is one function on the connection's thread, so that a cancelled caller
@@ -18,6 +21,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -32,7 +36,8 @@ T = TypeVar("T")
 Finish: TypeAlias = Callable[[], T]
 CallPlan: TypeAlias = Callable[[Transaction], Awaitable[Finish[T]]]
 
-_GROUP_RECORDS_MAX: Final = 4 * BATCH_RECORDS_MAX  # more would block the event loop while the trees are updated
+_GROUP_RECORDS_MAX: Final = BATCH_RECORDS_MAX  # a single record waits for such a group, the event loop for its trees
+_FEW_RECORDS: Final = 16  # a call of no more passes bulks
 _SPACE_CHECK_INTERVAL_S: Final = 1.0
 _QUIET_S: Final = 1.0  # without a call after a bulk; the next one reads a few pages again
 _PURGE_ROWS: Final = 500  # a call that arrives meanwhile waits for at most so many deletes
@@ -65,6 +70,7 @@ class GroupCommit:
         self._waiting: deque[_Call] = deque()
         self._group: list[_Call] = []
         self._slots = asyncio.Semaphore(STORE_CALLS_WAITING_MAX)
+        self._has_passed = False  # the last group passed a bulk
         self._arrived = asyncio.Event()
         self._is_closing = False
         self._broken: StoreError | None = None
@@ -176,7 +182,12 @@ class GroupCommit:
             await self.database.run(release_memory)
 
     def _next_group(self) -> list[_Call]:
-        """Return the next call, and those behind it that may share its transaction."""
+        """Return the next call, and those behind it that may share its transaction; or the small ones that pass it."""
+        passing = [] if self._has_passed else self._passing()
+        self._has_passed = bool(passing)
+        if passing:
+            self._waiting = deque(call for call in self._waiting if call not in passing)
+            return passing
         group = [self._waiting.popleft()]
         record_count = group[0].record_count
         while self._waiting and group[-1].may_share and self._waiting[0].may_share:
@@ -185,6 +196,13 @@ class GroupCommit:
                 break
             group.append(self._waiting.popleft())
         return group
+
+    def _passing(self) -> list[_Call]:
+        """Return the calls of few records behind a bulk, up to one that may not share its transaction."""
+        sharing = list(takewhile(lambda call: call.may_share, self._waiting))
+        if not sharing or sharing[0].record_count <= _FEW_RECORDS:
+            return []
+        return [call for call in sharing if call.record_count <= _FEW_RECORDS]
 
     async def _commit(self, group: list[_Call]) -> None:
         if self._broken is not None:

@@ -38,7 +38,7 @@ _Incoming: TypeAlias = Commits | Bodies | ContextRoot
 
 _INBOX_BYTES_MAX = 2 * FOLLOW_WINDOW_BYTES  # beyond it no message is read; the window alone bounds what is sent unasked
 _ROOT_BYTES = 256  # what a root counts in that
-_JOINED_MAX = 2 * COMMITS_RECORDS_MAX  # records in one transaction; another context waits no longer than for these
+_JOINED_MAX = 2 * COMMITS_RECORDS_MAX  # records in one transaction; a context that comes then waits for these
 _TAKEN_AT = FOLLOW_WINDOW_BYTES // 4  # bytes taken that the peer is told of at once
 _EMPTY = Tree().root
 
@@ -140,12 +140,13 @@ class LinkReceiver:
         return message
 
     def _join_queued(self, first: Commits) -> tuple[Commits, int]:
-        """Join `first` with the Commits queued right behind it, so that they share a transaction. Return them as one,
-        and their weight."""
+        """Join `first` with the Commits queued right behind it, so that they share a transaction, unless another
+        context waits. Return them as one, and their weight."""
         records, size, last = list(first.records), sum(map(len, first.records)), first
         self._check_commits(first)
         total_weight = weight(first)
-        while not last.announced and (waiting := self._inbox.get(first.context)):
+        while not last.announced and self._inbox.keys() == {first.context}:
+            waiting = self._inbox[first.context]
             following = waiting[0]
             if not isinstance(following, Commits):
                 break

@@ -50,7 +50,7 @@ def test_a_group_holds_exactly_so_many_records(tmp_path: Path, beyond: int) -> N
         async with opened(path) as store:
             person = Person(2)
             await admit(store, person)
-            batches = [[person.version(f"n{number}")] * BATCH_RECORDS_MAX for number in range(4)]
+            batches = [[person.version(f"n{number}")] * (BATCH_RECORDS_MAX // 4) for number in range(4)]
             assert sum(map(len, batches)) == _GROUP_RECORDS_MAX
             batches += [[person.version("beyond")]] * beyond
             before = commits(path)

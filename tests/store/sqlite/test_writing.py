@@ -46,7 +46,7 @@ def test_a_group_is_bounded_in_records(tmp_path: Path) -> None:
             before = commits(path)
             batches = [[owner.draft(f"{batch}/{number}") for number in range(BATCH_RECORDS_MAX)] for batch in range(8)]
             await asyncio.gather(*(owner.write(*batch) for batch in batches))
-            assert 2 <= commits(path) - before <= 4
+            assert commits(path) - before == 8
             assert len(store.tree(MAIN)) == 8 * BATCH_RECORDS_MAX
 
     run(go())
@@ -384,5 +384,30 @@ def test_the_pages_of_an_opening_and_of_a_bulk_leave_memory(tmp_path: Path, monk
             await left.wait()
             assert (await owner.put("more")).counter == BATCH_RECORDS_MAX + 2
             assert (await verdict_of(store)).problems == ()
+
+    run(go())
+
+
+def test_a_small_write_passes_bulks_and_never_starves_one(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with opened(tmp_path / "store.db") as store:
+            owner = Owner(store)
+            await owner.begin()
+            done: list[str] = []
+
+            async def write(name: str, count: int) -> None:
+                await owner.write(*[owner.draft(f"{name}/{number}") for number in range(count)])
+                done.append(name)
+
+            async def write_again_and_again() -> None:
+                for number in range(9):
+                    await write(f"small {number}", 1)
+
+            bulks = [asyncio.create_task(write(f"bulk {number}", BATCH_RECORDS_MAX)) for number in range(4)]
+            await asyncio.sleep(0)  # the first bulk is in work, the others wait
+            await asyncio.gather(write_again_and_again(), write_again_and_again(), *bulks)
+            assert done[0] == "bulk 0"
+            places = [done.index(f"bulk {number}") for number in range(4)]
+            assert places == [0, 3, 6, 9], "two small ones between each two bulks"
 
     run(go())
