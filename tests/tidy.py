@@ -99,7 +99,8 @@ DOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "msgspec": ("api/", "cli/", "host/"),  # configuration, log and API JSON
 }
 IMPORTED_AS: Final = {"pynacl": "nacl"}  # where a distribution has another name than its package
-ONLY_INSIDE_FUNCTIONS: Final = frozenset({"rich"})  # it costs 50 ms to import, and most commands draw nothing
+# rich costs 50 ms to import, and most commands draw nothing; spake2 costs 7 MB, and most nodes invite nobody.
+ONLY_INSIDE_FUNCTIONS: Final = frozenset({"rich", "spake2"})
 
 TOP_LEVEL: Final = frozenset(
     {"pyproject.toml", "echonode", "proto", "tests", "systemd", "README.md", "LICENSE", "CHANGELOG.md"}
@@ -148,8 +149,9 @@ class Module:
         return room_of(self.name)
 
     def imports(self) -> Iterator[tuple[str, int, bool]]:
-        """Yield (name, line, is at the top level) of every import; the name of `from x import y` is "x.y"."""
-        top = set(ast.walk(ast.Module([n for n in self.tree.body if not isinstance(n, _SCOPES)], [])))
+        """Yield (name, line, is run with the module) of every import; the name of `from x import y` is "x.y"."""
+        carried_out = [n for n in self.tree.body if not (isinstance(n, _SCOPES) or _is_for_types(n))]
+        top = set(ast.walk(ast.Module(carried_out, [])))
         for node in ast.walk(self.tree):
             match node:
                 case ast.Import(names=names):
@@ -162,6 +164,11 @@ class Module:
 
 
 _SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _is_for_types(node: ast.stmt) -> bool:
+    """Return True for `if TYPE_CHECKING:`, of which nothing is carried out."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def room_of(name: str) -> str:

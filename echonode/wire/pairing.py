@@ -20,8 +20,8 @@ guess of the code. The inviter checks the joiner's confirmation before it sends 
                     the handshake hash
 
 `spake2` is Python, and its running time depends on the code. An attacker that begins and abandons very many exchanges
-could learn a few bits of the code, so the number of exchanges is bounded too. Pure: bytes and seconds come in as
-values.
+could learn a few bits of the code, so the number of exchanges is bounded too. It is imported by the first exchange: few
+nodes have one, and it takes 7 MB. Pure: bytes and seconds come in as values.
 """
 
 import hmac
@@ -29,10 +29,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, NewType
-
-from spake2 import SPAKE2_A, SPAKE2_B, SPAKEError
-from spake2.ed25519_basic import NotOnCurve, Q
+from typing import TYPE_CHECKING, Final, NewType
 
 from echonode import digest
 from echonode.errors import ConfigError, LocalError, Reason, RemoteError
@@ -42,6 +39,9 @@ from echonode.model.member_secret import MEMBER_SECRET_BYTES, MemberSecret
 from echonode.text import escape
 from echonode.wire.noise import CipherState
 from echonode.wire.word_list import THREE_SYLLABLES, TWO_SYLLABLES
+
+if TYPE_CHECKING:
+    from spake2 import SPAKE2_A, SPAKE2_B
 
 CODE_ENTROPY_BYTES: Final = 10
 SLOTS: Final = 99
@@ -127,6 +127,8 @@ class PairingInitiator:
     """The joiner: `start`, `confirm`, `accept`, once each. `entropy_f(n)` returns n random bytes."""
 
     def __init__(self, code: Code, *, handshake_hash: bytes, entropy_f: Callable[[int], bytes]) -> None:
+        from spake2 import SPAKE2_A
+
         self._handshake_hash = handshake_hash
         self._spake2 = SPAKE2_A(code.encode(), **_identities(handshake_hash), entropy_f=entropy_f)
         self._key: bytes | None = None
@@ -175,6 +177,8 @@ class PairingResponder:
         handshake_hash: bytes,
         entropy_f: Callable[[int], bytes],
     ) -> None:
+        from spake2 import SPAKE2_B
+
         self._invitation = invitation
         self._secret = secret
         self._handshake_hash = handshake_hash
@@ -216,7 +220,10 @@ def _identities(handshake_hash: bytes) -> dict[str, bytes]:
     return {"idA": _PAIRING + b" " + _JOINER + handshake_hash, "idB": _PAIRING + b" " + _INVITER + handshake_hash}
 
 
-def _finish(spake2: SPAKE2_A | SPAKE2_B, share: bytes) -> bytes:
+def _finish(spake2: "SPAKE2_A | SPAKE2_B", share: bytes) -> bytes:
+    from spake2 import SPAKEError
+    from spake2.ed25519_basic import NotOnCurve, Q
+
     # The package ignores bytes behind the point, and accepts other encodings of a point, even of zero.
     y = int.from_bytes(share[1:], "little") & ((1 << 255) - 1)
     if len(share) != SHARE_BYTES or not 1 < y < Q:
