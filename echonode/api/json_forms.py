@@ -17,6 +17,7 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -134,13 +135,15 @@ def record_form(
     `address_label` gives the author as people write it on this node (model/address.py); `body` is one of BODY_FORMS.
     """
     shown = Body() if body == "0" else body_of(record, is_base64=body == "base64")
+    author, version = label(record.author), to_base32(record.id)
+    etag = version if len(heads) < 2 else etag_of(heads)
     return RecordForm(
-        id=record_id(record, label),
+        id=f"{author}/{record.name}",
         address=UNSET if address_label is None else record_id(record, address_label),
         context=record.context,
-        author=label(record.author),
+        author=author,
         name=record.name,
-        version=to_base32(record.id),
+        version=version,
         timestamp=rfc3339(to_ms(record.timestamp)),
         created=rfc3339(record.created_ms),
         model=record.model,
@@ -149,7 +152,7 @@ def record_form(
         type=record.media_type,
         deleted=record.is_tombstone,
         heads=len(heads) or UNSET,
-        etag=etag_of(heads) if heads else UNSET,
+        etag=etag if heads else UNSET,
         body=shown.body,
         body_base64=shown.body_base64,
     )
@@ -278,8 +281,12 @@ def is_json(media_type: str) -> bool:
 
 def rfc3339(ms: int) -> str:
     """Return a time in ms since 1970 as RFC 3339 with milliseconds, in UTC; at most the last time it can write."""
-    moment = datetime.fromtimestamp(min(ms, MS_MAX) // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{min(ms, MS_MAX) % 1000:03d}Z"
+    return f"{_second(min(ms, MS_MAX) // 1000)}.{min(ms, MS_MAX) % 1000:03d}Z"
+
+
+@lru_cache(maxsize=256)  # records in a row are often of the same second
+def _second(since_1970_s: int) -> str:
+    return f"{datetime.fromtimestamp(since_1970_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def maybe_rfc3339(ms: int | None) -> str | None:

@@ -6,6 +6,7 @@ It is what a node is without a network: a store, the identity that writes into i
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import Final
 
@@ -401,4 +402,7 @@ class RecordBook:
 
     def label(self, author: IdentityId) -> str:
         """Return an author as lists show it: `shared`, or its id in base32."""
-        return SHARED if author == self.shared else to_base32(author)
+        return SHARED if author == self.shared else _id_text(author)
+
+
+_id_text: Final = lru_cache(maxsize=256)(to_base32)  # the same few authors in every list
