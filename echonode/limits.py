@@ -97,7 +97,7 @@ PAST_NETWORKS_MAX: Final = 16  # secrets kept after a rotation or a change of ne
 
 # -- conversations ---------------------------------------------------------------------------------------------------
 BATCH_RECORDS_MAX: Final = 1000  # records in one message and in one transaction; bounds how long the store is busy
-IMPORT_SHARED_RECORDS: Final = 100  # lines of an import written together while others write: they wait 10 ms for them
+IMPORT_SHARED_RECORDS: Final = 200  # lines of an import written together while others write: they wait 20 ms for them
 SHARED_FOR_S: Final = 2.0  # after a write or a live record that an import counts as such
 BATCH_BYTES_MAX: Final = 512 * KIB  # records in one message; half a frame, so that one record more still fits
 PREFIXES_PER_MESSAGE_MAX: Final = 1024  # prefixes in one message; their parts of 16 digests fit a frame

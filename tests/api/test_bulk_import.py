@@ -13,7 +13,7 @@ import pytest
 
 from echonode import cbor
 from echonode.api.bulk_import import LINE_BYTES_MAX, import_lines
-from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX
+from echonode.limits import BATCH_RECORDS_MAX, BODY_BYTES_MAX, IMPORT_SHARED_RECORDS
 from echonode.model.record import Draft
 from echonode.text import to_base32
 from tests.api.serving import Answer, Served, run, serving
@@ -240,7 +240,7 @@ def test_batches_are_small_while_others_write(tmp_path: Path) -> None:
             await served.node.records.put(Draft(context="main", author=served.node.id, name="beside"))
             assert served.node.records.is_shared
             progress = [each["lines"] for each in await import_(served, named(range(2000, 4000)))]
-            assert progress[:3] == [100, 200, 300]
+            assert progress[:3] == [number * IMPORT_SHARED_RECORDS for number in (1, 2, 3)]
             assert progress[-1] == 2000
 
     run(test)
