@@ -242,5 +242,6 @@ def _conditions(figures: Figures, folder: str) -> str:
     elsewhere = figures.cores_busy_elsewhere
     if elsewhere is not None and elsewhere >= _BUSY_CORES_MIN:
         cores = count(figures.cores, "core")
-        text += f" Other programs kept {elsewhere:.1f} of {cores} busy: without them it is faster."
+        says = "figures and ratios are worse than they were without them"
+        text += f" Other programs kept {elsewhere:.1f} of {cores} busy: {says}."
     return text
