@@ -57,12 +57,11 @@ _VECTOR_HEAD: Final = bytes((VECTOR, 0xA1, 0x50))
 _CREATED_HEAD: Final = CREATED << 8 | 0x1B
 _AUTHOR_HEAD: Final = bytes((AUTHOR, 0x58, 0x20))
 _EIGHT_BYTES: Final = 1 << 32  # a smaller number has a shorter form
-_ZEROS: Final = bytes(4)  # the upper half of such a smaller number
 _ADDRESS_BYTES: Final = 2 + len(_AUTHOR_HEAD) + IDENTITY_BYTES + 1  # and the text of the context
 _MODEL_BYTES: Final = 2 + _MODEL_VERSION.size  # and the text of the model
 
-# Context, author, name, timestamp, instance, vector, and True for a tombstone.
-Heading: TypeAlias = tuple[str, IdentityId, str, Timestamp, Instance, Mapping[Writer, int], bool]
+# Context, author, name, timestamp, instance, vector, time of creation, and True for a tombstone.
+Heading: TypeAlias = tuple[str, IdentityId, str, Timestamp, Instance, Mapping[Writer, int], int, bool]
 
 
 def read_heading(payload: bytes) -> Heading | None:
@@ -150,14 +149,17 @@ def _read(payload: bytes) -> Heading | None:
             return None
         at += width
     end = at + payload[at + 1] - _TEXT + _MODEL_BYTES
-    if not _is_model(payload[at:end]) or payload[end : end + 4] == _ZEROS:  # a time of creation with a shorter form
+    if not _is_model(payload[at:end]):
         return None
     at, is_tombstone = end + 8, False
+    created_ms = int.from_bytes(payload[end:at], "big")
+    if created_ms < _EIGHT_BYTES:
+        return None
     if count > _REQUIRED:
         at, is_tombstone = _read_optional(payload, at, count - _REQUIRED)
     if count < _REQUIRED or at != len(payload):
         return None
-    return context, author, name, timestamp, instance, {writer: counter}, is_tombstone
+    return context, author, name, timestamp, instance, {writer: counter}, created_ms, is_tombstone
 
 
 # The counter's initial byte: the bytes that follow it, and the least number of that form.

@@ -87,7 +87,7 @@ class Version(Protocol):
     def is_tombstone(self) -> bool: ...
 
 
-_required_heading: Final = itemgetter(CONTEXT, AUTHOR, NAME, TIMESTAMP, INSTANCE, VECTOR)
+_required_heading: Final = itemgetter(CONTEXT, AUTHOR, NAME, TIMESTAMP, INSTANCE, VECTOR, CREATED)
 
 IDENTITIES: Final = "identities"  # the reserved context of key statements
 MAIN: Final = "main"
@@ -101,6 +101,7 @@ class SignedRecord:
         "_sig_structure",
         "author",  # the identity, a node or a pool, that the record belongs to
         "context",  # the name of its context
+        "created_ms",  # the time of creation that the author claims, in ms since the Unix epoch; it decides nothing
         "id",
         "instance",  # the life of the store that wrote it
         "is_tombstone",  # True if it deletes the record
@@ -132,6 +133,7 @@ class SignedRecord:
             self.timestamp,
             self.instance,
             self.vector,
+            self.created_ms,
             self.is_tombstone,
         ) = heading
         self._kept_fields = fields
@@ -155,11 +157,6 @@ class SignedRecord:
     def model_version(self) -> tuple[int, int]:
         """The version of its model: major, minor."""
         return tuple(self._fields[MODEL_VERSION])  # type: ignore[arg-type, return-value]
-
-    @property
-    def created_ms(self) -> int:
-        """The time of creation that the author claims, in milliseconds since the Unix epoch; it decides nothing."""
-        return self._fields[CREATED]  # type: ignore[return-value]
 
     @property
     def tags(self) -> tuple[str, ...]:

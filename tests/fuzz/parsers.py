@@ -102,7 +102,7 @@ def run_record(data: bytes) -> None:
     if heading is not None:
         strict: Any = cbor.decode(data)
         check_fields(strict)
-        expected = (*[strict[number] for number in range(1, 7)], 13 in strict)
+        expected = (*[strict[number] for number in (1, 2, 3, 4, 5, 6, 9)], 13 in strict)
         assert repr(heading) == repr(expected), "the quick reader reads something else"
         assert repr(cbor.decode_trusted(data)) == repr(strict), "the fields read later are something else"
     for raw in (data, signed_over(data), signed_over(data, PERSON.root, "statement")):

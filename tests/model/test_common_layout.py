@@ -25,7 +25,7 @@ def is_read_as_the_strict_reader_does(payload: bytes) -> bool:
         return False
     strict: Any = cbor.decode(payload)
     check_fields(strict)
-    assert repr(heading) == repr((*[strict[number] for number in range(1, 7)], 13 in strict)), "True is not 1"
+    assert repr(heading) == repr((*[strict[number] for number in (1, 2, 3, 4, 5, 6, 9)], 13 in strict)), "True is not 1"
     assert repr(cbor.decode_trusted(payload)) == repr(strict), "and the order is that of the payload"
     return True
 
