@@ -131,6 +131,7 @@ class PeerViews:
             in_sync, reason = None, f"in step, {on_the_way(lag)}" if lag else "in step, and not compared yet"
         if entry.full_in and state in (PeerState.CONNECTED, PeerState.REACHABLE):
             full = f"its quota for records of this node is used up in {escape(', '.join(entry.full_in))}"
+            in_sync, is_in_step = False, False  # what it refused is not there
             reason = f"{reason}; {full}" if reason else full
         is_denied = entry.id in self._denials
         if is_denied:

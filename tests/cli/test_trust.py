@@ -36,6 +36,7 @@ def test_a_node_that_waits_is_shown_with_its_whole_id_and_let_in_or_kept_out(she
     assert "kept out; to let it in, type: echonode peers approve phone" in shell("peers", "reject", "phone").err
     assert shell("peers", "--pending").err == "no node waits to be let in\n"
     assert "rejected" in shell("peers").text
+    assert " known," not in shell("status").text, "a node that was never let in was not met"
     assert "phone is let in" in shell("peers", "approve", "phone").err
     assert shell("peers", "--pending", "--json").json == {"peers": []}
     assert shell.fails(ExitCode.FAILED, "peers", "approve", "nobody") == "no node is known as nobody"

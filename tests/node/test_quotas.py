@@ -124,7 +124,9 @@ def test_the_author_is_told_that_its_quota_is_used_up():
         await asyncio.sleep(100)
         flood.node.connections.compare_with_all()
         await asyncio.sleep(30)
-        assert "quota for records of this node is used up in main" in view_of(flood, ours).reason
+        view = view_of(flood, ours)
+        assert "quota for records of this node is used up in main" in view.reason
+        assert (view.in_sync, view.in_step) == (False, False), "equal in what it takes is not equal"
         assert "quota" not in view_of(flood, honest).reason + view_of(honest, ours).reason
         await world.leave(ours)
         await asyncio.sleep(30)

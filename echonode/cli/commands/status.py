@@ -144,7 +144,8 @@ def _history(history: Json | None) -> str:
 def _known_text(peers: Sequence[Json]) -> str:
     """Return how many peers this node has met, now or before it was started, "" for none."""
     strangers = (_OTHER_NETWORK, _COPY, PENDING)
-    known = [peer for peer in peers if peer["id"] is not None and peer["state"] not in strangers]
+    met = [peer for peer in peers if peer["state"] != _REJECTED or peer.get("last_seen")]
+    known = [peer for peer in met if peer["id"] is not None and peer["state"] not in strangers]
     connected = len(of_state(known, "connected"))
     return f"{count(len(known), 'peer')} known, {connected} connected" if known else ""
 
