@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from echonode.errors import Reason, RemoteError
+from echonode.errors import Reason
 from echonode.model.identity import Pool, PoolKind, SigningKey
 from echonode.model.key_claims import member_proof
 from echonode.model.keys import KeyState, listing_draft, read_statement, statement_draft
@@ -27,8 +27,8 @@ from tests.store.people import Person
 TABLES = 60  # for each kind of pool
 
 
-def statements(pool: Pool, owner: Person, thief: Person) -> list[Record]:
-    """Return one of every statement that can be made about the owner's key, good and forged."""
+def statements(pool: Pool, owner: Person, thief: Person) -> list[tuple[Record, bool]]:
+    """Return one of every statement that can be made about the owner's key, and False with those that are forged."""
     key, states = owner.device.public, list(KeyState)
     good = [who.statement(state, key) for who in (owner, thief) for state in states]
     of_pool = states if pool.kind is PoolKind.CLOSED else [KeyState.ACTIVE]
@@ -45,15 +45,7 @@ def statements(pool: Pool, owner: Person, thief: Person) -> list[Record]:
             (),
         ),
     ]
-    return good + forged
-
-
-def is_statement(record: Record) -> bool:
-    try:
-        read_statement(record)
-    except RemoteError:
-        return False
-    return True
+    return [*((record, True) for record in good), *((record, False) for record in forged)]
 
 
 def expected(judge: StatedKeys, version: Record) -> Reason | None:
@@ -72,8 +64,8 @@ async def check_table(stores: Sequence[Store], kind: PoolKind, number: int) -> s
     name = f"table {number}"
     versions = [owner.version(name), owner.version(name, author=pool.id)]
     judge, became = StatedKeys(), set[Reason | None]()
-    for statement in coming:
-        if is_good := is_statement(statement):
+    for statement, is_good in coming:
+        if is_good:
             judge.note(read_statement(statement))
         for store in stores:
             applied = await store.apply(IDENTITIES, [statement])
