@@ -7,7 +7,8 @@ So each record is copied by one node, and copies do not conflict. A copy keeps t
 record that was changed in `shared` since then is left as it is. The past pool stays readable.
 """
 
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from echonode.errors import StoreError
@@ -68,9 +69,10 @@ class PoolCopies:
                     self._done.discard((source, context))
 
     async def _has_record_by(self, context: str, keys: set[PublicKey]) -> bool:
-        async for page in self._records.scan(context, author=self._records.shared, deleted=True, hidden=True):
-            if any(record.kid in keys for record in page):
-                return True
+        async with self._pages(context, self._records.shared) as pages:
+            async for page in pages:
+                if any(record.kid in keys for record in page):
+                    return True
         return False
 
     async def _copy(self, context: str, source: IdentityId, is_wanted: Callable[[PublicKey], bool]) -> int:
@@ -78,10 +80,15 @@ class PoolCopies:
         if target is None or target == source:
             return 0
         copied = 0
-        async for page in self._records.scan(context, author=source, deleted=True, hidden=True):
-            drafts = [await self._draft(record, target, is_wanted) for record in page]
-            copied += len(await self._records.put_all([draft for draft in drafts if draft is not None]))
+        async with self._pages(context, source) as pages:
+            async for page in pages:
+                drafts = [await self._draft(record, target, is_wanted) for record in page]
+                copied += len(await self._records.put_all([draft for draft in drafts if draft is not None]))
         return copied
+
+    def _pages(self, context: str, pool: IdentityId | None) -> "aclosing[AsyncGenerator[list[Record], None]]":
+        """Return the records of `pool`, to be read in an `async with`: a node may stop in the midst of it."""
+        return aclosing(self._records.scan(context, author=pool, deleted=True, hidden=True))
 
     async def _draft(
         self, record: Record, target: IdentityId, is_wanted: Callable[[PublicKey], bool]

@@ -4,7 +4,7 @@ It is what a node is without a network: a store, the identity that writes into i
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -350,7 +350,7 @@ class RecordBook:
         since_ms: int | None = None,
         deleted: bool = False,
         hidden: bool = False,
-    ) -> AsyncIterator[list[Record]]:
+    ) -> AsyncGenerator[list[Record], None]:
         """Yield the records of `context` that fit, in log order, in pages; of a conflict only the winner.
 
         `hidden`: also those of denied nodes."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -59,15 +60,17 @@ def test_every_message_is_that_of_the_reference_implementation(vector: dict[str,
 
 
 # -- any two sets ------------------------------------------------------------------------------------------------------
-ids = st.binary(min_size=32, max_size=32) | st.integers(0, 2**16).map(lambda number: number.to_bytes(32, "big"))
+# A fingerprint is a sum. Ids in which few bits vary, as those of one random byte, have equal sums now and then, and
+# such ranges count as equal: ids of the protocol are hashes, and the list of all ids is compared at the end (§8.10).
+ids = st.binary(min_size=32, max_size=32) | st.integers(0, 255).map(lambda bit: (1 << bit).to_bytes(32, "big"))
 timestamps = st.integers(0, 40) | st.integers(0, INFINITY - 1)
 
 
 @st.composite
 def two_sets(draw: st.DrawFn) -> tuple[set[Pair], set[Pair]]:
     """Draw two sets of up to a thousand items, similar or not; many items share a timestamp and most of their id."""
-    rnd = draw(st.randoms(use_true_random=False))
-    times, width = draw(st.sampled_from([1, 3, 50, 10**6])), draw(st.sampled_from([1, 2, 32]))
+    rnd = Random(draw(st.integers(0, 2**32 - 1)))
+    times, width = draw(st.sampled_from([1, 3, 50, 10**6])), draw(st.sampled_from([8, 32]))
     count = draw(st.sampled_from([0, 1, 31, 32, 33, 100, 500, 1000]))
     when = {rnd.randbytes(width).rjust(32, b"\1"): rnd.randrange(times) for _ in range(count)}
     when |= draw(st.dictionaries(ids, timestamps, max_size=5))
