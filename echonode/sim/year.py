@@ -92,7 +92,7 @@ class Year:
             (self._at(0.87, 19), self._lose_disk),
             (self._at(0.94, 6), self._fill_card),
         ]
-        tasks = [asyncio.create_task(self._happen(at_s, event())) for at_s, event in events]
+        tasks = [asyncio.create_task(self._happen(at_s, event)) for at_s, event in events]
         tasks += [asyncio.create_task(self._cut_power(at_s)) for at_s in self._power_cuts()]
         for number in range(1, _CHECKS + 1):
             ends_s = self._days * DAY_S * number / _CHECKS
@@ -117,9 +117,9 @@ class Year:
         """Return the seconds that something takes which lasts so many days of a whole year; at least two hours."""
         return max(2 * HOUR_S, days * DAY_S * min(1.0, self._days / YEAR_DAYS))
 
-    async def _happen(self, at_s: float, event: Coroutine[Any, Any, None]) -> None:
+    async def _happen(self, at_s: float, event: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await asyncio.sleep(at_s - self._loop.time())
-        await event
+        await event()
 
     def _tell(self, who: str, text: str) -> None:
         self.story.tell(self._loop.time(), who, text)
@@ -220,6 +220,11 @@ class Year:
             await asyncio.sleep(HOUR_S / 6)  # every way to hear of it would have to set an event
         self._tell("all", f"nodes have the new secret, the last after {span(self._loop.time() - began_s)}.")
 
+    async def _until_told(self, device: Device, by: Device) -> None:
+        """Wait as the person at `by` does, until the other machine has the same network secret."""
+        while device.member.member_secret != by.member.member_secret:  # noqa: ASYNC110
+            await asyncio.sleep(_STEP_S)
+
     async def _lose_router(self) -> None:
         for_s = self._scaled(1.5)
         for number, device in enumerate(self._homely):
@@ -250,6 +255,7 @@ class Year:
                 f"rotates the network without it. {len(report.members)} nodes stay; {report.copied} shared records go "
                 "on in the new pool, the old one stays readable.",
             )
+            await self._until_told(self._pi, anna)
         await asyncio.sleep(self._scaled(4))
         await self._see_thief(stolen)
         await asyncio.sleep(self._scaled(4))
