@@ -23,6 +23,7 @@ from echonode.sim.world import Member, World
 
 HOME: Final = "home"
 HOUR_S: Final = 3600.0
+_POWER_CHECK_S: Final = 10.0
 _WIFI: Final = LinkConditions(latency_s=0.004, jitter_s=0.03, bandwidth_bytes_s=2_000_000)
 
 
@@ -44,6 +45,7 @@ class Device:
     place: str = HOME
     needs: set[str] = field(default_factory=set)
     is_on: bool = False
+    has_power: bool = True
     on_s: float = 0.0
     on_since_s: float = 0.0
 
@@ -88,13 +90,15 @@ class Household:
             await self._follow_needs(device)
 
     async def keep_on(self, device: Device, what_for: str) -> None:
-        """Have the machine on from now on."""
+        """Have the machine on from now on, once it has power."""
         device.needs.add(what_for)
+        while not device.has_power:  # noqa: ASYNC110
+            await asyncio.sleep(_POWER_CHECK_S)
         await self._follow_needs(device)
 
     async def _follow_needs(self, device: Device) -> None:
         async with self._switch:
-            if device.needs and not device.is_on:
+            if device.needs and device.has_power and not device.is_on:
                 await self._switch_on(device)
             elif not device.needs and device.is_on:
                 await self._switch_off(device)
@@ -130,15 +134,21 @@ class Household:
     # -- what happens to machines ------------------------------------------------------------------------------------
 
     async def cut_power(self, device: Device, for_s: float, clock_wrong_s: float) -> None:
-        """Cut the power of a machine without a battery. Its clock is behind until `clock_wrong_s` after it is back."""
+        """Cut the power of a machine without a battery. Its clock is behind until `clock_wrong_s` after it is back.
+
+        A cut while another one lasts is one with it.
+        """
         async with self._switch:
+            if not device.is_on:
+                return
+            device.has_power = False
             self._world.crash(device.member)
             self._note_off(device)
         await asyncio.sleep(for_s)
         behind_s = for_s + (self._world.loop.time() - for_s) % HOUR_S
         self.set_clock(device, -round(behind_s * 1000))
-        async with self._switch:
-            await self._switch_on(device)
+        device.has_power = True
+        await self._follow_needs(device)
         await asyncio.sleep(clock_wrong_s)
         self.set_clock(device, 0)
 

@@ -181,12 +181,16 @@ class Year:
         return [device for device in self.household.devices.values() if device is not self.stolen]
 
     async def _until_equal(self, devices: list[Device]) -> float:
-        """Wait until all have the same roots; return the seconds that it took. Raises Violation."""
-        began_s = self._loop.time()
+        """Wait until all have the same roots; return the seconds that it took.
+
+        Raises Violation once they were on together for long, and are not equal.
+        """
+        began_s, together_s = self._loop.time(), 0.0
         while len({tuple(sorted(device.member.roots().items())) for device in devices}) > 1:
-            if self._loop.time() - began_s > _EQUAL_WITHIN_S:
+            if together_s > _EQUAL_WITHIN_S:
                 roots = {each.name: {c: r.hex()[:8] for c, r in each.member.roots().items()} for each in devices}
                 raise Violation(f"E3: not equal within {span(_EQUAL_WITHIN_S)}: {roots}")
+            together_s = together_s + _STEP_S if all(device.is_on for device in devices) else 0.0
             await asyncio.sleep(_STEP_S)
         return self._loop.time() - began_s
 
