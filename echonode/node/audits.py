@@ -11,12 +11,12 @@ An audit rests for three times as long as it worked, so that it takes a quarter 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
 from echonode.clock import Clock
-from echonode.model.record import LeafKey
+from echonode.model.record import LeafKey, VersionId
 from echonode.node.event_bus import EventBus
 from echonode.node.events import StoreAudited, StoreDamaged
 from echonode.store.port import Audit, Store
@@ -37,14 +37,18 @@ class AuditReport:
 
 
 class Audits:
-    """The audits of one running node, one at a time. `compare_anew` compares with all peers, as if they were new."""
+    """The audits of one running node, one at a time.
 
-    def __init__(self, store: Store, bus: EventBus, clock: Clock, compare_anew: Callable[[], None]) -> None:
+    `fetch_again` is given the ids of versions that were dropped, and compares with all peers as if they were new."""
+
+    def __init__(
+        self, store: Store, bus: EventBus, clock: Clock, fetch_again: Callable[[Collection[VersionId]], None]
+    ) -> None:
         self.last: AuditReport | None = None
         self._store = store
         self._bus = bus
         self._clock = clock
-        self._compare_anew = compare_anew
+        self._fetch_again = fetch_again
 
     async def run(self) -> AuditReport:
         """Audit the store, drop what is damaged, and publish the verdict.
@@ -55,13 +59,13 @@ class Audits:
         damaged: dict[str, list[LeafKey]] = {}
         for context, key in audit.damaged:
             damaged.setdefault(context, []).append(key)
-        dropped = 0
+        dropped: list[VersionId] = []
         for context, keys in damaged.items():
             dropped += await self._store.drop_damaged(context, keys)
         if dropped:
-            self._compare_anew()
-        found = audit.problems
-        report = AuditReport(self._clock.now_ms(), audit.checked, len(found), dropped, found[0] if found else "")
+            self._fetch_again(dropped)
+        found, ended_ms = audit.problems, self._clock.now_ms()
+        report = AuditReport(ended_ms, audit.checked, len(found), len(dropped), found[0] if found else "")
         self.last = report
         if report.problems:
             self._bus.publish(

@@ -33,6 +33,7 @@ from echonode.limits import NODE_NAME_BYTES_MAX
 from echonode.model.address import distinct_label
 from echonode.model.identity import Identity, IdentityId
 from echonode.model.member_secret import MemberSecret
+from echonode.model.record import VersionId
 from echonode.node.addresses import Addresses
 from echonode.node.admission import PeerAdmission
 from echonode.node.audits import Audits
@@ -113,7 +114,7 @@ class Node:
     ) -> None:
         tag, wake, self.store = entropy.random_bytes(8), asyncio.Event(), store
         self.bus = bus = EventBus(observe)
-        self.audits = Audits(store, bus, clock, self._compare_anew)
+        self.audits = Audits(store, bus, clock, self._fetch_again)
         self.records = book = RecordBook(store, identity, clock, entropy, self.bus, settings.contexts)
         self.conflicts, self.changes = Conflicts(book, bus), Changes(book, bus)
         self.budgets = WorkBudgets(clock, settings.quotas.peer_rate)
@@ -460,6 +461,12 @@ class Node:
     def _key_changed(self) -> None:
         """Meet all peers again under the key that this device signs with now."""
         self.admission.revoked_at.clear()
+        self._compare_anew()
+        self._wake.set()
+
+    def _fetch_again(self, versions: Collection[VersionId]) -> None:
+        """Let peers bring versions back that were dropped here. Some may be our own."""
+        self.records.dropped.update(versions)
         self._compare_anew()
         self._wake.set()
 

@@ -26,7 +26,7 @@ from echonode.model.identity import (
 )
 from echonode.model.keys import Admission, KeyState, member_draft, statement_draft
 from echonode.model.member_secret import MemberSecret
-from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, from_store
 from echonode.node.denials import Denials
 from echonode.node.event_bus import EventBus
 from echonode.node.events import (
@@ -86,6 +86,7 @@ class RecordBook:
         self.own_statements: list[Record] = []
         self.shared_pool: Pool | None = None
         self.is_copied = False
+        self.dropped: set[VersionId] = set()  # as they were damaged here: if they come back, no copy wrote them
         self.denials = Denials(lambda: store.keyring)
         self.may_write = asyncio.Event()  # cleared while a restored node catches up
         self.may_write.set()
@@ -306,8 +307,9 @@ class RecordBook:
 
     def _note_written(self, records: Sequence[Record], peer: bytes) -> None:
         instance, key = self.store.instance, self.identity.device.public
-        # Written in this store's name, and new here: another store writes as this one.
-        if any(record.instance == instance and record.kid == key for record in records):
+        # Written in this store's name, and new here: another store writes as this one, or an audit dropped it.
+        ours = [record for record in records if record.instance == instance and record.kid == key]
+        if any(record.id not in self.dropped for record in ours):
             self.is_copied = True
         now_ms = self._clock.now_ms()
         newest = max(records, key=attrgetter("timestamp"))

@@ -289,9 +289,9 @@ class MemoryStore:
     async def save_origin(self, origin: ContextOrigin) -> None:
         self._origins[origin.context] = origin
 
-    async def drop_damaged(self, context: str, keys: Sequence[LeafKey]) -> int:
-        """Return 0: objects in memory stay what they were when they were verified."""
-        return 0
+    async def drop_damaged(self, context: str, keys: Sequence[LeafKey]) -> list[VersionId]:
+        """Return none: objects in memory stay what they were when they were verified."""
+        return []
 
     async def audit(self) -> AsyncIterator[Audit]:
         checked, problems = 0, []

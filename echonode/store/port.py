@@ -428,8 +428,9 @@ class Store(Protocol):
         Yields running totals; the last one is the verdict."""
         ...
 
-    async def drop_damaged(self, context: str, keys: Sequence[LeafKey]) -> int:
-        """Drop each leaf in `keys` that has a damaged head; return how many went. Its whole older versions stand again.
+    async def drop_damaged(self, context: str, keys: Sequence[LeafKey]) -> list[VersionId]:
+        """Drop each leaf in `keys` that has a damaged head; return the ids of these heads. Its whole versions stand
+        again, older ones too.
 
         Cursors of the context are dropped, as `forget` does. Key statements are not touched."""
         ...

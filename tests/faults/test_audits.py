@@ -39,9 +39,9 @@ def test_a_damaged_record_is_dropped_and_its_older_version_stands_until_a_peer_b
             found = await verdict_of(store)
             assert len(found.problems) == 1
             assert found.damaged == ((MAIN, second.key),)
-            assert await store.drop_damaged(MAIN, [whole.key]) == 0
-            assert await store.drop_damaged(IDENTITIES, [second.key]) == 0
-            assert await store.drop_damaged(MAIN, [second.key, whole.key]) == 1
+            assert await store.drop_damaged(MAIN, [whole.key]) == []
+            assert await store.drop_damaged(IDENTITIES, [second.key]) == []
+            assert await store.drop_damaged(MAIN, [second.key, whole.key]) == [second.id]
             assert [head.id for head in await store.heads(MAIN, owner.id, "x")] == [first.id]
             assert [head.id for head in await store.heads(MAIN, owner.id, "y")] == [whole.id]
             assert (await verdict_of(store)).problems == ()
@@ -64,6 +64,7 @@ def test_a_running_node_gets_a_damaged_record_back_from_its_peer(tmp_path: Path)
             async for change in two.changes("main"):
                 if change.record.version == written.version:
                     break
+            instance = one._running.store.instance
             flip_in_place(tmp_path / "a" / "store.db", b"this is number 7 of twenty")
             report = await one._running.audits.run()
             assert (report.problems, report.dropped) == (1, 1)
@@ -71,6 +72,8 @@ def test_a_running_node_gets_a_damaged_record_back_from_its_peer(tmp_path: Path)
                 if change.record.name == "n7":
                     assert change.record.body == b"this is number 7 of twenty"
                     break
+            assert not one._running.records.is_copied, "its own record came back, and no copy of this node wrote it"
+            assert one._running.store.instance == instance
             again = await one._running.audits.run()
             assert again == AuditReport(again.ended_ms, report.checked)
             assert one._running.audits.last == again

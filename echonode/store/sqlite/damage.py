@@ -24,8 +24,10 @@ class KeptVersion:
 
 @dataclass(frozen=True, slots=True)
 class DamagedLeaf:
-    """A leaf with a damaged head: the bytes of all its heads, its whole heads, and all whole versions of it."""
+    """A leaf with a damaged head: the ids of its damaged heads, the bytes of all its heads, its whole heads, and all
+    whole versions of it."""
 
+    damaged: tuple[VersionId, ...]
     size_bytes: int
     heads: tuple[Record, ...]
     whole: tuple[Record, ...]
@@ -55,9 +57,10 @@ def find_damaged(leaves: dict[LeafKey, list[KeptVersion]]) -> dict[LeafKey, Dama
         whole = [(row.place, record) for row in rows if (record := _verified(row)) is not None]
         heads = tuple(record for place, record in whole if place is Place.LOG)
         stored = [row for row in rows if row.place is Place.LOG]
-        if len(heads) < len(stored):
+        damaged = {row.version for row in stored} - {head.id for head in heads}
+        if damaged:
             size = sum(len(row.raw) for row in stored)
-            found[key] = DamagedLeaf(size, heads, tuple(record for _, record in whole))
+            found[key] = DamagedLeaf(tuple(sorted(damaged)), size, heads, tuple(record for _, record in whole))
     return found
 
 

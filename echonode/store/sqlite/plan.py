@@ -153,6 +153,7 @@ class WritePlans:
                 heads = chain.from_iterable(leaf.heads for leaf in damaged.values())
                 self._index.forget_leaves(context, damaged.keys(), heads)
                 self._cursors.drop(context)
+                self._tail.forget(context)
             return list(damaged.values())
 
         return finish

@@ -373,13 +373,13 @@ class SqliteStore:
             async for total in Auditor(transaction, shown, self._index.bounds).run():
                 yield total
 
-    async def drop_damaged(self, context: str, keys: Sequence[LeafKey]) -> int:
+    async def drop_damaged(self, context: str, keys: Sequence[LeafKey]) -> list[VersionId]:
         dropped = await self._commits.submit(
             lambda transaction: self._plans.drop_damaged(transaction, context, keys), record_count=len(keys)
         )
         if whole := [record for leaf in dropped for record in leaf.whole]:
             await self.apply(context, whole)
-        return len(dropped)
+        return [version for leaf in dropped for version in leaf.damaged]
 
     async def wait_until_broken(self) -> StoreError:
         """Return the error of a write that failed so that the content of the disk is unknown: stop, restart, audit."""
