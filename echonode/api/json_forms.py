@@ -236,10 +236,12 @@ def check_json(data: bytes) -> None:
 
     Numbers are not read: they may have any size and any number of digits. Raises RecursionError for deep nesting.
     """
-    json.loads(data.decode(), object_pairs_hook=_unique, parse_int=len, parse_float=len, parse_constant=_no_constant)
+    _STRICT_JSON.decode(data.decode())
 
 
 def _unique(pairs: list[tuple[str, object]]) -> None:
+    if len(dict(pairs)) == len(pairs):
+        return
     keys = set()
     for key, _ in pairs:
         if key in keys:
@@ -249,6 +251,12 @@ def _unique(pairs: list[tuple[str, object]]) -> None:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
+
+
+# Made once: json.loads makes a decoder for each text when it has options.
+_STRICT_JSON: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=len, parse_float=len, parse_constant=_no_constant
+)
 
 
 def body_of(record: Record, *, is_base64: bool = False) -> Body:

@@ -184,15 +184,15 @@ class RecordBook:
 
     def _check_drafts(self, drafts: Sequence[Draft]) -> None:
         """Raise LocalError unless all of `drafts` may be written here."""
-        for draft in drafts:
-            if draft.context == IDENTITIES:
+        for context, author in dict.fromkeys((draft.context, draft.author) for draft in drafts):
+            if context == IDENTITIES:
                 raise LocalError(f"the context {IDENTITIES} is kept by the nodes themselves")
-            if not self.keeps(draft.context):
-                raise LocalError(f"the context {escape(draft.context)} is not kept here")
-            why_not = self.reason_not_to_write(draft.author)
+            if not self.keeps(context):
+                raise LocalError(f"the context {escape(context)} is not kept here")
+            why_not = self.reason_not_to_write(author)
             if why_not is not None:
                 raise LocalError(why_not)
-            if not self.kept.has_room_to_write(draft.context):
+            if not self.kept.has_room_to_write(context):
                 raise LocalError(
                     f"{CONTEXTS_OWN_MAX} contexts besides main were written here already: no more are told to peers"
                 )

@@ -19,8 +19,7 @@ BY_VERSION: Final = f"{BY_LEAF} AND id = ?"
 
 def created_column(created_ms: int) -> bytes:
     """Return the column for a time of creation."""
-    seconds, ms = divmod(created_ms, 1000)
-    return seconds.to_bytes(SECONDS_BYTES, "big") + ms.to_bytes(2, "big")
+    return (created_ms // 1000 << 16 | created_ms % 1000).to_bytes(SECONDS_BYTES + 2, "big")
 
 
 def leaf_values(context_id: int, key: LeafKey) -> tuple[Any, ...]:

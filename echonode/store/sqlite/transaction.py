@@ -135,6 +135,7 @@ class Transaction:
 
     def _add_merges(self, context: str, merges: Iterable[LeafMerge]) -> None:
         context_row = self.context_row(context)
+        first_seq = self.last_seq + 1
         for merge in merges:
             for move in merge.moves:
                 if move.origin is Place.LOG:
@@ -142,8 +143,9 @@ class Transaction:
                     self._inserts.pop((context_row.id, move.version.id), None)
                 if move.target is Place.LOG:
                     context_row.size_bytes += move.version.size
-                    context_row.newest_seq = seq = self.insert(context_row.id, move.record)
-                    context_row.runs.add(seq, seq)  # a run too many does no harm, should the transaction fail
+                    context_row.newest_seq = self.insert(context_row.id, move.record)
+        if self.last_seq >= first_seq:
+            context_row.runs.add(first_seq, self.last_seq)  # a run too many does no harm, should the transaction fail
 
     def add_staged(self, context_id: int, fresh: Sequence[Record], plan: MergePlan) -> None:
         """Add the rows of a snapshot being received: `fresh` versions, each of which makes a leaf, and those that
