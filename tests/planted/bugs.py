@@ -546,8 +546,8 @@ BUGS: Final = (
     Bug(
         name="a version written by a copy of the store counts as written here",
         file="node/record_book.py",
-        right="any(record.instance == instance and ",
-        wrong="any(record.instance != instance and ",
+        right="if record.instance == instance and ",
+        wrong="if record.instance != instance and ",
         tests=("node/test_admission.py",),
         seeds=0,
     ),
