@@ -32,7 +32,7 @@ from echonode.store.sqlite.log_columns import BY_LEAF, LEAF_PREFIX, PREFIX_BYTES
 
 _KEYS_PER_QUERY: Final = 500
 
-_Rows: TypeAlias = Sequence[tuple[LeafKey, int, VersionId, bytes]]  # of heads, sorted by their ids
+_Rows: TypeAlias = Sequence[tuple[LeafKey, int, VersionId, bytes]]  # of heads, sorted by key and id
 
 
 @dataclass(slots=True, eq=False)
@@ -176,7 +176,7 @@ def _prefix_of(row: tuple[Any, ...]) -> bytes:
 
 def _next_group(groups: Iterator[tuple[bytes, Iterator[Any]]]) -> tuple[bytes | None, _Rows]:
     prefix, rows = next(groups, (None, iter(())))
-    return prefix, sorted(rows)
+    return prefix, sorted(rows, key=itemgetter(0, 2))
 
 
 def leaf_rows_after(
