@@ -22,6 +22,7 @@ class LogRuns:
 
     def add(self, first: int, last: int) -> None:
         """Add the run from the seq `first` to `last`."""
+        assert not self._firsts or first >= self._firsts[-1], "only what is in the log has a run, and seqs rise there"
         if self._lasts and first <= self._lasts[-1] + _GAP_MAX:
             self._lasts[-1] = max(last, self._lasts[-1])
         else:

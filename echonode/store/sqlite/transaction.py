@@ -73,6 +73,8 @@ class Catalog:
         self.last_context_id = transaction.last_context_id
         self.rows.update(transaction.rows)
         self.history = transaction.history
+        for context, first_seq, last_seq in transaction.new_runs:
+            self.rows[context].runs.add(first_seq, last_seq)
 
 
 class Transaction:
@@ -83,6 +85,7 @@ class Transaction:
         self.last_seq = catalog.last_seq
         self.last_context_id = catalog.last_context_id
         self.rows: dict[str, ContextRow] = {}  # changed rows only, as they will be after the commit
+        self.new_runs: list[tuple[str, int, int]] = []  # of plans: context, first and last seq; noted once durable
         self.own_writes = 0  # versions that this store signed
         self.renews_life = False  # a new link `life` goes with it (life.py)
         self.history = catalog.history
@@ -145,7 +148,7 @@ class Transaction:
                     context_row.size_bytes += move.version.size
                     context_row.newest_seq = self.insert(context_row.id, move.record)
         if self.last_seq >= first_seq:
-            context_row.runs.add(first_seq, self.last_seq)  # a run too many does no harm, should the transaction fail
+            self.new_runs.append((context, first_seq, self.last_seq))
 
     def add_staged(self, context_id: int, fresh: Sequence[Record], plan: MergePlan) -> None:
         """Add the rows of a snapshot being received: `fresh` versions, each of which makes a leaf, and those that

@@ -306,6 +306,31 @@ def test_a_lock_held_by_somebody_else_delays_and_then_refuses_one_write(
     run(go())
 
 
+def test_an_entry_written_after_a_group_that_failed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group would have given a seq far ahead of those that the next write gives."""
+    path = tmp_path / "store.db"
+    monkeypatch.setattr("echonode.store.sqlite.connection.BUSY_TIMEOUT_S", 0.05)
+
+    async def go() -> None:
+        async with opened(path) as store:
+            owner = Owner(store)
+            await owner.begin()
+            first = await owner.put("first")
+            bulk = [owner.draft(f"n{number}", context="other") for number in range(BATCH_RECORDS_MAX - 100)]
+            await owner.write(*bulk)
+            behind = [owner.draft(f"n{number}") for number in range(50)]  # too many to pass the bulk
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                calls = owner.put("alone", context="other"), owner.write(*bulk), owner.write(*behind)
+                failed = await asyncio.gather(*calls, return_exceptions=True)
+                assert all(isinstance(error, NothingWrittenError) for error in failed)
+                other.execute("ROLLBACK")
+            second = await owner.put("second")
+            assert await ids(store) == [first.id, second.id]
+
+    run(go())
+
+
 def test_a_call_taken_back_before_it_began_is_not_carried_out(tmp_path: Path) -> None:
     async def go() -> None:
         async with opened(tmp_path / "store.db") as store:
