@@ -67,7 +67,9 @@ async def back_up(
 async def audit_copy(path: Path, *, new_instance: Callable[[], Instance], now_ms: Callable[[], int]) -> Audit:
     """Open the store in `path` as a node would, and audit it. Raises StoreError where anything is wrong with it."""
     audit = Audit(0)
-    opened = await SqliteStore.open(path, new_instance=new_instance, now_ms=now_ms, counts_usage=False)
+    opened = await SqliteStore.open(
+        path, new_instance=new_instance, now_ms=now_ms, counts_usage=False, keeps_copy=False
+    )
     try:
         async for total in opened.audit():
             audit = total  # the last one is the verdict

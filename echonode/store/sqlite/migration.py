@@ -70,6 +70,11 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
 
 def _migrate_5(connection: sqlite3.Connection) -> None:
     connection.create_function("created_of", 1, _created_of, deterministic=True)
+    # The sequence of the old table may be ahead of its rows, and no seq may come back.
+    connection.execute(
+        "UPDATE contexts SET floor = given.seq FROM sqlite_sequence AS given WHERE contexts.name IS NOT NULL"
+        " AND given.name = 'log' AND given.seq > (SELECT ifnull(max(seq), 0) FROM log)"
+    )
     connection.execute("DROP INDEX log_leaf")
     connection.execute("DROP INDEX log_order")
     connection.execute("ALTER TABLE log RENAME TO log_5")

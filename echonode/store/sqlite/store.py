@@ -99,13 +99,14 @@ class SqliteStore:
         life: LifeWatch | None = None,
         on_progress: Callable[[], None] | None = None,
         counts_usage: bool = True,
+        keeps_copy: bool = True,
     ) -> "SqliteStore":
         """Open the store in the file `path`, or make one there (its folder must exist).
 
         `life` notices that the store was restored, copied or moved since it was last open, and gives it a new instance;
         None for a file that is not in its place yet. `on_progress` is called now and then, on another thread, while
         SQLite works on the opening. `counts_usage`: also count what each author takes, for which all is read. A file of
-        an earlier schema is migrated; a copy of it as it was stays beside it.
+        an earlier schema is migrated. `keeps_copy`: then a copy of it as it was stays beside it.
         Raises StoreError, with the file as it was, when the file is not a store, is damaged, is of a newer schema, or
         cannot be written."""
         DiskSpace(path).release_ballast()
@@ -114,7 +115,8 @@ class SqliteStore:
         try:
             if on_progress is not None:
                 await database.run(lambda connection: report_progress(connection, on_progress))
-            await database.run(lambda connection: keep_copy(connection, path))
+            if keeps_copy:
+                await database.run(lambda connection: keep_copy(connection, path))
             is_new = await database.run(lambda connection: create_tables(connection, path, new_instance))
             if life is not None:
                 await database.run(lambda connection: life.begin(connection, new_instance, is_new=is_new))

@@ -20,6 +20,7 @@ from echonode.model.record import IDENTITIES, MAIN, Record, leaf_key
 from echonode.model.usage import Usage
 from echonode.store.port import HistoryInfo, Staged
 from echonode.store.sqlite import schema
+from echonode.store.sqlite.backup import back_up, restore_store
 from echonode.store.sqlite.repair import repair
 from echonode.store.sqlite.schema import APPLICATION_ID, SCHEMA
 from echonode.store.sqlite.store import SqliteStore
@@ -317,6 +318,37 @@ def test_a_store_of_schema_5_that_is_killed_in_its_migration_is_whole(tmp_path: 
             assert await figures(store) == expected
 
     run(opens())
+
+
+def test_a_seq_that_schema_5_gave_does_not_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    expected = make_schema_5(path)
+    change(path, "UPDATE sqlite_sequence SET seq = 5000")
+
+    async def go() -> None:
+        async with opened(path) as store:
+            for context in ("other", MAIN):
+                assert store.seq(context) >= expected[0][context][1]
+                new = await Owner(store).put("new", context=context)
+                assert of((await store.scan(context, 5000, limit=9))[0]) == of([new])
+
+    run(go())
+
+
+def test_a_backup_of_schema_5_is_restored_and_no_copy_of_it_stays(tmp_path: Path) -> None:
+    path, backup, restored = (tmp_path / name for name in ("store.db", "backup", "restored.db"))
+    expected = make_schema_5(path)
+    shutil.copy(path, backup)
+    change(backup, "CREATE TABLE home (name TEXT PRIMARY KEY, bytes BLOB NOT NULL) STRICT, WITHOUT ROWID")
+
+    async def go() -> None:
+        await restore_store(backup, restored, new_instance=lambda: INSTANCE, now_ms=lambda: NOW_MS)
+        await back_up(path, tmp_path / "later", {}, new_instance=lambda: INSTANCE, now_ms=lambda: NOW_MS)
+        assert not list(tmp_path.glob(".*")), "nothing is left of the copies, which hold keys"
+        async with opened(restored) as store:
+            assert await figures(store) == expected
+
+    run(go())
 
 
 def test_a_damaged_version_does_not_stop_the_migration_of_schema_5(tmp_path: Path) -> None:
