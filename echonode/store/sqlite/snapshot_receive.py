@@ -55,7 +55,7 @@ class StagingArea:
         else:
             after = replace(before)
             if not after.count:
-                after.first_seq = transaction.last_seq + 1
+                after.first_seq, after.newest_seq = transaction.last_seq + 1, transaction.last_seq
         plan = self._index.sort(context, records)
         fresh, others = _divide(plan, after.last_key)
         if others:

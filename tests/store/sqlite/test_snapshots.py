@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from echonode.errors import StoreError
-from echonode.model.merkle import Digest
+from echonode.model.merkle import Digest, Tree
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.port import SnapshotOverError
 from tests.contracts.store import admit, ids, root_of, verdict_of
@@ -70,6 +70,30 @@ def test_a_staged_snapshot_goes_on_after_reopening(tmp_path: Path) -> None:
             assert store.tree(MAIN).root == root
             assert await ids(store) == [version.id for version in versions]
             assert (await verdict_of(store)).problems == ()
+
+    run(go())
+
+
+def test_a_snapshot_without_records_gives_no_seq_again_after_reopening(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    nothing = Tree().root
+
+    async def go() -> None:
+        async with opened(path) as store:
+            owner = Owner(store)
+            await owner.begin()
+            gone = await owner.put("gone")
+            assert await store.forget(MAIN, [gone.key], lambda _: False) == 1
+            before = store.seq(MAIN)
+            await store.stage(MAIN, nothing, [])
+        async with opened(path) as store:
+            await store.stage(MAIN, nothing, [])
+            applied = await store.promote(MAIN, expected=nothing)
+            assert applied is not None and applied.shown == 0
+            assert store.seq(MAIN) >= before
+        async with opened(path) as store:
+            new = await Owner(store).put("new")
+            assert [head.id for head in (await store.scan(MAIN, before, limit=9))[0]] == [new.id]
 
     run(go())
 
