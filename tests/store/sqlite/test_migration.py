@@ -344,11 +344,11 @@ def test_a_backup_of_schema_5_is_restored_and_no_copy_of_it_stays(tmp_path: Path
     async def go() -> None:
         await restore_store(backup, restored, new_instance=lambda: INSTANCE, now_ms=lambda: NOW_MS)
         await back_up(path, tmp_path / "later", {}, new_instance=lambda: INSTANCE, now_ms=lambda: NOW_MS)
-        assert not list(tmp_path.glob(".*")), "nothing is left of the copies, which hold keys"
         async with opened(restored) as store:
             assert await figures(store) == expected
 
     run(go())
+    assert not list(tmp_path.glob(".*")), "nothing is left of the copies, which hold keys"
 
 
 def test_a_damaged_version_does_not_stop_the_migration_of_schema_5(tmp_path: Path) -> None:
