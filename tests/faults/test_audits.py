@@ -8,7 +8,7 @@ from echonode.model.record import IDENTITIES, MAIN
 from echonode.node.audits import AuditReport
 from tests.api.serving import run as serve
 from tests.contracts.store import verdict_of
-from tests.store.files import look, opened, run
+from tests.store.files import commits, look, opened, run
 from tests.store.people import Owner
 
 
@@ -42,6 +42,7 @@ def test_a_damaged_record_is_dropped_and_its_older_version_stands_until_a_peer_b
             assert await store.drop_damaged(MAIN, [whole.key]) == []
             assert await store.drop_damaged(IDENTITIES, [second.key]) == []
             assert await store.drop_damaged(MAIN, [second.key, whole.key]) == [second.id]
+            assert commits(path) == 1, "the leaf is never gone on the disk"
             assert [head.id for head in await store.heads(MAIN, owner.id, "x")] == [first.id]
             assert [head.id for head in await store.heads(MAIN, owner.id, "y")] == [whole.id]
             assert (await verdict_of(store)).problems == ()

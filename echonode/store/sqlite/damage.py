@@ -1,7 +1,8 @@
 """Dropping damaged leaves of a store that is open: those of which the bytes of a head are not what was written.
 
-Such a leaf goes with all that is kept of it, and its whole versions come back by way of a merge. So the newest whole
-version stands until a peer brings the head. No peer could be sent the damaged bytes: every read refuses them.
+Such a leaf goes with all that is kept of it, and its whole versions come back by way of a merge, in one transaction.
+So the newest whole version stands until a peer brings the head. No peer could be sent the damaged bytes: every read
+refuses them.
 """
 
 import sqlite3
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from echonode.errors import RemoteError
 from echonode.model.record import LeafKey, Record, VersionId, parse, verify
 from echonode.store.leaf import Place
+from echonode.store.sqlite.log_columns import BY_LEAF, leaf_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def read_leaf_rows(
             KeptVersion(place, version, raw)
             for place in Place
             for version, raw in connection.execute(
-                f"SELECT id, bytes FROM {place.value} WHERE context = ? AND key = ?", (context_id, key)
+                f"SELECT id, bytes FROM {place.value} WHERE {BY_LEAF}", leaf_values(context_id, key)
             )
         ]
         for key in keys

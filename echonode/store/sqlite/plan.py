@@ -16,7 +16,7 @@ from echonode.limits import VERIFY_CHUNK
 from echonode.model.heads import Outline
 from echonode.model.identity import Instance, SigningKey
 from echonode.model.keys import Admission
-from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, UnsignedVersion, Version, leaf_key
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, UnsignedVersion, Version, VersionId, leaf_key
 from echonode.store.cursors import Cursors
 from echonode.store.draft_signing import prepare_versions, sign_versions
 from echonode.store.leaf import Leaf, Place
@@ -135,8 +135,9 @@ class WritePlans:
 
     async def drop_damaged(
         self, transaction: Transaction, context: str, keys: Sequence[LeafKey]
-    ) -> Finish[list[DamagedLeaf]]:
-        """Plan to drop the leaves that have a damaged head. Leaves that this transaction changes are left alone."""
+    ) -> Finish[list[VersionId]]:
+        """Plan to drop the leaves that have a damaged head, and to merge their whole versions into empty ones. Leaves
+        that this transaction changes are left alone."""
         tree = self._index.trees.get(context)
         context_row = self._commits.catalog.rows.get(context)
         stored = [key for key in dict.fromkeys(keys) if tree is not None and tree.get(key) is not None]
@@ -145,16 +146,22 @@ class WritePlans:
         if stored and context_row is not None and context != IDENTITIES:
             rows = await self._commits.database.run(partial(read_leaf_rows, context_row.id, stored))
             damaged = await asyncio.to_thread(find_damaged, rows)
+        plan = self._index.sort(context, [record for leaf in damaged.values() for record in leaf.whole])
+        for key in plan.arrived:
+            plan.merge(key, Leaf(is_whole=True))
         if damaged:
             transaction.add_forgotten(context, {key: leaf.size_bytes for key, leaf in damaged.items()})
+            transaction.add_merge(plan)
+            transaction.add_counters(self._index.unseen_counters(plan.counters))
 
-        def finish() -> list[DamagedLeaf]:
+        def finish() -> list[VersionId]:
             if damaged:
                 heads = chain.from_iterable(leaf.heads for leaf in damaged.values())
                 self._index.forget_leaves(context, damaged.keys(), heads)
+                self._index.commit(plan)
                 self._cursors.drop(context)
                 self._tail.forget(context)
-            return list(damaged.values())
+            return [version for leaf in damaged.values() for version in leaf.damaged]
 
         return finish
 

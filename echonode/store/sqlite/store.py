@@ -376,12 +376,9 @@ class SqliteStore:
                 yield total
 
     async def drop_damaged(self, context: str, keys: Sequence[LeafKey]) -> list[VersionId]:
-        dropped = await self._commits.submit(
+        return await self._commits.submit(
             lambda transaction: self._plans.drop_damaged(transaction, context, keys), record_count=len(keys)
         )
-        if whole := [record for leaf in dropped for record in leaf.whole]:
-            await self.apply(context, whole)
-        return [version for leaf in dropped for version in leaf.damaged]
 
     async def wait_until_broken(self) -> StoreError:
         """Return the error of a write that failed so that the content of the disk is unknown: stop, restart, audit."""
