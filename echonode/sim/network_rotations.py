@@ -10,7 +10,7 @@ What must hold, once the faults have ended:
     N1  all honest nodes are members of one network             sim/scenario.py, with E3
     N2  a node that was left out is not: nothing that it writes  `check_outsiders`
         from now on comes in, and nothing of the others gets out
-    N3  what others than those wrote in `shared` can be read     `check_shared`
+    N3  what honest nodes wrote in `shared` can be read          `check_shared`
         there, whichever pool that is now, and all can write it
 """
 
@@ -134,14 +134,14 @@ class NetworkRotations:
             await asyncio.sleep(_STEP_S)
 
     async def _lost(self, member: Member) -> AsyncIterator[Record]:
-        """Yield the records of past pools, not deleted and not by those left out, that `shared` lacks."""
+        """Yield the records of past pools, not deleted and signed by honest nodes, that `shared` lacks."""
         store, records = member.node.store, member.node.records
-        theirs = {key for each in (*self._outside, *self._unsure) for key in store.keyring.keys_of(each.identity.id)}
+        ours = {key for each in self._honest for key in store.keyring.keys_of(each.identity.id)}
         for context in sorted(set(store.contexts()) - {IDENTITIES}):
             leaves = leaves_of(await all_heads(store, context)).values()
             names = {leaf[0].name for leaf in leaves if leaf[0].author == records.shared}
             for leaf in leaves:
-                kept = [head for head in leaf if head.kid not in theirs]
+                kept = [head for head in leaf if head.kid in ours]
                 is_past = leaf[0].author in records.past_pools
                 if is_past and kept and not winner(kept).is_tombstone and leaf[0].name not in names:
                     yield winner(kept)
