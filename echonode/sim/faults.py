@@ -25,6 +25,7 @@ from echonode.sync.tasks import all_ended
 
 # A message of BATCH_BYTES_MAX must arrive within FRAME_TIMEOUT_S. Below 18 kB/s it never does.
 _USABLE_BYTES_S: Final = 100_000.0
+_ROOM_MADE_S: Final = 10.0
 STALL_S: Final = (5.0, 60.0)
 
 
@@ -149,4 +150,7 @@ class Faults:
         elif kind == "roll_back":
             self._backups[member] = member.store.backup()
         await asyncio.sleep(self._draw.uniform(0, 5))
+        if member.store.is_full:  # a node that has to write at its start does not come up: a person makes room first
+            await asyncio.sleep(_ROOM_MADE_S)
+            member.store.is_full = False
         await self._world.start(member)
