@@ -42,7 +42,7 @@ async def keep_audits(settings: AuditConfig, files: NodeFiles, node: Node, logs:
 class AuditSchedule:
     """The audits of one node: at `at`, HH:MM; the last one ended at `last_s`, in seconds since 1970.
 
-    `run` makes one audit."""
+    `run` makes one audit. A `last_s` in the future is one of a clock that was wrong: it counts as now."""
 
     at: str
     last_s: float
@@ -51,9 +51,12 @@ class AuditSchedule:
     def due_s(self) -> float:
         """Return the time at which the next audit is due, in seconds since 1970."""
         hour, minute = map(int, self.at.split(":"))
-        last = datetime.fromtimestamp(self.last_s).astimezone()
-        due = last.replace(hour=hour, minute=minute, second=0, microsecond=0)
-        return (due if due > last else due + timedelta(days=1)).timestamp()
+        self.last_s = min(max(self.last_s, 0.0), time.time())
+        # Without a zone, so that a day is from one time of day to the next, also where summer time begins or ends.
+        due = datetime.fromtimestamp(self.last_s).replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
+        if due.timestamp() <= self.last_s:
+            due += timedelta(days=1)
+        return due.timestamp()
 
     async def keep(self, logs: Logs) -> None:
         """Make audits for ever. One that fails is logged, and made again later."""

@@ -1,5 +1,6 @@
 """The nightly audit: when it is due, and what is kept of it."""
 
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -17,17 +18,46 @@ async def _none() -> None:
     return None
 
 
+@pytest.fixture(autouse=True)
+def _berlin(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     ("last", "due"),
     [
-        ("2026-11-29T03:00:01", "2026-11-30T03:00:00"),  # as every night
-        ("2026-11-30T02:59:59", "2026-11-30T03:00:00"),
-        ("2026-11-30T21:00:00", "2026-12-01T03:00:00"),  # it was made late, and the next one is not
+        ("2025-11-29T03:00:01", "2025-11-30T03:00:00"),  # as every night
+        ("2025-11-30T02:59:59", "2025-11-30T03:00:00"),
+        ("2025-11-30T21:00:00", "2025-12-01T03:00:00"),  # it was made late, and the next one is not
     ],
 )
 def test_an_audit_is_due_at_the_first_such_time_after_the_last_one(last: str, due: str) -> None:
     schedule = AuditSchedule("03:00", datetime.fromisoformat(last).timestamp(), _none)
     assert schedule.due_s() == datetime.fromisoformat(due).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("at", "last", "due"),
+    [
+        ("03:00", "2025-10-25T03:05:00+02:00", "2025-10-26T03:00:00+01:00"),  # summer time ends: once in that night
+        ("02:30", "2025-10-26T02:31:00+02:00", "2025-10-27T02:30:00+01:00"),
+        ("02:30", "2025-10-26T02:31:00+01:00", "2025-10-27T02:30:00+01:00"),
+        ("03:00", "2026-03-28T03:05:00+01:00", "2026-03-29T03:00:00+02:00"),
+        ("02:30", "2026-03-28T02:31:00+01:00", "2026-03-29T03:30:00+02:00"),  # that night has no 02:30
+    ],
+)
+def test_an_audit_is_due_once_a_night_where_summer_time_begins_or_ends(at: str, last: str, due: str) -> None:
+    schedule = AuditSchedule(at, datetime.fromisoformat(last).timestamp(), _none)
+    assert schedule.due_s() == datetime.fromisoformat(due).timestamp()
+
+
+@pytest.mark.parametrize("last_s", [4e9, 1e17, -1e13])
+def test_an_audit_is_due_within_a_day_after_one_by_a_clock_that_was_wrong(last_s: float) -> None:
+    assert AuditSchedule("03:00", last_s, _none).due_s() <= time.time() + 25 * 3600
 
 
 def test_a_verdict_is_kept_and_a_home_without_one_begins_with_its_keys(tmp_path: Path) -> None:
