@@ -1,15 +1,24 @@
 """A byte that flips in the store of a running node: the audit finds it, drops the record, and a peer brings it back."""
 
+import asyncio
 import os
+import random
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from echonode import Node
+from echonode.errors import StoreError
 from echonode.model.record import IDENTITIES, MAIN
 from echonode.node.audits import AuditReport
 from tests.api.serving import run as serve
 from tests.contracts.store import verdict_of
-from tests.store.files import commits, look, opened, run
-from tests.store.people import Owner
+from tests.store.files import commits, flip, look, opened, run
+from tests.store.people import Owner, Person
+
+FLIPS = 400 if os.environ.get("ECHO_TEST_SLOW") else 40
+SEED = int(os.environ.get("ECHO_TEST_SEED", "1"))
+_HEADER_BYTES = 12  # in front of the key in a row, and of the part of it in the index: the types and lengths of columns
 
 
 def flip_in_place(path: Path, piece: bytes) -> None:
@@ -80,3 +89,35 @@ def test_a_running_node_gets_a_damaged_record_back_from_its_peer(tmp_path: Path)
             assert one._running.audits.last == again
 
     serve(test)
+
+
+def test_an_audit_ends_with_a_verdict_whichever_type_or_length_a_flipped_bit_gives_a_column(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.db"
+
+    async def fill() -> None:
+        async with opened(whole) as store:
+            owner, other = Owner(store), Person(2)
+            await owner.begin()
+            await store.apply(IDENTITIES, [other.statement()])
+            for number in range(4):
+                await owner.put(f"n{number}", b"first")
+                await owner.put(f"n{number}", b"second")
+            await store.apply(MAIN, [other.version("theirs", b"body")])
+
+    async def audited(path: Path) -> None:
+        async with opened(path) as store, asyncio.timeout(20):
+            found = await verdict_of(store)
+            for context, key in found.damaged:
+                await store.drop_damaged(context, [key])
+
+    run(fill())
+    data = whole.read_bytes()
+    keys = [key for table in ("log", "history", "writers") for (key,) in look(whole, f"SELECT key FROM {table}")]
+    starts = [at for key in keys for at in range(len(data)) if data.startswith(key[:8], at)]
+    draw = random.Random(SEED)
+    for number in range(FLIPS):
+        path = tmp_path / f"{number}.db"
+        shutil.copy(whole, path)
+        flip(path, 8 * (draw.choice(starts) - draw.randint(1, _HEADER_BYTES)) + draw.randrange(8))
+        with suppress(StoreError):  # a store that does not open says so
+            run(audited(path))

@@ -13,7 +13,8 @@ sums       they are those of the rows in history and spare
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -87,7 +88,7 @@ class Auditor:
         self._problems: list[str] = []
         self._damaged: dict[tuple[str, LeafKey], None] = {}  # in order
 
-    async def run(self) -> AsyncIterator[Audit]:
+    async def run(self) -> AsyncGenerator[Audit, None]:
         """Yield running totals; the last one is the verdict. Raises StoreError when the transaction ends meanwhile."""
         for step in (
             self._check_file(),
@@ -98,8 +99,9 @@ class Auditor:
             self._check_tables(),
         ):
             try:
-                async for _ in step:
-                    yield self._found()
+                async with aclosing(step):
+                    async for _ in step:
+                        yield self._found()
             except StoreError as error:
                 if not self._transaction.is_open:
                     raise
@@ -113,14 +115,14 @@ class Auditor:
         if len(self._problems) < _PROBLEMS_MAX:
             self._problems.append(problem)
 
-    async def _check_file(self) -> AsyncIterator[None]:
+    async def _check_file(self) -> AsyncGenerator[None, None]:
         lines = await self._transaction.run(lambda connection: connection.execute("PRAGMA integrity_check").fetchall())
         for (line,) in lines:
             if line != "ok":
                 self._add_problem(f"file: {line}")
         yield
 
-    async def _check_log(self, expected: ExpectedContext) -> AsyncIterator[None]:
+    async def _check_log(self, expected: ExpectedContext) -> AsyncGenerator[None, None]:
         """Check one context in the order of its leaves."""
         entries: list[bytes] = []
         size, after = 0, LeafKey(b"")
@@ -164,7 +166,7 @@ class Auditor:
             return "a head supersedes another"
         return "there are more heads than a leaf may have" if len(selection.heads) < len(heads) else ""
 
-    async def _check_kept(self, place: Place) -> AsyncIterator[None]:
+    async def _check_kept(self, place: Place) -> AsyncGenerator[None, None]:
         """Check what is kept beside the heads."""
         names = {expected.context_id: expected.context for expected in self._expected if expected.root is not None}
         after = 0
@@ -175,17 +177,19 @@ class Auditor:
             await self._verify_rows(page)
             yield
 
-    async def _check_full_leaves(self) -> AsyncIterator[None]:
+    async def _check_full_leaves(self) -> AsyncGenerator[None, None]:
         """Check the heads of every leaf with a spare against all that is kept of it."""
         names = {expected.context_id: expected.context for expected in self._expected if expected.root is not None}
         for context_id, key in await self._transaction.run(
-            lambda connection: connection.execute("SELECT DISTINCT context, key FROM spare").fetchall()
+            lambda connection: connection.execute(
+                "SELECT DISTINCT context, key FROM spare WHERE typeof(key) = 'blob'"
+            ).fetchall()
         ):
             if await self._transaction.run(partial(_is_other_than_the_rule, context_id, key, self._bounds)):
                 self._add_problem(f"{names.get(context_id, '')}: a full leaf has other heads than those of the rule")
             yield
 
-    async def _check_tables(self) -> AsyncIterator[None]:
+    async def _check_tables(self) -> AsyncGenerator[None, None]:
         """Compare the tables with each other."""
         check = partial(_cross_check, self._row_counts, self._claims, self._counters)
         for problem in await self._transaction.run(check):
@@ -257,7 +261,8 @@ def _leaf_page(expected: ExpectedContext, after: LeafKey, connection: sqlite3.Co
         (expected.context_id, last),
     )
     for entry in rows:
-        if entry[0] < last:
+        # A flipped bit may make it longer too: a page that begins behind a part of it would have it again, for ever.
+        if not _are_blobs(entry[0]) or len(entry[0]) > PREFIX_BYTES or entry[0] < last:
             raise order_error()
         if len(entries) >= _PAGE_ROWS and entry[0] != last:
             break
@@ -272,8 +277,9 @@ def _leaf_page(expected: ExpectedContext, after: LeafKey, connection: sqlite3.Co
         for seq, *row in connection.execute(
             f"SELECT seq, context, key, id, created, bytes FROM log NOT INDEXED WHERE seq IN ({marks})", seqs
         ):
-            logged[seq] = tuple(row)
-            size += len(row[-1])
+            if _are_blobs(*row[1:]):
+                logged[seq] = tuple(row)
+                size += len(row[-1])
         at += len(seqs)
     page: list[_StoredRow] = []
     for prefix, seq in entries[:at]:
@@ -293,14 +299,24 @@ def _kept_page(
     rows = connection.execute(
         f"SELECT n, context, key, id, bytes FROM {place.value} WHERE n > ? ORDER BY n LIMIT ?", (after, _PAGE_ROWS)
     )
-    for after, context_id, key, version, raw in rows:
+    for n, context_id, key, version, raw in rows:
+        if n <= after:  # a flipped bit: the next page would begin before this one
+            raise order_error()
+        after = n
         where = f"{place.value} entry {after}"
+        if not _are_blobs(key, version, raw):
+            key, version, raw = LeafKey(b""), VersionId(b""), b""
         page.append(_StoredRow(where, names.get(context_id, ""), key, version, raw, place is Place.HISTORY))
         size += len(raw)
         if size >= _PAGE_BYTES:
             break
     rows.close()
     return page, after
+
+
+def _are_blobs(*values: object) -> bool:
+    """Return False for a row of which a flipped bit made a column another type, or NULL."""
+    return all(isinstance(value, bytes) for value in values)
 
 
 def _is_other_than_the_rule(context_id: int, key: LeafKey, bounds: LeafBounds, connection: sqlite3.Connection) -> bool:
@@ -330,7 +346,8 @@ def _cross_check(
     if set(map(claim_row, claims.claims())) != set(query("SELECT key, owner, author, kind, state FROM claims")):
         problems.append("claims: they are not those of the key statements in the log")
     known = {
-        (key, instance): int.from_bytes(counter, "big") for key, instance, counter in query("SELECT * FROM writers")
+        (key, instance): int.from_bytes(counter, "big")
+        for key, instance, counter in query("SELECT * FROM writers WHERE typeof(counter) = 'blob'")
     }
     problems += [
         "writers: a counter is behind the log"

@@ -42,7 +42,7 @@ def read_leaf_rows(
     connection.execute("PRAGMA shrink_memory")  # pages that this connection read before the damage would hide it
     return {
         key: [
-            KeptVersion(place, version, raw)
+            KeptVersion(place, version, raw if isinstance(raw, bytes) else b"")
             for place in Place
             for version, raw in connection.execute(
                 f"SELECT id, bytes FROM {place.value} WHERE {BY_LEAF}", leaf_values(context_id, key)

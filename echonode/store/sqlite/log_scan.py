@@ -15,7 +15,7 @@ from typing import Final
 from echonode.model.merkle import Tree, state_of
 from echonode.model.record import LeafKey, VersionId
 from echonode.model.usage import UsageTable
-from echonode.store.sqlite.connection import DamageError
+from echonode.store.sqlite.connection import DamageError, order_error
 from echonode.store.sqlite.count_usage import count_usage
 from echonode.store.sqlite.log_runs import LogRuns
 
@@ -104,18 +104,22 @@ class ScannedContext:
 
 
 def scan_log(connection: sqlite3.Connection, *, counts_usage: bool) -> dict[int, ScannedContext]:
-    """Return every context that has entries, by its id. `counts_usage`: with the usage of each."""
+    """Return every context that has entries, by its id. `counts_usage`: with the usage of each.
+
+    Raises DamageError."""
     found: dict[int, ScannedContext] = {}
     after = 0
     while rows := connection.execute(_PAGE, (after,)).fetchall():
+        if min(row[3] for row in rows) <= after:  # a flipped bit in a seq: this would never end
+            raise order_error()
         last = max(row[4] for row in rows)
         for context_id, count, size, oldest, newest, packed in rows:
             context = found.setdefault(context_id, ScannedContext(first_seq=oldest))
             context.count += count
-            context.size_bytes += size
+            context.size_bytes += size or 0  # a flipped bit may make NULL of bytes
             context.newest_seq = newest
             context.runs.add(oldest, newest)
-            context.entries.add(count, packed)
+            context.entries.add(count, packed or b"")
         if counts_usage:
             count_usage(connection, after, last, {context_id: context.usage for context_id, context in found.items()})
         after = last
