@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import get_args
 
@@ -174,10 +175,11 @@ class NodeRoutes:
 
         async def totals() -> AsyncGenerator[list[dict[str, object]]]:
             checked, problems = 0, tuple[str, ...]()
-            async for audit in self._node.records.audit():
-                new = audit.problems[len(problems) :]
-                checked, problems = audit.checked, audit.problems
-                yield [{"checked": checked, "problems": new}]
+            async with aclosing(self._node.records.audit()) as audits:
+                async for audit in audits:
+                    new = audit.problems[len(problems) :]
+                    checked, problems = audit.checked, audit.problems
+                    yield [{"checked": checked, "problems": new}]
             yield [{"ok": not problems, "checked": checked, "problems": problems, "done": True}]
 
         return StreamResponse(json_lines(totals(), self._stop))

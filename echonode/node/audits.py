@@ -12,6 +12,7 @@ An audit rests for three times as long as it worked, so that it takes a quarter 
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,8 +80,9 @@ class Audits:
 
     async def _audit(self) -> Audit:
         audit, began_s = Audit(0), self._clock.monotonic_s()
-        async for total in self._store.audit():
-            audit = total  # the last one is the verdict
-            await asyncio.sleep(_REST * (self._clock.monotonic_s() - began_s))
-            began_s = self._clock.monotonic_s()
+        async with aclosing(self._store.audit()) as totals:  # a node may stop in the midst of it
+            async for total in totals:
+                audit = total  # the last one is the verdict
+                await asyncio.sleep(_REST * (self._clock.monotonic_s() - began_s))
+                began_s = self._clock.monotonic_s()
         return audit

@@ -4,7 +4,7 @@ It is what a node is without a network: a store, the identity that writes into i
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -398,7 +398,7 @@ class RecordBook:
         raws, _ = await self.store.read(context, [key], bytes_max=0)
         return [from_store(raw) for raw in raws]
 
-    def audit(self) -> AsyncIterator[Audit]:
+    def audit(self) -> AsyncGenerator[Audit, None]:
         """Re-hash and re-verify everything held; yield how far that is."""
         return self.store.audit()
 

@@ -8,8 +8,8 @@ the next process over the same disk; reads and writes through the old one then r
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from copy import deepcopy
 from typing import Final
 
@@ -192,10 +192,11 @@ class SimStore(MemoryStore):
         self._check_alive()
         return await super().origins()
 
-    async def audit(self) -> AsyncIterator[Audit]:
+    async def audit(self) -> AsyncGenerator[Audit, None]:
         self._check_alive()
-        async for found in super().audit():
-            yield found
+        async with aclosing(super().audit()) as totals:
+            async for found in totals:
+                yield found
 
     async def close(self) -> None:
         if not self.is_dead:

@@ -6,7 +6,7 @@ Simulation runs on it, and the state machine in tests/store/test_machine.py judg
 import itertools
 import sys
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -293,7 +293,7 @@ class MemoryStore:
         """Return none: objects in memory stay what they were when they were verified."""
         return []
 
-    async def audit(self) -> AsyncIterator[Audit]:
+    async def audit(self) -> AsyncGenerator[Audit, None]:
         checked, problems = 0, []
         statements = (head for heads in self._heads.get(IDENTITIES, {}).values() for head in heads)
         keyring = Keyring(ClaimsInMemory(map(read_statement, statements)))

@@ -7,7 +7,7 @@ runs on.
 `SqliteStore` and `MemoryStore` implement the port. One contract suite holds both (tests/contracts/store*.py).
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -422,7 +422,7 @@ class Store(Protocol):
         """Keep `origin` over a restart, in place of what was kept of its context."""
         ...
 
-    def audit(self) -> AsyncIterator[Audit]:
+    def audit(self) -> AsyncGenerator[Audit, None]:
         """Hash and verify everything again: versions, signatures, admission, heads, tree, log.
 
         Yields running totals; the last one is the verdict."""

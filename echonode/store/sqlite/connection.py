@@ -104,10 +104,13 @@ class DatabaseConnection:
                 raise to_store_error(error, self._path) from error
             return result
 
-    async def close(self) -> None:
-        """Finish the waiting calls and end the thread. Safe to call twice."""
+    async def close(self, *, is_cut: bool = False) -> None:
+        """Finish the waiting calls and end the thread; `is_cut`: break off a statement that runs. Safe to call twice.
+        """
         if self.is_open:
             self.is_open = False
+            if is_cut:
+                await self._connection.interrupt()
             await self._connection.close()
 
 

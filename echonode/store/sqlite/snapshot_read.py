@@ -50,9 +50,9 @@ class ReadTransaction:
             raise
 
     async def end(self, *, is_over: bool = False) -> None:
-        """End the transaction; `is_over` when it ends by one of its bounds."""
+        """End the transaction, and break off what reads in it; `is_over` when it ends by one of its bounds."""
         self._is_over = self._is_over or is_over
-        await self._database.close()
+        await self._database.close(is_cut=True)  # the check of a large file takes minutes
 
     def _over_error(self) -> SnapshotOverError:
         if self.ends_s is None:

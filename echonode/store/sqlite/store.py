@@ -6,8 +6,8 @@ method returned is durable (WAL, synchronous=FULL).
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -360,7 +360,7 @@ class SqliteStore:
 
         await self._commits.submit(plan)
 
-    async def audit(self) -> AsyncIterator[Audit]:
+    async def audit(self) -> AsyncGenerator[Audit, None]:
         def view() -> list[ExpectedContext]:
             rows, staging = self._commits.catalog.rows, self._staging.staging
             shown = [
@@ -371,8 +371,11 @@ class SqliteStore:
                 ExpectedContext(staged.context_id, name, None, staged.size_bytes) for name, staged in staging.items()
             ]
 
-        async with self._read_transactions.begin(view) as (transaction, shown):
-            async for total in Auditor(transaction, shown, self._index.bounds).run():
+        async with (
+            self._read_transactions.begin(view) as (transaction, shown),
+            aclosing(Auditor(transaction, shown, self._index.bounds).run()) as totals,
+        ):
+            async for total in totals:
                 yield total
 
     async def drop_damaged(self, context: str, keys: Sequence[LeafKey]) -> list[VersionId]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sqlite3
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -179,3 +180,26 @@ def test_closing_a_store_with_an_open_snapshot_does_not_wait_for_its_bounds(
 
 def test_the_log_that_is_kept_between_readers_is_shorter_than_the_bound() -> None:
     assert connection.WAL_BYTES_KEPT < limits.WAL_BYTES_MAX
+
+
+def test_a_store_closes_in_the_midst_of_a_long_statement_of_a_reader(tmp_path: Path) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+    async def go() -> None:
+        async with opened(tmp_path / "store.db") as store:
+            began = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def read(raw: sqlite3.Connection) -> None:
+                loop.call_soon_threadsafe(began.set)
+                raw.execute(endless).fetchall()
+
+            async with store._read_transactions.begin(lambda: None) as (transaction, _):
+                reading = asyncio.create_task(transaction.run(read))
+                await began.wait()
+                await asyncio.sleep(0.05)  # it is in the statement
+                await transaction.end()
+                with pytest.raises(StoreError):
+                    await reading
+
+    run(go())
