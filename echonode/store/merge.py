@@ -20,7 +20,7 @@ from echonode.model.keyring import ClaimTable, Keyring
 from echonode.model.keys import Admission, Claim, read_statement
 from echonode.model.merkle import State, Tree, state_of
 from echonode.model.record import IDENTITIES, LeafKey, Record, Version, VersionId
-from echonode.model.usage import UsageTable
+from echonode.model.usage import CountedVersion, UsageTable
 from echonode.store.counters import Counters, CounterTable
 from echonode.store.leaf import Leaf, LeafMerge, Move, Place, joined_moves
 from echonode.store.port import Applied, Outranked, RefusedVersion, VoidedVersion
@@ -255,8 +255,8 @@ class MergeIndex:
             elif conflicts:
                 conflicts.discard(key)
 
-    def forget_leaves(self, context: str, keys: Collection[LeafKey], heads: Iterable[Record]) -> None:
-        """Remove leaves with all that is kept of them; `heads` are all their heads."""
+    def forget_leaves(self, context: str, keys: Collection[LeafKey], heads: Iterable[CountedVersion]) -> None:
+        """Remove leaves with all that is kept of them; `heads` are all their heads that were counted."""
         self.usage.count(heads, -1)
         self.replace_heads(context, dict.fromkeys(keys, ()))
         self.full_leaves.setdefault(context, set()).difference_update(keys)

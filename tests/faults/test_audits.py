@@ -10,6 +10,7 @@ from pathlib import Path
 from echonode import Node
 from echonode.errors import StoreError
 from echonode.model.record import IDENTITIES, MAIN
+from echonode.model.usage import Usage
 from echonode.node.audits import AuditReport
 from tests.api.serving import run as serve
 from tests.contracts.store import verdict_of
@@ -52,6 +53,8 @@ def test_a_damaged_record_is_dropped_and_its_older_version_stands_until_a_peer_b
             assert await store.drop_damaged(IDENTITIES, [second.key]) == []
             assert await store.drop_damaged(MAIN, [second.key, whole.key]) == [second.id]
             assert commits(path) == 1, "the leaf is never gone on the disk"
+            size = first.size + whole.size
+            assert store.usage.of(owner.id) == store.usage.total == Usage(2, size, 0), "what was dropped counts no more"
             assert [head.id for head in await store.heads(MAIN, owner.id, "x")] == [first.id]
             assert [head.id for head in await store.heads(MAIN, owner.id, "y")] == [whole.id]
             assert (await verdict_of(store)).problems == ()

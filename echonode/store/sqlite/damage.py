@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from echonode.errors import RemoteError
-from echonode.model.record import LeafKey, Record, VersionId, parse, verify
+from echonode.model.record import LeafKey, Record, SignedRecord, VersionId, parse, verify
 from echonode.store.leaf import Place
 from echonode.store.sqlite.log_columns import BY_LEAF, leaf_values
 
@@ -26,12 +26,12 @@ class KeptVersion:
 
 @dataclass(frozen=True, slots=True)
 class DamagedLeaf:
-    """A leaf with a damaged head: the ids of its damaged heads, the bytes of all its heads, its whole heads, and all
-    whole versions of it."""
+    """A leaf with a damaged head: the ids of its damaged heads, the bytes of all its heads, those heads of which the
+    author, for whom they were counted, can be read still, and all whole versions of it."""
 
     damaged: tuple[VersionId, ...]
     size_bytes: int
-    heads: tuple[Record, ...]
+    counted: tuple[SignedRecord, ...]
     whole: tuple[Record, ...]
 
 
@@ -62,8 +62,19 @@ def find_damaged(leaves: dict[LeafKey, list[KeptVersion]]) -> dict[LeafKey, Dama
         damaged = {row.version for row in stored} - {head.id for head in heads}
         if damaged:
             size = sum(len(row.raw) for row in stored)
-            found[key] = DamagedLeaf(tuple(sorted(damaged)), size, heads, tuple(record for _, record in whole))
+            rotten = (maybe for row in stored if row.version in damaged and (maybe := _readable(row, key)) is not None)
+            counted = (*heads, *rotten)
+            found[key] = DamagedLeaf(tuple(sorted(damaged)), size, counted, tuple(record for _, record in whole))
     return found
+
+
+def _readable(row: KeptVersion, key: LeafKey) -> SignedRecord | None:
+    """Return what damaged bytes say where they still name the record of their leaf, and so its author."""
+    try:
+        signed = parse(row.raw)
+    except RemoteError:
+        return None
+    return signed if signed.key == key else None
 
 
 def _verified(row: KeptVersion) -> Record | None:

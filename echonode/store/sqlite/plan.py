@@ -156,7 +156,7 @@ class WritePlans:
 
         def finish() -> list[VersionId]:
             if damaged:
-                heads = chain.from_iterable(leaf.heads for leaf in damaged.values())
+                heads = chain.from_iterable(leaf.counted for leaf in damaged.values())
                 self._index.forget_leaves(context, damaged.keys(), heads)
                 self._index.commit(plan)
                 self._cursors.drop(context)
