@@ -149,10 +149,12 @@ class NodeFiles:
         self.move_to(secret, past)
 
     def read_past_networks(self) -> tuple[PastNetwork, ...]:
-        """Return the secrets that this home had before. Raises ConfigError."""
-        data = read_private(self._past, PAST_NETWORKS_BYTES_MAX)
+        """Return the secrets that this home had before. Raises ConfigError.
+
+        The present one is not among them: it is where the power went in the midst of `move_to`."""
+        data, present = read_private(self._past, PAST_NETWORKS_BYTES_MAX), self.read_member_secret()
         try:
-            return () if data is None else read_past(data)
+            return () if data is None else tuple(each for each in read_past(data) if each.secret != present)
         except ValueError as error:
             raise ConfigError(f"{self._past} is damaged ({error}): restore it from a copy, or remove it") from None
 

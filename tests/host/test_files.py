@@ -10,6 +10,7 @@ from echonode.host.home import Home, write_secret
 from echonode.model.identity import IdentityId, PoolKind
 from echonode.model.known_pool import KnownPool
 from echonode.model.member_secret import MemberSecret
+from echonode.model.past_networks import PastNetwork
 from echonode.node.trust import Decisions
 from echonode.text import to_base32
 
@@ -29,6 +30,16 @@ def test_a_secret_that_was_written_is_read_again(tmp_path: Path) -> None:
     files.keep_pool_seed()
     assert files.read_member_secret() == MemberSecret(KEY, b"s" * 32)
     assert files.home.network.read_bytes() == KEY + b"s" * 32
+
+
+def test_a_move_that_the_power_ended_between_its_two_files_was_none(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    first, second, third = (MemberSecret(KEY, bytes([number]) * 32) for number in range(3))
+    files.write_member_secret(first)
+    files.move_to(second, [PastNetwork(first, 1, None)])
+    files.move_to(third, [PastNetwork(first, 1, None), PastNetwork(second, 2, None)])
+    files.write_member_secret(second)  # as it was before the second file was written
+    assert files.read_past_networks() == (PastNetwork(first, 1, None),)
 
 
 def test_the_lone_key_of_an_earlier_home_gets_its_derived_seed_and_keeps_it(tmp_path: Path) -> None:
