@@ -284,6 +284,8 @@ class RecordBook:
             self._few_came_s = self._clock.monotonic_s()
         self.note_forks(records, peer)
         self._note_written(records, peer)
+        if self.dropped:
+            self.dropped.difference_update(record.id for record in records)
 
     def note_forks(self, records: Sequence[Record], peer: bytes) -> None:
         """Publish RecordForked for each of `records`, brought by `peer`, that shares its dot with another version."""

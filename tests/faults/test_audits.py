@@ -90,6 +90,7 @@ def test_a_running_node_gets_a_damaged_record_back_from_its_peer(tmp_path: Path)
             again = await one._running.audits.run()
             assert again == AuditReport(again.ended_ms, report.checked)
             assert one._running.audits.last == again
+            assert not one._running.records.dropped
 
     serve(test)
 
