@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from echonode.clock import Clock
+from echonode.errors import ConfigError
 from echonode.model.address import SHARED
 from echonode.model.identity import IdentityId, shared_pool
 from echonode.model.member_secret import MemberSecret
@@ -63,10 +64,14 @@ class NetworkMoves:
     async def move(self, secret: MemberSecret, past: Sequence[PastNetwork]) -> None:
         """Be a member under `secret` from now on. Records stay; sessions under the one before end.
 
-        Raises StoreError, and then nothing has changed.
+        Raises StoreError, and ConfigError where the secret cannot be kept in the home; then this node is as before.
         """
         await self.records.introduce(secret)
-        self.membership.move_to(secret, past)
+        try:
+            self.membership.move_to(secret, past)
+        except ConfigError:
+            await self.records.introduce(self.membership.member_secret)  # it stated that before, and writes nothing
+            raise
         self.left_out_by.clear()
         self.name_past_pools()
         self.subscribe()

@@ -18,7 +18,16 @@ from contextlib import suppress
 from typing import Any
 
 from echonode.clock import Clock, Entropy
-from echonode.errors import EchonodeError, LocalError, PeerRefused, Reason, RemoteError, StoreError, TransportError
+from echonode.errors import (
+    ConfigError,
+    EchonodeError,
+    LocalError,
+    PeerRefused,
+    Reason,
+    RemoteError,
+    StoreError,
+    TransportError,
+)
 from echonode.limits import CANDIDATES_MAX, PAST_NETWORKS_MAX, ROTATION_MEMBERS_MAX
 from echonode.model.identity import IdentityId, shared_pool
 from echonode.model.keys import KeyState
@@ -116,7 +125,7 @@ class Rotations:
         except asyncio.CancelledError:  # who asked for it is gone
             self._spawn(self.resume())
             raise
-        except StoreError as error:
+        except (StoreError, ConfigError) as error:
             raise LocalError(
                 f"the network was rotated, and not all of `shared` is copied yet ({error}): restart this node when "
                 "that is mended, and it goes on"
@@ -150,7 +159,7 @@ class Rotations:
     async def resume(self) -> None:
         """Go on copying what was `shared`, where that broke off before this start."""
         async with self._lock:
-            with suppress(StoreError):  # the next start goes on
+            with suppress(StoreError, ConfigError):  # the next start goes on
                 await self._copy_rest()
 
     async def _copy_rest(self) -> int:
@@ -164,7 +173,8 @@ class Rotations:
         return copied
 
     async def _adopt(self, steps: Sequence[Step], *, told_by: bytes, is_copied: bool = True) -> None:
-        """Follow rotations, in one move: all of them, or none. `is_copied` is of the last one. Raises StoreError."""
+        """Follow rotations, in one move: all of them, or none. `is_copied` is of the last one. Raises StoreError or
+        ConfigError."""
         present, past = self._membership.member_secret, self._membership.past
         assert present is not None, "a node on the open network hears of no rotation"
         for step in steps:
@@ -324,7 +334,7 @@ class Rotations:
                     return
                 try:
                     await self._follow(peer.id, rotation, secret)
-                except StoreError as error:  # we are as before: the peer tells of it again
+                except (StoreError, ConfigError) as error:  # we are as before: the peer tells of it again
                     detail = f"it cannot be followed now: {error}"
                     self._bus.publish(RotationRefused(peer=peer.id, detail=detail))
                     return
@@ -357,7 +367,8 @@ class Rotations:
                 if back:
                     steps.append(self._draw(secret, (self._listed_in(secret) | rotation.members) - back, back))
                 await self._adopt(steps, told_by=told_by, is_copied=not back)
-                await self._copy_rest()
+                with suppress(StoreError, ConfigError):  # it is followed already; the next start goes on copying
+                    await self._copy_rest()
             case Verdict.LEFT_OUT:
                 self.note_left_out(told_by)
             case Verdict.KEEP | Verdict.FOREIGN:

@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from echonode.errors import LocalError, StoreError
+from echonode.errors import ConfigError, LocalError, StoreError
 from echonode.limits import ROTATION_SERVED_MS
 from echonode.model.identity import Instance
 from echonode.model.member_secret import MemberSecret
@@ -231,6 +231,30 @@ def test_a_rotation_that_a_full_disk_cannot_follow_changes_nothing_and_is_follow
             await rotate(b, out)
         assert b.node.network == before
         b.store.room = inf
+        await until_one_network([a, b])
+        await put(b, "after", shared=True)
+        await until_one_network([a, b])
+        assert "after" in await shared_names(a)
+
+    in_a_world(work)
+
+
+def test_a_rotation_that_cannot_be_kept_in_the_home_changes_nothing_and_is_followed_later():
+    def no_room(*_: object) -> None:
+        raise ConfigError("the file network cannot be written: no space left on device")
+
+    async def work(world: World) -> None:
+        a, b, out = await network(world, "a", "b", "out")
+        before, pool = b.node.network, b.node.records.shared
+        save, b.node.membership._save = b.node.membership._save, no_room
+        await rotate(a, out)
+        await asyncio.sleep(60)
+        assert "no space left" in told(b, RotationRefused)[0].detail
+        assert (b.node.network, b.node.records.shared) == (before, pool)
+        with pytest.raises(ConfigError):
+            await rotate(b, out)
+        assert (b.node.network, b.node.records.shared) == (before, pool)
+        b.node.membership._save = save
         await until_one_network([a, b])
         await put(b, "after", shared=True)
         await until_one_network([a, b])
