@@ -2,6 +2,7 @@
 
     the node that rotated    copies everything that the excluded did not sign
     every other node         copies what it signed itself and the first copy lacks, once it has the first copy
+    the rotator, later       copies what it signed itself before its store was put back, once a peer has brought that
 
 So each record is copied by one node, and copies do not conflict. A copy keeps the time at which the record was made: a
 record that was changed in `shared` since then is left as it is. The past pool stays readable.
@@ -26,7 +27,7 @@ class PoolCopies:
         self.rotators: Mapping[IdentityId, IdentityId] = {}
         self._records = records
         self._spawn = spawn
-        self._done: set[tuple[IdentityId, str]] = set()
+        self._done: set[tuple[IdentityId, str, IdentityId | None]] = set()
 
     async def copy_all(self, source: IdentityId, without: Collection[IdentityId]) -> int:
         """Copy every record of the pool `source` that none of `without` signed. Return how many."""
@@ -44,29 +45,35 @@ class PoolCopies:
             self._note_equal(event.context, IdentityId(event.peer))
 
     def note_linked(self, event: LinkEqual) -> None:
-        """Do the same where a link found all equal, once it is one with the rotator."""
+        """Do the same where a link found all equal, once it is one with the rotator, or that is this node."""
         peer = IdentityId(event.peer)
-        for context in self._records.store.contexts() if peer in self.rotators.values() else ():
+        if {peer, self._records.id}.isdisjoint(self.rotators.values()):
+            return
+        for context in self._records.store.contexts():
             self._note_equal(context, peer)
 
     def _note_equal(self, context: str, peer: IdentityId) -> None:
-        waiting = [pool for pool in self.rotators if (pool, context) not in self._done]
+        waiting = [pool for pool in self.rotators if self._step(pool, context, peer) not in self._done]
         if waiting and context != IDENTITIES and self._records.keeps(context):
             self._spawn(self._copy_own(context, peer, waiting))
+
+    def _step(self, pool: IdentityId, context: str, peer: IdentityId) -> tuple[IdentityId, str, IdentityId | None]:
+        """Return what is done once: a context of a pool. Where this node rotated it is done for each peer."""
+        return pool, context, peer if self.rotators[pool] == self._records.id else None
 
     async def _copy_own(self, context: str, peer: IdentityId, sources: list[IdentityId]) -> None:
         keyring, me = self._records.store.keyring, self._records.id
         for source in sources:
             rotator = self.rotators.get(source)
-            if rotator is None or rotator == me or (source, context) in self._done:
+            if rotator is None or (step := self._step(source, context, peer)) in self._done:
                 continue
-            if peer == rotator or await self._has_record_by(context, set(keyring.keys_of(rotator))):
-                self._done.add((source, context))
+            if rotator in (peer, me) or await self._has_record_by(context, set(keyring.keys_of(rotator))):
+                self._done.add(step)
                 own = set(keyring.keys_of(me))
                 try:
                     await self._copy(context, source, lambda key, own=own: key in own)  # type: ignore[misc]
                 except StoreError:  # the next time that all is equal
-                    self._done.discard((source, context))
+                    self._done.discard(step)
 
     async def _has_record_by(self, context: str, keys: set[PublicKey]) -> bool:
         async with self._pages(context, self._records.shared) as pages:

@@ -47,7 +47,7 @@ def note_of(message: Message) -> str:
     context = getattr(message, "context", "")
     if context:
         parts.append(context)
-    for name in _COUNTED_IN[type(message)]:
+    for name in _COUNTED_IN.get(type(message), ()):  # () for a type of a later version
         things = getattr(message, name)
         if isinstance(things, tuple) and things:
             parts.append(f"{len(things)} {_SINGULAR.get(name, name) if len(things) == 1 else name}")
