@@ -115,6 +115,27 @@ async def restored(ours_path: Path, theirs_path: Path, roots: Roots) -> None:
         assert version.instance == NEW_INSTANCE, "a counter may have gone back, so it counts anew"
 
 
+def test_a_version_that_a_flipped_bit_made_text_of_is_kept_by_a_repair(tmp_path: Path) -> None:
+    path = tmp_path / "ours.db"
+
+    async def fill() -> bytes:
+        async with opened(path) as store:
+            owner = Owner(store)
+            await owner.begin()
+            await owner.put("whole", b"\xff" * 50)
+            return (await owner.put("rots", b"\xff" * 50)).key
+
+    key = run(fill())
+    (tmp_path / "theirs.db").touch()  # which `repaired` expects beside it
+    # The header of a row ends with the type of its bytes; behind it come the context, 2 in a byte, and the key.
+    flip(path, 8 * (path.read_bytes().index(b"\x02" + key) - 1))
+    ((kind, _),) = look(path, "SELECT typeof(bytes), seq FROM log ORDER BY seq DESC LIMIT 1")
+    assert kind == "text"
+    assert any("log" in problem for problem in problems_of(path))
+    assert run(repaired(path)) == 0
+    assert problems_of(path) == ()
+
+
 def test_every_flipped_bit_in_live_data_is_found_and_repaired_from_a_peer(
     whole: tuple[Path, Path, Roots], tmp_path: Path
 ) -> None:

@@ -198,7 +198,9 @@ class _DamagedFile:
 
         Yields None for both where it finds damage, and goes on behind it."""
         after, step = -1, 0
-        query = f"SELECT {number}, key, bytes FROM {table} NOT INDEXED WHERE {number} > ? ORDER BY {number}"
+        # A flipped bit may make text of bytes that are whole.
+        columns = f"{number}, CAST(key AS BLOB), CAST(bytes AS BLOB)"
+        query = f"SELECT {columns} FROM {table} NOT INDEXED WHERE {number} > ? ORDER BY {number}"
         while True:
             try:
                 for place, *row in self._connection.execute(query, (after + step,)):
