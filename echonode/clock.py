@@ -4,7 +4,7 @@ A timestamp is one unsigned 64-bit number: milliseconds since the Unix epoch in 
 the lower 16. It orders versions for readers. It does not decide membership or trust.
 """
 
-from typing import Final, NamedTuple, NewType, Protocol
+from typing import Final, NewType, Protocol
 
 from echonode.limits import TIMESTAMP_AHEAD_MS_MAX
 
@@ -38,13 +38,6 @@ class Entropy(Protocol):
         ...
 
 
-class Moment(NamedTuple):
-    """The times of a version: its timestamp, and the wall time in ms since 1970, which the former may be ahead of."""
-
-    timestamp: Timestamp
-    wall_ms: int
-
-
 class HybridClock:
     """A clock whose timestamps grow, stay near the wall time, and follow every timestamp observed."""
 
@@ -65,10 +58,6 @@ class HybridClock:
             self._latest = Timestamp(0)
         self._latest = Timestamp(max(self._latest + 1, now_ms << _LOGICAL_BITS))
         return self._latest
-
-    def moment(self, now_ms: int) -> Moment:
-        """Return a new timestamp, as `tick` gives it, beside the wall time."""
-        return Moment(self.tick(now_ms), now_ms)
 
     def observe(self, seen: Timestamp, now_ms: int) -> bool:
         """Take note of a peer's timestamp. Return False, without effect, if it is too far ahead (see `is_ahead`)."""

@@ -6,11 +6,11 @@ It is what a node is without a network: a store, the identity that writes into i
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Final
 
-from echonode.clock import Clock, Entropy, HybridClock, Moment, Timestamp, to_ms
+from echonode.clock import Clock, Entropy, HybridClock, Timestamp, to_ms
 from echonode.errors import LocalError
 from echonode.limits import BATCH_RECORDS_MAX, CONTEXTS_OWN_MAX, IMPORT_SHARED_RECORDS, SHARED_FOR_S
 from echonode.model.address import SHARED
@@ -238,11 +238,12 @@ class RecordBook:
         await self.renew_if_copied()
         if drafts:
             await self.kept.note_written(drafts[0].context)
+        write = partial(self.store.write, created_ms=self._clock.now_ms(), skip_unchanged=skip_unchanged)
         try:
-            records, applied = await self.store.write(drafts, key, self.tick, skip_unchanged=skip_unchanged)
+            records, applied = await write(drafts, key, self.tick)
         except StaleWriterError:
             await self.renew_instance("a head claims a counter of this instance that was never given")
-            records, applied = await self.store.write(drafts, key, self.tick, skip_unchanged=skip_unchanged)
+            records, applied = await write(drafts, key, self.tick)
         if applied.refused:
             raise LocalError(applied.refused[0].detail)
         if applied.records:
@@ -267,9 +268,9 @@ class RecordBook:
         self.is_copied = False
         self._bus.publish(InstanceRenewed(instance=instance, why=why))
 
-    def tick(self) -> Moment:
-        """Return the times of a version written now: its timestamp is later than every one given or noted before."""
-        return self._hybrid.moment(self._clock.now_ms())
+    def tick(self) -> Timestamp:
+        """Return the timestamp of a version written now, later than every one given or noted before."""
+        return self._hybrid.tick(self._clock.now_ms())
 
     def note_applied(self, event: RecordsApplied) -> None:
         """Note versions that a peer brought: those written here next come after them, unless their clock is far ahead.

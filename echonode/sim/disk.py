@@ -103,11 +103,19 @@ class SimStore(MemoryStore):
         return applied
 
     async def write(
-        self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
+        self,
+        drafts: Sequence[Draft],
+        key: SigningKey,
+        tick: Tick,
+        *,
+        created_ms: int | None = None,
+        skip_unchanged: bool = False,
     ) -> tuple[list[Record | None], Applied]:
         async with self._transaction():
             seqs = {name: self.seq(name) for name in self.contexts()}
-            versions, applied = await super().write(drafts, key, tick, skip_unchanged=skip_unchanged)
+            versions, applied = await super().write(
+                drafts, key, tick, created_ms=created_ms, skip_unchanged=skip_unchanged
+            )
             self._on_commit(self, drafts[0].context if drafts else "", applied.records)
             await self._commit_returned(seqs, applied)
         return versions, applied

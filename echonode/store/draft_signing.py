@@ -44,6 +44,7 @@ def prepare_versions(
     instance: Instance,
     next_counter: int,
     tick: Tick,
+    created_ms: int | None = None,
     unchanged: Collection[int] | None = None,
 ) -> list[UnsignedVersion | None]:
     """Return a version for each of `drafts`, whose leaf keys are `keys`, in order; counters begin at `next_counter`.
@@ -67,15 +68,14 @@ def prepare_versions(
         if vector.get(writer, 0) >= next_counter:
             raise StaleWriterError(f"{draft.name}: a head claims a counter that this store never gave")
         vector[writer] = next_counter
-        timestamp, wall_ms = tick()
         try:
             version = prepare(
                 draft,
                 kid,
                 instance=instance,
                 vector=vector,
-                timestamp=_later_than(covered, timestamp),
-                created_ms=wall_ms,
+                timestamp=_later_than(covered, tick()),
+                created_ms=created_ms,
                 key=key,
             )
         except LocalError as error:

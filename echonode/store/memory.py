@@ -141,7 +141,13 @@ class MemoryStore:
         self._cursors.set_back(peer, seqs)
 
     async def write(
-        self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
+        self,
+        drafts: Sequence[Draft],
+        key: SigningKey,
+        tick: Tick,
+        *,
+        created_ms: int | None = None,
+        skip_unchanged: bool = False,
     ) -> tuple[list[Record | None], Applied]:
         if not drafts:
             return [], Applied()
@@ -162,6 +168,7 @@ class MemoryStore:
             instance=self._instance,
             next_counter=self._index.next_counter(self._instance),
             tick=tick,
+            created_ms=created_ms,
             unchanged=unchanged if skip_unchanged else None,
         )
         versions = sign_versions(prepared, key)

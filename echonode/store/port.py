@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from echonode.clock import Moment
+from echonode.clock import Timestamp
 from echonode.errors import LocalError, Reason, StoreError
 from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
@@ -21,7 +21,7 @@ from echonode.model.merkle import Digest, Tree
 from echonode.model.record import Draft, LeafKey, Record, VersionId
 from echonode.model.usage import UsageTable
 
-Tick = Callable[[], Moment]
+Tick = Callable[[], Timestamp]
 
 FILTERED_KEY_BYTES: Final = 8
 FILTERED_ROW_BYTES: Final = 48
@@ -311,10 +311,17 @@ class Store(Protocol):
         ...
 
     async def write(
-        self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
+        self,
+        drafts: Sequence[Draft],
+        key: SigningKey,
+        tick: Tick,
+        *,
+        created_ms: int | None = None,
+        skip_unchanged: bool = False,
     ) -> tuple[list[Record | None], Applied]:
         """Sign `drafts`, all of one context, as versions that cover the known heads, with fresh counters, and apply
         them. Heads that fit into no vector any more stay beside them (PROTOCOL.md §4.3): see `Applied.beside`.
+        `created_ms` is the wall time, for drafts that name no `created` of their own; None takes that of `tick`.
 
         Returns one version per draft, None for a draft that `skip_unchanged` left out. Raises LocalError, with nothing
         written, when a draft is outside the limits; HeadsMovedError when its record has other heads than it expects."""

@@ -52,7 +52,7 @@ async def _store(path: Path, count: int) -> dict[str, float]:
             for number in range(first, last)
         ]
         began_s = time.process_time()
-        await store.write(drafts, person.device, lambda: clock.moment(wall.now_ms()))
+        await store.write(drafts, person.device, lambda: clock.tick(wall.now_ms()))
         return (time.process_time() - began_s) / (last - first)
 
     costs = [await write(first, first + _BATCH) for first in range(0, count, _BATCH)]

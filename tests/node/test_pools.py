@@ -167,10 +167,10 @@ def test_what_this_device_wrote_into_the_earlier_shared_pool_is_brought_over_onc
         earlier = identity_of(root.public)
         clock = HybridClock()
         await member.store.write(
-            [statement_draft(earlier, device.public, KeyState.ACTIVE)], root, lambda: clock.moment(1_000)
+            [statement_draft(earlier, device.public, KeyState.ACTIVE)], root, lambda: clock.tick(1_000)
         )
         drafts = [Draft(context=MAIN, author=earlier, name=name, body=name.encode()) for name in ("a", "b", "c")]
-        await member.store.write(drafts, device, lambda: clock.moment(1_000))
+        await member.store.write(drafts, device, lambda: clock.tick(1_000))
         await world.start(member)
         assert await read(member, "shared/a") == [b"a"]
         await write(member, "shared/b", b"edited since")

@@ -15,7 +15,7 @@ NOW_MS = 1_700_000_000_000
 def ticking() -> Tick:
     """Return a clock that stands still but for its logical part: timestamps grow, and every run gives the same ones."""
     clock = HybridClock()
-    return lambda: clock.moment(NOW_MS)
+    return lambda: clock.tick(NOW_MS)
 
 
 def known(name: str, identity: IdentityId, seen_ms: int = 1) -> KnownPeer:
@@ -73,7 +73,7 @@ class Person:
             for writer, counter in head.vector.items():
                 vector[writer] = max(counter, vector[writer])
         vector[writer_of(key.public, self.instance)] = self.counter
-        return sign(draft, key, instance=self.instance, vector=vector, timestamp=self._tick().timestamp)
+        return sign(draft, key, instance=self.instance, vector=vector, timestamp=self._tick())
 
 
 class Owner:

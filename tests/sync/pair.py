@@ -98,7 +98,7 @@ class Author:
 
     def tick(self):
         self._now_ms += 1
-        return self.clock.moment(self._now_ms)
+        return self.clock.tick(self._now_ms)
 
     async def introduce(self, *others: "Author") -> None:
         """State this author's device key in every store given, its own first."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from echonode.clock import HybridClock, Moment
+from echonode.clock import HybridClock, Timestamp
 from echonode.limits import ROUNDS_MAX, SMALL_SUBTREE_LEAVES
 from echonode.model.record import MAIN, Draft, Record
 from echonode.store.port import Store
@@ -43,8 +43,8 @@ class Scribe:
             if at == number:
                 await self.write(side, kind, number)
 
-    def _tick(self) -> Moment:
-        return self._clock.moment(next(self._times_ms))
+    def _tick(self) -> Timestamp:
+        return self._clock.tick(next(self._times_ms))
 
     async def write(self, side: int, kind: str, number: int) -> None:
         writer = self._world.writers[side]

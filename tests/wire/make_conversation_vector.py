@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from echonode.clock import HybridClock, Moment
+from echonode.clock import HybridClock, Timestamp
 from echonode.model.identity import Identity, IdentityId, Instance, SigningKey, shared_pool
 from echonode.model.keys import KeyState, member_draft, statement_draft
 from echonode.model.record import IDENTITIES, MAIN, Draft, Record
@@ -62,9 +62,9 @@ class Writer:
         self._clock = HybridClock()
         self._now_ms = 1_700_000_000_000
 
-    def _tick(self) -> Moment:
+    def _tick(self) -> Timestamp:
         self._now_ms += 1
-        return self._clock.moment(self._now_ms)
+        return self._clock.tick(self._now_ms)
 
     async def state(self) -> list[Record]:
         """Store the statements about this writer's device key: its identity's own, and that of `shared`."""

@@ -10,3 +10,7 @@
 
 The rules of merging, signing and paging are not here: they are in `store/`, and the store in memory shares them.
 """
+
+from echonode.store.sqlite.store import SqliteStore
+
+__all__ = ["SqliteStore"]

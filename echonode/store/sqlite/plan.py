@@ -75,6 +75,7 @@ class WritePlans:
         key: SigningKey,
         tick: Tick,
         *,
+        created_ms: int | None,
         instance: Instance,
         skip_unchanged: bool,
     ) -> Finish[tuple[list[Record | None], Applied]]:
@@ -90,6 +91,7 @@ class WritePlans:
             instance=instance,
             next_counter=self._index.next_counter(instance, transaction.pending.counters),
             tick=tick,
+            created_ms=created_ms,
             unchanged=unchanged if skip_unchanged else None,
         )
         versions = await _sign(prepared, key)

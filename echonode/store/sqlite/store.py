@@ -195,14 +195,27 @@ class SqliteStore:
         self._cursors.set_back(peer, seqs)
 
     async def write(
-        self, drafts: Sequence[Draft], key: SigningKey, tick: Tick, *, skip_unchanged: bool = False
+        self,
+        drafts: Sequence[Draft],
+        key: SigningKey,
+        tick: Tick,
+        *,
+        created_ms: int | None = None,
+        skip_unchanged: bool = False,
     ) -> tuple[list[Record | None], Applied]:
         if not drafts:
             return [], Applied()
         context = common_context(drafts)
         return await self._commits.submit(
             lambda transaction: self._plans.write(
-                transaction, context, drafts, key, tick, instance=self._instance, skip_unchanged=skip_unchanged
+                transaction,
+                context,
+                drafts,
+                key,
+                tick,
+                created_ms=created_ms,
+                instance=self._instance,
+                skip_unchanged=skip_unchanged,
             ),
             may_share=context != IDENTITIES,
             record_count=len(drafts),
