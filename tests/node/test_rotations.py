@@ -207,11 +207,11 @@ class Fragile(MemoryStore):
 
     room = inf
 
-    async def write(self, drafts, key, tick, *, skip_unchanged=False):
+    async def write(self, drafts, key, tick, **options):
         if self.room < len(drafts):
             raise StoreError("the disk is full")
         self.room -= len(drafts)
-        return await super().write(drafts, key, tick, skip_unchanged=skip_unchanged)
+        return await super().write(drafts, key, tick, **options)
 
 
 def test_a_rotation_that_a_full_disk_cannot_follow_changes_nothing_and_is_followed_later():
