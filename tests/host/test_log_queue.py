@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -80,6 +81,14 @@ def test_the_bound_is_reached_exactly(pipe: tuple[int, int], beyond: int) -> Non
         assert time.monotonic() < deadline_s
     queue.write(b"y" * (LOG_QUEUE_BYTES_MAX - before + beyond))
     assert queue._waiting_bytes == (before if beyond else LOG_QUEUE_BYTES_MAX)
+    # Its thread must not go on writing to a descriptor of that number that the next test opens.
+    reader = Thread(target=read_until, args=(pipe[0], b"end\n"))
+    reader.start()
+    while queue._waiting_bytes:
+        assert time.monotonic() < deadline_s
+    queue.write(b"end\n")
+    reader.join()
+    queue.close()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
