@@ -12,7 +12,7 @@ from echonode.model.identity import IdentityId, shared_pool
 from echonode.model.member_secret import MemberSecret
 from echonode.model.past_networks import PastNetwork, left_for
 from echonode.node.event_bus import EventBus
-from echonode.node.events import LinkEqual, NetworkJoined, SyncCompleted
+from echonode.node.events import LinkEqual, NetworkJoined, RecordsApplied, RecordsStaged, SyncCompleted
 from echonode.node.invitations import Invitations
 from echonode.node.live_links import LiveLinks
 from echonode.node.membership import Membership
@@ -49,6 +49,8 @@ class NetworkMoves:
         self.copies = PoolCopies(self.records, self.spawn)
         self.bus.on(SyncCompleted, self.copies.note_synced)
         self.bus.on(LinkEqual, self.copies.note_linked)
+        self.bus.on(RecordsApplied, self.copies.note_brought)
+        self.bus.on(RecordsStaged, self.copies.note_brought)
 
     def may_be_member(self, tag: bytes, group: bytes) -> bool:
         """Return whether the node that announces `tag` and `group` may be a member of our network.

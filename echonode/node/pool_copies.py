@@ -2,7 +2,7 @@
 
     the node that rotated    copies everything that the excluded did not sign
     every other node         copies what it signed itself and the first copy lacks, once it has the first copy
-    the rotator, later       copies what it signed itself before its store was put back, once a peer has brought that
+    all, later               copy what they signed themselves and peers brought back, as their store had been put back
 
 So each record is copied by one node, and copies do not conflict. A copy keeps the time at which the record was made: a
 record that was changed in `shared` since then is left as it is. The past pool stays readable.
@@ -16,7 +16,7 @@ from echonode.errors import StoreError
 from echonode.model.heads import winner
 from echonode.model.identity import IdentityId, PublicKey
 from echonode.model.record import IDENTITIES, Draft, Record
-from echonode.node.events import LinkEqual, SyncCompleted
+from echonode.node.events import LinkEqual, RecordsApplied, RecordsStaged, SyncCompleted
 from echonode.node.record_book import RecordBook
 
 
@@ -27,7 +27,7 @@ class PoolCopies:
         self.rotators: Mapping[IdentityId, IdentityId] = {}
         self._records = records
         self._spawn = spawn
-        self._done: set[tuple[IdentityId, str, IdentityId | None]] = set()
+        self._done: set[tuple[IdentityId, str]] = set()
 
     async def copy_all(self, source: IdentityId, without: Collection[IdentityId]) -> int:
         """Copy every record of the pool `source` that none of `without` signed. Return how many."""
@@ -52,28 +52,31 @@ class PoolCopies:
         for context in self._records.store.contexts():
             self._note_equal(context, peer)
 
+    def note_brought(self, event: RecordsApplied | RecordsStaged) -> None:
+        """Note records of past pools that we signed, and a peer brought back: they are copied when all is equal."""
+        if event.source and self.rotators:
+            own = set(self._records.store.keyring.keys_of(self._records.id))
+            brought = (record for record in event.records if record.author in self.rotators and record.kid in own)
+            self._done.difference_update((record.author, record.context) for record in brought)
+
     def _note_equal(self, context: str, peer: IdentityId) -> None:
-        waiting = [pool for pool in self.rotators if self._step(pool, context, peer) not in self._done]
+        waiting = [pool for pool in self.rotators if (pool, context) not in self._done]
         if waiting and context != IDENTITIES and self._records.keeps(context):
             self._spawn(self._copy_own(context, peer, waiting))
-
-    def _step(self, pool: IdentityId, context: str, peer: IdentityId) -> tuple[IdentityId, str, IdentityId | None]:
-        """Return what is done once: a context of a pool. Where this node rotated it is done for each peer."""
-        return pool, context, peer if self.rotators[pool] == self._records.id else None
 
     async def _copy_own(self, context: str, peer: IdentityId, sources: list[IdentityId]) -> None:
         keyring, me = self._records.store.keyring, self._records.id
         for source in sources:
             rotator = self.rotators.get(source)
-            if rotator is None or (step := self._step(source, context, peer)) in self._done:
+            if rotator is None or (source, context) in self._done:
                 continue
             if rotator in (peer, me) or await self._has_record_by(context, set(keyring.keys_of(rotator))):
-                self._done.add(step)
+                self._done.add((source, context))
                 own = set(keyring.keys_of(me))
                 try:
                     await self._copy(context, source, lambda key, own=own: key in own)  # type: ignore[misc]
                 except StoreError:  # the next time that all is equal
-                    self._done.discard(step)
+                    self._done.discard((source, context))
 
     async def _has_record_by(self, context: str, keys: set[PublicKey]) -> bool:
         async with self._pages(context, self._records.shared) as pages:

@@ -286,7 +286,8 @@ def test_status_has_exactly_what_was_promised_to_scripts(shell: Shell, live: Liv
     [
         (AuditReport(0, 1_204), "1,204 versions, all whole"),
         (AuditReport(0, 9, 1, 1, "main: rot"), "1 problem in 9 versions, as main: rot; 1 record fetched from peers"),
-        (AuditReport(0, 9, 3, 1, "file: rot"), "to mend the rest, stop this node and type: echonode verify --repair"),
+        (AuditReport(0, 9, 3, 1, "file: rot"), "if the next audit finds problems too, stop this node and type"),
+        (AuditReport(0, 9, 2, 0, "file: rot"), "to mend that, stop this node and type: echonode verify --repair"),
     ],
 )
 def test_status_tells_what_the_last_audit_found(shell: Shell, live: LiveNode, report: AuditReport, said: str) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from echonode.errors import ConfigError, LocalError, StoreError
 from echonode.limits import ROTATION_SERVED_MS
-from echonode.model.identity import Instance
+from echonode.model.identity import Instance, writer_of
 from echonode.model.member_secret import MemberSecret
-from echonode.model.record import IDENTITIES, MAIN, Draft
+from echonode.model.record import IDENTITIES, MAIN, Draft, sign
 from echonode.model.rotation import sign_rotation
-from echonode.node.events import NetworkLeftOut, NetworkRotated, RotationRefused
+from echonode.node.events import NetworkLeftOut, NetworkRotated, RecordsApplied, RotationRefused
 from echonode.node.views import PeerState
 from echonode.sim.world import PORT, Member, World
 from echonode.store.memory import MemoryStore
@@ -276,6 +276,28 @@ def test_a_node_whose_store_was_rolled_back_believes_those_that_its_own_rotation
         await world.start(b)
         world.network.heal()
         await until_one_network([a, b])
+
+    in_a_world(work)
+
+
+def test_who_rotated_copies_its_own_record_that_a_peer_brings_back_later():
+    async def work(world: World) -> None:
+        a, b, out = await network(world, "a", "b", "out")
+        pool, device = a.node.records.shared, a.node.records.identity.device
+        await rotate(a, out)
+        await until_one_network([a, b])
+        await asyncio.sleep(60.0)  # what there was to copy is copied
+        life = Instance(b"put back")  # in which a wrote, before its store was put back: only b has the record
+        draft = Draft(context=MAIN, author=pool, name="late", body=b"1")
+        vector = {writer_of(device.public, life): 1}
+        late = sign(draft, device, instance=life, vector=vector, timestamp=a.node.records.tick())
+        applied = await b.node.store.apply(MAIN, [late])
+        b.node.bus.publish(RecordsApplied(context=MAIN, source=b"", records=tuple(applied.records)))
+        for _ in range(600):
+            await asyncio.sleep(1.0)
+            if "late" in await shared_names(a) & await shared_names(b):
+                return
+        raise AssertionError("it was not copied")
 
     in_a_world(work)
 

@@ -121,8 +121,9 @@ def _audit_text(verdict: Json | None, now_s: float) -> str:
     found = f"{when}: {count(verdict['problems'], 'problem')} in {versions}, as {safe(verdict['first'])}"
     if verdict["dropped"]:
         found += f"; {count(verdict['dropped'], 'record')} fetched from peers again"
-    if verdict["problems"] > verdict["dropped"]:
-        found += "; to mend the rest, stop this node and type: echonode verify --repair"
+    if verdict["problems"] > verdict["dropped"]:  # one damaged record may be more than one problem
+        when = "if the next audit finds problems too" if verdict["dropped"] else "to mend that"
+        found += f"; {when}, stop this node and type: echonode verify --repair"
     return found
 
 
