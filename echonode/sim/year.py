@@ -401,7 +401,7 @@ class Year:
             "written": f"{len(ledger.entries):,} versions of {len(leaves):,} records",
             "replicated": f"to all {disks} nodes. Half of the writes that lasted were on a second node within "
             f"{span(second_s)}, and on {disks} nodes within {span(last_s)}: most machines sleep most of the time",
-            "conflicts": f"{came_up:,} came up, {ledger.settled:,} were settled by a person, {is_open} are open",
+            "conflicts": f"{came_up:,} came up, a person settled {ledger.settled:,}, {is_open} are open",
             "trouble": f"{counted(self._cuts, 'power cut')}; {_writes(ledger.refused)} refused, as a disk was full",
             "gone with disks": f"{_writes(self._gone)} that no second node had when a machine or a disk was lost",
             "lost": "none",

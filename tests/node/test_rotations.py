@@ -19,7 +19,7 @@ from echonode.sim.world import PORT, Member, World
 from echonode.store.memory import MemoryStore
 from echonode.wire.auth import Peer
 from echonode.wire.messages import Rotated
-from tests.node.worlds import in_a_world, names, put, sight, told, view_of
+from tests.node.worlds import SlowStore, in_a_world, names, put, sight, told, view_of
 
 DAY_S = 24 * 3600.0
 
@@ -333,14 +333,8 @@ def test_copying_what_was_shared_goes_on_after_a_restart():
 
 
 def test_copying_what_was_shared_goes_on_when_whoever_asked_for_it_is_gone():
-    class Slow(MemoryStore):
-        async def write(self, *arguments, **options):
-            written = await super().write(*arguments, **options)
-            await asyncio.sleep(1)
-            return written
-
     async def work(world: World) -> None:
-        a = await world.add_node("a", make_store=Slow)
+        a = await world.add_node("a", make_store=SlowStore)
         out = await world.add_node("out")
         world.introduce()
         for name in ("r0", "r1"):

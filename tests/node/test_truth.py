@@ -12,10 +12,9 @@ from echonode.node import link_selection
 from echonode.node.events import Event, PeerAbsent, SessionFailed, SyncCompleted
 from echonode.node.views import PeerState, SyncStatus
 from echonode.sim.world import Member, World
-from echonode.store.memory import MemoryStore
 from echonode.wire.messages import Direction
 from tests.node.test_live_links import degree, linked, until
-from tests.node.worlds import in_a_world, put, put_unnoticed, sight, told, view_of
+from tests.node.worlds import SlowStore, in_a_world, put, put_unnoticed, sight, told, view_of
 
 
 def views(members: list[Member]):
@@ -67,14 +66,8 @@ def test_what_a_hello_brings_is_told_to_the_others_and_they_are_not_shown_as_beh
 
 
 def test_a_write_whose_caller_is_cancelled_is_told_all_the_same():
-    class Slow(MemoryStore):
-        async def write(self, *arguments, **options):
-            written = await super().write(*arguments, **options)
-            await asyncio.sleep(1)
-            return written
-
     async def work(world: World) -> None:
-        one, two = await world.add_node("one", make_store=Slow), await world.add_node("two")
+        one, two = await world.add_node("one", make_store=SlowStore), await world.add_node("two")
         sight(one, two)
         await world.settled(within_s=30)
         await asyncio.sleep(5)

@@ -1,5 +1,6 @@
 """Worlds of real nodes for the tests of this room, in virtual time."""
 
+import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from echonode.node.handshake import Introduction
 from echonode.node.views import PeerView
 from echonode.sim.event_loop import SimLoop
 from echonode.sim.world import PORT, Member, World
+from echonode.store.memory import MemoryStore
 from echonode.wire.messages import Hello
 
 E = TypeVar("E")
@@ -119,3 +121,12 @@ def saved(member: Member) -> Callable[[], None]:
         vars(member.node.store).update(held)
 
     return restore
+
+
+class SlowStore(MemoryStore):
+    """A store whose writes answer a second after they are done: a caller may be gone by then."""
+
+    async def write(self, *arguments, **options):
+        written = await super().write(*arguments, **options)
+        await asyncio.sleep(1)
+        return written

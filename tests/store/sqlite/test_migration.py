@@ -4,6 +4,7 @@ them is made anew: leaves within their bounds, and what key statements say."""
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -224,16 +225,11 @@ def test_a_store_of_schema_4_that_is_killed_in_its_migration_opens_with_its_keyr
     run(state_keys(fixture))
     claims = look(fixture, "SELECT * FROM claims ORDER BY 1, 2, 3")
     change(fixture, *SCHEMA_4)
-    code, at = 9, 0
-    while code == 9:
-        for leftover in tmp_path.glob("store.db*"):
-            leftover.unlink()
-        shutil.copy(fixture, path)
-        code = migrate_and_die(path, at)
-        at += 1
-        ((number,),) = look(path, "PRAGMA user_version")
+    found = []
+    for number in killed_at_each_statement(fixture, path):
+        found.append(number)
         assert number == 4 or look(path, "SELECT * FROM claims ORDER BY 1, 2, 3") == claims
-    assert code == 0 and at > 10
+    assert len(found) > 10
 
 
 # -- schema 5 ----------------------------------------------------------------------------------------------------------
@@ -301,16 +297,9 @@ def test_a_store_of_schema_5_that_is_killed_in_its_migration_is_whole(tmp_path: 
     expected = make_schema_5(fixture)
     held = versions(fixture, "log", "history", "spare")
     found = []
-    code = 9
-    while code == 9:
-        for leftover in tmp_path.glob("store.db*"):
-            leftover.unlink()
-        shutil.copy(fixture, path)
-        code = migrate_and_die(path, len(found))
-        ((number,),) = look(path, "PRAGMA user_version")
+    for number in killed_at_each_statement(fixture, path):
         found.append(number)
         assert versions(path, "log", "history", "spare") == held
-    assert code == 0
     assert found == sorted(found) and set(found) == {5, 6} and len(found) > 10
 
     async def opens() -> None:
@@ -367,6 +356,21 @@ def test_a_damaged_version_does_not_stop_the_migration_of_schema_5(tmp_path: Pat
 # -- kills -------------------------------------------------------------------------------------------------------------
 
 
+def killed_at_each_statement(fixture: Path, path: Path) -> Iterator[int]:
+    """Migrate a copy of `fixture` at `path` again and again, killed one statement later each time, until one migration
+    comes to its end. Yield the schema of the file that each leaves."""
+    code, statement = 9, 0
+    while code == 9:
+        for leftover in path.parent.glob(f"{path.name}*"):
+            leftover.unlink()
+        shutil.copy(fixture, path)
+        code = migrate_and_die(path, statement)
+        statement += 1
+        ((number,),) = look(path, "PRAGMA user_version")
+        yield number
+    assert code == 0
+
+
 def migrate_and_die(path: Path, statement: int) -> int:
     """Migrate the store in a process that is gone, as by SIGKILL, before that statement runs. Return its exit code.
 
@@ -397,19 +401,12 @@ def test_a_process_killed_at_any_statement_of_a_migration_leaves_the_old_store_o
     held = versions(fixture, "log", "history")
     copy = path.with_name("store.db.schema-3")
     found = []
-    code = 9
-    while code == 9:
-        for leftover in tmp_path.glob("store.db*"):
-            leftover.unlink()
-        shutil.copy(fixture, path)
-        code = migrate_and_die(path, len(found))
-        ((number,),) = look(path, "PRAGMA user_version")
+    for number in killed_at_each_statement(fixture, path):
         found.append(number)
         tables = ("log", "history", "spare") if number == SCHEMA else ("log", "history")
         assert versions(path, *tables) == held, len(found)
         if number == SCHEMA:
             assert versions(copy, "log", "history") == held
-    assert code == 0
     assert found == sorted(found)  # once the new one is there, it stays
     assert found.count(3) > 20
 
