@@ -5,6 +5,7 @@ Like `app.py` this module belongs to the composition root, and may import every 
 
 import asyncio
 import gc
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -15,6 +16,8 @@ from echonode.errors import ConfigError, LocalError, TransportError
 from echonode.text import from_base32, to_base32
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from echonode.api.access import TcpAccess
     from echonode.api.app import Api
     from echonode.api.server import ApiServer
@@ -115,13 +118,16 @@ class Process:
         self._announcement: Presence | None = None
         self._manager: ServiceManager | None = None
         self._listener: Listener | None = None
+        self._passed_socket: socket.socket | None = None
         self._refused_config = ""  # why the configuration was not taken when it was last read again
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT. Return 0 after a clean stop, 130 when joining was interrupted."""
         from echonode.host.machine import worker_threads
         from echonode.host.service import ServiceManager, reload_on_hangup, stop_on_signals
+        from echonode.host.socket_activation import passed_api_socket
 
+        self._passed_socket = passed_api_socket(self._environ)
         asyncio.get_running_loop().set_default_executor(worker_threads())
         self._manager = manager = ServiceManager(self._environ)
         is_first_run = not self._files.has_network()
@@ -339,10 +345,11 @@ class Process:
         await listener.serve(node.accept, lambda address: self._logs.log("tcp.refused", "warning", address=address))
         self._api = api = ApiServer(
             node,
-            socket_path=self._files.api_socket,
+            socket_path=self._socket_path(),
             version=__version__,
             run_log=self._logs.run_log,
             group=self._config.api.group,
+            passed=self._passed_socket,
             access=self._tcp_access(),
             state=ProcessState(self._trouble, self._settings),
         )
@@ -354,6 +361,11 @@ class Process:
             discovering = asyncio.create_task(self._discover(node, listener.addresses))
             stack.push_async_callback(self._stop_discovering, discovering)
         return node
+
+    def _socket_path(self) -> "Path":
+        from echonode.host.socket_activation import path_of
+
+        return self._files.api_socket if self._passed_socket is None else path_of(self._passed_socket)
 
     def _keep_pauses(self, node: "Node") -> None:
         """Keep the pauses over a restart. A disk that refuses them is told to the log: the pauses hold all the same."""

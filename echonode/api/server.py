@@ -1,6 +1,7 @@
 """The server of the local API, on a Unix socket and on loopback TCP. It drives uvicorn, less what no node needs.
 
     start   bind (mode 0600 from the first moment; 0660 for a group, if one is named), then uvicorn's startup
+            a socket that the service manager passed is taken as it is instead
     reopen  bind anew when the socket file is gone; connections that are up go on
     close   remove the socket file and accept no more; set Stop (streams and waits end by themselves); wait a moment for
             answers under way; drop the connections of clients that do not read; uvicorn's shutdown
@@ -48,9 +49,9 @@ class ApiServer:
     """Serves `node` on `socket_path` from `start` to `close`, once. `status` shows `version`. `app` answers requests
     from inside this process too.
 
-    `group`: the group of this machine whose members may use the socket too, None for the owner alone. `access`: the
-    token, and the TCP socket to serve with it; `close` closes that. `run_log` has the lines of this run; a node that
-    does not run has none.
+    `group`: the group of this machine whose members may use the socket too, None for the owner alone. `passed`: a
+    socket that listens at `socket_path` already; its file is left alone. `access`: the token, and the TCP socket to
+    serve with it; `close` closes that. `run_log` has the lines of this run; a node that does not run has none.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class ApiServer:
         version: str,
         run_log: RunLog | None = None,
         group: str | None = None,
+        passed: socket.socket | None = None,
         access: TcpAccess | None = None,
         state: ProcessState | None = None,
     ) -> None:
         self._path = socket_path
         self._group = group
+        self._passed = passed
         self._stop = Stop()
         url = None if access is None else access.url
         listed = [str(socket_path)] if url is None else [str(socket_path), url]
@@ -81,20 +84,23 @@ class ApiServer:
 
     async def start(self) -> None:
         """Listen. Raises ConfigError when the socket cannot be made, or another process listens on it."""
-        self._socket = _bind(self._path, self._group)
-        self._inode = _inode(self._path)
+        if self._passed is not None:
+            self._socket = self._passed
+        else:
+            self._socket = _bind(self._path, self._group)
+            self._inode = _inode(self._path)
         await self._server.startup(sockets=[self._socket])
         if self._tcp_server is not None and self._tcp_socket is not None:
             await self._tcp_server.startup(sockets=[self._tcp_socket])
 
     @property
     def is_gone(self) -> bool:
-        """True when the socket file was removed, so that no client finds this server."""
-        return self._socket is not None and not os.path.lexists(self._path)
+        """True when the socket file that this server made was removed, so that no client finds it."""
+        return self._socket is not None and self._passed is None and not os.path.lexists(self._path)
 
     async def reopen(self) -> None:
         """Make the socket file anew after it was removed. Raises ConfigError when that is impossible."""
-        assert self._socket is not None, "only a server that was started is opened again"
+        assert self._socket is not None and self._passed is None, "only a socket of our own is made anew"
         earlier, unreachable = self._socket, list(self._server.servers)
         self._socket = _bind(self._path, self._group)
         self._inode = _inode(self._path)
@@ -108,7 +114,7 @@ class ApiServer:
         if self._socket is None:
             return
         listening, self._socket = self._socket, None
-        if self._path.is_socket() and _inode(self._path) == self._inode:
+        if self._passed is None and self._path.is_socket() and _inode(self._path) == self._inode:
             self._path.unlink()
         served = [(self._server, listening)]
         if self._tcp_server is not None and self._tcp_socket is not None:

@@ -1,6 +1,7 @@
 """The service of this machine or of one user: installed, removed, looked at. It speaks to systemd by systemctl.
 
     install      write the files -> make the group -> daemon-reload -> enable -> restart -> what came of it
+                 (where the socket unit is another than before: stop both -> restart)
     uninstall    disable and stop -> remove the files -> daemon-reload; records, keys and settings stay
 
 Every step that was taken is told to the caller in a sentence.
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from echonode.errors import ConfigError, LocalError
-from echonode.host.unit_files import API_GROUP, UNIT, Program, ServiceFile, system_files, user_files
+from echonode.host.unit_files import API_GROUP, SOCKET_UNIT, UNIT, Program, ServiceFile, system_files, user_files
 
 _COMMAND_TIMEOUT_S: Final = 150.0  # a start may take TimeoutStartSec, and a stop before it TimeoutStopSec
 _MANAGER_START_S: Final = 15.0
@@ -63,8 +64,11 @@ class ServiceSetup:
         self._program.check()
         if self._is_user:
             self._linger(say)
+        is_socket_new = False
         for file in self.files():
-            say(_write(file))
+            is_written, what = _write(file)
+            say(what)
+            is_socket_new |= is_written and file.path.name == SOCKET_UNIT
             if file.path.parent.name == "applications.d":
                 say("to let peers through the firewall, type: ufw allow echonode")
             if file.path.parts[-3:-1] == ("firewalld", "services"):
@@ -78,6 +82,8 @@ class ServiceSetup:
         self._systemctl("daemon-reload")
         self._systemctl("enable", "--quiet", UNIT)
         self._systemctl("reset-failed", UNIT, must_succeed=False)
+        if is_socket_new:  # a restart leaves the socket as it is, so that commands wait in it
+            self._systemctl("stop", UNIT, SOCKET_UNIT, must_succeed=False)
         self._systemctl("restart", UNIT, must_succeed=False)  # the state says whether it did
         return self.state()
 
@@ -87,6 +93,8 @@ class ServiceSetup:
         if not self.state().unit:
             raise LocalError("the service is not installed")
         self._systemctl("disable", "--quiet", "--now", UNIT)
+        if not self._is_user:
+            self._systemctl("stop", SOCKET_UNIT, must_succeed=False)  # it would go by itself, a moment later
         say("the node is stopped, and starts no more by itself")
         for file in self.files():
             try:
@@ -159,11 +167,11 @@ class ServiceSetup:
         return Path(named) if named.startswith("/") else Path.home() / ".config"
 
 
-def _write(file: ServiceFile) -> str:
-    """Write a file, whole or not at all. Return what was done. Raises LocalError."""
+def _write(file: ServiceFile) -> tuple[bool, str]:
+    """Write a file, whole or not at all. Return True if it is another one now, and a sentence. Raises LocalError."""
     try:
         if file.path.is_file() and file.path.read_text(encoding="utf-8") == file.text:
-            return f"{file.path} is as it should be"
+            return False, f"{file.path} is as it should be"
         was_there = file.path.exists()
         file.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=file.path.parent, prefix=f".{file.path.name}.")
@@ -173,7 +181,7 @@ def _write(file: ServiceFile) -> str:
         os.replace(temporary, file.path)
     except OSError as error:
         raise LocalError(f"{file.path} cannot be written: {error.strerror}") from None
-    return f"{'replaced' if was_there else 'wrote'} {file.path}"
+    return True, f"{'replaced' if was_there else 'wrote'} {file.path}"
 
 
 def _run(command: Sequence[str], *, must_succeed: bool = True) -> str:

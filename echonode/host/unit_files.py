@@ -16,6 +16,7 @@ import echonode
 from echonode.errors import ConfigError
 
 UNIT: Final = "echonode.service"
+SOCKET_UNIT: Final = "echonode-api.socket"
 API_GROUP: Final = "echonode-api"
 
 _PROGRAM_IN_FILES: Final = "/opt/echonode/bin/echonode"
@@ -76,6 +77,7 @@ def system_files(program: Program, root: Path = Path("/")) -> Iterator[ServiceFi
             "ProtectHome=yes\n", f"# Of the homes only the program itself is seen.\nProtectHome=tmpfs\n{shown}"
         )
     yield ServiceFile(root / "etc/systemd/system" / UNIT, unit)
+    yield ServiceFile(root / "etc/systemd/system" / SOCKET_UNIT, read_template(SOCKET_UNIT))
     yield ServiceFile(root / "etc/sysusers.d/echonode.conf", read_template("echonode.sysusers"))
     if (root / "etc/ufw/applications.d").is_dir():
         yield ServiceFile(root / "etc/ufw/applications.d/echonode", read_template("echonode.ufw"))
@@ -84,7 +86,10 @@ def system_files(program: Program, root: Path = Path("/")) -> Iterator[ServiceFi
 
 
 def user_files(program: Program, configuration: Path) -> Iterator[ServiceFile]:
-    """Yield the unit of a user's own service. `configuration` is the user's $XDG_CONFIG_HOME."""
+    """Yield the unit of a user's own service. `configuration` is the user's $XDG_CONFIG_HOME.
+
+    It has no socket unit: the socket belongs to its user with mode 0600 anyway, and stands in the home, whose place the
+    node alone finds (ECHO_HOME)."""
     yield ServiceFile(
         configuration / "systemd/user" / UNIT, _with_program(read_template("echonode-user.service"), program)
     )

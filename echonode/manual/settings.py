@@ -110,7 +110,8 @@ SETTINGS: Final = (
     ),
     Setting(
         key="api.group",
-        meaning="A group of this machine whose members may give this node commands. The node's user is a member of it.",
+        meaning="A group of this machine whose members may give this node commands. The node's user is a member of it. "
+        "The service has SocketGroup= in echonode-api.socket instead.",
         form="the name of a group",
         default="none: the node's own user and root alone",
         example='"echonode"',

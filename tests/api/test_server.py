@@ -322,6 +322,30 @@ def test_a_socket_file_that_cannot_be_made_anew_is_one_sentence_and_is_tried_aga
     run(test)
 
 
+@on_each_loop
+def test_a_socket_that_was_passed_is_served_and_left_for_the_next_process(tmp_path: Path, loop_factory) -> None:
+    path = tmp_path / "passed.sock"
+    with socket.socket(socket.AF_UNIX) as manager:
+        manager.bind(str(path))
+        manager.listen()
+        inode = path.stat().st_ino
+
+        async def test() -> None:
+            for _ in range(2):
+                async with serving(tmp_path) as served:
+                    passed = socket.socket(fileno=os.dup(manager.fileno()))
+                    server = ApiServer(served.node, socket_path=path, version=VERSION, passed=passed)
+                    waiting = Connection(*await asyncio.open_unix_connection(str(path)))
+                    await server.start()
+                    assert (await waiting.ask("GET", "/v1/status")).json()["api"] == [str(path)]
+                    assert not server.is_gone
+                    await waiting.close()
+                    await server.close()
+
+        run(test, loop_factory)
+        assert path.stat().st_ino == inode
+
+
 def test_a_group_may_use_the_socket_when_it_is_named(tmp_path: Path) -> None:
     group = grp.getgrgid(os.getgid())
 

@@ -14,7 +14,10 @@ from tests.e2e.processes import NodeProcess, running
 from tests.faults.rooted import command
 
 PIP = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
-UNITS = ("echonode.service", "echonode-user.service", "echonode.sysusers", "echonode.ufw", "echonode.firewalld.xml")
+UNITS = (
+    *("echonode.service", "echonode-api.socket", "echonode-user.service", "echonode.sysusers"),
+    *("echonode.ufw", "echonode.firewalld.xml", "echonode.lnav.json"),
+)
 
 
 @pytest.fixture(scope="module")

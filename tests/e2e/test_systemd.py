@@ -22,7 +22,7 @@ pytestmark = pytest.mark.root
 CONFIG = "/etc/echonode/config.toml"
 DROP_IN = "/etc/systemd/system/echonode.service.d/quick.conf"
 # So that a test need not wait for minutes. What the unit itself says is left alone.
-QUICK = "[Service]\nRestartSec=1\nWatchdogSec=3\nTimeoutAbortSec=1\n"
+QUICK = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=1\nWatchdogSec=3\nTimeoutAbortSec=1\n"
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,8 @@ def test_the_service_is_installed_enabled_and_started_in_one_command(service: Ma
     assert (state["state"], state["is_enabled"], state["result"]) == ("active", True, "success")
     again = service.echonode("service", "install")
     assert "/etc/systemd/system/echonode.service is as it should be" in again.stdout
-    assert service.run("systemd-analyze", "verify", "echonode.service", check=False).stderr == ""
+    units = ("echonode.service", "echonode-api.socket")
+    assert service.run("systemd-analyze", "verify", *units, check=False).stderr == ""
     exposure = service.run("systemd-analyze", "security", "--no-pager", "--threshold=13", "echonode", check=False)
     assert exposure.returncode == 0, exposure.stdout
 
@@ -92,6 +93,32 @@ def test_the_members_of_the_group_may_give_commands_and_nobody_else(service: Mac
         user = ("setpriv", "--reuid=65000", "--regid=65000", groups)
         tried = service.run(*user, "test", "-w", "/run/echonode/api.sock", check=False)
         assert (tried.returncode == 0) is may_connect
+
+
+def test_the_control_socket_is_that_of_its_unit_and_commands_wait_in_it_while_the_node_is_away(
+    service: Machine,
+) -> None:
+    socket = ("stat", "--format=%U:%G %a %i", "/run/echonode/api.sock", "/run/echonode")
+    before = service.run(*socket).stdout
+    assert re.fullmatch(r"root:echonode-api 660 \d+\nroot:root 755 \d+\n", before)
+    assert json.loads(service.echonode("status", "--json").stdout)["api"][0] == "/run/echonode/api.sock"
+    service.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "echonode")
+    wait_for(lambda: service.show("SubState") == "auto-restart")
+    assert service.echonode("put", "after the crash", "1").returncode == 0
+    pid = main_pid(service)
+    service.run("systemctl", "restart", "--no-block", "echonode")
+    wait_for(lambda: main_pid(service) != pid)
+    assert service.echonode("put", "after a restart", "1").returncode == 0
+    assert service.run(*socket).stdout == before
+
+
+def test_a_command_starts_no_node_that_was_stopped(service: Machine) -> None:
+    service.run("systemctl", "stop", "echonode")
+    wait_for(lambda: not (service.folder / "run/echonode/api.sock").exists())
+    refused = service.echonode("put", "a", "1", check=False)
+    assert (refused.returncode, service.show("ActiveState")) == (5, "inactive")
+    service.run("systemctl", "start", "echonode")
+    service.echonode("put", "a", "1")
 
 
 def test_a_reload_takes_the_settings_and_one_with_a_mistake_fails_and_changes_nothing(service: Machine) -> None:
@@ -148,6 +175,7 @@ def test_a_mistake_in_the_settings_leaves_the_service_stopped_and_its_status_say
     looked = service.echonode("service", "status", check=False)
     assert looked.returncode == 5
     assert "listen: 'kitchen' is not an address" in " ".join(looked.stdout.split())
+    assert service.echonode("put", "a", "1", check=False).returncode == 5  # it waits for no node that does not come
     tried = service.echonode("service", "install", check=False)
     assert tried.returncode == 2
     assert "the node did not start" in tried.stderr
@@ -223,7 +251,9 @@ def test_the_service_of_the_system_goes_and_leaves_the_records(service: Machine)
     assert "removed /etc/systemd/system/echonode.service" in gone.stdout
     assert "/var/lib/private/echonode" in gone.stderr
     assert service.run("systemctl", "is-active", "echonode", check=False).stdout.strip() == "inactive"
-    assert not (service.folder / "etc/systemd/system/echonode.service").exists()
+    left = [path for path in (service.folder / "etc/systemd/system").glob("echonode*") if path.is_file()]
+    assert left == []
+    assert not (service.folder / "run/echonode/api.sock").exists()
     assert (service.folder / "var/lib/private/echonode/store.db").stat().st_size > 0
     assert service.echonode("service", "status", check=False).returncode == 5
 

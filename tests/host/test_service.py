@@ -16,6 +16,7 @@ import pytest
 from echonode.host.service import ServiceManager
 
 UNIT = Path(__file__).parents[2] / "systemd" / "echonode.service"
+SOCKET = "echonode-api.socket"
 WAIT_S = 20
 
 
@@ -176,12 +177,13 @@ def analyzed(tmp_path: Path, *arguments: str, name: str = UNIT.name) -> subproce
     text = UNIT.with_name(name).read_text()
     assert "ExecStart=/opt/echonode/bin/echonode run" in text
     unit.write_text(text.replace("/opt/echonode/bin/echonode", sys.executable))
+    shutil.copy(UNIT.with_name(SOCKET), tmp_path)  # systemd looks for the units that one names beside it
     command = ["systemd-analyze", *arguments, str(unit)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
-    done = analyzed(tmp_path, "verify", "--man=no")
+def test_systemd_finds_nothing_wrong_with_the_unit_and_its_socket(tmp_path: Path) -> None:
+    done = analyzed(tmp_path, "verify", "--man=no", str(tmp_path / SOCKET))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 

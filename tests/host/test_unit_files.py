@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from echonode.errors import ConfigError
+from echonode.host.home import SERVICE_SOCKET
+from echonode.host.socket_activation import NAME
 from echonode.host.tcp import DEFAULT_PORT
-from echonode.host.unit_files import Program, read_template, system_files, user_files
+from echonode.host.unit_files import API_GROUP, Program, read_template, system_files, user_files
 
 TEMPLATE = read_template("echonode.service")
 
@@ -53,7 +55,8 @@ def test_a_profile_comes_for_each_firewall_that_is_installed(tmp_path: Path) -> 
     def names() -> set[str]:
         return {str(file.path.relative_to(tmp_path)) for file in system_files(program(), tmp_path)}
 
-    usual = {"etc/systemd/system/echonode.service", "etc/sysusers.d/echonode.conf"}
+    units = {"etc/systemd/system/echonode.service", "etc/systemd/system/echonode-api.socket"}
+    usual = units | {"etc/sysusers.d/echonode.conf"}
     assert names() == usual
     (tmp_path / "etc/ufw/applications.d").mkdir(parents=True)
     (tmp_path / "etc/firewalld").mkdir()
@@ -63,6 +66,12 @@ def test_a_profile_comes_for_each_firewall_that_is_installed(tmp_path: Path) -> 
 def test_the_profiles_of_the_firewalls_open_the_port_of_the_node() -> None:
     assert f"ports={DEFAULT_PORT}/tcp|5353/udp" in read_template("echonode.ufw")
     assert f'<port protocol="tcp" port="{DEFAULT_PORT}"/>' in read_template("echonode.firewalld.xml")
+
+
+def test_the_socket_is_for_the_group_that_the_installation_makes_and_stands_where_commands_look() -> None:
+    lines = read_template("echonode-api.socket").splitlines()
+    assert {f"ListenStream={SERVICE_SOCKET}", f"SocketGroup={API_GROUP}", f"FileDescriptorName={NAME}"} <= set(lines)
+    assert f"g {API_GROUP} -" in read_template("echonode.sysusers")
 
 
 def test_the_unit_of_a_user_stands_where_that_users_manager_looks(tmp_path: Path) -> None:

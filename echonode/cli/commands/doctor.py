@@ -212,8 +212,10 @@ def _service(lookup: NodeLookup) -> Iterator[CheckView]:
 def _differs(path: Path, text: str) -> bool:
     try:
         return path.read_text(encoding="utf-8") != text
+    except FileNotFoundError:
+        return True
     except OSError:
-        return False  # it is not there, or only its owner may read it
+        return False  # only its owner may read it
 
 
 # -- support-bundle ----------------------------------------------------------------------------------------------------

@@ -22,7 +22,11 @@ user_option = click.option("--user", "is_user", is_flag=True, help="The service 
 @examples("service install", "service install --user", "service status")
 @click.group("service")
 def service() -> None:
-    """Run the node as a service of systemd: started with the machine, watched, and started again if it fails."""
+    """Run the node as a service of systemd: started with the machine, watched, and started again if it fails.
+
+    The machine's service gets its control socket from systemd (echonode-api.socket): commands that come while it starts
+    or restarts wait. A command never starts a service that was stopped: systemctl stop takes the socket away, too.
+    """
 
 
 @examples("service install", "service install --print")
