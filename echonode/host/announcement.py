@@ -8,8 +8,10 @@ here (SECURITY.md H5; the form is that of RFC 6763). `mdns.py` sends and receive
 hex. A node that has the key recognises its own network; any other sees neither an identity nor a name, nor the same
 node twice. An instance must be named by its tag, so that one overheard pair of `t` and `g` makes one entry and no more.
 
-`i` is there while an invitation is open. `s` counts the changes since the start: a cache that keeps expired records for
-a while (python-zeroconf: 10 s) takes a return to an earlier text for no change. Unknown keys are ignored.
+`i` is there while an invitation is open. `s` counts the changes since the start, for two reasons. A cache that keeps
+expired records for a while (python-zeroconf: 10 s) takes a return to an earlier text for no change. An answer may be
+sent up to a second after it was made, behind a newer one (RFC 6762 §6): of two texts the higher serial counts. Unknown
+keys are ignored.
 
 A sighting is a hint where to dial and never a decision whom to trust.
 """
@@ -32,6 +34,7 @@ _INSTANCE: Final = re.compile(rf"([0-9a-f]{{{2 * TAG_BYTES}}})\.{re.escape(SERVI
 _HEX: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _VERSION: Final = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}", re.ASCII)
 _SLOT: Final = re.compile(r"[0-9a-z]{1,8}", re.ASCII)
+_SERIAL: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Announcement:
     group: bytes
     version: str
     slot: str | None = None
+    serial: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Sighting:
     group: bytes
     slot: str | None
     version: str
+    serial: int = 0
 
 
 def instance_name(tag: bytes) -> str:
@@ -67,7 +72,7 @@ def tag_of(name: str) -> bytes | None:
     return bytes.fromhex(match[1]) if match else None
 
 
-def to_txt(announcement: Announcement, serial: int) -> dict[str, str]:
+def to_txt(announcement: Announcement) -> dict[str, str]:
     """Return the keys and values of the TXT record, `txtvers` first (RFC 6763 §6.7)."""
     pairs = {
         "txtvers": "1",
@@ -77,8 +82,8 @@ def to_txt(announcement: Announcement, serial: int) -> dict[str, str]:
     }
     if announcement.slot is not None:
         pairs["i"] = announcement.slot
-    if serial:
-        pairs["s"] = str(serial)
+    if announcement.serial:
+        pairs["s"] = str(announcement.serial)
     return pairs
 
 
@@ -88,11 +93,12 @@ def parse_txt(data: bytes) -> Announcement | None:
     if pairs is None or pairs.get("txtvers") != "1":
         return None
     version, tag, group, slot = pairs.get("pv", ""), pairs.get("t", ""), pairs.get("g", ""), pairs.get("i")
+    serial = pairs.get("s", "0")
     if not (_VERSION.fullmatch(version) and _HEX.fullmatch(tag) and _HEX.fullmatch(group)):
         return None
-    if slot is not None and not _SLOT.fullmatch(slot):
+    if not _SERIAL.fullmatch(serial) or (slot is not None and not _SLOT.fullmatch(slot)):
         return None
-    return Announcement(bytes.fromhex(tag), bytes.fromhex(group), version, slot)
+    return Announcement(bytes.fromhex(tag), bytes.fromhex(group), version, slot, int(serial))
 
 
 def read_sighting(
@@ -120,7 +126,15 @@ def read_sighting(
     first = tuple(sorted(first, key=lambda address: parse_address(address)[0] in own_hosts))[:ADDRESSES_MAX]
     if not first:
         return None
-    return Sighting(name, first, announcement.tag, announcement.group, announcement.slot, announcement.version)
+    return Sighting(
+        name,
+        first,
+        announcement.tag,
+        announcement.group,
+        announcement.slot,
+        announcement.version,
+        announcement.serial,
+    )
 
 
 def on_link_first(addresses: Sequence[str], own_networks: Sequence[Network]) -> tuple[str, ...]:

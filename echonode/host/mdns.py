@@ -98,7 +98,7 @@ class Discovery:
         self._interfaces = interfaces
         self._own: tuple[LocalAddress, ...] = ()
         self._endpoints: frozenset[str] = frozenset()
-        self._serial = 0
+        self._is_to_repeat = False
         self._live: dict[str, Sighting] = {}
         self._unresolved: dict[str, None] = {}
         self._unresolved_added = asyncio.Event()
@@ -179,7 +179,7 @@ class Discovery:
             SERVICE,
             self._name,
             port=parse_address(self._listen[0])[1],
-            properties=to_txt(self._announcement, self._serial),
+            properties=to_txt(self._announcement),
             server=f"{self._announcement.tag.hex()}.local.",
             parsed_addresses=[str(each.ip) for each in self._own],
         )
@@ -206,13 +206,18 @@ class Discovery:
                 previous_scan = found
             if self._announcement_changed.is_set():
                 self._announcement_changed.clear()
+                self._announcement = replace(self._announcement, serial=self._announcement.serial + 1)
                 await self._announce_again()
+                self._is_to_repeat = True
+            elif self._is_to_repeat:
+                # zeroconf answers up to 1.1 s late with what it held when it was asked: that may have come last.
+                await self._announce_again()
+                self._is_to_repeat = False
 
     async def _announce_again(self) -> None:
         """Bring sockets and announcement up to date."""
         if self._zeroconf is None:
             return
-        self._serial += 1
         try:
             announcing = await self._zeroconf.async_update_service(self._service())
             await self._zeroconf.async_update_interfaces([str(each.ip) for each in self._own])
@@ -246,9 +251,14 @@ class Discovery:
         sighting = read_sighting(info.name, info.text, ips, info.port, self._own, self._endpoints)
         if sighting is None:
             self.dropped += 1
-        elif sighting != self._live.get(sighting.name) and self._make_room(sighting):
+        elif self._is_news(sighting) and self._make_room(sighting):
             self._live[sighting.name] = sighting
             self._on_sighting(sighting)
+
+    def _is_news(self, sighting: Sighting) -> bool:
+        """Return True unless `sighting` is what is known, or older than that: a late answer is no change."""
+        live = self._live.get(sighting.name)
+        return live is None or (sighting != live and sighting.serial >= live.serial)
 
     def _make_room(self, sighting: Sighting) -> bool:
         """Return True when there is room for `sighting`. Drop the stranger seen first if need be."""

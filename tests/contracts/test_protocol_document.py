@@ -215,7 +215,7 @@ def test_the_reasons_are_those_of_the_code() -> None:
 
 # -- §10 ---------------------------------------------------------------------------------------------------------------
 def test_the_keys_of_the_announcement_are_those_of_the_code() -> None:
-    txt = to_txt(Announcement(bytes(8), bytes(8), "1.0", "7"), 1)
+    txt = to_txt(Announcement(bytes(8), bytes(8), "1.0", "7", 1))
     rows = table("10.1", "key")
     assert [row["key"] for row in rows] == list(txt)
     assert [row["value"] for row in rows][:2] == [txt["txtvers"], "protocol version, 1.0"]

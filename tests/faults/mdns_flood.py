@@ -24,7 +24,7 @@ _PER_PACKET: Final = 3
 def announce(number: int, out: DNSOutgoing) -> None:
     tag = os.urandom(8)
     name, host = instance_name(tag), f"{tag.hex()}.local."
-    text = AsyncServiceInfo(SERVICE, name, properties=to_txt(Announcement(tag, os.urandom(8), "1.0"), 0)).text
+    text = AsyncServiceInfo(SERVICE, name, properties=to_txt(Announcement(tag, os.urandom(8), "1.0"))).text
     out.add_answer_at_time(DNSPointer(SERVICE, _PTR, _IN, _TTL_S, name), 0)
     out.add_answer_at_time(DNSService(name, _SRV, _IN | _UNIQUE, _TTL_S, 0, 0, 4100, host), 0)
     out.add_answer_at_time(DNSText(name, _TXT, _IN | _UNIQUE, _TTL_S, text), 0)

@@ -293,7 +293,7 @@ def _is_whole(txt: bytes) -> bool:
 
 
 def _check_round_trip(announced: Announcement) -> None:
-    pairs = to_txt(announced, 0)
+    pairs = to_txt(announced)
     strings = [f"{key}={value}".encode() for key, value in pairs.items()]
     assert parse_txt(b"".join(bytes([len(each)]) + each for each in strings)) == announced
 
@@ -310,7 +310,7 @@ def _addresses(data: bytes, options: int) -> Iterator[str]:
 
 def _announcement_seeds() -> Iterator[bytes]:
     for slot, serial in ((None, 0), ("7", 3)):
-        pairs = to_txt(Announcement(b"tag tag ", b"group gr", "1.0", slot), serial)
+        pairs = to_txt(Announcement(b"tag tag ", b"group gr", "1.0", slot, serial))
         strings = [*(f"{name}={value}".encode() for name, value in pairs.items()), b"", b"flag", b"x=y=z"]
         txt = b"".join(bytes([len(each)]) + each for each in strings)
         head = (22087).to_bytes(2, "big") + bytes([len(txt)]) + txt

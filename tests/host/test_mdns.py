@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from zeroconf import DNSOutgoing, DNSPointer, Zeroconf
+from zeroconf import DNSOutgoing, DNSPointer, RecordUpdate, RecordUpdateListener, Zeroconf
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from echonode.errors import TransportError
@@ -169,11 +169,60 @@ def service(tag: bytes, **changes: object) -> AsyncServiceInfo:
     """Return the announcement of a hostile node: correct but for `changes`."""
     as_it_should_be = {
         "port": 4009,
-        "properties": to_txt(Announcement(tag, os.urandom(8), "1.0"), 0),
+        "properties": to_txt(Announcement(tag, os.urandom(8), "1.0")),
         "server": f"{tag.hex()}.local.",
         "parsed_addresses": ["127.0.0.1"],
     }
     return AsyncServiceInfo(SERVICE, str(changes.pop("name", instance_name(tag))), **{**as_it_should_be, **changes})  # type: ignore[arg-type]
+
+
+def test_an_answer_that_comes_late_does_not_take_back_what_was_announced_behind_it() -> None:
+    async def test() -> None:
+        tag = os.urandom(8)
+        texts = [Announcement(tag, bytes(8), "1.0", slot, serial) for serial, slot in enumerate(("7", "8", "9"))]
+        first, second, third = (service(tag, properties=to_txt(text)) for text in texts)
+        here = Watcher()
+        peer = AsyncZeroconf(interfaces=["127.0.0.1"])
+        slots = []
+        try:
+            async with running(here):
+                await peer.zeroconf.async_wait_for_start()
+                for shape in (second, first, third):
+                    peer.zeroconf.async_send(peer.zeroconf.generate_service_broadcast(shape, None))
+                    slots.append(here.seen[first.name].slot if first.name in here.seen else None)
+                    await asyncio.sleep(0.2)
+                await here.until(lambda: here.seen[first.name].slot == "9")
+                assert slots == [None, "8", "8"]
+        finally:
+            await peer.async_close()
+
+    run(test)
+
+
+def test_a_change_is_announced_once_more_behind_the_answers_that_came_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echonode.host.mdns._WATCH_INTERVAL_S", 1.5)
+
+    class Listener(RecordUpdateListener):
+        heard = asyncio.Event()
+
+        def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+            if any(record.new.name == one.name and b"i=7" in getattr(record.new, "text", b"") for record in records):
+                self.heard.set()
+
+    one = Watcher()
+
+    async def test() -> None:
+        async with running(one):
+            one.discovery.set_invitation("7")
+            await asyncio.sleep(1)  # zeroconf sends three packets within half a second
+            late = AsyncZeroconf(interfaces=["127.0.0.1"])
+            try:
+                late.zeroconf.async_add_listener(Listener(), None)  # it asks nothing
+                await asyncio.wait_for(Listener.heard.wait(), WAIT_S)
+            finally:
+                await late.async_close()
+
+    run(test)
 
 
 def test_hostile_announcements_are_dropped_and_counted_and_honest_ones_still_come_through() -> None:
