@@ -146,8 +146,7 @@ class DeviceKeys:
         device = SigningKey(seed)
         await self._records.state_once(statement_draft(self._records.id, device.public, KeyState.ACTIVE), root)
         self._safe.write_device_seed(seed)
-        self._records.identity = replace(self._records.identity, device=device)
-        await self._records.introduce_again()
+        await self._records.change_device(device)
         await self._pools.list_device()
         self._on_new_key()
         return device.public

@@ -5,7 +5,7 @@ It is what a node is without a network: a store, the identity that writes into i
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Final
@@ -84,6 +84,7 @@ class RecordBook:
         self.pools: set[IdentityId] = set()
         self.past_pools: dict[IdentityId, str] = {}
         self.own_statements: list[Record] = []
+        self._introducing = asyncio.Lock()
         self.shared_pool: Pool | None = None
         self.is_copied = False
         self.dropped: set[VersionId] = set()  # as they were damaged here: if they come back, no copy wrote them
@@ -116,23 +117,31 @@ class RecordBook:
 
         Raises LocalError where the root key is elsewhere and the statement is not here. Raises StoreError too; then the
         pool is the one that it was."""
-        pool = None if secret is None else shared_pool(secret.pool_seed)
-        self.own_statements = await self._state_device(pool)
-        self.shared_pool, self.shared = pool, None if pool is None else pool.id
+        async with self._introducing:
+            pool = None if secret is None else shared_pool(secret.pool_seed)
+            self.own_statements = await self._state_device(self.identity.device, pool)
+            self.shared_pool, self.shared = pool, None if pool is None else pool.id
 
-    async def introduce_again(self) -> None:
-        """State, after a change of the device key, what `introduce` states."""
-        self.own_statements = await self._state_device(self.shared_pool)
+    async def change_device(self, device: SigningKey) -> None:
+        """Sign with `device` from now on, and prove this identity with it.
 
-    async def _state_device(self, pool: Pool | None) -> list[Record]:
-        """State our device key, and list it in `pool`. Return the statements that an Auth shows."""
-        draft = statement_draft(self.id, self.identity.device.public, KeyState.ACTIVE)
-        own = await self.state_once(draft, self.identity.root)
-        return [own] if pool is None else [own, await self.list_device(pool)]
+        What `introduce` states is stated before: an Auth that shows one key and a statement about another looks like
+        an attack to the peer that gets it. Raises StoreError; then the device key is the one that it was."""
+        async with self._introducing:
+            statements = await self._state_device(device, self.shared_pool)
+            self.identity, self.own_statements = replace(self.identity, device=device), statements
+
+    async def _state_device(self, device: SigningKey, pool: Pool | None) -> list[Record]:
+        """State the key of `device`, and list it in `pool`. Return the statements that an Auth shows."""
+        own = await self.state_once(statement_draft(self.id, device.public, KeyState.ACTIVE), self.identity.root)
+        return [own] if pool is None else [own, await self._list_in(pool, device)]
 
     async def list_device(self, pool: Pool) -> Record:
         """State in `pool` that our device key is one of ours. Return the pool's statement, which may be there."""
-        return await self.state_once(member_draft(pool, self.id, self.identity.device), pool.root)
+        return await self._list_in(pool, self.identity.device)
+
+    async def _list_in(self, pool: Pool, device: SigningKey) -> Record:
+        return await self.state_once(member_draft(pool, self.id, device), pool.root)
 
     async def state_once(self, draft: Draft, root: SigningKey | None) -> Record:
         """Return the statement that `draft` would make, written now unless it is there already. Raises LocalError."""

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from echonode.errors import LocalError
-from echonode.model.keys import KeyState
+from echonode.model.keys import KeyState, read_statement
 from echonode.model.record import IDENTITIES, MAIN
 from echonode.node.events import KeyRevoked, RecordConflict, RecordConflictResolved, RecordsApplied, RecordVoided
 from echonode.sim.world import Member, World
 from echonode.text import to_base32
-from tests.node.worlds import in_a_world, names, put, told
+from tests.node.worlds import SlowStore, in_a_world, names, put, told
 
 PASSPHRASE = "correct horse"
 
@@ -51,6 +51,23 @@ def test_a_new_key_signs_from_now_on_and_the_old_records_stand() -> None:
         for text in ("zzzz", to_base32(old)[:3]):
             with pytest.raises(LocalError):
                 one.node.device_keys.resolve(text)
+
+    in_a_world(work)
+
+
+def test_what_an_auth_shows_is_about_the_key_that_signs_it_at_every_moment_of_a_change() -> None:
+    """A peer that is met in between would report that somebody claims this id."""
+
+    async def work(world: World) -> None:
+        one = await world.add_node("one", make_store=SlowStore)
+        old = one.node.records.identity.device.public
+        change = asyncio.create_task(one.node.device_keys.new_key())
+        while not change.done():
+            records = one.node.records
+            shown = {read_statement(statement).key for statement in records.own_statements}
+            assert shown == {records.identity.device.public}
+            await asyncio.sleep(0.1)
+        assert await change != old
 
     in_a_world(work)
 
