@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from echonode.errors import EchonodeError, PeerRefused, Reason, RemoteError, StoreError, TransportError
-from echonode.node.handshake import HeardOfRotation, KeptOut, PausedHere
+from echonode.node.handshake import HeardOfRotation, KeptOut, PausedHere, SaidNothing
 from echonode.text import escape
 
 # Ends that are no failure: the other direction's session goes on, or the peer is only busy.
@@ -18,8 +18,9 @@ def gave_way() -> PeerRefused:
 
 
 def is_no_failure(error: BaseException) -> bool:
-    """Return True for an end in which the peer was there and did not want the session."""
-    return isinstance(error, HeardOfRotation) or (isinstance(error, PeerRefused) and error.reason in _NO_FAILURE)
+    """Return True for an end in which the peer was there and did not want the session, or never began one."""
+    is_refused = isinstance(error, PeerRefused) and error.reason in _NO_FAILURE
+    return is_refused or isinstance(error, HeardOfRotation | SaidNothing)
 
 
 def is_self(error: BaseException) -> bool:

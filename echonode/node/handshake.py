@@ -106,6 +106,13 @@ class NotOurNetwork(TransportError):
     """The other end does not know the network secret of the handshake, or hung up for another reason."""
 
 
+class SaidNothing(TransportError):
+    """Whoever connected went before a byte was exchanged: another address was quicker, or it looks for open ports."""
+
+    def __init__(self) -> None:
+        super().__init__("it went without a word")
+
+
 class HeardOfRotation(PeerRefused):
     """The peer told of a rotation of the network instead of opening a session."""
 
@@ -156,17 +163,21 @@ class LocalSide:
 
 
 async def shake_hands(stream: ByteStream, handshake: Handshake) -> Channel:
-    """Run the handshake over `stream`. Raises TransportError, or RemoteError before anything was answered."""
+    """Run the handshake over `stream`.
+
+    Raises SaidNothing, another TransportError, or RemoteError before anything was answered."""
     try:
         async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
-            await _flush(stream, handshake)
+            has_begun = await _flush(stream, handshake)
             while handshake.channel is None:
+                why = "it hung up during the handshake: perhaps it is of another network"
                 try:
                     data = await stream.read()
                 except TransportError as error:  # a reset; a stranger's bytes that were not read cause it
-                    raise NotOurNetwork(str(error)) from None
+                    data, why = b"", str(error)
                 if not data:
-                    raise NotOurNetwork("it hung up during the handshake: perhaps it is of another network")
+                    raise NotOurNetwork(why) if has_begun else SaidNothing
+                has_begun = True
                 handshake.receive_data(data)
                 await _flush(stream, handshake)
             return handshake.channel
@@ -281,7 +292,9 @@ async def _admit(transport: StreamTransport, gate: Gate, peer: auth.Peer, hello:
         raise
 
 
-async def _flush(stream: ByteStream, handshake: Handshake) -> None:
+async def _flush(stream: ByteStream, handshake: Handshake) -> bool:
+    """Send what is to be sent. Return True if that was anything."""
     data = handshake.data_to_send()
     if data:
         await stream.write(data)
+    return bool(data)

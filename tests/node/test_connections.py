@@ -56,6 +56,21 @@ def test_what_is_no_handshake_of_ours_is_dropped_without_a_byte(data):
     in_a_world(work)
 
 
+def test_who_connects_and_goes_without_a_word_is_no_failure():
+    """It was quicker at another address, or looks for open ports."""
+
+    async def work(world: World) -> None:
+        member = await world.add_node("member")
+        closed, reset = [await knock(world, member) for _ in range(2)]
+        await closed.close()
+        reset.abort()
+        await asyncio.sleep(10)
+        assert not world.network.live
+        assert not told(member, SessionFailed)
+
+    in_a_world(work)
+
+
 def test_who_connects_and_says_nothing_is_given_a_few_seconds():
     async def work(world: World) -> None:
         member = await world.add_node("member")
