@@ -26,6 +26,7 @@ from echonode.model.identity import Identity, IdentityId
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.node.events import ContextShown, RecordsApplied
 from echonode.store.port import ContextOrigin, Store
+from echonode.sync.tasks import uninterrupted
 from echonode.text import escape
 
 
@@ -149,7 +150,7 @@ class KeptContexts:
         """Note, durably, that `context` is written here."""
         if context not in (IDENTITIES, MAIN) and not self.is_own(context):
             self._set_origin(ContextOrigin(context, self._identity.id))
-            await self._save()
+            await uninterrupted(self._save())
 
     async def forget(self, context: str) -> None:
         """Note, durably, that `context` is not to come again. Raises LocalError for one that is always taken."""

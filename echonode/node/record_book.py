@@ -237,17 +237,19 @@ class RecordBook:
     async def _write(
         self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool
     ) -> tuple[list[Record | None], Applied]:
-        """Write and publish in one task: a caller that is cancelled must not leave stored records unpublished."""
-        return await uninterrupted(self._write_and_publish(drafts, key, skip_unchanged=skip_unchanged))
-
-    async def _write_and_publish(
-        self, drafts: Sequence[Draft], key: SigningKey, *, skip_unchanged: bool
-    ) -> tuple[list[Record | None], Applied]:
+        """Write and publish. What is stored is published, if the caller is cancelled meanwhile too."""
         await self.may_write.wait()
         await self.renew_if_copied()
-        if drafts:
-            await self.kept.note_written(drafts[0].context)
-        write = partial(self.store.write, created_ms=self._clock.now_ms(), skip_unchanged=skip_unchanged)
+        if not drafts:
+            return [], Applied()
+        context = drafts[0].context
+        await self.kept.note_written(context)
+        write = partial(
+            self.store.write,
+            created_ms=self._clock.now_ms(),
+            skip_unchanged=skip_unchanged,
+            report=partial(self._publish_written, context),
+        )
         try:
             records, applied = await write(drafts, key, self.tick)
         except StaleWriterError:
@@ -255,15 +257,15 @@ class RecordBook:
             records, applied = await write(drafts, key, self.tick)
         if applied.refused:
             raise LocalError(applied.refused[0].detail)
+        return records, applied
+
+    def _publish_written(self, context: str, applied: Applied) -> None:
         if applied.records:
-            self._bus.publish(
-                RecordsApplied(context=applied.records[0].context, source=b"", records=tuple(applied.records))
-            )
+            self._bus.publish(RecordsApplied(context=context, source=b"", records=tuple(applied.records)))
         for outranked in applied.outranked:
-            self._bus.publish(RecordOutranked.of(outranked, peer=b"", context=drafts[0].context))
+            self._bus.publish(RecordOutranked.of(outranked, peer=b"", context=context))
         for voided in applied.voided:
             self._bus.publish(RecordVoided.of(voided, peer=b""))
-        return records, applied
 
     async def renew_if_copied(self) -> None:
         """Renew the instance when another store writes in this one's name, unless that was done already."""
@@ -272,6 +274,9 @@ class RecordBook:
 
     async def renew_instance(self, why: str = "it was asked for") -> None:
         """Write under a fresh instance from now on: our store was rolled back or copied, or peers lie about it."""
+        await uninterrupted(self._renew_instance(why))
+
+    async def _renew_instance(self, why: str) -> None:
         instance = Instance(self._entropy.random_bytes(INSTANCE_BYTES))
         await self.store.renew_instance(instance)
         self.is_copied = False

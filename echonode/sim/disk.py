@@ -8,10 +8,11 @@ the next process over the same disk; reads and writes through the old one then r
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from copy import deepcopy
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from echonode.clock import Entropy
 from echonode.errors import StoreError
@@ -30,9 +31,11 @@ from echonode.store.port import (
     EarlierVersion,
     KnownPeer,
     RefusedVersion,
+    Report,
     SnapshotReader,
     Tick,
 )
+from echonode.sync.tasks import uninterrupted
 
 OnCommit = Callable[["SimStore", str, Sequence[Record]], None]
 
@@ -94,12 +97,21 @@ class SimStore(MemoryStore):
         for cursor in self._saved_cursors.values():
             self._cursors.load(cursor)
 
-    async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
+    async def apply(
+        self, context: str, records: Sequence[Record], cursor: Cursor | None = None, *, report: Report | None = None
+    ) -> Applied:
+        return await uninterrupted(self._apply_and_report(context, records, cursor, report))
+
+    async def _apply_and_report(
+        self, context: str, records: Sequence[Record], cursor: Cursor | None, report: Report | None
+    ) -> Applied:
         async with self._transaction():
             seqs = {name: self.seq(name) for name in self.contexts()}
             applied = await super().apply(context, [self._intern(record) for record in records], cursor)
             self._on_commit(self, context, applied.records)
             await self._commit_returned(seqs, applied)
+        if report is not None:
+            report(applied)
         return applied
 
     async def write(
@@ -110,14 +122,24 @@ class SimStore(MemoryStore):
         *,
         created_ms: int | None = None,
         skip_unchanged: bool = False,
+        report: Report | None = None,
+    ) -> tuple[list[Record | None], Applied]:
+        write = partial(super().write, drafts, key, tick, created_ms=created_ms, skip_unchanged=skip_unchanged)
+        return await uninterrupted(self._write_and_report(drafts, write, report))
+
+    async def _write_and_report(
+        self,
+        drafts: Sequence[Draft],
+        write: Callable[[], Coroutine[Any, Any, tuple[list[Record | None], Applied]]],
+        report: Report | None,
     ) -> tuple[list[Record | None], Applied]:
         async with self._transaction():
             seqs = {name: self.seq(name) for name in self.contexts()}
-            versions, applied = await super().write(
-                drafts, key, tick, created_ms=created_ms, skip_unchanged=skip_unchanged
-            )
+            versions, applied = await write()
             self._on_commit(self, drafts[0].context if drafts else "", applied.records)
             await self._commit_returned(seqs, applied)
+        if report is not None:
+            report(applied)
         return versions, applied
 
     async def _commit_returned(self, seqs: Mapping[str, int], applied: Applied) -> None:

@@ -39,6 +39,7 @@ from echonode.store.port import (
     HistoryInfo,
     KnownPeer,
     RefusedVersion,
+    Report,
     SnapshotReader,
     Staged,
     StateStamp,
@@ -125,10 +126,14 @@ class MemoryStore:
         )
         return HistoryInfo(len(spare) + len(older), sum(version.size for version in (*spare, *older)), len(spare))
 
-    async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
+    async def apply(
+        self, context: str, records: Sequence[Record], cursor: Cursor | None = None, *, report: Report | None = None
+    ) -> Applied:
         _, applied = self._apply(context, records)
         if cursor is not None and not applied.is_gap:
             self._cursors.note(cursor)
+        if report is not None:
+            report(applied)
         return applied
 
     def cursor(self, peer: IdentityId, context: str) -> Cursor | None:
@@ -148,6 +153,7 @@ class MemoryStore:
         *,
         created_ms: int | None = None,
         skip_unchanged: bool = False,
+        report: Report | None = None,
     ) -> tuple[list[Record | None], Applied]:
         if not drafts:
             return [], Applied()
@@ -173,7 +179,10 @@ class MemoryStore:
         )
         versions = sign_versions(prepared, key)
         plan, applied = self._apply(context, [version for version in versions if version is not None])
-        return versions, replace(applied, beside=tuple(plan.beside()), seq=self.seq(context))
+        applied = replace(applied, beside=tuple(plan.beside()), seq=self.seq(context))
+        if report is not None:
+            report(applied)
+        return versions, applied
 
     async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:
         leaves = self._heads.get(context, {})

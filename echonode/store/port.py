@@ -22,6 +22,7 @@ from echonode.model.record import Draft, LeafKey, Record, VersionId
 from echonode.model.usage import UsageTable
 
 Tick = Callable[[], Timestamp]
+Report = Callable[["Applied"], None]
 
 FILTERED_KEY_BYTES: Final = 8
 FILTERED_ROW_BYTES: Final = 48
@@ -283,9 +284,14 @@ class Store(Protocol):
         """Return how much is kept beside the heads: for HISTORY_DAYS, within HISTORY_ROWS_MAX and HISTORY_BYTES_MAX."""
         ...
 
-    async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
+    async def apply(
+        self, context: str, records: Sequence[Record], cursor: Cursor | None = None, *, report: Report | None = None
+    ) -> Applied:
         """Merge `records` into `context` in one durable transaction, and keep `cursor`. It is saved in the same
         transaction when it is CURSOR_STEP ahead of the saved one, else with a later one or by `close`.
+
+        `report` is called with what is returned once that is durable and shown, before the caller goes on, whether or
+        not it was cancelled meanwhile: what is stored is told.
 
         Refuses, one by one, records of other contexts and records whose key is unknown or void. Versions of a key that
         becomes void leave the heads for the history, and older versions become heads again. The cursor is
@@ -318,10 +324,12 @@ class Store(Protocol):
         *,
         created_ms: int | None = None,
         skip_unchanged: bool = False,
+        report: Report | None = None,
     ) -> tuple[list[Record | None], Applied]:
         """Sign `drafts`, all of one context, as versions that cover the known heads, with fresh counters, and apply
         them. Heads that fit into no vector any more stay beside them (PROTOCOL.md §4.3): see `Applied.beside`.
         `created_ms` is the wall time, for drafts that name no `created` of their own; None takes that of `tick`.
+        `report` is as that of `apply`.
 
         Returns one version per draft, None for a draft that `skip_unchanged` left out. Raises LocalError, with nothing
         written, when a draft is outside the limits; HeadsMovedError when its record has other heads than it expects."""

@@ -14,7 +14,7 @@ from echonode.limits import VERIFY_CHUNK
 from echonode.model.record import Record, SignedRecord, parse, verify
 from echonode.store.port import Applied, Cursor, RefusedVersion
 from echonode.sync.conversation import Conversation
-from echonode.sync.tasks import all_ended, uninterrupted
+from echonode.sync.tasks import all_ended
 from echonode.sync.work import RECORD_REFUSED_S
 
 Write = Callable[[list[Record]], Awaitable[object]]  # what is done with a batch once it is verified
@@ -61,21 +61,24 @@ def _verify_chunk(raws: Sequence[bytes], context: str) -> list[Record]:
 async def merge(conversation: Conversation, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
     """Apply verified `records` and `cursor` to the conversation's context in one transaction; count and report them.
 
-    A cancellation waits for the end of it, so every stored record is reported. Raises StoreError.
+    Every stored record is reported, if the caller is cancelled meanwhile too. Raises StoreError.
     """
     await conversation.pace(len(records))
-    applied = await uninterrupted(_merge(conversation, records, cursor))
+    wanted, unwanted = _separate(conversation, records)
+
+    def outcome(applied: Applied) -> Applied:
+        return replace(applied, refused=(*applied.refused, *unwanted)) if unwanted else applied
+
+    def report(applied: Applied) -> None:
+        _report(conversation, records, outcome(applied))
+
+    applied = outcome(await conversation.store.apply(conversation.context, wanted, cursor, report=report))
     if not_news := len(records) - len(applied.records):
         await conversation.charge(RECORD_REFUSED_S * not_news)
     return applied
 
 
-async def _merge(conversation: Conversation, records: Sequence[Record], cursor: Cursor | None) -> Applied:
-    brought = records
-    records, unwanted = _separate(conversation, records)
-    applied = await conversation.store.apply(conversation.context, records, cursor)
-    if unwanted:
-        applied = replace(applied, refused=(*applied.refused, *unwanted))
+def _report(conversation: Conversation, brought: Sequence[Record], applied: Applied) -> None:
     tally = conversation.tally
     tally.received += len(applied.records)
     tally.had += applied.had
@@ -89,7 +92,6 @@ async def _merge(conversation: Conversation, records: Sequence[Record], cursor: 
     if applied.voided:
         conversation.on_voided(applied.voided)
     conversation.on_progress(tally)
-    return applied
 
 
 def _separate(conversation: Conversation, records: Sequence[Record]) -> tuple[Sequence[Record], list[RefusedVersion]]:

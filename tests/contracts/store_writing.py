@@ -11,7 +11,7 @@ from echonode.limits import COUNTER_MENTIONED_MAX, NAME_BYTES_MAX, VECTOR_ENTRIE
 from echonode.model.identity import Instance, Writer, writer_of
 from echonode.model.record import IDENTITIES, MAIN, Record, VersionId, from_store
 from echonode.store.draft_signing import DraftError
-from echonode.store.port import HeadsMovedError, StaleWriterError, Store
+from echonode.store.port import Applied, HeadsMovedError, StaleWriterError, Store
 from tests.contracts.store import admit, check, ids, root_of, scanned
 from tests.store.people import Owner, Person
 
@@ -210,6 +210,45 @@ async def a_caller_that_gives_up_leaves_a_whole_store(store: Store) -> None:
     assert written[-1].id == last.id
     assert len({record.counter for record in written}) == len(written)
     assert len(store.tree(MAIN)) == len(written)
+
+
+@check
+async def what_is_stored_is_reported_whether_or_not_its_caller_gave_up(store: Store) -> None:
+    owner, other, reported = Owner(store), Person(2), list[Applied]()
+    await owner.begin()
+    await admit(store, other)
+    calls = [
+        store.write([owner.draft(f"n{number}")], owner.identity.device, owner.tick, report=reported.append)
+        if number % 2
+        else store.apply(MAIN, [other.version(f"n{number}")], report=reported.append)
+        for number in range(30)
+    ]
+    tasks = [asyncio.create_task(call) for call in calls]
+    for turns, task in enumerate(tasks):
+        for _ in range(turns % 4):
+            await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    log = [record.id for record in await scanned(store)]
+    assert [record.id for applied in reported for record in applied.records] == log
+    _, applied = await store.write([owner.draft("z")], owner.identity.device, owner.tick, report=reported.append)
+    assert reported[-1] == applied
+
+
+@check
+async def an_error_of_a_report_is_the_callers_alone(store: Store) -> None:
+    owner = Owner(store)
+    await owner.begin()
+
+    def fail(applied: Applied) -> None:
+        raise ZeroDivisionError
+
+    draft = owner.draft("a")
+    outcomes = await asyncio.gather(
+        store.write([draft], owner.identity.device, owner.tick, report=fail), owner.put("b"), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [ZeroDivisionError, Record]
+    assert [record.name for record in await scanned(store)] == ["a", "b"]
 
 
 @check

@@ -11,7 +11,7 @@ from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.node.events import SessionFailed
 from echonode.sim.world import Member, World
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Applied, Cursor
+from echonode.store.port import Applied, Cursor, Report
 from tests.node.worlds import in_a_world, names, put, told
 
 
@@ -52,10 +52,14 @@ def test_a_context_is_taken_from_the_commit_of_its_first_records_on():
     taken = list[bool]()
 
     class Committing(MemoryStore):
-        async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
+        async def apply(
+            self, context: str, records: Sequence[Record], cursor: Cursor | None = None, *, report: Report | None = None
+        ) -> Applied:
             applied = await super().apply(context, records, cursor)
             if context == "recipes":
                 taken.extend(each() for each in at_commit)  # nobody was told of the records yet
+            if report is not None:
+                report(applied)
             return applied
 
     async def work(world: World) -> None:

@@ -1,7 +1,7 @@
 """Group commit: calls wait in a queue, and all that wait are planned and written in one transaction.
 
     caller         submit(plan) ------------------------------------------- awaits ------------> result
-    GroupCommit      take a group -> plan each in turn -> BEGIN .. COMMIT (one hop) -> finish each
+    GroupCommit      take a group -> plan each in turn -> BEGIN .. COMMIT (one hop) -> finish each -> report each
 
 Calls of a few records pass those of many that may share a transaction, but not twice in a row: a write of one record
 waits for one bulk group at most, and a bulk for one group of such writes.
@@ -45,10 +45,50 @@ _PURGE_ROWS: Final = 500  # a call that arrives meanwhile waits for at most so m
 
 @dataclass(slots=True, eq=False)
 class _Call:
+    """One call. `arrival` wakes its caller, and is cancelled with it: then a call that has not begun is taken back."""
+
     plan: CallPlan[Any]
     may_share: bool
     record_count: int
-    done: asyncio.Future[Any]
+    report: Callable[[Any], None] | None
+    arrival: asyncio.Future[None]
+    has_begun: bool = False
+    is_over: bool = False
+    result: Any = None
+    error: Exception | None = None
+
+    def begin(self) -> bool:
+        """Begin the call. Return False when it was taken back."""
+        self.has_begun = not self.arrival.cancelled()
+        return self.has_begun
+
+    def end(self, result: Any, error: Exception | None = None) -> None:
+        """Set the outcome, and wake the caller."""
+        self.is_over, self.result, self.error = True, result, error
+        if not self.arrival.done():
+            self.arrival.set_result(None)
+
+    def tell(self) -> None:
+        """Report the result, before the caller goes on. An error of that is the caller's."""
+        if self.report is not None:
+            try:
+                self.report(self.result)
+            except Exception as error:
+                self.error = error
+
+    async def outcome(self) -> Any:
+        """Return the result once the call is over. Raises its error, and CancelledError for a cancelled caller."""
+        try:
+            await self.arrival
+        except asyncio.CancelledError:
+            while self.has_begun and not self.is_over:
+                self.arrival = asyncio.get_running_loop().create_future()
+                with suppress(asyncio.CancelledError):
+                    await self.arrival
+            raise
+        if self.error is not None:
+            raise self.error
+        return self.result
 
 
 class GroupCommit:
@@ -84,21 +124,29 @@ class GroupCommit:
         self._is_quiet = False
         self._task = asyncio.create_task(self._run(), name="store writer")
 
-    async def submit(self, plan: CallPlan[T], *, may_share: bool = False, record_count: int = 1) -> T:
+    async def submit(
+        self,
+        plan: CallPlan[T],
+        *,
+        may_share: bool = False,
+        record_count: int = 1,
+        report: Callable[[T], None] | None = None,
+    ) -> T:
         """Carry out `plan` and return the result of its finish.
 
         `may_share`: the call may share its transaction with others that may, and sees their effects. `record_count`:
-        about how many records it brings. Raises what `plan` raised, and StoreError. A cancelled caller takes its call
-        back if the call has not begun."""
+        about how many records it brings. `report` is called with the result as soon as that is durable. Raises what
+        `plan` raised, and StoreError. A cancelled caller takes its call back if the call has not begun, else it waits
+        for the end of it."""
         async with self._slots:
             if self._broken is not None:
                 raise self._broken
             if self._is_closing:
                 raise StoreError("the store is closed")
-            call = _Call(plan, may_share, record_count, asyncio.get_running_loop().create_future())
+            call = _Call(plan, may_share, record_count, report, asyncio.get_running_loop().create_future())
             self._waiting.append(call)
             self._arrived.set()
-            result: T = await call.done
+            result: T = await call.outcome()
             return result
 
     def discard(self, context_id: int, first_seq: int) -> None:
@@ -211,7 +259,7 @@ class GroupCommit:
         transaction = Transaction(self.catalog, self._now_ms())
         planned: list[tuple[_Call, Finish[Any]]] = []
         for call in group:
-            if call.done.done():
+            if not call.begin():
                 continue
             try:
                 planned.append((call, await call.plan(transaction)))
@@ -223,9 +271,9 @@ class GroupCommit:
             return
         self.catalog.update(transaction)
         for call, finish in planned:
-            result = finish()
-            if not call.done.done():
-                call.done.set_result(result)
+            call.end(finish())
+        for call, _ in planned:  # now all that the log holds is shown
+            call.tell()
 
     async def _write(self, transaction: Transaction, calls: list[_Call]) -> bool:
         try:
@@ -280,5 +328,5 @@ class GroupCommit:
     @staticmethod
     def _fail(calls: Iterable[_Call], error: Exception) -> None:
         for call in calls:
-            if not call.done.done():
-                call.done.set_exception(error)
+            if not call.is_over:
+                call.end(None, error)

@@ -35,6 +35,7 @@ from echonode.store.port import (
     HistoryInfo,
     KnownPeer,
     RefusedVersion,
+    Report,
     SnapshotReader,
     Staged,
     StateStamp,
@@ -178,11 +179,14 @@ class SqliteStore:
     def history(self) -> HistoryInfo:
         return self._commits.catalog.history
 
-    async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
+    async def apply(
+        self, context: str, records: Sequence[Record], cursor: Cursor | None = None, *, report: Report | None = None
+    ) -> Applied:
         return await self._commits.submit(
             lambda transaction: self._plans.apply(transaction, context, records, cursor),
             may_share=context != IDENTITIES,
             record_count=len(records),
+            report=report,
         )
 
     def cursor(self, peer: IdentityId, context: str) -> Cursor | None:
@@ -202,6 +206,7 @@ class SqliteStore:
         *,
         created_ms: int | None = None,
         skip_unchanged: bool = False,
+        report: Report | None = None,
     ) -> tuple[list[Record | None], Applied]:
         if not drafts:
             return [], Applied()
@@ -219,6 +224,7 @@ class SqliteStore:
             ),
             may_share=context != IDENTITIES,
             record_count=len(drafts),
+            report=None if report is None else lambda written: report(written[1]),
         )
 
     async def forget(self, context: str, keys: Sequence[LeafKey], keeps: Callable[[Record], bool]) -> int:

@@ -29,7 +29,6 @@ from echonode.sync.live.plumtree import PlumtreeLink, ShortId, remember, short_i
 from echonode.sync.live.requests import Requests
 from echonode.sync.live.send_queue import SendQueue, weight
 from echonode.sync.live.sender import LinkSender
-from echonode.sync.tasks import uninterrupted
 from echonode.sync.verify_apply import verify_all, within_bounds
 from echonode.sync.work import RECORD_REFUSED_S
 from echonode.wire.messages import Bodies, Commits, ContextCursor, ContextRoot, Follow, Lazy, Roots, Taken
@@ -197,7 +196,7 @@ class LinkReceiver:
         if not records:
             return Applied()
         await self._environment.owner.pace(len(records))
-        applied = await uninterrupted(self._apply_and_report(context, records, seq))
+        applied = await self._apply_and_report(context, records, seq)
         tally.received += len(applied.records)
         tally.had += applied.had
         tally.refused += len(applied.refused)
@@ -224,22 +223,25 @@ class LinkReceiver:
         self._plumtree.note_unanswered([short_id(version) for version in refused], self._link)
 
     async def _apply_and_report(self, context: str, records: Sequence[Record], seq: int | None) -> Applied:
-        """Apply and report in one task: a link that ends in between must not leave stored records unreported."""
-        environment = self._environment
+        """Apply `records` and report what became of them, if the link ends meanwhile too."""
+        environment, owner = self._environment, self._environment.owner
         cursor = None if seq is None else environment.cursor(context, seq)
-        kept, excess = within_bounds(records, lambda each: environment.owner.judge(context, each))
-        applied = await self._store.apply(context, kept, cursor)
-        if excess:
-            applied = replace(applied, refused=(*applied.refused, *excess))
-        if applied.records:
-            environment.owner.applied(context, applied.records)
-        if applied.outranked:
-            environment.owner.outranked(context, applied.outranked)
-        if applied.voided:
-            environment.owner.voided(applied.voided)
-        if applied.refused:
-            environment.owner.refused(context, records, applied.refused)
-        return applied
+        kept, excess = within_bounds(records, lambda each: owner.judge(context, each))
+
+        def outcome(applied: Applied) -> Applied:
+            return replace(applied, refused=(*applied.refused, *excess)) if excess else applied
+
+        def report(applied: Applied) -> None:
+            if applied.records:
+                owner.applied(context, applied.records)
+            if applied.outranked:
+                owner.outranked(context, applied.outranked)
+            if applied.voided:
+                owner.voided(applied.voided)
+            if refused := outcome(applied).refused:
+                owner.refused(context, records, refused)
+
+        return outcome(await self._store.apply(context, kept, cursor, report=report))
 
     def _came_by_another(self, record: Record) -> bool:
         return self._plumtree.was_brought_by_another(short_id(record.id), self._environment.peer)

@@ -23,7 +23,7 @@ from echonode.limits import (
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Applied, Cursor, Outranked, RefusedVersion, VoidedVersion
+from echonode.store.port import Applied, Cursor, Outranked, RefusedVersion, Report, VoidedVersion
 from echonode.sync.live import receiver
 from echonode.sync.live.link import Link
 from echonode.sync.live.plumtree import Plumtree, short_id
@@ -658,9 +658,11 @@ def test_a_cursor_does_not_pass_what_was_announced_until_it_is_here():
 class SlowStore(MemoryStore):
     """A disk on which a commit takes a second."""
 
-    async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
+    async def apply(
+        self, context: str, records: Sequence[Record], cursor: Cursor | None = None, *, report: Report | None = None
+    ) -> Applied:
         await asyncio.sleep(1)
-        return await super().apply(context, records, cursor)
+        return await super().apply(context, records, cursor, report=report)
 
 
 def test_a_cursor_does_not_pass_what_is_still_being_stored():

@@ -19,7 +19,7 @@ from echonode.limits import (
 )
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Applied, Cursor
+from echonode.store.port import Applied, Cursor, Report
 from echonode.sync.live import receiver
 from echonode.sync.live.link import Link, PeerSilentError
 from echonode.sync.live.plumtree import short_id
@@ -43,10 +43,12 @@ class SlowStore(MemoryStore):
 
     order: list[tuple[str, int]]
 
-    async def apply(self, context: str, records: Sequence[Record], cursor: Cursor | None = None) -> Applied:
+    async def apply(
+        self, context: str, records: Sequence[Record], cursor: Cursor | None = None, *, report: Report | None = None
+    ) -> Applied:
         await asyncio.sleep(1)
         self.order.append((context, len(records)))
-        return await super().apply(context, records, cursor)
+        return await super().apply(context, records, cursor, report=report)
 
 
 def slowed(spot: Spot) -> SlowStore:
