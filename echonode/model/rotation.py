@@ -2,7 +2,9 @@
 
     signed     [domain, parent, commitment, rotator, key, members, without]
                parent: netid of the secret that is replaced      commitment: hash of the new secret
-    rank       hash of `signed`: of two rotations of one secret the greater counts
+    rank       hash of `signed`
+    row        rotations of which each replaces the secret that the one before made; of two rows that begin at one
+               secret the one counts that leaves somebody out, and of equals the one whose first rank is greater
 
 A rotation says who may get the new secret; it does not contain it. Pure: what follows from a rotation is `judge`.
 """
@@ -10,6 +12,7 @@ A rotation says who may get the new secret; it does not contain it. Pure: what f
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import takewhile
 from typing import Final
 
 from echonode import cbor
@@ -44,7 +47,7 @@ class Rotation:
 
     @property
     def rank(self) -> bytes:
-        """The hash by which two rotations of one secret are compared."""
+        """The hash by which rows that begin at one secret are compared, where both leave somebody out or neither."""
         return digest(ROTATION, self.signed)
 
 
@@ -114,10 +117,13 @@ def _malformed(why: str) -> RemoteError:
     return RemoteError(Reason.PROTOCOL_ERROR, why)
 
 
-def judge(offered: Rotation, *, me: IdentityId, network: bytes, chain: Sequence[Rotation]) -> Verdict:
+def judge(
+    offered: Rotation, *, later: Sequence[Rotation] = (), me: IdentityId, network: bytes, chain: Sequence[Rotation]
+) -> Verdict:
     """Return what the node `me` does about a rotation (the table of PROTOCOL.md §10.4).
 
-    `network`: the netid of its secret; `chain`: the rotations by which it came to that, the oldest first.
+    `later`: the rotations that were told of behind it; `network`: the netid of the secret of `me`; `chain`: the
+    rotations by which it came to that, the oldest first.
     """
     if offered.parent == network:
         return Verdict.TAKE if me in offered.members else Verdict.LEFT_OUT
@@ -126,6 +132,19 @@ def judge(offered: Rotation, *, me: IdentityId, network: bytes, chain: Sequence[
             continue
         # Without this, those whom a rotation left out could make another one, of a greater hash, and be in again.
         is_by_member = all(offered.rotator in each.members for each in chain[at:])
-        counts_more = offered.rank > ours.rank and is_by_member and me in offered.members
-        return Verdict.TAKE if counts_more else Verdict.KEEP
+        is_known = offered.commitment == ours.commitment
+        counts_more = _weight([offered, *_for(me, later)]) > _weight(chain[at:])
+        return Verdict.TAKE if counts_more and is_by_member and me in offered.members and not is_known else Verdict.KEEP
     return Verdict.FOREIGN
+
+
+def _for(me: IdentityId, later: Sequence[Rotation]) -> Sequence[Rotation]:
+    """Return those of `later` that `me` could follow: up to the first that does not name it."""
+    return list(takewhile(lambda each: me in each.members, later))
+
+
+def _weight(row: Sequence[Rotation]) -> tuple[bool, bytes]:
+    """Return by what the rows that begin at one secret are compared.
+
+    Who was left out may not have heard of it, and have replaced the same secret: that must not let it in again."""
+    return any(each.without for each in row), row[0].rank

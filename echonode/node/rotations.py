@@ -326,21 +326,25 @@ class Rotations:
 
     async def _consider(self, peer: auth.Peer, told: Sequence[Rotated]) -> None:
         async with self._lock:
+            row: list[Step] = []
+            refusal = ""
             for message in told:
                 try:
-                    rotation, secret = self._read(peer, message)
+                    row.append(self._read(peer, message, row))
                 except RemoteError as error:
-                    self._bus.publish(RotationRefused(peer=peer.id, detail=error.detail))
-                    return
-                try:
-                    await self._follow(peer.id, rotation, secret)
-                except (StoreError, ConfigError) as error:  # we are as before: the peer tells of it again
-                    detail = f"it cannot be followed now: {error}"
-                    self._bus.publish(RotationRefused(peer=peer.id, detail=detail))
-                    return
+                    refusal = error.detail
+                    break
+            try:
+                for at, step in enumerate(row):
+                    await self._follow(peer.id, step, [each.rotation for each in row[at + 1 :]])
+            except (StoreError, ConfigError) as error:  # we are as before: the peer tells of it again
+                refusal = f"it cannot be followed now: {error}"
+            if refusal:
+                self._bus.publish(RotationRefused(peer=peer.id, detail=refusal))
 
-    def _read(self, peer: auth.Peer, message: Rotated) -> tuple[Rotation, MemberSecret]:
-        """Return what a message says. Raises RemoteError for one that is not to be believed."""
+    def _read(self, peer: auth.Peer, message: Rotated, before: Sequence[Step]) -> Step:
+        """Return what a message says that came behind `before`. Raises RemoteError for one that is not to be believed.
+        """
         rotation = read_rotation(message.signed, message.signature, message.statement)
         secret = MemberSecret.from_bytes(message.secret)
         if secret.commitment != rotation.commitment:
@@ -350,22 +354,26 @@ class Rotations:
         keyring = self._records.store.keyring
         if keyring.state_of(rotation.rotator, rotation.key) not in (None, KeyState.ACTIVE):
             raise _unbelieved("the key that signed the rotation is not active any more")
-        named = {each for ours in self._chain() for each in ours.members}  # a store that was rolled back knows less
+        believed = [*self._chain(), *(step.rotation for step in before)]
+        named = {each for earlier in believed for each in earlier.members}  # a store that was rolled back knows less
         if not any(each in named or keyring.keys_of(each) for each in (rotation.rotator, peer.id)):
             raise _unbelieved("neither the node that rotated nor the one that told of it is known here")
-        return rotation, secret
+        if before and rotation.parent != before[-1].secret.netid:
+            raise _unbelieved("it does not replace the secret of the rotation before it")
+        return Step(rotation, secret)
 
-    async def _follow(self, told_by: IdentityId, rotation: Rotation, secret: MemberSecret) -> None:
-        """Do about a rotation what the rules say."""
+    async def _follow(self, told_by: IdentityId, step: Step, later: Sequence[Rotation]) -> None:
+        """Do about a rotation what the rules say. `later`: those that were told of behind it."""
         present = self._membership.member_secret
         if present is None:
             return
         chain = self._chain()
-        match judge(rotation, me=self._records.id, network=present.netid, chain=chain):
+        match judge(step.rotation, later=later, me=self._records.id, network=present.netid, chain=chain):
             case Verdict.TAKE:
-                steps, back = [Step(rotation, secret)], self._to_leave_out_again(rotation, chain)
+                steps, back = [step], self._to_leave_out_again(step.rotation, chain)
                 if back:
-                    steps.append(self._draw(secret, (self._listed_in(secret) | rotation.members) - back, back))
+                    stays = (self._listed_in(step.secret) | step.rotation.members) - back
+                    steps.append(self._draw(step.secret, stays, back))
                 await self._adopt(steps, told_by=told_by, is_copied=not back)
                 with suppress(StoreError, ConfigError):  # it is followed already; the next start goes on copying
                     await self._copy_rest()

@@ -2,7 +2,8 @@
 
     rotation     a node replaces the secret
     two          two nodes replace it before they hear of each other
-    exclusion    a node replaces it without another one, which stays up and keeps the secret of before
+    exclusion    a node replaces it without another one, which stays up and keeps the secret of before, or replaces
+                 it too before it hears of that
     absence      a node is off until the faults end, and hears of all rotations then
 
 What must hold, once the faults have ended:
@@ -32,6 +33,7 @@ from echonode.sync.tasks import all_ended
 _KINDS: Final = ("rotation", "two", "exclusion", "exclusion", "absence")
 _LEAST_NODES: Final = 3  # for one to be left out, or to be off: the others go on together
 _STEP_S: Final = 0.5
+_LATE_SHARE: Final = 0.3  # of those left out replace the secret in the same moment
 _OUTSIDE_S: Final = 30.0  # in which nothing of outsiders may arrive
 
 
@@ -61,7 +63,7 @@ class NetworkRotations:
         self._count = count
         self._during_s = during_s
         self._draw = Random(f"rotations/{seed}")
-        self._rotators: set[Member] = set()
+        self._excluders: set[Member] = set()
         self._away: list[Member] = []
         self._outside: dict[Member, Member] = {}  # those that were left out for certain, and by whom
         self._unsure: list[Member] = []  # those of rotations that failed, perhaps after they had begun
@@ -90,15 +92,16 @@ class NetworkRotations:
             await self._world.start(self._away.pop())
 
     def _may_be_left_out(self, members: Sequence[Member], rotator: Member) -> list[Member]:
-        """Return those of `members` that made no rotation: who did, and is left out before others hear of it, may take
+        """Return those of `members` that left nobody out: who did, and is left out before others hear of it, may take
         some along (PROTOCOL.md §10.4)."""
-        return [member for member in members if member is not rotator and member not in self._rotators]
+        return [member for member in members if member is not rotator and member not in self._excluders]
 
     def _knows_all(self, member: Member) -> bool:
         return member.node.rotations.members() >= {each.identity.id for each in (*self._honest, *self._partials)}
 
     async def _rotate(self, member: Member, without: Sequence[IdentityId] = ()) -> bool:
-        self._rotators.add(member)
+        if without:
+            self._excluders.add(member)
         try:
             await member.node.rotations.rotate(without)
         except EchonodeError:
@@ -109,8 +112,10 @@ class NetworkRotations:
         self._members.remove(other)
         self._honest.remove(other)
         self._invariants.note_left_out(other)
-        is_out = await self._rotate(member, [other.identity.id])
-        if is_out:
+        is_late = self._draw.random() < _LATE_SHARE
+        exclusion = asyncio.create_task(self._rotate(member, [other.identity.id]))
+        await all_ended([exclusion, *([asyncio.create_task(self._rotate(other))] if is_late else [])])
+        if exclusion.result():
             self._outside[other] = member
         else:
             self._unsure.append(other)

@@ -111,7 +111,8 @@ LOW = min((rotation(1, new) for new in range(10, 60)), key=lambda each: each.ran
 HIGH = ranked(above=LOW)
 WITHOUT_X = min((rotation(1, new, A, (A, B, C)) for new in range(10, 60)), key=lambda each: each.rank)
 LATER_WITHOUT_X = rotation(2, 3, B, (A, B, C))
-LOW_TO_2 = replace(LOW, commitment=secret(2).commitment)
+LOW_TO_2, HIGH_TO_2 = (replace(each, commitment=secret(2).commitment) for each in (LOW, HIGH))
+LATER = rotation(2, 3, B)
 
 # (row of the table in PROTOCOL.md §10.4, offered, the netid of the node, the rotations by which it came there, verdict)
 TABLE = [
@@ -124,7 +125,11 @@ TABLE = [
     ("a greater rank, without me", ranked(B, (A, B, X), above=LOW), 2, [LOW], Verdict.KEEP),
     ("a greater rank, by one left out", ranked(X, above=WITHOUT_X), 2, [WITHOUT_X], Verdict.KEEP),
     ("a greater rank, by one left out later", ranked(X, above=LOW), 3, [LOW_TO_2, LATER_WITHOUT_X], Verdict.KEEP),
-    ("a greater rank at an earlier place", HIGH, 3, [LOW_TO_2, LATER_WITHOUT_X], Verdict.TAKE),
+    ("a greater rank at an earlier place", HIGH, 3, [LOW_TO_2, LATER], Verdict.TAKE),
+    ("a greater rank, where mine leaves somebody out", HIGH, 2, [WITHOUT_X], Verdict.KEEP),
+    ("a greater rank, where mine does so later", HIGH, 3, [LOW_TO_2, LATER_WITHOUT_X], Verdict.KEEP),
+    ("a smaller rank that leaves somebody out", WITHOUT_X, 2, [HIGH], Verdict.TAKE),
+    ("the same, and I leave somebody out later", WITHOUT_X, 3, [HIGH_TO_2, LATER_WITHOUT_X], Verdict.KEEP),
     ("another network", rotation(7, 8), 1, [], Verdict.FOREIGN),
     ("another network, after a rotation", rotation(7, 8), 2, [LOW], Verdict.FOREIGN),
 ]
@@ -133,6 +138,17 @@ TABLE = [
 @pytest.mark.parametrize(("row", "offered", "network", "chain", "verdict"), TABLE, ids=[row[0] for row in TABLE])
 def test_what_a_node_does_about_a_rotation(row, offered, network, chain, verdict) -> None:
     assert judge(offered, me=C.id, network=secret(network).netid, chain=chain) is verdict
+
+
+def test_what_was_told_behind_a_rotation_counts_as_far_as_it_names_me() -> None:
+    behind, without_me = rotation(9, 3, B, (A, B, C)), rotation(9, 3, B, (A, B))
+
+    def verdict(*later: Rotation, offered: Rotation = LOW) -> Verdict:
+        return judge(offered, later=later, me=C.id, network=secret(2).netid, chain=[HIGH_TO_2])
+
+    assert verdict() is verdict(LATER) is verdict(without_me) is verdict(LATER, without_me) is Verdict.KEEP
+    assert verdict(behind) is verdict(LATER, behind) is Verdict.TAKE
+    assert verdict(behind, offered=HIGH_TO_2) is Verdict.KEEP, "it is followed: what is behind it is judged next"
 
 
 def moved(present: int, past: tuple[PastNetwork, ...], by: Rotation | None, new: int, now_ms: int = 5):

@@ -351,46 +351,58 @@ def test_copying_what_was_shared_goes_on_when_whoever_asked_for_it_is_gone():
     in_a_world(work)
 
 
-def test_an_exclusion_is_not_undone_by_a_plain_rotation_at_the_same_time():
+async def until_without(members: Sequence[Member], outsiders: Sequence[Member]) -> None:
+    """Wait until `members` are of one network, of which no outsider is."""
+    for _ in range(900):
+        await asyncio.sleep(1.0)
+        inside, outside = ({each.node.network for each in group} for group in (members, outsiders))
+        if len(inside) == 1 and inside.isdisjoint(outside):
+            return
+    raise AssertionError([(each.name, each.node.network) for each in (*members, *outsiders)])
+
+
+@pytest.mark.parametrize("rotator", ["b", "out"])
+def test_an_exclusion_is_not_undone_by_a_rotation_at_the_same_time_not_even_by_the_excluded(rotator):
     async def work(world: World) -> None:
         a, b, out = await network(world, "a", "b", "out")
         world.network.partition([a.host], [b.host, out.host])
+        await rotate(a)
         await rotate(a, out)
-        await rotate(b)
+        await rotate({"b": b, "out": out}[rotator])
         await until_one_network([b, out])
         world.network.heal()
-        for _ in range(900):
-            await asyncio.sleep(1.0)
-            if a.node.network == b.node.network != out.node.network:
-                break
-        assert a.node.network == b.node.network != out.node.network
+        await until_without([a, b], [out])
 
     for seed in range(3):
         in_a_world(work, seed=seed)
 
 
-def test_an_exclusion_holds_though_the_disk_is_full_just_when_a_plain_rotation_beats_it():
+def test_two_exclusions_at_once_both_hold_though_the_disk_is_full_when_one_is_beaten():
     async def work(world: World) -> None:
-        b, out = await network(world, "b", "out")
+        b, x, y = await network(world, "b", "x", "y")
         a = await world.add_node("a", make_store=Fragile)
         world.introduce()
         await world.settled(within_s=30)
         assert isinstance(a.store, Fragile)
-        world.network.partition([a.host], [b.host, out.host])
-        await rotate(a, out)
-        await rotate(b)
+        world.network.partition([a.host, y.host], [b.host, x.host])
+        await rotate(a, x)
+        await rotate(b, y)
+        ours, theirs = (each.node.membership.past[0].rotation for each in (a, b))
+        assert ours is not None and theirs is not None
+        beaten.append(theirs.rank > ours.rank)
+        await until_one_network([a, y])
         a.store.room = 0
         world.network.heal()
         await asyncio.sleep(300)
-        beaten.append(bool(told(a, RotationRefused)))
-        assert a.node.network != out.node.network
+        assert told(a, RotationRefused)
+        assert a.node.network != x.node.network
         a.store.room = inf
-        await until_one_network([a, b])
+        await until_without([a, b], [x, y])
         await asyncio.sleep(300)
-        assert out.node.network != a.node.network
+        await until_without([a, b], [x, y])
 
     beaten: list[bool] = []
-    for seed in range(4):
+    for seed in range(2, 6):
         in_a_world(work, seed=seed)
     assert set(beaten) == {True, False}, "draw other seeds: both orders of rank are to be tried"
 

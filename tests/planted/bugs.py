@@ -765,9 +765,17 @@ BUGS: Final = (
     Bug(
         name="a rotation by one that was left out counts",
         file="model/rotation.py",
-        right="rank > ours.rank and is_by_member and me",
-        wrong="rank > ours.rank and me",
+        right="counts_more and is_by_member and me",
+        wrong="counts_more and me",
         tests=("model/test_rotation.py", "node/test_rotations.py"),
+        seeds=0,
+    ),
+    Bug(
+        name="a rotation without somebody counts no more than another",
+        file="model/rotation.py",
+        right="    return any(each.without for each in row), row[0].rank\n",
+        wrong="    return False, row[0].rank\n",
+        tests=("model/test_rotation.py",),
         seeds=0,
     ),
     Bug(
@@ -779,10 +787,10 @@ BUGS: Final = (
         seeds=0,
     ),
     Bug(
-        name="an exclusion that a rotation beat is forgotten",
+        name="an exclusion that another one beat is forgotten",
         file="node/rotations.py",
         right="        if back:\n",
-        wrong="        if not back and winner is None:\n",
+        wrong="        if back and not chain:\n",
         tests=("node/test_rotations.py",),
         seeds=0,
     ),
