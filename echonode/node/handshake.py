@@ -107,7 +107,7 @@ class NotOurNetwork(TransportError):
 
 
 class SaidNothing(TransportError):
-    """Whoever connected went before a byte was exchanged: another address was quicker, or it looks for open ports."""
+    """The other end went before a byte was exchanged: another address was quicker, or it looks for open ports."""
 
     def __init__(self) -> None:
         super().__init__("it went without a word")
