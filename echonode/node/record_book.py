@@ -209,6 +209,11 @@ class RecordBook:
     def reason_not_to_write(self, author: IdentityId) -> str | None:
         """Return the reason why this node may not write records of `author`, None when it may."""
         device, keyring = self.identity.device.public, self.store.keyring
+        if author in self.past_pools:
+            return (
+                "that was `shared` before the network was rotated, and nobody writes there any more: put what should "
+                f"stay into {SHARED}/NAME"
+            )
         if author not in (self.id, self.shared) and author not in self.pools:
             return "only one's own records and those of `shared` and of pools that one is a member of can be written"
         if keyring.state_of(self.id, device) is KeyState.COMPROMISED:

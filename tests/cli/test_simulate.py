@@ -50,11 +50,14 @@ class FakeSimulator:
     """Returns worlds of which those in `failing` failed, and records the options in `asked`."""
 
     failing: frozenset[int] = frozenset()
+    stopped_at: int | None = None
     asked: list[SimulateOptions] = field(default_factory=list)
 
     def __call__(self, options: SimulateOptions, on_time: object) -> Iterator[World]:
         self.asked.append(options)
         for seed in reversed(options.seeds):
+            if seed == self.stopped_at:
+                raise KeyboardInterrupt
             yield World(seed, "Violation: S3: lost\nwhere and why" if seed in self.failing else "")
 
 
@@ -95,6 +98,16 @@ def test_a_world_that_fails_is_shown_with_the_command_that_repeats_it(shell: She
     assert f"this is echonode {__version__}" in done.err
     alone = shell("simulate", "--seed", "4")
     assert (alone.code, alone.text) == (1, "")
+
+
+def test_a_batch_that_is_stopped_tells_of_the_worlds_that_it_ran(shell: Shell, simulator: FakeSimulator) -> None:
+    simulator.stopped_at = 4
+    done = shell("simulate", "--seeds", "3..8")
+    assert done.code == 130
+    assert done.text.startswith("3 worlds, 6.0 h of virtual time, in ")
+    assert "stopped after 3 of 5 worlds" in done.err
+    simulator.stopped_at = 7
+    assert shell("simulate", "--seeds", "3..8").code == 130
 
 
 def test_figures_and_drawing_go_into_files_in_the_order_of_seeds(

@@ -116,12 +116,19 @@ def simulate(
     rerun_options = "".join(f" {option} {value}" for option, value in given.items() if value is not None)
     began_s = time.monotonic()
     worlds: list[SimulatedWorld] = []
-    with _bar(len(chosen)) as (advance, on_time):
-        for world in lookup.services.simulate(options, on_time):
-            worlds.append(world)
-            advance()
-            if world.failure:
-                _report_failure(world, rerun_options if options.is_calm else f" --seed {world.seed}{rerun_options}")
+    is_stopped = False
+    try:
+        with _bar(len(chosen)) as (advance, on_time):
+            for world in lookup.services.simulate(options, on_time):
+                worlds.append(world)
+                advance()
+                if world.failure:
+                    _report_failure(world, rerun_options if options.is_calm else f" --seed {world.seed}{rerun_options}")
+    except KeyboardInterrupt:
+        if not worlds:
+            raise
+        is_stopped = True
+        print_note(f"stopped after {len(worlds)} of {len(chosen)} worlds")
     worlds.sort(key=lambda world: world.seed)
     if json_file is not None:
         _write(json_file, json.dumps([world.as_dict() for world in worlds], indent=1) + "\n")
@@ -129,6 +136,8 @@ def simulate(
         _write(plot, meeting_plot([(world.seed, world.groups) for world in worlds if world.groups]))
     for line in _report(worlds) if len(worlds) == 1 else _summary(worlds, time.monotonic() - began_s):
         print_line(line)
+    if is_stopped:
+        raise KeyboardInterrupt
     return ExitCode.FAILED if any(world.failure for world in worlds) else ExitCode.DONE
 
 
