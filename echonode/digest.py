@@ -30,6 +30,7 @@ OFFERS: Final = b"echonode offers"
 FILTER: Final = b"echonode filter"
 ID_LIST: Final = b"echonode ids"
 SKETCH: Final = b"echonode sketch"
+ROOT_TAG: Final = b"echonode tag"
 PAIRING: Final = b"echonode pairing"
 
 

@@ -1,18 +1,18 @@
 """A rateless sketch of a set of leaves (PROTOCOL.md §7.1). Its size depends on the difference of two sets, not on them.
 
-    short id   64 bits that name a leaf: 24 of its key, which locate it in the tree, 40 of a keyed hash of its state
-    symbol     the sum of the ids of its leaves, and the sum of their checks: 12 bytes
+    short id   48 bits that name a leaf: 20 of its key, which locate it in the tree, 28 of a keyed hash of its state
+    symbol     the sum of the ids of its leaves, and the sum of their checks: 9 bytes
     sketch     symbols 0, 1, 2, .. Symbol 0 holds every leaf, symbol i about one in 1 + i/2
 
-The difference of two sketches is the sketch of the difference. A symbol with a single id shows that id: the check fits.
-The id is then taken out of its other symbols, and so on until all are empty. About 1.4 symbols for each id are enough.
-Any beginning of a sketch is a sketch, so a side that sent too few symbols sends the next ones. (Yang, Gilad, Alizadeh:
-Practical Rateless Set Reconciliation, SIGCOMM 2024. They XOR; this code sums, so that the sign tells the side of a
-leaf.)
+The difference of two sketches is the sketch of the difference. A symbol with a single id shows that id: the check
+fits, and the id belongs there. It is then taken out of its other symbols, and so on until all are empty. About 1.4
+symbols for each id are enough. Any beginning of a sketch is a sketch, so a side that sent too few symbols sends the
+next ones. (Yang, Gilad, Alizadeh: Practical Rateless Set Reconciliation, SIGCOMM 2024. They XOR; this code sums, so
+that the sign tells the side of a leaf.)
 
-Ids can collide and a peer can lie: the result of a sketch is a hint, and roots decide. Numbers wrap around in 64 bits,
-floats are IEEE 754 doubles in single operations, so every platform computes the same. Only this module needs numpy, so
-its users import it when they build the first sketch.
+Ids can collide and a peer can lie: the result of a sketch is a hint, and roots decide. Numbers wrap around, floats are
+IEEE 754 doubles in single operations, so every platform computes the same. Only this module needs numpy, so its users
+import it when they build the first sketch.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -28,16 +28,18 @@ from echonode.limits import SKETCH_SYMBOLS_MAX
 ShortIds: TypeAlias = NDArray[np.uint64]
 _Words: TypeAlias = NDArray[np.uint64]
 
-SYMBOL_BYTES: Final = 12
-ID_PREFIX_BYTES: Final = 5  # the first bytes of a short id: enough to find a leaf in its place in the tree
-_PLACE_BITS: Final = 24
-_HASH_BITS: Final = 64 - _PLACE_BITS
+ID_BYTES: Final = 6  # few enough to travel in every symbol; of 10,000 differing ids two are the same once in a million
+SYMBOL_BYTES: Final = ID_BYTES + 3  # an id's check has 24 bits, and the place of the symbol says as much again
+ID_PREFIX_BYTES: Final = 4  # the first bytes of a short id: enough to find a leaf in its place in the tree
+SIZE_BYTES: Final = 8  # of the first of the counts, the number of all leaves
+_PLACE_BITS: Final = 20
+_HASH_BITS: Final = 8 * ID_BYTES - _PLACE_BITS
 _ENTRY: Final = 64  # bytes of a leaf in a tree's buckets: key, state
 _CHUNK: Final = 16_384  # leaves processed at once: their columns fit a processor's cache
 _ROUNDS_MAX: Final = 400  # rounds of peeling; an honest sketch takes a tenth of it, only a forged one takes more
 _STEP: Final = np.uint64(0xDA942042E4DD58B5)
-_LOW32: Final = np.uint64(0xFFFF_FFFF)
-_WIRE: Final = np.dtype([("ids", ">u8"), ("checks", ">u4")])
+_ID_BITS: Final = np.uint64(2 ** (8 * ID_BYTES) - 1)
+_CHECK_BITS: Final = np.uint64(0xFF_FFFF)
 
 
 # -- short ids -------------------------------------------------------------------------------------------------------
@@ -50,23 +52,23 @@ def short_ids(entries: bytes, key: bytes) -> ShortIds:
     for at in range(0, len(rows), _CHUNK):
         chunk = rows[at : at + _CHUNK]
         hashed = _siphash([np.ascontiguousarray(chunk[:, column], np.uint64) for column in range(4, 8)], key)
-        place = chunk[:, 0].byteswap().astype(np.uint64) >> np.uint64(_HASH_BITS)
+        place = chunk[:, 0].byteswap().astype(np.uint64) >> np.uint64(64 - _PLACE_BITS)
         ids[at : at + _CHUNK] = place << np.uint64(_HASH_BITS) | hashed & np.uint64((1 << _HASH_BITS) - 1)
     return ids
 
 
 def prefixes_of(ids: ShortIds) -> list[bytes]:
-    """Return the prefixes (six nibbles) of the leaves with these ids, each once, in order."""
+    """Return the prefixes (five nibbles) of the leaves with these ids, each once, in order."""
     found = np.unique(ids >> np.uint64(_HASH_BITS)).tolist()
     return [bytes(place >> shift & 15 for shift in range(_PLACE_BITS - 4, -4, -4)) for place in found]
 
 
-def find_keys(entries: bytes, key: bytes, ids: ShortIds, *, bits: int = 64) -> dict[int, bytes]:
+def find_keys(entries: bytes, key: bytes, ids: ShortIds, *, bits: int = 8 * ID_BYTES) -> dict[int, bytes]:
     """Return the keys of the leaves in `entries` that share the first `bits` of the short id with one of `ids`.
 
     The keys of the dictionary are these first bits.
     """
-    shift = np.uint64(64 - bits)
+    shift = np.uint64(8 * ID_BYTES - bits)
     own = short_ids(entries, key) >> shift
     rows = np.nonzero(np.isin(own, ids >> shift))[0].tolist()
     return {int(own[row]): entries[row * _ENTRY : row * _ENTRY + 32] for row in rows}
@@ -112,14 +114,14 @@ def _siphash(words: list[_Words], key: bytes) -> _Words:
 
 
 def _scrambled(ids: ShortIds) -> _Words:
-    """Return `ids` through SplitMix64's finalizer. The upper half is an id's check; all of it starts the id's walk."""
+    """Return `ids` through SplitMix64's finalizer. The upper 24 bits are an id's check; all 64 start the id's walk."""
     mixed = (ids ^ ids >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     return mixed ^ mixed >> np.uint64(31)
 
 
 def _checks(ids: ShortIds) -> _Words:
-    return _scrambled(ids) >> np.uint64(32)
+    return _scrambled(ids) >> np.uint64(40)
 
 
 def _walk(ids: ShortIds, count: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
@@ -180,31 +182,35 @@ class Sketch:
                 change.at(self._counts, at, np.uint64(1))
 
     def symbols(self, start: int, end: int) -> bytes:
-        """Return symbols `start` to `end` as they travel: the id sum in 8 bytes, the check sum in 4, big-endian."""
-        block = np.empty(end - start, _WIRE)
-        block["ids"] = self._ids[start:end]
-        block["checks"] = self._checks[start:end] & _LOW32
+        """Return symbols `start` to `end` as they travel: the id sum in 6 bytes, the check sum in 3, big-endian."""
+        block = np.empty((end - start, SYMBOL_BYTES), np.uint8)
+        block[:, :ID_BYTES] = _last_bytes(self._ids[start:end], ID_BYTES)
+        block[:, ID_BYTES:] = _last_bytes(self._checks[start:end], SYMBOL_BYTES - ID_BYTES)
         return block.tobytes()
 
     def counts(self, end: int) -> bytes:
-        """Return the number of leaves in each of the first `end` symbols, modulo 256: one byte each."""
-        return self._counts[:end].astype(np.uint8).tobytes()
+        """Return the number of all leaves in 8 bytes, and of those in each of symbols 1 to `end`, without it, modulo
+        256: one byte each."""
+        size = int(self._counts[0])
+        return size.to_bytes(SIZE_BYTES, "big") + self._counts[1:end].astype(np.uint8).tobytes()
 
-    def estimate(self, counts: bytes, surplus: int) -> int:
-        """Return about the number of leaves in which two sets differ, never less than |surplus|.
+    def estimate(self, counts: bytes) -> int:
+        """Return about the number of leaves in which two sets differ, never less than one has more than the other.
 
-        `counts` are the other sketch's; `surplus` is the number of leaves that the other set has more. Of d differing
-        leaves about d/(1 + i/2) fall into symbol i, and their signed number has that variance: each symbol is a sample.
+        `counts` are the other sketch's. Of d differing leaves about d/(1 + i/2) fall into symbol i, and their signed
+        number has that variance: each symbol is a sample.
         """
-        ours = self._counts[: len(counts)].astype(np.uint8)
-        signed = (np.frombuffer(counts, np.uint8) - ours).astype(np.int8).astype(np.float64)
-        share = 1.0 / (1.0 + np.arange(len(counts)) / 2)
+        surplus = int.from_bytes(counts[:SIZE_BYTES], "big") - int(self._counts[0])
+        theirs = np.frombuffer(counts, np.uint8, offset=SIZE_BYTES)
+        ours = self._counts[1 : len(theirs) + 1].astype(np.uint8)
+        signed = (theirs - ours).astype(np.int8).astype(np.float64)
+        share = 1.0 / (1.0 + np.arange(1, len(theirs) + 1) / 2)
         expected = (surplus * share + 128.0) % 256.0 - 128.0
         # The first symbols hold so many leaves that a number modulo 256 tells nothing.
-        few = min(_SAMPLED_FROM, len(counts) // 2)
+        few = min(_SAMPLED_FROM, len(theirs) // 2)
         squares = (((signed - expected + 128.0) % 256.0 - 128.0) ** 2)[few:]
         spread = (share * (1.0 - share))[few:]
-        found = float(squares.sum() / spread.sum()) if len(squares) and spread.any() else 0.0
+        found = float(squares.sum() / spread.sum()) if len(squares) else 0.0
         for _ in range(2):  # weigh each sample by what it tells of a difference of that size
             weights = spread / (1.0 + 2.0 * spread * max(found, 1.0))
             found = float((weights * squares / np.maximum(spread, 1e-9)).sum() / max(weights.sum(), 1e-9))
@@ -215,14 +221,26 @@ class Sketch:
 
         It uses this sketch as it is now and may run on any thread. It returns None when the symbols are too few.
         """
-        theirs = np.frombuffer(symbols, _WIRE)
+        theirs = np.frombuffer(symbols, np.uint8).reshape(-1, SYMBOL_BYTES)
         count = len(theirs)
-        ids = theirs["ids"].astype(np.uint64) - self._ids[:count]
-        checks = theirs["checks"].astype(np.uint64) - self._checks[:count] & _LOW32
+        ids = _of_last_bytes(theirs[:, :ID_BYTES]) - self._ids[:count] & _ID_BITS
+        checks = _of_last_bytes(theirs[:, ID_BYTES:]) - self._checks[:count] & _CHECK_BITS
         return partial(_peel, ids, checks)
 
 
-_SAMPLED_FROM: Final = 8
+_SAMPLED_FROM: Final = 7
+
+
+def _last_bytes(words: _Words, size: int) -> NDArray[np.uint8]:
+    """Return the lower `size` bytes of each word, big-endian: a row each."""
+    return words.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - size :]
+
+
+def _of_last_bytes(rows: NDArray[np.uint8]) -> _Words:
+    """Return the words of which each row holds the lower bytes, big-endian."""
+    whole = np.zeros((len(rows), 8), np.uint8)
+    whole[:, 8 - rows.shape[1] :] = rows
+    return whole.reshape(-1).view(">u8").astype(np.uint64)
 
 
 def _peel(ids: _Words, checks: _Words) -> SketchDifference | None:
@@ -235,21 +253,20 @@ def _peel(ids: _Words, checks: _Words) -> SketchDifference | None:
     touched = np.arange(len(ids))
     for _ in range(_ROUNDS_MAX):
         sums, sums_of_checks = ids[touched], checks[touched]
-        opposite = np.uint64(0) - sums
-        is_theirs = _checks(sums) == sums_of_checks
-        is_ours = _checks(opposite) == (np.uint64(0) - sums_of_checks & _LOW32)
-        theirs = np.unique(sums[is_theirs & (sums != 0)])
-        ours = np.unique(opposite[is_ours & (sums != 0)])
+        opposite = np.uint64(0) - sums & _ID_BITS
+        is_theirs = (_checks(sums) == sums_of_checks) & (sums != 0)
+        is_ours = (_checks(opposite) == (np.uint64(0) - sums_of_checks & _CHECK_BITS)) & (sums != 0)
+        theirs, touched_first = _take_out(ids, checks, sums[is_theirs], touched[is_theirs], np.subtract)
+        ours, touched_then = _take_out(ids, checks, opposite[is_ours], touched[is_ours], np.add)
         ids_left -= len(theirs) + len(ours)
         if ids_left < 0:
             return None
         if not len(theirs) and not len(ours):
             break
         found.append((theirs, ours))
-        touched = np.unique(
-            np.concatenate([_take_out(ids, checks, theirs, np.subtract), _take_out(ids, checks, ours, np.add)])
-        )
-        np.bitwise_and(checks, _LOW32, out=checks)
+        touched = np.unique(np.concatenate([touched_first, touched_then]))
+        np.bitwise_and(ids, _ID_BITS, out=ids)
+        np.bitwise_and(checks, _CHECK_BITS, out=checks)
     if not len(ids) or ids.any() or checks.any():
         return None
     nothing = np.empty(0, np.uint64)
@@ -259,31 +276,37 @@ def _peel(ids: _Words, checks: _Words) -> SketchDifference | None:
     )
 
 
-def _take_out(ids: _Words, checks: _Words, known: ShortIds, change: np.ufunc) -> NDArray[np.int64]:
-    """Take the ids `known` out of all their symbols. Return the numbers of these symbols."""
-    own = _checks(known)
-    touched = [np.empty(0, np.int64)]
-    for rows, at in _walk(known, len(ids)):
-        change.at(ids, at, known[rows])
-        change.at(checks, at, own[rows])
-        touched.append(at)
-    return np.concatenate(touched)
+def _take_out(
+    ids: _Words, checks: _Words, shown: ShortIds, shown_at: NDArray[np.intp], change: np.ufunc
+) -> tuple[ShortIds, NDArray[np.intp]]:
+    """Take the ids `shown` out of all their symbols, but for those that do not belong where they are shown.
+
+    Return them, each once, and the numbers of these symbols."""
+    known, first = np.unique(shown, return_index=True)
+    steps = list(_walk(known, len(ids)))
+    rows = np.concatenate([np.empty(0, np.intp), *(rows for rows, _ in steps)])
+    at = np.concatenate([np.empty(0, np.int64), *(at for _, at in steps)])
+    belongs = np.zeros(len(known), bool)
+    belongs[rows[at == shown_at[first][rows]]] = True
+    kept = belongs[rows]
+    rows, at = rows[kept], at[kept]
+    change.at(ids, at, known[rows])
+    change.at(checks, at, _checks(known)[rows])
+    return known[belongs], at
 
 
 # -- ids as they travel ----------------------------------------------------------------------------------------------
 
 
 def id_prefixes(ids: ShortIds) -> bytes:
-    """Return the prefixes of `ids`, 5 bytes each, ascending, each once, joined."""
-    return b"".join(number.to_bytes(ID_PREFIX_BYTES, "big") for number in np.unique(ids >> np.uint64(24)).tolist())
+    """Return the prefixes of `ids`, 4 bytes each, ascending, each once, joined."""
+    found = np.unique(ids >> np.uint64(8 * (ID_BYTES - ID_PREFIX_BYTES)))
+    return found.astype(">u4").tobytes()
 
 
-def ids_from_prefixes(beginnings: bytes) -> ShortIds:
+def ids_from_prefixes(prefixes: bytes) -> ShortIds:
     """Return ids with these prefixes, as `id_prefixes` joined them. The other bits are zero."""
-    pieces = np.frombuffer(beginnings, np.uint8).reshape(-1, ID_PREFIX_BYTES)
-    whole = np.zeros((len(pieces), 8), np.uint8)
-    whole[:, :ID_PREFIX_BYTES] = pieces
-    return whole.reshape(-1).view(">u8").astype(np.uint64)
+    return np.frombuffer(prefixes, ">u4").astype(np.uint64) << np.uint64(8 * (ID_BYTES - ID_PREFIX_BYTES))
 
 
 def make_sketch(pieces: Iterable[bytes], key: bytes, count: int = SKETCH_SYMBOLS_MAX) -> Sketch:

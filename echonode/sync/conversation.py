@@ -128,26 +128,26 @@ class Conversation:
         self.tally.ask()
         await self.transport.send(message)
 
-    async def receive(self, kind: type[_M]) -> _M:
-        """Return the next message, which must be a `kind`. Raises PeerRefused for a Refused, RemoteError for another
-        kind, and what the transport raises."""
+    async def receive(self, *kinds: type[_M]) -> _M:
+        """Return the next message, which must be one of `kinds`. Raises PeerRefused for a Refused, RemoteError for
+        another kind, and what the transport raises."""
         message = await self.transport.recv()
-        if isinstance(message, kind):
+        if isinstance(message, kinds):
             return message
         if isinstance(message, Refused):
             raise PeerRefused(Reason.from_wire(message.reason), supported=message.supported)
         raise unexpected(message)
 
-    async def receive_answer(self, kind: type[_M]) -> _M:
+    async def receive_answer(self, *kinds: type[_M]) -> _M:
         """Return the next message as `receive` does; it completes the answer to the oldest request."""
-        message = await self.receive(kind)
+        message = await self.receive(*kinds)
         self.tally.answered()
         return message
 
-    async def request(self, message: Message, kind: type[_M]) -> _M:
-        """Send a request and return its answer, one message of that kind. No other request may be in flight."""
+    async def request(self, message: Message, *kinds: type[_M]) -> _M:
+        """Send a request and return its answer, one message of these kinds. No other request may be in flight."""
         await self.ask(message)
-        return await self.receive_answer(kind)
+        return await self.receive_answer(*kinds)
 
     def count_sent(self, records: int) -> None:
         """Count records that were sent, and report the progress."""

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from echonode.errors import Reason, RemoteError
 from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, ROUNDS_MAX, SMALL_SUBTREE_LEAVES
 from echonode.model.merkle import Digest, Tree
-from echonode.model.record import LeafKey
+from echonode.model.record import LeafKey, Record
 from echonode.sync.conversation import Conversation, Result
 from echonode.sync.done import answer_done, responder_result
 from echonode.sync.record_batches import batches_to_last
@@ -61,11 +61,13 @@ class Responder:
         await conversation.charge(RECORD_SENT_S * len(raws) + PART_S * len(wanted))
 
 
-async def store_put(conversation: Conversation, raws: tuple[bytes, ...]) -> None:
-    """Verify and store the records of a Put, and answer it. Raises RemoteError for a bad record."""
-    applied = await merge(conversation, await verify_all(raws, conversation.context))
+async def store_put(conversation: Conversation, raws: tuple[bytes, ...]) -> list[Record]:
+    """Verify and store the records of a Put, and answer it. Return them. Raises RemoteError for a bad record."""
+    records = await verify_all(raws, conversation.context)
+    applied = await merge(conversation, records)
     refused = tuple(Refusal(refused.version, refused.reason) for refused in applied.refused)
     await conversation.transport.send(Stored(len(applied.records), applied.had, refused))
+    return records
 
 
 # The index of the item in the request, the index of the digest in the item, the leaf.

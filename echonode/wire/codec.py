@@ -34,7 +34,7 @@ from echonode.limits import (
 from echonode.model.filter import Filter
 from echonode.text import is_plain_text
 from echonode.wire import messages as m
-from echonode.wire.messages.sketch import ID_PREFIX_BYTES, SYMBOL_BYTES
+from echonode.wire.messages.sketch import COUNTS_SIZE_BYTES, ID_PREFIX_BYTES, ROOT_TAG_BYTES, SYMBOL_BYTES
 
 Shape: TypeAlias = Callable[[Any], Any]  # returns the value, checked, in its decoded form; raises _bad otherwise
 
@@ -232,7 +232,7 @@ _LEAVES: Final = _list(_tuple(_KEY, _data(m.OFFERED_STATE_BYTES)), BATCH_RECORDS
 _NEGENTROPY: Final = _data_up_to(NEGENTROPY_BYTES_MAX, 1)
 _RECORD_ID: Final = _part_of(m.RecordId, _KEY, _text(NAME_BYTES_MAX), _ROOT)
 _RECORD_REQUESTS: Final = _list(_part_of(m.RecordRequest, _KEY, _maybe(_ROOT)), BATCH_RECORDS_MAX, 1)
-_COUNTS: Final = _data_up_to(SKETCH_COUNTS_MAX)
+_COUNTS: Final = _data_up_to(COUNTS_SIZE_BYTES + SKETCH_COUNTS_MAX - 1)
 _SYMBOLS: Final = _data_up_to(SKETCH_SYMBOLS_MAX * SYMBOL_BYTES)  # sync/modes/sketch.py refuses a cut symbol
 
 _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
@@ -272,16 +272,11 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
     m.SnapshotInit: (_VERSION, _CONTEXT, _maybe(_tuple(_ROOT, _KEY))),
     m.Credit: (_uint(WINDOW, 1),),
     m.Page: (_maybe(_tuple(_ROOT, _uint(), _SEQ, _data(8))), _RECORDS, _flag, _flag),
-    m.SketchInit: (_VERSION, _CONTEXT, _ROOT, _uint(), _COUNTS, _SYMBOLS),
-    m.SketchMore: (_flag, _uint(SKETCH_SYMBOLS_MAX), _COUNTS, _SYMBOLS),
-    m.SketchAnswer: (
-        _ROOT,
-        _uint(),
-        _flag,
-        _uint(SKETCH_SYMBOLS_MAX),
-        _data_up_to(SKETCH_SYMBOLS_MAX * ID_PREFIX_BYTES),
-        _uint(SKETCH_SYMBOLS_MAX),
-    ),
+    m.SketchInit: (_VERSION, _CONTEXT, _data(ROOT_TAG_BYTES), _uint(SKETCH_SYMBOLS_MAX), _COUNTS),
+    m.SketchMore: (_flag, _uint(SKETCH_SYMBOLS_MAX), _COUNTS),
+    m.SketchAnswer: (_uint(), _uint(SKETCH_SYMBOLS_MAX), _SYMBOLS),
+    m.SketchEqual: (),
+    m.SketchWant: (_data_up_to(SKETCH_SYMBOLS_MAX * ID_PREFIX_BYTES),),
     m.Fetch: (_list(_LEAF_REQUEST, PREFIXES_PER_MESSAGE_MAX, 1),),
     m.Records: (_RECORDS, _LEAF_REQUESTS, _flag),
     m.Put: (_list(_data_up_to(RECORD_BYTES_MAX, 1), BATCH_RECORDS_MAX, 1),),

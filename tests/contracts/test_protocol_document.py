@@ -80,6 +80,7 @@ def test_every_hash_is_made_as_the_table_says() -> None:
     assert leaf_digest(key, state) == by_the_table("leaf digest", key + state)
     assert Filter(name="a*").digest() == by_the_table("filter digest", cbor.encode({11: "a*"}))
     assert id_list_digest(heads) == by_the_table("id list", b"".join(sorted(heads)))
+    assert digest.keyed(digest.ROOT_TAG, KEY, b"root", 8) == by_the_table("root tag", b"root", KEY)
     assert digest.digest(OFFERS, b"list") == by_the_table("offers digest", b"list")
     secret = NetworkSecret.private(KEY)
     assert secret.netid == by_the_table("netid", b"", KEY)

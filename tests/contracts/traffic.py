@@ -10,13 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 
+import numpy as np
+
 from echonode.errors import EchonodeError, PeerRefused, Reason
 from echonode.limits import BATCH_RECORDS_MAX
 from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId, PoolKind, PublicKey, SigningKey
 from echonode.model.keys import KeyState, statement_draft
 from echonode.model.member_secret import MemberSecret
+from echonode.model.merkle import Tree
 from echonode.model.record import MAIN, Draft, Record, leaf_key
+from echonode.model.sketch import Sketch
 from echonode.node.handshake import LocalSide, Session, initiate, receive
 from echonode.sim.event_loop import SimEntropy, SimLoop, run
 from echonode.sim.world import PORT, Member, World
@@ -42,6 +46,8 @@ from echonode.wire.messages import (
     Ping,
     RecordRequest,
     Refused,
+    SketchEqual,
+    SketchInit,
     SnapshotInit,
     Turn,
 )
@@ -250,12 +256,14 @@ async def _ask_by_hand(world: World, full: Member) -> None:
 
     session = await _meet(world, full, stranger, lambda hello: hello)
     await stranger.put("own")
-    # A node that computes other short ids: its sketch cannot be read, salted or not, so it has to walk.
-    strange = SketchCache(lambda: b"another network")
-    await sketch.run_initiator(
-        Conversation(session.transport, stranger.store, MAIN, ignore, ignore, sketches=strange, session=session.id),
-        InitiatorOptions(expected=None),
+    # A node that computes other checks: it cannot read a sketch, salted or not, so it has to walk.
+    conversation = Conversation(
+        session.transport, stranger.store, MAIN, ignore, ignore, sketches=OtherChecks(), session=session.id
     )
+    await sketch.run_initiator(conversation, InitiatorOptions(expected=None))
+    tag = sketch.root_tag(conversation, full.node.store.tree(MAIN).root)
+    await session.transport.send(SketchInit((1, 0), MAIN, tag, 0, b""))
+    await receive(session.transport, SketchEqual)
     await session.transport.send(Close(Reason.FINISHED))
     await session.transport.stream.close()
 
@@ -333,6 +341,15 @@ class OpenGate:
 
     def note_foreign(self, *_: object) -> None:
         pass
+
+
+class OtherChecks(SketchCache):
+    """Sketches that fit nobody else's."""
+
+    async def of(self, context: str, tree: Tree, session: bytes = b"") -> Sketch:
+        made = await super().of(context, tree, session)
+        made._checks += np.uint64(1)
+        return made
 
 
 async def _until_over(session: Session) -> None:

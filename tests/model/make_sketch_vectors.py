@@ -19,7 +19,7 @@ SYMBOLS = 40
 
 
 def build() -> dict[str, Any]:
-    """Return the vectors as JSON: bytes in hex, ids as 16 hexadecimal digits."""
+    """Return the vectors as JSON: bytes in hex, ids as 12 hexadecimal digits."""
     sketches = SketchCache(lambda: NETID)
     key, salted = sketches.key("main"), sketches.key("main", bytes(16))
     ours, theirs = Sketch(SYMBOLS), Sketch(SYMBOLS)
@@ -49,7 +49,7 @@ def entries(numbers: range) -> bytes:
 
 
 def _ids(ids: Any) -> list[str]:
-    return [f"{number:016x}" for number in ids.tolist()]
+    return [f"{number:012x}" for number in ids.tolist()]
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ from echonode.model import sketch
 from echonode.model.merkle import Tree
 from echonode.model.sketch import Sketch, find_keys, id_prefixes, ids_from_prefixes, make_sketch, prefixes_of, short_ids
 from echonode.sync.modes.sketch import find, symbols_for
-from echonode.wire.messages.sketch import ID_PREFIX_BYTES, SYMBOL_BYTES
+from echonode.wire.messages.sketch import COUNTS_SIZE_BYTES, ID_PREFIX_BYTES, SYMBOL_BYTES
 from tests.model import make_sketch_vectors, slow_sketch
 from tests.model.make_merkle_vectors import leaf
 from tests.model.make_sketch_vectors import OURS, SYMBOLS, THEIRS, entries
 
 KEY = bytes(range(16))
-ids = st.lists(st.integers(1, 2**64 - 1), max_size=60, unique=True)
+ids = st.lists(st.integers(1, 2**48 - 1), max_size=60, unique=True)
 
 
 def as_ids(numbers) -> sketch.ShortIds:
@@ -32,7 +32,7 @@ def of_numbers(numbers, count: int = 200) -> Sketch:
 
 
 def some(count: int, seed: int = 0) -> set[int]:
-    return {Random(f"{seed} {number}").getrandbits(64) for number in range(count)}
+    return {Random(f"{seed} {number}").getrandbits(48) for number in range(count)}
 
 
 # -- the bytes ---------------------------------------------------------------------------------------------------------
@@ -46,14 +46,14 @@ def test_the_frozen_vectors_are_what_the_document_says():
     frozen = json.loads(make_sketch_vectors.PATH.read_text())
     key = bytes.fromhex(frozen["key"])
     ours, theirs = ([slow_sketch.short_id(leaf(number), key) for number in numbers] for numbers in (OURS, THEIRS))
-    assert [f"{number:016x}" for number in ours[:3]] == frozen["short_ids_of_leaves_0_to_2"]
+    assert [f"{number:012x}" for number in ours[:3]] == frozen["short_ids_of_leaves_0_to_2"]
     made = slow_sketch.symbols(ours, SYMBOLS), slow_sketch.symbols(theirs, SYMBOLS)
     for side, found in zip(("our", "their"), made, strict=True):
         assert slow_sketch.encoded(found).hex() == frozen[f"{side}_symbols"]
         assert slow_sketch.counts(found).hex() == frozen[f"{side}_counts"]
     only = slow_sketch.read(made[1], made[0])
     assert only is not None
-    told = [sorted(f"{number:016x}" for number in side) for side in only]
+    told = [sorted(f"{number:012x}" for number in side) for side in only]
     assert told == [frozen["only_theirs"], frozen["only_ours"]]
     assert only == (set(theirs) - set(ours), set(ours) - set(theirs))
 
@@ -77,13 +77,14 @@ def test_short_ids_are_those_of_libsodium(key, leaves):
 def test_ids_walk_to_the_far_end_of_a_sketch_as_the_slow_one_does():
     number = min(some(2000), key=lambda one: slow_sketch.walk(one, 65_536)[1])
     made = of_numbers([number], 65_536)
-    at = [place for place in range(65_536) if made.counts(65_536)[place]]
+    at = [place for place, held in enumerate(made.counts(65_536)[7:]) if held]
     assert at == slow_sketch.walk(number, 65_536)
     assert at[-1] > 1000
 
 
 def test_sizes_are_those_of_the_wire():
-    assert (sketch.SYMBOL_BYTES, sketch.ID_PREFIX_BYTES) == (SYMBOL_BYTES, ID_PREFIX_BYTES)
+    here = (sketch.SYMBOL_BYTES, sketch.ID_PREFIX_BYTES, sketch.SIZE_BYTES)
+    assert here == (SYMBOL_BYTES, ID_PREFIX_BYTES, COUNTS_SIZE_BYTES)
 
 
 # -- keeping up to date ------------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ def test_forged_symbols_are_given_up():
     assert ours.difference_from(noise)() is None
     # Every symbol shows an id of its own: more ids than symbols allow, each missing from its other symbols.
     shown = b"".join(
-        number.to_bytes(8, "big") + slow_sketch.check(number).to_bytes(4, "big") for number in sorted(some(200, 3))
+        number.to_bytes(6, "big") + slow_sketch.check(number).to_bytes(3, "big") for number in sorted(some(200, 3))
     )
     assert Sketch(200).difference_from(shown)() is None
 
@@ -160,21 +161,30 @@ def test_forged_symbols_are_given_up():
 def test_symbols_that_take_turns_at_showing_an_id_end(monkeypatch):
     """A forged difference can make an id come and go for ever. The code counts each id found, and each round."""
     rounds = []
-    number = next(one for one in some(100) if slow_sketch.walk(one, 40)[:2] == [0, 1])
-    shown = number.to_bytes(8, "big") + slow_sketch.check(number).to_bytes(4, "big")
+    number = next(one for one in sorted(some(100)) if 7 in slow_sketch.walk(one, 40))
+    shown = number.to_bytes(6, "big") + slow_sketch.check(number).to_bytes(3, "big")
     take_out = sketch._take_out
     monkeypatch.setattr(sketch, "_take_out", lambda *all: rounds.append(1) or take_out(*all))
-    # Only symbol 7 shows the id, where it does not belong. Once taken out of its own symbols, these show its negative.
-    assert number not in slow_sketch.walk(number, 40)
+    # Only symbol 7 shows the id. Once it is taken out of all its symbols, the others show its negative.
     forged = bytes(SYMBOL_BYTES * 7) + shown + bytes(SYMBOL_BYTES * 32)
     assert Sketch(40).difference_from(forged)() is None
     assert len(rounds) <= 2 * 41
 
 
+def test_an_id_that_is_shown_where_it_does_not_belong_is_passed_over():
+    number = next(one for one in sorted(some(100)) if 7 not in slow_sketch.walk(one, 40))
+    shown = number.to_bytes(6, "big") + slow_sketch.check(number).to_bytes(3, "big")
+    forged = bytes(SYMBOL_BYTES * 7) + shown + bytes(SYMBOL_BYTES * 32)
+    assert Sketch(40).difference_from(forged)() is None
+    symbols = slow_sketch.symbols([number], 40)
+    assert slow_sketch.read(symbols, slow_sketch.symbols([], 40)) == ({number}, set())
+
+
 def test_no_more_ids_are_read_than_there_are_symbols():
     """Symbol 0 shows one id. Symbol 1 shows another, which also belongs in symbol 0 and then appears there again."""
-    one, other = sorted(number for number in some(20) if 1 not in slow_sketch.walk(number, 2))[:2]
-    shown = [number.to_bytes(8, "big") + slow_sketch.check(number).to_bytes(4, "big") for number in (one, other)]
+    one = next(number for number in sorted(some(20)) if 1 not in slow_sketch.walk(number, 2))
+    other = next(number for number in sorted(some(20)) if 1 in slow_sketch.walk(number, 2))
+    shown = [number.to_bytes(6, "big") + slow_sketch.check(number).to_bytes(3, "big") for number in (one, other)]
     assert Sketch(2).difference_from(b"".join(shown))() is None
 
 
@@ -191,15 +201,15 @@ def test_counts_tell_how_much_differs(differences):
     common, apart = some(2000, seed=-1), sorted(some(differences, seed=5))
     for share in (2, 10):
         ours, theirs = set(apart[::share]) | common, (set(apart) - set(apart[::share])) | common
-        found = of_numbers(ours, 256).estimate(of_numbers(theirs, 256).counts(256), len(theirs) - len(ours))
+        found = of_numbers(ours, 256).estimate(of_numbers(theirs, 256).counts(256))
         assert 0.6 * differences < found < 1.5 * differences
 
 
 def test_an_estimate_is_never_less_than_what_one_side_has_more():
     ours = of_numbers(some(10))
-    assert ours.estimate(b"", -7) == ours.estimate(b"", 7) == 7
-    assert ours.estimate(ours.counts(64), 0) == 0
-    assert ours.estimate(ours.counts(1), 0) == 0
+    assert ours.estimate(of_numbers(some(3)).counts(1)) == ours.estimate(of_numbers(some(17)).counts(1)) == 7
+    assert ours.estimate(ours.counts(64)) == 0
+    assert ours.estimate(ours.counts(1)) == 0
 
 
 # -- finding leaves ----------------------------------------------------------------------------------------------------
@@ -218,17 +228,17 @@ def test_a_leaf_is_found_by_its_id_and_by_its_beginning():
     assert find(tree, KEY, as_ids([])) == []
 
 
-def test_places_are_prefixes_of_six_nibbles_each_once():
-    assert prefixes_of(as_ids([0x0123_4567_89AB_CDEF, 0x0123_45FF_0000_0000, 0xFFFF_FF00_0000_0001])) == [
-        bytes([0, 1, 2, 3, 4, 5]),
-        bytes([15] * 6),
+def test_places_are_prefixes_of_five_nibbles_each_once():
+    assert prefixes_of(as_ids([0x0123_4567_89AB, 0x0123_4FFF_0000, 0xFFFF_F000_0001])) == [
+        bytes([0, 1, 2, 3, 4]),
+        bytes([15] * 5),
     ]
 
 
 def test_beginnings_are_sorted_and_each_once():
-    beginnings = id_prefixes(as_ids([2**40, 2**40 + 1, 5 << 24, 2**63]))
-    assert beginnings == b"\0\0\0\0\5" + b"\0\0\1\0\0" + b"\x80\0\0\0\0"
-    assert ids_from_prefixes(beginnings).tolist() == [5 << 24, 2**40, 2**63]
+    beginnings = id_prefixes(as_ids([2**32, 2**32 + 1, 5 << 16, 2**47]))
+    assert beginnings == b"\0\0\0\5" + b"\0\1\0\0" + b"\x80\0\0\0"
+    assert ids_from_prefixes(beginnings).tolist() == [5 << 16, 2**32, 2**47]
     assert id_prefixes(as_ids([])) == b"" and ids_from_prefixes(b"").tolist() == []
 
 

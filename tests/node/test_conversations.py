@@ -580,7 +580,7 @@ INITS: list[Callable[[tuple[int, int], str], Message]] = [
     lambda version, context: m.HashComparisonInit(version, context, 0, 16, 2, bytes(3)),
     lambda version, context: m.SnapshotInit(version, context, None),
     lambda version, context: m.DeltaInit(version, context, 0, bytes(8), 0),
-    lambda version, context: m.SketchInit(version, context, bytes(32), 9, b"\0", bytes(24)),
+    lambda version, context: m.SketchInit(version, context, bytes(8), 9, b""),
     lambda version, context: m.ReconcileInit(version, context, 0, {}, bytes.fromhex("6100000200")),
     lambda version, context: m.PullInit(version, context, {}, 0),
     lambda version, context: m.GetInit(version, context, (m.RecordRequest(bytes(32), None),)),
@@ -979,7 +979,8 @@ def test_large_sets_that_differ_are_compared_by_sketch():
         await ours.store.apply(MAIN, many[10:])
         await theirs.store.apply(MAIN, many[:-10])
         assert all_well(await meet(ours, theirs))
-        assert [(each.mode, each.round_trips) for each in ours.conversations] == [("sketch", 2)]
+        assert [each.mode for each in ours.conversations] == ["sketch"]
+        assert ours.conversations[0].round_trips in (2, 3)
         pulling = Side(2, filled(()))
         await pulling.store.apply(MAIN, many[20:])
         await meet(pulling, theirs, Direction.RECEIVE)

@@ -277,8 +277,8 @@ BUGS: Final = (
     Bug(
         name="symbols of two states of a set are decoded together",
         file="sync/modes/sketch.py",
-        right="sent if needed > sent and sketch.symbols(0, sent) == self._sent else 0",
-        wrong="sent if needed > sent else 0",
+        right="sent if end > sent and sketch.symbols(0, sent) == self._sent else 0",
+        wrong="sent if end > sent else 0",
         tests=("sync/modes/test_sketch.py",),
     ),
     Bug(

@@ -105,17 +105,11 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
     m.Page: st.builds(
         m.Page, st.none() | st.tuples(hashes, u64, seqs, data(8)), lists(records), st.booleans(), st.booleans()
     ),
-    m.SketchInit: st.builds(m.SketchInit, *opening, hashes, u64, st.binary(max_size=80), symbols),
-    m.SketchMore: st.builds(m.SketchMore, st.booleans(), st.integers(0, 65_536), st.binary(max_size=80), symbols),
-    m.SketchAnswer: st.builds(
-        m.SketchAnswer,
-        hashes,
-        u64,
-        st.booleans(),
-        st.integers(0, 65_536),
-        st.integers(0, 5).flatmap(lambda count: data(5 * count)),
-        st.integers(0, 65_536),
-    ),
+    m.SketchInit: st.builds(m.SketchInit, *opening, data(8), st.integers(0, 65_536), st.binary(max_size=80)),
+    m.SketchMore: st.builds(m.SketchMore, st.booleans(), st.integers(0, 65_536), st.binary(max_size=80)),
+    m.SketchAnswer: st.builds(m.SketchAnswer, u64, st.integers(0, 65_536), symbols),
+    m.SketchEqual: st.just(m.SketchEqual()),
+    m.SketchWant: st.builds(m.SketchWant, st.integers(0, 5).flatmap(lambda count: data(4 * count))),
     m.Fetch: st.builds(m.Fetch, lists(wanted, low=1)),
     m.Records: st.builds(m.Records, lists(records), lists(wanted), st.booleans()),
     m.Put: st.builds(m.Put, lists(records, low=1)),

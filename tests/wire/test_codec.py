@@ -102,7 +102,7 @@ def test_what_does_not_begin_with_a_code_is_no_message(value: Any) -> None:
     assert "begins with its code" in refused(cbor.encode(value)).detail or value == [-1]
 
 
-@pytest.mark.parametrize("code", [-1, 0, 15, 19, 23, 27, 36, 55, 69, 255, 2**64 - 1])
+@pytest.mark.parametrize("code", [-1, 0, 15, 19, 27, 36, 55, 69, 255, 2**64 - 1])
 def test_an_unknown_code_is_refused_by_its_number(code: int) -> None:
     error = refused(cbor.encode([code]))
     assert (error.detail, error.reason) == (f"there is no message {code}", Reason.UNSUPPORTED_MODE)

@@ -50,7 +50,7 @@ from echonode.wire.messages.records import (
     Stored,
 )
 from echonode.wire.messages.session import Auth, Close, Hello, IdentityOffer, Ping, Pong, Rotated, Summary, Turn
-from echonode.wire.messages.sketch import SketchAnswer, SketchInit, SketchMore
+from echonode.wire.messages.sketch import SketchAnswer, SketchEqual, SketchInit, SketchMore, SketchWant
 from echonode.wire.messages.snapshot import Page, SnapshotInit
 from echonode.wire.messages.tree import (
     CompareRequest,
@@ -96,6 +96,8 @@ Message: TypeAlias = (
     | Page
     | SketchMore
     | SketchAnswer
+    | SketchEqual
+    | SketchWant
     | Fetch
     | Records
     | Put
@@ -176,8 +178,10 @@ __all__ = [
     "Roots",
     "Rotated",
     "SketchAnswer",
+    "SketchEqual",
     "SketchInit",
     "SketchMore",
+    "SketchWant",
     "SnapshotInit",
     "Stored",
     "Summary",

@@ -26,8 +26,8 @@ class Refused:
 class Done:
     """The state of the sender's tree, computed anew and never copied from the peer.
 
-    The initiator sends it first and the responder answers with its own. The conversation is over when both roots are
-    equal or the initiator's Done was final.
+    The initiator sends it first and the responder answers with its own; behind a sketch it is the other way round. The
+    conversation is over when both roots are equal or the initiator's Done was final.
     """
 
     code: ClassVar[int] = 4

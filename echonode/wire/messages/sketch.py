@@ -1,6 +1,7 @@
 """Messages of the mode `sketch` (PROTOCOL.md §7.1, §8.8).
 
-    SketchInit SketchMore   ->    SketchAnswer, then Records of its `leaves`
+    SketchInit SketchMore   ->    SketchAnswer or SketchEqual
+    SketchWant              ->    Records, then Done
 
 The sizes stand here and in model/sketch.py, as that module loads numpy and this one must not.
 """
@@ -8,54 +9,63 @@ The sizes stand here and in model/sketch.py, as that module loads numpy and this
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-SYMBOL_BYTES: Final = 12  # a symbol of a sketch
-ID_PREFIX_BYTES: Final = 5  # the part of a short id by which a leaf is asked for
+SYMBOL_BYTES: Final = 9  # a symbol of a sketch
+ID_PREFIX_BYTES: Final = 4  # the part of a short id by which a leaf is asked for
+COUNTS_SIZE_BYTES: Final = 8  # the first of the counts, the number of all leaves
+ROOT_TAG_BYTES: Final = 8  # 2^64 sessions compare unequal roots before one of them takes these for equal
 
 
 @dataclass(frozen=True, slots=True)
 class SketchInit:
-    """Opens `sketch`. `root` and `count` are those of the sender's tree.
+    """Opens `sketch`. `tag` is the sender's root, in short and keyed for this session.
 
-    `symbols` are the first of its sketch, 12 bytes each; `counts` says for the first of these, in one byte each, the
-    number of leaves in it modulo 256.
+    It asks for the first `symbols` symbols of the receiver's sketch, and, unless `counts` is empty, for as many as the
+    difference needs that these tell. `counts` are of the sender's sketch: the number of all its leaves in 8 bytes, then
+    of those in each of the symbols from 1 on modulo 256, one byte each.
     """
 
     code: ClassVar[int] = 28
     version: tuple[int, int]
     context: str
-    root: bytes
-    count: int
+    tag: bytes
+    symbols: int
     counts: bytes
-    symbols: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class SketchMore:
-    """Symbols from number `start` on.
-
-    `start` is 0 when the sender's set has changed, or when its short ids are now keyed for this session (`is_salted`).
-    `counts`, unless empty, replace those of SketchInit.
-    """
+    """Asks for more symbols: for `symbols` in all, and by `counts` as SketchInit does. `is_salted`: of the sketch with
+    short ids keyed for this session, from now on."""
 
     code: ClassVar[int] = 29
     is_salted: bool
-    start: int
+    symbols: int
     counts: bytes
-    symbols: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class SketchAnswer:
-    """The result of the symbols so far. `estimate` is about the number of leaves that differ.
+    """Symbols from number `start` on: 0, or as many as came before. None: it would take too many.
 
-    `is_read` true: `wanted` holds the first 5 bytes of each short id that the sender lacks, and Records of `leaves`
-    leaves follow. `is_read` false: the sender needs `symbols` symbols in all, or gives up when that is 0.
+    `estimate` is about the number of leaves that differ, 0 when no counts came.
     """
 
     code: ClassVar[int] = 30
-    root: bytes
     estimate: int
-    is_read: bool
-    symbols: int
+    start: int
+    symbols: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SketchEqual:
+    """Ends the conversation: the sender's root has the tag that came."""
+
+    code: ClassVar[int] = 23
+
+
+@dataclass(frozen=True, slots=True)
+class SketchWant:
+    """Asks for the heads of leaves, by the first 4 bytes of their short ids. Behind the Puts, which it ends."""
+
+    code: ClassVar[int] = 31
     wanted: bytes
-    leaves: int
