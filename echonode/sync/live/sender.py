@@ -149,9 +149,9 @@ class LinkSender:
     async def send_round(self, *, with_changes: bool) -> bool:
         """Send what is queued, one answer, and `with_changes` one message of each context that has news and room.
 
-        Return True when anything was sent, so that there may be more to send.
+        Return True when there may be more to send.
         """
-        has_sent = bool(self._queue.outbox or self._requests)
+        has_more = False
         await self._send_queued()
         if self._requests:
             await self._answer(self._requests.popleft())
@@ -159,15 +159,16 @@ class LinkSender:
             for context in list(self._told):
                 if context != IDENTITIES in self._told and not self.has_told_all(IDENTITIES):
                     break  # keys travel before the records they sign
-                has_sent |= await self._send_batch(context)
-                await self._send_queued()
+                if not self.has_told_all(context):
+                    has_more |= await self._send_batch(context)
+                    await self._send_queued()
             self._offer_other_contexts()
-        return has_sent
+        return has_more or bool(self._queue.outbox or self._requests)
 
     async def _send_batch(self, context: str) -> bool:
-        """Send the next changes of `context`. Return False when there are none, or no room for them."""
+        """Send the next changes of `context`. Return False when there are no more, or no room for them."""
         before = self._told[context]
-        if self.has_told_all(context) or self._has_enough_untaken(context):
+        if self._has_enough_untaken(context):
             return False
         entries, upto = await self._store.changes(
             context, before, records_max=COMMITS_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX
@@ -190,7 +191,7 @@ class LinkSender:
         if news:
             await self._send_commits(message)
         self._told[context] = max(self._told[context], message.seq)  # only now: roots with these changes come behind
-        return True
+        return not self.has_told_all(context)
 
     def _has_enough_untaken(self, context: str) -> bool:
         return self._untaken_records[context] > UNTAKEN_RECORDS_MAX - COMMITS_RECORDS_MAX
