@@ -18,9 +18,10 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from echonode.errors import Reason, RemoteError
-from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, DELTA_RECORDS_MAX
+from echonode.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, DELTA_RECORDS_MAX, VERIFY_CHUNK
 from echonode.model.record import Record, VersionId
 from echonode.store.port import Cursor, Store
 from echonode.sync.conversation import Conversation, Result
@@ -33,6 +34,9 @@ from echonode.sync.transport import unexpected
 from echonode.sync.verify_apply import Pipeline, merge
 from echonode.wire.messages import PROTOCOL_VERSION, Changes, Credit, DeltaInit, Direction, Done, Put
 
+_PARTS: Final = 4  # of the rest of the changes: a message holds one of them, and
+_LEAST: Final = 2 * VERIFY_CHUNK  # no fewer than two threads verify at once: each message costs its receiver a commit
+
 
 async def run_initiator(conversation: Conversation, options: InitiatorOptions = DEFAULTS) -> Result:
     """Catch up with the peer's log from the conversation's cursor on. Return MOVED when one side went on writing: then
@@ -42,11 +46,11 @@ async def run_initiator(conversation: Conversation, options: InitiatorOptions = 
     assert cursor is not None, "delta is selected where there is a cursor"
     receiver = _ChangesReceiver(conversation, cursor)
     last = await receiver.receive(direction)
-    upto = store.seq(context)
+    upto, followed = store.seq(context), None if direction is Direction.RECEIVE else last.followed
     puts = PutWindow(conversation)
     # A peer that has followed this log further than it goes has followed another life of this store.
-    if direction is not Direction.RECEIVE and last.followed is not None and last.followed <= upto:
-        await puts.put(_our_changes(conversation, last.followed, upto, receiver.seen))
+    if followed is not None and followed <= upto and not receiver.brought_all(followed, upto):
+        await puts.put(_our_changes(conversation, followed, upto, receiver.seen))
     theirs = await end(conversation, puts)
     if theirs.root == conversation.tree.root:
         return Result.EQUAL
@@ -63,6 +67,8 @@ class _ChangesReceiver:
         self._cursor = cursor
         self._is_stopped = False  # the cursor may not pass a version whose key is unknown
         self.seen: set[VersionId] = set()
+        self._before = conversation.store.seq(conversation.context)
+        self._heads = 0  # of these versions, those that became heads
 
     async def receive(self, direction: Direction) -> Changes:
         """Receive, verify and store all changes. Return the last message. Raises RemoteError for changes that no log
@@ -83,6 +89,11 @@ class _ChangesReceiver:
                 await pipeline.put(changes.records, partial(self._store, reached))
         return changes
 
+    def brought_all(self, after: int, upto: int) -> bool:
+        """Return True when all that stands in our log behind the seq `after`, up to `upto`, came just now. Every head
+        took a seq of its own: then none is left over."""
+        return after <= self._before and upto - after == self._heads
+
     async def _store(self, seq: int, records: list[Record]) -> None:
         ids = {record.id for record in records}
         if len(ids) < len(records) or not self.seen.isdisjoint(ids):
@@ -90,6 +101,7 @@ class _ChangesReceiver:
         self.seen |= ids
         cursor = None if self._is_stopped else replace(self._cursor, seq=seq)
         applied = await merge(self._conversation, records, cursor)
+        self._heads += sum(record.id in ids for record in applied.records)
         self._is_stopped |= applied.is_gap
 
 
@@ -133,8 +145,10 @@ async def _send_changes(conversation: Conversation, after: int, followed: int | 
     target = conversation.store.seq(conversation.context)  # later changes are left to the next conversation
     sender, room, is_last = CreditedSender(conversation), DELTA_RECORDS_MAX, False
     while not is_last:
+        # A part of the rest, so that the peer verifies while more is read, and has little left to do after the last.
+        part = min(room, BATCH_RECORDS_MAX, max(_LEAST, (target - after) // _PARTS))
         entries, after = await conversation.store.changes(
-            conversation.context, after, records_max=min(room, BATCH_RECORDS_MAX), bytes_max=BATCH_BYTES_MAX
+            conversation.context, after, records_max=part, bytes_max=BATCH_BYTES_MAX
         )
         room -= len(entries)
         is_last = after >= target or room == 0

@@ -10,7 +10,7 @@ from echonode.limits import BATCH_RECORDS_MAX, WINDOW
 from echonode.model.identity import IdentityId, Instance
 from echonode.model.record import IDENTITIES, MAIN, Record
 from echonode.store.memory import MemoryStore
-from echonode.store.port import Cursor
+from echonode.store.port import Change, Cursor
 from echonode.sync.conversation import Result
 from echonode.sync.modes import delta
 from echonode.wire import messages as m
@@ -159,11 +159,40 @@ def test_a_long_log_comes_in_messages_under_credit_and_leaves_no_more_than_a_win
         await there.apply(MAIN, many(7 * BATCH_RECORDS_MAX))
         talk = await caught_up(here, there)
         assert talk.our_end is Result.EQUAL
-        assert [len(message.records) for message in talk.said if isinstance(message, m.Changes)] == [1000] * 7
+        sizes = [len(message.records) for message in talk.said if isinstance(message, m.Changes)]
+        assert sizes[:4] == [BATCH_RECORDS_MAX] * 4
+        assert sum(sizes) == 7 * BATCH_RECORDS_MAX
+        assert sizes == sorted(sizes, reverse=True), "the end is told in small parts"
         credit = WINDOW
         for message in talk.said:
             credit += isinstance(message, m.Credit) - isinstance(message, m.Changes)
             assert credit >= 0
+
+    virtually(main())
+
+
+class Unread(MemoryStore):
+    """A store whose log nobody may read."""
+
+    async def changes(self, context: str, after: int, *, records_max: int, bytes_max: int) -> tuple[list[Change], int]:
+        raise AssertionError("its log is read")
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_log_in_which_all_that_is_new_came_from_the_peer_is_not_read(is_written):
+    async def main() -> None:
+        here, there = acquainted((frozenset(range(20)), frozenset()), frozenset(), frozenset())
+        await there.apply(MAIN, many(600))
+        if is_written:
+            await here.apply(MAIN, [universe().writers[1].record("ours")])
+        vars(unread := Unread(here.instance)).update(vars(here))
+        if is_written:
+            with pytest.raises(AssertionError):
+                await caught_up(unread, there)
+        else:
+            talk = await caught_up(unread, there)
+            assert (talk.our_end, talk.their_end) == (Result.EQUAL, Result.EQUAL)
+            assert talk.ours.tally.received == 600
 
     virtually(main())
 
