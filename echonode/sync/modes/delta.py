@@ -103,6 +103,8 @@ class _ChangesReceiver:
         applied = await merge(self._conversation, records, cursor)
         self._heads += sum(record.id in ids for record in applied.records)
         self._is_stopped |= applied.is_gap
+        if len(records) < BATCH_RECORDS_MAX:
+            self._conversation.tree.digest_at(b"")  # near the end: its root is to be found soon, with little left to do
 
 
 async def _our_changes(
