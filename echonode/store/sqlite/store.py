@@ -248,7 +248,7 @@ class SqliteStore:
     async def heads(self, context: str, author: IdentityId, name: str) -> list[Record]:
         key = leaf_key(author, name)
         context_row = self._commits.catalog.rows.get(context)
-        if context_row is None:
+        if context_row is None or self.tree(context).get(key) is None:
             return []
         context_id = context_row.id
         ((_, heads),) = await self._reader.run(lambda connection: list(read_heads(connection, context_id, [key])))
