@@ -27,6 +27,11 @@ def tagged(heads: Sequence[Record]) -> dict[str, str]:
     return {"etag": f'"{etag_of(heads)}"'} if heads else {}
 
 
+def is_conditional(request: Request) -> bool:
+    """Return whether a condition has to hold for the record that `request` writes."""
+    return "if-match" in request.headers or "if-none-match" in request.headers
+
+
 def expected_heads(
     request: Request, heads: Sequence[Record], standing: Sequence[Record]
 ) -> frozenset[VersionId] | None:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from echonode.api import json_forms
 from echonode.api.bulk_import import import_lines
-from echonode.api.preconditions import expected_heads, tagged
+from echonode.api.preconditions import expected_heads, is_conditional, tagged
 from echonode.api.problems import RequestError, not_found
 from echonode.api.requests import (
     Query,
@@ -89,7 +89,7 @@ class RecordRoutes:
         context = context_of(request)
         query = Query(request, ("id", "tag", "model", "type", "timestamp"))
         author, name = record_address(self._node, query)
-        covered = await self._node.records.all_heads(context, author, name)
+        covered = await self._node.records.all_heads(context, author, name) if is_conditional(request) else []
         expects = expected_heads(request, self._node.records.denials.shown(covered), covered)
         model, model_version = json_forms.read_model(query.one("model") or json_forms.MODEL)
         timestamp = query.one("timestamp")
