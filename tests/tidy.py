@@ -83,7 +83,8 @@ DOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "cbor2": ("cbor.py",),
     "nacl": ("model/identity.py", "wire/noise.py"),
     "spake2": ("wire/pairing.py",),
-    "numpy": ("model/sketch.py",),  # imported only when a sketch is built: numpy costs 13 MiB and 0.1 s
+    # Imported only when a sketch is built or a large set is compared: numpy costs 13 MiB and 0.1 s.
+    "numpy": ("model/sketch.py", "wire/packed_rows.py"),
     "aiosqlite": ("store/sqlite/",),
     "sqlite3": ("store/sqlite/",),
     "zeroconf": ("host/mdns.py",),

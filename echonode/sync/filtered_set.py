@@ -236,13 +236,15 @@ def _digest_of(items: Items) -> bytes:
 
 def _replaced(before: Items, prefixes: set[bytes], pages: Sequence[bytes], heads: list[bytes]) -> Items:
     """Return the items of `before` and of `pages` but for leaves that begin with one of `prefixes`, and `heads`."""
-    rows = [
-        page[start : start + FILTERED_ROW_BYTES] for page in pages for start in range(0, len(page), FILTERED_ROW_BYTES)
-    ]
-    rows += before.rows()
+    kept: Iterable[bytes] = [*pages, before.rows()]
     if prefixes:
-        rows = [row for row in rows if row[-FILTERED_KEY_BYTES:] not in prefixes]
-    return Items([*rows, *heads], FILTERED_KEY_BYTES)
+        rows = (
+            page[start : start + FILTERED_ROW_BYTES]
+            for page in kept
+            for start in range(0, len(page), FILTERED_ROW_BYTES)
+        )
+        kept = (row for row in rows if row[-FILTERED_KEY_BYTES:] not in prefixes)
+    return Items([*kept, *heads], FILTERED_KEY_BYTES)
 
 
 def _keys_of(changes: Sequence[Change]) -> list[LeafKey]:

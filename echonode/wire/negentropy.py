@@ -72,14 +72,15 @@ class Negentropy:
         items, writer = self._items, _Writer()
         output = bytearray((VERSION,))
         skipped: bytes | None = None  # the end of the ranges that need no answer
-        lower, last = 0, b""
+        lower, last = 0, _padded(b"")
         ranges = 0
         while reader:
             ranges += 1
             if ranges > NEGENTROPY_RANGES_MAX:
                 raise _bad("too many ranges")
             end = reader.bound()
-            if _padded(end) < _padded(last):
+            padded = _padded(end)
+            if padded < last:
                 raise _bad("a range that ends before it begins")
             mode = reader.varint()
             upper = items.find(end, lower)
@@ -108,7 +109,7 @@ class Negentropy:
                 output += writer.bound(_END) + varint(_FINGERPRINT) + items.fingerprint(upper, len(items))
                 break
             output += part
-            lower, last = upper, end
+            lower, last = upper, padded
         return bytes(output)
 
     def _compare(self, lower: int, upper: int, theirs: list[bytes]) -> None:
@@ -202,19 +203,23 @@ class _Reader:
         return taken
 
     def byte(self) -> int:
-        return self.take(1)[0]
+        if self._at == len(self._message):
+            raise _bad("a message that ends early")
+        self._at += 1
+        return self._message[self._at - 1]
 
     def varint(self) -> int:
         value = 0
         for place in range(_VARINT_BYTES_MAX):
             digit = self.byte()
-            if place == 0 and digit == 0x80:
-                break
-            value = value << 7 | digit & 0x7F
             if digit < 0x80:
+                value = value << 7 | digit
                 if value > _U64_MAX:
                     break
                 return value
+            if place == 0 and digit == 0x80:
+                break
+            value = value << 7 | digit & 0x7F
         raise _bad("a number that is too long")
 
     def bound(self) -> bytes:

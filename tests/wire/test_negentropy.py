@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from echonode.errors import LocalError, Reason, RemoteError
 from echonode.limits import NEGENTROPY_RANGES_MAX
+from echonode.wire import ranges
 from echonode.wire.negentropy import LIMIT_BYTES_MIN, VERSION, Negentropy
 from echonode.wire.ranges import INFINITY, Items, bound, item, varint
 
@@ -124,6 +125,26 @@ def test_the_sum_of_any_range_is_that_of_its_ids(sets: tuple[set[Pair], set[Pair
     total = sum(int.from_bytes(id, "little") for id in listed) % 2**256
     counted = sha256(total.to_bytes(32, "little") + varint(upper - lower)).digest()
     assert items.fingerprint(lower, upper) == counted[:16]
+
+
+@given(two_sets(), st.integers(0, 9), st.randoms())
+def test_a_large_set_is_packed_as_a_small_one_is(sets: tuple[set[Pair], set[Pair]], tail: int, rnd: Random) -> None:
+    rows = [item(*each) + rnd.randbytes(tail) for each in sets[0] | sets[1]]
+    rnd.shuffle(rows)
+    small = Items(rows, tail)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "_LARGE", 1)
+        large = Items([b"".join(rows[:9]), *rows[9:]], tail)
+    assert large.rows() == small.rows() == b"".join(sorted(rows))
+    assert large._sums == small._sums
+
+
+def test_an_item_that_stands_twice_in_a_large_set_is_refused() -> None:
+    rows = [item(number, bytes(32)) + bytes(8) for number in range(ranges._LARGE)]
+    assert len(Items(rows, 8)) == len(rows)
+    rows[7] = rows[9][:40] + b"another."
+    with pytest.raises(LocalError):
+        Items(rows, 8)
 
 
 @given(two_sets(), timestamps, st.binary(max_size=32))
