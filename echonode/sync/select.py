@@ -11,9 +11,9 @@
     few of 16 first-level subtrees differ     hash_comparison
     otherwise               level_wise
 
-Measured (proto/COSTS.md): a sketch costs a twentieth of the bytes of a walk and half its round trips, however much
-differs. It also needs numpy in memory, and reads every leaf when it is first built. From some thousands of leaves on
-that is worth it.
+Measured (proto/COSTS.md): a sketch costs a twentieth of the bytes of a walk and a third of its round trips, however
+much differs. It also needs numpy in memory, and reads every leaf when it is first built. From some thousands of leaves
+on that is worth it.
 """
 
 from collections.abc import Collection

@@ -176,8 +176,18 @@ def test_an_id_that_is_shown_where_it_does_not_belong_is_passed_over():
     shown = number.to_bytes(6, "big") + slow_sketch.check(number).to_bytes(3, "big")
     forged = bytes(SYMBOL_BYTES * 7) + shown + bytes(SYMBOL_BYTES * 32)
     assert Sketch(40).difference_from(forged)() is None
-    symbols = slow_sketch.symbols([number], 40)
-    assert slow_sketch.read(symbols, slow_sketch.symbols([], 40)) == ({number}, set())
+
+
+def test_two_ids_whose_checks_add_up_to_that_of_their_sum_are_read_apart():
+    one, other = 1360, 10_001
+    assert slow_sketch.check(one) + slow_sketch.check(other) == slow_sketch.check(one + other)
+    assert [1 in slow_sketch.walk(number, 2) for number in (one, other, one + other)] == [True, True, False]
+    third = next(number for number in sorted(some(20)) if 1 not in slow_sketch.walk(number, 2))
+    apart = {one, other, third}
+    found = Sketch(20).difference_from(of_numbers(apart, 20).symbols(0, 20))()
+    assert found is not None and not len(found.ours)
+    assert sorted(found.theirs.tolist()) == sorted(apart)
+    assert slow_sketch.read(slow_sketch.symbols(apart, 20), slow_sketch.symbols([], 20)) == (apart, set())
 
 
 def test_no_more_ids_are_read_than_there_are_symbols():

@@ -282,6 +282,27 @@ BUGS: Final = (
         tests=("sync/modes/test_sketch.py",),
     ),
     Bug(
+        name="an id counts as read in a symbol into which it does not fall",
+        file="model/sketch.py",
+        right="    belongs[rows[at == shown_at[first][rows]]] = True\n",
+        wrong="    belongs[:] = True\n",
+        tests=("model/test_sketch.py",),
+    ),
+    Bug(
+        name="what a sketch's Put joined is not sent back",
+        file="sync/modes/sketch.py",
+        right="sorted({*found, *self._joined})",
+        wrong="sorted(found)",
+        tests=("sync/modes/test_sketch.py",),
+    ),
+    Bug(
+        name="the tag of a root is the same in every session",
+        file="sync/modes/sketch.py",
+        right="keyed(ROOT_TAG, conversation.session, root, ROOT_TAG_BYTES)",
+        wrong='keyed(ROOT_TAG, b"", root, ROOT_TAG_BYTES)',
+        tests=("sync/modes/test_sketch.py",),
+    ),
+    Bug(
         name="a stream that ends without a close counts as a good end",
         file="sync/transport.py",
         right='                raise TransportError("the stream ended without a close")\n',

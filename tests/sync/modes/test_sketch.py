@@ -346,6 +346,14 @@ def test_ids_that_nobody_has_are_passed_over():
     virtually(main())
 
 
+def test_a_tag_holds_for_one_session_and_one_root():
+    talks = [overheard(library(0, 20), library(0, 20)) for _ in range(2)]
+    object.__setattr__(talks[1].ours, "session", b"one session's 16")
+    roots = [library(0, size).tree(MAIN).root for size in (20, 21)]
+    tags = {sketch.root_tag(talk.ours, root) for talk in talks for root in roots}
+    assert len(tags) == 4 and {len(tag) for tag in tags} == {8}
+
+
 def test_what_was_put_beside_other_heads_comes_back_with_them():
     async def main() -> None:
         one, two, _ = universe().writers
