@@ -2,7 +2,7 @@
 
 The container's files are those of this machine under an overlay in memory, without its services, its machine id and
 its journal. So nothing is fetched and nothing is kept; it boots in a second. Of this project it has what `pip install`
-makes of a wheel of this tree, in /opt/echonode.
+makes of a wheel of this tree, in /opt/echonode. Machines have a network once `bridged` joins them.
 """
 
 import os
@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
@@ -51,6 +51,19 @@ class Machine:
     def show(self, name: str) -> str:
         """Return a property of the service as systemd has it."""
         return self.run("systemctl", "show", "echonode", "--value", f"--property={name}").stdout.strip()
+
+    def add_interface(self, switch: str, port: str, address: str) -> None:
+        """Connect the machine to the bridge br0 of a network namespace."""
+        leader = str(self._leader)
+        end = ("name", "host0", "netns", leader)
+        command("ip", "link", "add", port, "netns", switch, "type", "veth", "peer", *end)
+        command("ip", "-n", switch, "link", "set", port, "master", "br0", "up")
+        self.run("ip", "addr", "add", address, "dev", "host0")
+        self.run("ip", "link", "set", "host0", "up")
+
+    def copy_program(self, other: "Machine") -> None:
+        """Take the program that another machine has."""
+        shutil.copytree(other.folder / "opt/echonode", self.folder / "opt/echonode", symlinks=True)
 
     def write(self, path: str, text: str) -> None:
         """Write a file of the machine."""
@@ -106,8 +119,8 @@ def _copy_distribution(name: str, packages: Path) -> None:
 
 
 @contextmanager
-def booted(folder: Path) -> Iterator[Machine]:
-    """Boot a machine whose root is made in `folder`, and switch it off afterwards."""
+def booted(folder: Path, name: str = "echo") -> Iterator[Machine]:
+    """Boot a machine whose root is made in `folder`, and switch it off afterwards. `name` begins its host name."""
     needs_root()
     if shutil.which("systemd-nspawn") is None:
         pytest.skip("no systemd-nspawn here (Debian: systemd-container)")
@@ -122,7 +135,7 @@ def booted(folder: Path) -> Iterator[Machine]:
         command("mount", "-t", "overlay", "-o", options, "overlay", root)
         try:
             _make_clean(root)
-            with _switched_on(root, folder / "console") as leader:
+            with _switched_on(root, name, folder / "console") as leader:
                 machine = Machine(root, leader)
                 state = machine.run("systemctl", "is-system-running", "--wait", check=False).stdout.strip()
                 assert state in ("running", "degraded"), (state, (folder / "console").read_text())
@@ -133,20 +146,36 @@ def booted(folder: Path) -> Iterator[Machine]:
         command("umount", "--lazy", disk)
 
 
+@contextmanager
+def bridged(machines: Sequence[Machine]) -> Iterator[None]:
+    """Put machines on one LAN: 10.77.89.10, .11 and so on."""
+    switch = f"em{os.getpid()}b"
+    command("ip", "netns", "add", switch)
+    try:
+        command("ip", "-n", switch, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
+        command("ip", "-n", switch, "link", "set", "br0", "up")
+        for number, machine in enumerate(machines):
+            machine.add_interface(switch, f"port{number}", f"10.77.89.{10 + number}/24")
+        yield
+    finally:
+        command("ip", "netns", "del", switch)
+
+
 def _make_clean(root: Path) -> None:
-    """Take from the copy what makes it this machine: its services, its id, its journal."""
+    """Take from the copy what makes it this machine: its services, its id, its name, its journal."""
     for path in ("etc/systemd/system", "etc/systemd/user", "var/log/journal", "opt/echonode", "etc/echonode"):
         shutil.rmtree(root / path, ignore_errors=True)
     (root / "etc/systemd/system").mkdir(parents=True)
     (root / "etc/machine-id").write_text("")
+    (root / "etc/hostname").unlink(missing_ok=True)
     for path in ("var/lib/echonode", "var/lib/private/echonode"):
         shutil.rmtree(root / path, ignore_errors=True)
 
 
 @contextmanager
-def _switched_on(root: Path, console: Path) -> Iterator[int]:
+def _switched_on(root: Path, name: str, console: Path) -> Iterator[int]:
     """Yield the process id of the container's first process."""
-    arguments = ["-D", root, f"--machine=echo-{os.getpid()}", "--register=no", "--keep-unit", "--private-network"]
+    arguments = ["-D", root, f"--machine={name}-{os.getpid()}", "--register=no", "--keep-unit", "--private-network"]
     with console.open("wb") as output:
         nspawn = subprocess.Popen(
             ["systemd-nspawn", *map(str, arguments), "--console=pipe", "-b"],

@@ -14,8 +14,8 @@ import pytest
 
 from echonode.model.member_secret import MemberSecret
 from echonode.text import to_base32
-from tests.e2e.machine import PROGRAM, Machine, booted
-from tests.e2e.processes import wait_for
+from tests.e2e.machine import PROGRAM, Machine, booted, bridged
+from tests.e2e.processes import code_in, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -271,3 +271,37 @@ def test_a_user_has_a_service_too_that_runs_without_a_login(machine: Machine) ->
     assert "Seccomp:\t2" in machine.run("cat", f"/proc/{pid}/status").stdout
     gone = machine.echonode("service", "uninstall", "--user")
     assert "/.local/state/echonode" in gone.stderr
+
+
+def test_two_machines_on_one_lan_are_joined_by_a_code_and_equal_again_after_a_restart_and_a_crash(
+    service: Machine, tmp_path: Path
+) -> None:
+    with booted(tmp_path, "other") as other, bridged([service, other]):
+        other.copy_program(service)
+        other.write(DROP_IN, QUICK)
+        other.echonode("service", "install")
+        name = json.loads(other.echonode("status", "--json").stdout)["name"]
+        code = code_in(service.echonode("invite").stdout)  # by a node that had no interface when it started
+        assert "joined the network" in other.echonode("join", code).stderr
+        other.echonode("put", "from the other", "1")
+        wait_for(lambda: are_equal(service, other))
+        assert service.echonode("get", f"@{name}/from the other").stdout == "1"
+
+        other.run("systemctl", "restart", "--no-block", "echonode")
+        service.echonode("put", "during the restart", "1")
+        wait_for(lambda: are_equal(service, other))
+
+        service.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "echonode")
+        other.echonode("put", "during the crash", "1")
+        wait_for(lambda: are_equal(service, other))
+        assert int(service.show("NRestarts")) > 0
+        wait_for(lambda: all(each.show("StatusText").startswith("equal with 1 node;") for each in (service, other)))
+
+
+def are_equal(*machines: Machine) -> bool:
+    """Return True once the nodes of two machines are connected, and the roots of their contexts agree."""
+    states = [json.loads(each.echonode("status", "--json").stdout) for each in machines]
+    roots = [{context["name"]: context["root"] for context in state["contexts"]} for state in states]
+    return roots[0] == roots[1] and all(
+        [peer["state"] for peer in state["peers"]] == ["connected"] for state in states
+    )
