@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from echonode.client.synchronous import Client
+
 START_S = 20.0
 DEADLINE_S = 60.0
 _POLL_S = 0.05
@@ -110,15 +112,19 @@ class NodeProcess:
     def json(self, *arguments: str) -> Any:
         return json.loads(self.cli(*arguments, "--json").stdout)
 
+    def status(self) -> dict[str, Any]:
+        """Return what `echonode status --json` shows, without the cost of a process."""
+        return Client(home=self.home, timeout=START_S, retry=0).status()
+
     def lines_of(self, *arguments: str) -> list[Any]:
         return [json.loads(line) for line in self.cli(*arguments, "--json").stdout.splitlines()]
 
     def root(self, context: str) -> str | None:
-        found = [each["root"] for each in self.json("status")["contexts"] if each["name"] == context]
+        found = [each["root"] for each in self.status()["contexts"] if each["name"] == context]
         return found[0] if found else None
 
     def address(self) -> str:
-        return str(self.json("status")["listen"][0])
+        return str(self.status()["listen"][0])
 
     def log(self) -> str:
         return b"".join(self.lines).decode("utf-8", "replace")
