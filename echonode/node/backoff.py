@@ -13,6 +13,9 @@ from echonode.limits import (
     COMPARE_INTERVAL_S,
     COMPARE_INTERVAL_S_MAX,
     LINK_RETRY_S,
+    LOST_AT_ONCE,
+    LOST_BACKOFF_S,
+    LOST_BACKOFF_SHARE,
     STATIC_BACKOFF_S,
     UNEQUAL_COMPARE_INTERVAL_S,
 )
@@ -30,6 +33,16 @@ class Backoff:
         """Return the wait after so many failed dials in a row: uniform(0, min(300 s, 1 s * 2^failures))."""
         base_s, cap_s = BACKOFF_S
         return self.entropy.uniform(0, min(cap_s, base_s * _doublings(failures)))
+
+    def redial_lost_s(self, failures: int, *, absence_s: float, lost: int) -> float:
+        """Return the wait for a peer that was there `absence_s` ago, where `lost` peers are away now.
+
+        What parted the nodes mostly parts them for a while, and nothing tells when it ends: the wait is a small share
+        of the absence. It is as above for a peer that is away for a day.
+        """
+        base_s, cap_s = BACKOFF_S
+        share_s = max(LOST_BACKOFF_S, LOST_BACKOFF_SHARE * absence_s) * max(1.0, lost / LOST_AT_ONCE)
+        return self.entropy.uniform(0, min(cap_s, share_s, base_s * _doublings(failures)))
 
     def redial_static_s(self, failures: int, *, is_answered: bool) -> float:
         """Return the wait before a configured address is dialled again: short, so that it is met soon after it is up.

@@ -220,12 +220,15 @@ class PeerTable(PeerIndex):
                 target.not_before_s = now_s + self._backoff.redial_declined_s(target.declined)
             return None
         target.attempt += 1
+        entry = self.peers.get(target.peer) if target.peer else None
         if target.is_static:
             wait_s = self._backoff.redial_static_s(target.attempt, is_answered=is_answered)
+        elif entry is not None and entry.was_met and not (entry.is_up or entry.only_dials or is_refusal):
+            lost = sum(peer.was_met and not peer.is_reachable for peer in self.peers.values())
+            wait_s = self._backoff.redial_lost_s(target.attempt, absence_s=now_s - entry.seen_s, lost=lost)
         else:
             wait_s = self._backoff.redial_s(target.attempt)
         target.not_before_s = now_s + wait_s
-        entry = self.peers.get(target.peer) if target.peer else None
         if entry is not None and entry.only_dials and not is_refusal and now_s < entry.seen_s + _SEEN_S:
             return None
         return self._lose(target.peer, failure, is_refusal=is_refusal, at=target.addresses)

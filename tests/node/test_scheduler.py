@@ -14,6 +14,7 @@ from echonode.limits import (
     CONNECTIONS_MAX,
     DIALS_MAX,
     LINK_RETRY_S,
+    LOST_BACKOFF_S,
     MEET_AT_ONCE,
     MEET_INTERVAL_S,
     MISLEADING_ADDRESS_S,
@@ -221,6 +222,30 @@ def test_failures_back_off_with_full_jitter_up_to_the_cap_and_success_forgets_th
     assert times.due(now_s)
     times.dial_ended(now_s, "t1", failure="no answer")
     assert entropy.ranges[-1] == (0, base_s * 2)
+
+
+def test_a_lost_peer_is_dialled_after_a_hundredth_of_its_absence_and_many_lost_ones_take_turns() -> None:
+    entropy = Drawn(at=1.0)
+    times = Timetable(entropy)
+    sight(times, 1)
+    assert times.due(0.0)
+    times.table.opened(peer_id(1), "one", "10.0.0.1:1", target="t1")
+    times.dial_ended(0.0, "t1", failure=None)
+    times.table.closed(0.0, 0, peer_id(1), in_sync=True, reason="")
+    now_s = times.next_due_s()
+    waits_s = {}
+    while now_s < 40_000:
+        assert times.due(now_s)
+        times.dial_ended(now_s, "t1", failure="no answer")
+        waits_s[now_s] = times.next_due_s() - now_s
+        now_s = times.next_due_s()
+    late = {at_s: wait_s for at_s, wait_s in waits_s.items() if at_s > 200}
+    bounds_s = {at_s: min(BACKOFF_S[1], max(LOST_BACKOFF_S, 0.01 * at_s)) for at_s in late}
+    assert late == pytest.approx(bounds_s)
+    assert max(bounds_s.values()) == BACKOFF_S[1]
+    backoff = Backoff(entropy)
+    assert backoff.redial_lost_s(9, absence_s=600.0, lost=1) == backoff.redial_lost_s(9, absence_s=600.0, lost=4) == 6.0
+    assert backoff.redial_lost_s(9, absence_s=600.0, lost=40) == 60.0
 
 
 @pytest.mark.parametrize(("found_by", "is_answered"), [("mdns", False), ("static", True)])

@@ -52,6 +52,7 @@ BY_CHANCE = {
     "node/live_links.py:_LinkOwner.answered",
     "node/peer_table.py:PeerTable.believed",
     "node/peer_table.py:PeerTable.doubted",
+    "node/session_registry.py:SessionRegistry.peer_at.<locals>.<genexpr>",
     "node/session_registry.py:SessionRegistry.survives",
     "sync/live/link.py:Link._await_answer",
     "sync/live/link.py:Link.probe",
