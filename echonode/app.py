@@ -241,6 +241,11 @@ class _Services:
 
         return ServiceSetup(Program.current(), self._environ, is_user=is_user)
 
+    def packaged_file(self, name: str) -> str:
+        from echonode.host.unit_files import read_template
+
+        return read_template(name)
+
     @contextmanager
     def serve_stopped(self, home: "HomeView") -> Iterator[Path | None]:
         import tempfile

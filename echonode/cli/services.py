@@ -319,6 +319,10 @@ class Services(Protocol):
         """Return the service of this machine, or that of this user."""
         ...
 
+    def packaged_file(self, name: str) -> str:
+        """Return the text of a file of the folder systemd/. Raises EchonodeError where the installation lacks it."""
+        ...
+
     def simulate(
         self, options: SimulateOptions, on_time: Callable[[float, float], None]
     ) -> Iterator[SimulatedWorld]:

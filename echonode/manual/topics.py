@@ -83,7 +83,7 @@ codes of invitations never stand in a line.
 
 Both nodes of a conversation write sync.completed with the same `session`. More
 than ten lines a second of one event about one peer become one line, log.folded.
-systemd/echonode.lnav.json is a format for lnav.
+`echonode help lnav` prints a format for lnav.
 
 The events, each with its level:
 """

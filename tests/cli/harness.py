@@ -23,7 +23,7 @@ from echonode.errors import ConfigError
 from echonode.host.config import explain, load_config
 from echonode.host.diagnosis import Check
 from echonode.host.service_setup import ServiceSetup
-from echonode.host.unit_files import Program
+from echonode.host.unit_files import Program, read_template
 from echonode.model.identity import IdentityId, SigningKey, identity_of
 from echonode.model.member_secret import MemberSecret
 from echonode.node.node import Node
@@ -130,6 +130,9 @@ class FakeServices:
 
     def service(self, *, is_user: bool) -> ServiceSetupView:
         return ServiceSetup(Program.current(), {}, is_user=is_user)
+
+    def packaged_file(self, name: str) -> str:
+        return read_template(name)
 
     def repair(self, home: HomeView) -> RepairReport:
         return Repaired(1234, 1, home.root / "store.db.damaged-1", (("main", "abc/a\x1b1"),))

@@ -1,6 +1,7 @@
 """The wheel and the source archive: what is in them, and that what they install runs where much is missing."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,7 +17,7 @@ from tests.faults.rooted import command
 PIP = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
 UNITS = (
     *("echonode.service", "echonode-api.socket", "echonode-user.service", "echonode.sysusers"),
-    *("echonode.ufw", "echonode.firewalld.xml", "echonode.lnav.json"),
+    *("echonode.ufw", "echonode.firewalld.xml", "echonode.lnav.json", "echonode.alerts.yml"),
 )
 
 
@@ -39,7 +40,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_the_units_the_manual_and_no_tests(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"echonode/systemd/{name}" for name in UNITS} <= names
-    assert "echonode/manual/topics.py" in names
+    assert {"echonode/manual/topics.py", "echonode/api/page/index.html", "echonode/py.typed"} <= names
     assert not [name for name in names if name.startswith("tests/")]
 
 
@@ -68,6 +69,28 @@ def test_what_the_wheel_installs_finds_its_units(installed: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(installed)}
     loaded = subprocess.run(place, cwd=installed, env=environ, capture_output=True, text=True, check=True).stdout
     assert loaded.startswith(str(installed))
+
+
+def test_what_the_wheel_installs_has_units_manual_completions_and_files_for_other_programs(
+    installed: Path, tmp_path: Path
+) -> None:
+    printed = run_installed(installed, "service", "install", "--print").stdout
+    for path in ("systemd/system/echonode.service", "systemd/system/echonode-api.socket", "sysusers.d/echonode.conf"):
+        assert f"# /etc/{path}\n" in printed
+    for topic, expected in (("configuration", "api.group"), ("logs", "sync.completed"), ("python", "import")):
+        assert expected in run_installed(installed, "help", topic).stdout
+    for topic, name in (("lnav", "echonode.lnav.json"), ("alerts", "echonode.alerts.yml")):
+        assert run_installed(installed, "help", topic).stdout == (ROOT / "systemd" / name).read_text()
+    for shell in ("bash", "zsh", "fish"):
+        assert "_ECHONODE_COMPLETE" in run_installed(installed, "completion", "show", shell).stdout
+    page = tmp_path / "echonode.1"
+    page.write_text(run_installed(installed, "help", "--man").stdout)
+    if shutil.which("man") is not None:
+        environ = {**os.environ, "MANWIDTH": "80", "LC_ALL": "C.UTF-8"}
+        asked = ["man", "--warnings", "-l", str(page)]
+        shown = subprocess.run(asked, env=environ, capture_output=True, text=True, check=True)
+        assert shown.stderr == ""
+        assert "echonode service install" in shown.stdout
 
 
 def test_a_node_starts_without_uvloop(tmp_path: Path) -> None:

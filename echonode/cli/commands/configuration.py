@@ -22,6 +22,8 @@ from echonode.cli.output import print_json, print_line, print_note, safe
 from echonode.cli.program import PROGRAM
 
 _DEFAULT: Final = "default"
+# Files for other programs, by the topic that prints them.
+_FILES: Final = {"lnav": "echonode.lnav.json", "alerts": "echonode.alerts.yml"}
 
 
 @examples("config show --origin", "config check /etc/echonode/config.toml", "config init")
@@ -102,13 +104,16 @@ def config_init(lookup: NodeLookup) -> None:
     print_line(str(path))
 
 
-@examples("help configuration", "help put", "help --man > echonode.1")
+@examples("help configuration", "help put", "help --man > echonode.1", "help lnav > echonode.lnav.json")
 @click.command("help")
 @click.argument("topic", nargs=-1)
 @click.option("--man", "as_man", is_flag=True, help="Print the manual page, with every command and every topic.")
 @click.pass_context
 def help_command(ctx: click.Context, topic: Sequence[str], as_man: bool) -> None:
-    """Show a page of the manual, or the help of a command. Without TOPIC, list the pages."""
+    """Show a page of the manual, or the help of a command. Without TOPIC, list the pages.
+
+    The topics lnav and alerts print a log format for lnav, and alerts for Prometheus to begin with.
+    """
     from echonode.manual.topics import TOPICS
 
     if as_man:
@@ -119,7 +124,11 @@ def help_command(ctx: click.Context, topic: Sequence[str], as_man: bool) -> None
     if not topic:
         print_line(f"Pages: {', '.join(TOPICS)}.")
         print_line(f"To read one, type: {PROGRAM} help {next(iter(TOPICS))}")
+        print_line(f"Files for other programs: {', '.join(_FILES)}; type: {PROGRAM} help lnav > FILE")
         print_line(f"Commands: {PROGRAM} --help lists them, {PROGRAM} help COMMAND explains one.")
+        return
+    if len(topic) == 1 and topic[0] in _FILES:
+        print_line(ctx.ensure_object(NodeLookup).services.packaged_file(_FILES[topic[0]]).rstrip())
         return
     page = TOPICS.get(topic[0]) if len(topic) == 1 else None
     print_line(page().rstrip() if page else _command_help(ctx, topic))
