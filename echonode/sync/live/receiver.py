@@ -6,10 +6,10 @@ the cursor stays: then trees are compared, and equal roots move it on (PROTOCOL.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from echonode.errors import Reason, RemoteError
 from echonode.limits import (
@@ -29,6 +29,7 @@ from echonode.sync.live.plumtree import PlumtreeLink, ShortId, remember, short_i
 from echonode.sync.live.requests import Requests
 from echonode.sync.live.send_queue import SendQueue, weight
 from echonode.sync.live.sender import LinkSender
+from echonode.sync.tasks import all_ended
 from echonode.sync.verify_apply import verify_all, within_bounds
 from echonode.sync.work import RECORD_REFUSED_S
 from echonode.wire.messages import Bodies, Commits, ContextCursor, ContextRoot, Follow, Lazy, Roots, Taken
@@ -38,6 +39,7 @@ _Incoming: TypeAlias = Commits | Bodies | ContextRoot
 _INBOX_BYTES_MAX = 2 * FOLLOW_WINDOW_BYTES  # beyond it no message is read; the window alone bounds what is sent unasked
 _ROOT_BYTES = 256  # what a root counts in that
 _JOINED_MAX = 2 * COMMITS_RECORDS_MAX  # records in one transaction; a context that comes then waits for these
+_FEW = 16  # records: more are a bulk, which is processed beside messages of other contexts
 _TAKEN_AT = FOLLOW_WINDOW_BYTES // 4  # bytes taken that the peer is told of at once
 _EMPTY = Tree().root
 
@@ -85,6 +87,8 @@ class LinkReceiver:
         self._window_used = 0  # bytes received and not taken yet
         self._window_freed = 0  # bytes taken that the peer was not told of yet
         self._records_freed = 0  # records of these
+        self._bulk: asyncio.Task[None] | None = None  # the work on a bulk, and
+        self._bulk_context = ""  # its context, of which nothing else is processed meanwhile
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -109,24 +113,64 @@ class LinkReceiver:
         return self._inbox_bytes > _INBOX_BYTES_MAX
 
     async def run(self) -> None:
-        """Process queued messages, one of each context in turn, for ever. Raises RemoteError for what is wrong with
-        them, and StoreError."""
-        while True:
-            while not self._inbox:
-                self._has_message.clear()
-                await self._has_message.wait()
-            context = IDENTITIES if IDENTITIES in self._inbox else next(iter(self._inbox))
-            message = self._take(context)
-            match message:
-                case Commits():
-                    await self._store_commits(*self._join_queued(message))
-                case Bodies():
-                    await self._store_bodies(message)
-                case ContextRoot():
-                    self._compare_root(message)
-                    self._queue.progress.compared(self.is_equal())
-            if context in self._inbox:
-                self._inbox[context] = self._inbox.pop(context)  # the others come first
+        """Process queued messages, one of each context in turn, for ever. While a bulk of one context is verified and
+        stored, messages of the others are. Raises RemoteError for what is wrong with them, and StoreError."""
+        try:
+            while True:
+                context = self._next_context()
+                if context is None:
+                    self._has_message.clear()
+                    await self._has_message.wait()
+                else:
+                    await self._process(context)
+                if self._bulk is not None and self._bulk.done():
+                    await self._end_bulk()
+        finally:
+            if self._bulk is not None:
+                self._bulk.cancel()
+                await all_ended((self._bulk,))
+
+    def _next_context(self) -> str | None:
+        """Return the context whose turn it is; None when no message waits but behind the bulk in work."""
+        if IDENTITIES in self._inbox:
+            return IDENTITIES
+        return next((context for context in self._inbox if context != self._bulk_context), None)
+
+    async def _process(self, context: str) -> None:
+        """Process the next message of `context`, or begin with it when it is a bulk."""
+        message = self._take(context)
+        match message:
+            case Commits():
+                joined, total_weight = self._join_queued(message)
+                work = self._store_commits(joined, total_weight)
+                if len(joined.records) > _FEW and context != IDENTITIES:
+                    await self._begin_bulk(context, work)
+                else:
+                    await work
+            case Bodies():
+                await self._store_bodies(message)
+            case ContextRoot():
+                self._compare_root(message)
+                self._queue.progress.compared(self.is_equal())
+        if context in self._inbox:
+            self._inbox[context] = self._inbox.pop(context)  # the others come first
+
+    async def _begin_bulk(self, context: str, work: Coroutine[Any, Any, None]) -> None:
+        """Have `work`, that of a bulk of `context`, done beside other messages, once the bulk before it is done."""
+        try:
+            await self._end_bulk()
+        except BaseException:
+            work.close()
+            raise
+        self._bulk, self._bulk_context = asyncio.create_task(work), context
+        self._bulk.add_done_callback(lambda _: self._has_message.set())
+
+    async def _end_bulk(self) -> None:
+        """Wait for the end of the bulk in work. Raises what it raised."""
+        if self._bulk is not None:
+            await asyncio.wait((self._bulk,))
+            ended, self._bulk, self._bulk_context = self._bulk, None, ""
+            ended.result()
 
     def _take(self, context: str) -> _Incoming:
         """Return the next queued message of `context`."""
@@ -309,7 +353,7 @@ class LinkReceiver:
     def pending(self) -> Iterator[str]:
         """Yield what is still to be done with what the peer told, in words."""
         left = {
-            "messages to take": self._inbox,
+            "messages to take": self._inbox or self._bulk,
             "versions announced": self._announced,
             "versions wanted": self._requests.is_waiting,
         }
