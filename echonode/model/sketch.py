@@ -63,15 +63,12 @@ def prefixes_of(ids: ShortIds) -> list[bytes]:
     return [bytes(place >> shift & 15 for shift in range(_PLACE_BITS - 4, -4, -4)) for place in found]
 
 
-def find_keys(entries: bytes, key: bytes, ids: ShortIds, *, bits: int = 8 * ID_BYTES) -> dict[int, bytes]:
-    """Return the keys of the leaves in `entries` that share the first `bits` of the short id with one of `ids`.
-
-    The keys of the dictionary are these first bits.
-    """
+def find_keys(entries: bytes, key: bytes, ids: ShortIds, *, bits: int = 8 * ID_BYTES) -> list[bytes]:
+    """Return the keys of all leaves in `entries` that share the first `bits` of the short id with one of `ids`."""
     shift = np.uint64(8 * ID_BYTES - bits)
     own = short_ids(entries, key) >> shift
     rows = np.nonzero(np.isin(own, ids >> shift))[0].tolist()
-    return {int(own[row]): entries[row * _ENTRY : row * _ENTRY + 32] for row in rows}
+    return [entries[row * _ENTRY : row * _ENTRY + 32] for row in rows]
 
 
 def _siphash(words: list[_Words], key: bytes) -> _Words:

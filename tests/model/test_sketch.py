@@ -255,4 +255,15 @@ def test_beginnings_are_sorted_and_each_once():
 def test_keys_among_entries_are_told_by_id():
     whole = entries(range(3))
     numbers = short_ids(whole, KEY)
-    assert find_keys(whole, KEY, numbers[1:2]) == {int(numbers[1]): whole[64:96]}
+    assert find_keys(whole, KEY, numbers[1:2]) == [whole[64:96]]
+
+
+def test_all_leaves_are_found_whose_ids_begin_in_the_same_way():
+    """Of many leaves some share the beginning with one that is asked for: each of them may be the one that is meant."""
+    whole = entries(range(50))
+    numbers = short_ids(whole, KEY)
+    keys = [whole[at : at + 32] for at in range(0, len(whole), 64)]
+    for bits in (1, 4, 20):
+        alike = numbers >> np.uint64(48 - bits) == numbers[7] >> np.uint64(48 - bits)
+        found = find_keys(whole, KEY, numbers[7:8], bits=bits)
+        assert found == [key for key, is_alike in zip(keys, alike, strict=True) if is_alike]

@@ -352,7 +352,7 @@ def find(tree: Tree, key: bytes, ids: "ShortIds", *, bits: int = 48) -> list[Lea
     from echonode.model import sketch
 
     around = dict.fromkeys(entries for place in sketch.prefixes_of(ids) for entries in tree.entries_around(place))
-    return sorted(map(LeafKey, sketch.find_keys(b"".join(around), key, ids, bits=bits).values()))
+    return sorted(map(LeafKey, sketch.find_keys(b"".join(around), key, ids, bits=bits)))
 
 
 def _whole(pieces: bytes, size: int) -> bytes:
