@@ -10,7 +10,7 @@ Turn hands over, the peer opens snapshots, and hands back. The side that does no
 """
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from echonode.clock import Clock
 from echonode.errors import PeerRefused, Reason, RemoteError
 from echonode.model.identity import IdentityId
-from echonode.model.record import IDENTITIES
+from echonode.model.record import IDENTITIES, Record
 from echonode.node.bulk_gate import BulkGate
 from echonode.node.escalation import Attempt, End, next_attempt
 from echonode.node.event_bus import EventBus
@@ -314,11 +314,17 @@ class Conversations:
                 self.bulk_gate.moved_on(context)
             figures.progress(tally)
 
+        their_root = next((each.root for each in session.hello.contexts if each.context == context), b"")
+
+        def applied(records: Sequence[Record]) -> None:
+            self.links.plumtree.note_held([record.id for record in records], their_root)
+            figures.applied(records)
+
         conversation = Conversation(
             session.transport,
             self.store,
             context,
-            on_applied=figures.applied,
+            on_applied=applied,
             on_staged=figures.staged,
             on_shown=figures.shown,
             is_listened=figures.is_listened,

@@ -167,6 +167,7 @@ class LiveLinks:
             instance=Instance(session.hello.instance),
             owner=_LinkOwner(self, peer),
             entropy=self.entropy,
+            roots={summary.context: summary.root for summary in session.hello.contexts},
         )
         return Link(environment, ours, theirs)
 

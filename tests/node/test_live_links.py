@@ -285,3 +285,26 @@ def test_a_slow_peer_lags_and_is_shown_to():
         assert len(await names(theirs)) == 60
 
     in_a_world(work)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_one_peer_brings_is_not_told_to_another_that_had_the_same_root(seed):
+    async def work(world: World) -> None:
+        ours, theirs = await linked(world, 2)
+        drafts = [Draft(context=MAIN, author=ours.node.id, name=f"r{number}", body=bytes(100)) for number in range(1500)]
+        await ours.node.records.put_all(drafts)
+        await asyncio.sleep(30)
+        late = await world.add_node("late")
+        await put(late, "own")
+        slow = LinkConditions(latency_s=0.01, bandwidth_bytes_s=50_000)
+        for member in (ours, theirs):
+            world.network.set_link(member.host, late.host, slow)
+            world.network.set_link(late.host, member.host, slow)
+        world.introduce()
+        await world.settled(within_s=120)
+        late.node.live_links.end_all()
+        await asyncio.sleep(1)
+        assert [done.received for done in told(late, SyncCompleted) if done.context == MAIN and done.received] == [1500]
+        assert sum(ended.sent for ended in told(late, FollowEnded)) <= 3, "its own record and its own keys at most"
+
+    in_a_world(work, seed=seed)

@@ -10,7 +10,7 @@ So the links that carry whole versions become a tree. A tree that breaks is mend
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
@@ -21,6 +21,7 @@ from echonode.store.port import Store
 
 ShortId: TypeAlias = bytes
 
+_NO_ROOT: Final = b""
 _SHORT_BYTES: Final = 16  # of an id in an announcement: as hard to collide with as the digests of a tree
 
 
@@ -60,6 +61,7 @@ class Plumtree:
     store: Store
     links: dict[IdentityId, PlumtreeLink] = field(default_factory=dict)
     _brought_by: "OrderedDict[ShortId, IdentityId | None]" = field(default_factory=OrderedDict)  # the latest versions
+    _held_in: "OrderedDict[ShortId, bytes]" = field(default_factory=OrderedDict)  # the latest that conversations brought
     _asked: dict[ShortId, PlumtreeLink] = field(default_factory=dict)  # versions on their way
 
     def stored(self, versions: Sequence[VersionId], source: IdentityId | None) -> None:
@@ -78,6 +80,18 @@ class Plumtree:
             self._brought_by.popitem(last=False)
         for link in list(self.links.values()):
             link.on_arrived(ids)
+
+    def note_held(self, versions: Sequence[VersionId], root: bytes) -> None:
+        """Note that a peer with this root of their context brings `versions`: whoever had the same root holds them too.
+        What the peer wrote since then is mistaken for such until roots are compared."""
+        for version in versions:
+            self._held_in[short_id(version)] = root
+        while len(self._held_in) > RECENT_VERSIONS_MAX:
+            self._held_in.popitem(last=False)
+
+    def is_held_in(self, version: ShortId, roots: Collection[bytes]) -> bool:
+        """Return True when a peer with one of these roots brought the version lately."""
+        return self._held_in.get(version, _NO_ROOT) in roots
 
     def has_arrived(self, version: ShortId) -> bool:
         """Return True when a link brought the version lately, or this node wrote it."""

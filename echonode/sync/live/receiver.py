@@ -415,7 +415,7 @@ class LinkReceiver:
         if theirs.seq < progress.told:
             raise RemoteError(Reason.PROTOCOL_ERROR, "its log has gone back")
         progress.told = progress.stored = theirs.seq
-        progress.their_root = theirs.root
+        progress.their_root = self._queue.latest_roots[theirs.context] = theirs.root
         ours = self._store.tree(theirs.context).root
         if ours == theirs.root:
             progress.equal_at = ours

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -109,7 +109,8 @@ class LinkProgress(Protocol):
 class LinkEnvironment:
     """A link's surroundings: the transport to the peer, what all links share, and the node that owns it.
 
-    `instance` is the life of the peer's store whose log is followed; `entropy` draws jitter.
+    `instance` is the life of the peer's store whose log is followed; `entropy` draws jitter; `roots` are those of the
+    peer's hello, by context.
     """
 
     transport: SyncTransport
@@ -118,6 +119,7 @@ class LinkEnvironment:
     instance: Instance
     owner: LinkOwner
     entropy: Entropy
+    roots: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:
@@ -137,20 +139,27 @@ class LinkEnvironment:
 class SendQueue:
     """One link's outgoing messages, with the state that decides how changes are sent.
 
-    `is_eager`  records travel whole, either way; else they are announced
-    `known`     versions that the peer is known to have, and was not sent
-    `outbox`    messages to send before any change is sent
-    `wake`      set when there may be something to send
-    `progress`  the link, which hears of what happens
+    `is_eager`      records travel whole, either way; else they are announced
+    `known`         versions that the peer is known to have, and was not sent
+    `latest_roots`  by context, the root that the peer told last over the link
+    `outbox`        messages to send before any change is sent
+    `wake`          set when there may be something to send
+    `progress`      the link, which hears of what happens
     """
 
     environment: LinkEnvironment
     progress: LinkProgress
     is_eager: bool = True
     known: "OrderedDict[ShortId, None]" = field(default_factory=OrderedDict)
+    latest_roots: dict[str, bytes] = field(default_factory=dict)
     outbox: deque[Message] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     tally: LinkTally = field(default_factory=LinkTally)
+
+    def roots_of(self, context: str) -> tuple[bytes, ...]:
+        """Return roots that the peer had: what was in them it holds for good, or what supersedes that."""
+        told = self.environment.roots.get(context), self.latest_roots.get(context)
+        return tuple(root for root in told if root is not None)
 
     def send_soon(self, message: Message) -> None:
         """Queue `message` and wake the sender."""

@@ -175,8 +175,13 @@ class LinkSender:
         )
         if self._told[context] != before:
             return True  # the peer turned out to be equal meanwhile
-        known = self._queue.known
-        news = [entry for entry in entries if short_id(entry.version) not in known]
+        known, roots = self._queue.known, self._queue.roots_of(context)
+        is_held = self._queue.environment.plumtree.is_held_in
+        news = [
+            entry
+            for entry in entries
+            if (version := short_id(entry.version)) not in known and not is_held(version, roots)
+        ]
         is_whole = self._queue.is_eager
         message = Commits(
             context,

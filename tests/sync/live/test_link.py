@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, count
 
 import pytest
@@ -742,5 +742,28 @@ def test_whatever_a_peer_says_a_link_goes_on_or_ends_by_name_and_loses_nothing(s
         assert all(isinstance(end, EchonodeError | None) for end in await over(ours))
         assert root_of(heads_in(ours.store)) == ours.store.tree(MAIN).root
         assert not lacks(ours.store, before)
+
+    virtually(main())
+
+
+@pytest.mark.parametrize("is_told", [False, True], ids=["it told another root", "it told the same root"])
+def test_what_a_third_peer_brings_is_not_told_to_a_peer_with_the_same_root(is_told: bool) -> None:
+    async def main() -> None:
+        one, other = (Spot(number, universe().store(())) for number in (1, 2))
+        records = news(20)
+        await other.store.apply(MAIN, records)
+        root = other.store.tree(MAIN).root
+        here, there = paired()
+        link = Link(replace(one.ends(other, here), roots={MAIN: root}), one.places(other), other.places(one))
+        one.links[2] = asyncio.create_task(to_its_end(link, here))
+        peer = Link(other.ends(one, there), other.places(one), one.places(other))
+        other.links[1] = asyncio.create_task(to_its_end(peer, there))
+        await asyncio.sleep(0)
+        one.plumtree.note_held([record.id for record in records], root if is_told else bytes(32))
+        await one.write(records)
+        await asyncio.sleep(SETTLED_S)
+        assert link.tally.sent == (0 if is_told else len(records))
+        assert one.equal == {2: True} and other.equal == {1: True}
+        await over(one, other)
 
     virtually(main())
