@@ -47,6 +47,14 @@ def digest(person: bytes, data: bytes) -> bytes:
     return state.digest()
 
 
+def begun(person: bytes, beginning: bytes) -> Callable[[], blake2b]:
+    """Return the function that begins a hash of 32 bytes in the domain `person`, of data that begin with `beginning`.
+    """
+    state = _start(person, 32)()
+    state.update(beginning)
+    return state.copy
+
+
 def digest16(person: bytes, data: bytes) -> bytes:
     """Return 16 bytes of BLAKE2b over `data`, in the domain `person`. They are not a truncation of the 32."""
     state = _start(person, 16)()

@@ -12,10 +12,10 @@ take about 100 MB. Digests are computed when they are read. A branch keeps those
 child that has changed since: after a batch only the buckets and branches that changed are hashed again.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, NewType
 
-from echonode.digest import BUCKET, LEAF, NODE, STATE, digest
+from echonode.digest import BUCKET, LEAF, NODE, STATE, begun, digest
 from echonode.limits import JOURNAL_LEAVES_MAX
 from echonode.model.record import LeafKey, VersionId
 
@@ -69,15 +69,15 @@ class _Branch:
         self.count = count
         self.changed = _ALL_CHANGED
         self.digests = bytearray()  # filled with the first digest
-        self.digest = EMPTY
+        self.digest: bytes = EMPTY
 
 
 _Node = bytes | _Branch
 
 
-def state_of(head_ids: Iterable[VersionId]) -> State:
+def state_of(head_ids: Sequence[VersionId]) -> State:
     """Return the state of a leaf: a hash of its heads, which may be given in any order."""
-    return State(digest(STATE, b"".join(sorted(head_ids))))
+    return State(digest(STATE, head_ids[0] if len(head_ids) == 1 else b"".join(sorted(head_ids))))
 
 
 def leaf_digest(key: LeafKey, state: State) -> Digest:
@@ -117,7 +117,7 @@ class Tree:
     def root(self) -> Digest:
         """The digest of the whole set, 32 bytes."""
         top = self._top
-        return _bucket_digest(top) if isinstance(top, bytes) else _digest(top)
+        return Digest(_bucket_digest(top) if isinstance(top, bytes) else _digest(top))
 
     def __len__(self) -> int:
         return _count(self._top)
@@ -144,7 +144,7 @@ class Tree:
                 before = self.get(key)
                 self._note(b"" if before is None else key + before, key + state)
         if leaves:
-            self._top = _merged(self._top, b"".join([key + state for key, state in sorted(leaves)]), 0)
+            self._top = _merged(self._top, b"".join(sorted([key + state for key, state in leaves])), 0)
 
     def remove(self, key: LeafKey) -> None:
         """Remove one leaf, if it is there."""
@@ -163,7 +163,7 @@ class Tree:
 
     def digest_at(self, prefix: Prefix) -> Digest:
         """Return the digest of the leaves below `prefix`: EMPTY for none, the root for the empty prefix."""
-        return _digest(self._node_at(prefix)) if prefix else self.root
+        return Digest(_digest(self._node_at(prefix))) if prefix else self.root
 
     def count_at(self, prefix: Prefix) -> int:
         """Return the number of leaves below `prefix`."""
@@ -173,7 +173,7 @@ class Tree:
         """Return the 16 digests one level below `prefix`."""
         node = self._node_at(prefix)
         if isinstance(node, bytes):
-            return tuple(_digest(part) for part in _partition(node, len(prefix)))
+            return tuple(Digest(_digest(part)) for part in _partition(node, len(prefix)))
         _digest(node)
         return tuple(Digest(bytes(node.digests[at : at + _DIGEST])) for at in range(0, ARITY * _DIGEST, _DIGEST))
 
@@ -245,19 +245,6 @@ def _nibble(key: bytes, depth: int) -> int:
     return byte & 15 if depth & 1 else byte >> 4
 
 
-def _place(bucket: bytes, key: LeafKey) -> int:
-    """Return the position in `bucket` of the first entry that does not come before `key`."""
-    low, high = 0, len(bucket) // _ENTRY
-    while low < high:
-        middle = (low + high) // 2
-        at = middle * _ENTRY
-        if bucket[at : at + _KEY] < key:
-            low = middle + 1
-        else:
-            high = middle
-    return low * _ENTRY
-
-
 def _find(bucket: bytes, key: LeafKey) -> int:
     at = bucket.find(key)
     while at >= 0 and at % _ENTRY:
@@ -269,23 +256,28 @@ def _count(node: _Node) -> int:
     return len(node) // _ENTRY if isinstance(node, bytes) else node.count
 
 
-def _bucket_digest(bucket: bytes) -> Digest:
-    return Digest(digest(BUCKET, (len(bucket) // _ENTRY).to_bytes(8, "big") + bucket))
+def _bucket_digest(bucket: bytes) -> bytes:
+    state = _BUCKETS[len(bucket) // _ENTRY]()
+    state.update(bucket)
+    return state.digest()
 
 
-def _digest(node: _Node) -> Digest:
+# By the number of leaves: begins the hash of a bucket, its count included.
+_BUCKETS: Final = tuple(begun(BUCKET, count.to_bytes(8, "big")) for count in range(BUCKET_LEAVES_MAX + 1))
+
+
+def _digest(node: _Node) -> bytes:
     if isinstance(node, bytes):
         return _bucket_digest(node) if node else EMPTY
-    if node.changed:
-        if not node.digests:
-            node.digests = bytearray(ARITY * _DIGEST)
-        changed = node.changed
+    changed = node.changed
+    if changed:
+        children, digests = node.children, node.digests or bytearray(ARITY * _DIGEST)
         while changed:
             nibble = changed.bit_length() - 1
             changed ^= 1 << nibble
-            node.digests[nibble * _DIGEST : (nibble + 1) * _DIGEST] = _digest(node.children[nibble])
-        node.digest = Digest(digest(NODE, node.count.to_bytes(8, "big") + node.digests))
-        node.changed = 0
+            digests[nibble * _DIGEST : (nibble + 1) * _DIGEST] = _digest(children[nibble])
+        node.digest = digest(NODE, node.count.to_bytes(8, "big") + digests)
+        node.digests, node.changed = digests, 0
     return node.digest
 
 
@@ -302,10 +294,13 @@ def _merged(node: _Node, entries: bytes, depth: int) -> _Node:
     object."""
     if isinstance(node, bytes):
         return _build(_united(node, entries), depth)
-    if len(entries) == _ENTRY:
-        _merge_one(node, entries, depth)
+    if len(entries) < ARITY * _ENTRY:
+        for at in range(0, len(entries), _ENTRY):
+            _merge_one(node, entries[at : at + _ENTRY], depth)
         return node
-    for nibble, part in _parts(entries, depth):
+    for nibble, part in enumerate(_partition(entries, depth)):
+        if not part:
+            continue
         before = node.children[nibble]
         count = _count(before)
         after = _merged(before, part, depth + 1)
@@ -317,38 +312,40 @@ def _merged(node: _Node, entries: bytes, depth: int) -> _Node:
 
 def _merge_one(branch: _Branch, entry: bytes, depth: int) -> None:
     """Insert or replace one `entry` below `branch`, in one loop down and one back."""
-    path: list[tuple[_Branch, int]] = []
+    path: list[_Branch] = []
     node: _Node = branch
     while not isinstance(node, bytes):
-        nibble = _nibble(entry, depth + len(path))
-        path.append((node, nibble))
+        byte = entry[depth >> 1]  # `_nibble` in place
+        nibble = byte & 15 if depth & 1 else byte >> 4
+        node.changed |= 1 << nibble
+        path.append(node)
         node = node.children[nibble]
-    united = _united(node, entry)
-    is_new = len(united) > len(node)
-    for passed, nibble in path:
-        passed.changed |= 1 << nibble
-        passed.count += is_new
-    last, nibble = path[-1]
-    last.children[nibble] = _build(united, depth + len(path))
+        depth += 1
+    united = _with_entry(node, entry)
+    is_bucket = len(united) <= BUCKET_LEAVES_MAX * _ENTRY
+    path[-1].children[nibble] = united if is_bucket else _build(united, depth)
+    if len(united) > len(node):
+        for passed in path:
+            passed.count += 1
 
 
-def _parts(entries: bytes, depth: int) -> Iterable[tuple[int, bytes]]:
-    """Return the sorted `entries`, cut by the nibble at `depth`, each piece with its nibble."""
-    if len(entries) >= ARITY * _ENTRY:
-        return [(nibble, part) for nibble, part in enumerate(_partition(entries, depth)) if part]
-    parts: dict[int, bytes] = {}
-    for at in range(0, len(entries), _ENTRY):
-        entry = entries[at : at + _ENTRY]
-        nibble = _nibble(entry, depth)
-        parts[nibble] = parts[nibble] + entry if nibble in parts else entry
-    return parts.items()
+def _with_entry(bucket: bytes, entry: bytes) -> bytes:
+    """Return the sorted `bucket` with `entry`, in place of the one with its key if there is one."""
+    key = entry[:_KEY]
+    low, high = 0, len(bucket)
+    while low < high:
+        middle = (low + high) // (2 * _ENTRY) * _ENTRY
+        if bucket[middle : middle + _KEY] < key:
+            low = middle + _ENTRY
+        else:
+            high = middle
+    return bucket[:low] + entry + bucket[low + _ENTRY * bucket.startswith(key, low) :]
 
 
 def _united(bucket: bytes, entries: bytes) -> bytes:
     """Return the sorted entries of both; of two with one key that in `entries`."""
     if len(entries) == _ENTRY:
-        at = _place(bucket, LeafKey(entries[:_KEY]))
-        return bucket[:at] + entries + bucket[at + _ENTRY * bucket.startswith(entries[:_KEY], at) :]
+        return _with_entry(bucket, entries)
     if not bucket or bucket[-_ENTRY:-_KEY] < entries[:_KEY]:
         return bucket + entries
     states: dict[bytes, bytes] = {}
