@@ -156,9 +156,8 @@ class Tree:
         self._replace(path, key, bucket[:at] + bucket[at + _ENTRY :], -1)
         for depth, branch in enumerate(path):
             if branch.count <= BUCKET_LEAVES_MAX:
-                # Every child is a bucket now; joined, they are in key order.
-                merged = b"".join(child for child in branch.children if isinstance(child, bytes))
-                self._replace(path[:depth], key, merged, 0)
+                # Where all its leaves share the next nibble, a child is a branch of as few leaves.
+                self._replace(path[:depth], key, b"".join(_buckets(branch, depth, None)), 0)
                 return
 
     def digest_at(self, prefix: Prefix) -> Digest:

@@ -102,6 +102,16 @@ def test_a_root_read_between_changes_is_that_of_the_definition(changes: int) -> 
     assert tree.children_at(b"") == tuple(naive(leaves, bytes([nibble])) for nibble in range(16))
 
 
+@pytest.mark.parametrize("alike", [0, 1, 2])
+def test_a_chain_of_branches_with_the_same_leaves_becomes_one_bucket(alike: int) -> None:
+    leaves = some(17, alike=alike)
+    tree = Tree(leaves.items())
+    gone = max(leaves)
+    del leaves[gone]
+    tree.remove(gone)
+    assert (tree.root, len(tree), dict(tree.leaves_at(b""))) == (naive(leaves), 16, leaves)
+
+
 @given(st.lists(LEAVES, max_size=4))
 def test_many_leaves_at_once_are_put_as_one_after_another(batches: list[dict[LeafKey, State]]) -> None:
     tree, leaves = Tree(), dict[LeafKey, State]()
