@@ -13,15 +13,15 @@
 other payload it returns None: the strict pair then reads or refuses it. It accepts nothing that the strict pair
 refuses: every length is in its shortest form, the fields come in order, and nothing follows the last.
 
-`write_fields` goes the other way: it returns the payload of such fields, the same that `cbor.encode_ordered` returns
+`write_payload` goes the other way: it returns the payload of such fields, the same that `cbor.encode_ordered` returns
 for fields that `check_fields` accepts, or None. Its texts are ASCII, which is in NFC.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from echonode.clock import TIMESTAMP_MAX, Timestamp
 from echonode.limits import NAME_BYTES_MAX
@@ -31,7 +31,6 @@ from echonode.model.fields import (
     CONTEXT,
     CREATED,
     INSTANCE,
-    LATER,
     MEDIA_TYPE,
     MODEL,
     MODEL_VERSION,
@@ -205,28 +204,34 @@ def _read_optional(payload: bytes, at: int, count: int) -> tuple[int, bool]:
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-def write_fields(fields: Mapping[int, Any]) -> bytes | None:
-    """Return the payload of `fields`, None when it is not of the common layout: then the fields are to be checked."""
-    name, timestamp, created_ms = fields[NAME], fields[TIMESTAMP], fields[CREATED]
+def write_payload(
+    heading: Heading, model: str, model_version: tuple[int, int], tags: Iterable[str], media_type: str, body: bytes
+) -> bytes | None:
+    """Return the payload of these fields, empty ones left out; None when it is not of the common layout: then the
+    fields are to be checked."""
+    context, author, name, timestamp, instance, vector, created_ms, is_tombstone = heading
     if not _is_ascii(name, NAME_BYTES_MAX) or not _is_long_number(timestamp) or not _is_long_number(created_ms):
         return None
-    instance, vector, model_version = fields[INSTANCE], fields[VECTOR], fields[MODEL_VERSION]
     if len(vector) != 1 or not _is_bytes(instance, INSTANCE_BYTES) or len(model_version) != 2:
         return None
     ((writer, counter),) = vector.items()
-    major, minor = model_version
-    if not _is_bytes(writer, WRITER_BYTES) or type(major) is not int or type(minor) is not int or max(fields) >= LATER:
-        return None
-    head, tail = _head(fields[CONTEXT], fields[AUTHOR]), _tail(fields[MODEL], major, minor)
-    optional = _write_optional(fields) if len(fields) > _REQUIRED else b""
-    counted = _write_number(counter)
-    if not head or not tail or not counted or optional is None:
+    more: list[bytes] = []
+    if tags:
+        more.append(_write_tags(*tags))
+    if media_type:
+        more.append(_write_media_type(media_type))
+    if body:
+        more.append(b"" if is_tombstone else _write_body(body))
+    if is_tombstone:
+        more.append(bytes((TOMBSTONE, 0xF5)))
+    head, tail, counted = _head(context, author), _tail(model, *model_version), _write_number(counter)
+    if not head or not tail or not counted or not all(more) or not _is_bytes(writer, WRITER_BYTES):
         return None
     size = len(name)
     named = bytes((_TEXT + size,)) if size <= _SHORT_MAX else bytes((_LONG_TEXT, size))
     middle = _MIDDLE.pack(_TIMESTAMP_HEAD, timestamp, _INSTANCE_HEAD, instance, _VECTOR_HEAD, writer, counted[0])
-    parts = (bytes((0xA0 + len(fields),)), head, named, name.encode(), middle, counted[1:], tail)
-    return b"".join((*parts, created_ms.to_bytes(8, "big"), optional))
+    parts = (bytes((0xA0 + _REQUIRED + len(more),)), head, named, name.encode(), middle, counted[1:], tail)
+    return b"".join((*parts, created_ms.to_bytes(8, "big"), *more))
 
 
 def _is_ascii(text: object, bytes_max: int = _SHORT_MAX) -> bool:
@@ -253,13 +258,17 @@ def _head(context: str, author: bytes) -> bytes:
     return bytes((CONTEXT,)) + _write_text(context) + _AUTHOR_HEAD + author + bytes((NAME,))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=64, typed=True)  # True is no 1
 def _tail(model: str, major: int, minor: int) -> bytes:
     """Return the fields from the model up to the head of the time of creation, b"" when they are not of the common
     layout."""
-    if not _is_ascii(model) or not 0 <= major <= _SHORT_MAX or not 0 <= minor <= _SHORT_MAX:
+    if not _is_ascii(model) or not _is_tiny(major) or not _is_tiny(minor):
         return b""
     return bytes((MODEL,)) + _write_text(model) + bytes((MODEL_VERSION, 0x82, major, minor, CREATED, 0x1B))
+
+
+def _is_tiny(number: object) -> bool:
+    return type(number) is int and 0 <= number <= _SHORT_MAX
 
 
 def _write_number(number: object) -> bytes:
@@ -272,30 +281,31 @@ def _write_number(number: object) -> bytes:
     return bytes((_SHORT_MAX + width.bit_length(),)) + number.to_bytes(width, "big")
 
 
-def _write_optional(fields: Mapping[int, Any]) -> bytes | None:
-    """Return the fields from TAGS on, None when they are not of the common layout."""
-    parts: list[bytes] = []
-    if TAGS in fields:
-        parts.append(_write_tags(*fields[TAGS]))
-    if MEDIA_TYPE in fields:
-        media_type = fields[MEDIA_TYPE]
-        parts.append(bytes((MEDIA_TYPE,)) + _write_text(media_type) if _is_ascii(media_type) else b"")
-    if BODY in fields:
-        body = fields[BODY]
-        size = len(body) if type(body) is bytes else 0
-        if not 0 < size < 1 << 16 or TOMBSTONE in fields:
-            return None
-        width = 0 if size <= _SHORT_MAX else 1 if size < 1 << 8 else 2
-        sized = (0x40 + size, 0x58 << 8 | size, 0x59 << 16 | size)[width].to_bytes(1 + width, "big")
-        parts += (bytes((BODY,)) + sized, body)
-    if TOMBSTONE in fields:
-        parts.append(bytes((TOMBSTONE, 0xF5)) if fields[TOMBSTONE] is True else b"")
-    return b"".join(parts) if all(parts) else None
-
-
 @lru_cache(maxsize=1024)
 def _write_tags(*tags: str) -> bytes:
     """Return the field TAGS, b"" when it is not of the common layout."""
-    if not 0 < len(tags) <= _SHORT_MAX or not all(map(_is_ascii, tags)) or list(tags) != sorted(set(tags)):
+    if len(tags) > _SHORT_MAX or not all(map(_is_ascii, tags)):
         return b""
-    return bytes((TAGS, 0x80 + len(tags))) + b"".join(map(_write_text, tags))
+    distinct = sorted(set(tags))
+    return bytes((TAGS, 0x80 + len(distinct))) + b"".join(map(_write_text, distinct))
+
+
+@lru_cache(maxsize=1024)
+def _write_media_type(media_type: str) -> bytes:
+    """Return the field MEDIA_TYPE, b"" when it is not of the common layout."""
+    return bytes((MEDIA_TYPE,)) + _write_text(media_type) if _is_ascii(media_type) else b""
+
+
+def _write_body(body: bytes) -> bytes:
+    """Return the field BODY, b"" when it is not of the common layout."""
+    head = _body_head(len(body)) if type(body) is bytes else b""
+    return head and head + body
+
+
+@lru_cache(maxsize=1024)
+def _body_head(size: int) -> bytes:
+    """Return what comes before a body of `size` bytes, b"" when it is not of the common layout."""
+    if size >= 1 << 16:
+        return b""
+    width = 0 if size <= _SHORT_MAX else 1 if size < 1 << 8 else 2
+    return bytes((BODY,)) + (0x40 + size, 0x58 << 8 | size, 0x59 << 16 | size)[width].to_bytes(1 + width, "big")

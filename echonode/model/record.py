@@ -19,7 +19,7 @@ from echonode.clock import Timestamp, to_ms
 from echonode.digest import LEAF_KEY, VERSION, digest
 from echonode.errors import LocalError, RemoteError
 from echonode.limits import RECORD_BYTES_MAX
-from echonode.model.common_layout import Heading, read_heading, write_fields
+from echonode.model.common_layout import Heading, read_heading, write_payload
 from echonode.model.cose import KID_AT as KID_AT
 from echonode.model.cose import assemble, bstr_head, open_envelope, sig_structure, split
 from echonode.model.fields import (
@@ -87,7 +87,8 @@ class Version(Protocol):
     def is_tombstone(self) -> bool: ...
 
 
-_required_heading: Final = itemgetter(CONTEXT, AUTHOR, NAME, TIMESTAMP, INSTANCE, VECTOR, CREATED)
+_HEADING: Final = (CONTEXT, AUTHOR, NAME, TIMESTAMP, INSTANCE, VECTOR, CREATED)
+_required_heading: Final = itemgetter(*_HEADING)
 
 IDENTITIES: Final = "identities"  # the reserved context of key statements
 MAIN: Final = "main"
@@ -336,19 +337,31 @@ def prepare(
     `created_ms` is the wall time, for a draft that names no `created` of its own; None takes it from the timestamp.
     Raises LocalError.
     """
-    if created_ms is None:
+    if draft.created_ms is not None:
+        created_ms = draft.created_ms
+    elif created_ms is None:
         created_ms = to_ms(timestamp)
-    fields: dict[int, Any] = {
-        CONTEXT: draft.context,
-        AUTHOR: draft.author,
-        NAME: draft.name,
-        TIMESTAMP: timestamp,
-        INSTANCE: instance,
-        VECTOR: dict(sorted(vector.items())),
-        MODEL: draft.model,
-        MODEL_VERSION: list(draft.model_version),
-        CREATED: created_ms if draft.created_ms is None else draft.created_ms,
-    }
+    vector = dict(sorted(vector.items())) if len(vector) > 1 else dict(vector)
+    heading = (draft.context, draft.author, draft.name, timestamp, instance, vector, created_ms, draft.is_tombstone)
+    payload = None
+    if not draft.later:
+        payload = write_payload(
+            heading, draft.model, draft.model_version, draft.tags, draft.media_type, draft.body
+        )
+    if payload is None:
+        payload = _encode(draft, heading)
+    payload_bstr = bstr_head(len(payload)) + payload
+    unsigned = assemble(kid, payload_bstr)
+    # The bounds of known fields add up to less than this one; later fields have no bounds here.
+    if draft.later and len(unsigned) + SIGNATURE_BYTES > RECORD_BYTES_MAX:
+        raise LocalError("larger than a record may be")
+    return UnsignedVersion(unsigned, kid, payload_bstr, heading, key=key)
+
+
+def _encode(draft: Draft, heading: Heading) -> bytes:
+    """Return the payload of any fields: those of `heading`, and the others of `draft`. Raises LocalError."""
+    fields: dict[int, Any] = dict(zip(_HEADING, heading, strict=False))
+    fields |= {MODEL: draft.model, MODEL_VERSION: list(draft.model_version)}
     if draft.tags:
         fields[TAGS] = sorted(set(draft.tags))
     if draft.media_type:
@@ -357,20 +370,6 @@ def prepare(
         fields[BODY] = draft.body
     if draft.is_tombstone:
         fields[TOMBSTONE] = True
-    payload = None if draft.later else write_fields(fields)
-    if payload is None:
-        payload = _encode(draft, fields)
-    payload_bstr = bstr_head(len(payload)) + payload
-    unsigned = assemble(kid, payload_bstr)
-    # The bounds of known fields add up to less than this one; later fields have no bounds here.
-    if draft.later and len(unsigned) + SIGNATURE_BYTES > RECORD_BYTES_MAX:
-        raise LocalError("larger than a record may be")
-    return UnsignedVersion(unsigned, kid, payload_bstr, _heading_of(fields), fields, key)
-
-
-def _encode(draft: Draft, fields: dict[int, Any]) -> bytes:
-    """Return the payload of any `fields`, with the later ones of `draft`, which are added to them. Raises LocalError.
-    """
     try:
         if draft.later:
             fields |= later_fields(draft.later)
@@ -381,7 +380,7 @@ def _encode(draft: Draft, fields: dict[int, Any]) -> bytes:
         # Only texts written here must be in NFC: the test depends on the version of Unicode (text.py).
         if not text.isascii() and not is_normalized("NFC", text):
             raise LocalError("names, tags and types are written in Unicode's form NFC")
-    return cbor.encode_ordered(fields)
+    return cbor.encode(fields)
 
 
 def _heading_of(fields: Any) -> Heading:

@@ -47,8 +47,13 @@ NEXT_MINOR: Mapping[str, Sequence[tuple[str, str]]] = {
     "model/fields.py": [("LATER: Final = 14 ", "LATER: Final = 15 ")],
     "model/record.py": [
         (
-            "    payload = None if draft.later else write_fields(fields)\n",
-            '    fields[14] = {"of": [draft.name, 1]}\n    payload = None\n',
+            "    if payload is None:\n        payload = _encode(",
+            "    if True:\n        payload = _encode(",
+        ),
+        (
+            "        check_fields(fields)\n    except RemoteError as error:\n        raise LocalError",
+            '        fields[14] = {"of": [draft.name, 1]}\n'
+            "        check_fields(fields)\n    except RemoteError as error:\n        raise LocalError",
         )
     ],
     "node/hello.py": [("NAMES: Final = (*NAMES_IN", 'NAMES: Final = ("hologram", *NAMES_IN')],

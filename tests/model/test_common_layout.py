@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from echonode import cbor
 from echonode.limits import NAME_BYTES_MAX
-from echonode.model.common_layout import read_heading, write_fields
+from echonode.model.common_layout import read_heading, write_payload
 from echonode.model.cose import split
 from echonode.model.fields import check_fields
 from echonode.model.record import MAIN, Draft, parse
@@ -114,6 +114,9 @@ FIELDS = st.fixed_dictionaries(
         14: st.none() | TEXTS,
     },
 )
+WRITABLE = FIELDS.map(
+    lambda fields: {number: number == 13 or each for number, each in fields.items() if number < 14}
+)
 
 
 @given(FIELDS, st.integers(0, 500), st.binary(max_size=3))
@@ -123,11 +126,22 @@ def test_the_quick_reader_never_takes_more_than_the_strict_one(fields: dict[Any,
     is_read_as_the_strict_reader_does(payload[:at] + noise + payload[at + len(noise) :])
 
 
+def quick_payload(fields: dict[int, Any]) -> bytes | None:
+    """Return the payload that the quick writer makes of `fields`."""
+    heading = (*[fields[number] for number in (1, 2, 3, 4, 5, 6, 9)], 13 in fields)
+    return write_payload(
+        heading, fields[7], tuple(fields[8]), fields.get(10, ()), fields.get(11, ""), fields.get(12, b"")
+    )
+
+
 def is_written_as_the_encoder_does(fields: dict[int, Any]) -> bool:
     """Return True if the quick writer takes `fields`; fail if they are not valid or it writes something else."""
-    quick = write_fields(fields)
+    quick = quick_payload(fields)
     if quick is None:
         return False
+    fields = {number: value for number, value in fields.items() if value not in ([], "", b"")}
+    if 10 in fields:
+        fields[10] = sorted(set(fields[10]))
     check_fields(fields)
     assert quick == cbor.encode(fields)
     assert cbor.decode(quick) == fields
@@ -135,7 +149,7 @@ def is_written_as_the_encoder_does(fields: dict[int, Any]) -> bool:
     return True
 
 
-@given(FIELDS)
+@given(WRITABLE)
 def test_the_quick_writer_writes_what_the_encoder_does_or_nothing(fields: dict[int, Any]) -> None:
     is_written_as_the_encoder_does(fields)
 
@@ -167,12 +181,12 @@ def test_the_quick_writer_takes_no_bad_draft(fields: dict[int, Any]) -> None:
 def test_sizes_and_counters_are_written_in_their_shortest_form(size: int, counter: int) -> None:
     fields = {**COMMON, 3: "n" * min(size, NAME_BYTES_MAX), 6: {WRITER: counter}, 12: bytes(size)}
     assert is_written_as_the_encoder_does(fields)
-    assert write_fields({**fields, 12: bytes(65_536)}) is None
+    assert quick_payload({**fields, 12: bytes(65_536)}) is None
 
 
 @pytest.mark.parametrize("counter", [0, -1, True, 2**64, "1"])
 def test_what_is_no_counter_is_left_to_the_strict_writer(counter: object) -> None:
-    assert write_fields({**COMMON, 6: {WRITER: counter}}) is None
+    assert quick_payload({**COMMON, 6: {WRITER: counter}}) is None
 
 
 def test_a_version_written_here_is_of_the_common_layout() -> None:

@@ -291,7 +291,8 @@ def test_a_slow_peer_lags_and_is_shown_to():
 def test_what_one_peer_brings_is_not_told_to_another_that_had_the_same_root(seed):
     async def work(world: World) -> None:
         ours, theirs = await linked(world, 2)
-        drafts = [Draft(context=MAIN, author=ours.node.id, name=f"r{number}", body=bytes(100)) for number in range(1500)]
+        author = ours.node.id
+        drafts = [Draft(context=MAIN, author=author, name=f"r{number}", body=bytes(100)) for number in range(1500)]
         await ours.node.records.put_all(drafts)
         await asyncio.sleep(30)
         late = await world.add_node("late")

@@ -61,7 +61,7 @@ class Plumtree:
     store: Store
     links: dict[IdentityId, PlumtreeLink] = field(default_factory=dict)
     _brought_by: "OrderedDict[ShortId, IdentityId | None]" = field(default_factory=OrderedDict)  # the latest versions
-    _held_in: "OrderedDict[ShortId, bytes]" = field(default_factory=OrderedDict)  # the latest that conversations brought
+    _held_in: "OrderedDict[ShortId, bytes]" = field(default_factory=OrderedDict)  # the latest of conversations
     _asked: dict[ShortId, PlumtreeLink] = field(default_factory=dict)  # versions on their way
 
     def stored(self, versions: Sequence[VersionId], source: IdentityId | None) -> None:
