@@ -12,7 +12,7 @@ take about 100 MB. Digests are computed when they are read. A branch keeps those
 child that has changed since: after a batch only the buckets and branches that changed are hashed again.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final, NewType
 
 from echonode.digest import BUCKET, LEAF, NODE, STATE, begun, digest
@@ -75,9 +75,9 @@ class _Branch:
 _Node = bytes | _Branch
 
 
-def state_of(head_ids: Sequence[VersionId]) -> State:
+def state_of(head_ids: Iterable[VersionId]) -> State:
     """Return the state of a leaf: a hash of its heads, which may be given in any order."""
-    return State(digest(STATE, head_ids[0] if len(head_ids) == 1 else b"".join(sorted(head_ids))))
+    return State(digest(STATE, b"".join(sorted(head_ids))))
 
 
 def leaf_digest(key: LeafKey, state: State) -> Digest:

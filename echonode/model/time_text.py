@@ -24,18 +24,18 @@ _RFC_3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MS: Final = timedelta(milliseconds=1)
 
 
 def read_time_ms(text: str, now_ms: int | None = None) -> int:
     """Return the ms since 1970 of a time. Without `now_ms` a span before now is no time. Raises LocalError."""
     ms = -1
-    span_s = maybe_span_s(text)
-    if _SECONDS.fullmatch(text):
-        ms = round(float(text) * 1000)
-    elif span_s is not None and now_ms is not None:
-        ms = now_ms - round(span_s * 1000)
-    elif _RFC_3339.fullmatch(text):
+    if _RFC_3339.fullmatch(text):  # first: every line of an import has such a one
         ms = _rfc_3339_ms(text)
+    elif _SECONDS.fullmatch(text):
+        ms = round(float(text) * 1000)
+    elif now_ms is not None and (span_s := maybe_span_s(text)) is not None:
+        ms = now_ms - round(span_s * 1000)
     if not 0 <= ms <= MS_MAX:
         before_now = ", 2h (before now)" if now_ms is not None else ""
         raise LocalError(
@@ -58,4 +58,4 @@ def _rfc_3339_ms(text: str) -> int:
     except ValueError:
         return -1
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    return (moment - _EPOCH) // _MS

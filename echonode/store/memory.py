@@ -277,7 +277,7 @@ class MemoryStore:
     async def promote(self, context: str, *, expected: Digest | None) -> Applied | None:
         _, staging = self._staging.pop(context, (Digest(b""), {}))
         self._uncount(context, staging)
-        staged = Tree((key, State(state_of([head.id for head in heads]))) for key, heads in staging.items())
+        staged = Tree((key, State(state_of(head.id for head in heads))) for key, heads in staging.items())
         if expected is not None and staged.root != expected:
             return None
         was_empty = not len(self.tree(context)) and context != IDENTITIES
@@ -314,7 +314,7 @@ class MemoryStore:
         statements = (head for heads in self._heads.get(IDENTITIES, {}).values() for head in heads)
         keyring = Keyring(ClaimsInMemory(map(read_statement, statements)))
         for context, leaves in self._heads.items():
-            tree = Tree((key, state_of([head.id for head in heads])) for key, heads in leaves.items() if heads)
+            tree = Tree((key, state_of(head.id for head in heads)) for key, heads in leaves.items() if heads)
             if tree.root != self.tree(context).root:
                 problems.append(f"{context}: the tree is not that of its records")
             for key, heads in leaves.items():

@@ -185,14 +185,17 @@ class MergeIndex:
             plan.arrived.setdefault(record.key, []).append(record)
         return plan
 
-    def merge_unread(self, plan: MergePlan, pending: PendingMerges | None = None) -> list[LeafKey]:
+    def merge_unread(
+        self, plan: MergePlan, pending: PendingMerges | None = None, present: Collection[LeafKey] | None = None
+    ) -> list[LeafKey]:
         """Merge the leaves of `plan` of which nothing has to be read; return the others.
 
-        These are new leaves to which one version comes, and leaves whose one head is the very version that comes."""
+        These are new leaves to which one version comes, and leaves whose one head is the very version that comes.
+        `present`: those that there are, where they were looked up already."""
         tree = self.trees.get(plan.context)
         others: list[LeafKey] = []
         for key, arrived in plan.arrived.items():
-            state = tree.get(key) if tree is not None else None
+            state = tree.get(key) if tree is not None and (present is None or key in present) else None
             if len(arrived) > 1 or (pending is not None and pending.touches(plan.context, key)):
                 others.append(key)
             elif state is None:

@@ -261,7 +261,7 @@ class Invariants:
         store, name = member.node.store, member.name
         for context in store.contexts():
             leaves = leaves_of(await all_heads(store, context))
-            tree = Tree((key, state_of([head.id for head in heads])) for key, heads in leaves.items())
+            tree = Tree((key, state_of(head.id for head in heads)) for key, heads in leaves.items())
             if tree.root != store.tree(context).root:
                 raise Violation(f"S2: {name}'s root of {context} is not that of its records")
             for heads in leaves.values():

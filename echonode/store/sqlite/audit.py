@@ -142,7 +142,7 @@ class Auditor:
                 if len({row.version for row, _ in rows}) < len(rows):
                     self._add_problem(f"{rows[0][0].place}: a version stands there twice")
                 if len(key) == KEY_BYTES:
-                    leaves += key + state_of([row.version for row, _ in rows])
+                    leaves += key + state_of(row.version for row, _ in rows)
             entries.append(bytes(leaves))
             yield
         if expected.root is not None:

@@ -16,6 +16,7 @@ from echonode.limits import VERIFY_CHUNK
 from echonode.model.heads import Outline
 from echonode.model.identity import Instance, SigningKey
 from echonode.model.keys import Admission
+from echonode.model.merkle import Tree
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, UnsignedVersion, Version, VersionId, leaf_key
 from echonode.store.cursors import Cursors
 from echonode.store.draft_signing import prepare_versions, sign_versions
@@ -30,6 +31,7 @@ from echonode.store.sqlite.revocation import Revocation, Revoked, find_revocatio
 from echonode.store.sqlite.snapshot_receive import StagingArea
 from echonode.store.sqlite.transaction import Transaction
 
+_SIGN_CHUNK: Final = 4 * VERIFY_CHUNK  # each chunk that is done wakes the event loop, which holds up the others
 _MERGED_AT_ONCE: Final = 4  # heads: merging them takes less time than waking the connection's thread
 
 
@@ -37,7 +39,7 @@ async def _sign(prepared: Sequence[UnsignedVersion | None], key: SigningKey) -> 
     """Sign on threads. PyNaCl releases the GIL, so that two cores give up to twice the rate."""
     if len(prepared) <= VERIFY_CHUNK:
         return sign_versions(prepared, key)  # signing a few takes less time than waking a thread
-    chunks = [prepared[start : start + VERIFY_CHUNK] for start in range(0, len(prepared), VERIFY_CHUNK)]
+    chunks = [prepared[start : start + _SIGN_CHUNK] for start in range(0, len(prepared), _SIGN_CHUNK)]
     signed_chunks = await asyncio.gather(*(asyncio.to_thread(sign_versions, chunk, key) for chunk in chunks))
     return [version for chunk in signed_chunks for version in chunk]
 
@@ -172,22 +174,21 @@ class WritePlans:
     ) -> tuple[dict[LeafKey, Sequence[Version]], set[int]]:
         """Return the heads of the leaves `keys`, as plans of this transaction leave them, and the places of drafts that
         say what the one head of their record says."""
-        places: dict[LeafKey, list[int]] = {}
-        for place, key in enumerate(keys):
-            places.setdefault(key, []).append(place)
-        tree = self._index.trees.get(context)
+        tree = self._index.trees.get(context) or Tree()
         context_row = self._commits.catalog.rows.get(context)
         pending = transaction.pending
-        stored = [key for key in places if tree.get(key) is not None] if tree else []
-        changed = [key for key in places if pending.touches(context, key)]
-        if not stored and not changed:
+        places: dict[LeafKey, list[int]] = {}
+        for place, key in enumerate(keys):
+            if tree.get(key) is not None or pending.touches(context, key):
+                places.setdefault(key, []).append(place)
+        if not places:
             return {}, set()
         context_id = context_row.id if context_row is not None else 0
 
         def read(connection: sqlite3.Connection) -> tuple[dict[LeafKey, Sequence[Version]], set[int]]:
             found: dict[LeafKey, Sequence[Version]] = {}
             unchanged: set[int] = set()
-            for key, heads in read_heads(connection, context_id, {*stored, *changed}):
+            for key, heads in read_heads(connection, context_id, places):
                 leaf = Leaf().add(Place.LOG, heads)
                 leaf.follow(pending.moves(context, key))
                 now = leaf.at(Place.LOG)
@@ -201,10 +202,10 @@ class WritePlans:
     async def _merge_leaves(
         self, transaction: Transaction, plan: MergePlan, heads: Mapping[LeafKey, Sequence[Version]] | None = None
     ) -> None:
-        """Merge what arrived in `plan` into its leaves. `heads` has those heads that were read already: a few of them
-        are merged here."""
+        """Merge what arrived in `plan` into its leaves. `heads` has those heads that were read already, of all leaves
+        that there are: a few of them are merged here."""
         keys: list[LeafKey] = []
-        for key in self._index.merge_unread(plan, transaction.pending):
+        for key in self._index.merge_unread(plan, transaction.pending, heads):
             known = (heads or {}).get(key, ())
             is_known = 0 < len(known) <= _MERGED_AT_ONCE and not transaction.pending.touches(plan.context, key)
             is_known = is_known and not self._index.is_full(plan.context, key)
