@@ -270,13 +270,14 @@ def _digest(node: _Node) -> bytes:
         return _bucket_digest(node) if node else EMPTY
     changed = node.changed
     if changed:
-        children, digests = node.children, node.digests or bytearray(ARITY * _DIGEST)
+        children = node.children
+        digests = node.digests = node.digests or bytearray(ARITY * _DIGEST)
         while changed:
             nibble = changed.bit_length() - 1
             changed ^= 1 << nibble
             digests[nibble * _DIGEST : (nibble + 1) * _DIGEST] = _digest(children[nibble])
-        node.digest = digest(NODE, node.count.to_bytes(8, "big") + digests)
-        node.digests, node.changed = digests, 0
+        node.digest = digest(NODE, node.count.to_bytes(8, "big") + node.digests)
+        node.changed = 0
     return node.digest
 
 

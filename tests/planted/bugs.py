@@ -203,6 +203,20 @@ BUGS: Final = (
         tests=("model/test_merkle.py",),
     ),
     Bug(
+        name="a branch that becomes a bucket forgets the leaves of its branches",
+        file="model/merkle.py",
+        right='b"".join(_buckets(branch, depth, None))',
+        wrong='b"".join(child for child in branch.children if isinstance(child, bytes))',
+        tests=("model/test_merkle.py",),
+    ),
+    Bug(
+        name="what a peer brought is not told to those that have another root",
+        file="sync/live/plumtree.py",
+        right="return self._held_in.get(version, _NO_ROOT) in roots",
+        wrong="return bool(roots) and version in self._held_in",
+        tests=("sync/live/test_link.py",),
+    ),
+    Bug(
         name="a state depends on the order of the heads",
         file="model/merkle.py",
         right='digest(STATE, b"".join(sorted(head_ids)))',
