@@ -18,6 +18,7 @@ import binascii
 from base64 import b64decode
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -72,6 +73,16 @@ class ImportProgress(Struct):
     unchanged: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The drafts of one batch, each with its line's number. `lines`: how many there were; of several with one name the
+    last one counts."""
+
+    drafts: list[tuple[int, Draft]]
+    lines: int
+    last_line: int
+
+
 class LineError(LocalError):
     """A line that holds no valid record. `line` counts from 1."""
 
@@ -91,9 +102,10 @@ async def import_lines(
     """Write the records in `chunks`, which may be cut anywhere, and yield the lines of the answer. Never raises."""
     progress = ImportProgress()
     try:
-        async with aclosing(_batches(chunks, lambda: _records_at_once(book))) as batches:
-            async for batch in batches:
-                await _write(book, addresses, context, batch, progress)
+        batches = _batches(chunks, lambda: _records_at_once(book))
+        async with aclosing(_one_ahead(_drafts(addresses, context, batches))) as parsed:
+            async for batch in parsed:
+                await _write(book, batch, progress)
                 yield encode(progress) + b"\n"
         last: dict[str, object] = {"done": True}
     except LineError as error:
@@ -104,27 +116,53 @@ async def import_lines(
     yield encode({**msgspec.structs.asdict(progress), **last}) + b"\n"
 
 
-async def _write(
-    book: RecordBook, addresses: Addresses, context: str, batch: _NumberedLines, progress: ImportProgress
-) -> None:
-    """Write one batch in one transaction. When several lines have one name, the last one counts."""
-    drafts: dict[tuple[IdentityId, str], tuple[int, Draft]] = {}
-    for at, (number, line) in enumerate(batch, 1):
-        if at % _LINES_AT_ONCE == 0:
-            await asyncio.sleep(0)
+async def _drafts(
+    addresses: Addresses, context: str, batches: AsyncGenerator[_NumberedLines]
+) -> AsyncGenerator[_Batch]:
+    """Yield the drafts that each batch of lines describes. Raises LineError."""
+    async with aclosing(batches):
+        async for lines in batches:
+            drafts: dict[tuple[IdentityId, str], tuple[int, Draft]] = {}
+            for at, (number, line) in enumerate(lines, 1):
+                if at % _LINES_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                try:
+                    draft = read_line(context, addresses, line)
+                except LocalError as error:
+                    raise LineError(number, error) from None
+                drafts[draft.author, draft.name] = (number, draft)
+            yield _Batch(list(drafts.values()), len(lines), lines[-1][0])
+
+
+async def _one_ahead(batches: AsyncGenerator[_Batch]) -> AsyncGenerator[_Batch]:
+    """Yield `batches`; the next one is read while the caller writes one: signing and the disk leave a core free."""
+    async with aclosing(batches):
+        following = asyncio.create_task(_next(batches))
         try:
-            draft = read_line(context, addresses, line)
-        except LocalError as error:
-            raise LineError(number, error) from None
-        drafts[draft.author, draft.name] = (number, draft)
+            while (batch := await following) is not None:
+                following = asyncio.create_task(_next(batches))
+                yield batch
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+            if not following.cancelled():
+                following.exception()  # it was told already, or nobody waits for it any more
+
+
+async def _next(batches: AsyncGenerator[_Batch]) -> _Batch | None:
+    return await anext(batches, None)
+
+
+async def _write(book: RecordBook, batch: _Batch, progress: ImportProgress) -> None:
+    """Write one batch in one transaction."""
     try:
-        records = await book.put_all([draft for _, draft in drafts.values()], skip_unchanged=True)
+        records = await book.put_all([draft for _, draft in batch.drafts], skip_unchanged=True)
     except DraftError as error:
-        raise LineError([number for number, _ in drafts.values()][error.place], error) from None
+        raise LineError(batch.drafts[error.place][0], error) from None
     written = sum(record is not None for record in records)
-    progress.lines = batch[-1][0]
+    progress.lines = batch.last_line
     progress.written += written
-    progress.unchanged += len(batch) - written
+    progress.unchanged += batch.lines - written
 
 
 def read_line(context: str, addresses: Addresses, line: bytes) -> Draft:

@@ -221,6 +221,10 @@ class UnsignedVersion(SignedRecord):
 
     __slots__ = ()
 
+    @property
+    def _fields(self) -> dict[int, cbor.Value]:
+        return cbor.decode_trusted(split(self.raw + bytes(SIGNATURE_BYTES))[2])  # type: ignore[return-value]
+
     def sign(self, key: SigningKey) -> Record:
         """Become a Record, signed with `key`, the one it was prepared for."""
         assert key.public == self.kid, "prepared for another key"

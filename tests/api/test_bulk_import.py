@@ -370,6 +370,33 @@ class Forgetful:
         return drafts
 
 
+def test_the_next_lines_are_read_while_a_batch_is_written_and_not_more() -> None:
+    async def test() -> None:
+        begun, is_second_read = 0, asyncio.Event()
+
+        class Slow(Forgetful):
+            async def put_all(self, drafts: list[object], *, skip_unchanged: bool) -> list[object]:
+                await is_second_read.wait()
+                return drafts
+
+        async def chunks() -> AsyncIterator[bytes]:
+            nonlocal begun
+            for start in range(0, 5 * BATCH_RECORDS_MAX, BATCH_RECORDS_MAX):
+                begun += 1
+                if begun == 2:
+                    is_second_read.set()
+                yield named(range(start, start + BATCH_RECORDS_MAX))
+
+        before = asyncio.all_tasks()
+        lines = import_lines(Slow(), Forgetful(), "main", chunks())  # type: ignore[arg-type]
+        assert json.loads(await anext(lines))["written"] == BATCH_RECORDS_MAX
+        assert begun == 2
+        await lines.aclose()
+        assert asyncio.all_tasks() <= before
+
+    run(test)
+
+
 def test_memory_does_not_grow_with_the_number_of_lines() -> None:
     async def peak_of(batches: int) -> int:
         async def chunks() -> AsyncIterator[bytes]:
