@@ -304,11 +304,12 @@ class MergeIndex:
 def voided_versions(
     context: str, merges: Iterable[LeafMerge], revoked: Collection[tuple[IdentityId, PublicKey]]
 ) -> list[VoidedVersion]:
-    """Return the versions by `revoked` keys that `merges` take out of the heads and spares of `context`."""
+    """Return the versions by `revoked` keys that `merges` take out of the heads and spares of `context`; those of a
+    leaf come in the order of their ids."""
     return [
         VoidedVersion(context, record.author, record.name, record.id, record.kid)
         for merge in merges
-        for move in merge.moves
+        for move in sorted(merge.moves, key=lambda move: move.version.id)
         if move.origin in (Place.LOG, Place.SPARE)
         and isinstance(record := move.version, Record)
         and (record.author, record.kid) in revoked
