@@ -387,6 +387,7 @@ def test_only_the_code_of_an_invitation_goes_to_stdout(shell: Shell) -> None:
     code = result.text.removesuffix("\n")
     assert code.count("-") == 2
     assert f"echonode run --join {code}" in result.err
+    assert f"the service runs there already:  echonode join {code}" in result.err
     assert "2 uses" in result.err
     assert set(shell("invite", "--json").json) == {"code", "expires"}
     assert "is open" in shell("status").text

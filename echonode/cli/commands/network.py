@@ -87,7 +87,11 @@ def run(
 
 def join_instruction(code: str) -> str:
     """Return the sentence that says what to type on the other machine."""
-    return f"on the other machine, type:  echonode run --join {safe(code)}"
+    shown = safe(code)
+    return (
+        f"on the other machine, type:  echonode run --join {shown}\n"
+        f"or, where a node or the service runs there already:  echonode join {shown}"
+    )
 
 
 @examples("invite", "invite --uses 3 --expires 1h", "invite --pool team")
