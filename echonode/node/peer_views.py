@@ -184,7 +184,7 @@ class PeerViews:
         """Return since when `entry` is linked, or when it was last heard of; None when that is not known."""
         now_s = self._clock.monotonic_s()
         at_s = entry.linked_s if entry.is_following else entry.seen_s
-        if silence_s is not None:
+        if silence_s is not None and silence_s < NEVER:
             at_s = round(now_s - silence_s, 1)
         if entry.sessions and not entry.is_following and silence_s is None:
             return None

@@ -293,3 +293,16 @@ def test_each_event_that_belongs_to_a_session_carries_its_id():
         assert here == there, "the same id stands on both sides"
 
     in_a_world(work)
+
+
+def test_a_peer_whose_last_session_ends_while_it_is_doubted_is_shown_as_absent_since_it_was_heard_last():
+    async def work(world: World) -> None:
+        one, two = await linked(world, 2)
+        await asyncio.sleep(5)
+        one.node.connections.links.doubt(two.node.id, "it does not answer")
+        one.node.connections.registry.drop_all()  # its streams are gone, and the task of each has not ended yet
+        (view,) = one.node.peers()
+        assert (view.state, view.reason) == (PeerState.ABSENT, "it does not answer")
+        assert view.since_ms is not None
+
+    in_a_world(work)
