@@ -48,6 +48,7 @@ BY_CHANCE = {
     "node/backoff.py:Backoff.stretched_s",
     "node/connections.py:_close_soon",
     "node/failures.py:gave_way",
+    "node/handshake.py:SaidNothing.__init__",
     "node/live_links.py:LiveLinks.doubt",
     "node/live_links.py:_LinkOwner.answered",
     "node/peer_table.py:PeerTable.believed",
