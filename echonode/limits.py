@@ -29,6 +29,9 @@ HEADS_PER_KEY_MAX: Final = 16  # heads signed by one key; its store was restored
 HEADS_ENTRIES_MAX: Final = 16_384  # vector entries of a record's heads together; a version is compared with all of them
 HEADS_BYTES_MAX: Final = 4 * MIB  # of a record's heads together; a leaf is read whole
 SPARE_MAX: Final = 256  # versions of a record kept back while it has as many heads as it may have
+SEEN_INSTANCES_MAX: Final = 16  # of a peer's key in a Hello, and former ones known to have two lives; each is a restore
+SEEN_BYTES_MAX: Final = 8 * KIB  # of versions in a Hello, as proof of what was seen; most take some hundred
+OWN_IDS_KEPT: Final = 100_000  # versions written here whose ids are kept by counter; 8 bytes each
 FORKS_REMEMBERED: Final = 10_000  # heads noted whose writer used a counter twice; a lying peer can make any number
 COUNTER_MENTIONED_MAX: Final = 2**48  # a peer's claim of our counter; no store writes as often, so more is a lie
 TIMESTAMP_AHEAD_MS_MAX: Final = 10 * 60 * 1000  # a timestamp further ahead is flagged and does not move our clock
@@ -172,6 +175,8 @@ COMPARE_INTERVAL_S_MAX: Final = 3600.0  # between comparisons that change nothin
 LINK_RETRY_S: Final = (0.1, 300.0)  # before a lost or refused link is tried again; full jitter as for BACKOFF_S
 LINK_RENEWAL_S: Final = 3600.0  # between new choices of a followed peer; joins parts of a network that drifted apart
 
+RECEIVE_FIRST_S: Final = 10.0  # for a peer to give what another life of this store wrote, before it is sent anything
+FIRST_WRITE_WAIT_S: Final = 2.0  # after the start, for a known peer to say what it has seen of this store's writes
 RESTORED_WAIT_S: Final = (5.0, 25.0)  # for the first write of a restored node to wait for a peer; (knowing none, some)
 
 # -- readers of events -----------------------------------------------------------------------------------------------

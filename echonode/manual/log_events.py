@@ -285,6 +285,12 @@ LOG_EVENTS: Final = (
         sentence="{author:who} wrote {record} twice under one counter: its store was put back, or it lies",
     ),
     LogEvent(
+        name="record.signed_again",
+        level="warning",
+        meaning="This store was rolled back or copied: a version stands again that another life of it had superseded.",
+        sentence="{record} in {context} stands again, in conflict: another life of this store wrote over it unseen",
+    ),
+    LogEvent(
         name="record.outranked",
         level="warning",
         meaning="Versions of one record do not fit beside its other heads; the best are kept until there is room.",

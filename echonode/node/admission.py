@@ -17,13 +17,14 @@ from typing import Final
 from echonode.clock import Clock
 from echonode.errors import PeerRefused, Reason
 from echonode.limits import CANDIDATES_MAX, CONNECTIONS_MAX, COPIES_MAX, COPY_SHOWN_S, STATIC_REPORT_S
-from echonode.model.identity import IdentityId, Instance
+from echonode.model.identity import IdentityId
 from echonode.model.keys import KeyState
 from echonode.model.record import IDENTITIES
 from echonode.node.event_bus import EventBus
 from echonode.node.events import CopySeen, PeerPending, PinViolated, RecordsApplied, RecordVoided
 from echonode.node.failures import has_own_event
 from echonode.node.handshake import KeptOut, PausedHere, Session
+from echonode.node.other_lives import OtherLives
 from echonode.node.peer_table import PeerTable
 from echonode.node.record_book import RecordBook
 from echonode.node.remembered import remember
@@ -34,7 +35,7 @@ from echonode.sync.streams import ByteStream
 from echonode.sync.transport import StreamTransport
 from echonode.text import nfc
 from echonode.wire.auth import Peer
-from echonode.wire.messages import Auth, Hello, Rotated, version_text
+from echonode.wire.messages import Auth, Close, Hello, Rotated, version_text
 
 WHAT_TO_DO_ABOUT_A_COPY: Final = (
     "a copy of this node runs there: it has the same keys, and the two cannot sync with each other. Stop one of them; "
@@ -56,7 +57,7 @@ class PeerAdmission:
     bus: EventBus
     clock: Clock
     rotations: Rotations
-    first_instance: Instance  # of the store, at the start of this process
+    lives: OtherLives
     foreign: dict[IdentityId, tuple[str, str, str]] = field(default_factory=dict)
     impostors: dict[IdentityId, str] = field(default_factory=dict)
     revoked_at: set[str] = field(default_factory=set)
@@ -221,18 +222,7 @@ class PeerAdmission:
         if known is not None:
             await store.save_peer(known)
             self.table.saved(known)
-        if self._is_rolled_back(hello):
-            await self.records.renew_instance("a peer holds more of this instance than this store")
-
-    def _is_rolled_back(self, hello: Hello) -> bool:
-        """Return whether the peer claims to hold more of what this instance wrote than our own store does.
-
-        The peer need not prove its claim, so it counts only for the instance with which this process began. No peer
-        can honestly know more of an instance that began later. So a liar makes us renew once a start, and no more.
-        """
-        store = self.records.store
-        instance = store.instance
-        if instance != self.first_instance:
-            return False
-        ours = store.seen(self.records.identity.device.public).get(Instance(instance), 0)
-        return hello.seen.get(instance, 0) > ours
+        if await self.lives.hear(hello, peer.id) and not session.is_initiator:
+            self.lives.receive_first(peer.id)
+            await session.transport.send(Close(Reason.BUSY))
+            raise PeerRefused(Reason.BUSY, "it is asked first what it holds of another life of this store")

@@ -11,7 +11,7 @@ An audit rests for three times as long as it worked, so that it takes a quarter 
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -40,10 +40,10 @@ class AuditReport:
 class Audits:
     """The audits of one running node, one at a time.
 
-    `fetch_again` is given the ids of versions that were dropped, and compares with all peers as if they were new."""
+    `fetch_again` compares with all peers as if they were new, once versions were dropped."""
 
     def __init__(
-        self, store: Store, bus: EventBus, clock: Clock, fetch_again: Callable[[Collection[VersionId]], None]
+        self, store: Store, bus: EventBus, clock: Clock, fetch_again: Callable[[], None]
     ) -> None:
         self.last: AuditReport | None = None
         self._store = store
@@ -64,7 +64,7 @@ class Audits:
         for context, keys in damaged.items():
             dropped += await self._store.drop_damaged(context, keys)
         if dropped:
-            self._fetch_again(dropped)
+            self._fetch_again()
         found, ended_ms = audit.problems, self._clock.now_ms()
         report = AuditReport(ended_ms, audit.checked, len(found), len(dropped), found[0] if found else "")
         self.last = report

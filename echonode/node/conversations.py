@@ -29,6 +29,7 @@ from echonode.node.intake import Intake
 from echonode.node.live_links import LiveLinks
 from echonode.node.log_cursor import LogCursor
 from echonode.node.mode_table import in_common, spec_of
+from echonode.node.other_lives import OtherLives
 from echonode.node.refusals import DECLINED, refusal_of
 from echonode.node.remembered import remember
 from echonode.node.session_report import ConversationReport, SessionReport
@@ -59,6 +60,7 @@ class Conversations:
     links: LiveLinks
     intake: Intake
     budgets: WorkBudgets
+    lives: OtherLives
     sketches: SketchCache = field(default_factory=SketchCache)
     bulk_gate: BulkGate = field(init=False)
     # (peer, context) -> both roots, and those of `identities`, when records were refused: not compared again until one
@@ -72,8 +74,11 @@ class Conversations:
         self, session: Session, report: SessionReport, direction: Direction = Direction.BOTH, *, may_link: bool = False
     ) -> Link | None:
         """Run the initiator's side, to the end or until the session becomes a link. Raises what ends it early."""
+        theirs = {summary.context: summary for summary in session.hello.contexts}
+        if self.lives.takes_first(session.peer.id) and direction is Direction.BOTH:
+            await self._turn(session, report, Direction.RECEIVE, theirs)
         report.is_one_way = direction is not Direction.BOTH
-        left_to_peer = await self._turn(session, report, direction, {s.context: s for s in session.hello.contexts})
+        left_to_peer = await self._turn(session, report, direction, theirs)
         if left_to_peer:
             await session.transport.send(Turn(left_to_peer))
             await self.serve(session, report)
@@ -328,6 +333,7 @@ class Conversations:
             on_staged=figures.staged,
             on_shown=figures.shown,
             is_listened=figures.is_listened,
+            on_strangers=figures.strangers,
             on_outranked=figures.outranked,
             on_voided=figures.voided,
             on_refused=partial(self.links.refusals.note, session.peer.id, context),

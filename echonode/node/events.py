@@ -12,6 +12,10 @@ from echonode.model.identity import IdentityId
 from echonode.model.record import Record, VersionId
 from echonode.node.audit_events import StoreAudited as StoreAudited
 from echonode.node.audit_events import StoreDamaged as StoreDamaged
+from echonode.node.life_events import CaughtUp as CaughtUp
+from echonode.node.life_events import InstanceRenewed as InstanceRenewed
+from echonode.node.life_events import OtherLifeMet as OtherLifeMet
+from echonode.node.life_events import RecordSignedAgain as RecordSignedAgain
 from echonode.node.network_events import InvitationOpened as InvitationOpened
 from echonode.node.network_events import InvitationRefused as InvitationRefused
 from echonode.node.network_events import InvitationUsed as InvitationUsed
@@ -44,25 +48,6 @@ class NodeStopped:
 
     name: ClassVar[str] = "node.stopped"
     level: ClassVar[str] = "info"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceRenewed:
-    """The store was restored, cloned or rolled back. This node writes under a fresh instance now."""
-
-    name: ClassVar[str] = "node.instance_renewed"
-    level: ClassVar[str] = "warning"
-    instance: bytes
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaughtUp:
-    """A node that was restored from a backup takes writes again: it is equal with so many peers, or none answered."""
-
-    name: ClassVar[str] = "node.caught_up"
-    level: ClassVar[str] = "info"
-    peers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -477,6 +462,7 @@ Event: TypeAlias = (
     | RecordConflict
     | RecordConflictResolved
     | RecordForked
+    | RecordSignedAgain
     | RecordOutranked
     | RecordVoided
     | KeyRevoked
@@ -490,5 +476,5 @@ Event: TypeAlias = (
     | NetworkLeftOut
     | RotationRefused
 )
-Inside: TypeAlias = LinkEqual | RecordsStaged | ContextShown  # the parts of the node alone hear of these
+Inside: TypeAlias = LinkEqual | RecordsStaged | OtherLifeMet | ContextShown  # the parts of the node alone hear of these
 Observer: TypeAlias = Callable[[Event], None]

@@ -63,8 +63,10 @@ class Introduction(Protocol):
         """Return the key statements that prove `device` to be the node's."""
         ...
 
-    def make(self, peer: PublicKey, session: bytes) -> Hello:
-        """Return the hello to the peer with that device key, in the session with that id."""
+    def make(self, peer: PublicKey, session: bytes, instance: bytes = b"") -> Hello:
+        """Return the hello to the peer with that device key, in the session with that id.
+
+        `instance`: the peer's, where it has told it."""
         ...
 
 
@@ -205,7 +207,7 @@ async def _initiate(transport: StreamTransport, local: LocalSide) -> Session:
     peer = await _identify(transport, local.gate)
     hello = await _hear(transport, local.gate, peer)
     await _admit(transport, local.gate, peer, hello)
-    await transport.send(ours.make(peer.key, hello.session))
+    await transport.send(ours.make(peer.key, hello.session, hello.instance))
     transport.is_introduced = True
     return Session(hello.session, transport, peer, hello, True)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from echonode.limits import CONTEXTS_TOLD_MAX
+from echonode.limits import CONTEXTS_TOLD_MAX, SEEN_BYTES_MAX, SEEN_INSTANCES_MAX
 from echonode.model.identity import IdentityId, PublicKey, SigningKey
 from echonode.model.key_claims import Admission
 from echonode.model.record import IDENTITIES, Record
@@ -12,14 +12,12 @@ from echonode.node.mode_table import MODES
 from echonode.node.record_book import RecordBook
 from echonode.node.subscriptions import Subscriptions
 from echonode.node.summaries import summarise
-from echonode.wire.messages import PROTOCOL_VERSION, Hello
+from echonode.wire.messages import PROTOCOL_VERSION, Hello, Seen
 
 FOLLOW: Final = "follow"  # the name of the mode of links in a hello, in logs and in the API
 # A node that wants a part of a context follows no peer, and is not followed.
 NAMES_IN_PART: Final = tuple(mode.value for mode in MODES)
 NAMES: Final = (*NAMES_IN_PART, FOLLOW)  # all that is served
-
-_SEEN_INSTANCES_MAX: Final = 16
 
 
 @dataclass(slots=True)
@@ -47,10 +45,9 @@ class HelloMaker:
         is_known = self.records.store.keyring.admission_of(author, key) is not Admission.UNKNOWN
         return is_known and author != self.records.shared
 
-    def make(self, peer: PublicKey, session: bytes) -> Hello:
-        """Return our hello to the peer with that device key."""
+    def make(self, peer: PublicKey, session: bytes, instance: bytes = b"") -> Hello:
+        """Return our hello to the peer with that device key. `instance`: the peer's, where it has told it."""
         store, subscriptions = self.records.store, self.subscriptions
-        seen = sorted(store.seen(peer).items(), key=lambda item: -item[1])[:_SEEN_INSTANCES_MAX]
         kept = [name for name in store.contexts() if subscriptions.takes(name)]
         names = list(dict.fromkeys((IDENTITIES, *kept)))[:CONTEXTS_TOLD_MAX]
         return Hello(
@@ -71,5 +68,17 @@ class HelloMaker:
                 )
                 for name in names
             ),
-            seen={bytes(instance): counter for instance, counter in seen},
+            seen=self._seen(peer, instance),
         )
+
+    def _seen(self, peer: PublicKey, told: bytes) -> tuple[Seen, ...]:
+        """Return what is held of the peer's own writes, the instance `told` first, with proofs as far as they fit."""
+        store, room = self.records.store, SEEN_BYTES_MAX
+        latest = sorted(store.latest(peer), key=lambda each: (each.instance != told, -each.counter))
+        seen: list[Seen] = []
+        for instance, counter, version in latest[:SEEN_INSTANCES_MAX]:
+            raw = store.bytes_of_latest(peer, instance) or b""
+            raw = raw if len(raw) <= room else b""
+            room -= len(raw)
+            seen.append(Seen(instance, counter, version, raw))
+        return tuple(seen)

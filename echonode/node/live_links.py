@@ -21,6 +21,7 @@ from echonode.node.events import (
     FollowBegan,
     FollowEnded,
     LinkEqual,
+    OtherLifeMet,
     PeerAbsent,
     RecordOutranked,
     RecordsApplied,
@@ -273,6 +274,10 @@ class _LinkOwner:
     def applied(self, context: str, records: Sequence[Record]) -> None:
         """Publish that records of the peer became heads here."""
         self.links.bus.publish(RecordsApplied(context=context, source=self.peer, records=tuple(records)))
+
+    def strangers(self, strangers: Sequence[Record]) -> None:
+        """Publish that another life of this store signed versions of the peer's."""
+        self.links.bus.publish(OtherLifeMet(strangers=strangers))
 
     def outranked(self, context: str, outranked: Sequence[Outranked]) -> None:
         """Publish which versions do not fit beside the other heads of their records."""

@@ -13,6 +13,7 @@ which the record book, a conversation or a link publishes one RecordsApplied on 
 streams of the API, and then these, in this order (`Node._hear_of_records`):
 
     RecordBook.note_applied    the clock follows those of peers; forks and copies of this store are found
+    OtherLives.note_applied    versions are signed again that another life of this store took the place of
     KeptContexts.note_applied  who introduced a context is kept
     LiveLinks.pass_on          links whose key was revoked end; the others wake (Plumtree.stored), and send
     Connections.tell_some      some peers without a link are dialled soon, to compare
@@ -33,7 +34,6 @@ from echonode.limits import NODE_NAME_BYTES_MAX
 from echonode.model.address import distinct_label
 from echonode.model.identity import Identity, IdentityId
 from echonode.model.member_secret import MemberSecret
-from echonode.model.record import VersionId
 from echonode.node.addresses import Addresses
 from echonode.node.admission import PeerAdmission
 from echonode.node.audits import Audits
@@ -53,6 +53,7 @@ from echonode.node.events import (
     NodeStarted,
     NodeStopped,
     Observer,
+    OtherLifeMet,
     PeerAbsent,
     PeerForgotten,
     PeerSighted,
@@ -69,6 +70,7 @@ from echonode.node.live_links import LiveLinks
 from echonode.node.membership import Membership, SaveSecret
 from echonode.node.network_moves import NetworkMoves
 from echonode.node.on_demand import OnDemand
+from echonode.node.other_lives import OtherLives
 from echonode.node.pause_control import PauseControl
 from echonode.node.peer_table import PeerTable
 from echonode.node.peer_views import PeerViews
@@ -135,9 +137,10 @@ class Node:
             member, book, joining, table, self.registry, links, bus, clock, wake, self._subscribe, self._spawn
         )
         self.rotations = Rotations(member, book, bus, clock, entropy, self.moves, self._spawn)
-        self.admission = PeerAdmission(book, table, self.registry, bus, clock, self.rotations, store.instance)
+        self.other_lives = lives = OtherLives(book, self._spawn, self._receive_from)
+        self.admission = PeerAdmission(book, table, self.registry, bus, clock, self.rotations, lives)
         wanted, intake, sketches = self.subscriptions, self.intake, SketchCache(lambda: member.secret.netid)
-        self.conversations = Conversations(store, clock, bus, wanted, links, intake, self.budgets, sketches)
+        self.conversations = Conversations(store, clock, bus, wanted, links, intake, self.budgets, lives, sketches)
         self.connections = Connections(
             dial=dial,
             clock=clock,
@@ -156,10 +159,9 @@ class Node:
         )
         self.on_demand = OnDemand(self.connections, self.conversations, self.addresses)
         self.files = RecordFiles(store, bus, identity.id, self.addresses, member, intake, wanted, links.refusals)
-        self.pause_control = PauseControl(self.connections, self.addresses)
+        self.pause_control = pausing = PauseControl(self.connections, self.addresses)
         self.trust_control = TrustControl(self.connections, self.addresses, book, safe.write_trust)
-        parts = (self.records, self.conflicts, self.on_demand, self.pause_control)
-        self.echo_sync = EchoSync(*parts, clock, entropy, settings.echo_author)
+        self.echo_sync = EchoSync(book, self.conflicts, self.on_demand, pausing, clock, entropy, settings.echo_author)
         self._hear_of_records()
         self._settings, self._wake, self._clock, self._save_name = settings, wake, clock, save_name
         labels, denials = self.addresses, book.denials
@@ -176,11 +178,12 @@ class Node:
         self.bus.on(RecordsApplied, self.device_keys.note_applied)
         self.bus.on(RecordsApplied, self._note_contexts)
         self.bus.on(ContextShown, self._note_contexts)
-        self.bus.on(RecordsApplied, self._renew_if_copied)
+        self.bus.on(RecordsApplied, self.other_lives.note_applied)
+        self.bus.on(OtherLifeMet, self.other_lives.note_strangers)
         self.bus.on(RecordsApplied, self.live_links.pass_on)
         self.bus.on(RecordsApplied, self.connections.tell_some)
         self.bus.on(RecordsStaged, self.records.note_staged)
-        self.bus.on(RecordsStaged, self._renew_if_copied)
+        self.bus.on(RecordsStaged, self.other_lives.note_staged)
         self.bus.on(ContextShown, lambda event: self.connections.spawn(self.conflicts.note_shown(event)))
         self.bus.on(ContextShown, self.live_links.pass_on_shown)
         self.bus.on(ContextShown, self.connections.tell_some)
@@ -213,6 +216,8 @@ class Node:
             self.connections.spawn(self.rotations.resume())
         if self._settings.is_restored:
             self.connections.spawn(CatchUp(self.bus, self.peer_table, self.records.may_write).run())
+        elif self.peer_table.peers:
+            self.other_lives.hold_first_write()
         self.invitations.announce()
         self.bus.publish(NodeStarted(id=self.id, node_name=self.name, network=self.network, listen=self._listen))
 
@@ -464,9 +469,8 @@ class Node:
         self._compare_anew()
         self._wake.set()
 
-    def _fetch_again(self, versions: Collection[VersionId]) -> None:
-        """Let peers bring versions back that were dropped here. Some may be our own."""
-        self.records.dropped.update(versions)
+    def _fetch_again(self) -> None:
+        """Let peers bring versions back that were dropped here."""
         self._compare_anew()
         self._wake.set()
 
@@ -482,6 +486,9 @@ class Node:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self.connections.spawn(work)
 
+    async def _receive_from(self, peer: IdentityId, timeout_s: float) -> None:
+        await self.on_demand.sync([peer], Direction.RECEIVE, timeout_s)
+
     def _subscribe(self) -> None:
         self.subscriptions.subscribe(self._settings.subscriptions, self.addresses.resolve_in_filter)
 
@@ -490,8 +497,3 @@ class Node:
         kept = self.records.kept
         if kept.note_shown(event) if isinstance(event, ContextShown) else kept.note_applied(event):
             self.connections.spawn(self.records.kept.refresh())
-
-    def _renew_if_copied(self, event: RecordsApplied | RecordsStaged) -> None:
-        """Write under a fresh instance once a peer's records show that a copy of this store writes too."""
-        if event.source and self.records.is_copied:
-            self.connections.spawn(self.records.renew_if_copied())

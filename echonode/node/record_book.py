@@ -26,14 +26,17 @@ from echonode.model.identity import (
 )
 from echonode.model.keys import Admission, KeyState, member_draft, statement_draft
 from echonode.model.member_secret import MemberSecret
-from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, from_store
+from echonode.model.other_life import Fork, signed_again
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, from_store
 from echonode.node.denials import Denials
 from echonode.node.event_bus import EventBus
 from echonode.node.events import (
     InstanceRenewed,
+    OtherLifeMet,
     RecordForked,
     RecordOutranked,
     RecordsApplied,
+    RecordSignedAgain,
     RecordsStaged,
     RecordVoided,
     TimestampAhead,
@@ -64,8 +67,8 @@ class RecordBook:
 
     `shared`: the pool of the network, None on the open network; `pools`: others that are known here; `past_pools`: what
     was `shared` before, by id, with its label; `own_statements`: the key statements that say that our device key speaks
-    for us, and for `shared`; `is_copied`: another store writes in this one's name; `denials`: whose versions readers do
-    not get.
+    for us, and for `shared`; `other_life`: proof that another store writes under this one's instance, which is to be
+    renewed; `denials`: whose versions readers do not get.
     """
 
     def __init__(
@@ -86,11 +89,11 @@ class RecordBook:
         self.own_statements: list[Record] = []
         self._introducing = asyncio.Lock()
         self.shared_pool: Pool | None = None
-        self.is_copied = False
-        self.dropped: set[VersionId] = set()  # as they were damaged here: if they come back, no copy wrote them
+        self.other_life: Fork | None = None
         self.denials = Denials(lambda: store.keyring)
         self.may_write = asyncio.Event()  # cleared while a restored node catches up
         self.may_write.set()
+        self._renewal = asyncio.Lock()
         self._clock = clock
         self._entropy = entropy
         self._bus = bus
@@ -272,10 +275,42 @@ class RecordBook:
         for voided in applied.voided:
             self._bus.publish(RecordVoided.of(voided, peer=b""))
 
+    async def take_stranger(self, stranger: Record, peer: IdentityId) -> None:
+        """Keep a version that another life of this store signed, and that `peer` showed as the proof of it."""
+
+        def report(applied: Applied) -> None:
+            if applied.records:
+                self._bus.publish(RecordsApplied(context=stranger.context, source=peer, records=applied.records))
+            self._bus.publish(OtherLifeMet(strangers=(stranger,)))
+
+        if self.keeps(stranger.context):
+            await self.store.apply(stranger.context, [stranger], report=report)
+
+    async def sign_again(self, versions: Sequence[Record]) -> None:
+        """Let versions of one record, of our device key, stand again that another life took the place of."""
+
+        def report(applied: Applied) -> None:
+            self._publish_written(context, applied)
+            for record in applied.records:
+                self._bus.publish(
+                    RecordSignedAgain(context=context, author=record.author, record=record.name, version=record.id)
+                )
+
+        if self.reason_not_to_write(versions[0].author) is None:
+            context = versions[0].context
+            again = [signed_again(version, self.identity.device) for version in versions]
+            await self.store.apply(context, again, report=report)
+
     async def renew_if_copied(self) -> None:
-        """Renew the instance when another store writes in this one's name, unless that was done already."""
-        if self.is_copied:
-            await self.renew_instance("another store writes under this instance")
+        """Renew the instance when another store writes under it, unless that was done already."""
+        async with self._renewal:
+            fork = self.other_life
+            if fork is None:
+                return
+            if fork.instance == self.store.instance:
+                await self.store.save_fork(fork)
+                await self.renew_instance("another store writes under this instance: one was put back or copied")
+            self.other_life = None
 
     async def renew_instance(self, why: str = "it was asked for") -> None:
         """Write under a fresh instance from now on: our store was rolled back or copied, or peers lie about it."""
@@ -284,7 +319,6 @@ class RecordBook:
     async def _renew_instance(self, why: str) -> None:
         instance = Instance(self._entropy.random_bytes(INSTANCE_BYTES))
         await self.store.renew_instance(instance)
-        self.is_copied = False
         self._bus.publish(InstanceRenewed(instance=instance, why=why))
 
     def tick(self) -> Timestamp:
@@ -304,8 +338,6 @@ class RecordBook:
             self._few_came_s = self._clock.monotonic_s()
         self.note_forks(records, peer)
         self._note_written(records, peer)
-        if self.dropped:
-            self.dropped.difference_update(record.id for record in records)
 
     def note_forks(self, records: Sequence[Record], peer: bytes) -> None:
         """Publish RecordForked for each of `records`, brought by `peer`, that shares its dot with another version."""
@@ -329,10 +361,9 @@ class RecordBook:
 
     def _note_written(self, records: Sequence[Record], peer: bytes) -> None:
         instance, key = self.store.instance, self.identity.device.public
-        # Written in this store's name, and new here: another store writes as this one, or an audit dropped it.
-        ours = [record for record in records if record.instance == instance and record.kid == key]
-        if any(record.id not in self.dropped for record in ours):
-            self.is_copied = True
+        for record in records:
+            if record.instance == instance and record.kid == key and self.store.has_signed(record) is False:
+                self.other_life = self.other_life or Fork.proven_by(record)  # another store writes as this one
         now_ms = self._clock.now_ms()
         newest = max(records, key=attrgetter("timestamp"))
         if not self._hybrid.observe(newest.timestamp, now_ms):

@@ -21,7 +21,7 @@ from echonode.model.merkle import Digest
 from echonode.model.record import IDENTITIES, LeafKey, Record
 from echonode.node.addresses import Addresses
 from echonode.node.event_bus import EventBus
-from echonode.node.events import FileTaken, RecordOutranked, RecordsApplied, RecordVoided
+from echonode.node.events import FileTaken, OtherLifeMet, RecordOutranked, RecordsApplied, RecordVoided
 from echonode.node.intake import Intake
 from echonode.node.membership import OPEN, Membership
 from echonode.node.refusal_book import RefusalBook
@@ -252,6 +252,7 @@ class RecordFiles:
             context,
             on_applied=applied,
             on_progress=progress,
+            on_strangers=lambda strangers: self._bus.publish(OtherLifeMet(strangers=strangers)),
             on_outranked=outranked,
             on_voided=voided,
             on_refused=refused,

@@ -13,6 +13,7 @@ from echonode.model.record import Record, VersionId
 from echonode.node.event_bus import EventBus
 from echonode.node.events import (
     ContextShown,
+    OtherLifeMet,
     RecordOutranked,
     RecordRefused,
     RecordsApplied,
@@ -161,6 +162,10 @@ class ConversationReport:
     def is_listened(self) -> bool:
         """Return True while somebody is told of every record."""
         return self._bus.is_read
+
+    def strangers(self, strangers: Sequence[Record]) -> None:
+        """Publish that another life of this store signed versions of the peer's."""
+        self._bus.publish(OtherLifeMet(strangers=strangers))
 
     def outranked(self, outranked: Sequence[Outranked]) -> None:
         """Publish which versions do not fit beside the other heads of their records."""

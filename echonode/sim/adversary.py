@@ -33,9 +33,10 @@ from echonode.sim.world import Member, World
 from echonode.sync.live.link import Link
 from echonode.sync.transport import StreamTransport
 from echonode.wire.codec import encode
-from echonode.wire.messages import Direction, Hello, Message
+from echonode.wire.messages import Direction, Hello, Message, Seen
 
 _FORGERY_RATES: Final = (0.0, 0.05, 0.2, 0.6)
+_NOTHING_SEEN: Final = Seen(bytes(8), 7, bytes(32), b"")
 _NEXT_YEAR_MS: Final = 365 * 24 * 3600 * 1000
 _SILENCE_S: Final = 100_000.0
 _REPEATS: Final = 500  # more repetitions than a peer may accept
@@ -196,6 +197,18 @@ class Adversary:
             return replace(part, **{name: self._forge_value(getattr(part, name))})
         return self._forge_value(part)
 
+    def _forge_seen(self, seen: Seen) -> Seen:
+        """Return a claim about what the peer wrote: with another counter or id, of another version, or without proof.
+        """
+        draw = self.draw
+        forged = [
+            replace(seen, counter=draw.choice([1, seen.counter, 2**40])),
+            replace(seen, version=draw.randbytes(32), raw=b""),
+            replace(seen, raw=draw.choice([b"", draw.randbytes(40), *self._old[-3:]])),
+            replace(seen, raw=seen.raw[:-1] + bytes(1)),
+        ]
+        return draw.choice(forged)
+
     def _forge_records(self, raws: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Return the batch with one version that an honest node would not send there."""
         draw = self.draw
@@ -238,8 +251,7 @@ class Adversary:
         contexts = tuple(self._forge_part(each) if self.draw.random() < 0.5 else each for each in hello.contexts)
         forged = replace(hello, contexts=contexts)
         if self.draw.random() < 0.3:
-            seen = {bytes(hello.instance): 2**40, self.draw.randbytes(8): 7}
-            forged = replace(forged, seen=dict(sorted(seen.items())))
+            forged = replace(forged, seen=tuple(self._forge_seen(each) for each in (*hello.seen, _NOTHING_SEEN)))
         if self.draw.random() < 0.3:
             modes = self.draw.choice([hello.modes[:1], hello.modes[::-1], ("telepathy", *hello.modes)])
             forged = replace(forged, modes=modes)
@@ -295,8 +307,8 @@ class _ForgingIntroduction:
     def statements(self) -> Sequence[Record]:
         return self._inner.statements()
 
-    def make(self, peer: PublicKey, session: bytes) -> Hello:
-        return self._adversary.forge_hello(self._inner.make(peer, session))
+    def make(self, peer: PublicKey, session: bytes, instance: bytes = b"") -> Hello:
+        return self._adversary.forge_hello(self._inner.make(peer, session, instance))
 
 
 class _ForgingRunner:

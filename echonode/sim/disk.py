@@ -18,6 +18,7 @@ from echonode.clock import Entropy
 from echonode.errors import StoreError
 from echonode.model.identity import IdentityId, Instance, SigningKey
 from echonode.model.merkle import Digest
+from echonode.model.other_life import Fork
 from echonode.model.record import IDENTITIES, Draft, LeafKey, Record
 from echonode.store.cursors import Cursors
 from echonode.store.memory import MemoryStore
@@ -165,6 +166,10 @@ class SimStore(MemoryStore):
             if applied is not None:
                 self._on_commit(self, context, (await self.scan(context, seq, limit=1 << 62))[0])
         return applied
+
+    async def save_fork(self, fork: Fork) -> None:
+        async with self._transaction():
+            await super().save_fork(fork)
 
     async def renew_instance(self, instance: Instance) -> None:
         async with self._transaction():

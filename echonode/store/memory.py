@@ -18,13 +18,26 @@ from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keyring import ClaimsInMemory, Keyring
 from echonode.model.keys import Admission, read_statement
 from echonode.model.merkle import Digest, State, Tree, state_of
-from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, Version, VersionId, leaf_key, parse, verify
+from echonode.model.other_life import Fork
+from echonode.model.record import (
+    IDENTITIES,
+    Draft,
+    LeafKey,
+    Record,
+    SignedRecord,
+    Version,
+    VersionId,
+    leaf_key,
+    parse,
+    verify,
+)
 from echonode.model.usage import UsageTable
-from echonode.store.counters import CountersInMemory
+from echonode.store.counters import CountersInMemory, SeenVersion
 from echonode.store.cursors import Cursors
 from echonode.store.draft_signing import common_context, prepare_versions, sign_versions
 from echonode.store.leaf import Leaf, LeafMerge, Move, Place
 from echonode.store.merge import MergeIndex, MergePlan, voided_versions
+from echonode.store.own_versions import OwnVersionsInMemory
 from echonode.store.paging import fit_changes, fit_leaves
 from echonode.store.port import (
     FILTERED_KEY_BYTES,
@@ -53,7 +66,8 @@ class MemoryStore:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self._index = MergeIndex(ClaimsInMemory(), CountersInMemory())
+        self._own, self._counters = OwnVersionsInMemory(), CountersInMemory()
+        self._index = MergeIndex(ClaimsInMemory(), self._counters, self._own)
         self._heads: dict[str, dict[LeafKey, list[Record]]] = {}
         self._spare: dict[str, dict[LeafKey, dict[VersionId, Record]]] = {}
         self._history: dict[str, dict[LeafKey, dict[VersionId, Record]]] = {}
@@ -90,6 +104,13 @@ class MemoryStore:
 
     def seen(self, key: PublicKey) -> Mapping[Instance, int]:
         return self._index.counters.by_instance(key)
+
+    def latest(self, key: PublicKey) -> list[SeenVersion]:
+        return self._counters.latest(key)
+
+    def bytes_of_latest(self, key: PublicKey, instance: Instance) -> bytes | None:
+        version = self._counters.versions.get((key, instance))
+        return version.raw if version is not None and self.keeps(version) else None
 
     def conflicts(self, context: str) -> Collection[LeafKey]:
         return self._index.conflicts.get(context, set())
@@ -129,7 +150,7 @@ class MemoryStore:
     async def apply(
         self, context: str, records: Sequence[Record], cursor: Cursor | None = None, *, report: Report | None = None
     ) -> Applied:
-        _, applied = self._apply(context, records)
+        _, applied = self._apply(context, records, is_brought=True)
         if cursor is not None and not applied.is_gap:
             self._cursors.note(cursor)
         if report is not None:
@@ -178,7 +199,10 @@ class MemoryStore:
             unchanged=unchanged if skip_unchanged else None,
         )
         versions = sign_versions(prepared, key)
-        plan, applied = self._apply(context, [version for version in versions if version is not None])
+        signed = [version for version in versions if version is not None]
+        plan, applied = self._apply(context, signed)
+        if signed:
+            self._own.add(self._instance, signed[0].counter, [version.id for version in signed])
         applied = replace(applied, beside=tuple(plan.beside()), seq=self.seq(context))
         if report is not None:
             report(applied)
@@ -262,7 +286,7 @@ class MemoryStore:
                 staging[key] = [by_id[version] for version in plan.merges[key].heads]
                 if context != IDENTITIES:
                     self._index.usage.count(staging[key], 1)
-        self._index.counters.raise_to(plan.counters)
+        self._index.counters.raise_to(plan.counters, plan.latest)
         return tuple(plan.refused)
 
     def _uncount(self, context: str, staging: Mapping[LeafKey, Sequence[Record]]) -> None:
@@ -285,8 +309,19 @@ class MemoryStore:
         shown = len(applied.records) if was_empty else 0
         return Applied((), applied.had, applied.refused, applied.voided, shown=shown)
 
+    @property
+    def forks(self) -> Mapping[Instance, Fork]:
+        return self._own.forks
+
+    def has_signed(self, version: SignedRecord) -> bool | None:
+        return self._index.has_signed(version)
+
+    async def save_fork(self, fork: Fork) -> None:
+        self._own.add_fork(fork)
+
     async def renew_instance(self, instance: Instance) -> None:
         self._instance = instance
+        self._own.renew(instance)
 
     async def peers(self) -> list[KnownPeer]:
         return sorted(self._peers.values(), key=lambda peer: (-peer.seen_ms, peer.id))
@@ -339,8 +374,12 @@ class MemoryStore:
     async def close(self) -> None:
         """Do nothing: no file is open."""
 
-    def _apply(self, context: str, records: Sequence[Record]) -> tuple[MergePlan, Applied]:
+    def _apply(
+        self, context: str, records: Sequence[Record], *, is_brought: bool = False
+    ) -> tuple[MergePlan, Applied]:
         plan = self._index.sort(context, records)
+        if is_brought:
+            self._index.note_strangers(plan)
         for key in self._index.merge_unread(plan):
             leaf = Leaf().add(Place.LOG, self._heads.get(context, {}).get(key, ()))
             if self._index.is_full(context, key) or not plan.merge(key, leaf):

@@ -19,10 +19,11 @@ from echonode.model.identity import IdentityId, Instance, PublicKey, Writer, wri
 from echonode.model.keyring import ClaimTable, Keyring
 from echonode.model.keys import Admission, Claim, read_statement
 from echonode.model.merkle import State, Tree, state_of
-from echonode.model.record import IDENTITIES, LeafKey, Record, Version, VersionId
+from echonode.model.record import IDENTITIES, LeafKey, Record, SignedRecord, Version, VersionId
 from echonode.model.usage import CountedVersion, UsageTable
-from echonode.store.counters import Counters, CounterTable
+from echonode.store.counters import Counters, CounterTable, WriterKey
 from echonode.store.leaf import Leaf, LeafMerge, Move, Place, joined_moves
+from echonode.store.own_versions import OwnVersions
 from echonode.store.port import Applied, Outranked, RefusedVersion, VoidedVersion
 
 
@@ -31,7 +32,8 @@ class MergePlan:
     """The effects of one batch on one context.
 
     `arrived` holds the admitted versions by leaf, in the order in which leaves were first touched; `merges` what
-    becomes of each leaf that changes."""
+    becomes of each leaf that changes; `latest` the versions that have the highest counters of `counters`; `strangers`
+    those signed in this store's name, but never by it."""
 
     context: str
     bounds: LeafBounds
@@ -39,7 +41,9 @@ class MergePlan:
     merges: dict[LeafKey, LeafMerge] = field(default_factory=dict)
     had: int = 0
     refused: list[RefusedVersion] = field(default_factory=list)
-    counters: dict[tuple[PublicKey, Instance], int] = field(default_factory=dict)
+    counters: dict[WriterKey, int] = field(default_factory=dict)
+    latest: dict[WriterKey, Record] = field(default_factory=dict)
+    strangers: list[Record] = field(default_factory=list)
 
     def merge(self, key: LeafKey, leaf: Leaf) -> bool:
         """Merge what arrived for the leaf `key` into it. Return False, with nothing noted, when it has to be read
@@ -73,7 +77,14 @@ class MergePlan:
             for key, merge in self.changes()
             if merge.outranked
         ]
-        return Applied(tuple(self.added()), self.had, tuple(self.refused), tuple(voided), tuple(outranked))
+        return Applied(
+            tuple(self.added()),
+            self.had,
+            tuple(self.refused),
+            tuple(voided),
+            tuple(outranked),
+            strangers=tuple(self.strangers),
+        )
 
     @property
     def is_gap(self) -> bool:
@@ -137,10 +148,11 @@ class PendingMerges:
 class MergeIndex:
     """The trees and conflicts of one store, in memory, and its tables of claims and counters."""
 
-    def __init__(self, claims: ClaimTable, counters: CounterTable) -> None:
+    def __init__(self, claims: ClaimTable, counters: CounterTable, own: OwnVersions) -> None:
         self.claims = claims
         self.keyring = Keyring(claims)
         self.counters = counters
+        self.own = own
         self.trees: dict[str, Tree] = {}
         self.bounds = LEAF_BOUNDS
         self.usage = UsageTable()
@@ -159,7 +171,21 @@ class MergeIndex:
         """Note that this store writes as (key, instance), so that vectors of other writers bound its next counter."""
         self._own_writers[writer_of(key, instance)] = (key, instance)
 
-    def next_counter(self, instance: Instance, pending: Mapping[tuple[PublicKey, Instance], int] | None = None) -> int:
+    def has_signed(self, version: SignedRecord) -> bool | None:
+        """Return whether this store signed `version`, of an instance of its own; None where it cannot know."""
+        known = self.own.has_signed(version.instance, version.counter, version.id)
+        if known is None and version.counter > self.counters.highest(version.kid, version.instance):
+            return False
+        return known
+
+    def note_strangers(self, plan: MergePlan) -> None:
+        """Note in `plan` which versions, brought by a peer, another life of this store signed (PROTOCOL.md §5.6)."""
+        for arrived in plan.arrived.values():
+            for record in arrived:
+                if record.writer in self._own_writers and self.has_signed(record) is False:
+                    plan.strangers.append(record)
+
+    def next_counter(self, instance: Instance, pending: Mapping[WriterKey, int] | None = None) -> int:
         """Return 1 + the highest counter known of this instance, whichever key signed it.
 
         `pending` holds counters that were given and are not yet durable."""
@@ -219,7 +245,7 @@ class MergeIndex:
         """Apply `plan` to the index; call it once the plan is durable."""
         self.claims.add(plan.claims())
         self.replace_leaves(plan.context, plan.merges)
-        self.counters.raise_to(plan.counters)
+        self.counters.raise_to(plan.counters, plan.latest)
         for version in (version for merge in plan.merges.values() for version in merge.forked):
             if len(self.forked) < FORKS_REMEMBERED:
                 self.forked.add(version)
@@ -273,6 +299,7 @@ class MergeIndex:
         dot, counter = (record.kid, record.instance), vector[record.writer]
         if counters.get(dot, 0) < counter:
             counters[dot] = counter
+            plan.latest[dot] = record
         if len(vector) == 1:
             return
         for writer, counter in vector.items():

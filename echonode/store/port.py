@@ -18,8 +18,10 @@ from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keyring import Keyring
 from echonode.model.merkle import Digest, Tree
-from echonode.model.record import Draft, LeafKey, Record, VersionId
+from echonode.model.other_life import Fork
+from echonode.model.record import Draft, LeafKey, Record, SignedRecord, VersionId
 from echonode.model.usage import UsageTable
+from echonode.store.counters import SeenVersion
 
 Tick = Callable[[], Timestamp]
 Report = Callable[["Applied"], None]
@@ -82,7 +84,8 @@ class Applied:
 
     `beside`, of `write` only, has each version that could not cover all heads of its record, with the number of other
     heads there; `seq` is the newest log entry's when the last of its versions was added, 0 for none. `shown`, of
-    `promote` only, counts the heads that a context got that was empty."""
+    `promote` only, counts the heads that a context got that was empty; `strangers`, of `apply` only, are signed in this
+    store's name, and never were by it (PROTOCOL.md §5.6)."""
 
     records: tuple[Record, ...] = ()
     had: int = 0
@@ -92,6 +95,7 @@ class Applied:
     beside: tuple[tuple[VersionId, int], ...] = ()
     shown: int = 0
     seq: int = 0
+    strangers: tuple[Record, ...] = ()
 
     @property
     def is_gap(self) -> bool:
@@ -411,6 +415,28 @@ class Store(Protocol):
         `shown`; merges them when it is not empty any more. `expected` None stands for a snapshot that nobody will
         finish: whatever was staged is shown, as each record of it is verified. `Applied.records` stays empty, however
         many there are: `scan` from behind the earlier `seq` gives them."""
+        ...
+
+    def latest(self, key: PublicKey) -> list[SeenVersion]:
+        """Return, for each instance, which version of `key` has the highest counter held."""
+        ...
+
+    def bytes_of_latest(self, key: PublicKey, instance: Instance) -> bytes | None:
+        """Return the version that `latest` names for that instance, as stored; None where it is not kept any more."""
+        ...
+
+    @property
+    def forks(self) -> Mapping[Instance, Fork]:
+        """The instances of this store under which another life of it wrote too, with what is known of when."""
+        ...
+
+    def has_signed(self, version: SignedRecord) -> bool | None:
+        """Return whether this store signed `version`, of its instance or of one of `forks`; None where it cannot know.
+        """
+        ...
+
+    async def save_fork(self, fork: Fork) -> None:
+        """Keep `fork` over a restart, joined with what is known of its instance. The latest SEEN_INSTANCES_MAX stay."""
         ...
 
     async def renew_instance(self, instance: Instance) -> None:

@@ -84,6 +84,7 @@ class Conversation:
     `on_staged`    is told of records that wait, verified, for the rest of their snapshot
     `on_shown`     is told that a snapshot is shown, with the ids of its last heads, and the number of all
     `is_listened`  returns True while every head is to be told one by one; else `on_shown` tells of a snapshot's
+    `on_strangers` is told of versions in this store's name that it never signed (PROTOCOL.md §5.6)
     `on_outranked` is told of versions that do not fit beside the other heads of their records
     `on_voided`    is told of versions that are no heads any more, because their key is void
     `on_refused`   is told of records of which some versions were refused here, and which
@@ -100,6 +101,7 @@ class Conversation:
     context: str
     on_applied: Callable[[Sequence[Record]], None]
     on_progress: Callable[[Tally], None]
+    on_strangers: Callable[[Sequence[Record]], None] = field(default=lambda _: None, kw_only=True)
     on_outranked: Callable[[Sequence[Outranked]], None] = field(default=lambda _: None, kw_only=True)
     on_voided: Callable[[Sequence[VoidedVersion]], None] = field(default=lambda _: None, kw_only=True)
     on_staged: Callable[[Sequence[Record]], None] = field(default=lambda _: None, kw_only=True)

@@ -87,6 +87,8 @@ def _report(conversation: Conversation, brought: Sequence[Record], applied: Appl
         conversation.on_refused(brought, applied.refused)
     if applied.records:
         conversation.on_applied(applied.records)
+    if applied.strangers:
+        conversation.on_strangers(applied.strangers)
     if applied.outranked:
         conversation.on_outranked(applied.outranked)
     if applied.voided:

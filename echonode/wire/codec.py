@@ -25,6 +25,8 @@ from echonode.limits import (
     PREFIXES_PER_MESSAGE_MAX,
     RECORD_BYTES_MAX,
     ROTATION_BYTES_MAX,
+    SEEN_BYTES_MAX,
+    SEEN_INSTANCES_MAX,
     SKETCH_COUNTS_MAX,
     SKETCH_SYMBOLS_MAX,
     TEXT_FIELD_BYTES_MAX,
@@ -88,6 +90,7 @@ def _build(kind: type[Any], shapes: tuple[Shape, ...], values: list[Any]) -> Any
 _PARTS: Final = (
     m.IdentityOffer,
     m.Summary,
+    m.Seen,
     m.LeafRequest,
     m.Refusal,
     m.RecordId,
@@ -221,6 +224,7 @@ _OFFER: Final = _part_of(m.IdentityOffer, _data(32), _data(32), _data_up_to(1024
 _SUMMARY: Final = _part_of(
     m.Summary, _CONTEXT, _ROOT, _uint(), _SEQ, _data_up_to(1 + 2 + 16 * 16, 1), _flag, _flag
 )
+_SEEN: Final = _part_of(m.Seen, _data(8), _uint(), _ROOT, _data_up_to(SEEN_BYTES_MAX))
 _LEAF_REQUEST: Final = _part_of(
     m.LeafRequest, _prefix, _maybe(_data_up_to(DIGESTS_PER_MESSAGE_MAX * 32, 16, unit=16)), _maybe(_KEY)
 )
@@ -247,7 +251,7 @@ _SHAPES: Final[dict[type[Any], tuple[Shape, ...]]] = {
         _map(_text(TEXT_FIELD_BYTES_MAX), _VERSION, MODELS_MAX),
         _NAMES,
         _list(_SUMMARY, CONTEXTS_TOLD_MAX),
-        _map(_data(8), _uint(), 16),
+        _list(_SEEN, SEEN_INSTANCES_MAX),
     ),
     m.Close: (_uint(255), _NAMES),
     m.Done: (_ROOT, _uint(), _SEQ, _flag),

@@ -45,6 +45,7 @@ MOVES: dict[str, tuple[e.Event, str, float]] = {
     "links_begun": (e.FollowBegan(**PEER, role="initiator"), "", 1),
     "records_outranked": (e.RecordOutranked(peer=ID, version=ID, count=7, **RECORD), "", 7),
     "records_forked": (e.RecordForked(peer=ID, version=ID, **RECORD), "", 1),
+    "records_signed_again": (e.RecordSignedAgain(version=ID, **RECORD), "", 1),
     "records_voided": (e.RecordVoided(peer=ID, version=ID, key=ID, **RECORD), "", 1),
     "timestamps_ahead": (e.TimestampAhead(peer=ID, context="main", record="x", ahead_s=900), "", 1),
     "conflicts_begun": (e.RecordConflict(**RECORD), "", 1),

@@ -319,9 +319,9 @@ class Stranger:
     def statements(self) -> Sequence[Record]:
         return self.own
 
-    def make(self, _peer: PublicKey, session: bytes) -> Hello:
+    def make(self, _peer: PublicKey, session: bytes, _instance: bytes = b"") -> Hello:
         instance = self.author.store.instance
-        return self.change(Hello((1, 0), session, "stranger", bytes(8), instance, 0, {"note": (1, 0)}, (), (), {}))
+        return self.change(Hello((1, 0), session, "stranger", bytes(8), instance, 0, {"note": (1, 0)}, (), (), ()))
 
 
 class OpenGate:

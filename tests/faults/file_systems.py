@@ -20,17 +20,23 @@ _MAKE: Final = {
 }
 
 
-@contextmanager
-def image(folder: Path, kind: str) -> Iterator[Path]:
-    """Make a file system of this kind in a file, and mount it."""
+def new_image(folder: Path, kind: str) -> Path:
+    """Make a file system of this kind in a file."""
     needs_root()
     program, *options = _MAKE[kind]
     if shutil.which(program) is None:
         pytest.skip(f"needs {program}")
-    file, place = folder / f"{kind}.img", folder / kind
+    file = folder / f"{kind}.img"
     with file.open("wb") as opened:
         opened.truncate(_IMAGE_MIB << 20)
     command(program, *options, file)
+    return file
+
+
+@contextmanager
+def image(folder: Path, kind: str) -> Iterator[Path]:
+    """Make a file system of this kind in a file, and mount it."""
+    file, place = new_image(folder, kind), folder / kind
     place.mkdir()
     with mounted(place, "-o", "loop", file):
         yield place

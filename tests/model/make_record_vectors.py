@@ -25,6 +25,7 @@ from echonode.model.identity import (
 from echonode.model.key_claims import member_proof
 from echonode.model.keys import KeyState, listing_draft, member_draft, statement_draft
 from echonode.model.member_secret import MemberSecret
+from echonode.model.other_life import signed_again
 from echonode.model.record import MAIN, Draft, Record, parse, sign, verify
 from tests.model.forge import PLAIN, forged, signed_over
 
@@ -83,9 +84,11 @@ def versions() -> dict[str, Record]:
     crowd = Draft(context=MAIN, author=PERSON.id, name="crowd")
     top = Draft(context=MAIN, author=PERSON.id, name="top", model_version=(TOP, TOP), created_ms=TOP)
     device, root = PERSON.device, PERSON.root
+    hidden = _sign(full, device, {own: 2, other: 2**40})
     return {
         "the least a version can say": _sign(plain, device, {own: 1}),
-        "every field": _sign(full, device, {own: 2, other: 2**40}),
+        "every field": hidden,
+        "the same, signed again because another life superseded it": signed_again(hidden, device),
         "a tombstone that has seen two writers": _sign(gone, device, {other: 5, own: 24}),
         "a body whose length takes four bytes": _sign(large, device, {own: 4}),
         "the greatest numbers": _sign(top, device, {own: TOP, other: TOP}, at=Timestamp(TOP)),

@@ -33,7 +33,9 @@ from echonode.node.kept_contexts import KeptContexts
 from echonode.node.link_selection import LinkSelection
 from echonode.node.live_links import LiveLinks
 from echonode.node.mode_table import MODES
+from echonode.node.other_lives import OtherLives
 from echonode.node.peer_table import PeerTable
+from echonode.node.record_book import RecordBook
 from echonode.node.session_report import SessionReport
 from echonode.node.settings import Quotas
 from echonode.node.subscriptions import Subscriptions
@@ -104,7 +106,11 @@ class Side:
         selection = LinkSelection(table, entropy)
         wake = asyncio.Event()
         links = LiveLinks(self.store, clock, entropy, bus, table, selection, wanted, intake, budgets, wake)
-        self.runner = Conversations(self.store, clock, bus, wanted, links, intake, budgets)
+        lives = OtherLives(RecordBook(self.store, identity, clock, entropy, bus), asyncio.ensure_future, self.receive)
+        self.runner = Conversations(self.store, clock, bus, wanted, links, intake, budgets, lives)
+
+    async def receive(self, _peer: IdentityId, _timeout_s: float) -> None:
+        raise AssertionError("no store here has another life")
 
     @property
     def changed_by(self) -> list[bytes]:
@@ -121,7 +127,7 @@ class Side:
         names = [name for name in dict.fromkeys((IDENTITIES, *self.store.contexts())) if wanted.takes(name)]
         summaries = tuple(summarise(self.store, name) for name in names)
         modes = tuple(mode.value for mode in self.modes)
-        return m.Hello((1, 0), bytes(16), "n", bytes(8), self.store.instance, 0, {}, modes, summaries, {})
+        return m.Hello((1, 0), bytes(16), "n", bytes(8), self.store.instance, 0, {}, modes, summaries, ())
 
     def session(self, other: "Side", transport: PairedTransport, *, is_initiator: bool) -> Session:
         return Session(bytes(16), transport, other.peer, other.hello(), is_initiator)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from echonode.node.record_files import FileDamagedError, TakenContext, TakenFile
 from echonode.node.settings import Quota, Quotas
 from echonode.sim.world import Member, World
 from echonode.wire.record_file import ContextEnd, FileHeader, FileReader
-from tests.node.worlds import in_a_world, names, put, told
+from tests.node.worlds import in_a_world, names, put, saved, told
 
 PIECE = 700  # bytes: shorter and longer than an item
 PLACES = 16  # tampered and cut files in each world
@@ -429,10 +429,14 @@ def test_a_store_that_was_put_back_gets_its_own_versions_and_lives_a_second_life
         a, b = await world.add_node("a"), await world.add_node("b")
         await put(a, "before")
         await take(b, await file_of(a))
+        restore = saved(b)
         ours = await put(b, "lost")
         data = await file_of(b)
-        keys = [ours.key]
-        await b.node.store.forget(MAIN, keys, lambda _: False)
+        await b.node.store.forget(MAIN, [ours.key], lambda _: False)
+        await take(b, data)
+        await asyncio.sleep(1)
+        assert not told(b, InstanceRenewed), "it knows what it signed, though it forgot the record"
+        restore()
         await take(b, data)
         await asyncio.sleep(1)
         assert await names(b) == {"before", "lost"}

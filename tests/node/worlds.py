@@ -96,8 +96,8 @@ class Bent:
     def statements(self) -> Sequence[Record]:
         return self._honest.statements()
 
-    def make(self, peer: PublicKey, session: bytes) -> Hello:
-        return self._change(self._honest.make(peer, session))
+    def make(self, peer: PublicKey, session: bytes, instance: bytes = b"") -> Hello:
+        return self._change(self._honest.make(peer, session, instance))
 
 
 def bend_hellos(member: Member, change: Callable[[Hello], Hello]) -> Callable[[], None]:

@@ -10,11 +10,11 @@ from echonode.model.identity import Instance
 from echonode.model.record import MAIN
 from echonode.sim.disk import SimStore
 from echonode.sim.event_loop import SimEntropy, run
-from tests.contracts import store_snapshots, store_voids, store_writing
+from tests.contracts import store_lives, store_snapshots, store_voids, store_writing
 from tests.contracts.store import CHECKS, Check, admit, holds
 from tests.store.people import Person
 
-assert store_snapshots and store_voids and store_writing  # importing them adds their checks
+assert store_lives and store_snapshots and store_voids and store_writing  # importing them adds their checks
 
 COMMIT_S = 1.0
 

@@ -78,8 +78,18 @@ def change(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-# A store of the present schema becomes one of schema 5 by these.
+# A store of the present schema becomes one of schema 6 by these.
+SCHEMA_6 = (
+    "ALTER TABLE writers RENAME TO writers_7",
+    "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter BLOB NOT NULL,"
+    " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
+    "INSERT INTO writers SELECT key, instance, counter FROM writers_7",
+    *("DROP TABLE writers_7", "DROP TABLE own", "DROP TABLE forks"),
+    "PRAGMA user_version = 6",
+)
+# One of schema 5 by these.
 SCHEMA_5 = (
+    *SCHEMA_6,
     "DROP INDEX log_leaf",
     "ALTER TABLE log RENAME TO log_6",
     "CREATE TABLE log (seq INTEGER PRIMARY KEY AUTOINCREMENT, context INTEGER NOT NULL, key BLOB NOT NULL,"

@@ -11,6 +11,7 @@ import uvloop
 import tests.contracts.store_cursors
 import tests.contracts.store_forgetting
 import tests.contracts.store_leaves
+import tests.contracts.store_lives
 import tests.contracts.store_snapshots
 import tests.contracts.store_voids
 import tests.contracts.store_writing  # noqa: F401 each adds its checks to CHECKS

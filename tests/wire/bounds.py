@@ -13,6 +13,7 @@ def text(size: int) -> str:
 U16, U63, U64 = 2**16 - 1, 2**63 - 1, 2**64 - 1
 WIDE = "é" * 32  # 64 bytes in 32 characters
 PART = b"\x00\x80\x00" + bytes(16)
+SEEN = [bytes(8), 1, bytes(32), b""]
 SUMMARY = ["x", bytes(32), 0, 0, PART, False, False]
 OFFER = [bytes(32), bytes(32), b"s", bytes(64)]
 LEAVES = [b"\x01", bytes(16), None]
@@ -47,12 +48,11 @@ BOUNDS: list[tuple[type[Any], Path, list[Any], list[Any]]] = [
     (m.Hello, (9, 0, 3), [0, U63], [-1, U63 + 1]),
     (m.Hello, (9, 0, 4), [b"\x00", bytes(259)], [b"", bytes(260)]),
     (m.Hello, (9, 0, 5), [True, False], [0, 1, None]),
-    (
-        m.Hello,
-        (10,),
-        [{}, {bytes(8): U64}, {bytes([number]) * 8: 0 for number in range(16)}],
-        [{bytes(7): 0}, {bytes(9): 0}, {bytes(8): -1}, {bytes([number]) * 8: 0 for number in range(17)}],
-    ),
+    (m.Hello, (10,), [[], [SEEN] * 16], [[SEEN] * 17, {}]),
+    (m.Hello, (10, 0, 0), [bytes(8)], [bytes(7), bytes(9)]),
+    (m.Hello, (10, 0, 1), [0, U64], [-1]),
+    (m.Hello, (10, 0, 2), [bytes(32)], [bytes(31), bytes(33)]),
+    (m.Hello, (10, 0, 3), [b"", bytes(8192)], [bytes(8193), None]),
     (m.Close, (1,), [0, 255], [-1, 256, True]),
     (m.Close, (2,), [["x"] * 32, [text(200)]], [["x"] * 33, [text(201)], [b"x"]]),
     (m.Done, (1,), [bytes(32)], [bytes(31), bytes(33)]),

@@ -54,7 +54,7 @@ SAMPLES: tuple[m.Message, ...] = (
             m.Summary("identities", _hash(4), 2, 2, BRANCH, False, False),
             m.Summary("main", _hash(5), 150_000, 2**40, BRANCH, True, True),
         ),
-        seen={INSTANCE: 7, bytes(8): 2**64 - 1},
+        seen=(m.Seen(INSTANCE, 7, _hash(34), b"version"), m.Seen(bytes(8), 2**64 - 1, _hash(35), b"")),
     ),
     m.Close(Reason.FINISHED),
     m.Close(Reason.UNSUPPORTED_PROTOCOL, ("1.0",)),

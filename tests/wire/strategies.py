@@ -82,7 +82,7 @@ MESSAGES: dict[type[Any], SearchStrategy[Any]] = {
         lists(
             st.builds(m.Summary, contexts, hashes, u64, seqs, st.binary(min_size=1, max_size=259), st.booleans())
         ),
-        maps(data(8), u64),
+        lists(st.builds(m.Seen, data(8), u64, hashes, st.binary(max_size=80))),
     ),
     m.Close: st.builds(m.Close, reasons, lists(names)),
     m.Done: st.builds(m.Done, hashes, u64, seqs, st.booleans()),

@@ -7,6 +7,7 @@
     snapshot_read    read transactions      snapshot_receive   staging        connection   a connection and its thread
     claim_rows       what key statements say  counter_rows       writers        lookups      single rows, at once
     revocation       effects of a compromised key                             disk_space   room on the disk
+    own_rows         which versions were written here
 
 The rules of merging, signing and paging are not here: they are in `store/`, and the store in memory shares them.
 """

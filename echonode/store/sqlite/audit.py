@@ -347,7 +347,7 @@ def _cross_check(
         problems.append("claims: they are not those of the key statements in the log")
     known = {
         (key, instance): int.from_bytes(counter, "big")
-        for key, instance, counter in query("SELECT * FROM writers WHERE typeof(counter) = 'blob'")
+        for key, instance, counter in query("SELECT key, instance, counter FROM writers WHERE typeof(counter) = 'blob'")
     }
     problems += [
         "writers: a counter is behind the log"

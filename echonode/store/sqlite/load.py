@@ -21,6 +21,7 @@ from echonode.store.sqlite.counter_rows import CounterRows
 from echonode.store.sqlite.leaves import leaf_rows_after
 from echonode.store.sqlite.log_scan import ScannedContext, scan_log
 from echonode.store.sqlite.lookups import Lookups
+from echonode.store.sqlite.own_rows import OwnRows
 from echonode.store.sqlite.transaction import Catalog, ContextRow, read_history_info
 
 
@@ -49,6 +50,8 @@ class LoadedState:
 
     instance: Instance
     index: MergeIndex
+    counters: CounterRows
+    own: OwnRows
     catalog: Catalog = field(default_factory=Catalog)
     staging: dict[str, StagingContext] = field(default_factory=dict)
     garbage: dict[int, int] = field(default_factory=dict)
@@ -63,11 +66,15 @@ def load(connection: sqlite3.Connection, *, lookups: Lookups, counts_usage: bool
     """
     connection.execute("BEGIN")
     try:
-        loaded = LoadedState(_read_instance(connection), MergeIndex(ClaimRows(lookups), CounterRows(lookups)))
+        counters, own = CounterRows(lookups), OwnRows(lookups)
+        index = MergeIndex(ClaimRows(lookups), counters, own)
+        loaded = LoadedState(_read_instance(connection), index, counters, own)
+        own.load(connection)
         loaded.index.is_usage_counted = counts_usage
         _load_contexts(connection, loaded)
-        for (key,) in connection.execute("SELECT key FROM writers WHERE instance = ?", (loaded.instance,)):
-            loaded.index.watch_writer(key, loaded.instance)
+        for instance in (loaded.instance, *own.forks):
+            for (key,) in connection.execute("SELECT key FROM writers WHERE instance = ?", (instance,)):
+                loaded.index.watch_writer(key, instance)
         _load_full_leaves(connection, loaded)
         loaded.catalog.history = read_history_info(connection)
         rows = connection.execute("SELECT peer, instance, context, seq FROM cursors ORDER BY n")

@@ -35,7 +35,7 @@ class Lookups:
         )
         set_pragmas(self._connection, query_only=True, cache_kib=_CACHE_KIB)
 
-    def rows(self, sql: str, *values: bytes) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, *values: bytes | int) -> list[tuple[Any, ...]]:
         """Return the rows that `sql` selects. Raises StoreError."""
         with self._lock:
             if self._connection is None:

@@ -4,6 +4,7 @@
     4 to 5    `claims`, from the key statements in the log
     5 to 6    `log` with `created`, from the bytes of each version, and with a smaller index; sums and orders that
               follow from the log are kept no more
+    6 to 7    `writers` with the version that has each counter, known from the next one on; `own`, `forks`
 
 Schema 3 knew no bounds for the heads of a record. A leaf with more of them than the rule of heads takes (PROTOCOL.md
 §4.4) keeps those of the rule; the others become spare or history. Without its bounds no store would agree with others.
@@ -22,6 +23,7 @@ from echonode.store.leaf import Leaf, Place
 from echonode.store.sqlite.claim_rows import CLAIMS_TABLE, SAVE_CLAIM, claim_row
 from echonode.store.sqlite.connection import DamageError, read_record
 from echonode.store.sqlite.log_columns import created_column
+from echonode.store.sqlite.own_rows import OWN_TABLES
 
 SPARE_TABLES: Final = (
     "CREATE TABLE spare (n INTEGER PRIMARY KEY, context INTEGER NOT NULL, key BLOB NOT NULL, id BLOB NOT NULL,"
@@ -46,6 +48,10 @@ LOG_TABLE: Final = (
     " created BLOB NOT NULL, bytes BLOB NOT NULL) STRICT",
     "CREATE INDEX log_leaf ON log (context, substr(key, 1, 8))",
 )
+WRITERS_TABLE: Final = (
+    "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter BLOB NOT NULL, context INTEGER,"
+    " leaf BLOB, version BLOB, PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID"
+)
 PEERS_TABLE: Final = (
     "CREATE TABLE peers (id BLOB PRIMARY KEY, name TEXT NOT NULL, addresses TEXT NOT NULL, seen_ms INTEGER NOT NULL)"
     " STRICT, WITHOUT ROWID"
@@ -65,7 +71,17 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
         _migrate_3(connection)
     if version < 5:
         _migrate_4(connection)
-    _migrate_5(connection)
+    if version < 6:
+        _migrate_5(connection)
+    _migrate_6(connection)
+
+
+def _migrate_6(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE writers RENAME TO writers_6")
+    for statement in (WRITERS_TABLE, *OWN_TABLES):
+        connection.execute(statement)
+    connection.execute("INSERT INTO writers (key, instance, counter) SELECT key, instance, counter FROM writers_6")
+    connection.execute("DROP TABLE writers_6")
 
 
 def _migrate_5(connection: sqlite3.Connection) -> None:

@@ -61,6 +61,7 @@ class WritePlans:
     ) -> Finish[Applied]:
         """Plan to merge `records` into `context`."""
         plan = self._index.sort(context, records)
+        self._index.note_strangers(plan)
         await self._merge_leaves(transaction, plan)
         return await self._add_merge(transaction, plan, None if plan.is_gap else cursor)
 
@@ -101,7 +102,7 @@ class WritePlans:
         plan = self._index.sort(context, signed)
         await self._merge_leaves(transaction, plan, heads)
         finish = await self._add_merge(transaction, plan)
-        transaction.own_writes += len(signed)
+        transaction.add_own(instance, signed)
         seq = transaction.newest_seq(context)  # plans are made one after another: no later call has added to it yet
         return lambda: (versions, replace(finish(), beside=tuple(plan.beside()), seq=seq))
 
@@ -156,7 +157,7 @@ class WritePlans:
         if damaged:
             transaction.add_forgotten(context, {key: leaf.size_bytes for key, leaf in damaged.items()})
             transaction.add_merge(plan)
-            transaction.add_counters(self._index.unseen_counters(plan.counters))
+            self._add_counters(transaction, plan)
 
         def finish() -> list[VersionId]:
             if damaged:
@@ -242,7 +243,7 @@ class WritePlans:
         transaction.add_merge(plan)
         upto = transaction.newest_seq(plan.context)
         transaction.add_claims(plan.claims())
-        transaction.add_counters(self._index.unseen_counters(plan.counters))
+        self._add_counters(transaction, plan)
         for name, revocation in revocations.items():
             transaction.add_revocation(name, revocation.merges)
         for context in spoilt:
@@ -272,6 +273,11 @@ class WritePlans:
         if cursor is not None and not self._cursors.covers(cursor) and self._cursors.is_due(cursor):
             transaction.add_cursor(cursor)
         return lambda: self._cursors.saved(*transaction.cursors())
+
+    def _add_counters(self, transaction: Transaction, plan: MergePlan) -> None:
+        counters = self._index.unseen_counters(plan.counters)
+        if counters:
+            transaction.add_counters(counters, plan.latest, transaction.context_row(plan.context).id)
 
     async def _find_revocations(self, revoked: Revoked) -> tuple[dict[str, Revocation], list[str]]:
         """Return, by context, what is void with the `revoked` keys, and the contexts whose staged snapshot holds such a

@@ -12,6 +12,9 @@
     sums      place, versions, bytes               how much is in history and in spare; triggers keep the sums
     writers   key, instance, counter                 the highest counter held of each writer's dots: 8 bytes,
                                                      big-endian, because SQLite's integers are signed
+              context, leaf, version                 the version that has it; NULL where others only mention it
+    own       instance, first, ids                   which versions were written here, from the counter `first` on
+    forks     n, instance, counter, timestamp        instances of this store under which another one wrote (own_rows.py)
     claims    key, owner, author, kind, state        what all key statements together say (claim_rows.py)
     peers     id, name, addresses, seen_ms           the peers that were met; addresses are separated by line feeds
     origins   n, context, identity, is_forgotten       who introduced each context here
@@ -34,9 +37,17 @@ from echonode.errors import StoreError
 from echonode.model.identity import Instance
 from echonode.store.sqlite.claim_rows import CLAIMS_TABLE
 from echonode.store.sqlite.connection import transaction
-from echonode.store.sqlite.migration import LOG_TABLE, ORIGINS_TABLE, PEERS_TABLE, SPARE_TABLES, migrate
+from echonode.store.sqlite.migration import (
+    LOG_TABLE,
+    ORIGINS_TABLE,
+    PEERS_TABLE,
+    SPARE_TABLES,
+    WRITERS_TABLE,
+    migrate,
+)
+from echonode.store.sqlite.own_rows import OWN_TABLES
 
-SCHEMA: Final = 6
+SCHEMA: Final = 7
 _SCHEMA_MIN: Final = 3  # the earliest that is migrated (migration.py)
 APPLICATION_ID: Final = 0x4543484F  # "ECHO"
 _MAGIC: Final = b"SQLite format 3\x00"
@@ -52,8 +63,8 @@ TABLES: Final = (
     " bytes BLOB NOT NULL, superseded_ms INTEGER NOT NULL) STRICT",
     "CREATE UNIQUE INDEX history_version ON history (context, key, id)",
     *SPARE_TABLES,
-    "CREATE TABLE writers (key BLOB NOT NULL, instance BLOB NOT NULL, counter BLOB NOT NULL,"
-    " PRIMARY KEY (key, instance)) STRICT, WITHOUT ROWID",
+    WRITERS_TABLE,
+    *OWN_TABLES,
     *CLAIMS_TABLE,
     PEERS_TABLE,
     ORIGINS_TABLE,

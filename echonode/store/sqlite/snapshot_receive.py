@@ -60,7 +60,7 @@ class StagingArea:
         fresh, others = _divide(plan, after.last_key)
         if others:
             await self._commits.database.run(lambda connection: _merge(connection, after, plan, others))
-        transaction.add_counters(self._index.unseen_counters(plan.counters))
+        transaction.add_counters(self._index.unseen_counters(plan.counters), plan.latest, after.context_id)
         added = fresh + plan.added()
         left = [move.version for _, merge in plan.changes() for move in merge.left()]
         if added:
@@ -74,7 +74,7 @@ class StagingArea:
             if dropped is not None:
                 self.finish_drop(context)
             self.staging[context] = after
-            self._index.counters.raise_to(plan.counters)
+            self._index.counters.raise_to(plan.counters, plan.latest)
             if self._index.is_usage_counted and context != IDENTITIES:
                 for usage in (after.usage, self._index.usage):
                     usage.count(left, -1)

@@ -19,8 +19,10 @@ from echonode.model.filter import Filter
 from echonode.model.identity import IdentityId, Instance, PublicKey, SigningKey
 from echonode.model.keyring import Keyring
 from echonode.model.merkle import Digest, Tree
-from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, VersionId, leaf_key
+from echonode.model.other_life import Fork
+from echonode.model.record import IDENTITIES, Draft, LeafKey, Record, SignedRecord, VersionId, leaf_key
 from echonode.model.usage import UsageTable
+from echonode.store.counters import SeenVersion
 from echonode.store.draft_signing import common_context
 from echonode.store.paging import fit_changes, fit_leaves
 from echonode.store.port import (
@@ -53,6 +55,7 @@ from echonode.store.sqlite.log_read import read_filtered, read_log
 from echonode.store.sqlite.log_tail import LogTail
 from echonode.store.sqlite.lookups import Lookups
 from echonode.store.sqlite.origins import SAVE_ORIGIN, read_origins
+from echonode.store.sqlite.own_rows import DELETE_OLD_FORKS, DELETE_OTHERS, SAVE_FORK, fork_row
 from echonode.store.sqlite.peers import read_peers
 from echonode.store.sqlite.plan import WritePlans
 from echonode.store.sqlite.schema import check_file, create_tables, keep_copy
@@ -78,6 +81,7 @@ class SqliteStore:
         self._instance = loaded.instance
         self._life = life
         self._index = loaded.index
+        self._counters, self._own = loaded.counters, loaded.own
         self._commits = commits
         self._reader = reader
         self._lookups = lookups
@@ -158,6 +162,12 @@ class SqliteStore:
 
     def seen(self, key: PublicKey) -> Mapping[Instance, int]:
         return self._index.counters.by_instance(key)
+
+    def latest(self, key: PublicKey) -> list[SeenVersion]:
+        return self._index.counters.latest(key)
+
+    def bytes_of_latest(self, key: PublicKey, instance: Instance) -> bytes | None:
+        return self._counters.bytes_of_latest(key, instance)
 
     def conflicts(self, context: str) -> Collection[LeafKey]:
         return self._index.conflicts.get(context, set())
@@ -336,9 +346,25 @@ class SqliteStore:
             return await self._merge_staged(context, shown)
         return None if shown is None else Applied(shown=shown)
 
+    @property
+    def forks(self) -> Mapping[Instance, Fork]:
+        return self._index.own.forks
+
+    def has_signed(self, version: SignedRecord) -> bool | None:
+        return self._index.has_signed(version)
+
+    async def save_fork(self, fork: Fork) -> None:
+        async def plan(transaction: Transaction) -> Finish[None]:
+            transaction.execute(SAVE_FORK, fork_row(fork))
+            transaction.execute(DELETE_OLD_FORKS, ())
+            return lambda: self._own.add_fork(fork)
+
+        await self._commits.submit(plan)
+
     async def renew_instance(self, instance: Instance) -> None:
         async def plan(transaction: Transaction) -> Finish[None]:
             transaction.execute("UPDATE meta SET value = ? WHERE name = 'instance'", (instance,))
+            transaction.execute(DELETE_OTHERS, (instance,))
 
             def follow() -> None:
                 self._instance = instance

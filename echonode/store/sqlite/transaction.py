@@ -19,19 +19,23 @@ from functools import cache
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
-from echonode.limits import HISTORY_BYTES_MAX, HISTORY_DAYS, HISTORY_ROWS_MAX
+from echonode.limits import HISTORY_BYTES_MAX, HISTORY_DAYS, HISTORY_ROWS_MAX, OWN_IDS_KEPT
+from echonode.model.identity import Instance
 from echonode.model.key_claims import Claim
 from echonode.model.record import LeafKey, Record, VersionId
-from echonode.store.counters import Counters
+from echonode.store.counters import Counters, Latest
 from echonode.store.cursors import CursorKey, covers, key_of
 from echonode.store.leaf import LeafMerge, Place
 from echonode.store.merge import MergePlan, PendingMerges
+from echonode.store.own_versions import ID_PREFIX_BYTES
 from echonode.store.port import Cursor, HistoryInfo
 from echonode.store.sqlite.claim_rows import SAVE_CLAIM, claim_row
 from echonode.store.sqlite.connection import transaction
+from echonode.store.sqlite.counter_rows import SAVE_COUNTER, counter_row
 from echonode.store.sqlite.leaves import LoggedOutline
 from echonode.store.sqlite.log_columns import BY_LEAF, BY_VERSION, created_column, leaf_values, version_values
 from echonode.store.sqlite.log_runs import LogRuns
+from echonode.store.sqlite.own_rows import DELETE_OWN, SAVE_OWN
 
 _DAY_MS: Final = 24 * 3600 * 1000
 _BY_VERSION: Final = f"WHERE {BY_VERSION}"
@@ -196,16 +200,20 @@ class Transaction:
         if rows:
             self.execute(SAVE_CLAIM, *rows)
 
-    def add_counters(self, counters: Counters) -> None:
-        """Add counters to save. They are higher than those saved."""
-        rows = [(key, instance, counter.to_bytes(8, "big")) for (key, instance), counter in counters.items()]
+    def add_counters(self, counters: Counters, latest: Latest, context_id: int) -> None:
+        """Add counters to save, with the versions of that context that have them. They are higher than those saved."""
+        rows = [counter_row(writer, counter, latest.get(writer), context_id) for writer, counter in counters.items()]
         if rows:
-            # Several calls of one group may save counters of one writer, in any order. A counter never goes back.
-            self.execute(
-                "INSERT INTO writers VALUES (?, ?, ?) ON CONFLICT (key, instance)"
-                " DO UPDATE SET counter = max(counter, excluded.counter)",
-                *rows,
-            )
+            self.execute(SAVE_COUNTER, *rows)
+
+    def add_own(self, instance: Instance, versions: Sequence[Record]) -> None:
+        """Add the ids of versions that this store signed: their counters follow each other."""
+        if versions:
+            ids = b"".join(version.id[:ID_PREFIX_BYTES] for version in versions)
+            self.execute(SAVE_OWN, (instance, versions[0].counter, ids))
+            if versions[-1].counter > OWN_IDS_KEPT:
+                self.execute(DELETE_OWN, (instance, versions[-1].counter - OWN_IDS_KEPT))
+            self.own_writes += len(versions)
 
     def add_unsaved_cursors(self, changed: Sequence[Cursor], deleted: Sequence[CursorKey]) -> None:
         """Add cursors to save and to delete. What an earlier call of the group added stays: it is newer."""

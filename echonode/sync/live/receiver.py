@@ -278,6 +278,8 @@ class LinkReceiver:
         def report(applied: Applied) -> None:
             if applied.records:
                 owner.applied(context, applied.records)
+            if applied.strangers:
+                owner.strangers(applied.strangers)
             if applied.outranked:
                 owner.outranked(context, applied.outranked)
             if applied.voided:

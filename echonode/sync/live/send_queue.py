@@ -56,6 +56,10 @@ class LinkOwner(Protocol):
         """Hear of records of the peer that became heads."""
         ...
 
+    def strangers(self, strangers: Sequence[Record]) -> None:
+        """Hear of versions in this store's name that it never signed."""
+        ...
+
     def outranked(self, context: str, outranked: Sequence[Outranked]) -> None:
         """Hear of versions that do not fit beside the other heads of their records."""
         ...

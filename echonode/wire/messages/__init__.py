@@ -49,7 +49,18 @@ from echonode.wire.messages.records import (
     Refusal,
     Stored,
 )
-from echonode.wire.messages.session import Auth, Close, Hello, IdentityOffer, Ping, Pong, Rotated, Summary, Turn
+from echonode.wire.messages.session import (
+    Auth,
+    Close,
+    Hello,
+    IdentityOffer,
+    Ping,
+    Pong,
+    Rotated,
+    Seen,
+    Summary,
+    Turn,
+)
 from echonode.wire.messages.sketch import SketchAnswer, SketchEqual, SketchInit, SketchMore, SketchWant
 from echonode.wire.messages.snapshot import Page, SnapshotInit
 from echonode.wire.messages.tree import (
@@ -177,6 +188,7 @@ __all__ = [
     "Refused",
     "Roots",
     "Rotated",
+    "Seen",
     "SketchAnswer",
     "SketchEqual",
     "SketchInit",

@@ -48,11 +48,24 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """The version with the highest counter that the sender holds of the receiver's device key under one instance.
+
+    `raw` is the version itself, as a proof, or empty.
+    """
+
+    instance: bytes
+    counter: int
+    version: bytes
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """The sender's name, versions, modes and contexts (PROTOCOL.md §5.3 explains each field).
 
-    `port` is 0 when the node does not listen. `seen` maps each instance of the receiver's device key to the highest
-    counter that the sender holds of it.
+    `port` is 0 when the node does not listen. `seen` has the instances of the receiver's device key, the one that it
+    told first.
     """
 
     code: ClassVar[int] = 2
@@ -65,7 +78,7 @@ class Hello:
     models: dict[str, tuple[int, int]]
     modes: tuple[str, ...]
     contexts: tuple[Summary, ...]
-    seen: dict[bytes, int]
+    seen: tuple[Seen, ...]
 
 
 @dataclass(frozen=True, slots=True)

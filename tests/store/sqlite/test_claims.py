@@ -21,6 +21,7 @@ from echonode.store.counters import CountersInMemory
 from echonode.store.sqlite.claim_rows import CLAIMS_TABLE, SAVE_CLAIM, ClaimRows, claim_row
 from echonode.store.sqlite.counter_rows import CounterRows
 from echonode.store.sqlite.lookups import Lookups, RecentAnswers
+from echonode.store.sqlite.migration import WRITERS_TABLE
 from echonode.text import to_base32
 from tests.contracts.store import verdict_of
 from tests.store.files import change, look, opened, run
@@ -102,16 +103,17 @@ def test_counters_are_the_same_on_disk_as_in_memory(
     path = tmp_path_factory.getbasetemp() / "counters.db"
     memory = CountersInMemory()
     with empty_table(path) as (connection, claims):
-        connection.execute("CREATE TABLE writers (key BLOB, instance BLOB, counter BLOB, PRIMARY KEY (key, instance))")
+        connection.execute(WRITERS_TABLE)
         rows = CounterRows(claims._lookups)
         for batch in batches:
             for (key, instance), counter in batch.items():
                 highest = max(counter, rows.highest(key, instance))
                 connection.execute(
-                    "INSERT OR REPLACE INTO writers VALUES (?, ?, ?)", (key, instance, highest.to_bytes(8, "big"))
+                    "INSERT OR REPLACE INTO writers (key, instance, counter) VALUES (?, ?, ?)",
+                    (key, instance, highest.to_bytes(8, "big")),
                 )
             for table in (rows, memory):
-                table.raise_to(batch)
+                table.raise_to(batch, {})
             for table in (rows, CounterRows(claims._lookups)):
                 for key in KEYS:
                     assert table.by_instance(key) == memory.by_instance(key)

@@ -27,7 +27,7 @@ from echonode.store.sqlite.schema import APPLICATION_ID, SCHEMA
 from echonode.store.sqlite.store import SqliteStore
 from tests.contracts.store import ids, root_of, verdict_of
 from tests.contracts.store_leaves import KEYS, beside, let_in, of
-from tests.store.files import INSTANCE, SCHEMA_5, change, look, open_store, opened, run
+from tests.store.files import INSTANCE, SCHEMA_5, SCHEMA_6, change, look, open_store, opened, run
 from tests.store.people import NOW_MS, Owner, Person
 
 # The tables of schema 3, as they were. They never change any more.
@@ -300,7 +300,7 @@ def test_a_store_of_schema_5_that_is_killed_in_its_migration_is_whole(tmp_path: 
     for number in killed_at_each_statement(fixture, path):
         found.append(number)
         assert versions(path, "log", "history", "spare") == held
-    assert found == sorted(found) and set(found) == {5, 6} and len(found) > 10
+    assert found == sorted(found) and set(found) == {5, SCHEMA} and len(found) > 10
 
     async def opens() -> None:
         async with opened(path) as store:
@@ -351,6 +351,34 @@ def test_a_damaged_version_does_not_stop_the_migration_of_schema_5(tmp_path: Pat
             assert any("not a COSE_Sign1" in problem for problem in problems), problems
 
     run(go())
+
+
+# -- schema 6 ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_of_schema_6_knows_the_versions_of_counters_from_its_next_write_on(tmp_path: Path) -> None:
+    path, fresh = tmp_path / "store.db", tmp_path / "fresh.db"
+    expected = run(write_of_everything(path))
+    change(path, *SCHEMA_6)
+
+    async def go() -> None:
+        async with opened(path) as store, opened(fresh):
+            owner = Owner(store)
+            key = owner.identity.device.public
+            assert await figures(store) == expected
+            assert (await verdict_of(store)).problems == ()
+            ((instance, highest),) = store.seen(key).items()
+            assert store.latest(key) == []
+            (earlier,) = await store.heads(MAIN, owner.id, "n3")
+            assert store.has_signed(earlier) is None, "what came before is not known"
+            written = await owner.put("n2", b"four")
+            assert store.latest(key) == [(instance, highest + 1, written.id)]
+            assert store.has_signed(written) is True
+            assert store.has_signed(earlier) is None
+
+    run(go())
+    tables = "SELECT name, sql FROM sqlite_schema ORDER BY name"
+    assert look(path, tables) == look(fresh, tables)
 
 
 # -- kills -------------------------------------------------------------------------------------------------------------
@@ -438,5 +466,5 @@ def test_a_damaged_store_of_an_earlier_schema_is_repaired(tmp_path: Path) -> Non
 
 
 def test_the_schema_that_is_made_is_the_one_that_is_numbered() -> None:
-    assert SCHEMA == 6, "another schema needs a migration from this one, and a test of it here"
-    assert len(schema.TABLES) == len(set(schema.TABLES)) == 21
+    assert SCHEMA == 7, "another schema needs a migration from this one, and a test of it here"
+    assert len(schema.TABLES) == len(set(schema.TABLES)) == 23
