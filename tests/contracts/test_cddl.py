@@ -38,7 +38,6 @@ STRICT = Schema(TEXT)
 # pycddl reads a rule behind `*` or `+` in a map as the value, not the key. For pycddl it is replaced by a type.
 FOR_PYCDDL = (
     ("* text-200 =>", "* tstr =>"),
-    ("* instance-id =>", "* bytes =>"),
     ("1*1024 writer-id =>", "+ bytes =>"),
     ("* later-field =>", "* uint =>"),
 )

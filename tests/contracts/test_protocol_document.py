@@ -254,7 +254,7 @@ LOCAL = {
     "STATIC_BACKOFF_S STATIC_REPORT_S STATIC_DIALS_MAX MISLEADING_ADDRESS_S KNOWN_ADDRESSES_MAX SEEN_SAVED_S",
     "PEER_GONE_DAYS COPIES_MAX COPY_SHOWN_S HANDSHAKES_REPORT_S PAIRS_REMEMBERED",
     "RECONCILES_MAX LOG_QUEUE_BYTES_MAX ROOTS_DELAY_MANY_S SUSPECT_S LINK_TICK_S LINK_PING_TICKS LINK_SILENCE_TICKS",
-    "SILENT_S WRITE_S_MAX RESTORED_WAIT_S API_CONNECTIONS_MAX API_HEAD_TIMEOUT_S",
+    "SILENT_S WRITE_S_MAX RESTORED_WAIT_S OWN_IDS_KEPT API_CONNECTIONS_MAX API_HEAD_TIMEOUT_S",
     "SYNC_ATTEMPT_S SYNC_HISTORY_MAX SYNC_ATTEMPTS_MAX SYNC_PRIORITY_MAX SYNC_BATCH_MAX",
     "POOLS_MAX LOG_RING_LINES LOG_PEERS_MAX TRACED_SESSIONS_MAX TRACED_MESSAGES",
     "PAGE_TICKET_S PAGE_SESSION_S PAGE_SESSIONS_MAX",
@@ -285,7 +285,7 @@ def test_what_the_text_says_of_lists_is_what_the_file_of_shapes_says() -> None:
         ("32 modes", "modes: [0*32 text-200]"),
         (f"{CONTEXTS_TOLD_MAX} contexts", f"contexts: [0*{CONTEXTS_TOLD_MAX} Summary]"),
         ("64 models", "at most 64 entries"),
-        ("16 instances", "at most 16 entries"),
+        ("16 instances", "seen: [0*16 Seen]"),
         ("Entries of `supported`: 32", "supported: [0*32 text-200]"),
     ):
         assert words in said and shape in shapes, words
