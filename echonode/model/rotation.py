@@ -4,12 +4,13 @@
                parent: netid of the secret that is replaced      commitment: hash of the new secret
     rank       hash of `signed`
     row        rotations of which each replaces the secret that the one before made; of two rows that begin at one
-               secret the one counts that leaves somebody out, and of equals the one whose first rank is greater
+               secret the one counts that leaves somebody out, and of equals the one whose first rank is greater; a
+               row counts as far as the other one names its rotators
 
 A rotation says who may get the new secret; it does not contain it. Pure: what follows from a rotation is `judge`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import takewhile
@@ -127,24 +128,25 @@ def judge(
     """
     if offered.parent == network:
         return Verdict.TAKE if me in offered.members else Verdict.LEFT_OUT
-    for at, ours in enumerate(chain):
-        if ours.parent != offered.parent:
+    for at, first in enumerate(chain):
+        if first.parent != offered.parent:
             continue
-        # Without this, those whom a rotation left out could make another one, of a greater hash, and be in again.
-        is_by_member = all(offered.rotator in each.members for each in chain[at:])
-        is_known = offered.commitment == ours.commitment
-        counts_more = _weight([offered, *_for(me, later)]) > _weight(chain[at:])
-        return Verdict.TAKE if counts_more and is_by_member and me in offered.members and not is_known else Verdict.KEEP
+        # Whom a rotation left out can still make others: none of them counts against the row that left it out.
+        theirs = list(takewhile(lambda each: me in each.members, _by_members_of(chain[at:], [offered, *later])))
+        ours = _by_members_of(theirs, chain[at:])
+        counts_more = (_leaves_out(theirs), offered.rank) > (_leaves_out(ours), first.rank)
+        is_new = offered.commitment != first.commitment
+        return Verdict.TAKE if theirs and counts_more and is_new else Verdict.KEEP
     return Verdict.FOREIGN
 
 
-def _for(me: IdentityId, later: Sequence[Rotation]) -> Sequence[Rotation]:
-    """Return those of `later` that `me` could follow: up to the first that does not name it."""
-    return list(takewhile(lambda each: me in each.members, later))
+def _by_members_of(row: Sequence[Rotation], other: Iterable[Rotation]) -> list[Rotation]:
+    """Return the beginning of the row `other` whose rotators are all named by every rotation of `row`."""
+    return list(takewhile(lambda each: all(each.rotator in one.members for one in row), other))
 
 
-def _weight(row: Sequence[Rotation]) -> tuple[bool, bytes]:
-    """Return by what the rows that begin at one secret are compared.
+def _leaves_out(row: Sequence[Rotation]) -> bool:
+    """Return True if a rotation of `row` leaves somebody out. Such a row counts for more than one that does not.
 
     Who was left out may not have heard of it, and have replaced the same secret: that must not let it in again."""
-    return any(each.without for each in row), row[0].rank
+    return any(each.without for each in row)

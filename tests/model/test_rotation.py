@@ -151,6 +151,22 @@ def test_what_was_told_behind_a_rotation_counts_as_far_as_it_names_me() -> None:
     assert verdict(behind, offered=HIGH_TO_2) is Verdict.KEEP, "it is followed: what is behind it is judged next"
 
 
+def test_who_was_left_out_gets_back_by_no_rotation_behind_that_of_a_member() -> None:
+    """B rotated before it heard that X is left out. X follows B, and then leaves out somebody itself."""
+    by_b = replace(ranked(above=WITHOUT_X), commitment=secret(2).commitment)
+
+    def by_x(*members: Identity) -> Rotation:
+        return rotation(2, 3, X, members)
+
+    def verdict(offered: Rotation, *later: Rotation, chain: list[Rotation], network: int) -> Verdict:
+        return judge(offered, later=later, me=C.id, network=secret(network).netid, chain=chain)
+
+    for behind in (by_x(A, C, X), by_x(B, C, X)):
+        assert verdict(by_b, behind, chain=[WITHOUT_X], network=9) is Verdict.KEEP
+    assert verdict(WITHOUT_X, chain=[by_b, by_x(A, C, X)], network=3) is Verdict.TAKE
+    assert verdict(WITHOUT_X, chain=[by_b, by_x(B, C, X)], network=3) is Verdict.KEEP, "the one who left X out is out"
+
+
 def moved(present: int, past: tuple[PastNetwork, ...], by: Rotation | None, new: int, now_ms: int = 5):
     return left_for(secret(new), by, present=secret(present), past=past, now_ms=now_ms)
 
