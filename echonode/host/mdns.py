@@ -44,6 +44,7 @@ _WATCH_INTERVAL_S: Final = 3.0  # zeroconf does not say that an address came or 
 _HEAR_SELF_TIMEOUT_S: Final = 3.0
 _RESOLVE_TIMEOUT_MS: Final = 3000
 _RESOLVERS: Final = 2
+_LATE_S: Final = 12.0  # 1.1 s for an answer that is held back, 10 s for which zeroconf keeps what has expired
 _FAULT_INTERVAL_S: Final = 30.0  # an interface that flaps is told once in so long
 _ZEROCONF_LOG: Final = logging.getLogger("zeroconf")
 
@@ -100,6 +101,7 @@ class Discovery:
         self._endpoints: frozenset[str] = frozenset()
         self._is_to_repeat = False
         self._live: dict[str, Sighting] = {}
+        self._taken_s: dict[str, float] = {}  # when each of them was taken
         self._unresolved: dict[str, None] = {}
         self._unresolved_added = asyncio.Event()
         self._announcement_changed = asyncio.Event()
@@ -236,6 +238,7 @@ class Discovery:
         elif state_change is ServiceStateChange.Removed:
             self._unresolved.pop(name, None)
             if self._live.pop(name, None):
+                del self._taken_s[name]
                 self._on_gone(name)
         elif tag_of(name) is None:
             self.dropped += 1
@@ -252,13 +255,17 @@ class Discovery:
         if sighting is None:
             self.dropped += 1
         elif self._is_news(sighting) and self._make_room(sighting):
-            self._live[sighting.name] = sighting
+            self._live[sighting.name], self._taken_s[sighting.name] = sighting, time.monotonic()
             self._on_sighting(sighting)
 
     def _is_news(self, sighting: Sighting) -> bool:
-        """Return True unless `sighting` is what is known, or older than that: a late answer is no change."""
+        """Return True unless `sighting` is what is known, or older than that: a late answer is no change.
+
+        A forged one may have the highest serial, and must not hide the node for good."""
         live = self._live.get(sighting.name)
-        return live is None or (sighting != live and sighting.serial >= live.serial)
+        if live is None or sighting.serial >= live.serial:
+            return sighting != live
+        return time.monotonic() - self._taken_s[sighting.name] > _LATE_S
 
     def _make_room(self, sighting: Sighting) -> bool:
         """Return True when there is room for `sighting`. Drop the stranger seen first if need be."""
@@ -268,7 +275,7 @@ class Discovery:
         stranger = next((each for each in self._live.values() if not self._is_ours(each.tag, each.group)), None)
         if stranger is None:
             return False
-        del self._live[stranger.name]
+        del self._live[stranger.name], self._taken_s[stranger.name]
         self._on_gone(stranger.name)
         return True
 

@@ -199,6 +199,39 @@ def test_an_answer_that_comes_late_does_not_take_back_what_was_announced_behind_
     run(test)
 
 
+def test_a_forged_announcement_with_the_highest_serial_hides_a_node_for_a_moment_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("echonode.host.mdns._LATE_S", 1.0)
+
+    async def test() -> None:
+        tag = os.urandom(8)
+        forged, honest, later = (
+            service(tag, properties=to_txt(Announcement(tag, group * 8, "1.0", None, serial)))
+            for group, serial in ((b"f", 9_999_999_999), (b"h", 1), (b"h", 2))
+        )
+        here = Watcher()
+        peer = AsyncZeroconf(interfaces=["127.0.0.1"])
+
+        def send(shape: AsyncServiceInfo) -> None:
+            peer.zeroconf.async_send(peer.zeroconf.generate_service_broadcast(shape, None))
+
+        try:
+            async with running(here):
+                await peer.zeroconf.async_wait_for_start()
+                send(forged)
+                await here.until(lambda: forged.name in here.seen)
+                send(honest)
+                await asyncio.sleep(1.2)  # zeroconf takes two records within a second for two that both hold
+                assert here.seen[forged.name].group == b"f" * 8
+                send(later)
+                await here.until(lambda: here.seen[forged.name].group == b"h" * 8)
+        finally:
+            await peer.async_close()
+
+    run(test)
+
+
 def test_a_change_is_announced_once_more_behind_the_answers_that_came_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("echonode.host.mdns._WATCH_INTERVAL_S", 1.5)
 
