@@ -21,6 +21,7 @@ OWN_TABLES: Final = (
     "CREATE TABLE forks (n INTEGER PRIMARY KEY, instance BLOB NOT NULL UNIQUE, counter BLOB NOT NULL,"
     " timestamp BLOB NOT NULL) STRICT",
 )
+_FIRST_MAX: Final = 2**63 - 1  # SQLite binds no greater integer; a forged version may claim one
 SAVE_OWN: Final = "INSERT OR REPLACE INTO own VALUES (?, ?, ?)"
 # All rows but the last of those that begin at or before that counter: some of its ids may be behind it.
 DELETE_OWN: Final = (
@@ -72,7 +73,7 @@ class OwnRows:
         rows = self._lookups.rows(
             "SELECT first, ids FROM own WHERE instance = ? AND first <= ? ORDER BY first DESC LIMIT 1",
             instance,
-            counter,
+            min(counter, _FIRST_MAX),
         )
         if not rows:
             return None
