@@ -258,7 +258,7 @@ def _head(context: str, author: bytes) -> bytes:
     return bytes((CONTEXT,)) + _write_text(context) + _AUTHOR_HEAD + author + bytes((NAME,))
 
 
-@lru_cache(maxsize=64, typed=True)  # True is no 1
+@lru_cache(maxsize=64, typed=True)  # else True would be answered as 1
 def _tail(model: str, major: int, minor: int) -> bytes:
     """Return the fields from the model up to the head of the time of creation, b"" when they are not of the common
     layout."""
