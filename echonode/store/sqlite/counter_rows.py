@@ -7,7 +7,7 @@ from echonode.limits import COUNTER_ANSWERS_MAX
 from echonode.model.identity import Instance, PublicKey
 from echonode.model.record import Record
 from echonode.store.counters import Counters, Latest, SeenVersion, WriterKey
-from echonode.store.sqlite.log_columns import BY_VERSION, version_values
+from echonode.store.sqlite.log_columns import BY_VERSION, LEAF_PREFIX, version_values
 from echonode.store.sqlite.lookups import Lookups, RecentAnswers
 
 # Several calls of one group may save counters of one writer, in any order. A counter never goes back.
@@ -15,6 +15,9 @@ SAVE_COUNTER: Final = (
     "INSERT INTO writers (key, instance, counter, context, leaf, version) VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (key, instance) DO UPDATE SET counter = excluded.counter, context = excluded.context,"
     " leaf = excluded.leaf, version = excluded.version WHERE excluded.counter > counter"
+)
+_BY_VERSION_ANYWHERE: Final = (
+    f"context IN (SELECT id FROM contexts WHERE name IS NOT NULL) AND {LEAF_PREFIX} = ? AND key = ? AND id = ?"
 )
 
 
@@ -58,10 +61,13 @@ class CounterRows:
             instance,
         )
         for place in places:
-            for table in ("log", "history", "spare"):
-                rows = self._lookups.rows(f"SELECT bytes FROM {table} WHERE {BY_VERSION}", *version_values(*place))
-                if rows:
-                    return rows[0][0]  # type: ignore[no-any-return]
+            values = version_values(*place)
+            # What came in a snapshot that was merged or dropped stands in a context with a name by now.
+            for where, bound in ((BY_VERSION, values), (_BY_VERSION_ANYWHERE, values[1:])):
+                for table in ("log", "history", "spare"):
+                    rows = self._lookups.rows(f"SELECT bytes FROM {table} WHERE {where}", *bound)
+                    if rows:
+                        return rows[0][0]  # type: ignore[no-any-return]
         return None
 
     def has_signed(self, key: PublicKey) -> bool:

@@ -196,6 +196,28 @@ def test_a_large_snapshot_is_merged_in_batches(tmp_path: Path) -> None:
     run(go())
 
 
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_a_writers_latest_version_is_found_where_it_went_from_a_snapshot(tmp_path: Path, is_dropped: bool) -> None:
+    path = tmp_path / "store.db"
+
+    async def go() -> None:
+        async with opened(path) as store:
+            one, two = Person(2), Person(3)
+            await admit(store, one, two)
+            await store.apply(MAIN, [two.version("here already")])
+            latest = one.version("a")
+            await store.stage(MAIN, root_of([latest]), [latest])
+            await store.promote(MAIN, expected=Digest(bytes(32)) if is_dropped else None)
+            await store.apply(MAIN, [latest])
+            while look(path, "SELECT count(*) FROM contexts WHERE name IS NULL") != [(0,)]:  # noqa: ASYNC110 in a file
+                await asyncio.sleep(0)
+            assert store.bytes_of_latest(one.device.public, one.instance) == latest.raw
+            await store.forget(MAIN, [latest.key], lambda _: False)
+            assert store.bytes_of_latest(one.device.public, one.instance) is None
+
+    run(go())
+
+
 def test_what_cannot_be_deleted_now_is_deleted_after_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
