@@ -91,7 +91,7 @@ def left_for(
     """Return the past networks of a node that leaves `present` for `new`, by `rotation` or because a person said so.
 
     A rotation that beats one of the chain replaces it and all that followed: whoever comes with a secret of the beaten
-    branch is told of the one that counts.
+    branch, or of one that this had beaten before, is told of the one that counts.
     """
     kept = [*past, PastNetwork(present, now_ms, rotation, is_copied)]
     if rotation is not None:
@@ -100,12 +100,17 @@ def left_for(
         beaten = {ours.commitment for ours in chain[at:]}
         kept = [
             replace(each, rotation=rotation, is_copied=is_copied if each.secret == present else True)
-            if each.secret.netid == rotation.parent or each.secret.commitment in beaten
+            if each.secret.netid == rotation.parent or not beaten.isdisjoint(_ends(each))
             else each
             for each in kept
         ]
     kept = [each for each in kept if each.secret != new]
     return tuple(sorted(kept, key=lambda each: each.left_ms)[-PAST_NETWORKS_MAX:])
+
+
+def _ends(past: PastNetwork) -> set[bytes]:
+    """Return the commitments of a past secret and of the one that replaced it."""
+    return {past.secret.commitment, *([past.rotation.commitment] if past.rotation is not None else [])}
 
 
 def write_past(past: Sequence[PastNetwork]) -> bytes:

@@ -58,9 +58,9 @@ class Membership:
         return any(group == group_tag(key, tag) for key in keys)
 
     def served(self) -> list[PastNetwork]:
-        """Return the past networks whose members this node still tells of their rotation, the latest first."""
+        """Return the past networks whose members this node still tells of their rotation, the oldest first."""
         now_ms = self._now_ms()
-        return [each for each in reversed(self.past) if each.is_served(now_ms)]
+        return [each for each in self.past if each.is_served(now_ms)]
 
     def move_to(self, secret: MemberSecret, past: Sequence[PastNetwork]) -> None:
         """Be a member of the network with that secret, for good, and keep those of the past."""

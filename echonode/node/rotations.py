@@ -207,7 +207,7 @@ class Rotations:
         return tuple(NetworkSecret.private(each.secret.key) for each in self.served())
 
     def served(self) -> list[PastNetwork]:
-        """Return the past networks whose members are told of their rotation, the latest first."""
+        """Return the past networks whose members are told of their rotation, the oldest first."""
         return self._membership.served()
 
     def checked(self, session: Session) -> Session:
@@ -266,7 +266,8 @@ class Rotations:
     async def tell_at(self, dial: Dial, address: str, error: EchonodeError) -> EchonodeError:
         """Tell the node at `address`, where a handshake failed with `error`, of a rotation.
 
-        Return how that ended, which is no session in any case; `error` if it knows none of our past secrets.
+        Return how that ended, which is no session in any case; `error` if it knows none of our past secrets. It hears
+        of all rotations since the oldest that it knows: it may have left our row at an early one, and judges all of it.
         """
         for past in self.served() if self.may_tell(error) else ():
             try:

@@ -190,6 +190,14 @@ def test_a_beaten_branch_leads_to_the_rotation_that_counts() -> None:
         assert [step.secret for step in steps_from(secret(number).netid, secret(4), past)] == [secret(4)]
 
 
+def test_a_branch_that_was_beaten_before_leads_to_the_rotation_that_counts_now() -> None:
+    first, second, third = (rotation(1, new, B) for new in (2, 3, 4))
+    past = moved(3, moved(2, moved(1, (), first, 2), second, 3), third, 4)
+    assert chain_to(secret(4), past) == [third]
+    for number in (1, 2, 3):
+        assert [step.rotation for step in steps_from(secret(number).netid, secret(4), past)] == [third]
+
+
 def test_a_rotation_without_what_it_led_to_leads_nowhere_and_an_unknown_beginning_ends_the_chain() -> None:
     away = PastNetwork(secret(1), 0, rotation(1, 2))
     assert steps_from(secret(1).netid, secret(3), (away,)) == []

@@ -409,6 +409,29 @@ def test_two_exclusions_at_once_both_hold_though_the_disk_is_full_when_one_is_be
     assert set(beaten) == {True, False}, "draw other seeds: both orders of rank are to be tried"
 
 
+def test_a_member_that_left_the_branch_of_an_exclusion_before_that_was_made_comes_back_to_it():
+    async def work(world: World) -> None:
+        a, b, c, out = await network(world, "a", "b", "c", "out")
+        world.network.partition([a.host, b.host, c.host], [out.host])
+        await rotate(a)
+        await until_one_network([a, b, c])
+        world.network.heal()
+        world.network.partition([a.host, b.host], [c.host, out.host])
+        await rotate(a, out)
+        await rotate(out)
+        before = c.node.network
+        await until_one_network([c, out])
+        has_left.append(c.node.network != before)
+        await until_one_network([a, b])
+        world.network.heal()
+        await until_without([a, b, c], [out])
+
+    has_left: list[bool] = []
+    for seed in range(4):
+        in_a_world(work, seed=seed)
+    assert set(has_left) == {True, False}, "draw other seeds: both orders of rank are to be tried"
+
+
 def test_an_excluded_node_cannot_take_members_back_by_a_rotation_of_its_own():
     async def work(world: World) -> None:
         a, b, out = await network(world, "a", "b", "out")

@@ -857,8 +857,8 @@ BUGS: Final = (
     Bug(
         name="the beaten branch still leads to its own secret",
         file="model/past_networks.py",
-        right="or each.secret.commitment in beaten",
-        wrong="or each.secret.commitment in ()",
+        right="or not beaten.isdisjoint(_ends(each))\n",
+        wrong="or False\n",
         tests=("model/test_rotation.py", "node/test_rotations.py"),
         seeds=0,
     ),
