@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from echonode.errors import RemoteError
+from echonode.errors import EchonodeError, RemoteError, StoreError
 from echonode.limits import BATCH_RECORDS_MAX, FIRST_WRITE_WAIT_S, LEAF_HISTORY_MAX, RECEIVE_FIRST_S
 from echonode.model.identity import IdentityId, Writer, writer_of
 from echonode.model.other_life import Fork, to_sign_again
@@ -92,7 +92,7 @@ class OtherLives:
         """Dial `peer`, and receive from it. Until that is over, or RECEIVE_FIRST_S, `hear` returns True."""
         if peer not in self._receiving:
             self._receiving.add(peer)
-            self._spawn(self._receive(peer))
+            self._start(self._receive(peer))
 
     async def _receive(self, peer: IdentityId) -> None:
         try:
@@ -132,24 +132,24 @@ class OtherLives:
     def note_strangers(self, event: OtherLifeMet) -> None:
         """Take a new instance, and look into what became of the strangers and of what they met here."""
         self._suspect(event.strangers)
-        self._spawn(self._meet(event.strangers))
+        self._start(self._meet(event.strangers))
 
     def note_applied(self, event: RecordsApplied) -> None:
         """Do the same for records of a peer, which the record book has looked at."""
         if not event.source:
             return
         if self._records.other_life is not None:
-            self._spawn(self._meet(event.records))
+            self._start(self._meet(event.records))
         elif self._store.forks:
             writers = self._forks().keys()
             covering = [record for record in event.records if not writers.isdisjoint(record.vector)]
             if covering:
-                self._spawn(self._look_into(_places(covering)))
+                self._start(self._look_into(_places(covering)))
 
     def note_staged(self, event: RecordsStaged) -> None:
         """Take a new instance if the record book found a stranger among records that are not shown yet."""
         if self._records.other_life is not None:
-            self._spawn(self._begin_anew(self._records.other_life))
+            self._start(self._begin_anew(self._records.other_life))
 
     def _suspect(self, strangers: Sequence[Record]) -> None:
         """Let the next write take a new instance."""
@@ -158,6 +158,10 @@ class OtherLives:
                 self._records.other_life = self._records.other_life or Fork.proven_by(stranger)
 
     # -- what follows --------------------------------------------------------------------------------------------------
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside the node. A full disk does not end the node: the next write, or Hello, goes on with it."""
+        self._spawn(_without_failure(work))
 
     async def _meet(self, records: Sequence[Record]) -> None:
         await self._begin_anew(self._records.other_life)
@@ -181,20 +185,24 @@ class OtherLives:
         await self._records.renew_if_copied()
         if fork is not None:
             self._is_history_due = True
-            self._spawn(self._look_into_history())
+            self._start(self._look_into_history())
 
     async def _look_into_history(self) -> None:
         """Look into the records of which the history has a version that may be due now that more is known of a fork."""
         device = self._records.identity.device.public
         while self._is_history_due:
             self._is_history_due = False
-            page, after, last = list[Record](), -1, 0
-            while last != after:
-                after = last
-                page, last = await self._store.earlier_by(device, after, limit=BATCH_RECORDS_MAX)
-                forks = self._store.forks
-                may_be_due = [one for one in page if one.instance in forks and forks[one.instance].is_before(one)]
-                await self._look_into(_places(may_be_due))
+            try:
+                page, after, last = list[Record](), -1, 0
+                while last != after:
+                    after = last
+                    page, last = await self._store.earlier_by(device, after, limit=BATCH_RECORDS_MAX)
+                    forks = self._store.forks
+                    may_be_due = [one for one in page if one.instance in forks and forks[one.instance].is_before(one)]
+                    await self._look_into(_places(may_be_due))
+            except StoreError:
+                self._is_history_due = True
+                raise
 
     async def _look_into(self, places: Iterable[_Place]) -> None:
         """Sign again what no head of these records stands for, of either life."""
@@ -212,6 +220,11 @@ class OtherLives:
     def _forks(self) -> dict[Writer, Fork]:
         device = self._records.identity.device.public
         return {writer_of(device, instance): fork for instance, fork in self._store.forks.items()}
+
+
+async def _without_failure(work: Coroutine[Any, Any, None]) -> None:
+    with suppress(EchonodeError):
+        await work
 
 
 def _places(records: Iterable[Record]) -> list[_Place]:

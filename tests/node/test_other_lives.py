@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from echonode.errors import StoreError
 from echonode.limits import FIRST_WRITE_WAIT_S, OWN_IDS_KEPT
 from echonode.model.identity import Instance
+from echonode.model.other_life import Fork
 from echonode.model.record import MAIN, Record
 from echonode.node.events import InstanceRenewed, PeerConnected, RecordSignedAgain
 from echonode.sim.world import Member, World
@@ -18,12 +20,23 @@ from tests.node.rollbacks import run
 from tests.node.worlds import bend_hellos, in_a_world, put, put_unnoticed, told
 
 
-def copied(member: Member) -> Callable[[], MemoryStore]:
+class FullDisk(MemoryStore):
+    """A store that cannot note another life yet."""
+
+    is_full = True
+
+    async def save_fork(self, fork: Fork) -> None:
+        if self.is_full:
+            raise StoreError("the disk is full")
+        await super().save_fork(fork)
+
+
+def copied(member: Member, kind: type[MemoryStore] = MemoryStore) -> Callable[[], MemoryStore]:
     """Copy the disk of `member`. Return the function that makes a store of the copy."""
     held = copy.deepcopy(vars(member.store))
 
     def store() -> MemoryStore:
-        made = MemoryStore(Instance(bytes(8)))
+        made = kind(Instance(bytes(8)))
         vars(made).update(copy.deepcopy(held))
         return made
 
@@ -90,6 +103,28 @@ def test_counters_given_twice_are_noticed_and_both_edits_of_each_record_stand(wr
         await edit(ours, "a", b"settled")
         await world.settled(within_s=30)
         assert await bodies(theirs, "a") == {b"settled"}
+
+    in_a_world(work)
+
+
+def test_a_full_disk_does_not_end_a_node_that_meets_its_other_life_and_once_there_is_room_no_edit_is_lost():
+    async def work(world: World) -> None:
+        ours, theirs = await pair(world)
+        backup = copied(ours, FullDisk)
+        await edit(ours, "a", b"lost")
+        await world.settled(within_s=30)
+        await put_back(world, ours, backup())
+        await edit(ours, "a", b"ours")
+        world.network.heal()
+        world.introduce()
+        await asyncio.sleep(60)
+        assert ours.is_up and not told(ours, InstanceRenewed)
+        assert isinstance(ours.store, FullDisk)
+        ours.store.is_full = False
+        await put(ours, "later")
+        await world.settled(within_s=600)
+        for member in (ours, theirs):
+            assert await bodies(member, "a") == {b"lost", b"ours"}
 
     in_a_world(work)
 
