@@ -395,8 +395,8 @@ class Connections:
                 )
             )
         link, error = await self._caught(session, work)
-        if link is not None:
-            self.registry.becomes_link(peer, stream)
+        if link is not None and not self.registry.becomes_link(peer, stream):
+            link, error = None, gave_way()
         in_sync = report.in_sync if error is None else None
         reason = "; ".join(f"{context}: {why}" for context, why in report.unequal.items())
         # The table first: closing awaits, and may be cancelled.

@@ -64,14 +64,19 @@ class SessionRegistry:
         live = _Live(peer, transport, self.clock.monotonic_s())
         self._by_peer[peer, is_initiator] = self._by_stream[transport.stream] = live
 
-    def becomes_link(self, peer: IdentityId, stream: ByteStream) -> None:
-        """Make the working session over `stream` a link. Drop an earlier link with `peer`: it has lost that one."""
+    def becomes_link(self, peer: IdentityId, stream: ByteStream) -> bool:
+        """Make the working session over `stream` a link. Drop an earlier link with `peer`: it has lost that one.
+
+        Return False for a session that was dropped just before: its stream is being closed, and makes no link."""
         working = self._by_stream[stream]
+        if working.was_replaced:
+            return False
         self._remove(working)
         earlier = self._links.get(peer)
         if earlier is not None:
             self._drop(earlier)
         self._links[peer] = self._by_stream[stream] = _Live(peer, working.transport, working.began_s)
+        return True
 
     def has(self, stream: ByteStream) -> bool:
         """Return whether a session over `stream` was entered and did not leave, dropped ones included."""

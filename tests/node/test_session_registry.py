@@ -185,6 +185,22 @@ def test_a_session_that_becomes_a_link_leaves_room_for_a_working_one_and_a_later
     on_a_wire(work)
 
 
+def test_a_session_that_was_dropped_makes_no_link():
+    """Its stream is being closed: a link over it would read what is left of it, and call that a fault of the peer."""
+
+    async def work(wire: Wire) -> None:
+        first, second = [await wire.connect("b", "a") for _ in range(2)]
+        live = sessions_of(HIGH)
+        live.enter(LOW, first[1])
+        live.enter(LOW, second[1])
+        assert not live.becomes_link(LOW, first[1].stream)
+        assert live.becomes_link(LOW, second[1].stream)
+        assert live.leave(first[1].stream), "it was replaced, which is no failure"
+        assert not live.leave(second[1].stream)
+
+    on_a_wire(work)
+
+
 def test_all_are_dropped_at_once():
     async def work(wire: Wire) -> None:
         one, two = await wire.connect("a", "b"), await wire.connect("c", "a")
