@@ -214,8 +214,8 @@ class RecordBook:
         device, keyring = self.identity.device.public, self.store.keyring
         if author in self.past_pools:
             return (
-                "that was `shared` before the network was rotated, and nobody writes there any more: put what should "
-                f"stay into {SHARED}/NAME"
+                "that was `shared` under an earlier network secret, and is only read now: put what should stay into "
+                f"{SHARED}/NAME"
             )
         if author not in (self.id, self.shared) and author not in self.pools:
             return "only one's own records and those of `shared` and of pools that one is a member of can be written"

@@ -12,7 +12,7 @@ from echonode.limits import FIRST_WRITE_WAIT_S, OWN_IDS_KEPT
 from echonode.model.identity import Instance
 from echonode.model.other_life import Fork
 from echonode.model.record import MAIN, Record
-from echonode.node.events import InstanceRenewed, PeerConnected, RecordSignedAgain
+from echonode.node.events import InstanceRenewed, OtherLifeMet, PeerConnected, RecordSignedAgain
 from echonode.sim.world import Member, World
 from echonode.store.memory import MemoryStore
 from echonode.wire.messages import Hello, Seen
@@ -111,18 +111,17 @@ def test_a_full_disk_does_not_end_a_node_that_meets_its_other_life_and_once_ther
     async def work(world: World) -> None:
         ours, theirs = await pair(world)
         backup = copied(ours, FullDisk)
-        await edit(ours, "a", b"lost")
+        stranger = await edit(ours, "a", b"lost")
         await world.settled(within_s=30)
         await put_back(world, ours, backup())
         await edit(ours, "a", b"ours")
-        world.network.heal()
-        world.introduce()
+        ours.node.bus.publish(OtherLifeMet(strangers=[stranger]))  # as when a peer brings it
         await asyncio.sleep(60)
-        assert ours.is_up and not told(ours, InstanceRenewed)
+        assert not told(ours, InstanceRenewed)
         assert isinstance(ours.store, FullDisk)
         ours.store.is_full = False
-        await put(ours, "later")
-        await world.settled(within_s=600)
+        await meet(world)
+        assert told(ours, InstanceRenewed)
         for member in (ours, theirs):
             assert await bodies(member, "a") == {b"lost", b"ours"}
 
