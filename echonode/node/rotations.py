@@ -225,7 +225,8 @@ class Rotations:
             await self._tell(transport, peer)
             try:
                 first = await transport.recv()
-            except (PeerRefused, TransportError):
+            except (PeerRefused, TransportError) as end:
+                self._note_end(peer, end)
                 return  # it has what it came for
             if not isinstance(first, Rotated):
                 raise unexpected(first)
@@ -246,12 +247,17 @@ class Rotations:
             async with introductions():
                 await self._introduce(transport)
                 peer = await self._identify(transport)
-                match await transport.recv():
+                try:
+                    message = await transport.recv()
+                except PeerRefused as end:
+                    self._note_end(peer, end)
+                    raise
+                match message:
                     case Rotated() as first:
                         await self.hear(peer, transport, first)
                     case Hello():
                         pass  # it knows of no rotation yet
-                    case message:
+                    case _:
                         raise unexpected(message)
                 await self._tell(transport, peer)
                 await transport.send(Close(Reason.FINISHED))
@@ -388,6 +394,10 @@ class Rotations:
         at = next((number for number, ours in enumerate(chain) if ours.parent == winner.parent), len(chain))
         beaten = [ours for ours in chain[at:] if ours.rotator == self._records.id]
         return frozenset(each for ours in beaten for each in ours.without) & winner.members
+
+    def _note_end(self, peer: auth.Peer, end: EchonodeError) -> None:
+        if isinstance(end, PeerRefused) and end.reason is Reason.LEFT_OUT:
+            self.note_left_out(peer.id)
 
     def note_left_out(self, peer: IdentityId) -> None:
         """Note that `peer` said that the network was rotated without this node."""

@@ -374,6 +374,8 @@ def test_an_exclusion_is_not_undone_by_a_rotation_at_the_same_time_not_even_by_t
         await until_one_network([b, out])
         world.network.heal()
         await until_without([a, b], [out])
+        await asyncio.sleep(400)
+        assert view_of(out, a).reason == "it says that the network was rotated without this node"
 
     for seed in range(3):
         in_a_world(work, seed=seed)
